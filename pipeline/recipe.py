@@ -1,0 +1,307 @@
+"""The recipe: what a YAML file may say, checked before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline import stage as stages
+from pipeline import yaml_source
+from pipeline.errors import RecipeError
+from pipeline.quantity import Quantity
+from pipeline.stage import Stage
+
+NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
+Name = Annotated[str, Field(pattern=NAME.pattern)]
+FORMS = ("max", "min", "max_drop", "min_retained", "min_speedup", "min_shrink", "max_regression")
+
+
+class Part(BaseModel):
+    """Base of the recipe's parts: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Part):
+    """The labelled text, and which columns to read.
+
+    A reference is a JSONL, CSV, TSV or Parquet file beside the recipe, ``package:import_name/file``
+    or ``hub:owner/name@revision/split``.
+    """
+
+    train: str
+    eval: str
+    unlabelled: str | None = Field(None, description="text of the domain for the teacher to label")
+    text: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = Field(
+        "text", description="the text column, or two columns for a sentence pair"
+    )
+    label: str = "label"
+    max_length: int = Field(128, ge=4, le=8192, description="tokens; longer rows are cut, and counted")
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        return (self.text,) if isinstance(self.text, str) else self.text
+
+    @property
+    def references(self) -> dict[str, str]:
+        """Return split name -> reference, for the splits that the recipe has."""
+        pairs = {"train": self.train, "eval": self.eval, "unlabelled": self.unlabelled}
+        return {name: reference for name, reference in pairs.items() if reference}
+
+
+class Target(Part):
+    """The machine to measure on: execution provider and intra-op threads."""
+
+    name: Name = "cpu"
+    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    threads: int = Field(1, ge=1, le=1024)
+
+
+class Budget(Part):
+    """A bound on one metric. Exactly one of the forms is given.
+
+    ``max`` / ``min``   absolute bounds
+    ``max_drop``        non-inferiority to ``against``, in points of the metric
+    ``min_retained``    share of ``against``'s value that must be kept
+    ``min_speedup``     how many times faster than ``against`` in fused fp32 ONNX Runtime
+    ``min_shrink``      how many times smaller than ``against``'s fp32 bundle
+    ``max_regression``  how much worse than ``against``, as a share
+    """
+
+    metric: str
+    max: Quantity | None = None
+    min: Quantity | None = None
+    max_drop: Quantity | None = None
+    min_retained: Quantity | None = None
+    min_speedup: Quantity | None = None
+    min_shrink: Quantity | None = None
+    max_regression: Quantity | None = None
+    against: str | None = Field(None, description="an earlier stage's id")
+    target: str | None = Field(None, description="a target's name; default: every target")
+    level: Literal["error", "warn"] = "error"
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Budget:
+        given = [form for form in FORMS if getattr(self, form) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(FORMS)}; found {given or 'none'}")
+        if self.form in ("max", "min") and self.against:
+            raise ValueError(f"'{self.form}' is an absolute bound and takes no 'against'")
+        if self.form not in ("max", "min") and not self.against:
+            raise ValueError(f"'{self.form}' compares, so it needs 'against': the id of a stage")
+        return self
+
+    @property
+    def form(self) -> str:
+        return next(form for form in FORMS if getattr(self, form) is not None)
+
+    @property
+    def limit(self) -> float:
+        return float(getattr(self, self.form))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage at its place in the recipe: its id, its parameters, and the id of its input."""
+
+    id: str
+    stage: Stage
+    input: str | None
+
+
+class Recipe(Part):
+    """A model, data, a chain of stages, and the budgets that the result must keep."""
+
+    name: Name
+    model: str = Field(
+        description="a directory, hub:owner/name@revision, or package:import_name/sub/dir"
+    )
+    task: str = "text-classification"
+    data: Data
+    stages: tuple[dict[str, Any] | str, ...] = Field(min_length=1)
+    targets: tuple[Target, ...] = (Target(),)
+    budgets: tuple[Budget, ...] = ()
+    seed: int = Field(0, ge=0, lt=2**32)
+    allow_pickle: bool = Field(False, description="load pickled weights, with weights_only")
+
+    @field_validator("targets")
+    @classmethod
+    def _distinct(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
+        names = [target.name for target in value]
+        if not value or len(set(names)) != len(names):
+            raise ValueError("give at least one target, each with a name of its own")
+        return value
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe read from a file: its parts, its steps, the folder its paths start from."""
+
+    path: Path
+    base: Path
+    recipe: Recipe
+    steps: tuple[Step, ...]
+
+    def step(self, identifier: str) -> Step:
+        return next(step for step in self.steps if step.id == identifier)
+
+
+def load(path: Path) -> LoadedRecipe:
+    """Read and check a recipe. Raises RecipeError with file, line, key and what was expected."""
+    values, lines = yaml_source.read(path)
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}:1: a recipe is a mapping with name, model, data and stages")
+    where = _Where(path, lines)
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        raise where.error(error, Recipe, ()) from None
+    steps = _steps(recipe, where)
+    _check_budgets(recipe, steps, where)
+    return LoadedRecipe(path, path.resolve().parent, recipe, steps)
+
+
+def _steps(recipe: Recipe, where: _Where) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    for position, entry in enumerate(recipe.stages):
+        at: yaml_source.Location = ("stages", position)
+        given = {entry: None} if isinstance(entry, str) else dict(entry)
+        identifier, source = given.pop("as", None), given.pop("from", None)
+        if len(given) != 1:
+            keys = ", ".join(map(str, given)) or "none"
+            raise where.say(at, f"name one stage, with 'as' and 'from' if needed; found {keys}")
+        name, parameters = next(iter(given.items()))
+        try:
+            kind = stages.find(str(name))
+        except RecipeError as error:
+            raise where.say((*at, name), str(error)) from None
+        if not isinstance(parameters, dict | None):
+            raise where.say((*at, name), f"its parameters are a mapping, found {parameters!r}")
+        try:
+            stage = kind.model_validate(parameters or {})
+        except ValidationError as error:
+            raise where.error(error, kind, (*at, name)) from None
+        known = [step.id for step in steps]
+        if identifier is None:
+            short = kind.name
+            count = sum(1 for name in known if name == short or name.startswith(f"{short}-"))
+            identifier = f"{short}-{count + 1}" if short in known else short
+        if not isinstance(identifier, str) or not NAME.match(identifier):
+            raise where.say((*at, "as"), f"{identifier!r} is not a name ({NAME.pattern})")
+        if identifier in (*known, "model"):
+            raise where.say((*at, "as"), f"the id {identifier!r} is taken")
+        if source is not None and source not in (*known, "model"):
+            raise where.say((*at, "from"), f"{source!r} is no earlier stage{_near(source, known)}")
+        for role, reference in stage.references().items():
+            if reference not in known:
+                hint = _near(reference, known)
+                raise where.say((*at, name), f"{role}: {reference!r} is no earlier stage{hint}")
+        previous = steps[-1].id if steps else "model"
+        steps.append(Step(identifier, stage, source or previous))
+    return tuple(steps)
+
+
+def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: _Where) -> None:
+    ids = [step.id for step in steps]
+    targets = [target.name for target in recipe.targets]
+    for position, budget in enumerate(recipe.budgets):
+        at: yaml_source.Location = ("budgets", position)
+        if budget.against and budget.against not in ids:
+            hint = _near(budget.against, ids)
+            raise where.say((*at, "against"), f"{budget.against!r} is no stage here{hint}")
+        if budget.target and budget.target not in targets:
+            hint = _near(budget.target, targets)
+            raise where.say((*at, "target"), f"{budget.target!r} is no target here{hint}")
+
+
+def _near(value: Any, known: list[str]) -> str:
+    near = difflib.get_close_matches(str(value), known, n=1)
+    return f", did you mean {near[0]!r}?" if near else f"; there is {', '.join(known) or 'none'}"
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Turns places in the recipe into ``file:line: key``."""
+
+    path: Path
+    lines: dict[yaml_source.Location, int]
+
+    def say(self, at: yaml_source.Location, message: str) -> RecipeError:
+        known = at
+        while known and known not in self.lines:
+            known = known[:-1]
+        line = self.lines.get(known, 1)
+        return RecipeError(f"{self.path}:{line}: {_dotted(at)}: {message}")
+
+    def error(
+        self, error: ValidationError, model: type[BaseModel], at: yaml_source.Location
+    ) -> RecipeError:
+        """Word pydantic's first error; a key that is not known gets the nearest that is."""
+        first = error.errors()[0]
+        place = tuple(part for part in first["loc"] if not _is_union_tag(part))
+        if first["type"] == "extra_forbidden":
+            siblings = _fields_at(model, place[:-1])
+            return self.say((*at, *place), f"unknown key{_near(place[-1], siblings)}")
+        if first["type"] == "missing":
+            return self.say((*at, *place), "is required")
+        message = first["msg"].removeprefix("Value error, ")
+        given = first.get("input")
+        shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
+        return self.say((*at, *place), f"{message}{shown}")
+
+
+def _is_union_tag(part: str | int) -> bool:
+    """Pydantic names the member of a union in the location; a reader looks for the key."""
+    return isinstance(part, str) and (part in ("str", "function-before[parse(), float]") or "[" in part)
+
+
+def _fields_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that are known at a place below ``model``."""
+    schema = model.model_json_schema()
+    node: dict[str, Any] = schema
+    for part in place:
+        node = _resolve(schema, node)
+        node = node.get("items", {}) if isinstance(part, int) else node["properties"].get(part, {})
+    return list(_resolve(schema, node).get("properties", {}))
+
+
+def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    for option in node.get("anyOf", []):
+        if "$ref" in option:
+            node = option
+    if "$ref" in node:
+        found: dict[str, Any] = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        return found
+    return node
+
+
+def _dotted(at: yaml_source.Location) -> str:
+    text = ""
+    for part in at:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "recipe"
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a recipe, with every installed stage's parameters."""
+    schema = Recipe.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "rarefy recipe"
+    names = sorted(stages.installed())
+    entry: dict[str, Any] = {
+        "type": "object",
+        "properties": {"as": {"type": "string"}, "from": {"type": "string"}},
+        "minProperties": 1,
+    }
+    for name in names:
+        own = stages.find(name).model_json_schema()
+        schema["$defs"].update(own.pop("$defs", {}))
+        entry["properties"][name] = {"anyOf": [own, {"type": "null"}]}
+    schema["properties"]["stages"]["items"] = {"anyOf": [{"type": "string"}, entry]}
+    return json.loads(json.dumps(schema))  # type: ignore[no-any-return]

@@ -1,0 +1,53 @@
+"""Tasks: what a row is, what the head is, and how an answer is scored. One file a task."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline.errors import RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.data import Split
+
+ENTRY_POINTS = "rarefy.tasks"
+
+
+class Task(Protocol):
+    """What the stages need to know of a task."""
+
+    name: str
+    labels: tuple[str, ...]
+    max_length: int
+    text_columns: tuple[str, ...]
+
+    def encode(
+        self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
+    ) -> list[dict[str, list[int]]]:
+        """Tokenize rows of a split, cut to ``max_length``, unpadded: one dict of id lists a row."""
+
+    def load_model(self, directory: str) -> Any:
+        """Load the pretrained body in ``directory`` with a fresh head (or its own, where labels fit)."""
+
+    def metrics(self, probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, float]:
+        """Score answers. ``probabilities``: rows × labels, ``truth``: rows. The first is the main one."""
+
+
+def find(name: str) -> type:
+    """Return the class of a task. Raises RecipeError with the nearest known name."""
+    points = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name not in points:
+        near = difflib.get_close_matches(name, points, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(points)}"
+        raise RecipeError(f"task: unknown task {name!r}{hint}")
+    try:
+        found: type = points[name].load()
+    except Exception as error:
+        raise RecipeError(f"task {points[name].value} cannot be loaded: {error}") from error
+    return found

@@ -1,0 +1,88 @@
+"""YAML with line numbers, without PyYAML's traps (``1e-4`` a string, ``on`` a boolean), within limits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import RecipeError
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 20_000
+
+Location = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that reads scalars by YAML 1.2's core schema."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
+    )
+
+
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    return float(node.value)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+
+
+def read(path: Path) -> tuple[Any, dict[Location, int]]:
+    """Read a YAML file into plain values, and the line (from 1) on which each key stands.
+
+    Raises RecipeError for a missing, too large, malformed or repetitive document.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise RecipeError(f"{path}: {len(data)} bytes; a recipe has at most {MAX_BYTES}")
+    lines: dict[Location, int] = {}
+    try:
+        loader = _Loader(data.decode())
+        node = loader.get_single_node()
+        if node is None:
+            raise RecipeError(f"{path}: the recipe is empty")
+        _index(path, node, (), lines)
+        return loader.construct_document(node), lines
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RecipeError(f"{path}:{line}: not YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {error}") from None
+
+
+def _index(path: Path, node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:
+    """Note the line of every node; an alias is walked anew, so expansion counts to the limit."""
+    if len(lines) > MAX_NODES or len(at) > 50:
+        raise RecipeError(f"{path}: the recipe expands to more than {MAX_NODES} values")
+    lines.setdefault(at, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                where = f"{path}:{key.start_mark.line + 1}"
+                raise RecipeError(f"{where}: {key.value!r} stands twice in the same mapping")
+            seen.add(key.value)
+            lines[(*at, key.value)] = key.start_mark.line + 1
+            _index(path, value, (*at, key.value), lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            _index(path, value, (*at, position), lines)
