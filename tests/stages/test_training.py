@@ -1,0 +1,178 @@
+"""A training learns, is the same twice, survives a kill, and says when it diverges."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import checkpoint
+from pipeline.errors import ModelError, RarefyError
+from stages import losses, trainer, training
+from stages.finetune import Finetune
+
+ROOT = Path(__file__).parents[2]
+
+
+def fit(context, encoder, **parameters):
+    training.prepare(context)
+    network, tokenizer = training.open_network(context, encoder)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    stage = Finetune(**({"learning_rate": 2e-3, "epochs": 2, "batch_size": 8} | parameters))
+    trained = training.train(context, stage, network, tokenizer, rows, losses.classification())
+    return network, trained
+
+
+def same_weights(first, second) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    tiny_encoder, make_context, tmp_path
+):
+    one, _ = fit(make_context(work=tmp_path / "a"), tiny_encoder)
+    two, _ = fit(make_context(work=tmp_path / "b"), tiny_encoder)
+    other, _ = fit(make_context(work=tmp_path / "c", seed=1), tiny_encoder)
+    assert same_weights(one, two)
+    assert not same_weights(one, other)
+
+
+def test_progress_is_told_and_stdout_stays_empty(tiny_encoder, make_context, capfd):
+    seen = []
+    _, trained = fit(make_context(progress=lambda *what: seen.append(what)), tiny_encoder)
+    assert trained.steps == 16
+    assert [done for done, _, _ in seen] == list(range(1, 17))
+    assert all(total == 16 and note.startswith("loss 0.") for _, total, note in seen)
+    assert capfd.readouterr().out == ""
+
+
+def test_the_model_comes_out_in_full_precision_and_ready_to_answer(tiny_encoder, make_context):
+    network, _ = fit(make_context(rows=8), tiny_encoder, epochs=1)
+    assert not network.training
+    assert {weight.dtype for weight in network.parameters()} == {torch.float32}
+    assert network(input_ids=torch.tensor([[2, 5, 3]])).logits.dtype == torch.float32
+    assert "forward" not in vars(network)  # no autocast wrapper stays behind
+
+
+def test_a_diverging_training_says_so_in_one_line(tiny_encoder, make_context):
+    def not_a_number(model, batch):
+        return losses.classification()(model, batch) * float("nan")
+
+    context = make_context(rows=8)
+    training.prepare(context)
+    network, tokenizer = training.open_network(context, tiny_encoder)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    with pytest.raises(RarefyError, match=r"^training diverged: the loss is nan at step 1 of 3; "):
+        training.train(context, Finetune(), network, tokenizer, rows, not_a_number)
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    sys.path.insert(0, {tests!r})
+    import conftest
+    from pipeline.artifact import Kind
+    from pipeline.data import Split
+    from pipeline.stage import Context
+    from pipeline.tasks.text_classification import TextClassification
+    from stages import trainer
+    from stages.finetune import Finetune
+
+    trainer.CHECKPOINT_SECONDS = 0.0
+
+    def progress(done, total, note):
+        print(done, file=sys.stderr)
+        if done == {kill_at}:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    texts, labels = conftest.sentences(64)
+    context = Context(
+        task=TextClassification(conftest.LABELS, 32, ("text",)),
+        splits={{"train": Split("train", "train.jsonl", "0" * 64, texts, None, labels)}},
+        seed=0, device="cpu", threads=1, work=Path({work!r}), output=Path({output!r}),
+        artifacts={{}}, targets=(), base=Path("."), progress=progress,
+    )
+    encoder = conftest.artifact_of(Path({encoder!r}), Kind.ENCODER)
+    Finetune(learning_rate=2e-3, epochs=2, batch_size=8).run(context, encoder)
+"""
+
+
+def run_killed(encoder: Path, work: Path, output: Path, kill_at: int) -> tuple[int, list[int]]:
+    """Fine-tune in a process of its own; return its exit code and the steps that it reported."""
+    script = textwrap.dedent(KILLED).format(
+        tests=str(Path(__file__).parent),
+        kill_at=kill_at,
+        work=str(work),
+        output=str(output),
+        encoder=str(encoder),
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == ""
+    return done.returncode, [int(line) for line in done.stderr.split() if line.isdigit()]
+
+
+def test_a_run_killed_in_its_second_epoch_goes_on_to_the_same_weights(
+    tiny_encoder, make_context, tmp_path
+):
+    kill_at = 11
+    plain = make_context(work=tmp_path / "plain")
+    Finetune(learning_rate=2e-3, epochs=2, batch_size=8).run(plain, tiny_encoder)
+
+    work, output = tmp_path / "killed", tmp_path / "result"
+    code, steps = run_killed(tiny_encoder.directory, work, output, kill_at)
+    assert (code, steps[-1]) == (-signal.SIGKILL, kill_at)
+    # The newest checkpoint was cut off in the middle: the run must not go on from it.
+    (work / "training" / "checkpoint-14").mkdir()
+    (work / "training" / "checkpoint-14" / "model.safetensors").write_bytes(b"half")
+
+    code, steps = run_killed(tiny_encoder.directory, work, output, kill_at=-1)
+    assert code == 0
+    assert steps == list(range(kill_at, 17))  # killed before the step's own checkpoint
+    assert same_weights(checkpoint.load(plain.output), checkpoint.load(output))
+
+
+def test_batches_hold_every_row_once_an_epoch_and_rows_of_like_length():
+    lengths = [5 + row % 40 for row in range(1000)]
+    batches = trainer.length_grouped(lengths, 16, epochs=2, seed=3)
+    first, second = batches[: len(batches) // 2], batches[len(batches) // 2 :]
+    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(1000))
+    assert first != second
+    assert batches == trainer.length_grouped(lengths, 16, epochs=2, seed=3)
+    padded = sum(max(lengths[row] for row in batch) * len(batch) for batch in batches)
+    assert padded < 1.05 * 2 * sum(lengths)
+    longest = [max(lengths[row] for row in batch) for batch in first]
+    assert longest != sorted(longest)
+
+
+def test_padding_adds_what_the_model_ignores(tiny_encoder):
+    tokenizer = checkpoint.load_tokenizer(tiny_encoder.directory)
+    rows = [
+        {"input_ids": [2, 7, 3], "attention_mask": [1, 1, 1], "labels": 1},
+        {"input_ids": [2, 3], "attention_mask": [1, 1], "labels": 0},
+    ]
+    batch = trainer.collate(rows, tokenizer)
+    assert batch["input_ids"].tolist() == [[2, 7, 3], [2, 3, tokenizer.pad_token_id]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert batch["labels"].tolist() == [1, 0]
+
+
+def test_a_checkpoint_with_other_labels_is_refused(tiny_encoder, make_context):
+    network = make_context().task.load_model(str(tiny_encoder.directory))
+    with pytest.raises(
+        ModelError, match=r"the model answers negative, positive; the data has a, b"
+    ):
+        training.check_labels(network, ("a", "b"), "finetune")
