@@ -1,15 +1,14 @@
-"""Labelled text: read through the datasets library, checked, and known by the digest of its bytes."""
+"""Labelled text: read through the datasets library, checked, known by the digest of its bytes."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +83,17 @@ def digest(data: Data, splits: dict[str, Source]) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def load(data: Data, located: dict[str, Source]) -> tuple[dict[str, Split], Summary]:
-    """Read all splits.
+def load(
+    data: Data, located: dict[str, Source], order: list[str] | None = None
+) -> tuple[dict[str, Split], Summary]:
+    """Read all splits; ``order`` is the labels' order where a model has one already.
 
     Raises DataError for a wrong column, an empty split, one class only, a label in eval that
     train has not, and for a file whose bytes changed since it was located.
     """
     warnings: list[str] = []
     raw = {name: _rows(data, source, warnings) for name, source in located.items()}
-    names = _label_names(raw["train"].labels or [], located["train"])
+    names = order or _label_names(raw["train"].labels or [], located["train"])
     index = {label: position for position, label in enumerate(names)}
     splits, counts = {}, {}
     for name, rows in raw.items():
@@ -107,9 +108,7 @@ def load(data: Data, located: dict[str, Source]) -> tuple[dict[str, Split], Summ
             labels = [index[label] for label in rows.labels]
             counts[name] = {label: rows.labels.count(label) for label in names}
         source = located[name]
-        splits[name] = Split(
-            name, source.reference, source.sha256, rows.texts, rows.pairs, labels
-        )
+        splits[name] = Split(name, source.reference, source.sha256, rows.texts, rows.pairs, labels)
     _warn_overlap(splits, warnings)
     summary = Summary(names, {name: len(s) for name, s in splits.items()}, counts, warnings)
     return splits, summary
@@ -153,7 +152,7 @@ def _rows(data: Data, source: Source, warnings: list[str]) -> _Raw:
 
 
 def _read(source: Source) -> dict[str, list[Any]]:
-    """Read a file into columns. The library's cache is keyed by our digest, never by name or time."""
+    """Read a file into columns, without the library's cache: it goes by names and times."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import datasets
 
@@ -207,23 +206,21 @@ def _label_names(labels: Iterable[str], source: Source) -> list[str]:
     if len(names) < 2:
         raise DataError(f"{source.reference}: train has only the class {names[0]!r}")
     if len(names) > 1000:
-        raise DataError(f"{source.reference}: train has {len(names)} labels; is 'label' the column?")
+        raise DataError(
+            f"{source.reference}: train has {len(names)} labels; is 'label' the column?"
+        )
     return names
 
 
 def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:
-    seen = set(zip(splits["train"].texts, splits["train"].pairs or splits["train"].texts, strict=True))
+    seen = set(
+        zip(splits["train"].texts, splits["train"].pairs or splits["train"].texts, strict=True)
+    )
     both = sum(
         pair in seen
-        for pair in zip(splits["eval"].texts, splits["eval"].pairs or splits["eval"].texts, strict=True)
+        for pair in zip(
+            splits["eval"].texts, splits["eval"].pairs or splits["eval"].texts, strict=True
+        )
     )
     if both:
         warnings.append(f"eval: {both} rows stand in train too; the accuracy flatters")
-
-
-def summary_to_json(summary: Summary) -> str:
-    return json.dumps(asdict(summary))
-
-
-def summary_from_json(text: str) -> Summary:
-    return Summary(**json.loads(text))

@@ -42,7 +42,9 @@ class Data(Part):
         "text", description="the text column, or two columns for a sentence pair"
     )
     label: str = "label"
-    max_length: int = Field(128, ge=4, le=8192, description="tokens; longer rows are cut, and counted")
+    max_length: int = Field(
+        128, ge=4, le=8192, description="tokens; longer rows are cut, and counted"
+    )
 
     @property
     def text_columns(self) -> tuple[str, ...]:
@@ -112,7 +114,8 @@ class Step:
 
     id: str
     stage: Stage
-    input: str | None
+    input: str
+    position: int
 
 
 class Recipe(Part):
@@ -147,9 +150,15 @@ class LoadedRecipe:
     base: Path
     recipe: Recipe
     steps: tuple[Step, ...]
+    where: _Where
 
     def step(self, identifier: str) -> Step:
+        """Return a step by its id. Raises StopIteration where there is none."""
         return next(step for step in self.steps if step.id == identifier)
+
+    def error(self, step: Step, message: str) -> RecipeError:
+        """Word an error about a step, with the file and line where it stands."""
+        return self.where.say(("stages", step.position, step.stage.name), message)
 
 
 def load(path: Path) -> LoadedRecipe:
@@ -164,7 +173,7 @@ def load(path: Path) -> LoadedRecipe:
         raise where.error(error, Recipe, ()) from None
     steps = _steps(recipe, where)
     _check_budgets(recipe, steps, where)
-    return LoadedRecipe(path, path.resolve().parent, recipe, steps)
+    return LoadedRecipe(path, path.resolve().parent, recipe, steps, where)
 
 
 def _steps(recipe: Recipe, where: _Where) -> tuple[Step, ...]:
@@ -203,7 +212,7 @@ def _steps(recipe: Recipe, where: _Where) -> tuple[Step, ...]:
                 hint = _near(reference, known)
                 raise where.say((*at, name), f"{role}: {reference!r} is no earlier stage{hint}")
         previous = steps[-1].id if steps else "model"
-        steps.append(Step(identifier, stage, source or previous))
+        steps.append(Step(identifier, stage, source or previous, position))
     return tuple(steps)
 
 
@@ -258,7 +267,9 @@ class _Where:
 
 def _is_union_tag(part: str | int) -> bool:
     """Pydantic names the member of a union in the location; a reader looks for the key."""
-    return isinstance(part, str) and (part in ("str", "function-before[parse(), float]") or "[" in part)
+    return isinstance(part, str) and (
+        part in ("str", "function-before[parse(), float]") or "[" in part
+    )
 
 
 def _fields_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:

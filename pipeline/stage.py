@@ -29,7 +29,7 @@ class Draft:
     """What a stage says of the files it left in ``context.output``. Only the engine publishes.
 
     ``roles`` maps a file's relative path to its role (weights, tokenizer, config, graph, …).
-    ``model`` goes into the manifest: architecture, labels, parameters, plan, whatever the stage knows.
+    ``model`` goes into the manifest: architecture, labels, parameters, whatever the stage knows.
     """
 
     roles: dict[str, str] = field(default_factory=dict)
@@ -89,12 +89,15 @@ class Stage(BaseModel):
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     """The distributions whose versions change the output."""
 
+    sees_ancestors: ClassVar[bool] = False
+    """Whether all earlier artifacts of the chain are given too, and belong to the fingerprint."""
+
     def references(self) -> dict[str, str]:
         """Return earlier stages that this one needs beside its input: role -> stage id."""
         return {}
 
     def files(self, base: Path) -> tuple[Path, ...]:
-        """Return files beside the data splits that the stage reads; ``base``: the recipe's folder."""
+        """Return files that the stage reads beside the splits; ``base``: the recipe's folder."""
         return ()
 
     def environment(self, context_targets: tuple[Target, ...]) -> dict[str, Any]:
@@ -132,7 +135,8 @@ def find(name: str) -> type[Stage]:
     try:
         found = load()
     except Exception as error:
-        raise RecipeError(f"stage {origin} cannot be loaded: {type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise RecipeError(f"stage {origin} cannot be loaded: {reason}") from error
     if not (isinstance(found, type) and issubclass(found, Stage)):
         raise RecipeError(f"stage {origin} is not a subclass of pipeline.stage.Stage")
     return found

@@ -1,4 +1,4 @@
-"""YAML with line numbers, without PyYAML's traps (``1e-4`` a string, ``on`` a boolean), within limits."""
+"""YAML with line numbers and limits, without PyYAML's traps (``1e-4`` a string, ``on`` a boolean)."""
 
 from __future__ import annotations
 

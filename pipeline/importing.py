@@ -1,0 +1,153 @@
+"""The first artifact of every run: the pretrained model, copied into the store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pipeline import sources
+from pipeline.artifact import Artifact, Kind, Source, file_sha256
+from pipeline.errors import IntegrityError, ModelError
+from pipeline.stage import Context, Draft, Stage
+
+HEAD = "ForSequenceClassification"
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+SIDECARS = ("shapes.json",)
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model found on this machine, before it is in the store."""
+
+    source: Source
+    directory: Path
+    files: tuple[Path, ...]
+    labels: tuple[str, ...]
+
+    def kind(self, labels: list[str]) -> Kind:
+        """A checkpoint if it has a head for just these labels, else an encoder."""
+        return Kind.CHECKPOINT if set(self.labels) == set(labels) else Kind.ENCODER
+
+
+def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
+    """Find a model and the files of it that are used.
+
+    Raises ModelError where config, weights or tokenizer are missing, IntegrityError for weights
+    that are pickled, unless the recipe allows them.
+    """
+    directory, revision = sources.model_directory(reference, base)
+    config = directory / "config.json"
+    try:
+        values = json.loads(config.read_text())
+    except FileNotFoundError:
+        raise ModelError(f"model: {reference}: there is no config.json in {directory}") from None
+    except ValueError as error:
+        raise ModelError(f"model: {reference}: config.json is not JSON: {error}") from None
+    weights = sorted(directory.glob("*.safetensors")) + sorted(
+        directory.glob("*.safetensors.index.json")
+    )
+    pickled = sorted(directory.glob("pytorch_model*.bin"))
+    if not weights and pickled and not allow_pickle:
+        raise IntegrityError(
+            f"model: {reference}: {pickled[0].name} is pickled, which can run code when loaded; "
+            "convert it to safetensors, or say 'allow_pickle: true' in the recipe"
+        )
+    if not weights and not pickled:
+        raise ModelError(f"model: {reference}: there are no weights (*.safetensors) in {directory}")
+    tokenizer = [directory / name for name in TOKENIZER if (directory / name).is_file()]
+    if not tokenizer:
+        raise ModelError(f"model: {reference}: there is no tokenizer in {directory}")
+    extra = [directory / name for name in SIDECARS if (directory / name).is_file()]
+    architecture = next(iter(values.get("architectures") or [""]))
+    named = values.get("id2label") or {}
+    labels = (
+        tuple(named[key] for key in sorted(named, key=int)) if architecture.endswith(HEAD) else ()
+    )
+    return Located(
+        source=Source(reference=reference, revision=revision, licence=_licence(directory)),
+        directory=directory,
+        files=(config, *(weights or pickled), *tokenizer, *extra),
+        labels=labels,
+    )
+
+
+class ImportModel(Stage):
+    """Copy a pretrained model into the store. Added by the engine, not named in a recipe."""
+
+    name: ClassVar[str] = "import"
+    consumes: ClassVar[frozenset[Kind]] = frozenset()
+    reads: ClassVar[frozenset[str]] = frozenset()
+    libraries: ClassVar[tuple[str, ...]] = ()
+
+    reference: str
+    revision: str | None
+    files_sha256: dict[str, str]
+
+    @classmethod
+    def of(cls, located: Located) -> ImportModel:
+        """Make the stage of a located model: its parameters name every byte that is copied."""
+        digests = {path.name: file_sha256(path) for path in located.files}
+        return cls(
+            reference=located.source.reference,
+            revision=located.source.revision,
+            files_sha256=digests,
+        )
+
+    def copy(self, located: Located, context: Context) -> Draft:
+        """Copy the files; check that vocabulary and model fit together by loading both."""
+        from pipeline import checkpoint
+
+        for path in located.files:
+            if path.suffix == ".bin":
+                _convert(path, context.output / f"{path.stem.replace('pytorch_', '')}.safetensors")
+            else:
+                shutil.copyfile(path, context.output / path.name)
+            context.progress(1, 1, path.name)
+        model = checkpoint.load(context.output)
+        checkpoint.check_vocabulary(model, checkpoint.load_tokenizer(context.output))
+        roles = {
+            path.name: "tokenizer" if path.name in TOKENIZER else "config"
+            for path in context.output.iterdir()
+        }
+        roles |= {name: "weights" for name in roles if name.endswith(".safetensors")}
+        return Draft(roles=roles, model=checkpoint.describe(model))
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        raise NotImplementedError("the engine calls copy: an import has no input")
+
+
+def _convert(path: Path, target: Path) -> None:
+    """Read a pickled state dict without running code in it, and write it as safetensors."""
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise IntegrityError(f"{path.name}: holds more than plain weights: {reason}") from error
+    save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, target)
+
+
+def _licence(directory: Path) -> str | None:
+    """Return the licence that the model card's front matter names."""
+    card = directory / "README.md"
+    if not card.is_file():
+        return None
+    for line in card.read_text(encoding="utf-8", errors="replace").splitlines()[:40]:
+        if line.startswith("license:"):
+            return line.partition(":")[2].strip() or None
+    return None

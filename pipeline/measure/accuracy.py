@@ -1,0 +1,90 @@
+"""Answers of an artifact on a split, and the metrics of those answers with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.artifact import Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.data import Split
+    from pipeline.tasks import Task
+
+Progress = Callable[[float, float, str], None]
+BATCH = 64
+RESAMPLES = 1000
+
+
+def checkpoint_probabilities(
+    directory: Path, task: Task, split: Split, progress: Progress, device: str = "cpu"
+) -> NDArray[np.float64]:
+    """Return a checkpoint's probabilities (rows × labels) in fp32 PyTorch, batched by length."""
+    import numpy as np
+    import torch
+
+    from pipeline import checkpoint
+
+    model = checkpoint.load(directory).to(device)
+    tokenizer = checkpoint.load_tokenizer(directory)
+    rows = task.encode(tokenizer, split)
+    order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
+    result = np.empty((len(rows), len(task.labels)))
+    with torch.inference_mode():
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            batch = tokenizer.pad([rows[row] for row in chosen], return_tensors="pt").to(device)
+            logits = model(**batch).logits.float()
+            result[chosen] = torch.softmax(logits, dim=-1).double().cpu().numpy()
+            progress(start + len(chosen), len(order), "scoring")
+    return result
+
+
+def bundle_probabilities(
+    directory: Path, split: Split, *, provider: str, threads: int, progress: Progress
+) -> NDArray[np.float64]:
+    """Return a bundle's probabilities (rows × labels), row by row as it will answer."""
+    from pipeline.runtime import BundleModel
+
+    model = BundleModel(directory, provider=provider, threads=threads)
+    return model.probabilities(split.texts, split.pairs, progress=progress)
+
+
+def metrics(
+    task: Task, probabilities: NDArray[np.float64], truth: list[int], split: str, seed: int
+) -> tuple[Metric, ...]:
+    """Return the task's metrics with bootstrap 95 % intervals (percentile, resampling rows)."""
+    import numpy as np
+
+    answers = np.asarray(truth)
+    values = task.metrics(probabilities, answers)
+    generator = np.random.default_rng(seed)
+    draws: dict[str, list[float]] = {name: [] for name in values}
+    for _ in range(RESAMPLES):
+        chosen = generator.integers(0, len(answers), len(answers))
+        for name, value in task.metrics(probabilities[chosen], answers[chosen]).items():
+            draws[name].append(value)
+    found: list[Metric] = []
+    for name, value in values.items():
+        low, high = np.quantile(draws[name], [0.025, 0.975])
+        found.append(
+            Metric(
+                name=name,
+                split=split,
+                value=value,
+                low=float(low),
+                high=float(high),
+                n=len(answers),
+            )
+        )
+    return tuple(found)
+
+
+def as_table(probabilities: NDArray[np.float64]) -> list[list[float]]:
+    """Return probabilities as nested lists, rounded so that equal answers give equal bytes."""
+    table: list[list[Any]] = probabilities.round(7).tolist()
+    return table
