@@ -21,7 +21,7 @@ CHECKPOINT_SECONDS = 60.0
 WHOLE = "whole.json"
 """Written last into a checkpoint: one without it was cut off in the middle of writing."""
 
-PADDING = {"attention_mask": 0, "labels": -100, "special_tokens_mask": 1}
+PADDING = {"attention_mask": 0, "labels": -100}
 
 
 def fit(
@@ -77,7 +77,7 @@ def length_grouped(
 
 
 def collate(rows: Sequence[Row], tokenizer: Any) -> dict[str, torch.Tensor]:
-    """Pad lists to the longest of the batch, on the tokenizer's side; stack numbers."""
+    """Pad lists on the right to the longest of the batch; stack numbers."""
     padding = PADDING | {
         "input_ids": tokenizer.pad_token_id,
         "token_type_ids": tokenizer.pad_token_type_id,
@@ -87,9 +87,7 @@ def collate(rows: Sequence[Row], tokenizer: Any) -> dict[str, torch.Tensor]:
         values = [row[key] for row in rows]
         if isinstance(first, list):
             width = max(map(len, values))
-            fill = [[padding[key]] * (width - len(value)) for value in values]
-            left = tokenizer.padding_side == "left"
-            values = [f + v if left else v + f for v, f in zip(values, fill, strict=True)]
+            values = [value + [padding[key]] * (width - len(value)) for value in values]
         batch[key] = torch.tensor(values)
     return batch
 

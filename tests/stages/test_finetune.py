@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.stages.conftest import artifact_of, sentences
 
 from pipeline import checkpoint, sources
 from pipeline.artifact import Kind
 from pipeline.data import Split
 from stages.finetune import Finetune
+from tests.stages.conftest import artifact_of, sentences
 
 
 def accuracy(network, tokenizer, texts, labels) -> float:

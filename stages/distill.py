@@ -1,0 +1,208 @@
+"""Distillation: a smaller student learns what its teacher answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from pipeline.artifact import Artifact, Kind, Metric
+from pipeline.errors import ModelError
+from pipeline.stage import Context, Draft
+from stages import training
+from stages.training import Row
+
+
+class Distill(training.Training):
+    """Train a smaller student on its teacher's answers, and on its hidden states.
+
+    The student starts from some of the input's layers (DistilBERT, Sanh et al. 2019, arXiv
+    1910.01108) or from another pretrained model. The loss is alpha · T² · KL(teacher ‖ student)
+    with both softened by the temperature T (Hinton et al. 2015, arXiv 1503.02531), plus
+    (1 − alpha) · cross-entropy with the labels, plus the mean squared difference of the hidden
+    states of mapped layers (TinyBERT, Jiao et al. 2020, arXiv 1909.10351), through a learned
+    projection where the widths differ. Text of the domain without labels (data.unlabelled) is
+    labelled by the teacher. Its outputs are computed once and kept.
+
+    Small students want long training and a higher rate than the teacher's.
+    """
+
+    name: ClassVar[str] = "distill"
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
+    produces: ClassVar[Kind | None] = Kind.CHECKPOINT
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
+
+    layers: int | tuple[int, ...] | None = Field(
+        None, description="layers of the input to keep: their indices, or how many, evenly spread"
+    )
+    student: str | None = Field(None, description="start from this pretrained model instead")
+    teacher: str | None = Field(None, description="an earlier stage's id; default: the input")
+    temperature: float = Field(2.0, gt=0, le=100)
+    alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's answer")
+    hidden_weight: float | None = Field(
+        None, ge=0, description="weight of the hidden states; default: 1 where tokens are the same"
+    )
+    epochs: int = Field(6, ge=1, le=1000, description="passes over the rows")
+    learning_rate: float = Field(1e-4, gt=0, lt=1, description="the highest rate, after warm-up")
+
+    @model_validator(mode="after")
+    def _has_a_student(self) -> Distill:
+        if self.layers is not None and self.student is not None:
+            raise ValueError("give 'layers' of the input or a 'student' of its own, not both")
+        if self.layers is None and self.student is None and self.teacher is None:
+            raise ValueError("give 'layers' to keep, a 'student', or an earlier stage as 'teacher'")
+        if (isinstance(self.layers, int) and self.layers < 1) or self.layers == ():
+            raise ValueError("'layers' keeps at least one layer")
+        return self
+
+    def references(self) -> dict[str, str]:
+        return {"teacher": self.teacher} if self.teacher else {}
+
+    def files(self, base: Path) -> tuple[Path, ...]:
+        """Return the student's config, weights and tokenizer, where it is a model of its own."""
+        from pipeline import importing
+
+        if self.student is None:
+            return ()
+        return importing.locate(self.student, base, allow_pickle=False).files
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Label all rows with the teacher, train the student, save it without projections."""
+        from pipeline import checkpoint
+        from stages import teacher as teaching
+
+        training.prepare(context)
+        student, tokenizer, taken = self._open_student(context, model)
+        artifact = context.artifacts[self.teacher] if self.teacher else model
+        teacher, its_tokenizer = training.open_network(context, artifact)
+        rows, its_rows = self._rows(context, tokenizer), self._rows(context, its_tokenizer)
+        pairs = self._pairs(student, teacher, taken)
+        weight = self._weight(same_tokens(tokenizer, rows, its_tokenizer, its_rows))
+        if not weight:
+            pairs = []
+        answers = teaching.outputs(
+            context, teacher, its_tokenizer, its_rows, [theirs for _, theirs in pairs]
+        )
+        loss = teaching.imitation(
+            answers,
+            alpha=self.alpha,
+            temperature=self.temperature,
+            hidden_weight=weight,
+            layers=[own for own, _ in pairs],
+        )
+        _project(student, teacher.config.hidden_size, len(pairs))
+        del teacher
+        trained = training.train(context, self, student, tokenizer, rows, loss)
+        if hasattr(student, PROJECTIONS):
+            delattr(student, PROJECTIONS)
+        roles = checkpoint.save(student, tokenizer, context.output)
+        metrics = (trained.metric(), Metric(name="rows", split="train", value=len(rows)))
+        return Draft(roles, checkpoint.describe(student), metrics)
+
+    def _open_student(
+        self, context: Context, model: Artifact
+    ) -> tuple[Any, Any, tuple[int, ...] | None]:
+        """Return the student, its tokenizer, and the input's layers it was made of, if any."""
+        from pipeline import checkpoint, sources
+
+        if self.student is not None:
+            directory, _ = sources.model_directory(self.student, context.base)
+            student = context.task.load_model(str(directory))
+            return student, checkpoint.load_tokenizer(directory), None
+        student, tokenizer = training.open_network(context, model)
+        depth = len(checkpoint.encoder_layers(student))
+        taken = choose_layers(self.layers, depth)
+        keep_layers(student, taken)
+        return student, tokenizer, taken
+
+    def _rows(self, context: Context, tokenizer: Any) -> list[Row]:
+        rows = training.labelled_rows(context, tokenizer, context.split("train"))
+        if "unlabelled" in context.splits:
+            rows += training.labelled_rows(context, tokenizer, context.splits["unlabelled"])
+        for index, row in enumerate(rows):
+            row["row"] = index
+        return rows
+
+    def _pairs(
+        self, student: Any, teacher: Any, taken: tuple[int, ...] | None
+    ) -> list[tuple[int, int]]:
+        """Return (student's layer, teacher's layer) whose outputs should agree."""
+        from pipeline import checkpoint
+
+        own, theirs = (len(checkpoint.encoder_layers(network)) for network in (student, teacher))
+        if taken is not None and self.teacher is None:
+            return list(enumerate(taken))
+        return [(layer, -(-(layer + 1) * theirs // own) - 1) for layer in range(own)]
+
+    def _weight(self, same: bool) -> float:
+        if same:
+            return 1.0 if self.hidden_weight is None else self.hidden_weight
+        if self.hidden_weight:
+            raise ModelError(
+                "distill.hidden_weight: teacher and student split text differently, so their "
+                "hidden states cannot be compared; leave hidden_weight out"
+            )
+        return 0.0
+
+
+PROJECTIONS = "distillation_projections"
+
+
+def choose_layers(layers: int | Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    """Return layer indices: as given, or so many evenly spread from the first to the last.
+
+    Raises ModelError where the model has no such layers.
+    """
+    if layers is None:
+        return tuple(range(depth))
+    if isinstance(layers, int):
+        if layers > depth:
+            raise ModelError(f"distill.layers: {layers} layers asked for, the model has {depth}")
+        return tuple(at * (depth - 1) // max(layers - 1, 1) for at in range(layers))
+    wrong = [layer for layer in layers if not 0 <= layer < depth]
+    if wrong or list(layers) != sorted(set(layers)):
+        raise ModelError(
+            f"distill.layers: {list(layers)}: give rising indices from 0 to {depth - 1}"
+        )
+    return tuple(layers)
+
+
+def keep_layers(network: Any, kept: Sequence[int]) -> None:
+    """Remove all other layers from the model, and say so in its config."""
+    from pipeline import checkpoint
+
+    layers = checkpoint.encoder_layers(network)
+    chosen = [layers[index] for index in kept]
+    del layers[:]
+    layers.extend(chosen)
+    network.config.num_hidden_layers = len(chosen)
+
+
+def same_tokens(tokenizer: Any, rows: Sequence[Row], other: Any, other_rows: Sequence[Row]) -> bool:
+    """Return whether two tokenizers split every row into the same tokens; ids may differ."""
+    same_ids = tokenizer.get_vocab() == other.get_vocab()
+    special, other_special = set(tokenizer.all_special_ids), set(other.all_special_ids)
+
+    def names(of: Any, ids: list[int], hidden: set[int]) -> list[str | None]:
+        tokens = of.convert_ids_to_tokens(ids)
+        return [None if i in hidden else token for i, token in zip(ids, tokens, strict=True)]
+
+    for row, its in zip(rows, other_rows, strict=True):
+        ids, other_ids = row["input_ids"], its["input_ids"]
+        if same_ids and ids == other_ids:
+            continue
+        if names(tokenizer, ids, special) != names(other, other_ids, other_special):
+            return False
+    return True
+
+
+def _project(student: Any, width: int, count: int) -> None:
+    """Attach projections to the teacher's width where it differs; training learns them along."""
+    from torch import nn
+
+    own = student.config.hidden_size
+    if count and own != width:
+        projections = nn.ModuleList(nn.Linear(own, width) for _ in range(count))
+        student.add_module(PROJECTIONS, projections)

@@ -1,0 +1,178 @@
+"""A teacher's outputs: computed once, kept on disk, read by every epoch and after a kill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.stage import Context
+from stages import losses
+from stages.trainer import collate, use_bf16
+from stages.training import Loss, Row
+
+DONE = "done.npz"
+SAVE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """What a teacher said of every row.
+
+    ``logits`` (rows × labels, fp32) are held in memory. Hidden states stand in a raw fp16 file,
+    unpadded, row after row: token × layer × width. They are read with plain reads and not mapped,
+    since mapped pages would count as resident memory. ``starts[r]`` is row r's first token.
+    """
+
+    logits: Tensor
+    starts: list[int]
+    path: Path
+    layers: int
+    width: int
+
+    def hidden(self, rows: Sequence[int]) -> Tensor:
+        """Return rows × layers × tokens × width, padded on the right with zeros, fp16."""
+        lengths = [self.starts[row + 1] - self.starts[row] for row in rows]
+        states = np.zeros((len(rows), max(lengths), self.layers, self.width), np.float16)
+        size = self.layers * self.width
+        for at, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            flat = np.fromfile(
+                self.path, np.float16, length * size, offset=self.starts[row] * size * 2
+            )
+            states[at, :length] = flat.reshape(length, self.layers, self.width)
+        return torch.from_numpy(states).transpose(1, 2)
+
+
+def outputs(
+    context: Context,
+    teacher: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    layers: Sequence[int] = (),
+    batch_size: int = 32,
+) -> TeacherOutputs:
+    """Let the teacher answer all rows, and keep its logits and the hidden states of ``layers``.
+
+    Runs in eval mode, batches of like length, bf16 autocast where the CPU has it. A run that was
+    killed goes on after the last batches that were written to ``context.work/teacher``.
+    """
+    directory = context.work / "teacher"
+    directory.mkdir(parents=True, exist_ok=True)
+    starts = np.cumsum([0, *(len(row["input_ids"]) for row in rows)]).tolist()
+    config = teacher.config
+    result = TeacherOutputs(
+        torch.empty(len(rows), config.num_labels),
+        starts,
+        directory / "hidden.f16",
+        len(layers),
+        config.hidden_size,
+    )
+    _answer(context, teacher.to(context.device).eval(), tokenizer, rows, layers, batch_size, result)
+    teacher.cpu()
+    return result
+
+
+def _answer(
+    context: Context,
+    teacher: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    layers: Sequence[int],
+    batch_size: int,
+    result: TeacherOutputs,
+) -> None:
+    """Fill ``result`` batch by batch, longest rows last, from where an earlier run stopped."""
+    directory = result.path.parent
+    order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
+    done = _resume(directory, result)
+    saved_at = time.monotonic()
+    with result.path.open("r+b" if result.path.exists() else "w+b") as file:
+        for start in range(done, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            logits, hidden = _forward(
+                context, teacher, tokenizer, [rows[r] for r in chosen], layers
+            )
+            result.logits[chosen] = logits
+            for row, states in zip(chosen, hidden, strict=True):
+                length = len(rows[row]["input_ids"])
+                file.seek(result.starts[row] * len(layers) * result.width * 2)
+                file.write(states[:length].tobytes())
+            done = start + len(chosen)
+            context.progress(done, len(order), "teacher answers")
+            if time.monotonic() - saved_at > SAVE_SECONDS or done == len(order):
+                file.flush()
+                _save(directory, result, done)
+                saved_at = time.monotonic()
+
+
+def _forward(
+    context: Context, teacher: Any, tokenizer: Any, rows: Sequence[Row], layers: Sequence[int]
+) -> tuple[Tensor, np.ndarray]:
+    """Return logits (rows × labels) and hidden states (rows × tokens × layers × width, fp16)."""
+    kept = [{k: v for k, v in row.items() if k not in ("labels", "row")} for row in rows]
+    batch = {key: value.to(context.device) for key, value in collate(kept, tokenizer).items()}
+    with (
+        torch.inference_mode(),
+        torch.autocast(context.device, torch.bfloat16, enabled=use_bf16(context.device)),
+    ):
+        answer = teacher(**batch, output_hidden_states=bool(layers))
+    if not layers:
+        return answer.logits.float().cpu(), np.empty((len(rows), 0, 0, 0), np.float16)
+    # hidden_states[0] are the embeddings; [i + 1] is what layer i gives.
+    states = torch.stack([answer.hidden_states[layer + 1] for layer in layers], dim=2)
+    return answer.logits.float().cpu(), states.to(torch.float16).cpu().numpy()
+
+
+def _save(directory: Path, result: TeacherOutputs, done: int) -> None:
+    part = directory / f"part-{DONE}"
+    np.savez(part, rows=done, logits=result.logits.numpy())
+    part.replace(directory / DONE)
+
+
+def _resume(directory: Path, result: TeacherOutputs) -> int:
+    """Fill in the logits that an earlier run kept; return the number of rows it had done."""
+    if not (directory / DONE).exists():
+        return 0
+    with np.load(directory / DONE) as kept:
+        result.logits[:] = torch.from_numpy(kept["logits"])
+        return int(kept["rows"])
+
+
+def imitation(
+    answers: TeacherOutputs,
+    *,
+    alpha: float,
+    temperature: float,
+    hidden_weight: float = 0.0,
+    layers: Sequence[int] = (),
+) -> Loss:
+    """Return the loss of a student: alpha · soft + (1 − alpha) · hard + weight · hidden.
+
+    Rows name themselves in ``row``; those without a label have the soft loss alone. The student's
+    ``layers`` are compared with the kept layers of the teacher, in their order; where the student
+    has a module ``distillation_projections``, its states go through it first.
+    """
+
+    def loss(student: Any, batch: dict[str, Tensor]) -> Tensor:
+        labels, rows = batch.pop("labels"), batch.pop("row").tolist()
+        answer = student(**batch, output_hidden_states=bool(layers))
+        goal = answers.logits[rows].to(labels.device)
+        total = alpha * losses.soft(answer.logits, goal, temperature)
+        total = total + (1 - alpha) * losses.hard(answer.logits, labels)
+        if layers:
+            goals = answers.hidden(rows).to(labels.device)
+            projections = getattr(student, "distillation_projections", None)
+            for at, layer in enumerate(layers):
+                states = answer.hidden_states[layer + 1]
+                states = projections[at](states.float()) if projections is not None else states
+                difference = losses.hidden(states, goals[:, at], batch["attention_mask"])
+                total = total + hidden_weight / len(layers) * difference
+        return total
+
+    return loss

@@ -1,0 +1,212 @@
+"""A student of fewer layers, or of another shape, learns its teacher's answers."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from pipeline import checkpoint
+from pipeline.artifact import Kind
+from pipeline.data import Split
+from pipeline.errors import ModelError
+from stages import teacher as teaching
+from stages import training
+from stages.distill import Distill, choose_layers, same_tokens
+from stages.finetune import Finetune
+from tests.stages.conftest import FILL, artifact_of, sentences, write_encoder
+
+Tuned = namedtuple("Tuned", "artifact network tokenizer")
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_encoder, tmp_path_factory):
+    """A fine-tuned teacher of three layers."""
+    from pipeline.stage import Context
+    from pipeline.tasks.text_classification import TextClassification
+    from tests.stages.conftest import LABELS
+
+    directory = tmp_path_factory.mktemp("teacher")
+    texts, labels = sentences(256)
+    context = Context(
+        task=TextClassification(LABELS, 32, ("text",)),
+        splits={"train": Split("train", "train.jsonl", "0" * 64, texts, None, labels)},
+        seed=0,
+        device="cpu",
+        threads=1,
+        work=directory / "work",
+        output=directory / "output",
+        artifacts={},
+        targets=(),
+        base=directory,
+    )
+    Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(context, tiny_encoder)
+    return artifact_of(context.output, Kind.CHECKPOINT)
+
+
+def answers(directory, texts):
+    network, tokenizer = checkpoint.load(directory), checkpoint.load_tokenizer(directory)
+    with torch.no_grad():
+        logits = [network(**tokenizer(text, return_tensors="pt")).logits for text in texts]
+    return torch.cat(logits).softmax(-1)
+
+
+def test_one_layer_agrees_with_its_teacher_on_new_sentences(tuned, make_context):
+    context = make_context(rows=256)
+    stage = Distill(layers=1, learning_rate=2e-3, epochs=6, batch_size=16)
+    draft = stage.run(context, tuned)
+    assert draft.model["layers"] == 1
+    new, _ = sentences(100, seed=5)
+    theirs, own = answers(tuned.directory, new), answers(context.output, new)
+    assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
+    assert not any(path.name.startswith("hidden") for path in context.output.rglob("*"))
+
+
+def test_the_student_starts_from_the_layers_that_were_named(tuned, make_context):
+    context = make_context(rows=8)
+    Distill(layers=(0, 2), learning_rate=1e-8, epochs=1).run(context, tuned)
+    teacher, student = checkpoint.load(tuned.directory), checkpoint.load(context.output)
+    for own, theirs in ((0, 0), (1, 2)):
+        one = student.bert.encoder.layer[own].output.dense.weight
+        other = teacher.bert.encoder.layer[theirs].output.dense.weight
+        assert torch.allclose(one, other, atol=1e-5)
+    assert torch.allclose(student.classifier.weight, teacher.classifier.weight, atol=1e-5)
+
+
+def test_another_pretrained_model_of_other_width_learns_through_projections(
+    tuned, make_context, tmp_path
+):
+    write_encoder(tmp_path / "small", layers=2, hidden=16)
+    context = make_context(rows=256)
+    stage = Distill(student="small", learning_rate=4e-3, epochs=8, batch_size=16, hidden_weight=0.5)
+    draft = stage.run(context, tuned)
+    assert (draft.model["hidden"], draft.model["layers"]) == (16, 2)
+    new, _ = sentences(100, seed=5)
+    theirs, own = answers(tuned.directory, new), answers(context.output, new)
+    assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.9
+
+
+def test_the_students_bytes_belong_to_the_fingerprint(tmp_path):
+    write_encoder(tmp_path / "small", layers=1, hidden=16)
+    names = {path.name for path in Distill(student="small").files(tmp_path)}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert Distill(layers=2).files(tmp_path) == ()
+
+
+def test_an_earlier_stage_teaches_the_input(tuned, tiny_encoder, make_context, tmp_path):
+    poor = make_context(rows=8, work=tmp_path / "poor")
+    Finetune(learning_rate=1e-6, epochs=1).run(poor, tiny_encoder)
+    context = make_context(rows=256, artifacts={"big": tuned})
+    stage = Distill(teacher="big", learning_rate=2e-3, epochs=6, batch_size=16)
+    assert stage.references() == {"teacher": "big"}
+    stage.run(context, artifact_of(poor.output, Kind.CHECKPOINT))
+    new, _ = sentences(100, seed=5)
+    theirs, own = answers(tuned.directory, new), answers(context.output, new)
+    assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
+
+
+def test_unlabelled_text_is_labelled_by_the_teacher(tuned, make_context):
+    texts, _ = sentences(200, seed=11)
+    train = Split("train", "train.jsonl", "0" * 64, texts[:2], None, [0, 1])
+    more = Split("unlabelled", "more.jsonl", "0" * 64, texts[2:], None, None)
+    context = make_context(splits={"train": train, "unlabelled": more})
+    stage = Distill(layers=2, learning_rate=1e-3, epochs=4, batch_size=16)
+    draft = stage.run(context, tuned)
+    assert {m.name: m.value for m in draft.metrics}["rows"] == 200
+    new, _ = sentences(100, seed=5)
+    theirs, own = answers(tuned.directory, new), answers(context.output, new)
+    assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
+
+
+def test_hidden_states_are_kept_as_the_teacher_gives_them(tuned, make_context):
+    context = make_context(rows=30)
+    network, tokenizer = training.open_network(context, tuned)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    kept = teaching.outputs(context, network, tokenizer, rows, layers=(0, 2), batch_size=4)
+    for chosen in ([3, 17, 4], [29]):
+        states = kept.hidden(chosen)
+        for at, row in enumerate(chosen):
+            ids = torch.tensor([rows[row]["input_ids"]])
+            with torch.no_grad():
+                answer = network(input_ids=ids, output_hidden_states=True)
+            for slot, layer in enumerate((0, 2)):
+                real = answer.hidden_states[layer + 1][0]
+                # bfloat16 has eight bits of precision.
+                assert torch.allclose(states[at, slot, : len(real)].float(), real, atol=0.05)
+            assert torch.allclose(kept.logits[row], answer.logits[0], atol=0.05)
+            assert (states[at, :, ids.shape[1] :] == 0).all()
+
+
+def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_context, monkeypatch):
+    monkeypatch.setattr(teaching, "SAVE_SECONDS", 0.0)
+    context = make_context(rows=40)
+    network, tokenizer = training.open_network(context, tuned)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+
+    def stop(done, total, note):
+        if done >= 24:
+            raise KeyboardInterrupt
+
+    context.progress = stop
+    with pytest.raises(KeyboardInterrupt):
+        teaching.outputs(context, network, tokenizer, rows, (1,), batch_size=8)
+    seen = []
+    context.progress = lambda done, total, note: seen.append(done)
+    resumed = teaching.outputs(context, network, tokenizer, rows, (1,), batch_size=8)
+    assert seen == [24, 32, 40]
+
+    fresh = make_context(rows=40, work=context.work / "fresh")
+    whole = teaching.outputs(fresh, network, tokenizer, rows, (1,), batch_size=8)
+    assert torch.equal(resumed.logits, whole.logits)
+    assert np.array_equal(resumed.hidden(range(40)), whole.hidden(range(40)))
+
+
+def test_tokenizers_are_alike_when_they_split_alike_whatever_the_ids(tuned, tmp_path, make_context):
+    context = make_context(rows=16)
+    tokenizer = checkpoint.load_tokenizer(tuned.directory)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    for words, alike in ((None, True), (FILL, False)):
+        directory = write_encoder(tmp_path / str(alike), words=words)
+        if alike:  # other ids for the same tokens
+            from tests.stages.conftest import BAD, GOOD
+
+            directory = write_encoder(tmp_path / "turned", words=(*BAD, *GOOD, *FILL))
+        other = checkpoint.load_tokenizer(directory)
+        its = training.labelled_rows(context, other, context.split("train"))
+        assert same_tokens(tokenizer, rows, other, its) is alike
+
+
+def test_hidden_states_of_other_tokens_are_refused_only_when_asked_for(
+    tuned, make_context, tmp_path
+):
+    write_encoder(tmp_path / "small", layers=1, hidden=16, words=FILL)
+    Distill(student="small", epochs=1).run(make_context(rows=8), tuned)
+    with pytest.raises(ModelError, match=r"^distill.hidden_weight: .*split text differently"):
+        Distill(student="small", hidden_weight=1).run(make_context(rows=8), tuned)
+
+
+def test_layers_are_spread_from_the_first_to_the_last():
+    assert choose_layers(3, 6) == (0, 2, 5)
+    assert choose_layers(6, 6) == (0, 1, 2, 3, 4, 5)
+    assert choose_layers(1, 12) == (0,)
+    assert choose_layers((1, 3), 4) == (1, 3)
+    with pytest.raises(ModelError, match=r"7 layers asked for, the model has 6"):
+        choose_layers(7, 6)
+    with pytest.raises(ModelError, match=r"rising indices from 0 to 5"):
+        choose_layers((0, 6), 6)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({}, "give 'layers' to keep"),
+        ({"layers": 2, "student": "x"}, "not both"),
+        ({"layers": 0}, "at least one layer"),
+    ],
+)
+def test_a_distillation_without_a_student_is_refused_with_the_recipe(parameters, message):
+    with pytest.raises(ValidationError, match=message):
+        Distill(**parameters)

@@ -1,0 +1,51 @@
+"""The losses, against numbers from their definitions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from stages import losses
+
+
+def test_soft_is_the_divergence_of_the_softened_answers_times_t_squared():
+    # Teacher (0.8, 0.2), student (0.5, 0.5): 0.8 ln 1.6 + 0.2 ln 0.4.
+    teacher, student = torch.tensor([[math.log(4.0), 0.0]]), torch.zeros(1, 2)
+    expected = 0.8 * math.log(1.6) + 0.2 * math.log(0.4)
+    assert losses.soft(student, teacher, 1.0).item() == pytest.approx(expected, abs=1e-6)
+    # At T = 2 the teacher's odds are 2 : 1.
+    softened = 2 / 3 * math.log(4 / 3) + 1 / 3 * math.log(2 / 3)
+    assert losses.soft(student, teacher, 2.0).item() == pytest.approx(4 * softened, abs=1e-6)
+
+
+def test_soft_is_zero_for_the_teacher_itself_and_averages_over_rows():
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    assert losses.soft(logits, logits + 7.0, 3.0).item() == pytest.approx(0.0, abs=1e-6)
+    other = torch.zeros(5, 3)
+    rows = [losses.soft(other[i : i + 1], logits[i : i + 1], 1.5).item() for i in range(5)]
+    assert losses.soft(other, logits, 1.5).item() == pytest.approx(sum(rows) / 5, rel=1e-5)
+
+
+def test_hard_counts_only_rows_with_a_label():
+    logits = torch.tensor([[0.0, math.log(3.0)], [5.0, -5.0]])
+    labels = torch.tensor([1, losses.IGNORED])
+    assert losses.hard(logits, labels).item() == pytest.approx(-math.log(0.75), abs=1e-6)
+    nothing = losses.hard(logits, torch.tensor([losses.IGNORED] * 2))
+    assert nothing.item() == 0.0
+
+
+def test_hard_with_smoothing_spreads_the_share_over_all_classes():
+    logits = torch.tensor([[0.0, math.log(3.0)]])
+    plain, uniform = -math.log(0.75), -(math.log(0.75) + math.log(0.25)) / 2
+    got = losses.hard(logits, torch.tensor([1]), smoothing=0.2).item()
+    assert got == pytest.approx(0.8 * plain + 0.2 * uniform, abs=1e-6)
+
+
+def test_hidden_ignores_padding():
+    student = torch.zeros(1, 3, 2)
+    teacher = torch.tensor([[[1.0, 1.0], [0.0, 2.0], [100.0, 100.0]]])
+    mask = torch.tensor([[1, 1, 0]])
+    # Mean squares: 1 and 2 over two tokens.
+    assert losses.hidden(student, teacher, mask).item() == pytest.approx(1.5)
