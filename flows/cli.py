@@ -1,0 +1,110 @@
+"""The command line: one group, one file a command below ``flows/commands``.
+
+Command modules import what they need inside the command, so that help is there at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import rich_click as click
+
+from flows.commands.artifact import artifact
+from flows.commands.compare import compare
+from flows.commands.doctor import doctor
+from flows.commands.init import init
+from flows.commands.plan import plan
+from flows.commands.predict import predict
+from flows.commands.recipe import recipe
+from flows.commands.report import report
+from flows.commands.run import run
+from flows.commands.schedule import schedule
+from flows.commands.validate import validate
+
+click.rich_click.TEXT_MARKUP = "markdown"
+click.rich_click.COMMAND_GROUPS = {
+    "rarefy": [
+        {"name": "From model to verdict", "commands": ["init", "plan", "run", "schedule"]},
+        {"name": "Look at results", "commands": ["report", "validate", "compare", "predict"]},
+        {"name": "Keep house", "commands": ["recipe", "artifact", "doctor"]},
+    ]
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rarefy")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and the libraries' own words.")
+def cli(verbose: bool) -> None:
+    """Compress a transformer into an ONNX model that keeps its accuracy and latency budgets.
+
+    A recipe (YAML) names a model, labelled text, a chain of stages and budgets; `rarefy run` takes
+    it from there to a verdict, a report and a bundle to deploy.
+
+    Exit codes: 0 pass · 1 unexpected error · 2 usage, recipe or data · 3 budget missed ·
+    4 inconclusive under --strict · 5 the machine lacks what was asked · 6 integrity · 130 interrupted.
+    """
+
+
+for _command in (
+    init,
+    plan,
+    run,
+    schedule,
+    report,
+    validate,
+    compare,
+    predict,
+    recipe,
+    artifact,
+    doctor,
+):
+    cli.add_command(_command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every error becomes one line on stderr and an exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in given
+    try:
+        code = cli.main(given, prog_name="rarefy", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = _say("interrupted", 130, as_json)
+    except click.ClickException as error:
+        if as_json:
+            code = _say(error.format_message(), 2, as_json)
+        else:
+            error.show()
+            code = 2
+    except KeyboardInterrupt:
+        code = _say("interrupted; finished stages are kept, run again to go on", 130, as_json)
+    except BrokenPipeError:
+        code = 0
+    except Exception as error:
+        code = _failed(error, "-v" in given or "--verbose" in given, as_json)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(error: Exception, verbose: bool, as_json: bool) -> int:
+    from pipeline.errors import RarefyError
+
+    if verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, RarefyError):
+        return _say(str(error), error.exit_code, as_json)
+    text = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
+    return _say(f"{text} (run with -v for the traceback)", 1, as_json)
+
+
+def _say(message: str, code: int, as_json: bool) -> int:
+    if as_json:
+        from flows.options import show_json
+
+        show_json({"error": message, "exit_code": code})
+    click.echo(f"rarefy: {message}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The flow: a recipe's steps as Prefect tasks over the engine, or the same steps without Prefect."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.display import CURRENT
+from pipeline import outcome as outcomes
+from pipeline import recipe as recipes
+from pipeline.engine import MODEL, Finished, Run
+from pipeline.errors import RarefyError
+from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a flow run is given: plain strings, as Prefect stores parameters."""
+
+    recipe: str
+    home: str
+    out: str
+    device: str
+    threads: int | None
+    command: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a job, and where its files are."""
+
+    outcome: outcomes.Outcome
+    paths: dict[str, str]
+
+
+def open_run(job: Job) -> Run:
+    """Make the job's run and plan it, so that what can be known to be wrong is said first."""
+    run = Run(recipes.load(Path(job.recipe)), Store(Path(job.home) / "store"), job.device)
+    if job.threads:
+        run.threads = job.threads
+    run.plan()
+    return run
+
+
+def execute(run: Run, identifier: str) -> Finished:
+    """Execute one step and show it on this process's display, where there is one."""
+    display = CURRENT.get()
+    if display is None:
+        return run.execute(identifier)
+    display.started(identifier)
+    finished = run.execute(identifier, display.progress, display.waiting)
+    display.finished(run.ledger()[-1])
+    return finished
+
+
+def step_ids(run: Run) -> list[str]:
+    """Return the ids of all steps in order, the import of the model first."""
+    return [MODEL, *(step.id for step in run.loaded.steps)]
+
+
+def conclude(run: Run, job: Job) -> Result:
+    """Judge, and write the report and the bundle's copy."""
+    outcome = outcomes.conclude(run, job.command)
+    return Result(outcome, outcomes.write(outcome, Path(job.out)))
+
+
+def run_inline(job: Job) -> Result:
+    """Run a job in this process, without Prefect."""
+    run = open_run(job)
+    for identifier in step_ids(run):
+        execute(run, identifier)
+    return conclude(run, job)
+
+
+def prepare_prefect(home: Path, verbose: bool = False) -> None:
+    """Set what Prefect reads when it is imported: no telemetry, its database in our folder.
+
+    What the user has set stays.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    level = "INFO" if verbose else "ERROR"
+    for name, value in {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_HOME": str(home.resolve()),
+        "PREFECT_LOGGING_LEVEL": level,
+        "PREFECT_LOGGING_SERVER_LEVEL": level,
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    }.items():
+        os.environ.setdefault(name, value)
+    if not verbose:
+        for name in ("httpx", "httpcore", "uvicorn", "aiosqlite"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def run_with_prefect(job: Job, prefect_home: Path, verbose: bool = False) -> Result:
+    """Run a job as a Prefect flow: against the server that is set up, else its embedded one.
+
+    Raises the engine's own errors; a missed budget is a Failed flow, and a Result here.
+    """
+    prepare_prefect(prefect_home, verbose)
+    from flows.prefect_flow import RESULTS, compress
+
+    state = compress(**asdict(job), return_state=True)
+    result = RESULTS.pop(job.out, None)
+    if result is not None:
+        return result
+    error: Any = state.result(raise_on_failure=False)
+    if isinstance(error, BaseException):
+        raise error
+    raise RarefyError(f"the flow ended as {state.name}: {state.message}")

@@ -1,0 +1,107 @@
+"""What a person sees while a recipe runs: a bar for the stage at work, a ledger line for each done."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.report.data import LedgerRow
+from pipeline.verdict import Verdict
+
+SIGNS = {"pass": ("✓", "green"), "fail": ("✗", "red"), "inconclusive": ("?", "yellow")}
+
+
+class Display:
+    """A context manager; silent where ``quiet``. Without a terminal it prints plain lines."""
+
+    def __init__(self, console: Console, total: int, quiet: bool = False) -> None:
+        self.console = console
+        self.quiet = quiet
+        self.total = total
+        self._progress = Progress(
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._parameters: int | None = None
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        CURRENT.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+        CURRENT.set(None)
+
+    def started(self, identifier: str) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(identifier, total=None, note="")
+
+    def progress(self, done: float, total: float, note: str) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total or None, note=note)
+
+    def waiting(self) -> None:
+        self.say("another run is making this stage; waiting for it", "yellow")
+
+    def finished(self, row: LedgerRow) -> None:
+        if self.quiet:
+            return
+        line = Text(f"{row.id:<12} {row.kind:<11}")
+        accuracy = ""
+        if row.accuracy:
+            value, low, high = row.accuracy
+            accuracy = f"{row.metric} {value:.1%} [{low:.1%}, {high:.1%}]"
+        line.append(f"{accuracy:<36}")
+        line.append(f"{millions(row.parameters):>9} {megabytes(row.size):>9} ")
+        line.append("cached".rjust(8) if row.cached else f"{row.seconds:7.1f}s", "dim")
+        line.append(f"  {row.digest[:12]}", "dim")
+        self.console.print(line, soft_wrap=True)
+
+    def say(self, text: str, style: str = "") -> None:
+        if not self.quiet:
+            self.console.print(Text(text, style), soft_wrap=True)
+
+
+CURRENT: ContextVar[Display | None] = ContextVar("display", default=None)
+"""The display of this process, for the flow's tasks: they run in it, but Prefect calls them."""
+
+
+def verdict_table(judged: Verdict) -> Table:
+    """Return every budget with what was asked, what was measured and how it came out."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("", "budget", "what was found"):
+        table.add_column(column)
+    for budget in judged.budgets:
+        sign, colour = SIGNS[budget.outcome]
+        name = f"{budget.metric} {budget.form}"
+        if budget.level == "warn":
+            name += " (warn)"
+        table.add_row(Text(f"{sign} {budget.outcome}", colour), name, budget.reason)
+    return table
+
+
+def millions(parameters: int | None) -> str:
+    return "" if parameters is None else f"{parameters / 1e6:.2f} M"
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

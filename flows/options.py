@@ -1,0 +1,99 @@
+"""Options that several commands share, and how they speak: data on stdout, the rest on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Home:
+    """The project's state folder: artifacts, reports of runs, Prefect's database."""
+
+    path: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.path / "runs"
+
+    @property
+    def prefect(self) -> Path:
+        return self.path / "prefect"
+
+    def store(self) -> Store:
+        from pipeline.store import Store
+
+        return Store(self.path / "store")
+
+
+def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--home``, given to the command as ``home: Home``."""
+    return click.option(
+        "--home",
+        default=".rarefy",
+        envvar="RAREFY_HOME",
+        show_default=True,
+        show_envvar=True,
+        metavar="DIR",
+        callback=lambda _context, _parameter, value: Home(Path(value).expanduser()),
+        help="Where artifacts and reports are kept.",
+    )(command)
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--json``, given to the command as ``as_json: bool``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)
+
+
+def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--device``, given to the command as ``device: str``."""
+    return click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where training runs.",
+        callback=lambda _context, _parameter, value: _device(value),
+    )(command)
+
+
+def _device(value: str) -> str:
+    if value != "auto":
+        return value
+    from pipeline.engine import default_device
+
+    return default_device()
+
+
+def recipe_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument RECIPE, given to the command as ``recipe: Path``."""
+    return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(command)
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON on stdout."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+def stderr() -> Console:
+    """Return the console for people: progress and tables that are not the command's data."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def stdout() -> Console:
+    """Return the console for a command's data when it is read by a person."""
+    from rich.console import Console
+
+    return Console(highlight=False)

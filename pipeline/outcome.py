@@ -1,0 +1,138 @@
+"""What a run came to: verdict, report and bundle, gathered from its artifacts and written down."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline import verdict
+from pipeline.artifact import Artifact, Kind
+from pipeline.engine import Run
+from pipeline.measure import machine
+from pipeline.measure.measurements import Measurements
+from pipeline.report.data import LineageNode, ReportData
+
+MEASUREMENTS = "measurements.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run. ``bundle`` is the last ONNX bundle, where the recipe makes one."""
+
+    data: ReportData
+    bundle: Artifact | None
+
+    def exit_code(self, strict: bool) -> int:
+        """0 pass or nothing to judge, 3 a budget was missed, 4 inconclusive under ``strict``."""
+        if self.data.verdict is None or self.data.verdict.outcome == "pass":
+            return 0
+        if self.data.verdict.outcome == "fail":
+            return 3
+        return 4 if strict else 0
+
+
+def conclude(run: Run, command: str) -> Outcome:
+    """Judge the finished run's budgets by its last measurements."""
+    finished = run.finished.values()
+    reports = [step.artifact for step in finished if step.artifact.kind is Kind.REPORT]
+    bundles = [step.artifact for step in finished if step.artifact.kind is Kind.BUNDLE]
+    measurements, judged = None, None
+    recipe = run.loaded.recipe
+    if reports:
+        text = reports[-1].path(MEASUREMENTS).read_bytes()
+        measurements = Measurements.model_validate_json(text)
+        judged = verdict.judge(recipe.budgets, recipe.targets, measurements)
+    data = ReportData(
+        name=recipe.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        recipe=run.loaded.path.read_text(),
+        task=recipe.task,
+        labels=run.labels,
+        rows=run.summary.rows,
+        warnings=[*run.summary.warnings],
+        ledger=run.ledger(),
+        lineage=[_node(identifier, step.artifact) for identifier, step in run.finished.items()],
+        verdict=judged,
+        measurements=measurements,
+        machine=machine.fingerprint(),
+    )
+    return Outcome(data, bundles[-1] if bundles else None)
+
+
+def _node(identifier: str, artifact: Artifact) -> LineageNode:
+    manifest = artifact.manifest
+    return LineageNode(
+        id=identifier,
+        stage=manifest.stage.name,
+        version=manifest.stage.version,
+        digest=artifact.digest,
+        kind=manifest.kind,
+        parameters=manifest.stage.parameters,
+        parents={parent.digest: parent.role for parent in manifest.parents},
+        metrics=[metric.model_dump(exclude_none=True) for metric in manifest.metrics],
+    )
+
+
+def write(outcome: Outcome, directory: Path) -> dict[str, str]:
+    """Write report.html, summary.md, verdict.json and the bundle's copy; return what is where.
+
+    Each file is replaced in one step, so a reader never sees half of one.
+    """
+    from pipeline.report import html, markdown
+
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = {"report": directory / "report.html", "summary": directory / "summary.md"}
+    _replace(paths["report"], html.render(outcome.data))
+    _replace(paths["summary"], markdown.render(outcome.data))
+    if outcome.data.verdict is not None:
+        paths["verdict"] = directory / "verdict.json"
+        text = outcome.data.verdict.model_dump_json(by_alias=True, indent=1)
+        _replace(paths["verdict"], text + "\n")
+    if outcome.bundle is not None:
+        paths["bundle"] = directory / "bundle"
+        copy_bundle(outcome.bundle, paths["bundle"])
+    _replace(directory / "run.json", outcome.data.model_dump_json(by_alias=True))
+    return {name: str(path) for name, path in paths.items()}
+
+
+def read(directory: Path) -> ReportData:
+    """Read the data of a run that ``write`` left in ``directory``. Raises OSError, ValueError."""
+    return ReportData.model_validate(json.loads((directory / "run.json").read_text()))
+
+
+def copy_bundle(bundle: Artifact, target: Path) -> None:
+    """Copy a bundle out of the store; an older copy is replaced when the new one is whole."""
+    fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+    shutil.copytree(bundle.directory, fresh)
+    if target.exists():
+        old = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+        target.rename(old)
+        fresh.rename(target)
+        shutil.rmtree(old)
+    else:
+        fresh.rename(target)
+
+
+def as_json(outcome: Outcome, paths: dict[str, str], exit_code: int) -> dict[str, Any]:
+    """Return what ``rarefy run --json`` prints."""
+    judged = outcome.data.verdict
+    return {
+        "outcome": judged.outcome if judged else None,
+        "exit_code": exit_code,
+        "ledger": [row.model_dump() for row in outcome.data.ledger],
+        "budgets": [budget.model_dump() for budget in judged.budgets] if judged else [],
+        "warnings": outcome.data.warnings,
+        **paths,
+    }
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
