@@ -1,4 +1,4 @@
-"""The flow: a recipe's steps as Prefect tasks over the engine, or the same steps without Prefect."""
+"""A recipe's steps over the engine: as a Prefect flow, or one after the other without Prefect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while a recipe runs: a bar for the stage at work, a ledger line for each done."""
+"""What a person sees while a recipe runs: a bar for the stage at work, a line for each done."""
 
 from __future__ import annotations
 

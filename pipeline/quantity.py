@@ -36,7 +36,7 @@ def parse(value: Any) -> Any:
         return value
     match = _PATTERN.fullmatch(value)
     if not match or match[2].lower() not in _SCALES:
-        raise ValueError(f"{value!r} is not a quantity such as 0.03, '3 %', '20 MB', '5 ms' or '5x'")
+        raise ValueError(f"{value!r} is no quantity such as 0.03, '3 %', '20 MB', '5 ms', '5x'")
     return float(match[1]) * _SCALES[match[2].lower()]
 
 

@@ -1,4 +1,4 @@
-"""Where models and data come from: a path, ``package:import_name/sub/dir``, ``hub:owner/name@revision``."""
+"""Where models and data come from: a path, ``package:import_name/sub/dir``, ``hub:owner/name``."""
 
 from __future__ import annotations
 

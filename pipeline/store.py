@@ -172,7 +172,7 @@ class Store:
             path = directory / entry.path
             if not path.is_file() or path.stat().st_size != entry.size:
                 raise IntegrityError(
-                    f"artifact {digest[:12]}: {entry.path} is missing or has not its {entry.size} bytes; "
+                    f"artifact {digest[:12]}: {entry.path} is missing or cut; "
                     f"`rarefy artifact gc --damaged --yes` removes it, the next run makes it again"
                 )
         return Artifact(directory, manifest, digest)

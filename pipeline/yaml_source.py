@@ -1,4 +1,4 @@
-"""YAML with line numbers and limits, without PyYAML's traps (``1e-4`` a string, ``on`` a boolean)."""
+"""YAML with line numbers and limits, read by YAML 1.2's rules: ``1e-4`` is a number, ``on`` is not."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.engine import Run
 
 DISAGREEMENT = 0.08
-"""The share of rows on which a compressed model and its teacher usually differ, before it is known."""
+"""The share of rows on which a compressed model usually differs from its teacher."""
 
 
 @click.command(short_help="Say what would run and what is cached, without running it.")
@@ -92,8 +92,8 @@ def evidence_notes(run: Run) -> list[dict[str, Any]]:
         needed = required_rows(margin, DISAGREEMENT)
         enough = rows >= needed
         text = (
-            f"{budget.metric} {budget.form}: a margin of {margin:.1%} needs about {needed} eval rows "
-            f"(if {DISAGREEMENT:.0%} of the answers differ); there are {rows}"
+            f"{budget.metric} {budget.form}: a margin of {margin:.1%} needs about {needed} "
+            f"eval rows (if {DISAGREEMENT:.0%} of the answers differ); there are {rows}"
             + ("" if enough else ": expect 'inconclusive'")
         )
         notes.append({"budget": budget.metric, "needed": needed, "rows": rows, "text": text})

