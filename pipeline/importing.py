@@ -117,13 +117,16 @@ class ImportModel(Stage):
                 shutil.copyfile(path, context.output / path.name)
             context.progress(1, 1, path.name)
         model = checkpoint.load(context.output)
-        checkpoint.check_vocabulary(model, checkpoint.load_tokenizer(context.output))
+        description = checkpoint.describe(model)
+        checkpoint.check_vocabulary(
+            checkpoint.load_tokenizer(context.output), description["vocabulary"]
+        )
         roles = {
             path.name: "tokenizer" if path.name in TOKENIZER else "config"
             for path in context.output.iterdir()
         }
         roles |= {name: "weights" for name in roles if name.endswith(".safetensors")}
-        return Draft(roles=roles, model=checkpoint.describe(model))
+        return Draft(roles=roles, model=description)
 
     def run(self, context: Context, model: Artifact) -> Draft:
         raise NotImplementedError("the engine calls copy: an import has no input")
