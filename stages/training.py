@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,8 @@ def prepare(context: Context) -> None:
     import torch
     import transformers
 
+    # peft calls what transformers 5 has renamed: nothing that a user can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     transformers.set_seed(context.seed)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -1,0 +1,161 @@
+"""Adapters: a few low-rank weights and the head are trained, the body stays as it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.artifact import Artifact, Kind
+from pipeline.errors import ModelError
+from pipeline.stage import Context, Draft
+from stages import training
+
+
+class Adapt(training.Training):
+    """Train low-rank adapters on the linear layers, and the head; the other weights are frozen.
+
+    LoRA (Hu et al. 2022, arXiv 2106.09685) adds B·A, of rank ``rank``, scaled by alpha / rank, to
+    each targeted layer; DoRA (Liu et al. 2024, arXiv 2402.09353) trains the weights' magnitudes
+    apart from their directions. A rate some ten times that of full fine-tuning suits them. With
+    a ``teacher`` the loss is nine tenths its answer (Hinton et al. 2015, arXiv 1503.02531), which
+    recovers what pruning or factorization lost. The adapter stays beside the weights until
+    ``merge`` folds it in.
+    """
+
+    name: ClassVar[str] = "adapt"
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
+    produces: ClassVar[Kind | None] = Kind.ADAPTER
+    libraries: ClassVar[tuple[str, ...]] = (*training.Training.libraries, "peft")
+
+    method: Literal["lora", "dora"] = "lora"
+    rank: int = Field(8, ge=1, le=1024, description="rank of each update")
+    alpha: float = Field(16, gt=0, description="the update is scaled by alpha / rank")
+    dropout: float = Field(0.05, ge=0, lt=1, description="on the adapters' inputs")
+    target: Literal["attention", "all-linear"] = Field(
+        "all-linear", description="the linear layers of the encoder that get an adapter"
+    )
+    teacher: str | None = Field(
+        None, description="an earlier stage's id, whose answers are learned"
+    )
+    learning_rate: float = Field(5e-4, gt=0, lt=1, description="the highest rate, after warm-up")
+
+    def references(self) -> dict[str, str]:
+        return {"teacher": self.teacher} if self.teacher else {}
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Attach, train, and save the adapter beside the base's unchanged files."""
+        import peft
+
+        from pipeline import checkpoint
+
+        training.prepare(context)
+        network, tokenizer = training.open_network(context, model)
+        roles = _copy_base(context, model, network, tokenizer)
+        targets = adapted_layers(network, self.target)
+        config = peft.LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            use_dora=self.method == "dora",
+            target_modules=targets,
+            modules_to_save=head_modules(network),
+        )
+        adapted = peft.get_peft_model(network, config)
+        trainable, _ = adapted.get_nb_trainable_parameters()
+        trained = self._train(context, adapted, tokenizer)
+        roles |= save_adapter(adapted, context.output / checkpoint.ADAPTER)
+        facts = checkpoint.describe(network) | {
+            "adapter": {
+                "method": self.method,
+                "rank": self.rank,
+                "layers": len(targets),
+                "trainable": trainable,
+            }
+        }
+        return Draft(roles, facts, (trained.metric(),))
+
+    def _train(self, context: Context, adapted: Any, tokenizer: Any) -> training.Trained:
+        from stages import losses
+        from stages import teacher as teaching
+
+        rows = training.labelled_rows(context, tokenizer, context.split("train"))
+        if self.teacher is None:
+            loss = losses.classification()
+        else:
+            teacher, its_tokenizer = training.open_network(context, context.artifacts[self.teacher])
+            its_rows = training.labelled_rows(context, its_tokenizer, context.split("train"))
+            answers = teaching.outputs(context, teacher, its_tokenizer, its_rows)
+            rows = [row | {"row": index} for index, row in enumerate(rows)]
+            loss = teaching.imitation(answers, alpha=0.9, temperature=2.0)
+        return training.train(context, self, adapted, tokenizer, rows, loss)
+
+
+def adapted_layers(network: Any, target: str) -> list[str]:
+    """Return the full names of the encoder's linear layers, all or those of attention.
+
+    The two thin layers of a factorized one count each. Raises ModelError where there is none.
+    """
+    from torch import nn
+
+    from pipeline import checkpoint
+
+    inside = {id(module) for module in checkpoint.encoder_layers(network).modules()}
+    names = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear)
+        and id(module) in inside
+        and (target == "all-linear" or ".attention." in name)
+    ]
+    if not names:
+        raise ModelError(f"adapt.target: the model has no linear layer for {target!r}")
+    return names
+
+
+def head_modules(network: Any) -> list[str]:
+    """Return the modules between the encoder's layers and the answer: pooler and head.
+
+    They are trained whole, since a fresh head has nothing to adapt; a body that was pretrained
+    without a pooler gets a fresh one too.
+    """
+    prefix = network.base_model_prefix
+    names = [
+        name
+        for name, module in network.named_children()
+        if name != prefix and any(True for _ in module.parameters())
+    ]
+    if getattr(network.base_model, "pooler", None) is not None:
+        names.append(f"{prefix}.pooler")
+    return names
+
+
+def _copy_base(context: Context, model: Artifact, network: Any, tokenizer: Any) -> dict[str, str]:
+    """Write the base's files to the output: a checkpoint's own, an encoder's with its new head."""
+    from pipeline import checkpoint
+
+    if model.kind is Kind.ENCODER:
+        return checkpoint.save(network, tokenizer, context.output)
+    for entry in model.manifest.files:
+        path = context.output / entry.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(model.directory / entry.path, path)
+    return {entry.path: entry.role for entry in model.manifest.files}
+
+
+def save_adapter(adapted: Any, directory: Path) -> dict[str, str]:
+    """Write adapter weights and config, the same bytes for the same adapter, naming no folder."""
+    adapted.save_pretrained(str(directory), save_embedding_layers=False)
+    (directory / "README.md").unlink(missing_ok=True)  # peft's empty form of a model card
+    path = directory / "adapter_config.json"
+    config = json.loads(path.read_text())
+    config["base_model_name_or_path"] = None  # a folder of this machine
+    config["target_modules"] = sorted(config["target_modules"])  # a set: in any order
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    return {
+        f"{directory.name}/adapter_config.json": "adapter",
+        f"{directory.name}/adapter_model.safetensors": "adapter",
+    }

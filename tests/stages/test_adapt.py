@@ -1,0 +1,138 @@
+"""Adapters learn while the base stays, whatever shapes the base has; the result loads again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from pipeline import checkpoint
+from pipeline.artifact import Kind, file_sha256
+from stages import adapt, trainer
+from stages.adapt import Adapt
+from stages.finetune import Finetune
+from tests.stages.conftest import artifact_of, sentences
+
+
+def accuracy(directory) -> float:
+    network, tokenizer = checkpoint.load(directory), checkpoint.load_tokenizer(directory)
+    texts, labels = sentences(100, seed=9)
+    right = 0
+    for text, label in zip(texts, labels, strict=True):
+        with torch.no_grad():
+            right += int(network(**tokenizer(text, return_tensors="pt")).logits.argmax()) == label
+    return right / len(texts)
+
+
+@pytest.fixture
+def base(tiny_encoder, make_context, tmp_path):
+    """A checkpoint that has hardly learned."""
+    context = make_context(rows=16, work=tmp_path / "base")
+    Finetune(learning_rate=1e-5, epochs=1).run(context, tiny_encoder)
+    return artifact_of(context.output, Kind.CHECKPOINT)
+
+
+def factorize_by_hand(artifact, directory):
+    """Replace two layers by thin ones, and cut the neurons of another, as other stages do."""
+    from torch import nn
+
+    network, tokenizer = checkpoint.load(artifact.directory), None
+    tokenizer = checkpoint.load_tokenizer(artifact.directory)
+    layer = network.bert.encoder.layer[1]
+    layer.intermediate.dense = checkpoint.factorized(32, 4, 64, bias=True)
+    layer.attention.output.dense = checkpoint.factorized(32, 4, 32, bias=True)
+    pruned = network.bert.encoder.layer[2]
+    pruned.intermediate.dense, pruned.output.dense = nn.Linear(32, 24), nn.Linear(24, 32)
+    checkpoint.save(network, tokenizer, directory)
+    return artifact_of(directory, Kind.CHECKPOINT)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_an_adapter_learns_and_the_base_stays_as_it_was(method, base, make_context):
+    context = make_context(rows=256)
+    stage = Adapt(method=method, rank=4, learning_rate=5e-3, epochs=6, batch_size=16)
+    draft = stage.run(context, base)
+    assert accuracy(context.output) >= 0.95
+    for entry in base.manifest.files:
+        assert file_sha256(context.output / entry.path) == entry.sha256
+    assert draft.roles["adapter/adapter_model.safetensors"] == "adapter"
+    assert set(draft.roles) == {
+        path.relative_to(context.output).as_posix()
+        for path in context.output.rglob("*")
+        if path.is_file()
+    }
+    assert draft.model["adapter"]["trainable"] < draft.model["parameters"] / 2
+
+
+def test_a_body_without_a_head_gets_one_that_is_trained(tiny_encoder, make_context):
+    context = make_context(rows=256)
+    Adapt(rank=4, learning_rate=5e-3, epochs=12, batch_size=16).run(context, tiny_encoder)
+    assert accuracy(context.output) >= 0.95
+
+
+def test_pruned_and_factorized_models_take_adapters(base, make_context, tmp_path):
+    odd = factorize_by_hand(base, tmp_path / "odd")
+    context = make_context(rows=256)
+    stage = Adapt(rank=4, learning_rate=5e-3, epochs=6, batch_size=16)
+    draft = stage.run(context, odd)
+    # 3 layers × 6 linear layers; two of them are now two each.
+    assert draft.model["adapter"]["layers"] == 20
+    assert accuracy(context.output) >= 0.95
+
+
+def test_attention_alone_can_be_targeted(base):
+    network = checkpoint.load(base.directory)
+    names = adapt.adapted_layers(network, "attention")
+    assert len(names) == 12
+    assert all(".attention." in name for name in names)
+    assert adapt.head_modules(network) == ["classifier", "bert.pooler"]
+
+
+def test_the_adapter_is_the_same_twice_and_names_no_folder(base, make_context, tmp_path):
+    digests = []
+    for run in ("one", "two"):
+        context = make_context(rows=16, work=tmp_path / run)
+        Adapt(epochs=1).run(context, base)
+        folder = context.output / "adapter"
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "adapter_config.json",
+            "adapter_model.safetensors",
+        ]
+        text = (folder / "adapter_config.json").read_text()
+        assert str(tmp_path) not in text
+        assert json.loads(text)["base_model_name_or_path"] is None
+        digests.append([file_sha256(path) for path in sorted(folder.iterdir())])
+    assert digests[0] == digests[1]
+
+
+def test_a_teacher_is_learned_from(base, tiny_encoder, make_context, tmp_path):
+    big = make_context(rows=256, work=tmp_path / "big")
+    Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(big, tiny_encoder)
+    context = make_context(rows=256, artifacts={"big": artifact_of(big.output, Kind.CHECKPOINT)})
+    stage = Adapt(rank=4, learning_rate=5e-3, epochs=12, batch_size=16, teacher="big")
+    assert stage.references() == {"teacher": "big"}
+    stage.run(context, base)
+    assert accuracy(context.output) >= 0.95
+
+
+def test_an_interrupted_adapter_goes_on_to_the_same_weights(
+    base, make_context, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    stage = Adapt(rank=2, learning_rate=5e-3, epochs=2, batch_size=8)
+    whole = make_context(rows=64, work=tmp_path / "whole")
+    stage.run(whole, base)
+
+    def stop(done, total, note):
+        if done == 11:
+            raise KeyboardInterrupt
+
+    work, seen = tmp_path / "stopped", []
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(make_context(rows=64, work=work, progress=stop), base)
+    resumed = make_context(rows=64, work=work, progress=lambda done, total, note: seen.append(done))
+    stage.run(resumed, base)
+    assert seen == list(range(11, 17))
+    name = "adapter/adapter_model.safetensors"
+    assert file_sha256(whole.output / name) == file_sha256(resumed.output / name)
