@@ -1,0 +1,42 @@
+"""Calibration rows: a sample of the training split, in batches that need no padding."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.stage import Context
+from stages import training
+
+
+def sample(context: Context, tokenizer: Any, count: int) -> list[dict[str, Any]]:
+    """Return ``count`` tokenized, labelled training rows (all if there are fewer), drawn by seed.
+
+    In random order, so that the first few are a sample too.
+    """
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    draw = random.Random(context.seed)  # noqa: S311
+    return draw.sample(rows, min(count, len(rows)))
+
+
+def batches(rows: list[dict[str, Any]], device: str, size: int = 32) -> Iterator[dict[str, Tensor]]:
+    """Yield batches of rows of equal length, so that every position holds a real token.
+
+    Statistics over activations then need no mask, and nothing is computed for padding.
+    """
+    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
+    for _, group in groupby(ordered, key=lambda row: len(row["input_ids"])):
+        same = list(group)
+        for start in range(0, len(same), size):
+            part = same[start : start + size]
+            yield {key: torch.tensor([row[key] for row in part], device=device) for key in part[0]}
+
+
+def without_labels(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return what the model itself takes of a batch."""
+    return {key: value for key, value in batch.items() if key != "labels"}

@@ -1,0 +1,182 @@
+"""Which units to remove: Fisher importance, mask search, and least-squares rescaling.
+
+Kwon et al. 2022, "A Fast Post-Training Pruning Framework for Transformers" (arXiv 2204.09656).
+A mask of ones is laid over the units (heads or neurons); the loss's curvature along it, by the
+empirical Fisher information, tells what removing a set of units S costs:
+½ · Σ over rows of (Σ over S of the row's mask gradients)². Pure functions of tensors and modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stages.calibration import without_labels
+from stages.surgery import Part, weight_of
+
+GREATEST_SCALE = 10.0
+"""A layer whose rescaling goes beyond this is left as it is: it fits noise (Kwon et al., §4.3)."""
+
+
+@dataclass
+class Sensitivity:
+    """What the loss says of one part's units.
+
+    ``fisher``  units × units, Σ over rows of g gᵀ, where g is a row's gradient by the mask
+    ``taylor``  units, Σ over rows of |g| (Michel et al. 2019, arXiv 1905.10650)
+    """
+
+    fisher: Tensor
+    taylor: Tensor
+
+
+def sensitivities(
+    model: Any, parts: Sequence[Part], batches: Iterable[dict[str, Tensor]]
+) -> list[Sensitivity]:
+    """Run labelled batches forward and back, and gather the mask's gradients row by row.
+
+    The mask has a row for every row of the batch, so one backward pass gives each row's own
+    gradient. The model is in eval mode; its parameters get no gradient.
+    """
+    found = [
+        Sensitivity(torch.zeros(part.count, part.count), torch.zeros(part.count)) for part in parts
+    ]
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    for batch in batches:
+        for sensitivity, gradient in zip(found, mask_gradients(model, parts, batch), strict=True):
+            sensitivity.fisher += (gradient.T @ gradient).cpu()
+            sensitivity.taylor += gradient.abs().sum(0).cpu()
+    for parameter in wanted:
+        parameter.requires_grad_(True)
+    return found
+
+
+def mask_gradients(model: Any, parts: Sequence[Part], batch: dict[str, Tensor]) -> list[Tensor]:
+    """Return the gradient of each row's cross-entropy by its masks: rows × units a part."""
+    rows = len(batch["labels"])
+    device = batch["labels"].device
+    masks = [torch.ones(rows, part.count, device=device, requires_grad=True) for part in parts]
+    handles = [
+        part.sink.register_forward_pre_hook(_laid_over(mask, part.width))
+        for part, mask in zip(parts, masks, strict=True)
+    ]
+    try:
+        logits = model(**without_labels(batch)).logits
+        loss = functional.cross_entropy(logits, batch["labels"], reduction="sum")
+        return list(torch.autograd.grad(loss, masks))
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _laid_over(mask: Tensor, width: int) -> Any:
+    def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        # rows × tokens × (units · width)
+        return (inputs[0] * mask.repeat_interleave(width, dim=1)[:, None], *inputs[1:])
+
+    return hook
+
+
+def magnitude(part: Part) -> Tensor:
+    """Return each unit's norm on the way in times its norm on the way out; queries, keys aside."""
+    parent, name = part.producers[-1]
+    into = weight_of(getattr(parent, name)).detach().reshape(part.count, -1).norm(dim=1)
+    out = weight_of(part.sink).detach().T.reshape(part.count, -1).norm(dim=1)
+    return (into * out).cpu()
+
+
+def keep_counts(
+    importance: Sequence[Tensor], share: float, *, least: int, multiple: int = 1
+) -> list[int]:
+    """Return how many units each part keeps when a global ranking removes ``share`` of all.
+
+    Every part keeps its ``least`` best; the rest compete over all parts. Counts are then rounded
+    to multiples of ``multiple``.
+    """
+    total = sum(len(values) for values in importance)
+    places = round(total * (1 - share))
+    ranked: list[tuple[float, int]] = []
+    counts = []
+    for index, values in enumerate(importance):
+        ordered = sorted(values.tolist(), reverse=True)
+        counts.append(min(least, len(ordered)))
+        ranked += [(value, index) for value in ordered[counts[-1] :]]
+    ranked.sort(key=lambda entry: (-entry[0], entry[1]))
+    for _, index in ranked[: max(0, places - sum(counts))]:
+        counts[index] += 1
+    return [
+        _rounded(count, multiple, len(values))
+        for count, values in zip(counts, importance, strict=True)
+    ]
+
+
+def _rounded(count: int, multiple: int, greatest: int) -> int:
+    if count == greatest:
+        return count
+    return min(greatest, max(1, round(count / multiple)) * multiple)
+
+
+def best(importance: Tensor, count: int) -> Tensor:
+    """Return the ``count`` most important units, as rising indices."""
+    return importance.argsort(descending=True, stable=True)[:count].sort().values
+
+
+def rearrange(fisher: Tensor, kept: Tensor) -> Tensor:
+    """Swap removed units for kept ones while it lowers the cost of the whole removed set.
+
+    The ranking looked at units one by one; two that stand in for each other look unimportant
+    both. Each removed unit is put back once, and the unit whose removal then costs least (maybe
+    the same) goes instead: Kwon et al., §4.2, with the full Fisher block of the layer.
+    """
+    fisher = fisher.double()
+    gone = torch.ones(len(fisher), dtype=torch.bool)
+    gone[kept] = False
+    diagonal = fisher.diagonal()
+    together = fisher[gone].sum(0)
+    for unit in gone.nonzero().flatten().tolist():
+        gone[unit] = False
+        together -= fisher[unit]
+        cost = (diagonal + 2 * together).masked_fill(gone, torch.inf)
+        instead = int(cost.argmin())
+        gone[instead] = True
+        together += fisher[instead]
+    return (~gone).nonzero().flatten()
+
+
+def normal_equations(
+    inputs: Tensor, weight: Tensor, target: Tensor, width: int
+) -> tuple[Tensor, Tensor]:
+    """Return G and r of the least-squares problem of the units' scales: G·scales = r.
+
+    The units' outputs sum to the layer's: target ≈ Σ scale_u · inputs_u · weight_uᵀ. With one
+    equation for every token and output, G = (XᵀX) ∘ (WᵀW), summed over each unit's columns.
+
+    Args:
+        inputs: tokens × (units · width), X.
+        weight: outputs × (units · width), W.
+        target: tokens × outputs.
+        width: columns a unit.
+    """
+    inputs, weight, target = inputs.double(), weight.double(), target.double()
+    units = inputs.shape[1] // width
+    gram = (inputs.T @ inputs) * (weight.T @ weight)
+    right = (inputs * (target @ weight)).sum(0)
+    return gram.reshape(units, width, units, width).sum((1, 3)), right.reshape(units, -1).sum(1)
+
+
+def solve_scales(gram: Tensor, right: Tensor, damping: float = 0.01) -> Tensor | None:
+    """Return the scales, drawn a little towards 1; None where one is beyond GREATEST_SCALE."""
+    ones = torch.ones_like(right)
+    ridge = damping * gram.diagonal().mean() * torch.eye(len(right), dtype=gram.dtype)
+    factor, failed = torch.linalg.cholesky_ex(gram + ridge)
+    if failed:
+        return None
+    scales = ones + torch.cholesky_solve((right - gram @ ones)[:, None], factor)[:, 0]
+    return scales if (scales.abs() <= GREATEST_SCALE).all() else None

@@ -1,0 +1,265 @@
+"""Pruning: layers, attention heads, feed-forward neurons and unused tokens, removed for real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.artifact import Artifact, Kind, Metric
+from pipeline.errors import ModelError
+from pipeline.quantity import Quantity
+from pipeline.stage import Context, Draft, Stage
+from stages import training
+from stages.training import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline.recipe import Target
+    from stages.surgery import Part, Unit
+
+    Batch = dict[str, Tensor]
+    Progress = Callable[[float, float, str], None]
+
+Share = Annotated[Quantity, Field(ge=0, le=0.95)]
+
+SEARCH_ROWS = 128
+"""Rows that decide which layers go: a forward pass for every candidate is dear."""
+RESCALE_ROWS = 256
+"""Rows of the least-squares problem: some thousand tokens for at most some thousand unknowns."""
+NEURONS = 16
+"""Kept neurons come in multiples of this: int8 kernels of AVX-512 and AMX work on tiles of 16
+columns and pad what is left over, so a ragged width costs as much and holds less."""
+
+RECOVERY_ALPHA, RECOVERY_TEMPERATURE = 0.9, 2.0
+"""Weight of the unpruned model's answers, and how much they are softened."""
+
+
+class Prune(Stage):
+    """Remove layers, attention heads, FFN neurons and unused tokens, physically.
+
+    Heads and neurons are ranked over the whole model by what the loss says of their masks: the
+    diagonal of the Fisher information (Kwon et al. 2022, arXiv 2204.09656), then rearranged
+    within each layer by its full Fisher block; what is left is rescaled by least squares to give
+    what the layer gave before. Layers go one after the other, each time the one whose absence
+    changes the answers least. Nothing is trained unless ``recover_epochs`` says so: then the
+    pruned model learns the answers of the unpruned one (Hinton et al. 2015, arXiv 1503.02531).
+    """
+
+    name: ClassVar[str] = "prune"
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
+    produces: ClassVar[Kind | None] = Kind.CHECKPOINT
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers", "accelerate")
+
+    heads: Share = Field(0.0, description="share of the attention heads to remove")
+    neurons: Share = Field(0.0, description="share of the feed-forward neurons to remove")
+    layers: Share | tuple[int, ...] = Field(
+        0.0, description="share of the layers to remove, or the indices of those to remove"
+    )
+    vocabulary: bool = Field(False, description="remove tokens that the training text never has")
+    method: Literal["fisher", "taylor", "magnitude"] = Field(
+        "fisher", description="what ranks heads and neurons"
+    )
+    rescale: bool = Field(True, description="rescale what is left by least squares")
+    calibration_rows: int = Field(2048, ge=8, le=1_000_000)
+    recover_epochs: int = Field(0, ge=0, le=1000, description="epochs of training afterwards")
+    learning_rate: float = Field(5e-5, gt=0, lt=1, description="the highest rate of recovery")
+
+    @model_validator(mode="after")
+    def _removes_something(self) -> Prune:
+        if not (self.heads or self.neurons or self.layers or self.vocabulary):
+            raise ValueError("give 'heads', 'neurons', 'layers' or 'vocabulary': nothing to remove")
+        return self
+
+    def environment(self, context_targets: tuple[Target, ...]) -> dict[str, Any]:
+        """Recovery rounds differently on a CPU that has bfloat16."""
+        return {"cpu_bf16": training.cpu_has_bf16()} if self.recover_epochs else {}
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Remove tokens, layers, then heads and neurons; recover; save."""
+        from pipeline import checkpoint
+        from stages import calibration
+
+        training.prepare(context)
+        network, tokenizer = training.open_network(context, model)
+        before = checkpoint.describe(network)["parameters"]
+        metrics: list[Metric] = []
+        if self.vocabulary:
+            tokenizer = self._prune_vocabulary(context, network, tokenizer, metrics)
+        network.to(context.device)
+        rows = calibration.sample(context, tokenizer, self.calibration_rows)
+        if self.layers:
+            self._prune_layers(context, network, rows)
+        if self.heads or self.neurons:
+            self._prune_units(context, network, rows, metrics)
+        network.cpu()
+        if self.recover_epochs:
+            metrics.append(self._recover(context, model, network, tokenizer))
+        roles = checkpoint.save(network, tokenizer, context.output)
+        told = checkpoint.describe(network)
+        removed = round(1 - told["parameters"] / before, 6)
+        metrics.append(Metric(name="parameters_removed", value=removed))
+        return Draft(roles, told, tuple(metrics))
+
+    def _prune_vocabulary(
+        self, context: Context, network: Any, tokenizer: Any, metrics: list[Metric]
+    ) -> Any:
+        """Shrink the embeddings in place; return the smaller tokenizer."""
+        from stages import vocabulary
+
+        split = context.split("train")
+        counts = vocabulary.count_tokens(tokenizer, [*split.texts, *(split.pairs or ())])
+        kept = vocabulary.kept_ids(tokenizer, counts)
+        smaller = vocabulary.prune_tokenizer(tokenizer, kept)
+        vocabulary.prune_embeddings(network, kept)
+        rate, total = vocabulary.unseen_rate(counts), sum(counts.values())
+        metrics.append(Metric(name="unseen_token_rate", split="train", value=rate, n=total))
+        return smaller
+
+    def _prune_layers(self, context: Context, network: Any, rows: list[Row]) -> None:
+        from pipeline import checkpoint
+        from stages import calibration, surgery
+
+        depth = len(checkpoint.encoder_layers(network))
+        if isinstance(self.layers, tuple):
+            wrong = [layer for layer in self.layers if not 0 <= layer < depth]
+            if wrong:
+                raise ModelError(
+                    f"prune.layers: no layer {wrong[0]}, the model has layers 0 to {depth - 1}"
+                )
+            gone = set(self.layers)
+        else:
+            batches = list(calibration.batches(rows[:SEARCH_ROWS], context.device))
+            gone = least_needed_layers(
+                network, round(self.layers * depth), batches, context.progress
+            )
+        if len(gone) >= depth:
+            raise ModelError(f"prune.layers: all {depth} layers would go, one at least stays")
+        surgery.keep_layers(network, [layer for layer in range(depth) if layer not in gone])
+
+    def _prune_units(
+        self, context: Context, network: Any, rows: list[Row], metrics: list[Metric]
+    ) -> None:
+        """Remove heads and neurons, and rescale what is left."""
+        from pipeline import checkpoint
+        from stages import calibration, rescaling, surgery
+
+        sets = {
+            unit: surgery.parts(network, unit)
+            for unit, share in (("heads", self.heads), ("neurons", self.neurons))
+            if share
+        }
+        ordered = [part for layer in zip(*sets.values(), strict=True) for part in layer]
+        few = list(calibration.batches(rows[:RESCALE_ROWS], context.device))
+        loss = mean_loss(network, few)
+        metrics.append(Metric(name="calibration_loss_before", split="train", value=loss))
+        goals = rescaling.streams(network, ordered, few) if self.rescale else []
+        kept = self._search(context, network, rows, sets)
+        for part, units in zip(ordered, kept, strict=True):
+            surgery.keep_units(part, units.to(context.device))
+        checkpoint.count_heads(network)
+        if self.rescale:
+            note = lambda done, total: context.progress(done, total, "rescaling")  # noqa: E731
+            abandoned = rescaling.rescale(network, ordered, goals, few, note)
+            metrics.append(Metric(name="rescaling_abandoned", value=abandoned, n=len(ordered)))
+        loss = mean_loss(network, few)
+        metrics.append(Metric(name="calibration_loss", split="train", value=loss))
+
+    def _search(
+        self, context: Context, network: Any, rows: list[Row], sets: dict[Unit, list[Part]]
+    ) -> list[Tensor]:
+        """Return the units that stay, part by part in the order of the forward pass."""
+        from stages import calibration, fisher
+
+        ordered = [part for layer in zip(*sets.values(), strict=True) for part in layer]
+        found: list[fisher.Sensitivity] = []
+        if self.method != "magnitude":
+            batches = list(calibration.batches(rows, context.device))
+            watched = _watched(batches, context.progress, "gradients of the masks")
+            found = fisher.sensitivities(network, ordered, watched)
+        importance = {
+            "fisher": lambda: [each.fisher.diagonal() for each in found],
+            "taylor": lambda: [each.taylor for each in found],
+            "magnitude": lambda: [fisher.magnitude(part) for part in ordered],
+        }[self.method]()
+        counts = [0] * len(ordered)
+        for at, unit in enumerate(sets):
+            mine = slice(at, None, len(sets))
+            share, size = (self.heads, 1) if unit == "heads" else (self.neurons, NEURONS)
+            counts[mine] = fisher.keep_counts(importance[mine], share, least=size, multiple=size)
+        kept = [fisher.best(each, count) for each, count in zip(importance, counts, strict=True)]
+        if self.method == "fisher":
+            kept = [
+                fisher.rearrange(each.fisher, units)
+                for each, units in zip(found, kept, strict=True)
+            ]
+        return kept
+
+    def _recover(self, context: Context, model: Artifact, network: Any, tokenizer: Any) -> Metric:
+        """Let the pruned network learn what the unpruned one answers on the training rows."""
+        from stages import teacher as teaching
+
+        unpruned, its_tokenizer = training.open_network(context, model)
+        split = context.split("train")
+        rows = training.labelled_rows(context, tokenizer, split)
+        for index, row in enumerate(rows):
+            row["row"] = index
+        its_rows = training.labelled_rows(context, its_tokenizer, split)
+        answers = teaching.outputs(context, unpruned, its_tokenizer, its_rows)
+        loss = teaching.imitation(answers, alpha=RECOVERY_ALPHA, temperature=RECOVERY_TEMPERATURE)
+        knobs = training.Training(epochs=self.recover_epochs, learning_rate=self.learning_rate)
+        return training.train(
+            context, knobs, network, tokenizer, rows, loss, name="recovery"
+        ).metric("recovery_loss")
+
+
+def least_needed_layers(
+    network: Any, count: int, batches: list[Batch], progress: Progress
+) -> set[int]:
+    """Return ``count`` layers, each time the one whose absence changes the answers least.
+
+    The change is the Kullback-Leibler divergence from the whole model's answers.
+    """
+    from pipeline import checkpoint
+    from stages import losses, surgery
+
+    layers = checkpoint.encoder_layers(network)
+    whole = answers(network, batches)
+    gone: set[int] = set()
+    for step in range(count):
+        change = {}
+        for candidate in range(len(layers)):
+            if candidate not in gone:
+                with surgery.skipped([layers[index] for index in (*gone, candidate)]):
+                    change[candidate] = float(losses.soft(answers(network, batches), whole, 1.0))
+        gone.add(min(change, key=change.__getitem__))
+        progress(step + 1, count, "layers")
+    return gone
+
+
+def answers(network: Any, batches: list[Batch]) -> Tensor:
+    """Return the logits of all batches: rows × labels."""
+    import torch
+
+    from stages.calibration import without_labels
+
+    with torch.no_grad():
+        return torch.cat([network(**without_labels(batch)).logits for batch in batches])
+
+
+def mean_loss(network: Any, batches: list[Batch]) -> float:
+    """Return the mean cross-entropy, rounded to what threads do not change."""
+    import torch
+
+    from stages import losses
+
+    labels = torch.cat([batch["labels"] for batch in batches])
+    return round(float(losses.hard(answers(network, batches), labels)), 4)
+
+
+def _watched(batches: list[Batch], progress: Progress, note: str) -> Iterator[Batch]:
+    for done, batch in enumerate(batches):
+        yield batch
+        progress(done + 1, len(batches), note)
