@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.recipe import Budget, Target
+
+if TYPE_CHECKING:
+    from pipeline.measure.measurements import Measurements
+
 Outcome = Literal["pass", "fail", "inconclusive"]
-SCHEMA = "rarefy.verdict/1"
+SCHEMA: Final = "rarefy.verdict/1"
+
+
+class Known(NamedTuple):
+    """What a metric is, and the forms of budget that make sense for it.
+
+    ``score`` higher is better, from the rows; ``error`` lower is better, from the rows;
+    ``latency`` ms on a target; ``count`` an exact number, lower is better.
+    """
+
+    kind: Literal["score", "error", "agreement", "latency", "speedup", "count"]
+    unit: str
+    forms: frozenset[str]
+
+
+_SCORE = Known(
+    "score", "%", frozenset({"min", "max", "max_drop", "min_retained", "max_regression"})
+)
+_LATENCY = Known("latency", "ms", frozenset({"min", "max", "min_speedup", "max_regression"}))
+_COUNT = frozenset({"min", "max", "min_shrink", "max_regression"})
+KNOWN_METRICS: dict[str, Known] = {
+    "accuracy": _SCORE,
+    "macro_f1": _SCORE,
+    "ece": Known("error", "%", frozenset({"min", "max", "max_regression"})),
+    "agreement": Known("agreement", "%", frozenset({"min", "max"})),
+    "latency_p50": _LATENCY,
+    "latency_p90": _LATENCY,
+    "latency_p95": _LATENCY,
+    "latency_p99": _LATENCY,
+    "speedup": Known("speedup", "×", frozenset({"min", "max", "min_speedup"})),
+    "size": Known("count", "B", _COUNT),
+    "memory": Known("count", "B", _COUNT),
+    "parameters": Known("count", "", _COUNT),
+}
 
 
 class BudgetResult(BaseModel):
@@ -36,3 +76,71 @@ class Verdict(BaseModel):
     schema_: Literal["rarefy.verdict/1"] = Field(default=SCHEMA, alias="schema")
     outcome: Outcome
     budgets: list[BudgetResult]
+
+
+def check(budgets: Iterable[Budget]) -> list[str]:
+    """Return what is wrong with budgets before anything is measured, one sentence each.
+
+    Unknown metrics, forms that make no sense for their metric, a drop that lets everything
+    through, and bounds that contradict each other on one metric and target.
+    """
+    budgets = tuple(budgets)
+    problems = [problem for budget in budgets if (problem := misfit(budget))]
+    for budget in budgets:
+        if budget.form == "max_drop" and budget.limit >= 1:
+            problems.append(
+                f"budget {budget.metric}: max_drop {budget.limit:g} is {budget.limit * 100:g} "
+                f"points and lets everything through; did you mean '{budget.limit:g} %'?"
+            )
+    floors = [budget for budget in budgets if budget.form == "min"]
+    ceilings = [budget for budget in budgets if budget.form == "max"]
+    for floor in floors:
+        for ceiling in ceilings:
+            meet = floor.target == ceiling.target or None in (floor.target, ceiling.target)
+            if floor.metric == ceiling.metric and meet and floor.limit > ceiling.limit:
+                problems.append(
+                    f"budgets of {floor.metric} contradict each other: "
+                    f"at least {floor.limit:g} and at most {ceiling.limit:g}"
+                )
+    return problems
+
+
+def misfit(budget: Budget) -> str | None:
+    """Return why no measurement could answer a budget: its metric or its form; None if one can."""
+    known = KNOWN_METRICS.get(budget.metric)
+    if known is None:
+        near = difflib.get_close_matches(budget.metric, KNOWN_METRICS, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ";"
+        return f"unknown metric {budget.metric!r}{hint} known: {', '.join(KNOWN_METRICS)}"
+    if budget.form not in known.forms:
+        forms = ", ".join(sorted(known.forms))
+        return f"budget {budget.metric}: {budget.form!r} does not apply to it; it takes {forms}"
+    return None
+
+
+def judge(
+    budgets: Sequence[Budget], targets: Sequence[Target], measurements: Measurements
+) -> Verdict:
+    """Evaluate every budget on every target that it applies to.
+
+    A budget that cannot be evaluated fails with its reason. A candidate that answers NaN fails
+    the verdict, whatever the budgets are.
+    """
+    from pipeline.measure import judging
+
+    results = []
+    if broken := judging.broken_answers(measurements):
+        results.append(broken)
+    for budget in budgets:
+        known = KNOWN_METRICS.get(budget.metric)
+        timed = known is not None and known.kind in ("latency", "speedup")
+        everywhere = [target.name for target in targets] if timed else [None]
+        places = [budget.target] if budget.target else everywhere
+        results += [judging.judge_one(budget, place, measurements) for place in places]
+    outcomes = {result.outcome for result in results if result.level == "error"}
+    worst: Outcome = "pass"
+    if "fail" in outcomes:
+        worst = "fail"
+    elif "inconclusive" in outcomes:
+        worst = "inconclusive"
+    return Verdict(outcome=worst, budgets=results)

@@ -1,0 +1,101 @@
+"""A job in a fresh Python process, so that nothing of this one's memory or threads is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import EvidenceError, ProviderError, RarefyError
+
+Job = Callable[[dict[str, Any]], dict[str, Any]]
+_POLL = 0.25
+
+
+def call(
+    module: str,
+    request: dict[str, Any],
+    *,
+    what: str,
+    timeout: float,
+    threads: int = 1,
+    tick: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Run ``python -m module`` with a JSON request and return its JSON answer.
+
+    ``what`` names the job in errors, ``tick`` is called some times a second while it runs.
+    Raises ProviderError where the process says that the machine lacks a provider, EvidenceError
+    where it dies, fails or takes more than ``timeout`` seconds.
+    """
+    with tempfile.TemporaryDirectory(prefix="rarefy-measure-") as name:
+        folder = Path(name)
+        (folder / "request.json").write_text(json.dumps(request))
+        command = [sys.executable, "-P", "-m", module, str(folder)]
+        with (folder / "stderr").open("w") as stderr:
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=stderr, env=_environment(threads)
+            )
+            code = _wait(process, what, timeout, tick)
+        if code:
+            raise _failure(code, (folder / "stderr").read_text(errors="replace"), what)
+        answer: dict[str, Any] = json.loads((folder / "answer.json").read_text())
+        return answer
+
+
+def serve(job: Job) -> None:
+    """Be the process on the other side of ``call``: read the request, do the job, answer."""
+    folder = Path(sys.argv[1])
+    try:
+        answer = job(json.loads((folder / "request.json").read_text()))
+    except RarefyError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    (folder / "answer.json").write_text(json.dumps(answer))
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Return the environment: this very code, whatever the working directory holds; own threads."""
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def _wait(
+    process: subprocess.Popen[bytes], what: str, timeout: float, tick: Callable[[], None]
+) -> int:
+    deadline = time.monotonic() + timeout
+    try:
+        while time.monotonic() < deadline:
+            try:
+                return process.wait(_POLL)
+            except subprocess.TimeoutExpired:
+                tick()
+        raise EvidenceError(f"{what} did not end within {timeout:.0f} s")
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _failure(code: int, stderr: str, what: str) -> RarefyError:
+    lines = [line for line in stderr.strip().splitlines() if line.strip()]
+    last = lines[-1].strip() if lines else "it said nothing"
+    if code == ProviderError.exit_code:
+        return ProviderError(last)
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = ", perhaps for want of memory" if name == "SIGKILL" else ""
+        return EvidenceError(f"{what} was killed by {name}{hint}")
+    return EvidenceError(f"{what} failed with exit code {code}: {last}")

@@ -1,0 +1,350 @@
+"""One budget against the measurements: what it asks for, what was found, how sure that is.
+
+A bound is kept where the whole interval lies on its right side, missed where the whole interval
+lies on its wrong side, and undecided between.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.measure import statistics
+from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
+from pipeline.measure.statistics import Bootstrap, Floats, Interval
+from pipeline.measure.wording import bounds, number, quantity
+from pipeline.recipe import Budget
+from pipeline.verdict import KNOWN_METRICS, BudgetResult, Outcome, misfit
+
+SEED = 0
+REGRESSION_P = 0.002
+"""asv's level: below it a longer time is no accident."""
+
+
+class Finding(NamedTuple):
+    """What was measured for a budget. ``interval`` is None where nothing could be."""
+
+    interval: Interval | None
+    outcome: Outcome
+    reason: str
+
+
+class _MissingError(Exception):
+    """Something that the budget asks for was not measured; the message is the reason."""
+
+
+def broken_answers(measurements: Measurements) -> BudgetResult | None:
+    """Return the failure of a candidate that answers NaN or infinity, None where it does not."""
+    try:
+        _probabilities(measurements, CANDIDATE)
+    except _MissingError as missing:
+        return BudgetResult(
+            metric="answers", form="max", limit=0, value=None, outcome="fail", reason=str(missing)
+        )
+    return None
+
+
+def judge_one(budget: Budget, target: str | None, measurements: Measurements) -> BudgetResult:
+    """Evaluate one budget on one target; a target of None is for what no target changes."""
+    try:
+        if reason := misfit(budget):
+            raise _MissingError(reason)
+        finding = _EVALUATE[KNOWN_METRICS[budget.metric].kind](budget, target, measurements)
+    except _MissingError as missing:
+        finding = Finding(None, "fail", str(missing))
+    shown = finding.interval
+    if shown is not None and not all(map(math.isfinite, shown)):
+        reason = f"{budget.metric} is not a finite number: {finding.reason}"
+        shown, finding = None, Finding(None, "fail", reason)
+    return BudgetResult(
+        metric=budget.metric,
+        form=budget.form,
+        limit=budget.limit,
+        against=budget.against,
+        target=target,
+        level=budget.level,
+        value=shown.value if shown else None,
+        low=shown.low if shown else None,
+        high=shown.high if shown else None,
+        outcome=finding.outcome,
+        reason=finding.reason,
+    )
+
+
+def _at_least(found: Interval, limit: float) -> Outcome:
+    if found.low >= limit:
+        return "pass"
+    return "fail" if found.high < limit else "inconclusive"
+
+
+def _at_most(found: Interval, limit: float) -> Outcome:
+    if found.high <= limit:
+        return "pass"
+    return "fail" if found.low > limit else "inconclusive"
+
+
+def _undecided(outcome: Outcome) -> str:
+    return "; the interval holds the limit, so it is undecided" if outcome == "inconclusive" else ""
+
+
+def _absolute(budget: Budget, found: Interval, where: str) -> Finding:
+    """Judge ``min`` and ``max``."""
+    unit = KNOWN_METRICS[budget.metric].unit
+    least = budget.form == "min"
+    outcome = _at_least(found, budget.limit) if least else _at_most(found, budget.limit)
+    asked = f"{'at least' if least else 'at most'} {quantity(budget.limit, unit)} was asked"
+    text = f"{budget.metric} is {bounds(found, unit)}{where}; {asked}{_undecided(outcome)}"
+    return Finding(found, outcome, text)
+
+
+# What the rows tell
+
+
+def _score(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
+    """Judge accuracy, macro F1 and calibration error."""
+    truth = np.asarray(measurements.truth)
+    metric: Callable[[Floats, NDArray[np.int64]], statistics.Score]
+    metric = getattr(statistics, budget.metric)
+    ours = _probabilities(measurements, CANDIDATE)
+    if budget.against is None:
+        if budget.metric == "accuracy":
+            right = int(np.sum(statistics.answers(ours) == truth))
+            found = statistics.wilson(right, len(truth))
+        else:
+            found = statistics.bootstrap(metric(ours, truth), len(truth), SEED)
+        return _absolute(budget, found, "")
+    theirs = _probabilities(measurements, _against(budget, measurements))
+    both = statistics.paired_bootstrap(metric(ours, truth), metric(theirs, truth), len(truth), SEED)
+    if budget.metric == "accuracy":
+        both = _with_score_interval(both, ours, theirs, truth)
+    return _drop(budget, both) if budget.form == "max_drop" else _kept(budget, both)
+
+
+def _with_score_interval(
+    both: Bootstrap, ours: Floats, theirs: Floats, truth: NDArray[np.int64]
+) -> Bootstrap:
+    """Put Tango's bounds in place of the bootstrap's, which know nothing where nothing differs.
+
+    For the ratio, the bounds are those of the difference over the reference's accuracy, or the
+    bootstrap's where they are wider.
+    """
+    right, reference = statistics.answers(ours) == truth, statistics.answers(theirs) == truth
+    gains, losses = int(np.sum(right & ~reference)), int(np.sum(reference & ~right))
+    difference90 = statistics.paired_difference(gains, losses, len(truth), 0.90)
+    base = float(np.mean(reference))
+    ratio90 = both.ratio90
+    if base > 0:
+        low = min(ratio90.low, 1 + difference90.low / base)
+        ratio90 = Interval(ratio90.value, low, max(ratio90.high, 1 + difference90.high / base))
+    difference = statistics.paired_difference(gains, losses, len(truth))
+    return Bootstrap(difference, both.ratio, difference90, ratio90)
+
+
+def _drop(budget: Budget, both: Bootstrap) -> Finding:
+    """Judge ``max_drop``: the finding is the drop, so positive is worse."""
+    outcome: Outcome = statistics.non_inferiority(both.difference90, budget.limit)
+    found = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
+    points = [f"{value * 100:.2f}".replace("-", "−") for value in found]
+    text = (
+        f"{budget.metric} drops by {points[0]} points [{points[1]}, {points[2]}] from "
+        f"{budget.against}'s (one-sided 95 % bounds); "
+        f"at most {number(budget.limit * 100)} was asked"
+    )
+    return Finding(found, outcome, text + _undecided(outcome))
+
+
+def _kept(budget: Budget, both: Bootstrap) -> Finding:
+    """Judge ``min_retained`` and ``max_regression`` of a score or of an error."""
+    if KNOWN_METRICS[budget.metric].kind == "error":
+        return _worse(budget, both.ratio, "")
+    sides = " (one-sided 95 % bounds)"
+    if budget.form == "max_regression":
+        lost = Interval(*(1 - both.ratio90[at] for at in (0, 2, 1)))
+        return _regression(budget, lost, sides)
+    outcome = _at_least(both.ratio90, budget.limit)
+    text = (
+        f"{budget.metric} is {bounds(both.ratio90, '%')} of {budget.against}'s{sides}; "
+        f"at least {quantity(budget.limit, '%')} was asked"
+    )
+    return Finding(both.ratio90, outcome, text + _undecided(outcome))
+
+
+def _worse(budget: Budget, ratio: Interval, where: str) -> Finding:
+    """Judge ``max_regression`` by a ratio to the reference of which less is better."""
+    return _regression(budget, Interval(*(value - 1 for value in ratio)), where)
+
+
+def _regression(budget: Budget, found: Interval, note: str) -> Finding:
+    outcome = _at_most(found, budget.limit)
+    text = (
+        f"{budget.metric} is {bounds(found, '%')} worse than {budget.against}'s{note}; "
+        f"at most {quantity(budget.limit, '%')} was asked"
+    )
+    return Finding(found, outcome, text + _undecided(outcome))
+
+
+def _agreement(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
+    name = _first_reference(budget, measurements)
+    ours, theirs = _probabilities(measurements, CANDIDATE), _probabilities(measurements, name)
+    same = int(np.sum(statistics.answers(ours) == statistics.answers(theirs)))
+    return _absolute(budget, statistics.wilson(same, len(ours)), f" with {name}")
+
+
+# What the clock tells
+
+
+def _latency(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
+    """Judge a percentile of the latency, alone or against a reference's."""
+    timed = _timed(measurements, target)
+    percentile = int(budget.metric.removeprefix("latency_p"))
+    ours = _samples(timed, CANDIDATE, target)
+    if lacking := _lacking(ours, percentile):
+        return lacking
+    if budget.against is None:
+        found = statistics.percentile_interval(ours, percentile, SEED)
+        return _absolute(budget, found, f" on {target}")
+    theirs = _samples(timed, _against(budget, measurements), target)
+    if budget.form == "min_speedup":
+        return _faster(budget, ours, theirs, percentile, f"{budget.against} on {target}")
+    ratio = statistics.percentile_ratio(ours, theirs, percentile, SEED)
+    finding = _worse(budget, ratio, f" on {target}")
+    p = statistics.mann_whitney(ours, theirs)
+    if finding.outcome == "fail" and p >= REGRESSION_P:
+        reason = (
+            f"{finding.reason}; Mann–Whitney p = {p:.3f} leaves chance open, so it is undecided"
+        )
+        return Finding(finding.interval, "inconclusive", reason)
+    return finding
+
+
+def _speedup(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
+    """Judge the ratio of medians; without ``against`` the first reference is meant."""
+    timed = _timed(measurements, target)
+    name = budget.against or _first_reference(budget, measurements)
+    model = _against(budget, measurements) if budget.against else name
+    ours, theirs = _samples(timed, CANDIDATE, target), _samples(timed, model, target)
+    return _lacking(ours, 50) or _faster(budget, ours, theirs, 50, f"{name} on {target}")
+
+
+def _faster(
+    budget: Budget,
+    ours: Sequence[Sequence[float]],
+    theirs: Sequence[Sequence[float]],
+    percentile: int,
+    what: str,
+) -> Finding:
+    found = statistics.percentile_ratio(theirs, ours, percentile, SEED)
+    most = budget.form == "max"
+    outcome = _at_most(found, budget.limit) if most else _at_least(found, budget.limit)
+    asked = f"{'at most ' if most else ''}{number(budget.limit)}× was asked"
+    at = "" if percentile == 50 else f" at p{percentile}"
+    text = f"{bounds(found, '×')} faster than {what}{at}; {asked}{_undecided(outcome)}"
+    return Finding(found, outcome, text)
+
+
+def _lacking(samples: Sequence[Sequence[float]], percentile: int) -> Finding | None:
+    """Return why the samples cannot carry the percentile, None where they can."""
+    count = sum(map(len, samples))
+    if statistics.carries(percentile, count):
+        return None
+    return Finding(
+        None, "inconclusive", f"{count} calls cannot carry a p{percentile}; time more rows"
+    )
+
+
+# What is counted
+
+
+def _count(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
+    """Judge size, memory and parameters, which are exact numbers."""
+    unit = KNOWN_METRICS[budget.metric].unit
+    ours = _amount(measurements, CANDIDATE, budget.metric)
+    if budget.against is None:
+        return _absolute(budget, Interval(ours, ours, ours), "")
+    theirs = _amount(measurements, _against(budget, measurements), budget.metric)
+    shown = f"{quantity(ours, unit)} against {budget.against}'s {quantity(theirs, unit)}"
+    if budget.form == "min_shrink":
+        ratio = theirs / ours if ours else math.inf
+        word = {"size": "smaller", "memory": "less memory", "parameters": "fewer parameters"}
+        text = (
+            f"{number(ratio)}× {word[budget.metric]} ({shown}); {number(budget.limit)}× was asked"
+        )
+        return Finding(
+            Interval(ratio, ratio, ratio), "pass" if ratio >= budget.limit else "fail", text
+        )
+    ratio = ours / theirs if theirs else math.inf
+    return _worse(budget, Interval(ratio, ratio, ratio), f" ({shown})")
+
+
+_EVALUATE: dict[str, Callable[[Budget, str | None, Measurements], Finding]] = {
+    "score": _score,
+    "error": _score,
+    "agreement": _agreement,
+    "latency": _latency,
+    "speedup": _speedup,
+    "count": _count,
+}
+
+
+# What was measured at all
+
+
+def _against(budget: Budget, measurements: Measurements) -> str:
+    name = measurements.name_of(budget.against or "")
+    if name is None or name == CANDIDATE:
+        known = ", ".join([*measurements.references, *measurements.aliases]) or "none"
+        raise _MissingError(
+            f"{budget.against!r} was not measured as a reference; measured: {known}"
+        )
+    return name
+
+
+def _first_reference(budget: Budget, measurements: Measurements) -> str:
+    if not measurements.references:
+        raise _MissingError(f"{budget.metric} needs a reference, and none was measured")
+    return measurements.references[0]
+
+
+def _model(measurements: Measurements, name: str) -> ModelMeasurement:
+    if name not in measurements.models:
+        raise _MissingError(f"the {name} was not measured")
+    return measurements.models[name]
+
+
+def _amount(measurements: Measurements, name: str, metric: str) -> float:
+    found = getattr(_model(measurements, name), metric)
+    if found is None:
+        raise _MissingError(f"the {metric} of {name} was not measured")
+    return float(found)
+
+
+def _probabilities(measurements: Measurements, name: str) -> Floats:
+    """Return a model's answers. Raises _MissingError where one is missing or not a number."""
+    found = np.asarray(_model(measurements, name).probabilities, dtype=float)
+    rows = len(measurements.truth)
+    if found.ndim != 2 or len(found) != rows or not rows:
+        raise _MissingError(f"{name} has answers for {len(found)} of {rows} rows")
+    broken = int(np.sum(~np.isfinite(found).all(axis=1)))
+    if broken:
+        raise _MissingError(f"{name} answered NaN or infinity on {broken} of {rows} rows")
+    return found
+
+
+def _timed(measurements: Measurements, target: str | None) -> Latency:
+    if target is None or target not in measurements.latency:
+        known = ", ".join(measurements.latency) or "none"
+        raise _MissingError(f"target {target!r} was not timed; timed: {known}")
+    return measurements.latency[target]
+
+
+def _samples(timed: Latency, name: str, target: str | None) -> list[list[float]]:
+    samples = timed.samples.get(name)
+    if not samples or not all(samples):
+        raise _MissingError(f"{name} was not timed on {target}")
+    if not all(math.isfinite(ms) for process in samples for ms in process):
+        raise _MissingError(f"{name} has a time that is not a number on {target}")
+    return samples

@@ -1,0 +1,185 @@
+"""What this machine is, and whether it was quiet while something was timed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifact import canonical_json
+
+LIBRARIES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnx",
+    "tokenizers",
+    "numpy",
+    "torch",
+    "transformers",
+)
+FLAGS = (
+    *("fma", "f16c", "avx", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl"),
+    *("avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
+)
+OTHERS = 0.10
+STEAL = 0.01
+SWITCHES = 20.0
+"""A second. The kernel's own threads take a core some times a second; a neighbour more often."""
+
+
+def fingerprint() -> dict[str, Any]:
+    """Return what a latency depends on here, JSON-ready and equal from run to run.
+
+    CPU model and the flags that choose kernels, cores that may be used, memory, GPUs, Python, and
+    library versions from their metadata: nothing is imported, so it takes milliseconds.
+    """
+    import psutil
+
+    cpu = _cpu()
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu[0],
+        "flags": list(cpu[1]),
+        "cores": {"physical": len(cores()), "logical": len(_allowed()), "quota": _quota()},
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "gpus": list(_gpus()),
+        "providers": list(providers()),
+        "python": platform.python_version(),
+        "libraries": _libraries(),
+    }
+
+
+def digest(facts: dict[str, Any]) -> str:
+    """Return the sha256 of a fingerprint: two machines with the same one may be compared."""
+    return hashlib.sha256(canonical_json(facts)).hexdigest()
+
+
+def providers() -> tuple[str, ...]:
+    """Return the execution providers that the installed packages and devices promise.
+
+    A promise only: the session says what is active. With both onnxruntime and onnxruntime-gpu
+    installed, the first wins and there is no GPU.
+    """
+    libraries = _libraries()
+    if "onnxruntime-gpu" in libraries and "onnxruntime" not in libraries and _gpus():
+        return ("cuda", "cpu")
+    return ("cpu",) if "onnxruntime" in libraries or "onnxruntime-gpu" in libraries else ()
+
+
+def cores() -> list[int]:
+    """Return one logical CPU of each physical core that this process may run on."""
+    found: dict[str, int] = {}
+    for cpu in _allowed():
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        siblings = path.read_text().strip() if path.exists() else str(cpu)
+        found.setdefault(siblings, cpu)
+    return sorted(found.values())
+
+
+def _allowed() -> Sequence[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return range(os.cpu_count() or 1)
+
+
+@cache
+def _libraries() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def _cpu() -> tuple[str, tuple[str, ...]]:
+    """Return the CPU's name and those of its flags that decide which kernels run."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine(), ()
+    model = re.search(r"^(?:model name|CPU part)\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    present = set(flags[1].split()) if flags else set()
+    name = model[1].strip() if model else platform.machine()
+    return name, tuple(flag for flag in FLAGS if flag in present)
+
+
+def _quota() -> str | None:
+    """Return a container's CPU quota ("150000 100000": one and a half cores), None without one."""
+    path = Path("/sys/fs/cgroup/cpu.max")
+    text = path.read_text().strip() if path.is_file() else "max"
+    return None if text.startswith("max") else text
+
+
+@cache
+def _gpus() -> tuple[str, ...]:
+    found = []
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        model = re.search(r"^Model:\s*(.+)$", path.read_text(), re.MULTILINE)
+        found.append(model[1].strip() if model else "NVIDIA")
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Counters of the machine and of this process at one moment, times in seconds."""
+
+    clock: float
+    machine: float
+    steal: float
+    process: float
+    switches: int
+    load: float
+
+
+def snapshot() -> Snapshot:
+    """Read the counters that ``busy`` compares."""
+    import time
+
+    import psutil
+
+    times = psutil.cpu_times()
+    working = sum(
+        getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")
+    )
+    return Snapshot(
+        clock=time.perf_counter(),
+        machine=working,
+        steal=getattr(times, "steal", 0.0),
+        process=time.process_time(),
+        switches=psutil.Process().num_ctx_switches().involuntary,
+        load=psutil.getloadavg()[0],
+    )
+
+
+def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
+    """Return why the machine was not quiet for a process that ran ``threads`` threads, if so.
+
+    The load average reaches back a minute, before the measurement, so it counts only where it
+    passes all cores and the threads; other processes' CPU time is exact for the interval.
+    """
+    seconds, found = after.clock - before.clock, []
+    logical = os.cpu_count() or 1
+    others = (after.machine - before.machine - (after.process - before.process)) / seconds
+    if others > OTHERS:
+        found.append(f"other processes used {others:.2f} of {logical} cores")
+    steal = (after.steal - before.steal) / (seconds * logical)
+    if steal > STEAL:
+        found.append(f"the hypervisor took {steal:.1%} of the CPU time")
+    switches = (after.switches - before.switches) / seconds
+    if switches > SWITCHES * threads:
+        found.append(f"the timed process was interrupted {switches:.0f} times a second")
+    if after.load > logical + threads:
+        found.append(f"the load average was {after.load:.1f} on {logical} cores")
+    return found

@@ -1,0 +1,43 @@
+"""One fresh process whose peak memory is wanted. Started by ``pipeline.measure.memory``."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy  # noqa: F401  the imports that answering needs, in both measurements
+import onnxruntime  # noqa: F401
+import tokenizers  # noqa: F401
+
+from pipeline.measure import fresh
+from pipeline.runtime import BundleModel
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    """Load the bundle (none if ``directory`` is None) and answer; return the peak in bytes."""
+    if request["directory"] is not None:
+        options = {"provider": request["provider"], "threads": request["threads"]}
+        model = BundleModel(Path(request["directory"]), **options)
+        model.probabilities(request["texts"], request["pairs"])
+    return {"peak": _peak()}
+
+
+def _peak() -> int:
+    """Return the peak resident set of this program.
+
+    Linux hands ``ru_maxrss`` down through fork and exec: it would tell the size of the process
+    that started this one. VmHWM belongs to this program alone.
+    """
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    if found:
+        return int(found[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    fresh.serve(run)

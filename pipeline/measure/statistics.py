@@ -1,0 +1,264 @@
+"""Intervals and tests behind a verdict: proportions, paired differences, ratios of latencies.
+
+Every interval is at 95 % unless its function says otherwise. Everything random takes a seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Score = Callable[[Floats], Floats]
+"""A metric as a function of row weights: draws × rows -> draws."""
+
+RESAMPLES = 2000
+BINS = 15
+_CHUNK = 2_000_000  # weights held at once: 16 MB
+
+
+class Interval(NamedTuple):
+    """A value with the bounds of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Bootstrap(NamedTuple):
+    """A metric of candidate and reference on the same rows: 95 % and one-sided 95 % bounds.
+
+    ``difference`` and ``ratio`` are two-sided 95 % intervals (candidate − reference, candidate /
+    reference). ``difference90`` and ``ratio90`` run from the 5th to the 95th percentile: each of
+    their ends is a one-sided 95 % bound, which is what non-inferiority asks for.
+    """
+
+    difference: Interval
+    ratio: Interval
+    difference90: Interval
+    ratio90: Interval
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """Return a proportion with Wilson's score interval (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    found = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return Interval(successes / n, float(found.low), float(found.high))
+
+
+def mcnemar(gains: int, losses: int) -> float:
+    """Return the exact two-sided p-value that gains and losses are equally likely.
+
+    ``gains``: rows that only the candidate has right; ``losses``: only the reference.
+    """
+    from scipy.stats import binomtest
+
+    if gains + losses == 0:
+        return 1.0
+    return float(binomtest(gains, gains + losses, 0.5).pvalue)
+
+
+def paired_difference(gains: int, losses: int, n: int, confidence: float = 0.95) -> Interval:
+    """Return the difference of two accuracies on the same n rows, with Tango's score interval.
+
+    Unlike a bootstrap it does not shrink to nothing where the models never disagree.
+    Tango 1998, "Equivalence test and confidence interval for the difference in proportions for
+    the paired-sample design".
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    z = float(norm.ppf(0.5 + confidence / 2))
+
+    def statistic(delta: float) -> float:
+        b = -gains - losses + (2 * n - gains + losses) * delta
+        c = -losses * delta * (1 - delta)
+        nuisance = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
+        variance = n * (2 * nuisance + delta * (1 - delta))
+        return (gains - losses - n * delta) / math.sqrt(max(variance, 1e-12))
+
+    edge = 1 - 1e-9
+    value = (gains - losses) / n
+    low = -1.0 if statistic(-edge) < z else brentq(lambda d: statistic(d) - z, -edge, value)
+    high = 1.0 if statistic(edge) > -z else brentq(lambda d: statistic(d) + z, value, edge)
+    return Interval(value, float(low), float(high))
+
+
+def non_inferiority(
+    difference90: Interval, margin: float
+) -> Literal["pass", "fail", "inconclusive"]:
+    """Judge "no worse than the reference by the margin" from one-sided 95 % bounds.
+
+    ``difference90``: candidate − reference with the 90 % interval. Returns "pass", "fail" or
+    "inconclusive".
+    """
+    if difference90.low > -margin:
+        return "pass"
+    return "fail" if difference90.high < -margin else "inconclusive"
+
+
+def required_rows(margin: float, disagreement: float) -> int:
+    """Return the rows that show non-inferiority with 80 % power where there is no true drop.
+
+    ``disagreement``: the share of rows on which the two differ. (z₀.₉₅ + z₀.₈)² = 6.18.
+    """
+    return math.ceil(disagreement * 6.18 / margin**2)
+
+
+def accuracy(probabilities: Floats, truth: NDArray[np.int64]) -> Score:
+    """Return accuracy as a function of row weights; a row answered NaN is wrong."""
+    right = (answers(probabilities) == truth).astype(float)
+    return lambda weights: weights @ right / weights.sum(axis=1)
+
+
+def macro_f1(probabilities: Floats, truth: NDArray[np.int64]) -> Score:
+    """Return the mean F1 over labels as a function of row weights."""
+    answer = answers(probabilities)
+    labels = np.arange(probabilities.shape[1])
+    hit = ((answer[:, None] == labels) & (truth[:, None] == labels)).astype(float)
+    wrong = ((answer[:, None] == labels) != (truth[:, None] == labels)).astype(float)
+
+    def score(weights: Floats) -> Floats:
+        hits, errors = weights @ hit, weights @ wrong
+        f1: Floats = np.divide(2 * hits, 2 * hits + errors, out=np.zeros_like(hits), where=hits > 0)
+        mean: Floats = f1.mean(axis=1)
+        return mean
+
+    return score
+
+
+def ece(probabilities: Floats, truth: NDArray[np.int64]) -> Score:
+    """Return the expected calibration error (15 bins, Guo et al. 2017) by row weights."""
+    confidence = probabilities.max(axis=1)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gap = (answers(probabilities) == truth) - confidence
+    by_bin = gap[:, None] * (bins[:, None] == np.arange(BINS))
+    return lambda weights: np.abs(weights @ by_bin).sum(axis=1) / weights.sum(axis=1)
+
+
+def agreement(probabilities: Floats, reference: Floats) -> Score:
+    """Return the share of rows with the reference's answer, as a function of row weights."""
+    return accuracy(probabilities, answers(reference))
+
+
+def answers(probabilities: Floats) -> NDArray[np.int64]:
+    """Return each row's label, -1 where the row holds a value that is not finite."""
+    finite = np.asarray(np.isfinite(probabilities).all(axis=1))
+    return np.where(finite, np.where(finite[:, None], probabilities, 0).argmax(axis=1), -1)
+
+
+def bootstrap(score: Score, rows: int, seed: int, resamples: int = RESAMPLES) -> Interval:
+    """Return a metric with its percentile bootstrap 95 % interval over rows."""
+    value = float(score(np.ones((1, rows)))[0])
+    draws = np.concatenate([score(weights) for weights in _weights(rows, resamples, seed)])
+    return _interval(value, draws, 0.95)
+
+
+def paired_bootstrap(
+    candidate: Score, reference: Score, rows: int, seed: int, resamples: int = RESAMPLES
+) -> Bootstrap:
+    """Resample rows, the same for both models, and return the difference and the ratio.
+
+    A ratio whose reference is 0 is infinite or NaN, and so are its bounds.
+    """
+    ones = np.ones((1, rows))
+    whole = float(candidate(ones)[0]), float(reference(ones)[0])
+    pairs = [(candidate(w), reference(w)) for w in _weights(rows, resamples, seed)]
+    ours, theirs = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios, ratio = ours / theirs, float(np.float64(whole[0]) / whole[1])
+    differences, difference = ours - theirs, whole[0] - whole[1]
+    return Bootstrap(
+        _interval(difference, differences, 0.95),
+        _interval(ratio, ratios, 0.95),
+        _interval(difference, differences, 0.90),
+        _interval(ratio, ratios, 0.90),
+    )
+
+
+def _weights(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """Yield how often each row is drawn, chunk × rows, until there are ``resamples``."""
+    generator = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK // rows)
+    for start in range(0, resamples, chunk):
+        count = min(chunk, resamples - start)
+        drawn = generator.integers(0, rows, (count, rows)) + rows * np.arange(count)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows).astype(float)
+
+
+def carries(percentile: float, n: int) -> bool:
+    """Say whether n samples can carry a percentile.
+
+    They can where a distribution-free 95 % interval exists: the percentile lies between the
+    smallest and the largest sample with 97.5 % certainty on either side. The median needs 6
+    samples, p90 36, p95 72, p99 368.
+    """
+    share = percentile / 100
+    return max(share**n, (1 - share) ** n) <= 0.025
+
+
+def percentile_interval(
+    samples: Sequence[Sequence[float]], percentile: float, seed: int, resamples: int = RESAMPLES
+) -> Interval:
+    """Return a percentile of all calls; the bootstrap draws processes, then their calls."""
+    arrays = [np.asarray(process, dtype=float) for process in samples]
+    value = float(np.percentile(np.concatenate(arrays), percentile))
+    draws = [np.percentile(drawn, percentile) for (drawn,) in _resample([arrays], seed, resamples)]
+    return _interval(value, np.array(draws), 0.95)
+
+
+def percentile_ratio(
+    numerator: Sequence[Sequence[float]],
+    denominator: Sequence[Sequence[float]],
+    percentile: float,
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Return the ratio of a percentile of two models' latencies, with its 95 % interval.
+
+    Position i of a process is the same row for both, timed side by side, so the bootstrap draws
+    processes and then positions, the same for both.
+    """
+    pair = [
+        [np.asarray(process, dtype=float) for process in model]
+        for model in (numerator, denominator)
+    ]
+    over, under = (float(np.percentile(np.concatenate(model), percentile)) for model in pair)
+    draws = [
+        np.percentile(first, percentile) / np.percentile(second, percentile)
+        for first, second in _resample(pair, seed, resamples)
+    ]
+    return _interval(over / under, np.array(draws), 0.95)
+
+
+def mann_whitney(slower: Sequence[Sequence[float]], faster: Sequence[Sequence[float]]) -> float:
+    """Return the one-sided p-value that calls of the first are not longer than of the second."""
+    from scipy.stats import mannwhitneyu
+
+    first, second = (np.concatenate([np.asarray(p) for p in model]) for model in (slower, faster))
+    return float(mannwhitneyu(first, second, alternative="greater").pvalue)
+
+
+def _resample(models: list[list[Floats]], seed: int, resamples: int) -> Iterator[list[Floats]]:
+    """Yield each model's calls at one draw of processes and positions, joined."""
+    generator = np.random.default_rng(seed)
+    lengths = [len(process) for process in models[0]]
+    for _ in range(resamples):
+        processes = generator.integers(0, len(lengths), len(lengths))
+        positions = [generator.integers(0, lengths[p], lengths[p]) for p in processes]
+        yield [
+            np.concatenate([model[p][at] for p, at in zip(processes, positions, strict=True)])
+            for model in models
+        ]
+
+
+def _interval(value: float, draws: Floats, confidence: float) -> Interval:
+    tail = (1 - confidence) / 2
+    with np.errstate(invalid="ignore"):  # a ratio to zero: infinite draws, NaN bounds
+        low, high = np.quantile(draws, [tail, 1 - tail])
+    return Interval(value, float(low), float(high))

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper, save
+
+from pipeline.errors import ProviderError
+from pipeline.measure import memory
+from tests.pipeline.measure import bundles
+
+MEGABYTE = 2**20
+
+
+def test_a_bundle_of_more_weights_takes_so_much_more_memory(tmp_path):
+    """64 MiB of weights that the graph keeps are 64 MiB more; not a parent's hundreds."""
+    small = bundles.make(tmp_path / "small")
+    large = bundles.make(tmp_path / "large")
+    ballast = np.random.default_rng(0).standard_normal((64, MEGABYTE // 4)).astype(np.float32)
+    _keep(large / "model.onnx", ballast)
+    rows = ["w1 w2", "w3"]
+    held = np.ones(40 * MEGABYTE)  # 320 MiB here must not be seen there
+    less, more = memory.peak(small, rows), memory.peak(large, rows)
+    assert held.sum() == len(held)
+    assert 0 < less < 60 * MEGABYTE
+    assert 64 * MEGABYTE - 10 * MEGABYTE < more - less < 3 * 64 * MEGABYTE
+
+
+def _keep(path, ballast):
+    import onnx
+
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(ballast, "ballast"))
+    model.graph.node.append(helper.make_node("Gather", ["ballast", "input_ids"], ["kept"]))
+    shape = [1, "tokens", ballast.shape[1]]
+    kept = helper.make_tensor_value_info("few", TensorProto.FLOAT, shape[:2])
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2]), "last"))
+    model.graph.node.append(helper.make_node("ReduceMax", ["kept", "last"], ["few"], keepdims=0))
+    model.graph.output.append(kept)
+    save(model, path)
+
+
+def test_the_provider_is_asserted(tmp_path):
+    with pytest.raises(ProviderError):
+        memory.peak(bundles.make(tmp_path / "b"), bundles.texts(2), provider="cuda")
+
+
+def test_the_size_counts_what_is_needed_to_answer(tmp_path):
+    made = bundles.make(tmp_path / "b")
+    size = memory.size(made)
+    assert size == sum(path.stat().st_size for path in made.iterdir())
+    (made / "README.md").write_text("a card")
+    (made / "samples").mkdir()
+    (made / "samples" / "request.json").write_text("{}")
+    assert memory.size(made) == size
+    (made / "model.onnx.data").write_bytes(b"x" * 1000)
+    assert memory.size(made) == size + 1000

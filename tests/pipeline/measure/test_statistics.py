@@ -1,0 +1,176 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+from scipy.stats import chi2
+
+from pipeline.measure import statistics
+
+
+def test_wilson_is_its_closed_form():
+    k, n, z = 83, 100, 1.959963984540054
+    centre = (k + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
+    assert statistics.wilson(k, n) == pytest.approx((0.83, centre - half, centre + half))
+
+
+def test_mcnemar_is_the_binomial_tail():
+    tail = sum(math.comb(12, i) for i in range(3)) / 2**12
+    assert statistics.mcnemar(10, 2) == pytest.approx(2 * tail)
+    assert statistics.mcnemar(0, 0) == 1.0
+
+
+def _likelihood(gains: int, losses: int, n: int, delta: float) -> float:
+    """Best log-likelihood of a paired table whose difference of accuracies is delta."""
+
+    def negative(loss_share: float) -> float:
+        cells = ((gains, loss_share + delta), (losses, loss_share))
+        rest = 1 - 2 * loss_share - delta
+        terms = [count * math.log(max(p, 1e-300)) for count, p in cells if count]
+        return -sum(terms) - (n - gains - losses) * math.log(max(rest, 1e-300))
+
+    low, high = max(0.0, -delta), (1 - delta) / 2
+    return -minimize_scalar(
+        negative, bounds=(low, high), method="bounded", options={"xatol": 1e-10}
+    ).fun
+
+
+@pytest.mark.parametrize(("gains", "losses", "n"), [(30, 42, 2000), (6, 14, 400), (55, 20, 500)])
+def test_tango_agrees_with_the_profile_likelihood(gains, losses, n):
+    """Score and likelihood-ratio intervals have the same large-sample limit."""
+    found = statistics.paired_difference(gains, losses, n)
+    best = _likelihood(gains, losses, n, found.value)
+    for bound in (found.low, found.high):
+        deviance = 2 * (best - _likelihood(gains, losses, n, bound))
+        assert deviance == pytest.approx(chi2.ppf(0.95, 1), rel=0.12)
+
+
+def test_models_that_never_disagree_are_not_known_to_be_equal():
+    found = statistics.paired_difference(0, 0, 100)
+    z2 = 1.959963984540054**2
+    assert found.high == pytest.approx(z2 / (100 + z2), rel=1e-3)  # closed form at no flips
+    assert found.low == pytest.approx(-found.high, rel=1e-3)
+    assert statistics.non_inferiority(found, 0.001) == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("gains", "losses", "n"), [(0, 50, 50), (50, 0, 50), (0, 3, 50), (3, 0, 50)]
+)
+def test_tango_at_the_edges_holds_the_value(gains, losses, n):
+    found = statistics.paired_difference(gains, losses, n)
+    assert -1 <= found.low < found.high <= 1
+    assert found.low <= found.value <= found.high
+
+
+def test_non_inferiority_looks_at_the_bounds():
+    interval = statistics.Interval
+    assert statistics.non_inferiority(interval(-0.002, -0.009, 0.004), 0.01) == "pass"
+    assert statistics.non_inferiority(interval(-0.002, -0.011, 0.004), 0.01) == "inconclusive"
+    assert statistics.non_inferiority(interval(-0.03, -0.04, -0.02), 0.01) == "fail"
+
+
+def test_required_rows_gives_the_power_it_promises():
+    """With as many rows as asked and no true drop, about 80 % of evaluations pass."""
+    margin, disagreement = 0.02, 0.06
+    n = statistics.required_rows(margin, disagreement)
+    assert n == math.ceil(0.06 * 6.18 / 0.0004)
+    generator = np.random.default_rng(1)
+    tables = generator.multinomial(n, [disagreement / 2, disagreement / 2, 1 - disagreement], 600)
+    passed = [
+        statistics.non_inferiority(statistics.paired_difference(g, s, n, 0.90), margin) == "pass"
+        for g, s, _ in tables.tolist()
+    ]
+    assert 0.74 < np.mean(passed) < 0.86
+
+
+def test_non_inferiority_rarely_passes_a_true_drop_of_the_margin():
+    n, margin = 1000, 0.02
+    generator = np.random.default_rng(2)
+    tables = generator.multinomial(n, [0.02, 0.04, 0.94], 1000)  # true difference: -margin
+    passed = [
+        statistics.non_inferiority(statistics.paired_difference(g, s, n, 0.90), margin) == "pass"
+        for g, s, _ in tables.tolist()
+    ]
+    assert np.mean(passed) < 0.07  # 5 % and three standard errors
+
+
+def _answers(right):
+    """Two-label probabilities with the truth 1: right where asked."""
+    confident = np.where(right, 0.9, 0.2)
+    return np.stack([1 - confident, confident], axis=1)
+
+
+def test_the_paired_bootstrap_covers_a_known_difference():
+    generator = np.random.default_rng(3)
+    n, covered, trials = 300, 0, 300
+    truth = np.ones(n, dtype=np.int64)
+    for trial in range(trials):
+        kind = generator.choice(4, n, p=[0.75, 0.05, 0.10, 0.10])  # both, ours, theirs, neither
+        ours, theirs = _answers(kind < 2), _answers((kind == 0) | (kind == 2))
+        found = statistics.paired_bootstrap(
+            statistics.accuracy(ours, truth), statistics.accuracy(theirs, truth), n, trial, 400
+        )
+        covered += found.difference.low <= -0.05 <= found.difference.high
+    assert 0.91 < covered / trials < 0.985
+
+
+def test_scores_by_weights_are_the_metrics_of_repeated_rows():
+    from pipeline.tasks.text_classification import TextClassification
+
+    generator = np.random.default_rng(4)
+    probabilities = generator.dirichlet([1, 1, 1], 50)
+    truth = generator.integers(0, 3, 50)
+    times = generator.integers(0, 4, 50)
+    task = TextClassification(("a", "b", "c"), 128, ("text",))
+    expected = task.metrics(np.repeat(probabilities, times, axis=0), np.repeat(truth, times))
+    for name in ("accuracy", "macro_f1", "ece"):
+        score = getattr(statistics, name)(probabilities, truth)
+        assert score(times[None].astype(float))[0] == pytest.approx(expected[name])
+
+
+def test_a_row_answered_nan_is_wrong_whatever_its_label():
+    probabilities = np.array([[np.nan, np.nan], [0.9, 0.1]])
+    score = statistics.accuracy(probabilities, np.array([0, 0]))
+    assert score(np.ones((1, 2)))[0] == 0.5
+
+
+@pytest.mark.parametrize(("percentile", "needed"), [(50, 6), (90, 36), (95, 72), (99, 368)])
+def test_a_percentile_needs_samples(percentile, needed):
+    assert statistics.carries(percentile, needed)
+    assert not statistics.carries(percentile, needed - 1)
+
+
+def test_twenty_samples_carry_no_p99():
+    assert not statistics.carries(99, 20)
+
+
+def test_the_ratio_of_medians_covers_a_known_ratio():
+    """Rows of very different lengths, a noise of each call, three processes with their own pace."""
+    generator = np.random.default_rng(5)
+    covered, trials, widths = 0, 200, []
+    for trial in range(trials):
+        slow, fast = [], []
+        for _ in range(3):
+            rows = generator.lognormal(0, 0.6, 150) * generator.lognormal(0, 0.01)
+            slow.append(5 * rows * generator.lognormal(0, 0.02, 150))
+            fast.append(rows * generator.lognormal(0, 0.02, 150))
+        found = statistics.percentile_ratio(slow, fast, 50, trial, 200)
+        covered += found.low <= 5 <= found.high
+        widths.append(found.high - found.low)
+    assert covered / trials > 0.91
+    assert np.median(widths) < 0.3  # pairing keeps the spread of the rows out of the ratio
+
+
+def test_equal_seeds_give_equal_intervals():
+    samples = [[1.0, 2.0, 3.0, 4.0], [2.0, 3.0, 4.0, 9.0]]
+    first = statistics.percentile_interval(samples, 50, 7)
+    assert first == statistics.percentile_interval(samples, 50, 7)
+    assert first.low <= first.value <= first.high
+
+
+def test_mann_whitney_sees_the_slower():
+    generator = np.random.default_rng(6)
+    fast = [generator.lognormal(0, 0.1, 200)]
+    assert statistics.mann_whitney([fast[0] * 1.1], fast) < 0.002
+    assert statistics.mann_whitney(fast, fast) == pytest.approx(0.5, abs=0.01)
