@@ -41,7 +41,7 @@ def main(database: Path, train: Path, here: Path) -> None:
         if count >= SEEN and gloss and word not in gloss.lower() and len(gloss.split()) <= 30:
             rows.append((word, gloss))
     with (here / "glosses.tsv").open("w", encoding="utf-8") as file:
-        file.write("term\tgloss\n")
+        file.write("term\ttext\n")
         file.writelines(f"{word}\t{gloss}\n" for word, gloss in rows[:MOST])
     print(f"glosses.tsv: {len(rows[:MOST])} rows of {len(rows)}")
 

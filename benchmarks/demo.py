@@ -1,0 +1,218 @@
+"""The demo, from a fresh clone to its verdict: time, memory, speed, size, accuracy, caching.
+
+    python -m benchmarks.demo            everything, about a quarter of an hour
+    python -m benchmarks.demo --here     with the environment and store of this checkout
+
+Needs a quiet machine with two cores. Nothing is installed outside the clone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import Claim, finish
+
+ROOT = Path(__file__).parent.parent
+RECIPE = "examples/demo.yaml"
+SEED = 0
+
+
+class Checkout:
+    """A checkout with an environment, in which commands are timed."""
+
+    def __init__(self, root: Path, rarefy: str) -> None:
+        self.root, self.rarefy = root, rarefy
+        self.rows: list[dict[str, Any]] = []
+
+    def call(self, what: str, *command: str) -> tuple[subprocess.CompletedProcess[str], float]:
+        """Run a command; note its wall time and exit code."""
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        began = time.perf_counter()
+        done = subprocess.run(
+            command, cwd=self.root, env=environment, stdout=subprocess.PIPE, text=True, check=False
+        )
+        seconds = time.perf_counter() - began
+        self.rows.append(
+            {"what": what, "seconds": round(seconds, 2), "exit_code": done.returncode}
+        )
+        print(f"{seconds:8.1f} s  exit {done.returncode}  {what}", file=sys.stderr)
+        return done, seconds
+
+    def run(self, what: str, *options: str, recipe: str = RECIPE) -> tuple[dict[str, Any], float]:
+        """Run a recipe inline with --json and return what it says."""
+        command = (self.rarefy, "run", recipe, "--engine", "inline", "--json", *options)
+        done, seconds = self.call(what, *command)
+        return json.loads(done.stdout), seconds
+
+
+def fresh_clone(folder: Path) -> Checkout:
+    """Clone the committed state of this repository; the environment is made by make demo."""
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+    return Checkout(folder, str(folder / ".venv/bin/rarefy"))
+
+
+def demo(checkout: Checkout) -> list[Claim]:
+    """make demo from nothing; then again, when all is cached."""
+    done, seconds = checkout.call("make demo, install included", "make", "demo")
+    passed = done.returncode == 0 and "verdict: pass" in done.stdout
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    again, cached_seconds = checkout.run("rarefy run again, inline")
+    hits = all(row["cached"] for row in again["ledger"])
+    checkout.call("rarefy plan (warms the disk cache)", checkout.rarefy, "plan", RECIPE)
+    plans = [
+        checkout.call("rarefy plan", checkout.rarefy, "plan", RECIPE, "--json")[1]
+        for _ in range(5)
+    ]
+    plan = statistics.median(plans)
+    return [
+        Claim(
+            "make demo in a fresh clone ends with exit code 0 and a passing verdict",
+            "at most 12 minutes, install included",
+            f"{seconds / 60:.1f} minutes, {'passed' if passed else 'did not pass'}",
+            passed and seconds <= 720,
+        ),
+        Claim(
+            "a second run is all cache hits",
+            "at most 10 s inline",
+            f"{cached_seconds:.1f} s, {'all hits' if hits else 'not all hits'}",
+            hits and cached_seconds <= 10,
+        ),
+        Claim(
+            "peak resident memory of the largest process of the demo",
+            "under 3 GB",
+            f"{memory / 1e9:.2f} GB",
+            memory < 3e9,
+        ),
+        Claim("rarefy plan on the cached demo", "under 1 s", f"{plan:.2f} s (median of 5)", plan < 1),
+    ]
+
+
+def gains(checkout: Checkout) -> list[Claim]:
+    """The bundle against its own teacher in fused fp32 ONNX Runtime, from the run's measurements."""
+    from pipeline.measure.measurements import CANDIDATE
+    from pipeline.outcome import read
+    from pipeline.report.headline import accuracy_kept, speedup
+
+    data = read(checkout.root / ".rarefy/runs/demo")
+    measured = data.measurements
+    assert measured is not None
+    fast = speedup(measured, "finetune", "cpu")
+    size = measured.models["finetune"].size / measured.models[CANDIDATE].size
+    kept = accuracy_kept(measured, "finetune")
+    return [
+        Claim(
+            "faster than the teacher in fused fp32 ONNX Runtime, batch 1, unpadded, one thread",
+            "at least 5x (median)",
+            f"{fast.value:.2f}x [{fast.low:.2f}, {fast.high:.2f}]",
+            fast.value >= 5,
+        ),
+        Claim("smaller than the teacher's bundle", "at least 5x", f"{size:.2f}x", size >= 5),
+        Claim(
+            "share of the teacher's accuracy kept on the held-out split",
+            "at least 97 %",
+            f"{kept.value:.1%} [{kept.low:.1%}, {kept.high:.1%}]",
+            kept.value >= 0.97,
+        ),
+    ]
+
+
+def engine_cost() -> list[Claim]:
+    """The engine's own time a stage: a chain of stages that only copy a small checkpoint."""
+    from benchmarks.engine_cost import seconds_per_stage
+
+    cost = seconds_per_stage()
+    return [
+        Claim(
+            "the engine's own cost a stage (fingerprint, hashing, publishing; 1 MB)",
+            "under 50 ms",
+            f"{cost * 1000:.1f} ms (median)",
+            cost < 0.05,
+        )
+    ]
+
+
+def changed_data(checkout: Checkout) -> list[Claim]:
+    """One byte of the eval file changed in place, size and time of change kept."""
+    path = checkout.root / "examples/data/movie-reviews/eval.jsonl"
+    before, stat = path.read_bytes(), path.stat()
+    known, _ = checkout.run("before the flip (all cached)")
+    changed = before.replace(b'"label": "negative"', b'"label": "positive"', 1)
+    at = next(i for i, (a, b) in enumerate(zip(before, changed, strict=True)) if a != b)
+    one_byte = before[: at - 30] + bytes([before[at - 30] ^ 1]) + before[at - 29 :]
+    try:
+        path.write_bytes(one_byte)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        again, _ = checkout.run("one byte of the eval file flipped in place")
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    by_id = {row["id"]: row for row in again["ledger"]}
+    anew = not by_id["validate"]["cached"]
+    kept = all(row["cached"] for row in again["ledger"] if row["stage"] != "validate")
+    digests = {row["digest"] for row in known["ledger"]} - {by_id["validate"]["digest"]}
+    return [
+        Claim(
+            "one flipped byte of the eval file, in place: measured anew, trained not again",
+            "validate runs, the rest is cached",
+            f"validate {'ran' if anew else 'was cached'}, the rest "
+            f"{'was cached' if kept else 'ran too'}; {len(digests)} digests known before",
+            anew and kept,
+        )
+    ]
+
+
+def impossible(checkout: Checkout) -> list[Claim]:
+    """Budgets that nothing can keep: exit code 3, and every one is listed."""
+    text = (checkout.root / RECIPE).read_text()
+    head = text[: text.index("budgets:")]
+    asked = (
+        "{metric: accuracy, min: 100 %}",
+        "{metric: latency_p50, max: 0.001 ms}",
+        "{metric: size, max: 1 kB}",
+    )
+    recipe = checkout.root / "examples/impossible.yaml"
+    recipe.write_text(head + "budgets:\n" + "".join(f"  - {budget}\n" for budget in asked))
+    try:
+        said, _ = checkout.run("impossible budgets", recipe="examples/impossible.yaml")
+    finally:
+        recipe.unlink()
+    failed = [budget["metric"] for budget in said["budgets"] if budget["outcome"] == "fail"]
+    return [
+        Claim(
+            "impossible budgets",
+            f"exit code 3, all {len(asked)} listed",
+            f"exit code {said['exit_code']}, {len(failed)} listed as missed",
+            said["exit_code"] == 3 and len(failed) == len(asked),
+        )
+    ]
+
+
+def main() -> int:
+    """Run all parts and write the results."""
+    here = "--here" in sys.argv
+    folder = Path(tempfile.mkdtemp(prefix="rarefy-demo-"))
+    try:
+        if here:
+            checkout = Checkout(ROOT, shutil.which("rarefy") or str(ROOT / ".venv/bin/rarefy"))
+        else:
+            checkout = fresh_clone(folder / "rarefy")
+        claims = demo(checkout)
+        claims += gains(checkout) + engine_cost() + changed_data(checkout) + impossible(checkout)
+        name = "demo-here" if here else "demo"
+        return finish(name, checkout.rows, claims, SEED)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The engine's own cost: a chain of stages that only copy, so that what is left is the engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from pipeline.artifact import Artifact, Kind
+from pipeline.stage import Context, Draft, Stage
+
+ROOT = Path(__file__).parent.parent
+STAGES = 20
+
+
+class Copy(Stage):
+    """Copy the input's files; kind encoder, so that nothing is scored."""
+
+    name = "copy"
+    consumes = frozenset({Kind.ENCODER})
+    produces = Kind.ENCODER
+    libraries = ()
+    reads = frozenset()
+
+    round: int
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        for entry in model.manifest.files:
+            shutil.copyfile(model.path(entry.path), context.output / entry.path)
+        return Draft()
+
+
+def tiny_model(directory: Path) -> None:
+    """Write a BERT of 1 MB with random weights and a tokenizer of its own."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    directory.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
+    (directory / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(directory / "vocab.txt")).save_pretrained(directory)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=256,
+    )
+    BertModel(config).save_pretrained(directory)
+
+
+def seconds_per_stage() -> float:
+    """Return the median wall time of ``Run.execute`` over a chain of copying stages."""
+    from pipeline import recipe
+    from pipeline.engine import MODEL, Run
+    from pipeline.store import Store
+
+    with tempfile.TemporaryDirectory(prefix="rarefy-engine-") as folder:
+        base = Path(folder)
+        tiny_model(base / "model")
+        rows = [{"text": text, "label": text} for text in ("a", "b")]
+        for split in ("train", "eval"):
+            (base / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        stages = "".join(
+            f"  - benchmarks.engine_cost:Copy: {{round: {at}}}\n" for at in range(STAGES)
+        )
+        text = (
+            "name: cost\nmodel: model\ndata: {train: train.jsonl, eval: eval.jsonl}\n"
+            f"stages:\n{stages}"
+        )
+        (base / "recipe.yaml").write_text(text)
+        run = Run(recipe.load(base / "recipe.yaml"), Store(base / "store"))
+        run.execute(MODEL)
+        assert run.splits  # read once a run, not a stage's cost
+        times = []
+        for step in run.loaded.steps:
+            began = time.perf_counter()
+            run.execute(step.id)
+            times.append(time.perf_counter() - began)
+        return statistics.median(times)
+
+
+if __name__ == "__main__":
+    print(f"{seconds_per_stage() * 1000:.1f} ms a stage")

@@ -1,0 +1,54 @@
+"""How every benchmark ends: a table for people and a JSON file that holds the claims' verdicts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.measure import machine
+
+HERE = Path(__file__).parent
+VERSIONS = ("rarefy", "torch", "transformers", "onnx", "onnxruntime", "optimum", "peft", "prefect")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed, what was asked, what was measured, and whether it holds."""
+
+    claim: str
+    target: str
+    measured: str
+    holds: bool
+
+
+def finish(name: str, rows: list[dict[str, Any]], claims: list[Claim], seed: int) -> int:
+    """Print the claims and write ``results/name.json``; return 0 if all hold, else 3."""
+    table = Table("holds", "claim", "target", "measured", title=name)
+    for claim in claims:
+        table.add_row("yes" if claim.holds else "NO", claim.claim, claim.target, claim.measured)
+    Console().print(table)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    result = {
+        "name": name,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit,
+        "machine": machine.fingerprint(),
+        "versions": {package: version(package) for package in VERSIONS},
+        "seed": seed,
+        "rows": rows,
+        "must_show": [asdict(claim) for claim in claims],
+    }
+    path = HERE / "results" / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {path.relative_to(HERE.parent)}")
+    return 0 if all(claim.holds for claim in claims) else 3
