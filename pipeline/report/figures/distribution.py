@@ -1,0 +1,118 @@
+"""The latency's distribution: which share of the calls was answered within a time (ECDF)."""
+
+from __future__ import annotations
+
+from pipeline.measure.measurements import CANDIDATE
+from pipeline.report import facts, wording
+from pipeline.report.figures import svg
+from pipeline.report.figures.svg import Palette
+
+STEPS = 160
+"""Points a curve is drawn with, however many samples there are."""
+MARKED = (50, 95)
+ROOM = 62
+"""Pixels kept free on both sides for the marks' words."""
+
+
+def distribution(series: dict[str, list[float]], palette: Palette, width: int, name: str) -> str:
+    """Return the curves; ``series``: model -> its samples, ascending, in ms, none empty.
+
+    The time axis is logarithmic and ends at the 99.5th percentile, so that one straggler does
+    not flatten the rest.
+    """
+    height = 320.0
+    left, right, top, bottom = 52.0, width - 14.0, 26.0, height - 50
+    low = min(samples[0] for samples in series.values()) / 1.05
+    high = max(_at(samples, 0.995) for samples in series.values()) * 1.05
+    across = svg.log(low, high, left + ROOM, right - ROOM)
+    up = svg.linear(0, 1, bottom, top)
+    parts = [_axes(across, up, (low, high), (left, right, bottom), palette)]
+    fastest = min(series, key=lambda model: _at(series[model], 0.5))
+    for model, samples in series.items():
+        parts.append(_curve(samples, model == CANDIDATE, across, up, high, palette))
+    for model, samples in series.items():
+        parts.append(_marks(model, samples, model == fastest, across, up, palette))
+    said = "; ".join(
+        f"{model}: p50 {wording.milliseconds(_at(samples, 0.5))}"
+        for model, samples in series.items()
+    )
+    return svg.document(name, width, height, "Latency distribution", said, "".join(parts))
+
+
+def _at(samples: list[float], share: float) -> float:
+    return samples[min(int(share * len(samples)), len(samples) - 1)]
+
+
+def _axes(
+    across: svg.Scale,
+    up: svg.Scale,
+    latency: tuple[float, float],
+    box: tuple[float, float, float],
+    palette: Palette,
+) -> str:
+    left, right, bottom = box
+    parts = [svg.text(0, 12, "Share of calls answered within", palette.muted, size=11.5)]
+    for percent in (0, 25, 50, 75, 95):
+        y = up(percent / 100)
+        strong = percent in MARKED
+        parts.append(svg.line(left, y, right, y, palette.line, 1, "" if strong else "1 3"))
+        shown = f"{percent}{wording.NBSP}%"
+        parts.append(svg.text(left - 8, y + 4, shown, palette.muted, size=11.5, anchor="end"))
+    for value in svg.log_ticks(*latency):
+        x = across(value)
+        parts.append(svg.line(x, bottom, x, bottom + 5, palette.muted))
+        parts.append(
+            svg.text(x, bottom + 18, f"{value:g}", palette.muted, size=11.5, anchor="middle")
+        )
+    parts.append(svg.line(left, bottom, right, bottom, palette.muted))
+    note = "latency in ms, logarithmic"
+    parts.append(svg.text(left, bottom + 40, note, palette.muted, size=11.5))
+    return "".join(parts)
+
+
+def _curve(
+    samples: list[float],
+    candidate: bool,
+    across: svg.Scale,
+    up: svg.Scale,
+    high: float,
+    palette: Palette,
+) -> str:
+    commands = f"M{across(samples[0]):.1f} {up(0):.1f}"
+    for step in range(1, STEPS + 1):
+        value = min(_at(samples, step / STEPS - 1e-9), high)
+        commands += f"L{across(value):.1f} {up(step / STEPS):.1f}"
+    if candidate:
+        return svg.path(commands, palette.accent, 2.5)
+    return svg.path(commands, palette.other, 2, "6 3")
+
+
+def _marks(
+    model: str,
+    samples: list[float],
+    left_side: bool,
+    across: svg.Scale,
+    up: svg.Scale,
+    palette: Palette,
+) -> str:
+    """Mark p50 and p95, where the sample carries them, on the side away from the other curve."""
+    own = model == CANDIDATE
+    colour = palette.accent if own else palette.ink
+    weight = 650 if own else 400
+    aside, anchor = (-10, "end") if left_side else (10, "start")
+    parts = []
+    for percent in MARKED:
+        value = facts.percentile(samples, percent)
+        if value is None:
+            continue
+        x, y = across(value), up(percent / 100)
+        shown = f"p{percent} {wording.significant(value)}"
+        parts.append(svg.mark(x, y, palette, own))
+        drop = 4 if left_side else 16
+        parts.append(svg.text(x + aside, y + drop, shown, colour, anchor=anchor, weight=weight))
+        if percent == 50:
+            name = svg.fit(model, 92, 12)
+            parts.append(
+                svg.text(x + aside, y + drop + 15, name, colour, anchor=anchor, weight=weight)
+            )
+    return "".join(parts)

@@ -1,0 +1,278 @@
+"""The ledger as a picture: accuracy, size and latency, small multiples aligned by stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.artifact import Kind
+from pipeline.report import facts, wording
+from pipeline.report.data import LedgerRow, ReportData
+from pipeline.report.figures import svg
+from pipeline.report.figures.svg import Palette
+
+MAX_LATENCY_PANELS = 2
+MAX_ROWS = 40
+HEAD = 44
+"""Pixels above the rows for a panel's title and note."""
+LIMIT = 16
+"""Pixels more where a panel says where its budget is."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One stage in one panel: its value, its interval if it has one, and the value in words."""
+
+    value: float
+    shown: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity over all stages. Bars start at zero; intervals are dots on an axis of theirs."""
+
+    title: str
+    note: str
+    cells: tuple[Cell | None, ...]
+    bars: bool
+    limit: float | None = None
+
+
+def ledger_svg(data: ReportData, theme: str = "light") -> str:
+    """Return the picture as an SVG file's text, with its own background and explicit colours.
+
+    Raises KeyError where ``theme`` is neither "light" nor "dark".
+    """
+    palette = svg.THEMES[theme]
+    picture = ledger(data, palette, 960, f"ledger-{theme}", margin=16)
+    start = picture.index("<title")
+    ground = f'<rect width="100%" height="100%" rx="8" fill="{palette.surface}"/>'
+    return picture[:start] + ground + picture[start:]
+
+
+def ledger(data: ReportData, palette: Palette, width: int, name: str, margin: int = 0) -> str:
+    """Return the picture, ``width`` pixels wide: panels side by side, or stacked if narrow."""
+    rows = [row for row in data.ledger if row.kind != Kind.REPORT][:MAX_ROWS]
+    panels = _panels(data, rows)
+    chosen = facts.candidate_row(data)
+    marked = [row is chosen for row in rows]
+    if width >= 600:
+        body, height = _side_by_side(rows, panels, marked, palette, width, margin)
+    else:
+        body, height = _stacked(rows, panels, marked, palette, width)
+    said = "; ".join(f"{p.title}: {_spoken(rows, p)}" for p in panels)
+    title = f"Accuracy, size and latency after each stage of {data.name}"
+    return svg.document(name, width, height, title, said, body)
+
+
+def _spoken(rows: list[LedgerRow], panel: Panel) -> str:
+    pairs = zip(rows, panel.cells, strict=True)
+    return ", ".join(f"{row.id} {cell.shown}" for row, cell in pairs if cell) or "not measured"
+
+
+def _panels(data: ReportData, rows: list[LedgerRow]) -> list[Panel]:
+    panels = []
+    if any(row.accuracy for row in rows):
+        metric = next(row.metric or "accuracy" for row in rows if row.accuracy)
+        cells = tuple(
+            Cell(row.accuracy[0], wording.score(metric, row.accuracy[0]), *row.accuracy[1:])
+            if row.accuracy
+            else None
+            for row in rows
+        )
+        limit = _score_limit(data, metric)
+        panels.append(Panel(wording.title(metric), "on eval, 95 % interval", cells, False, limit))
+    sizes = tuple(Cell(row.size, wording.size(row.size)) for row in rows)
+    panels.append(
+        Panel("Size", "every file", sizes, True, _absolute(data, "size") or _size_limit(data))
+    )
+    latencies = data.measurements.latency if data.measurements else {}
+    for target in list(latencies)[:MAX_LATENCY_PANELS]:
+        panels.append(_latency_panel(data, rows, target))
+    return panels
+
+
+def _latency_panel(data: ReportData, rows: list[LedgerRow], target: str) -> Panel:
+    assert data.measurements is not None
+    latency = data.measurements.latency[target]
+    cells: list[Cell | None] = []
+    for row in rows:
+        model = facts.measured_name(data, row)
+        samples = facts.pooled(latency.samples, model) if model else []
+        value = facts.median(samples).value if samples else None
+        cells.append(None if value is None else Cell(value, wording.milliseconds(value)))
+    limit = _absolute(data, "latency_p50") or _speed_limit(data, target)
+    title = "Latency" if len(data.measurements.latency) == 1 else f"Latency, {target}"
+    threads = f"{latency.threads} thread" + ("s" if latency.threads != 1 else "")
+    return Panel(title, f"p50, batch 1, {threads}", tuple(cells), True, limit)
+
+
+def _absolute(data: ReportData, metric: str) -> float | None:
+    budgets = data.verdict.budgets if data.verdict else []
+    return next((b.limit for b in budgets if b.metric == metric and b.form == "max"), None)
+
+
+def _score_limit(data: ReportData, metric: str) -> float | None:
+    """Return the lowest score that the budgets allow; relative ones start from their stage's."""
+    scores = {row.id: row.accuracy[0] for row in data.ledger if row.accuracy}
+    for budget in data.verdict.budgets if data.verdict else []:
+        base = scores.get(budget.against or "")
+        if budget.metric != metric:
+            continue
+        if budget.form == "min":
+            return budget.limit
+        if base is not None and budget.form == "min_retained":
+            return base * budget.limit
+        if base is not None and budget.form == "max_drop":
+            return base - budget.limit
+    return None
+
+
+def _relative(data: ReportData, form: str, target: str | None = None) -> tuple[str, float] | None:
+    """Return the measured model and the factor of the first budget of a form (on a target)."""
+    if data.measurements is None or data.verdict is None:
+        return None
+    for budget in data.verdict.budgets:
+        model = data.measurements.name_of(budget.against or "")
+        if budget.form == form and model and target in (None, budget.target):
+            return model, budget.limit
+    return None
+
+
+def _speed_limit(data: ReportData, target: str) -> float | None:
+    found = _relative(data, "min_speedup", target)
+    if found is None or data.measurements is None:
+        return None
+    samples = facts.pooled(data.measurements.latency[target].samples, found[0])
+    return facts.median(samples).value / found[1] if samples else None
+
+
+def _size_limit(data: ReportData) -> float | None:
+    found = _relative(data, "min_shrink")
+    if found is None or data.measurements is None:
+        return None
+    return data.measurements.models[found[0]].size / found[1]
+
+
+def _side_by_side(
+    rows: list[LedgerRow],
+    panels: list[Panel],
+    marked: list[bool],
+    palette: Palette,
+    width: int,
+    margin: int,
+) -> tuple[str, float]:
+    label, gap, step = 150, 26, 38
+    top = HEAD + margin + (LIMIT if any(panel.limit is not None for panel in panels) else 0)
+    height = top + step * len(rows) + 14
+    each = (width - 2 * margin - label - gap * len(panels)) / len(panels)
+    parts = []
+    centres = [top + step * (index + 0.5) for index in range(len(rows))]
+    for row, y, own in zip(rows, centres, marked, strict=True):
+        parts.append(svg.line(margin, y - step / 2, width - margin, y - step / 2, palette.line))
+        parts.append(_label(row, margin, y, label, own, palette))
+    for index, panel in enumerate(panels):
+        x = margin + label + gap + index * (each + gap)
+        parts.append(_panel(panel, x, top, top - margin, each, centres, marked, palette))
+    return "".join(parts), height
+
+
+def _label(row: LedgerRow, x: float, y: float, width: float, own: bool, palette: Palette) -> str:
+    name = svg.fit(row.id, width, 13)
+    below = row.kind if row.id.startswith(row.stage) else f"{row.stage} · {row.kind}"
+    return svg.text(x, y - 1, name, palette.ink, size=13, weight=650 if own else 500) + svg.text(
+        x, y + 13, svg.fit(below, width, 11), palette.muted, size=11
+    )
+
+
+def _stacked(
+    rows: list[LedgerRow], panels: list[Panel], marked: list[bool], palette: Palette, width: int
+) -> tuple[str, float]:
+    label, step = 96, 26
+    parts, start = [], 0.0
+    for panel in panels:
+        top = HEAD + (LIMIT if panel.limit is not None else 0)
+        centres = [start + top + step * (index + 0.5) for index in range(len(rows))]
+        for row, y, own in zip(rows, centres, marked, strict=True):
+            name = svg.fit(row.id, label, 12.5)
+            weight = 650 if own else 400
+            parts.append(svg.line(0, y - step / 2, width, y - step / 2, palette.line))
+            parts.append(svg.text(0, y + 4, name, palette.ink, size=12.5, weight=weight))
+        x = label + 10
+        parts.append(_panel(panel, x, start + top, top, width - x, centres, marked, palette))
+        start += top + step * len(rows) + 22
+    return "".join(parts), start
+
+
+def _panel(
+    panel: Panel,
+    x: float,
+    top: float,
+    head: float,
+    width: float,
+    centres: list[float],
+    marked: list[bool],
+    palette: Palette,
+) -> str:
+    values = 66  # pixels at the right edge for the numbers in words
+    scale = _scale(panel, x, x + width - values)
+    bottom = centres[-1] + (centres[1] - centres[0]) / 2 if len(centres) > 1 else centres[0] + 16
+    parts = [
+        svg.text(
+            x, top - head + 14, svg.fit(panel.title, width, 14), palette.ink, size=14, weight=650
+        ),
+        svg.text(x, top - head + 30, svg.fit(panel.note, width, 11), palette.muted, size=11),
+        svg.line(x, top, x, bottom, palette.line),
+    ]
+    if panel.limit is not None:
+        at = scale(panel.limit)
+        parts.append(svg.line(at, top - 6, at, bottom, palette.limit, 1.2, "3 3"))
+        anchor = "end" if at > x + (width - values) * 0.7 else "start"
+        parts.append(svg.text(at, top - 10, "budget", palette.limit, size=11, anchor=anchor))
+    for cell, y, own in zip(panel.cells, centres, marked, strict=True):
+        end = x + width
+        if cell is None:
+            parts.append(svg.text(end, y + 4, "–", palette.muted, anchor="end"))
+            continue
+        parts.append(
+            svg.group(_tooltip(panel, cell), _drawn(panel, cell, scale, x, y, own, palette))
+        )
+        shown = palette.accent if own else palette.ink
+        weight = 650 if own else 400
+        parts.append(svg.text(end, y + 4, cell.shown, shown, anchor="end", weight=weight))
+    return "".join(parts)
+
+
+def _tooltip(panel: Panel, cell: Cell) -> str:
+    if cell.low is None or cell.high is None:
+        return f"{panel.title} {cell.shown}"
+    low, high = wording.score(None, cell.low), wording.score(None, cell.high)
+    return f"{panel.title} {cell.shown}, 95 % interval {low} – {high}"
+
+
+def _drawn(
+    panel: Panel, cell: Cell, scale: svg.Scale, x: float, y: float, own: bool, palette: Palette
+) -> str:
+    colour = palette.accent if own else palette.other
+    if panel.bars:
+        return svg.bar(x, y - 6, scale(cell.value) - x, 12, colour)
+    dot = svg.mark(scale(cell.value), y, palette, own)
+    if cell.low is None or cell.high is None:
+        return dot
+    left, right = scale(cell.low), scale(cell.high)
+    caps = "".join(svg.line(at, y - 4, at, y + 4, colour, 1.5) for at in (left, right))
+    return svg.line(left, y, right, y, colour, 2) + caps + dot
+
+
+def _scale(panel: Panel, start: float, end: float) -> svg.Scale:
+    cells = [cell for cell in panel.cells if cell]
+    highs = [cell.value if cell.high is None else cell.high for cell in cells]
+    lows = [cell.value if cell.low is None else cell.low for cell in cells]
+    if panel.limit is not None:
+        highs.append(panel.limit)
+        lows.append(panel.limit)
+    if panel.bars:
+        return svg.linear(0, max(highs, default=1), start, end)
+    room = (max(highs) - min(lows)) * 0.08 or 0.01
+    return svg.linear(min(lows) - room, max(highs) + room, start, end)

@@ -1,0 +1,131 @@
+"""The report's first sentence and its three numbers: faster, smaller, accuracy kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.measure.measurements import CANDIDATE
+from pipeline.report import facts, wording
+from pipeline.report.data import ReportData
+from pipeline.verdict import Outcome
+
+
+@dataclass(frozen=True)
+class Number:
+    """One big number: the figure, what it means, its interval, and where it comes from."""
+
+    figure: str
+    meaning: str
+    interval: str | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The banner. ``outcome`` is None where nothing was judged."""
+
+    outcome: Outcome | None
+    symbol: str
+    word: str
+    sentence: str
+    numbers: tuple[Number, ...]
+
+
+def build(data: ReportData) -> Headline:
+    """Say the verdict in one sentence and the three numbers that were measured."""
+    numbers = tuple(_speed(data) + _smaller(data) + _kept(data))
+    if data.verdict is None or not data.verdict.budgets:
+        word = "Not validated" if data.measurements is None else "Measured, not judged"
+        return Headline(None, "○", word, _unjudged(data), numbers)
+    outcome = data.verdict.outcome
+    word = {"pass": "Pass", "fail": "Fail", "inconclusive": "Inconclusive"}[outcome]
+    return Headline(outcome, wording.SYMBOL[outcome], word, _judged(data), numbers)
+
+
+def _judged(data: ReportData) -> str:
+    budgets = data.verdict.budgets if data.verdict else []
+    missed = [b for b in budgets if b.outcome == "fail"]
+    kept = len(budgets) - sum(b.outcome != "pass" for b in budgets)
+    open_ = [b for b in budgets if b.outcome == "inconclusive"]
+    total = f"{len(budgets)} budget" + ("s" if len(budgets) != 1 else "")
+    if not missed and not open_:
+        return f"All {total} kept." if len(budgets) > 1 else "The one budget is kept."
+    parts = [f"{kept} of {total} kept"]
+    if missed:
+        warn = sum(b.level == "warn" for b in missed)
+        parts.append(f"{len(missed)} missed" + _warnings(warn, len(missed)))
+    if open_:
+        parts.append(f"{len(open_)} undecided")
+    return "; ".join(parts) + "."
+
+
+def _warnings(count: int, of: int) -> str:
+    if count == 0:
+        return ""
+    return " (a warning only)" if count == of else f" ({count} as a warning only)"
+
+
+def _unjudged(data: ReportData) -> str:
+    if data.measurements is not None:
+        return "The recipe has no budgets, so there is no verdict."
+    row = facts.candidate_row(data)
+    if row is None:
+        return "No stage has finished yet."
+    text = f"The chain ends at {row.id} ({wording.size(row.size)}"
+    if row.accuracy:
+        text += f", {row.metric or 'accuracy'} {wording.score(row.metric, row.accuracy[0])}"
+    return f"{text}). Add the stage validate and budgets for a verdict."
+
+
+def _speed(data: ReportData) -> list[Number]:
+    name, measured = facts.reference(data), data.measurements
+    if measured is None or name is None or not measured.latency:
+        return []
+    target, latency = next(iter(measured.latency.items()))
+    found = facts.speedup(data, target)
+    if found is None:
+        return []
+    theirs = facts.median(facts.pooled(latency.samples, name)).value
+    ours = facts.median(facts.pooled(latency.samples, CANDIDATE)).value
+    detail = (
+        f"p50 {wording.milliseconds(ours)} against {wording.milliseconds(theirs)} of {name} in "
+        f"fused fp32 ONNX Runtime, on {target} with {_threads(latency.threads)}"
+    )
+    return [_comparison(found, "faster", "slower", detail)]
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" + ("s" if count != 1 else "")
+
+
+def _smaller(data: ReportData) -> list[Number]:
+    name, measured = facts.reference(data), data.measurements
+    if measured is None or name is None or CANDIDATE not in measured.models:
+        return []
+    ours, theirs = measured.models[CANDIDATE].size, measured.models[name].size
+    detail = f"{wording.size(ours)} against {wording.size(theirs)} of {name}, every file to answer"
+    ratio = theirs / max(ours, 1)
+    return [_comparison(facts.Interval(ratio, ratio, ratio), "smaller", "larger", detail)]
+
+
+def _comparison(found: facts.Interval, better: str, worse: str, detail: str) -> Number:
+    value, low, high, word = found.value, found.low, found.high, better
+    if value < 1:
+        value, low, high, word = 1 / value, 1 / high, 1 / low, worse
+    interval = None if low == high else f"{wording.times(low)} – {wording.times(high)}"
+    return Number(wording.times(value), word, interval, detail)
+
+
+def _kept(data: ReportData) -> list[Number]:
+    kept, name = facts.retained(data), facts.reference(data)
+    if kept is None or name is None:
+        return []
+    interval = f"{wording.percent(kept.low)} – {wording.percent(kept.high)}"
+    ours, theirs = facts.accuracy(data, CANDIDATE), facts.accuracy(data, name)
+    detail = ""
+    if ours and theirs and data.measurements:
+        detail = (
+            f"{wording.percent(ours.value)} against {wording.percent(theirs.value)} of {name} "
+            f"on {len(data.measurements.truth):,} eval rows"
+        )
+    return [Number(wording.percent(kept.value), "of accuracy kept", interval, detail)]

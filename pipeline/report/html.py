@@ -1,0 +1,250 @@
+"""The report as one HTML file that asks nothing of any network and runs no script."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.measure.measurements import CANDIDATE, Latency
+from pipeline.report import facts, headline, wording
+from pipeline.report.data import LineageNode, ReportData
+from pipeline.report.figures.distribution import distribution
+from pipeline.report.figures.flips import flips as flips_figure
+from pipeline.report.figures.ledger import ledger
+from pipeline.report.figures.lineage import lineage
+from pipeline.report.figures.svg import PAGE
+from pipeline.report.figures.tradeoff import tradeoff
+
+FOLDER = Path(__file__).parent
+WIDE, HALF, NARROW = 980, 475, 350
+"""Figures are drawn for a wide page, for half of one, and for a phone, so that text stays text."""
+MAX_SAMPLES = 30
+MAX_CELL = 400
+MAX_RECIPE = 60_000
+MAX_PARAMETERS = 3_000
+MAX_NODES = 60
+MAX_LINES = 40
+MAX_TARGETS = 6
+MAX_MODELS = 24
+
+
+@dataclass(frozen=True)
+class LatencyRow:
+    """One model on one target. A percentile is None where the sample cannot carry it."""
+
+    model: str
+    samples: int
+    percentiles: tuple[str | None, ...]
+    cpu: str | None
+    tokenizer: str | None
+
+
+@dataclass(frozen=True)
+class TargetView:
+    """What the page says of one target."""
+
+    name: str
+    latency: Latency
+    rows: list[LatencyRow]
+    noise: str | None
+    tokens: str | None
+    tradeoff: dict[str, str]
+    distribution: dict[str, str]
+
+
+def render(data: ReportData) -> str:
+    """Return the page: self-contained, under 1 MB however much was measured."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "size": wording.size,
+        "count": wording.count,
+        "duration": wording.duration,
+        "percent": wording.percent,
+        "kind": wording.kind,
+        "title_": wording.title,
+        "score": lambda value, metric: wording.score(metric, value),
+        "compact": compact,
+        "svg": Markup,  # figures escape their own texts
+    }
+    found = facts.flips(data)
+    return environment.get_template(
+        "report.html.j2"
+    ).render(
+        data=data,
+        css=Markup((FOLDER / "report.css").read_text()),  # noqa: S704 (our own file)
+        head=headline.build(data),
+        wording=wording,
+        needed=facts.samples_needed,
+        percentiles=facts.PERCENTILES,
+        chosen=facts.candidate_row(data),
+        ledger=_ledger(data),
+        targets=_targets(data),
+        target_count=len(data.measurements.latency) if data.measurements else 0,
+        flips=found,
+        flips_figure=_flips(found),
+        columns=_columns(data),
+        sample_rows=_sample_rows(data),
+        lineage=_lineage(data.lineage[:MAX_NODES]),
+        nodes=[_node(node, data.lineage) for node in data.lineage[:MAX_NODES]],
+        machine=machine(data),
+        recipe=wording.shorten(data.recipe, MAX_RECIPE),
+        max_lines=MAX_LINES,
+    )
+
+
+def compact(value: Any, limit: int = MAX_CELL) -> str:
+    """Return a value as short text: strings as they are, the rest as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return wording.shorten(text, limit)
+
+
+def machine(data: ReportData) -> dict[str, str]:
+    """Return the machine's facts as flat text; nested ones are joined by a dot."""
+    flat: dict[str, str] = {}
+    for key, value in data.machine.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": compact(found, 200) for inner, found in value.items()}
+        elif isinstance(value, list):
+            flat[key] = wording.shorten(", ".join(map(str, value)), 200)
+        elif isinstance(value, int) and "memory" in key:
+            flat[key] = wording.size(value)
+        else:
+            flat[key] = compact(value, 200)
+    return dict(list(flat.items())[:MAX_LINES])
+
+
+def _ledger(data: ReportData) -> dict[str, str]:
+    if not data.ledger:
+        return {}
+    return {
+        "wide": ledger(data, PAGE, WIDE, "ledger-wide"),
+        "narrow": ledger(data, PAGE, NARROW, "ledger-narrow"),
+    }
+
+
+def _flips(found: facts.Flips | None) -> dict[str, str]:
+    if found is None or not found.differ:
+        return {}
+    return {
+        "wide": flips_figure(found, PAGE, 620, "flips-wide"),
+        "narrow": flips_figure(found, PAGE, NARROW, "flips-narrow"),
+    }
+
+
+def _lineage(nodes: list[LineageNode]) -> dict[str, str]:
+    if not nodes:
+        return {}
+    return {
+        "wide": lineage(nodes, PAGE, 620, "lineage-wide"),
+        "narrow": lineage(nodes, PAGE, NARROW, "lineage-narrow"),
+    }
+
+
+def _targets(data: ReportData) -> list[TargetView]:
+    if data.measurements is None:
+        return []
+    names = list(data.measurements.latency)[:MAX_TARGETS]
+    return [_target(data, name, f"target{index}") for index, name in enumerate(names)]
+
+
+def _target(data: ReportData, name: str, anchor: str) -> TargetView:
+    assert data.measurements is not None
+    latency = data.measurements.latency[name]
+    compared = [CANDIDATE, facts.reference(data)]
+    series = {m: s for m in compared if m and (s := facts.pooled(latency.samples, m))}
+    models = facts.points(data, name)[:MAX_MODELS]
+    widths = {"wide": HALF, "narrow": NARROW}
+    first = {model: place for place, model in enumerate(compared)}
+    order = sorted(latency.samples, key=lambda model: first.get(model, len(first)))[:MAX_MODELS]
+    return TargetView(
+        name=name,
+        latency=latency,
+        rows=[_latency_row(latency, model) for model in order],
+        noise=_noise(latency),
+        tokens=_tokens(latency),
+        tradeoff={
+            form: tradeoff(models, PAGE, width, f"{anchor}-tradeoff-{form}")
+            for form, width in widths.items()
+            if models
+        },
+        distribution={
+            form: distribution(series, PAGE, width, f"{anchor}-distribution-{form}")
+            for form, width in widths.items()
+            if series
+        },
+    )
+
+
+def _latency_row(latency: Latency, model: str) -> LatencyRow:
+    samples = facts.pooled(latency.samples, model)
+    values = [facts.percentile(samples, percent) for percent in facts.PERCENTILES]
+    return LatencyRow(
+        model,
+        len(samples),
+        tuple(None if value is None else wording.significant(value) for value in values),
+        _median(facts.pooled(latency.cpu, model)),
+        _median(sorted(latency.tokenizer.get(model, []))),
+    )
+
+
+def _median(ascending: list[float]) -> str | None:
+    return wording.significant(facts.median(ascending).value) if ascending else None
+
+
+def _noise(latency: Latency) -> str | None:
+    if latency.noise is None:
+        return None
+    low, high = latency.noise
+    return f"{low:.3f} – {high:.3f}"
+
+
+def _tokens(latency: Latency) -> str | None:
+    if not latency.tokens:
+        return None
+    lengths = sorted(latency.tokens)
+    middle = lengths[len(lengths) // 2]
+    return f"{lengths[0]} to {lengths[-1]} tokens, median {middle}"
+
+
+def _columns(data: ReportData) -> list[str]:
+    samples = data.measurements.samples[:MAX_SAMPLES] if data.measurements else []
+    return list(dict.fromkeys(key for sample in samples for key in sample))[:10]
+
+
+def _sample_rows(data: ReportData) -> list[list[str]]:
+    samples = data.measurements.samples[:MAX_SAMPLES] if data.measurements else []
+    return [[compact(sample.get(key, "")) for key in _columns(data)] for sample in samples]
+
+
+def _node(node: LineageNode, nodes: list[LineageNode]) -> dict[str, Any]:
+    names = {other.digest: other.id for other in nodes}
+    parents = [
+        {"name": names.get(digest, digest[:12]), "digest": digest[:12], "role": role}
+        for digest, role in list(node.parents.items())[:MAX_LINES]
+    ]
+    parameters = json.dumps(node.parameters, indent=2, ensure_ascii=False, default=str)
+    metrics = [
+        (str(m.get("name")), m.get("split"), _number(m.get("value")))
+        for m in node.metrics[:MAX_LINES]
+    ]
+    return {
+        "node": node,
+        "parents": parents,
+        "parameters": wording.shorten(parameters, MAX_PARAMETERS) if node.parameters else "",
+        "metrics": metrics,
+    }
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, int | float) else compact(value, 60)

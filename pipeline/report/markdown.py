@@ -1,0 +1,75 @@
+"""The report's summary as GitHub-flavoured Markdown: for a step summary and Prefect's artifact."""
+
+from __future__ import annotations
+
+import re
+
+from pipeline.report import headline, wording
+from pipeline.report.data import LedgerRow, ReportData
+from pipeline.verdict import BudgetResult
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#&~])")
+
+
+def render(data: ReportData) -> str:
+    """Return verdict line, budgets and ledger."""
+    head = headline.build(data)
+    parts = [f"## {head.symbol} {head.word}: {escape(data.name)}", escape(head.sentence)]
+    if head.numbers:
+        parts.append("\n".join(_number(number) for number in head.numbers))
+    if data.verdict and data.verdict.budgets:
+        header = ["Outcome", "Metric", "Target", "Asked", "Measured", "95 % bounds", "Reason"]
+        rows = [_budget(budget) for budget in data.verdict.budgets]
+        parts.append("### Budgets\n\n" + _table(header, rows, "llllrrl"))
+    if data.ledger:
+        header = ["Stage", "Kind", "Score", "95 % interval", "Parameters", "Size", "Time", "Cached"]
+        rows = [_ledger(row) for row in data.ledger]
+        parts.append("### Stages\n\n" + _table(header, rows, "llrrrrrl"))
+    parts += [f"> ⚠ {escape(warning)}" for warning in data.warnings]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Make a text harmless inside a table's cell: no pipe, no line break, no markup."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _number(number: headline.Number) -> str:
+    interval = f" (95 % interval {number.interval})" if number.interval else ""
+    return f"- **{number.figure} {number.meaning}**{interval}: {escape(number.detail)}"
+
+
+def _budget(budget: BudgetResult) -> list[str]:
+    word = wording.WORD[budget.outcome] + (" (warning)" if budget.level == "warn" else "")
+    value = "–" if budget.value is None else wording.budget_value(budget, budget.value)
+    return [
+        f"{wording.SYMBOL[budget.outcome]} {word}",
+        escape(budget.metric),
+        escape(budget.target or "–"),
+        escape(wording.asked(budget)),
+        value,
+        wording.interval(budget) or "–",
+        escape(budget.reason),
+    ]
+
+
+def _ledger(row: LedgerRow) -> list[str]:
+    score = interval = "–"
+    if row.accuracy:
+        value, low, high = (wording.score(row.metric, number) for number in row.accuracy)
+        score, interval = value, f"{low} – {high}"
+    return [
+        escape(row.id),
+        wording.kind(row.kind),
+        score,
+        interval,
+        "–" if row.parameters is None else wording.count(row.parameters),
+        wording.size(row.size),
+        wording.duration(row.seconds),
+        "yes" if row.cached else "no",
+    ]
+
+
+def _table(header: list[str], rows: list[list[str]], align: str) -> str:
+    rule = ["--:" if side == "r" else ":--" for side in align]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))

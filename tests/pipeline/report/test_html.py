@@ -1,0 +1,158 @@
+"""The HTML report: self-contained, bounded, harmless, complete, and good in a real browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from html import unescape
+from typing import Any
+
+import pytest
+
+from pipeline.report import html
+from pipeline.report.data import LineageNode
+from tests.pipeline.report.factory import digest, measurements, report_data
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOSTILE = "<script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)>"
+
+
+def test_every_budget_is_listed_with_its_reason() -> None:
+    data = report_data()
+    page = unescape(html.render(data))
+    for budget in data.verdict.budgets:
+        assert budget.reason in page
+
+
+def test_a_percentile_that_the_sample_cannot_carry_is_withheld_and_said() -> None:
+    few = report_data(measurements=measurements(calls=40))
+    assert "withheld: needs 368" in html.render(few)
+
+
+def test_it_stays_under_a_megabyte_however_much_was_measured() -> None:
+    huge = measurements(calls=2000, rows=2000, samples=1000)
+    huge.samples = [row | {"text": "word " * 2000} for row in huge.samples]
+    node = LineageNode(
+        id="n", stage="s", version=1, digest=digest("n"), kind="checkpoint",
+        parameters={f"p{i}": "x" * 100 for i in range(500)},
+        metrics=[{"name": f"m{i}", "value": 1.0} for i in range(500)],
+    )  # fmt: skip
+    data = report_data(
+        measurements=huge, recipe="# long\n" * 50_000, lineage=[node] * 100,
+        warnings=["w" * 5000] * 500, labels=[f"label {i}" for i in range(1000)],
+        ledger=report_data().ledger * 5,
+    )  # fmt: skip
+    assert len(html.render(data).encode()) < 1_000_000
+
+
+def test_hostile_text_is_shown_and_never_run() -> None:
+    measured = measurements(calls=20, rows=50)
+    measured.samples = [{"text": HOSTILE, HOSTILE: "x"}]
+    rows = report_data().ledger
+    rows[0] = rows[0].model_copy(update={"id": HOSTILE})
+    page = html.render(
+        report_data(
+            name=HOSTILE, recipe=HOSTILE, command=HOSTILE, warnings=[HOSTILE],
+            measurements=measured, ledger=rows, machine={"cpu": HOSTILE, HOSTILE: 1},
+        )
+    )  # fmt: skip
+    assert "<script" not in page
+    assert "<img" not in page
+    assert HOSTILE in unescape(page)
+
+
+def test_nothing_is_asked_of_a_network() -> None:
+    page = html.render(report_data())
+    addresses = re.findall(r"""(?:src|srcset|href|action)\s*=\s*["']?([^"'\s>]*)""", page)
+    assert addresses
+    assert [address for address in addresses if not address.startswith(("#", "data:,"))] == []
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "default-src 'none'" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"verdict": None, "measurements": None}, "Not validated"),
+        ({"verdict": None}, "Measured, not judged"),
+        ({"ledger": [], "lineage": [], "verdict": None, "measurements": None}, "No stage"),
+    ],
+)
+def test_an_incomplete_run_still_makes_sense(changes: dict[str, Any], said: str) -> None:
+    assert said in html.render(report_data(**changes))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="the playwright package is missing")
+    with api.sync_playwright() as driver:
+        instance = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield instance
+        instance.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_browser_shows_it_whole(
+    browser: Any, tmp_path: Any, scheme: str, width: int, validated: bool
+) -> None:
+    data = report_data() if validated else report_data(verdict=None, measurements=None)
+    path = tmp_path / "report.html"
+    path.write_text(html.render(data), encoding="utf-8")
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    verdict = page.locator("#verdict")
+    assert verdict.is_visible()
+    assert ("Pass" if validated else "Not validated") in verdict.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_the_contrast_of_wcag_aa(browser: Any, tmp_path: Any, scheme: str) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(html.render(report_data()), encoding="utf-8")
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(path.as_uri())
+    names = ["surface", "raised", "ink", "muted", "accent", "limit", "pass", "fail", "inconclusive"]
+    values = page.evaluate(
+        "n => n.map(k => getComputedStyle(document.documentElement).getPropertyValue('--' + k))",
+        names,
+    )
+    page.close()
+    colours = dict(zip(names, values, strict=True))
+    for ground in ("surface", "raised"):
+        for name in names[2:]:
+            assert _contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+
+
+def _contrast(one: str, other: str) -> float:
+    """WCAG 2.2's contrast ratio of two #rrggbb colours."""
+    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour.strip()[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,0 +1,39 @@
+"""The Markdown summary: every budget, and texts that cannot break a table."""
+
+from __future__ import annotations
+
+from pipeline.report import markdown
+from pipeline.verdict import BudgetResult, Verdict
+from tests.pipeline.report.factory import report_data
+
+
+def test_it_says_the_verdict_every_budget_and_every_stage() -> None:
+    data = report_data()
+    text = markdown.render(data)
+    assert text.startswith("## ✓ Pass: movie-reviews\n")
+    shown = text.replace("\\", "")
+    for budget in data.verdict.budgets:
+        assert f"| {budget.reason} |" in shown
+    for row in data.ledger:
+        assert f"| {row.id} |" in text
+
+
+def test_pipes_newlines_and_markup_in_a_text_stay_inside_their_cell() -> None:
+    hostile = BudgetResult(
+        metric="accuracy",
+        form="min",
+        limit=0.9,
+        outcome="fail",
+        reason="a | b\n| c <img src=x> `d`",
+    )
+    text = markdown.render(report_data(verdict=Verdict(outcome="fail", budgets=[hostile])))
+    line = next(line for line in text.splitlines() if "a \\| b" in line)
+    assert "a \\| b \\| c \\<img src=x\\> \\`d\\`" in line
+    header = next(line for line in text.splitlines() if line.startswith("| Outcome"))
+    assert line.replace("\\|", "").count("|") == header.count("|")
+
+
+def test_a_chain_without_validate_is_said_to_be_unjudged() -> None:
+    text = markdown.render(report_data(verdict=None, measurements=None))
+    assert "Not validated" in text
+    assert "Budgets" not in text
