@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.errors import IntegrityError
 
-SCHEMA = "rarefy.artifact/1"
+SCHEMA: Final = "rarefy.artifact/1"
 MANIFEST = "manifest.json"
 RUN = "run.json"
 
@@ -178,13 +178,16 @@ def file_sha256(path: Path) -> str:
 def list_files(directory: Path, roles: dict[str, str] | None = None) -> tuple[FileEntry, ...]:
     """Hash every regular file below ``directory``, sorted by path; ``roles`` maps path to role.
 
-    Raises IntegrityError on a link: links do not survive a copy, and can point outside.
+    Raises IntegrityError on a link (it does not survive a copy, and can point outside), on a
+    pipe or a socket, and on a name that would not be the same path everywhere.
     """
     entries = []
     for path in sorted(directory.rglob("*")):
-        if path.is_symlink():
-            raise IntegrityError(f"{path}: an artifact holds real files, not links")
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise IntegrityError(f"{path}: an artifact holds real files, not links or pipes")
         name = path.relative_to(directory).as_posix()
+        if "\\" in name or not name.isprintable():
+            raise IntegrityError(f"{directory}: {name!r} is no portable file name")
         if path.is_file() and name not in (MANIFEST, RUN):
             role = (roles or {}).get(name, "other")
             entries.append(

@@ -24,6 +24,8 @@ FORMATS = {
     ".tsv": "csv",
     ".parquet": "parquet",
 }
+CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
+"""Without this a label or a text that says None, NA or null would count as missing."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,11 @@ def load(
                     f"{located[name].reference}: {name} has the label {shown}, which train has not"
                 )
             labels = [index[label] for label in rows.labels]
-            counts[name] = {label: rows.labels.count(label) for label in names}
+            counted = Counter(rows.labels)
+            counts[name] = {label: counted[label] for label in names}
+            absent = [label for label in names if not counted[label]]
+            if absent:
+                warnings.append(f"{name}: no row has the label {', '.join(map(repr, absent[:3]))}")
         source = located[name]
         splits[name] = Split(name, source.reference, source.sha256, rows.texts, rows.pairs, labels)
     _warn_overlap(splits, warnings)
@@ -142,9 +148,9 @@ def _rows(data: Data, source: Source, warnings: list[str]) -> _Raw:
             for column, value in zip(kept, row, strict=True):
                 column.append(_text(value))
     if empty:
-        warnings.append(f"{source.name}: {empty} rows without text were left out")
+        warnings.append(f"{source.name}: {rows_said(empty)} without text left out")
     if unlabelled:
-        warnings.append(f"{source.name}: {unlabelled} rows without a label were left out")
+        warnings.append(f"{source.name}: {rows_said(unlabelled)} without a label left out")
     if not kept[0]:
         raise DataError(f"{source.reference}: the {source.name} split has no usable row")
     labels = kept[-1] if source.name != "unlabelled" else None
@@ -162,7 +168,9 @@ def _read(source: Source) -> dict[str, list[Any]]:
         raise DataError(f"{source.reference}: cannot tell its format; name it with one of {known}")
     if source.path.stat().st_size == 0:
         raise DataError(f"{source.reference}: the {source.name} split is empty")
-    options: dict[str, Any] = {"sep": "\t"} if suffixes[-1] == ".tsv" else {}
+    options: dict[str, Any] = dict(CSV) if FORMATS[suffixes[-1]] == "csv" else {}
+    if suffixes[-1] == ".tsv":
+        options["sep"] = "\t"
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory(prefix="rarefy-data-") as cache:
         try:
@@ -181,6 +189,11 @@ def _read(source: Source) -> dict[str, list[Any]]:
     if file_sha256(source.path) != source.sha256:
         raise DataError(f"{source.reference}: the file changed while it was read; run again")
     return columns
+
+
+def rows_said(count: int) -> str:
+    """Return "1 row", "2 rows"."""
+    return f"{count} row{'' if count == 1 else 's'}"
 
 
 def _missing(value: Any) -> bool:
@@ -223,4 +236,5 @@ def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:
         )
     )
     if both:
-        warnings.append(f"eval: {both} rows stand in train too; the accuracy flatters")
+        verb = "stands" if both == 1 else "stand"
+        warnings.append(f"eval: {rows_said(both)} {verb} in train too; the accuracy flatters")

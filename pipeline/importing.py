@@ -26,6 +26,7 @@ TOKENIZER = (
     "sentencepiece.bpe.model",
 )
 SIDECARS = ("shapes.json",)
+SHIFTED = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Located:
     directory: Path
     files: tuple[Path, ...]
     labels: tuple[str, ...]
+    positions: int | None
+    """The most tokens that the model has positions for; None where it has no table of them."""
 
     def kind(self, labels: list[str]) -> Kind:
         """A checkpoint if it has a head for just these labels, else an encoder."""
@@ -56,6 +59,8 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
         raise ModelError(f"model: {reference}: there is no config.json in {directory}") from None
     except ValueError as error:
         raise ModelError(f"model: {reference}: config.json is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"model: {reference}: config.json is no JSON object")
     weights = sorted(directory.glob("*.safetensors")) + sorted(
         directory.glob("*.safetensors.index.json")
     )
@@ -71,17 +76,30 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
     if not tokenizer:
         raise ModelError(f"model: {reference}: there is no tokenizer in {directory}")
     extra = [directory / name for name in SIDECARS if (directory / name).is_file()]
-    architecture = next(iter(values.get("architectures") or [""]))
-    named = values.get("id2label") or {}
-    labels = (
-        tuple(named[key] for key in sorted(named, key=int)) if architecture.endswith(HEAD) else ()
-    )
     return Located(
         source=Source(reference=reference, revision=revision, licence=_licence(directory)),
         directory=directory,
         files=(config, *(weights or pickled), *tokenizer, *extra),
-        labels=labels,
+        labels=_labels(values),
+        positions=_positions(values),
     )
+
+
+def _labels(config: dict[str, Any]) -> tuple[str, ...]:
+    architecture = next(iter(config.get("architectures") or [""]))
+    named = config.get("id2label") or {}
+    if not architecture.endswith(HEAD):
+        return ()
+    return tuple(str(named[key]) for key in sorted(named, key=int))
+
+
+def _positions(config: dict[str, Any]) -> int | None:
+    """RoBERTa and its kin count positions from the padding id, so they have fewer than they say."""
+    said = config.get("max_position_embeddings")
+    if not isinstance(said, int):
+        return None
+    shifted = config.get("model_type") in SHIFTED
+    return said - int(config.get("pad_token_id", 1)) - 1 if shifted else said
 
 
 class ImportModel(Stage):
@@ -106,7 +124,7 @@ class ImportModel(Stage):
             files_sha256=digests,
         )
 
-    def copy(self, located: Located, context: Context) -> Draft:
+    def bring(self, located: Located, context: Context) -> Draft:
         """Copy the files; check that vocabulary and model fit together by loading both."""
         from pipeline import checkpoint
 
@@ -129,7 +147,7 @@ class ImportModel(Stage):
         return Draft(roles=roles, model=description)
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        raise NotImplementedError("the engine calls copy: an import has no input")
+        raise NotImplementedError("the engine calls bring: an import has no input")
 
 
 def _convert(path: Path, target: Path) -> None:
@@ -142,6 +160,8 @@ def _convert(path: Path, target: Path) -> None:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise IntegrityError(f"{path.name}: holds more than plain weights: {reason}") from error
+    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
+        raise ModelError(f"{path.name}: is no state dict (a mapping of names to tensors)")
     save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, target)
 
 

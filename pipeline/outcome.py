@@ -43,6 +43,8 @@ def conclude(run: Run, command: str) -> Outcome:
     bundles = [step.artifact for step in finished if step.artifact.kind is Kind.BUNDLE]
     measurements, judged = None, None
     recipe = run.loaded.recipe
+    for artifact in (*reports[-1:], *bundles[-1:]):
+        run.check(artifact)
     if reports:
         text = reports[-1].path(MEASUREMENTS).read_bytes()
         measurements = Measurements.model_validate_json(text)
@@ -55,7 +57,7 @@ def conclude(run: Run, command: str) -> Outcome:
         task=recipe.task,
         labels=run.labels,
         rows=run.summary.rows,
-        warnings=[*run.summary.warnings],
+        warnings=run.warnings,
         ledger=run.ledger(),
         lineage=[_node(identifier, step.artifact) for identifier, step in run.finished.items()],
         verdict=judged,
@@ -84,21 +86,26 @@ def write(outcome: Outcome, directory: Path) -> dict[str, str]:
 
     Each file is replaced in one step, so a reader never sees half of one.
     """
-    from pipeline.report import html, markdown
-
     directory.mkdir(parents=True, exist_ok=True)
-    paths = {"report": directory / "report.html", "summary": directory / "summary.md"}
-    _replace(paths["report"], html.render(outcome.data))
-    _replace(paths["summary"], markdown.render(outcome.data))
-    if outcome.data.verdict is not None:
-        paths["verdict"] = directory / "verdict.json"
-        text = outcome.data.verdict.model_dump_json(by_alias=True, indent=1)
-        _replace(paths["verdict"], text + "\n")
+    paths = draw(outcome.data, directory)
     if outcome.bundle is not None:
         paths["bundle"] = directory / "bundle"
         copy_bundle(outcome.bundle, paths["bundle"])
     _replace(directory / "run.json", outcome.data.model_dump_json(by_alias=True))
     return {name: str(path) for name, path in paths.items()}
+
+
+def draw(data: ReportData, directory: Path) -> dict[str, Path]:
+    """Write report.html, summary.md and, where budgets were judged, verdict.json."""
+    from pipeline.report import html, markdown
+
+    paths = {"report": directory / "report.html", "summary": directory / "summary.md"}
+    _replace(paths["report"], html.render(data))
+    _replace(paths["summary"], markdown.render(data))
+    if data.verdict is not None:
+        paths["verdict"] = directory / "verdict.json"
+        _replace(paths["verdict"], data.verdict.model_dump_json(by_alias=True, indent=1) + "\n")
+    return paths
 
 
 def read(directory: Path) -> ReportData:

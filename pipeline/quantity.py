@@ -32,6 +32,8 @@ def parse(value: Any) -> Any:
 
     Raises ValueError where a string is not a quantity; other types pass through unchanged.
     """
+    if isinstance(value, bool):
+        raise ValueError("a quantity is a number, not true or false")
     if not isinstance(value, str):
         return value
     match = _PATTERN.fullmatch(value)

@@ -25,7 +25,7 @@ FORMS = ("max", "min", "max_drop", "min_retained", "min_speedup", "min_shrink", 
 class Part(BaseModel):
     """Base of the recipe's parts: frozen, and a key it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Data(Part):
@@ -62,7 +62,7 @@ class Target(Part):
 
     name: Name = "cpu"
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
-    threads: int = Field(1, ge=1, le=1024)
+    threads: int = Field(default=1, ge=1, le=1024)
 
 
 class Budget(Part):
@@ -171,12 +171,13 @@ def load(path: Path) -> LoadedRecipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise where.error(error, Recipe, ()) from None
-    steps = _steps(recipe, where)
+    folder = path.resolve().parent
+    steps = _steps(recipe, folder, where)
     _check_budgets(recipe, steps, where)
-    return LoadedRecipe(path, path.resolve().parent, recipe, steps, where)
+    return LoadedRecipe(path, folder, recipe, steps, where)
 
 
-def _steps(recipe: Recipe, where: _Where) -> tuple[Step, ...]:
+def _steps(recipe: Recipe, folder: Path, where: _Where) -> tuple[Step, ...]:
     steps: list[Step] = []
     for position, entry in enumerate(recipe.stages):
         at: yaml_source.Location = ("stages", position)
@@ -186,22 +187,11 @@ def _steps(recipe: Recipe, where: _Where) -> tuple[Step, ...]:
             keys = ", ".join(map(str, given)) or "none"
             raise where.say(at, f"name one stage, with 'as' and 'from' if needed; found {keys}")
         name, parameters = next(iter(given.items()))
-        try:
-            kind = stages.find(str(name))
-        except RecipeError as error:
-            raise where.say((*at, name), str(error)) from None
-        if not isinstance(parameters, dict | None):
-            raise where.say((*at, name), f"its parameters are a mapping, found {parameters!r}")
-        try:
-            stage = kind.model_validate(parameters or {})
-        except ValidationError as error:
-            raise where.error(error, kind, (*at, name)) from None
+        stage = _stage(name, parameters, folder, (*at, name), where)
         known = [step.id for step in steps]
         if identifier is None:
-            short = kind.name
-            count = sum(1 for name in known if name == short or name.startswith(f"{short}-"))
-            identifier = f"{short}-{count + 1}" if short in known else short
-        if not isinstance(identifier, str) or not NAME.match(identifier):
+            identifier = _next_id(stage.name, known)
+        if not isinstance(identifier, str) or not NAME.fullmatch(identifier):
             raise where.say((*at, "as"), f"{identifier!r} is not a name ({NAME.pattern})")
         if identifier in (*known, "model"):
             raise where.say((*at, "as"), f"the id {identifier!r} is taken")
@@ -214,6 +204,27 @@ def _steps(recipe: Recipe, where: _Where) -> tuple[Step, ...]:
         previous = steps[-1].id if steps else "model"
         steps.append(Step(identifier, stage, source or previous, position))
     return tuple(steps)
+
+
+def _stage(
+    name: Any, parameters: Any, folder: Path, at: yaml_source.Location, where: _Where
+) -> Stage:
+    try:
+        kind = stages.find(str(name), folder)
+    except RecipeError as error:
+        raise where.say(at, str(error)) from None
+    if not isinstance(parameters, dict | None):
+        raise where.say(at, f"its parameters are a mapping, found {parameters!r}")
+    try:
+        return kind.model_validate(parameters or {})
+    except ValidationError as error:
+        raise where.error(error, kind, at) from None
+
+
+def _next_id(name: str, known: list[str]) -> str:
+    """Return a stage's name, or with ``-2``, ``-3``, … where it stands in the recipe already."""
+    numbered = (f"{name}-{number}" for number in range(2, len(known) + 3))
+    return next(identifier for identifier in (name, *numbered) if identifier not in known)
 
 
 def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: _Where) -> None:
@@ -278,7 +289,10 @@ def _fields_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str
     node: dict[str, Any] = schema
     for part in place:
         node = _resolve(schema, node)
-        node = node.get("items", {}) if isinstance(part, int) else node["properties"].get(part, {})
+        if isinstance(part, int):
+            node = node.get("items", {})
+        else:
+            node = node.get("properties", {}).get(part, {})
     return list(_resolve(schema, node).get("properties", {}))
 
 
@@ -300,7 +314,7 @@ def _dotted(at: yaml_source.Location) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of a recipe, with every installed stage's parameters."""
+    """Return the JSON schema of a recipe, with every stage's parameters that can be loaded."""
     schema = Recipe.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "rarefy recipe"
@@ -311,7 +325,10 @@ def json_schema() -> dict[str, Any]:
         "minProperties": 1,
     }
     for name in names:
-        own = stages.find(name).model_json_schema()
+        try:
+            own = stages.find(name).model_json_schema()
+        except RecipeError:
+            continue  # a broken plug-in is named when a recipe names it
         schema["$defs"].update(own.pop("$defs", {}))
         entry["properties"][name] = {"anyOf": [own, {"type": "null"}]}
     schema["properties"]["stages"]["items"] = {"anyOf": [{"type": "string"}, entry]}

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     from pipeline.tasks import Task
 
 ENTRY_POINTS = "rarefy.stages"
+OWN = ("stages", "pipeline")
+"""The packages whose stages say by their version that their output changed."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,8 @@ class Context:
     ``output``    an empty directory; what is written here becomes the artifact
     ``work``      a directory kept until the stage is done: a killed run finds it again, so a
                   long stage saves its progress here and goes on from it
-    ``artifacts`` the artifacts of earlier stages, by the stage's id (a distillation's teacher)
+    ``splits``    the data splits that the stage names in ``reads``
+    ``artifacts`` its input and what it names in ``references``, by step id (its teacher)
     ``progress``  called as progress(done, total, note); cheap, call it often
     ``device``    "cpu" or "cuda"
     """
@@ -62,10 +70,13 @@ class Context:
     progress: Callable[[float, float, str], None] = lambda done, total, note: None
 
     def split(self, name: str) -> Split:
-        """Return a data split. Raises RecipeError where the recipe has none of that name."""
+        """Return a data split. Raises RecipeError where it was not given: see ``Stage.reads``."""
         if name not in self.splits:
-            known = ", ".join(self.splits)
-            raise RecipeError(f"data.{name}: the stage needs this split, the recipe has {known}")
+            known = ", ".join(self.splits) or "none"
+            raise RecipeError(
+                f"data.{name}: the stage asks for this split and was given {known}; the recipe "
+                "must have it, and the stage name it in 'reads'"
+            )
         return self.splits[name]
 
 
@@ -76,7 +87,7 @@ class Stage(BaseModel):
     and cites the paper; it is what ``rarefy recipe show`` prints.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
@@ -115,10 +126,11 @@ def installed() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def find(name: str) -> type[Stage]:
-    """Return the stage class of a registered name or of ``package.module:Class``.
+def find(name: str, folder: Path | None = None) -> type[Stage]:
+    """Return the stage class of a registered name or of ``module:Class``.
 
-    Raises RecipeError with the nearest known name, or with what is broken in a plug-in.
+    ``folder`` is the recipe's: ``module`` may be a file beside it, or be installed. Raises
+    RecipeError with the nearest known name, or with what is broken in a plug-in.
     """
     if name in installed():
         point = installed()[name]
@@ -126,7 +138,7 @@ def find(name: str) -> type[Stage]:
         origin = f"{name} ({point.value})"
     elif ":" in name:
         module, _, attribute = name.partition(":")
-        load = lambda: getattr(importlib.import_module(module), attribute)  # noqa: E731
+        load = lambda: getattr(_module(module, folder), attribute)  # noqa: E731
         origin = name
     else:
         near = difflib.get_close_matches(name, installed(), n=1)
@@ -139,4 +151,55 @@ def find(name: str) -> type[Stage]:
         raise RecipeError(f"stage {origin} cannot be loaded: {reason}") from error
     if not (isinstance(found, type) and issubclass(found, Stage)):
         raise RecipeError(f"stage {origin} is not a subclass of pipeline.stage.Stage")
+    if not isinstance(getattr(found, "name", None), str):
+        raise RecipeError(f"stage {origin} has no name: set `name: ClassVar[str]` in the class")
     return found
+
+
+def source_files(kind: type[Stage]) -> list[Path]:
+    """Return the files that define a third party's stage; rarefy's own have versions instead."""
+    names = {base.__module__ for base in kind.__mro__ if issubclass(base, Stage)}
+    files = (
+        getattr(sys.modules.get(name), "__file__", None)
+        for name in names
+        if name.partition(".")[0] not in OWN
+    )
+    return sorted(Path(file) for file in files if file)
+
+
+def _module(name: str, folder: Path | None) -> ModuleType:
+    file = folder / f"{name}.py" if folder and "." not in name else None
+    if folder and str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    if file is None or not file.is_file():
+        return importlib.import_module(name)
+    return _load_file(file, hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+@cache
+def _load_file(file: Path, sha256: str) -> ModuleType:
+    """Load a file beside a recipe under a name of its own, anew when its bytes change.
+
+    Not by ``import``: that would take another recipe's file of the same name, or what the file
+    said before it was edited.
+    """
+    name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}_{sha256[:8]}"
+    spec = spec_from_loader(name, _SourceLoader(name, str(file)))
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no module can be made of {file}")
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+class _SourceLoader(SourceFileLoader):
+    """Compiles from source: the bytecode cache goes by size and whole seconds."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code

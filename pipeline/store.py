@@ -12,7 +12,9 @@ Layout, below the store's root::
     locks/                            flock files; the kernel frees them when a process dies
 
 A crash at any instruction leaves nothing or a whole artifact: a draft is hashed and synced in
-``tmp``, renamed into place in one step, and only then named by its fingerprint.
+``tmp``, its digest is noted under its fingerprint, and one rename into place makes it seen. (An
+entry whose artifact is not there says nothing; were it written last, a kill between the two would
+lose finished work.)
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +39,9 @@ from pipeline.errors import IntegrityError, ProviderError, RecipeError
 from pipeline.recipe import NAME
 
 SCHEMA = 1
+REMEDY = "`rarefy artifact gc --damaged --yes` removes it, the next run makes it again"
 _HEX = set("0123456789abcdef")
+_FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing")
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,9 @@ class Store:
             marker = self.root / "store.json"
             if not marker.exists():
                 _write(marker, {"schema": SCHEMA})
-        try:
-            found = json.loads(marker.read_text())["schema"]
-        except (ValueError, KeyError):
-            raise IntegrityError(
-                f"{marker}: damaged; it should say {{'schema': {SCHEMA}}}"
-            ) from None
+        found = _read(marker, "schema")
+        if not isinstance(found, int):
+            raise IntegrityError(f'{marker}: damaged; it should say {{"schema": {SCHEMA}}}')
         if found > SCHEMA:
             raise IntegrityError(
                 f"{self.root}: the store has schema {found}, this rarefy knows {SCHEMA}: "
@@ -120,7 +121,7 @@ class Store:
         return path
 
     def publish(self, directory: Path, manifest: Manifest, run: dict[str, Any]) -> Artifact:
-        """Move a draft into the store and name it by its fingerprint.
+        """Move a draft into the store, named by its fingerprint; the rename is what makes it seen.
 
         Raises ProviderError where the disk is full.
         """
@@ -132,28 +133,31 @@ class Store:
             for path in directory.rglob("*"):
                 _sync(path)
             _sync(directory)
+            entry = self.root / "fingerprints" / f"{manifest.stage.fingerprint}.json"
+            _write(entry, {"digest": digest})
+            if final.exists() and self.verify(digest):
+                self.discard(Garbage(final, 0, "damaged"))
             try:
                 directory.rename(final)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             _sync(final.parent)
-            _write(
-                self.root / "fingerprints" / f"{manifest.stage.fingerprint}.json",
-                {"digest": digest},
-            )
         shutil.rmtree(self.root / "work" / manifest.stage.fingerprint, ignore_errors=True)
         return Artifact(final, manifest, digest)
 
     # Reading
 
     def lookup(self, fingerprint: str) -> Artifact | None:
-        """Return the artifact of finished work, or None where it is not there whole."""
-        try:
-            entry = json.loads((self.root / "fingerprints" / f"{fingerprint}.json").read_text())
-            return self.open(entry["digest"])
-        except (OSError, ValueError, KeyError, RecipeError):
+        """Return the artifact of finished work, or None where there is none.
+
+        Raises IntegrityError where it is there, but cut or changed.
+        """
+        path = self.root / "fingerprints" / f"{fingerprint}.json"
+        if not path.exists():
             return None
+        digest = _read(path, "digest")
+        return self.open(digest) if self._directory(digest).is_dir() else None
 
     def open(self, reference: str) -> Artifact:
         """Open an artifact by digest, by a unique beginning of it (6 or more digits), or by tag.
@@ -165,26 +169,29 @@ class Store:
         try:
             manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
         except (OSError, ValidationError):
-            raise IntegrityError(f"artifact {digest[:12]}: its manifest is damaged") from None
+            raise IntegrityError(
+                f"artifact {digest[:12]}: its manifest is damaged; {REMEDY}"
+            ) from None
         if manifest.digest != digest:
-            raise IntegrityError(f"artifact {digest[:12]}: its manifest was changed")
+            raise IntegrityError(f"artifact {digest[:12]}: its manifest was changed; {REMEDY}")
         for entry in manifest.files:
             path = directory / entry.path
             if not path.is_file() or path.stat().st_size != entry.size:
                 raise IntegrityError(
-                    f"artifact {digest[:12]}: {entry.path} is missing or cut; "
-                    f"`rarefy artifact gc --damaged --yes` removes it, the next run makes it again"
+                    f"artifact {digest[:12]}: {entry.path} is missing or cut; {REMEDY}"
                 )
         return Artifact(directory, manifest, digest)
 
     def resolve(self, reference: str) -> str:
         """Return the digest that a tag, a digest or its unique beginning means."""
         tag = self.root / "tags" / f"{reference}.json"
-        if NAME.match(reference) and tag.is_file():
-            digest: str = json.loads(tag.read_text())["digest"]
+        if NAME.fullmatch(reference) and tag.is_file():
+            digest: str = _read(tag, "digest")
             return digest
         found = []
-        if len(reference) >= 6 and set(reference) <= _HEX:
+        if len(reference) == 64 and set(reference) <= _HEX and self._directory(reference).is_dir():
+            found = [reference]
+        elif len(reference) >= 6 and set(reference) <= _HEX:
             found = [d for d in self.digests() if d.startswith(reference)]
         if not found:
             raise RecipeError(f"{reference}: no artifact and no tag of that name in {self.root}")
@@ -218,7 +225,7 @@ class Store:
 
     def tag(self, name: str, digest: str) -> None:
         """Point a tag at an artifact. Raises RecipeError for a name that is not allowed."""
-        if not NAME.match(name):
+        if not NAME.fullmatch(name):
             raise RecipeError(f"tag {name!r}: a name looks like {NAME.pattern}")
         if len(name) >= 6 and set(name) <= _HEX:
             raise RecipeError(
@@ -230,15 +237,14 @@ class Store:
     def untag(self, name: str) -> None:
         """Remove a tag. Raises RecipeError where there is none."""
         path = self.root / "tags" / f"{name}.json"
-        if not NAME.match(name) or not path.exists():
+        if not NAME.fullmatch(name) or not path.exists():
             raise RecipeError(f"tag {name!r}: there is none")
         path.unlink()
 
     def tags(self) -> dict[str, str]:
         """Return tag -> digest."""
         return {
-            path.stem: json.loads(path.read_text())["digest"]
-            for path in sorted((self.root / "tags").glob("*.json"))
+            path.stem: _read(path, "digest") for path in sorted((self.root / "tags").glob("*.json"))
         }
 
     def note(self, key: str) -> Any:
@@ -262,7 +268,7 @@ class Store:
         do not verify. Nothing is deleted here.
         """
         found = []
-        needed = self._reachable(self.tags().values())
+        needed = set() if damaged else self._reachable(self.tags().values())
         horizon = time.time() - days * 86400
         for digest in self.digests():
             path = self._directory(digest)
@@ -282,19 +288,25 @@ class Store:
     def discard(self, garbage: Garbage) -> None:
         """Delete one piece of garbage; it leaves its place in one step, then its bytes go."""
         grave = self.root / "tmp" / uuid.uuid4().hex
-        garbage.path.rename(grave)
-        shutil.rmtree(grave)
+        try:
+            garbage.path.rename(grave)
+        except FileNotFoundError:
+            return  # another process took it away
+        shutil.rmtree(grave, ignore_errors=True)
 
-    def _reachable(self, digests: Any) -> set[str]:
+    def _reachable(self, digests: Iterable[str]) -> set[str]:
+        """Return the digests and all their ancestors. Raises IntegrityError for damage on the way.
+
+        What a damaged manifest names as its parents is not known, so nothing may go then.
+        """
         seen: set[str] = set()
         todo = list(digests)
         while todo:
             digest = todo.pop()
-            path = self._directory(digest) / MANIFEST
-            if digest in seen or not path.exists():
+            if digest in seen or not self._directory(digest).is_dir():
                 continue
             seen.add(digest)
-            todo += [parent["digest"] for parent in json.loads(path.read_text())["parents"]]
+            todo += [parent.digest for parent in self.open(digest).manifest.parents]
         return seen
 
     def _held(self, lock: str) -> bool:
@@ -316,6 +328,14 @@ def _size(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
+def _read(path: Path, key: str) -> Any:
+    """Return one value of a JSON file of the store. Raises IntegrityError where it is damaged."""
+    try:
+        return json.loads(path.read_text())[key]
+    except (ValueError, KeyError, TypeError):
+        raise IntegrityError(f"{path}: damaged; delete this file") from None
+
+
 def _write(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the whole new one."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -324,6 +344,7 @@ def _write(path: Path, value: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    _sync(path.parent)
 
 
 def _sync(path: Path) -> None:
@@ -339,12 +360,22 @@ def _disk(root: Path) -> Iterator[None]:
     """Say a full or read-only disk in one line."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(root if root.exists() else root.parent).free
+    except Exception as error:
+        if _is_full(error):
             raise ProviderError(
-                f"{root}: the disk is full ({free / 1e6:.0f} MB free); nothing published is lost"
+                f"{root}: the disk is full; nothing published is lost, run again when there is room"
             ) from error
-        if error.errno in (errno.EROFS, errno.EACCES):
+        if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES):
             raise ProviderError(f"{root}: the store cannot be written: {error.strerror}") from error
         raise
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error; libraries in Rust and C++ say so in words only."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in str(error) for words in _FULL):
+            return True
+        error = error.__cause__
+    return False

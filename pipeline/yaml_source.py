@@ -1,4 +1,4 @@
-"""YAML with line numbers and limits, read by YAML 1.2's rules: ``1e-4`` is a number, ``on`` is not."""
+"""YAML with line numbers and limits, by YAML 1.2's rules: ``1e-4`` is a number, ``on`` a string."""
 
 from __future__ import annotations
 
@@ -36,7 +36,15 @@ def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
     return float(node.value)
 
 
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """PyYAML reads 010 as octal, and fails on 09."""
+    if len(node.value) > 1000:
+        raise yaml.constructor.ConstructorError(None, None, "too long a number", node.start_mark)
+    return int(node.value)
+
+
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 def read(path: Path) -> tuple[Any, dict[Location, int]]:
@@ -66,7 +74,9 @@ def read(path: Path) -> tuple[Any, dict[Location, int]]:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError(f"{path}:{line}: not YAML: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from None
+        raise RecipeError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: the recipe is nested too deeply") from None
 
 
 def _index(path: Path, node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:
@@ -77,8 +87,10 @@ def _index(path: Path, node: yaml.Node, at: Location, lines: dict[Location, int]
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            where = f"{path}:{key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise RecipeError(f"{where}: a key is a plain word here, not a list or a mapping")
             if key.value in seen:
-                where = f"{path}:{key.start_mark.line + 1}"
                 raise RecipeError(f"{where}: {key.value!r} stands twice in the same mapping")
             seen.add(key.value)
             lines[(*at, key.value)] = key.start_mark.line + 1

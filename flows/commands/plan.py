@@ -57,7 +57,7 @@ def plan(recipe: Path, device: str, home: Home, as_json: bool) -> None:
                 ],
                 "rows": run.summary.rows,
                 "labels": run.labels,
-                "warnings": run.summary.warnings,
+                "warnings": run.warnings,
                 "evidence": evidence,
             }
         )
@@ -73,7 +73,7 @@ def plan(recipe: Path, device: str, home: Home, as_json: bool) -> None:
     console.print(table)
     rows = ", ".join(f"{count} {name}" for name, count in run.summary.rows.items())
     console.print(f"\ndata: {rows} rows; labels: {', '.join(run.labels)}")
-    for note in run.summary.warnings + [item["text"] for item in evidence]:
+    for note in run.warnings + [item["text"] for item in evidence]:
         console.print(f"note: {note}")
 
 

@@ -32,11 +32,16 @@ class Task(Protocol):
     ) -> list[dict[str, list[int]]]:
         """Tokenize rows of a split, cut to ``max_length``, unpadded: one dict of id lists a row."""
 
-    def load_model(self, directory: str) -> Any:
-        """Load the pretrained body in ``directory`` with a fresh head (or its own, where labels fit)."""
+    def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
+        """Return how many tokens rows have before ``encode`` cuts them."""
 
-    def metrics(self, probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, float]:
-        """Score answers. ``probabilities``: rows × labels, ``truth``: rows. The first is the main one."""
+    def load_model(self, directory: str) -> Any:
+        """Load the body in ``directory`` with a fresh head, or its own where the labels fit."""
+
+    def metrics(
+        self, probabilities: NDArray[np.float64], truth: NDArray[np.int64]
+    ) -> dict[str, float]:
+        """Score answers (rows × labels) against the truth (rows). The first is the main metric."""
 
 
 def find(name: str) -> type:

@@ -31,12 +31,17 @@ class TextClassification:
         chosen = range(len(split)) if rows is None else rows
         if not len(chosen):
             return []
-        texts = [split.texts[row] for row in chosen]
-        pairs = [split.pairs[row] for row in chosen] if split.pairs is not None else None
+        texts, pairs = _texts(split, chosen)
         encoded = tokenizer(texts, pairs, truncation=True, max_length=self.max_length)
         return [
             {key: encoded[key][row] for key in encoded} for row in range(len(encoded["input_ids"]))
         ]
+
+    def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
+        """Return how many tokens rows have before ``encode`` cuts them."""
+        texts, pairs = _texts(split, rows)
+        encoded = tokenizer(texts, pairs, truncation=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
 
     def load_model(self, directory: str) -> Any:
         """Return the sequence classifier that transformers builds for the body in ``directory``.
@@ -48,15 +53,17 @@ class TextClassification:
 
         config = AutoConfig.from_pretrained(directory)
         names = dict(enumerate(self.labels))
-        fits = [config.id2label.get(index) for index in range(len(self.labels))] == list(self.labels)
+        own = [config.id2label.get(index) for index in range(len(self.labels))]
         config.id2label, config.label2id = names, {label: index for index, label in names.items()}
         config.problem_type = "single_label_classification"
         model_class = TasksManager.get_model_class_for_task(self.name)
         try:
-            model = model_class.from_pretrained(directory, config=config, ignore_mismatched_sizes=True)
+            model = model_class.from_pretrained(
+                directory, config=config, ignore_mismatched_sizes=True
+            )
         except ValueError as error:
-            raise ModelError(f"{directory}: no sequence classifier for this model: {error}") from error
-        if not fits:
+            raise ModelError(f"{directory}: no classifier for this model: {error}") from error
+        if own != list(self.labels):
             for module in model.modules():
                 if getattr(module, "out_features", None) == len(self.labels):
                     model._init_weights(module)
@@ -85,3 +92,8 @@ class TextClassification:
             "macro_f1": float(np.mean(f1)),
             "ece": float(np.sum(gaps)),
         }
+
+
+def _texts(split: Split, rows: Sequence[int]) -> tuple[list[str], list[str] | None]:
+    pairs = [split.pairs[row] for row in rows] if split.pairs is not None else None
+    return [split.texts[row] for row in rows], pairs

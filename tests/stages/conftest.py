@@ -64,7 +64,7 @@ def write_encoder(directory: Path, layers: int = 3, hidden: int = 32, words: Any
         num_hidden_layers=layers,
         num_attention_heads=4,
         intermediate_size=2 * hidden,
-        max_position_embeddings=64,
+        max_position_embeddings=128,
     )
     BertModel(config).save_pretrained(directory)
     tokenizer.save_pretrained(directory)

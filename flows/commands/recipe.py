@@ -1,0 +1,176 @@
+"""``rarefy recipe``: the examples, and what can be known of a recipe without running it."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from flows.options import Home, home_option, json_option, recipe_argument, show_json, stdout
+
+if TYPE_CHECKING:
+    from pipeline.recipe import LoadedRecipe, Step
+
+
+@click.group(short_help="Example recipes; show and check recipes; the JSON schema.")
+def recipe() -> None:
+    """Look at recipes, copy the examples, and check recipes before they run."""
+
+
+@recipe.command("ls", short_help="List the examples that come with rarefy.")
+@json_option
+def list_examples(as_json: bool) -> None:
+    """List the examples, each with what it is about. Copy one with `rarefy recipe cp NAME`."""
+    from rich.table import Table
+
+    from flows.examples import examples
+
+    found = examples()
+    if as_json:
+        show_json([{"name": e.name, "about": e.about, "path": str(e.path)} for e in found])
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for example in found:
+        table.add_row(example.name, example.about)
+    stdout().print(table)
+
+
+@recipe.command("cp", short_help="Copy an example, with the data it reads.")
+@click.argument("name")
+@click.argument("destination", type=click.Path(path_type=Path), default=Path())
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@json_option
+def copy_example(name: str, destination: Path, force: bool, as_json: bool) -> None:
+    """Copy the example NAME and its data files to DESTINATION, a folder or a .yaml file.
+
+    Example: `rarefy recipe cp demo my-project/`
+    """
+    from flows import examples
+
+    written = examples.copy(examples.find(name), destination, force)
+    if as_json:
+        show_json({"recipe": str(written[0]), "files": [str(path) for path in written[1:]]})
+        return
+    click.echo(str(written[0]))
+    for path in written[1:]:
+        click.echo(f"with {path}", err=True)
+
+
+@recipe.command(short_help="Print a recipe with its defaults filled in.")
+@recipe_argument
+@json_option
+def show(recipe: Path, as_json: bool) -> None:
+    """Print RECIPE with every default filled in, and what each stage does as comments.
+
+    What is printed is a recipe that means the same. Example: `rarefy recipe show demo.yaml`
+    """
+    from pipeline import recipe as recipes
+
+    loaded = recipes.load(recipe)
+    if as_json:
+        show_json(
+            as_values(loaded)
+            | {"about": {step.id: inspect.getdoc(step.stage) or "" for step in loaded.steps}}
+        )
+        return
+    click.echo(as_yaml(loaded), nl=False)
+
+
+@recipe.command(short_help="Check recipes, their data and models, without running them.")
+@click.argument(
+    "recipes", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
+)
+@home_option
+@json_option
+def check(recipes: tuple[Path, ...], home: Home, as_json: bool) -> int:
+    """Check each of RECIPES: keys, values, the order of stages, budgets, data files, the model.
+
+    Errors name file, line and key. Exit code 2 if any is wrong, after all were checked.
+    Example: `rarefy recipe check recipes/*.yaml`
+    """
+    from pipeline.engine import Run
+    from pipeline.errors import RarefyError
+    from pipeline.recipe import load
+
+    code, answers = 0, []
+    for path in recipes:
+        answer: dict[str, Any] = {"recipe": str(path), "ok": True, "error": None}
+        try:
+            run = Run(load(path), home.store())
+            run.plan()
+            answer["warnings"] = run.warnings
+        except RarefyError as error:
+            code = code or error.exit_code
+            message = str(error)
+            named = message if str(path) in message else f"{path}: {message}"
+            answer |= {"ok": False, "error": named}
+        answers.append(answer)
+        if not as_json:
+            click.echo(f"ok {path}" if answer["ok"] else answer["error"], err=not answer["ok"])
+    if as_json:
+        show_json(answers)
+    return code
+
+
+@recipe.command(short_help="Print the JSON schema of recipes.")
+@json_option
+def schema(as_json: bool) -> None:
+    """Print the JSON schema of recipes, for editors, with the parameters of installed stages.
+
+    Example: `rarefy recipe schema > recipe.schema.json`
+    """
+    from pipeline.recipe import json_schema
+
+    show_json(json_schema())
+
+
+def as_values(loaded: LoadedRecipe) -> dict[str, Any]:
+    """Return the recipe as plain values, defaults filled in; reading them gives the same recipe."""
+    values = loaded.recipe.model_dump(mode="json", exclude_none=True)
+    values["stages"] = [_stage(step) for step in loaded.steps]
+    return values
+
+
+def _stage(step: Step) -> dict[str, Any]:
+    parameters = step.stage.model_dump(mode="json")
+    return {step_name(step): parameters, "as": step.id, "from": step.input}
+
+
+def step_name(step: Step) -> str:
+    """Return the name by which a recipe finds the step's stage: registered, or module:Class."""
+    from pipeline.stage import installed
+
+    kind = type(step.stage)
+    if kind.name in installed():
+        return kind.name
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def as_yaml(loaded: LoadedRecipe) -> str:
+    """Return the recipe as YAML, each stage below its own explanation."""
+    values = as_values(loaded)
+    parts = []
+    for key, value in values.items():
+        if key != "stages":
+            parts.append(_dump({key: value}))
+            continue
+        parts.append("\nstages:\n")
+        for step, entry in zip(loaded.steps, value, strict=True):
+            parts += [f"  # {line}".rstrip() + "\n" for line in _explanation(step)]
+            block = _dump([entry]).splitlines(keepends=True)
+            parts += [f"  {line}" for line in block]
+            parts.append("\n")
+    return "".join(parts)
+
+
+def _explanation(step: Step) -> list[str]:
+    return (inspect.getdoc(step.stage) or "").splitlines()
+
+
+def _dump(value: Any) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+    return text
