@@ -64,13 +64,3 @@ def classification(smoothing: float = 0.0) -> Any:
         return hard(model(**batch).logits, labels, smoothing)
 
     return loss
-
-
-def masked_tokens(model: Any, batch: dict[str, Tensor]) -> Tensor:
-    """Cross-entropy of a masked-language model that answers for the masked positions alone.
-
-    The model's logits are masked tokens × vocabulary, in the order of the batch (see
-    :mod:`stages.masked_lm`).
-    """
-    labels = batch.pop("labels")
-    return hard(model(**batch).logits, labels[labels != IGNORED])

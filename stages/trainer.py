@@ -174,7 +174,7 @@ class _Trainer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Reports progress after every step, and saves a checkpoint every minute."""
+    """Reports progress after every step; saves a checkpoint every minute and at the end."""
 
     def __init__(self, context: Context, trainer: _Trainer) -> None:
         self.context, self.trainer = context, trainer
@@ -184,7 +184,9 @@ class _Watch(TrainerCallback):
         recent = self.trainer.losses[-50:]
         note = f"loss {sum(recent) / len(recent):.3f}"
         self.context.progress(state.global_step, state.max_steps, note)
-        if time.monotonic() - self.saved_at >= CHECKPOINT_SECONDS:
+        # The last step too: a stage killed after it, even while publishing, need not train again.
+        last = state.global_step == state.max_steps
+        if last or time.monotonic() - self.saved_at >= CHECKPOINT_SECONDS:
             control.should_save = True
         return control
 

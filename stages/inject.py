@@ -1,0 +1,125 @@
+"""Knowledge injection: a pretrained body learns facts before it learns the task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from pipeline import sources
+from pipeline.artifact import Artifact, Kind, Metric
+from pipeline.errors import ModelError
+from pipeline.stage import Context, Draft
+from stages import knowledge, training
+
+if TYPE_CHECKING:
+    from stages.lessons import Lessons
+
+
+class Inject(training.Training):
+    """Teach a pretrained body facts or glosses, by masked-language-model training.
+
+    The facts are put into words ("spaniel is a kind of dog.") and whole terms are masked (ERNIE,
+    Sun et al. 2019, arXiv 1904.09223; whole-word masking). Text of the task is mixed in, masked
+    at random, so that the body does not drift from the domain (Gururangan et al. 2020,
+    arXiv 2004.10964). Only the body is kept.
+
+    A cloze probe (LAMA, Petroni et al. 2019, arXiv 1909.01066) asks for the object, or for the
+    longest word of a gloss, before and after: of facts that were held out (does it generalise?)
+    and of facts that were learned (did it take?). Where the weights have no masked-language head,
+    as sentence encoders have none, one is built with the decoder tied to the input embeddings. Such a head
+    answers at random, so it is first trained alone, on the task's text with the body frozen:
+    what it then says "before" is what the body knew, not what the head had not yet learned.
+    """
+
+    name: ClassVar[str] = "inject"
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER})
+    produces: ClassVar[Kind | None] = Kind.ENCODER
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
+
+    facts: str = Field(
+        description="TSV with a header, or JSONL: subject, relation, object, or term, text"
+    )
+    templates: dict[str, str] = Field(
+        default_factory=dict, description="relation -> words with {subject} and {object}"
+    )
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of the facts kept for the probe")
+    text_share: float = Field(0.5, ge=0, lt=1, description="share of the task's text in the rows")
+    head_epochs: int = Field(2, ge=1, le=100, description="passes over the text for a new head")
+
+    @field_validator("templates")
+    @classmethod
+    def _templates_hold_both(cls, value: dict[str, str]) -> dict[str, str]:
+        for template in value.values():
+            knowledge.check_template(template)
+        return value
+
+    def files(self, base: Path) -> tuple[Path, ...]:
+        return (sources.data_file(self.facts, base, "inject.facts"),)
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Learn the facts, probe before and after, save the body."""
+        from pipeline import checkpoint
+        from stages import lessons as teaching
+        from stages import masked_lm
+
+        facts = knowledge.read(self.files(context.base)[0])
+        training.prepare(context)
+        tokenizer = checkpoint.load_tokenizer(model.directory)
+        if tokenizer.mask_token_id is None:
+            raise ModelError("inject: the tokenizer has no mask token")
+        network, head_is_new = masked_lm.open_model(model.directory)
+        sentences = [knowledge.verbalise(fact, self.templates) for fact in facts]
+        lessons = teaching.prepare(context, tokenizer, sentences, self.held_out)
+        loss = masked_lm.MaskedTokenLoss(network)
+        if head_is_new:
+            self._train_head(context, network, tokenizer, lessons, loss)
+        before = self._probe(context, network, tokenizer, lessons, loss)
+        rows = lessons.rows(self.epochs, self.text_share)
+        trained = training.train(context, self, network, tokenizer, rows, loss, epochs=1)
+        after = self._probe(context, network, tokenizer, lessons, loss)
+        body, roles = masked_lm.save_body(network, tokenizer, model.directory, context.output)
+        metrics = (
+            trained.metric("masked_lm_loss"),
+            *_metrics("before", before),
+            *_metrics("after", after),
+        )
+        return Draft(roles, checkpoint.describe(body), metrics)
+
+    def _train_head(
+        self, context: Context, network: Any, tokenizer: Any, lessons: Lessons, loss: Any
+    ) -> None:
+        """Train the new head alone, on the task's text, ten times as fast as the body."""
+        network.base_model.requires_grad_(False)
+        parameters = self.model_copy(update={"learning_rate": min(10 * self.learning_rate, 5e-3)})
+        rows = lessons.text_rows(self.head_epochs * len(lessons.texts))
+        training.train(context, parameters, network, tokenizer, rows, loss, epochs=1, name="head")
+        network.requires_grad_(True)
+
+    def _probe(
+        self, context: Context, network: Any, tokenizer: Any, lessons: Lessons, loss: Any
+    ) -> dict[str, Any]:
+        """Return the ranks of the masked tokens, for held-out and for learned facts."""
+        from stages import masked_lm
+
+        return {
+            "held_out": masked_lm.probe(context, network, tokenizer, loss, lessons.asked(True)),
+            "learned": masked_lm.probe(context, network, tokenizer, loss, lessons.asked(False)),
+        }
+
+
+def _metrics(when: str, ranks: dict[str, Any]) -> list[Metric]:
+    """Return top-1, top-10 and mean reciprocal rank of each probe; n counts masked tokens."""
+    metrics = []
+    for name, rank in ranks.items():
+        values = {
+            "top1": (rank == 1).double().mean(),
+            "top10": (rank <= 10).double().mean(),
+            "mrr": (1 / rank.double()).mean(),
+        }
+        metrics += [
+            Metric(name=f"cloze_{name}_{key}_{when}", value=round(value.item(), 6), n=len(rank))
+            for key, value in values.items()
+        ]
+    return metrics

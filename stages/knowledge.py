@@ -1,0 +1,128 @@
+"""Facts and glosses: read from a file, and put into words."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from pipeline.errors import DataError
+
+COLUMNS = (("subject", "relation", "object"), ("term", "relation", "text"))
+"""The names a file may use; ``relation`` may be left out, and then it is a gloss."""
+
+GLOSS = "means"
+TEMPLATES = {
+    GLOSS: "{subject} means: {object}.",
+    "hypernym": "{subject} is a kind of {object}.",
+    "is_a": "{subject} is a kind of {object}.",
+    "instance_of": "{subject} is an example of {object}.",
+    "part_of": "{subject} is a part of {object}.",
+    "has_part": "{object} is a part of {subject}.",
+    "synonym": "{subject} is another word for {object}.",
+    "antonym": "{subject} is the opposite of {object}.",
+}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A subject, a relation, an object: ``spaniel``, ``hypernym``, ``dog``."""
+
+    subject: str
+    relation: str
+    object: str
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A fact in words, and where its subject and object stand: (start, end) in characters."""
+
+    text: str
+    subject: tuple[int, int]
+    object: tuple[int, int]
+
+
+def read(path: Path) -> list[Fact]:
+    """Read distinct facts from a TSV file with a header, or from JSONL.
+
+    Columns are subject, relation, object, or term, relation, text; without relation they are
+    glosses. Raises DataError with file and line for what cannot be read.
+    """
+    rows = _jsonl(path) if path.suffix == ".jsonl" else _tsv(path)
+    facts: dict[Fact, None] = {}
+    for line, row in rows:
+        names = next((c for c in COLUMNS if c[0] in row and c[2] in row), None)
+        if names is None:
+            known = ", ".join(map(str, row)) or "none"
+            raise DataError(
+                f"{path}:{line}: no columns 'subject' and 'object', or 'term' and 'text'; "
+                f"there is {known}"
+            )
+        values = [row[names[0]], row.get(names[1]) or GLOSS, row[names[2]]]
+        for name, value in zip(names, values, strict=True):
+            if not isinstance(value, str) or not value.strip():
+                raise DataError(f"{path}:{line}: {name}: expected text, found {value!r}")
+        facts[Fact(*(value.strip() for value in values))] = None
+    if len(facts) < 2:
+        raise DataError(f"{path}: holds {len(facts)} facts; at least two are needed")
+    return list(facts)
+
+
+def _tsv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        try:
+            header = next(reader, [])
+            for row in reader:
+                if len(row) != len(header):
+                    raise DataError(
+                        f"{path}:{reader.line_num}: {len(row)} columns; "
+                        f"the header has {len(header)}"
+                    )
+                yield reader.line_num, dict(zip(header, row, strict=True))
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}:{reader.line_num + 1}: is not UTF-8: {error}") from None
+
+
+def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open("rb") as file:
+        for line, text in enumerate(file, 1):
+            try:
+                row = json.loads(text)
+            except ValueError as error:
+                raise DataError(f"{path}:{line}: is not JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{path}:{line}: expected an object, found {row!r}")
+            yield line, row
+
+
+def template_of(relation: str, own: Mapping[str, str]) -> str:
+    """Return the words of a relation: the recipe's, ours, or the relation read as a verb."""
+    words = own.get(relation) or TEMPLATES.get(relation)
+    return words or "{subject} " + relation.replace("_", " ").translate(_ESCAPED) + " {object}."
+
+
+_ESCAPED = str.maketrans({"{": "{{", "}": "}}"})
+
+
+def check_template(template: str) -> None:
+    """Raise ValueError where a template does not hold {subject} and {object} once each."""
+    fields = sorted(field for _, field, _, _ in Formatter().parse(template) if field is not None)
+    if fields != ["object", "subject"]:
+        raise ValueError(f"template {template!r} must hold {{subject}} and {{object}} once each")
+
+
+def verbalise(fact: Fact, own: Mapping[str, str]) -> Sentence:
+    """Put a fact into words by its relation's template; ``own`` maps relation -> template."""
+    text, spans = "", {}
+    for literal, field, _, _ in Formatter().parse(template_of(fact.relation, own)):
+        text += literal
+        if field is not None:
+            value = getattr(fact, field).rstrip(".") or getattr(fact, field)
+            spans[field] = (len(text), len(text) + len(value))
+            text += value
+    return Sentence(text, spans["subject"], spans["object"])

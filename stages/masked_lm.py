@@ -1,0 +1,192 @@
+"""Masked-language models: the head on a body, masks over whole words, the cloze probe."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ModelError
+from pipeline.stage import Context
+from stages import losses
+from stages.knowledge import Sentence
+from stages.trainer import collate
+from stages.training import Row
+
+MASKED_SHARE = 0.15
+WHOLE_TERM = 4
+"""Objects of so many words at most are masked whole; of longer ones a quarter of the words."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """The tokens of one word, and the characters it covers; ``part`` is 1 in a pair's second."""
+
+    tokens: tuple[int, ...]
+    start: int
+    end: int
+    part: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A tokenized text and its words."""
+
+    row: Row
+    words: list[Word]
+
+    def inside(self, span: tuple[int, int]) -> list[Word]:
+        """Return the words of the first text that touch a span of characters."""
+        start, end = span
+        return [w for w in self.words if w.part == 0 and w.start < end and w.end > start]
+
+
+def open_model(directory: Path) -> tuple[Any, bool]:
+    """Return the masked-language model on the body in ``directory``, and whether its head is new.
+
+    Where the weights have no such head it is built anew, with the decoder tied to the input
+    embeddings. Raises ModelError where the architecture has no masked-language model.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    try:
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            str(directory), local_files_only=True, output_loading_info=True
+        )
+    except ValueError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"inject: no masked-language model for this body: {reason}") from error
+    prefix = f"{model.base_model_prefix}."
+    new = any(not name.startswith(prefix) for name in report["missing_keys"])
+    return model.float(), new
+
+
+def save_body(model: Any, tokenizer: Any, source: Path, output: Path) -> tuple[Any, dict[str, str]]:
+    """Save the model's body without the head, as the class of a plain body; return it too.
+
+    A pooler, which masked-language models lack, is taken from ``source``, as it was there.
+    """
+    from transformers import AutoModel
+
+    from pipeline import checkpoint
+
+    body = AutoModel.from_pretrained(str(source), local_files_only=True).float()
+    missing = body.load_state_dict(model.base_model.state_dict(), strict=False).missing_keys
+    if any(not name.startswith("pooler.") for name in missing):
+        raise ModelError(f"inject: the masked-language model has no weights {missing}")
+    return body, checkpoint.save(body, tokenizer, output)
+
+
+def encode(
+    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+) -> list[Encoded]:
+    """Tokenize, cut to ``max_length``, and find the words."""
+    encoded = tokenizer(
+        list(texts),
+        list(pairs) if pairs is not None else None,
+        truncation=True,
+        max_length=max_length,
+    )
+    found = []
+    for at, encoding in enumerate(encoded.encodings):
+        tokens: dict[tuple[int, int], list[int]] = {}
+        parts = zip(encoding.sequence_ids, encoding.word_ids, strict=True)
+        for position, (part, word) in enumerate(parts):
+            if part is not None and word is not None:
+                tokens.setdefault((part, word), []).append(position)
+        words = [
+            Word(tuple(p), encoding.offsets[p[0]][0], encoding.offsets[p[-1]][1], part)
+            for (part, _), p in tokens.items()
+        ]
+        found.append(Encoded({key: encoded[key][at] for key in encoded}, words))
+    return found
+
+
+def masked(text: Encoded, words: Sequence[Word], mask: int) -> Row:
+    """Return the row with all tokens of ``words`` masked, and labels there alone.
+
+    Always the mask and never a random word: nothing is lost by it (Wettig et al. 2023,
+    arXiv 2202.08005).
+    """
+    row = {key: list(values) for key, values in text.row.items()}
+    row["labels"] = [losses.IGNORED] * len(row["input_ids"])
+    for word in words:
+        for token in word.tokens:
+            row["labels"][token] = row["input_ids"][token]
+            row["input_ids"][token] = mask
+    return row
+
+
+def words_of_text(text: Encoded, draw: random.Random) -> list[Word]:
+    """Draw 15 % of the words, at least one."""
+    if not text.words:
+        return []
+    return draw.sample(text.words, max(1, round(MASKED_SHARE * len(text.words))))
+
+
+def words_of_fact(text: Encoded, sentence: Sentence, draw: random.Random) -> list[Word]:
+    """Draw the whole subject or, as often, the object: whole if short, else some of its words."""
+    if draw.random() < 0.5:
+        return text.inside(sentence.subject)
+    words = text.inside(sentence.object)
+    if len(words) <= WHOLE_TERM:
+        return words
+    return draw.sample(words, round(0.25 * len(words)))
+
+
+def cloze_words(text: Encoded, sentence: Sentence) -> list[Word]:
+    """Return what the probe asks for: a short object as a whole, of others the longest word."""
+    words = text.inside(sentence.object)
+    if len(words) <= WHOLE_TERM:
+        return words
+    return [max(words, key=lambda word: word.end - word.start)]
+
+
+class MaskedTokenLoss:
+    """Cross-entropy at the masked positions, the only ones that are decoded.
+
+    Decoding every position would cost as much as the whole body: the vocabulary is large.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._asked: Tensor | None = None
+        model.get_output_embeddings().register_forward_pre_hook(self._select)
+
+    def _select(self, _: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (inputs[0][self._asked],)
+
+    def logits(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return masked tokens × vocabulary, and the tokens that stood there."""
+        labels = batch.pop("labels")
+        self._asked = labels != losses.IGNORED
+        return model(**batch).logits, labels[self._asked]
+
+    def __call__(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
+        return losses.hard(*self.logits(model, batch))
+
+
+def probe(
+    context: Context, model: Any, tokenizer: Any, loss: MaskedTokenLoss, rows: Sequence[Row]
+) -> Tensor:
+    """Ask for the masked tokens; return the rank of each in the whole vocabulary, from 1.
+
+    LAMA (Petroni et al. 2019, arXiv 1909.01066). A word of several tokens is asked for with all
+    of them masked, and each token counts.
+    """
+    ranks: list[Tensor] = []
+    model.to(context.device).eval()
+    for start in range(0, len(rows), 32):
+        batch = collate(rows[start : start + 32], tokenizer)
+        batch = {key: value.to(context.device) for key, value in batch.items()}
+        with torch.inference_mode():
+            logits, truth = loss.logits(model, batch)
+        right = logits.gather(1, truth[:, None])
+        ranks.append((logits > right).sum(dim=1).cpu() + 1)
+        context.progress(min(start + 32, len(rows)), len(rows), "cloze probe")
+    model.cpu()
+    return torch.cat(ranks)
