@@ -28,9 +28,9 @@ class Inject(training.Training):
     A cloze probe (LAMA, Petroni et al. 2019, arXiv 1909.01066) asks for the object, or for the
     longest word of a gloss, before and after: of facts that were held out (does it generalise?)
     and of facts that were learned (did it take?). Where the weights have no masked-language head,
-    as sentence encoders have none, one is built with the decoder tied to the input embeddings. Such a head
-    answers at random, so it is first trained alone, on the task's text with the body frozen:
-    what it then says "before" is what the body knew, not what the head had not yet learned.
+    as sentence encoders have none, one is built with the decoder tied to the input embeddings.
+    Such a head answers at random, so it is first trained alone, on the task's text with the body
+    frozen: what it then says "before" is what the body knew, not what the head had not learned.
     """
 
     name: ClassVar[str] = "inject"
