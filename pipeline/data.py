@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -159,7 +158,6 @@ def _rows(data: Data, source: Source, warnings: list[str]) -> _Raw:
 
 def _read(source: Source) -> dict[str, list[Any]]:
     """Read a file into columns, without the library's cache: it goes by names and times."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import datasets
 
     suffixes = [suffix.lower() for suffix in source.path.suffixes if suffix.lower() in FORMATS]
@@ -172,6 +170,7 @@ def _read(source: Source) -> dict[str, list[Any]]:
     if suffixes[-1] == ".tsv":
         options["sep"] = "\t"
     datasets.disable_progress_bars()
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would call home for a local file
     with tempfile.TemporaryDirectory(prefix="rarefy-data-") as cache:
         try:
             table = datasets.load_dataset(

@@ -24,7 +24,7 @@ _SCALES = {
     "mib": 2.0**20,
     "gib": 2.0**30,
 }
-_PATTERN = re.compile(r"\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*([a-zµ%×]*)\s*", re.IGNORECASE)
+_PATTERN = re.compile(r"\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*([a-zµ%×]*)\s*")
 
 
 def parse(value: Any) -> Any:
@@ -36,10 +36,11 @@ def parse(value: Any) -> Any:
         raise ValueError("a quantity is a number, not true or false")
     if not isinstance(value, str):
         return value
-    match = _PATTERN.fullmatch(value)
-    if not match or match[2].lower() not in _SCALES:
+    # Keyboards have two signs for micro, and they look the same.
+    match = _PATTERN.fullmatch(value.lower().replace("μ", "µ"))
+    if not match or match[2] not in _SCALES:
         raise ValueError(f"{value!r} is no quantity such as 0.03, '3 %', '20 MB', '5 ms', '5x'")
-    return float(match[1]) * _SCALES[match[2].lower()]
+    return float(match[1]) * _SCALES[match[2]]
 
 
 Quantity = Annotated[float, BeforeValidator(parse)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from pipeline import stage as stages
 from pipeline import yaml_source
@@ -262,9 +263,9 @@ class _Where:
     def error(
         self, error: ValidationError, model: type[BaseModel], at: yaml_source.Location
     ) -> RecipeError:
-        """Word pydantic's first error; a key that is not known gets the nearest that is."""
-        first = error.errors()[0]
-        place = tuple(part for part in first["loc"] if not _is_union_tag(part))
+        """Word the error that explains most; a key that is not known gets the nearest that is."""
+        first = _foremost(error.errors())
+        place = _place(first)
         if first["type"] == "extra_forbidden":
             siblings = _fields_at(model, place[:-1])
             return self.say((*at, *place), f"unknown key{_near(place[-1], siblings)}")
@@ -274,6 +275,22 @@ class _Where:
         given = first.get("input")
         shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
         return self.say((*at, *place), f"{message}{shown}")
+
+
+def _foremost(errors: list[ErrorDetails]) -> ErrorDetails:
+    """An unknown key explains a missing one; of a union, the member of the right type explains."""
+    for error in errors:
+        if error["type"] == "extra_forbidden":
+            return error
+    place = _place(errors[0])
+    for error in errors:
+        if not error["type"].endswith("_type") and _place(error)[: len(place)] == place:
+            return error
+    return errors[0]
+
+
+def _place(error: ErrorDetails) -> tuple[str | int, ...]:
+    return tuple(part for part in error["loc"] if not _is_union_tag(part))
 
 
 def _is_union_tag(part: str | int) -> bool:

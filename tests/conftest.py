@@ -1,0 +1,92 @@
+"""A workshop: a folder with a tiny model, a few sentences, quick stages, and a store of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import recipe as recipes
+from pipeline.engine import MODEL, Finished, Run
+from pipeline.store import Store
+from tests.stages.conftest import LABELS, sentences, write_encoder
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+QUICK_STAGES = Path(__file__).parent / "quick_stages.py"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Writes recipes into its folder and runs them, every time as a new process would."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder / "store")
+
+    def write_rows(self, name: str, rows: list[dict[str, Any]]) -> Path:
+        path = self.folder / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    def recipe(self, *stages: Any, **changes: Any) -> Path:
+        """Write a recipe of these stages; ``changes`` replace its other keys."""
+        values: dict[str, Any] = {
+            "name": "trial",
+            "model": "model",
+            "data": {"train": "train.jsonl", "eval": "eval.jsonl"},
+            "stages": list(stages),
+        }
+        path = self.folder / "trial.yaml"
+        path.write_text(yaml.safe_dump(values | changes, sort_keys=False))
+        return path
+
+    def open(self, *stages: Any, **changes: Any) -> Run:
+        return Run(recipes.load(self.recipe(*stages, **changes)), self.store)
+
+    def run(self, *stages: Any, **changes: Any) -> dict[str, Finished]:
+        """Plan and execute every step; return them by id."""
+        return execute(self.open(*stages, **changes))
+
+    def ran(self) -> list[str]:
+        """Return what the quick stages wrote down of themselves each time they really ran."""
+        log = self.folder / "ran.log"
+        return log.read_text().split() if log.exists() else []
+
+
+def execute(run: Run) -> dict[str, Finished]:
+    run.plan()
+    for identifier in (MODEL, *(step.id for step in run.loaded.steps)):
+        run.execute(identifier)
+    return run.finished
+
+
+def labelled_rows(count: int, seed: int) -> list[dict[str, Any]]:
+    texts, labels = sentences(count, seed)
+    return [{"text": t, "label": LABELS[y]} for t, y in zip(texts, labels, strict=True)]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT body (2 layers × 16) with a WordPiece tokenizer."""
+    return write_encoder(tmp_path_factory.mktemp("tiny") / "model", layers=2, hidden=16)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, tiny_model: Path) -> Workshop:
+    """A workshop where data, model and the module ``quick`` of stages lie ready."""
+    shutil.copytree(tiny_model, tmp_path / "model")
+    shutil.copyfile(QUICK_STAGES, tmp_path / "quick.py")
+    made = Workshop(tmp_path)
+    made.write_rows("train.jsonl", labelled_rows(24, seed=0))
+    made.write_rows("eval.jsonl", labelled_rows(12, seed=1))
+    return made
