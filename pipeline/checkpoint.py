@@ -20,6 +20,7 @@ __all__ = [
     "PLAN",
     "SHAPES",
     "check_vocabulary",
+    "count_heads",
     "describe",
     "encoder_layers",
     "factorized",
