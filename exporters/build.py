@@ -1,0 +1,180 @@
+"""From a checkpoint to a bundle, every rewrite of the graph checked against PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx_ir as ir
+
+from exporters import bundle, fusion, half, integer_arithmetic, onnx, parity
+from exporters.passes import clean, embeddings, first_token, integer_matmul, mask, scale
+from pipeline import checkpoint, quantization
+from pipeline.data import Split
+from pipeline.errors import DataError, ModelError
+from pipeline.quantization import Plan
+from pipeline.runtime import MODEL
+from pipeline.tasks import Task
+
+Form = Literal["reference", "deploy"]
+Progress = Callable[[float, float, str], None]
+ROWS = 48  # for parity
+SCHEMA = "rarefy.onnx/1"
+
+
+@dataclass(frozen=True)
+class BuildInfo:
+    """What was built.
+
+    ``size``: bytes of model.onnx; ``operators``: how often each is in the graph; ``roles``: path ->
+    role of every file; ``model``: what a manifest says of the model.
+    """
+
+    form: Form
+    precision: parity.Precision
+    parity: parity.Parity
+    integer_matmuls: int
+    size: int
+    operators: dict[str, int]
+    roles: dict[str, str]
+    model: dict[str, Any]
+
+
+def build(
+    checkpoint_dir: Path,
+    output: Path,
+    *,
+    task: Task,
+    split: Split,
+    form: Form,
+    target_provider: str = "cpu",
+    progress: Progress | None = None,
+) -> BuildInfo:
+    """Write a bundle for a checkpoint into the empty directory ``output``.
+
+    Args:
+        checkpoint_dir: a checkpoint; with its quantization plan, if it shall be quantized.
+        output: where the files go.
+        task: gives the labels and how rows are tokenized.
+        split: real rows for parity and for the sample request.
+        form: "reference" is fp32 with fused operators, what one would deploy without us: the
+            baseline. "deploy" is with our graph passes and the plan carried out.
+        target_provider: cpu, cuda or tensorrt.
+        progress: called as progress(done, total, note).
+
+    Raises:
+        ModelError: the model cannot be exported, the plan does not fit the target or the model, or
+            a rewrite changed the answers.
+        DataError: the split is empty.
+    """
+    if not len(split):
+        raise DataError(f"{split.reference}: export needs rows to compare with PyTorch")
+    plan = quantization.read(checkpoint_dir) if form == "deploy" else None
+    _check_target(plan, target_provider)
+    told = progress or (lambda done, total, note: None)
+    told(0, 4, "tracing the model")
+    model, tokenizer = checkpoint.load(checkpoint_dir), checkpoint.load_tokenizer(checkpoint_dir)
+    graph = onnx.export(model, tuple(tokenizer.model_input_names))
+    told(1, 4, "asking PyTorch for its answers")
+    step = max(1, len(split) // ROWS)
+    rows = task.encode(tokenizer, split, range(0, len(split), step)[:ROWS])
+    names = [str(value.name) for value in graph.graph.inputs]
+    expected = parity.cases(model, rows, names, tokenizer.pad_token_id or 0)
+    told(2, 4, "rewriting the graph")
+    graph, precision, close = _rewrite(graph, form, plan, expected)
+    _label(graph, form, precision)
+    told(3, 4, "writing the bundle")
+    bundle.write_model(
+        graph,
+        output,
+        model=model,
+        tokenizer=tokenizer,
+        provider=target_provider,
+        max_length=task.max_length,
+    )
+    bundle.write_samples(output, split, target_provider)
+    info = BuildInfo(
+        form=form,
+        precision=precision,
+        parity=close,
+        integer_matmuls=fusion.histogram(graph)["MatMulIntegerToFloat"],
+        size=(output / MODEL).stat().st_size,
+        operators=dict(sorted(fusion.histogram(graph).items())),
+        roles=bundle.ROLES,
+        model=checkpoint.describe(model) | {"form": form, "precision": precision},
+    )
+    bundle.write_card(output, _facts(info, target_provider, task, split))
+    bundle.write_sums(output)
+    told(4, 4, "bundle written")
+    return info
+
+
+def _check_target(plan: Plan | None, provider: str) -> None:
+    """Refuse what would be slower than doing nothing."""
+    if plan is None:
+        return
+    if provider != "cpu" and plan.precision == "int8":
+        raise ModelError(
+            f"export: int8 on the {provider} provider is slower than fp16; "
+            "say quantize: {precision: fp16} for this target"
+        )
+    if provider == "cpu" and plan.precision == "fp16":
+        raise ModelError(
+            "export: fp16 on the cpu provider is slower than fp32; "
+            "say quantize: {precision: int8} for this target"
+        )
+
+
+def _rewrite(
+    graph: ir.Model, form: Form, plan: Plan | None, expected: list[parity.Case]
+) -> tuple[ir.Model, parity.Precision, parity.Parity]:
+    """Run the passes of a form in their order; parity after each."""
+    close = parity.check(graph, expected, "fp32", "tracing")
+    passes = [mask, scale] + ([first_token] if form == "deploy" else [])
+    for rewrite in passes:
+        if rewrite.apply(graph):
+            clean.apply(graph)
+            close = parity.check(graph, expected, "fp32", _name(rewrite))
+    fusion.check_fused(graph)
+    if plan is None:
+        return graph, "fp32", close
+    if plan.precision == "fp16":
+        graph = half.apply(graph)
+        return graph, "fp16", parity.check(graph, expected, "fp16", "conversion to fp16")
+    if plan.embeddings == "int8":
+        embeddings.apply(graph)
+        clean.apply(graph)
+        parity.check(graph, expected, "int8", _name(embeddings))
+    integer_matmul.apply(graph, plan, reduce_range=integer_arithmetic.saturates())
+    clean.apply(graph)
+    fusion.check_integer(graph, len(plan.integer_modules))
+    return graph, "int8", parity.check(graph, expected, "int8", _name(integer_matmul))
+
+
+def _name(module: Any) -> str:
+    return f"the pass {module.__name__.rsplit('.', 1)[-1]}"
+
+
+def _label(graph: ir.Model, form: Form, precision: str) -> None:
+    """Say in the file what it is."""
+    graph.metadata_props.update({"schema": SCHEMA, "form": form, "precision": precision})
+
+
+def _facts(info: BuildInfo, provider: str, task: Task, split: Split) -> dict[str, Any]:
+    """What the model card says."""
+    sample = split.texts[0].replace('"', "'").replace("\n", " ")
+    return {
+        **{key: info.model[key] for key in ("architecture", "labels", "layers", "hidden")},
+        "form": info.form,
+        "provider": provider,
+        "precision": info.precision,
+        "integer_matmuls": info.integer_matmuls,
+        "size": info.size,
+        "max_length": task.max_length,
+        "difference": info.parity.max_difference,
+        "agreement": info.parity.agreement,
+        "rows": info.parity.rows,
+        "sample": sample,
+    }

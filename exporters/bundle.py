@@ -1,0 +1,139 @@
+"""The files around ``model.onnx`` that let it answer elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from exporters import fusion
+from pipeline.artifact import file_sha256
+from pipeline.data import Split
+from pipeline.runtime import MODEL, PROVIDERS, BundleModel
+
+SUMS = "SHA256SUMS"
+SAMPLES = 3
+ROLES = {
+    MODEL: "graph",
+    "config.json": "config",
+    "tokenizer.json": "tokenizer",
+    "tokenizer_config.json": "tokenizer",
+    "signature.json": "signature",
+    "session_options.json": "session",
+    "samples/request.json": "sample",
+    "samples/response.json": "sample",
+    "README.md": "card",
+    "predict.py": "runner",
+    SUMS: "checksums",
+}
+"""Every file of a bundle and its role in the manifest."""
+
+
+def write_model(
+    graph: ir.Model, output: Path, *, model: Any, tokenizer: Any, provider: str, max_length: int
+) -> None:
+    """Write the graph, the tokenizer, the label names, the signature and the session's options."""
+    ir.save(graph, output / MODEL)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.save(str(output / "tokenizer.json"))
+    write_json(
+        output / "tokenizer_config.json",
+        {
+            "tokenizer_class": type(tokenizer).__name__,
+            "model_max_length": max_length,
+            "model_input_names": tokenizer.model_input_names,
+            **{key: str(token) for key, token in tokenizer.special_tokens_map.items()},
+        },
+    )
+    config = model.config
+    names = {str(index): str(config.id2label[index]) for index in sorted(config.id2label)}
+    labels = {label: int(index) for index, label in names.items()}
+    write_json(
+        output / "config.json",
+        {"model_type": config.model_type, "id2label": names, "label2id": labels},
+    )
+    write_json(output / "signature.json", _signature(graph, len(names), max_length))
+    write_json(
+        output / "session_options.json",
+        {
+            "schema": "rarefy.session/1",
+            "providers": [PROVIDERS[provider]],
+            "intra_op_num_threads": 1,
+            "execution_mode": "sequential",
+            "graph_optimization_level": fusion.LEVEL[provider],
+        },
+    )
+
+
+def write_samples(output: Path, split: Split, provider: str) -> None:
+    """Write a request of a few rows and the answer that this bundle gives to it.
+
+    On a machine without the bundle's provider the CPU answers.
+    """
+    import onnxruntime
+
+    there = PROVIDERS[provider] in onnxruntime.get_available_providers()
+    texts = split.texts[:SAMPLES]
+    pairs = split.pairs[:SAMPLES] if split.pairs is not None else None
+    model = BundleModel(output, provider=provider if there else "cpu")
+    answers = []
+    for shares in model.probabilities(texts, pairs).round(6).tolist():
+        named = dict(zip(model.labels, shares, strict=True))
+        answers.append(
+            {"label": max(named, key=lambda label: named[label]), "probabilities": named}
+        )
+    (output / "samples").mkdir()
+    write_json(output / "samples/request.json", {"texts": texts, "pairs": pairs})
+    write_json(output / "samples/response.json", {"predictions": answers})
+
+
+def write_card(output: Path, facts: dict[str, Any]) -> None:
+    """Write README.md from the template beside this file, and predict.py."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    # The card is Markdown for people: HTML escapes would show.
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701
+        keep_trailing_newline=True,
+    )
+    card = templates.get_template("model_card.md.j2").render(facts)
+    (output / "README.md").write_text(card, encoding="utf-8")
+    shutil.copyfile(runner_path(), output / "predict.py")
+
+
+def write_sums(output: Path) -> None:
+    """Write SHA256SUMS over every file, in the form that ``sha256sum -c`` reads."""
+    paths = sorted(path for path in output.rglob("*") if path.is_file() and path.name != SUMS)
+    lines = [f"{file_sha256(path)}  {path.relative_to(output).as_posix()}\n" for path in paths]
+    (output / SUMS).write_text("".join(lines))
+
+
+def runner_path() -> Path:
+    """The stand-alone runner that bundles carry as predict.py."""
+    return Path(__file__).with_name("runner.py")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that people can read; equal values give equal bytes."""
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _signature(graph: ir.Model, labels: int, max_length: int) -> dict[str, Any]:
+    def tensor(name: str | None, kind: str, shape: Sequence[str | int]) -> dict[str, Any]:
+        return {"name": name, "dtype": kind, "shape": list(shape)}
+
+    axes = ("batch", "sequence")
+    return {
+        "schema": "rarefy.signature/1",
+        "task": "text-classification",
+        "inputs": [tensor(value.name, "int64", axes) for value in graph.graph.inputs],
+        "outputs": [tensor("logits", "float32", ("batch", labels))],
+        "max_length": max_length,
+    }

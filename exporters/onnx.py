@@ -1,0 +1,152 @@
+"""A PyTorch classifier as an ONNX graph: our names for axes, inputs and weights.
+
+The graph comes from ``torch.onnx.export(dynamo=True)``. Every linear layer becomes MatMul + Add,
+and its weight is called ``<module path>.weight``, so that a quantization plan, which speaks of
+modules, finds it. What the exporter notes beside the nodes (stack traces with local paths) is
+taken out.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import onnx_ir as ir
+
+from exporters.passes import clean, constant, linear
+from pipeline.errors import ModelError
+
+OPSET = 20  # the first with Gelu as an operator of its own
+IR_VERSION = 10
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def export(model: Any, input_names: tuple[str, ...]) -> ir.Model:
+    """Trace ``model`` (a classifier of transformers) and return its graph.
+
+    Args:
+        model: a PreTrainedModel with ``logits`` among its outputs.
+        input_names: those of ``INPUTS`` that the tokenizer gives; each is batch × sequence, int64.
+
+    Returns:
+        A graph with the inputs that the model takes and one output, ``logits``: batch × labels.
+
+    Raises:
+        ModelError: PyTorch cannot trace the model.
+    """
+    import torch
+
+    takes = inspect.signature(model.forward).parameters
+    names = tuple(name for name in INPUTS if name in input_names and name in takes)
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+    # Two ragged rows: an axis of size one would be taken for a constant.
+    example = {name: torch.ones((2, 9), dtype=torch.long) for name in names}
+    example["attention_mask"][1, 6:] = 0
+    if "token_type_ids" in example:
+        example["token_type_ids"].zero_()
+    with _eager_attention(model), _quiet(), torch.no_grad():
+        try:
+            program = torch.onnx.export(
+                _logits_of(model, names).eval(),
+                tuple(example.values()),
+                dynamo=True,
+                dynamic_shapes=((axes,) * len(names),),  # one variadic argument
+                input_names=list(names),
+                output_names=["logits"],
+                opset_version=OPSET,
+                verbose=False,
+            )
+        except Exception as error:
+            cause = error.__cause__ or error
+            reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+            raise ModelError(f"{type(model).__name__} cannot be exported: {reason}") from error
+    graph: ir.Model = program.model
+    _name_axes(graph)
+    _name_weights(graph)
+    linear.apply(graph)
+    constant.apply(graph)
+    _forget_traces(graph)
+    clean.apply(graph)
+    return graph
+
+
+def _logits_of(model: Any, names: tuple[str, ...]) -> Any:
+    import torch
+
+    class Logits(torch.nn.Module):  # type: ignore[misc]
+        """Takes tensors by position and gives the logits alone."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *tensors: Any) -> Any:
+            return self.model(**dict(zip(names, tensors, strict=True))).logits
+
+    return Logits()
+
+
+@contextlib.contextmanager
+def _eager_attention(model: Any) -> Iterator[None]:
+    """Attention written out in plain operators: only these have patterns to rewrite."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's warnings speak to its authors; its progress would end up on stdout."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _name_axes(model: ir.Model) -> None:
+    for value in model.graph.inputs:
+        value.shape = ir.Shape(["batch", "sequence"])
+    logits = model.graph.outputs[0]
+    labels = logits.shape[1] if logits.shape is not None else "labels"
+    logits.shape = ir.Shape(["batch", labels])
+    model.producer_name, model.ir_version = "rarefy", IR_VERSION
+
+
+def _name_weights(model: ir.Model) -> None:
+    """Call the weight of each linear layer after its module, which the node's scopes tell."""
+    for node in model.graph:
+        if node.op_type not in ("MatMul", "Gemm") or node.inputs[1] is None:
+            continue
+        scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
+        weight = node.inputs[1]
+        if len(scopes) < 2 or not weight.is_initializer() or len(list(weight.uses())) != 1:
+            continue
+        # A name of our own even where the exporter kept one: the layout may differ from PyTorch's.
+        node.metadata_props["module"] = scopes[-2].removeprefix("model.")
+
+
+def _forget_traces(model: ir.Model) -> None:
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.functions.clear()
+    for node in model.graph:
+        module = node.metadata_props.get("module")
+        node.metadata_props.clear()
+        if module:
+            node.metadata_props["module"] = module
+    for value in (*model.graph.initializers.values(), *model.graph.inputs):
+        value.metadata_props.clear()

@@ -1,0 +1,138 @@
+"""The last layer for the first token alone, where the classifier reads no other.
+
+Keys and values of the last attention need every token; its query, the output projection, both
+normalisations and the feed-forward network need only the one that is read. The cut moves from the
+classifier towards the input as long as every reader of a value asks for that one token. The result
+is the same bit by bit, up to the order of sums inside smaller matrix products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from exporters.passes.graph import array, constant, node, scalar
+
+POINTWISE = {"Gelu", "Tanh", "Relu", "Erf", "Sigmoid", "Add", "Sub", "Mul", "Div"}
+
+
+@dataclass
+class _Demand:
+    """Which values are wanted at one place of an axis only, and the nodes that pass this on."""
+
+    axis: dict[ir.Value, int] = field(default_factory=dict)
+    passing: set[ir.Node] = field(default_factory=set)
+
+
+def apply(model: ir.Model) -> int:
+    """Cut where the sequence's first position is gathered. Returns the number of cuts."""
+    picks = [step for step in model.graph if _picks_first(step)]
+    if len(picks) != 1:
+        return 0
+    ranks = _ranks(model)
+    demand = _spread(model, picks[0], ranks)
+    cut = 0
+    cache: dict[tuple[ir.Value, int], ir.Value] = {}
+    for step in list(model.graph):
+        if step not in demand.passing:
+            continue
+        for at, axis in _wanted(step, demand.axis[step.outputs[0]], ranks):
+            value = step.inputs[at]
+            if value is None or value in demand.axis:
+                continue
+            if (value, axis) not in cache:
+                cache[value, axis] = _slice(model, step, value, axis)
+                cut += 1
+            step.replace_input_with(at, cache[value, axis])
+    for value, axis in demand.axis.items():
+        value.shape = _of_one(value, axis)
+    return cut
+
+
+def _picks_first(step: ir.Node) -> bool:
+    return (
+        step.op_type == "Gather"
+        and step.attributes.get_int("axis", 0) == 1
+        and scalar(step.inputs[1]) == 0
+        and array(step.inputs[0]) is None
+    )
+
+
+def _ranks(model: ir.Model) -> dict[ir.Value, int]:
+    """Number of axes of every value whose shape is known."""
+    values = [*model.graph.inputs, *model.graph.initializers.values()]
+    values += [output for step in model.graph for output in step.outputs]
+    return {value: len(value.shape) for value in values if value.shape is not None}
+
+
+def _spread(model: ir.Model, pick: ir.Node, ranks: dict[ir.Value, int]) -> _Demand:
+    """Walk from the classifier to the input; a value joins when all its readers agree."""
+    demand = _Demand()
+    asked: dict[ir.Value, list[int]] = {pick.inputs[0]: [1]} if pick.inputs[0] else {}
+    for step in reversed(list(model.graph)):
+        if len(step.outputs) != 1:
+            continue
+        value = step.outputs[0]
+        wishes = asked.get(value, [])
+        uses = len(list(value.uses())) + value.is_graph_output()
+        if not wishes or len(wishes) != uses or len(set(wishes)) != 1:
+            continue
+        wanted = _wanted(step, wishes[0], ranks)
+        if not wanted:
+            continue
+        demand.axis[value] = wishes[0]
+        demand.passing.add(step)
+        for at, axis in wanted:
+            operand = step.inputs[at]
+            assert operand is not None
+            asked.setdefault(operand, []).append(axis)
+    return demand
+
+
+def _wanted(step: ir.Node, axis: int, ranks: dict[ir.Value, int]) -> list[tuple[int, int]]:
+    """Return (input's index, axis) of what a step needs to give one place of its output's axis.
+
+    Empty where the step cannot pass the cut on.
+    """
+    if any(value is not None and value not in ranks for value in step.inputs):
+        return []
+    rank = ranks.get(step.outputs[0], 0)
+    if step.op_type in POINTWISE:
+        wanted = []
+        for at, value in enumerate(step.inputs):
+            assert value is not None
+            own = axis - (rank - ranks[value])
+            if own >= 0 and value.shape is not None and value.shape[own] != 1:
+                wanted.append((at, own))
+        return wanted
+    if step.op_type in ("LayerNormalization", "Softmax"):
+        last = step.attributes.get_int("axis", -1) in (-1, rank - 1)
+        return [(0, axis)] if last and axis < rank - 1 else []
+    if step.op_type == "MatMul":
+        return [(0, axis)] if axis == rank - 2 else []
+    if step.op_type == "Transpose":
+        return [(0, list(step.attributes["perm"].as_ints())[axis])]
+    if step.op_type == "Reshape":
+        # Batch and sequence stay in front; heads are split or joined behind them.
+        target = array(step.inputs[1])
+        kept = target is not None and axis < 2 and list(target[:2]) == [0, 0]
+        return [(0, axis)] if kept else []
+    return []
+
+
+def _slice(model: ir.Model, before: ir.Node, value: ir.Value, axis: int) -> ir.Value:
+    bounds = [constant(model, f"cut.{n}", np.array([n], dtype=np.int64)) for n in (0, 1)]
+    at = constant(model, f"cut.axis.{axis}", np.array([axis], dtype=np.int64))
+    cut = node("Slice", [value, *bounds, at], like=value)
+    cut.outputs[0].shape = _of_one(value, axis)
+    model.graph.insert_before(before, cut)
+    return cut.outputs[0]
+
+
+def _of_one(value: ir.Value, axis: int) -> ir.Shape | None:
+    """Return a value's shape with one place along ``axis``; the runtime plans its memory by it."""
+    if value.shape is None:
+        return None
+    return ir.Shape([1 if at == axis else size for at, size in enumerate(value.shape)])

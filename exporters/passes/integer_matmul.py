@@ -1,0 +1,115 @@
+"""Linear layers as integer matrix products, in the fused form, by the quantization plan.
+
+``MatMul + Add`` becomes a quantizer and ONNX Runtime's ``MatMulIntegerToFloat``: uint8 inputs with
+one scale and zero point, int8 weights with a scale an output channel, int32 sums, float results
+with the bias added, in one kernel. Layers that read the same value share its quantizer.
+Decided here rather than left to the runtime's pattern matching, which loses fusions silently.
+
+The quantizer is ``DynamicQuantizeLinear`` (range of each input, found at run time) or
+``QuantizeLinear`` with the range that calibration found.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from exporters.passes.graph import MICROSOFT, array, constant, node, only_consumer, replace
+from pipeline.quantization import LinearPlan, Plan
+
+
+def apply(model: ir.Model, plan: Plan, *, reduce_range: bool = False) -> int:
+    """Rewrite the layers that the plan calls int8. Returns their number.
+
+    ``reduce_range``: weights in 7 bits, for CPUs without VNNI, whose 16-bit sums overflow.
+    """
+    quantizers: dict[tuple[ir.Value, float | None, float | None], list[ir.Value]] = {}
+    count = 0
+    for product in list(model.graph):
+        module = product.metadata_props.get("module")
+        layer = plan.linears.get(module or "")
+        if layer is None or layer.precision != "int8" or product.op_type != "MatMul":
+            continue
+        source, held = product.inputs[0], array(product.inputs[1])
+        assert source is not None
+        assert held is not None
+        key = (source, layer.low, layer.high)
+        if key not in quantizers:
+            made, triple = _quantizer(model, source, layer, str(module))
+            model.graph.insert_before(product, made)
+            quantizers[key] = triple
+        _replace_product(model, product, quantizers[key], held, 63 if reduce_range else 127)
+        count += 1
+    return count
+
+
+def quantize_weight(
+    weight: NDArray[np.float32], largest: int = 127
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return int8 weights and scales, symmetric, one scale a column (inputs × outputs)."""
+    scale = np.maximum(np.abs(weight).max(axis=0) / largest, 1e-12).astype(np.float32)
+    return np.clip(np.rint(weight / scale), -largest, largest).astype(np.int8), scale
+
+
+def uint8_range(low: float, high: float) -> tuple[np.float32, np.uint8]:
+    """Return scale and zero point of uint8 for a range, which is widened to hold zero."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max((high - low) / 255, 1e-12)
+    return np.float32(scale), np.uint8(np.clip(round(-low / scale), 0, 255))
+
+
+def _quantizer(
+    model: ir.Model, source: ir.Value, layer: LinearPlan, module: str
+) -> tuple[ir.Node, list[ir.Value]]:
+    """Return the node, and the three values: integers, scale, zero point."""
+    if layer.low is None or layer.high is None:
+        dynamic = node("DynamicQuantizeLinear", [source], outputs=3)
+        return dynamic, list(dynamic.outputs)
+    scale, zero = uint8_range(layer.low, layer.high)
+    scale_value = constant(model, f"{module}.input.scale", np.array(scale))
+    zero_value = constant(model, f"{module}.input.zero", np.array(zero))
+    static = node("QuantizeLinear", [source, scale_value, zero_value])
+    return static, [static.outputs[0], scale_value, zero_value]
+
+
+def _replace_product(
+    model: ir.Model,
+    product: ir.Node,
+    quantized: list[ir.Value],
+    weight: NDArray[np.float32],
+    largest: int,
+) -> None:
+    integers, scale, zero = quantized
+    numbers, scales = quantize_weight(weight, largest)
+    name = product.inputs[1].name if product.inputs[1] else None
+    last = product
+    bias: ir.Value | None = None
+    adding = only_consumer(product.outputs[0], "Add")
+    if adding is not None:
+        at = 1 if adding.inputs[0] is product.outputs[0] else 0
+        held = array(adding.inputs[at])
+        if held is not None and held.ndim == 1:
+            bias, last = adding.inputs[at], adding
+    fused = node(
+        "MatMulIntegerToFloat",
+        [
+            integers,
+            constant(model, f"{name}.int8", numbers),
+            scale,
+            constant(model, f"{name}.scale", scales),
+            zero,
+            None,
+            bias,
+        ],
+        like=last.outputs[0],
+        domain=MICROSOFT,
+    )
+    fused.outputs[0].shape = last.outputs[0].shape
+    fused.metadata_props.update(product.metadata_props)
+    model.graph.insert_before(last, fused)
+    output = last.outputs[0].name
+    replace(last.outputs[0], fused.outputs[0])
+    last.outputs[0].name = None
+    fused.outputs[0].name = output
+    model.graph.remove([last, product] if last is not product else [product], safe=True)

@@ -1,0 +1,63 @@
+"""The factor 1/√d of attention scores inside the query's weights, one node a layer less.
+
+softmax(s · (xW + b)Kᵀ) = softmax((x(sW) + sb)Kᵀ).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from exporters.passes.graph import array, constant, only_consumer, replace, scalar
+
+
+def apply(model: ir.Model) -> int:
+    """Fold each scalar that multiplies query · key into the query's linear layer."""
+    count = 0
+    for scaling in list(model.graph):
+        if scaling.op_type not in ("Mul", "Div") or scaling.inputs[0] is None:
+            continue
+        factor, scores = scalar(scaling.inputs[1]), scaling.inputs[0].producer()
+        if factor is None or scores is None or scores.op_type != "MatMul":
+            continue
+        layer = _linear_before(scores.inputs[0])
+        if layer is None or only_consumer(scores.outputs[0], scaling.op_type) is None:
+            continue
+        product, adding = layer
+        factor = factor if scaling.op_type == "Mul" else 1 / factor
+        for owner, at in ((product, 1), (adding, _bias_at(adding))):
+            value = owner.inputs[at]
+            held = array(value)
+            assert value is not None
+            assert held is not None
+            scaled = constant(model, f"{value.name}.scaled", (held * factor).astype(np.float32))
+            owner.replace_input_with(at, scaled)
+        replace(scaling.outputs[0], scores.outputs[0])
+        model.graph.remove(scaling, safe=True)
+        count += 1
+    return count
+
+
+def _linear_before(value: ir.Value | None) -> tuple[ir.Node, ir.Node] | None:
+    """Return the MatMul and the Add that a query comes from, if nothing else reads on the way."""
+    while value is not None:
+        source = value.producer()
+        if source is None or len(list(value.uses())) != 1:
+            return None
+        if source.op_type == "Add":
+            at = _bias_at(source)
+            product = source.inputs[1 - at].producer() if source.inputs[1 - at] else None  # type: ignore[union-attr]
+            known = product is not None and "module" in product.metadata_props
+            return (
+                (product, source)
+                if known and product and array(source.inputs[at]) is not None
+                else None
+            )
+        if source.op_type not in ("Reshape", "Transpose"):
+            return None
+        value = source.inputs[0]
+    return None
+
+
+def _bias_at(adding: ir.Node) -> int:
+    return 1 if array(adding.inputs[1]) is not None else 0

@@ -1,0 +1,74 @@
+"""Export: a checkpoint as a bundle in ONNX that answers without PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from pipeline.artifact import Artifact, Kind, Metric
+from pipeline.errors import RecipeError
+from pipeline.recipe import Target
+from pipeline.stage import Context, Draft, Stage
+
+
+class Export(Stage):
+    """Write the model as ONNX for a target, carrying out its quantization plan.
+
+    The graph comes from ``torch.onnx.export``; our passes make it small and fast: the mask in four
+    nodes, the attention's scale inside the weights, the last layer for the first token alone, int8
+    embeddings and integer matrix products as the plan says. After each, logits are compared with
+    PyTorch's on real rows, padded and not, and the operators are counted; what is off is an error.
+    """
+
+    name: ClassVar[str] = "export"
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
+    produces: ClassVar[Kind | None] = Kind.BUNDLE
+    libraries: ClassVar[tuple[str, ...]] = (
+        "torch",
+        "transformers",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+    )
+
+    target: str | None = Field(None, description="name of a target; the recipe's first by default")
+
+    def environment(self, context_targets: tuple[Target, ...]) -> dict[str, Any]:
+        """The provider decides the form, the CPU's arithmetic the bits of int8 weights."""
+        from exporters import integer_arithmetic
+
+        provider = self._target(context_targets).provider
+        return {"provider": provider, "saturates": integer_arithmetic.saturates()}
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Build the bundle in its deployable form."""
+        from exporters.build import build
+
+        info = build(
+            model.directory,
+            context.output,
+            task=context.task,
+            split=context.split("train"),
+            form="deploy",
+            target_provider=self._target(context.targets).provider,
+            progress=context.progress,
+        )
+        rows = info.parity.rows
+        metrics = (
+            Metric(name="parity", split="train", value=info.parity.max_difference, n=rows),
+            Metric(name="agreement", split="train", value=info.parity.agreement, n=rows),
+            Metric(name="integer_matmuls", value=info.integer_matmuls),
+            Metric(name="graph_bytes", value=info.size),
+        )
+        facts = info.model | {"operators": info.operators}
+        return Draft(roles=info.roles, model=facts, metrics=metrics)
+
+    def _target(self, targets: tuple[Target, ...]) -> Target:
+        if self.target is None:
+            return targets[0]
+        for target in targets:
+            if target.name == self.target:
+                return target
+        known = ", ".join(target.name for target in targets)
+        raise RecipeError(f"export.target: {self.target!r} is no target; there is {known}")

@@ -1,0 +1,129 @@
+"""Quantize: decide the precision of every linear layer, from real rows."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline import checkpoint, quantization
+from pipeline.artifact import Artifact, Kind, Metric
+from pipeline.errors import RecipeError
+from pipeline.quantization import LinearPlan, Plan
+from pipeline.stage import Context, Draft, Stage
+
+SENSITIVITY_ROWS = 64
+
+
+class Quantize(Stage):
+    """Write a quantization plan: int8 for linear layers that bear it, fp16 for GPUs.
+
+    The weights stay as they are; ``export`` carries the plan out. Each linear layer is tried in
+    int8 alone (weights per output channel, inputs per tensor) on calibration rows, and the damage
+    is the divergence of the answers from those in full precision, KL in nats; layers above
+    ``max_damage`` stay float. ``mode: dynamic`` finds the range of each input at run time,
+    ``static`` takes it from the calibration rows, which saves time at run time. The last layer of
+    the classifier stays float. Jacob et al. 2018 (arXiv 1712.05877) for the arithmetic; Wu et al.
+    2020 (arXiv 2004.09602) for calibration and for partial quantization by sensitivity.
+    """
+
+    name: ClassVar[str] = "quantize"
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
+    produces: ClassVar[Kind | None] = None
+
+    precision: Literal["int8", "fp16"] = "int8"
+    mode: Literal["dynamic", "static"] = "dynamic"
+    calibration_rows: int = Field(256, ge=8, le=100_000, description="rows of train to look at")
+    percentile: float = Field(
+        100.0, gt=50, le=100, description="static: share of inputs inside the range, in percent"
+    )
+    sensitivity: bool = Field(True, description="measure each layer's damage, and keep by it")
+    max_damage: float = Field(0.005, gt=0, description="KL in nats that one layer may cost")
+    embeddings: Literal["int8", "float"] = "int8"
+    exclude: tuple[str, ...] = Field((), description="modules to keep in float, by path")
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Copy the checkpoint and add quantization.json."""
+        roles = _copy(model, context)
+        network = checkpoint.load(model.directory)
+        if hasattr(network, "merge_and_unload"):
+            # Only for the measurements: merged, the layers see the inputs they see unmerged.
+            network = network.merge_and_unload()
+        facts = dict(model.manifest.model)
+        if self.precision == "fp16":
+            plan, metrics = Plan(precision="fp16"), []
+        else:
+            plan, metrics = self._integer_plan(context, network, model)
+        quantization.write(plan, context.output)
+        roles[quantization.FILE] = "plan"
+        facts["quantization"] = {
+            "precision": plan.precision,
+            "mode": plan.mode,
+            "integer": len(plan.integer_modules),
+            "float": len(plan.linears) - len(plan.integer_modules),
+        }
+        return Draft(roles=roles, model=facts, metrics=tuple(metrics))
+
+    def _integer_plan(
+        self, context: Context, network: Any, model: Artifact
+    ) -> tuple[Plan, list[Metric]]:
+        from stages import sensitivity
+
+        layers = sensitivity.linear_layers(network)
+        for name in self.exclude:
+            if name not in layers:
+                near = ", ".join(list(layers)[:3])
+                raise RecipeError(f"quantize.exclude: no linear layer {name!r}; there is {near}, …")
+        candidates = [name for name in layers if name not in self.exclude]
+        rows = self._rows(context, model)
+        ranges = {}
+        if self.mode == "static":
+            context.progress(0, 1, "recording input ranges")
+            ranges = sensitivity.input_ranges(network, candidates, rows, self.percentile)
+        chosen, damages = candidates, dict[str, float]()
+        if self.sensitivity:
+            few = rows[:SENSITIVITY_ROWS]
+            damages = sensitivity.damages(network, candidates, few, ranges, context.progress)
+            chosen = [name for name in candidates if damages[name] <= self.max_damage]
+        plan = Plan(
+            mode=self.mode,
+            embeddings=self.embeddings,
+            linears={
+                name: self._layer(name in chosen, ranges.get(name), damages.get(name))
+                for name in layers
+            },
+        )
+        metrics = [Metric(name="integer_layers", value=len(chosen), n=len(layers))]
+        if self.sensitivity and chosen:
+            together = sensitivity.joint_damage(network, chosen, rows[:SENSITIVITY_ROWS], ranges)
+            metrics.append(Metric(name="quantization_kl", split="train", value=together))
+        return plan, metrics
+
+    @staticmethod
+    def _layer(
+        integer: bool, limits: tuple[float, float] | None, damage: float | None
+    ) -> LinearPlan:
+        low, high = limits if integer and limits else (None, None)
+        return LinearPlan(
+            precision="int8" if integer else "float", low=low, high=high, damage=damage
+        )
+
+    def _rows(self, context: Context, model: Artifact) -> list[dict[str, list[int]]]:
+        """Tokenize rows spread evenly over the training split."""
+        split = context.split("train")
+        step = max(1, len(split) // self.calibration_rows)
+        chosen = range(0, len(split), step)[: self.calibration_rows]
+        return context.task.encode(checkpoint.load_tokenizer(model.directory), split, chosen)
+
+
+def _copy(model: Artifact, context: Context) -> dict[str, str]:
+    """Copy the input's files but an older plan; return their roles."""
+    roles = {}
+    for entry in model.manifest.files:
+        if entry.path != quantization.FILE:
+            target = context.output / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(model.directory / entry.path, target)
+            roles[entry.path] = entry.role
+    return roles

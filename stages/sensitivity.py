@@ -1,0 +1,163 @@
+"""What int8 does to a model's answers, layer by layer: fake quantization and KL divergence.
+
+Fake quantization rounds to the integers and back, in float: the numbers of the integer kernels.
+Wu et al. 2020 (arXiv 2004.09602).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+Rows = Sequence[dict[str, list[int]]]
+Range = tuple[float, float]
+BATCH = 16
+SAMPLES = 200_000  # inputs kept a layer for a percentile
+
+
+def linear_layers(model: nn.Module) -> list[str]:
+    """Return the module paths of the linear layers but the last, which gives the logits."""
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return names[:-1]
+
+
+def fake_quantize(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Round to uint8 with a zero point and back; ``low``, ``high`` broadcast against ``values``."""
+    low, high = low.clamp(max=0), high.clamp(min=0)
+    scale = ((high - low) / 255).clamp(min=1e-12)
+    zero = (-low / scale).round().clamp(0, 255)
+    return ((values / scale).round() + zero).clamp(0, 255).sub(zero).mul(scale)
+
+
+def fake_quantize_weight(weight: torch.Tensor) -> torch.Tensor:
+    """Round to int8 and back, symmetric, one scale an output (outputs × inputs)."""
+    scale = (weight.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-12)
+    return (weight / scale).round().clamp(-127, 127) * scale
+
+
+@torch.no_grad()
+def input_ranges(
+    model: nn.Module, names: Sequence[str], rows: Rows, percentile: float = 100.0
+) -> dict[str, Range]:
+    """Return the range of each layer's input over ``rows``.
+
+    At 100 the least and the largest; below, what leaves out half the rest on each side.
+    """
+    kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    share = SAMPLES // max(1, len(rows)) if percentile < 100 else 0
+
+    def recorder(name: str) -> Callable[..., None]:
+        def record(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            flat = inputs[0].flatten()
+            ends = torch.stack([flat.min(), flat.max()])
+            stride = max(1, flat.numel() // max(1, share))
+            kept[name].append(flat[::stride].clone() if share else ends)
+
+        return record
+
+    hooks = [model.get_submodule(name).register_forward_pre_hook(recorder(name)) for name in names]
+    try:
+        for row in rows:
+            model(**{key: torch.tensor([ids]) for key, ids in row.items()})
+    finally:
+        for hook in hooks:
+            hook.remove()
+    tail = (100 - percentile) / 200
+    ranges = {}
+    for name, parts in kept.items():
+        values = torch.cat(parts).sort().values
+        ends = (int(tail * (len(values) - 1)), round((1 - tail) * (len(values) - 1)))
+        ranges[name] = (float(values[ends[0]]), float(values[ends[1]]))
+    return ranges
+
+
+@torch.no_grad()
+def damages(
+    model: nn.Module,
+    names: Sequence[str],
+    rows: Rows,
+    ranges: dict[str, Range],
+    progress: Callable[[float, float, str], None],
+) -> dict[str, float]:
+    """Return for each layer the KL (nats, mean over rows) of the answers when it alone is int8."""
+    batches = _batches(rows)
+    exact = _answers(model, batches)
+    found = {}
+    for position, name in enumerate(names):
+        progress(position, len(names), f"trying {name} in int8")
+        with _quantized(model, [name], ranges):
+            found[name] = _divergence(exact, _answers(model, batches))
+    return found
+
+
+@torch.no_grad()
+def joint_damage(
+    model: nn.Module, names: Sequence[str], rows: Rows, ranges: dict[str, Range]
+) -> float:
+    """Return the KL (nats, mean over rows) of the answers when all these layers are int8."""
+    batches = _batches(rows)
+    exact = _answers(model, batches)
+    with _quantized(model, names, ranges):
+        return _divergence(exact, _answers(model, batches))
+
+
+@contextlib.contextmanager
+def _quantized(model: nn.Module, names: Sequence[str], ranges: dict[str, Range]) -> Iterator[None]:
+    """Fake-quantize these layers' weights and inputs while the context is open."""
+    undo: list[Callable[[], Any]] = []
+    try:
+        for name in names:
+            module = model.get_submodule(name)
+            assert isinstance(module, nn.Linear)
+            weight = module.weight.data
+            undo.append(lambda module=module, weight=weight: setattr(module.weight, "data", weight))
+            module.weight.data = fake_quantize_weight(weight)
+            undo.append(module.register_forward_pre_hook(_rounder(ranges.get(name))).remove)
+        yield
+    finally:
+        for step in undo:
+            step()
+
+
+def _rounder(limits: Range | None) -> Callable[..., tuple[torch.Tensor]]:
+    def round_inputs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        values = inputs[0]
+        if limits is not None:
+            low, high = torch.tensor(limits[0]), torch.tensor(limits[1])
+        else:
+            # Rows run one by one where the model is used: each has a range of its own.
+            axes = tuple(range(1, values.dim()))
+            low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
+        return (fake_quantize(values, low, high),)
+
+    return round_inputs
+
+
+def _batches(rows: Rows) -> list[dict[str, torch.Tensor]]:
+    """Pad rows of about the same length together."""
+    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
+    batches = []
+    for at in range(0, len(ordered), BATCH):
+        group = ordered[at : at + BATCH]
+        # The mask hides the padding, so its id does not matter.
+        batches.append(
+            {
+                key: pad_sequence([torch.tensor(row[key]) for row in group], batch_first=True)
+                for key in group[0]
+            }
+        )
+    return batches
+
+
+def _answers(model: nn.Module, batches: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
+    """Return log-probabilities, rows × labels, in the order of the batches."""
+    return torch.cat([model(**batch).logits for batch in batches]).log_softmax(dim=-1)
+
+
+def _divergence(exact: torch.Tensor, other: torch.Tensor) -> float:
+    return float((exact.exp() * (exact - other)).sum(dim=-1).mean())

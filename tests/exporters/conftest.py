@@ -1,0 +1,46 @@
+"""Tiny models of several architectures, and rows to compare them on."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def tiny(name: str) -> Any:
+    """Return a random classifier with two layers, four heads of eight, three labels."""
+    import torch
+    import transformers
+
+    torch.manual_seed(3)
+    sizes: dict[str, Any] = {"vocab_size": 100, "num_labels": 3, "max_position_embeddings": 64}
+    if name == "DistilBert":
+        sizes |= {"n_layers": 2, "dim": 32, "n_heads": 4, "hidden_dim": 64}
+    else:
+        sizes |= {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4}
+        sizes |= {"intermediate_size": 64}
+    config = getattr(transformers, f"{name}Config")(**sizes)
+    model = getattr(transformers, f"{name}ForSequenceClassification")(config).eval()
+    # A fresh classifier answers much the same to everything; a trained one does not.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(4)
+    return model
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[dict[str, list[int]]]:
+    """Tokenized rows of 3 to 20 tokens."""
+    import random
+
+    draw = random.Random(0)
+    made = []
+    for _ in range(24):
+        ids = [2, *draw.choices(range(5, 100), k=draw.randint(1, 18)), 3]
+        zeros = [0] * len(ids)
+        made.append({"input_ids": ids, "attention_mask": [1] * len(ids), "token_type_ids": zeros})
+    return made

@@ -1,0 +1,61 @@
+"""The chain's end: a trained model, quantized, answers from its bundle as it did in PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import checkpoint
+from pipeline.artifact import Kind
+from pipeline.errors import RecipeError
+from pipeline.recipe import Target
+from pipeline.runtime import BundleModel
+from stages.export import Export
+from stages.finetune import Finetune
+from stages.quantize import Quantize
+from tests.stages.conftest import artifact_of, sentences
+
+
+@pytest.fixture
+def trained(tiny_encoder, make_context, tmp_path):
+    context = make_context(rows=256, work=tmp_path / "trained")
+    Finetune(learning_rate=5e-3, epochs=4, batch_size=16).run(context, tiny_encoder)
+    return artifact_of(context.output, Kind.CHECKPOINT)
+
+
+@pytest.mark.parametrize("mode", ["none", "dynamic", "static"])
+def test_the_bundle_answers_as_the_checkpoint(mode, trained, make_context):
+    model = trained
+    if mode != "none":
+        planned = make_context()
+        Quantize(mode=mode, calibration_rows=32).run(planned, trained)
+        model = artifact_of(planned.output, Kind.CHECKPOINT)
+    context = make_context(targets=(Target(),))
+    draft = Export().run(context, model)
+    texts, _ = sentences(100, seed=5)
+    answers = BundleModel(context.output).probabilities(texts)
+    network = checkpoint.load(trained.directory)
+    tokenizer = checkpoint.load_tokenizer(trained.directory)
+    with torch.no_grad():
+        inputs = tokenizer(texts, padding=True, return_tensors="pt")
+        exact = network(**inputs).logits.softmax(-1).numpy()
+    assert np.abs(answers - exact).max() < (1e-5 if mode == "none" else 0.1)
+    metrics = {metric.name: metric.value for metric in draft.metrics}
+    assert metrics["integer_matmuls"] == (0 if mode == "none" else draft_layers(model))
+    assert metrics["graph_bytes"] == (context.output / "model.onnx").stat().st_size
+    assert draft.roles["model.onnx"] == "graph"
+
+
+def draft_layers(model) -> int:
+    from pipeline import quantization
+
+    plan = quantization.read(model.directory)
+    assert plan is not None
+    return len(plan.integer_modules)
+
+
+def test_an_unknown_target_is_said(trained, make_context):
+    context = make_context(targets=(Target(name="laptop"),))
+    with pytest.raises(RecipeError, match=r"export\.target: 'phone' is no target; there is laptop"):
+        Export(target="phone").run(context, trained)

@@ -1,0 +1,59 @@
+"""A merged adapter answers as it did unmerged, and the plan made before stays."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline import checkpoint
+from pipeline.artifact import Kind, file_sha256
+from pipeline.errors import ModelError
+from stages.adapt import Adapt
+from stages.finetune import Finetune
+from stages.merge import Merge
+from stages.quantize import Quantize
+from tests.stages.conftest import artifact_of
+
+
+@pytest.fixture
+def adapted(tiny_encoder, make_context, tmp_path):
+    first = make_context(rows=64, work=tmp_path / "first")
+    Finetune(learning_rate=1e-3, epochs=1).run(first, tiny_encoder)
+    second = make_context(rows=128, work=tmp_path / "second")
+    stage = Adapt(rank=4, learning_rate=5e-3, epochs=2, batch_size=16)
+    stage.run(second, artifact_of(first.output, Kind.CHECKPOINT))
+    return artifact_of(second.output, Kind.ADAPTER)
+
+
+def test_it_answers_as_before_without_the_adapter(adapted, make_context):
+    context = make_context()
+    draft = Merge().run(context, adapted)
+    before, after = checkpoint.load(adapted.directory), checkpoint.load(context.output)
+    assert not hasattr(after, "merge_and_unload")
+    tokenizer = checkpoint.load_tokenizer(context.output)
+    inputs = tokenizer(["a lovely film", "dull"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        torch.testing.assert_close(after(**inputs).logits, before(**inputs).logits)
+        plain = before.unload()(**inputs).logits
+        assert not torch.allclose(after(**inputs).logits, plain, atol=1e-3)
+    assert draft.metrics[0].name == "merge_difference"
+    assert draft.metrics[0].value <= 1e-4
+    assert "adapter" not in set(draft.roles.values())
+
+
+def test_a_plan_made_before_the_merge_stays(adapted, make_context):
+    planned = make_context()
+    Quantize(calibration_rows=16).run(planned, adapted)
+    model = artifact_of(planned.output, Kind.ADAPTER)
+    context = make_context()
+    draft = Merge().run(context, model)
+    assert draft.roles["quantization.json"] == "plan"
+    plans = [directory / "quantization.json" for directory in (planned.output, context.output)]
+    assert file_sha256(plans[0]) == file_sha256(plans[1])
+
+
+def test_without_an_adapter_there_is_nothing_to_merge(tiny_encoder, make_context):
+    context = make_context()
+    Finetune(epochs=1).run(context, tiny_encoder)
+    with pytest.raises(ModelError, match="has no adapter"):
+        Merge().run(make_context(), artifact_of(context.output, Kind.CHECKPOINT))

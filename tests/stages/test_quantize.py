@@ -1,0 +1,122 @@
+"""A plan is written from real rows: layers that int8 hurts stay float, weights stay as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import checkpoint, quantization
+from pipeline.artifact import Kind, file_sha256
+from pipeline.errors import ModelError, RecipeError
+from stages import sensitivity
+from stages.adapt import Adapt
+from stages.finetune import Finetune
+from stages.quantize import Quantize
+from tests.stages.conftest import artifact_of
+
+
+@pytest.fixture
+def trained(tiny_encoder, make_context, tmp_path):
+    context = make_context(rows=256, work=tmp_path / "trained")
+    Finetune(learning_rate=5e-3, epochs=2, batch_size=16).run(context, tiny_encoder)
+    return artifact_of(context.output, Kind.CHECKPOINT)
+
+
+def planned(stage, context, model):
+    draft = stage.run(context, model)
+    plan = quantization.read(context.output)
+    assert plan is not None
+    return plan, draft
+
+
+def test_the_weights_stay_and_the_plan_names_every_layer_but_the_last(trained, make_context):
+    context = make_context()
+    plan, draft = planned(Quantize(calibration_rows=32), context, trained)
+    for entry in trained.manifest.files:
+        assert file_sha256(context.output / entry.path) == entry.sha256
+    network = checkpoint.load(context.output)
+    linear = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Linear)]
+    assert list(plan.linears) == sorted(linear[:-1])
+    assert linear[-1] == "classifier"
+    assert draft.roles["quantization.json"] == "plan"
+    assert {metric.name for metric in draft.metrics} == {"integer_layers", "quantization_kl"}
+    assert all(layer.low is None for layer in plan.linears.values())
+
+
+def test_static_records_what_each_layer_is_fed(trained, make_context):
+    context = make_context()
+    plan, _ = planned(Quantize(mode="static", calibration_rows=32), context, trained)
+    network = checkpoint.load(context.output)
+    tokenizer = checkpoint.load_tokenizer(context.output)
+    rows = context.task.encode(tokenizer, context.split("train"), range(0, 64, 2))
+    name = "bert.encoder.layer.1.output.dense"
+    seen = []
+    network.get_submodule(name).register_forward_hook(lambda m, x, y: seen.append(x[0]))
+    with torch.no_grad():
+        for row in rows:
+            network(**{key: torch.tensor([ids]) for key, ids in row.items()})
+    layer = plan.linears[name]
+    assert layer.low == pytest.approx(min(float(x.min()) for x in seen))
+    assert layer.high == pytest.approx(max(float(x.max()) for x in seen))
+
+
+def test_a_layer_that_int8_ruins_stays_float(trained, make_context, tmp_path):
+    """One input a thousand times the others leaves them no steps; the outputs it drives cancel."""
+    network = checkpoint.load(trained.directory)
+    tokenizer = checkpoint.load_tokenizer(trained.directory)
+    name = "bert.encoder.layer.2.output.dense"
+    with torch.no_grad():
+        intermediate = network.bert.encoder.layer[2].intermediate.dense
+        intermediate.bias[0] = 3000.0
+        network.get_submodule(name).weight[:, 0] = 0
+    checkpoint.save(network, tokenizer, tmp_path / "ruined")
+    ruined = artifact_of(tmp_path / "ruined", Kind.CHECKPOINT)
+    plan, draft = planned(Quantize(calibration_rows=32), make_context(), ruined)
+    assert plan.linears[name].precision == "float"
+    worst = max(plan.linears, key=lambda layer: plan.linears[layer].damage or 0)
+    assert worst == name
+    assert "bert.encoder.layer.0.output.dense" in plan.integer_modules
+
+
+def test_excluded_layers_stay_float_and_unknown_ones_are_said(trained, make_context):
+    name = "bert.encoder.layer.0.attention.self.query"
+    stage = Quantize(calibration_rows=16, exclude=(name,))
+    plan, _ = planned(stage, make_context(), trained)
+    assert plan.linears[name].precision == "float"
+    with pytest.raises(RecipeError, match=r"quantize\.exclude: no linear layer 'bert\.query'"):
+        Quantize(exclude=("bert.query",)).run(make_context(), trained)
+
+
+def test_an_adapter_is_planned_by_the_names_of_its_base(trained, make_context):
+    adapted = make_context()
+    Adapt(rank=2, epochs=1, batch_size=32).run(adapted, trained)
+    model = artifact_of(adapted.output, Kind.ADAPTER)
+    context = make_context()
+    plan, _ = planned(Quantize(calibration_rows=16), context, model)
+    assert (context.output / "adapter/adapter_model.safetensors").is_file()
+    alone, _ = planned(Quantize(calibration_rows=16), make_context(), trained)
+    assert list(plan.linears) == list(alone.linears)
+
+
+def test_fp16_is_a_plan_of_its_own(trained, make_context):
+    plan, _ = planned(Quantize(precision="fp16"), make_context(), trained)
+    assert plan.precision == "fp16"
+    assert not plan.linears
+
+
+def test_fake_quantization_is_pytorchs():
+    """Against torch's own affine quantization."""
+    values = torch.from_numpy(np.random.default_rng(0).normal(size=500).astype(np.float32))
+    low, high = values.min(), values.max()
+    step = float(high - low) / 255
+    want = torch.quantize_per_tensor(values, step, round(-float(low) / step), torch.quint8)
+    got = sensitivity.fake_quantize(values, low, high)
+    torch.testing.assert_close(got, want.dequantize(), atol=step * 1.01, rtol=0)
+    assert (got - values).abs().max() <= step * 0.51 or (got - values).abs().max() <= step
+
+
+def test_a_broken_plan_is_said_by_its_key(tmp_path):
+    (tmp_path / "quantization.json").write_text('{"schema": "rarefy.quantization/1", "mod": 1}')
+    with pytest.raises(ModelError, match=r"quantization\.json: mod: Extra inputs"):
+        quantization.read(tmp_path)
