@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,10 @@ def stderr() -> Console:
 
 
 def stdout() -> Console:
-    """Return the console for a command's data when it is read by a person."""
+    """Return the console for a command's data when it is read by a person.
+
+    In a pipe there is no width to keep to: lines stay whole for grep.
+    """
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 400)

@@ -16,6 +16,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
+from prefect.utilities.annotations import quote
 
 from flows import compress as jobs
 from pipeline.engine import Run
@@ -45,8 +46,12 @@ def compress(
     """Run a recipe from model to verdict. A missed budget ends the flow in the state Failed."""
     job = jobs.Job(recipe, home, out, device, threads, command)
     run = jobs.open_run(job)
+    states: dict[str, State[Any]] = {}
     for identifier in jobs.step_ids(run):
-        stage(identifier, run)
+        # Quoted, Prefect does not walk through all that the run holds; so the order is told to it.
+        before = [states[name] for _, name in run.parents(identifier)]
+        states[identifier] = stage(identifier, quote(run), wait_for=before, return_state=True)
+        states[identifier].result()  # raises what the step raised
         create_table_artifact(
             key="rarefy-ledger",
             table=[row.model_dump() for row in run.ledger()],

@@ -41,15 +41,16 @@ def list_examples(as_json: bool) -> None:
 @click.argument("name")
 @click.argument("destination", type=click.Path(path_type=Path), default=Path())
 @click.option("--force", is_flag=True, help="Replace files that are there.")
+@home_option
 @json_option
-def copy_example(name: str, destination: Path, force: bool, as_json: bool) -> None:
+def copy_example(name: str, destination: Path, force: bool, home: Home, as_json: bool) -> None:
     """Copy the example NAME and its data files to DESTINATION, a folder or a .yaml file.
 
     Example: `rarefy recipe cp demo my-project/`
     """
     from flows import examples
 
-    written = examples.copy(examples.find(name), destination, force)
+    written = examples.copy(examples.find(name), destination, home, force)
     if as_json:
         show_json({"recipe": str(written[0]), "files": [str(path) for path in written[1:]]})
         return
@@ -79,9 +80,7 @@ def show(recipe: Path, as_json: bool) -> None:
 
 
 @recipe.command(short_help="Check recipes, their data and models, without running them.")
-@click.argument(
-    "recipes", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
-)
+@click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @home_option
 @json_option
 def check(recipes: tuple[Path, ...], home: Home, as_json: bool) -> int:

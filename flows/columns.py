@@ -1,0 +1,80 @@
+"""What columns a labelled file has, and which of them look like the text and the label."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError
+
+ROWS = 1000
+LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "gold_label")
+TEXTS = ("text", "sentence", "content", "review", "question", "document")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A file's columns with the values of its first rows."""
+
+    values: dict[str, list[Any]]
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.values)
+
+    def text(self) -> str | None:
+        """Return the column that looks like text: by its name, else the longest strings."""
+        lengths = {
+            name: sum(len(value) for value in values if isinstance(value, str)) / len(values)
+            for name, values in self.values.items()
+            if values and any(isinstance(value, str) for value in values)
+        }
+        named = [name for name in TEXTS if name in lengths]
+        return named[0] if named else max(lengths, key=lambda name: lengths[name], default=None)
+
+    def label(self, text: str | None) -> str | None:
+        """Return the column that looks like labels: by its name, else the fewest values."""
+        counts = {
+            name: len(set(map(str, values)))
+            for name, values in self.values.items()
+            if name != text and len(set(map(str, values))) > 1
+        }
+        named = [name for name in LABELS if name in counts]
+        return named[0] if named else min(counts, key=lambda name: counts[name], default=None)
+
+
+def read(path: Path) -> Columns:
+    """Read the columns of a JSONL, CSV, TSV or Parquet file. Raises DataError where it cannot."""
+    try:
+        return Columns(_table(path))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: its columns cannot be read: {reason}") from None
+
+
+def _table(path: Path) -> dict[str, list[Any]]:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        from pyarrow import parquet
+
+        batch = next(parquet.ParquetFile(path).iter_batches(ROWS))
+        return dict(batch.to_pydict())
+    if suffix in (".csv", ".tsv"):
+        return _csv(path, "\t" if suffix == ".tsv" else ",")
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for _, line in zip(range(ROWS), file, strict=False)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _csv(path: Path, separator: str) -> dict[str, list[Any]]:
+    import csv
+
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, delimiter=separator)
+        rows = [row for _, row in zip(range(ROWS), reader, strict=False)]
+    return {name: [row[name] for row in rows] for name in reader.fieldnames or []}

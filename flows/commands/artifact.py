@@ -1,0 +1,316 @@
+"""``rarefy artifact``: what the store holds, whether it is whole, and what can go."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from flows.options import Home, home_option, json_option, show_json, stdout
+
+if TYPE_CHECKING:
+    from pipeline.artifact import Artifact
+    from pipeline.store import Store
+
+
+@click.group(short_help="List, show, verify, tag, compare and clean up artifacts.")
+def artifact() -> None:
+    """Look after the store. REF is a tag, a digest, or six or more of its first digits."""
+
+
+@artifact.command("ls", short_help="List artifacts: kind, stage, digest, size, age, tags.")
+@click.option("--kind", help="Only artifacts of this kind: bundle, checkpoint, …")
+@home_option
+@json_option
+def list_artifacts(kind: str | None, home: Home, as_json: bool) -> None:
+    """List what the store holds, newest first. Example: `rarefy artifact ls --kind bundle`"""
+    from rich.table import Table
+
+    rows = [row for row in listing(home.store()) if kind in (None, row["kind"])]
+    if as_json:
+        show_json(rows)
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("kind", "stage", "digest", "size", "age", "tags"):
+        table.add_column(column, justify="right" if column in ("size", "age") else "left")
+    for row in rows:
+        table.add_row(
+            row["kind"],
+            row["stage"],
+            row["digest"][:12],
+            size_text(row["size"]),
+            age_text(row["age"]),
+            " ".join(row["tags"]),
+        )
+    stdout().print(table)
+
+
+@artifact.command(short_help="Show an artifact's manifest, run record and lineage.")
+@click.argument("reference", metavar="REF")
+@home_option
+@json_option
+def show(reference: str, home: Home, as_json: bool) -> None:
+    """Show all that is known of REF. Example: `rarefy artifact show production`"""
+    store = home.store()
+    found = store.open(reference)
+    tags = tags_of(store, found.digest)
+    parents = lineage(store, found)
+    if as_json:
+        show_json(
+            {
+                "digest": found.digest,
+                "directory": str(found.directory),
+                "tags": tags,
+                "manifest": found.manifest.model_dump(mode="json", by_alias=True),
+                "run": found.run_record(),
+                "lineage": parents,
+            }
+        )
+        return
+    _show(found, tags, parents)
+
+
+@artifact.command(short_help="Hash files again; exit 6 where one is damaged.")
+@click.argument("references", metavar="[REF]…", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every artifact of the store.")
+@home_option
+@json_option
+def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: bool) -> int:
+    """Hash every file of REF again and compare with the manifest.
+
+    Example: `rarefy artifact verify --all`
+    """
+    from pipeline.errors import IntegrityError
+
+    if everything == bool(references):
+        raise click.UsageError("name artifacts to verify, or give --all")
+    store = home.store()
+    digests = store.digests() if everything else [store.resolve(name) for name in references]
+    found = {digest: store.verify(digest) for digest in digests}
+    damaged = sum(1 for problems in found.values() if problems)
+    if as_json:
+        show_json([{"digest": d, "ok": not p, "problems": p} for d, p in found.items()])
+    else:
+        for digest, problems in found.items():
+            click.echo(f"{digest[:12]} {'; '.join(problems) or 'ok'}")
+        if damaged:
+            click.echo(
+                f"{damaged} damaged; `rarefy artifact gc --damaged --yes` removes them, "
+                "the next run makes them again",
+                err=True,
+            )
+    return IntegrityError.exit_code if damaged else 0
+
+
+@artifact.command(short_help="Name an artifact, or take a name away.")
+@click.argument("name")
+@click.argument("reference", metavar="[REF]", required=False)
+@click.option("--delete", is_flag=True, help="Take the name away; the artifact stays.")
+@home_option
+@json_option
+def tag(name: str, reference: str | None, delete: bool, home: Home, as_json: bool) -> None:
+    """Point the tag NAME at REF; what a tag reaches is never garbage.
+
+    Example: `rarefy artifact tag production 3fa2b1c0`
+    """
+    if delete == bool(reference):
+        raise click.UsageError("give NAME and REF, or NAME and --delete")
+    store = home.store()
+    digest = None
+    if reference is None:
+        store.untag(name)
+    else:
+        digest = store.open(reference).digest
+        store.tag(name, digest)
+    if as_json:
+        show_json({"tag": name, "digest": digest})
+        return
+    click.echo(f"{name} -> {digest[:12]}" if digest else f"{name} is gone")
+
+
+@artifact.command(short_help="Delete what no tag needs; a dry run without --yes.")
+@click.option(
+    "--days", type=click.FloatRange(0), default=14.0, show_default=True, help="Keep younger ones."
+)
+@click.option("--damaged", is_flag=True, help="Only artifacts whose bytes do not verify.")
+@click.option("--yes", is_flag=True, help="Delete; without it, only say what would go.")
+@home_option
+@json_option
+def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None:
+    """Delete artifacts older than --days that no tag reaches, and what dead runs left.
+
+    Example: `rarefy artifact gc --days 30 --yes`
+    """
+    store = home.store()
+    found = store.garbage(days=days, damaged=damaged)
+    if yes:
+        for garbage in found:
+            store.discard(garbage)
+    freed = sum(garbage.size for garbage in found)
+    if as_json:
+        rows = [{"path": str(g.path), "size": g.size, "reason": g.reason} for g in found]
+        show_json({"deleted": yes, "bytes": freed, "garbage": rows})
+        return
+    for garbage in found:
+        click.echo(f"{garbage.path.name[:12]} {size_text(garbage.size):>9}  {garbage.reason}")
+    said = "deleted" if yes else "would go; --yes deletes"
+    click.echo(f"{len(found)} of {size_text(freed)} {said}", err=True)
+
+
+@artifact.command(short_help="Say in what two artifacts differ.")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@home_option
+@json_option
+def diff(first: str, second: str, home: Home, as_json: bool) -> None:
+    """Compare the parameters, parents, data, files and metrics of A and B.
+
+    Example: `rarefy artifact diff production 3fa2b1c0`
+    """
+    store = home.store()
+    found = differences(store.open(first), store.open(second))
+    if as_json:
+        show_json([{"what": what, "a": a, "b": b} for what, a, b in found])
+        return
+    for what, a, b in found:
+        click.echo(f"{what}: {a} -> {b}")
+    if not found:
+        click.echo("no difference", err=True)
+
+
+def listing(store: Store) -> list[dict[str, Any]]:
+    """Return every artifact's kind, stage, digest, size, age in seconds and tags, newest first."""
+    from pipeline.errors import IntegrityError
+
+    rows = []
+    for digest in store.digests():
+        row: dict[str, Any] = {"kind": "damaged", "stage": "", "digest": digest, "size": 0}
+        row |= {"age": None, "tags": tags_of(store, digest)}
+        try:
+            found = store.open(digest)
+            row |= {
+                "kind": str(found.kind),
+                "stage": found.manifest.stage.name,
+                "size": found.manifest.size,
+                "age": round(_age(found), 1),
+            }
+        except IntegrityError:
+            pass  # listed as damaged; `verify` says what is wrong
+        rows.append(row)
+    return sorted(rows, key=lambda row: (row["age"] is None, row["age"]))
+
+
+def tags_of(store: Store, digest: str) -> list[str]:
+    """Return the tags that point at an artifact."""
+    return [name for name, tagged in store.tags().items() if tagged == digest]
+
+
+def lineage(store: Store, found: Artifact) -> list[dict[str, Any]]:
+    """Return all artifacts that one was made from, nearest first; each once."""
+    from pipeline.errors import RarefyError
+
+    rows: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    todo = [(parent.digest, parent.role) for parent in found.manifest.parents]
+    while todo:
+        digest, role = todo.pop(0)
+        if digest in seen:
+            continue
+        seen.add(digest)
+        row: dict[str, Any] = {"digest": digest, "role": role, "stage": None, "kind": None}
+        try:
+            parent = store.open(digest)
+        except RarefyError:
+            rows.append(row)  # it was cleaned up, or is damaged
+            continue
+        row |= {"stage": parent.manifest.stage.name, "kind": str(parent.kind)}
+        rows.append(row)
+        todo += [(each.digest, each.role) for each in parent.manifest.parents]
+    return rows
+
+
+def differences(first: Artifact, second: Artifact) -> list[tuple[str, Any, Any]]:
+    """Return (what, in the first, in the second) for all that differs; None: not there."""
+    a, b = _facts(first), _facts(second)
+    return [
+        (key, a.get(key), b.get(key))
+        for key in sorted(a.keys() | b.keys())
+        if a.get(key) != b.get(key)
+    ]
+
+
+def _facts(found: Artifact) -> dict[str, Any]:
+    """Flatten what is compared of an artifact to dotted names."""
+    manifest = found.manifest
+    facts: dict[str, Any] = {
+        "kind": str(manifest.kind),
+        "stage": manifest.stage.name,
+        "version": manifest.stage.version,
+        "source": manifest.source.reference if manifest.source else None,
+    }
+    facts |= {f"parameters.{key}": value for key, value in manifest.stage.parameters.items()}
+    facts |= {f"parents.{each.role}": each.digest[:12] for each in manifest.parents}
+    facts |= {f"data.{each.split}": each.sha256[:12] for each in manifest.data}
+    facts |= {f"model.{key}": value for key, value in manifest.model.items()}
+    facts |= {
+        f"files.{each.path}": f"{each.sha256[:12]} ({each.size} B)" for each in manifest.files
+    }
+    for metric in manifest.metrics:
+        facts[f"metrics.{'.'.join(filter(None, (metric.split, metric.name)))}"] = metric.value
+    return facts
+
+
+def _show(found: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> None:
+    manifest = found.manifest
+    console = stdout()
+    stage = manifest.stage
+    lines = [
+        ("digest", found.digest),
+        ("kind", manifest.kind),
+        ("stage", f"{stage.name}, version {stage.version}"),
+        ("directory", found.directory),
+    ]
+    if tags:
+        lines.append(("tags", " ".join(tags)))
+    if manifest.source:
+        licence = manifest.source.licence or "not stated"
+        lines.append(("source", f"{manifest.source.reference} (licence: {licence})"))
+    lines += [(f"  {key}", value) for key, value in stage.parameters.items()]
+    lines += [("data", f"{d.split}: {d.rows} rows, sha256 {d.sha256[:12]}") for d in manifest.data]
+    lines += [("model", f"{key}: {value}") for key, value in manifest.model.items()]
+    for metric in manifest.metrics:
+        bounds = f" [{metric.low:.4g}, {metric.high:.4g}]" if metric.low and metric.high else ""
+        lines.append(("metric", f"{metric.name}: {metric.value:.6g}{bounds}"))
+    lines += [("run", f"{key}: {value}") for key, value in found.run_record().items()]
+    lines += [("file", f"{e.path}  {size_text(e.size)}  {e.role}") for e in manifest.files]
+    for row in parents:
+        what = f"{row['stage']} ({row['kind']})" if row["stage"] else "not in the store"
+        lines.append(("from", f"{row['digest'][:12]}  {row['role']}: {what}"))
+    for key, value in lines:
+        console.print(f"{key:<12} {value}", markup=False, soft_wrap=True)
+
+
+def _age(found: Artifact) -> float:
+    """Return seconds since the artifact was made."""
+    started = found.run_record().get("started")
+    made = datetime.fromisoformat(started).timestamp() if started else None
+    return time.time() - (made or found.directory.stat().st_mtime)
+
+
+def size_text(size: int) -> str:
+    """Return bytes as people read them: 512 B, 3.4 kB, 23.1 MB."""
+    if size < 1000:
+        return f"{size} B"
+    return f"{size / 1e3:.1f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"
+
+
+def age_text(seconds: float | None) -> str:
+    """Return an age as people read it: 12 s, 5 min, 3 h, 2 d."""
+    if seconds is None:
+        return ""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

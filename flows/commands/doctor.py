@@ -1,0 +1,44 @@
+"""``rarefy doctor``: what this machine has, what it lacks, and what mends it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import rich_click as click
+
+from flows.options import Home, home_option, json_option, show_json, stdout
+
+SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+
+
+@click.command(short_help="Say what is missing on this machine, and the fix.")
+@home_option
+@json_option
+def doctor(home: Home, as_json: bool) -> int:
+    """Check Python, libraries, providers, CPU, memory, disk, store, Prefect and GPU.
+
+    Exit code 5 when something needed is missing; what is optional only warns.
+    Example: `rarefy doctor`
+    """
+    from rich.text import Text
+
+    from flows import checks
+    from pipeline.errors import ProviderError
+
+    found = checks.run_all(home.path)
+    failed = [check for check in found if check.state == "fail"]
+    code = ProviderError.exit_code if failed else 0
+    if as_json:
+        show_json({"exit_code": code, "checks": [asdict(check) for check in found]})
+        return code
+    console = stdout()
+    for check in found:
+        sign, colour = SIGNS[check.state]
+        line = Text(f"{sign} {check.state:<5}", colour)
+        line.append(f"{check.name:<14} {check.found}", "default")
+        if check.fix:
+            line.append(f"\n        {'':<14} {check.fix}", "default")
+        console.print(line, soft_wrap=True)
+    if failed:
+        click.echo(f"{len(failed)} missing: {', '.join(c.name for c in failed)}", err=True)
+    return code

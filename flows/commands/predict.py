@@ -1,0 +1,74 @@
+"""``rarefy predict``: text in, label and probabilities out, from a bundle."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+
+import rich_click as click
+
+from flows.options import Home, home_option, json_option
+
+
+@click.command(short_help="Ask a bundle: text in, label and probabilities out.")
+@click.argument("bundle")
+@click.argument("texts", metavar="[TEXT]…", nargs=-1)
+@click.option(
+    "--pair", "pairs", nargs=2, multiple=True, metavar="FIRST SECOND", help="A pair of sentences."
+)
+@click.option(
+    "--provider",
+    type=click.Choice(["cpu", "cuda", "tensorrt"]),
+    default="cpu",
+    show_default=True,
+    help="The execution provider that answers.",
+)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@home_option
+@json_option
+def predict(
+    bundle: str,
+    texts: tuple[str, ...],
+    pairs: tuple[tuple[str, str], ...],
+    provider: str,
+    threads: int,
+    home: Home,
+    as_json: bool,
+) -> None:
+    """Answer each TEXT, or each line of stdin, with BUNDLE: a folder, a run, a tag or a digest.
+
+    A line of stdin with a tab is a pair. With --json, one object a line.
+
+    Example: `rarefy predict demo "A fine film."`
+    """
+    from flows.bundles import find
+    from pipeline.runtime import BundleModel
+
+    found = find(bundle, home)
+    if not texts and not pairs and sys.stdin.isatty():
+        raise click.UsageError("give a TEXT, --pair FIRST SECOND, or lines on stdin")
+    model = BundleModel(found.directory, provider=provider, threads=threads)
+    rows: Iterable[tuple[str, str | None]] = [*((text, None) for text in texts), *pairs]
+    for text, second in rows or _lines():
+        pair = [second] if second is not None else None
+        shares = model.probabilities([text], pair)[0]
+        _answer(text, second, dict(zip(model.labels, map(float, shares), strict=True)), as_json)
+
+
+def _lines() -> Iterator[tuple[str, str | None]]:
+    """Yield the texts on stdin as they come, blank lines left out."""
+    for line in sys.stdin:
+        first, tab, second = line.rstrip("\n").partition("\t")
+        if first.strip():
+            yield first, second if tab else None
+
+
+def _answer(text: str, second: str | None, shares: dict[str, float], as_json: bool) -> None:
+    label = max(shares, key=lambda name: shares[name])
+    if as_json:
+        answer = {"text": text, "pair": second, "label": label, "probabilities": shares}
+        click.echo(json.dumps(answer, ensure_ascii=False))
+        return
+    told = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
+    click.echo("\t".join([label, told, text, *([second] if second is not None else [])]))

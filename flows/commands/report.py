@@ -1,0 +1,70 @@
+"""``rarefy report``: the report of a run, where it is or in another form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+from flows.options import Home, home_option, json_option, show_json
+
+FORMATS = {"html": "report.html", "markdown": "summary.md"}
+
+
+@click.command(short_help="Say where a run's report is, open it, or print it.")
+@click.argument("run", metavar="[RUN]", required=False)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "markdown", "json"]),
+    help="Print the report in this form.",
+)
+@click.option("--open", "show", is_flag=True, help="Open it in the browser.")
+@home_option
+@json_option
+def report(run: str | None, form: str | None, show: bool, home: Home, as_json: bool) -> None:
+    """Draw the report of RUN (a name or folder; default: the latest) again and print its path.
+
+    Examples: `rarefy report --open`, `rarefy report demo --format markdown`
+    """
+    from pipeline import outcome
+    from pipeline.errors import RecipeError
+
+    directory = find_run(run, home)
+    try:
+        data = outcome.read(directory)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise RecipeError(f"{directory / 'run.json'}: not a run's record: {reason}") from None
+    if form == "json":
+        click.echo(data.model_dump_json(by_alias=True, indent=1))
+        return
+    path = outcome.draw(data, directory)["report"]
+    if form is not None:
+        click.echo((directory / FORMATS[form]).read_text(encoding="utf-8"), nl=False)
+    elif as_json:
+        judged = data.verdict.outcome if data.verdict else None
+        show_json({"run": data.name, "report": str(path), "verdict": judged})
+    else:
+        click.echo(str(path))
+    if show:
+        click.launch(path.resolve().as_uri())
+
+
+def find_run(reference: str | None, home: Home) -> Path:
+    """Return a run's folder by its name or path; by default that of the latest run.
+
+    Raises RecipeError where there is none.
+    """
+    from pipeline.errors import RecipeError
+
+    if reference is None:
+        records = list(home.runs.glob("*/run.json"))
+        if not records:
+            raise RecipeError(f"{home.runs}: no run yet; `rarefy run RECIPE` makes one")
+        return max(records, key=lambda path: path.stat().st_mtime).parent
+    for directory in (home.runs / reference, Path(reference)):
+        if (directory / "run.json").is_file():
+            return directory
+    known = sorted(path.parent.name for path in home.runs.glob("*/run.json"))
+    raise RecipeError(f"{reference}: no run of that name; there is {', '.join(known) or 'none'}")

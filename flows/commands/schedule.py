@@ -1,0 +1,127 @@
+"""``rarefy schedule``: a recipe's flow, served on a schedule against a Prefect server."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from flows.options import (
+    Home,
+    device_option,
+    home_option,
+    json_option,
+    recipe_argument,
+    show_json,
+)
+
+if TYPE_CHECKING:
+    from flows.compress import Job
+
+
+@click.command(short_help="Run a recipe on a schedule, through a Prefect server.")
+@recipe_argument
+@click.option("--cron", required=True, help="When: minute, hour, day, month, weekday.")
+@click.option("--name", help="The deployment's name; default: the recipe's.")
+@click.option("--timezone", default="UTC", show_default=True, help="Of the cron expression.")
+@device_option
+@home_option
+@json_option
+def schedule(
+    recipe: Path,
+    cron: str,
+    name: str | None,
+    timezone: str,
+    device: str,
+    home: Home,
+    as_json: bool,
+) -> None:
+    """Serve RECIPE's flow until interrupted; the server starts a run whenever it is time.
+
+    Needs a Prefect server, named by PREFECT_API_URL.
+
+    Example: `rarefy schedule demo.yaml --cron "0 3 * * *"`
+    """
+    from flows import compress
+    from pipeline import recipe as recipes
+
+    loaded = recipes.load(recipe)
+    job = job_of(recipe, loaded.recipe.name, device, home)
+    compress.open_run(job)
+    compress.prepare_prefect(home.prefect, verbose=True)
+    when = cron_schedule(cron, timezone)
+    require_server(recipe, cron)
+    from prefect.types.entrypoint import EntrypointType
+
+    from flows.prefect_flow import compress as flow
+
+    deployment = name or loaded.recipe.name
+    said = {"deployment": f"{flow.name}/{deployment}", "cron": cron, "timezone": timezone}
+    if as_json:
+        show_json(said | {"parameters": asdict(job)})
+    click.echo(f"serving {said['deployment']} at {cron!r} ({timezone}); Ctrl-C ends it", err=True)
+    click.echo(f"a run now: prefect deployment run {said['deployment']}", err=True)
+    # By module: a path would only be found from this very folder.
+    flow.serve(
+        name=deployment,
+        schedule=when,
+        parameters=asdict(job),
+        limit=1,
+        print_starting_message=False,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+
+
+def job_of(recipe: Path, name: str, device: str, home: Home) -> Job:
+    """Return the job of a scheduled run; its paths are absolute, as it starts anywhere."""
+    from flows.compress import Job
+
+    path = recipe.resolve()
+    return Job(
+        recipe=str(path),
+        home=str(home.path.resolve()),
+        out=str(home.runs.resolve() / name),
+        device=device,
+        threads=None,
+        command=f"rarefy run {shlex.quote(str(path))}",
+    )
+
+
+def require_server(recipe: Path, cron: str) -> None:
+    """Raise ProviderError, with the commands that mend it, where no Prefect server answers."""
+    from flows import prefect_server
+    from pipeline.errors import ProviderError
+
+    url = prefect_server.api_url()
+    if url is not None and prefect_server.answers(url):
+        return
+    why = f"{url} (PREFECT_API_URL) does not answer" if url else "PREFECT_API_URL is not set"
+    again = f"rarefy schedule {shlex.quote(str(recipe))} --cron {shlex.quote(cron)}"
+    raise ProviderError(
+        f"a schedule needs a Prefect server, and {why}. From nothing to a nightly run:\n"
+        "  prefect server start --background\n"
+        f"  export PREFECT_API_URL={prefect_server.DEFAULT_URL}\n"
+        f"  {again}"
+    )
+
+
+def cron_schedule(cron: str, timezone: str) -> Any:
+    """Return Prefect's schedule. Raises RecipeError where the expression or the zone is wrong."""
+    from prefect.client.schemas.schedules import CronSchedule
+    from prefect.schedules import Cron
+    from pydantic import ValidationError
+
+    from pipeline.errors import RecipeError
+
+    try:
+        CronSchedule(cron=cron, timezone=timezone)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = f"--{first['loc'][0]}" if first["loc"] else "--cron"
+        message = first["msg"].removeprefix("Value error, ")
+        given = cron if key == "--cron" else timezone
+        raise RecipeError(f"{key} {given!r}: {message}") from None
+    return Cron(cron, timezone=timezone)

@@ -1,0 +1,22 @@
+"""The first line of a recipe, by which an editor finds the schema and completes the keys."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from flows.options import Home
+
+COMMENT = "# yaml-language-server:"
+
+
+def schema_line(recipe: Path, home: Home) -> str:
+    """Write the schema of the installed stages below ``home``; return the line that names it."""
+    from pipeline.recipe import json_schema
+
+    path = home.path / "recipe.schema.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(json_schema(), indent=1), encoding="utf-8")
+    relative = Path(os.path.relpath(path.resolve(), recipe.resolve().parent)).as_posix()
+    return f"{COMMENT} $schema={relative}\n"

@@ -1,0 +1,82 @@
+"""The example recipes that come with rarefy, and copies of them that run elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows import editor
+from flows.options import Home
+from pipeline.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Example:
+    """A recipe by name, with the first sentence of its comments."""
+
+    name: str
+    path: Path
+    about: str
+
+
+def folder() -> Path:
+    """Return where the examples are: inside the installed package, else in the source tree."""
+    packaged = Path(__file__).parent / "recipes"
+    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "examples"
+
+
+def examples() -> list[Example]:
+    """Return all example recipes, by name."""
+    return [Example(path.stem, path, about(path)) for path in sorted(folder().glob("*.yaml"))]
+
+
+def find(name: str) -> Example:
+    """Return an example by name. Raises RecipeError with the names there are."""
+    known = {example.name: example for example in examples()}
+    if name not in known:
+        raise RecipeError(f"{name}: no example of that name; there is {', '.join(known) or 'none'}")
+    return known[name]
+
+
+def about(path: Path) -> str:
+    """Return a recipe's first comment line, the editor's schema line left out."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith(editor.COMMENT):
+            return line.lstrip("# ").strip()
+    return ""
+
+
+def copy(example: Example, target: Path, home: Home, force: bool) -> list[Path]:
+    """Copy an example to ``target`` (a .yaml file or a folder) with the files that it names.
+
+    Files keep their places relative to the recipe. Returns what was written, the recipe first.
+    Raises RecipeError where a file is there already with other bytes, unless ``force``.
+    """
+    recipe = target if target.suffix in (".yaml", ".yml") else target / example.path.name
+    line, lines = editor.schema_line(recipe, home), example.path.read_text(encoding="utf-8")
+    text = "".join(e for e in lines.splitlines(keepends=True) if not e.startswith(editor.COMMENT))
+    contents = {recipe: (line + text).encode()}
+    for path in _named(example):
+        contents[recipe.parent / path.relative_to(example.path.resolve().parent)] = (
+            path.read_bytes()
+        )
+    for goal, content in contents.items():
+        if not force and goal.exists() and goal.read_bytes() != content:
+            raise RecipeError(f"{goal}: is there already; --force replaces it")
+    for goal, content in contents.items():
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        goal.write_bytes(content)
+    return list(contents)
+
+
+def _named(example: Example) -> list[Path]:
+    """Return the files beside an example that it names, and their licences."""
+    from pipeline import recipe as recipes
+
+    loaded = recipes.load(example.path)
+    named = [loaded.base / reference for reference in loaded.recipe.data.references.values()]
+    named += [path for step in loaded.steps for path in step.stage.files(loaded.base)]
+    found = {path.resolve() for path in named if path.is_file()}
+    beside = {path for path in found if path.is_relative_to(loaded.base)}
+    papers = {path.parent / name for path in beside for name in ("LICENSE", "README.md")}
+    return sorted(beside | {path for path in papers if path.is_file()})
