@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline import data, importing, lengths, tasks, verdict
 from pipeline.artifact import Artifact, Kind, canonical_json, file_sha256
+from pipeline.errors import RecipeError
 from pipeline.recipe import LoadedRecipe, Step
 from pipeline.stage import Stage, source_files
 from pipeline.store import Store
@@ -121,6 +122,7 @@ class Plan:
         Raises RecipeError for an order of stages that cannot work and for budgets that cannot be
         judged; DataError and ModelError for what the recipe names.
         """
+        self._check_task()
         self._check_budgets()
         self._check_length()
         kinds = self.kinds()
@@ -148,6 +150,12 @@ class Plan:
                 )
             kinds[step.id] = stage.produces or given
         return kinds
+
+    def _check_task(self) -> None:
+        try:
+            tasks.find(self.loaded.recipe.task)
+        except RecipeError as error:
+            raise self.loaded.where.say(("task",), str(error)) from error
 
     def _check_budgets(self) -> None:
         recipe = self.loaded.recipe

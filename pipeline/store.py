@@ -41,7 +41,12 @@ from pipeline.recipe import NAME
 SCHEMA = 1
 REMEDY = "`rarefy artifact gc --damaged --yes` removes it, the next run makes it again"
 _HEX = set("0123456789abcdef")
-_FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing")
+_FULL = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "PytorchStreamWriter failed writing",
+    "unexpected pos",
+)
 
 
 @dataclass(frozen=True)
@@ -371,7 +376,7 @@ def _disk(root: Path) -> Iterator[None]:
 
 
 def _is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error; libraries in Rust and C++ say so in words only."""
+    """Whether a full disk is behind an error: Rust and C++ say so in words (torch: in odd ones)."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

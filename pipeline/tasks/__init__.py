@@ -50,9 +50,10 @@ def find(name: str) -> type:
     if name not in points:
         near = difflib.get_close_matches(name, points, n=1)
         hint = f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(points)}"
-        raise RecipeError(f"task: unknown task {name!r}{hint}")
+        raise RecipeError(f"unknown task {name!r}{hint}")
     try:
         found: type = points[name].load()
     except Exception as error:
-        raise RecipeError(f"task {points[name].value} cannot be loaded: {error}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise RecipeError(f"{points[name].value} cannot be loaded: {reason}") from error
     return found

@@ -28,9 +28,10 @@ def test_a_number_and_its_unit_read_in_any_spelling(number, unit, space):
 @given(st.text(max_size=12))
 def test_any_other_text_is_refused_or_is_a_number(text):
     try:
-        assert isinstance(parse(text), float)
-    except ValueError as error:
-        assert "no quantity" in str(error)
+        found = parse(text)
+    except ValueError:
+        return
+    assert isinstance(found, float)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,358 @@
+"""The store: whole artifacts or none, damage is noticed, a full disk loses nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import store as stores
+from pipeline.artifact import MANIFEST, Kind, Manifest, Parent, StageRecord, list_files
+from pipeline.errors import IntegrityError, ProviderError, RecipeError
+from pipeline.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def publish(store: Store, text: str = "hello", fingerprint: str = "f" * 64, parents=()):
+    with store.draft() as draft:
+        (draft / "sub").mkdir()
+        (draft / "a.txt").write_text(text)
+        (draft / "sub" / "b.bin").write_bytes(b"\x00\x01\x02")
+        manifest = Manifest(
+            kind=Kind.CHECKPOINT,
+            files=list_files(draft),
+            parents=tuple(Parent(digest=digest, role="input") for digest in parents),
+            stage=StageRecord(name="s", version=1, parameters={}, fingerprint=fingerprint),
+        )
+        return store.publish(draft, manifest, {"seconds": 1.5})
+
+
+def damage(path: Path) -> None:
+    """Flip one bit in place: same size, same time."""
+    times = path.stat()
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_what_is_published_opens_by_digest_by_its_beginning_and_by_fingerprint(store):
+    made = publish(store)
+    for reference in (made.digest, made.digest[:8]):
+        assert store.open(reference).digest == made.digest
+    found = store.lookup("f" * 64)
+    assert found.digest == made.digest
+    assert found.path("a.txt").read_text() == "hello"
+    assert found.run_record() == {"seconds": 1.5}
+    assert store.verify(made.digest) == []
+    assert store.digests() == [made.digest]
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_the_same_work_published_twice_is_one_artifact(store):
+    first, second = publish(store), publish(store)
+    assert first == second
+    assert len(store.digests()) == 1
+
+
+def test_a_draft_that_fails_leaves_nothing(store):
+    def fail():
+        with store.draft() as draft:
+            (draft / "half").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list((store.root / "tmp").iterdir()) == []
+    assert list((store.root / "locks").iterdir()) == []
+    assert store.digests() == []
+
+
+def test_a_reference_that_means_nothing_or_too_much(store, monkeypatch):
+    made = publish(store)
+    for unknown in ("nosuch", "abc", "0" * 64, "../../etc", ""):
+        with pytest.raises(RecipeError, match="no artifact and no tag"):
+            store.open(unknown)
+    twins = [made.digest[:8] + "0" * 56, made.digest[:8] + "1" * 56]
+    monkeypatch.setattr(store, "digests", lambda: twins)
+    with pytest.raises(RecipeError, match="2 artifacts begin so; give more digits"):
+        store.resolve(made.digest[:8])
+
+
+def test_a_cut_file_is_caught_when_it_is_opened(store):
+    made = publish(store)
+    (made.directory / "a.txt").write_text("hell")
+    with pytest.raises(IntegrityError, match=r"a\.txt is missing or cut; `rarefy artifact gc"):
+        store.lookup("f" * 64)
+    (made.directory / "a.txt").unlink()
+    with pytest.raises(IntegrityError, match="missing or cut"):
+        store.open(made.digest)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "sub/b.bin"])
+def test_a_flipped_bit_is_caught_by_verify(store, name):
+    made = publish(store)
+    damage(made.directory / name)
+    assert store.verify(made.digest) == [f"{name}: its bytes are not those that were published"]
+
+
+def test_a_file_that_was_added_is_caught_by_verify(store):
+    made = publish(store)
+    (made.directory / "sub" / "extra").touch()
+    assert store.verify(made.digest) == ["sub/extra: not in the manifest"]
+
+
+def test_a_changed_and_a_broken_manifest(store):
+    made = publish(store)
+    path = made.directory / MANIFEST
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"kind": "bundle"}))
+    with pytest.raises(IntegrityError, match="its manifest was changed"):
+        store.open(made.digest)
+    for broken in ("{", json.dumps(values | {"files": [{"path": "../up"}]})):
+        path.write_text(broken)
+        with pytest.raises(IntegrityError, match="its manifest is damaged"):
+            store.open(made.digest)
+    path.unlink()
+    assert "its manifest is damaged" in store.verify(made.digest)[0]
+
+
+def test_damage_goes_with_gc_and_the_work_can_be_done_again(store):
+    made = publish(store)
+    store.tag("keep", made.digest)
+    damage(made.directory / "a.txt")
+    (found,) = store.garbage(days=14, damaged=True)
+    assert found.reason.startswith("damaged: a.txt")
+    store.discard(found)
+    assert store.lookup("f" * 64) is None
+    assert publish(store).digest == made.digest
+    assert store.verify(made.digest) == []
+
+
+def test_publishing_over_a_damaged_twin_mends_it(store):
+    made = publish(store)
+    damage(made.directory / "a.txt")
+    (store.root / "fingerprints" / f"{'f' * 64}.json").unlink()
+    publish(store)
+    assert store.verify(made.digest) == []
+
+
+def test_gc_of_damage_works_where_a_manifest_is_broken_and_else_refuses(store):
+    made = publish(store)
+    store.tag("keep", made.digest)
+    (made.directory / MANIFEST).write_text("{")
+    with pytest.raises(IntegrityError, match="gc --damaged --yes"):
+        store.garbage(days=0)
+    assert [g.path for g in store.garbage(days=0, damaged=True)] == [made.directory]
+
+
+def test_gc_keeps_what_a_tag_reaches_and_what_is_young(store):
+    parent = publish(store, "parent", "1" * 64)
+    child = publish(store, "child", "2" * 64, parents=[parent.digest])
+    loose = publish(store, "loose", "3" * 64)
+    store.tag("best", child.digest)
+    assert store.garbage(days=1) == []
+    assert [g.path for g in store.garbage(days=-1)] == [loose.directory]
+    store.untag("best")
+    assert len(store.garbage(days=-1)) == 3
+
+
+def test_gc_takes_drafts_and_work_of_dead_processes_only(store):
+    (store.root / "tmp" / "dead").mkdir()
+    store.work("0" * 64)
+    with store.draft() as alive, store.lock("1" * 64):
+        store.work("1" * 64)
+        found = {garbage.path.name for garbage in store.garbage(days=-1)}
+        assert found == {"dead", "0" * 64}
+        assert alive.is_dir()
+    for garbage in store.garbage(days=-1):
+        store.discard(garbage)
+        store.discard(garbage)
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../escape", "a/b", "/etc/x", ".hidden", "", "a" * 65, "Big", "new\n", "a\x00b", "-x"]
+)
+def test_a_tag_s_name_cannot_leave_the_store(store, name):
+    made = publish(store)
+    with pytest.raises(RecipeError, match="a name looks like"):
+        store.tag(name, made.digest)
+    with pytest.raises(RecipeError):
+        store.untag(name)
+    assert list((store.root / "tags").iterdir()) == []
+
+
+def test_tags_point_move_and_go(store):
+    one, two = publish(store, "one", "1" * 64), publish(store, "two", "2" * 64)
+    store.tag("best", one.digest)
+    store.tag("best", two.digest)
+    assert store.open("best").digest == two.digest
+    assert store.tags() == {"best": two.digest}
+    store.untag("best")
+    with pytest.raises(RecipeError, match="there is none"):
+        store.untag("best")
+    with pytest.raises(RecipeError, match="reads like the beginning of a digest"):
+        store.tag("abcdef", one.digest)
+
+
+def test_damaged_bookkeeping_is_named(store):
+    made = publish(store)
+    store.tag("best", made.digest)
+    for path, use in {
+        "tags/best.json": lambda: store.open("best"),
+        f"fingerprints/{'f' * 64}.json": lambda: store.lookup("f" * 64),
+    }.items():
+        (store.root / path).write_text("{")
+        with pytest.raises(IntegrityError, match="damaged; delete this file"):
+            use()
+    (store.root / "notes" / "n.json").write_text("{")
+    assert store.note("n") is None
+
+
+def test_a_store_of_a_newer_rarefy_is_refused(store):
+    (store.root / "store.json").write_text('{"schema": 2}')
+    with pytest.raises(
+        IntegrityError, match="the store has schema 2, this rarefy knows 1: upgrade"
+    ):
+        Store(store.root)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "1"}'])
+def test_a_damaged_marker_is_named(store, text):
+    (store.root / "store.json").write_text(text)
+    with pytest.raises(IntegrityError, match=r"store\.json: damaged"):
+        Store(store.root)
+
+
+class SafetensorError(Exception):
+    """What the safetensors library raises; it is no OSError."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["enospc", "quota", "rust"],
+)
+def test_a_full_disk_is_said_in_one_line_and_loses_nothing(store, error):
+    made = publish(store)
+
+    def fail():
+        with store.draft():
+            raise RuntimeError("a library's own words") from error
+
+    with pytest.raises(ProviderError) as caught:
+        fail()
+    assert "the disk is full; nothing published is lost" in str(caught.value)
+    assert caught.value.exit_code == 5
+    assert store.verify(made.digest) == []
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of one megabyte."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting takes root")
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this container may not mount")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk):
+    store = Store(small_disk / "store")
+    made = publish(store)
+    with pytest.raises(ProviderError, match="the disk is full"), store.draft() as draft:
+        (draft / "big").write_bytes(b"x" * 2_000_000)
+    import torch
+    from safetensors.torch import save_file
+
+    for save in (save_file, torch.save):
+        weights = {"w": torch.zeros(500_000)}
+        with pytest.raises(ProviderError, match="the disk is full"), store.draft() as draft:
+            save(weights, draft / "big")
+    assert store.verify(made.digest) == []
+    assert publish(store, "again", "2" * 64).digest in store.digests()
+
+
+def test_a_disk_that_fills_while_the_index_is_written(store, monkeypatch):
+    made = publish(store)
+
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(stores, "_write", full)
+    with pytest.raises(ProviderError, match="nothing published is lost"):
+        publish(store, "other", "2" * 64)
+    monkeypatch.undo()
+    assert store.digests() == [made.digest]
+    assert store.lookup("2" * 64) is None
+
+
+def test_a_store_that_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(*_arguments, **_named):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ProviderError, match="cannot be written: Permission denied"):
+        Store(tmp_path / "store")
+
+
+def test_a_lock_waits_for_another_process_and_says_so(store):
+    held, release = multiprocessing.Event(), multiprocessing.Event()
+
+    def hold():
+        with store.lock("x" * 64):
+            held.set()
+            release.wait(20)
+
+    other = multiprocessing.get_context("fork").Process(target=hold)
+    other.start()
+    assert held.wait(20)
+    said = []
+    threading.Timer(0.2, release.set).start()
+    with store.lock("x" * 64, lambda: said.append("waiting")):
+        assert release.is_set()
+    other.join()
+    assert said == ["waiting"]
+
+
+def test_a_copied_store_is_whole(store, tmp_path):
+    made = publish(store)
+    shutil.copytree(store.root, tmp_path / "copy")
+    assert Store(tmp_path / "copy").verify(made.digest) == []
+
+
+def test_notes_are_kept_and_replaced(store):
+    assert store.note("k") is None
+    store.keep_note("k", {"a": 1})
+    store.keep_note("k", {"a": 2})
+    assert store.note("k") == {"a": 2}
+
+
+def test_unfinished_work_is_kept_until_it_is_published(store):
+    (store.work("f" * 64) / "step").write_text("7")
+    assert (store.work("f" * 64) / "step").read_text() == "7"
+    publish(store)
+    assert list((store.root / "work").iterdir()) == []
+    assert time.time() - store.root.stat().st_mtime < 3600
