@@ -42,9 +42,7 @@ class Checkout:
             command, cwd=self.root, env=environment, stdout=subprocess.PIPE, text=True, check=False
         )
         seconds = time.perf_counter() - began
-        self.rows.append(
-            {"what": what, "seconds": round(seconds, 2), "exit_code": done.returncode}
-        )
+        self.rows.append({"what": what, "seconds": round(seconds, 2), "exit_code": done.returncode})
         print(f"{seconds:8.1f} s  exit {done.returncode}  {what}", file=sys.stderr)
         return done, seconds
 
@@ -62,7 +60,7 @@ def fresh_clone(folder: Path) -> Checkout:
 
 
 def demo(checkout: Checkout) -> list[Claim]:
-    """make demo from nothing; then again, when all is cached."""
+    """Run the demo from nothing; then again, when all is cached."""
     done, seconds = checkout.call("make demo, install included", "make", "demo")
     passed = done.returncode == 0 and "verdict: pass" in done.stdout
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
@@ -70,8 +68,7 @@ def demo(checkout: Checkout) -> list[Claim]:
     hits = all(row["cached"] for row in again["ledger"])
     checkout.call("rarefy plan (warms the disk cache)", checkout.rarefy, "plan", RECIPE)
     plans = [
-        checkout.call("rarefy plan", checkout.rarefy, "plan", RECIPE, "--json")[1]
-        for _ in range(5)
+        checkout.call("rarefy plan", checkout.rarefy, "plan", RECIPE, "--json")[1] for _ in range(5)
     ]
     plan = statistics.median(plans)
     return [
@@ -93,22 +90,23 @@ def demo(checkout: Checkout) -> list[Claim]:
             f"{memory / 1e9:.2f} GB",
             memory < 3e9,
         ),
-        Claim("rarefy plan on the cached demo", "under 1 s", f"{plan:.2f} s (median of 5)", plan < 1),
+        Claim("plan on the cached demo", "under 1 s", f"{plan:.2f} s (median of 5)", plan < 1),
     ]
 
 
 def gains(checkout: Checkout) -> list[Claim]:
-    """The bundle against its own teacher in fused fp32 ONNX Runtime, from the run's measurements."""
+    """The bundle against its own teacher in fused fp32 ONNX Runtime, as the run measured."""
     from pipeline.measure.measurements import CANDIDATE
     from pipeline.outcome import read
-    from pipeline.report.headline import accuracy_kept, speedup
+    from pipeline.report import facts
 
     data = read(checkout.root / ".rarefy/runs/demo")
-    measured = data.measurements
+    measured, fast, kept = data.measurements, facts.speedup(data, "cpu"), facts.retained(data)
     assert measured is not None
-    fast = speedup(measured, "finetune", "cpu")
+    assert fast is not None
+    assert kept is not None
+    assert facts.reference(data) == "finetune"
     size = measured.models["finetune"].size / measured.models[CANDIDATE].size
-    kept = accuracy_kept(measured, "finetune")
     return [
         Claim(
             "faster than the teacher in fused fp32 ONNX Runtime, batch 1, unpadded, one thread",

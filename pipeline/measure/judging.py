@@ -148,11 +148,11 @@ def _drop(budget: Budget, both: Bootstrap) -> Finding:
     """Judge ``max_drop``: the finding is the drop, so positive is worse."""
     outcome: Outcome = statistics.non_inferiority(both.difference90, budget.limit)
     found = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
-    points = [f"{value * 100:.2f}".replace("-", "−") for value in found]
+    change = [f"{value * 100:+.2f}".replace("-", "−") for value in both.difference90]
     text = (
-        f"{budget.metric} drops by {points[0]} points [{points[1]}, {points[2]}] from "
+        f"{budget.metric} changes by {change[0]} points [{change[1]}, {change[2]}] against "
         f"{budget.against}'s (one-sided 95 % bounds); "
-        f"at most {number(budget.limit * 100)} was asked"
+        f"a drop of at most {number(budget.limit * 100)} was asked"
     )
     return Finding(found, outcome, text + _undecided(outcome))
 
