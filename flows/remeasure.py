@@ -30,8 +30,8 @@ def recipe_of(reference: str, recipe: Path | None, home: Home) -> Path:
     if recipe is not None:
         return recipe
     for folder in (home.runs / reference, Path(reference), Path(reference).parent):
-        if (folder / "run.json").is_file():
-            command = json.loads((folder / "run.json").read_text()).get("command", "")
+        record = folder / "run.json"  # a bundle has one too, but of the stage that made it
+        if record.is_file() and (command := json.loads(record.read_text()).get("command")):
             return Path(shlex.split(command)[-1])
     raise RecipeError(f"{reference}: is not a run, so say the recipe with --recipe")
 

@@ -25,7 +25,10 @@ def artifact() -> None:
 @home_option
 @json_option
 def list_artifacts(kind: str | None, home: Home, as_json: bool) -> None:
-    """List what the store holds, newest first. Example: `rarefy artifact ls --kind bundle`"""
+    """List what the store holds, newest first.
+
+    Example: `rarefy artifact ls --kind bundle`
+    """
     from rich.table import Table
 
     rows = [row for row in listing(home.store()) if kind in (None, row["kind"])]
@@ -52,7 +55,10 @@ def list_artifacts(kind: str | None, home: Home, as_json: bool) -> None:
 @home_option
 @json_option
 def show(reference: str, home: Home, as_json: bool) -> None:
-    """Show all that is known of REF. Example: `rarefy artifact show production`"""
+    """Show all that is known of REF.
+
+    Example: `rarefy artifact show production`
+    """
     store = home.store()
     found = store.open(reference)
     tags = tags_of(store, found.digest)
@@ -277,7 +283,7 @@ def _show(found: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> No
     if manifest.source:
         licence = manifest.source.licence or "not stated"
         lines.append(("source", f"{manifest.source.reference} (licence: {licence})"))
-    lines += [(f"  {key}", value) for key, value in stage.parameters.items()]
+    lines += [("parameter", f"{key}: {value}") for key, value in stage.parameters.items()]
     lines += [("data", f"{d.split}: {d.rows} rows, sha256 {d.sha256[:12]}") for d in manifest.data]
     lines += [("model", f"{key}: {value}") for key, value in manifest.model.items()]
     for metric in manifest.metrics:
