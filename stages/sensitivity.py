@@ -156,7 +156,8 @@ def _batches(rows: Rows) -> list[dict[str, torch.Tensor]]:
 
 def _answers(model: nn.Module, batches: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
     """Return log-probabilities, rows × labels, in the order of the batches."""
-    return torch.cat([model(**batch).logits for batch in batches]).log_softmax(dim=-1)
+    logits = torch.cat([model(**batch).logits for batch in batches])
+    return logits.double().log_softmax(dim=-1)
 
 
 def _divergence(exact: torch.Tensor, other: torch.Tensor) -> float:

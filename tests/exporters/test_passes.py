@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 
@@ -16,11 +17,18 @@ INPUTS = {"Bert": onnx.INPUTS, "Electra": onnx.INPUTS}
 PAD = 1  # what RoBERTa and MPNet count positions by
 
 
+TRACED = {}
+
+
 def exported(name, rows):
-    model = tiny(name)
-    graph = onnx.export(model, INPUTS.get(name, onnx.INPUTS[:2]))
-    names = [value.name for value in graph.graph.inputs]
-    return graph, parity.cases(model, rows, names, PAD)
+    """Return a graph of its own for each test, and PyTorch's answers; traced once."""
+    if name not in TRACED:
+        model = tiny(name)
+        graph = onnx.export(model, INPUTS.get(name, onnx.INPUTS[:2]))
+        names = [value.name for value in graph.graph.inputs]
+        TRACED[name] = ir.to_proto(graph), parity.cases(model, rows, names, PAD)
+    proto, expected = TRACED[name]
+    return ir.from_proto(proto), expected
 
 
 @pytest.mark.parametrize("name", ["Bert", "Roberta", "DistilBert", "MPNet", "Electra"])
@@ -58,7 +66,6 @@ def test_layers_that_read_the_same_value_share_its_quantizer(rows):
 
 def test_the_last_layer_sees_one_token(rows):
     """The feed-forward network of the last layer gets 1 token where the others get all."""
-    import onnx_ir as ir
     import onnxruntime
 
     graph, expected = exported("Bert", rows)
@@ -80,7 +87,6 @@ def test_a_graph_that_answers_otherwise_is_refused_by_the_name_of_the_pass(rows)
     weight = next(
         value for name, value in graph.graph.initializers.items() if name.endswith("weight.T")
     )
-    import onnx_ir as ir
 
     weight.const_value = ir.tensor(weight.const_value.numpy() * 1.5)
     with pytest.raises(ModelError, match="after the pass sabotage"):
@@ -107,7 +113,6 @@ def test_ranges_become_what_pytorch_makes_of_them():
 
 def test_an_integer_product_computes_what_its_formula_says(rows):
     """One layer in ONNX Runtime against the same sum in integers, by numpy."""
-    import onnx_ir as ir
     import onnxruntime
 
     rng = np.random.default_rng(1)
