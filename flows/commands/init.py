@@ -176,7 +176,7 @@ def recipe_text(answers: Answers) -> str:
 
     base = answers.path.resolve().parent
     model = _reference(answers.model, base)
-    located = importing.locate(model, base, allow_pickle=False)
+    located = importing.locate(answers.model, Path(), allow_pickle=False)
     layers = max(
         1,
         json.loads((located.directory / "config.json").read_text()).get("num_hidden_layers", 6)

@@ -33,6 +33,8 @@ def plan(recipe: Path, device: str, home: Home, as_json: bool) -> None:
     """Check RECIPE, its data and its model, and say what `rarefy run` would do.
 
     Also says whether the eval split has rows enough for the budgets' margins.
+
+    Example: `rarefy plan demo.yaml`
     """
     from rich.table import Table
 

@@ -22,7 +22,10 @@ def recipe() -> None:
 @recipe.command("ls", short_help="List the examples that come with rarefy.")
 @json_option
 def list_examples(as_json: bool) -> None:
-    """List the examples, each with what it is about. Copy one with `rarefy recipe cp NAME`."""
+    """List the examples, each with what it is about; `rarefy recipe cp NAME` copies one.
+
+    Example: `rarefy recipe ls`
+    """
     from rich.table import Table
 
     from flows.examples import examples

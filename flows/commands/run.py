@@ -49,6 +49,8 @@ def run(
 
     A run that was interrupted or killed goes on where it stopped. Ends with a verdict on every
     budget, report.html, and the ONNX bundle.
+
+    Example: `rarefy run demo.yaml`
     """
     from flows import compress
     from flows.display import Display, verdict_table

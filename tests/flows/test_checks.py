@@ -1,0 +1,82 @@
+"""The doctor tells what is missing, and what mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows import checks
+from tests.flows.conftest import Said
+
+
+def test_this_environment_is_healthy(
+    tmp_path: Path, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    said = rarefy("doctor", "--home", tmp_path / "none", "--json")
+    found = {check["name"]: check for check in json.loads(said.out)["checks"]}
+    assert [name for name, check in found.items() if check["state"] == "fail"] == []
+    assert said.code == 0
+    assert found["torch"]["found"] == importlib.metadata.version("torch")
+    assert "CPUExecutionProvider" in found["providers"]["found"]
+    assert not (tmp_path / "none").exists(), "looking changes nothing"
+
+
+def fake_versions(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
+    known = {name.replace("_", "-"): value for name, value in versions.items()}
+    real = checks.version
+    monkeypatch.setattr(checks, "version", lambda name: known.get(name, real(name)))
+
+
+def test_two_builds_of_onnxruntime_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_versions(monkeypatch, onnxruntime="1.22", onnxruntime_gpu="1.22")
+    check = next(checks.onnxruntime())
+    assert check.state == "fail"
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in check.fix
+
+
+def test_a_missing_and_an_old_library_are_named(
+    tmp_path: Path, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_versions(monkeypatch, peft="0.1")
+    monkeypatch.setattr(
+        importlib.metadata,
+        "requires",
+        lambda name: ["peft>=0.17", "no-such-thing>=2", "x; extra == 'y'"],
+    )
+    said = rarefy("doctor", "--home", tmp_path)
+    assert said.code == 5
+    assert "0.1, needs >=0.17" in said.out
+    assert "pip install 'no-such-thing>=2'" in said.out
+    assert "peft" in said.err
+    assert "no-such-thing" in said.err
+
+
+def test_a_server_that_does_not_answer_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    check = next(checks.prefect())
+    assert (check.state, check.found) == ("fail", "http://127.0.0.1:9/api does not answer")
+
+
+def test_a_store_of_a_newer_rarefy_fails(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "store.json").write_text('{"schema": 99}')
+    states = {check.name: check for check in checks.store(tmp_path)}
+    assert states["store"].state == "fail"
+    assert "schema 99" in states["store"].found
+
+
+def test_a_check_that_breaks_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise OSError("no such wire")
+
+    monkeypatch.setattr(checks, "memory", broken)
+    found = {check.name: check for check in checks.run_all(tmp_path)}
+    assert found["broken"].found == "OSError: no such wire"
+    assert found["python"].state == "ok"

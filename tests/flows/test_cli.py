@@ -1,0 +1,104 @@
+"""What every command keeps to: data on stdout, words on stderr, exit codes that mean something."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from flows.cli import cli
+from tests.flows.conftest import Project, Said
+
+HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "datasets", "prefect", "scipy", "numpy")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\n"
+        "from flows.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ended.stderr.strip() == "[]"
+    assert "From model to verdict" in ended.stdout
+
+
+def commands(group: object = cli, names: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        below = hasattr(command, "commands")
+        found += commands(command, (*names, name)) if below else [(*names, name)]
+    return found
+
+
+@pytest.mark.parametrize("names", commands(), ids=" ".join)
+def test_every_command_explains_itself_and_speaks_json(
+    names: tuple[str, ...], rarefy: Callable[..., Said]
+) -> None:
+    said = rarefy(*names, "--help")
+    assert (said.code, said.err) == (0, "")
+    assert "--json" in said.out
+    assert "Example" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("nonsense",), 2, "No such command"),
+        (("plan", "missing.yaml"), 2, "rarefy: missing.yaml: no such recipe"),
+        (("predict", "missing", "text"), 2, "rarefy: missing: no bundle"),
+        (("report", "missing"), 2, "rarefy: missing: no run of that name; there is none"),
+        (("artifact", "show", "missing"), 2, "rarefy: missing: no artifact"),
+        (("artifact", "verify"), 2, "--all"),
+        (("recipe", "cp", "missing"), 2, "missing: no example of that name; there is"),
+        (("init", "--yes"), 2, "--train is needed with --yes"),
+    ],
+)
+def test_errors_go_to_stderr_with_their_exit_code(
+    project: Project,
+    rarefy: Callable[..., Said],
+    arguments: tuple[str, ...],
+    code: int,
+    words: str,
+) -> None:
+    said = rarefy(*arguments)
+    assert (said.code, said.out) == (code, "")
+    assert words in said.err
+
+
+def test_a_misspelt_key_is_named_with_its_line(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    recipe = project.recipe("quickstages:Head: {scal: 2}")
+    said = rarefy("plan", recipe)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"rarefy: {recipe}:6: ")
+    assert "did you mean 'scale'?" in said.err
+
+
+def test_an_error_is_json_where_json_was_asked_for(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    said = rarefy("plan", "missing.yaml", "--json")
+    assert json.loads(said.out)["exit_code"] == said.code == 2
+    assert "no such recipe" in json.loads(said.out)["error"]
+
+
+def test_no_traceback_unless_verbose(project: Project, rarefy: Callable[..., Said]) -> None:
+    assert "Traceback" not in rarefy("plan", "missing.yaml").err
+    assert "Traceback" in rarefy("-v", "plan", "missing.yaml").err
+
+
+def test_run_inline_prints_only_the_verdict(project: Project, rarefy: Callable[..., Said]) -> None:
+    recipe = project.recipe("quickstages:Head")
+    out = project.folder / "out"
+    said = rarefy("run", recipe, "--engine", "inline", "--out", out)
+    assert (said.code, said.out) == (0, "verdict: none (no validate stage)\n")
+    assert "head" in said.err
+    assert (out / "report.html").is_file()
