@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.bundles import Bundle
 from flows.options import Home, home_option, json_option, show_json, stderr, stdout
 
 if TYPE_CHECKING:
+    from flows.bundles import Bundle
     from pipeline.data import Split
     from pipeline.recipe import Data
 

@@ -12,7 +12,17 @@ import pytest
 from flows.cli import cli
 from tests.flows.conftest import Project, Said
 
-HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "datasets", "prefect", "scipy", "numpy")
+HEAVY = (
+    "pydantic",
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "datasets",
+    "prefect",
+    "scipy",
+    "numpy",
+)
 
 
 def test_help_imports_nothing_heavy() -> None:
