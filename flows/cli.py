@@ -68,16 +68,14 @@ def main(arguments: list[str] | None = None) -> None:
     as_json = "--json" in given
     try:
         code = cli.main(given, prog_name="rarefy", standalone_mode=False)
-    except click.exceptions.Abort:
-        code = _say("interrupted", 130, as_json)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        code = _say("interrupted; finished stages are kept, run again to go on", 130, as_json)
     except click.ClickException as error:
         if as_json:
             code = _say(error.format_message(), 2, as_json)
         else:
             error.show()
             code = 2
-    except KeyboardInterrupt:
-        code = _say("interrupted; finished stages are kept, run again to go on", 130, as_json)
     except BrokenPipeError:
         code = 0
     except Exception as error:
