@@ -51,7 +51,7 @@ class Workshop:
         return path
 
     def open(self, *stages: Any, **changes: Any) -> Run:
-        return Run(recipes.load(self.recipe(*stages, **changes)), self.store)
+        return Run(recipes.load(self.recipe(*stages, **changes)), self.store, threads=1)
 
     def run(self, *stages: Any, **changes: Any) -> dict[str, Finished]:
         """Plan and execute every step; return them by id."""

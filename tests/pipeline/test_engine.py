@@ -222,7 +222,7 @@ def test_a_metric_that_is_nan_is_no_artifact(workshop):
 
 def test_a_stage_that_fails_names_itself_and_keeps_what_was_done(workshop):
     stages = (CHAIN[0], {"quick:Word": {"word": "two", "fail": True}, "as": "second"})
-    with pytest.raises(RarefyError, match="^second: ZeroDivisionError: a bug$") as caught:
+    with pytest.raises(RarefyError, match=r"^second: ZeroDivisionError: a bug$") as caught:
         workshop.run(*stages)
     assert caught.value.exit_code == 1
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
@@ -253,7 +253,7 @@ def test_what_cannot_be_published_is_not(workshop, stage, error, message):
         (["finetune", "validate"], "takes a bundle.*gives a checkpoint; put 'export' before it"),
         (
             ["finetune", "export", "finetune"],
-            "stages\\[2\\]\\.finetune: takes a checkpoint or an encoder, but 'export' gives a bundle",
+            r"stages\[2\]\.finetune: takes .* but 'export' gives a bundle",
         ),
     ],
 )

@@ -1,0 +1,73 @@
+"""A newcomer's stage in one file outside the project works as rarefy's own do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline import checkpoint
+from pipeline import recipe as recipes
+from pipeline.errors import RecipeError
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_stage"
+STAGE = "round_weights:RoundWeights"
+
+
+@pytest.fixture
+def workshop(workshop):
+    shutil.copyfile(EXAMPLE / "round_weights.py", workshop.folder / "round_weights.py")
+    return workshop
+
+
+def test_the_example_recipe_is_valid():
+    loaded = recipes.load(EXAMPLE / "recipe.yaml")
+    assert [step.id for step in loaded.steps] == ["finetune", "rounded", "export", "validate"]
+
+
+def test_it_changes_the_real_model_is_scored_and_is_found_again(workshop):
+    import torch
+
+    run = workshop.open("quick:Head", {STAGE: {"precision": "bfloat16"}})
+    run.plan()
+    for identifier in ("model", "head", "round_weights"):
+        run.execute(identifier)
+    before = checkpoint.load(run.finished["head"].artifact.directory).state_dict()
+    artifact = run.finished["round_weights"].artifact
+    after = checkpoint.load(artifact.directory).state_dict()
+    moved = 0
+    for name, weight in before.items():
+        assert torch.equal(after[name], weight.bfloat16().float())
+        moved += int((after[name] != weight).sum())
+    assert moved > 0
+    (change,) = artifact.manifest.metrics
+    assert 0 < change.value <= 1 / 256
+    row = run.ledger()[-1]
+    assert (row.id, row.stage, row.metric) == ("round_weights", "round_weights", "accuracy")
+    assert row.parameters == sum(
+        p.numel() for p in checkpoint.load(artifact.directory).parameters()
+    )
+    again = workshop.run("quick:Head", {STAGE: {"precision": "bfloat16"}})
+    assert all(step.cached for step in again.values())
+
+
+def test_an_edit_of_its_file_runs_it_again_and_nothing_before_it(workshop):
+    workshop.run("quick:Head", STAGE)
+    file = workshop.folder / "round_weights.py"
+    file.write_text(file.read_text().replace('"rounding"', '"Rounding"'))
+    finished = workshop.run("quick:Head", STAGE)
+    assert [step.cached for step in finished.values()] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"precison": "bfloat16"}, "unknown key, did you mean 'precision'"),
+        ({"precision": "int3"}, "Input should be 'bfloat16' or 'float16'"),
+    ],
+)
+def test_its_parameters_are_checked_with_line_and_suggestion(workshop, parameters, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        workshop.open("quick:Head", {STAGE: parameters})
+    assert "trial.yaml:" in str(caught.value)
