@@ -26,7 +26,7 @@ def test_the_example_recipe_is_valid():
     assert [step.id for step in loaded.steps] == ["finetune", "rounded", "export", "validate"]
 
 
-def test_it_changes_the_real_model_is_scored_and_is_found_again(workshop):
+def test_it_changes_the_model_is_scored_and_is_found_again(workshop):
     import torch
 
     run = workshop.open("quick:Head", {STAGE: {"precision": "bfloat16"}})
