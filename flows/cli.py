@@ -5,6 +5,7 @@ Command modules import what they need inside the command, so that help is there 
 
 from __future__ import annotations
 
+import os
 import sys
 
 import rich_click as click
@@ -64,6 +65,9 @@ for _command in (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error becomes one line on stderr and an exit code."""
+    # Threads that wait for others sleep: spinning, they take the core that the others need, and a
+    # training beside any other load becomes several times slower. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
     try:

