@@ -55,6 +55,8 @@ class Adapt(training.Training):
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
         roles = _copy_base(context, model, network, tokenizer)
+        if self.teacher is not None:
+            training.set_dropout(network, 0)  # the adapters have their own
         targets = adapted_layers(network, self.target)
         config = peft.LoraConfig(
             r=self.rank,

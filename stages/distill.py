@@ -44,6 +44,9 @@ class Distill(training.Training):
     hidden_weight: float | None = Field(
         None, ge=0, description="weight of the hidden states; default: 1 where tokens are the same"
     )
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="of the student; soft answers regularise, and steps are faster"
+    )
     epochs: int = Field(6, ge=1, le=1000, description="passes over the rows")
     learning_rate: float = Field(1e-4, gt=0, lt=1, description="the highest rate, after warm-up")
 
@@ -92,6 +95,7 @@ class Distill(training.Training):
             hidden_weight=weight,
             layers=[own for own, _ in pairs],
         )
+        training.set_dropout(student, self.dropout)
         _project(student, teacher.config.hidden_size, len(pairs))
         del teacher
         trained = training.train(context, self, student, tokenizer, rows, loss)

@@ -90,7 +90,7 @@ class Validate(Stage):
         artifacts = {CANDIDATE: model, **chosen}
         directories = {CANDIDATE: model.directory, **built[first.provider]}
         models = {
-            name: self._measure(artifacts[name], directories[name], first, split, steps)
+            name: self._measure(context, artifacts[name], directories[name], steps)
             for name in directories
         }
         latency = {
@@ -179,18 +179,22 @@ class Validate(Stage):
 
     def _measure(
         self,
+        context: Context,
         artifact: Artifact,
         directory: Path,
-        target: Target,
-        split: Split,
         steps: _Steps,
     ) -> ModelMeasurement:
         """Answer the whole split on the first target, and weigh the bundle."""
         from pipeline.measure import accuracy, memory
 
+        target, split = context.targets[0], context.split("eval")
         options: dict[str, Any] = {"provider": target.provider, "threads": target.threads}
         told = steps.next("answering the eval split")
-        answers = accuracy.bundle_probabilities(directory, split, progress=told, **options)
+        # Answers are not timed, and more threads give the same ones sooner.
+        threads = max(target.threads, context.threads)
+        answers = accuracy.bundle_probabilities(
+            directory, split, progress=told, provider=target.provider, threads=threads
+        )
         told = steps.next("measuring memory")
         peak = memory.peak(directory, split.texts, split.pairs, **options) if self.memory else None
         return ModelMeasurement(
