@@ -29,7 +29,7 @@ format: $(VENV)/.dev ## Bring the code into form
 	$(BIN)/ruff check --fix .
 
 benchmark: $(VENV)/.dev ## Measure every claim again (takes long; needs a quiet machine)
-	for name in demo; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in demo knowledge; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## Remove the environment and what runs left
 	rm -rf $(VENV) .rarefy
