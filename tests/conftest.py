@@ -20,6 +20,16 @@ from tests.stages.conftest import LABELS, sentences, write_encoder
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where there is no CUDA device, tests that need one are skipped, and say so."""
+    if Path("/dev/nvidiactl").exists():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
+
+
 QUICK_STAGES = Path(__file__).parent / "quick_stages.py"
 
 
