@@ -110,6 +110,7 @@ class Distill(training.Training):
     ) -> tuple[Any, Any, tuple[int, ...] | None]:
         """Return the student, its tokenizer, and the input's layers it was made of, if any."""
         from pipeline import checkpoint, sources
+        from stages import surgery
 
         if self.student is not None:
             directory, _ = sources.model_directory(self.student, context.base)
@@ -118,7 +119,7 @@ class Distill(training.Training):
         student, tokenizer = training.open_network(context, model)
         depth = len(checkpoint.encoder_layers(student))
         taken = choose_layers(self.layers, depth)
-        keep_layers(student, taken)
+        surgery.keep_layers(student, taken)
         return student, tokenizer, taken
 
     def _rows(self, context: Context, tokenizer: Any) -> list[Row]:
@@ -171,17 +172,6 @@ def choose_layers(layers: int | Sequence[int] | None, depth: int) -> tuple[int, 
             f"distill.layers: {list(layers)}: give rising indices from 0 to {depth - 1}"
         )
     return tuple(layers)
-
-
-def keep_layers(network: Any, kept: Sequence[int]) -> None:
-    """Remove all other layers from the model, and say so in its config."""
-    from pipeline import checkpoint
-
-    layers = checkpoint.encoder_layers(network)
-    chosen = [layers[index] for index in kept]
-    del layers[:]
-    layers.extend(chosen)
-    network.config.num_hidden_layers = len(chosen)
 
 
 def same_tokens(tokenizer: Any, rows: Sequence[Row], other: Any, other_rows: Sequence[Row]) -> bool:
