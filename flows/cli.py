@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import rich_click as click
 
@@ -70,6 +71,9 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
+    verbose = "-v" in given or "--verbose" in given
+    if not verbose:  # the libraries' advice to their own callers, not to ours
+        warnings.filterwarnings("ignore", module="accelerate|peft|torch|transformers")
     try:
         code = cli.main(given, prog_name="rarefy", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -83,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         code = 0
     except Exception as error:
-        code = _failed(error, "-v" in given or "--verbose" in given, as_json)
+        code = _failed(error, verbose, as_json)
     sys.exit(code if isinstance(code, int) else 0)
 
 
