@@ -18,6 +18,11 @@ from pipeline.measure import machine
 HERE = Path(__file__).parent
 VERSIONS = ("rarefy", "torch", "transformers", "onnx", "onnxruntime", "optimum", "peft", "prefect")
 
+COMMIT = subprocess.run(
+    ["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+).stdout.strip()
+"""Read when the benchmark starts: what is committed while it runs was not measured."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -35,13 +40,10 @@ def finish(name: str, rows: list[dict[str, Any]], claims: list[Claim], seed: int
     for claim in claims:
         table.add_row("yes" if claim.holds else "NO", claim.claim, claim.target, claim.measured)
     Console().print(table)
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
-    ).stdout.strip()
     result = {
         "name": name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
+        "commit": COMMIT,
         "machine": machine.fingerprint(),
         "versions": {package: version(package) for package in VERSIONS},
         "seed": seed,
