@@ -94,7 +94,4 @@ def _measure(run: Run, artifact: Artifact, progress: Progress) -> dict[str, Any]
             "eval rows; did its training diverge?"
         )
     found = accuracy.metrics(run.task, probabilities, split.labels, "eval", run.loaded.recipe.seed)
-    return {
-        "metrics": [metric.model_dump() for metric in found],
-        "probabilities": accuracy.as_table(probabilities),
-    }
+    return {"metrics": [metric.model_dump() for metric in found]}

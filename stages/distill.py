@@ -45,7 +45,7 @@ class Distill(training.Training):
         None, ge=0, description="weight of the hidden states; default: 1 where tokens are the same"
     )
     dropout: float = Field(
-        0.0, ge=0, lt=1, description="of the student; soft answers regularise, and steps are faster"
+        0.0, ge=0, lt=1, description="of the student; the teacher's soft answers regularise"
     )
     epochs: int = Field(6, ge=1, le=1000, description="passes over the rows")
     learning_rate: float = Field(1e-4, gt=0, lt=1, description="the highest rate, after warm-up")
