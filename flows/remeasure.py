@@ -61,8 +61,9 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
             work=run.store.work("validate"),
             output=Path(output),
             artifacts=references,
-            targets=run.loaded.recipe.targets,
             base=run.loaded.base,
+            asked=run.asked,
+            baselines=run.baselines,
             progress=progress,
         )
         draft = stage.run(context, bundle.artifact)

@@ -157,8 +157,9 @@ class Run(Plan):
             work=self.store.work(fingerprint),
             output=output,
             artifacts=inputs,
-            targets=self.loaded.recipe.targets,
             base=self.loaded.base,
+            asked=self.asked,
+            baselines=self.baselines,
             progress=progress,
         )
 

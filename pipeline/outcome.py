@@ -29,11 +29,7 @@ class Outcome:
 
     def exit_code(self, strict: bool) -> int:
         """0 pass or nothing to judge, 3 a budget was missed, 4 inconclusive under ``strict``."""
-        if self.data.verdict is None or self.data.verdict.outcome == "pass":
-            return 0
-        if self.data.verdict.outcome == "fail":
-            return 3
-        return 4 if strict else 0
+        return self.data.verdict.exit_code(strict) if self.data.verdict else 0
 
 
 def conclude(run: Run, command: str) -> Outcome:
@@ -48,7 +44,7 @@ def conclude(run: Run, command: str) -> Outcome:
     if reports:
         text = reports[-1].path(MEASUREMENTS).read_bytes()
         measurements = Measurements.model_validate_json(text)
-        judged = verdict.judge(recipe.budgets, recipe.targets, measurements)
+        judged = verdict.judge(run.budgets, recipe.targets, measurements)
     data = ReportData(
         name=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

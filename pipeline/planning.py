@@ -6,17 +6,18 @@ artifact.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from pipeline import data, importing, lengths, tasks, verdict
+from pipeline import baselines, data, importing, lengths, tasks, verdict
 from pipeline.artifact import Artifact, Kind, canonical_json, file_sha256
 from pipeline.errors import RecipeError
-from pipeline.recipe import LoadedRecipe, Step
-from pipeline.stage import Stage, source_files
+from pipeline.recipe import Budget, LoadedRecipe, Step
+from pipeline.stage import Asked, Stage, source_files
 from pipeline.store import Store
 from pipeline.versions import distribution_version
 
@@ -50,6 +51,8 @@ class Plan:
     store: Store
     device: str = "cpu"
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    first: bool = False
+    """Whether this is a first release: budgets against a tag that is not there yet are left out."""
 
     @cached_property
     def sources(self) -> dict[str, data.Source]:
@@ -84,7 +87,37 @@ class Plan:
         """Sentences for the user about the data; rows that are cut, once the model is there."""
         fingerprint = self.fingerprint(MODEL, {})
         model = self.store.lookup(fingerprint) if fingerprint else None
-        return self.summary.warnings + (lengths.warnings(self, model) if model else [])
+        absent = [name for name in self.loaded.tags if name not in self.baselines]
+        first = [f"there is no {name!r} yet: budgets against it are left out" for name in absent]
+        return self.summary.warnings + first + (lengths.warnings(self, model) if model else [])
+
+    @cached_property
+    def baselines(self) -> dict[str, Artifact]:
+        """The artifacts that the budgets' tags mean now. Raises RecipeError for a missing one."""
+        found = {}
+        for name in self.loaded.tags:
+            try:
+                found[name] = baselines.open_tag(self.store, name)
+            except RecipeError as error:
+                if not self.first:
+                    raise self._no_baseline(name, error) from None
+        return found
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The recipe's budgets; of a first release those that can be judged yet."""
+        absent = set(self.loaded.tags) - set(self.baselines)
+        return tuple(b for b in self.loaded.recipe.budgets if b.against not in absent)
+
+    @property
+    def asked(self) -> Asked:
+        """What stages may know of the recipe beside the other stages."""
+        return Asked(
+            targets=self.loaded.recipe.targets,
+            budgets=self.budgets,
+            slices=self.loaded.recipe.data.slices,
+            baselines={name: artifact.digest for name, artifact in self.baselines.items()},
+        )
 
     @cached_property
     def located(self) -> importing.Located:
@@ -124,6 +157,7 @@ class Plan:
         """
         self._check_task()
         self._check_budgets()
+        self._check_baselines()
         self._check_length()
         kinds = self.kinds()
         known: dict[str, Artifact] = {}
@@ -164,6 +198,20 @@ class Plan:
             raise self.loaded.where.say(("budgets",), problems[0])
         if recipe.budgets and all(step.stage.produces != Kind.REPORT for step in self.loaded.steps):
             raise self.loaded.where.say(("budgets",), "no 'validate' stage measures them")
+
+    def _check_baselines(self) -> None:
+        """Raise ModelError where a tagged bundle answers with other labels than the data has."""
+        for name, artifact in self.baselines.items():
+            baselines.check(name, artifact, self.labels)
+
+    def _no_baseline(self, name: str, error: RecipeError) -> RecipeError:
+        position = [budget.against for budget in self.loaded.recipe.budgets].index(name)
+        ids = [step.id for step in self.loaded.steps]
+        near = difflib.get_close_matches(name, [*ids, *self.store.tags()], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "a first release is run with --first"
+        return self.loaded.where.say(
+            ("budgets", position, "against"), f"{name!r} is no stage here, and {error}; {hint}"
+        )
 
     def _check_length(self) -> None:
         given, positions = self.loaded.recipe.data.max_length, self.located.positions
@@ -234,7 +282,7 @@ class Plan:
             "seed": recipe.seed,
             "libraries": {name: distribution_version(name) for name in stage.libraries},
             "device": self.device,
-            "environment": stage.environment(recipe.targets),
+            "environment": stage.environment(self.asked),
         }
 
     def reads(self, stage: Stage) -> list[str]:

@@ -21,6 +21,9 @@ from pipeline.stage import Stage
 NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 Name = Annotated[str, Field(pattern=NAME.pattern)]
 FORMS = ("max", "min", "max_drop", "min_retained", "min_speedup", "min_shrink", "max_regression")
+REGRESSIONS = ("accuracy", "latency_p50", "size")
+"""What ``max_regression`` without a metric looks at."""
+REMOTE_TAG = "#"
 
 
 class Part(BaseModel):
@@ -43,6 +46,9 @@ class Data(Part):
         "text", description="the text column, or two columns for a sentence pair"
     )
     label: str = "label"
+    slices: tuple[str, ...] = Field(
+        (), description="columns of the eval split by whose values accuracy is told too"
+    )
     max_length: int = Field(
         128, ge=4, le=8192, description="tokens; longer rows are cut, and counted"
     )
@@ -85,7 +91,9 @@ class Budget(Part):
     min_speedup: Quantity | None = None
     min_shrink: Quantity | None = None
     max_regression: Quantity | None = None
-    against: str | None = Field(None, description="an earlier stage's id")
+    against: str | None = Field(
+        None, description="an earlier stage's id, a tag, or another store's: URL#tag"
+    )
     target: str | None = Field(None, description="a target's name; default: every target")
     level: Literal["error", "warn"] = "error"
 
@@ -97,7 +105,7 @@ class Budget(Part):
         if self.form in ("max", "min") and self.against:
             raise ValueError(f"'{self.form}' is an absolute bound and takes no 'against'")
         if self.form not in ("max", "min") and not self.against:
-            raise ValueError(f"'{self.form}' compares, so it needs 'against': the id of a stage")
+            raise ValueError(f"'{self.form}' compares, so it needs 'against': a stage or a tag")
         return self
 
     @property
@@ -134,6 +142,19 @@ class Recipe(Part):
     seed: int = Field(0, ge=0, lt=2**32)
     allow_pickle: bool = Field(False, description="load pickled weights, with weights_only")
 
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A mapping is one budget; ``max_regression`` without a metric is one of each of these."""
+        listed = [value] if isinstance(value, dict) else value
+        if not isinstance(listed, list):
+            return value
+        budgets: list[Any] = []
+        for one in listed:
+            short = isinstance(one, dict) and "max_regression" in one and "metric" not in one
+            budgets += [{"metric": name, **one} for name in REGRESSIONS] if short else [one]
+        return budgets
+
     @field_validator("targets")
     @classmethod
     def _distinct(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
@@ -152,6 +173,13 @@ class LoadedRecipe:
     recipe: Recipe
     steps: tuple[Step, ...]
     where: _Where
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What budgets compare with that is no stage: tags, each once."""
+        ids = {step.id for step in self.steps}
+        named = [budget.against for budget in self.recipe.budgets]
+        return tuple(dict.fromkeys(name for name in named if name and name not in ids))
 
     def step(self, identifier: str) -> Step:
         """Return a step by its id. Raises StopIteration where there is none."""
@@ -233,9 +261,13 @@ def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: _Where) -> No
     targets = [target.name for target in recipe.targets]
     for position, budget in enumerate(recipe.budgets):
         at: yaml_source.Location = ("budgets", position)
-        if budget.against and budget.against not in ids:
-            hint = _near(budget.against, ids)
-            raise where.say((*at, "against"), f"{budget.against!r} is no stage here{hint}")
+        name = budget.against
+        if name and name not in ids:
+            # It may be a tag, which only a store knows; but so near to a stage it is misspelt.
+            near = difflib.get_close_matches(name, ids, n=1, cutoff=0.85)
+            if near or (REMOTE_TAG not in name and not NAME.fullmatch(name)):
+                hint = _near(name, near or ids)
+                raise where.say((*at, "against"), f"{name!r} is no stage here{hint}")
         if budget.target and budget.target not in targets:
             hint = _near(budget.target, targets)
             raise where.say((*at, "target"), f"{budget.target!r} is no target here{hint}")

@@ -23,7 +23,7 @@ from pipeline.errors import RecipeError
 
 if TYPE_CHECKING:
     from pipeline.data import Split
-    from pipeline.recipe import Target
+    from pipeline.recipe import Budget, Target
     from pipeline.tasks import Task
 
 ENTRY_POINTS = "rarefy.stages"
@@ -44,6 +44,19 @@ class Draft:
     metrics: tuple[Metric, ...] = ()
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a recipe asks for beside its stages, as far as a stage's output may depend on it.
+
+    ``baselines``: what budgets compare with that is no stage of the recipe, a tag -> its digest.
+    """
+
+    targets: tuple[Target, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    slices: tuple[str, ...] = ()
+    baselines: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Context:
     """What is given to a stage beside its parameters.
@@ -55,6 +68,9 @@ class Context:
     ``artifacts`` its input and what it names in ``references``, by step id (its teacher)
     ``progress``  called as progress(done, total, note); cheap, call it often
     ``device``    "cpu" or "cuda"
+    ``asked``     targets, budgets and slices of the recipe; what is read of it must be told by
+                  ``environment``
+    ``baselines`` the artifacts of the tags that budgets compare with
     """
 
     task: Task
@@ -65,9 +81,14 @@ class Context:
     work: Path
     output: Path
     artifacts: dict[str, Artifact]
-    targets: tuple[Target, ...]
     base: Path
+    asked: Asked = Asked()
+    baselines: dict[str, Artifact] = field(default_factory=dict)
     progress: Callable[[float, float, str], None] = lambda done, total, note: None
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        return self.asked.targets
 
     def split(self, name: str) -> Split:
         """Return a data split. Raises RecipeError where it was not given: see ``Stage.reads``."""
@@ -111,8 +132,8 @@ class Stage(BaseModel):
         """Return files that the stage reads beside the splits; ``base``: the recipe's folder."""
         return ()
 
-    def environment(self, context_targets: tuple[Target, ...]) -> dict[str, Any]:
-        """Return facts of the machine that the output depends on, e.g. for a measurement."""
+    def environment(self, asked: Asked) -> dict[str, Any]:
+        """Return what the output depends on beside data and parameters: the machine, targets."""
         return {}
 
     def run(self, context: Context, model: Artifact) -> Draft:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.errors import BudgetError, EvidenceError
 from pipeline.recipe import Budget, Target
 
 if TYPE_CHECKING:
     from pipeline.measure.measurements import Measurements
 
 Outcome = Literal["pass", "fail", "inconclusive"]
-SCHEMA: Final = "rarefy.verdict/1"
+SCHEMA: Final = "rarefy.verdict/2"
 
 
 class Known(NamedTuple):
@@ -69,13 +70,26 @@ class BudgetResult(BaseModel):
 
 
 class Verdict(BaseModel):
-    """All budgets of a recipe. It fails if an error-level budget fails."""
+    """All budgets of a recipe. It fails if an error-level budget fails.
+
+    ``evidence`` says why the measurement itself can carry no verdict, whatever the budgets: the
+    machine was throttled half way, or is not the one that the baseline was measured on.
+    """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    schema_: Literal["rarefy.verdict/1"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["rarefy.verdict/2"] = Field(default=SCHEMA, alias="schema")
     outcome: Outcome
     budgets: list[BudgetResult]
+    evidence: list[str] = Field(default_factory=list)
+
+    def exit_code(self, strict: bool) -> int:
+        """0 pass; 3 a budget was missed; 4 no verdict: never without evidence, else if strict."""
+        if self.outcome == "fail":
+            return BudgetError.exit_code
+        if self.evidence or (strict and self.outcome == "inconclusive"):
+            return EvidenceError.exit_code
+        return 0
 
 
 def check(budgets: Iterable[Budget]) -> list[str]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from pipeline.artifact import Artifact, Kind, Metric
 from pipeline.errors import RecipeError
 from pipeline.recipe import Target
-from pipeline.stage import Context, Draft, Stage
+from pipeline.stage import Asked, Context, Draft, Stage
 
 
 class Export(Stage):
@@ -34,11 +34,11 @@ class Export(Stage):
 
     target: str | None = Field(None, description="name of a target; the recipe's first by default")
 
-    def environment(self, context_targets: tuple[Target, ...]) -> dict[str, Any]:
+    def environment(self, asked: Asked) -> dict[str, Any]:
         """The provider decides the form, the CPU's arithmetic the bits of int8 weights."""
         from exporters import integer_arithmetic
 
-        provider = self._target(context_targets).provider
+        provider = self._target(asked.targets).provider
         return {"provider": provider, "saturates": integer_arithmetic.saturates()}
 
     def run(self, context: Context, model: Artifact) -> Draft:

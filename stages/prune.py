@@ -17,7 +17,7 @@ from stages.training import Row
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.recipe import Target
+    from pipeline.stage import Asked
     from stages.surgery import Part, Unit
 
     Batch = dict[str, Tensor]
@@ -73,7 +73,7 @@ class Prune(Stage):
             raise ValueError("give 'heads', 'neurons', 'layers' or 'vocabulary': nothing to remove")
         return self
 
-    def environment(self, context_targets: tuple[Target, ...]) -> dict[str, Any]:
+    def environment(self, asked: Asked) -> dict[str, Any]:
         """Recovery rounds differently on a CPU that has bfloat16."""
         return {"cpu_bf16": training.cpu_has_bf16()} if self.recover_epochs else {}
 

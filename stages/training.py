@@ -16,7 +16,7 @@ from pipeline.stage import Context, Stage
 
 if TYPE_CHECKING:
     from pipeline.data import Split
-    from pipeline.recipe import Target
+    from pipeline.stage import Asked
 
 Row = dict[str, Any]
 Loss = Callable[[Any, dict[str, Any]], Any]
@@ -51,7 +51,7 @@ class Training(Stage):
         "linear", description="how the learning rate goes after warm-up"
     )
 
-    def environment(self, context_targets: tuple[Target, ...]) -> dict[str, Any]:
+    def environment(self, asked: Asked) -> dict[str, Any]:
         """The same training rounds differently on a CPU that has bfloat16."""
         return {"cpu_bf16": cpu_has_bf16()}
 

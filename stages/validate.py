@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline.artifact import Artifact, Kind, Metric
-from pipeline.errors import DataError, RecipeError
+from pipeline.errors import DataError
 from pipeline.measure import machine
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
-from pipeline.recipe import Name, Target
-from pipeline.stage import Context, Draft, Stage
+from pipeline.recipe import Budget, Name, Target
+from pipeline.stage import Asked, Context, Draft, Stage
+from stages import references
+from stages.steps import Steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 MEASUREMENTS = "measurements.json"
 DISAGREEMENTS = 40
 PERCENTILES = (50, 90, 95, 99)
-PLAN = "quantization.json"
-IMPORTED = "model"
-"""The engine's id of what the recipe started from."""
-
-Progress = Callable[[float, float, str], None]
+TIMED = ("latency", "end_to_end", "speedup")
+"""What the names of metrics begin with whose budgets say how long to sample."""
 
 
 class Validate(Stage):
     """Measure the bundle and its references: answers, latency, memory, size. Judged by budgets.
 
     The references are earlier checkpoints in fp32 ONNX Runtime with its own fusions: what one would
-    deploy without compression, so that a speed-up is not that of the runtime. Latencies are taken
-    row by row beside each other, in random order, in several fresh processes (Georges et al. 2007,
-    "Statistically rigorous Java performance evaluation"); one model is timed against itself, which
-    tells the noise of the session. The machine's fingerprint belongs to the result.
+    deploy without compression, so that a speed-up is not that of the runtime. A tag that a budget
+    compares with is measured anew beside them. Latencies are taken row by row beside each other, in
+    random order, in several fresh processes (Georges et al. 2007, "Statistically rigorous Java
+    performance evaluation"), until every budget on them is clear or the time is up; one model is
+    timed against itself, which tells the noise of the session. The machine's fingerprint belongs to
+    the result.
     """
 
     name: ClassVar[str] = "validate"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval"})
@@ -59,130 +59,74 @@ class Validate(Stage):
     models: tuple[Name, ...] | Literal["all"] = Field(
         "all", description="ids of the checkpoints to compare with; all that the bundle came from"
     )
-    processes: int = Field(3, ge=1, le=100, description="fresh processes that time, one by one")
-    seconds: float = Field(45, gt=0, le=3600, description="for the latency of each target")
+    processes: int = Field(4, ge=2, le=100, description="fresh processes that time, at the least")
+    seconds: float = Field(60, gt=0, le=3600, description="for the latency of each target, at most")
     rows: int = Field(200, ge=1, description="rows of the eval split that are timed")
+    lengths: tuple[int, ...] = Field((), description="tokens: timed at these fixed lengths too")
     memory: bool = Field(True, description="measure the peak memory of each model")
+    cold_starts: int = Field(
+        6, ge=0, le=100, description="fresh processes that start, load and answer once"
+    )
 
     def references(self) -> dict[str, str]:
         """Return the checkpoints named by ``models``."""
         names = () if self.models == "all" else self.models
         return {f"reference:{name}": name for name in names}
 
-    def environment(self, context_targets: tuple[Target, ...]) -> dict[str, Any]:
-        """Return the machine's fingerprint and the targets: elsewhere the numbers are others."""
-        targets = [target.model_dump(mode="json") for target in context_targets]
-        return {"machine": machine.fingerprint(), "targets": targets}
+    def environment(self, asked: Asked) -> dict[str, Any]:
+        """Return the machine's fingerprint and all that the recipe asks of a measurement.
+
+        Budgets on times decide when sampling stops; any other is judged without measuring anew.
+        """
+        return {
+            "machine": machine.fingerprint(),
+            "targets": [target.model_dump(mode="json") for target in asked.targets],
+            "budgets": [budget.model_dump(mode="json") for budget in _timed(asked.budgets)],
+            "slices": asked.slices,
+            "baselines": asked.baselines,
+        }
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Export the references, measure everything, and write ``measurements.json``."""
         split = context.split("eval")
         if split.labels is None:
             raise DataError(f"{split.reference}: validate needs labels in the eval split")
-        chosen, aliases = self._chosen(context, model)
+        chosen = references.choose(self.models, context, model)
         providers = dict.fromkeys(target.provider for target in context.targets)
-        parts = len(chosen) * len(providers) + 2 * (len(chosen) + 1) + len(context.targets)
-        steps = _Steps(context.progress, parts)
+        count = 1 + len(chosen.all)
+        parts = len(chosen.checkpoints) * len(providers) + 2 * count + len(context.targets)
+        steps = Steps(context.progress, parts)
         built = {
-            provider: self._build(context, chosen, provider, split, steps) for provider in providers
+            provider: {CANDIDATE: model.directory}
+            | references.export(context, chosen.checkpoints, provider, split, steps)
+            | {name: artifact.directory for name, artifact in chosen.bundles.items()}
+            for provider in providers
         }
-        first = context.targets[0]
-        artifacts = {CANDIDATE: model, **chosen}
-        directories = {CANDIDATE: model.directory, **built[first.provider]}
-        models = {
-            name: self._measure(context, artifacts[name], directories[name], steps)
-            for name in directories
-        }
-        latency = {
-            target.name: self._time(
-                {CANDIDATE: model.directory, **built[target.provider]},
-                target,
-                split,
-                context,
-                steps,
-            )
-            for target in context.targets
-        }
-        measurements = Measurements(
+        directories = built[context.targets[0].provider]
+        artifacts = {CANDIDATE: model, **chosen.all}
+        found = Measurements(
             machine=machine.fingerprint(),
             task=context.task.name,
             labels=list(context.task.labels),
             truth=split.labels,
-            models=models,
-            aliases=aliases,
-            latency=latency,
-            samples=_disagreements(context.task.labels, split, models),
+            models={
+                name: self._measure(context, artifacts[name], directory, steps)
+                for name, directory in directories.items()
+            },
+            aliases=chosen.aliases,
+            baselines={n: a.digest for n, a in context.baselines.items()},
+            latency={},
         )
-        text = measurements.model_dump_json(by_alias=True)
+        for target in context.targets:
+            bundles = built[target.provider]
+            found.latency[target.name] = self._time(bundles, target, found, context, steps)
+        found.samples.extend(_disagreements(context.task.labels, split, found.models))
+        text = found.model_dump_json(by_alias=True)
         (context.output / MEASUREMENTS).write_text(text, encoding="utf-8")
-        return Draft({MEASUREMENTS: "measurements"}, metrics=_metrics(context, measurements))
-
-    def _chosen(
-        self, context: Context, model: Artifact
-    ) -> tuple[dict[str, Artifact], dict[str, str]]:
-        """Return the references by id, first to last, and the ids that repeat one's weights.
-
-        Raises RecipeError where ``models`` names what is no checkpoint.
-        """
-        if self.models == "all":
-            family = _ancestors(context, model)
-            found = {n: a for n, a in family.items() if a.kind is Kind.CHECKPOINT}
-        else:
-            found = {name: context.artifacts[name] for name in self.models}
-        for name, artifact in found.items():
-            if artifact.kind is not Kind.CHECKPOINT:
-                raise RecipeError(f"models: {name!r} is of kind {artifact.kind}, not a checkpoint")
-            if name == CANDIDATE:
-                raise RecipeError(f"models: {name!r} is the bundle's own name; rename that stage")
-        chosen: dict[str, Artifact] = {}
-        aliases: dict[str, str] = {}
-        names: dict[frozenset[tuple[str, str]], str] = {}
-        for name, artifact in found.items():
-            same = names.setdefault(_weights(artifact), name)
-            if same == name:
-                chosen[name] = artifact
-            else:
-                aliases[name] = same
-        return chosen, aliases
-
-    def _build(
-        self,
-        context: Context,
-        chosen: Mapping[str, Artifact],
-        provider: str,
-        split: Split,
-        steps: _Steps,
-    ) -> dict[str, Path]:
-        """Export each reference; one that a killed run left whole is taken as it is."""
-        from exporters.build import build
-
-        built = {}
-        for name, artifact in chosen.items():
-            told = steps.next(f"exporting {name} as a reference")
-            final = context.work / "references" / provider / artifact.digest
-            if not final.exists():
-                partial = final.with_suffix(".partial")
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir(parents=True)
-                build(
-                    artifact.directory,
-                    partial,
-                    task=context.task,
-                    split=split,
-                    form="reference",
-                    target_provider=provider,
-                    progress=told,
-                )
-                partial.rename(final)
-            built[name] = final
-        return built
+        return Draft({MEASUREMENTS: "measurements"}, metrics=_metrics(context, found))
 
     def _measure(
-        self,
-        context: Context,
-        artifact: Artifact,
-        directory: Path,
-        steps: _Steps,
+        self, context: Context, artifact: Artifact, directory: Path, steps: Steps
     ) -> ModelMeasurement:
         """Answer the whole split on the first target, and weigh the bundle."""
         from pipeline.measure import accuracy, memory
@@ -209,17 +153,26 @@ class Validate(Stage):
         self,
         bundles: Mapping[str, Path],
         target: Target,
-        split: Split,
+        found: Measurements,
         context: Context,
-        steps: _Steps,
+        steps: Steps,
     ) -> Latency:
-        """Time the bundles on the same rows of the split, drawn by the seed."""
+        """Time the bundles on the same rows of the split until the budgets on times are clear."""
         import numpy as np
 
+        from pipeline import verdict
         from pipeline.measure import latency
 
+        split = context.split("eval")
         count = min(self.rows, len(split))
         rows = np.random.default_rng(context.seed).choice(len(split), count, replace=False)
+        budgets = [b for b in _timed(context.asked.budgets) if b.target in (None, target.name)]
+
+        def clear(timed: Latency) -> bool:
+            so_far = found.model_copy(update={"latency": {target.name: timed}})
+            judged = verdict.judge(budgets, [target], so_far)
+            return all(result.outcome != "inconclusive" for result in judged.budgets)
+
         return latency.measure(
             bundles,
             [split.texts[row] for row in rows],
@@ -229,52 +182,14 @@ class Validate(Stage):
             processes=self.processes,
             seconds=self.seconds,
             seed=context.seed,
+            lengths=self.lengths,
+            clear=clear if budgets else None,
             progress=steps.next(f"timing on {target.name}"),
         )
 
 
-@dataclass
-class _Steps:
-    """Tells the progress of one step after another as one."""
-
-    progress: Progress
-    total: int
-    done: int = -1
-
-    def next(self, what: str) -> Progress:
-        self.done += 1
-        done = self.done
-        self.progress(done, self.total, what)
-
-        def told(part: float, whole: float, note: str) -> None:
-            self.progress(done + part / max(whole, 1e-9), self.total, note)
-
-        return told
-
-
-def _ancestors(context: Context, model: Artifact) -> dict[str, Artifact]:
-    """Return what the bundle was made from, teachers included, by stage id, in the recipe's order.
-
-    The context may hold artifacts of other branches, which are not of this bundle's fingerprint.
-    """
-    by_digest = {artifact.digest: artifact for artifact in context.artifacts.values()}
-    found: set[str] = set()
-    ahead = [model]
-    while ahead:
-        for parent in ahead.pop().manifest.parents:
-            if parent.digest in by_digest and parent.digest not in found:
-                found.add(parent.digest)
-                ahead.append(by_digest[parent.digest])
-    return {
-        name: artifact
-        for name, artifact in context.artifacts.items()
-        if artifact.digest in found and name != IMPORTED
-    }
-
-
-def _weights(artifact: Artifact) -> frozenset[tuple[str, str]]:
-    """Return what decides a checkpoint's fp32 bundle: its files, but for the quantization plan."""
-    return frozenset((f.path, f.sha256) for f in artifact.manifest.files if f.path != PLAN)
+def _timed(budgets: tuple[Budget, ...]) -> list[Budget]:
+    return [budget for budget in budgets if budget.metric.startswith(TIMED)]
 
 
 def _disagreements(

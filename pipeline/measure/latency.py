@@ -24,6 +24,8 @@ def measure(
     processes: int = 3,
     seconds: float = 45.0,
     seed: int = 0,
+    lengths: Sequence[int] = (),
+    clear: Callable[[Latency], bool] | None = None,
     progress: Progress = lambda done, total, note: None,
 ) -> Latency:
     """Time each bundle on the same rows, next to each other, in random order.
@@ -97,9 +99,7 @@ def _gather(
     return Latency(
         samples=samples,
         cpu={name: [answer["cpu"][name] for answer in answers] for name in names},
-        tokenizer={
-            name: [ms for answer in answers for ms in answer["tokenizer"][name]] for name in names
-        },
+        tokenizer={name: [answer["tokenizer"][name] for answer in answers] for name in names},
         tokens=[length for answer in answers for length in answer["tokens"]],
         noise=(noise.low, noise.high),
         busy=busy,

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA: Final = "rarefy.measurements/1"
+SCHEMA: Final = "rarefy.measurements/2"
 CANDIDATE = "candidate"
 
 
@@ -16,17 +16,19 @@ class _Record(BaseModel):
 
 
 class ModelMeasurement(_Record):
-    """One model: the candidate, or a reference in fused fp32 ONNX Runtime.
+    """One model: the candidate, a reference in fused fp32 ONNX Runtime, or a tagged bundle.
 
     ``probabilities`` is rows × labels on the eval split; ``size`` counts every file needed to
     answer, in bytes; ``memory`` is the peak resident set of a fresh process that loads and
-    answers, less that of one with the same imports only, in bytes.
+    answers, less that of one with the same imports only, in bytes; ``cold_start`` the ms from the
+    start of a fresh process to its first answer, one entry a process.
     """
 
     digest: str
     size: int
     parameters: int | None = None
     memory: int | None = None
+    cold_start: list[float] = Field(default_factory=list)
     probabilities: list[list[float]]
 
 
@@ -34,19 +36,32 @@ class Latency(_Record):
     """Latencies on one target, in ms, batch 1, unpadded eval rows.
 
     ``samples[model][process]`` holds one process's calls; position i is the same row for every
-    model, timed next to each other in random order; ``cpu`` is laid out alike. ``tokens`` goes
-    through the processes' calls one after the other. ``noise`` is the 95 % interval of the A/A
-    ratio: the baseline's median against its own.
+    model, timed next to each other in random order. ``cpu``, ``tokenizer`` (ms from text to
+    feed, right before the call) and ``device`` (GPU only: ms with inputs and outputs in its
+    memory) are laid out alike. ``tokens`` goes through the processes' calls in order. ``fixed``
+    holds calls of rows of one length each: tokens -> model -> process. ``noise`` is the interval
+    of the A/A ratio: the baseline's median against its own.
+
+    Sampling may have stopped at any of ``looks`` looks at the data, so every interval that is read
+    from it is at 1 − 0.05/looks (Bonferroni): at 95 % whenever it stopped.
     """
 
     samples: dict[str, list[list[float]]]
     cpu: dict[str, list[list[float]]] = Field(
         default_factory=dict, description="CPU ms of the calls"
     )
-    tokenizer: dict[str, list[float]] = Field(default_factory=dict)
+    tokenizer: dict[str, list[list[float]]] = Field(default_factory=dict)
+    device: dict[str, list[list[float]]] = Field(default_factory=dict)
+    fixed: dict[str, dict[str, list[list[float]]]] = Field(default_factory=dict)
     tokens: list[int] = Field(default_factory=list, description="each call's length in tokens")
     noise: tuple[float, float] | None = None
     busy: list[str] = Field(default_factory=list, description="why the machine was not quiet")
+    throttled: str | None = Field(
+        default=None, description="how the machine changed while it was timed"
+    )
+    looks: int = 1
+    seconds: float = 0.0
+    stopped: str = Field(default="", description="why no more was timed")
     provider: str = ""
     threads: int = 1
 
@@ -54,14 +69,20 @@ class Latency(_Record):
 class Measurements(_Record):
     """All that was measured, with the machine it was measured on."""
 
-    schema_: Literal["rarefy.measurements/1"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["rarefy.measurements/2"] = Field(default=SCHEMA, alias="schema")
     machine: dict[str, Any]
     task: str
     labels: list[str]
     truth: list[int]
+    slices: dict[str, list[str]] = Field(
+        default_factory=dict, description="slicing -> each eval row's part of it"
+    )
     models: dict[str, ModelMeasurement]
     aliases: dict[str, str] = Field(
         default_factory=dict, description="stage id -> the model here that has the same weights"
+    )
+    baselines: dict[str, str] = Field(
+        default_factory=dict, description="the models here that are tags -> the tag's digest"
     )
     latency: dict[str, Latency]
     samples: list[dict[str, str]] = Field(

@@ -194,7 +194,7 @@ def _latency_row(latency: Latency, model: str) -> LatencyRow:
         len(samples),
         tuple(None if value is None else wording.significant(value) for value in values),
         _median(facts.pooled(latency.cpu, model)),
-        _median(sorted(latency.tokenizer.get(model, []))),
+        _median(facts.pooled(latency.tokenizer, model)),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 from pipeline.data import Split
-from pipeline.stage import Context
+from pipeline.stage import Asked, Context
 from pipeline.tasks.text_classification import TextClassification
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -103,8 +103,8 @@ def make_context(tmp_path: Path) -> Callable[..., Context]:
             "work": work,
             "output": output,
             "artifacts": {},
-            "targets": (),
             "base": tmp_path,
+            "asked": Asked(targets=changes.pop("targets", ())),
         }
         return Context(**(values | changes))
 

@@ -40,7 +40,6 @@ def tuned(tiny_encoder, tmp_path_factory):
         work=directory / "work",
         output=directory / "output",
         artifacts={},
-        targets=(),
         base=directory,
     )
     Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(context, tiny_encoder)

@@ -98,7 +98,7 @@ KILLED = """
         task=TextClassification(conftest.LABELS, 32, ("text",)),
         splits={{"train": Split("train", "train.jsonl", "0" * 64, texts, None, labels)}},
         seed=0, device="cpu", threads=1, work=Path({work!r}), output=Path({output!r}),
-        artifacts={{}}, targets=(), base=Path("."), progress=progress,
+        artifacts={{}}, base=Path("."), progress=progress,
     )
     encoder = conftest.artifact_of(Path({encoder!r}), Kind.ENCODER)
     Finetune(learning_rate=2e-3, epochs=2, batch_size=8).run(context, encoder)

@@ -11,13 +11,15 @@ from pipeline.data import Split
 from pipeline.errors import RecipeError
 from pipeline.measure.measurements import Measurements
 from pipeline.recipe import Budget, Target
+from pipeline.stage import Asked
 from pipeline.tasks.text_classification import TextClassification
+from stages import references
 from stages.validate import Validate
 from tests.stages.conftest import LABELS, sentences, write_encoder
 
 TASK = TextClassification(LABELS, 32, ("text",))
 ROWS = 60
-QUICK = {"processes": 1, "seconds": 0.5, "rows": 20, "memory": False}
+QUICK = {"processes": 2, "seconds": 0.5, "rows": 20, "memory": False}
 
 
 def _artifact(directory, kind, parents=(), **model):
@@ -182,8 +184,7 @@ def test_an_adapter_is_no_reference(context, chain):
     with pytest.raises(RecipeError, match="'adapt' is of kind adapter"):
         Validate(**QUICK, models=("adapt",)).run(context, chain["export"])
     bundle = _artifact(chain["export"].directory, Kind.BUNDLE, [adapter])
-    chosen, _ = Validate()._chosen(context, bundle)
-    assert list(chosen) == ["finetune"]
+    assert list(references.choose("all", context, bundle).all) == ["finetune"]
 
 
 def test_named_models_are_checked_with_the_recipe():
@@ -194,9 +195,9 @@ def test_named_models_are_checked_with_the_recipe():
 def test_another_machine_is_another_result(monkeypatch):
     from pipeline.measure import machine
 
-    here = Validate().environment((Target(),))
-    assert here == Validate().environment((Target(),))
-    assert here != Validate().environment((Target(threads=2),))
+    here = Validate().environment(Asked(targets=(Target(),)))
+    assert here == Validate().environment(Asked(targets=(Target(),)))
+    assert here != Validate().environment(Asked(targets=(Target(threads=2),)))
     facts = machine.fingerprint() | {"cpu": "another"}
     monkeypatch.setattr(machine, "fingerprint", lambda: facts)
-    assert Validate().environment((Target(),)) != here
+    assert Validate().environment(Asked(targets=(Target(),))) != here

@@ -67,7 +67,7 @@ def latency(scale: float, calls: int, processes: int, noise: random.Random) -> L
         if p50
     }
     cpu = {"candidate": [[0.98 * t for t in one] for one in samples["candidate"]]}
-    tokenizer = {"candidate": [0.05 + 0.001 * t for t in tokens]}
+    tokenizer = {"candidate": [[0.05 + 0.001 * t for t in tokens]] * processes}
     return Latency(
         samples=samples, cpu=cpu, tokenizer=tokenizer, tokens=tokens, noise=(0.992, 1.009),
         provider="CPUExecutionProvider", threads=1 if scale == 1 else 2,

@@ -1,0 +1,121 @@
+"""What a bundle is measured beside: checkpoints of its chain in fp32, and tagged bundles."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pipeline.artifact import Artifact, Kind
+from pipeline.data import Split
+from pipeline.errors import RecipeError
+from pipeline.measure.measurements import CANDIDATE
+from pipeline.stage import Context
+from stages.steps import Steps
+
+PLAN = "quantization.json"
+IMPORTED = "model"
+"""The engine's id of what the recipe started from."""
+
+
+@dataclass(frozen=True)
+class References:
+    """``checkpoints`` are exported in fp32, ``bundles`` are measured as they are; by name.
+
+    ``aliases``: stage id -> the checkpoint here that has the same weights.
+    """
+
+    checkpoints: dict[str, Artifact] = field(default_factory=dict)
+    bundles: dict[str, Artifact] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def all(self) -> dict[str, Artifact]:
+        return self.checkpoints | self.bundles
+
+
+def choose(
+    models: tuple[str, ...] | Literal["all"], context: Context, candidate: Artifact
+) -> References:
+    """Return the references by id, first to last, then the tags that budgets compare with.
+
+    Raises RecipeError where ``models`` names what is no checkpoint.
+    """
+    if models == "all":
+        family = _ancestors(context, candidate)
+        found = {n: a for n, a in family.items() if a.kind is Kind.CHECKPOINT}
+    else:
+        found = {name: context.artifacts[name] for name in models}
+    tagged = context.baselines
+    found |= {name: a for name, a in tagged.items() if a.kind is Kind.CHECKPOINT}
+    for name, artifact in found.items():
+        if artifact.kind is not Kind.CHECKPOINT:
+            raise RecipeError(f"models: {name!r} is of kind {artifact.kind}, not a checkpoint")
+        if name == CANDIDATE:
+            raise RecipeError(f"models: {name!r} is the bundle's own name; rename that stage")
+    chosen: dict[str, Artifact] = {}
+    aliases: dict[str, str] = {}
+    names: dict[frozenset[tuple[str, str]], str] = {}
+    for name, artifact in found.items():
+        same = names.setdefault(_weights(artifact), name)
+        if same == name:
+            chosen[name] = artifact
+        else:
+            aliases[name] = same
+    bundles = {name: a for name, a in tagged.items() if a.kind is Kind.BUNDLE}
+    return References(chosen, bundles, aliases)
+
+
+def export(
+    context: Context, checkpoints: Mapping[str, Artifact], provider: str, split: Split, steps: Steps
+) -> dict[str, Path]:
+    """Export each in fp32 for a provider; one that a killed run left whole is taken as it is."""
+    from exporters.build import build
+
+    built = {}
+    for name, artifact in checkpoints.items():
+        told = steps.next(f"exporting {name} as a reference")
+        final = context.work / "references" / provider / artifact.digest
+        if not final.exists():
+            partial = final.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            build(
+                artifact.directory,
+                partial,
+                task=context.task,
+                split=split,
+                form="reference",
+                target_provider=provider,
+                progress=told,
+            )
+            partial.rename(final)
+        built[name] = final
+    return built
+
+
+def _ancestors(context: Context, model: Artifact) -> dict[str, Artifact]:
+    """Return what the bundle was made from, teachers included, by stage id, in the recipe's order.
+
+    The context may hold artifacts of other branches, which are not of this bundle's fingerprint.
+    """
+    by_digest = {artifact.digest: artifact for artifact in context.artifacts.values()}
+    found: set[str] = set()
+    ahead = [model]
+    while ahead:
+        for parent in ahead.pop().manifest.parents:
+            if parent.digest in by_digest and parent.digest not in found:
+                found.add(parent.digest)
+                ahead.append(by_digest[parent.digest])
+    return {
+        name: artifact
+        for name, artifact in context.artifacts.items()
+        if artifact.digest in found and name != IMPORTED
+    }
+
+
+def _weights(artifact: Artifact) -> frozenset[tuple[str, str]]:
+    """Return what decides a checkpoint's fp32 bundle: its files, but for the quantization plan."""
+    return frozenset((f.path, f.sha256) for f in artifact.manifest.files if f.path != PLAN)
