@@ -22,7 +22,8 @@ class Known(NamedTuple):
     """What a metric is, and the forms of budget that make sense for it.
 
     ``score`` higher is better, from the rows; ``error`` lower is better, from the rows;
-    ``latency`` ms on a target; ``count`` an exact number, lower is better.
+    ``latency`` ms on a target: ``latency_…`` of the model's call alone, ``end_to_end_…`` from text
+    to logits; ``count`` an exact number, lower is better.
     """
 
     kind: Literal["score", "error", "agreement", "latency", "speedup", "count"]
@@ -44,6 +45,10 @@ KNOWN_METRICS: dict[str, Known] = {
     "latency_p90": _LATENCY,
     "latency_p95": _LATENCY,
     "latency_p99": _LATENCY,
+    "end_to_end_p50": _LATENCY,
+    "end_to_end_p90": _LATENCY,
+    "end_to_end_p95": _LATENCY,
+    "end_to_end_p99": _LATENCY,
     "speedup": Known("speedup", "×", frozenset({"min", "max", "min_speedup"})),
     "size": Known("count", "B", _COUNT),
     "memory": Known("count", "B", _COUNT),
@@ -138,7 +143,8 @@ def judge(
     """Evaluate every budget on every target that it applies to.
 
     A budget that cannot be evaluated fails with its reason. A candidate that answers NaN fails
-    the verdict, whatever the budgets are.
+    the verdict, whatever the budgets are. A target that was throttled half way carries no verdict
+    on times: that is said in ``evidence``.
     """
     from pipeline.measure import judging
 
@@ -157,4 +163,10 @@ def judge(
         worst = "fail"
     elif "inconclusive" in outcomes:
         worst = "inconclusive"
-    return Verdict(outcome=worst, budgets=results)
+    asked = {target.name for target in targets}
+    evidence = [
+        f"{name}: {timed.throttled}; its times carry no verdict"
+        for name, timed in measurements.latency.items()
+        if timed.throttled and name in asked
+    ]
+    return Verdict(outcome=worst, budgets=results, evidence=evidence)

@@ -54,6 +54,7 @@ def judge_one(budget: Budget, target: str | None, measurements: Measurements) ->
         if reason := misfit(budget):
             raise _MissingError(reason)
         finding = _EVALUATE[KNOWN_METRICS[budget.metric].kind](budget, target, measurements)
+        finding = _unless_throttled(finding, budget, target, measurements)
     except _MissingError as missing:
         finding = Finding(None, "fail", str(missing))
     shown = finding.interval
@@ -73,6 +74,18 @@ def judge_one(budget: Budget, target: str | None, measurements: Measurements) ->
         outcome=finding.outcome,
         reason=finding.reason,
     )
+
+
+def _unless_throttled(
+    finding: Finding, budget: Budget, target: str | None, measurements: Measurements
+) -> Finding:
+    """Take the outcome from a finding on times that a throttled target gave: they carry none."""
+    if KNOWN_METRICS[budget.metric].kind not in ("latency", "speedup"):
+        return finding
+    if not (why := _timed(measurements, target).throttled):
+        return finding
+    reason = f"{finding.reason}; but {why}: undecided"
+    return Finding(finding.interval, "inconclusive", reason)
 
 
 def _at_least(found: Interval, limit: float) -> Outcome:

@@ -258,3 +258,58 @@ def test_check_lets_targets_differ():
             Budget(metric="latency_p50", max="5 ms", target="large"),
         ]
     )
+
+
+THROTTLED = "the CPU's clock fell from 3.1 to 1.9 GHz"
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"metric": "latency_p50", "max": "2 ms"},  # would pass
+        {"metric": "latency_p50", "max": "0.5 ms"},  # would fail
+        {"metric": "latency_p50", "min_speedup": "4x", "against": "finetune"},
+        {"metric": "latency_p50", "max_regression": "5 %", "against": "finetune"},
+        {"metric": "speedup", "min": "6x"},
+    ],
+)
+def test_times_of_a_throttled_target_neither_pass_nor_fail(measurements, budget):
+    measurements.latency["cpu"].throttled = THROTTLED
+    verdict = judge([Budget(**budget)], CPU, measurements)
+    assert verdict.outcome == verdict.budgets[0].outcome == "inconclusive"
+    assert verdict.budgets[0].reason.endswith(f"; but {THROTTLED}: undecided")
+    assert verdict.budgets[0].value is not None
+    assert verdict.evidence == [f"cpu: {THROTTLED}; its times carry no verdict"]
+    assert verdict.exit_code(strict=False) == verdict.exit_code(strict=True) == 4
+
+
+def test_a_throttled_target_is_no_excuse_for_what_no_clock_measured(measurements):
+    measurements.latency["cpu"].throttled = THROTTLED
+    budgets = [
+        Budget(metric="size", max="19 MB"),
+        Budget(metric="accuracy", min="85 %"),
+        Budget(metric="latency_p50", max="2 ms"),
+    ]
+    verdict = judge(budgets, CPU, measurements)
+    assert [b.outcome for b in verdict.budgets] == ["fail", "pass", "inconclusive"]
+    assert verdict.exit_code(strict=False) == 3
+
+
+def test_a_quiet_target_is_judged_beside_a_throttled_one(measurements):
+    samples = measurements.latency["cpu"].samples
+    measurements.latency["two"] = Latency(samples=samples, threads=2, throttled=THROTTLED)
+    targets = (Target(), Target(name="two", threads=2))
+    verdict = judge([Budget(metric="latency_p50", max="2 ms")], targets, measurements)
+    assert [(b.target, b.outcome) for b in verdict.budgets] == [
+        ("cpu", "pass"),
+        ("two", "inconclusive"),
+    ]
+    assert verdict.evidence == [f"two: {THROTTLED}; its times carry no verdict"]
+    assert verdict.exit_code(strict=False) == 4
+
+
+def test_a_time_that_was_never_taken_fails_on_a_throttled_target_too(measurements):
+    measurements.latency["cpu"].throttled = THROTTLED
+    found = _one(measurements, metric="speedup", min_speedup="2x", against="prune")
+    assert found.outcome == "fail"
+    assert "'prune' was not measured" in found.reason
