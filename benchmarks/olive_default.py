@@ -1,0 +1,74 @@
+"""Microsoft Olive's default latency measurement, done again from its source as a baseline.
+
+Read in olive-ai 0.13.0 (PyPI, MIT); the lines are those of that wheel:
+
+- ``olive/evaluator/metric_config.py:14–16``: ``WARMUP_NUM = 10``, ``REPEAT_TEST_NUM = 20``,
+  ``SLEEP_NUM = 0``; line 24: ``io_bind`` is off.
+- ``olive/evaluator/olive_evaluator.py:1234–1264`` (``_evaluate_onnx_latency``): one session, the
+  first batch of the data, and nothing else of it; ``olive/data/component/dataloader.py:21``: a
+  batch is one row.
+- ``olive/common/ort_inference.py:455–486`` (``time_run``): 30 calls by ``perf_counter``, each
+  followed by ``sleep(0)``; the first 10 are dropped.
+- ``olive/common/ort_inference.py:182–229``: ``SessionOptions()`` as it comes, but for what the
+  user's ``inference_settings`` name.
+- ``olive/evaluator/olive_evaluator.py:261–263``: ``avg`` is the mean in ms, rounded to 5 places.
+- ``olive/engine/engine.py:571–574`` and ``olive/search/search_results.py:51–54``: the goals
+  ``percent-max-degradation`` and ``percent-min-improvement`` become a threshold on the baseline's
+  ``avg``, and the candidate's ``avg`` meets it or not. There is no interval and no test.
+
+One model is measured after the other, in one process (``olive/systems/local.py:48``). Only the
+thread count is not Olive's own: it would leave it to ONNX Runtime, which takes all cores; here it
+is the one that the other side of the comparison uses.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pipeline.runtime import MODEL, BundleModel
+
+VERSION = "olive-ai 0.13.0"
+WARMUP = 10
+REPEATS = 20
+SLEEP = 0
+
+
+def measure(directory: Path, texts: Sequence[str], threads: int = 1) -> list[float]:
+    """Return the 20 times in ms of a bundle's graph on the first text."""
+    import onnxruntime
+
+    feed = BundleModel(directory, threads=threads).encode(texts[:1])[0]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(
+        str(directory / MODEL), options, providers=["CPUExecutionProvider"]
+    )
+    latencies = []
+    for _ in range(WARMUP + REPEATS):
+        started = time.perf_counter()
+        session.run(None, feed)
+        latencies.append((time.perf_counter() - started) * 1000)
+        time.sleep(SLEEP)
+    return latencies[WARMUP:]
+
+
+def average(latencies: Sequence[float]) -> float:
+    """Return Olive's ``avg``: the mean in ms, to 5 places."""
+    return round(sum(latencies) / len(latencies), 5)
+
+
+def call(
+    candidate: Sequence[float], baseline: Sequence[float], margin: float = 0.05
+) -> Literal["regression", "improvement", "equal"]:
+    """Say what Olive's two percent goals on ``avg`` say together; ``margin`` is a share.
+
+    "regression": the goal percent-max-degradation is not met; "improvement": the goal
+    percent-min-improvement is met; "equal": neither.
+    """
+    ours, theirs = average(candidate), average(baseline)
+    if ours > theirs * (1 + margin):
+        return "regression"
+    return "improvement" if ours <= theirs * (1 - margin) else "equal"
