@@ -25,11 +25,16 @@ FORMATS = {
 }
 CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
 """Without this a label or a text that says None, NA or null would count as missing."""
+NO_VALUE = "(none)"
+"""What a row without a value in a slice's column is sliced by."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of text: ``pairs`` is None for single sentences, ``labels`` for unlabelled text."""
+    """Rows of text: ``pairs`` is None for single sentences, ``labels`` for unlabelled text.
+
+    ``columns``: what the recipe slices the eval split by, a column -> each row's value.
+    """
 
     name: str
     reference: str
@@ -37,6 +42,7 @@ class Split:
     texts: list[str]
     pairs: list[str] | None
     labels: list[int] | None
+    columns: dict[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -79,7 +85,7 @@ def locate(data: Data, base: Path) -> dict[str, Source]:
 
 def digest(data: Data, splits: dict[str, Source]) -> str:
     """Return one digest of all splits' bytes and of how the recipe says to read them."""
-    reading = data.model_dump(include={"text", "label", "max_length"}, mode="json")
+    reading = data.model_dump(include={"text", "label", "max_length", "slices"}, mode="json")
     value = {"reading": reading, "splits": {name: s.sha256 for name, s in splits.items()}}
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
@@ -113,7 +119,9 @@ def load(
             if absent:
                 warnings.append(f"{name}: no row has the label {', '.join(map(repr, absent[:3]))}")
         source = located[name]
-        splits[name] = Split(name, source.reference, source.sha256, rows.texts, rows.pairs, labels)
+        splits[name] = Split(
+            name, source.reference, source.sha256, rows.texts, rows.pairs, labels, rows.columns
+        )
     _warn_overlap(splits, warnings)
     summary = Summary(names, {name: len(s) for name, s in splits.items()}, counts, warnings)
     return splits, summary
@@ -124,11 +132,13 @@ class _Raw:
     texts: list[str]
     pairs: list[str] | None
     labels: list[str] | None
+    columns: dict[str, list[str]]
 
 
 def _rows(data: Data, source: Source, warnings: list[str]) -> _Raw:
     table = _read(source)
-    columns = list(data.text_columns)
+    slices = list(data.slices) if source.name == "eval" else []
+    columns = [*data.text_columns, *slices]
     if source.name != "unlabelled":
         columns.append(data.label)
     missing = [column for column in columns if column not in table]
@@ -145,15 +155,20 @@ def _rows(data: Data, source: Source, warnings: list[str]) -> _Raw:
             unlabelled += 1
         else:
             for column, value in zip(kept, row, strict=True):
-                column.append(_text(value))
+                column.append(NO_VALUE if _missing(value) else _text(value))
     if empty:
         warnings.append(f"{source.name}: {rows_said(empty)} without text left out")
     if unlabelled:
         warnings.append(f"{source.name}: {rows_said(unlabelled)} without a label left out")
     if not kept[0]:
         raise DataError(f"{source.reference}: the {source.name} split has no usable row")
-    labels = kept[-1] if source.name != "unlabelled" else None
-    return _Raw(kept[0], kept[1] if len(data.text_columns) == 2 else None, labels)
+    by_column = dict(zip(columns, kept, strict=True))
+    return _Raw(
+        kept[0],
+        kept[1] if len(data.text_columns) == 2 else None,
+        kept[-1] if source.name != "unlabelled" else None,
+        {column: by_column[column] for column in slices},
+    )
 
 
 def _read(source: Source) -> dict[str, list[Any]]:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pipeline.artifact import Artifact, Kind, Metric
 from pipeline.errors import DataError
-from pipeline.measure import machine
+from pipeline.measure import examples, machine, slices
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.recipe import Budget, Name, Target
 from pipeline.stage import Asked, Context, Draft, Stage
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.data import Split
-
 MEASUREMENTS = "measurements.json"
-DISAGREEMENTS = 40
 PERCENTILES = (50, 90, 95, 99)
 TIMED = ("latency", "end_to_end", "speedup")
 """What the names of metrics begin with whose budgets say how long to sample."""
@@ -59,7 +56,7 @@ class Validate(Stage):
     models: tuple[Name, ...] | Literal["all"] = Field(
         "all", description="ids of the checkpoints to compare with; all that the bundle came from"
     )
-    processes: int = Field(4, ge=2, le=100, description="fresh processes that time, at the least")
+    processes: int = Field(5, ge=2, le=100, description="fresh processes that time, at the least")
     seconds: float = Field(60, gt=0, le=3600, description="for the latency of each target, at most")
     rows: int = Field(200, ge=1, description="rows of the eval split that are timed")
     lengths: tuple[int, ...] = Field((), description="tokens: timed at these fixed lengths too")
@@ -104,11 +101,13 @@ class Validate(Stage):
         }
         directories = built[context.targets[0].provider]
         artifacts = {CANDIDATE: model, **chosen.all}
+        tokens = slices.token_counts(model.directory, split, context.targets[0].provider)
         found = Measurements(
             machine=machine.fingerprint(),
             task=context.task.name,
             labels=list(context.task.labels),
             truth=split.labels,
+            slices=slices.of(split, context.task.labels, tokens),
             models={
                 name: self._measure(context, artifacts[name], directory, steps)
                 for name, directory in directories.items()
@@ -120,7 +119,7 @@ class Validate(Stage):
         for target in context.targets:
             bundles = built[target.provider]
             found.latency[target.name] = self._time(bundles, target, found, context, steps)
-        found.samples.extend(_disagreements(context.task.labels, split, found.models))
+        found.samples.extend(examples.choose(context.task.labels, split, found.models))
         text = found.model_dump_json(by_alias=True)
         (context.output / MEASUREMENTS).write_text(text, encoding="utf-8")
         return Draft({MEASUREMENTS: "measurements"}, metrics=_metrics(context, found))
@@ -190,35 +189,6 @@ class Validate(Stage):
 
 def _timed(budgets: tuple[Budget, ...]) -> list[Budget]:
     return [budget for budget in budgets if budget.metric.startswith(TIMED)]
-
-
-def _disagreements(
-    labels: tuple[str, ...], split: Split, models: Mapping[str, ModelMeasurement]
-) -> list[dict[str, str]]:
-    """Return rows on which the candidate and the first reference differ, the losses first.
-
-    Among losses, and among the others, the candidate's surest answers come first.
-    """
-    import numpy as np
-
-    from pipeline.measure import statistics
-
-    teacher = next((name for name in models if name != CANDIDATE), None)
-    if teacher is None or split.labels is None:
-        return []
-    probabilities = np.asarray(models[CANDIDATE].probabilities)
-    ours = statistics.answers(probabilities)
-    theirs = statistics.answers(np.asarray(models[teacher].probabilities))
-    truth = np.asarray(split.labels)
-    rows = np.flatnonzero(ours != theirs)
-    order = np.lexsort((-probabilities[rows].max(axis=1), theirs[rows] != truth[rows]))
-    names = [*labels, "not a number"]  # answers() gives -1
-    return [
-        {"text": split.texts[row]}
-        | ({} if split.pairs is None else {"pair": split.pairs[row]})
-        | {"truth": names[truth[row]], "teacher": names[theirs[row]], "candidate": names[ours[row]]}
-        for row in rows[order][:DISAGREEMENTS].tolist()
-    ]
 
 
 def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]:

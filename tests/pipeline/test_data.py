@@ -178,6 +178,28 @@ def test_the_digest_knows_every_byte_and_how_it_is_read(tmp_path):
     assert data.digest(recipe, data.locate(recipe, tmp_path)) != first
 
 
+def test_slice_columns_are_read_of_eval_alone(load):
+    rows = [row | {"source": source} for row, source in zip(EVAL, ("web", None), strict=True)]
+    splits, _ = load(evaluation=rows, slices=("source",))
+    assert splits["eval"].columns == {"source": ["web", "(none)"]}
+    assert splits["eval"].labels == [0, 1]
+    assert splits["train"].columns == {}
+
+
+def test_a_missing_slice_column_is_named(load):
+    with pytest.raises(DataError, match=r"eval\.jsonl: no column 'source'; there is text, label"):
+        load(slices=("source",))
+
+
+def test_a_new_slice_is_another_digest(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(jsonl(TRAIN))
+    plain, sliced = (
+        Data(train="rows.jsonl", eval="rows.jsonl", slices=slices) for slices in ((), ("text",))
+    )
+    located = data.locate(plain, tmp_path)
+    assert data.digest(plain, located) != data.digest(sliced, located)
+
+
 def test_a_split_s_record_is_its_bytes(load, tmp_path):
     record = load()[0]["train"].record()
     assert record.sha256 == file_sha256(tmp_path / "train.jsonl")

@@ -134,18 +134,26 @@ def test_references_answer_as_pytorch_does(context, chain):
     assert np.abs(found - expected).max() < 1e-4
 
 
-def test_sample_rows_are_those_that_differ(context, chain):
+def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain):
+    split = context.splits["eval"]
+    split.columns["source"] = ["web"] * 40 + ["book"] * 20
     Validate(**QUICK, models=("finetune",)).run(context, chain["export"])
     found = _read(context)
+    assert list(found.slices) == ["length", "label", "source"]
+    assert found.slices["label"] == [LABELS[label] for label in split.labels]
+    assert found.slices["source"] == split.columns["source"]
+    for text, part in zip(split.texts, found.slices["length"], strict=True):
+        low, high = part.removesuffix(" tokens").split("–")
+        assert int(low) <= len(text.split()) + 2 <= int(high)  # [CLS] and [SEP]
+    for sample in found.samples:
+        right = {who: sample[who] == sample["truth"] for who in ("reference", "candidate")}
+        assert right["candidate"] == (sample["kind"] == "won")
+        assert right["reference"] or sample["kind"] != "lost"
     ours, theirs = (
         np.array(found.models[n].probabilities).argmax(1) for n in ("candidate", "finetune")
     )
-    differ = {context.splits["eval"].texts[row] for row in np.flatnonzero(ours != theirs)}
-    assert len(found.samples) == min(len(np.flatnonzero(ours != theirs)), 40)
-    for sample in found.samples:
-        assert sample["text"] in differ
-        assert sample["teacher"] != sample["candidate"]
-        assert {sample["truth"], sample["teacher"], sample["candidate"]} <= set(LABELS)
+    lost = int(np.sum((theirs == found.truth) & (ours != found.truth)))
+    assert sum(sample["kind"] == "lost" for sample in found.samples) == min(lost, 12)
 
 
 def test_a_model_that_answers_nan_fails_the_verdict(context, chain, tmp_path):

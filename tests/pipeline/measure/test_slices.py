@@ -1,0 +1,108 @@
+"""Slices: the rows where a candidate loses are found, and chance is not called a loss."""
+
+import numpy as np
+import pytest
+
+from pipeline.data import Split
+from pipeline.measure import slices
+from pipeline.measure.measurements import Measurements, ModelMeasurement
+
+ROWS = 1000
+
+
+def _model(right):
+    """Truth is 0 everywhere; a row is answered 0 where ``right``."""
+    found = np.full((len(right), 2), 0.1)
+    found[np.arange(len(right)), np.where(right, 0, 1)] = 0.9
+    return ModelMeasurement(digest="d", size=1, probabilities=found.tolist())
+
+
+def _measurements(ours, theirs, **slicings):
+    return Measurements(
+        machine={},
+        task="text-classification",
+        labels=["a", "b"],
+        truth=[0] * len(ours),
+        slices={name: list(map(str, parts)) for name, parts in slicings.items()},
+        models={"candidate": _model(ours), "finetune": _model(theirs)},
+        latency={},
+    )
+
+
+def test_holm_is_the_example_of_the_textbook():
+    """Wright 1992, "Adjusted p-values for simultaneous inference"; scipy has no Holm."""
+    assert slices.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert slices.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert slices.holm([]) == []
+
+
+def test_the_one_slice_that_loses_is_found_and_comes_first():
+    rows = np.arange(ROWS)
+    theirs = rows % 10 != 0
+    ours = theirs & ~((rows % 5 == 3) & (rows % 3 == 0))  # a third of part 3 is lost
+    found = slices.compare(_measurements(ours, theirs, fifth=rows % 5), "finetune")
+    assert (found[0].part, found[0].worse) == ("3", True)
+    assert [result.worse for result in found[1:]] == [False] * 4
+    worst = found[0]
+    assert worst.rows == 200
+    assert worst.difference.value == pytest.approx(
+        worst.candidate.value - worst.reference.value, abs=1e-12
+    )
+    assert worst.difference.low < worst.difference.value < worst.difference.high < 0
+    assert worst.corrected_p == pytest.approx(5 * worst.p)
+
+
+def test_a_slice_that_wins_is_not_worse():
+    rows = np.arange(ROWS)
+    theirs = rows % 2 == 0
+    ours = theirs | (rows < 200)
+    found = slices.compare(_measurements(ours, theirs, head=rows < 200), "finetune")
+    assert found[-1].corrected_p < 1e-9
+    assert not any(result.worse for result in found)
+
+
+def test_equal_models_are_rarely_called_worse_anywhere():
+    """Forty slices, 300 times: without the correction every second family would have one."""
+    generator = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(300):
+        kind = generator.choice(3, ROWS, p=[0.8, 0.1, 0.1])
+        parts = {f"s{at}": generator.integers(0, 4, ROWS) for at in range(10)}
+        measured = _measurements(kind < 2, kind != 1, **parts)
+        alarms += any(result.worse for result in slices.compare(measured, "finetune"))
+    assert alarms / 300 < 0.05
+
+
+def test_a_slicing_without_parts_says_nothing():
+    right = np.arange(100) > 9
+    assert slices.compare(_measurements(right, right, all=["x"] * 100), "finetune") == []
+
+
+def test_lengths_fall_into_quartiles():
+    found = slices.by_length([4, 5, 6, 7, 8, 9, 10, 30])
+    assert found[::2] == ["4–5 tokens", "6–7 tokens", "8–9 tokens", "10–30 tokens"]
+    assert found[::2] == found[1::2]
+    assert slices.by_length([3] * 50) == ["3 tokens"] * 50
+
+
+def test_equal_lengths_are_never_parted():
+    lengths = np.random.default_rng(0).integers(3, 9, 500).tolist()
+    parts = slices.by_length(lengths)
+    assert len(set(zip(lengths, parts, strict=True))) == len(set(lengths))
+
+
+def test_rare_values_are_pooled():
+    assert slices.by_value(["web"] * 20 + ["book"] * 19) == ["web"] * 20 + ["other"] * 19
+    many = [f"v{at:02}" for at in range(30) for _ in range(60 - at)]
+    found = slices.by_value(many)
+    assert set(found) == {f"v{at:02}" for at in range(19)} | {"other"}
+
+
+def test_a_column_named_as_a_slicing_of_ours_is_kept_apart():
+    split = Split(
+        "eval", "eval.jsonl", "0", ["a"] * 40, None, [0, 1] * 20, {"length": ["short"] * 40}
+    )
+    found = slices.of(split, ("bad", "good"), [5] * 40)
+    assert found["length"] == ["5 tokens"] * 40
+    assert found["column length"] == ["short"] * 40
+    assert found["label"][:2] == ["bad", "good"]
