@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flows import history
 from flows.display import CURRENT
 from pipeline import outcome as outcomes
 from pipeline import recipe as recipes
@@ -62,9 +63,12 @@ def step_ids(run: Run) -> list[str]:
 
 
 def conclude(run: Run, job: Job) -> Result:
-    """Judge, and write the report and the bundle's copy."""
+    """Judge, write the report and the bundle's copy, and keep the verdict in the history."""
     outcome = outcomes.conclude(run, job.command)
-    return Result(outcome, outcomes.write(outcome, Path(job.out)))
+    result = Result(outcome, outcomes.write(outcome, Path(job.out)))
+    bundle = outcome.bundle.digest if outcome.bundle else None
+    history.keep(Path(job.home), outcome.data, bundle, Path(job.recipe))
+    return result
 
 
 def run_inline(job: Job) -> Result:

@@ -31,6 +31,7 @@ def validate(bundle: str, recipe: Path | None, strict: bool, home: Home, as_json
     """
     from flows.bundles import find
     from flows.display import Display, verdict_table
+    from flows.history import keep_validated
     from flows.remeasure import measure, recipe_of
     from pipeline import recipe as recipes
     from pipeline import verdict
@@ -44,6 +45,7 @@ def validate(bundle: str, recipe: Path | None, strict: bool, home: Home, as_json
         display.started("validate")
         measured = measure(run, found, display.progress)
     judged = verdict.judge(run.loaded.recipe.budgets, run.loaded.recipe.targets, measured)
+    keep_validated(home.path, run, found, judged, measured)
     code = CODES[judged.outcome]
     if strict and judged.outcome == "inconclusive":
         code = EvidenceError.exit_code
