@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import mmap
+import os
 import stat
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -21,6 +26,8 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+DEVICES = {"cpu": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
+"""Where a provider's tensors lie."""
 
 
 class BundleModel:
@@ -45,6 +52,7 @@ class BundleModel:
         self.signature = self._read("signature.json")
         self.labels = tuple(config["id2label"][str(at)] for at in range(len(config["id2label"])))
         self.inputs = tuple(entry["name"] for entry in self.signature["inputs"])
+        self.provider = provider
         self.session = self._session(provider, threads)
         self.tokenizer = Tokenizer.from_file(str(self._file("tokenizer.json")))
         self.tokenizer.no_padding()
@@ -68,9 +76,35 @@ class BundleModel:
         return feeds
 
     def run(self, feed: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Return the logits, rows × labels."""
-        logits: NDArray[np.float32] = self.session.run(["logits"], feed)[0]
+        """Return the logits, rows × labels; copies to and from a device are part of it.
+
+        Raises ProviderError where the provider fails: the session must not go on on another one.
+        """
+        try:
+            logits: NDArray[np.float32] = self.session.run(["logits"], feed)[0]
+        except _provider_failure() as error:
+            raise ProviderError(f"provider {self.provider!r} failed: {_line(error)}") from error
         return logits
+
+    def resident(self, feed: dict[str, NDArray[np.int64]]) -> Any:
+        """Return an IOBinding: the feed copied to the device's memory, the logits to stay there."""
+        from onnxruntime import OrtValue
+
+        device = DEVICES[self.provider]
+        binding = self.session.io_binding()
+        for name, array in feed.items():
+            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array, device, 0))
+        binding.bind_output("logits", device, 0)
+        binding.synchronize_inputs()
+        return binding
+
+    def device_ms(self, feed: dict[str, NDArray[np.int64]]) -> float:
+        """Return the ms of one call whose inputs and outputs stay in the device's memory."""
+        binding = self.resident(feed)
+        before = time.perf_counter_ns()
+        self.session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return (time.perf_counter_ns() - before) / 1e6
 
     def probabilities(
         self,
@@ -94,8 +128,6 @@ class BundleModel:
     def _session(self, provider: str, threads: int) -> Any:
         import onnxruntime
 
-        if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()
         name = PROVIDERS[provider]
         if name not in onnxruntime.get_available_providers():
             raise ProviderError(
@@ -104,13 +136,68 @@ class BundleModel:
             )
         path = self._file(MODEL)
         check_graph(path)
-        session = onnxruntime.InferenceSession(str(path), self._options(threads), providers=[name])
+        options = self._options(threads)
+        if provider != "cpu":
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+            with contextlib.redirect_stdout(sys.stderr):  # it prints what it cannot load
+                onnxruntime.preload_dlls()
+        try:
+            # Its own fallback prints to stdout and answers on the CPU, now or at a later call.
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=self._providers(provider), enable_fallback=0
+            )
+        except (RuntimeError, ValueError, _provider_failure()) as error:
+            if provider == "cpu":
+                raise
+            raise ProviderError(f"provider {provider!r} is not active: {_line(error)}") from error
         if session.get_providers()[0] != name:
             raise ProviderError(
                 f"provider {provider!r} is not active: the session runs on "
                 f"{session.get_providers()[0]}"
             )
+        if provider != "cpu":
+            _check_nodes(session, provider)
         return session
+
+    def _providers(self, provider: str) -> list[Any]:
+        """Return the providers for a session; TensorRT leaves what it cannot do to CUDA.
+
+        It builds an engine at the first call, again where a row is longer or shorter than any
+        before, and keeps it in a folder. Its name for an engine leaves the weights out
+        (microsoft/onnxruntime#6455): two models of one shape need two folders.
+        """
+        if provider != "tensorrt":
+            return [PROVIDERS[provider]]
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = home / "rarefy" / "tensorrt" / self._digest()
+        folder.mkdir(parents=True, exist_ok=True)
+        options = {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(folder),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(folder),
+            # In fp32 by default; it refuses a graph of fp16 without this.
+            "trt_fp16_enable": str(int(self._precision() == "fp16")),
+        }
+        return [(PROVIDERS[provider], options), PROVIDERS["cuda"]]
+
+    def _digest(self) -> str:
+        """Return the sha256 of the bundle's own files: the graph and what lies beside it."""
+        found = hashlib.sha256()
+        for path in sorted(path for path in self.directory.iterdir() if path.is_file()):
+            with path.open("rb") as file:
+                found.update(
+                    f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
+                )
+        return found.hexdigest()
+
+    def _precision(self) -> str:
+        """Return what the graph says of its precision; nothing in a graph that is not ours."""
+        import onnx
+
+        graph = onnx.load(str(self._file(MODEL)), load_external_data=False)
+        noted = {entry.key: entry.value for entry in graph.metadata_props}
+        return str(noted.get("precision", ""))
 
     def _options(self, threads: int) -> Any:
         """Return the session options that the bundle was measured with, and our threads."""
@@ -138,6 +225,30 @@ class BundleModel:
         if not path.exists():
             raise ModelError(f"{self.directory}: no {name}; is this a bundle?")
         return path
+
+
+def _provider_failure() -> type[Exception]:
+    """Return what ONNX Runtime raises where a provider fails at its work."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+
+    found: type[Exception] = EPFail
+    return found
+
+
+def _check_nodes(session: Any, provider: str) -> None:
+    """Raise ProviderError where the provider is registered, and every node runs elsewhere."""
+    nodes = dict.fromkeys(PROVIDERS.values(), 0)
+    for part in session.get_provider_graph_assignment_info():
+        nodes[part.ep_name] = nodes.get(part.ep_name, 0) + len(part.get_nodes())
+    if not nodes[PROVIDERS[provider]]:
+        where = ", ".join(f"{count} on {name}" for name, count in nodes.items() if count)
+        raise ProviderError(
+            f"provider {provider!r} is active and runs no node of the graph: {where}"
+        )
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def check_graph(path: Path) -> None:

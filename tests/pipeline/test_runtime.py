@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper
 from onnx.external_data_helper import set_external_data
 
 from pipeline.errors import IntegrityError, ModelError, ProviderError
-from pipeline.runtime import BundleModel, check_graph
+from pipeline.runtime import PROVIDERS, BundleModel, check_graph
 
 WORDS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "good": 3, "bad": 4, "film": 5}
 
@@ -145,3 +146,120 @@ def test_a_linked_graph_is_refused(tmp_path):
     (bundle / "model.onnx").symlink_to(tmp_path / "model.onnx")
     with pytest.raises(IntegrityError, match="regular file"):
         BundleModel(bundle)
+
+
+def test_the_call_on_the_device_gives_the_same_logits(tmp_path):
+    model = BundleModel(write_bundle(tmp_path))
+    for feed in model.encode(["good film", "bad bad", "film"]):
+        bound = model.resident(feed)
+        model.session.run_with_iobinding(bound)
+        np.testing.assert_array_equal(bound.copy_outputs_to_cpu()[0], model.run(feed))
+        assert model.device_ms(feed) > 0
+
+
+class GPU:
+    """An onnxruntime that promises a GPU; its sessions say that they run on ``providers``."""
+
+    def __init__(self, monkeypatch, providers=("CUDAExecutionProvider", "CPUExecutionProvider")):
+        import onnxruntime
+
+        promised = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+        gpu, real = self, onnxruntime.InferenceSession
+
+        class Session(real):
+            def __init__(self, path, options, providers, **keywords):
+                gpu.asked = providers
+                gpu.start()
+                super().__init__(path, options, providers=["CPUExecutionProvider"], **keywords)
+
+            def get_providers(self):
+                return list(providers)
+
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: promised)
+        monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"))
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+
+    def start(self):
+        pass
+
+
+def test_a_session_that_fell_back_to_the_cpu_is_refused(tmp_path, monkeypatch, capsys):
+    GPU(monkeypatch, providers=["CPUExecutionProvider"])
+    with pytest.raises(ProviderError, match="the session runs on CPUExecutionProvider"):
+        BundleModel(write_bundle(tmp_path), provider="cuda")
+    assert not capsys.readouterr().out  # a command's stdout is its data
+
+
+def test_a_provider_that_runs_no_node_is_refused(tmp_path, monkeypatch):
+    GPU(monkeypatch)
+    with pytest.raises(ProviderError, match=r"runs no node of the graph: \d+ on CPUExecution"):
+        BundleModel(write_bundle(tmp_path), provider="cuda")
+
+
+def test_a_provider_that_cannot_start_is_said_and_not_replaced(tmp_path, monkeypatch, capsys):
+    gpu = GPU(monkeypatch)
+
+    def fail():
+        raise RuntimeError("libcublasLt.so.12: cannot open shared object file\nat 0x7f")
+
+    gpu.start = fail
+    with pytest.raises(ProviderError, match=r"'cuda' is not active: libcublasLt.*file$"):
+        BundleModel(write_bundle(tmp_path), provider="cuda")
+    assert not capsys.readouterr().out
+
+
+def test_a_provider_that_fails_at_a_call_does_not_answer_elsewhere(tmp_path, monkeypatch):
+    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+
+    model = BundleModel(write_bundle(tmp_path))
+
+    class Broken:
+        def is_webgpu_graph_capture_enabled(self):
+            return False
+
+        def run(self, outputs, feed, run_options):
+            raise EPFail("CUDA failure 2: out of memory")
+
+    monkeypatch.setattr(model.session, "_sess", Broken())
+    with pytest.raises(ProviderError, match="'cpu' failed: CUDA failure 2"):
+        model.run(model.encode(["good"])[0])
+
+
+def test_tensorrt_keeps_the_engines_of_other_weights_apart(tmp_path, monkeypatch):
+    """Its own name for an engine knows the shapes only, so another model's would answer."""
+    gpu = GPU(monkeypatch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folders = []
+    for name, precision in (("a", "fp32"), ("b", "fp16"), ("again", "fp32")):
+        bundle = tmp_path / name
+        bundle.mkdir()
+        write_bundle(bundle)
+        graph = onnx.load(bundle / "model.onnx")
+        helper.set_model_props(graph, {"precision": precision})
+        onnx.save(graph, bundle / "model.onnx")
+        with pytest.raises(ProviderError):
+            BundleModel(bundle, provider="tensorrt")
+        (engine, options), fallback = gpu.asked
+        assert (engine, fallback) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+        assert options["trt_fp16_enable"] == ("1" if precision == "fp16" else "0")
+        assert Path(options["trt_engine_cache_path"]).is_dir()
+        folders.append(options["trt_engine_cache_path"])
+    assert folders[0] == folders[2] != folders[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_gpu_answers_as_the_cpu_does(tmp_path, provider):
+    import onnxruntime
+
+    if PROVIDERS[provider] not in onnxruntime.get_available_providers():
+        pytest.skip(f"this onnxruntime was built without {provider}")
+    bundle, texts = write_bundle(tmp_path), ["good film", "bad bad film", "film"]
+    model = BundleModel(bundle, provider=provider)
+    expected = BundleModel(bundle).probabilities(texts)
+    np.testing.assert_allclose(model.probabilities(texts), expected, atol=1e-3)
+    feed = model.encode(texts)[0]
+    bound = model.resident(feed)
+    model.session.run_with_iobinding(bound)
+    np.testing.assert_allclose(bound.copy_outputs_to_cpu()[0], model.run(feed), atol=1e-3)
+    assert model.device_ms(feed) > 0
