@@ -23,10 +23,11 @@ class Known(NamedTuple):
 
     ``score`` higher is better, from the rows; ``error`` lower is better, from the rows;
     ``latency`` ms on a target: ``latency_…`` of the model's call alone, ``end_to_end_…`` from text
-    to logits; ``count`` an exact number, lower is better.
+    to logits; ``cold_start`` ms from a fresh process to its first answer, on the first target;
+    ``count`` an exact number, lower is better.
     """
 
-    kind: Literal["score", "error", "agreement", "latency", "speedup", "count"]
+    kind: Literal["score", "error", "agreement", "latency", "speedup", "cold_start", "count"]
     unit: str
     forms: frozenset[str]
 
@@ -50,8 +51,10 @@ KNOWN_METRICS: dict[str, Known] = {
     "end_to_end_p95": _LATENCY,
     "end_to_end_p99": _LATENCY,
     "speedup": Known("speedup", "×", frozenset({"min", "max", "min_speedup"})),
+    "cold_start": Known("cold_start", "ms", _LATENCY.forms),
     "size": Known("count", "B", _COUNT),
     "memory": Known("count", "B", _COUNT),
+    "device_memory": Known("count", "B", _COUNT),
     "parameters": Known("count", "", _COUNT),
 }
 

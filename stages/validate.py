@@ -28,7 +28,7 @@ TIMED = ("latency", "end_to_end", "speedup")
 
 
 class Validate(Stage):
-    """Measure the bundle and its references: answers, latency, memory, size. Judged by budgets.
+    """Measure the bundle and its references: answers, times, memory, size. Judged by budgets.
 
     The references are earlier checkpoints in fp32 ONNX Runtime with its own fusions: what one would
     deploy without compression, so that a speed-up is not that of the runtime. A tag that a budget
@@ -92,6 +92,7 @@ class Validate(Stage):
         providers = dict.fromkeys(target.provider for target in context.targets)
         count = 1 + len(chosen.all)
         parts = len(chosen.checkpoints) * len(providers) + 2 * count + len(context.targets)
+        parts += self.cold_starts > 0
         steps = Steps(context.progress, parts)
         built = {
             provider: {CANDIDATE: model.directory}
@@ -116,6 +117,8 @@ class Validate(Stage):
             baselines={n: a.digest for n, a in context.baselines.items()},
             latency={},
         )
+        if self.cold_starts:
+            self._start(directories, found, context, steps)
         for target in context.targets:
             bundles = built[target.provider]
             found.latency[target.name] = self._time(bundles, target, found, context, steps)
@@ -144,9 +147,30 @@ class Validate(Stage):
             digest=artifact.digest,
             size=memory.size(directory),
             parameters=artifact.manifest.model.get("parameters"),
-            memory=peak,
+            memory=peak.host if peak else None,
+            device_memory=peak.device if peak else None,
             probabilities=accuracy.as_table(answers),
         )
+
+    def _start(
+        self, bundles: Mapping[str, Path], found: Measurements, context: Context, steps: Steps
+    ) -> None:
+        """Start each bundle in fresh processes, in turn, on the first target; note the ms."""
+        from pipeline.measure import cold_start
+
+        target, split = context.targets[0], context.split("eval")
+        starts = cold_start.measure(
+            bundles,
+            split.texts,
+            split.pairs,
+            provider=target.provider,
+            threads=target.threads,
+            runs=self.cold_starts,
+            seed=context.seed,
+            progress=steps.next("starting each model in fresh processes"),
+        )
+        for name, times in starts.items():
+            found.models[name].cold_start = [start.total for start in times]
 
     def _time(
         self,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.measure import statistics
+from pipeline.measure import cold_start, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.measure.statistics import Bootstrap, Floats, Interval
 from pipeline.measure.wording import bounds, number, quantity
@@ -282,7 +282,12 @@ def _count(budget: Budget, target: str | None, measurements: Measurements) -> Fi
     shown = f"{quantity(ours, unit)} against {budget.against}'s {quantity(theirs, unit)}"
     if budget.form == "min_shrink":
         ratio = theirs / ours if ours else math.inf
-        word = {"size": "smaller", "memory": "less memory", "parameters": "fewer parameters"}
+        word = {
+            "size": "smaller",
+            "memory": "less memory",
+            "device_memory": "less of the GPU's memory",
+            "parameters": "fewer parameters",
+        }
         text = (
             f"{number(ratio)}× {word[budget.metric]} ({shown}); {number(budget.limit)}× was asked"
         )
@@ -293,6 +298,26 @@ def _count(budget: Budget, target: str | None, measurements: Measurements) -> Fi
     return _worse(budget, Interval(ratio, ratio, ratio), f" ({shown})")
 
 
+def _cold_start(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
+    """Judge the median of the cold starts, or of the rounds' ratios to a reference's."""
+    ours = _starts(measurements, CANDIDATE)
+    if not statistics.carries(50, len(ours)):
+        reason = f"{len(ours)} cold starts carry no interval of a median; start 6 times or more"
+        return Finding(None, "inconclusive", reason)
+    if budget.against is None:
+        return _absolute(budget, cold_start.median(ours), "")
+    theirs = _starts(measurements, _against(budget, measurements))
+    if len(theirs) != len(ours):
+        raise _MissingError(f"{budget.against} was not started in the candidate's rounds")
+    if budget.form == "max_regression":
+        return _worse(budget, cold_start.ratio(ours, theirs), "")
+    found = cold_start.ratio(theirs, ours)
+    outcome = _at_least(found, budget.limit)
+    asked = f"{number(budget.limit)}× was asked{_undecided(outcome)}"
+    text = f"{bounds(found, '×')} faster to its first answer than {budget.against}; {asked}"
+    return Finding(found, outcome, text)
+
+
 _EVALUATE: dict[str, Callable[[Budget, str | None, Measurements], Finding]] = {
     "score": _score,
     "error": _score,
@@ -300,6 +325,7 @@ _EVALUATE: dict[str, Callable[[Budget, str | None, Measurements], Finding]] = {
     "latency": _latency,
     "speedup": _speedup,
     "count": _count,
+    "cold_start": _cold_start,
 }
 
 
@@ -333,6 +359,15 @@ def _amount(measurements: Measurements, name: str, metric: str) -> float:
     if found is None:
         raise _MissingError(f"the {metric} of {name} was not measured")
     return float(found)
+
+
+def _starts(measurements: Measurements, name: str) -> list[float]:
+    found = _model(measurements, name).cold_start
+    if not found:
+        raise _MissingError(f"the cold start of {name} was not measured")
+    if not all(map(math.isfinite, found)):
+        raise _MissingError(f"{name} has a cold start that is not a number")
+    return found
 
 
 def _probabilities(measurements: Measurements, name: str) -> Floats:

@@ -20,14 +20,16 @@ class ModelMeasurement(_Record):
 
     ``probabilities`` is rows × labels on the eval split; ``size`` counts every file needed to
     answer, in bytes; ``memory`` is the peak resident set of a fresh process that loads and
-    answers, less that of one with the same imports only, in bytes; ``cold_start`` the ms from the
-    start of a fresh process to its first answer, one entry a process.
+    answers, less that of one with the same imports only, in bytes; ``device_memory`` that of the
+    GPU; ``cold_start`` the ms from the start of a fresh process to its first answer, one entry a
+    process, entry i of every model from the same round.
     """
 
     digest: str
     size: int
     parameters: int | None = None
     memory: int | None = None
+    device_memory: int | None = None
     cold_start: list[float] = Field(default_factory=list)
     probabilities: list[list[float]]
 

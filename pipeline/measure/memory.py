@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.measure import fresh
 
 PAPERS = ("README.md", "LICENSE", "NOTICE", "SHA256SUMS", "manifest.json", "run.json", "predict.py")
 """Files of a bundle that nobody needs to answer; so are its ``samples/``."""
 ROWS = 16
+
+
+class Peak(NamedTuple):
+    """Bytes at the peak: resident on the host, and on the GPU (None where there is none)."""
+
+    host: int
+    device: int | None
 
 
 def peak(
@@ -20,11 +27,15 @@ def peak(
     *,
     provider: str = "cpu",
     threads: int = 1,
-) -> int:
-    """Return the peak resident bytes of loading a bundle and answering its longest rows.
+) -> Peak:
+    """Return the peak bytes of loading a bundle and answering its longest rows.
 
-    Measured in a fresh process, less what one with the same imports takes. Raises ProviderError
-    and EvidenceError as ``fresh.call`` does.
+    Measured in a fresh process; on the host, less what one with the same imports takes. On a GPU it
+    is the rise of the device's memory in use, the provider's own context included, up to when all
+    rows are answered: the runtime's arena gives nothing back. Others must leave the GPU alone
+    meanwhile, as they must for its times.
+
+    Raises ProviderError and EvidenceError as ``fresh.call`` does.
     """
     longest = sorted(range(len(texts)), key=lambda row: len(texts[row]), reverse=True)[:ROWS]
     request: dict[str, Any] = {
@@ -35,17 +46,17 @@ def peak(
         "threads": threads,
     }
 
-    def resident(asked: dict[str, Any]) -> int:
-        answer = fresh.call(
+    def call(asked: dict[str, Any]) -> dict[str, Any]:
+        return fresh.call(
             "pipeline.measure.memory_worker",
             asked,
             what=f"memory of {directory.name}",
             timeout=600,
             threads=threads,
         )
-        return int(answer["peak"])
 
-    return max(resident(request) - resident(request | {"directory": None}), 0)
+    found, empty = call(request), call(request | {"directory": None})
+    return Peak(max(found["peak"] - empty["peak"], 0), found["device"])
 
 
 def size(directory: Path) -> int:

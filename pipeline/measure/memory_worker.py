@@ -12,17 +12,22 @@ import numpy  # noqa: F401  the imports that answering needs, in both measuremen
 import onnxruntime  # noqa: F401
 import tokenizers  # noqa: F401
 
-from pipeline.measure import fresh
+from pipeline.measure import device, fresh
 from pipeline.runtime import BundleModel
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
-    """Load the bundle (none if ``directory`` is None) and answer; return the peak in bytes."""
-    if request["directory"] is not None:
-        options = {"provider": request["provider"], "threads": request["threads"]}
-        model = BundleModel(Path(request["directory"]), **options)
-        model.probabilities(request["texts"], request["pairs"])
-    return {"peak": _peak()}
+    """Load the bundle (none if ``directory`` is None) and answer; return the peaks in bytes."""
+    if request["directory"] is None:
+        return {"peak": _peak(), "device": None}
+    on_gpu = request["provider"] != "cpu"
+    before = device.used() if on_gpu else None
+    options = {"provider": request["provider"], "threads": request["threads"]}
+    model = BundleModel(Path(request["directory"]), **options)
+    model.probabilities(request["texts"], request["pairs"])
+    after = device.used() if on_gpu else None
+    rise = None if before is None or after is None else max(after - before, 0)
+    return {"peak": _peak(), "device": rise}
 
 
 def _peak() -> int:

@@ -91,6 +91,7 @@ def render(data: ReportData) -> str:
         ledger=_ledger(data),
         targets=_targets(data),
         target_count=len(data.measurements.latency) if data.measurements else 0,
+        cold_starts=_cold_starts(data),
         flips=found,
         flips_figure=_flips(found),
         columns=_columns(data),
@@ -156,6 +157,21 @@ def _targets(data: ReportData) -> list[TargetView]:
         return []
     names = list(data.measurements.latency)[:MAX_TARGETS]
     return [_target(data, name, f"target{index}") for index, name in enumerate(names)]
+
+
+def _cold_starts(data: ReportData) -> str | None:
+    """Return each model's median start with its interval; None where none can be told."""
+    from pipeline.measure import cold_start
+    from pipeline.measure.statistics import carries
+
+    measured = data.measurements.models if data.measurements else {}
+    told = []
+    for name, model in list(measured.items())[:MAX_MODELS]:
+        if carries(50, len(model.cold_start)):
+            found = cold_start.median(model.cold_start)
+            value, low, high = map(wording.significant, found)
+            told.append(f"{name} {value} ms [{low}, {high}]")
+    return ", ".join(told) or None
 
 
 def _target(data: ReportData, name: str, anchor: str) -> TargetView:

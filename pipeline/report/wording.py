@@ -6,6 +6,7 @@ from pipeline.artifact import Kind
 from pipeline.verdict import BudgetResult, Outcome
 
 NBSP = "\u00a0"
+_PERCENTILES = ("p50", "p90", "p95", "p99")
 SYMBOL: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 WORD: dict[Outcome, str] = {"pass": "pass", "fail": "fail", "inconclusive": "inconclusive"}
 
@@ -79,7 +80,7 @@ def amount(metric: str, value: float) -> str:
         return size(value)
     if "parameters" in name:
         return count(value)
-    if "latency" in name or "tokenizer" in name or name in ("p50", "p90", "p95", "p99"):
+    if name == "cold_start" or "latency" in name or "tokenizer" in name or name in _PERCENTILES:
         return milliseconds(value)
     return score(metric, value)
 

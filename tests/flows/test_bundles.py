@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
     with pytest.MonkeyPatch.context() as patch:
         project = make_project(tmp_path_factory.mktemp("made"), patch)
-        validate = "validate: {processes: 2, seconds: 1, memory: false}"
+        validate = "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0}"
         recipe = project.recipe("quickstages:Head", "export", validate, budgets=BUDGETS)
         job = compress.Job(
             recipe=str(recipe),

@@ -19,7 +19,7 @@ from tests.stages.conftest import LABELS, sentences, write_encoder
 
 TASK = TextClassification(LABELS, 32, ("text",))
 ROWS = 60
-QUICK = {"processes": 2, "seconds": 0.5, "rows": 20, "memory": False}
+QUICK = {"processes": 2, "seconds": 0.5, "rows": 20, "memory": False, "cold_starts": 0}
 
 
 def _artifact(directory, kind, parents=(), **model):

@@ -3,7 +3,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
 from pipeline.errors import ProviderError
-from pipeline.measure import memory
+from pipeline.measure import device, memory
 from tests.pipeline.measure import bundles
 
 MEGABYTE = 2**20
@@ -17,10 +17,32 @@ def test_a_bundle_of_more_weights_takes_so_much_more_memory(tmp_path):
     _keep(large / "model.onnx", ballast)
     rows = ["w1 w2", "w3"]
     held = np.ones(40 * MEGABYTE)  # 320 MiB here must not be seen there
-    less, more = memory.peak(small, rows), memory.peak(large, rows)
+    less, more = memory.peak(small, rows).host, memory.peak(large, rows).host
     assert held.sum() == len(held)
     assert 0 < less < 60 * MEGABYTE
     assert 64 * MEGABYTE - 10 * MEGABYTE < more - less < 3 * 64 * MEGABYTE
+
+
+def test_without_a_gpu_no_memory_of_one_is_told(tmp_path):
+    assert memory.peak(bundles.make(tmp_path / "b"), bundles.texts(2)).device is None
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_its_memory_is_told_too(tmp_path):
+    found = memory.peak(bundles.make(tmp_path / "b"), bundles.texts(2), provider="cuda")
+    assert found.device > MEGABYTE
+
+
+@pytest.mark.parametrize(
+    ("told", "used"),
+    [("echo 120; echo 30", 150 * MEGABYTE), ("echo '[N/A]'", None), ("exit 9", None), (None, None)],
+)
+def test_the_drivers_word_is_taken_only_where_it_is_a_number(tmp_path, monkeypatch, told, used):
+    if told is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{told}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert device.used() == used
 
 
 def _keep(path, ballast):

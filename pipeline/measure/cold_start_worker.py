@@ -1,0 +1,39 @@
+"""One process that starts, loads a bundle and answers once. Started by ``measure.cold_start``.
+
+It imports what a service would, and nothing of ours but the runtime: every import is counted.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy  # noqa: F401
+import onnxruntime  # noqa: F401
+import tokenizers  # noqa: F401
+
+from pipeline.errors import RarefyError
+from pipeline.runtime import BundleModel
+
+
+def main() -> None:
+    """Answer; leave the monotonic clock's ns after the imports, the load and the answer."""
+    imported = time.monotonic_ns()
+    folder = Path(sys.argv[1])
+    request = json.loads((folder / "request.json").read_text())
+    try:
+        model = BundleModel(
+            Path(request["directory"]), provider=request["provider"], threads=request["threads"]
+        )
+        loaded = time.monotonic_ns()
+        model.probabilities([request["text"]], request["pair"])
+        answered = time.monotonic_ns()
+    except RarefyError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    found = {"imported": imported, "loaded": loaded, "answered": answered}
+    (folder / "answer.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

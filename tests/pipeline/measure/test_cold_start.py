@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+
+from pipeline.errors import EvidenceError, ProviderError
+from pipeline.measure import cold_start
+from pipeline.measure.measurements import Measurements, ModelMeasurement
+from pipeline.recipe import Budget, Target
+from pipeline.verdict import judge
+from tests.pipeline.measure import bundles
+
+
+def test_each_model_is_started_in_every_round_and_the_parts_add_up(tmp_path):
+    made = {name: bundles.make(tmp_path / name) for name in ("a", "b")}
+    notes = []
+    found = cold_start.measure(
+        made, bundles.texts(5), runs=2, progress=lambda *told: notes.append(told)
+    )
+    assert {name: len(starts) for name, starts in found.items()} == {"a": 2, "b": 2}
+    for start in found["a"]:
+        assert start.total == pytest.approx(start.imports + start.load + start.answer)
+        assert min(start) > 0
+    assert len(notes) == 6  # the first of each is not counted
+    assert [done for done, _, _ in notes] == list(range(6))
+
+
+def test_nothing_but_the_runtime_is_imported(tmp_path):
+    """What a service would not import must not be in its cold start."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, pipeline.measure.cold_start_worker\n"
+        "print({m.partition('.')[0] for m in sys.modules} & "
+        "{'torch', 'transformers', 'pydantic', 'scipy', 'onnx', 'psutil', 'datasets'})"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "set()"
+
+
+def test_a_provider_that_is_not_there_is_a_provider_error(tmp_path):
+    made = {"a": bundles.make(tmp_path / "a")}
+    with pytest.raises(ProviderError, match="'cuda' is not active"):
+        cold_start.measure(made, bundles.texts(2), provider="cuda", runs=1)
+
+
+def test_no_rows_is_an_error(tmp_path):
+    with pytest.raises(EvidenceError, match="a row to answer"):
+        cold_start.measure({"a": tmp_path}, [])
+
+
+@pytest.mark.parametrize(("n", "coverage"), [(6, 0.96875), (8, 0.9921875), (9, 0.9609375)])
+def test_the_interval_holds_the_median_as_often_as_it_says(n, coverage):
+    """By the binomial; 9 values leave out their smallest and largest."""
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(2000):
+        low, high = cold_start.median(generator.exponential(1, n).tolist())[1:]
+        held += low <= np.log(2) <= high
+    assert held / 2000 == pytest.approx(coverage, abs=0.015)
+
+
+def test_five_values_carry_no_interval():
+    with pytest.raises(ValueError, match="5 values"):
+        cold_start.median([1.0, 2.0, 3.0, 4.0, 5.0])
+
+
+def test_what_slows_a_whole_round_leaves_the_ratio():
+    rounds = np.array([1.0, 1.0, 7.0, 1.0, 1.2, 3.0])
+    found = cold_start.ratio((240 * rounds).tolist(), (200 * rounds).tolist())
+    assert found == pytest.approx((1.2, 1.2, 1.2))
+
+
+def measured(candidate, teacher):
+    models = {"candidate": candidate, "teacher": teacher}
+    return Measurements(
+        machine={},
+        task="text-classification",
+        labels=["a", "b"],
+        truth=[0],
+        models={
+            name: ModelMeasurement(digest=name, size=1, cold_start=ms, probabilities=[[0.9, 0.1]])
+            for name, ms in models.items()
+        },
+        latency={},
+    )
+
+
+FAST = [200.0, 204.0, 197.0, 310.0, 202.0, 199.0]
+SLOW = [300.0, 309.0, 295.0, 470.0, 303.0, 299.0]
+
+
+@pytest.mark.parametrize(
+    ("budget", "outcome"),
+    [
+        ({"max": "400 ms"}, "pass"),
+        ({"max": "250 ms"}, "inconclusive"),  # one start took longer
+        ({"max": "190 ms"}, "fail"),
+        ({"min_speedup": 1.4, "against": "teacher"}, "pass"),
+        ({"min_speedup": 1.515, "against": "teacher"}, "inconclusive"),
+        ({"min_speedup": 2, "against": "teacher"}, "fail"),
+        ({"max_regression": "5 %", "against": "teacher"}, "pass"),
+    ],
+)
+def test_budgets_on_the_cold_start(budget, outcome):
+    asked = Budget(metric="cold_start", **budget)
+    found = judge([asked], (Target(),), measured(FAST, SLOW)).budgets[0]
+    assert found.outcome == outcome, found.reason
+    assert found.low < found.value < found.high
+
+
+def test_a_slower_start_is_a_regression():
+    asked = Budget(metric="cold_start", max_regression="10 %", against="teacher")
+    found = judge([asked], (Target(),), measured(SLOW, FAST)).budgets[0]
+    assert found.outcome == "fail"
+    assert found.value == pytest.approx(0.5, abs=0.03)
+    assert "worse than teacher's" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "outcome", "reason"),
+    [
+        ([], SLOW, "fail", "cold start of candidate was not measured"),
+        (FAST, [], "fail", "cold start of teacher was not measured"),
+        (FAST[:5], SLOW[:5], "inconclusive", "start 6 times or more"),
+        ([*FAST[:5], float("nan")], SLOW, "fail", "not a number"),
+    ],
+)
+def test_too_little_or_nothing_measured_never_passes(ours, theirs, outcome, reason):
+    asked = Budget(metric="cold_start", max_regression="5 %", against="teacher")
+    found = judge([asked], (Target(),), measured(ours, theirs)).budgets[0]
+    assert found.outcome == outcome
+    assert reason in found.reason
