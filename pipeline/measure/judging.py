@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.measure import cold_start, statistics
+from pipeline.measure import cold_start, gate, power, scores, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.measure.statistics import Bootstrap, Floats, Interval
 from pipeline.measure.wording import bounds, number, quantity
@@ -21,8 +20,6 @@ from pipeline.recipe import Budget
 from pipeline.verdict import KNOWN_METRICS, BudgetResult, Outcome, misfit
 
 SEED = 0
-REGRESSION_P = 0.002
-"""asv's level: below it a longer time is no accident."""
 
 
 class Finding(NamedTuple):
@@ -100,8 +97,10 @@ def _at_most(found: Interval, limit: float) -> Outcome:
     return "fail" if found.low > limit else "inconclusive"
 
 
-def _undecided(outcome: Outcome) -> str:
-    return "; the interval holds the limit, so it is undecided" if outcome == "inconclusive" else ""
+def _undecided(outcome: Outcome, lacking: str = "") -> str:
+    """Say that nothing is decided; ``lacking``: what evidence would be needed."""
+    said = "; the interval holds the limit, so it is undecided"
+    return said + lacking if outcome == "inconclusive" else ""
 
 
 def _absolute(budget: Budget, found: Interval, where: str) -> Finding:
@@ -120,44 +119,18 @@ def _absolute(budget: Budget, found: Interval, where: str) -> Finding:
 def _score(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge accuracy, macro F1 and calibration error."""
     truth = np.asarray(measurements.truth)
-    metric: Callable[[Floats, NDArray[np.int64]], statistics.Score]
-    metric = getattr(statistics, budget.metric)
     ours = _probabilities(measurements, CANDIDATE)
     if budget.against is None:
-        if budget.metric == "accuracy":
-            right = int(np.sum(statistics.answers(ours) == truth))
-            found = statistics.wilson(right, len(truth))
-        else:
-            found = statistics.bootstrap(metric(ours, truth), len(truth), SEED)
-        return _absolute(budget, found, "")
+        return _absolute(budget, scores.alone(budget.metric, ours, truth, SEED), "")
     theirs = _probabilities(measurements, _against(budget, measurements))
-    both = statistics.paired_bootstrap(metric(ours, truth), metric(theirs, truth), len(truth), SEED)
-    if budget.metric == "accuracy":
-        both = _with_score_interval(both, ours, theirs, truth)
-    return _drop(budget, both) if budget.form == "max_drop" else _kept(budget, both)
+    both = scores.compare(budget.metric, ours, theirs, truth, SEED)
+    lacking = power.lacking(budget, *(statistics.answers(side) == truth for side in (ours, theirs)))
+    return (
+        _drop(budget, both, lacking) if budget.form == "max_drop" else _kept(budget, both, lacking)
+    )
 
 
-def _with_score_interval(
-    both: Bootstrap, ours: Floats, theirs: Floats, truth: NDArray[np.int64]
-) -> Bootstrap:
-    """Put Tango's bounds in place of the bootstrap's, which know nothing where nothing differs.
-
-    For the ratio, the bounds are those of the difference over the reference's accuracy, or the
-    bootstrap's where they are wider.
-    """
-    right, reference = statistics.answers(ours) == truth, statistics.answers(theirs) == truth
-    gains, losses = int(np.sum(right & ~reference)), int(np.sum(reference & ~right))
-    difference90 = statistics.paired_difference(gains, losses, len(truth), 0.90)
-    base = float(np.mean(reference))
-    ratio90 = both.ratio90
-    if base > 0:
-        low = min(ratio90.low, 1 + difference90.low / base)
-        ratio90 = Interval(ratio90.value, low, max(ratio90.high, 1 + difference90.high / base))
-    difference = statistics.paired_difference(gains, losses, len(truth))
-    return Bootstrap(difference, both.ratio, difference90, ratio90)
-
-
-def _drop(budget: Budget, both: Bootstrap) -> Finding:
+def _drop(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
     """Judge ``max_drop``: the finding is the drop, so positive is worse."""
     outcome: Outcome = statistics.non_inferiority(both.difference90, budget.limit)
     found = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
@@ -167,23 +140,23 @@ def _drop(budget: Budget, both: Bootstrap) -> Finding:
         f"{budget.against}'s (one-sided 95 % bounds); "
         f"a drop of at most {number(budget.limit * 100)} was asked"
     )
-    return Finding(found, outcome, text + _undecided(outcome))
+    return Finding(found, outcome, text + _undecided(outcome, lacking))
 
 
-def _kept(budget: Budget, both: Bootstrap) -> Finding:
+def _kept(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
     """Judge ``min_retained`` and ``max_regression`` of a score or of an error."""
     if KNOWN_METRICS[budget.metric].kind == "error":
         return _worse(budget, both.ratio, "")
     sides = " (one-sided 95 % bounds)"
     if budget.form == "max_regression":
         lost = Interval(*(1 - both.ratio90[at] for at in (0, 2, 1)))
-        return _regression(budget, lost, sides)
+        return _regression(budget, lost, sides, lacking)
     outcome = _at_least(both.ratio90, budget.limit)
     text = (
         f"{budget.metric} is {bounds(both.ratio90, '%')} of {budget.against}'s{sides}; "
         f"at least {quantity(budget.limit, '%')} was asked"
     )
-    return Finding(both.ratio90, outcome, text + _undecided(outcome))
+    return Finding(both.ratio90, outcome, text + _undecided(outcome, lacking))
 
 
 def _worse(budget: Budget, ratio: Interval, where: str) -> Finding:
@@ -191,13 +164,13 @@ def _worse(budget: Budget, ratio: Interval, where: str) -> Finding:
     return _regression(budget, Interval(*(value - 1 for value in ratio)), where)
 
 
-def _regression(budget: Budget, found: Interval, note: str) -> Finding:
+def _regression(budget: Budget, found: Interval, note: str, lacking: str = "") -> Finding:
     outcome = _at_most(found, budget.limit)
     text = (
         f"{budget.metric} is {bounds(found, '%')} worse than {budget.against}'s{note}; "
         f"at most {quantity(budget.limit, '%')} was asked"
     )
-    return Finding(found, outcome, text + _undecided(outcome))
+    return Finding(found, outcome, text + _undecided(outcome, lacking))
 
 
 def _agreement(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
@@ -213,24 +186,22 @@ def _agreement(budget: Budget, target: str | None, measurements: Measurements) -
 def _latency(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge a percentile of the latency, alone or against a reference's."""
     timed = _timed(measurements, target)
-    percentile = int(budget.metric.removeprefix("latency_p"))
-    ours = _samples(timed, CANDIDATE, target)
+    name, _, number_ = budget.metric.rpartition("_p")
+    percentile, whole = int(number_), name == "end_to_end"
+    ours = _samples(timed, CANDIDATE, target, whole)
     if lacking := _lacking(ours, percentile):
         return lacking
     if budget.against is None:
-        found = statistics.percentile_interval(ours, percentile, SEED)
+        found = statistics.percentile_interval(ours, percentile, SEED, timed.looks)
         return _absolute(budget, found, f" on {target}")
-    theirs = _samples(timed, _against(budget, measurements), target)
+    theirs = _samples(timed, _against(budget, measurements), target, whole)
     if budget.form == "min_speedup":
-        return _faster(budget, ours, theirs, percentile, f"{budget.against} on {target}")
-    ratio = statistics.percentile_ratio(ours, theirs, percentile, SEED)
-    finding = _worse(budget, ratio, f" on {target}")
-    p = statistics.mann_whitney(ours, theirs)
-    if finding.outcome == "fail" and p >= REGRESSION_P:
-        reason = (
-            f"{finding.reason}; Mann–Whitney p = {p:.3f} leaves chance open, so it is undecided"
-        )
-        return Finding(finding.interval, "inconclusive", reason)
+        return _faster(budget, ours, theirs, percentile, f"{budget.against} on {target}", timed)
+    compared = gate.compare(ours, theirs, budget.limit, percentile=percentile, looks=timed.looks)
+    finding = _worse(budget, compared.ratio, f" on {target}")
+    if finding.outcome == "fail" and compared.change != "regression":
+        chance = f"Mann–Whitney p = {compared.p:.3f} leaves chance open, so it is undecided"
+        return Finding(finding.interval, "inconclusive", f"{finding.reason}; {chance}")
     return finding
 
 
@@ -240,7 +211,7 @@ def _speedup(budget: Budget, target: str | None, measurements: Measurements) -> 
     name = budget.against or _first_reference(budget, measurements)
     model = _against(budget, measurements) if budget.against else name
     ours, theirs = _samples(timed, CANDIDATE, target), _samples(timed, model, target)
-    return _lacking(ours, 50) or _faster(budget, ours, theirs, 50, f"{name} on {target}")
+    return _lacking(ours, 50) or _faster(budget, ours, theirs, 50, f"{name} on {target}", timed)
 
 
 def _faster(
@@ -249,8 +220,9 @@ def _faster(
     theirs: Sequence[Sequence[float]],
     percentile: int,
     what: str,
+    timed: Latency,
 ) -> Finding:
-    found = statistics.percentile_ratio(theirs, ours, percentile, SEED)
+    found = statistics.percentile_ratio(theirs, ours, percentile, SEED, timed.looks)
     most = budget.form == "max"
     outcome = _at_most(found, budget.limit) if most else _at_least(found, budget.limit)
     asked = f"{'at most ' if most else ''}{number(budget.limit)}× was asked"
@@ -389,10 +361,15 @@ def _timed(measurements: Measurements, target: str | None) -> Latency:
     return measurements.latency[target]
 
 
-def _samples(timed: Latency, name: str, target: str | None) -> list[list[float]]:
+def _samples(
+    timed: Latency, name: str, target: str | None, whole: bool = False
+) -> list[list[float]]:
+    """Return a model's calls in ms, with ``whole`` from text to logits. Raises _MissingError."""
     samples = timed.samples.get(name)
     if not samples or not all(samples):
         raise _MissingError(f"{name} was not timed on {target}")
+    if whole:
+        samples = timed.end_to_end(name)
     if not all(math.isfinite(ms) for process in samples for ms in process):
         raise _MissingError(f"{name} has a time that is not a number on {target}")
     return samples

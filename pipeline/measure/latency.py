@@ -1,17 +1,23 @@
-"""Latencies of several bundles, interleaved row by row in several processes."""
+"""Latencies of several bundles, interleaved row by row in one fresh process after the other."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import EvidenceError
-from pipeline.measure import fresh, machine, statistics
+from pipeline.measure import drift, fresh, machine, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency
 
 Progress = Callable[[float, float, str], None]
+LOOKS, GROWTH = 4, 1.75
+"""Looks at growing data: after 5, 9, 16 and 27 processes."""
+SHARE = 30
+"""A process times for this part of the whole, when its models are loaded and warm."""
+QUIET = 0.2
 
 
 def measure(
@@ -21,8 +27,8 @@ def measure(
     *,
     provider: str = "cpu",
     threads: int = 1,
-    processes: int = 3,
-    seconds: float = 45.0,
+    processes: int = 5,
+    seconds: float = 60.0,
     seed: int = 0,
     lengths: Sequence[int] = (),
     clear: Callable[[Latency], bool] | None = None,
@@ -30,11 +36,12 @@ def measure(
 ) -> Latency:
     """Time each bundle on the same rows, next to each other, in random order.
 
-    ``bundles``: name -> directory. Each of ``processes`` fresh processes, one after the other,
-    loads them all, is tied to ``threads`` cores, warms up until steady, and spends its part of
-    ``seconds`` (start included; it may go over for the least number of calls that count). The
-    baseline (the first bundle that is not the candidate) is loaded and timed twice: the interval
-    of the ratio of its medians against itself is the session's noise floor.
+    ``bundles``: name -> directory. Fresh processes, one after the other, each load them all, are
+    tied to ``threads`` quiet cores, warm up until steady, and time row by row. There are at least
+    ``processes`` of them. Without ``clear`` no more; with it, sampling goes on until ``clear`` says
+    of what was found that it is enough, or ``seconds`` are over. ``lengths``: tokens, of which each
+    process times some calls too. The baseline (the first bundle that is not the candidate) is
+    loaded and timed twice: the interval of its median against itself is the session's noise floor.
 
     Raises ProviderError where the provider is not active, EvidenceError where a process dies.
     """
@@ -48,33 +55,56 @@ def measure(
         "pairs": None if pairs is None else list(pairs),
         "provider": provider,
         "threads": threads,
-        "seconds": seconds / processes,
+        "seconds": seconds / SHARE,
+        "lengths": list(lengths),
     }
-    started, answers = time.monotonic(), []
-    for number in range(processes):
-        note = f"timing on {provider}, process {number + 1} of {processes}"
+    schedule = _schedule(processes) if clear else [processes]
+    answers: list[dict[str, Any]] = []
+    started = time.monotonic()
+    while True:
+        number = len(answers)
+        note = f"timing on {provider}, process {number + 1}"
 
-        def tick(number: int = number, note: str = note) -> None:
-            most = seconds * (number + 1) / processes
-            progress(min(time.monotonic() - started, most), seconds, note)
+        def tick(note: str = note) -> None:
+            progress(min(time.monotonic() - started, seconds), seconds, note)
 
         answers.append(
             fresh.call(
                 "pipeline.measure.latency_worker",
                 request | {"seed": [seed, number], "cores": _cores(threads, number)},
-                what=f"latency on {provider}: process {number + 1} of {processes}",
+                what=f"latency on {provider}: process {number + 1}",
                 timeout=600 + 10 * seconds,
                 threads=threads,
                 tick=tick,
             )
         )
-    progress(seconds, seconds, f"timed on {provider}")
-    return _gather(answers, list(bundles), twice, provider, threads, seed)
+        count, spent = len(answers), time.monotonic() - started
+        over = count >= processes and spent * (count + 1) / count > seconds
+        if count not in schedule and not over:
+            continue
+        found = _gather(answers, list(bundles), twice, provider, threads, len(schedule))
+        found.seconds = spent
+        if clear is not None and clear(found):
+            found.stopped = "every budget on it was clear"
+        elif clear is None or count == schedule[-1]:
+            found.stopped = f"{count} processes were asked for"
+        elif over:
+            found.stopped = f"the {seconds:g} s were over"
+        if found.stopped:
+            progress(seconds, seconds, f"timed on {provider}")
+            return found
+
+
+def _schedule(first: int) -> list[int]:
+    """Return the numbers of processes after which to look."""
+    return [math.ceil(first * GROWTH**look) for look in range(LOOKS)]
 
 
 def _cores(threads: int, number: int) -> list[int]:
-    """Return the cores for a process: another start for each, so that no core is in them all."""
-    cores = machine.cores()
+    """Return quiet cores for a process: another start for each, so that no core is in them all."""
+    cores = machine.quiet_cores(QUIET) if threads < len(machine.cores()) else machine.cores()
+    if len(cores) < threads:
+        cores = machine.cores()
     start = (len(cores) - threads * (number + 1)) % len(cores)
     return [cores[(start + offset) % len(cores)] for offset in range(min(threads, len(cores)))]
 
@@ -85,11 +115,14 @@ def _gather(
     twice: str,
     provider: str,
     threads: int,
-    seed: int,
+    looks: int,
 ) -> Latency:
-    samples = {name: [answer["wall"][name] for answer in answers] for name in names}
+    def by_model(key: str) -> dict[str, list[list[float]]]:
+        return {name: [answer[key][name] for answer in answers] for name in names}
+
+    samples = by_model("wall")
     again = [answer["again"] for answer in answers]
-    noise = statistics.percentile_ratio(samples[twice], again, 50, seed)
+    noise = statistics.percentile_ratio(samples[twice], again, 50, 0, looks)
     busy: list[str] = []
     for number, answer in enumerate(answers, 1):
         busy += [f"process {number}: {sentence}" for sentence in answer["busy"]]
@@ -98,11 +131,18 @@ def _gather(
         busy.append(f"{threads} threads shared {physical} cores")
     return Latency(
         samples=samples,
-        cpu={name: [answer["cpu"][name] for answer in answers] for name in names},
-        tokenizer={name: [answer["tokenizer"][name] for answer in answers] for name in names},
+        cpu=by_model("cpu"),
+        tokenizer=by_model("tokenizer"),
+        device=by_model("device") if provider != "cpu" else {},
+        fixed={
+            length: {name: [answer["fixed"][length][name] for answer in answers] for name in names}
+            for length in answers[0]["fixed"]
+        },
         tokens=[length for answer in answers for length in answer["tokens"]],
         noise=(noise.low, noise.high),
         busy=busy,
+        throttled=drift.found(samples[twice], [answer["rows"] for answer in answers]),
+        looks=looks,
         provider=provider,
         threads=threads,
     )

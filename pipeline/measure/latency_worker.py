@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,126 +20,194 @@ from pipeline.runtime import BundleModel
 
 Feed = dict[str, NDArray[np.int64]]
 AGAIN = "(again)"  # no stage can have this id
-LEAST, MOST = 40, 1000
-"""Rounds of a process: fewer carry nothing, more buy little."""
-WARM_SHARE, BLOCK, STEADY = 0.25, 10, 0.05
+LEAST, MOST = 40, 200
+"""Rounds of a process: fewer carry nothing; more buy little, as processes differ more."""
+FIXED = 20
+"""Calls of each fixed length in a process."""
+BLOCK, STEADY, WARM = 20, 0.05, 0.5
 
 
 class Timed(NamedTuple):
-    """One model with its rows tokenized beforehand."""
+    """One model under its name; ``on_device``: its time without copies is taken too."""
 
     name: str
     model: BundleModel
-    feeds: list[Feed]
+    on_device: bool
+
+
+@dataclass
+class Calls:
+    """The rounds of a process: the row of each, and its ms by model."""
+
+    names: list[str]
+    rows: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    ms: dict[str, list[list[float]]] = field(default_factory=dict)
+
+    def by_model(self, key: str) -> dict[str, list[float]]:
+        columns = zip(*self.ms.get(key, []), strict=True)
+        return dict(zip(self.names, map(list, columns), strict=False))
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
-    """Time the bundles. Times in ms: ``wall`` and ``cpu`` by model, one entry a round."""
-    started = time.perf_counter()
+    """Time the bundles. ``wall``, ``cpu``, ``tokenizer``, ``device``: ms by model, one a round."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])
     generator = np.random.default_rng(request["seed"])
-    texts, pairs = request["texts"], request["pairs"]
-    options = {"provider": request["provider"], "threads": request["threads"]}
-    bundles = request["bundles"] | {AGAIN: request["bundles"][request["twice"]]}
-    # Where a model's weights come to lie in memory is worth some percent of its speed, and
-    # depends on what was loaded before: in random order this is noise between processes, which
-    # the intervals hold, and no bias.
-    names = list(bundles)
-    models = []
-    for name in generator.permutation(names).tolist():
-        model = BundleModel(Path(bundles[name]), **options)
-        models.append(Timed(name, model, model.encode(texts, pairs)))
-    models.sort(key=lambda timed: names.index(timed.name))
-    lengths = [max(array.shape[-1] for array in feed.values()) for feed in models[0].feeds]
+    texts, pairs, seconds = request["texts"], request["pairs"], request["seconds"]
+    models = _load(request, generator)
+    lengths = [_tokens(feed) for feed in models[0].model.encode(texts, pairs)]
     gc.collect()
     gc.disable()
     before = machine.snapshot()
-    steady = _warm_up(models, lengths, started + WARM_SHARE * request["seconds"], generator)
-    rows, wall, cpu = _rounds(models, started + request["seconds"], generator)
+    steady = _warm_up(models, texts, pairs, lengths, max(seconds, WARM), generator)
+    calls = _rounds(models, texts, pairs, seconds, generator)
     busy = machine.busy(before, machine.snapshot(), request["threads"])
     if not steady:
-        busy.append("the running median was not steady when the warm-up's time was over")
-    again = wall.pop(AGAIN)
-    cpu.pop(AGAIN)
+        busy.append("times were not steady yet when the warm-up's time was over")
+    wall = calls.by_model("wall")
     return {
         "wall": wall,
-        "cpu": cpu,
-        "again": again,
-        "tokens": [lengths[row] for row in rows],
-        "tokenizer": {timed.name: _tokenizer(timed.model, texts, pairs) for timed in models[:-1]},
+        "again": wall[AGAIN],
+        "cpu": calls.by_model("cpu"),
+        "tokenizer": calls.by_model("tokenizer"),
+        "device": calls.by_model("device"),
+        "rows": calls.rows,
+        "tokens": [lengths[row] for row in calls.rows],
+        "fixed": _fixed(models, texts, pairs, request["lengths"], generator),
         "busy": busy,
     }
 
 
+def _load(request: dict[str, Any], generator: np.random.Generator) -> list[Timed]:
+    """Load every bundle, the one that is timed twice under a second name too.
+
+    Where a model's weights come to lie in memory is worth some percent of its speed, and depends
+    on what was loaded before: in random order this is noise between processes, which the
+    intervals hold, and no bias.
+    """
+    options = {"provider": request["provider"], "threads": request["threads"]}
+    bundles = request["bundles"] | {AGAIN: request["bundles"][request["twice"]]}
+    names = list(bundles)
+    models = [
+        Timed(name, BundleModel(Path(bundles[name]), **options), request["provider"] != "cpu")
+        for name in generator.permutation(names).tolist()
+    ]
+    return sorted(models, key=lambda timed: names.index(timed.name))
+
+
 def _warm_up(
-    models: list[Timed], lengths: list[int], deadline: float, generator: np.random.Generator
+    models: list[Timed],
+    texts: list[str],
+    pairs: list[str] | None,
+    lengths: list[int],
+    seconds: float,
+    generator: np.random.Generator,
 ) -> bool:
-    """Run the same rows, short to longest, until each model's median stays; say if it did."""
+    """Run the same rows, short to longest, until no model's times change; say if they stayed."""
+    deadline = time.perf_counter() + seconds
     spread = np.linspace(0, len(lengths) - 1, min(BLOCK, len(lengths))).astype(int)
     rows = np.argsort(lengths, kind="stable")[spread]
-    last, steady = np.zeros(len(models)), 0
+    last, steady = np.zeros((len(rows), len(models))), 0
     while steady < 2:
-        times = np.array(
-            [_round(models, int(row), generator)[0] for row in generator.permutation(rows)]
-        )
-        median = np.median(times, axis=0)
-        steady = steady + 1 if np.all(np.abs(median - last) <= STEADY * median) else 0
-        last = median
+        calls = Calls([timed.name for timed in models])
+        for row in rows.tolist():
+            _round(models, texts, pairs, row, calls, generator)
+        now = np.array(calls.ms["wall"])
+        steady = steady + 1 if np.all(np.abs(np.median(last / now, axis=0) - 1) <= STEADY) else 0
+        last = now
         if time.perf_counter() > deadline:
             return steady >= 2
     return True
 
 
 def _rounds(
-    models: list[Timed], deadline: float, generator: np.random.Generator
-) -> tuple[list[int], dict[str, list[float]], dict[str, list[float]]]:
+    models: list[Timed],
+    texts: list[str],
+    pairs: list[str] | None,
+    seconds: float,
+    generator: np.random.Generator,
+) -> Calls:
     """Pass over all rows in a new random order each time, until the time or the rounds are over."""
-    rows: list[int] = []
-    wall: list[list[float]] = []
-    cpu: list[list[float]] = []
+    calls = Calls([timed.name for timed in models])
     order: list[int] = []
-    while len(rows) < LEAST or (time.perf_counter() < deadline and len(rows) < MOST):
-        order = order or generator.permutation(len(models[0].feeds)).tolist()
-        row = order.pop()
-        walls, cpus = _round(models, row, generator)
-        rows.append(row)
-        wall.append(walls)
-        cpu.append(cpus)
-    names = [timed.name for timed in models]
-    by_model = [
-        dict(zip(names, map(list, zip(*times, strict=True)), strict=True)) for times in (wall, cpu)
-    ]
-    return rows, by_model[0], by_model[1]
+    deadline = time.perf_counter() + seconds
+    while len(calls.rows) < LEAST or (time.perf_counter() < deadline and len(calls.rows) < MOST):
+        order = order or generator.permutation(len(texts)).tolist()
+        _round(models, texts, pairs, order.pop(), calls, generator)
+    return calls
 
 
 def _round(
-    models: list[Timed], row: int, generator: np.random.Generator
-) -> tuple[list[float], list[float]]:
-    """Time one row on every model, in random order. Returns wall and CPU ms, by model."""
-    wall, cpu = [0.0] * len(models), [0.0] * len(models)
+    models: list[Timed],
+    texts: list[str],
+    pairs: list[str] | None,
+    row: int,
+    calls: Calls,
+    generator: np.random.Generator,
+) -> None:
+    """Take one row from text to logits on every model, in random order; append the ms."""
+    ms: dict[str, list[float]] = {}
+    text, pair = [texts[row]], None if pairs is None else [pairs[row]]
     for index in generator.permutation(len(models)).tolist():
-        timed = models[index]
-        feed, answer = timed.feeds[row], timed.model.run
+        model = models[index].model
+        began = time.perf_counter_ns()
+        feed = model.encode(text, pair)[0]
         cpu_before = time.process_time_ns()
         before = time.perf_counter_ns()
-        answer(feed)
+        model.run(feed)
         after = time.perf_counter_ns()
-        wall[index], cpu[index] = (
-            (after - before) / 1e6,
-            (time.process_time_ns() - cpu_before) / 1e6,
+        found = {
+            "wall": after - before,
+            "cpu": time.process_time_ns() - cpu_before,
+            "tokenizer": before - began,
+        }
+        for key, value in found.items():
+            ms.setdefault(key, [0.0] * len(models))[index] = value / 1e6
+        if models[index].on_device:
+            ms.setdefault("device", [0.0] * len(models))[index] = model.device_ms(feed)
+    calls.rows.append(row)
+    for key, times in ms.items():
+        calls.ms.setdefault(key, []).append(times)
+
+
+def _fixed(
+    models: list[Timed],
+    texts: list[str],
+    pairs: list[str] | None,
+    lengths: list[int],
+    generator: np.random.Generator,
+) -> dict[str, dict[str, list[float]]]:
+    """Time inputs of just so many tokens, made of the rows' own tokens: length -> model -> ms."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for length in lengths:
+        feeds = [_of_length(timed.model.encode(texts, pairs), length) for timed in models]
+        times: dict[str, list[float]] = {timed.name: [] for timed in models}
+        for _ in range(FIXED):
+            for index in generator.permutation(len(models)).tolist():
+                before = time.perf_counter_ns()
+                models[index].model.run(feeds[index])
+                times[models[index].name].append((time.perf_counter_ns() - before) / 1e6)
+        found[str(length)] = {name: calls for name, calls in times.items() if name != AGAIN}
+    return found
+
+
+def _of_length(feeds: list[Feed], length: int) -> Feed:
+    """Return one input of ``length`` tokens: the rows' in a line, special ones at the ends."""
+    line = {
+        name: np.concatenate([feed[name][:, 1:-1] for feed in feeds], axis=1) for name in feeds[0]
+    }
+    ends = feeds[0]
+    return {
+        name: np.concatenate(
+            [ends[name][:, :1], np.resize(tokens[0], (1, length - 2)), ends[name][:, -1:]], axis=1
         )
-    return wall, cpu
+        for name, tokens in line.items()
+    }
 
 
-def _tokenizer(model: BundleModel, texts: list[str], pairs: list[str] | None) -> list[float]:
-    """Return the ms that each row takes to become a feed."""
-    times = []
-    for row, text in enumerate(texts):
-        before = time.perf_counter_ns()
-        model.encode([text], None if pairs is None else [pairs[row]])
-        times.append((time.perf_counter_ns() - before) / 1e6)
-    return times
+def _tokens(feed: Feed) -> int:
+    return max(int(array.shape[-1]) for array in feed.values())
 
 
 if __name__ == "__main__":

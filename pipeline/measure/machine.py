@@ -84,6 +84,14 @@ def cores() -> list[int]:
     return sorted(found.values())
 
 
+def quiet_cores(busy: float) -> list[int]:
+    """Return those of ``cores`` that were in use for no more than a share of a tenth second."""
+    import psutil
+
+    shares = psutil.cpu_percent(interval=0.1, percpu=True)
+    return [core for core in cores() if core < len(shares) and shares[core] <= 100 * busy]
+
+
 def _allowed() -> Sequence[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
@@ -141,6 +149,7 @@ class Snapshot:
     process: float
     switches: int
     load: float
+    throttled: int
 
 
 def snapshot() -> Snapshot:
@@ -160,7 +169,22 @@ def snapshot() -> Snapshot:
         process=time.process_time(),
         switches=psutil.Process().num_ctx_switches().involuntary,
         load=psutil.getloadavg()[0],
+        throttled=_throttled(),
     )
+
+
+def _throttled() -> int:
+    """Return how often heat slowed a core, or a container's quota stopped us, as far as is told."""
+    count = 0
+    for path in Path("/sys/devices/system/cpu").glob("cpu*/thermal_throttle/core_throttle_count"):
+        count += int(path.read_text())
+    quota = Path("/sys/fs/cgroup/cpu.stat")
+    told = (
+        re.search(r"^nr_throttled (\d+)", quota.read_text(), re.MULTILINE)
+        if quota.exists()
+        else None
+    )
+    return count + (int(told[1]) if told else 0)
 
 
 def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
@@ -180,6 +204,8 @@ def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
     switches = (after.switches - before.switches) / seconds
     if switches > SWITCHES * threads:
         found.append(f"the timed process was interrupted {switches:.0f} times a second")
+    if after.throttled > before.throttled:
+        found.append("the CPU was throttled, by heat or by the container's quota")
     if after.load > logical + threads:
         found.append(f"the load average was {after.load:.1f} on {logical} cores")
     return found

@@ -67,6 +67,11 @@ class Latency(_Record):
     provider: str = ""
     threads: int = 1
 
+    def end_to_end(self, model: str) -> list[list[float]]:
+        """Return a model's calls from text to logits: the tokenizer's ms and the model's."""
+        pairs = zip(self.samples[model], self.tokenizer[model], strict=True)
+        return [[a + b for a, b in zip(*process, strict=True)] for process in pairs]
+
 
 class Measurements(_Record):
     """All that was measured, with the machine it was measured on."""

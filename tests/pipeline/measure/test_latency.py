@@ -1,10 +1,11 @@
 import os
 
+import numpy as np
 import pytest
 
 from pipeline.errors import EvidenceError, ProviderError, RarefyError
 from pipeline.measure import fresh, latency, statistics
-from pipeline.measure.latency_worker import LEAST
+from pipeline.measure.latency_worker import FIXED, LEAST
 from tests.pipeline.measure import bundles
 
 
@@ -36,6 +37,54 @@ def test_every_call_is_there_for_every_model(timed):
     assert lengths == [len(process) for process in timed.tokenizer["candidate"]]
 
 
+def test_from_text_to_logits_takes_the_tokenizer_too(timed):
+    whole, model = timed.end_to_end("teacher")[0], timed.samples["teacher"][0]
+    assert all(a > b > 0 for a, b in zip(whole, model, strict=True))
+
+
+def test_sampling_goes_on_until_it_is_clear(made):
+    seen = []
+
+    def clear(found):
+        seen.append(len(found.samples["candidate"]))
+        return len(seen) == 2
+
+    found = latency.measure(made, bundles.texts(5), processes=2, seconds=60, clear=clear)
+    assert seen == [2, 4]  # then 7 and 11
+    assert found.looks == latency.LOOKS
+    assert found.stopped == "every budget on it was clear"
+
+
+def test_sampling_ends_when_the_time_is_over(made):
+    found = latency.measure(made, bundles.texts(5), processes=2, seconds=0.1, clear=lambda _: False)
+    assert len(found.samples["candidate"]) == 2
+    assert found.stopped == "the 0.1 s were over"
+
+
+def test_fixed_lengths_are_timed_beside_the_rows(made):
+    found = latency.measure(made, bundles.texts(5), processes=2, seconds=1, lengths=(8, 32))
+    assert set(found.fixed) == {"8", "32"}
+    short, long = (np.concatenate(found.fixed[length]["teacher"]) for length in ("8", "32"))
+    assert len(short) == len(long) == 2 * FIXED
+    assert np.median(long) > np.median(short)
+
+
+def test_a_runner_that_is_throttled_half_way_is_found(made, monkeypatch):
+    """The workers are real; from the third process on they tell twice the time."""
+    real, count = fresh.call, iter(range(100))
+
+    def slowing(*arguments, **named):
+        answer = real(*arguments, **named)
+        factor = 2.0 if next(count) >= 2 else 1.0
+        for model, calls in answer["wall"].items():
+            answer["wall"][model] = [factor * ms for ms in calls]
+        return answer
+
+    monkeypatch.setattr(latency.fresh, "call", slowing)
+    found = latency.measure(made, bundles.texts(5), processes=4, seconds=1)
+    assert "times as long after 50% of the session as before" in found.throttled
+
+
 def test_twenty_times_the_work_is_seen_slower(timed):
     """The exact ratio is the machine's; that 40 layers take longer than 2 is not."""
     teacher, candidate = timed.samples["teacher"], timed.samples["candidate"]
@@ -65,7 +114,7 @@ def test_a_provider_that_is_not_there_is_a_provider_error(made):
 def test_a_bundle_that_cannot_load_names_the_process_and_the_reason(made, tmp_path):
     broken = bundles.make(tmp_path / "broken")
     (broken / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(EvidenceError, match=r"process 1 of 1 failed with exit code 1: .+"):
+    with pytest.raises(EvidenceError, match=r"process 1 failed with exit code 1: .+"):
         latency.measure(made | {"prune": broken}, bundles.texts(3), processes=1, seconds=1)
 
 

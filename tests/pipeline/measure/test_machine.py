@@ -18,6 +18,7 @@ def _snapshot(**changes):
         "process": 0.0,
         "switches": 0,
         "load": 0.0,
+        "throttled": 0,
     }
     return machine.Snapshot(**(values | changes))
 
@@ -58,12 +59,15 @@ def test_a_quiet_machine_gives_no_reason():
 
 
 def test_a_neighbour_a_thief_and_interruptions_are_named():
-    after = _snapshot(clock=10, machine=19, process=9.5, steal=5, switches=5000, load=999)
+    after = _snapshot(
+        clock=10, machine=19, process=9.5, steal=5, switches=5000, load=999, throttled=1
+    )
     sentences = " | ".join(machine.busy(_snapshot(), after))
     assert "other processes used 0.95" in sentences
     assert "hypervisor took" in sentences
     assert "interrupted 500 times a second" in sentences
     assert "load average was 999.0" in sentences
+    assert "throttled, by heat or by the container's quota" in sentences
 
 
 def test_a_real_neighbour_is_seen():

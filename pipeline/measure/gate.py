@@ -1,0 +1,49 @@
+"""Is one model slower than another by more than a margin? The word, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from pipeline.measure import statistics
+from pipeline.measure.statistics import Interval
+
+Change = Literal["regression", "improvement", "equal", "inconclusive"]
+SEED = 0
+CHANCE = 0.002
+"""asv's level of Mann–Whitney: below it a longer time is no accident."""
+
+
+class Comparison(NamedTuple):
+    """``ratio`` is candidate / baseline: above one the candidate is slower."""
+
+    change: Change
+    ratio: Interval
+    p: float
+
+
+def compare(
+    candidate: Sequence[Sequence[float]],
+    baseline: Sequence[Sequence[float]],
+    margin: float,
+    *,
+    percentile: float = 50,
+    looks: int = 1,
+) -> Comparison:
+    """Compare a percentile of two models' calls (process × calls, position i the same row).
+
+    A change is called only where the whole interval of the ratio lies beyond the margin and
+    Mann–Whitney leaves less than 0.002 to chance; "equal" only where the whole interval lies
+    within the margin. ``margin``: a share, 0.05 for 5 %.
+    """
+    ratio = statistics.percentile_ratio(candidate, baseline, percentile, SEED, looks)
+    change: Change = "inconclusive"
+    p = statistics.slower(candidate, baseline)
+    if ratio.low > 1 + margin:
+        change = "regression" if p < CHANCE else "inconclusive"
+    elif ratio.high < 1 / (1 + margin):
+        p = statistics.slower(baseline, candidate)
+        change = "improvement" if p < CHANCE else "inconclusive"
+    elif ratio.low >= 1 / (1 + margin) and ratio.high <= 1 + margin:
+        change = "equal"
+    return Comparison(change, ratio, p)

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from pipeline.measure import gate
+
+
+def _calls(factor, processes=6, calls=100, seed=0, pace=0.01):
+    """Equal rows for equal seeds; each process favours the model by its own pace."""
+    rows = np.random.default_rng(seed).lognormal(0, 0.6, (processes, calls))
+    own = np.random.default_rng([seed, int(factor * 1e6)])
+    return (
+        factor * rows * own.lognormal(0, pace, (processes, 1)) * own.lognormal(0, 0.03, rows.shape)
+    )
+
+
+@pytest.mark.parametrize(
+    ("factor", "change"),
+    [
+        (1.10001, "regression"),
+        (1.00001, "equal"),
+        (0.90001, "improvement"),
+        (1.05001, "inconclusive"),
+    ],
+)
+def test_each_change_has_its_word(factor, change):
+    assert gate.compare(_calls(factor), _calls(1), 0.05).change == change
+
+
+def test_processes_that_disagree_leave_it_open():
+    """A mean of 10 % over processes that differ by far more is no regression yet."""
+    found = gate.compare(_calls(1.10001, pace=0.2), _calls(1), 0.05)
+    assert found.change == "inconclusive"
+    assert found.ratio.low < 1.05 < found.ratio.high
+
+
+def test_no_difference_is_rarely_called_one():
+    words = [
+        gate.compare(_calls(1.00001, seed=s, pace=0.03), _calls(1, seed=s), 0.02).change
+        for s in range(40)
+    ]
+    assert sum(word in ("regression", "improvement") for word in words) <= 2
