@@ -6,22 +6,42 @@ import json
 
 from pipeline.artifact import Artifact, Kind
 from pipeline.errors import IntegrityError, ModelError, RecipeError
+from pipeline.measure.measurements import CANDIDATE
+from pipeline.recipe import REMOTE_TAG
 from pipeline.store import Store
+from pipeline.tags import NoTagError
 
 COMPARABLE = (Kind.BUNDLE, Kind.CHECKPOINT)
 
 
 def open_tag(store: Store, name: str) -> Artifact:
-    """Return what a tag points at. Raises RecipeError where there is none, or of another kind."""
-    if name not in store.tags():
-        known = ", ".join(store.tags()) or "none"
-        raise RecipeError(f"no tag in {store.root} (tags: {known})")
-    artifact = store.open(name)
+    """Return what a tag points at; of a remote's tag (``URL#tag``) the artifact is brought here.
+
+    Raises NoTagError where there is none, RecipeError where it is of another kind.
+    """
+    if name == CANDIDATE:
+        raise RecipeError("is the measured bundle's own name; give the tag another one")
+    if REMOTE_TAG in name:
+        artifact = _pulled(store, name)
+    else:
+        tag = store.find_tag(name)
+        if tag is None:
+            raise NoTagError(f"no tag in {store.root}", store.tags())
+        artifact = store.open(tag.digest)
     if artifact.kind not in COMPARABLE:
         raise RecipeError(
             f"the tag points at {artifact.kind} {artifact.short}, which answers nothing"
         )
     return artifact
+
+
+def _pulled(store: Store, name: str) -> Artifact:
+    from pipeline import remote
+
+    url, reference = remote.split(name)
+    if "://" not in url and not url.startswith("/"):
+        raise RecipeError(f"{url!r} is no URL and no absolute path")
+    return remote.pull(store, url, reference)
 
 
 def check(name: str, artifact: Artifact, labels: list[str]) -> None:

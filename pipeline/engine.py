@@ -120,7 +120,7 @@ class Run(Plan):
     ) -> Artifact:
         stage = self.stage_of(identifier)
         inputs = {name: known[name] for _, name in self.parents(identifier)}
-        for artifact in inputs.values():
+        for artifact in (*inputs.values(), *self.baselines.values()):
             self.check(artifact)
         started, began = datetime.now(UTC), time.perf_counter()
         with self.store.draft() as output:

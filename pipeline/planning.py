@@ -19,6 +19,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe import Budget, LoadedRecipe, Step
 from pipeline.stage import Asked, Stage, source_files
 from pipeline.store import Store
+from pipeline.tags import NoTagError
 from pipeline.versions import distribution_version
 
 MODEL = "model"
@@ -87,19 +88,27 @@ class Plan:
         """Sentences for the user about the data; rows that are cut, once the model is there."""
         fingerprint = self.fingerprint(MODEL, {})
         model = self.store.lookup(fingerprint) if fingerprint else None
+        budgets = self.loaded.recipe.budgets
         absent = [name for name in self.loaded.tags if name not in self.baselines]
-        first = [f"there is no {name!r} yet: budgets against it are left out" for name in absent]
+        first = [
+            f"first release: there is no {name!r} yet, so left out is "
+            + ", ".join(f"{b.metric} {b.form}" for b in budgets if b.against == name)
+            for name in absent
+        ]
         return self.summary.warnings + first + (lengths.warnings(self, model) if model else [])
 
     @cached_property
     def baselines(self) -> dict[str, Artifact]:
-        """The artifacts that the budgets' tags mean now. Raises RecipeError for a missing one."""
+        """The artifacts that the budgets' tags mean now, those of remotes brought here.
+
+        Raises RecipeError for a missing one; of a first release it is left out.
+        """
         found = {}
         for name in self.loaded.tags:
             try:
                 found[name] = baselines.open_tag(self.store, name)
             except RecipeError as error:
-                if not self.first:
+                if not (self.first and isinstance(error, NoTagError)):
                     raise self._no_baseline(name, error) from None
         return found
 
@@ -206,11 +215,14 @@ class Plan:
 
     def _no_baseline(self, name: str, error: RecipeError) -> RecipeError:
         position = [budget.against for budget in self.loaded.recipe.budgets].index(name)
-        ids = [step.id for step in self.loaded.steps]
-        near = difflib.get_close_matches(name, [*ids, *self.store.tags()], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "a first release is run with --first"
+        hint = ""
+        if isinstance(error, NoTagError):
+            ids = [step.id for step in self.loaded.steps]
+            near = difflib.get_close_matches(name, [*ids, *error.known], n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint += "; a first release is run with --first"
         return self.loaded.where.say(
-            ("budgets", position, "against"), f"{name!r} is no stage here, and {error}; {hint}"
+            ("budgets", position, "against"), f"{name!r} is no stage here, and {error}{hint}"
         )
 
     def _check_length(self) -> None:

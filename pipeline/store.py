@@ -22,7 +22,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import os
 import shutil
 import time
 import uuid
@@ -34,19 +33,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline import disk
 from pipeline.artifact import MANIFEST, RUN, Artifact, Manifest, file_sha256
-from pipeline.errors import IntegrityError, ProviderError, RecipeError
+from pipeline.errors import IntegrityError, RecipeError
 from pipeline.recipe import NAME
+from pipeline.tags import ANY, Tag, Why, check_name, check_unmoved, moved, parse
 
 SCHEMA = 1
 REMEDY = "`rarefy artifact gc --damaged --yes` removes it, the next run makes it again"
 _HEX = set("0123456789abcdef")
-_FULL = (
-    "No space left on device",
-    "Disk quota exceeded",
-    "PytorchStreamWriter failed writing",
-    "unexpected pos",
-)
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        with _disk(self.root):
+        with disk.speaking(self.root):
             for name in (
                 "artifacts/sha256",
                 "fingerprints",
@@ -79,8 +74,8 @@ class Store:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             marker = self.root / "store.json"
             if not marker.exists():
-                _write(marker, {"schema": SCHEMA})
-        found = _read(marker, "schema")
+                disk.write(marker, {"schema": SCHEMA})
+        found = disk.read(marker, "schema")
         if not isinstance(found, int):
             raise IntegrityError(f'{marker}: damaged; it should say {{"schema": {SCHEMA}}}')
         if found > SCHEMA:
@@ -110,7 +105,7 @@ class Store:
         """
         identifier = uuid.uuid4().hex
         directory = self.root / "tmp" / identifier
-        with self.lock(f"draft-{identifier}"), _disk(self.root):
+        with self.lock(f"draft-{identifier}"), disk.speaking(self.root):
             directory.mkdir()
             try:
                 yield directory
@@ -121,7 +116,7 @@ class Store:
     def work(self, fingerprint: str) -> Path:
         """Return the directory that an unfinished stage's work keeps over a kill."""
         path = self.root / "work" / fingerprint
-        with _disk(self.root):
+        with disk.speaking(self.root):
             path.mkdir(exist_ok=True)
         return path
 
@@ -130,26 +125,52 @@ class Store:
 
         Raises ProviderError where the disk is full.
         """
-        digest = manifest.digest
+        fingerprint = manifest.stage.fingerprint
+        with disk.speaking(self.root):
+            self._seal(directory, manifest, run)
+            entry = self.root / "fingerprints" / f"{fingerprint}.json"
+            disk.write(entry, {"digest": manifest.digest})
+            self._place(directory, manifest.digest)
+        shutil.rmtree(self.root / "work" / fingerprint, ignore_errors=True)
+        return Artifact(self._directory(manifest.digest), manifest, manifest.digest)
+
+    def adopt(self, directory: Path, manifest: Manifest, run: dict[str, Any]) -> Artifact:
+        """Move a draft with another store's artifact into this one.
+
+        Its fingerprint is not noted: what work comes to here is only said by work done here.
+        Raises IntegrityError where the files are not those of the manifest.
+        """
+        for entry in manifest.files:
+            path = directory / entry.path
+            if not path.is_file() or file_sha256(path) != entry.sha256:
+                raise IntegrityError(
+                    f"artifact {manifest.digest[:12]}: {entry.path} is not what its manifest says; "
+                    "nothing was taken over"
+                )
+        with disk.speaking(self.root):
+            self._seal(directory, manifest, run)
+            self._place(directory, manifest.digest)
+        return Artifact(self._directory(manifest.digest), manifest, manifest.digest)
+
+    def _seal(self, directory: Path, manifest: Manifest, run: dict[str, Any]) -> None:
+        """Write a draft's manifest, and flush all of it to the disk."""
+        (directory / MANIFEST).write_bytes(manifest.canonical())
+        (directory / RUN).write_text(json.dumps(run, indent=1, sort_keys=True))
+        for path in directory.rglob("*"):
+            disk.sync(path)
+        disk.sync(directory)
+
+    def _place(self, directory: Path, digest: str) -> None:
+        """Rename a sealed draft to its place; a damaged twin there goes first."""
         final = self._directory(digest)
-        with _disk(self.root):
-            (directory / MANIFEST).write_bytes(manifest.canonical())
-            (directory / RUN).write_text(json.dumps(run, indent=1, sort_keys=True))
-            for path in directory.rglob("*"):
-                _sync(path)
-            _sync(directory)
-            entry = self.root / "fingerprints" / f"{manifest.stage.fingerprint}.json"
-            _write(entry, {"digest": digest})
-            if final.exists() and self.verify(digest):
-                self.discard(Garbage(final, 0, "damaged"))
-            try:
-                directory.rename(final)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-            _sync(final.parent)
-        shutil.rmtree(self.root / "work" / manifest.stage.fingerprint, ignore_errors=True)
-        return Artifact(final, manifest, digest)
+        if final.exists() and self.verify(digest):
+            self.discard(Garbage(final, 0, "damaged"))
+        try:
+            directory.rename(final)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        disk.sync(final.parent)
 
     # Reading
 
@@ -161,7 +182,7 @@ class Store:
         path = self.root / "fingerprints" / f"{fingerprint}.json"
         if not path.exists():
             return None
-        digest = _read(path, "digest")
+        digest = disk.read(path, "digest")
         return self.open(digest) if self._directory(digest).is_dir() else None
 
     def open(self, reference: str) -> Artifact:
@@ -189,10 +210,8 @@ class Store:
 
     def resolve(self, reference: str) -> str:
         """Return the digest that a tag, a digest or its unique beginning means."""
-        tag = self.root / "tags" / f"{reference}.json"
-        if NAME.fullmatch(reference) and tag.is_file():
-            digest: str = _read(tag, "digest")
-            return digest
+        if tag := self.find_tag(reference):
+            return tag.digest
         found = []
         if len(reference) == 64 and set(reference) <= _HEX and self._directory(reference).is_dir():
             found = [reference]
@@ -228,19 +247,34 @@ class Store:
 
     # Tags and notes
 
-    def tag(self, name: str, digest: str) -> None:
-        """Point a tag at an artifact. Raises RecipeError for a name that is not allowed."""
-        if not NAME.fullmatch(name):
-            raise RecipeError(f"tag {name!r}: a name looks like {NAME.pattern}")
-        if len(name) >= 6 and set(name) <= _HEX:
-            raise RecipeError(
-                f"tag {name!r} reads like the beginning of a digest; choose another name"
-            )
-        with _disk(self.root):
-            _write(self.root / "tags" / f"{name}.json", {"digest": digest, "time": time.time()})
+    def tag(
+        self,
+        name: str,
+        digest: str,
+        *,
+        expect: str | None = ANY,
+        why: Why = "tag",
+        run: str | None = None,
+        verdict: str | None = None,
+    ) -> Tag:
+        """Point a tag at an artifact, and add the move to its history.
+
+        ``expect``: what it must point at until now (None: it must not be there). Raises
+        EvidenceError where it moved meanwhile, RecipeError for a name that is not allowed.
+        """
+        check_name(name)
+        with disk.speaking(self.root), self.lock(f"tag-{name}"):
+            current = self.find_tag(name)
+            check_unmoved(name, current, expect)
+            if current is not None and current.digest == digest:
+                return current
+            tag = moved(current, digest, why, run, verdict)
+            value = tag.model_dump(mode="json", by_alias=True)
+            disk.write(self.root / "tags" / f"{name}.json", value)
+        return tag
 
     def untag(self, name: str) -> None:
-        """Remove a tag. Raises RecipeError where there is none."""
+        """Remove a tag and its history. Raises RecipeError where there is none."""
         path = self.root / "tags" / f"{name}.json"
         if not NAME.fullmatch(name) or not path.exists():
             raise RecipeError(f"tag {name!r}: there is none")
@@ -248,9 +282,18 @@ class Store:
 
     def tags(self) -> dict[str, str]:
         """Return tag -> digest."""
-        return {
-            path.stem: _read(path, "digest") for path in sorted((self.root / "tags").glob("*.json"))
-        }
+        return {name: tag.digest for name, tag in self._tags().items()}
+
+    def find_tag(self, name: str) -> Tag | None:
+        """Return a tag with its history, None where there is none."""
+        path = self.root / "tags" / f"{name}.json"
+        if not NAME.fullmatch(name) or not path.is_file():
+            return None
+        return parse(path.read_bytes(), str(path))
+
+    def _tags(self) -> dict[str, Tag]:
+        paths = sorted((self.root / "tags").glob("*.json"))
+        return {path.stem: parse(path.read_bytes(), str(path)) for path in paths}
 
     def note(self, key: str) -> Any:
         """Return a derived fact, or None."""
@@ -261,19 +304,20 @@ class Store:
 
     def keep_note(self, key: str, value: Any) -> None:
         """Keep a derived fact; ``key`` must name everything it depends on."""
-        with _disk(self.root):
-            _write(self.root / "notes" / f"{key}.json", value)
+        with disk.speaking(self.root):
+            disk.write(self.root / "notes" / f"{key}.json", value)
 
     # Garbage
 
     def garbage(self, *, days: float, damaged: bool = False) -> list[Garbage]:
-        """Find what nothing needs: no tag reaches it and it is older than ``days``.
+        """Find what nothing needs: no tag reaches it or may go back to it, older than ``days``.
 
         Also drafts and kept work of dead processes, and with ``damaged`` artifacts whose bytes
         do not verify. Nothing is deleted here.
         """
         found = []
-        needed = set() if damaged else self._reachable(self.tags().values())
+        kept = set().union(*(tag.kept for tag in self._tags().values()))
+        needed = set() if damaged else self._reachable(kept)
         horizon = time.time() - days * 86400
         for digest in self.digests():
             path = self._directory(digest)
@@ -331,56 +375,3 @@ class Store:
 
 def _size(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-
-
-def _read(path: Path, key: str) -> Any:
-    """Return one value of a JSON file of the store. Raises IntegrityError where it is damaged."""
-    try:
-        return json.loads(path.read_text())[key]
-    except (ValueError, KeyError, TypeError):
-        raise IntegrityError(f"{path}: damaged; delete this file") from None
-
-
-def _write(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with temporary.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _disk(root: Path) -> Iterator[None]:
-    """Say a full or read-only disk in one line."""
-    try:
-        yield
-    except Exception as error:
-        if _is_full(error):
-            raise ProviderError(
-                f"{root}: the disk is full; nothing published is lost, run again when there is room"
-            ) from error
-        if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES):
-            raise ProviderError(f"{root}: the store cannot be written: {error.strerror}") from error
-        raise
-
-
-def _is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error: Rust and C++ say so in words (torch: in odd ones)."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if any(words in str(error) for words in _FULL):
-            return True
-        error = error.__cause__
-    return False

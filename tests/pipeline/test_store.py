@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import store as stores
+from pipeline import disk
 from pipeline.artifact import MANIFEST, Kind, Manifest, Parent, StageRecord, list_files
 from pipeline.errors import IntegrityError, ProviderError, RecipeError
 from pipeline.store import Store
@@ -301,7 +301,7 @@ def test_a_disk_that_fills_while_the_index_is_written(store, monkeypatch):
     def full(*_arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(stores, "_write", full)
+    monkeypatch.setattr(disk, "write", full)
     with pytest.raises(ProviderError, match="nothing published is lost"):
         publish(store, "other", "2" * 64)
     monkeypatch.undo()
