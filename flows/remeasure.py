@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import tempfile
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from flows.bundles import Bundle
 from flows.options import Home
-from pipeline.artifact import Artifact, Kind
-from pipeline.errors import EvidenceError, ModelError, RecipeError
+from pipeline.artifact import Artifact, Kind, canonical_json, file_sha256
+from pipeline.errors import EvidenceError, IntegrityError, ModelError, RecipeError
+from pipeline.versions import distribution_version
 
 if TYPE_CHECKING:
     from pipeline.engine import Run
@@ -32,7 +34,8 @@ def recipe_of(reference: str, recipe: Path | None, home: Home) -> Path:
     for folder in (home.runs / reference, Path(reference), Path(reference).parent):
         record = folder / "run.json"  # a bundle has one too, but of the stage that made it
         if record.is_file() and (command := json.loads(record.read_text()).get("command")):
-            return Path(shlex.split(command)[-1])
+            words = shlex.split(command)
+            return Path(words[2] if words[1] == "ci" else words[-1])
     raise RecipeError(f"{reference}: is not a run, so say the recipe with --recipe")
 
 
@@ -40,16 +43,21 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
     """Measure a bundle beside those checkpoints of the recipe's chain that the store has.
 
     Raises ModelError where the bundle has other labels than the data, EvidenceError where a
-    budget compares with a checkpoint that is not made yet.
+    budget compares with a checkpoint that is not made yet, IntegrityError where the bundle's bytes
+    are not those that its manifest, and so the verdict, names.
     """
     from pipeline.measure.measurements import Measurements
     from pipeline.stage import Context
 
     check_labels(bundle, run.labels)
+    check_bytes(bundle)
+    for baseline in run.baselines.values():
+        run.check(baseline)
     stage, references = _stage(run)
-    # One folder for all such runs: it keeps the references that were exported before.
+    # A folder for all runs like this one: it keeps the references that were exported before.
+    work = _work(run, stage)
     with (
-        run.store.lock("validate"),
+        run.store.lock(work),
         tempfile.TemporaryDirectory(prefix="rarefy-validate-") as output,
     ):
         context = Context(
@@ -58,7 +66,7 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
             seed=run.loaded.recipe.seed,
             device=run.device,
             threads=run.threads,
-            work=run.store.work("validate"),
+            work=run.store.work(work),
             output=Path(output),
             artifacts=references,
             base=run.loaded.base,
@@ -69,6 +77,19 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
         draft = stage.run(context, bundle.artifact)
         name = next(name for name, role in draft.roles.items() if role == "measurements")
         return Measurements.model_validate_json((Path(output) / name).read_bytes())
+
+
+def _work(run: Run, stage: Validate) -> str:
+    """Name what the export of a reference depends on beside the reference's own bytes."""
+    value = {
+        "version": stage.version,
+        "rarefy": distribution_version("rarefy"),
+        "libraries": {name: distribution_version(name) for name in stage.libraries},
+        "task": run.loaded.recipe.task,
+        "labels": run.labels,
+        "reading": run.reading,
+    }
+    return f"validate-{hashlib.sha256(canonical_json(value)).hexdigest()}"
 
 
 def check_labels(bundle: Bundle, labels: list[str]) -> None:
@@ -83,6 +104,17 @@ def check_labels(bundle: Bundle, labels: list[str]) -> None:
             f"{bundle.name}: answers with the labels {', '.join(own)}; "
             f"the other side has {', '.join(labels)}"
         )
+
+
+def check_bytes(bundle: Bundle) -> None:
+    """Raise IntegrityError where a file of a bundle is not what its manifest says."""
+    for entry in bundle.artifact.manifest.files:
+        path = bundle.directory / entry.path
+        if not path.is_file() or file_sha256(path) != entry.sha256:
+            raise IntegrityError(
+                f"{bundle.name}: {entry.path} is not the file that the bundle's manifest.json "
+                "names: what is measured would not be what the verdict says"
+            )
 
 
 def _stage(run: Run) -> tuple[Validate, dict[str, Artifact]]:
@@ -103,8 +135,8 @@ def _stage(run: Run) -> tuple[Validate, dict[str, Artifact]]:
     }
     missing = [
         budget.against
-        for budget in run.loaded.recipe.budgets
-        if budget.against and budget.against not in found
+        for budget in run.budgets
+        if budget.against and budget.against not in found | run.baselines
     ]
     if missing:
         raise EvidenceError(

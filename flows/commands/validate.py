@@ -6,9 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from flows.options import Home, home_option, json_option, show_json, stderr
-
-CODES = {"pass": 0, "inconclusive": 0, "fail": 3}
+from flows.options import Home, first_option, home_option, json_option, show_json, stderr
 
 
 @click.command(short_help="Measure a bundle again on this machine and judge it.")
@@ -19,9 +17,12 @@ CODES = {"pass": 0, "inconclusive": 0, "fail": 3}
     help="Whose eval split and budgets; default: the run's own recipe.",
 )
 @click.option("--strict", is_flag=True, help="Exit 4 when a budget is inconclusive.")
+@first_option
 @home_option
 @json_option
-def validate(bundle: str, recipe: Path | None, strict: bool, home: Home, as_json: bool) -> int:
+def validate(
+    bundle: str, recipe: Path | None, strict: bool, first: bool, home: Home, as_json: bool
+) -> int:
     """Measure BUNDLE (a folder, a run, a tag or a digest) without running any stage.
 
     Accuracy on the recipe's eval split, latency beside the references that the store has, size,
@@ -36,23 +37,24 @@ def validate(bundle: str, recipe: Path | None, strict: bool, home: Home, as_json
     from pipeline import recipe as recipes
     from pipeline import verdict
     from pipeline.engine import Run
-    from pipeline.errors import EvidenceError
 
     found = find(bundle, home)
-    run = Run(recipes.load(recipe_of(bundle, recipe, home)), home.store())
+    run = Run(recipes.load(recipe_of(bundle, recipe, home)), home.store(), first=first)
     console = stderr()
     with Display(console, 1, quiet=as_json) as display:
         display.started("validate")
         measured = measure(run, found, display.progress)
-    judged = verdict.judge(run.loaded.recipe.budgets, run.loaded.recipe.targets, measured)
+        for warning in run.warnings:
+            display.say(f"note: {warning}", "yellow")
+    judged = verdict.judge(run.budgets, run.loaded.recipe.targets, measured)
     keep_validated(home.path, run, found, judged, measured)
-    code = CODES[judged.outcome]
-    if strict and judged.outcome == "inconclusive":
-        code = EvidenceError.exit_code
+    code = judged.exit_code(strict)
     if as_json:
         shown = judged.model_dump(mode="json", by_alias=True)
-        show_json({"bundle": found.digest, "exit_code": code, **shown})
+        show_json({"bundle": found.digest, "exit_code": code, "warnings": run.warnings, **shown})
         return code
     console.print(verdict_table(judged))
+    for sentence in judged.evidence:
+        console.print(f"no verdict: {sentence}")
     click.echo(f"verdict: {judged.outcome}")
     return code
