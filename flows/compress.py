@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flows import history
+from flows import evidence, history
 from flows.display import CURRENT
 from pipeline import outcome as outcomes
 from pipeline import recipe as recipes
@@ -38,11 +38,18 @@ class Result:
 
 
 def open_run(job: Job) -> Run:
-    """Make the job's run and plan it, so that what can be known to be wrong is said first."""
+    """Make the job's run and plan it, so that what can be known to be wrong is said first.
+
+    So is an eval split with too few rows for a budget: that run will end inconclusive.
+    """
     run = Run(recipes.load(Path(job.recipe)), Store(Path(job.home) / "store"), job.device)
     if job.threads:
         run.threads = job.threads
     run.plan()
+    if display := CURRENT.get():
+        for need in evidence.needs(run, Path(job.out)):
+            if not need.enough:
+                display.say(f"note: {need.text}", "yellow")
     return run
 
 

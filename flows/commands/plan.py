@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -16,12 +15,6 @@ from flows.options import (
     show_json,
     stdout,
 )
-
-if TYPE_CHECKING:
-    from pipeline.engine import Run
-
-DISAGREEMENT = 0.08
-"""The share of rows on which a compressed model usually differs from its teacher."""
 
 
 @click.command(short_help="Say what would run and what is cached, without running it.")
@@ -38,12 +31,13 @@ def plan(recipe: Path, device: str, home: Home, as_json: bool) -> None:
     """
     from rich.table import Table
 
+    from flows import evidence
     from pipeline import recipe as recipes
     from pipeline.engine import Run
 
     run = Run(recipes.load(recipe), home.store(), device)
     planned = run.plan()
-    evidence = evidence_notes(run)
+    needs = evidence.needs(run, home.runs / run.loaded.recipe.name)
     if as_json:
         show_json(
             {
@@ -60,7 +54,17 @@ def plan(recipe: Path, device: str, home: Home, as_json: bool) -> None:
                 "rows": run.summary.rows,
                 "labels": run.labels,
                 "warnings": run.warnings,
-                "evidence": evidence,
+                "evidence": [
+                    {
+                        "budget": need.budget.metric,
+                        "against": need.budget.against,
+                        "needed": need.needed,
+                        "rows": need.rows,
+                        "enough": need.enough,
+                        "text": need.text,
+                    }
+                    for need in needs
+                ],
             }
         )
         return
@@ -75,28 +79,5 @@ def plan(recipe: Path, device: str, home: Home, as_json: bool) -> None:
     console.print(table)
     rows = ", ".join(f"{count} {name}" for name, count in run.summary.rows.items())
     console.print(f"\ndata: {rows} rows; labels: {', '.join(run.labels)}")
-    for note in run.warnings + [item["text"] for item in evidence]:
+    for note in run.warnings + [need.text for need in needs]:
         console.print(f"note: {note}")
-
-
-def evidence_notes(run: Run) -> list[dict[str, Any]]:
-    """Say for each accuracy margin how many rows it needs: 80 % power at the usual disagreement."""
-    from pipeline.measure.statistics import required_rows
-
-    rows = run.summary.rows["eval"]
-    notes = []
-    for budget in run.loaded.recipe.budgets:
-        if budget.form not in ("max_drop", "min_retained"):
-            continue
-        margin = budget.limit if budget.form == "max_drop" else 1 - budget.limit
-        if margin <= 0:
-            continue
-        needed = required_rows(margin, DISAGREEMENT)
-        enough = rows >= needed
-        text = (
-            f"{budget.metric} {budget.form}: a margin of {margin:.1%} needs about {needed} "
-            f"eval rows (if {DISAGREEMENT:.0%} of the answers differ); there are {rows}"
-            + ("" if enough else ": expect 'inconclusive'")
-        )
-        notes.append({"budget": budget.metric, "needed": needed, "rows": rows, "text": text})
-    return notes

@@ -1,7 +1,7 @@
 """Whether an eval split has rows enough for a budget's margin, told before the run and after it.
 
-A test without power passes nothing and fails nothing. To see no drop where there is none, four
-times in five, takes as many rows as the models' disagreement and the margin ask for.
+On too few rows nothing can be told. How many it takes depends on the margin, and on how often the
+two models differ.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 DISAGREEMENT = 0.08
 """The share of rows on which a compressed model usually differs from its teacher."""
+
+Z_BOUND, Z_POWER = 1.645, 0.842
+"""Normal quantiles of a one-sided 95 % bound and of 80 % power."""
 
 
 @dataclass(frozen=True)
@@ -86,20 +89,18 @@ def margin_of(budget: Budget, reference: float = 1.0) -> float:
 def rows_needed(margin: float, disagreement: float) -> int:
     """Return the rows that show non-inferiority with 80 % power where there is no true drop.
 
-    With half a row's continuity correction (Fleiss, Tytun and Ury 1980, "A simple approximation
-    for calculating sample sizes for comparing independent proportions"), and never fewer than
-    pass where the models do not differ at all.
+    About 6.18 · disagreement / margin², and more where the disagreement is not far above the
+    margin: of a true drop of the margin the variance is larger, and the test stands on that one.
+    Follows from Tango's statistic with half a row's correction, at the expected table.
     """
     from pipeline.measure.scores import HALF_A_ROW
-    from pipeline.measure.statistics import required_rows
 
-    plain = required_rows(margin, disagreement)
-    z = 1.645
-    least = (z + math.sqrt(z * z + 4 * HALF_A_ROW)) ** 2 / 4 / margin
-    if not plain:
-        return math.ceil(least)
-    corrected = plain / 4 * (1 + math.sqrt(1 + 4 * HALF_A_ROW / (plain * margin))) ** 2
-    return math.ceil(max(corrected, least))
+    middle = disagreement + 2 * margin
+    losses = (math.sqrt(middle**2 - 4 * disagreement * margin * (1 + margin)) + middle) / 4
+    at_margin = 2 * losses - margin * (1 + margin)
+    reach = Z_BOUND * math.sqrt(at_margin) + Z_POWER * math.sqrt(disagreement)
+    root = (reach + math.sqrt(reach**2 + 4 * margin * HALF_A_ROW)) / (2 * margin)
+    return math.ceil(root**2)
 
 
 def lacking(budget: Budget, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> str:

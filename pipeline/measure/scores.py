@@ -30,9 +30,10 @@ def alone(name: str, probabilities: Floats, truth: NDArray[np.int64], seed: int)
     if name == "accuracy":
         return accuracy
     found = statistics.bootstrap(_of(name)(probabilities, truth), len(truth), seed)
-    wide = _no_surer(found, accuracy)
     if name == "ece":  # an error: what may be hidden lies above it
-        return Interval(found.value, found.low, min(wide.high, 1.0))
+        hidden = found.value + accuracy.value - accuracy.low
+        return Interval(found.value, found.low, min(max(found.high, hidden), 1.0))
+    wide = _no_surer(found, accuracy)
     return Interval(found.value, max(wide.low, 0.0), min(wide.high, 1.0))
 
 

@@ -113,14 +113,6 @@ def non_inferiority(
     return "fail" if difference90.high < -margin else "inconclusive"
 
 
-def required_rows(margin: float, disagreement: float) -> int:
-    """Return the rows that show non-inferiority with 80 % power where there is no true drop.
-
-    ``disagreement``: the share of rows on which the two differ. (z₀.₉₅ + z₀.₈)² = 6.18.
-    """
-    return math.ceil(disagreement * 6.18 / margin**2)
-
-
 def accuracy(probabilities: Floats, truth: NDArray[np.int64]) -> Score:
     """Return accuracy as a function of row weights; a row answered NaN is wrong."""
     right = (answers(probabilities) == truth).astype(float)

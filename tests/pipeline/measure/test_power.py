@@ -44,7 +44,7 @@ def test_models_that_never_differ_pass_with_just_these_rows():
     for margin in (0.01, 0.03):
         n = power.rows_needed(margin, 0)
         low = statistics.paired_difference(0, 0, n, 0.90, scores.HALF_A_ROW).low
-        assert low == pytest.approx(-margin, rel=0.05)
+        assert low == pytest.approx(-margin, rel=0.1)
 
 
 def test_every_budget_that_compares_a_score_is_told_of():
@@ -58,7 +58,7 @@ def test_every_budget_that_compares_a_score_is_told_of():
     found = power.needs(budgets, 1000)
     assert [need.margin for need in found] == pytest.approx([0.02, 0.03, 0.05])
     assert [need.enough for need in found] == [False, True, True]
-    assert found[0].needed == pytest.approx(0.08 * 6.18 / 0.02**2, rel=0.05)
+    assert found[0].needed == pytest.approx(0.08 * 6.18 / 0.02**2, rel=0.1)
     assert "expect 'inconclusive'" in found[0].text
     assert "against production" in found[2].text
 

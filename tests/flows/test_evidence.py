@@ -1,0 +1,78 @@
+"""Too few eval rows for a margin: said before the run, inconclusive after it, never a pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.flows.conftest import Project, Said
+
+TWINS = '''
+from typing import ClassVar
+
+from pipeline.artifact import Kind
+from pipeline.stage import Draft, Stage
+
+
+class Twins(Stage):
+    """Measure a candidate that answers just as its reference does, right nine times of ten."""
+
+    name: ClassVar[str] = "twins"
+    produces: ClassVar = Kind.REPORT
+    reads: ClassVar = frozenset({"eval"})
+
+    def run(self, context, model):
+        from pipeline.measure.measurements import Measurements, ModelMeasurement
+
+        truth = context.split("eval").labels
+        right = [row % 10 != 0 for row in range(len(truth))]
+        answers = [[0.1, 0.9] if (y == 1) == ok else [0.9, 0.1] for y, ok in zip(truth, right)]
+        same = ModelMeasurement(digest=model.digest, size=1000, probabilities=answers)
+        text = Measurements(
+            machine={}, task=context.task.name, labels=list(context.task.labels), truth=truth,
+            models={"candidate": same, "head": same}, latency={},
+        ).model_dump_json(by_alias=True)
+        (context.output / "measurements.json").write_text(text)
+        return Draft()
+'''
+
+
+def budgets(margin: str) -> str:
+    return f"budgets:\n  - {{metric: accuracy, max_drop: {margin}, against: head}}\n"
+
+
+@pytest.fixture
+def twins(project: Project) -> Callable[[str], object]:
+    (project.folder / "modules" / "twins.py").write_text(TWINS)
+    return lambda margin: project.recipe(
+        "quickstages:Head", "twins:Twins", budgets=budgets(margin), name="twins"
+    )
+
+
+def test_too_few_rows_are_said_first_and_never_pass(
+    project: Project, rarefy: Callable[..., Said], twins: Callable[[str], object]
+) -> None:
+    recipe = twins("3 %")
+    planned = rarefy("plan", recipe)
+    assert planned.code == 0
+    assert "needs about 621 eval rows (if 8% of the answers differ); there are 20" in planned.out
+
+    said = rarefy("run", recipe, "--engine", "inline", "--strict")
+    assert (said.code, said.out.splitlines()[-1]) == (4, "verdict: inconclusive")
+    assert said.err.startswith("note: accuracy max_drop against head: "), "before the first stage"
+    assert "expect 'inconclusive'" in said.err.splitlines()[0]
+    assert "about 119 eval rows are needed, and there are 20" in " ".join(said.err.split())
+
+    told = json.loads(rarefy("plan", recipe, "--json").out)["evidence"][0]
+    assert (told["needed"], told["rows"], told["enough"]) == (119, 20, False)
+    assert "(0% of the answers differed last time)" in told["text"]
+
+
+def test_rows_enough_are_not_warned_of(
+    project: Project, rarefy: Callable[..., Said], twins: Callable[[str], object]
+) -> None:
+    said = rarefy("run", twins("40 %"), "--engine", "inline", "--strict")
+    assert (said.code, said.out.splitlines()[-1]) == (0, "verdict: pass")
+    assert "eval rows" not in said.err
