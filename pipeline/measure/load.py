@@ -1,0 +1,232 @@
+"""A bundle under load: requests at a given rate, whether or not the last ones are answered."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import EvidenceError, RecipeError
+from pipeline.measure import fresh, machine, statistics
+from pipeline.measure.load_worker import COUNTER, START
+from pipeline.measure.queueing import Arrivals, arrivals, fifo
+from pipeline.measure.statistics import Interval
+
+Progress = Callable[[float, float, str], None]
+MOST = 1_000_000
+BLOCKS = 10
+"""Requests near each other wait for the same ones: an interval takes stretches, not requests."""
+LATE = 1.0
+LEAD = 0.3
+"""Seconds from when all are ready to the first request."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What ``workers`` workers did with requests at ``rate`` a second.
+
+    Lists are in the order of sending. ``sent``: s from the start, when each was meant to be sent;
+    ``response``: ms from that moment to its answer; ``service``: ms that a worker had it.
+    ``broken``: answers that are NaN or infinite.
+    """
+
+    rate: float
+    workers: int
+    threads: int
+    provider: str
+    seconds: float
+    sent: list[float]
+    response: list[float]
+    service: list[float]
+    broken: int = 0
+    busy: list[str] = field(default_factory=list)
+
+    @property
+    def achieved(self) -> float:
+        """Answers a second, from the first request's sending to the last answer."""
+        last = max(s + ms / 1e3 for s, ms in zip(self.sent, self.response, strict=True))
+        return len(self.sent) / max(last, self.seconds)
+
+    @property
+    def demand(self) -> float:
+        """The part of the workers' time that the rate asks for; from 1 on no queue is stable."""
+        return self.rate * float(np.mean(self.service)) / 1e3 / self.workers
+
+    @property
+    def saturated(self) -> str | None:
+        """Why the queue has no steady state, so that a longer run would give longer times."""
+        if self.demand >= 1:
+            return f"{self.rate:g} a second ask for {self.demand:.0%} of the workers' time"
+        waited = np.asarray(self.response) - np.asarray(self.service)
+        later = waited[len(waited) // 2 :]
+        if len(later) >= BLOCKS and float(later.min()) > LATE:
+            return "in the second half of the run no request found a free worker"
+        return None
+
+    @property
+    def ideal(self) -> NDArray[np.float64]:
+        """The ms that each response takes in a queue with these services and nothing else."""
+        sent = [moment * 1e3 for moment in self.sent]
+        answered = fifo(sent, self.service, self.workers)
+        return np.subtract(answered, sent)
+
+    @property
+    def late(self) -> float:
+        """The share of responses that are over 1 ms longer than the queue itself explains.
+
+        There the machine, or this test's own processes, were late; never shorter, only longer.
+        """
+        return float(np.mean(np.asarray(self.response) - self.ideal > LATE))
+
+    def percentile(self, percent: float, *, of_service: bool = False) -> Interval | None:
+        """Return a percentile in ms; None where the sample cannot carry it.
+
+        Its 95 % interval takes the run's ten stretches as ``statistics`` takes processes.
+        """
+        values = np.asarray(self.service if of_service else self.response)
+        if len(values) < BLOCKS or not statistics.carries(percent, len(values)):
+            return None
+        stretches = [stretch.tolist() for stretch in np.array_split(values, BLOCKS)]
+        return statistics.percentile_interval(stretches, percent, 0)
+
+
+def measure(
+    directory: Path,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    rate: float,
+    workers: int = 1,
+    seconds: float = 10.0,
+    provider: str = "cpu",
+    threads: int = 1,
+    seed: int = 0,
+    kind: Arrivals = "poisson",
+    progress: Progress = lambda done, total, note: None,
+) -> Load:
+    """Send requests at ``rate`` a second for ``seconds``, open loop, and time the answers.
+
+    The moments of sending are drawn beforehand. Worker processes, each with its own session and
+    ``threads`` cores, take them from one queue; a request is a random row, from text to
+    probabilities. Its time runs from when it was to be sent, so that what a slow answer does to
+    those behind it is in theirs.
+
+    Raises RecipeError for more than a million requests, ProviderError where the provider is not
+    active, EvidenceError where no request falls into the time or a worker dies.
+    """
+    if rate * seconds > MOST:
+        raise RecipeError(
+            f"{rate:g} a second for {seconds:g} s are over {MOST} requests; send fewer"
+        )
+    sent = arrivals(rate, seconds, seed, kind)
+    if not texts or not sent:
+        what = "row" if not texts else "request"
+        raise EvidenceError(
+            f"a load test needs at least one {what}; {rate:g} a second, {seconds:g} s"
+        )
+    rows = np.random.default_rng([seed, 1]).integers(0, len(texts), len(sent)).tolist()
+    with tempfile.TemporaryDirectory(prefix="rarefy-load-") as name:
+        request = {
+            "directory": str(directory.resolve()),
+            "texts": list(texts),
+            "pairs": None if pairs is None else list(pairs),
+            "rows": rows,
+            "sent": sent,
+            "provider": provider,
+            "threads": threads,
+            "folder": name,
+        }
+        note = f"{rate:g} requests a second, {workers} worker{'' if workers == 1 else 's'}"
+        answers, busy = _run(request, workers, seconds, lambda done: progress(done, seconds, note))
+    served = sorted(entry for answer in answers for entry in answer["served"])
+    if len(served) != len(sent):
+        raise EvidenceError(f"{len(sent) - len(served)} of {len(sent)} requests got no answer")
+    return Load(
+        rate=rate,
+        workers=workers,
+        threads=threads,
+        provider=provider,
+        seconds=seconds,
+        sent=sent,
+        response=[(end - sent[index]) * 1e3 for index, _, end, _ in served],
+        service=[(end - began) * 1e3 for _, began, end, _ in served],
+        broken=sum(not finite for *_, finite in served),
+        busy=busy,
+    )
+
+
+def _run(
+    request: dict[str, Any], workers: int, seconds: float, told: Callable[[float], None]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Start the workers, give the sign when all are ready; return their answers and the noise."""
+    folder, threads = Path(request["folder"]), request["threads"]
+    (folder / COUNTER).write_bytes(bytes(8))
+
+    def call(number: int) -> dict[str, Any]:
+        return fresh.call(
+            "pipeline.measure.load_worker",
+            request | {"number": number, "cores": _cores(threads, number)},
+            what=f"worker {number + 1} of {workers}",
+            timeout=600 + 20 * seconds,
+            threads=threads,
+        )
+
+    with ThreadPoolExecutor(workers) as pool:
+        calls = [pool.submit(call, number) for number in range(workers)]
+        try:
+            told(0)
+            _until_ready(folder, calls)
+        except BaseException:
+            _start(folder, "")
+            raise
+        begin = time.monotonic() + LEAD
+        _start(folder, repr(begin))
+        before = machine.snapshot()
+        while not all(call.done() for call in calls):
+            told(min(max(time.monotonic() - begin, 0), seconds))
+            time.sleep(0.2)
+        after = machine.snapshot()
+        answers = [call.result() for call in calls]
+    return answers, _noise(before, after, answers, threads)
+
+
+def _until_ready(folder: Path, calls: list[Future[dict[str, Any]]]) -> None:
+    """Return when every worker is warm. Raises what one of them died of."""
+    while len(list(folder.glob("ready-*"))) < len(calls):
+        for call in calls:
+            if call.done():
+                call.result()
+        time.sleep(0.02)
+
+
+def _start(folder: Path, moment: str) -> None:
+    """Let the workers begin at a moment of the monotonic clock, or end where there is none."""
+    (folder / "written").write_text(moment)
+    (folder / "written").rename(folder / START)
+
+
+def _noise(
+    before: machine.Snapshot, after: machine.Snapshot, answers: list[dict[str, Any]], threads: int
+) -> list[str]:
+    """Return why the machine was not quiet, the workers' own CPU time left out."""
+    cpu = sum(answer["cpu"] for answer in answers)
+    switches = sum(answer["switches"] for answer in answers)
+    ours = replace(after, process=after.process + cpu, switches=before.switches + switches)
+    found = machine.busy(before, ours, threads * len(answers))
+    cores = len(machine.cores())
+    if threads * len(answers) > cores:
+        found.append(f"{len(answers)} workers × {threads} threads shared {cores} cores")
+    return found
+
+
+def _cores(threads: int, number: int) -> list[int]:
+    """Return a worker's own cores, shared only where there are not enough."""
+    cores = machine.cores()
+    return [cores[(threads * number + at) % len(cores)] for at in range(min(threads, len(cores)))]

@@ -1,0 +1,128 @@
+"""One worker of a load test: take the next request, wait until it is sent, answer it.
+
+Started by ``pipeline.measure.load`` as ``python -m``; see ``pipeline.measure.fresh``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from pipeline.measure import fresh, machine
+from pipeline.runtime import BundleModel
+
+WARM = 30
+"""Requests answered before the clock starts, the shortest and the longest row among them."""
+POLL = 0.002
+START, COUNTER = "start", "counter"
+
+
+class Clock(Protocol):
+    """What ``serve`` needs of the module ``time``."""
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float, /) -> None: ...
+
+
+class Served(NamedTuple):
+    """A request by its index: when its service began and ended (s), whether all is finite."""
+
+    request: int
+    began: float
+    ended: float
+    finite: bool
+
+
+def serve(
+    taken: Iterator[int],
+    sent: Sequence[float],
+    answer: Callable[[int], bool],
+    clock: Clock = time,
+) -> list[Served]:
+    """Answer each request that is taken, not before it is sent.
+
+    ``sent``: the moment of each on the clock. A worker that is late does not shift those that
+    follow: they were meant to be sent when they were (Tene, "How not to measure latency").
+    """
+    served = []
+    for index in taken:
+        ahead = sent[index] - clock.monotonic()
+        if ahead > 0:
+            clock.sleep(ahead)
+        began = clock.monotonic()
+        finite = answer(index)
+        served.append(Served(index, began, clock.monotonic(), finite))
+    return served
+
+
+def take(counter: Path, count: int) -> Iterator[int]:
+    """Yield the indices below ``count`` that no other process has taken, in their order."""
+    with counter.open("r+b", buffering=0) as file:
+        while True:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            index = int.from_bytes(os.pread(file.fileno(), 8, 0), "little")
+            os.pwrite(file.fileno(), (index + 1).to_bytes(8, "little"), 0)
+            fcntl.flock(file, fcntl.LOCK_UN)
+            if index >= count:
+                return
+            yield index
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    """Load, warm up, wait for the common start, and serve; return what was served."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, request["cores"])
+    texts, pairs, rows = request["texts"], request["pairs"], request["rows"]
+    model = BundleModel(
+        Path(request["directory"]), provider=request["provider"], threads=request["threads"]
+    )
+
+    def answer(row: int) -> bool:
+        pair = None if pairs is None else [pairs[row]]
+        return bool(np.isfinite(model.probabilities([texts[row]], pair)).all())
+
+    by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    for row in [by_length[0], by_length[-1], *by_length[:: max(1, len(texts) // WARM)]]:
+        answer(row)
+    gc.collect()
+    gc.disable()
+    folder = Path(request["folder"])
+    begin = _wait_for_start(folder, request["number"])
+    if begin is None:
+        return {"served": [], "cpu": 0.0, "switches": 0}
+    before = machine.snapshot()
+    served = serve(
+        take(folder / COUNTER, len(rows)),
+        [begin + moment for moment in request["sent"]],
+        lambda index: answer(rows[index]),
+    )
+    after = machine.snapshot()
+    return {
+        "served": [(index, b - begin, e - begin, finite) for index, b, e, finite in served],
+        "cpu": after.process - before.process,
+        "switches": after.switches - before.switches,
+    }
+
+
+def _wait_for_start(folder: Path, number: int) -> float | None:
+    """Say that this worker is ready; return the moment on the monotonic clock when all begin.
+
+    None where another worker failed and there is nothing to do.
+    """
+    (folder / f"ready-{number}").touch()
+    while not (folder / START).exists():
+        time.sleep(POLL)
+    told = (folder / START).read_text()
+    return float(told) if told else None
+
+
+if __name__ == "__main__":
+    fresh.serve(run)

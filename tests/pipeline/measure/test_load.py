@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import threading
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from pipeline.errors import EvidenceError, ProviderError, RecipeError
+from pipeline.measure import load, load_worker
+from pipeline.measure.load import Load
+from pipeline.measure.queueing import arrivals, fifo
+from tests.pipeline.measure import bundles
+
+
+class Clock:
+    """Time that passes only by sleep and by work."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def served(sent, lengths):
+    """One worker's requests, each of a given service time; response and service in ms."""
+    clock = Clock()
+
+    def answer(index):
+        clock.sleep(lengths[index])
+        return True
+
+    found = load_worker.serve(iter(range(len(sent))), sent, answer, clock)
+    return Load(
+        rate=len(sent) / 10,
+        workers=1,
+        threads=1,
+        provider="cpu",
+        seconds=10,
+        sent=sent,
+        response=[(one.ended - sent[one.request]) * 1e3 for one in found],
+        service=[(one.ended - one.began) * 1e3 for one in found],
+    )
+
+
+def test_a_worker_of_constant_service_is_the_simulated_queue():
+    sent = arrivals(60, 10, seed=0)
+    found = served(sent, [0.01] * len(sent))
+    expected = (fifo(sent, [0.01] * len(sent), 1) - sent) * 1e3
+    np.testing.assert_allclose(found.response, expected, atol=1e-6)
+    np.testing.assert_allclose(found.ideal, expected, atol=1e-6)
+    assert found.late == 0
+    assert found.demand == pytest.approx(0.6, rel=0.1)
+    assert found.saturated is None
+
+
+def test_a_stall_is_in_the_times_of_those_behind_it():
+    """One answer takes a second. 100 a second were to be sent meanwhile, and each waited.
+
+    A closed loop would have sent none of them, and told of one slow answer in 1000.
+    """
+    sent = arrivals(100, 10, seed=0, kind="constant")
+    lengths = [0.001] * len(sent)
+    lengths[300] = 1.0
+    found = served(sent, lengths)
+    assert sum(ms > 500 for ms in found.service) == 1
+    waited = [ms for ms in found.response if ms > 100]
+    assert len(waited) == pytest.approx(100, rel=0.02)
+    assert found.percentile(95, of_service=True).value == pytest.approx(1.0)
+    assert found.percentile(95).value > 400
+    assert found.saturated is None  # it caught up
+
+
+@pytest.mark.parametrize("length", [0.011, 0.02])
+def test_more_than_the_workers_can_do_is_saturated(length):
+    sent = arrivals(100, 10, seed=0, kind="constant")
+    found = served(sent, [length] * len(sent))
+    assert "ask for" in found.saturated
+    assert found.achieved < 0.95 * found.rate
+    third = len(sent) // 3
+    assert np.mean(found.response[-third:]) > 2 * np.mean(found.response[:third])
+
+
+def test_a_queue_that_never_empties_again_is_saturated():
+    """On average the services would fit; the slow ones come together, at the end."""
+    sent = arrivals(100, 10, seed=0, kind="constant")
+    found = served(sent, [0.001] * 400 + [0.015] * 600)
+    assert found.demand < 1
+    assert "no request found a free worker" in found.saturated
+
+
+def test_twenty_requests_carry_no_p99():
+    sent = arrivals(2, 10, seed=0, kind="constant")
+    found = served(sent, [0.001] * 20)
+    assert found.percentile(99) is None
+    assert found.percentile(50).value == pytest.approx(1.0)
+
+
+def test_a_request_is_taken_once(tmp_path):
+    """By four threads at once, each with the file opened anew, as processes do."""
+    counter = tmp_path / "counter"
+    counter.write_bytes(bytes(8))
+    found: list[list[int]] = [[] for _ in range(4)]
+
+    def work(mine):
+        mine.extend(load_worker.take(counter, 2000))
+
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(chain.from_iterable(found)) == list(range(2000))
+    assert all(mine == sorted(mine) for mine in found)
+
+
+def test_a_real_bundle_under_load(tmp_path):
+    notes = []
+    found = load.measure(
+        bundles.make(tmp_path / "b"),
+        bundles.texts(20),
+        rate=50,
+        workers=2,
+        seconds=2,
+        progress=lambda *told: notes.append(told),
+    )
+    assert found.sent == arrivals(50, 2, seed=0)
+    assert len(found.response) == len(found.service) == len(found.sent)
+    assert all(r >= s > 0 for r, s in zip(found.response, found.service, strict=True))
+    assert np.all(np.array(found.response) >= found.ideal - 1e-6)  # never faster than its queue
+    assert found.broken == 0
+    assert {total for _, total, _ in notes} == {2}
+    assert [done for done, _, _ in notes] == sorted(done for done, _, _ in notes)
+
+
+def test_answers_that_are_no_numbers_are_counted(tmp_path):
+    broken = bundles.make(tmp_path / "b", head=float("nan"))
+    found = load.measure(broken, bundles.texts(3), rate=40, seconds=0.5)
+    assert found.broken == len(found.sent) > 0
+
+
+def test_what_keeps_one_worker_from_loading_ends_all(tmp_path):
+    bundle = bundles.make(tmp_path / "b")
+    with pytest.raises(ProviderError, match="'cuda' is not active"):
+        load.measure(bundle, bundles.texts(3), rate=10, workers=2, seconds=1, provider="cuda")
+    (bundle / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(EvidenceError, match="worker 1 of 2 failed"):
+        load.measure(bundle, bundles.texts(3), rate=10, workers=2, seconds=1)
+
+
+def test_nothing_to_send_is_an_error(tmp_path):
+    with pytest.raises(EvidenceError, match="at least one row"):
+        load.measure(tmp_path, [], rate=10)
+    with pytest.raises(EvidenceError, match=r"at least one request; 0\.001 a second, 1 s"):
+        load.measure(tmp_path, ["a"], rate=0.001, seconds=1)
+    with pytest.raises(RecipeError, match="over 1000000 requests"):
+        load.measure(tmp_path, ["a"], rate=1e6, seconds=2)
