@@ -313,3 +313,66 @@ def test_a_time_that_was_never_taken_fails_on_a_throttled_target_too(measurement
     found = _one(measurements, metric="speedup", min_speedup="2x", against="prune")
     assert found.outcome == "fail"
     assert "'prune' was not measured" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ({"metric": "latency_p05", "max": 5}, "did you mean 'latency_p95'"),
+        ({"metric": "latency", "max": 5}, "unknown metric 'latency', did you mean 'latency_p"),
+        ({"metric": "accuracy", "max_drop": 3, "against": "a"}, "did you mean '3 %'"),
+        (
+            {"metric": "size", "max_regression": 5, "against": "a"},
+            "500 % worse; did you mean '5 %'",
+        ),
+        ({"metric": "accuracy", "min_retained": 97, "against": "a"}, "did you mean '97 %'"),
+        ({"metric": "accuracy", "min": 85}, "8500 % and can never be kept; did you mean '85 %'"),
+        ({"metric": "ece", "max": 5}, "lets everything through; did you mean '5 %'"),
+        ({"metric": "speedup", "min_speedup": 0, "against": "a"}, "lets everything through"),
+        ({"metric": "size", "max": "-20 MB"}, "can never be kept"),
+        ({"metric": "accuracy", "min": 0.8, "target": "gpu"}, "takes no 'target' (found 'gpu')"),
+    ],
+)
+def test_check_finds_a_limit_that_says_nothing(budget, words):
+    (problem,) = check([Budget(**budget)])
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    "budgets",
+    [
+        [("accuracy", "min", 0.9, None), ("accuracy", "max", 0.8, None)],
+        [("size", "min", 9, None), ("size", "max", 8, None)],
+        [("latency_p50", "min", 9, None), ("latency_p99", "max", 8, None)],
+        [("latency_p50", "min", 9, "cpu"), ("end_to_end_p50", "max", 8, None)],
+        [("speedup", "min", 4, None), ("speedup", "max", 2, None)],
+    ],
+)
+def test_check_finds_bounds_that_contradict_each_other(budgets):
+    """In either order."""
+    given = [Budget(metric=m, target=t, **{form: limit}) for m, form, limit, t in budgets]
+    for ordered in (given, given[::-1]):
+        (problem,) = check(ordered)
+        assert "contradict each other" in problem
+
+
+@pytest.mark.parametrize(
+    "budgets",
+    [
+        [("accuracy", "min", 0.8, None), ("accuracy", "max", 0.8, None)],
+        [("latency_p99", "min", 9, None), ("latency_p50", "max", 8, None)],
+        [("end_to_end_p50", "min", 9, None), ("latency_p50", "max", 8, None)],
+        [("accuracy", "min", 0.9, None), ("agreement", "max", 0.8, None)],
+        [("latency_p50", "min", 9, "a"), ("latency_p50", "max", 8, "b")],
+    ],
+)
+def test_check_lets_pass_what_a_model_could_keep(budgets):
+    assert not check([Budget(metric=m, target=t, **{form: limit}) for m, form, limit, t in budgets])
+
+
+def test_two_margins_on_one_metric_are_no_contradiction():
+    budgets = [
+        Budget(metric="latency_p50", max_regression="5 %", against="production"),
+        Budget(metric="latency_p50", max_regression="2 %", against="production", level="warn"),
+    ]
+    assert not check(budgets)
