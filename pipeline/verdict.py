@@ -135,8 +135,8 @@ def _senseless(budget: Budget) -> str | None:
         )
     if budget.form == "max_drop" and limit >= 1:
         return f"{told} is {limit * 100:g} points and lets everything through; {meant}"
-    if budget.form == "max_regression" and limit > 1:
-        return f"{told} lets through what is {limit * 100:g} % worse; {meant}"
+    if budget.form == "max_regression" and known.kind == "score" and limit >= 1:
+        return f"{told} is {limit * 100:g} % and lets everything through; {meant}"
     if budget.form == "min_retained" and limit > 1:
         return f"{told} asks for more than the reference has; {meant}"
     if budget.form in ("min_speedup", "min_shrink") and limit <= 0:
