@@ -17,8 +17,10 @@ from flows.commands.doctor import doctor
 from flows.commands.init import init
 from flows.commands.plan import plan
 from flows.commands.predict import predict
+from flows.commands.promote import promote
 from flows.commands.recipe import recipe
 from flows.commands.report import report
+from flows.commands.rollback import rollback
 from flows.commands.run import run
 from flows.commands.schedule import schedule
 from flows.commands.validate import validate
@@ -28,6 +30,7 @@ click.rich_click.COMMAND_GROUPS = {
     "rarefy": [
         {"name": "From model to verdict", "commands": ["init", "plan", "run", "schedule"]},
         {"name": "Look at results", "commands": ["report", "validate", "compare", "predict"]},
+        {"name": "Release", "commands": ["promote", "rollback"]},
         {"name": "Keep house", "commands": ["recipe", "artifact", "doctor"]},
     ]
 }
@@ -57,6 +60,8 @@ for _command in (
     validate,
     compare,
     predict,
+    promote,
+    rollback,
     recipe,
     artifact,
     doctor,

@@ -27,6 +27,7 @@ class Job:
     device: str
     threads: int | None
     command: str
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def open_run(job: Job) -> Run:
 
     So is an eval split with too few rows for a budget: that run will end inconclusive.
     """
-    run = Run(recipes.load(Path(job.recipe)), Store(Path(job.home) / "store"), job.device)
+    loaded = recipes.load(Path(job.recipe))
+    run = Run(loaded, Store(Path(job.home) / "store"), job.device, first=job.first)
     if job.threads:
         run.threads = job.threads
     run.plan()

@@ -76,6 +76,15 @@ def _device(value: str) -> str:
     return default_device()
 
 
+def first_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--first``, given to the command as ``first: bool``."""
+    return click.option(
+        "--first",
+        is_flag=True,
+        help="A first release: leave out budgets against a tag that is not there yet.",
+    )(command)
+
+
 def recipe_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument RECIPE, given to the command as ``recipe: Path``."""
     return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(command)

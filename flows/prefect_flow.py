@@ -42,9 +42,10 @@ def compress(
     device: str = "cpu",
     threads: int | None = None,
     command: str = "rarefy run",
+    first: bool = False,
 ) -> State[Any]:
     """Run a recipe from model to verdict. A missed budget ends the flow in the state Failed."""
-    job = jobs.Job(recipe, home, out, device, threads, command)
+    job = jobs.Job(recipe, home, out, device, threads, command, first)
     run = jobs.open_run(job)
     states: dict[str, State[Any]] = {}
     for identifier in jobs.step_ids(run):

@@ -54,6 +54,7 @@ def conclude(run: Run, command: str) -> Outcome:
         labels=run.labels,
         rows=run.summary.rows,
         warnings=run.warnings,
+        absent=run.absent,
         ledger=run.ledger(),
         lineage=[_node(identifier, step.artifact) for identifier, step in run.finished.items()],
         verdict=judged,

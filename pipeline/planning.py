@@ -89,11 +89,10 @@ class Plan:
         fingerprint = self.fingerprint(MODEL, {})
         model = self.store.lookup(fingerprint) if fingerprint else None
         budgets = self.loaded.recipe.budgets
-        absent = [name for name in self.loaded.tags if name not in self.baselines]
         first = [
             f"first release: there is no {name!r} yet, so left out is "
             + ", ".join(f"{b.metric} {b.form}" for b in budgets if b.against == name)
-            for name in absent
+            for name in self.absent
         ]
         return self.summary.warnings + first + (lengths.warnings(self, model) if model else [])
 
@@ -113,10 +112,14 @@ class Plan:
         return found
 
     @property
+    def absent(self) -> list[str]:
+        """Of a first release: the tags that budgets compare with and that are not there yet."""
+        return [name for name in self.loaded.tags if name not in self.baselines]
+
+    @property
     def budgets(self) -> tuple[Budget, ...]:
         """The recipe's budgets; of a first release those that can be judged yet."""
-        absent = set(self.loaded.tags) - set(self.baselines)
-        return tuple(b for b in self.loaded.recipe.budgets if b.against not in absent)
+        return tuple(b for b in self.loaded.recipe.budgets if b.against not in self.absent)
 
     @property
     def asked(self) -> Asked:

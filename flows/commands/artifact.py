@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from flows.commands.remote import pull, push
 from flows.options import Home, home_option, json_option, show_json, stdout
 
 if TYPE_CHECKING:
     from pipeline.artifact import Artifact
     from pipeline.store import Store
+    from pipeline.tags import Move
 
 
-@click.group(short_help="List, show, verify, tag, compare and clean up artifacts.")
+@click.group(short_help="List, show, verify, tag, push, pull, compare, clean up.")
 def artifact() -> None:
     """Look after the store. REF is a tag, a digest, or six or more of its first digits."""
+
+
+artifact.add_command(push)
+artifact.add_command(pull)
 
 
 @artifact.command("ls", short_help="List artifacts: kind, stage, digest, size, age, tags.")
@@ -25,7 +31,7 @@ def artifact() -> None:
 @home_option
 @json_option
 def list_artifacts(kind: str | None, home: Home, as_json: bool) -> None:
-    """List what the store holds, newest first.
+    """List what the store holds, newest first; in brackets: tags that were there before.
 
     Example: `rarefy artifact ls --kind bundle`
     """
@@ -45,7 +51,7 @@ def list_artifacts(kind: str | None, home: Home, as_json: bool) -> None:
             row["digest"][:12],
             size_text(row["size"]),
             age_text(row["age"]),
-            " ".join(row["tags"]),
+            " ".join([*row["tags"], *(f"({name})" for name in row["past_tags"])]),
         )
     stdout().print(table)
 
@@ -55,7 +61,7 @@ def list_artifacts(kind: str | None, home: Home, as_json: bool) -> None:
 @home_option
 @json_option
 def show(reference: str, home: Home, as_json: bool) -> None:
-    """Show all that is known of REF.
+    """Show all that is known of REF; of a tag, also where it was and why it moved.
 
     Example: `rarefy artifact show production`
     """
@@ -63,6 +69,8 @@ def show(reference: str, home: Home, as_json: bool) -> None:
     found = store.open(reference)
     tags = tags_of(store, found.digest)
     parents = lineage(store, found)
+    tag = store.find_tag(reference)
+    moves = tag.moves if tag else ()
     if as_json:
         show_json(
             {
@@ -72,10 +80,13 @@ def show(reference: str, home: Home, as_json: bool) -> None:
                 "manifest": found.manifest.model_dump(mode="json", by_alias=True),
                 "run": found.run_record(),
                 "lineage": parents,
+                "history": [move.model_dump(by_alias=True) for move in moves],
             }
         )
         return
     _show(found, tags, parents)
+    for move in reversed(moves):
+        stdout().print(f"{'history':<12} {told(move)}", markup=False, soft_wrap=True)
 
 
 @artifact.command(short_help="Hash files again; exit 6 where one is damaged.")
@@ -113,11 +124,15 @@ def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: b
 @artifact.command(short_help="Name an artifact, or take a name away.")
 @click.argument("name")
 @click.argument("reference", metavar="[REF]", required=False)
-@click.option("--delete", is_flag=True, help="Take the name away; the artifact stays.")
+@click.option(
+    "--delete", is_flag=True, help="Take the name and its history away; the artifact stays."
+)
 @home_option
 @json_option
 def tag(name: str, reference: str | None, delete: bool, home: Home, as_json: bool) -> None:
-    """Point the tag NAME at REF; what a tag reaches is never garbage.
+    """Point the tag NAME at REF, whatever its verdict; what a tag reaches is never garbage.
+
+    `rarefy promote` asks for a passing verdict first.
 
     Example: `rarefy artifact tag production 3fa2b1c0`
     """
@@ -146,6 +161,9 @@ def tag(name: str, reference: str | None, delete: bool, home: Home, as_json: boo
 @json_option
 def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None:
     """Delete artifacts older than --days that no tag reaches, and what dead runs left.
+
+    A tag reaches what it points at and what its last 10 moves were between, with all that these
+    were made from: `rarefy rollback` finds its bytes. Remotes are never touched.
 
     Example: `rarefy artifact gc --days 30 --yes`
     """
@@ -191,9 +209,13 @@ def listing(store: Store) -> list[dict[str, Any]]:
     from pipeline.errors import IntegrityError
 
     rows = []
+    tags = {name: store.find_tag(name) for name in store.tags()}
     for digest in store.digests():
         row: dict[str, Any] = {"kind": "damaged", "stage": "", "digest": digest, "size": 0}
-        row |= {"age": None, "tags": tags_of(store, digest)}
+        row |= {"age": None, "tags": [], "past_tags": []}
+        for name, tag in tags.items():
+            if tag and digest in {move.digest for move in tag.moves}:
+                row["tags" if tag.digest == digest else "past_tags"].append(name)
         try:
             found = store.open(digest)
             row |= {
@@ -206,6 +228,14 @@ def listing(store: Store) -> list[dict[str, Any]]:
             pass  # listed as damaged; `verify` says what is wrong
         rows.append(row)
     return sorted(rows, key=lambda row: (row["age"] is None, row["age"]))
+
+
+def told(move: Move) -> str:
+    """Return one move of a tag in words: when, why, where to and from, on whose verdict."""
+    when = datetime.fromtimestamp(move.time).isoformat(" ", "seconds")
+    source = f" (was {move.previous[:12]})" if move.previous else ""
+    run = f", run {move.run}: {move.verdict}" if move.run else ""
+    return f"{when}  {move.why:<8}  {move.digest[:12]}{source}{run}"
 
 
 def tags_of(store: Store, digest: str) -> list[str]:

@@ -10,6 +10,7 @@ import rich_click as click
 from flows.options import (
     Home,
     device_option,
+    first_option,
     home_option,
     json_option,
     recipe_argument,
@@ -29,6 +30,7 @@ from flows.options import (
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Where report and bundle go.")
 @click.option("--strict", is_flag=True, help="Exit 4 when a budget is inconclusive.")
+@first_option
 @device_option
 @click.option("--threads", type=click.IntRange(1), help="Training threads; default: all cores.")
 @home_option
@@ -40,6 +42,7 @@ def run(
     engine: str,
     out: Path | None,
     strict: bool,
+    first: bool,
     device: str,
     threads: int | None,
     home: Home,
@@ -65,7 +68,8 @@ def run(
         out=str(directory),
         device=device,
         threads=threads,
-        command=f"rarefy run {shlex.quote(str(recipe))}",
+        command=f"rarefy run {'--first ' if first else ''}{shlex.quote(str(recipe))}",
+        first=first,
     )
     console = stderr()
     with Display(console, len(loaded.steps), quiet=as_json) as display:

@@ -56,6 +56,9 @@ class ReportData(BaseModel):
     labels: list[str]
     rows: dict[str, int]
     warnings: list[str] = Field(default_factory=list)
+    absent: list[str] = Field(
+        default_factory=list, description="tags that a first release could not be compared with"
+    )
     ledger: list[LedgerRow]
     lineage: list[LineageNode]
     verdict: Verdict | None = None

@@ -1,0 +1,171 @@
+"""``rarefy promote``: a tag moves to a bundle that passed, and to no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from flows.options import Home, home_option, json_option, show_json
+
+if TYPE_CHECKING:
+    from flows.bundles import Bundle
+    from pipeline.artifact import Artifact
+    from pipeline.report.data import ReportData
+    from pipeline.store import Store
+
+BY_HAND = "`rarefy artifact tag {tag} {digest}` moves a tag without a verdict"
+
+
+@click.command(short_help="Move a tag to a run's bundle, if its verdict is a pass.")
+@click.argument("run")
+@click.argument("tag", default="production")
+@click.option(
+    "--to", "url", metavar="URL", help="Push it to this store too, and move the tag there."
+)
+@home_option
+@json_option
+def promote(run: str, tag: str, url: str | None, home: Home, as_json: bool) -> int:
+    """Point TAG (default: production) at the bundle of RUN: a run, its folder, or a digest.
+
+    The bundle's bytes are hashed, and the verdict must be of this very bundle. A missed budget
+    ends with 3, anything but a pass with 4, damage with 6, and the tag stays where it is. So it
+    does where the run was compared with TAG, and TAG has moved since.
+
+    Example: `rarefy promote demo production --to s3://models/rarefy`
+    """
+    from flows.bundles import find
+    from pipeline import remote
+    from pipeline.errors import BudgetError
+    from pipeline.tags import check_name
+
+    check_name(tag)
+    found, store = find(run, home), home.store()
+    folder, record = verdict_of(found, home, tag)
+    missed = [
+        b.reason for b in record.verdict.budgets if b.outcome == "fail" and b.level == "error"
+    ]
+    said: dict[str, Any] = {"tag": tag, "digest": found.digest, "run": str(folder)}
+    if record.verdict.outcome == "fail":
+        if as_json:
+            show_json(said | {"moved": False, "missed": missed, "exit_code": BudgetError.exit_code})
+        for reason in missed:
+            click.echo(f"missed: {reason}", err=True)
+        click.echo(f"rarefy: {run}: missed its budgets; {tag!r} stays where it is", err=True)
+        return BudgetError.exit_code
+    check_verdict(record, found, tag)
+    current = store.find_tag(tag)
+    before = current.digest if current else None
+    check_unmoved_since(record, tag, tag, before)
+    artifact = whole(store, found)
+    facts: dict[str, Any] = {"why": "promote", "run": record.name, "verdict": "pass"}
+    if url is not None:
+        there = remote.find_tag(url, tag)
+        there_before = there.digest if there else None
+        check_unmoved_since(record, f"{url}#{tag}", tag, there_before)
+        remote.push(store, artifact.digest, url, tag, expect=there_before, **facts)
+    store.tag(tag, artifact.digest, expect=before, **facts)
+    if as_json:
+        moved = before != artifact.digest
+        show_json(said | {"moved": moved, "from": before, "pushed": url, "exit_code": 0})
+        return 0
+    click.echo(_told(tag, artifact.digest, before))
+    if url is not None:
+        click.echo(f"{url}#{tag} -> {artifact.short}")
+    return 0
+
+
+def verdict_of(found: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
+    """Return the newest run with a verdict on this very bundle, and its folder.
+
+    Raises EvidenceError where there is none.
+    """
+    from pipeline import outcome
+    from pipeline.errors import EvidenceError
+
+    places = [Path(found.name), home.runs / found.name, Path(found.name).parent]
+    named = [place / "run.json" for place in places if (place / "bundle").is_dir()]
+    others = home.runs.glob("*/run.json")
+    newest_first = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
+    why = "no run here has a verdict on this bundle"
+    for path in filter(Path.is_file, (*named, *newest_first)):
+        try:
+            record = outcome.read(path.parent)
+        except ValueError:
+            why = f"{path} cannot be read, so no verdict on this bundle is known: run again"
+            continue
+        if record.verdict is not None and _judged(record) == found.digest:
+            return path.parent, record
+    by_hand = BY_HAND.format(tag=tag, digest=found.digest[:12])
+    raise EvidenceError(f"{found.name}: {why}; {by_hand}")
+
+
+def _judged(record: ReportData) -> str | None:
+    """Return the digest of the bundle that a run measured."""
+    from pipeline.measure.measurements import CANDIDATE
+
+    return record.measurements.models[CANDIDATE].digest if record.measurements else None
+
+
+def check_verdict(record: ReportData, found: Bundle, tag: str) -> None:
+    """Raise EvidenceError where a verdict that did not fail is no pass either."""
+    from pipeline.errors import EvidenceError
+
+    judged = record.verdict
+    assert judged is not None
+    why = None
+    if judged.evidence:
+        why = judged.evidence[0]
+    elif judged.outcome != "pass":
+        open_ones = [b.reason for b in judged.budgets if b.outcome == judged.outcome]
+        why = f"the verdict is {judged.outcome}: {open_ones[0]}"
+    elif not judged.budgets:
+        why = "no budget was judged"
+    if why is not None:
+        by_hand = BY_HAND.format(tag=tag, digest=found.digest[:12])
+        raise EvidenceError(f"{found.name}: {why}; {tag!r} stays where it is; {by_hand}")
+
+
+def check_unmoved_since(record: ReportData, baseline: str, tag: str, now: str | None) -> None:
+    """Raise EvidenceError where a run was compared with ``baseline``, and that has moved since."""
+    from pipeline.errors import EvidenceError
+
+    assert record.measurements is not None
+    measured = record.measurements.baselines
+    if baseline not in (*measured, *record.absent):
+        return
+    then = measured.get(baseline)
+    if then != now and now != _judged(record):
+        was, now_at = (digest[:12] if digest else "nothing" for digest in (then, now))
+        raise EvidenceError(
+            f"measured against {was}, but {baseline} is {now_at} now: run again; {tag!r} stays"
+        )
+
+
+def whole(store: Store, found: Bundle) -> Artifact:
+    """Return the bundle in the store, hashed; one that only a folder holds is taken over.
+
+    Raises IntegrityError for damage.
+    """
+    import shutil
+
+    from pipeline.errors import IntegrityError
+    from pipeline.store import REMEDY
+
+    artifact = found.artifact
+    if artifact.digest in store.digests():
+        if problems := store.verify(artifact.digest):
+            raise IntegrityError(f"artifact {artifact.short} is damaged: {problems[0]}; {REMEDY}")
+        return store.open(artifact.digest)
+    with store.draft() as draft:
+        for entry in artifact.manifest.files:
+            (draft / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(found.directory / entry.path, draft / entry.path)
+        return store.adopt(draft, artifact.manifest, artifact.run_record())
+
+
+def _told(tag: str, digest: str, before: str | None) -> str:
+    if before == digest:
+        return f"{tag} is {digest[:12]} already"
+    return f"{tag} -> {digest[:12]}" + (f" (was {before[:12]})" if before else "")

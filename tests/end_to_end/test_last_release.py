@@ -1,0 +1,145 @@
+"""A model's releases: the first, a worse one, a better one, and back; through the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.store import Store
+from tests.conftest import Workshop, labelled_rows
+
+VALIDATE = {"validate": {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}}
+BUDGETS = [
+    {"metric": "accuracy", "max_drop": "5 %", "against": "production"},
+    {"metric": "size", "max_regression": "5 %", "against": "production"},
+    {"metric": "size", "max": "1 MB"},
+]
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Releases:
+    """A team's folder: candidates are trained by recipes that differ in how long they train."""
+
+    workshop: Workshop
+    rarefy: Callable[..., Said]
+
+    def recipe(self, name: str, epochs: float, rate: float) -> Path:
+        train = {"finetune": {"epochs": epochs, "learning_rate": rate, "batch_size": 8}}
+        changes = {"name": name, "budgets": BUDGETS}
+        made = self.workshop.recipe(train, "export", VALIDATE, **changes)
+        return Path(shutil.move(made, made.with_name(f"{name}.yaml")))
+
+    def run(self, recipe: Path, *options: str) -> Said:
+        return self.rarefy("run", *options, recipe, "--engine", "inline", "--json")
+
+    def production(self) -> str | None:
+        tag = Store(self.workshop.folder / "home" / "store").find_tag("production")
+        return tag.digest if tag else None
+
+    def bytes(self, digest: str) -> dict[str, bytes]:
+        """The bytes of all of a bundle's files."""
+        folder = self.workshop.folder / "home" / "store" / "artifacts" / "sha256" / digest
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def releases(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Releases:
+    from flows.cli import main
+
+    monkeypatch.setenv("RAREFY_HOME", str(workshop.folder / "home"))
+    workshop.write_rows("train.jsonl", labelled_rows(320, seed=0))
+    workshop.write_rows("eval.jsonl", labelled_rows(300, seed=1))
+
+    def call(*arguments: str | Path) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        written = capsys.readouterr()
+        return Said(int(ended.value.code or 0), written.out, written.err)
+
+    return Releases(workshop, call)
+
+
+def accuracy(said: Said) -> float:
+    """The accuracy of what was trained."""
+    return next(row["accuracy"][0] for row in said.json["ledger"] if row["id"] == "finetune")
+
+
+def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
+    rarefy = releases.rarefy
+    question = ("predict", "production", "a very fine film and a dull story", "--json")
+
+    # The first release has nothing to be compared with; without a word for it, that is an error.
+    recipe = releases.recipe("first", epochs=2, rate=2e-3)
+    refused = releases.run(recipe)
+    assert refused.code == 2
+    assert "first.yaml:" in refused.err
+    assert "a first release is run with --first" in refused.err
+    first = releases.run(recipe, "--first")
+    assert first.code == 0, first.err
+    assert [b["form"] for b in first.json["budgets"]] == ["max"]
+    assert "there is no 'production' yet" in " ".join(first.json["warnings"])
+    assert rarefy("promote", "first").code == 0
+    one = releases.production()
+    assert one is not None
+    old_bytes, old_answer = releases.bytes(one), rarefy(*question).json
+
+    # One that hardly learned is measured beside it, fails, and cannot be promoted.
+    worse = releases.run(releases.recipe("worse", epochs=1, rate=1e-7))
+    assert worse.code == 3, worse.err
+    assert accuracy(worse) < accuracy(first) - 0.2
+    outcomes = {(b["metric"], b["form"]): b["outcome"] for b in worse.json["budgets"]}
+    assert outcomes["accuracy", "max_drop"] == "fail"
+    assert outcomes["size", "max_regression"] == "pass"
+    told = rarefy("promote", "worse")
+    assert told.code == 3
+    assert told.err.startswith("missed: accuracy")
+    assert releases.production() == one
+
+    # A better one passes and takes its place.
+    better = releases.run(releases.recipe("better", epochs=6, rate=5e-3))
+    assert better.code == 0, better.err
+    assert accuracy(better) > accuracy(first)
+    assert rarefy("promote", "better").code == 0
+    two = releases.production()
+    assert two is not None
+    assert two != one
+    assert rarefy(*question).json != old_answer
+
+    # The first passed too, but beside no production: it may not go over what it never met.
+    stale = rarefy("promote", "first")
+    assert stale.code == 4
+    assert f"measured against nothing, but production is {two[:12]} now" in stale.err
+    assert releases.production() == two
+
+    # And back: the same bytes, the same answer.
+    assert rarefy("rollback", "production").code == 0
+    assert releases.production() == one
+    assert releases.bytes(one) == old_bytes
+    assert rarefy(*question).json == old_answer
+    shown = rarefy("artifact", "show", "production", "--json").json
+    assert [(move["why"], move["digest"]) for move in shown["history"]] == [
+        ("promote", one),
+        ("promote", two),
+        ("rollback", one),
+    ]
