@@ -15,6 +15,7 @@ from flows.commands.artifact import artifact
 from flows.commands.compare import compare
 from flows.commands.doctor import doctor
 from flows.commands.init import init
+from flows.commands.load import load
 from flows.commands.plan import plan
 from flows.commands.predict import predict
 from flows.commands.promote import promote
@@ -29,7 +30,7 @@ click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.COMMAND_GROUPS = {
     "rarefy": [
         {"name": "From model to verdict", "commands": ["init", "plan", "run", "schedule"]},
-        {"name": "Look at results", "commands": ["report", "validate", "compare", "predict"]},
+        {"name": "Look at results", "commands": ["report", "validate", "compare", "load", "predict"]},
         {"name": "Release", "commands": ["promote", "rollback"]},
         {"name": "Keep house", "commands": ["recipe", "artifact", "doctor"]},
     ]
@@ -59,6 +60,7 @@ for _command in (
     report,
     validate,
     compare,
+    load,
     predict,
     promote,
     rollback,

@@ -83,6 +83,14 @@ def locate(data: Data, base: Path) -> dict[str, Source]:
     return found
 
 
+def read_text(data: Data, reference: str, base: Path) -> Split:
+    """Read one file's text columns alone, labelled or not. Raises DataError as ``load`` does."""
+    path = sources.data_file(reference, base, "data")
+    source = Source("unlabelled", reference, path, file_sha256(path))
+    raw = _rows(data, source, [])
+    return Split(source.name, reference, source.sha256, raw.texts, raw.pairs, None)
+
+
 def digest(data: Data, splits: dict[str, Source]) -> str:
     """Return one digest of all splits' bytes and of how the recipe says to read them."""
     reading = data.model_dump(include={"text", "label", "max_length", "slices"}, mode="json")

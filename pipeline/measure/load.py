@@ -18,6 +18,8 @@ from pipeline.measure import fresh, machine, statistics
 from pipeline.measure.load_worker import COUNTER, START
 from pipeline.measure.queueing import Arrivals, arrivals, fifo
 from pipeline.measure.statistics import Interval
+from pipeline.measure.wording import bounds, quantity
+from pipeline.verdict import Outcome
 
 Progress = Callable[[float, float, str], None]
 MOST = 1_000_000
@@ -53,6 +55,11 @@ class Load:
         """Answers a second, from the first request's sending to the last answer."""
         last = max(s + ms / 1e3 for s, ms in zip(self.sent, self.response, strict=True))
         return len(self.sent) / max(last, self.seconds)
+
+    @property
+    def utilisation(self) -> float:
+        """The part of their time in which the workers were at work."""
+        return sum(self.service) / 1e3 / self.workers / (len(self.sent) / self.achieved)
 
     @property
     def demand(self) -> float:
@@ -95,6 +102,30 @@ class Load:
             return None
         stretches = [stretch.tolist() for stretch in np.array_split(values, BLOCKS)]
         return statistics.percentile_interval(stretches, percent, 0)
+
+
+def judge(found: Load, limit: float) -> tuple[Outcome, str]:
+    """Judge the p99 of the response time against ``limit`` (ms); say why in one sentence.
+
+    It passes only where the whole interval is within the limit and the queue has a steady state;
+    it fails only where the whole interval is beyond it, and would be if no process had been late.
+    """
+    if found.broken:
+        return "fail", f"{found.broken} of {len(found.sent)} answers are NaN or infinite"
+    p99 = found.percentile(99)
+    if p99 is None:
+        return "inconclusive", f"{len(found.sent)} requests cannot carry a p99; send more"
+    asked = f"at most {quantity(limit, 'ms')} was asked"
+    text = f"p99 is {bounds(p99, 'ms')} at {found.rate:g} requests a second; {asked}"
+    if p99.low > limit:
+        if float(np.percentile(found.ideal, 99)) > limit:
+            return "fail", text
+        return "inconclusive", f"{text}; but {found.late:.0%} of them were late by the machine"
+    if p99.high > limit:
+        return "inconclusive", f"{text}; the interval holds the limit, so it is undecided"
+    if found.saturated:
+        return "inconclusive", f"{text}; but {found.saturated}: a longer run would take longer"
+    return "pass", text
 
 
 def measure(

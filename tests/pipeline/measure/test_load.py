@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -99,6 +100,38 @@ def test_twenty_requests_carry_no_p99():
     assert found.percentile(50).value == pytest.approx(1.0)
 
 
+def test_a_pass_needs_the_whole_interval_and_a_steady_queue():
+    sent = arrivals(100, 10, seed=0)
+    quick = served(sent, [0.001] * len(sent))
+    assert load.judge(quick, 20)[0] == "pass"
+    assert load.judge(quick, 0.5)[0] == "fail"
+    p99 = quick.percentile(99)
+    word, reason = load.judge(quick, (p99.value + p99.high) / 2)
+    assert (word, "undecided" in reason) == ("inconclusive", True)
+    full = served(sent, [0.011] * len(sent))
+    word, reason = load.judge(full, 1e6)
+    assert (word, "a longer run would take longer" in reason) == ("inconclusive", True)
+    assert load.judge(full, 20)[0] == "fail"
+
+
+def test_what_the_machine_was_late_by_is_no_fault_of_the_bundle():
+    sent = arrivals(100, 10, seed=0)
+    quick = served(sent, [0.001] * len(sent))
+    late = replace(quick, response=[ms + 50 for ms in quick.response])
+    word, reason = load.judge(late, 20)
+    assert (word, "100% of them were late" in reason) == ("inconclusive", True)
+
+
+def test_too_few_or_broken_answers_never_pass():
+    sent = arrivals(2, 10, seed=0, kind="constant")
+    few = served(sent, [0.001] * 20)
+    assert load.judge(few, 1e6) == ("inconclusive", "20 requests cannot carry a p99; send more")
+    assert load.judge(replace(few, broken=3), 1e6) == (
+        "fail",
+        "3 of 20 answers are NaN or infinite",
+    )
+
+
 def test_a_request_is_taken_once(tmp_path):
     """By four threads at once, each with the file opened anew, as processes do."""
     counter = tmp_path / "counter"
@@ -147,7 +180,7 @@ def test_what_keeps_one_worker_from_loading_ends_all(tmp_path):
     with pytest.raises(ProviderError, match="'cuda' is not active"):
         load.measure(bundle, bundles.texts(3), rate=10, workers=2, seconds=1, provider="cuda")
     (bundle / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(EvidenceError, match="worker 1 of 2 failed"):
+    with pytest.raises(EvidenceError, match=r"worker \d of 2 failed"):
         load.measure(bundle, bundles.texts(3), rate=10, workers=2, seconds=1)
 
 

@@ -1,0 +1,211 @@
+"""``rarefy load``: a bundle under requests that come at their own rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from flows.options import Home, home_option, json_option, show_json, stderr, stdout
+
+if TYPE_CHECKING:
+    from pipeline.data import Split
+    from pipeline.measure.load import Load
+
+PERCENTILES = (50, 90, 95, 99)
+CODES = {"fail": 3, "inconclusive": 4}
+
+
+def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | None:
+    """Read a time such as ``20ms`` or ``0.5 s``; a number alone is ms."""
+    if value is None:
+        return None
+    from pipeline import quantity
+
+    unit = value.strip().lower().lstrip("0123456789. ")
+    try:
+        limit = float(quantity.parse(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if unit not in ("", "ms", "s", "us", "µs") or limit <= 0:
+        raise click.BadParameter(f"{value!r} is no time such as 20ms")
+    return limit
+
+
+@click.command(short_help="A bundle under load: response times at a rate of requests.")
+@click.argument("bundle")
+@click.option(
+    "--rate",
+    "rates",
+    type=click.FloatRange(0, min_open=True),
+    multiple=True,
+    required=True,
+    help="Requests a second; again for more rates.",
+)
+@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each.")
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=10.0, show_default=True)
+@click.option(
+    "--arrivals",
+    "kind",
+    type=click.Choice(["poisson", "constant"]),
+    default="poisson",
+    show_default=True,
+    help="Independent users, or a clock.",
+)
+@click.option(
+    "--max-p99",
+    metavar="TIME",
+    callback=_milliseconds,
+    help="Exit 3 where the p99 is longer at any rate, 4 where it cannot be said.",
+)
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Whose eval split is sent; default: that of the run.",
+)
+@click.option(
+    "--data", "table", type=click.Path(path_type=Path, dir_okay=False), help="A file of text."
+)
+@click.option("--text", multiple=True, default=("text",), help="Its text column; twice for pairs.")
+@click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), default="cpu")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@home_option
+@json_option
+def load(
+    bundle: str,
+    rates: tuple[float, ...],
+    max_p99: float | None,
+    recipe: Path | None,
+    table: Path | None,
+    text: tuple[str, ...],
+    home: Home,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Send requests to BUNDLE at each rate and time the answers: open loop.
+
+    Times run from when a request was meant to be sent, text to probabilities. Workers are
+    processes, each with its own session and cores; they share one queue.
+
+    Example: `rarefy load production --rate 50 --rate 200 --workers 2 --max-p99 20ms`
+    """
+    from flows.bundles import find
+    from flows.display import Display
+    from pipeline.measure import load as loading
+
+    found = find(bundle, home)
+    split = rows(bundle, table, text, recipe, home)
+    runs = []
+    with Display(stderr(), len(rates), quiet=as_json) as display:
+        for rate in rates:
+            display.started("load")
+            asked = {"rate": rate, "progress": display.progress, **options}
+            runs.append(loading.measure(found.directory, split.texts, split.pairs, **asked))
+            for note in _notes(runs[-1]):
+                display.say(f"note: at {rate:g} a second, {note}", "yellow")
+    judged = [] if max_p99 is None else [loading.judge(run, max_p99) for run in runs]
+    # Too slow is too slow: an undecided rate beside it hides nothing.
+    words = {word for word, _ in judged}
+    code = next((CODES[word] for word in ("fail", "inconclusive") if word in words), 0)
+    if as_json:
+        shown = [_as_json(run) for run in runs]
+        for one, (word, reason) in zip(shown, judged, strict=False):
+            one["p99"] = {"limit_ms": max_p99, "outcome": word, "reason": reason}
+        show_json({"bundle": found.digest, "rows": len(split), "exit_code": code, "runs": shown})
+        return code
+    _show(runs)
+    for word, reason in judged:
+        click.echo(f"{word}: {reason}")
+    return code
+
+
+def rows(
+    bundle: str, table: Path | None, text: tuple[str, ...], recipe: Path | None, home: Home
+) -> Split:
+    """Return the text to send: the file's, else the eval split's of the recipe."""
+    from flows.remeasure import recipe_of
+    from pipeline import data
+    from pipeline import recipe as recipes
+    from pipeline.recipe import Data
+
+    if table is not None:
+        path = str(table.resolve())
+        columns = text[0] if len(text) == 1 else text
+        return data.read_text(Data(train=path, eval=path, text=columns), path, Path())
+    loaded = recipes.load(recipe_of(bundle, recipe, home))
+    return data.read_text(loaded.recipe.data, loaded.recipe.data.eval, loaded.base)
+
+
+def _notes(run: Load) -> list[str]:
+    """Return what a reader must know before believing the numbers."""
+    found = list(run.busy)
+    if run.saturated:
+        found.insert(0, f"saturated: {run.saturated}; a longer run would give longer times")
+    if run.broken:
+        found.insert(0, f"{run.broken} of {len(run.sent)} answers are NaN or infinite")
+    if run.late > 0.01 and not run.saturated:
+        found.append(f"{run.late:.0%} of the answers came over 1 ms later than the queue explains")
+    return found
+
+
+def _as_json(run: Load) -> dict[str, Any]:
+    times = {}
+    for name, of_service in (("response_ms", False), ("service_ms", True)):
+        values = run.service if of_service else run.response
+        times[name] = {"max": max(values)}
+        for percent in PERCENTILES:
+            interval = run.percentile(percent, of_service=of_service)
+            times[name][f"p{percent}"] = interval._asdict() if interval else None
+    return {
+        "rate": run.rate,
+        "offered": len(run.sent) / run.seconds,
+        "achieved": run.achieved,
+        "requests": len(run.sent),
+        "workers": run.workers,
+        "threads": run.threads,
+        "provider": run.provider,
+        "seconds": run.seconds,
+        **times,
+        "utilisation": run.utilisation,
+        "saturated": run.saturated,
+        "late": run.late,
+        "not_a_number": run.broken,
+        "busy": run.busy,
+    }
+
+
+def _show(runs: list[Load]) -> None:
+    from rich.table import Table
+
+    from pipeline.measure.wording import number
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("sent a second", "answered", "workers busy", "ms: p50", "p90", "p95"):
+        table.add_column(column, justify="right")
+    for column in ("p99", "max", "service p50", "service p99"):
+        table.add_column(column, justify="right")
+    for run in runs:
+        cells = [_cell(run, percent) for percent in PERCENTILES]
+        p99 = run.percentile(99)
+        if p99:
+            cells[-1] += f" [{number(p99.low)}, {number(p99.high)}]"
+        table.add_row(
+            number(len(run.sent) / run.seconds),
+            number(run.achieved),
+            f"{run.utilisation:.0%}",
+            *cells,
+            number(max(run.response)),
+            _cell(run, 50, of_service=True),
+            _cell(run, 99, of_service=True),
+        )
+    stdout().print(table)
+
+
+def _cell(run: Load, percent: int, *, of_service: bool = False) -> str:
+    """Return a percentile, or a dash where the requests are too few to carry it."""
+    from pipeline.measure.wording import number
+
+    found = run.percentile(percent, of_service=of_service)
+    return number(found.value) if found else "–"
