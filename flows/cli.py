@@ -12,8 +12,10 @@ import warnings
 import rich_click as click
 
 from flows.commands.artifact import artifact
+from flows.commands.ci import ci
 from flows.commands.compare import compare
 from flows.commands.doctor import doctor
+from flows.commands.history import history
 from flows.commands.init import init
 from flows.commands.load import load
 from flows.commands.plan import plan
@@ -29,8 +31,11 @@ from flows.commands.validate import validate
 click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.COMMAND_GROUPS = {
     "rarefy": [
-        {"name": "From model to verdict", "commands": ["init", "plan", "run", "schedule"]},
-        {"name": "Look at results", "commands": ["report", "validate", "compare", "load", "predict"]},
+        {"name": "From model to verdict", "commands": ["init", "plan", "run", "ci", "schedule"]},
+        {
+            "name": "Look at results",
+            "commands": ["report", "history", "validate", "compare", "load", "predict"],
+        },
         {"name": "Release", "commands": ["promote", "rollback"]},
         {"name": "Keep house", "commands": ["recipe", "artifact", "doctor"]},
     ]
@@ -56,8 +61,10 @@ for _command in (
     init,
     plan,
     run,
+    ci,
     schedule,
     report,
+    history,
     validate,
     compare,
     load,

@@ -28,6 +28,7 @@ class Job:
     threads: int | None
     command: str
     first: bool = False
+    baseline: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def open_run(job: Job) -> Run:
     So is an eval split with too few rows for a budget: that run will end inconclusive.
     """
     loaded = recipes.load(Path(job.recipe))
+    if job.baseline is not None:
+        loaded = recipes.with_baseline(loaded, job.baseline)
     run = Run(loaded, Store(Path(job.home) / "store"), job.device, first=job.first)
     if job.threads:
         run.threads = job.threads

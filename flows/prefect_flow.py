@@ -43,9 +43,10 @@ def compress(
     threads: int | None = None,
     command: str = "rarefy run",
     first: bool = False,
+    baseline: str | None = None,
 ) -> State[Any]:
     """Run a recipe from model to verdict. A missed budget ends the flow in the state Failed."""
-    job = jobs.Job(recipe, home, out, device, threads, command, first)
+    job = jobs.Job(recipe, home, out, device, threads, command, first, baseline)
     run = jobs.open_run(job)
     states: dict[str, State[Any]] = {}
     for identifier in jobs.step_ids(run):

@@ -18,6 +18,14 @@ from pipeline.measure.measurements import Measurements
 from pipeline.report.data import LineageNode, ReportData
 
 MEASUREMENTS = "measurements.json"
+CI_FILES = {
+    "junit": "junit.xml",
+    "metrics": "metrics.txt",
+    "bencher": "bmf.json",
+    "benchmark_smaller": "benchmark-smaller.json",
+    "benchmark_bigger": "benchmark-bigger.json",
+}
+"""What ``draw_ci`` writes: its name here, and the file's."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,44 @@ def draw(data: ReportData, directory: Path) -> dict[str, Path]:
         paths["verdict"] = directory / "verdict.json"
         _replace(paths["verdict"], data.verdict.model_dump_json(by_alias=True, indent=1) + "\n")
     return paths
+
+
+def draw_ci(data: ReportData, directory: Path, strict: bool) -> dict[str, str]:
+    """Write what CI systems and trackers read of a run; return what is where."""
+    from pipeline.report.ci import bencher, benchmark_action, junit, openmetrics
+    from pipeline.report.ci.numbers import measured
+
+    numbers = measured(data)
+    texts = {
+        "junit": junit.render(data, strict),
+        "metrics": openmetrics.render(data, numbers),
+        "bencher": bencher.render(data, numbers),
+        "benchmark_smaller": benchmark_action.render(data, numbers, bigger=False),
+        "benchmark_bigger": benchmark_action.render(data, numbers, bigger=True),
+    }
+    for name, text in texts.items():
+        _replace(directory / CI_FILES[name], text)
+    return {name: str(directory / CI_FILES[name]) for name in texts}
+
+
+def draw_broken(name: str, reason: str, directory: Path) -> None:
+    """Write junit.xml and summary.md of a run that came to no verdict, and nothing else.
+
+    What an earlier run left in ``directory`` goes, or its verdict would be taken for this one's.
+    """
+    from pipeline.report import markdown
+    from pipeline.report.ci import junit
+
+    directory.mkdir(parents=True, exist_ok=True)
+    for file in ("report.html", "verdict.json", "run.json", *CI_FILES.values()):
+        (directory / file).unlink(missing_ok=True)
+    if (directory / "bundle" / "manifest.json").is_file():
+        shutil.rmtree(directory / "bundle")
+    _replace(directory / CI_FILES["junit"], junit.broken(name, reason))
+    _replace(
+        directory / "summary.md",
+        f"## ✗ No verdict: {markdown.escape(name)}\n\n{markdown.escape(reason)}\n",
+    )
 
 
 def read(directory: Path) -> ReportData:

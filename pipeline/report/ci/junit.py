@@ -1,0 +1,120 @@
+"""The verdict as JUnit XML: one test case a budget, for Jenkins, GitLab and all that read it.
+
+The form is that of the Jenkins xUnit plug-in's ``junit-10.xsd``: attributes and elements that it
+does not know are not written, or strict readers refuse the whole file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+from pipeline.report import facts
+from pipeline.report.ci import cases
+from pipeline.report.ci.cases import printable
+from pipeline.report.data import ReportData
+from pipeline.verdict import BudgetResult
+
+UNJUDGED = "nothing was judged: the recipe has no budgets, or no 'validate' stage measured for them"
+
+
+def render(data: ReportData, strict: bool) -> str:
+    """Return the test suite of a run.
+
+    A missed budget is a failure. One that is undecided is a failure of type ``inconclusive`` if
+    ``strict``, else skipped. A budget of level ``warn`` passes, and its output says what it found.
+    What takes the evidence from the measurement itself is an error.
+    """
+    suite = _Suite(data.name, data.created, sum(row.seconds for row in data.ledger))
+    suite.properties(_facts(data))
+    for number, sentence in enumerate(data.verdict.evidence if data.verdict else [], 1):
+        suite.case(f"evidence {number}", "error", "evidence", sentence)
+    budgets = data.verdict.budgets if data.verdict else []
+    for name, budget in zip(cases.names(budgets), budgets, strict=True):
+        _budget(suite, name, budget, strict)
+    if not suite.cases:
+        suite.case("verdict", "skipped", "unjudged", UNJUDGED)
+    return suite.text()
+
+
+def broken(name: str, reason: str) -> str:
+    """Return the test suite of a run that came to no verdict: one error that says why."""
+    suite = _Suite(name)
+    suite.case("run", "error", "rarefy", reason)
+    return suite.text()
+
+
+class _Suite:
+    """A test suite that is written down case by case."""
+
+    def __init__(self, name: str, created: str | None = None, seconds: float = 0.0) -> None:
+        self.name = f"rarefy.{name}"
+        self.cases: list[ElementTree.Element] = []
+        attributes = {"name": self.name, "time": f"{seconds:.3f}"}
+        if created:
+            attributes["timestamp"] = created.removesuffix("Z").removesuffix("+00:00")
+        self._suite = ElementTree.Element("testsuite", attributes)
+
+    def properties(self, values: dict[str, str]) -> None:
+        parent = ElementTree.SubElement(self._suite, "properties")
+        for name, value in values.items():
+            attributes = {"name": name, "value": printable(value)}
+            ElementTree.SubElement(parent, "property", attributes)
+
+    def case(self, name: str, tag: str, kind: str, text: str) -> None:
+        """Add a test case. One whose ``tag`` is system-out, not failure or the like, passes."""
+        attributes = {"name": printable(name), "classname": self.name}
+        case = ElementTree.SubElement(self._suite, "testcase", attributes)
+        self.cases.append(case)
+        element = ElementTree.SubElement(case, tag)
+        element.text = printable(text)
+        if tag != "system-out":
+            element.attrib |= {"message": printable(text), "type": kind}
+
+    def text(self) -> str:
+        counts = {
+            "tests": len(self.cases),
+            "failures": self._count("failure"),
+            "errors": self._count("error"),
+        }
+        numbers = {name: str(count) for name, count in counts.items()}
+        self._suite.attrib |= numbers | {"skipped": str(self._count("skipped"))}
+        # No "skipped" at the top: the xUnit plug-in's schema has none there.
+        top = ElementTree.Element("testsuites", {"name": "rarefy"} | numbers)
+        top.append(self._suite)
+        ElementTree.indent(top)
+        return (
+            '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(top, "unicode") + "\n"
+        )
+
+    def _count(self, tag: str) -> int:
+        return sum(case.find(tag) is not None for case in self.cases)
+
+
+def _budget(suite: _Suite, name: str, budget: BudgetResult, strict: bool) -> None:
+    state, reason = cases.state(budget), budget.reason
+    if state == "warned":
+        reason = f"warning ({budget.outcome}): {reason}"
+    tag = {"fail": "failure", "inconclusive": "failure" if strict else "skipped"}
+    suite.case(name, tag.get(state, "system-out"), budget.outcome, reason)
+
+
+def _facts(data: ReportData) -> dict[str, str]:
+    """Return what a reader needs to repeat the run: command, artifact, machine."""
+    found = {"command": data.command, "verdict": data.verdict.outcome if data.verdict else "none"}
+    row = facts.candidate_row(data)
+    if row is not None:
+        found["artifact"] = row.digest
+    return found | {f"machine.{name}": value for name, value in _flat(data.machine).items()}
+
+
+def _flat(values: dict[str, Any], before: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{before}{name}.")
+        elif isinstance(value, list):
+            found[before + name] = " ".join(map(str, value))
+        else:
+            found[before + name] = str(value)
+    return found

@@ -1,0 +1,136 @@
+"""The run's numbers in OpenMetrics' text form, for GitLab's metrics report and for Prometheus.
+
+Times are in seconds and sizes in bytes, as OpenMetrics asks. GitLab compares values as strings and
+reads a line as a shell would, up to the first ``#``; so numbers are rounded, and no label has one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from pipeline.report.ci import cases
+from pipeline.report.ci.numbers import Measured, plain
+from pipeline.report.data import LedgerRow, ReportData
+
+OUTCOMES = ("pass", "fail", "inconclusive")
+_NOT_NAME = re.compile(r"[^a-zA-Z0-9_]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffd]+")
+
+
+class _Unit(NamedTuple):
+    """A unit's name at the end of a metric's, and what one of ours is in it."""
+
+    name: str
+    scale: float = 1.0
+
+
+UNITS = {
+    "%": _Unit("ratio"),
+    "×": _Unit("ratio"),
+    "ms": _Unit("seconds", 1e-3),
+    "B": _Unit("bytes"),
+    "": _Unit(""),
+}
+
+
+def render(data: ReportData, numbers: Sequence[Measured]) -> str:
+    """Return all metric families of a run; what is no finite number is left out."""
+    page = _Page({"recipe": data.name})
+    page.info("rarefy_run", "Where the run was measured.", _machine(data))
+    if data.verdict is not None:
+        page.states("rarefy_verdict", "The verdict on all budgets.", {}, data.verdict.outcome)
+        _budgets(page, data)
+    for number in numbers:
+        labels = {"model": number.model} | ({"target": number.target} if number.target else {})
+        values = (number.value, number.low, number.high)
+        page.gauge(number.metric, f"{number.metric} of a model.", number.unit, labels, values)
+    for row in data.ledger:
+        _stage(page, row)
+    return page.text()
+
+
+class _Page:
+    """Metric families with their samples, in the order in which they are first met."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._labels = dict(labels)
+        self._families: dict[str, list[str]] = {}
+
+    def gauge(
+        self,
+        name: str,
+        about: str,
+        unit: str,
+        labels: Mapping[str, str],
+        values: tuple[float | None, ...],
+    ) -> None:
+        """Add a value and, each in a family of its own, its lower and upper bound."""
+        suffix, scale = UNITS[unit]
+        sides = (("", ""), ("_low", " Lower bound."), ("_high", " Upper bound."))
+        for (side, said), value in zip(sides, values, strict=False):
+            if value is None or not math.isfinite(value):
+                continue
+            family = "_".join(filter(None, (f"rarefy_{_NOT_NAME.sub('_', name)}{side}", suffix)))
+            lines = self._family(family, "gauge", about + said, suffix)
+            lines.append(f"{family}{self._pairs(labels)} {plain(value * scale)}")
+
+    def info(self, name: str, about: str, labels: Mapping[str, str]) -> None:
+        lines = self._family(name, "info", about)
+        lines.append(f"{name}_info{self._pairs(labels)} 1")
+
+    def states(self, name: str, about: str, labels: Mapping[str, str], current: str) -> None:
+        lines = self._family(name, "stateset", about)
+        for outcome in OUTCOMES:
+            pairs = self._pairs({**labels, name: outcome})
+            lines.append(f"{name}{pairs} {int(outcome == current)}")
+
+    def text(self) -> str:
+        return "\n".join(line for lines in self._families.values() for line in lines) + "\n# EOF\n"
+
+    def _family(self, name: str, kind: str, about: str, unit: str = "") -> list[str]:
+        if name not in self._families:
+            self._families[name] = [f"# TYPE {name} {kind}", f"# HELP {name} {about}"]
+            if unit:
+                self._families[name].insert(1, f"# UNIT {name} {unit}")
+        return self._families[name]
+
+    def _pairs(self, labels: Mapping[str, str]) -> str:
+        everything = {**self._labels, **labels}
+        return "{" + ",".join(f'{k}="{_label(v)}"' for k, v in everything.items()) + "}"
+
+
+def _label(value: str) -> str:
+    """Escape a label's value; GitLab cuts a line at any ``#``, so it becomes ``@``."""
+    text = _CONTROL.sub(" ", cases.printable(value)).replace("#", "@")
+    return text.replace("\\", r"\\").replace('"', r"\"")
+
+
+def _budgets(page: _Page, data: ReportData) -> None:
+    judged = data.verdict.budgets if data.verdict else []
+    for name, budget in zip(cases.names(judged), judged, strict=True):
+        labels = {"budget": name, "level": budget.level}
+        page.states("rarefy_budget", "How a budget came out.", labels, budget.outcome)
+        values = (budget.value, budget.low, budget.high)
+        page.gauge("budget_value", "What a budget was judged by.", "", labels, values)
+        page.gauge("budget_limit", "What a budget asks.", "", labels, (budget.limit,))
+
+
+def _stage(page: _Page, row: LedgerRow) -> None:
+    labels = {"stage": row.id}
+    if row.accuracy:
+        scored = labels | {"metric": row.metric or "accuracy"}
+        page.gauge("stage_score", "The task's metric after a stage.", "%", scored, row.accuracy)
+    page.gauge("stage_size", "What a stage made, in bytes.", "B", labels, (row.size,))
+    page.gauge("stage_parameters", "Parameters after a stage.", "", labels, (row.parameters,))
+
+
+def _machine(data: ReportData) -> dict[str, str]:
+    names = ("cpu", "cores")
+    found: dict[str, str] = {n: str(data.machine[n]) for n in names if n in data.machine}
+    libraries = data.machine.get("libraries")
+    if isinstance(libraries, dict) and "onnxruntime" in libraries:
+        found["onnxruntime"] = str(libraries["onnxruntime"])
+    return found
