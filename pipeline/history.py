@@ -99,12 +99,13 @@ class History:
             return [name for (name,) in rows][::-1]
 
     def count(self, recipe: str | None = None) -> dict[Outcome, int]:
-        """Return how many verdicts there are of each outcome."""
+        """Return how many verdicts stand how (see ``Past.standing``)."""
         with self._open() as database:
             return dict(
                 database.execute(
-                    "SELECT outcome, count(*) FROM verdicts WHERE ?1 IS NULL OR recipe = ?1 "
-                    "GROUP BY outcome",
+                    "SELECT CASE WHEN outcome = 'pass' AND evidence <> '[]' THEN 'inconclusive' "
+                    "ELSE outcome END AS standing, count(*) FROM verdicts "
+                    "WHERE ?1 IS NULL OR recipe = ?1 GROUP BY standing",
                     (recipe,),
                 )
             )

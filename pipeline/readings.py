@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from pipeline.verdict import BudgetResult, Outcome
 
-ANYWHERE: Final = frozenset({"size", "parameters"})
-"""Metrics that no machine changes."""
+EXACT: Final = frozenset({"size", "parameters"})
+"""Metrics that are counted, not sampled: the same on every machine, every time."""
 _WORSE: dict[Outcome | None, int] = {None: 0, "pass": 1, "inconclusive": 2, "fail": 3}
 
 
@@ -67,6 +67,11 @@ class Past:
     again: bool
     plain: list[Plain] = field(default_factory=list)
     budgets: list[BudgetResult] = field(default_factory=list)
+
+    @property
+    def standing(self) -> Outcome:
+        """The outcome, but a measurement without evidence decides nothing for the better."""
+        return "inconclusive" if self.evidence and self.outcome == "pass" else self.outcome
 
 
 class Key(NamedTuple):
@@ -127,14 +132,19 @@ def readings(past: Past) -> dict[Key, Reading]:
 
 def comparable(key: Key, first: Past, second: Past) -> bool:
     """Return whether two verdicts' readings may be compared: same machine, or it plays no part."""
-    return key.metric in ANYWHERE or first.machine.digest == second.machine.digest
+    return key.metric in EXACT or first.machine.digest == second.machine.digest
 
 
-def apart(first: Reading, second: Reading) -> bool:
-    """Return whether two intervals have no point in common; without values, they are not apart."""
+def apart(key: Key, first: Reading, second: Reading) -> bool:
+    """Return whether two intervals have no point in common.
+
+    A number that is missing, or was sampled and has no interval, is apart from no other.
+    """
     if first.value is None or second.value is None:
         return False
     (low, high), (other_low, other_high) = first.bounds, second.bounds
+    if key.metric not in EXACT and (low == high or other_low == other_high):
+        return False
     return high < other_low or other_high < low
 
 

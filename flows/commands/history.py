@@ -1,0 +1,209 @@
+"""``rarefy history``: the verdicts so far, and how their numbers moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from flows.options import Home, home_option, json_option, show_json, stdout
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipeline.history import History
+    from pipeline.readings import Key, Past
+    from pipeline.report.series import Followed
+    from pipeline.report.trend import Release
+
+USUAL = ("accuracy", "latency_p50", "size")
+NOTHING = "no verdict yet: `rarefy run RECIPE` adds one when it ends, `rarefy validate` too"
+
+
+@click.command(short_help="The verdicts so far: a table, or a page of trends.")
+@click.argument("recipe", metavar="[RECIPE]", required=False)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Verdicts.")
+@click.option("--metric", "metrics", multiple=True, help="Which numbers; may be repeated.")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the page of trends to this file.",
+)
+@home_option
+@json_option
+def history(
+    recipe: str | None,
+    limit: int,
+    metrics: tuple[str, ...],
+    page: Path | None,
+    home: Home,
+    as_json: bool,
+) -> None:
+    """List the verdicts on RECIPE (a name, or a recipe's file; default: all), the latest first.
+
+    A number has an arrow where it differs from the verdict before: where their intervals lie apart,
+    measured on the same machine.
+
+    Examples: `rarefy history demo`, `rarefy history --html trend.html`
+    """
+    from pipeline.errors import RecipeError
+    from pipeline.history import FILE, History
+
+    past = History(home.path / FILE)
+    known = past.recipes()
+    if not known and page is not None:
+        raise RecipeError(f"{page}: not written: {NOTHING}")
+    if not known:
+        show_json([]) if as_json else click.echo(NOTHING)
+        return
+    name = _name(recipe, known)
+    if page is not None:
+        _write(past, name, home, page)
+        show_json({"page": str(page)}) if as_json else click.echo(str(page))
+        return
+    verdicts = past.verdicts(name)
+    if as_json:
+        show_json([_plain(verdict) for verdict in reversed(verdicts[-limit:])])
+        return
+    stdout().print(_table(verdicts, limit, metrics, named=name is None))
+
+
+def _name(reference: str | None, known: list[str]) -> str | None:
+    """Return the recipe that is meant. Raises RecipeError where it has no verdict."""
+    from pipeline import recipe as recipes
+    from pipeline.errors import RecipeError
+
+    if reference is None or reference in known:
+        return reference
+    name = recipes.load(Path(reference)).recipe.name if Path(reference).is_file() else reference
+    if name not in known:
+        raise RecipeError(f"{name}: no verdict on a recipe of that name; there is {_list(known)}")
+    return name
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _write(past: History, name: str | None, home: Home, page: Path) -> None:
+    from pipeline.errors import ProviderError
+    from pipeline.report import trend
+
+    text = trend.render(past, name, _releases(home))
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ProviderError(f"{page}: cannot be written: {error.strerror}") from None
+
+
+def _releases(home: Home) -> list[Release]:
+    """Return the moves of the store's tags that were no steps back."""
+    from datetime import UTC, datetime
+
+    from pipeline.report.trend import Release
+
+    if not (home.path / "store").is_dir():
+        return []
+    store = home.store()
+    tags = {name: store.find_tag(name) for name in store.tags()}
+    return [
+        Release(name, move.digest, datetime.fromtimestamp(move.time, UTC).isoformat())
+        for name, tag in tags.items()
+        if tag is not None
+        for move in tag.moves
+        if move.why != "rollback"
+    ]
+
+
+def _plain(past: Past) -> dict[str, Any]:
+    machine = past.machine
+    return {
+        "time": past.time,
+        "recipe": past.recipe,
+        "command": past.command,
+        "bundle": past.bundle,
+        "outcome": past.outcome,
+        "evidence": past.evidence,
+        "commit": past.commit,
+        "judged_again": past.again,
+        "machine": {
+            "digest": machine.digest,
+            "cpu": machine.cpu,
+            "cores": machine.cores,
+            "onnxruntime": machine.runtime,
+        },
+        "numbers": [one._asdict() for one in past.plain],
+        "budgets": [budget.model_dump() for budget in past.budgets],
+    }
+
+
+def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named: bool) -> Table:
+    """Return the latest ``limit`` verdicts as a table. Raises RecipeError for unknown metrics."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from flows.display import SIGNS
+    from pipeline.readings import readings
+    from pipeline.report import series
+
+    shown = verdicts[-limit:]
+    keys = _keys(shown, metrics)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("time (UTC)", *(("recipe",) if named else ()), "bundle", "verdict"):
+        table.add_column(title, no_wrap=True)
+    for key in keys:
+        place = f" on {key.target}" if key.target else ""
+        table.add_column(f"{series.title(key)}{place}")
+    followed: dict[tuple[str, Key], Followed] = {}
+    rows = []
+    for past in verdicts:
+        sign, colour = SIGNS[past.standing]
+        cells = [Text(past.time[:16].replace("T", " "))]
+        cells += [Text(past.recipe)] if named else []
+        cells += [Text((past.bundle or "–")[:12]), Text(f"{sign} {past.standing}", colour)]
+        found = readings(past)
+        for key in keys:
+            line = followed.setdefault((past.recipe, key), [])
+            line += [(past, found[key])] if key in found else []
+            cells.append(_cell(key, line) if key in found else Text("–", "dim"))
+        rows.append(cells)
+    for cells in reversed(rows[-limit:]):
+        table.add_row(*cells)
+    return table
+
+
+def _keys(shown: list[Past], metrics: tuple[str, ...]) -> list[Key]:
+    """Return the columns: the usual metrics' own values, or all numbers of those asked for."""
+    from pipeline.errors import RecipeError
+    from pipeline.readings import readings
+
+    there = list(dict.fromkeys(key for past in reversed(shown) for key in readings(past)))
+    names = sorted({key.metric for key in there})
+    for metric in metrics:
+        if metric not in names:
+            raise RecipeError(
+                f"--metric {metric}: no verdict has it; there is {', '.join(names) or 'none'}"
+            )
+    if not metrics:
+        return [key for key in there if key.form is None and key.metric in USUAL]
+    return [key for metric in metrics for key in there if key.metric == metric]
+
+
+def _cell(key: Key, followed: Followed) -> Text:
+    from rich.text import Text
+
+    from pipeline.report import series
+
+    reading = followed[-1][1]
+    if reading.value is None:
+        return Text("no number", "dim")
+    text = Text(series.shown(key, reading.value))
+    if bounds := series.interval(key, reading):
+        text.append(f" [{bounds}]", "dim")
+    if change := series.change(key, followed):
+        text.append(f" {change.text}", "green" if change.better else "red")
+    return text

@@ -1,0 +1,43 @@
+"""A recipe's verdicts in a row: how often it passed, at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.readings import Past
+from pipeline.report import wording
+from pipeline.report.figures import svg
+from pipeline.report.figures.svg import PAGE
+from pipeline.verdict import Outcome
+
+HEIGHT = 26.0
+STEP = 10
+SHAPES: dict[Outcome, tuple[float, str]] = {
+    "pass": (10, "var(--pass)"),
+    "inconclusive": (17, "var(--inconclusive)"),
+    "fail": (26, "var(--fail)"),
+}
+"""Outcome -> height and colour: what needs a look stands out, in grey too."""
+
+
+def outcomes(verdicts: Sequence[Past], name: str) -> str:
+    """Return the strip, the latest verdict at its right end."""
+    parts = []
+    for index, past in enumerate(verdicts):
+        height, colour = SHAPES[past.standing]
+        x, y = index * STEP + 1.5, HEIGHT - height
+        if past.standing == "inconclusive":
+            body = (
+                f'<rect x="{x + 0.75:.2f}" y="{y + 0.75:.2f}" width="5.5" '
+                f'height="{height - 1.5:g}" rx="1.5" fill="{PAGE.surface}" stroke="{colour}" '
+                'stroke-width="1.5"/>'
+            )
+        else:
+            body = svg.bar(x, y, 7, height, colour)
+        said = f"{past.time[:16].replace('T', ' ')} · {wording.WORD[past.standing]}"
+        parts.append(svg.group(said, body))
+    counted = {word: sum(past.standing == word for past in verdicts) for word in SHAPES}
+    told = ", ".join(f"{count} {word}" for word, count in counted.items() if count)
+    return svg.document(
+        name, len(verdicts) * STEP, HEIGHT, "Verdicts, oldest first", told, "".join(parts)
+    )

@@ -1,0 +1,101 @@
+"""The words of a number that is followed over time: its title, its unit, what changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.readings import Key, Past, Reading, apart, comparable
+from pipeline.report import wording
+from pipeline.verdict import KNOWN_METRICS
+
+Followed = list[tuple[Past, Reading]]
+"""Verdicts with one number each, oldest first."""
+_NAMES = {"macro_f1": "Macro F1", "ece": "Calibration error"}
+_RELATIVE = {
+    "max_drop": ("drop below {}", "points"),
+    "min_retained": ("kept of {}", "%"),
+    "min_speedup": ("speed-up over {}", "×"),
+    "min_shrink": ("times smaller than {}", "×"),
+    "max_regression": ("worse than {}", "%"),
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is different from the verdict before, and whether that is for the better."""
+
+    text: str
+    better: bool
+
+
+def title(key: Key) -> str:
+    """Return what was measured: ``Latency p50, speed-up over teacher``."""
+    name = _NAMES.get(key.metric, wording.title(key.metric))
+    if key.form is None:
+        return name
+    words = _RELATIVE.get(key.form, (f"{wording.title(key.form)} {{}}", ""))[0]
+    return f"{name}, {words.format(wording.shorten(key.against or 'the reference', 40))}"
+
+
+def unit(key: Key) -> str:
+    """Return the unit: %, points, ×, ms, B, or nothing for a count."""
+    if key.form is not None:
+        return _RELATIVE.get(key.form, ("", ""))[1]
+    known = KNOWN_METRICS.get(key.metric)
+    return known.unit if known else ""
+
+
+def shown(key: Key, value: float) -> str:
+    """Return a value with its unit, as the report writes it."""
+    known = KNOWN_METRICS.get(key.metric)
+    if key.form is None and known is not None and known.kind == "count":
+        return wording.size(value) if known.unit else wording.count(value)
+    written = {
+        "%": wording.percent,
+        "points": wording.points,
+        "×": wording.times,
+        "ms": wording.milliseconds,
+    }.get(unit(key), wording.significant)(value)
+    return written.replace("-", "−")
+
+
+def interval(key: Key, reading: Reading) -> str | None:
+    """Return the bounds of a reading, None where it is exact or missing."""
+    if reading.value is None or reading.bounds == (reading.value, reading.value):
+        return None
+    low, high = reading.bounds
+    first, last = shown(key, low), shown(key, high)
+    number, gap, suffix = first.rpartition(wording.NBSP)
+    if gap and last.endswith(gap + suffix):
+        first = number
+    return f"{first.removesuffix('×')} – {last}"
+
+
+def higher_is_better(key: Key) -> bool:
+    """Return which way a number is wanted to go."""
+    if key.form is not None:
+        return key.form.startswith("min")
+    known = KNOWN_METRICS.get(key.metric)
+    return known is not None and known.kind in ("score", "agreement", "speedup")
+
+
+def change(key: Key, followed: Followed) -> Change | None:
+    """Return how the last number differs from the one before.
+
+    None where it cannot be said: the intervals overlap, or the machine is another one.
+    """
+    if len(followed) < 2:
+        return None
+    (past, before), (now, after) = followed[-2:]
+    if not comparable(key, past, now) or not apart(key, before, after):
+        return None
+    assert before.value is not None and after.value is not None  # noqa: PT018 (apart saw to it)
+    step = after.value - before.value
+    arrow = "↑" if step > 0 else "↓"
+    if unit(key) in ("%", "points"):
+        text = f"{arrow} {wording.points(abs(step))}"
+    elif before.value > 0:
+        text = f"{arrow} {wording.percent(abs(step) / before.value)}"
+    else:
+        text = arrow
+    return Change(text, (step > 0) == higher_is_better(key))

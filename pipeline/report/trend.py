@@ -1,0 +1,273 @@
+"""The history of verdicts as one HTML page that asks nothing of any network and runs no script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.history import History
+from pipeline.readings import Key, Machine, Past, changes, readings
+from pipeline.report import series, wording
+from pipeline.report.figures import svg
+from pipeline.report.figures.outcomes import outcomes
+from pipeline.report.figures.trend import Column, mark, promoted, trend
+from pipeline.report.series import Change
+from pipeline.verdict import Outcome
+
+FOLDER = Path(__file__).parent
+MAX_RECIPES = 8
+MAX_CHARTS = 12
+MAX_DRAWN = 90
+MAX_MARKS = 1200
+"""Marks on one page: with more charts, each shows fewer of the latest verdicts."""
+MAX_ROWS = 80
+"""Rows of all recipes' tables together; of one, at most a quarter."""
+MAX_MACHINES = 6
+MAX_TEXT = 300
+
+
+class Release(NamedTuple):
+    """A bundle that a tag was moved to, and when (ISO 8601, UTC)."""
+
+    tag: str
+    digest: str
+    time: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One number over time, and how it stands now."""
+
+    title: str
+    target: str | None
+    value: str
+    interval: str | None
+    outcome: Outcome | None
+    change: Change | None
+    figure: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One verdict of the table."""
+
+    past: Past
+    letter: str
+    tags: tuple[str, ...]
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MachineLine:
+    """A machine of the charts: its letter, what it is, how it differs from the one before."""
+
+    letter: str
+    words: str
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the page tells of one recipe."""
+
+    name: str
+    count: int
+    since: str
+    latest: Past
+    counts: dict[Outcome, int]
+    drawn: int
+    strip: str
+    charts: list[Chart]
+    dropped: int
+    machines: list[MachineLine]
+    rows: list[Row]
+
+
+def render(history: History, recipe: str | None, releases: Sequence[Release] = ()) -> str:
+    """Return the page of one recipe or of all, the latest first; under 1 MB however long it is.
+
+    There must be a verdict. Raises what reading the history raises.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    names = history.recipes() if recipe is None else [recipe]
+    told = {name: history.verdicts(name, MAX_DRAWN) for name in names[:MAX_RECIPES]}
+    charts = sum(min(len(_keys(verdicts)), MAX_CHARTS) for verdicts in told.values())
+    drawn = min(MAX_DRAWN, MAX_MARKS // max(charts, 1))
+    stories = [
+        _story(
+            history.count(name),
+            verdicts[-drawn:],
+            MAX_ROWS // max(len(told), 4),
+            releases,
+            f"r{index}",
+        )
+        for index, (name, verdicts) in enumerate(told.items())
+    ]
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "svg": Markup,  # figures escape their own texts
+        "minute": lambda time: time[:16].replace("T", " "),
+        "short": lambda text: wording.shorten(text, MAX_TEXT),
+    }
+    return environment.get_template(
+        "trend.html.j2"
+    ).render(
+        css=Markup((FOLDER / "report.css").read_text()),  # noqa: S704 (our own file)
+        stories=stories,
+        total=sum(story.count for story in stories),
+        more=names[MAX_RECIPES:],
+        wording=wording,
+        legend=_legend(),
+    )
+
+
+def _keys(verdicts: Iterable[Past]) -> list[Key]:
+    """Return what is followed: metrics' own values first, and the latest verdict's before older."""
+    found = dict.fromkeys(key for past in reversed(list(verdicts)) for key in readings(past))
+    return sorted(found, key=lambda key: key.form is not None)
+
+
+def _story(
+    counts: dict[Outcome, int],
+    shown: list[Past],
+    listed: int,
+    releases: Sequence[Release],
+    anchor: str,
+) -> Story:
+    letters = _letters(shown)
+    tags = _tags(shown, releases)
+    keys = _keys(shown)
+    rows = [
+        Row(past, letters[past.machine.digest], tags.get(past.id, ()), _why(past))
+        for past in reversed(shown[-listed:])
+    ]
+    charts = [
+        _chart(key, shown, letters, tags, f"{anchor}-{index}")
+        for index, key in enumerate(keys[:MAX_CHARTS])
+    ]
+    return Story(
+        name=shown[-1].recipe,
+        count=sum(counts.values()),
+        since=shown[0].time[:10],
+        latest=shown[-1],
+        counts={name: counts[name] for name in wording.WORD if counts.get(name)},
+        drawn=len(shown),
+        strip=outcomes(shown, f"{anchor}-strip"),
+        charts=charts,
+        dropped=len(keys) - len(charts),
+        machines=_machines(shown, letters),
+        rows=rows,
+    )
+
+
+def _chart(
+    key: Key,
+    verdicts: Sequence[Past],
+    letters: dict[str, str],
+    tags: dict[int, tuple[str, ...]],
+    name: str,
+) -> Chart:
+    columns = [
+        Column(past, letters[past.machine.digest], readings(past).get(key), tags.get(past.id, ()))
+        for past in verdicts
+    ]
+    followed = [(column.past, column.reading) for column in columns if column.reading]
+    last = followed[-1][1]
+    return Chart(
+        title=series.title(key),
+        target=key.target,
+        value="no number" if last.value is None else series.shown(key, last.value),
+        interval=series.interval(key, last),
+        outcome=last.outcome,
+        change=series.change(key, followed),
+        figure=trend(key, columns, name),
+    )
+
+
+def _letters(verdicts: Sequence[Past]) -> dict[str, str]:
+    """Name machines A, B, …, AA, … in the order in which they come."""
+    names: dict[str, str] = {}
+    for past in verdicts:
+        index = len(names)
+        letter = (chr(64 + index // 26) if index >= 26 else "") + chr(65 + index % 26)
+        names.setdefault(past.machine.digest, letter)
+    return names
+
+
+def _machines(verdicts: Sequence[Past], letters: dict[str, str]) -> list[MachineLine]:
+    found: dict[str, MachineLine] = {}
+    before: Machine | None = None
+    for past in verdicts:
+        machine = past.machine
+        if machine.digest not in found:
+            changed = changes(before, machine) if before else []
+            found[machine.digest] = MachineLine(
+                letters[machine.digest],
+                _machine(machine),
+                tuple(wording.shorten(one, 120) for one in changed[:4]),
+            )
+        before = machine
+    return list(found.values())[-MAX_MACHINES:]
+
+
+def _machine(machine: Machine) -> str:
+    parts = [wording.shorten(machine.cpu, 80)]
+    if machine.cores:
+        parts.append(f"{machine.cores} core" + ("s" if machine.cores != 1 else ""))
+    if machine.runtime:
+        parts.append(f"onnxruntime {wording.shorten(machine.runtime, 30)}")
+    return ", ".join(parts)
+
+
+def _tags(verdicts: Sequence[Past], releases: Sequence[Release]) -> dict[int, tuple[str, ...]]:
+    """Return verdict -> the tags that were moved to its bundle on the strength of it.
+
+    That is the bundle's last verdict before the move.
+    """
+    found: dict[int, tuple[str, ...]] = {}
+    for release in releases:
+        before = [p for p in verdicts if p.bundle == release.digest and p.time <= release.time]
+        if before:
+            tags = found.get(before[-1].id, ())
+            found[before[-1].id] = tuple(dict.fromkeys((*tags, release.tag)))
+    return found
+
+
+def _why(past: Past) -> tuple[str, ...]:
+    """Return why a verdict is no pass, the errors first."""
+    missed = sorted(
+        (budget for budget in past.budgets if budget.outcome != "pass"),
+        key=lambda budget: (budget.level != "error", budget.outcome != "fail"),
+    )
+    said = [f"{wording.SYMBOL[budget.outcome]} {budget.reason}" for budget in missed]
+    return tuple(wording.shorten(text, MAX_TEXT) for text in [*past.evidence, *said][:3])
+
+
+def _legend() -> list[tuple[str, str]]:
+    """Return the marks with their words."""
+    marks: list[tuple[Outcome | None, str]] = [
+        ("pass", "budget kept"),
+        ("fail", "budget missed"),
+        ("inconclusive", "undecided"),
+        (None, "no budget on it"),
+    ]
+    drawn = [(_symbol(mark(9, 8, outcome)), words) for outcome, words in marks]
+    rule = svg.line(9, 1, 9, 15, svg.PAGE.muted, 1.2, "1 3")
+    limit = svg.line(1, 8, 17, 8, svg.PAGE.limit, 1.3, "4 3")
+    drawn.append((_symbol(limit), "budget"))
+    drawn.append((_symbol(rule), "another machine"))
+    return [*drawn, (_symbol(promoted(9, 5)), "promoted")]
+
+
+def _symbol(body: str) -> str:
+    return f'<svg viewBox="0 0 18 16" width="18" height="16" aria-hidden="true">{body}</svg>'
