@@ -42,7 +42,7 @@ def compare(
 ) -> Bootstrap:
     """Return a score of candidate and reference on the same rows: difference and ratio.
 
-    Of a reference that scores 0 the ratio is infinite or NaN. All answers must be finite.
+    Of a reference that scores 0 the ratio is infinite or NaN.
     """
     metric = _of(name)
     if name == "ece":
@@ -87,7 +87,8 @@ def _resampled(
     """
     answers = [statistics.answers(side) for side in (ours, theirs)]
     kinds, counts = np.unique(np.stack([truth, *answers]), axis=1, return_counts=True)
-    certain = np.eye(ours.shape[1])
+    labels = ours.shape[1]
+    certain = np.vstack([np.eye(labels), np.full(labels, np.nan)])  # answers() gives −1: no number
     scores = [metric(certain[kind], kinds[0]) for kind in kinds[1:]]
     draws = np.random.default_rng(seed).multinomial(
         len(truth), counts / len(truth), statistics.RESAMPLES

@@ -223,19 +223,15 @@ def speedup(data: ReportData, target: str) -> Interval | None:
 
 
 def retained(data: ReportData) -> Interval | None:
-    """Return the share of the reference's accuracy that is kept, by a paired bootstrap."""
+    """Return the share of the reference's accuracy that is kept, as the verdict has it."""
     import numpy as np
 
-    from pipeline.measure import statistics
+    from pipeline.measure import scores
 
     measured, name = data.measurements, reference(data)
     if measured is None or name is None or CANDIDATE not in measured.models:
         return None
-    truth = np.array(measured.truth)
-    ours, theirs = (
-        statistics.accuracy(np.array(measured.models[model].probabilities), truth)
-        for model in (CANDIDATE, name)
-    )
     if not any(right(measured, name)):
         return None
-    return Interval(*statistics.paired_bootstrap(ours, theirs, len(truth), SEED).ratio)
+    ours, theirs = (np.array(measured.models[model].probabilities) for model in (CANDIDATE, name))
+    return Interval(*scores.compare("accuracy", ours, theirs, np.array(measured.truth), SEED).ratio)

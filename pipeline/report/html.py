@@ -8,19 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.measure.measurements import CANDIDATE, Latency
-from pipeline.report import facts, headline, wording
+from pipeline.report import accuracy, facts, headline, wording
+from pipeline.report.accuracy import AccuracyView
 from pipeline.report.data import LineageNode, ReportData
 from pipeline.report.figures.distribution import distribution
 from pipeline.report.figures.flips import flips as flips_figure
 from pipeline.report.figures.ledger import ledger
 from pipeline.report.figures.lineage import lineage
+from pipeline.report.figures.reliability import reliability
 from pipeline.report.figures.svg import PAGE
 from pipeline.report.figures.tradeoff import tradeoff
 
 FOLDER = Path(__file__).parent
 WIDE, HALF, NARROW = 980, 475, 350
 """Figures are drawn for a wide page, for half of one, and for a phone, so that text stays text."""
-MAX_SAMPLES = 30
+MAX_SLICES = 24
+MAX_CLASSES = 24
+MAX_EXAMPLES = 12
+MAX_COLUMNS = 10
 MAX_CELL = 400
 MAX_RECIPE = 60_000
 MAX_PARAMETERS = 3_000
@@ -75,9 +80,11 @@ def render(data: ReportData) -> str:
         "title_": wording.title,
         "score": lambda value, metric: wording.score(metric, value),
         "compact": compact,
+        "points_": points,
+        "chance": accuracy.chance,
         "svg": Markup,  # figures escape their own texts
     }
-    found = facts.flips(data)
+    found, view = facts.flips(data), accuracy.build(data)
     return environment.get_template(
         "report.html.j2"
     ).render(
@@ -94,8 +101,13 @@ def render(data: ReportData) -> str:
         cold_starts=_cold_starts(data),
         flips=found,
         flips_figure=_flips(found),
-        columns=_columns(data),
-        sample_rows=_sample_rows(data),
+        accuracy=view,
+        in_words=accuracy.in_words,
+        reliability=_reliability(view),
+        max_slices=MAX_SLICES,
+        max_classes=MAX_CLASSES,
+        max_examples=MAX_EXAMPLES,
+        max_columns=MAX_COLUMNS,
         lineage=_lineage(data.lineage[:MAX_NODES]),
         nodes=[_node(node, data.lineage) for node in data.lineage[:MAX_NODES]],
         machine=machine(data),
@@ -108,6 +120,11 @@ def compact(value: Any, limit: int = MAX_CELL) -> str:
     """Return a value as short text: strings as they are, the rest as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return wording.shorten(text, limit)
+
+
+def points(value: float) -> str:
+    """Return a difference of shares in points, signed: +1.20, −0.35."""
+    return f"{100 * value:+.2f}".replace("-", "−")
 
 
 def machine(data: ReportData) -> dict[str, str]:
@@ -140,6 +157,16 @@ def _flips(found: facts.Flips | None) -> dict[str, str]:
     return {
         "wide": flips_figure(found, PAGE, 620, "flips-wide"),
         "narrow": flips_figure(found, PAGE, NARROW, "flips-narrow"),
+    }
+
+
+def _reliability(view: AccuracyView | None) -> dict[str, str]:
+    if view is None or not view.calibration:
+        return {}
+    bins = {model: found.bins for model, found in view.calibration.items()}
+    return {
+        "wide": reliability(bins, PAGE, HALF, "reliability-wide"),
+        "narrow": reliability(bins, PAGE, NARROW, "reliability-narrow"),
     }
 
 
@@ -231,16 +258,6 @@ def _tokens(latency: Latency) -> str | None:
     lengths = sorted(latency.tokens)
     middle = lengths[len(lengths) // 2]
     return f"{lengths[0]} to {lengths[-1]} tokens, median {middle}"
-
-
-def _columns(data: ReportData) -> list[str]:
-    samples = data.measurements.samples[:MAX_SAMPLES] if data.measurements else []
-    return list(dict.fromkeys(key for sample in samples for key in sample))[:10]
-
-
-def _sample_rows(data: ReportData) -> list[list[str]]:
-    samples = data.measurements.samples[:MAX_SAMPLES] if data.measurements else []
-    return [[compact(sample.get(key, "")) for key in _columns(data)] for sample in samples]
 
 
 def _node(node: LineageNode, nodes: list[LineageNode]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.report import headline, wording
+from pipeline.report import accuracy, headline, wording
 from pipeline.report.data import LedgerRow, ReportData
 from pipeline.verdict import BudgetResult
 
@@ -21,6 +21,8 @@ def render(data: ReportData) -> str:
         header = ["Outcome", "Metric", "Target", "Asked", "Measured", "95 % bounds", "Reason"]
         rows = [_budget(budget) for budget in data.verdict.budgets]
         parts.append("### Budgets\n\n" + _table(header, rows, "llllrrl"))
+    if worst := _worst_slice(data):
+        parts.append(worst)
     if data.ledger:
         header = ["Stage", "Kind", "Score", "95 % interval", "Parameters", "Size", "Time", "Cached"]
         rows = [_ledger(row) for row in data.ledger]
@@ -51,6 +53,23 @@ def _budget(budget: BudgetResult) -> list[str]:
         wording.interval(budget) or "–",
         escape(budget.reason),
     ]
+
+
+def _worst_slice(data: ReportData) -> str | None:
+    """Say on which slice the candidate loses most; None unless some loss is hardly by chance."""
+    view = accuracy.build(data)
+    worse = [found for found in view.slices if found.worse] if view else []
+    if view is None or not worse:
+        return None
+    found, count = worse[0], len(view.slices)
+    more = f"; {len(worse)} of {count} slices are worse" if len(worse) > 1 else ""
+    return (
+        f"> ⚠ Worst slice: {escape(found.slicing)} **{escape(found.part)}**, "
+        f"{wording.percent(found.candidate.value)} against "
+        f"{wording.percent(found.reference.value)} of {escape(view.reference)} on "
+        f"{found.rows:,} rows ({escape(accuracy.chance(found.corrected_p))}, corrected for "
+        f"{count} slices){more}"
+    )
 
 
 def _ledger(row: LedgerRow) -> list[str]:

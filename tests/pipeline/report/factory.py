@@ -74,6 +74,16 @@ def latency(scale: float, calls: int, processes: int, noise: random.Random) -> L
     )  # fmt: skip
 
 
+def slices(truth: list[int]) -> dict[str, list[str]]:
+    lengths = ("4–9 tokens", "10–17 tokens", "18–30 tokens", "31–64 tokens")
+    rows = range(len(truth))
+    return {
+        "length": [lengths[row * 7 % 4] for row in rows],
+        "label": [("negative", "positive")[label] for label in truth],
+        "source": [("web", "print", "other")[row % 3] for row in rows],
+    }
+
+
 @cache
 def measurements(calls: int = 400, rows: int = 2500, samples: int = 12) -> Measurements:
     noise = random.Random(0)
@@ -91,12 +101,15 @@ def measurements(calls: int = 400, rows: int = 2500, samples: int = 12) -> Measu
         "Too slow, too long and too little happens.",
         "The story is bogus and its characters tissue-thin, yet somehow it charms.",
     ]
+    kinds = ("lost", "won", "sure and wrong")
     shown = [
         {
+            "kind": kinds[i % 3],
             "text": texts[i % 3],
             "truth": ("positive", "negative")[i % 2],
-            "teacher": ("positive", "negative")[i % 2],
-            "candidate": ("negative", "positive")[i % 2],
+            "reference": ("positive", "negative")[(i + (i % 3 > 0)) % 2],
+            "candidate": ("positive", "negative")[(i + (i % 3 != 1)) % 2],
+            "sureness": f"{99 - i % 40} %",
         }
         for i in range(samples)
     ]
@@ -105,7 +118,18 @@ def measurements(calls: int = 400, rows: int = 2500, samples: int = 12) -> Measu
     return Measurements(
         machine=machine(), task="text-classification", labels=["negative", "positive"],
         truth=truth, models=models, latency=timed, samples=shown,
+        slices=slices(truth),
     )  # fmt: skip
+
+
+def loses_a_slice() -> Measurements:
+    """The same, but of the longest rows the candidate answers every twelfth the other way."""
+    found = measurements().model_copy(deep=True)
+    answers = found.models["candidate"].probabilities
+    longest = [row for row, part in enumerate(found.slices["length"]) if part == "31–64 tokens"]
+    for row in longest[::12]:
+        answers[row].reverse()
+    return found
 
 
 def verdict() -> Verdict:

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.report import html
 from pipeline.report.data import LineageNode
-from tests.pipeline.report.factory import digest, measurements, report_data
+from tests.pipeline.report.factory import digest, loses_a_slice, measurements, report_data
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -40,6 +40,8 @@ def test_a_percentile_that_the_sample_cannot_carry_is_withheld_and_said() -> Non
 def test_it_stays_under_a_megabyte_however_much_was_measured() -> None:
     huge = measurements(calls=2000, rows=2000, samples=1000)
     huge.samples = [row | {"text": "word " * 2000} for row in huge.samples]
+    huge.labels = [f"label {i} " + "x" * 200 for i in range(1000)]
+    huge.slices = {f"s{i}": [f"{row % 20} " + "x" * 200 for row in range(2000)] for i in range(9)}
     node = LineageNode(
         id="n", stage="s", version=1, digest=digest("n"), kind="checkpoint",
         parameters={f"p{i}": "x" * 100 for i in range(500)},
@@ -67,6 +69,26 @@ def test_hostile_text_is_shown_and_never_run() -> None:
     assert "<script" not in page
     assert "<img" not in page
     assert HOSTILE in unescape(page)
+
+
+def test_a_slice_that_loses_is_first_and_said_in_words() -> None:
+    page = unescape(html.render(report_data(measurements=loses_a_slice())))
+    table = page[page.index('id="slices"') : page.index('id="classes"')]
+    assert "worse than teacher on <strong>" in table
+    first, second = (table.index(part) for part in ("31–64 tokens", "18–30 tokens"))
+    assert first < second
+    assert "worse, hardly by chance (p < 0.001)" in table[first:second]
+    assert "no clear difference (p = " in table[second:]
+
+
+def test_classes_calibration_and_examples_of_each_kind_are_shown() -> None:
+    page = unescape(html.render(report_data()))
+    classes = page[page.index('id="classes"') : page.index('id="calibration"')]
+    assert all(f'<th scope="row">{label}</th>' in classes for label in ("negative", "positive"))
+    assert 'aria-labelledby="reliability-wide-title' in page
+    for title in ("Lost: only teacher is right", "Won: only the candidate is right"):
+        assert page.count(f"<h3>{title}</h3>") == 1
+    assert "<h3>Sure and wrong" in page
 
 
 def test_nothing_is_asked_of_a_network() -> None:

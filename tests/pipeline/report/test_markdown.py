@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.report import markdown
 from pipeline.verdict import BudgetResult, Verdict
-from tests.pipeline.report.factory import report_data
+from tests.pipeline.report.factory import loses_a_slice, report_data
 
 
 def test_it_says_the_verdict_every_budget_and_every_stage() -> None:
@@ -31,6 +31,13 @@ def test_pipes_newlines_and_markup_in_a_text_stay_inside_their_cell() -> None:
     assert "a \\| b \\| c \\<img src=x\\> \\`d\\`" in line
     header = next(line for line in text.splitlines() if line.startswith("| Outcome"))
     assert line.replace("\\|", "").count("|") == header.count("|")
+
+
+def test_the_worst_slice_is_said_only_where_it_is_no_accident() -> None:
+    assert "slice" not in markdown.render(report_data())
+    text = markdown.render(report_data(measurements=loses_a_slice()))
+    assert "> ⚠ Worst slice: length **31–64 tokens**" in text
+    assert "corrected for 9 slices" in text
 
 
 def test_a_chain_without_validate_is_said_to_be_unjudged() -> None:

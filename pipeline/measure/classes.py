@@ -1,0 +1,74 @@
+"""Precision, recall and F1 of each class, candidate beside reference, and its flips both ways."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.measure.measurements import CANDIDATE, Measurements
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One model on one class. None where there is nothing to take a share of."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class: its rows, both models' scores, and the rows that only one of them has right.
+
+    ``lost``: rows of this class that only the reference has right; ``won``: only the candidate.
+    """
+
+    label: str
+    rows: int
+    candidate: Scores
+    reference: Scores
+    lost: int
+    won: int
+
+
+def compare(measurements: Measurements, reference: str) -> list[ClassResult]:
+    """Return every class in the labels' order. Raises KeyError for a model not measured."""
+    import numpy as np
+
+    from pipeline.measure import statistics
+
+    truth = np.asarray(measurements.truth)
+    count = len(measurements.labels)
+    ours, theirs = (
+        statistics.answers(np.asarray(measurements.models[name].probabilities))
+        for name in (CANDIDATE, reference)
+    )
+    rows = np.bincount(truth, minlength=count)
+    lost = np.bincount(truth[(theirs == truth) & (ours != truth)], minlength=count)
+    won = np.bincount(truth[(ours == truth) & (theirs != truth)], minlength=count)
+    candidate, other = _scores(ours, truth, count), _scores(theirs, truth, count)
+    return [
+        ClassResult(label, int(rows[at]), candidate[at], other[at], int(lost[at]), int(won[at]))
+        for at, label in enumerate(measurements.labels)
+    ]
+
+
+def _scores(answers: NDArray[np.int64], truth: NDArray[np.int64], count: int) -> list[Scores]:
+    import numpy as np
+
+    hits = np.bincount(truth[answers == truth], minlength=count).tolist()
+    given = np.bincount(answers[answers >= 0], minlength=count).tolist()
+    rows = np.bincount(truth, minlength=count).tolist()
+    return [
+        Scores(_share(hit, said), _share(hit, there), _share(2 * hit, said + there))
+        for hit, said, there in zip(hits, given, rows, strict=True)
+    ]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,87 @@
+"""What a report says of accuracy beyond one number: slices, classes, calibration, examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.measure import calibration, classes, examples, slices
+from pipeline.measure.calibration import Calibration
+from pipeline.measure.classes import ClassResult
+from pipeline.measure.measurements import CANDIDATE
+from pipeline.measure.slices import SIGNIFICANT, SliceResult
+from pipeline.report import facts
+from pipeline.report.data import ReportData
+
+TITLES = {
+    examples.LOST: "Lost: only {reference} is right",
+    examples.WON: "Won: only the candidate is right",
+    examples.SURE: "Sure and wrong: the candidate’s surest other errors",
+}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of one kind: a title, the columns, and the cells of each row."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class AccuracyView:
+    """Candidate against ``reference``. ``slices`` worst first, ``classes`` most flips first."""
+
+    reference: str
+    slices: list[SliceResult]
+    classes: list[ClassResult]
+    calibration: dict[str, Calibration]
+    examples: list[Examples]
+
+
+def build(data: ReportData) -> AccuracyView | None:
+    """Return the view; None where candidate and a reference were not both measured."""
+    measured, reference = data.measurements, facts.reference(data)
+    if measured is None or reference is None or CANDIDATE not in measured.models:
+        return None
+    if not measured.truth:
+        return None
+    by_class = classes.compare(measured, reference)
+    calibrated = {
+        model: found
+        for model in (CANDIDATE, reference)
+        if (found := calibration.of(measured, model)) is not None
+    }
+    return AccuracyView(
+        reference=reference,
+        slices=slices.compare(measured, reference),
+        classes=sorted(by_class, key=lambda found: -(found.lost + found.won)),
+        calibration=calibrated,
+        examples=_examples(measured.samples, measured.references[0]),
+    )
+
+
+def in_words(found: SliceResult) -> str:
+    """Say what the corrected test of a slice tells."""
+    word = "no clear difference"
+    if found.corrected_p < SIGNIFICANT:
+        word = f"{'worse' if found.worse else 'better'}, hardly by chance"
+    return f"{word} ({chance(found.corrected_p)})"
+
+
+def chance(p: float) -> str:
+    """Return a p-value as ``p = 0.031`` or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def _examples(samples: list[dict[str, str]], reference: str) -> list[Examples]:
+    """Group the sample rows by their kind, in the order of ``TITLES``, unknown kinds last."""
+    kinds = dict.fromkeys([*TITLES, *(sample.get("kind", "") for sample in samples)])
+    found = []
+    for kind in kinds:
+        rows = [sample for sample in samples if sample.get("kind", "") == kind]
+        columns = list(dict.fromkeys(key for row in rows for key in row if key != "kind"))
+        if rows:
+            title = TITLES.get(kind, kind or "Sample rows").format(reference=reference)
+            found.append(Examples(title, columns, [[r.get(c, "") for c in columns] for r in rows]))
+    return found

@@ -1,0 +1,50 @@
+"""Scores of each class, by hand."""
+
+import numpy as np
+import pytest
+
+from pipeline.measure import classes
+from pipeline.measure.measurements import Measurements, ModelMeasurement
+
+TRUTH = [0, 0, 0, 0, 1, 1, 2, 2]
+OURS = [0, 0, 1, 1, 1, 0, 2, 2]
+THEIRS = [0, 0, 0, 1, 1, 1, 2, 0]
+
+
+def _model(answers):
+    certain = np.eye(4)[np.asarray(answers)]
+    return ModelMeasurement(digest="d", size=1, probabilities=certain.tolist())
+
+
+@pytest.fixture
+def measured():
+    return Measurements(
+        machine={},
+        task="t",
+        labels=["a", "b", "c", "never"],
+        truth=TRUTH,
+        models={"candidate": _model(OURS), "finetune": _model(THEIRS)},
+        latency={},
+    )
+
+
+def test_precision_recall_and_f1_are_those_of_the_table(measured):
+    a, b, c, never = classes.compare(measured, "finetune")
+    assert (a.rows, b.rows, c.rows, never.rows) == (4, 2, 2, 0)
+    assert (a.candidate.precision, a.candidate.recall) == (2 / 3, 1 / 2)
+    assert a.candidate.f1 == pytest.approx(2 * (2 / 3) * (1 / 2) / (2 / 3 + 1 / 2))
+    assert (b.candidate.precision, b.candidate.recall) == (1 / 3, 1 / 2)
+    assert (b.reference.precision, b.reference.recall) == (2 / 3, 1)
+    assert (c.candidate.f1, c.reference.recall) == (1, 1 / 2)
+    assert never.candidate == classes.Scores(None, None, None)
+
+
+def test_flips_are_counted_both_ways_under_the_true_class(measured):
+    found = classes.compare(measured, "finetune")
+    assert [(result.lost, result.won) for result in found] == [(1, 0), (1, 0), (0, 1), (0, 0)]
+
+
+def test_an_answer_that_is_no_number_is_missed_and_given_to_no_class(measured):
+    measured.models["candidate"].probabilities[0] = [float("nan")] * 4
+    a = classes.compare(measured, "finetune")[0]
+    assert (a.candidate.precision, a.candidate.recall, a.lost) == (1 / 2, 1 / 4, 2)
