@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -129,12 +130,22 @@ def _providers() -> Check:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     active, silent = [], []
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        with contextlib.redirect_stdout(sys.stderr):  # as a bundle's session does
+            ort.preload_dlls()
     for provider in ort.get_available_providers():
         if provider not in (CPU, "CUDAExecutionProvider"):
             continue
-        session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=list(dict.fromkeys([provider, CPU]))
-        )
+        try:  # its own fallback would print to stdout
+            session = ort.InferenceSession(
+                model.SerializeToString(),
+                options,
+                providers=list(dict.fromkeys([provider, CPU])),
+                enable_fallback=0,
+            )
+        except (RuntimeError, ValueError):
+            silent.append(provider)
+            continue
         (active if session.get_providers()[0] == provider else silent).append(provider)
     found = f"active: {', '.join(active)}"
     if silent:

@@ -39,6 +39,30 @@ def test_two_builds_of_onnxruntime_are_refused(monkeypatch: pytest.MonkeyPatch) 
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in check.fix
 
 
+def test_a_provider_that_cannot_start_is_a_warning_and_not_a_word_on_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where onnxruntime-gpu is installed and CUDA's libraries are not."""
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+
+    class Session(real):
+        def _create_inference_session(self, providers, *arguments, **keywords):
+            if "CUDAExecutionProvider" in providers:
+                raise RuntimeError("libcublasLt.so.12: cannot open shared object file")
+            super()._create_inference_session(providers, *arguments, **keywords)
+
+    promised = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: promised)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    found = {check.name: check for check in checks.onnxruntime()}["providers"]
+    assert found.state == "warn"
+    assert found.found == "active: CPUExecutionProvider; not active: CUDAExecutionProvider"
+    assert not capsys.readouterr().out
+
+
 def test_a_missing_and_an_old_library_are_named(
     tmp_path: Path, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,7 +96,7 @@ def _read(context):
 def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
     notes = []
     context.progress = lambda done, total, note: notes.append((done / total, note))
-    draft = Validate(**QUICK | {"memory": True}).run(context, chain["export"])
+    draft = Validate(**QUICK | {"memory": True, "cold_starts": 2}).run(context, chain["export"])
     found = _read(context)
     assert list(found.models) == ["candidate", "finetune", "distill"]  # no stranger
     assert found.aliases == {"quantize": "distill"}  # the same weights, not built twice
@@ -105,6 +105,9 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
     assert teacher.size > student.size > 0
     assert teacher.parameters > student.parameters == found.models["candidate"].parameters
     assert all(model.memory > 0 for model in found.models.values())
+    assert all(model.device_memory is None for model in found.models.values())  # on a CPU
+    starts = [model.cold_start for model in found.models.values()]
+    assert all(len(times) == 2 and min(times) > 0 for times in starts)
     assert set(found.latency["cpu"].samples) == set(found.models)
     # The student's own fp32 export answers as the deployed bundle of the same weights does.
     ours, theirs = (np.array(found.models[n].probabilities) for n in ("candidate", "distill"))
