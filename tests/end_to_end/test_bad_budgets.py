@@ -1,0 +1,273 @@
+"""Budgets that cannot be judged as they stand: a clear line, the right exit code, never a pass."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.artifact import Artifact, Kind, Manifest, StageRecord, list_files
+from tests.conftest import QUICK_STAGES, Workshop, labelled_rows
+
+MEASURE = {"models": [], "rows": 12, "processes": 2, "seconds": 0.5}
+CHAIN = ("quick:Head", "export", {"validate": MEASURE | {"memory": False, "cold_starts": 0}})
+EASY = {"metric": "size", "max": "1 GB"}
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended; ``json`` is what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Rarefy = Callable[..., Said]
+
+
+@pytest.fixture
+def rarefy(capsys: pytest.CaptureFixture[str]) -> Rarefy:
+    """Run the command line in this process."""
+    from flows.cli import main
+
+    def call(*arguments: str | Path) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        written = capsys.readouterr()
+        return Said(int(ended.value.code or 0), written.out, written.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop:
+    """A workshop whose chain ran once."""
+    workshop = Workshop(tmp_path_factory.mktemp("made"))
+    shutil.copytree(tiny_model, workshop.folder / "model")
+    shutil.copyfile(QUICK_STAGES, workshop.folder / "quick.py")
+    workshop.write_rows("train.jsonl", labelled_rows(24, seed=0))
+    workshop.write_rows("eval.jsonl", labelled_rows(20, seed=1))
+    bundle = workshop.run(*CHAIN)["export"].artifact
+    workshop.store.tag("newest", bundle.digest)
+    return workshop
+
+
+@pytest.fixture
+def shop(made: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    """A copy of it, which is the project's home too."""
+    copy = Workshop(tmp_path / "copy")
+    shutil.copytree(made.folder, copy.folder)
+    monkeypatch.setenv("RAREFY_HOME", str(copy.folder))
+    return copy
+
+
+def publish(shop: Workshop, directory: Path, tag: str, kind: Kind = Kind.BUNDLE) -> Artifact:
+    """Put a folder into the store as an artifact, under a tag."""
+    record = StageRecord(name="test", version=1, parameters={}, fingerprint=tag.encode().hex())
+    manifest = Manifest(kind=kind, files=list_files(directory), stage=record)
+    artifact = shop.store.publish(directory, manifest, {})
+    shop.store.tag(tag, artifact.digest)
+    return artifact
+
+
+def bundle_copy(shop: Workshop, name: str) -> Path:
+    """The files of the candidate, to be changed."""
+    folder = shop.folder / name
+    shutil.copytree(shop.store.open("newest").directory, folder)
+    (folder / "manifest.json").unlink()
+    return folder
+
+
+# Said before anything runs
+
+
+@pytest.mark.parametrize(
+    ("budgets", "words"),
+    [
+        ([{"metric": "acuracy", "min": "80 %"}], "budgets: unknown metric 'acuracy', did you mean"),
+        ([{"metric": "latency_p50", "max_drop": "1 %", "against": "head"}], "does not apply to it"),
+        (
+            [{"metric": "accuracy", "max_drop": "1 %", "against": "haed"}],
+            "budgets[0].against: 'haed' is no stage here, and no tag in",
+        ),
+        (
+            [{"metric": "accuracy", "max_drop": "1 %", "against": "heads"}],
+            "budgets[0].against: 'heads' is no stage here, did you mean 'head'?",
+        ),
+        (
+            [EASY, {"metric": "size", "max_regression": "5 %", "against": "production"}],
+            "budgets[1].against: 'production' is no stage here, and no tag in",
+        ),
+        (
+            [{"metric": "size", "max_regression": "5 %", "against": "newes"}],
+            "did you mean 'newest'?",
+        ),
+        ([EASY, {"metric": "size", "min": "2 GB"}], "at least 2e+09 and at most 1e+09"),
+        ([{"metric": "accuracy", "min": 80}], "did you mean '80 %'?"),
+        ([{"metric": "size", "max": "1 GB", "min": 1}], "give exactly one of max, min"),
+        ([{"metric": "size", "max": "1 GB", "target": "gpu"}], "'gpu' is no target here"),
+        ([{"metric": "size", "max": float("nan")}], "'.nan' is no quantity such as"),
+        ([{"metric": "size", "max": "twenty"}], "is no quantity such as 0.03, '3 %', '20 MB'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "run", "validate"])
+def test_what_no_measurement_could_answer_is_refused(
+    shop: Workshop, rarefy: Rarefy, command: str, budgets: list[dict[str, Any]], words: str
+) -> None:
+    recipe = shop.recipe({"quick:Head": {"fill": "1"}}, "export", "validate", budgets=budgets)
+    ran = shop.ran()
+    arguments = {"validate": ("newest", "--recipe", recipe), "plan": (recipe,)}
+    said = rarefy(command, *arguments.get(command, (recipe, "--engine", "inline")))
+    assert (said.code, said.out) == (2, "")
+    line = said.err.strip().splitlines()[-1]
+    assert line.startswith(f"rarefy: {recipe}:")
+    assert words in line
+    assert shop.ran() == ran, "nothing ran"
+
+
+def test_a_baseline_that_answers_with_other_labels(shop: Workshop, rarefy: Rarefy) -> None:
+    """Also with the same ones in another order, where each answer would be read as the other."""
+    for name, labels in (("other", ["cat", "dog"]), ("turned", ["positive", "negative"])):
+        folder = bundle_copy(shop, name)
+        config = json.loads((folder / "config.json").read_text())
+        config["id2label"] = {str(at): label for at, label in enumerate(labels)}
+        (folder / "config.json").write_text(json.dumps(config))
+        publish(shop, folder, name)
+        against = {"metric": "accuracy", "max_drop": "90 %", "against": name}
+        recipe = shop.recipe(*CHAIN, budgets=[against])
+        for command in (("run", recipe, "--engine", "inline"), ("validate", "newest")):
+            options = () if command[0] == "run" else ("--recipe", recipe)
+            said = rarefy(*command, *options)
+            assert said.code == 2
+            expected = f"{name}: answers with the labels {', '.join(labels)}; the recipe's data has"
+            assert expected in said.err
+
+
+def test_a_baseline_that_answers_nothing(shop: Workshop, rarefy: Rarefy) -> None:
+    folder = shop.folder / "words"
+    folder.mkdir()
+    (folder / "word.txt").write_text("hello")
+    publish(shop, folder, "words", Kind.REPORT)
+    asked = {"metric": "size", "max_regression": "5 %", "against": "words"}
+    said = rarefy("plan", shop.recipe(*CHAIN, budgets=[asked]))
+    assert said.code == 2
+    assert "the tag points at report" in said.err
+
+
+def test_a_baseline_whose_bytes_were_changed(shop: Workshop, rarefy: Rarefy) -> None:
+    """Its size stays as it was."""
+    baseline = publish(shop, bundle_copy(shop, "old"), "production")
+    graph = baseline.path("model.onnx")
+    data = bytearray(graph.read_bytes())
+    data[-200] ^= 1
+    graph.write_bytes(bytes(data))
+    asked = {"metric": "size", "max_regression": "5 %", "against": "production"}
+    recipe = shop.recipe(*CHAIN, budgets=[asked])
+    for command in (
+        ("run", recipe, "--engine", "inline"),
+        ("validate", "newest", "--recipe", recipe),
+    ):
+        said = rarefy(*command)
+        assert said.code == 6
+        assert f"artifact {baseline.short} (test) is damaged: model.onnx" in said.err
+
+
+# Found when it is measured
+
+
+def test_twenty_rows_carry_no_margin_of_a_point(shop: Workshop, rarefy: Rarefy) -> None:
+    """The two answer alike on all rows, and still nothing was shown."""
+    asked = {"metric": "accuracy", "max_drop": "1 %", "against": "newest"}
+    recipe = shop.recipe(*CHAIN, budgets=[asked, EASY])
+    for options, code in (((), 0), (("--strict",), 4)):
+        said = rarefy("validate", "newest", "--recipe", recipe, "--json", *options)
+        assert said.code == code
+        assert said.json["outcome"] == "inconclusive"
+        assert [b["outcome"] for b in said.json["budgets"]] == ["inconclusive", "pass"]
+
+
+def broken_bundle(shop: Workshop, tag: str) -> Artifact:
+    """The candidate with NaN for one of its weights."""
+    import numpy as np
+    from onnx import TensorProto, load, numpy_helper, save
+
+    folder = bundle_copy(shop, tag)
+    model = load(folder / "model.onnx")
+    floats = (w for w in model.graph.initializer if w.data_type == TensorProto.FLOAT)
+    weight = max(floats, key=lambda w: np.prod(w.dims))
+    values = np.array(numpy_helper.to_array(weight))
+    values[...] = np.nan
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    save(model, folder / "model.onnx")
+    return publish(shop, folder, tag)
+
+
+def test_a_model_that_answers_nan(shop: Workshop, rarefy: Rarefy) -> None:
+    """Every budget is kept, and still it fails."""
+    broken_bundle(shop, "broken")
+    recipe = shop.recipe(*CHAIN, budgets=[EASY])
+    assert rarefy("validate", "newest", "--recipe", recipe).code == 0
+    said = rarefy("validate", "broken", "--recipe", recipe, "--json")
+    assert said.code == 3
+    first, second = said.json["budgets"]
+    assert first["reason"] == "candidate answered NaN or infinity on 20 of 20 rows"
+    assert (first["outcome"], second["outcome"]) == ("fail", "pass")
+
+
+def test_a_baseline_that_answers_nan(shop: Workshop, rarefy: Rarefy) -> None:
+    broken_bundle(shop, "production")
+    asked = {"metric": "accuracy", "max_drop": "50 %", "against": "production"}
+    recipe = shop.recipe(*CHAIN, budgets=[asked])
+    said = rarefy("validate", "newest", "--recipe", recipe, "--json")
+    assert said.code == 3
+    reason = said.json["budgets"][0]["reason"]
+    assert reason == "production answered NaN or infinity on 20 of 20 rows"
+
+
+def test_a_target_that_this_machine_has_not(shop: Workshop, rarefy: Rarefy) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has the provider")
+    targets = [{"name": "gpu", "provider": "cuda"}]
+    recipe = shop.recipe(*CHAIN, budgets=[EASY], targets=targets)
+    said = rarefy("validate", "newest", "--recipe", recipe)
+    assert (said.code, said.out) == (5, "")
+    assert "provider 'cuda' is not active" in said.err
+
+
+def test_a_runner_that_is_throttled_half_way(
+    shop: Workshop, rarefy: Rarefy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the times say: neither a pass nor a fail."""
+    from pipeline.measure import latency
+
+    why = "calibration work took 1.7 times as long at the end"
+    take = latency.measure
+
+    def throttled(*arguments: Any, **options: Any) -> Any:
+        return take(*arguments, **options).model_copy(update={"throttled": why})
+
+    monkeypatch.setattr(latency, "measure", throttled)
+    recipe = shop.recipe(*CHAIN, budgets=[EASY, {"metric": "latency_p50", "max": "10 s"}])
+    said = rarefy("validate", "newest", "--recipe", recipe, "--json")
+    assert said.code == 4
+    assert said.json["evidence"] == [f"cpu: {why}; its times carry no verdict"]
+    assert [b["outcome"] for b in said.json["budgets"]] == ["pass", "inconclusive"]
+    recipe = shop.recipe(*CHAIN, budgets=[{"metric": "latency_p50", "max": "1 us"}])
+    said = rarefy("validate", "newest", "--recipe", recipe)
+    assert (said.code, said.out) == (4, "verdict: inconclusive\n")
+    assert f"no verdict: cpu: {why}" in said.err
+    missed = shop.recipe(*CHAIN, budgets=[{"metric": "size", "max": 1}])
+    assert rarefy("validate", "newest", "--recipe", missed).code == 3, "bytes are not timed"
