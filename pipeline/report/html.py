@@ -44,6 +44,7 @@ class LatencyRow:
     percentiles: tuple[str | None, ...]
     cpu: str | None
     tokenizer: str | None
+    device: str | None
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,7 @@ def _latency_row(latency: Latency, model: str) -> LatencyRow:
         tuple(None if value is None else wording.significant(value) for value in values),
         _median(facts.pooled(latency.cpu, model)),
         _median(facts.pooled(latency.tokenizer, model)),
+        _median(facts.pooled(latency.device, model)),
     )
 
 

@@ -37,6 +37,21 @@ def test_a_percentile_that_the_sample_cannot_carry_is_withheld_and_said() -> Non
     assert "withheld: needs 368" in html.render(few)
 
 
+def test_cold_starts_are_told_where_there_are_enough_and_a_gpus_time_where_there_is_one() -> None:
+    measured = measurements(calls=20, rows=50).model_copy(deep=True)
+    page = html.render(report_data(measurements=measured))
+    assert "Cold start" not in page
+    assert "On the device" not in page
+    measured.models["candidate"].cold_start = [290.0, 301.0, 295.0, 288.0, 310.0, 293.0]
+    measured.models["teacher"].cold_start = [400.0] * 5
+    first = next(iter(measured.latency.values()))
+    first.device = {"candidate": [[7.25] * 20]}
+    page = html.render(report_data(measurements=measured))
+    assert "page cache, median: candidate 294 ms [288, 310].</p>" in page
+    assert page.count("On the device p50") == 1
+    assert '<td class="n">7.25</td>' in page
+
+
 def test_it_stays_under_a_megabyte_however_much_was_measured() -> None:
     huge = measurements(calls=2000, rows=2000, samples=1000)
     huge.samples = [row | {"text": "word " * 2000} for row in huge.samples]
