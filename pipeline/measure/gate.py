@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from pipeline.measure import statistics
+from pipeline.measure import latency, statistics
+from pipeline.measure.measurements import CANDIDATE, Latency
 from pipeline.measure.statistics import Interval
 
 Change = Literal["regression", "improvement", "equal", "inconclusive"]
 SEED = 0
+BASELINE = "baseline"
 CHANCE = 0.002
 """asv's level of Mann–Whitney: below it a longer time is no accident."""
 
@@ -20,6 +23,33 @@ class Comparison(NamedTuple):
     change: Change
     ratio: Interval
     p: float
+
+
+def measure(
+    candidate: Path,
+    baseline: Path,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    margin: float,
+    **options: Any,
+) -> tuple[Comparison, Latency]:
+    """Time two bundles beside each other until their medians' change is clear, or time is up.
+
+    ``options`` are those of ``latency.measure``. On a machine that was throttled meanwhile nothing
+    is clear.
+    """
+
+    def judged(timed: Latency) -> Comparison:
+        ours, theirs = timed.samples[CANDIDATE], timed.samples[BASELINE]
+        found = compare(ours, theirs, margin, looks=timed.looks)
+        return found._replace(change="inconclusive") if timed.throttled else found
+
+    def clear(timed: Latency) -> bool:
+        return judged(timed).change != "inconclusive"
+
+    bundles = {CANDIDATE: candidate, BASELINE: baseline}
+    timed = latency.measure(bundles, texts, pairs, clear=clear, **options)
+    return judged(timed), timed
 
 
 def compare(

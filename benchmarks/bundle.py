@@ -1,0 +1,39 @@
+"""The bundle and the rows that the measurement's own benchmarks take: those of the demo."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.progress import Progress
+
+ROOT = Path(__file__).parent.parent
+ROWS = 200
+
+
+def arguments(about: str) -> argparse.Namespace:
+    """Read ``--bundle`` and ``--trials``. Ends the program where there is no bundle."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument(
+        "--bundle", type=Path, default=ROOT / ".rarefy" / "runs" / "demo" / "bundle"
+    )
+    parser.add_argument("--trials", type=int, default=100)
+    given = parser.parse_args()
+    if not (given.bundle / "model.onnx").is_file():
+        sys.exit(f"{given.bundle}: no bundle; `make demo` makes one, or name another with --bundle")
+    return given
+
+
+def texts() -> list[str]:
+    """Return the first rows of the demo's eval split."""
+    path = ROOT / "examples" / "data" / "movie-reviews" / "eval.jsonl"
+    return [json.loads(line)["text"] for line in path.read_text().splitlines()[:ROWS]]
+
+
+def progress() -> Progress:
+    """Return a progress bar on stderr."""
+    from rich.console import Console
+
+    return Progress(console=Console(stderr=True))
