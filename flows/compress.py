@@ -78,8 +78,7 @@ def conclude(run: Run, job: Job) -> Result:
     """Judge, write the report and the bundle's copy, and keep the verdict in the history."""
     outcome = outcomes.conclude(run, job.command)
     result = Result(outcome, outcomes.write(outcome, Path(job.out)))
-    bundle = outcome.bundle.digest if outcome.bundle else None
-    history.keep(Path(job.home), outcome.data, bundle, Path(job.recipe))
+    history.keep(Path(job.home), outcome.data, Path(job.recipe))
     return result
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.verdict import Verdict
 
 
-def keep(home: Path, data: ReportData, bundle: str | None, recipe: Path) -> None:
+def keep(home: Path, data: ReportData, recipe: Path) -> None:
     """Add a verdict to ``home``'s history; what goes wrong is a warning on stderr.
 
     A run's verdict and report matter more than its place in the history.
@@ -27,7 +27,7 @@ def keep(home: Path, data: ReportData, bundle: str | None, recipe: Path) -> None
 
     try:
         commit = history.commit(recipe.resolve().parent)
-        history.History(home / history.FILE).add(data, bundle, commit)
+        history.History(home / history.FILE).add(data, commit)
     except (RarefyError, OSError) as error:
         print(f"rarefy: warning: this verdict is not in the history: {error}", file=sys.stderr)
 
@@ -54,4 +54,4 @@ def keep_validated(
         measurements=measurements,
         machine=measurements.machine,
     )
-    keep(home, data, bundle.digest, path)
+    keep(home, data, path)

@@ -56,16 +56,18 @@ class History:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def add(self, data: ReportData, bundle: str | None, commit: str | None = None) -> bool:
+    def add(self, data: ReportData, commit: str | None = None) -> bool:
         """Add a finished run's verdict; return whether there was one that is not the latest yet.
 
-        ``bundle`` is the digest of what was judged, ``commit`` that of the recipe's repository.
+        ``commit``: that of the recipe's repository. The bundle is the one that was measured.
         Raises IntegrityError for a damaged or newer file, ProviderError where it cannot be written.
         """
         if data.verdict is None or data.measurements is None:
             return False
+        candidate = data.measurements.models.get(CANDIDATE)
+        bundle = candidate.digest if candidate else None
         measured = _sha256(data.measurements.model_dump_json(by_alias=True))
-        judged = _sha256(bundle or "", measured, data.verdict.model_dump_json(by_alias=True))
+        judged = _sha256(measured, data.verdict.model_dump_json(by_alias=True))
         with self._open() as database:
             if judged == _latest(database, data.name):
                 return False

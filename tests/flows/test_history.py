@@ -98,17 +98,17 @@ def test_an_arrow_stands_only_where_intervals_are_apart_on_one_machine(
 ) -> None:
     slow = [(1.0, {}), (1.0005, {}), (1.2, {}), (1.5, {"machine": NEWER})]
     for index, (milliseconds, changes) in enumerate(slow):
-        past.add(finished(index, milliseconds=milliseconds, **changes), digest(f"{index}"))
+        past.add(finished(index, milliseconds=milliseconds, **changes))
     lines = rarefy("history", "reviews").out.splitlines()[1:]
     assert ["↑" in line for line in lines] == [False, True, False, False]
     assert "↑ 19.9\u00a0%" in lines[1]
-    assert digest("3")[:12] in lines[0]  # the latest first
+    assert digest("bundle 3")[:12] in lines[0]  # the latest first
     (latest,) = rarefy("history", "--limit", "1").out.splitlines()[1:]
     assert "reviews" in latest
 
 
 def test_what_is_not_there_is_said(past: History, rarefy: Callable[..., Said]) -> None:
-    past.add(finished(0, budgets=[asked("ece", "max", 0.1, 0.05)]), None)
+    past.add(finished(0, budgets=[asked("ece", "max", 0.1, 0.05)]))
     unknown = rarefy("history", "revews")
     assert unknown.code == 2
     assert "revews: no verdict on a recipe of that name; there is reviews" in unknown.err
@@ -121,8 +121,8 @@ def test_what_is_not_there_is_said(past: History, rarefy: Callable[..., Said]) -
 def test_the_page_is_written_where_it_was_asked_for(
     past: History, rarefy: Callable[..., Said]
 ) -> None:
-    past.add(finished(0, name="one"), None)
-    past.add(finished(1, name="two"), None)
+    past.add(finished(0, name="one"))
+    past.add(finished(1, name="two"))
     page = past.path.parent / "new folder" / "trend.html"
     assert rarefy("history", "--html", page).out.strip() == str(page)
     assert "Verdicts over time" in page.read_text()
@@ -138,8 +138,7 @@ def test_a_promoted_release_is_marked(project: Project, rarefy: Callable[..., Sa
 
     store = Store(project.home / "store")
     head = next(d for d in store.digests() if store.open(d).manifest.stage.name == "head")
-    History(project.home / FILE).add(finished(0, name="marked"), head)
     store.tag("production", head)
     page = project.folder / "trend.html"
-    rarefy("history", "marked", "--html", page)
+    rarefy("history", "--html", page)
     assert "promoted to production" in page.read_text()

@@ -27,11 +27,11 @@ def test_a_verdict_comes_back_as_it_was_judged(history: History) -> None:
         asked("latency_p99", "max", 4.0, None, target="cpu", level="warn"),
     ]
     data = finished(0, budgets=budgets, evidence=["the CPU was throttled"])
-    assert history.add(data, "ab" * 32, "c0ffee")
+    assert history.add(data, "c0ffee")
     (past,) = history.verdicts()
     assert past.budgets == budgets
     assert (past.time, past.recipe, past.command) == (data.created, data.name, data.command)
-    assert (past.bundle, past.commit, past.outcome) == ("ab" * 32, "c0ffee", "pass")
+    assert (past.bundle, past.commit, past.outcome) == (digest("bundle 0"), "c0ffee", "pass")
     assert past.evidence == ["the CPU was throttled"]
     assert (past.machine.cpu, past.machine.cores, past.machine.runtime) == (
         MACHINE["cpu"], 2, "1.31.0",
@@ -39,7 +39,7 @@ def test_a_verdict_comes_back_as_it_was_judged(history: History) -> None:
 
 
 def test_accuracy_size_and_latency_are_kept_though_no_budget_asks(history: History) -> None:
-    history.add(finished(0, right=86, rows=100, milliseconds=1.25, size=9_890_000), None)
+    history.add(finished(0, right=86, rows=100, milliseconds=1.25, size=9_890_000))
     found = {(one.metric, one.target): one for one in history.verdicts()[0].plain}
     accuracy = found["accuracy", None]
     # Wilson's interval of 86 in 100, by hand
@@ -54,26 +54,26 @@ def test_accuracy_size_and_latency_are_kept_though_no_budget_asks(history: Histo
 
 def test_a_run_from_the_cache_is_the_same_verdict(history: History) -> None:
     first = finished(0)
-    assert history.add(first, "ab" * 32)
+    assert history.add(first)
     later = first.model_copy(update={"created": "2025-09-09T00:00:00+00:00"})
-    assert not history.add(later, "ab" * 32)
+    assert not history.add(later)
     assert [past.time for past in history.verdicts()] == [first.created]
 
 
 def test_a_return_to_an_earlier_state_is_a_verdict_on_an_old_measurement(history: History) -> None:
     for index in (0, 1, 0):
-        assert history.add(finished(index), digest(f"bundle {index}"))
+        assert history.add(finished(index))
     assert [past.again for past in history.verdicts()] == [False, False, True]
 
 
 def test_other_budgets_make_another_verdict_of_the_same_measurement(history: History) -> None:
     for limit in (0.8, 0.99):
-        assert history.add(finished(0, budgets=[asked("accuracy", "min", limit, 0.86)]), None)
+        assert history.add(finished(0, budgets=[asked("accuracy", "min", limit, 0.86)]))
     assert [past.outcome for past in history.verdicts()] == ["pass", "fail"]
 
 
 def test_a_run_without_a_verdict_leaves_nothing(history: History) -> None:
-    assert not history.add(finished(0).model_copy(update={"verdict": None}), None)
+    assert not history.add(finished(0).model_copy(update={"verdict": None}))
     assert not history.path.exists()
     assert (history.verdicts(), history.recipes(), history.count()) == ([], [], {})
     assert not history.path.exists()
@@ -82,7 +82,7 @@ def test_a_run_without_a_verdict_leaves_nothing(history: History) -> None:
 def test_numbers_that_are_none_are_kept_as_none(history: History) -> None:
     data = finished(0, budgets=[asked("accuracy", "min", 0.8, None)])
     data.measurements.models["candidate"].probabilities[3] = [math.nan, 0.5]
-    history.add(data, None)
+    history.add(data)
     (past,) = history.verdicts()
     assert [one.value for one in past.plain if one.metric == "accuracy"] == [None]
     assert past.budgets[0].value is None
@@ -91,10 +91,13 @@ def test_numbers_that_are_none_are_kept_as_none(history: History) -> None:
 
 def test_the_latest_ones_the_recipes_and_a_metrics_series(history: History) -> None:
     for index in range(4):
-        history.add(finished(index, right=80 + index), digest(f"{index}"))
-    history.add(finished(9, name="other", evidence=["another machine"]), None)
+        history.add(finished(index, right=80 + index))
+    history.add(finished(9, name="other", evidence=["another machine"]))
     assert history.recipes() == ["other", "reviews"]
-    assert [past.bundle for past in history.verdicts("reviews", 2)] == [digest("2"), digest("3")]
+    assert [past.bundle for past in history.verdicts("reviews", 2)] == [
+        digest("bundle 2"),
+        digest("bundle 3"),
+    ]
     assert history.count("reviews") == {"pass": 4}
     assert history.count() == {"pass": 4, "inconclusive": 1}
     values = [reading.value for _, reading in history.series("reviews", "accuracy")]
@@ -108,7 +111,7 @@ from pathlib import Path
 from pipeline.history import History
 from tests.pipeline.report.verdicts import finished
 for index in range(20):
-    assert History(Path(sys.argv[1])).add(finished(index, name=sys.argv[2]), None)
+    assert History(Path(sys.argv[1])).add(finished(index, name=sys.argv[2]))
 """
 
 
@@ -125,13 +128,13 @@ def test_two_runs_that_end_at_once_both_get_in(history: History) -> None:
 @pytest.mark.parametrize("damage", ["text", "cut", "zeros"])
 def test_a_damaged_file_is_said_in_one_line_and_left_alone(history: History, damage: str) -> None:
     for index in range(30):
-        history.add(finished(index), None)
+        history.add(finished(index))
     whole = history.path.read_bytes()
     half = len(whole) // 2
     broken = {"text": b"my shopping list\n" * 99, "cut": whole[:half]}
     history.path.write_bytes(broken.get(damage, whole[:4096] + b"\0" * (len(whole) - 4096)))
     before = history.path.read_bytes()
-    for use in (history.verdicts, lambda: history.add(finished(99), None)):
+    for use in (history.verdicts, lambda: history.add(finished(99))):
         with pytest.raises(
             IntegrityError, match=r"history\.sqlite: the history .* damaged"
         ) as said:
@@ -141,17 +144,17 @@ def test_a_damaged_file_is_said_in_one_line_and_left_alone(history: History, dam
 
 
 def test_a_newer_schema_is_refused(history: History) -> None:
-    history.add(finished(0), None)
+    history.add(finished(0))
     with sqlite3.connect(history.path) as database:
         database.execute("PRAGMA user_version = 2")
-    for use in (history.verdicts, lambda: history.add(finished(1), None)):
+    for use in (history.verdicts, lambda: history.add(finished(1))):
         with pytest.raises(IntegrityError, match="schema 2, this rarefy knows 1: upgrade rarefy"):
             use()
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(ProviderError, match="cannot be used: unable to open"):
-        History(tmp_path / "nowhere" / "history.sqlite").add(finished(0), None)
+        History(tmp_path / "nowhere" / "history.sqlite").add(finished(0))
 
 
 def test_the_commit_of_a_repository_and_of_none(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def fill(history: History, verdicts: int, recipes: list[str]) -> None:
             index, right=80 + index % 9, budgets=budgets, name=recipes[index % len(recipes)],
             machine=NEWER if index % 50 > 30 else NEWER | {"cpu": "Some other CPU @ 3 GHz"},
         )  # fmt: skip
-        history.add(data, digest(f"bundle {index}"), "ab12cd34" * 5)
+        history.add(data, "ab12cd34" * 5)
 
 
 def grow(history: History, times: int) -> None:
@@ -157,12 +157,14 @@ def test_a_change_is_named_only_where_it_can_be(
 
 def test_the_page_tells_outcomes_machines_and_releases(history: History) -> None:
     for index in range(3):
-        history.add(finished(index, machine=NEWER if index else finished(0).machine), f"{index}")
+        history.add(finished(index, machine=NEWER if index else finished(0).machine))
     failed = asked("accuracy", "min", 0.99, 0.86, reason="accuracy is 86 %; 99 % was asked")
-    history.add(finished(3, budgets=[failed]), "3")
-    history.add(finished(4, evidence=["the CPU was throttled"]), "4")
+    history.add(finished(3, budgets=[failed]))
+    history.add(finished(4, evidence=["the CPU was throttled"]))
     promoted = (START + timedelta(hours=13)).isoformat()
-    page = unescape(trend.render(history, None, [Release("production", "1", promoted)]))
+    page = unescape(
+        trend.render(history, None, [Release("production", digest("bundle 1"), promoted)])
+    )
     assert "accuracy is 86 %; 99 % was asked" in page
     assert "libraries onnxruntime: 1.31.0 → 1.32.0" in page
     assert page.count("promoted to production</span>") == 1
@@ -190,7 +192,8 @@ def test_hostile_text_is_shown_and_never_run(history: History) -> None:
         0, name=HOSTILE, command=HOSTILE, budgets=[bad, worse], evidence=[HOSTILE],
         machine={"cpu": HOSTILE, HOSTILE: HOSTILE, "libraries": {"onnxruntime": HOSTILE}},
     )  # fmt: skip
-    history.add(data, HOSTILE, HOSTILE)
+    data.measurements.models["candidate"].digest = HOSTILE
+    history.add(data, HOSTILE)
     page = trend.render(history, None, [Release(HOSTILE, HOSTILE, "9")])
     assert "<script" not in page
     assert "<img" not in page
