@@ -47,6 +47,22 @@ def test_json_has_every_number(rarefy: Callable[..., Said], bundle: Path, text: 
     assert run["service_ms"]["p50"]["value"] > 0
 
 
+def test_a_runs_own_eval_split_is_sent(
+    rarefy: Callable[..., Said], bundle: Path, text: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        "name: tiny\nmodel: encoder\nstages: [export]\n"
+        f"data: {{train: none.jsonl, eval: {text.name}}}\n"
+    )
+    run = tmp_path / "home" / "runs" / "tiny"
+    run.mkdir(parents=True)
+    (run / "bundle").symlink_to(bundle)
+    (run / "run.json").write_text(json.dumps({"command": f"rarefy run {recipe}"}))
+    said = rarefy("load", "tiny", *QUICK, "--json", "--home", tmp_path / "home")
+    assert json.loads(said.out)["rows"] == 10
+
+
 def test_the_gate(rarefy: Callable[..., Said], bundle: Path, text: Path) -> None:
     """No answer takes a microsecond, and each takes less than a minute."""
     many = ("--data", text, "--arrivals", "constant", "--rate")
