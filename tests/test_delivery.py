@@ -1,0 +1,175 @@
+"""What others build on: the action, the CI examples, the hook and the images, by their own linters.
+
+All of them run without a network. What needs a service (GitHub, GitLab, Jenkins, a Docker daemon)
+is not claimed here; docs/ci.md says what was run by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Workshop
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+WORKFLOWS = ("examples/ci/github.yml", ".github/workflows/ci.yml")
+
+
+def tool(name: str, *arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BIN / name), *map(str, arguments)],
+        **({"cwd": ROOT, "capture_output": True, "text": True, "check": False} | options),  # type: ignore[call-overload]
+    )
+
+
+def clean(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("schema", "files"),
+    [
+        ("vendor.github-actions", ["action.yml"]),
+        ("vendor.github-workflows", WORKFLOWS),
+        ("vendor.gitlab-ci", ["examples/ci/gitlab-ci.yml"]),
+    ],
+)
+def test_files_fit_the_schema_of_their_service(schema: str, files: list[str]) -> None:
+    transform = ["--data-transform", "gitlab-ci"] if "gitlab" in schema else []
+    clean(tool("check-jsonschema", "--builtin-schema", schema, *transform, *files))
+
+
+def test_zizmor_finds_no_way_into_the_action_or_the_workflows() -> None:
+    clean(tool("zizmor", "--offline", "--config", ".github/zizmor.yml", "action.yml", *WORKFLOWS))
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "Dockerfile.gpu"])
+def test_hadolint_has_nothing_to_say_of_the_images(file: str) -> None:
+    clean(tool("hadolint", file))
+
+
+# The action's scripts
+
+
+def step(name: str) -> str:
+    steps = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
+    return next(str(one["run"]) for one in steps if one.get("name") == name)
+
+
+def run_step(name: str, folder: Path, **inputs: str) -> tuple[int, list[list[str]]]:
+    """Run a step's script as the runner does, with commands that write their arguments down."""
+    for command in ("rarefy", "python"):
+        path = folder / command
+        path.write_text('#!/bin/sh\nprintf "%s\\0" "$@" >> called\nprintf "\\1" >> called\n')
+        path.chmod(0o755)
+    script = folder / "script.sh"
+    script.write_text(step(name))
+    path = f"{folder}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
+        cwd=folder, env={"PATH": path, **inputs}, check=False, capture_output=True,
+    )  # fmt: skip
+    called = folder / "called"
+    calls = called.read_text().split("\1")[:-1] if called.exists() else []
+    return done.returncode, [call.split("\0")[:-1] for call in calls]
+
+
+def test_the_action_passes_its_inputs_on_as_they_are(tmp_path: Path) -> None:
+    inputs = {"RECIPE": "my recipe.yaml", "OUT": "out; touch a", "BASELINE": "$(touch b)#`touch c`"}
+    code, calls = run_step("Run the gate", tmp_path, **inputs, ARGS="--first --lenient")
+    assert code == 0
+    said = ["ci", "my recipe.yaml", "--out", "out; touch a", "--first", "--lenient"]
+    assert calls == [[*said, "--baseline", "$(touch b)#`touch c`"]]
+    assert not {"a", "b", "c"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_action_runs_with_its_defaults(tmp_path: Path) -> None:
+    given = yaml.safe_load((ROOT / "action.yml").read_text())["inputs"]
+    inputs = {name.upper(): given[name].get("default", "a.yaml") for name in given}
+    code, calls = run_step("Run the gate", tmp_path, **inputs)
+    assert (code, calls) == (0, [["ci", "a.yaml", "--out", "rarefy-ci"]])
+    (tmp_path / "called").unlink()
+    code, calls = run_step("Install rarefy", tmp_path, **inputs, GITHUB_ACTION_PATH="/here")
+    assert (code, calls) == (0, [["-m", "pip", "install", "/here[cpu]"]])
+
+
+def test_the_action_knows_two_builds_of_onnxruntime(tmp_path: Path) -> None:
+    inputs = {"EXTRA": "cpu] evil[x", "PACKAGES": "", "GITHUB_ACTION_PATH": "/here"}
+    assert run_step("Install rarefy", tmp_path, **inputs) == (2, [])
+
+
+def test_the_examples_name_commands_and_options_that_there_are() -> None:
+    """Every ``rarefy`` line of the examples and of docs/ci.md is taken by the command line."""
+    from click.testing import CliRunner
+
+    from flows.cli import cli
+
+    files = [*(ROOT / "examples/ci").iterdir(), ROOT / "docs/ci.md"]
+    text = "\n".join(path.read_text() for path in files)
+    said = {part.split()[1] for line in text.splitlines() for part in commands(line)}
+    assert {"ci", "promote", "recipe"} <= said
+    for name in said:
+        assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0, name
+    options = {
+        word for line in text.splitlines() for part in commands(line) for word in part.split()
+    }
+    known = "".join(CliRunner().invoke(cli, [name, "--help"]).output for name in said)
+    for option in sorted(word.strip("`'\",.)") for word in options if word.startswith("--")):
+        assert option in known, option
+
+
+def commands(line: str) -> list[str]:
+    """Return what follows ``rarefy`` in a line that runs it."""
+    found = [f"rarefy {part}" for part in line.split("rarefy ")[1:]] if "rarefy " in line else []
+    starts = ("ci ", "promote ", "recipe ", "rollback ", "plan ", "run ", "report ", "history ")
+    return [part for part in found if part.removeprefix("rarefy ").startswith(starts)]
+
+
+# The pre-commit hook
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def repository(folder: Path) -> Path:
+    folder.mkdir()
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_hook_checks_recipes_in_another_repository(
+    workshop: Workshop, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Through pre-commit itself; with this environment's rarefy, as another needs a network."""
+    clean(tool("pre-commit", "validate-manifest", ".pre-commit-hooks.yaml"))
+    folder = tmp_path_factory.mktemp("hook")
+    ours, theirs = repository(folder / "ours"), repository(folder / "theirs")
+    shutil.copy(ROOT / ".pre-commit-hooks.yaml", ours)
+    git(ours, "add", "-A")
+    git(ours, "commit", "--quiet", "-m", "hooks")
+    git(ours, "tag", "v1")
+    hook = {"id": "rarefy-recipe-check", "language": "system"}
+    config = {"repos": [{"repo": str(ours), "rev": "v1", "hooks": [hook]}]}
+    (theirs / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
+    (theirs / "other.yaml").write_text("not: a recipe\n")
+    recipe = theirs / "recipes" / workshop.recipe("quick:Head").name
+    shutil.copytree(workshop.folder, recipe.parent)
+    git(theirs, "add", "-A")
+
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PRE_COMMIT_HOME": str(folder / "cache")}
+    clean(tool("pre-commit", "run", "--all-files", cwd=theirs, env=env))
+    recipe.write_text(recipe.read_text().replace("model:", "modell:"))
+    refused = tool("pre-commit", "run", "--all-files", cwd=theirs, env=env)
+    assert refused.returncode == 1
+    assert "recipes/trial.yaml:2: modell: unknown key, did you mean 'model'?" in refused.stdout
