@@ -222,15 +222,9 @@ def _column(scale: _Scale, index: int, column: Column) -> str:
     body = (
         hit
         + (promoted(x, BOTTOM + 2) if column.tags else "")
-        + mark(x, y, standing(column), scale.many)
+        + mark(x, y, reading.outcome, scale.many)
     )
     return svg.group(_tooltip(scale.key, column), body)
-
-
-def standing(column: Column) -> Outcome | None:
-    """Return how the number stands: a measurement without evidence decides nothing."""
-    outcome = column.reading.outcome if column.reading else None
-    return "inconclusive" if column.past.evidence and outcome == "pass" else outcome
 
 
 def mark(x: float, y: float, outcome: Outcome | None, small: bool = False) -> str:
@@ -287,8 +281,8 @@ def _told(key: Key, columns: Sequence[Column]) -> str:
     parts.append(f"latest {series.shown(key, values[-1])}")
     ends = (series.shown(key, min(values)), series.shown(key, max(values)))
     parts.append(f"between {ends[0]} and {ends[1]}")
-    missed = sum(standing(c) == "fail" for c in columns)
-    undecided = sum(standing(c) == "inconclusive" for c in columns)
+    stands = [c.reading.outcome for c in columns if c.reading]
+    missed, undecided = stands.count("fail"), stands.count("inconclusive")
     parts.append(f"{missed} missed, {undecided} undecided")
     moved = len(_moves(columns))
     parts.append(f"the machine changed {moved} times" if moved else "one machine")
