@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DISAGREEMENT = 0.08
 """The share of rows on which a compressed model usually differs from its teacher."""
+REFERENCE = 0.9
+"""The share of rows that a teacher has right, where nobody knows it yet."""
 
 Z_BOUND, Z_POWER = 1.645, 0.842
 """Normal quantiles of a one-sided 95 % bound and of 80 % power."""
@@ -61,24 +63,24 @@ class Need:
 def needs(budgets: Sequence[Budget], rows: int, earlier: Measurements | None = None) -> list[Need]:
     """Return what every budget that compares a score asks of an eval split of ``rows`` rows.
 
-    ``earlier``: measurements of the same recipe, for how often its models really differ.
+    ``earlier``: measurements of the same recipe, for how often its models really differ, and how
+    good the reference is.
     """
     found = []
     for budget in budgets:
         known = KNOWN_METRICS.get(budget.metric)
         if known is None or known.kind != "score" or budget.against is None:
             continue
-        margin = margin_of(budget)
-        if margin <= 0:
-            continue
-        differ = None if earlier is None else disagreement(earlier, budget.against)
-        share = DISAGREEMENT if differ is None else differ
-        needed = rows_needed(margin, share)
-        found.append(Need(budget, margin, share, differ is not None, rows, needed))
+        seen = None if earlier is None else _seen(earlier, budget.against)
+        share, reference = seen or (DISAGREEMENT, REFERENCE)
+        margin = margin_of(budget, reference)
+        if margin > 0:
+            needed = rows_needed(margin, share)
+            found.append(Need(budget, margin, share, seen is not None, rows, needed))
     return found
 
 
-def margin_of(budget: Budget, reference: float = 1.0) -> float:
+def margin_of(budget: Budget, reference: float) -> float:
     """Return the points of a score that a budget lets go, where the reference has ``reference``."""
     if budget.form == "max_drop":
         return budget.limit
@@ -117,10 +119,10 @@ def lacking(budget: Budget, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) 
     return f": about {needed:,} eval rows are needed, and there are {len(ours):,}"
 
 
-def disagreement(measurements: Measurements, reference: str) -> float | None:
-    """Return the share of rows on which exactly one of candidate and reference is right.
+def _seen(measurements: Measurements, reference: str) -> tuple[float, float] | None:
+    """Return the share of rows that exactly one of both has right, and the reference's accuracy.
 
-    None where either was not measured.
+    None where candidate or reference was not measured.
     """
     import numpy as np
 
@@ -135,4 +137,4 @@ def disagreement(measurements: Measurements, reference: str) -> float | None:
         statistics.answers(np.asarray(measurements.models[model].probabilities)) == truth
         for model in (CANDIDATE, name)
     )
-    return float(np.mean(ours != theirs))
+    return float(np.mean(ours != theirs)), float(np.mean(theirs))
