@@ -33,6 +33,8 @@ def load() -> tuple[Any, Any]:
     session = onnxruntime.InferenceSession(
         str(HERE / "model.onnx"), options, providers=stored["providers"]
     )
+    if session.get_providers()[0] != stored["providers"][0]:
+        sys.exit(f"{stored['providers'][0]} is not active: it would run on another provider")
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(read("signature.json")["max_length"])

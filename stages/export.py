@@ -22,6 +22,7 @@ class Export(Stage):
     """
 
     name: ClassVar[str] = "export"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     libraries: ClassVar[tuple[str, ...]] = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from pipeline.artifact import Artifact, Kind, Metric
-from pipeline.errors import DataError
+from pipeline.errors import DataError, RecipeError
 from pipeline.measure import examples, machine, slices
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.recipe import Budget, Name, Target
@@ -88,6 +88,11 @@ class Validate(Stage):
         split = context.split("eval")
         if split.labels is None:
             raise DataError(f"{split.reference}: validate needs labels in the eval split")
+        longest = context.task.max_length
+        if any(not 4 <= length <= longest for length in self.lengths):
+            raise RecipeError(
+                f"lengths: {list(self.lengths)}: from 4 to data.max_length, {longest}"
+            )
         chosen = references.choose(self.models, context, model)
         providers = dict.fromkeys(target.provider for target in context.targets)
         count = 1 + len(chosen.all)
@@ -228,12 +233,16 @@ def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]
     found.append(Metric(name="size", value=candidate.size))
     if candidate.memory is not None:
         found.append(Metric(name="memory", value=candidate.memory))
+    if candidate.cold_start:
+        found.append(Metric(name="cold_start", value=float(np.median(candidate.cold_start))))
     for target, timed in measurements.latency.items():
         samples = timed.samples[CANDIDATE]
         count = sum(map(len, samples))
         for percentile in PERCENTILES:
             if statistics.carries(percentile, count):
-                value, low, high = statistics.percentile_interval(samples, percentile, context.seed)
+                value, low, high = statistics.percentile_interval(
+                    samples, percentile, context.seed, timed.looks
+                )
                 name = f"latency_p{percentile}.{target}"
                 found.append(Metric(name=name, value=value, low=low, high=high, n=count))
     return tuple(found)

@@ -23,6 +23,7 @@ LIBRARIES = (
     "numpy",
     "torch",
     "transformers",
+    *("nvidia-cublas-cu12", "nvidia-cudnn-cu12", "nvidia-cublas", "nvidia-cudnn-cu13", "tensorrt"),
 )
 FLAGS = (
     *("fma", "f16c", "avx", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl"),
@@ -51,6 +52,7 @@ def fingerprint() -> dict[str, Any]:
         "cores": {"physical": len(cores()), "logical": len(_allowed()), "quota": _quota()},
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "gpus": list(_gpus()),
+        "gpu_driver": _gpu_driver(),
         "providers": list(providers()),
         "python": platform.python_version(),
         "libraries": _libraries(),
@@ -137,6 +139,11 @@ def _gpus() -> tuple[str, ...]:
         model = re.search(r"^Model:\s*(.+)$", path.read_text(), re.MULTILINE)
         found.append(model[1].strip() if model else "NVIDIA")
     return tuple(found)
+
+
+def _gpu_driver() -> str | None:
+    path = Path("/proc/driver/nvidia/version")
+    return path.read_text().splitlines()[0].strip() if path.is_file() else None
 
 
 @dataclass(frozen=True)

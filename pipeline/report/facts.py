@@ -216,10 +216,11 @@ def speedup(data: ReportData, target: str) -> Interval | None:
     name = reference(data)
     if data.measurements is None or name is None:
         return None
-    samples = data.measurements.latency[target].samples
+    timed = data.measurements.latency[target]
+    samples, looks = timed.samples, timed.looks
     if not (samples.get(name) and samples.get(CANDIDATE)):
         return None
-    return Interval(*percentile_ratio(samples[name], samples[CANDIDATE], 50, SEED))
+    return Interval(*percentile_ratio(samples[name], samples[CANDIDATE], 50, SEED, looks))
 
 
 def retained(data: ReportData) -> Interval | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,19 @@ def test_a_copied_bundle_answers_its_sample_with_neither_torch_nor_us(deployed, 
         check=True,
     )
     assert json.loads(answer.stdout) == json.loads((there / "samples/response.json").read_text())
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="here a GPU may answer")
+def test_a_copied_bundle_never_answers_on_another_provider(deployed, tmp_path):
+    there = tmp_path / "elsewhere"
+    shutil.copytree(deployed[1], there)
+    options = json.loads((there / "session_options.json").read_text())
+    options["providers"] = ["CUDAExecutionProvider"]
+    (there / "session_options.json").write_text(json.dumps(options))
+    command = [sys.executable, "predict.py", "a text"]
+    answer = subprocess.run(command, cwd=there, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert "CUDAExecutionProvider is not active" in answer.stderr
 
 
 def test_the_files_are_those_that_are_promised_and_their_sums_hold(deployed):
