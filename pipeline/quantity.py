@@ -24,6 +24,8 @@ _SCALES = {
     "mib": 2.0**20,
     "gib": 2.0**30,
 }
+_KINDS = {"%": "a share", "x": "a factor", "×": "a factor", "": ""}
+_SUFFIXES = {"b": "a size", "s": "a time"}
 _PATTERN = re.compile(r"\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*([a-zµ%×]*)\s*")
 
 
@@ -36,11 +38,23 @@ def parse(value: Any) -> Any:
         raise ValueError("a quantity is a number, not true or false")
     if not isinstance(value, str):
         return value
-    # Keyboards have two signs for micro, and they look the same.
-    match = _PATTERN.fullmatch(value.lower().replace("μ", "µ"))
+    match = _PATTERN.fullmatch(_plain(value))
     if not match or match[2] not in _SCALES:
         raise ValueError(f"{value!r} is no quantity such as 0.03, '3 %', '20 MB', '5 ms', '5x'")
     return float(match[1]) * _SCALES[match[2]]
+
+
+def kind(value: Any) -> str:
+    """Return what a quantity's unit makes of it: "a share", "a time", …; "" for a bare number."""
+    match = _PATTERN.fullmatch(_plain(value)) if isinstance(value, str) else None
+    if not match or match[2] not in _SCALES:
+        return ""
+    return _KINDS.get(match[2]) or _SUFFIXES.get(match[2][-1:], "")
+
+
+def _plain(text: str) -> str:
+    # Keyboards have two signs for micro, and they look the same.
+    return text.lower().replace("μ", "µ")
 
 
 Quantity = Annotated[float, BeforeValidator(parse)]

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from pipeline import quantity, yaml_source
 from pipeline import stage as stages
-from pipeline import yaml_source
 from pipeline.errors import RecipeError
 from pipeline.quantity import Quantity
 from pipeline.stage import Stage
@@ -102,6 +102,21 @@ class Budget(Part):
     )
     target: str | None = Field(None, description="a target's name; default: every target")
     level: Literal["error", "warn"] = "error"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _units_fit(cls, value: Any) -> Any:
+        """Refuse a limit in another unit than its metric's: 5 ms are no size."""
+        from pipeline.verdict import expects
+
+        metric = value.get("metric") if isinstance(value, dict) else None
+        if not isinstance(metric, str):
+            return value  # which is an error of its own
+        for form in FORMS:
+            found, expected = quantity.kind(value.get(form)), expects(metric, form)
+            if found and expected not in (found, None):
+                raise ValueError(f"{form}: {value[form]!r} is {found}; {metric} takes {expected}")
+        return value
 
     @model_validator(mode="after")
     def _one_form(self) -> Budget:

@@ -59,6 +59,19 @@ KNOWN_METRICS: dict[str, Known] = {
 }
 
 
+_TAKES = {"%": "a share", "×": "a factor", "ms": "a time", "B": "a size", "": "a bare number"}
+
+
+def expects(metric: str, form: str) -> str | None:
+    """Return what kind of quantity a budget's limit is; None for a metric that is not known."""
+    if form in ("min_speedup", "min_shrink"):
+        return "a factor"
+    if form not in ("min", "max"):
+        return "a share"
+    known = KNOWN_METRICS.get(metric)
+    return _TAKES[known.unit] if known else None
+
+
 class BudgetResult(BaseModel):
     """One budget on one target: what was asked, what was measured, and how it came out."""
 
@@ -187,7 +200,7 @@ def judge(
 
     A budget that cannot be evaluated fails with its reason. A candidate that answers NaN fails
     the verdict, whatever the budgets are. A target that was throttled half way carries no verdict
-    on times: that is said in ``evidence``.
+    on times: that is said in ``evidence``, and nothing passes.
     """
     from pipeline.measure import judging
 
@@ -212,4 +225,6 @@ def judge(
         for name, timed in measurements.latency.items()
         if timed.throttled and name in asked
     ]
+    if evidence and worst == "pass":
+        worst = "inconclusive"
     return Verdict(outcome=worst, budgets=results, evidence=evidence)

@@ -115,6 +115,14 @@ def bundle_copy(shop: Workshop, name: str) -> Path:
         ),
         ([EASY, {"metric": "size", "min": "2 GB"}], "at least 2e+09 and at most 1e+09"),
         ([{"metric": "accuracy", "min": 80}], "did you mean '80 %'?"),
+        (
+            [{"metric": "latency_p50", "max": "20 MB"}],
+            "'20 MB' is a size; latency_p50 takes a time",
+        ),
+        (
+            [{"metric": ["size"], "max": "20 MB"}],
+            "budgets[0].metric: Input should be a valid string",
+        ),
         ([{"metric": "size", "max": "1 GB", "min": 1}], "give exactly one of max, min"),
         ([{"metric": "size", "max": "1 GB", "target": "gpu"}], "'gpu' is no target here"),
         ([{"metric": "size", "max": float("nan")}], "'.nan' is no quantity such as"),

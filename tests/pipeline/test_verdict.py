@@ -308,6 +308,28 @@ def test_a_quiet_target_is_judged_beside_a_throttled_one(measurements):
     assert verdict.exit_code(strict=False) == 4
 
 
+def test_a_throttled_measurement_is_no_pass_even_without_a_budget_on_times(measurements):
+    measurements.latency["cpu"].throttled = THROTTLED
+    verdict = judge([Budget(metric="size", max="20 MB")], CPU, measurements)
+    assert (verdict.outcome, verdict.budgets[0].outcome) == ("inconclusive", "pass")
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ({"metric": "latency_p50", "max": "20 MB"}, "'20 MB' is a size; latency_p50 takes a time"),
+        ({"metric": "size", "max": "5 s"}, "'5 s' is a time; size takes a size"),
+        ({"metric": "parameters", "max": "5 MB"}, "'5 MB' is a size; parameters takes a bare"),
+        ({"metric": "accuracy", "min": "0.9 ms"}, "takes a share"),
+        ({"metric": "accuracy", "max_drop": "0.1 x", "against": "a"}, "takes a share"),
+        ({"metric": "size", "min_shrink": "5 %", "against": "a"}, "size takes a factor"),
+    ],
+)
+def test_a_limit_in_another_unit_is_refused(budget, words):
+    with pytest.raises(ValueError, match=words):
+        Budget(**budget)
+
+
 def test_a_time_that_was_never_taken_fails_on_a_throttled_target_too(measurements):
     measurements.latency["cpu"].throttled = THROTTLED
     found = _one(measurements, metric="speedup", min_speedup="2x", against="prune")
