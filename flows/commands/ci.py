@@ -146,8 +146,6 @@ def _tell(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_json:
     paths = result.paths | outcome.draw_ci(data, Path(job.out), strict)
     judged = data.verdict
     said = "none" if judged is None else judged.outcome
-    if judged is not None and judged.evidence and said == "pass":
-        said = "inconclusive"
     budgets = zip(loaded.recipe.budgets, loaded.budget_lines, strict=True)
     github.annotate(annotations.render(data, strict, _file(job.recipe), list(budgets)))
     github.summarize(Path(paths["summary"]).read_text(encoding="utf-8"))

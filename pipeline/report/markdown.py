@@ -17,6 +17,8 @@ def render(data: ReportData) -> str:
     parts = [f"## {head.symbol} {head.word}: {escape(data.name)}", escape(head.sentence)]
     if head.numbers:
         parts.append("\n".join(_number(number) for number in head.numbers))
+    if data.verdict:
+        parts += [f"> ✗ No verdict: {escape(reason)}" for reason in data.verdict.evidence]
     if data.verdict and data.verdict.budgets:
         header = ["Outcome", "Metric", "Target", "Asked", "Measured", "95 % bounds", "Reason"]
         rows = [_budget(budget) for budget in data.verdict.budgets]

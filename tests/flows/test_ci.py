@@ -10,6 +10,7 @@ import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from flows import github
 from tests.flows.conftest import Project, Said, make_project
 
 Rarefy = Callable[..., Said]
@@ -21,7 +22,7 @@ targets:
 budgets:
   - {metric: accuracy, min: 1 %}
   - {metric: latency_p50, max: 10 s}
-  - {metric: latency_p50, min_speedup: 0.001x, against: head, target: two}
+  - {metric: latency_p50, min_speedup: 0.0001x, against: head, target: two}
   - {metric: accuracy, max_drop: 99 %, against: head}
   - {metric: size, max_regression: 900 %, against: head}
 """
@@ -36,7 +37,7 @@ BUDGETS = f"""\
 """
 EASY = "budgets: [{metric: accuracy, min: 1 %}]\n"
 HARD = "budgets: [{metric: accuracy, max: 1 %}]\n"
-MEASURE = "validate: {processes: 2, seconds: 0.5, rows: 20, memory: false, cold_starts: 0}"
+MEASURE = "validate: {processes: 3, seconds: 0.5, rows: 20, memory: false, cold_starts: 0}"
 STATES = {
     "accuracy min": "pass",
     "latency_p50 max on one": "pass",
@@ -222,22 +223,66 @@ def test_a_missing_baseline_is_an_error_and_a_first_release_is_none(
 
 @pytest.mark.usefixtures("quiet_machine")
 def test_the_baseline_is_measured_beside_the_candidate(shop: Project, rarefy: Rarefy) -> None:
-    """The same bundle under a tag: accuracy and size cannot have got worse."""
+    """The same bundle under a tag: its size cannot have got worse."""
+    out = shop.folder / "out"
+    options = ("--out", out, "--engine", "inline", "--threads", "1")
+    made = shop.recipe("quickstages:Head", "export", name="made")
+    assert rarefy("ci", made, *options).code == 0
+    digest = json.loads((out / "run.json").read_text())["ledger"][2]["digest"]
+    assert rarefy("artifact", "tag", "production", digest).code == 0
+
     recipe = shop.recipe(
         "quickstages:Head",
         "export",
         MEASURE,
         budgets="budgets: {metric: size, max_regression: 1 %, against: an-older-one}\n",
     )
-    out = shop.folder / "out"
-    arguments = ("ci", recipe, "--out", out, "--engine", "inline", "--threads", "1")
-    assert rarefy(*arguments, "--first").code == 0
-    digest = json.loads((out / "run.json").read_text())["ledger"][2]["digest"]
-    assert rarefy("artifact", "tag", "production", digest).code == 0
-
-    said = rarefy(*arguments, "--baseline", "production", "--json")
+    said = rarefy("ci", recipe, *options, "--baseline", "production", "--json")
     assert said.code == 0
     (budget,) = json.loads(said.out)["budgets"]
     assert (budget["against"], budget["value"]) == ("production", 0)
     models = json.loads((out / "run.json").read_text())["measurements"]["models"]
     assert models["production"]["digest"] == digest
+
+
+def test_a_run_that_is_ended_from_outside_leaves_a_page_too(
+    project: Project, rarefy: Rarefy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(job: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.compress.run_inline", interrupted)
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=EASY)
+    said = rarefy("ci", recipe, "--out", project.folder / "out", "--engine", "inline")
+    assert said.code == 130
+    suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
+    assert (suite.tests, suite.errors) == (1, 1)
+
+
+def test_a_summary_that_github_would_drop_is_cut_at_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub shows 1 MiB of a step, of all that was appended to it."""
+    page = tmp_path / "summary"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    page.write_text("before\n")
+    row = "| é | ✓ |\n"
+    github.summarize(row * 100_000)
+    written = page.read_bytes()
+    assert 1_000_000 < len(written) <= 1024 * 1024
+    assert written.startswith(b"before\n")
+    whole, _, cut = written.decode().removeprefix("before\n").partition("\n\n")
+    assert set(whole.split("\n")) == {row.strip()}
+    assert "summary.md" in cut
+    github.summarize(row * 1000)
+    assert page.stat().st_size <= 1024 * 1024
+
+
+def test_an_output_cannot_bring_another_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    github.output({"report": "a\noutcome=pass\n"})
+    first, *middle, end = (tmp_path / "output").read_text().splitlines()
+    assert first == f"report<<{end}"
+    assert end not in middle

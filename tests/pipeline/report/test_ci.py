@@ -339,3 +339,8 @@ def test_the_summary_renders_as_tables_with_all_cells() -> None:
     assert [row[1].replace("\\", "") for row in judged] == [b.metric for b in data.verdict.budgets]
     assert sum("fail" in row[0] for row in judged) == 5
     assert {len(row) for row in rows[12:]} == {8}
+
+
+def test_the_summary_says_why_a_measurement_carries_no_verdict() -> None:
+    data = ten(outcome="inconclusive", evidence=["cpu: throttled half way"])
+    assert "> ✗ No verdict: cpu: throttled half way\n" in markdown.render(data)
