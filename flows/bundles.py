@@ -8,6 +8,7 @@ from pathlib import Path
 from flows.options import Home
 from pipeline.artifact import Artifact, Kind, Manifest
 from pipeline.errors import IntegrityError, RecipeError
+from pipeline.recipe import REMOTE_TAG
 
 GRAPH = "model.onnx"
 
@@ -36,6 +37,8 @@ class Bundle:
 def find(reference: str, home: Home) -> Bundle:
     """Return the bundle that a directory, a run's name or folder, a tag or a digest means.
 
+    A ``URL#tag`` is brought from the store there.
+
     Raises RecipeError where there is none, or where it is an artifact of another kind.
     """
     for directory in (
@@ -47,19 +50,27 @@ def find(reference: str, home: Home) -> Bundle:
             return Bundle(reference, directory, _manifest(directory))
     if Path(reference).is_dir():
         raise RecipeError(f"{reference}: no bundle in this folder: there is no {GRAPH}")
-    try:
-        artifact = home.store().open(reference)
-    except RecipeError:
-        raise RecipeError(
-            f"{reference}: no bundle: it is no folder with {GRAPH}, no run in {home.runs}, and no "
-            f"tag or digest in {home.path / 'store'}"
-        ) from None
+    artifact = _stored(reference, home)
     if artifact.kind is not Kind.BUNDLE:
         raise RecipeError(
             f"{reference}: is the {artifact.kind} that {artifact.manifest.stage.name!r} made, "
             "not a bundle: 'export' makes bundles"
         )
     return Bundle(reference, artifact.directory, artifact.manifest)
+
+
+def _stored(reference: str, home: Home) -> Artifact:
+    if REMOTE_TAG in reference:
+        from pipeline import remote
+
+        return remote.pull(home.store(), *remote.split(reference))
+    try:
+        return home.store().open(reference)
+    except RecipeError:
+        raise RecipeError(
+            f"{reference}: no bundle: it is no folder with {GRAPH}, no run in {home.runs}, and no "
+            f"tag or digest in {home.path / 'store'}"
+        ) from None
 
 
 def _manifest(directory: Path) -> Manifest | None:

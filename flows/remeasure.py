@@ -57,6 +57,7 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
     # A folder for all runs like this one: it keeps the references that were exported before.
     work = _work(run, stage)
     with (
+        run.store.lock("validate"),  # what is timed runs alone
         run.store.lock(work),
         tempfile.TemporaryDirectory(prefix="rarefy-validate-") as output,
     ):
@@ -92,13 +93,18 @@ def _work(run: Run, stage: Validate) -> str:
     return f"validate-{hashlib.sha256(canonical_json(value)).hexdigest()}"
 
 
-def check_labels(bundle: Bundle, labels: list[str]) -> None:
-    """Raise ModelError where a bundle does not answer with just these labels, in this order."""
+def labels_of(bundle: Bundle) -> list[str]:
+    """Return the labels that a bundle answers with. Raises ModelError where it names none."""
     try:
         named = json.loads((bundle.directory / "config.json").read_text())["id2label"]
+        return [named[key] for key in sorted(named, key=int)]
     except (OSError, ValueError, KeyError):
         raise ModelError(f"{bundle.name}: the bundle's config.json names no labels") from None
-    own = [named[key] for key in sorted(named, key=int)]
+
+
+def check_labels(bundle: Bundle, labels: list[str]) -> None:
+    """Raise ModelError where a bundle does not answer with just these labels, in this order."""
+    own = labels_of(bundle)
     if own != labels:
         raise ModelError(
             f"{bundle.name}: answers with the labels {', '.join(own)}; "

@@ -1,4 +1,4 @@
-"""``rarefy compare``: two bundles on the same rows, side by side."""
+"""``rarefy compare``: a candidate against a baseline on the same rows, and a gate if asked."""
 
 from __future__ import annotations
 
@@ -11,17 +11,56 @@ from flows.options import Home, home_option, json_option, show_json, stderr, std
 
 if TYPE_CHECKING:
     from flows.bundles import Bundle
+    from flows.comparison import Compared, Effort, Progress
     from pipeline.data import Split
-    from pipeline.recipe import Data
+    from pipeline.recipe import Data, Target
+    from pipeline.verdict import Verdict
+
+MARGIN = 0.05
+CHANGES = {
+    "regression": "slower by more than",
+    "improvement": "faster by more than",
+    "equal": "the same, give or take",
+    "inconclusive": "undecided at",
+}
 
 
-@click.command(short_help="Two bundles side by side: accuracy, agreement, latency, size.")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Read a share such as 5%. Raises BadParameter where it is none between 0 and 1."""
+    from pipeline.quantity import parse
+
+    if value is None:
+        return None
+    try:
+        share = float(parse(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if not 0 < share < 1:
+        raise click.BadParameter(f"{value!r} is no share between 0 and 1, such as 5%")
+    return share
+
+
+@click.command(short_help="A candidate against a baseline: accuracy, agreement, latency, size.")
+@click.argument("candidate")
+@click.argument("baseline")
+@click.option(
+    "--max-regression",
+    "limit",
+    metavar="SHARE",
+    callback=_share,
+    help="A gate: exit 3 where accuracy, latency or size is worse by more, e.g. 5%.",
+)
+@click.option("--strict", is_flag=True, help="Exit 4 where the gate is inconclusive.")
+@click.option(
+    "--margin",
+    metavar="SHARE",
+    callback=_share,
+    help="What change of the latency is worth a word; default: --max-regression, else 5%.",
+)
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Whose eval split; default: that of A's run.",
+    help="Whose eval split; default: that of CANDIDATE's run.",
 )
 @click.option(
     "--data", "table", type=click.Path(path_type=Path, dir_okay=False), help="A labelled file."
@@ -30,13 +69,16 @@ if TYPE_CHECKING:
 @click.option("--label", default="label", show_default=True, help="Its label column.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), default="cpu")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--seconds", type=click.FloatRange(1), default=30.0, show_default=True)
+@click.option("--seconds", type=click.FloatRange(1), default=60.0, show_default=True)
 @click.option("--rows", type=click.IntRange(1), default=200, help="Rows that are timed.")
 @home_option
 @json_option
 def compare(
-    first: str,
-    second: str,
+    candidate: str,
+    baseline: str,
+    limit: float | None,
+    strict: bool,
+    margin: float | None,
     recipe: Path | None,
     table: Path | None,
     text: tuple[str, ...],
@@ -47,32 +89,75 @@ def compare(
     rows: int,
     home: Home,
     as_json: bool,
-) -> None:
-    """Compare B with A: each a folder, a run, a tag or a digest of a bundle.
+) -> int:
+    """Compare CANDIDATE with BASELINE: each a folder, a run, a tag, a digest or a URL#tag.
 
-    Latencies are taken row by row next to each other; a difference is worth a word only where
-    its interval leaves zero out (a ratio's: one).
+    Both answer the same rows, and are timed row by row next to each other until it is clear
+    whether the latency changed by the margin, or --seconds are over. BASELINE may be a run's
+    run.json: then its absolute numbers are taken, if they come from this very machine, else
+    exit 4.
 
-    Example: `rarefy compare production demo --data eval.jsonl`
+    Example: `rarefy compare demo production --max-regression 5%`
     """
     from flows import comparison
     from flows.bundles import find
     from flows.display import Display
     from pipeline.recipe import Target
 
-    a, b = find(first, home), find(second, home)
-    split = labelled_rows(a, b, _data(table, text, label), recipe, home)
+    found = find(candidate, home)
     target = Target(provider=provider, threads=threads)
-    effort = comparison.Effort(rows=rows, processes=3, seconds=seconds)
+    effort = comparison.Effort(rows=rows, processes=5, seconds=seconds)
+    options = (target, effort, margin or limit or MARGIN)
+    split, labels = labelled_rows(found, _data(table, text, label), recipe, home)
     with Display(stderr(), 1, quiet=as_json) as display:
         display.started("compare")
-        found = comparison.compare(a, b, split, target, effort, display.progress)
-        for sentence in found["latency"]["busy"]:
+        compared = _compare(found, baseline, split, labels, options, display.progress, home)
+        for sentence in _notes(compared):
             display.say(f"note: {sentence}", "yellow")
+    judged = compared.judge(limit, target) if limit is not None else None
+    code = judged.exit_code(strict) if judged else 0
     if as_json:
-        show_json(found)
-        return
-    _show(found)
+        verdict = judged.model_dump(mode="json", by_alias=True) if judged else None
+        show_json(compared.as_json() | {"verdict": verdict, "exit_code": code})
+        return code
+    _show(compared.as_json())
+    if judged is not None:
+        _tell(judged)
+    return code
+
+
+def _compare(
+    candidate: Bundle,
+    baseline: str,
+    split: Split,
+    labels: list[str],
+    options: tuple[Target, Effort, float],
+    progress: Progress,
+    home: Home,
+) -> Compared:
+    from flows import comparison, recorded
+    from flows.bundles import find
+    from flows.remeasure import check_labels
+
+    if baseline.endswith(".json"):
+        return recorded.compare(candidate, Path(baseline), split, labels, *options, progress)
+    other = find(baseline, home)
+    check_labels(other, labels)
+    sides = {comparison.CANDIDATE: candidate, comparison.BASELINE: other}
+    return comparison.compare(sides, split, labels, *options, progress)
+
+
+def _notes(compared: Compared) -> list[str]:
+    timed = compared.latency["candidate"]
+    found = list(timed.busy)
+    if timed.throttled:
+        found.append(f"{timed.throttled}; the times carry no verdict")
+    if compared.recorded:
+        found.append(
+            f"the baseline's times are absolute numbers from {compared.recorded}, not measured "
+            "beside the candidate"
+        )
+    return found
 
 
 def _data(table: Path | None, text: tuple[str, ...], label: str) -> Data | None:
@@ -85,27 +170,24 @@ def _data(table: Path | None, text: tuple[str, ...], label: str) -> Data | None:
 
 
 def labelled_rows(
-    a: Bundle, b: Bundle, table: Data | None, recipe: Path | None, home: Home
-) -> Split:
-    """Return the rows to compare on: those of the file, else the recipe's eval split.
+    candidate: Bundle, table: Data | None, recipe: Path | None, home: Home
+) -> tuple[Split, list[str]]:
+    """Return the rows to compare on, those of the file or the recipe's eval split, and the labels.
 
-    Raises ModelError where the two bundles, or the rows, have other labels.
+    The labels are the candidate's. Raises ModelError where it names none, DataError where the
+    rows have others.
     """
-    import json
-
-    from flows.remeasure import check_labels, recipe_of
+    from flows.remeasure import labels_of, recipe_of
     from pipeline import data
     from pipeline import recipe as recipes
 
     if table is not None:
         base = Path()
     else:
-        loaded = recipes.load(recipe_of(a.name, recipe, home))
+        loaded = recipes.load(recipe_of(candidate.name, recipe, home))
         table, base = loaded.recipe.data, loaded.base
-    named = json.loads((a.directory / "config.json").read_text())["id2label"]
-    labels = [named[key] for key in sorted(named, key=int)]
-    check_labels(b, labels)
-    return data.load(table, data.locate(table, base), labels)[0]["eval"]
+    labels = labels_of(candidate)
+    return data.load(table, data.locate(table, base), labels)[0]["eval"], labels
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -113,33 +195,45 @@ def _show(found: dict[str, Any]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     models, scores, times = found["models"], found["accuracy"], found["latency"]
-    for column in ("", "A", "B", "B against A"):
+    sides = ("candidate", "baseline")
+    for column in ("", *sides, "candidate against baseline"):
         table.add_column(column)
-    table.add_row("", models["A"]["name"], models["B"]["name"], "")
+    table.add_row("", *(models[side]["name"] for side in sides), "")
     change = _interval(scores["difference"], "{:+.1%}")
     table.add_row(
         "accuracy",
-        _interval(scores["A"], "{:.1%}"),
-        _interval(scores["B"], "{:.1%}"),
+        *(_interval(scores[side], "{:.1%}") for side in sides),
         f"{change}, McNemar p = {scores['mcnemar_p']:.3g}",
     )
     flips = f"{scores['flips']} of {found['rows']} rows differ: {scores['gains']} better"
     same = _interval(scores["agreement"], "{:.1%}")
-    table.add_row("agreement", "", same, f"{flips}, {scores['losses']} worse")
+    table.add_row("agreement", same, "", f"{flips}, {scores['losses']} worse")
     table.add_row(
         f"latency p50 ({times['provider']}, {times['threads']} thread)",
-        _interval(times["A_p50"], "{:.2f}") + " ms",
-        _interval(times["B_p50"], "{:.2f}") + " ms",
-        _interval(times["speedup"], "{:.2f}") + "× as fast",
+        *(_interval(times[f"{side}_p50"], "{:.2f}") + " ms" for side in sides),
+        f"{_interval(times['ratio'], '{:.2f}')}× as long: "
+        f"{CHANGES[times['change']]} {times['margin']:.1%}",
     )
-    sizes = [models[side]["size"] for side in "AB"]
-    shown = [f"{size / 1e6:.1f} MB" for size in sizes]
-    table.add_row("size", *shown, f"{sizes[0] / sizes[1]:.2f}× smaller")
-    counts = [models[side]["parameters"] for side in "AB"]
+    sizes = [models[side]["size"] for side in sides]
+    table.add_row("size", *(f"{size / 1e6:.1f} MB" for size in sizes), _times(*sizes))
+    counts = [models[side]["parameters"] for side in sides]
     if all(counts):
-        shown = [f"{count / 1e6:.2f} M" for count in counts]
-        table.add_row("parameters", *shown, f"{counts[0] / counts[1]:.2f}× fewer")
+        table.add_row("parameters", *(f"{n / 1e6:.2f} M" for n in counts), _times(*counts))
     stdout().print(table)
+
+
+def _tell(judged: Verdict) -> None:
+    from flows.display import verdict_table
+
+    console = stderr()
+    console.print(verdict_table(judged))
+    for sentence in judged.evidence:
+        console.print(f"no verdict: {sentence}")
+    click.echo(f"verdict: {judged.outcome}")
+
+
+def _times(ours: float, theirs: float) -> str:
+    return f"{ours / theirs:.2f}× as much"
 
 
 def _interval(found: dict[str, float], form: str) -> str:

@@ -138,6 +138,50 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return make_project(tmp_path, monkeypatch)
 
 
+BUDGETS = (
+    "budgets:\n"
+    "  - {metric: accuracy, max_drop: 40 %, against: head}\n"
+    "  - {metric: parameters, max: 1000000}\n"
+)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose recipe ran once, to a bundle and a report."""
+    from flows import compress
+
+    with pytest.MonkeyPatch.context() as patch:
+        project = make_project(tmp_path_factory.mktemp("made"), patch)
+        validate = "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0}"
+        recipe = project.recipe("quickstages:Head", "export", validate, budgets=BUDGETS)
+        job = compress.Job(
+            recipe=str(recipe),
+            home=str(project.home),
+            out=str(project.home / "runs" / "tiny"),
+            device="cpu",
+            threads=1,
+            command=f"rarefy run {recipe}",
+        )
+        compress.run_inline(job)
+    return project
+
+
+@pytest.fixture
+def here(made: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.syspath_prepend(made.folder / "modules")
+    monkeypatch.setenv("RAREFY_HOME", str(made.home))
+    monkeypatch.setenv("PYTHONPATH", str(made.folder / "modules"))
+    return made
+
+
+def bundle_digest(project: Project) -> str:
+    """The digest of the bundle that the project's run made."""
+    from pipeline.artifact import Manifest
+
+    manifest = project.home / "runs" / "tiny" / "bundle" / "manifest.json"
+    return Manifest.model_validate_json(manifest.read_bytes()).digest
+
+
 @dataclass(frozen=True)
 class Said:
     """How a command ended: its exit code and what it wrote where."""

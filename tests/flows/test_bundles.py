@@ -10,49 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import Project, Said, make_project
-
-BUDGETS = (
-    "budgets:\n"
-    "  - {metric: accuracy, max_drop: 40 %, against: head}\n"
-    "  - {metric: parameters, max: 1000000}\n"
-)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose recipe ran once, to a bundle and a report."""
-    from flows import compress
-
-    with pytest.MonkeyPatch.context() as patch:
-        project = make_project(tmp_path_factory.mktemp("made"), patch)
-        validate = "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0}"
-        recipe = project.recipe("quickstages:Head", "export", validate, budgets=BUDGETS)
-        job = compress.Job(
-            recipe=str(recipe),
-            home=str(project.home),
-            out=str(project.home / "runs" / "tiny"),
-            device="cpu",
-            threads=1,
-            command=f"rarefy run {recipe}",
-        )
-        compress.run_inline(job)
-    return project
-
-
-@pytest.fixture
-def here(made: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.syspath_prepend(made.folder / "modules")
-    monkeypatch.setenv("RAREFY_HOME", str(made.home))
-    monkeypatch.setenv("PYTHONPATH", str(made.folder / "modules"))
-    return made
-
-
-def bundle_digest(project: Project) -> str:
-    manifest = project.home / "runs" / "tiny" / "bundle" / "manifest.json"
-    from pipeline.artifact import Manifest
-
-    return Manifest.model_validate_json(manifest.read_bytes()).digest
+from tests.flows.conftest import Project, Said, bundle_digest
 
 
 def test_every_name_of_a_bundle_gives_the_same_answer(
@@ -133,34 +91,6 @@ def test_validate_of_a_folder_asks_for_the_recipe(
     said = rarefy("validate", bundle_digest(here))
     assert said.code == 2
     assert "--recipe" in said.err
-
-
-def test_a_bundle_equals_itself(here: Project, rarefy: Callable[..., Said]) -> None:
-    data = here.folder / "eval.jsonl"
-    arguments = ("compare", "tiny", bundle_digest(here), "--seconds", "1")
-    said = rarefy(*arguments, "--data", data, "--json")
-    assert said.code == 0, said.err
-    found = json.loads(said.out)
-    scores = found["accuracy"]
-    assert (found["rows"], scores["flips"], scores["mcnemar_p"]) == (20, 0, 1.0)
-    assert scores["A"] == scores["B"]
-    assert scores["difference"]["low"] < 0 < scores["difference"]["high"]
-    assert found["latency"]["speedup"]["low"] <= found["latency"]["speedup"]["high"]
-    assert found["models"]["A"]["size"] == found["models"]["B"]["size"]
-    table = rarefy(*arguments)
-    assert "0 of 20 rows differ: 0 better, 0 worse" in table.out
-
-
-def test_compare_refuses_other_labels(
-    here: Project, rarefy: Callable[..., Said], tmp_path: Path
-) -> None:
-    other = shutil.copytree(here.home / "runs" / "tiny" / "bundle", tmp_path / "other")
-    config = json.loads((other / "config.json").read_text())
-    config["id2label"] = {"0": "cat", "1": "dog"}
-    (other / "config.json").write_text(json.dumps(config))
-    said = rarefy("compare", "tiny", other)
-    assert said.code == 2
-    assert "answers with the labels cat, dog" in said.err
 
 
 def test_report_is_drawn_again_from_the_run(here: Project, rarefy: Callable[..., Said]) -> None:

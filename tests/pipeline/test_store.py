@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import disk
 from pipeline.artifact import MANIFEST, Kind, Manifest, Parent, StageRecord, list_files
-from pipeline.errors import IntegrityError, ProviderError, RecipeError
+from pipeline.errors import EvidenceError, IntegrityError, ProviderError, RecipeError
 from pipeline.store import Store
 
 
@@ -206,6 +206,77 @@ def test_tags_point_move_and_go(store):
         store.untag("best")
     with pytest.raises(RecipeError, match="reads like the beginning of a digest"):
         store.tag("abcdef", one.digest)
+
+
+def test_a_tag_moves_only_from_where_it_was_expected(store):
+    one, two = publish(store, "one", "1" * 64), publish(store, "two", "2" * 64)
+    store.tag("best", one.digest, expect=None)
+    with pytest.raises(EvidenceError, match=f"it was at nothing .*, and is at {one.short} now"):
+        store.tag("best", two.digest, expect=None)
+    store.tag("best", two.digest, expect=one.digest)
+    with pytest.raises(EvidenceError, match=f"it was at {one.short} when this was decided"):
+        store.tag("best", one.digest, expect=one.digest)
+    assert store.tags() == {"best": two.digest}
+
+
+def test_of_two_who_move_a_tag_at_once_one_is_refused(store):
+    digests = [publish(store, str(n), f"{n}" * 64).digest for n in range(4)]
+    store.tag("best", digests[0])
+    said, start = [], threading.Barrier(3)
+
+    def move(digest):
+        start.wait()
+        try:
+            store.tag("best", digest, expect=digests[0])
+            said.append("moved")
+        except EvidenceError:
+            said.append("refused")
+
+    threads = [threading.Thread(target=move, args=(digest,)) for digest in digests[1:]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(said) == ["moved", "refused", "refused"]
+    assert len(store.find_tag("best").moves) == 2
+
+
+def test_a_tag_that_is_there_already_does_not_move(store):
+    made = publish(store)
+    store.tag("best", made.digest)
+    store.tag("best", made.digest, why="promote")
+    assert [move.why for move in store.find_tag("best").moves] == ["tag"]
+
+
+def test_gc_keeps_what_a_rollback_would_need(store):
+    parent = publish(store, "parent", "1" * 64)
+    old = publish(store, "old", "2" * 64, parents=[parent.digest])
+    new = publish(store, "new", "3" * 64)
+    for made in (old, new):
+        store.tag("best", made.digest)
+    assert store.garbage(days=-1) == []
+    for number in range(10):
+        store.tag("best", publish(store, str(number), f"{number:064x}").digest)
+    gone = {garbage.path.name for garbage in store.garbage(days=-1)}
+    assert gone == {parent.digest, old.digest, new.digest}
+
+
+def test_another_store_s_artifact_is_taken_over_but_not_as_work_done_here(store, tmp_path):
+    made = publish(store)
+    other = Store(tmp_path / "other")
+    for damaged in (False, True):
+        with other.draft() as draft:
+            shutil.copytree(made.directory, draft, dirs_exist_ok=True)
+            if damaged:
+                damage(draft / "a.txt")
+                with pytest.raises(IntegrityError, match=r"a\.txt is not what its manifest says"):
+                    other.adopt(draft, made.manifest, {})
+            else:
+                assert other.adopt(draft, made.manifest, {"host": "there"}) == other.open(
+                    made.digest
+                )
+    assert other.verify(made.digest) == []
+    assert other.lookup("f" * 64) is None
 
 
 def test_damaged_bookkeeping_is_named(store):
