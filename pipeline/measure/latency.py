@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -109,6 +110,22 @@ def _cores(threads: int, number: int) -> list[int]:
     return [cores[(start + offset) % len(cores)] for offset in range(min(threads, len(cores)))]
 
 
+def _gathered(said: list[list[str]]) -> list[str]:
+    """Return each thing that processes said once, with how many said it and its worst number."""
+    alike: dict[str, list[str]] = {}
+    for sentence in (sentence for one in said for sentence in one):
+        alike.setdefault(re.sub(r"[\d.]+", "#", sentence), []).append(sentence)
+    return [
+        f"{len(found)} of {len(said)} processes: {max(found, key=_first_number)}"
+        for found in alike.values()
+    ]
+
+
+def _first_number(sentence: str) -> float:
+    found = re.search(r"\d+(?:\.\d+)?", sentence)
+    return float(found[0]) if found else 0.0
+
+
 def _gather(
     answers: list[dict[str, Any]],
     names: list[str],
@@ -123,9 +140,7 @@ def _gather(
     samples = by_model("wall")
     again = [answer["again"] for answer in answers]
     noise = statistics.percentile_ratio(samples[twice], again, 50, 0, looks)
-    busy: list[str] = []
-    for number, answer in enumerate(answers, 1):
-        busy += [f"process {number}: {sentence}" for sentence in answer["busy"]]
+    busy = _gathered([answer["busy"] for answer in answers])
     physical = len(machine.cores())
     if threads > physical:
         busy.append(f"{threads} threads shared {physical} cores")

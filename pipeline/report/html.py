@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,9 @@ class LatencyRow:
     percentiles: tuple[str | None, ...]
     cpu: str | None
     tokenizer: str | None
+    whole: str | None
     device: str | None
+    fixed: tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -239,7 +242,9 @@ def _latency_row(latency: Latency, model: str) -> LatencyRow:
         tuple(None if value is None else wording.significant(value) for value in values),
         _median(facts.pooled(latency.cpu, model)),
         _median(facts.pooled(latency.tokenizer, model)),
+        _median(sorted(itertools.chain(*latency.end_to_end(model)))),
         _median(facts.pooled(latency.device, model)),
+        tuple(_median(facts.pooled(models, model)) for models in latency.fixed.values()),
     )
 
 

@@ -85,6 +85,14 @@ def test_a_runner_that_is_throttled_half_way_is_found(made, monkeypatch):
     assert "times as long after 50% of the session as before" in found.throttled
 
 
+def test_what_processes_say_alike_is_said_once_with_the_worst():
+    said = [["others used 0.20 of 2 cores"], [], ["others used 1.52 of 2 cores", "not steady"]]
+    assert latency._gathered(said) == [
+        "2 of 3 processes: others used 1.52 of 2 cores",
+        "1 of 3 processes: not steady",
+    ]
+
+
 def test_twenty_times_the_work_is_seen_slower(timed):
     """The exact ratio is the machine's; that 40 layers take longer than 2 is not."""
     teacher, candidate = timed.samples["teacher"], timed.samples["candidate"]
