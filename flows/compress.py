@@ -10,6 +10,7 @@ from typing import Any
 
 from flows import evidence, history
 from flows.display import CURRENT
+from pipeline import baselines
 from pipeline import outcome as outcomes
 from pipeline import recipe as recipes
 from pipeline.engine import MODEL, Finished, Run
@@ -46,7 +47,7 @@ def open_run(job: Job) -> Run:
     """
     loaded = recipes.load(Path(job.recipe))
     if job.baseline is not None:
-        loaded = recipes.with_baseline(loaded, job.baseline)
+        loaded = baselines.with_baseline(loaded, job.baseline)
     run = Run(loaded, Store(Path(job.home) / "store"), job.device, first=job.first)
     if job.threads:
         run.threads = job.threads

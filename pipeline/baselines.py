@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 from pipeline.artifact import Artifact, Kind
 from pipeline.errors import IntegrityError, ModelError, RecipeError
 from pipeline.measure.measurements import CANDIDATE
-from pipeline.recipe import REMOTE_TAG
+from pipeline.recipe import NAME, REMOTE_TAG, Budget, LoadedRecipe
 from pipeline.store import Store
 from pipeline.tags import NoTagError
 
 COMPARABLE = (Kind.BUNDLE, Kind.CHECKPOINT)
+USUAL: tuple[dict[str, Any], ...] = (
+    {"metric": "accuracy", "max_drop": "1 %"},
+    {"metric": "latency_p50", "max_regression": "5 %"},
+    {"metric": "size", "max_regression": "5 %"},
+)
+"""What is asked of a candidate beside a baseline that the recipe does not know."""
 
 
 def open_tag(store: Store, name: str) -> Artifact:
@@ -58,3 +66,21 @@ def check(name: str, artifact: Artifact, labels: list[str]) -> None:
             f"{name}: answers with the labels {', '.join(own)}; the recipe's data has "
             f"{', '.join(labels)}: they cannot be compared"
         )
+
+
+def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
+    """Point every budget against a tag to this one; where there is none, add the usual three.
+
+    Raises RecipeError where the tag could be no tag.
+    """
+    ids = {step.id for step in loaded.steps}
+    if tag in ids or (REMOTE_TAG not in tag and not NAME.fullmatch(tag)):
+        what = "is a stage of the recipe" if tag in ids else "is no tag's name"
+        raise RecipeError(f"baseline {tag!r}: {what}; expected a tag, or another store's: URL#tag")
+    budgets = tuple(
+        budget.model_copy(update={"against": tag}) if budget.against in loaded.tags else budget
+        for budget in loaded.recipe.budgets
+    )
+    if not loaded.tags:
+        budgets += tuple(Budget(against=tag, **usual) for usual in USUAL)
+    return replace(loaded, recipe=loaded.recipe.model_copy(update={"budgets": budgets}))

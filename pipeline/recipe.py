@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,12 +24,6 @@ FORMS = ("max", "min", "max_drop", "min_retained", "min_speedup", "min_shrink", 
 REGRESSIONS = ("accuracy", "latency_p50", "size")
 """What ``max_regression`` without a metric looks at."""
 REMOTE_TAG = "#"
-USUAL: tuple[dict[str, Any], ...] = (
-    {"metric": "accuracy", "max_drop": "1 %"},
-    {"metric": "latency_p50", "max_regression": "5 %"},
-    {"metric": "size", "max_regression": "5 %"},
-)
-"""What is asked of a candidate beside a baseline that the recipe does not know."""
 
 
 class Part(BaseModel):
@@ -235,24 +229,6 @@ def load(path: Path) -> LoadedRecipe:
     steps = _steps(recipe, folder, where)
     _check_budgets(recipe, steps, where)
     return LoadedRecipe(path, folder, recipe, steps, where)
-
-
-def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
-    """Point every budget against a tag to this one; where there is none, add the usual three.
-
-    Raises RecipeError where the tag could be no tag.
-    """
-    ids = {step.id for step in loaded.steps}
-    if tag in ids or (REMOTE_TAG not in tag and not NAME.fullmatch(tag)):
-        what = "is a stage of the recipe" if tag in ids else "is no tag's name"
-        raise RecipeError(f"baseline {tag!r}: {what}; expected a tag, or another store's: URL#tag")
-    budgets = tuple(
-        budget.model_copy(update={"against": tag}) if budget.against in loaded.tags else budget
-        for budget in loaded.recipe.budgets
-    )
-    if not loaded.tags:
-        budgets += tuple(Budget(against=tag, **usual) for usual in USUAL)
-    return replace(loaded, recipe=loaded.recipe.model_copy(update={"budgets": budgets}))
 
 
 def _steps(recipe: Recipe, folder: Path, where: _Where) -> tuple[Step, ...]:

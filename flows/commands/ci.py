@@ -103,12 +103,13 @@ def _command(recipe: Path, baseline: str | None, out: Path, first: bool, lenient
 
 def _load(job: Job) -> LoadedRecipe:
     """Read the recipe, and say where it asked nothing of the baseline."""
+    from pipeline import baselines
     from pipeline import recipe as recipes
 
     loaded = recipes.load(Path(job.recipe))
     if job.baseline is None:
         return loaded
-    pointed = recipes.with_baseline(loaded, job.baseline)
+    pointed = baselines.with_baseline(loaded, job.baseline)
     if added := pointed.recipe.budgets[len(loaded.recipe.budgets) :]:
         said = ", ".join(f"{b.metric} {b.form} {b.limit:.0%}" for b in added)
         click.echo(

@@ -11,6 +11,8 @@ from junitparser import Error, Failure, JUnitXml, Skipped
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from flows import github
+from pipeline import baselines
+from pipeline import recipe as recipes
 from tests.flows.conftest import Project, Said, make_project
 
 Rarefy = Callable[..., Said]
@@ -286,3 +288,17 @@ def test_an_output_cannot_bring_another_along(
     first, *middle, end = (tmp_path / "output").read_text().splitlines()
     assert first == f"report<<{end}"
     assert end not in middle
+
+
+def test_a_short_budget_is_shown_at_its_line_for_each_that_it_stands_for(project: Project) -> None:
+    short = "  - max_regression: 5 %\n    against: production\n  - {metric: size, max: 5 MB}\n"
+    for text, lines in (
+        (f"budgets:\n{short}", ["  - max_regression: 5 %"] * 3 + [short.splitlines()[2]]),
+        (one := "budgets: {max_regression: 5 %, against: production}\n", [one.strip()] * 3),
+    ):
+        path = project.recipe("quickstages:Head", budgets=text)
+        written = path.read_text().splitlines()
+        loaded = baselines.with_baseline(recipes.load(path), "staging")
+        assert [written[line - 1] for line in loaded.budget_lines] == lines
+        assert loaded.tags == ("staging",)
+        assert [b.metric for b in loaded.recipe.budgets][:3] == ["accuracy", "latency_p50", "size"]
