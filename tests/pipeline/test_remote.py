@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -26,8 +27,29 @@ def other(tmp_path: Path) -> Store:
     return Store(tmp_path / "there")
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A bucket of a server that speaks S3, on this machine; credentials from the environment."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="models")
+        yield "models"
+    server.stop()
+
+
+@pytest.fixture(params=["file", "memory", "s3"])
 def url(request, tmp_path: Path) -> str:
+    if request.param == "s3":
+        return f"s3://{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}"
     if request.param == "file":
         return f"file://{tmp_path}/remote"
     return f"memory://{uuid.uuid4().hex}/rarefy"
@@ -72,7 +94,7 @@ def test_twice_costs_nothing(store, other, url, monkeypatch):
         raise AssertionError("sent or fetched again")
 
     for method in ("put_file", "get_file", "pipe_file"):
-        monkeypatch.setattr(type(fsspec.url_to_fs(url)[0]), method, never)
+        monkeypatch.setattr(fsspec.url_to_fs(url)[0], method, never)
     assert remote.push(store, made.digest, url, "production") == 0
     assert remote.pull(other, url, "production").digest == made.digest
     monkeypatch.undo()
@@ -84,14 +106,14 @@ def test_a_push_that_breaks_off_is_seen_by_nobody_and_can_be_done_again(
     store, other, url, at, monkeypatch
 ):
     made, left = publish(store), iter(range(10))
-    system = type(fsspec.url_to_fs(url)[0])
+    system = fsspec.url_to_fs(url)[0]
     real = {name: getattr(system, name) for name in ("put_file", "pipe_file")}
 
     def cut(name):
-        def call(self, *arguments, **named):
+        def call(*arguments, **named):
             if next(left) + 1 == at:
                 raise ConnectionError("the line is dead")
-            return real[name](self, *arguments, **named)
+            return real[name](*arguments, **named)
 
         return call
 
@@ -245,6 +267,20 @@ def test_a_url_that_is_none(store, url, kind, words):
     with pytest.raises(kind, match=words) as caught:
         remote.pull(store, url, "production")
     assert "secret" not in str(caught.value)
+
+
+def test_a_bucket_that_is_not_there_is_said_and_not_made(store, bucket):
+    import boto3
+
+    made, url = publish(store), "s3://modles/rarefy"
+    for use in (
+        lambda: remote.push(store, made.digest, url, "production"),
+        lambda: remote.pull(store, url, "production"),
+    ):
+        with pytest.raises(RecipeError, match="no such bucket or folder: modles") as caught:
+            use()
+        assert not isinstance(caught.value, NoTagError)
+    assert [each["Name"] for each in boto3.client("s3").list_buckets()["Buckets"]] == [bucket]
 
 
 def test_a_protocol_whose_package_is_missing(store, monkeypatch):
