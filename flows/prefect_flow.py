@@ -72,4 +72,6 @@ def compress(
     if judged is not None and judged.outcome == "fail":
         missed = [b.reason for b in judged.budgets if b.outcome == "fail" and b.level == "error"]
         return Failed(message="; ".join(missed), data=summary)
+    if judged is not None and judged.evidence:
+        return Failed(message="; ".join(judged.evidence), data=summary)
     return Completed(data=summary)

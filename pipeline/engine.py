@@ -134,7 +134,7 @@ class Run(Plan):
                 "device": self.device,
                 "threads": self.threads,
             }
-            published = self.store.publish(output, manifest, run)
+            published = self.store.publish(output, manifest, run, lasts=draft.lasts)
         self._whole.add(published.digest)
         return published
 

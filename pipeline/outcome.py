@@ -14,7 +14,7 @@ from pipeline import verdict
 from pipeline.artifact import Artifact, Kind
 from pipeline.engine import Run
 from pipeline.measure import machine
-from pipeline.measure.measurements import Measurements
+from pipeline.measure.measurements import CANDIDATE, Measurements
 from pipeline.report.data import LineageNode, ReportData
 
 MEASUREMENTS = "measurements.json"
@@ -69,7 +69,15 @@ def conclude(run: Run, command: str) -> Outcome:
         measurements=measurements,
         machine=machine.fingerprint(),
     )
-    return Outcome(data, bundles[-1] if bundles else None)
+    return Outcome(data, _delivered(bundles, measurements))
+
+
+def _delivered(bundles: list[Artifact], measurements: Measurements | None) -> Artifact | None:
+    """Return the bundle that was measured, or the last one where none was."""
+    if measurements is not None:
+        measured = measurements.models[CANDIDATE].digest
+        bundles = [bundle for bundle in bundles if bundle.digest == measured] or bundles
+    return bundles[-1] if bundles else None
 
 
 def _node(identifier: str, artifact: Artifact) -> LineageNode:
@@ -177,6 +185,7 @@ def as_json(outcome: Outcome, paths: dict[str, str], exit_code: int) -> dict[str
         "exit_code": exit_code,
         "ledger": [row.model_dump() for row in outcome.data.ledger],
         "budgets": [budget.model_dump() for budget in judged.budgets] if judged else [],
+        "evidence": judged.evidence if judged else [],
         "warnings": outcome.data.warnings,
         **paths,
     }

@@ -172,6 +172,7 @@ class Plan:
         self._check_baselines()
         self._check_length()
         kinds = self.kinds()
+        self._check_references(kinds)
         known: dict[str, Artifact] = {}
         planned = []
         for identifier in (MODEL, *(step.id for step in self.loaded.steps)):
@@ -210,6 +211,17 @@ class Plan:
             raise self.loaded.where.say(("budgets",), problems[0])
         if recipe.budgets and all(step.stage.produces != Kind.REPORT for step in self.loaded.steps):
             raise self.loaded.where.say(("budgets",), "no 'validate' stage measures them")
+
+    def _check_references(self, kinds: dict[str, Kind]) -> None:
+        """Raise RecipeError where a budget compares with what ``validate`` does not measure."""
+        measured = {name for step in self.loaded.steps for name in step.stage.measures(kinds)}
+        for position, budget in enumerate(self.loaded.recipe.budgets):
+            if budget.against in kinds and budget.against not in measured:
+                raise self.loaded.where.say(
+                    ("budgets", position, "against"),
+                    f"{budget.against!r} is not measured as a reference; "
+                    f"there is {', '.join(sorted(measured)) or 'none'}",
+                )
 
     def _check_baselines(self) -> None:
         """Raise ModelError where a tagged bundle answers with other labels than the data has."""

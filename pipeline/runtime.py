@@ -146,9 +146,9 @@ class BundleModel:
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=self._providers(provider), enable_fallback=0
             )
-        except (RuntimeError, ValueError, _provider_failure()) as error:
+        except _refusals() as error:
             if provider == "cpu":
-                raise
+                raise ModelError(f"{path}: ONNX Runtime cannot load it: {_line(error)}") from error
             raise ProviderError(f"provider {provider!r} is not active: {_line(error)}") from error
         if session.get_providers()[0] != name:
             raise ProviderError(
@@ -233,6 +233,17 @@ def _provider_failure() -> type[Exception]:
 
     found: type[Exception] = EPFail
     return found
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises where it cannot make a session."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = [
+        *("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel"),
+        *("NotImplemented", "RuntimeException"),
+    ]
+    return (RuntimeError, ValueError, *(getattr(state, name) for name in names))
 
 
 def _check_nodes(session: Any, provider: str) -> None:

@@ -37,11 +37,14 @@ class Draft:
 
     ``roles`` maps a file's relative path to its role (weights, tokenizer, config, graph, …).
     ``model`` goes into the manifest: architecture, labels, parameters, whatever the stage knows.
+    What does not last is published, and made again by the next run: a measurement that was
+    disturbed.
     """
 
     roles: dict[str, str] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     metrics: tuple[Metric, ...] = ()
+    lasts: bool = True
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,10 @@ class Stage(BaseModel):
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return files that the stage reads beside the splits; ``base``: the recipe's folder."""
         return ()
+
+    def measures(self, kinds: dict[str, Kind]) -> tuple[str, ...]:
+        """Return the steps, of id -> kind, that budgets may compare with."""
+        return tuple(kinds) if self.produces is Kind.REPORT else ()
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what the output depends on beside data and parameters: the machine, targets."""

@@ -120,16 +120,20 @@ class Store:
             path.mkdir(exist_ok=True)
         return path
 
-    def publish(self, directory: Path, manifest: Manifest, run: dict[str, Any]) -> Artifact:
+    def publish(
+        self, directory: Path, manifest: Manifest, run: dict[str, Any], *, lasts: bool = True
+    ) -> Artifact:
         """Move a draft into the store, named by its fingerprint; the rename is what makes it seen.
 
+        What does not last is not found by its fingerprint.
         Raises ProviderError where the disk is full.
         """
         fingerprint = manifest.stage.fingerprint
         with disk.speaking(self.root):
             self._seal(directory, manifest, run)
-            entry = self.root / "fingerprints" / f"{fingerprint}.json"
-            disk.write(entry, {"digest": manifest.digest})
+            if lasts:
+                entry = self.root / "fingerprints" / f"{fingerprint}.json"
+                disk.write(entry, {"digest": manifest.digest})
             self._place(directory, manifest.digest)
         shutil.rmtree(self.root / "work" / fingerprint, ignore_errors=True)
         return Artifact(self._directory(manifest.digest), manifest, manifest.digest)

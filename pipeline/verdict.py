@@ -200,11 +200,11 @@ def judge(
 
     A budget that cannot be evaluated fails with its reason. A candidate that answers NaN fails
     the verdict, whatever the budgets are. A target that was throttled half way carries no verdict
-    on times: that is said in ``evidence``, and nothing passes.
+    on the times that budgets ask of it: that is said in ``evidence``, and nothing passes.
     """
     from pipeline.measure import judging
 
-    results = []
+    results, clocked = [], set()
     if broken := judging.broken_answers(measurements):
         results.append(broken)
     for budget in budgets:
@@ -212,6 +212,7 @@ def judge(
         timed = known is not None and known.kind in ("latency", "speedup")
         everywhere = [target.name for target in targets] if timed else [None]
         places = [budget.target] if budget.target else everywhere
+        clocked |= {place for place in places if timed}
         results += [judging.judge_one(budget, place, measurements) for place in places]
     outcomes = {result.outcome for result in results if result.level == "error"}
     worst: Outcome = "pass"
@@ -219,11 +220,10 @@ def judge(
         worst = "fail"
     elif "inconclusive" in outcomes:
         worst = "inconclusive"
-    asked = {target.name for target in targets}
     evidence = [
         f"{name}: {timed.throttled}; its times carry no verdict"
         for name, timed in measurements.latency.items()
-        if timed.throttled and name in asked
+        if timed.throttled and name in clocked
     ]
     if evidence and worst == "pass":
         worst = "inconclusive"

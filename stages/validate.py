@@ -70,6 +70,11 @@ class Validate(Stage):
         names = () if self.models == "all" else self.models
         return {f"reference:{name}": name for name in names}
 
+    def measures(self, kinds: dict[str, Kind]) -> tuple[str, ...]:
+        """Return the checkpoints that are measured beside the bundle."""
+        names = kinds if self.models == "all" else self.models
+        return tuple(name for name in names if kinds[name] is Kind.CHECKPOINT)
+
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return the machine's fingerprint and all that the recipe asks of a measurement.
 
@@ -130,7 +135,8 @@ class Validate(Stage):
         found.samples.extend(examples.choose(context.task.labels, split, found.models))
         text = found.model_dump_json(by_alias=True)
         (context.output / MEASUREMENTS).write_text(text, encoding="utf-8")
-        return Draft({MEASUREMENTS: "measurements"}, metrics=_metrics(context, found))
+        steady = not any(timed.throttled for timed in found.latency.values())
+        return Draft({MEASUREMENTS: "measurements"}, metrics=_metrics(context, found), lasts=steady)
 
     def _measure(
         self, context: Context, artifact: Artifact, directory: Path, steps: Steps

@@ -27,6 +27,7 @@ class Word(Stage):
     seconds: float = 0.0
     fail: bool = False
     metric: float = 1.0
+    lasts: bool = True
 
     def run(self, context: Context, model: Artifact) -> Draft:
         write_down(context, self.word)
@@ -37,7 +38,7 @@ class Word(Stage):
             time.sleep(0.01)
         if self.fail:
             raise ZeroDivisionError("a bug\nwith a long story")
-        return Draft(metrics=(Metric(name="letters", value=self.metric),))
+        return Draft(metrics=(Metric(name="letters", value=self.metric),), lasts=self.lasts)
 
 
 class Count(Word):

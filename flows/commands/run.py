@@ -89,6 +89,8 @@ def run(
         console.print()
         console.print(verdict_table(judged))
         console.print()
+        for sentence in judged.evidence:
+            console.print(f"no verdict: {sentence}", soft_wrap=True)
     for name, path in result.paths.items():
         if name in ("bundle", "report"):
             console.print(f"{name:<8} {path}", soft_wrap=True)

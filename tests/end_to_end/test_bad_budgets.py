@@ -113,6 +113,10 @@ def bundle_copy(shop: Workshop, name: str) -> Path:
             [{"metric": "size", "max_regression": "5 %", "against": "newes"}],
             "did you mean 'newest'?",
         ),
+        (
+            [{"metric": "size", "max_regression": "5 %", "against": "export"}],
+            "budgets[0].against: 'export' is not measured as a reference; there is head",
+        ),
         ([EASY, {"metric": "size", "min": "2 GB"}], "at least 2e+09 and at most 1e+09"),
         ([{"metric": "accuracy", "min": 80}], "did you mean '80 %'?"),
         (

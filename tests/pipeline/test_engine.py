@@ -53,6 +53,15 @@ def test_the_second_run_is_all_cache_hits(workshop):
         assert second[name].seconds == pytest.approx(step.seconds, abs=0.5)
 
 
+def test_what_does_not_last_is_published_and_made_again(workshop):
+    """A measurement that was disturbed has a report, and the next run measures anew."""
+    stage = {"quick:Word": {"lasts": False}}
+    first = workshop.run(stage)["word"]
+    assert workshop.store.verify(first.artifact.digest) == []
+    assert not workshop.run(stage)["word"].cached
+    assert workshop.ran() == ["hello", "hello"]
+
+
 def test_a_plan_says_what_is_cached_and_runs_nothing(workshop):
     assert [step.cached for step in workshop.open(*CHAIN).plan()] == [False] * 3
     workshop.run(*CHAIN)

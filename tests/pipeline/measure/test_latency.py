@@ -82,7 +82,7 @@ def test_a_runner_that_is_throttled_half_way_is_found(made, monkeypatch):
 
     monkeypatch.setattr(latency.fresh, "call", slowing)
     found = latency.measure(made, bundles.texts(5), processes=4, seconds=1)
-    assert "times as long after 50% of the session as before" in found.throttled
+    assert "times as long after " in found.throttled
 
 
 def test_what_processes_say_alike_is_said_once_with_the_worst():
@@ -122,7 +122,7 @@ def test_a_provider_that_is_not_there_is_a_provider_error(made):
 def test_a_bundle_that_cannot_load_names_the_process_and_the_reason(made, tmp_path):
     broken = bundles.make(tmp_path / "broken")
     (broken / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(EvidenceError, match=r"process 1 failed with exit code 1: .+"):
+    with pytest.raises(EvidenceError, match=r"process 1 failed with exit code 2: .+cannot load it"):
         latency.measure(made | {"prune": broken}, bundles.texts(3), processes=1, seconds=1)
 
 
