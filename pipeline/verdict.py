@@ -205,12 +205,16 @@ def judge(
     from pipeline.measure import judging
 
     results, clocked = [], set()
-    if broken := judging.broken_answers(measurements):
-        results.append(broken)
+    answering = [None, *measurements.elsewhere]
+    for place in answering:
+        if broken := judging.broken_answers(measurements.on(place)):
+            results.append(broken)
     for budget in budgets:
         known = KNOWN_METRICS.get(budget.metric)
         timed = known is not None and known.kind in ("latency", "speedup")
-        everywhere = [target.name for target in targets] if timed else [None]
+        answered = known is not None and known.kind in ("score", "error", "agreement")
+        everywhere: list[str | None] = answering if answered else [None]
+        everywhere = [target.name for target in targets] if timed else everywhere
         places = [budget.target] if budget.target else everywhere
         clocked |= {place for place in places if timed}
         results += [judging.judge_one(budget, place, measurements) for place in places]

@@ -102,7 +102,7 @@ class Validate(Stage):
         providers = dict.fromkeys(target.provider for target in context.targets)
         count = 1 + len(chosen.all)
         parts = len(chosen.checkpoints) * len(providers) + 2 * count + len(context.targets)
-        parts += self.cold_starts > 0
+        parts += len(_elsewhere(context.targets)) + (self.cold_starts > 0)
         steps = Steps(context.progress, parts)
         built = {
             provider: {CANDIDATE: model.directory}
@@ -127,6 +127,7 @@ class Validate(Stage):
             baselines={n: a.digest for n, a in context.baselines.items()},
             latency={},
         )
+        self._answer_elsewhere(model, found, context, steps)
         if self.cold_starts:
             self._start(directories, found, context, steps)
         for target in context.targets:
@@ -162,6 +163,22 @@ class Validate(Stage):
             device_memory=peak.device if peak else None,
             probabilities=accuracy.as_table(answers),
         )
+
+    def _answer_elsewhere(
+        self, model: Artifact, found: Measurements, context: Context, steps: Steps
+    ) -> None:
+        """Answer the whole split on each target that has another provider than the first."""
+        from pipeline.measure import accuracy
+
+        for target in _elsewhere(context.targets):
+            answers = accuracy.bundle_probabilities(
+                model.directory,
+                context.split("eval"),
+                provider=target.provider,
+                threads=max(target.threads, context.threads),
+                progress=steps.next(f"answering on {target.name}"),
+            )
+            found.elsewhere[target.name] = accuracy.as_table(answers)
 
     def _start(
         self, bundles: Mapping[str, Path], found: Measurements, context: Context, steps: Steps
@@ -220,6 +237,12 @@ class Validate(Stage):
             clear=clear if budgets else None,
             progress=steps.next(f"timing on {target.name}"),
         )
+
+
+def _elsewhere(targets: tuple[Target, ...]) -> list[Target]:
+    """Return the first target of each provider that is not the first target's."""
+    firsts = {target.provider: target for target in reversed(targets)}
+    return [target for target in targets[1:] if firsts[target.provider] is target]
 
 
 def _timed(budgets: tuple[Budget, ...]) -> list[Budget]:

@@ -50,7 +50,8 @@ def judge_one(budget: Budget, target: str | None, measurements: Measurements) ->
     try:
         if reason := misfit(budget):
             raise _MissingError(reason)
-        finding = _EVALUATE[KNOWN_METRICS[budget.metric].kind](budget, target, measurements)
+        judge = _EVALUATE[KNOWN_METRICS[budget.metric].kind]
+        finding = judge(budget, target, measurements.on(target))
         finding = _unless_throttled(finding, budget, target, measurements)
     except _MissingError as missing:
         finding = Finding(None, "fail", str(missing))

@@ -85,6 +85,10 @@ class Measurements(_Record):
         default_factory=dict, description="slicing -> each eval row's part of it"
     )
     models: dict[str, ModelMeasurement]
+    elsewhere: dict[str, list[list[float]]] = Field(
+        default_factory=dict,
+        description="target -> the candidate's answers, where another provider gives them",
+    )
     aliases: dict[str, str] = Field(
         default_factory=dict, description="stage id -> the model here that has the same weights"
     )
@@ -100,6 +104,13 @@ class Measurements(_Record):
     def references(self) -> list[str]:
         """Names of the models that the candidate is compared with; the first is the teacher."""
         return [name for name in self.models if name != CANDIDATE]
+
+    def on(self, target: str | None) -> Measurements:
+        """Return the measurements as a target has them: with its own answers, where it has any."""
+        if target not in self.elsewhere:
+            return self
+        ours = self.models[CANDIDATE].model_copy(update={"probabilities": self.elsewhere[target]})
+        return self.model_copy(update={"models": self.models | {CANDIDATE: ours}})
 
     def name_of(self, stage: str) -> str | None:
         """Return the measured model that stands for a stage's id, None where there is none."""

@@ -330,6 +330,18 @@ def test_a_limit_in_another_unit_is_refused(budget, words):
         Budget(**budget)
 
 
+def test_the_answers_of_another_provider_are_judged_too(measurements):
+    """A GPU that rounds otherwise may lose what the CPU keeps; one that answers NaN fails."""
+    targets = (Target(), Target(name="gpu", provider="cuda"))
+    measurements.elsewhere = {"gpu": _share(0.80)}
+    verdict = judge([Budget(metric="accuracy", min="85 %")], targets, measurements)
+    assert [(b.target, b.outcome) for b in verdict.budgets] == [(None, "pass"), ("gpu", "fail")]
+    measurements.elsewhere["gpu"][5] = [float("nan")] * 2
+    assert judge([], targets, measurements).outcome == "fail"
+    size = judge([Budget(metric="size", max="1 GB")], targets[:1], measurements).budgets
+    assert [b.metric for b in size] == ["answers", "size"]
+
+
 def test_a_time_that_was_never_taken_fails_on_a_throttled_target_too(measurements):
     measurements.latency["cpu"].throttled = THROTTLED
     found = _one(measurements, metric="speedup", min_speedup="2x", against="prune")

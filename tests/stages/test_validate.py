@@ -14,7 +14,7 @@ from pipeline.recipe import Budget, Target
 from pipeline.stage import Asked
 from pipeline.tasks.text_classification import TextClassification
 from stages import references
-from stages.validate import Validate
+from stages.validate import Validate, _elsewhere
 from tests.stages.conftest import LABELS, sentences, write_encoder
 
 TASK = TextClassification(LABELS, 32, ("text",))
@@ -123,6 +123,17 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
     shares = [share for share, _ in notes]
     assert shares == sorted(shares)
     assert 0 <= shares[0] <= shares[-1] <= 1
+
+
+def test_answers_are_taken_once_a_provider():
+    targets = (
+        Target(),
+        Target(name="two", threads=2),
+        Target(name="gpu", provider="cuda"),
+        Target(name="engine", provider="tensorrt"),
+        Target(name="gpu-2", provider="cuda", threads=2),
+    )
+    assert [target.name for target in _elsewhere(targets)] == ["gpu", "engine"]
 
 
 def test_references_answer_as_pytorch_does(context, chain):
