@@ -21,7 +21,7 @@ DRIVER = """
 import json, sys, time
 from pathlib import Path
 
-from pipeline import recipe, store as stores
+from pipeline import disk, recipe, store as stores
 from pipeline.engine import MODEL, Run
 
 recipe_path, stop = Path(sys.argv[1]), sys.argv[2]
@@ -50,8 +50,8 @@ def is_score(store, key, value):
 is_index = lambda path, value: path.parent.name == "fingerprints"
 is_artifact = lambda path, target: target.parent.name == "sha256"
 pause_before(stores.Store, "publish", "before publishing", lambda *a: True)
-pause_before(stores, "_sync", "while syncing", lambda path: path.name == "manifest.json")
-pause_before(stores, "_write", "before the index entry", is_index)
+pause_before(disk, "sync", "while syncing", lambda path: path.name == "manifest.json")
+pause_before(disk, "write", "before the index entry", is_index)
 pause_before(Path, "rename", "before the rename", is_artifact)
 pause_before(stores.shutil, "rmtree", "after the rename", in_work)
 pause_before(stores.Store, "keep_note", "before the score is kept", is_score)
