@@ -52,8 +52,8 @@ def cli(verbose: bool) -> None:
     it from there to a verdict, a report and a bundle to deploy.
 
     Exit codes: 0 pass · 1 unexpected error · 2 usage, recipe or data · 3 budget missed ·
-    4 inconclusive under --strict · 5 the machine lacks what was asked · 6 integrity ·
-    130 interrupted.
+    4 no verdict, or inconclusive under --strict · 5 the machine lacks what was asked ·
+    6 integrity · 130 interrupted.
     """
 
 

@@ -159,6 +159,7 @@ def gathered(models: dict[str, ModelMeasurement], split: Split, labels: list[str
         machine=machine.fingerprint(),
         task="text-classification",
         labels=labels,
+        data=split.sha256,
         truth=split.labels or [],
         models=models,
         latency={},

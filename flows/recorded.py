@@ -77,10 +77,10 @@ def compare(
             f"{path}: its model answers with the labels {', '.join(old.labels)}; "
             f"the candidate with {', '.join(labels)}"
         )
-    if old.truth != split.labels:
+    if (old.data, old.truth) != (split.sha256, split.labels):
         raise EvidenceError(
-            f"{path}: was measured on other eval rows ({len(old.truth)} there, {len(split)} here, "
-            "or with other labels), so no row can be compared"
+            f"{path}: was measured on other eval rows ({len(old.truth)} there, {len(split)} here; "
+            "the file's bytes differ), so no row can be compared"
         )
     then = timed_like(old, target, path)
     models = {
@@ -203,22 +203,23 @@ def judge(compared: Compared, budgets: list[Budget], target: Target) -> Verdict:
     for budget in budgets:
         if budget not in exact:
             judged.budgets.append(_time(compared, budget, target))
+    throttled = [timed.throttled for timed in compared.latency.values() if timed.throttled]
     outcomes = {result.outcome for result in judged.budgets}
     worst: verdict.Outcome = "pass"
-    if outcomes != {"pass"}:
+    if throttled or outcomes != {"pass"}:
         worst = "fail" if "fail" in outcomes else "inconclusive"
-    throttled = [timed.throttled for timed in compared.latency.values() if timed.throttled]
     return judged.model_copy(update={"outcome": worst, "evidence": throttled})
 
 
 def _time(compared: Compared, budget: Budget, target: Target) -> BudgetResult:
     from pipeline import verdict
 
-    ratio, word = compared.times.ratio, compared.times.change
+    now, then = compared.latency[CANDIDATE], compared.latency[BASELINE]
+    word, ratio, _ = change(now, then, budget.limit)
     outcome: verdict.Outcome = "inconclusive"
     if word == "regression":
         outcome = "fail"
-    elif ratio.high <= 1 + budget.limit:
+    elif ratio.high <= 1 + budget.limit and not (now.throttled or then.throttled):
         outcome = "pass"
     return verdict.BudgetResult(
         metric=budget.metric,

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from flows.bundles import Bundle
 from flows.options import Home
+from pipeline import baselines
 from pipeline.artifact import Artifact, Kind, canonical_json, file_sha256
-from pipeline.errors import EvidenceError, IntegrityError, ModelError, RecipeError
+from pipeline.errors import EvidenceError, IntegrityError, RecipeError
 from pipeline.versions import distribution_version
 
 if TYPE_CHECKING:
@@ -33,10 +34,18 @@ def recipe_of(reference: str, recipe: Path | None, home: Home) -> Path:
         return recipe
     for folder in (home.runs / reference, Path(reference), Path(reference).parent):
         record = folder / "run.json"  # a bundle has one too, but of the stage that made it
-        if record.is_file() and (command := json.loads(record.read_text()).get("command")):
+        if record.is_file() and (command := _command(record)):
             words = shlex.split(command)
             return Path(words[2] if words[1] == "ci" else words[-1])
     raise RecipeError(f"{reference}: is not a run, so say the recipe with --recipe")
+
+
+def _command(record: Path) -> str | None:
+    try:
+        found: str | None = json.loads(record.read_text()).get("command")
+    except (ValueError, AttributeError):
+        raise IntegrityError(f"{record}: damaged; say the recipe with --recipe") from None
+    return found
 
 
 def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
@@ -49,7 +58,7 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
     from pipeline.measure.measurements import Measurements
     from pipeline.stage import Context
 
-    check_labels(bundle, run.labels)
+    baselines.check(bundle.name, bundle.directory, run.labels)
     check_bytes(bundle)
     for baseline in run.baselines.values():
         run.check(baseline)
@@ -93,28 +102,12 @@ def _work(run: Run, stage: Validate) -> str:
     return f"validate-{hashlib.sha256(canonical_json(value)).hexdigest()}"
 
 
-def labels_of(bundle: Bundle) -> list[str]:
-    """Return the labels that a bundle answers with. Raises ModelError where it names none."""
-    try:
-        named = json.loads((bundle.directory / "config.json").read_text())["id2label"]
-        return [named[key] for key in sorted(named, key=int)]
-    except (OSError, ValueError, KeyError):
-        raise ModelError(f"{bundle.name}: the bundle's config.json names no labels") from None
-
-
-def check_labels(bundle: Bundle, labels: list[str]) -> None:
-    """Raise ModelError where a bundle does not answer with just these labels, in this order."""
-    own = labels_of(bundle)
-    if own != labels:
-        raise ModelError(
-            f"{bundle.name}: answers with the labels {', '.join(own)}; "
-            f"the other side has {', '.join(labels)}"
-        )
-
-
 def check_bytes(bundle: Bundle) -> None:
-    """Raise IntegrityError where a file of a bundle is not what its manifest says."""
-    for entry in bundle.artifact.manifest.files:
+    """Raise IntegrityError where a file of a bundle is not what its manifest says, if it has one.
+
+    Hashed and not trusted: a store's bundle is opened by its sizes alone.
+    """
+    for entry in bundle.manifest.files if bundle.manifest else ():
         path = bundle.directory / entry.path
         if not path.is_file() or file_sha256(path) != entry.sha256:
             raise IntegrityError(

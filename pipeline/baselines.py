@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pipeline.artifact import Artifact, Kind
-from pipeline.errors import IntegrityError, ModelError, RecipeError
+from pipeline.errors import ModelError, RecipeError
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.recipe import NAME, REMOTE_TAG, Budget, LoadedRecipe
 from pipeline.store import Store
@@ -52,18 +53,21 @@ def _pulled(store: Store, name: str) -> Artifact:
     return remote.pull(store, url, reference)
 
 
-def check(name: str, artifact: Artifact, labels: list[str]) -> None:
-    """Raise ModelError where a baseline does not answer with these labels, in this order."""
+def labels_of(name: str, directory: Path) -> list[str]:
+    """Return the labels that a model answers with. Raises ModelError where it names none."""
     try:
-        named = json.loads((artifact.directory / "config.json").read_text())["id2label"]
-        own = [named[key] for key in sorted(named, key=int)]
+        named = json.loads((directory / "config.json").read_text())["id2label"]
+        return [named[key] for key in sorted(named, key=int)]
     except (OSError, ValueError, KeyError):
-        raise IntegrityError(
-            f"{name}: the config.json of {artifact.short} names no labels"
-        ) from None
+        raise ModelError(f"{name}: its config.json names no labels") from None
+
+
+def check(name: str, directory: Path, labels: list[str]) -> None:
+    """Raise ModelError where a model does not answer with just these labels, in this order."""
+    own = labels_of(name, directory)
     if own != labels:
         raise ModelError(
-            f"{name}: answers with the labels {', '.join(own)}; the recipe's data has "
+            f"{name}: answers with the labels {', '.join(own)}; the other side has "
             f"{', '.join(labels)}: they cannot be compared"
         )
 

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from pipeline.errors import IntegrityError, ProviderError
 from pipeline.measure.measurements import CANDIDATE, Measurements
-from pipeline.readings import Key, Machine, Past, Plain, Reading, readings
+from pipeline.readings import Machine, Past, Plain
 from pipeline.report.data import ReportData
 from pipeline.verdict import BudgetResult, Outcome
 
@@ -132,14 +132,6 @@ class History:
                 if verdict in found:
                     _put(found[verdict], number)
         return list(found.values())
-
-    def series(
-        self, recipe: str, metric: str, target: str | None = None
-    ) -> list[tuple[Past, Reading]]:
-        """Return a recipe's verdicts that have a metric's own value, oldest first."""
-        key = Key(metric, target)
-        pairs = ((past, readings(past).get(key)) for past in self.verdicts(recipe))
-        return [(past, reading) for past, reading in pairs if reading is not None]
 
     @contextmanager
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:

@@ -226,7 +226,7 @@ class Plan:
     def _check_baselines(self) -> None:
         """Raise ModelError where a tagged bundle answers with other labels than the data has."""
         for name, artifact in self.baselines.items():
-            baselines.check(name, artifact, self.labels)
+            baselines.check(name, artifact.directory, self.labels)
 
     def _no_baseline(self, name: str, error: RecipeError) -> RecipeError:
         position = [budget.against for budget in self.loaded.recipe.budgets].index(name)

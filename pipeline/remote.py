@@ -11,6 +11,7 @@ Credentials come from the environment or the provider's own files, never from th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import uuid
@@ -113,6 +114,27 @@ def find_tag(url: str, name: str) -> Tag | None:
     return Remote.open(url).find_tag(name)
 
 
+def rollback(url: str, name: str, digest: str, expect: str) -> None:
+    """Point a remote's tag at what it pointed at before, once the bytes there are hashed.
+
+    Raises IntegrityError where they are gone or damaged, EvidenceError where the tag moved
+    meanwhile, RecipeError and ProviderError for what the remote refuses.
+    """
+    remote = Remote.open(url)
+    remote.check_writable()
+    remote.check_bytes(digest)
+    current = remote.find_tag(name)
+    check_unmoved(f"{url}#{name}", current, expect)
+    remote.write(f"tags/{name}.json", moved(current, digest, "rollback").file())
+
+
+def place(reference: str) -> str:
+    """Return the one spelling of all ``URL#TAG`` that mean the same tag of the same store."""
+    url, name = split(reference)
+    remote = Remote.open(url)
+    return f"{min(remote.protocols)}:{remote.root}{REMOTE_TAG}{name}"
+
+
 @dataclass(frozen=True)
 class Remote:
     """A store's folder behind a URL: ``root`` is its path in the file system ``system``."""
@@ -156,6 +178,10 @@ class Remote:
         data = self.read(f"tags/{name}.json")
         return None if data is None else parse(data, f"{self.url}/tags/{name}.json")
 
+    def tags(self) -> list[str]:
+        """Return the names of the tags there."""
+        return [name.removesuffix(".json") for name in self.names("tags")]
+
     def resolve(self, reference: str) -> str:
         """Return the digest that a tag, a digest or its unique beginning means there."""
         if _DIGEST.fullmatch(reference):
@@ -169,8 +195,7 @@ class Remote:
         tag = self.find_tag(reference)
         if tag is None:
             self._check_place()
-            names = [name.removesuffix(".json") for name in self.names("tags")]
-            raise NoTagError(f"no tag {reference!r} in {self.url}", names)
+            raise NoTagError(f"no tag {reference!r} in {self.url}", self.tags())
         return tag.digest
 
     def manifest(self, digest: str) -> Manifest:
@@ -185,6 +210,19 @@ class Remote:
         if manifest is None or manifest.digest != digest:
             raise IntegrityError(f"{self.url}: the manifest of {digest[:12]} is damaged there")
         return manifest
+
+    def check_bytes(self, digest: str) -> None:
+        """Raise IntegrityError where an artifact's files are not those of its manifest."""
+        try:
+            manifest = self.manifest(digest)
+        except RecipeError as error:
+            raise IntegrityError(f"{error} any more") from None
+        for entry in manifest.files:
+            data = self.read(f"{_ARTIFACTS}/{digest}/{entry.path}")
+            if data is None or hashlib.sha256(data).hexdigest() != entry.sha256:
+                raise IntegrityError(
+                    f"{self.url}: {entry.path} of {digest[:12]} is damaged or gone there"
+                )
 
     def run_record(self, digest: str) -> dict[str, Any]:
         """Read what the digest leaves out; empty where it is not there or cannot be read."""

@@ -81,7 +81,7 @@ class Store:
         if found > SCHEMA:
             raise IntegrityError(
                 f"{self.root}: the store has schema {found}, this rarefy knows {SCHEMA}: "
-                "upgrade rarefy, or name another store with --store"
+                "upgrade rarefy, or name another place with --home"
             )
 
     # Publishing

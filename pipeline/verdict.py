@@ -40,7 +40,7 @@ _COUNT = frozenset({"min", "max", "min_shrink", "max_regression"})
 KNOWN_METRICS: dict[str, Known] = {
     "accuracy": _SCORE,
     "macro_f1": _SCORE,
-    "ece": Known("error", "%", frozenset({"min", "max", "max_regression"})),
+    "ece": Known("error", "%", frozenset({"min", "max"})),
     "agreement": Known("agreement", "%", frozenset({"min", "max"})),
     "latency_p50": _LATENCY,
     "latency_p90": _LATENCY,

@@ -117,6 +117,7 @@ class Validate(Stage):
             machine=machine.fingerprint(),
             task=context.task.name,
             labels=list(context.task.labels),
+            data=split.sha256,
             truth=split.labels,
             slices=slices.of(split, context.task.labels, tokens),
             models={

@@ -30,6 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
 
 
+@pytest.fixture
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the machine that runs the tests is quiet enough for a verdict is not asked."""
+    monkeypatch.setattr("pipeline.measure.drift.found", lambda calls, rows: None)
+
+
 QUICK_STAGES = Path(__file__).parent / "quick_stages.py"
 
 

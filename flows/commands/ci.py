@@ -105,9 +105,15 @@ def _load(job: Job) -> LoadedRecipe:
     """Read the recipe, and say where it asked nothing of the baseline."""
     from pipeline import baselines
     from pipeline import recipe as recipes
+    from pipeline.errors import RecipeError
 
     loaded = recipes.load(Path(job.recipe))
     if job.baseline is None:
+        if not loaded.recipe.budgets:
+            raise RecipeError(
+                f"{job.recipe}: has no budgets, and a gate that asks nothing keeps nothing out; "
+                "write some, or compare with a --baseline"
+            )
         return loaded
     pointed = baselines.with_baseline(loaded, job.baseline)
     if added := pointed.recipe.budgets[len(loaded.recipe.budgets) :]:

@@ -137,12 +137,15 @@ def _compare(
 ) -> Compared:
     from flows import comparison, recorded
     from flows.bundles import find
-    from flows.remeasure import check_labels
+    from flows.remeasure import check_bytes
+    from pipeline import baselines
 
+    check_bytes(candidate)
     if baseline.endswith(".json"):
         return recorded.compare(candidate, Path(baseline), split, labels, *options, progress)
     other = find(baseline, home)
-    check_labels(other, labels)
+    baselines.check(other.name, other.directory, labels)
+    check_bytes(other)
     sides = {comparison.CANDIDATE: candidate, comparison.BASELINE: other}
     return comparison.compare(sides, split, labels, *options, progress)
 
@@ -177,8 +180,8 @@ def labelled_rows(
     The labels are the candidate's. Raises ModelError where it names none, DataError where the
     rows have others.
     """
-    from flows.remeasure import labels_of, recipe_of
-    from pipeline import data
+    from flows.remeasure import recipe_of
+    from pipeline import baselines, data
     from pipeline import recipe as recipes
 
     if table is not None:
@@ -186,7 +189,7 @@ def labelled_rows(
     else:
         loaded = recipes.load(recipe_of(candidate.name, recipe, home))
         table, base = loaded.recipe.data, loaded.base
-    labels = labels_of(candidate)
+    labels = baselines.labels_of(candidate.name, candidate.directory)
     return data.load(table, data.locate(table, base), labels)[0]["eval"], labels
 
 

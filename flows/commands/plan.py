@@ -9,6 +9,7 @@ import rich_click as click
 from flows.options import (
     Home,
     device_option,
+    first_option,
     home_option,
     json_option,
     recipe_argument,
@@ -19,10 +20,14 @@ from flows.options import (
 
 @click.command(short_help="Say what would run and what is cached, without running it.")
 @recipe_argument
+@click.option("--baseline", metavar="TAG", help="As `rarefy ci` would be asked: TAG, or URL#TAG.")
+@first_option
 @device_option
 @home_option
 @json_option
-def plan(recipe: Path, device: str, home: Home, as_json: bool) -> None:
+def plan(
+    recipe: Path, baseline: str | None, first: bool, device: str, home: Home, as_json: bool
+) -> None:
     """Check RECIPE, its data and its model, and say what `rarefy run` would do.
 
     Also says whether the eval split has rows enough for the budgets' margins.
@@ -32,10 +37,14 @@ def plan(recipe: Path, device: str, home: Home, as_json: bool) -> None:
     from rich.table import Table
 
     from flows import evidence
+    from pipeline import baselines
     from pipeline import recipe as recipes
     from pipeline.engine import Run
 
-    run = Run(recipes.load(recipe), home.store(), device)
+    loaded = recipes.load(recipe)
+    if baseline is not None:
+        loaded = baselines.with_baseline(loaded, baseline)
+    run = Run(loaded, home.store(), device, first=first)
     planned = run.plan()
     needs = evidence.needs(run, home.runs / run.loaded.recipe.name)
     if as_json:

@@ -54,7 +54,8 @@ def promote(run: str, tag: str, url: str | None, home: Home, as_json: bool) -> i
             click.echo(f"missed: {reason}", err=True)
         click.echo(f"rarefy: {run}: missed its budgets; {tag!r} stays where it is", err=True)
         return BudgetError.exit_code
-    check_verdict(record, found, tag)
+    places = [tag] if url is None else [tag, f"{url}#{tag}"]
+    check_verdict(record, found, places)
     current = store.find_tag(tag)
     before = current.digest if current else None
     check_unmoved_since(record, tag, tag, before)
@@ -108,8 +109,12 @@ def _judged(record: ReportData) -> str | None:
     return record.measurements.models[CANDIDATE].digest if record.measurements else None
 
 
-def check_verdict(record: ReportData, found: Bundle, tag: str) -> None:
-    """Raise EvidenceError where a verdict that did not fail is no pass either."""
+def check_verdict(record: ReportData, found: Bundle, places: list[str]) -> None:
+    """Raise EvidenceError where a verdict that did not fail is no pass either.
+
+    ``places``: what is to be moved, a tag here and a remote's. All budgets of a first release may
+    be against the very tag that it founds: then there is none to judge.
+    """
     from pipeline.errors import EvidenceError
 
     judged = record.verdict
@@ -120,9 +125,10 @@ def check_verdict(record: ReportData, found: Bundle, tag: str) -> None:
     elif judged.outcome != "pass":
         open_ones = [b.reason for b in judged.budgets if b.outcome == judged.outcome]
         why = f"the verdict is {judged.outcome}: {open_ones[0]}"
-    elif not judged.budgets:
+    elif not judged.budgets and not any(_as_measured(record, place) for place in places):
         why = "no budget was judged"
     if why is not None:
+        tag = places[0]
         by_hand = BY_HAND.format(tag=tag, digest=found.digest[:12])
         raise EvidenceError(f"{found.name}: {why}; {tag!r} stays where it is; {by_hand}")
 
@@ -132,15 +138,31 @@ def check_unmoved_since(record: ReportData, baseline: str, tag: str, now: str | 
     from pipeline.errors import EvidenceError
 
     assert record.measurements is not None
-    measured = record.measurements.baselines
-    if baseline not in (*measured, *record.absent):
+    name = _as_measured(record, baseline)
+    if name is None:
         return
-    then = measured.get(baseline)
+    then = record.measurements.baselines.get(name)
     if then != now and now != _judged(record):
         was, now_at = (digest[:12] if digest else "nothing" for digest in (then, now))
         raise EvidenceError(
             f"measured against {was}, but {baseline} is {now_at} now: run again; {tag!r} stays"
         )
+
+
+def _as_measured(record: ReportData, baseline: str) -> str | None:
+    """Return what the run calls a tag that it was compared with; None for any other.
+
+    A remote's URL may be spelt in several ways.
+    """
+    from pipeline import remote
+
+    assert record.measurements is not None
+    names = [*record.measurements.baselines, *record.absent]
+    if remote.REMOTE_TAG not in baseline:
+        return baseline if baseline in names else None
+    there = remote.place(baseline)
+    urls = [name for name in names if remote.REMOTE_TAG in name]
+    return next((name for name in urls if remote.place(name) == there), None)
 
 
 def whole(store: Store, found: Bundle) -> Artifact:

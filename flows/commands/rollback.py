@@ -20,11 +20,37 @@ if TYPE_CHECKING:
 def rollback(tag: str, target: str | None, home: Home, as_json: bool) -> int:
     """Point TAG at what it pointed at before its last move; a second time, one move further back.
 
-    The old bytes are hashed first: damage ends with 6, and the tag stays. `rarefy artifact show
-    TAG` shows the history. A remote's tag follows with `rarefy artifact push TAG URL --tag TAG`.
+    The old bytes are hashed first: damage ends with 6, and the tag stays. TAG may be a remote's,
+    URL#TAG. `rarefy artifact show TAG` shows the history.
 
     Example: `rarefy rollback production`
     """
+    from pipeline.recipe import REMOTE_TAG
+
+    before, digest = (_there if REMOTE_TAG in tag else _here)(tag, target, home)
+    if as_json:
+        show_json({"tag": tag, "digest": digest, "from": before})
+    else:
+        click.echo(f"{tag} -> {digest[:12]} (was {before[:12]})")
+    return 0
+
+
+def _there(tag: str, target: str | None, home: Home) -> tuple[str, str]:
+    """Move a remote's tag back; return the digests before and after."""
+    from pipeline import remote
+    from pipeline.tags import NoTagError
+
+    url, name = remote.split(tag)
+    found = remote.find_tag(url, name)
+    if found is None:
+        raise NoTagError(f"no tag {name!r} in {url}", remote.Remote.open(url).tags())
+    digest = destination(found, tag, target)
+    remote.rollback(url, name, digest, expect=found.digest)
+    return found.digest, digest
+
+
+def _here(tag: str, target: str | None, home: Home) -> tuple[str, str]:
+    """Move a tag of this store back; return the digests before and after."""
     from pipeline.errors import IntegrityError
     from pipeline.store import REMEDY
     from pipeline.tags import NoTagError
@@ -42,11 +68,7 @@ def rollback(tag: str, target: str | None, home: Home, as_json: bool) -> int:
     if problems := store.verify(digest):
         raise IntegrityError(f"artifact {digest[:12]} is damaged: {problems[0]}; {REMEDY}")
     store.tag(tag, digest, expect=found.digest, why="rollback")
-    if as_json:
-        show_json({"tag": tag, "digest": digest, "from": found.digest})
-        return 0
-    click.echo(f"{tag} -> {digest[:12]} (was {found.digest[:12]})")
-    return 0
+    return found.digest, digest
 
 
 def destination(tag: Tag, name: str, target: str | None) -> str:

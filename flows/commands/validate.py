@@ -37,9 +37,12 @@ def validate(
     from pipeline import recipe as recipes
     from pipeline import verdict
     from pipeline.engine import Run
+    from pipeline.errors import RecipeError
 
     found = find(bundle, home)
     run = Run(recipes.load(recipe_of(bundle, recipe, home)), home.store(), first=first)
+    if not run.loaded.recipe.budgets:
+        raise RecipeError(f"{run.loaded.path}: has no budgets, so there is nothing to judge by")
     console = stderr()
     with Display(console, 1, quiet=as_json) as display:
         display.started("validate")

@@ -14,7 +14,7 @@ Change = Literal["regression", "improvement", "equal", "inconclusive"]
 SEED = 0
 BASELINE = "baseline"
 CHANCE = 0.002
-"""asv's level of Mann–Whitney: below it a longer time is no accident."""
+"""asv's level of a rank test: below it a longer time is no accident."""
 
 
 class Comparison(NamedTuple):
@@ -63,7 +63,7 @@ def compare(
     """Compare a percentile of two models' calls (process × calls, position i the same row).
 
     A change is called only where the whole interval of the ratio lies beyond the margin and
-    Mann–Whitney leaves less than 0.002 to chance; "equal" only where the whole interval lies
+    Wilcoxon's test leaves less than 0.002 to chance; "equal" only where the whole interval lies
     within the margin. ``margin``: a share, 0.05 for 5 %.
     """
     ratio = statistics.percentile_ratio(candidate, baseline, percentile, SEED, looks)

@@ -145,9 +145,7 @@ def _drop(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
 
 
 def _kept(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
-    """Judge ``min_retained`` and ``max_regression`` of a score or of an error."""
-    if KNOWN_METRICS[budget.metric].kind == "error":
-        return _worse(budget, both.ratio, "")
+    """Judge ``min_retained`` and ``max_regression`` of a score."""
     sides = " (one-sided 95 % bounds)"
     if budget.form == "max_regression":
         lost = Interval(*(1 - both.ratio90[at] for at in (0, 2, 1)))
@@ -201,7 +199,7 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
     compared = gate.compare(ours, theirs, budget.limit, percentile=percentile, looks=timed.looks)
     finding = _worse(budget, compared.ratio, f" on {target}")
     if finding.outcome == "fail" and compared.change != "regression":
-        chance = f"Mann–Whitney p = {compared.p:.3f} leaves chance open, so it is undecided"
+        chance = f"Wilcoxon's p = {compared.p:.3f} leaves chance open, so it is undecided"
         return Finding(finding.interval, "inconclusive", f"{finding.reason}; {chance}")
     return finding
 

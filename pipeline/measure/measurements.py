@@ -80,6 +80,7 @@ class Measurements(_Record):
     machine: dict[str, Any]
     task: str
     labels: list[str]
+    data: str = Field(default="", description="the sha256 of the eval split's file")
     truth: list[int]
     slices: dict[str, list[str]] = Field(
         default_factory=dict, description="slicing -> each eval row's part of it"

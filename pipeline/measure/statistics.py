@@ -144,11 +144,6 @@ def ece(probabilities: Floats, truth: NDArray[np.int64]) -> Score:
     return lambda weights: np.abs(weights @ by_bin).sum(axis=1) / weights.sum(axis=1)
 
 
-def agreement(probabilities: Floats, reference: Floats) -> Score:
-    """Return the share of rows with the reference's answer, as a function of row weights."""
-    return accuracy(probabilities, answers(reference))
-
-
 def answers(probabilities: Floats) -> NDArray[np.int64]:
     """Return each row's label, -1 where the row holds a value that is not finite."""
     finite = np.asarray(np.isfinite(probabilities).all(axis=1))
@@ -250,17 +245,17 @@ def percentile_ratio(
 def slower(candidate: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]]) -> float:
     """Return the one-sided p-value that the candidate's calls are not longer.
 
-    Mann–Whitney on aligned calls (Hodges and Lehmann 1962): each is divided by the geometric mean
-    of the two on its row, or else the rows' lengths would hide what the models differ by.
+    Wilcoxon's signed-rank test on the log ratios of the calls that were timed side by side:
+    Mann–Whitney on the calls themselves sees nothing but the rows' different lengths.
     """
-    from scipy.stats import mannwhitneyu
+    from scipy.stats import wilcoxon
 
     first, second = (
         np.log(np.concatenate([np.asarray(p, dtype=float) for p in model]))
         for model in (candidate, baseline)
     )
-    middle = (first + second) / 2
-    return float(mannwhitneyu(first - middle, second - middle, alternative="greater").pvalue)
+    ratios = first - second
+    return float(wilcoxon(ratios, alternative="greater").pvalue) if ratios.any() else 1.0
 
 
 def _between_processes(value: float, draws: Floats, processes: int, looks: int) -> Interval:

@@ -66,6 +66,8 @@ def _warnings(count: int, of: int) -> str:
 
 
 def _unjudged(data: ReportData) -> str:
+    if data.absent:
+        return "A first release: there is nothing yet that its budgets could compare with."
     if data.measurements is not None:
         return "The recipe has no budgets, so there is no verdict."
     row = facts.candidate_row(data)

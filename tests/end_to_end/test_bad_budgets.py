@@ -14,6 +14,8 @@ import pytest
 from pipeline.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 from tests.conftest import QUICK_STAGES, Workshop, labelled_rows
 
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
 MEASURE = {"models": [], "rows": 12, "processes": 2, "seconds": 0.5}
 CHAIN = ("quick:Head", "export", {"validate": MEASURE | {"memory": False, "cold_starts": 0}})
 EASY = {"metric": "size", "max": "1 GB"}
@@ -97,6 +99,7 @@ def bundle_copy(shop: Workshop, name: str) -> Path:
     [
         ([{"metric": "acuracy", "min": "80 %"}], "budgets: unknown metric 'acuracy', did you mean"),
         ([{"metric": "latency_p50", "max_drop": "1 %", "against": "head"}], "does not apply to it"),
+        ([{"metric": "ece", "max_regression": "5 %", "against": "head"}], "does not apply to it"),
         (
             [{"metric": "accuracy", "max_drop": "1 %", "against": "haed"}],
             "budgets[0].against: 'haed' is no stage here, and no tag in",
@@ -162,7 +165,7 @@ def test_a_baseline_that_answers_with_other_labels(shop: Workshop, rarefy: Raref
             options = () if command[0] == "run" else ("--recipe", recipe)
             said = rarefy(*command, *options)
             assert said.code == 2
-            expected = f"{name}: answers with the labels {', '.join(labels)}; the recipe's data has"
+            expected = f"{name}: answers with the labels {', '.join(labels)}; the other side has"
             assert expected in said.err
 
 

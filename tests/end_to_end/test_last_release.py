@@ -14,6 +14,8 @@ import pytest
 from pipeline.store import Store
 from tests.conftest import Workshop, labelled_rows
 
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
 VALIDATE = {"validate": {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}}
 BUDGETS = [
     {"metric": "accuracy", "max_drop": "5 %", "against": "production"},

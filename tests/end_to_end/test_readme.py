@@ -21,7 +21,7 @@ ELSEWHERE = {
     "make lint": "CI runs it before the tests",
     "pip install '.[cpu]'": "make runs it",
     "docker build -t rarefy .": "needs a Docker engine; the README says so",
-    'docker run --rm -v "$PWD":/work rarefy run recipe.yaml': "the same",
+    'docker run --rm -v "$PWD":/project rarefy run recipe.yaml': "the same",
     "prefect server start --background": "tests/flows/test_schedule.py",
     "export PREFECT_API_URL=http://127.0.0.1:4200/api": "tests/flows/test_schedule.py",
     'rarefy schedule examples/demo.yaml --cron "0 3 * * *"': "tests/flows/test_schedule.py",

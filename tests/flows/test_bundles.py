@@ -12,14 +12,16 @@ import pytest
 
 from tests.flows.conftest import Project, Said, bundle_digest
 
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
 
 def test_every_name_of_a_bundle_gives_the_same_answer(
     here: Project, rarefy: Callable[..., Said]
 ) -> None:
     digest = bundle_digest(here)
-    rarefy("artifact", "tag", "production", digest)
+    rarefy("artifact", "tag", "shelf", digest)
     folder = here.home / "runs" / "tiny"
-    names = ("tiny", folder, folder / "bundle", "production", digest, digest[:10])
+    names = ("tiny", folder, folder / "bundle", "shelf", digest, digest[:10])
     answers = {rarefy("predict", name, "a fine film", "--json").out for name in names}
     assert len(answers) == 1
     answer = json.loads(answers.pop())

@@ -89,12 +89,6 @@ def outcome(case: object) -> str:
     return "error" if Error in kinds else "skipped" if Skipped in kinds else "pass"
 
 
-@pytest.fixture
-def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the machine that runs the tests is quiet enough for a verdict is not asked here."""
-    monkeypatch.setattr("pipeline.measure.drift.found", lambda calls, rows: None)
-
-
 @pytest.mark.usefixtures("quiet_machine")
 def test_ten_budgets_in_every_state(
     shop: Project, rarefy: Rarefy, on_github: Path, monkeypatch: pytest.MonkeyPatch
@@ -154,7 +148,9 @@ def test_a_run_that_dies_leaves_a_page_that_says_why(
     out = project.folder / "out"
     good = project.recipe("quickstages:Head", "quickstages:Judge", name="good", budgets=EASY)
     assert rarefy("ci", good, "--out", out, "--engine", "inline").code == 0
-    bad = project.recipe("quickstages:Head", "quickstages:Break", name="bad")
+    bad = project.recipe(
+        "quickstages:Head", "quickstages:Break", "quickstages:Judge", name="bad", budgets=EASY
+    )
 
     said = rarefy("ci", bad, "--out", out, "--engine", "inline")
     assert said.code == 2
@@ -223,13 +219,41 @@ def test_a_missing_baseline_is_an_error_and_a_first_release_is_none(
     assert "there is no 'production' yet" in first.err
 
 
+def test_a_gate_that_asks_nothing_is_refused(project: Project, rarefy: Rarefy) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
+    arguments = ("ci", recipe, "--out", project.folder / "out", "--engine", "inline")
+    said = rarefy(*arguments)
+    assert said.code == 2
+    assert "a gate that asks nothing keeps nothing out" in said.err
+    suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
+    assert suite.errors == 1
+    # A recipe's own run may ask nothing; then there is no verdict, and none in the history.
+    said = rarefy("run", recipe, "--engine", "inline", "--json")
+    assert (said.code, json.loads(said.out)["outcome"]) == (0, None)
+    assert json.loads(rarefy("history", "--json").out) == []
+    # A first release has a verdict on what can be judged yet, be it nothing.
+    said = rarefy(*arguments, "--baseline", "production", "--first")
+    assert (said.code, said.out) == (0, "verdict: pass\n")
+    suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
+    assert [type(result) for case in suite for result in case.result] == [Skipped]
+    assert "first release" in (project.folder / "out" / "summary.md").read_text()
+
+
+def test_plan_says_what_the_gate_will_need(project: Project, rarefy: Rarefy) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
+    assert rarefy("plan", recipe, "--baseline", "production").code == 2
+    planned = rarefy("plan", recipe, "--baseline", "production", "--first")
+    assert planned.code == 0
+    assert "there is no 'production' yet" in planned.out
+
+
 @pytest.mark.usefixtures("quiet_machine")
 def test_the_baseline_is_measured_beside_the_candidate(shop: Project, rarefy: Rarefy) -> None:
     """The same bundle under a tag: its size cannot have got worse."""
     out = shop.folder / "out"
     options = ("--out", out, "--engine", "inline", "--threads", "1")
     made = shop.recipe("quickstages:Head", "export", name="made")
-    assert rarefy("ci", made, *options).code == 0
+    assert rarefy("run", made, *options).code == 0
     digest = json.loads((out / "run.json").read_text())["ledger"][2]["digest"]
     assert rarefy("artifact", "tag", "production", digest).code == 0
 

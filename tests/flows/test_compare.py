@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 
 from flows import comparison, recorded
-from pipeline.measure.measurements import Latency
+from flows.comparison import Compared
+from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
 from pipeline.measure.statistics import Interval
+from pipeline.recipe import Target
 from tests.flows.conftest import Project, Said, bundle_digest
+
+pytestmark = pytest.mark.usefixtures("quiet_machine")
 
 QUICK = ("--seconds", "1", "--rows", "20")
 
@@ -131,6 +135,7 @@ def test_numbers_of_an_older_run_on_this_machine(
         (("machine", "cores", "logical"), 512, 4, "cores.logical (512 there, "),
         (("machine", "libraries", "onnxruntime"), "1.0", 4, "libraries.onnxruntime (1.0 there, "),
         (("truth",), [0] * 20, 4, "was measured on other eval rows (20 there, 20 here"),
+        (("data",), "0" * 64, 4, "the file's bytes differ), so no row can be compared"),
         (("labels",), ["cat", "dog"], 2, "answers with the labels cat, dog"),
         (("latency",), {}, 4, "has no times on cpu with 1 threads; it has none"),
         (("latency", "cpu", "threads"), 8, 4, "it has cpu with 8 threads"),
@@ -148,6 +153,50 @@ def test_numbers_that_say_nothing_here(
     assert said.code == code
     assert words in said.err
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("margin", "limit", "outcome"), [(0.2, 0.05, "fail"), (0.05, 0.2, "pass"), (0.05, 0.1, None)]
+)
+@pytest.mark.parametrize("throttled", [None, "calls became 40 % longer half way"])
+def test_recorded_times_are_judged_by_the_limit_not_by_the_word_that_was_asked_for(
+    margin: float, limit: float, outcome: str | None, throttled: str | None
+) -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.lognormal(0, 0.3, 60) * generator.lognormal(0, 0.005, (9, 60))
+    then = Latency(samples={"baseline": rows.tolist()})
+    now = Latency(samples={"candidate": (rows * 1.1).tolist()}, throttled=throttled)
+    answers = ModelMeasurement(digest="d", size=1, probabilities=[[1.0, 0.0]] * 400)
+    measured = Measurements(
+        machine={}, task="text-classification", labels=["a", "b"], truth=[0] * 400,
+        models={"candidate": answers, "baseline": answers}, latency={},
+    )  # fmt: skip
+    compared = Compared(
+        names={}, measurements=measured, latency={"candidate": now, "baseline": then},
+        times=recorded.change(now, then, margin), margin=margin, recorded="run.json",
+    )  # fmt: skip
+    judged = compared.judge(limit, Target())
+    time = next(b for b in judged.budgets if b.metric == "latency_p50")
+    if throttled:
+        assert time.outcome == judged.outcome == "inconclusive"
+        assert judged.exit_code(strict=False) == 4
+    else:
+        assert time.outcome == (outcome or "inconclusive")
+        assert judged.exit_code(strict=False) == (3 if outcome == "fail" else 0)
+
+
+@pytest.mark.parametrize("side", ["candidate", "baseline"])
+def test_a_bundle_whose_bytes_are_not_its_manifest_s_is_not_compared(
+    here: Project, rarefy: Callable[..., Said], bundle: Path, side: str
+) -> None:
+    graph = bundle / "model.onnx"
+    data = bytearray(graph.read_bytes())
+    data[-1] ^= 1
+    graph.write_bytes(data)
+    sides = (bundle, "tiny") if side == "candidate" else ("tiny", bundle)
+    said = rarefy("compare", *sides, "--data", here.folder / "eval.jsonl", *QUICK)
+    assert said.code == 6
+    assert "model.onnx is not the file that the bundle's manifest.json names" in said.err
 
 
 def test_a_file_without_measurements(

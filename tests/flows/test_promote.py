@@ -204,6 +204,37 @@ def test_promote_to_a_remote_moves_both_tags_or_none(desk: Desk, tmp_path: Path)
     assert desk.production is None
 
 
+def test_a_remote_spelt_otherwise_is_the_same_place(desk: Desk, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/shared"
+    there = Store(tmp_path / "shared")
+    there.tag("production", publish(there, "other").digest)
+    desk.record(lambda v: v["measurements"].update(baselines={f"{url}#production": desk.digest}))
+    for spelt in (f"{url}/", f"{tmp_path}/shared", f"local://{tmp_path}/shared"):
+        refused = desk.rarefy("promote", "tiny", "--to", spelt)
+        assert refused.code == 4
+        assert "is " in refused.err
+        assert "now: run again" in refused.err
+
+
+def test_a_first_release_whose_budgets_wait_for_it_founds_that_tag_only(
+    desk: Desk, tmp_path: Path
+) -> None:
+    url = f"file://{tmp_path}/shared"
+    desk.record(lambda values: values["verdict"].update(budgets=[]))
+    assert "no budget was judged" in desk.rarefy("promote", "tiny").err
+    desk.record(lambda values: values.update(absent=[f"{url}#production"]))
+    elsewhere = desk.rarefy("promote", "tiny", "staging", "--to", url)
+    assert elsewhere.code == 4
+    assert "no budget was judged" in elsewhere.err
+    assert desk.rarefy("promote", "tiny", "--to", f"{url}/").code == 0
+    assert Store(tmp_path / "shared").tags() == {"production": desk.digest}
+    desk.store.untag("production")
+    Store(tmp_path / "shared").tag("production", publish(Store(tmp_path / "shared"), "b").digest)
+    again = desk.rarefy("promote", "tiny", "--to", url)
+    assert again.code == 4
+    assert "measured against nothing" in again.err
+
+
 @pytest.mark.parametrize("tag", ["Production", "../x", "abcdef01"])
 def test_a_name_that_no_tag_may_have(desk: Desk, tag: str) -> None:
     assert desk.rarefy("promote", "tiny", tag).code == 2
@@ -249,6 +280,25 @@ def test_rollback_to_what_it_cannot(desk: Desk) -> None:
     assert gone.code == 6
     assert "are not in this store any more" in gone.err
     assert desk.production == two.digest
+
+
+def test_rollback_of_a_remote_s_tag(desk: Desk, tmp_path: Path) -> None:
+    url, there = f"file://{tmp_path}/shared", Store(tmp_path / "shared")
+    made = [publish(there, str(n), f"{n}" * 64) for n in range(3)]
+    for each in made:
+        there.tag("production", each.digest)
+    said = desk.rarefy("rollback", f"{url}#production")
+    assert said.out == f"{url}#production -> {made[1].short} (was {made[2].short})\n"
+    tag = there.find_tag("production")
+    assert (tag.digest, tag.moves[-1].why) == (made[1].digest, "rollback")
+    assert desk.rarefy("rollback", f"{url}#staging").code == 2
+    damage(made[0].directory / "a.txt")
+    damaged = desk.rarefy("rollback", f"{url}#production")
+    assert damaged.code == 6
+    assert f"a.txt of {made[0].short} is damaged or gone there" in damaged.err
+    shutil.rmtree(made[0].directory)
+    assert desk.rarefy("rollback", f"{url}#production").code == 6
+    assert there.tags() == {"production": made[1].digest}
 
 
 def test_push_and_pull_from_the_command_line(desk: Desk, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from stages import references
 from stages.validate import Validate, _elsewhere
 from tests.stages.conftest import LABELS, sentences, write_encoder
 
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
 TASK = TextClassification(LABELS, 32, ("text",))
 ROWS = 60
 QUICK = {"processes": 2, "seconds": 0.5, "rows": 20, "memory": False, "cold_starts": 0}

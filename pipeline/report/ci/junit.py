@@ -15,7 +15,7 @@ from pipeline.report.ci.cases import printable
 from pipeline.report.data import ReportData
 from pipeline.verdict import BudgetResult
 
-UNJUDGED = "nothing was judged: the recipe has no budgets, or no 'validate' stage measured for them"
+UNJUDGED = "a first release: there is nothing yet that its budgets could compare with"
 
 
 def render(data: ReportData, strict: bool) -> str:

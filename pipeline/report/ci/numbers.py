@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pipeline.measure.measurements import CANDIDATE, Latency
+from pipeline.measure.measurements import CANDIDATE, Measurements
 from pipeline.report import facts
 from pipeline.report.data import ReportData
 from pipeline.verdict import KNOWN_METRICS
@@ -84,6 +84,9 @@ def _exact(metric: str, model: str, value: float | None) -> Iterator[Measured]:
 
 
 def _measured(data: ReportData) -> Iterator[Measured]:
+    from pipeline.measure import cold_start
+    from pipeline.measure.statistics import carries
+
     found = data.measurements
     if found is None:
         return
@@ -91,15 +94,35 @@ def _measured(data: ReportData) -> Iterator[Measured]:
         share = facts.accuracy(data, name)
         if share is not None:
             yield _make("accuracy", name, None, share)
-        for metric in ("size", "memory", "parameters"):
+        for metric in ("size", "memory", "device_memory", "parameters"):
             yield from _exact(metric, name, getattr(model, metric))
+        if carries(50, len(model.cold_start)):
+            started = facts.Interval(*cold_start.median(model.cold_start))
+            yield _make("cold_start", name, None, started)
+    yield from _scores(found)
     yield from _agreement(data)
     for target, latency in found.latency.items():
-        for name in latency.samples:
-            yield from _percentiles(name, target, latency)
+        for name, samples in latency.samples.items():
+            yield from _percentiles("latency", name, target, samples, latency.looks)
+            yield from _percentiles(
+                "end_to_end", name, target, latency.end_to_end(name), latency.looks
+            )
         faster = facts.speedup(data, target)
         if faster is not None:
             yield _make("speedup", CANDIDATE, target, faster)
+
+
+def _scores(found: Measurements) -> Iterator[Measured]:
+    """Yield the candidate's other scores. Where it answers NaN, there are none."""
+    import numpy as np
+
+    from pipeline.measure import scores
+
+    ours = np.asarray(found.models[CANDIDATE].probabilities, dtype=float)
+    if len(found.truth) and np.isfinite(ours).all():
+        for metric in ("macro_f1", "ece"):
+            known = scores.alone(metric, ours, np.asarray(found.truth), facts.SEED)
+            yield _make(metric, CANDIDATE, None, facts.Interval(*known))
 
 
 def _agreement(data: ReportData) -> Iterator[Measured]:
@@ -111,11 +134,13 @@ def _agreement(data: ReportData) -> Iterator[Measured]:
         yield _make("agreement", CANDIDATE, None, facts.Interval(*same))
 
 
-def _percentiles(name: str, target: str, latency: Latency) -> Iterator[Measured]:
-    """Yield the percentiles that the calls can carry."""
+def _percentiles(
+    clock: str, name: str, target: str, samples: list[list[float]], looks: int
+) -> Iterator[Measured]:
+    """Yield the percentiles that a model's calls can carry."""
     from pipeline.measure.statistics import percentile_interval
 
-    ascending = facts.pooled(latency.samples, name)
+    ascending = sorted(call for process in samples for call in process)
     if not all(map(math.isfinite, ascending)):
         return
     for percentile in facts.PERCENTILES:
@@ -124,11 +149,8 @@ def _percentiles(name: str, target: str, latency: Latency) -> Iterator[Measured]
             continue
         found = facts.Interval(value, value, value)
         if name == CANDIDATE:
-            samples = [process for process in latency.samples[name] if process]
-            found = facts.Interval(
-                *percentile_interval(samples, percentile, facts.SEED, latency.looks)
-            )
-        yield _make(f"latency_p{percentile}", name, target, found)
+            found = facts.Interval(*percentile_interval(samples, percentile, facts.SEED, looks))
+        yield _make(f"{clock}_p{percentile}", name, target, found)
 
 
 def _ledger(data: ReportData) -> Iterator[Measured]:

@@ -173,3 +173,14 @@ def test_the_slower_is_seen_through_rows_of_all_lengths():
     assert statistics.slower(slow, fast) < 0.002
     assert statistics.slower(fast, slow) > 0.9
     assert statistics.slower([rows], [rows]) == 1
+
+
+def test_equal_models_look_slower_as_often_as_the_p_value_says():
+    generator = np.random.default_rng(7)
+    rows = generator.lognormal(0, 0.8, 100)
+    found = [
+        statistics.slower(*([rows * generator.lognormal(0, 0.05, 100)] for _ in range(2)))
+        for _ in range(600)
+    ]
+    assert 0.03 < np.mean(np.array(found) < 0.05) < 0.07
+    assert np.mean(np.array(found) < 0.002) < 0.01

@@ -263,7 +263,7 @@ def test_the_action_gets_what_should_shrink_and_what_should_grow_apart(
         jsonschema.validate(entries, BENCHMARK_ACTION)
     metrics = [{entry["name"].split(" ")[1] for entry in entries} for entries in (smaller, bigger)]
     assert metrics[0] >= {"size", "memory", "parameters", "latency_p50"}
-    assert metrics[1] == {"accuracy", "agreement", "speedup"}
+    assert metrics[1] == {"accuracy", "macro_f1", "agreement", "speedup"}
     accuracy = next(entry for entry in bigger if "accuracy" in entry["name"])
     assert (accuracy["value"], accuracy["unit"]) == (82.4, "%")
 
