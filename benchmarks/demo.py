@@ -1,6 +1,6 @@
 """The demo, from a fresh clone to its verdict: time, memory, speed, size, accuracy, caching.
 
-    python -m benchmarks.demo            everything, about half an hour
+    python -m benchmarks.demo            everything, about a quarter of an hour
     python -m benchmarks.demo --here     with the environment and store of this checkout
 
 Needs a quiet machine with two cores. Nothing is installed outside the clone.
@@ -195,24 +195,6 @@ def impossible(checkout: Checkout) -> list[Claim]:
     ]
 
 
-def suite(checkout: Checkout) -> list[Claim]:
-    """Run lint and tests as CI does."""
-    lint, _ = checkout.call("make lint", "make", "lint")
-    test, seconds = checkout.call("make test", "make", "test")
-    closing = (test.stdout.strip().splitlines() or ["no output"])[-1].strip("= ")
-    return [
-        Claim(
-            "make lint passes", "exit code 0", f"exit code {lint.returncode}", not lint.returncode
-        ),
-        Claim(
-            "make test passes in a fresh clone",
-            "at most 15 minutes",
-            f"{seconds / 60:.1f} minutes: {closing}",
-            test.returncode == 0 and seconds <= 900,
-        ),
-    ]
-
-
 def main() -> int:
     """Run all parts and write the results."""
     here = "--here" in sys.argv
@@ -224,7 +206,6 @@ def main() -> int:
             checkout = fresh_clone(folder / "rarefy")
         claims = demo(checkout)
         claims += gains(checkout) + engine_cost() + changed_data(checkout) + impossible(checkout)
-        claims += suite(checkout)
         name = "demo-here" if here else "demo"
         return finish(name, checkout.rows, claims, SEED)
     finally:

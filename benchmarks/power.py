@@ -22,7 +22,7 @@ from pipeline.measure.measurements import CANDIDATE
 from pipeline.measure.statistics import Interval
 
 MARGIN, SECONDS = 0.05, 55.0
-SHARES = {0.10: 1.0, 0.07: 0.4, 0.05: 0.15, 0.03: 0.2}
+SHARES = {0.10: 1.0, 0.07: 0.2, 0.05: 0.1, 0.03: 0.1}
 """Slower by this share -> in this part of the trials."""
 NEEDED = 0.95
 PROBE, STEPS, CLOSE = 400, 4, 0.005
