@@ -1,4 +1,4 @@
-"""Lint and tests in a fresh clone with a fresh environment, as CI runs them: do they pass, how soon?
+"""Lint and tests as CI runs them, in a fresh clone with a fresh environment.
 
 python -m benchmarks.suite       about a quarter of an hour
 """
