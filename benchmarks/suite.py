@@ -1,6 +1,6 @@
 """Lint and tests as CI runs them, in a fresh clone with a fresh environment.
 
-python -m benchmarks.suite       about a quarter of an hour
+``python -m benchmarks.suite`` takes about a quarter of an hour.
 """
 
 from __future__ import annotations
