@@ -11,6 +11,8 @@ from rich.progress import Progress
 
 ROOT = Path(__file__).parent.parent
 ROWS = 200
+TRIALS = 100
+"""What the claims are made of: fewer are a rehearsal, and show nothing."""
 
 
 def arguments(about: str) -> argparse.Namespace:
@@ -19,7 +21,7 @@ def arguments(about: str) -> argparse.Namespace:
     parser.add_argument(
         "--bundle", type=Path, default=ROOT / ".rarefy" / "runs" / "demo" / "bundle"
     )
-    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=TRIALS)
     given = parser.parse_args()
     if not (given.bundle / "model.onnx").is_file():
         sys.exit(f"{given.bundle}: no bundle; `make demo` makes one, or name another with --bundle")
