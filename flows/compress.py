@@ -10,9 +10,10 @@ from typing import Any
 
 from flows import evidence, history
 from flows.display import CURRENT
-from pipeline import baselines
+from pipeline import baselines, runtime
 from pipeline import outcome as outcomes
 from pipeline import recipe as recipes
+from pipeline.artifact import Kind
 from pipeline.engine import MODEL, Finished, Run
 from pipeline.errors import RarefyError
 from pipeline.store import Store
@@ -51,7 +52,10 @@ def open_run(job: Job) -> Run:
     run = Run(loaded, Store(Path(job.home) / "store"), job.device, first=job.first)
     if job.threads:
         run.threads = job.threads
-    run.plan()
+    planned = run.plan()
+    if any(step.kind in (Kind.BUNDLE, Kind.REPORT) for step in planned):
+        for target in loaded.recipe.targets:
+            runtime.check_available(target.provider)
     if display := CURRENT.get():
         for need in evidence.needs(run, Path(job.out)):
             if not need.enough:

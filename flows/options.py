@@ -63,7 +63,7 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where training runs.",
+        help="Where training runs; what it made is found by it.",
         callback=lambda _context, _parameter, value: _device(value),
     )(command)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ FORMATS = {
 }
 CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
 """Without this a label or a text that says None, NA or null would count as missing."""
+_INTEGER = re.compile(r"-?[0-9]+")
 NO_VALUE = "(none)"
 """What a row without a value in a slice's column is sliced by."""
 
@@ -189,13 +191,12 @@ def _read(source: Source) -> dict[str, list[Any]]:
         raise DataError(f"{source.reference}: cannot tell its format; name it with one of {known}")
     if source.path.stat().st_size == 0:
         raise DataError(f"{source.reference}: the {source.name} split is empty")
-    options: dict[str, Any] = dict(CSV) if FORMATS[suffixes[-1]] == "csv" else {}
-    if suffixes[-1] == ".tsv":
-        options["sep"] = "\t"
+    separator = {".csv": ",", ".tsv": "\t"}.get(suffixes[-1])
     datasets.disable_progress_bars()
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would call home for a local file
     with tempfile.TemporaryDirectory(prefix="rarefy-data-") as cache:
         try:
+            options = {} if separator is None else _as_text(source.path, separator)
             table = datasets.load_dataset(
                 FORMATS[suffixes[-1]],
                 data_files={"rows": str(source.path)},
@@ -213,6 +214,19 @@ def _read(source: Source) -> dict[str, list[Any]]:
     return columns
 
 
+def _as_text(path: Path, separator: str) -> dict[str, Any]:
+    """Return what the library needs to read every column of a CSV file as text.
+
+    By itself it makes True of true and 7 of 007, chunk by chunk, and None of a label NA.
+    """
+    import datasets
+    import pandas
+
+    text = datasets.Value("string")
+    columns = pandas.read_csv(path, sep=separator, nrows=0).columns
+    return CSV | {"sep": separator, "features": datasets.Features(dict.fromkeys(columns, text))}
+
+
 def rows_said(count: int) -> str:
     """Return "1 row", "2 rows"."""
     return f"{count} row{'' if count == 1 else 's'}"
@@ -227,7 +241,7 @@ def _missing(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """Labels may be integers, or integers that a CSV reader made floats: 1.0 is the label 1."""
+    """Labels may be integers, or integers that a missing one made floats: 1.0 is the label 1."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
@@ -236,7 +250,7 @@ def _text(value: Any) -> str:
 def _label_names(labels: Iterable[str], source: Source) -> list[str]:
     """Return the labels in a stable order: integers by value, names by the alphabet."""
     names = sorted(Counter(labels))
-    if all(name.lstrip("-").isdigit() for name in names):
+    if all(_INTEGER.fullmatch(name) for name in names):
         names.sort(key=int)
     if len(names) < 2:
         raise DataError(f"{source.reference}: train has only the class {names[0]!r}")

@@ -1,8 +1,9 @@
-"""Small JSON files that are written whole or not at all, and a full disk said in one line."""
+"""Small JSON files written whole or not at all, folders held, a full disk said in one line."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import uuid
@@ -50,6 +51,17 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a directory; the kernel frees it when the process dies."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def speaking(root: Path) -> Iterator[None]:
     """Say a full or read-only disk in one line: raises ProviderError."""
     try:
@@ -60,7 +72,7 @@ def speaking(root: Path) -> Iterator[None]:
                 f"{root}: the disk is full; nothing published is lost, run again when there is room"
             ) from error
         if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES):
-            raise ProviderError(f"{root}: the store cannot be written: {error.strerror}") from error
+            raise ProviderError(f"{root}: cannot be written: {error.strerror}") from error
         raise
 
 

@@ -71,7 +71,7 @@ class History:
         with self._open() as database:
             if judged == _latest(database, data.name):
                 return False
-        machine = _machine(data.measurements.machine)
+        machine = _machine(data.measurements)
         plain = plain_numbers(data.measurements)
         with self._open(write=True) as database:
             if judged == _latest(database, data.name):
@@ -112,16 +112,22 @@ class History:
                 )
             )
 
-    def verdicts(self, recipe: str | None = None, limit: int | None = None) -> list[Past]:
-        """Return the latest ``limit`` verdicts (None: all), the oldest of them first."""
+    def verdicts(
+        self, recipe: str | None = None, limit: int | None = None, bundle: str | None = None
+    ) -> list[Past]:
+        """Return the latest ``limit`` verdicts (None: all), the oldest of them first.
+
+        ``bundle``: only those on the bundle of this digest.
+        """
         with self._open() as database:
             rows = database.execute(
                 'SELECT id, time, recipe, command, bundle, outcome, evidence, "commit", machine, '
                 "facts, EXISTS (SELECT 1 FROM verdicts AS earlier WHERE earlier.id < verdicts.id "
                 "AND earlier.recipe = verdicts.recipe AND earlier.measured = verdicts.measured) "
                 "FROM verdicts JOIN machines ON machines.digest = machine "
-                "WHERE ?1 IS NULL OR recipe = ?1 ORDER BY id DESC LIMIT ?2",
-                (recipe, -1 if limit is None else limit),
+                "WHERE (?1 IS NULL OR recipe = ?1) AND (?3 IS NULL OR bundle = ?3) "
+                "ORDER BY id DESC LIMIT ?2",
+                (recipe, -1 if limit is None else limit, bundle),
             ).fetchall()
             found: dict[int, Past] = {}
             for row in reversed(rows):
@@ -226,9 +232,19 @@ def _latest(database: sqlite3.Connection, recipe: str) -> str | None:
     return None if found is None else str(found[0])
 
 
-def _machine(facts: dict[str, Any]) -> Machine:
+def _machine(measurements: Measurements) -> Machine:
+    """Return what the numbers were measured on, and how.
+
+    Other eval data or another thread count makes other numbers, as another machine does.
+    """
     from pipeline.measure import machine
 
+    targets = {
+        name: f"{timed.provider or 'cpu'}, {timed.threads} threads"
+        for name, timed in measurements.latency.items()
+    }
+    how = {"eval data": measurements.data[:12], "target": targets}
+    facts = measurements.machine | {name: fact for name, fact in how.items() if fact}
     return Machine(machine.digest(facts), facts)
 
 

@@ -61,17 +61,18 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
         raise ModelError(f"model: {reference}: config.json is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise ModelError(f"model: {reference}: config.json is no JSON object")
-    weights = sorted(directory.glob("*.safetensors")) + sorted(
-        directory.glob("*.safetensors.index.json")
-    )
-    pickled = sorted(directory.glob("pytorch_model*.bin"))
+    weights = _weights(directory, "model.safetensors")
+    pickled = _weights(directory, "pytorch_model.bin")
     if not weights and pickled and not allow_pickle:
         raise IntegrityError(
             f"model: {reference}: {pickled[0].name} is pickled, which can run code when loaded; "
             "convert it to safetensors, or say 'allow_pickle: true' in the recipe"
         )
     if not weights and not pickled:
-        raise ModelError(f"model: {reference}: there are no weights (*.safetensors) in {directory}")
+        raise ModelError(
+            f"model: {reference}: there are no weights (model.safetensors, whole or in shards) "
+            f"in {directory}"
+        )
     tokenizer = [directory / name for name in TOKENIZER if (directory / name).is_file()]
     if not tokenizer:
         raise ModelError(f"model: {reference}: there is no tokenizer in {directory}")
@@ -83,6 +84,13 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
         labels=_labels(values),
         positions=_positions(values),
     )
+
+
+def _weights(directory: Path, name: str) -> list[Path]:
+    """Return a file of weights, or its shards where it was saved in several; [] for neither."""
+    whole = directory / name
+    shards = sorted(directory.glob(f"{whole.stem}-*-of-*{whole.suffix}"))
+    return [whole] if whole.is_file() else shards
 
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:
@@ -128,12 +136,13 @@ class ImportModel(Stage):
         """Copy the files; check that vocabulary and model fit together by loading both."""
         from pipeline import checkpoint
 
+        weights = [path for path in located.files if path.suffix in (".safetensors", ".bin")]
         for path in located.files:
-            if path.suffix == ".bin":
-                _convert(path, context.output / f"{path.stem.replace('pytorch_', '')}.safetensors")
-            else:
+            if path.name == checkpoint.WEIGHTS or path not in weights:
                 shutil.copyfile(path, context.output / path.name)
-            context.progress(1, 1, path.name)
+                context.progress(1, 1, path.name)
+        if not (context.output / checkpoint.WEIGHTS).exists():
+            _gather(weights, context.output / checkpoint.WEIGHTS, context)
         model = checkpoint.load(context.output)
         description = checkpoint.describe(model)
         checkpoint.check_vocabulary(
@@ -150,10 +159,24 @@ class ImportModel(Stage):
         raise NotImplementedError("the engine calls bring: an import has no input")
 
 
-def _convert(path: Path, target: Path) -> None:
-    """Read a pickled state dict without running code in it, and write it as safetensors."""
+def _gather(paths: list[Path], target: Path, context: Context) -> None:
+    """Write weights that are pickled, or lie in several files, as one file of safetensors."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    state: dict[str, Any] = {}
+    for path in paths:
+        try:
+            state |= _unpickle(path) if path.suffix == ".bin" else load_file(path)
+        except SafetensorError as error:
+            raise IntegrityError(f"{path.name}: not a whole safetensors file: {error}") from error
+        context.progress(1, 1, path.name)
+    save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, target)
+
+
+def _unpickle(path: Path) -> dict[str, Any]:
+    """Read a pickled state dict without running code in it."""
     import torch
-    from safetensors.torch import save_file
 
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -162,7 +185,7 @@ def _convert(path: Path, target: Path) -> None:
         raise IntegrityError(f"{path.name}: holds more than plain weights: {reason}") from error
     if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
         raise ModelError(f"{path.name}: is no state dict (a mapping of names to tensors)")
-    save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, target)
+    return state
 
 
 def _licence(directory: Path) -> str | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import verdict
+from pipeline import disk, verdict
 from pipeline.artifact import Artifact, Kind
 from pipeline.engine import Run
 from pipeline.measure import machine
@@ -26,6 +29,8 @@ CI_FILES = {
     "benchmark_bigger": "benchmark-bigger.json",
 }
 """What ``draw_ci`` writes: its name here, and the file's."""
+_UNFINISHED = re.compile(r"\.[a-z.-]+-[0-9a-f]{32}")
+"""The names of what is not whole yet, or no more: a file or a folder beside the one it becomes."""
 
 
 @dataclass(frozen=True)
@@ -99,21 +104,30 @@ def _node(identifier: str, artifact: Artifact) -> LineageNode:
 def write(outcome: Outcome, directory: Path) -> dict[str, str]:
     """Write report.html, summary.md, verdict.json and the bundle's copy; return what is where.
 
-    Each file is replaced in one step, so a reader never sees half of one.
+    Each file is replaced in one step, so a reader never sees half of one; what an earlier run left
+    and this one has not made goes. Raises ProviderError where the disk is full.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = draw(outcome.data, directory)
-    if outcome.bundle is not None:
-        paths["bundle"] = directory / "bundle"
-        copy_bundle(outcome.bundle, paths["bundle"])
-    _replace(directory / "run.json", outcome.data.model_dump_json(by_alias=True))
+    with _holding(directory):
+        paths = _draw(outcome.data, directory)
+        if outcome.bundle is not None:
+            paths["bundle"] = directory / "bundle"
+            copy_bundle(outcome.bundle, paths["bundle"])
+        else:
+            _drop_bundle(directory)
+        _replace(directory / "run.json", outcome.data.model_dump_json(by_alias=True))
     return {name: str(path) for name, path in paths.items()}
 
 
 def draw(data: ReportData, directory: Path) -> dict[str, Path]:
     """Write report.html, summary.md and, where budgets were judged, verdict.json."""
+    with _holding(directory):
+        return _draw(data, directory)
+
+
+def _draw(data: ReportData, directory: Path) -> dict[str, Path]:
     from pipeline.report import html, markdown
 
+    (directory / "verdict.json").unlink(missing_ok=True)  # an older one must not stand beside
     paths = {"report": directory / "report.html", "summary": directory / "summary.md"}
     _replace(paths["report"], html.render(data))
     _replace(paths["summary"], markdown.render(data))
@@ -136,8 +150,9 @@ def draw_ci(data: ReportData, directory: Path, strict: bool) -> dict[str, str]:
         "benchmark_smaller": benchmark_action.render(data, numbers, bigger=False),
         "benchmark_bigger": benchmark_action.render(data, numbers, bigger=True),
     }
-    for name, text in texts.items():
-        _replace(directory / CI_FILES[name], text)
+    with _holding(directory):
+        for name, text in texts.items():
+            _replace(directory / CI_FILES[name], text)
     return {name: str(directory / CI_FILES[name]) for name in texts}
 
 
@@ -149,16 +164,15 @@ def draw_broken(name: str, reason: str, directory: Path) -> None:
     from pipeline.report import markdown
     from pipeline.report.ci import junit
 
-    directory.mkdir(parents=True, exist_ok=True)
-    for file in ("report.html", "verdict.json", "run.json", *CI_FILES.values()):
-        (directory / file).unlink(missing_ok=True)
-    if (directory / "bundle" / "manifest.json").is_file():
-        shutil.rmtree(directory / "bundle")
-    _replace(directory / CI_FILES["junit"], junit.broken(name, reason))
-    _replace(
-        directory / "summary.md",
-        f"## ✗ No verdict: {markdown.escape(name)}\n\n{markdown.escape(reason)}\n",
-    )
+    with _holding(directory):
+        for file in ("report.html", "verdict.json", "run.json", *CI_FILES.values()):
+            (directory / file).unlink(missing_ok=True)
+        _drop_bundle(directory)
+        _replace(directory / CI_FILES["junit"], junit.broken(name, reason))
+        _replace(
+            directory / "summary.md",
+            f"## ✗ No verdict: {markdown.escape(name)}\n\n{markdown.escape(reason)}\n",
+        )
 
 
 def read(directory: Path) -> ReportData:
@@ -191,6 +205,27 @@ def as_json(outcome: Outcome, paths: dict[str, str], exit_code: int) -> dict[str
         "warnings": outcome.data.warnings,
         **paths,
     }
+
+
+@contextmanager
+def _holding(directory: Path) -> Iterator[None]:
+    """Hold a run's folder, made where it is not there, against other processes that write there.
+
+    What a killed one left unfinished is removed.
+    """
+    with disk.speaking(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with disk.held(directory):
+            for path in directory.iterdir():
+                if _UNFINISHED.fullmatch(path.name):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            yield
+
+
+def _drop_bundle(directory: Path) -> None:
+    """Remove a bundle that an earlier run left; a folder that is none stays."""
+    if (directory / "bundle" / "manifest.json").is_file():
+        shutil.rmtree(directory / "bundle")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -178,6 +178,8 @@ class Plan:
         for identifier in (MODEL, *(step.id for step in self.loaded.steps)):
             stage = self.stage_of(identifier)
             fingerprint = self.fingerprint(identifier, known)
+            if fingerprint is None:
+                self._surroundings(identifier, stage)  # a missing file is said now, not then
             artifact = self.store.lookup(fingerprint) if fingerprint else None
             if artifact:
                 known[identifier] = artifact

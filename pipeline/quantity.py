@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 _SCALES = {
     "": 1.0,
@@ -57,4 +57,4 @@ def _plain(text: str) -> str:
     return text.lower().replace("μ", "µ")
 
 
-Quantity = Annotated[float, BeforeValidator(parse)]
+Quantity = Annotated[float, BeforeValidator(parse), WithJsonSchema({"type": ["number", "string"]})]

@@ -28,7 +28,7 @@ class Plain(NamedTuple):
 
 @dataclass(frozen=True)
 class Machine:
-    """What the numbers were measured on; only equal digests may be compared."""
+    """What the numbers were measured on, and how; only equal digests may be compared."""
 
     digest: str
     facts: dict[str, Any]

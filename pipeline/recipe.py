@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Data(Part):
     """The labelled text, and which columns to read.
 
     A reference is a JSONL, CSV, TSV or Parquet file beside the recipe, ``package:import_name/file``
-    or ``hub:owner/name@revision/split``.
+    or ``hub:owner/name@revision/path/in/the/repository.parquet``.
     """
 
     train: str
@@ -110,6 +111,7 @@ class Budget(Part):
             found, expected = quantity.kind(value.get(form)), expects(metric, form)
             if found and expected not in (found, None):
                 raise ValueError(f"{form}: {value[form]!r} is {found}; {metric} takes {expected}")
+        _check_share(value.get("max_regression"))
         return value
 
     @model_validator(mode="after")
@@ -130,6 +132,19 @@ class Budget(Part):
     @property
     def limit(self) -> float:
         return float(getattr(self, self.form))
+
+
+def _check_share(given: Any) -> None:
+    """Refuse a regression of 5, which is 500 %: who means that writes it so."""
+    try:
+        limit = float(given)
+    except (TypeError, ValueError):
+        return  # none, or with its unit, or an error of its own
+    if 1 <= limit < math.inf:
+        raise ValueError(
+            f"max_regression: {limit:g} is {limit:.0%}; did you mean '{limit:g} %'? "
+            f"More than 100 % is written with its sign"
+        )
 
 
 @dataclass(frozen=True)
@@ -406,4 +421,10 @@ def json_schema() -> dict[str, Any]:
         schema["$defs"].update(own.pop("$defs", {}))
         entry["properties"][name] = {"anyOf": [own, {"type": "null"}]}
     schema["properties"]["stages"]["items"] = {"anyOf": [{"type": "string"}, entry]}
+    # What ``Recipe._listed`` allows: one budget without its list, a regression without a metric.
+    budget = schema["$defs"]["Budget"]
+    budget["anyOf"] = [{"required": [key]} for key in (*budget.pop("required"), "max_regression")]
+    budgets = schema["properties"]["budgets"]
+    one = budgets["items"]
+    schema["properties"]["budgets"] = {"anyOf": [budgets, one]}
     return json.loads(json.dumps(schema))  # type: ignore[no-any-return]

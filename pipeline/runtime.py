@@ -30,6 +30,17 @@ DEVICES = {"cpu": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
 """Where a provider's tensors lie."""
 
 
+def check_available(provider: str) -> None:
+    """Raise ProviderError where the onnxruntime that is installed has not this provider."""
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    if PROVIDERS[provider] not in available:
+        raise ProviderError(
+            f"provider {provider!r} is not active: this onnxruntime has only {', '.join(available)}"
+        )
+
+
 class BundleModel:
     """A classifier from a bundle's directory.
 
@@ -128,13 +139,8 @@ class BundleModel:
     def _session(self, provider: str, threads: int) -> Any:
         import onnxruntime
 
-        name = PROVIDERS[provider]
-        if name not in onnxruntime.get_available_providers():
-            raise ProviderError(
-                f"provider {provider!r} is not active: this onnxruntime has only "
-                f"{', '.join(onnxruntime.get_available_providers())}"
-            )
-        path = self._file(MODEL)
+        check_available(provider)
+        name, path = PROVIDERS[provider], self._file(MODEL)
         check_graph(path)
         options = self._options(threads)
         if provider != "cpu":

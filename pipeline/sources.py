@@ -59,13 +59,20 @@ def _split_hub(reference: str) -> tuple[str, str | None]:
 
 
 def _hub_model(reference: str) -> tuple[Path, str | None]:
-    """Return the hub's snapshot of a model: the weights as safetensors, config and tokenizer."""
+    """Return the hub's snapshot of a model: the weights as safetensors, config and tokenizer.
+
+    Pickled weights come along only where there are no others: whether they may be used is the
+    recipe's to say.
+    """
     from huggingface_hub import snapshot_download
 
     name, revision = _split_hub(reference)
     patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "README.md"]
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        if not any(path.glob("*.safetensors")):
+            patterns.append("pytorch_model*.bin")
+            path = Path(snapshot_download(name, revision=path.name, allow_patterns=patterns))
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"model: {reference}: not to be had from the hub: {reason}") from error

@@ -150,6 +150,8 @@ def _senseless(budget: Budget) -> str | None:
         return f"{told} is {limit * 100:g} points and lets everything through; {meant}"
     if budget.form == "max_regression" and known.kind == "score" and limit >= 1:
         return f"{told} is {limit * 100:g} % and lets everything through; {meant}"
+    if budget.form in ("min", "min_retained") and limit <= 0:
+        return f"{told} lets everything through; a least value is above 0"
     if budget.form == "min_retained" and limit > 1:
         return f"{told} asks for more than the reference has; {meant}"
     if budget.form in ("min_speedup", "min_shrink") and limit <= 0:
@@ -217,6 +219,8 @@ def judge(
         everywhere = [target.name for target in targets] if timed else everywhere
         places = [budget.target] if budget.target else everywhere
         clocked |= {place for place in places if timed}
+        if known is not None and known.kind == "cold_start":
+            clocked.add(targets[0].name)
         results += [judging.judge_one(budget, place, measurements) for place in places]
     outcomes = {result.outcome for result in results if result.level == "error"}
     worst: Outcome = "pass"

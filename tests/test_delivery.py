@@ -46,6 +46,13 @@ def test_files_fit_the_schema_of_their_service(schema: str, files: list[str]) ->
     clean(tool("check-jsonschema", "--builtin-schema", schema, *transform, *files))
 
 
+def test_example_recipes_fit_the_schema_that_they_name() -> None:
+    recipes = sorted((ROOT / "examples").rglob("*.yaml"))
+    recipes = [path for path in recipes if "$schema=" in path.read_text().partition("\n")[0]]
+    assert len(recipes) >= 3
+    clean(tool("check-jsonschema", "--schemafile", "schema/recipe.schema.json", *recipes))
+
+
 def test_zizmor_finds_no_way_into_the_action_or_the_workflows() -> None:
     clean(tool("zizmor", "--offline", "--config", ".github/zizmor.yml", "action.yml", *WORKFLOWS))
 

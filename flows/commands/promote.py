@@ -31,7 +31,8 @@ def promote(run: str, tag: str, url: str | None, home: Home, as_json: bool) -> i
 
     The bundle's bytes are hashed, and the verdict must be of this very bundle. A missed budget
     ends with 3, anything but a pass with 4, damage with 6, and the tag stays where it is. So it
-    does where the run was compared with TAG, and TAG has moved since.
+    does where the run was compared with TAG, and TAG has moved since, and where a newer verdict
+    of the recipe on this bundle, of `rarefy ci` or `rarefy validate`, is no pass.
 
     Example: `rarefy promote demo production --to s3://models/rarefy`
     """
@@ -56,6 +57,7 @@ def promote(run: str, tag: str, url: str | None, home: Home, as_json: bool) -> i
         return BudgetError.exit_code
     places = [tag] if url is None else [tag, f"{url}#{tag}"]
     check_verdict(record, found, places)
+    check_newest(record, found, home, tag)
     current = store.find_tag(tag)
     before = current.digest if current else None
     check_unmoved_since(record, tag, tag, before)
@@ -131,6 +133,26 @@ def check_verdict(record: ReportData, found: Bundle, places: list[str]) -> None:
         tag = places[0]
         by_hand = BY_HAND.format(tag=tag, digest=found.digest[:12])
         raise EvidenceError(f"{found.name}: {why}; {tag!r} stays where it is; {by_hand}")
+
+
+def check_newest(record: ReportData, found: Bundle, home: Home, tag: str) -> None:
+    """Raise where the history has a newer verdict of the recipe on this bundle that is no pass.
+
+    BudgetError where that one missed a budget, EvidenceError where it is inconclusive.
+    """
+    from pipeline import history
+    from pipeline.errors import BudgetError, EvidenceError
+
+    past = history.History(home.path / history.FILE)
+    newest = past.verdicts(record.name, limit=1, bundle=found.digest)
+    if not newest or newest[0].standing == "pass" or newest[0].time < record.created:
+        return
+    (latest,) = newest
+    error = BudgetError if latest.standing == "fail" else EvidenceError
+    raise error(
+        f"{found.name}: the newest verdict on it is {latest.standing} ({latest.command}, "
+        f"{latest.time}); {tag!r} stays where it is"
+    )
 
 
 def check_unmoved_since(record: ReportData, baseline: str, tag: str, now: str | None) -> None:

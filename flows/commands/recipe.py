@@ -133,6 +133,9 @@ def as_values(loaded: LoadedRecipe) -> dict[str, Any]:
     """Return the recipe as plain values, defaults filled in; reading them gives the same recipe."""
     values = loaded.recipe.model_dump(mode="json", exclude_none=True)
     values["stages"] = [_stage(step) for step in loaded.steps]
+    for budget in values.get("budgets", ()):
+        if budget.get("max_regression", 0) >= 1:
+            budget["max_regression"] = f"{100 * budget['max_regression']:g} %"
     return values
 
 

@@ -28,7 +28,9 @@ from flows.options import (
     show_default=True,
     help="Run as a Prefect flow, or the same engine without Prefect.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Where report and bundle go.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Where report and bundle go."
+)
 @click.option("--strict", is_flag=True, help="Exit 4 when a budget is inconclusive.")
 @first_option
 @device_option

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import rich_click as click
 
-from flows.options import Home, first_option, home_option, json_option, show_json, stderr
+from flows.options import (
+    Home,
+    device_option,
+    first_option,
+    home_option,
+    json_option,
+    show_json,
+    stderr,
+)
 
 
 @click.command(short_help="Measure a bundle again on this machine and judge it.")
@@ -18,10 +26,17 @@ from flows.options import Home, first_option, home_option, json_option, show_jso
 )
 @click.option("--strict", is_flag=True, help="Exit 4 when a budget is inconclusive.")
 @first_option
+@device_option
 @home_option
 @json_option
 def validate(
-    bundle: str, recipe: Path | None, strict: bool, first: bool, home: Home, as_json: bool
+    bundle: str,
+    recipe: Path | None,
+    strict: bool,
+    first: bool,
+    device: str,
+    home: Home,
+    as_json: bool,
 ) -> int:
     """Measure BUNDLE (a folder, a run, a tag or a digest) without running any stage.
 
@@ -40,7 +55,7 @@ def validate(
     from pipeline.errors import RecipeError
 
     found = find(bundle, home)
-    run = Run(recipes.load(recipe_of(bundle, recipe, home)), home.store(), first=first)
+    run = Run(recipes.load(recipe_of(bundle, recipe, home)), home.store(), device, first=first)
     if not run.loaded.recipe.budgets:
         raise RecipeError(f"{run.loaded.path}: has no budgets, so there is nothing to judge by")
     console = stderr()

@@ -78,11 +78,15 @@ def _unless_throttled(
     finding: Finding, budget: Budget, target: str | None, measurements: Measurements
 ) -> Finding:
     """Take the outcome from a finding on times that a throttled target gave: they carry none."""
-    if KNOWN_METRICS[budget.metric].kind not in ("latency", "speedup"):
+    kind = KNOWN_METRICS[budget.metric].kind
+    if kind == "cold_start":
+        target = next(iter(measurements.latency), None)  # it is measured on the first
+    elif kind not in ("latency", "speedup"):
         return finding
-    if not (why := _timed(measurements, target).throttled):
+    timed = measurements.latency.get(target or "")
+    if timed is None or not timed.throttled:
         return finding
-    reason = f"{finding.reason}; but {why}: undecided"
+    reason = f"{finding.reason}; but {timed.throttled}: undecided"
     return Finding(finding.interval, "inconclusive", reason)
 
 
@@ -198,7 +202,7 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
         return _faster(budget, ours, theirs, percentile, f"{budget.against} on {target}", timed)
     compared = gate.compare(ours, theirs, budget.limit, percentile=percentile, looks=timed.looks)
     finding = _worse(budget, compared.ratio, f" on {target}")
-    if finding.outcome == "fail" and compared.change != "regression":
+    if finding.outcome == "fail" and compared.p is not None and compared.change != "regression":
         chance = f"Wilcoxon's p = {compared.p:.3f} leaves chance open, so it is undecided"
         return Finding(finding.interval, "inconclusive", f"{finding.reason}; {chance}")
     return finding

@@ -257,9 +257,11 @@ def test_a_target_that_this_machine_has_not(shop: Workshop, rarefy: Rarefy) -> N
         pytest.skip("this machine has the provider")
     targets = [{"name": "gpu", "provider": "cuda"}]
     recipe = shop.recipe(*CHAIN, budgets=[EASY], targets=targets)
-    said = rarefy("validate", "newest", "--recipe", recipe)
-    assert (said.code, said.out) == (5, "")
-    assert "provider 'cuda' is not active" in said.err
+    for command in (["validate", "newest", "--recipe", recipe], ["run", recipe]):
+        said = rarefy(*command)
+        assert (said.code, said.out) == (5, "")
+        assert "provider 'cuda' is not active" in said.err
+    assert rarefy("plan", recipe).code == 0, "it may run elsewhere"
 
 
 def test_a_runner_that_is_throttled_half_way(

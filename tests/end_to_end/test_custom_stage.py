@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import checkpoint
+from pipeline import checkpoint, outcome
 from pipeline import recipe as recipes
 from pipeline.errors import RecipeError
+from pipeline.report import html
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_stage"
 STAGE = "round_weights:RoundWeights"
@@ -48,6 +49,8 @@ def test_it_changes_the_model_is_scored_and_is_found_again(workshop):
     assert row.parameters == sum(
         p.numel() for p in checkpoint.load(artifact.directory).parameters()
     )
+    page = html.render(outcome.conclude(run, "rarefy run trial.yaml").data)
+    assert page.count("round_weights") >= 2, "in the ledger and in the lineage"
     again = workshop.run("quick:Head", {STAGE: {"precision": "bfloat16"}})
     assert all(step.cached for step in again.values())
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.history import History
 from pipeline.store import Store
 from tests.flows.conftest import Project, Said, bundle_digest
+from tests.pipeline.report.verdicts import asked, finished
 from tests.pipeline.test_store import damage, publish
 
 
@@ -54,6 +56,7 @@ def desk(
 ) -> Desk:
     home = tmp_path / "home"
     shutil.copytree(made.home, home)
+    (home / "history.sqlite").unlink(missing_ok=True)  # others have judged this bundle
     monkeypatch.setenv("RAREFY_HOME", str(home))
     return Desk(home, bundle_digest(made), rarefy)
 
@@ -134,6 +137,30 @@ def test_without_a_verdict_on_this_bundle_nothing_moves(desk: Desk, change, word
     assert said.code == 4
     assert words in said.err
     assert desk.production is None
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("fail", 3), ("inconclusive", 4), ("pass", 0)])
+def test_a_newer_verdict_on_the_same_bundle_counts(desk: Desk, outcome: str, code: int) -> None:
+    """The run passed; `rarefy ci` beside production, or `rarefy validate`, said otherwise since."""
+    budgets = [asked("size", "max", 1.0, 2.0)] if outcome == "fail" else []
+    newer = finished(
+        0, budgets=budgets, outcome=outcome, command="rarefy ci tiny.yaml", name="tiny"
+    )
+    newer.measurements.models["candidate"].digest = desk.digest
+    newer = newer.model_copy(update={"created": "2999-01-01T00:00:00+00:00"})
+    assert History(desk.home / "history.sqlite").add(newer)
+    said = desk.rarefy("promote", "tiny")
+    assert said.code == code
+    assert (desk.production == desk.digest) == (code == 0)
+    if code:
+        assert f"the newest verdict on it is {outcome} (rarefy ci tiny.yaml, 2999" in said.err
+
+
+def test_an_older_verdict_does_not(desk: Desk) -> None:
+    older = finished(0, outcome="fail", name="tiny")
+    older.measurements.models["candidate"].digest = desk.digest
+    assert History(desk.home / "history.sqlite").add(older)
+    assert desk.rarefy("promote", "tiny").code == 0
 
 
 def test_a_baseline_that_moved_since_is_said(desk: Desk) -> None:

@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 from flows import examples
 from pipeline import recipe as recipes
@@ -32,6 +34,16 @@ def test_show_prints_a_recipe_that_means_the_same(
     parts = ("name", "model", "data", "targets", "budgets", "seed")
     for part in parts:
         assert getattr(first.recipe, part) == getattr(second.recipe, part)
+
+
+def test_show_writes_a_regression_above_100_percent_with_its_sign(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    budget = "budgets: {metric: size, max_regression: 900 %, against: production}\n"
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budget)
+    shown = project.folder / "shown.yaml"
+    shown.write_text(rarefy("recipe", "show", recipe).out)
+    assert recipes.load(shown).recipe.budgets == recipes.load(recipe).recipe.budgets
 
 
 def test_check_tells_all_recipes_and_fails_for_one(
@@ -76,6 +88,22 @@ def test_a_copied_example_stands_alone(
     again = rarefy("recipe", "cp", name, copy.parent)
     assert (again.code, copy.read_text()) == (2, "changed")
     assert "--force replaces it" in again.err
+
+
+@pytest.mark.parametrize(
+    ("budgets", "right"),
+    [
+        ("{max_regression: 5 %, against: production}", True),
+        ("[{metric: size, max: 20 MB}, {max_regression: 5 %, against: production}]", True),
+        ("[{metric: accuracy, min: 0.8, level: warn}]", True),
+        ("[{max: 20 MB}]", False),
+        ("[{metric: size, maxx: 20 MB}]", False),
+    ],
+)
+def test_an_editor_marks_what_the_schema_refuses_and_no_more(budgets: str, right: bool) -> None:
+    text = "name: a\nmodel: m\ndata: {train: t.csv, eval: e.csv}\nstages: [export]\nbudgets: "
+    checked = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+    assert checked.is_valid(yaml.safe_load(text + budgets)) is right
 
 
 def test_the_schema_in_the_repository_is_this_versions(rarefy: Callable[..., Said]) -> None:

@@ -67,7 +67,20 @@ def test_csv_tsv_and_parquet_say_the_same(load, tmp_path):
     assert splits["train"].texts == expected
 
 
-def test_integers_that_a_csv_made_floats_are_integers(load):
+def test_a_csv_s_labels_are_what_it_says(load):
+    """Its reader would make True of true, 7 of 007, and floats of integers beside a gap."""
+    rows = "text,label,\n1.50,true,0\n007,007,1\nc,1e3,2\n"
+    splits, summary = load(rows, "text,label\nx,007\n", "csv")
+    assert summary.labels == ["007", "1e3", "true"]
+    assert splits["train"].texts == ["1.50", "007", "c"]
+
+
+def test_labels_that_only_look_like_integers_are_names(load):
+    rows = [{"text": f"t{label}", "label": label} for label in ("²", "--5", "10")]
+    assert load(rows, rows[:1])[1].labels == ["--5", "10", "²"]
+
+
+def test_integers_beside_a_missing_one_are_integers(load):
     splits, summary = load("text,label\na,1\nb,0\nc,\n", "text,label\nd,1\n", "csv")
     assert summary.labels == ["0", "1"]
     assert splits["train"].labels == [1, 0]

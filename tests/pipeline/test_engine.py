@@ -111,10 +111,11 @@ def test_a_stage_s_other_files_count_and_must_be_there(workshop):
     with pytest.raises(
         RecipeError, match=r"trial\.yaml:\d+: stages\[1\].*notes\.txt: no such file"
     ):
-        workshop.run(*stages)
+        workshop.open(*stages).plan()
+    assert workshop.ran() == [], "known before anything ran"
     notes = workshop.folder / "notes.txt"
     notes.write_text("a")
-    assert cached(workshop.run(*stages)) == [True, True, False]
+    assert cached(workshop.run(*stages)) == [False, False, False]
     flip(notes, b"a", b"b")
     assert cached(workshop.run(*stages)) == [True, True, False]
 

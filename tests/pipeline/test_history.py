@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.errors import IntegrityError, ProviderError
 from pipeline.history import History, commit
+from pipeline.readings import changes
 from tests.pipeline.report.factory import digest
 from tests.pipeline.report.verdicts import MACHINE, asked, finished
 
@@ -58,6 +59,25 @@ def test_a_run_from_the_cache_is_the_same_verdict(history: History) -> None:
     later = first.model_copy(update={"created": "2025-09-09T00:00:00+00:00"})
     assert not history.add(later)
     assert [past.time for past in history.verdicts()] == [first.created]
+
+
+def test_other_eval_data_or_another_target_is_no_number_to_compare_with(history: History) -> None:
+    data = [finished(index, milliseconds=1.0) for index in range(3)]
+    data[1].measurements.data = "f" * 64
+    data[2].measurements.latency["cpu"].threads = 2
+    for one in data:
+        history.add(one)
+    first, second, third = (past.machine for past in history.verdicts())
+    assert len({first.digest, second.digest, third.digest}) == 3
+    assert changes(first, second) == ["eval data: none → ffffffffffff"]
+    assert "target cpu: cpu, 1 threads → cpu, 2 threads" in changes(second, third)
+
+
+def test_the_verdicts_on_one_bundle(history: History) -> None:
+    for index in range(3):
+        history.add(finished(index))
+    (past,) = history.verdicts(bundle=digest("bundle 1"))
+    assert past.bundle == digest("bundle 1")
 
 
 def test_a_return_to_an_earlier_state_is_a_verdict_on_an_old_measurement(history: History) -> None:

@@ -52,7 +52,7 @@ def test_the_licence_of_the_model_card_is_kept(workshop, model):
     ("name", "message"),
     [
         ("config.json", r"there is no config\.json"),
-        ("model.safetensors", r"there are no weights \(\*\.safetensors\)"),
+        ("model.safetensors", r"there are no weights \(model\.safetensors"),
         ("tokenizer.json", "there is no tokenizer"),
     ],
 )
@@ -88,6 +88,43 @@ def test_pickled_weights_that_are_allowed_become_safetensors(workshop, model):
     assert not list(artifact.directory.glob("*.bin"))
     after = checkpoint.load(artifact.directory).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_weights_in_shards_become_one_file(workshop, model, pickled):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    whole = load_file(model / "model.safetensors")
+    (model / "model.safetensors").unlink()
+    (model / "model.fp16.safetensors").write_bytes(b"another variant, which nobody asked for")
+    names = sorted(whole)
+    for number in (1, 2):
+        part = {name: whole[name] for name in names[number - 1 :: 2]}
+        if pickled:
+            torch.save(part, model / f"pytorch_model-0000{number}-of-00002.bin")
+        else:
+            save_file(part, model / f"model-0000{number}-of-00002.safetensors")
+    artifact = workshop.run("quick:Word", allow_pickle=pickled)["model"].artifact
+    (weights,) = artifact.directory.glob("*.safetensors")
+    after = load_file(weights)
+    assert weights.name == "model.safetensors"
+    assert set(after) == set(whole)
+    assert all(torch.equal(after[name], whole[name]) for name in whole)
+
+
+def test_a_shard_that_is_missing_is_known_by_its_weights(workshop, model):
+    from safetensors.torch import load_file, save_file
+
+    whole = load_file(model / "model.safetensors")
+    (model / "model.safetensors").unlink()
+    part = {name: whole[name] for name in sorted(whole)[::2]}
+    save_file(part, model / "model-00001-of-00002.safetensors")
+    with pytest.raises(ModelError, match="missing"):
+        workshop.run("quick:Word")
+    (model / "model-00001-of-00002.safetensors").write_bytes(b"cut")
+    with pytest.raises(IntegrityError, match="not a whole safetensors file"):
+        workshop.run("quick:Word")
 
 
 class Evil:

@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline import recipe as recipes
 from pipeline import stage as stages
@@ -147,6 +148,13 @@ def test_a_reference_to_a_later_stage_is_refused(check):
 def test_a_budget_s_form_and_limit():
     budget = Budget(metric="size", min_shrink="5x", against="finetune")
     assert (budget.form, budget.limit) == ("min_shrink", 5.0)
+
+
+@pytest.mark.parametrize("limit", [5, "5", 1.0])
+def test_a_regression_without_its_sign_is_no_share(limit):
+    with pytest.raises(ValidationError, match="did you mean '[15] %'"):
+        Budget(metric="latency_p50", max_regression=limit, against="production")
+    assert Budget(metric="size", max_regression="500 %", against="production").limit == 5
 
 
 @pytest.fixture

@@ -66,13 +66,35 @@ def test_the_hub_without_a_network_says_so(tmp_path, monkeypatch):
 def test_the_hub_gives_a_revision_s_files(tmp_path, monkeypatch):
     import huggingface_hub
 
-    asked = {}
+    asked = []
 
     def snapshot(name, revision, allow_patterns):
-        asked.update(name=name, revision=revision, patterns=allow_patterns)
+        asked.append((name, revision, tuple(allow_patterns)))
         return str(tmp_path / "c0ffee")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    (tmp_path / "c0ffee").mkdir()
+    (tmp_path / "c0ffee" / "model.safetensors").touch()
     assert sources.model_directory("hub:owner/name@v1", tmp_path) == (tmp_path / "c0ffee", "c0ffee")
-    assert (asked["name"], asked["revision"]) == ("owner/name", "v1")
-    assert not any(pattern.endswith((".bin", ".py")) for pattern in asked["patterns"])
+    ((name, revision, patterns),) = asked
+    assert (name, revision) == ("owner/name", "v1")
+    assert not any(pattern.endswith((".bin", ".py")) for pattern in patterns)
+    # Pickled weights come where there are no others, of the same revision.
+    (tmp_path / "c0ffee" / "model.safetensors").unlink()
+    sources.model_directory("hub:owner/name@v1", tmp_path)
+    assert [(revision, "pytorch_model*.bin" in p) for _, revision, p in asked[1:]] == [
+        ("v1", False),
+        ("c0ffee", True),
+    ]
+
+
+def test_a_data_file_of_the_hub_is_one_file_of_a_revision(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    def download(name, path, revision, repo_type):
+        assert (name, path, revision, repo_type) == ("o/n", "data/rows.parquet", "v1", "dataset")
+        return str(tmp_path / "rows.parquet")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    found = sources.data_file("hub:o/n@v1/data/rows.parquet", tmp_path, "data.train")
+    assert found == tmp_path / "rows.parquet"

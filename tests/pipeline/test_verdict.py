@@ -284,6 +284,14 @@ def test_times_of_a_throttled_target_neither_pass_nor_fail(measurements, budget)
     assert verdict.exit_code(strict=False) == verdict.exit_code(strict=True) == 4
 
 
+def test_cold_starts_are_those_of_the_first_target(measurements):
+    measurements.models["candidate"].cold_start = [100.0, 101.0, 102.0, 103.0, 104.0, 105.0]
+    measurements.latency["cpu"].throttled = THROTTLED
+    verdict = judge([Budget(metric="cold_start", max="1 s")], CPU, measurements)
+    assert verdict.outcome == verdict.budgets[0].outcome == "inconclusive"
+    assert verdict.evidence == [f"cpu: {THROTTLED}; its times carry no verdict"]
+
+
 def test_a_throttled_target_is_no_excuse_for_what_no_clock_measured(measurements):
     measurements.latency["cpu"].throttled = THROTTLED
     budgets = [
@@ -356,7 +364,9 @@ def test_a_time_that_was_never_taken_fails_on_a_throttled_target_too(measurement
         ({"metric": "latency_p05", "max": 5}, "did you mean 'latency_p95'"),
         ({"metric": "latency", "max": 5}, "unknown metric 'latency', did you mean 'latency_p"),
         ({"metric": "accuracy", "max_drop": 3, "against": "a"}, "did you mean '3 %'"),
-        ({"metric": "accuracy", "max_regression": 5, "against": "a"}, "did you mean '5 %'"),
+        ({"metric": "accuracy", "max_regression": "500 %", "against": "a"}, "lets everything"),
+        ({"metric": "accuracy", "min": 0}, "lets everything through"),
+        ({"metric": "accuracy", "min_retained": 0, "against": "a"}, "lets everything through"),
         ({"metric": "accuracy", "min_retained": 97, "against": "a"}, "did you mean '97 %'"),
         ({"metric": "accuracy", "min": 85}, "8500 % and can never be kept; did you mean '85 %'"),
         ({"metric": "ece", "max": 5}, "lets everything through; did you mean '5 %'"),

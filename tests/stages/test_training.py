@@ -54,6 +54,21 @@ def test_progress_is_told_and_stdout_stays_empty(tiny_encoder, make_context, cap
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.parametrize("has", [True, False])
+def test_bf16_is_for_cpus_that_have_it(tiny_encoder, make_context, monkeypatch, has):
+    """Elsewhere it is emulated, and slower than fp32."""
+    seen = set()
+
+    def watch(module, given, answer):
+        if isinstance(module, torch.nn.Linear):
+            seen.add(answer.dtype)
+
+    monkeypatch.setattr(trainer, "cpu_has_bf16", lambda: has)
+    with torch.nn.modules.module.register_module_forward_hook(watch):
+        fit(make_context(rows=8), tiny_encoder, epochs=1)
+    assert seen == {torch.bfloat16 if has else torch.float32}
+
+
 def test_the_model_comes_out_in_full_precision_and_ready_to_answer(tiny_encoder, make_context):
     network, _ = fit(make_context(rows=8), tiny_encoder, epochs=1)
     assert not network.training

@@ -33,6 +33,15 @@ def test_processes_that_disagree_leave_it_open():
     assert found.ratio.low < 1.05 < found.ratio.high
 
 
+def test_a_tail_that_grows_is_a_regression_of_the_tail_alone():
+    """Of every hundred calls three take three times as long: the middle stays where it was."""
+    slow = _calls(1.00001)
+    slow[:, ::33] *= 3
+    assert gate.compare(slow, _calls(1), 0.05).change == "equal"
+    found = gate.compare(slow, _calls(1), 0.05, percentile=99)
+    assert (found.change, found.p) == ("regression", None)
+
+
 def test_no_difference_is_rarely_called_one():
     words = [
         gate.compare(_calls(1.00001, seed=s, pace=0.03), _calls(1, seed=s), 0.02).change
