@@ -85,6 +85,7 @@ def claim(share: float, truth: Interval, trials: list[dict[str, Any]]) -> Claim:
     times = sorted(trial["seconds"] for trial in trials)
     asked = share == 0.10
     enough = words["regression"] >= NEEDED * max(len(trials), bundle.TRIALS) and times[-1] < 60
+    enough &= truth.value - 1 <= share + CLOSE  # or it would be another power that is shown
     return Claim(
         f"slower by {share:.0%} (really {truth.value - 1:.1%} "
         f"[{truth.low - 1:.1%}, {truth.high - 1:.1%}]) called a regression at a margin of 5 %",

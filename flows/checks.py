@@ -284,5 +284,7 @@ def chromium() -> Iterator[Check]:
     if found:
         yield Check("chromium", "ok", found)
     else:
-        fix = "only for the report's tests: playwright install chromium"
+        fix = (
+            "only for the report's tests: apt-get install chromium, or playwright install chromium"
+        )
         yield Check("chromium", "warn", "no browser found", fix)

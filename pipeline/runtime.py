@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -253,15 +254,28 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 def _check_nodes(session: Any, provider: str) -> None:
-    """Raise ProviderError where the provider is registered, and every node runs elsewhere."""
-    nodes = dict.fromkeys(PROVIDERS.values(), 0)
+    """Raise ProviderError where the provider is registered, and most of the work is elsewhere.
+
+    The work is the matrix products: of an int8 graph for CPUs a GPU's provider takes few.
+    """
+    nodes: Counter[str] = Counter()
+    products: Counter[str] = Counter()
     for part in session.get_provider_graph_assignment_info():
-        nodes[part.ep_name] = nodes.get(part.ep_name, 0) + len(part.get_nodes())
-    if not nodes[PROVIDERS[provider]]:
-        where = ", ".join(f"{count} on {name}" for name, count in nodes.items() if count)
+        operators = [node.op_type for node in part.get_nodes()]
+        nodes[part.ep_name] += len(operators)
+        products[part.ep_name] += sum(map(_is_product, operators))
+    work, what = (products, "matrix products") if products.total() else (nodes, "nodes")
+    own = work[PROVIDERS[provider]]
+    if not own or 2 * own < work.total():
+        where = ", ".join(f"{count} on {name}" for name, count in work.items() if count)
         raise ProviderError(
-            f"provider {provider!r} is active and runs no node of the graph: {where}"
+            f"provider {provider!r} is active, but not where the {what} run: {where}; "
+            "export the model for this provider"
         )
+
+
+def _is_product(operator: str) -> bool:
+    return operator == "Gemm" or any(word in operator for word in ("MatMul", "Attention"))
 
 
 def _line(error: Exception) -> str:

@@ -152,7 +152,7 @@ def test_a_budget_s_form_and_limit():
 
 @pytest.mark.parametrize("limit", [5, "5", 1.0])
 def test_a_regression_without_its_sign_is_no_share(limit):
-    with pytest.raises(ValidationError, match="did you mean '[15] %'"):
+    with pytest.raises(ValidationError, match=r"did you mean '[15] %'"):
         Budget(metric="latency_p50", max_regression=limit, against="production")
     assert Budget(metric="size", max_regression="500 %", against="production").limit == 5
 

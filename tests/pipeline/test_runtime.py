@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -12,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx.external_data_helper import set_external_data
 
+from pipeline import runtime
 from pipeline.errors import IntegrityError, ModelError, ProviderError
 from pipeline.runtime import PROVIDERS, BundleModel, check_graph
 
@@ -192,8 +195,30 @@ def test_a_session_that_fell_back_to_the_cpu_is_refused(tmp_path, monkeypatch, c
 
 def test_a_provider_that_runs_no_node_is_refused(tmp_path, monkeypatch):
     GPU(monkeypatch)
-    with pytest.raises(ProviderError, match=r"runs no node of the graph: \d+ on CPUExecution"):
+    with pytest.raises(ProviderError, match=r"not where the .* run: \d+ on CPUExecution"):
         BundleModel(write_bundle(tmp_path), provider="cuda")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "cuda", "told"),
+    [
+        (["MatMulIntegerToFloat"] * 18, ["MatMul"] * 6 + ["Add"] * 40, "18 on CPU.*, 6 on CUDA"),
+        (["Gather", "Add"], ["MatMul", "Gemm"], None),
+        (["Gather", "Add"], ["Add"], "2 on CPU.*, 1 on CUDA"),
+    ],
+)
+def test_the_matrix_products_say_where_a_graph_runs(cpu, cuda, told):
+    """An int8 graph for CPUs on a GPU: its provider is active, and does the small things."""
+    parts = [
+        SimpleNamespace(
+            ep_name=f"{name}ExecutionProvider",
+            get_nodes=lambda names=names: [SimpleNamespace(op_type=one) for one in names],
+        )
+        for name, names in (("CPU", cpu), ("CUDA", cuda))
+    ]
+    session = SimpleNamespace(get_provider_graph_assignment_info=lambda: parts)
+    with pytest.raises(ProviderError, match=told) if told else nullcontext():
+        runtime._check_nodes(session, "cuda")
 
 
 def test_a_provider_that_cannot_start_is_said_and_not_replaced(tmp_path, monkeypatch, capsys):
