@@ -127,6 +127,21 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
     assert 0 <= shares[0] <= shares[-1] <= 1
 
 
+@pytest.mark.parametrize("throttled", [None, "calibration work took 1.7 times as long at the end"])
+def test_a_disturbed_measurement_does_not_last(context, chain, monkeypatch, throttled):
+    """Kept, it would be found again for ever, and the run never come to a verdict."""
+    from pipeline.measure import latency
+
+    take = latency.measure
+
+    def disturbed(*arguments, **options):
+        return take(*arguments, **options).model_copy(update={"throttled": throttled})
+
+    monkeypatch.setattr(latency, "measure", disturbed)
+    draft = Validate(**QUICK, models=()).run(context, chain["export"])
+    assert draft.lasts is (throttled is None)
+
+
 def test_answers_are_taken_once_a_provider():
     targets = (
         Target(),
