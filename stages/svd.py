@@ -109,6 +109,6 @@ def _options(layer: Decomposition, weight: float, multiple: int) -> tuple[Tensor
     beyond = layer.values.square().flip(0).cumsum(0).flip(0)
     beyond = torch.cat([beyond, beyond.new_zeros(1)])
     most = (inputs * outputs - 1) // (inputs + outputs)
-    ranks = torch.arange(multiple, most + 1, multiple)
+    ranks = torch.arange(multiple, max(most + 1, multiple), multiple)
     cost = torch.cat([torch.tensor([inputs * outputs]), ranks * (inputs + outputs)]).double()
     return cost, weight * torch.cat([beyond.new_zeros(1), beyond[ranks]]).cpu()

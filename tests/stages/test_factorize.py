@@ -68,6 +68,12 @@ def test_ranks_go_where_they_save_the_most_loss():
     assert again[1] is not None
 
 
+def test_a_layer_that_is_too_small_to_save_anything_stays_whole():
+    small, large = decomposition_of([1.0] * 8, 8, 8), decomposition_of([1.0] * 64)
+    ranks = svd.choose_ranks([small, large], [1.0, 1.0], budget=64 + 64 * 32, multiple=16)
+    assert ranks == [None, 16]
+
+
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
 def test_ranks_are_as_good_as_all_others_within_the_budget(share):
     draw = torch.Generator().manual_seed(1)
