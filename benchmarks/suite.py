@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,9 @@ def suite(checkout: Checkout) -> list[Claim]:
     """Run lint and tests as CI does."""
     lint, _ = checkout.call("make lint", "make", "lint")
     test, seconds = checkout.call("make test", "make", "test")
+    for line in test.stdout.splitlines():
+        if line.startswith(("FAILED", "ERROR")):
+            print(line, file=sys.stderr)
     closing = (test.stdout.strip().splitlines() or ["no output"])[-1].strip("= ")
     return [
         Claim(
