@@ -74,6 +74,7 @@ def main() -> int:
                         "seconds": round(time.monotonic() - began, 1),
                     }
                 )
+                shown.console.print(trials[-1])
             rows += trials
             claims.append(claim(share, truth, trials))
             code = finish("power", rows, claims, seed=0)  # what is cut off has shown so much

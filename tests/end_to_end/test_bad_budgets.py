@@ -257,7 +257,10 @@ def test_a_target_that_this_machine_has_not(shop: Workshop, rarefy: Rarefy) -> N
         pytest.skip("this machine has the provider")
     targets = [{"name": "gpu", "provider": "cuda"}]
     recipe = shop.recipe(*CHAIN, budgets=[EASY], targets=targets)
-    for command in (["validate", "newest", "--recipe", recipe], ["run", recipe, "--engine", "inline"]):
+    for command in (
+        ["validate", "newest", "--recipe", recipe],
+        ["run", recipe, "--engine", "inline"],
+    ):
         said = rarefy(*command)
         assert (said.code, said.out) == (5, "")
         assert "provider 'cuda' is not active" in said.err
