@@ -13,7 +13,7 @@ COMMENT = "# yaml-language-server:"
 
 def schema_line(recipe: Path, home: Home) -> str:
     """Write the schema of the installed stages below ``home``; return the line that names it."""
-    from pipeline.recipe import json_schema
+    from pipeline.recipe_schema import json_schema
 
     path = home.path / "recipe.schema.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,9 @@ CI_FILES = {
     "benchmark_bigger": "benchmark-bigger.json",
 }
 """What ``draw_ci`` writes: its name here, and the file's."""
-_UNFINISHED = re.compile(r"\.[a-z.-]+-[0-9a-f]{32}")
+WRITTEN = ("report.html", "summary.md", "verdict.json", "run.json", *CI_FILES.values())
+BUNDLE = "bundle"
+_UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, (*WRITTEN, BUNDLE)))})-[0-9a-f]{{32}}")
 """The names of what is not whole yet, or no more: a file or a folder beside the one it becomes."""
 
 
@@ -110,7 +112,7 @@ def write(outcome: Outcome, directory: Path) -> dict[str, str]:
     with _holding(directory):
         paths = _draw(outcome.data, directory)
         if outcome.bundle is not None:
-            paths["bundle"] = directory / "bundle"
+            paths["bundle"] = directory / BUNDLE
             copy_bundle(outcome.bundle, paths["bundle"])
         else:
             _drop_bundle(directory)
@@ -165,7 +167,7 @@ def draw_broken(name: str, reason: str, directory: Path) -> None:
     from pipeline.report.ci import junit
 
     with _holding(directory):
-        for file in ("report.html", "verdict.json", "run.json", *CI_FILES.values()):
+        for file in WRITTEN:
             (directory / file).unlink(missing_ok=True)
         _drop_bundle(directory)
         _replace(directory / CI_FILES["junit"], junit.broken(name, reason))
@@ -224,8 +226,8 @@ def _holding(directory: Path) -> Iterator[None]:
 
 def _drop_bundle(directory: Path) -> None:
     """Remove a bundle that an earlier run left; a folder that is none stays."""
-    if (directory / "bundle" / "manifest.json").is_file():
-        shutil.rmtree(directory / "bundle")
+    if (directory / BUNDLE / "manifest.json").is_file():
+        shutil.rmtree(directory / BUNDLE)
 
 
 def _replace(path: Path, text: str) -> None:

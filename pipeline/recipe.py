@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
 from pipeline import quantity, yaml_source
 from pipeline import stage as stages
 from pipeline.errors import RecipeError
+from pipeline.places import Places, nearest
 from pipeline.quantity import Quantity
 from pipeline.stage import Stage
 
@@ -202,7 +201,7 @@ class LoadedRecipe:
     base: Path
     recipe: Recipe
     steps: tuple[Step, ...]
-    where: _Where
+    where: Places
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -235,7 +234,7 @@ def load(path: Path) -> LoadedRecipe:
     values, lines = yaml_source.read(path)
     if not isinstance(values, dict):
         raise RecipeError(f"{path}:1: a recipe is a mapping with name, model, data and stages")
-    where = _Where(path, lines)
+    where = Places(path, lines)
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
@@ -246,7 +245,7 @@ def load(path: Path) -> LoadedRecipe:
     return LoadedRecipe(path, folder, recipe, steps, where)
 
 
-def _steps(recipe: Recipe, folder: Path, where: _Where) -> tuple[Step, ...]:
+def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
     steps: list[Step] = []
     for position, entry in enumerate(recipe.stages):
         at: yaml_source.Location = ("stages", position)
@@ -265,10 +264,12 @@ def _steps(recipe: Recipe, folder: Path, where: _Where) -> tuple[Step, ...]:
         if identifier in (*known, "model"):
             raise where.say((*at, "as"), f"the id {identifier!r} is taken")
         if source is not None and source not in (*known, "model"):
-            raise where.say((*at, "from"), f"{source!r} is no earlier stage{_near(source, known)}")
+            raise where.say(
+                (*at, "from"), f"{source!r} is no earlier stage{nearest(source, known)}"
+            )
         for role, reference in stage.references().items():
             if reference not in known:
-                hint = _near(reference, known)
+                hint = nearest(reference, known)
                 raise where.say((*at, name), f"{role}: {reference!r} is no earlier stage{hint}")
         previous = steps[-1].id if steps else "model"
         steps.append(Step(identifier, stage, source or previous, position))
@@ -276,7 +277,7 @@ def _steps(recipe: Recipe, folder: Path, where: _Where) -> tuple[Step, ...]:
 
 
 def _stage(
-    name: Any, parameters: Any, folder: Path, at: yaml_source.Location, where: _Where
+    name: Any, parameters: Any, folder: Path, at: yaml_source.Location, where: Places
 ) -> Stage:
     try:
         kind = stages.find(str(name), folder)
@@ -296,7 +297,7 @@ def _next_id(name: str, known: list[str]) -> str:
     return next(identifier for identifier in (name, *numbered) if identifier not in known)
 
 
-def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: _Where) -> None:
+def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: Places) -> None:
     ids = [step.id for step in steps]
     targets = [target.name for target in recipe.targets]
     for position, budget in enumerate(recipe.budgets):
@@ -304,127 +305,10 @@ def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: _Where) -> No
         name = budget.against
         if name and name not in ids:
             # It may be a tag, which only a store knows; but so near to a stage it is misspelt.
-            near = difflib.get_close_matches(name, ids, n=1, cutoff=0.85)
-            if near or (REMOTE_TAG not in name and not NAME.fullmatch(name)):
-                hint = _near(name, near or ids)
+            close = difflib.get_close_matches(name, ids, n=1, cutoff=0.85)
+            if close or (REMOTE_TAG not in name and not NAME.fullmatch(name)):
+                hint = nearest(name, close or ids)
                 raise where.say((*at, "against"), f"{name!r} is no stage here{hint}")
         if budget.target and budget.target not in targets:
-            hint = _near(budget.target, targets)
+            hint = nearest(budget.target, targets)
             raise where.say((*at, "target"), f"{budget.target!r} is no target here{hint}")
-
-
-def _near(value: Any, known: list[str]) -> str:
-    near = difflib.get_close_matches(str(value), known, n=1)
-    return f", did you mean {near[0]!r}?" if near else f"; there is {', '.join(known) or 'none'}"
-
-
-@dataclass(frozen=True)
-class _Where:
-    """Turns places in the recipe into ``file:line: key``."""
-
-    path: Path
-    lines: dict[yaml_source.Location, int]
-
-    def say(self, at: yaml_source.Location, message: str) -> RecipeError:
-        known = at
-        while known and known not in self.lines:
-            known = known[:-1]
-        line = self.lines.get(known, 1)
-        return RecipeError(f"{self.path}:{line}: {_dotted(at)}: {message}")
-
-    def error(
-        self, error: ValidationError, model: type[BaseModel], at: yaml_source.Location
-    ) -> RecipeError:
-        """Word the error that explains most; a key that is not known gets the nearest that is."""
-        first = _foremost(error.errors())
-        place = _place(first)
-        if first["type"] == "extra_forbidden":
-            siblings = _fields_at(model, place[:-1])
-            return self.say((*at, *place), f"unknown key{_near(place[-1], siblings)}")
-        if first["type"] == "missing":
-            return self.say((*at, *place), "is required")
-        message = first["msg"].removeprefix("Value error, ")
-        given = first.get("input")
-        shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
-        return self.say((*at, *place), f"{message}{shown}")
-
-
-def _foremost(errors: list[ErrorDetails]) -> ErrorDetails:
-    """An unknown key explains a missing one; of a union, the member of the right type explains."""
-    for error in errors:
-        if error["type"] == "extra_forbidden":
-            return error
-    place = _place(errors[0])
-    for error in errors:
-        if not error["type"].endswith("_type") and _place(error)[: len(place)] == place:
-            return error
-    return errors[0]
-
-
-def _place(error: ErrorDetails) -> tuple[str | int, ...]:
-    return tuple(part for part in error["loc"] if not _is_union_tag(part))
-
-
-def _is_union_tag(part: str | int) -> bool:
-    """Pydantic names the member of a union in the location; a reader looks for the key."""
-    return isinstance(part, str) and (
-        part in ("str", "function-before[parse(), float]") or "[" in part
-    )
-
-
-def _fields_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
-    """Return the keys that are known at a place below ``model``."""
-    schema = model.model_json_schema()
-    node: dict[str, Any] = schema
-    for part in place:
-        node = _resolve(schema, node)
-        if isinstance(part, int):
-            node = node.get("items", {})
-        else:
-            node = node.get("properties", {}).get(part, {})
-    return list(_resolve(schema, node).get("properties", {}))
-
-
-def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    for option in node.get("anyOf", []):
-        if "$ref" in option:
-            node = option
-    if "$ref" in node:
-        found: dict[str, Any] = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-        return found
-    return node
-
-
-def _dotted(at: yaml_source.Location) -> str:
-    text = ""
-    for part in at:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "recipe"
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of a recipe, with every stage's parameters that can be loaded."""
-    schema = Recipe.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "rarefy recipe"
-    names = sorted(stages.installed())
-    entry: dict[str, Any] = {
-        "type": "object",
-        "properties": {"as": {"type": "string"}, "from": {"type": "string"}},
-        "minProperties": 1,
-    }
-    for name in names:
-        try:
-            own = stages.find(name).model_json_schema()
-        except RecipeError:
-            continue  # a broken plug-in is named when a recipe names it
-        schema["$defs"].update(own.pop("$defs", {}))
-        entry["properties"][name] = {"anyOf": [own, {"type": "null"}]}
-    schema["properties"]["stages"]["items"] = {"anyOf": [{"type": "string"}, entry]}
-    # What ``Recipe._listed`` allows: one budget without its list, a regression without a metric.
-    budget = schema["$defs"]["Budget"]
-    budget["anyOf"] = [{"required": [key]} for key in (*budget.pop("required"), "max_regression")]
-    budgets = schema["properties"]["budgets"]
-    one = budgets["items"]
-    schema["properties"]["budgets"] = {"anyOf": [budgets, one]}
-    return json.loads(json.dumps(schema))  # type: ignore[no-any-return]

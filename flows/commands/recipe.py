@@ -124,7 +124,7 @@ def schema(as_json: bool) -> None:
 
     Example: `rarefy recipe schema > recipe.schema.json`
     """
-    from pipeline.recipe import json_schema
+    from pipeline.recipe_schema import json_schema
 
     show_json(json_schema())
 

@@ -390,8 +390,8 @@ def test_a_store_moved_elsewhere_still_hits(workshop):
 def test_the_engine_loads_nothing_heavy():
     heavy = ("torch", "transformers", "onnxruntime", "onnx", "prefect", "datasets", "scipy", "peft")
     code = (
-        "import pipeline.engine, pipeline.outcome, pipeline.recipe, sys;"
-        "pipeline.recipe.json_schema();"
+        "import pipeline.engine, pipeline.outcome, pipeline.recipe_schema, sys;"
+        "pipeline.recipe_schema.json_schema();"
         f"print(*[m for m in {heavy!r} if m in sys.modules])"
     )
     done = subprocess.run(

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline import recipe as recipes
+from pipeline import recipe_schema
 from pipeline import stage as stages
 from pipeline.errors import RecipeError
 from pipeline.recipe import NAME, Budget
@@ -177,7 +178,7 @@ def test_a_broken_plug_in_names_itself_and_breaks_nothing_else(check, plug_ins, 
     plug_ins(broken="brokenplugin:Stage", notastage="json:loads")
     try:
         assert len(check(GOOD).steps) == 2
-        schema = recipes.json_schema()
+        schema = recipe_schema.json_schema()
         with pytest.raises(RecipeError) as caught:
             check(GOOD.replace("- finetune:\n", "- broken:\n"))
     finally:
@@ -192,7 +193,7 @@ def test_a_broken_plug_in_names_itself_and_breaks_nothing_else(check, plug_ins, 
 
 
 def test_the_schema_knows_every_key_of_a_stage():
-    schema = recipes.json_schema()
+    schema = recipe_schema.json_schema()
     entry = schema["properties"]["stages"]["items"]["anyOf"][1]["properties"]
     own = entry["finetune"]["anyOf"][0]
     assert own["additionalProperties"] is False
