@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.record import Claim, finish
 from pipeline.measure import scores, statistics
-from pipeline.measure.statistics import Interval
+from pipeline.terms.interval import Interval
 
 TRIALS, ECE_TRIALS = 2000, 400
 SEED = 0

@@ -103,8 +103,8 @@ def demo(checkout: Checkout) -> list[Claim]:
 def gains(checkout: Checkout) -> list[Claim]:
     """The bundle against its own teacher in fused fp32 ONNX Runtime, as the run measured."""
     from pipeline.measure.measurements import CANDIDATE
-    from pipeline.outcome import read
     from pipeline.report import facts
+    from pipeline.run.outcome import read
 
     data = read(checkout.root / ".rarefy/runs/demo")
     measured, fast, kept = data.measurements, facts.speedup(data, "cpu"), facts.retained(data)

@@ -9,8 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.artifact import Artifact, Kind
 from pipeline.stage import Context, Draft, Stage
+from pipeline.store.artifact import Artifact, Kind
 
 ROOT = Path(__file__).parent.parent
 STAGES = 20
@@ -53,9 +53,10 @@ def tiny_model(directory: Path) -> None:
 
 def seconds_per_stage() -> float:
     """Return the median wall time of ``Run.execute`` over a chain of copying stages."""
-    from pipeline import recipe
-    from pipeline.engine import MODEL, Run
-    from pipeline.store import Store
+    from pipeline.recipe import recipe
+    from pipeline.run.engine import Run
+    from pipeline.run.plan import MODEL, Plan
+    from pipeline.store.store import Store
 
     with tempfile.TemporaryDirectory(prefix="rarefy-engine-") as folder:
         base = Path(folder)
@@ -71,11 +72,11 @@ def seconds_per_stage() -> float:
             f"stages:\n{stages}"
         )
         (base / "recipe.yaml").write_text(text)
-        run = Run(recipe.load(base / "recipe.yaml"), Store(base / "store"))
+        run = Run(Plan(recipe.load(base / "recipe.yaml"), Store(base / "store")))
         run.execute(MODEL)
-        assert run.splits  # read once a run, not a stage's cost
+        assert run.plan.splits  # read once a run, not a stage's cost
         times = []
-        for step in run.loaded.steps:
+        for step in run.plan.loaded.steps:
             began = time.perf_counter()
             run.execute(step.id)
             times.append(time.perf_counter() - began)

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pipeline.runtime import MODEL, BundleModel
+from pipeline.model.runtime import MODEL, BundleModel
 
 VERSION = "olive-ai 0.13.0"
 WARMUP = 10

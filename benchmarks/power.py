@@ -19,7 +19,7 @@ from benchmarks.record import Claim, finish
 from pipeline.measure import latency
 from pipeline.measure.gate import compare, measure
 from pipeline.measure.measurements import CANDIDATE
-from pipeline.measure.statistics import Interval
+from pipeline.terms.interval import Interval
 
 MARGIN, SECONDS = 0.05, 55.0
 SHARES = {0.10: 1.0, 0.07: 0.1, 0.05: 0.05, 0.03: 0.05}

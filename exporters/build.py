@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,15 +10,15 @@ import onnx_ir as ir
 
 from exporters import bundle, fusion, half, integer_arithmetic, onnx, parity
 from exporters.passes import clean, embeddings, first_token, integer_matmul, mask, scale
-from pipeline import checkpoint, quantization
-from pipeline.data import Split
-from pipeline.errors import DataError, ModelError
-from pipeline.quantization import Plan
-from pipeline.runtime import MODEL
-from pipeline.tasks import Task
+from pipeline.model import checkpoint, quantization
+from pipeline.model.quantization import Plan
+from pipeline.model.runtime import MODEL
+from pipeline.stage.data import Split
+from pipeline.stage.tasks import Task
+from pipeline.terms.errors import DataError, ModelError
+from pipeline.terms.progress import Progress
 
 Form = Literal["reference", "deploy"]
-Progress = Callable[[float, float, str], None]
 ROWS = 48  # for parity
 SCHEMA = "rarefy.onnx/1"
 

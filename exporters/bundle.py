@@ -11,9 +11,9 @@ from typing import Any
 import onnx_ir as ir
 
 from exporters import fusion
-from pipeline.artifact import file_sha256
-from pipeline.data import Split
-from pipeline.runtime import MODEL, PROVIDERS, BundleModel
+from pipeline.model.runtime import MODEL, PROVIDERS, BundleModel
+from pipeline.stage.data import Split
+from pipeline.terms.digests import file_sha256
 
 SUMS = "SHA256SUMS"
 SAMPLES = 3

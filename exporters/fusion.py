@@ -23,7 +23,7 @@ from collections import Counter
 
 import onnx_ir as ir
 
-from pipeline.errors import ModelError
+from pipeline.terms.errors import ModelError
 
 LEVEL = {"cpu": "basic", "cuda": "all", "tensorrt": "all"}
 """ONNX Runtime's graph optimization level for each target's provider."""

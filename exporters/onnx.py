@@ -20,7 +20,7 @@ from typing import Any
 import onnx_ir as ir
 
 from exporters.passes import clean, constant, linear
-from pipeline.errors import ModelError
+from pipeline.terms.errors import ModelError
 
 OPSET = 20  # the first with Gelu as an operator of its own
 IR_VERSION = 10

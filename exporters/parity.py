@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from pipeline.errors import ModelError
+from pipeline.terms.errors import ModelError
 
 Precision = Literal["fp32", "fp16", "int8"]
 Feed = dict[str, NDArray[np.int64]]

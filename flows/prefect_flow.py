@@ -1,10 +1,12 @@
 """The Prefect flow itself: one task a step, the ledger and the verdict as Prefect artifacts.
 
-Import it after ``compress.prepare_prefect``: Prefect reads its settings when it is imported.
+Import it after ``prefect_settings.prepare``: Prefect reads its settings when it is imported.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +18,19 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
-from prefect.utilities.annotations import quote
 
-from flows import compress as jobs
-from pipeline.engine import Run
+from flows import jobs
+from flows.display import Display
+from flows.jobs import Job, Result
+from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.report import markdown
+from pipeline.run.engine import Run
+from pipeline.terms.errors import RarefyError
 
-RESULTS: dict[str, jobs.Result] = {}
-"""The results of flows that ran in this process, by their output folder, for the command line."""
-
-
-@task(task_run_name="{identifier}", cache_policy=NO_CACHE, persist_result=False)
-def stage(identifier: str, run: Run) -> State[dict[str, Any]]:
-    """Execute one step. Only the digest passes on; a step found done ends in the state Cached."""
-    finished = jobs.execute(run, identifier)
-    answer = {"digest": finished.artifact.digest, "cached": finished.cached}
-    return Completed(name="Cached" if finished.cached else "Completed", data=answer)
+NAME = "rarefy-compress"
 
 
-@flow(name="rarefy-compress", persist_result=False, validate_parameters=False)
+@flow(name=NAME, persist_result=False, validate_parameters=False)
 def compress(
     recipe: str,
     home: str = ".rarefy",
@@ -46,32 +42,74 @@ def compress(
     baseline: str | None = None,
 ) -> State[Any]:
     """Run a recipe from model to verdict. A missed budget ends the flow in the state Failed."""
-    job = jobs.Job(recipe, home, out, device, threads, command, first, baseline)
-    run = jobs.open_run(job)
+    job = Job(recipe, home, out, device, threads, command, first, baseline)
+    return _state(_carry_out(job, jobs.load(job), None))
+
+
+def run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> Result:
+    """Run a job as a flow in this process: on the server that is set up, or an embedded one.
+
+    Raises the engine's own errors; a missed budget is a Failed flow, and a Result here.
+    """
+    results: list[Result] = []
+
+    # A flow of its own for each call: what is not plain text must not go through parameters.
+    @flow(name=NAME, persist_result=False, validate_parameters=False)
+    def compress(**parameters: Any) -> State[Any]:
+        results.append(_carry_out(job, loaded, display))
+        return _state(results[-1])
+
+    state = compress(**asdict(job), return_state=True)
+    if results:
+        return results[-1]
+    error: Any = state.result(raise_on_failure=False)
+    if isinstance(error, BaseException):
+        raise error
+    raise RarefyError(f"the flow ended as {state.name}: {state.message}")
+
+
+def _carry_out(job: Job, loaded: LoadedRecipe, display: Display | None) -> Result:
+    """Execute every step as a task of the flow that is running, and conclude."""
+    run = jobs.open_run(job, loaded, display)
+    stage = _stage_task(run, display)
     states: dict[str, State[Any]] = {}
     for identifier in jobs.step_ids(run):
-        # Quoted, Prefect does not walk through all that the run holds; so the order is told to it.
-        before = [states[name] for _, name in run.parents(identifier)]
-        states[identifier] = stage(identifier, quote(run), wait_for=before, return_state=True)
+        before = [states[name] for _, name in run.plan.parents(identifier)]
+        states[identifier] = stage(identifier, wait_for=before, return_state=True)
         states[identifier].result()  # raises what the step raised
         create_table_artifact(
             key="rarefy-ledger",
             table=[row.model_dump() for row in run.ledger()],
-            description=f"The ledger of {run.loaded.recipe.name}",
+            description=f"The ledger of {loaded.recipe.name}",
         )
     result = jobs.conclude(run, job)
-    RESULTS[job.out] = result
     create_markdown_artifact(key="rarefy-verdict", markdown=markdown.render(result.outcome.data))
     create_link_artifact(
         key="rarefy-report",
         link=Path(result.paths["report"]).resolve().as_uri(),
         link_text="report.html",
     )
+    return result
+
+
+def _stage_task(run: Run, display: Display | None) -> Callable[..., State[Any]]:
+    """Return the task that executes one step. Only the digest passes on."""
+
+    @task(task_run_name="{identifier}", cache_policy=NO_CACHE, persist_result=False)
+    def stage(identifier: str) -> State[dict[str, Any]]:
+        finished = jobs.execute(run, identifier, display)
+        answer = {"digest": finished.artifact.digest, "cached": finished.cached}
+        return Completed(name="Cached" if finished.cached else "Completed", data=answer)
+
+    return stage
+
+
+def _state(result: Result) -> State[Any]:
+    """Return the state that a flow ends in."""
     judged = result.outcome.data.verdict
     summary = {"outcome": judged.outcome if judged else None, **result.paths}
     if judged is not None and judged.outcome == "fail":
-        missed = [b.reason for b in judged.budgets if b.outcome == "fail" and b.level == "error"]
-        return Failed(message="; ".join(missed), data=summary)
+        return Failed(message="; ".join(judged.missed), data=summary)
     if judged is not None and judged.evidence:
         return Failed(message="; ".join(judged.evidence), data=summary)
     return Completed(data=summary)

@@ -9,13 +9,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.artifact import Artifact, Kind
-from pipeline.errors import ModelError
 from pipeline.stage import Context, Draft
+from pipeline.store.artifact import Artifact, Kind
+from pipeline.terms.errors import ModelError
 from stages import training
+from stages.parameters import Trained, Training
 
 
-class Adapt(training.Training):
+class Adapt(Training):
     """Train low-rank adapters on the linear layers, and the head; the other weights are frozen.
 
     LoRA (Hu et al. 2022, arXiv 2106.09685) adds B·A, of rank ``rank``, scaled by alpha / rank, to
@@ -29,7 +30,7 @@ class Adapt(training.Training):
     name: ClassVar[str] = "adapt"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.ADAPTER
-    libraries: ClassVar[tuple[str, ...]] = (*training.Training.libraries, "peft")
+    libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "peft")
 
     method: Literal["lora", "dora"] = "lora"
     rank: int = Field(8, ge=1, le=1024, description="rank of each update")
@@ -50,7 +51,7 @@ class Adapt(training.Training):
         """Attach, train, and save the adapter beside the base's unchanged files."""
         import peft
 
-        from pipeline import checkpoint
+        from pipeline.model import checkpoint
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
@@ -80,7 +81,7 @@ class Adapt(training.Training):
         }
         return Draft(roles, facts, (trained.metric(),))
 
-    def _train(self, context: Context, adapted: Any, tokenizer: Any) -> training.Trained:
+    def _train(self, context: Context, adapted: Any, tokenizer: Any) -> Trained:
         from stages import losses
         from stages import teacher as teaching
 
@@ -103,7 +104,7 @@ def adapted_layers(network: Any, target: str) -> list[str]:
     """
     from torch import nn
 
-    from pipeline import checkpoint
+    from pipeline.model import checkpoint
 
     inside = {id(module) for module in checkpoint.encoder_layers(network).modules()}
     names = [
@@ -137,7 +138,7 @@ def head_modules(network: Any) -> list[str]:
 
 def _copy_base(context: Context, model: Artifact, network: Any, tokenizer: Any) -> dict[str, str]:
     """Write the base's files to the output: a checkpoint's own, an encoder's with its new head."""
-    from pipeline import checkpoint
+    from pipeline.model import checkpoint
 
     if model.kind is Kind.ENCODER:
         return checkpoint.save(network, tokenizer, context.output)

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from pipeline.artifact import Artifact, Kind, Metric
-from pipeline.errors import ModelError
 from pipeline.stage import Context, Draft
+from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms.errors import ModelError
 from stages import training
-from stages.training import Row
+from stages.parameters import Row, Training
 
 
-class Distill(training.Training):
+class Distill(Training):
     """Train a smaller student on its teacher's answers, and on its hidden states.
 
     The student starts from some of the input's layers (DistilBERT, Sanh et al. 2019, arXiv
@@ -65,7 +65,7 @@ class Distill(training.Training):
 
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the student's config, weights and tokenizer, where it is a model of its own."""
-        from pipeline import importing
+        from pipeline.run import importing
 
         if self.student is None:
             return ()
@@ -73,7 +73,7 @@ class Distill(training.Training):
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Label all rows with the teacher, train the student, save it without projections."""
-        from pipeline import checkpoint
+        from pipeline.model import checkpoint
         from stages import teacher as teaching
 
         training.prepare(context)
@@ -109,7 +109,7 @@ class Distill(training.Training):
         self, context: Context, model: Artifact
     ) -> tuple[Any, Any, tuple[int, ...] | None]:
         """Return the student, its tokenizer, and the input's layers it was made of, if any."""
-        from pipeline import checkpoint, sources
+        from pipeline.model import checkpoint, sources
         from stages import surgery
 
         if self.student is not None:
@@ -134,7 +134,7 @@ class Distill(training.Training):
         self, student: Any, teacher: Any, taken: tuple[int, ...] | None
     ) -> list[tuple[int, int]]:
         """Return (student's layer, teacher's layer) whose outputs should agree."""
-        from pipeline import checkpoint
+        from pipeline.model import checkpoint
 
         own, theirs = (len(checkpoint.encoder_layers(network)) for network in (student, teacher))
         if taken is not None and self.teacher is None:

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.artifact import Artifact, Kind, Metric
-from pipeline.errors import RecipeError
-from pipeline.recipe import Target
 from pipeline.stage import Asked, Context, Draft, Stage
+from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms.errors import RecipeError
+from pipeline.terms.vocabulary import Target
 
 
 class Export(Stage):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.artifact import Artifact, Kind, Metric
-from pipeline.errors import ModelError
-from pipeline.quantity import Quantity
 from pipeline.stage import Context, Draft, Stage
+from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms.errors import ModelError
+from pipeline.terms.quantity import Quantity
 from stages import training
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Factorize(Stage):
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Measure the inputs, decompose, choose ranks, replace, save."""
-        from pipeline import checkpoint
+        from pipeline.model import checkpoint
         from stages import calibration
 
         training.prepare(context)
@@ -99,7 +99,7 @@ def eligible(network: Any) -> dict[str, Any]:
     """Return the encoder's linear layers by their name in the model; thin ones are left out."""
     from torch import nn
 
-    from pipeline import checkpoint
+    from pipeline.model import checkpoint
 
     inside = {module for layer in checkpoint.encoder_layers(network) for module in layer.modules()}
     thin_parts = {
@@ -159,7 +159,7 @@ def thin(linear: Any, layer: Decomposition, rank: int) -> Any:
     """Return the two thin layers that stand for ``linear`` at a rank."""
     import torch
 
-    from pipeline import checkpoint
+    from pipeline.model import checkpoint
 
     outputs, inputs = layer.shape
     down, up = layer.factors(rank)

@@ -6,12 +6,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.artifact import Artifact, Kind
 from pipeline.stage import Context, Draft
+from pipeline.store.artifact import Artifact, Kind
 from stages import training
+from stages.parameters import Training
 
 
-class Finetune(training.Training):
+class Finetune(Training):
     """Train all weights on the labelled rows, with a fresh head where the model has none.
 
     Devlin et al. 2019 (arXiv 1810.04805): 2–4 epochs, AdamW, linear decay after a warm-up; a
@@ -28,7 +29,7 @@ class Finetune(training.Training):
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Train, and save the model with its head."""
-        from pipeline import checkpoint
+        from pipeline.model import checkpoint
         from stages import losses
 
         training.prepare(context)

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from pipeline import sources
-from pipeline.artifact import Artifact, Kind, Metric
-from pipeline.errors import ModelError
+from pipeline.model import sources
 from pipeline.stage import Context, Draft
+from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms.errors import ModelError
 from stages import knowledge, training
+from stages.parameters import Training
 
 if TYPE_CHECKING:
     from stages.lessons import Lessons
 
 
-class Inject(training.Training):
+class Inject(Training):
     """Teach a pretrained body facts or glosses, by masked-language-model training.
 
     The facts are put into words ("spaniel is a kind of dog.") and whole terms are masked (ERNIE,
@@ -60,7 +61,7 @@ class Inject(training.Training):
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Learn the facts, probe before and after, save the body."""
-        from pipeline import checkpoint
+        from pipeline.model import checkpoint
         from stages import lessons as teaching
         from stages import masked_lm
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from pipeline.errors import DataError
+from pipeline.terms.errors import DataError
 
 COLUMNS = (("subject", "relation", "object"), ("term", "relation", "text"))
 """The names a file may use; ``relation`` may be left out, and then it is a gloss."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import DataError
 from pipeline.stage import Context
+from pipeline.terms.errors import DataError
 from stages.knowledge import Sentence
 from stages.masked_lm import Encoded, cloze_words, encode, masked, words_of_fact, words_of_text
-from stages.training import Row
+from stages.parameters import Row
 
 PROBED = 1000
 """At most so many facts of a kind are asked for."""

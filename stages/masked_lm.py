@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.errors import ModelError
 from pipeline.stage import Context
+from pipeline.terms.errors import ModelError
 from stages import losses
 from stages.knowledge import Sentence
+from stages.parameters import Row
 from stages.trainer import collate
-from stages.training import Row
 
 MASKED_SHARE = 0.15
 WHOLE_TERM = 4
@@ -73,7 +73,7 @@ def save_body(model: Any, tokenizer: Any, source: Path, output: Path) -> tuple[A
     """
     from transformers import AutoModel
 
-    from pipeline import checkpoint
+    from pipeline.model import checkpoint
 
     body = AutoModel.from_pretrained(str(source), local_files_only=True).float()
     missing = body.load_state_dict(model.base_model.state_dict(), strict=False).missing_keys

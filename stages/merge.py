@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from typing import ClassVar
 
-from pipeline import checkpoint
-from pipeline.artifact import Artifact, Kind, Metric
-from pipeline.errors import ModelError
+from pipeline.model import checkpoint
 from pipeline.stage import Context, Draft, Stage
+from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms.errors import ModelError
 
 TOLERANCE = 1e-4
 ROWS = 32

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.artifact import Artifact, Kind, Metric
-from pipeline.errors import ModelError
-from pipeline.quantity import Quantity
 from pipeline.stage import Context, Draft, Stage
+from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms.errors import ModelError
+from pipeline.terms.progress import Progress
+from pipeline.terms.quantity import Quantity
 from stages import training
-from stages.training import Row
+from stages.parameters import Row, Training, cpu_has_bf16
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from stages.surgery import Part, Unit
 
     Batch = dict[str, Tensor]
-    Progress = Callable[[float, float, str], None]
+    Progress = Progress
 
 Share = Annotated[Quantity, Field(ge=0, le=0.95)]
 
@@ -75,11 +76,11 @@ class Prune(Stage):
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Recovery rounds differently on a CPU that has bfloat16."""
-        return {"cpu_bf16": training.cpu_has_bf16()} if self.recover_epochs else {}
+        return {"cpu_bf16": cpu_has_bf16()} if self.recover_epochs else {}
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Remove tokens, layers, then heads and neurons; recover; save."""
-        from pipeline import checkpoint
+        from pipeline.model import checkpoint
         from stages import calibration
 
         training.prepare(context)
@@ -119,7 +120,7 @@ class Prune(Stage):
         return smaller
 
     def _prune_layers(self, context: Context, network: Any, rows: list[Row]) -> None:
-        from pipeline import checkpoint
+        from pipeline.model import checkpoint
         from stages import calibration, surgery
 
         depth = len(checkpoint.encoder_layers(network))
@@ -143,7 +144,7 @@ class Prune(Stage):
         self, context: Context, network: Any, rows: list[Row], metrics: list[Metric]
     ) -> None:
         """Remove heads and neurons, and rescale what is left."""
-        from pipeline import checkpoint
+        from pipeline.model import checkpoint
         from stages import calibration, rescaling, surgery
 
         sets = {
@@ -209,7 +210,7 @@ class Prune(Stage):
         its_rows = training.labelled_rows(context, its_tokenizer, split)
         answers = teaching.outputs(context, unpruned, its_tokenizer, its_rows)
         loss = teaching.imitation(answers, alpha=RECOVERY_ALPHA, temperature=RECOVERY_TEMPERATURE)
-        knobs = training.Training(epochs=self.recover_epochs, learning_rate=self.learning_rate)
+        knobs = Training(epochs=self.recover_epochs, learning_rate=self.learning_rate)
         return training.train(
             context, knobs, network, tokenizer, rows, loss, name="recovery"
         ).metric("recovery_loss")
@@ -222,7 +223,7 @@ def least_needed_layers(
 
     The change is the Kullback-Leibler divergence from the whole model's answers.
     """
-    from pipeline import checkpoint
+    from pipeline.model import checkpoint
     from stages import losses, surgery
 
     layers = checkpoint.encoder_layers(network)

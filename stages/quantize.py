@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline import checkpoint, quantization
-from pipeline.artifact import Artifact, Kind, Metric
-from pipeline.errors import RecipeError
-from pipeline.quantization import LinearPlan, Plan
+from pipeline.model import checkpoint, quantization
+from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.stage import Context, Draft, Stage
+from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms.errors import RecipeError
 
 SENSITIVITY_ROWS = 64
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.artifact import Artifact, Kind
-from pipeline.data import Split
-from pipeline.errors import RecipeError
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.stage import Context
+from pipeline.stage.data import Split
+from pipeline.store.artifact import Artifact, Kind
+from pipeline.terms.errors import RecipeError
 from stages.steps import Steps
 
 PLAN = "quantization.json"

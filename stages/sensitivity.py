@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from pipeline.terms.progress import Progress
+
 Rows = Sequence[dict[str, list[int]]]
 Range = tuple[float, float]
 BATCH = 16
@@ -82,7 +84,7 @@ def damages(
     names: Sequence[str],
     rows: Rows,
     ranges: dict[str, Range],
-    progress: Callable[[float, float, str], None],
+    progress: Progress,
 ) -> dict[str, float]:
     """Return for each layer the KL (nats, mean over rows) of the answers when it alone is int8."""
     batches = _batches(rows)

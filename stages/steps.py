@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-Progress = Callable[[float, float, str], None]
+from pipeline.terms.progress import Progress
 
 
 @dataclass

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline import architectures, checkpoint
-from pipeline.errors import ModelError
+from pipeline.model import architectures, checkpoint
+from pipeline.terms.errors import ModelError
 
 Unit = Literal["heads", "neurons"]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pipeline.stage import Context
 from stages import losses
+from stages.parameters import Loss, Row
 from stages.trainer import collate, use_bf16
-from stages.training import Loss, Row
 
 DONE = "done.npz"
 SAVE_SECONDS = 5.0

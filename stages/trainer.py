@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from pipeline.errors import RarefyError
 from pipeline.stage import Context
-from stages.training import Loss, Row, Trained, Training, cpu_has_bf16
+from pipeline.terms.errors import RarefyError
+from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
 
 CHECKPOINT_SECONDS = 60.0
 WHOLE = "whole.json"

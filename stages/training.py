@@ -1,71 +1,15 @@
-"""What all training stages share: their parameters, how a model is opened, how rows are made."""
+"""What all training stages do: open a model, make rows of a split, train."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any
 
-from pydantic import Field
-
-from pipeline.artifact import Artifact, Kind, Metric
-from pipeline.errors import ModelError
-from pipeline.stage import Context, Stage
-
-if TYPE_CHECKING:
-    from pipeline.data import Split
-    from pipeline.stage import Asked
-
-Row = dict[str, Any]
-Loss = Callable[[Any, dict[str, Any]], Any]
-"""``loss(model, batch) -> scalar tensor``; the batch holds whatever the rows hold, padded."""
-
-BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-
-
-@dataclass(frozen=True)
-class Trained:
-    """How a training went: mean loss over the last epoch, steps in all, step it went on from."""
-
-    loss: float
-    steps: int
-    resumed_from: int
-
-    def metric(self, name: str = "train_loss", split: str = "train") -> Metric:
-        return Metric(name=name, split=split, value=round(self.loss, 6))
-
-
-class Training(Stage):
-    """Base of the stages that train: the knobs of AdamW (Loshchilov & Hutter 2019, 1711.05101)."""
-
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate")
-
-    epochs: int = Field(3, ge=1, le=1000, description="passes over the training rows")
-    learning_rate: float = Field(5e-5, gt=0, lt=1, description="the highest rate, after warm-up")
-    batch_size: int = Field(32, ge=1, le=4096, description="rows a step")
-    weight_decay: float = Field(0.01, ge=0, le=1)
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
-    schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field(
-        "linear", description="how the learning rate goes after warm-up"
-    )
-
-    def environment(self, asked: Asked) -> dict[str, Any]:
-        """The same training rounds differently on a CPU that has bfloat16."""
-        return {"cpu_bf16": cpu_has_bf16()}
-
-
-def cpu_has_bf16() -> bool:
-    """Return whether the CPU multiplies bfloat16 in hardware; elsewhere it is slower than fp32."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return False
-    with cpuinfo.open() as file:
-        for line in file:
-            if line.startswith("flags"):
-                return not BF16_FLAGS.isdisjoint(line.split())
-    return False
+from pipeline.stage import Context
+from pipeline.stage.data import Split
+from pipeline.store.artifact import Artifact, Kind
+from pipeline.terms.errors import ModelError
+from stages.parameters import Loss, Row, Trained, Training
 
 
 def prepare(context: Context) -> None:
@@ -108,7 +52,7 @@ def open_network(context: Context, artifact: Artifact) -> tuple[Any, Any]:
     An encoder gets a fresh head; a checkpoint has one, whose labels must be the recipe's.
     Raises ModelError where they are not.
     """
-    from pipeline import checkpoint
+    from pipeline.model import checkpoint
 
     if artifact.kind is Kind.ENCODER:
         network = context.task.load_model(str(artifact.directory))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.artifact import Artifact, Kind, Metric
-from pipeline.errors import DataError, RecipeError
 from pipeline.measure import examples, machine, slices
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
-from pipeline.recipe import Budget, Name, Target
 from pipeline.stage import Asked, Context, Draft, Stage
+from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms.budget import Budget
+from pipeline.terms.errors import DataError, RecipeError
+from pipeline.terms.vocabulary import Name, Target
 from stages import references
 from stages.steps import Steps
 
@@ -212,8 +213,8 @@ class Validate(Stage):
         """Time the bundles on the same rows of the split until the budgets on times are clear."""
         import numpy as np
 
-        from pipeline import verdict
         from pipeline.measure import latency
+        from pipeline.verdict.judge import judge
 
         split = context.split("eval")
         count = min(self.rows, len(split))
@@ -222,7 +223,7 @@ class Validate(Stage):
 
         def clear(timed: Latency) -> bool:
             so_far = found.model_copy(update={"latency": {target.name: timed}})
-            judged = verdict.judge(budgets, [target], so_far)
+            judged = judge(budgets, [target], so_far)
             return all(result.outcome != "inconclusive" for result in judged.budgets)
 
         return latency.measure(

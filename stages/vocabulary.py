@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ModelError
+from pipeline.terms.errors import ModelError
 
 
 def count_tokens(tokenizer: Any, texts: Iterable[str]) -> Counter[int]:
@@ -62,7 +62,7 @@ def kept_ids(tokenizer: Any, counts: Counter[int]) -> list[int]:
 
 def prune_tokenizer(tokenizer: Any, kept: Sequence[int]) -> Any:
     """Return a tokenizer of the same class that has only the ids in ``kept``, renumbered."""
-    from pipeline import checkpoint
+    from pipeline.model import checkpoint
 
     new = {old: index for index, old in enumerate(kept)}
     with tempfile.TemporaryDirectory(prefix="rarefy-tokenizer-") as directory:

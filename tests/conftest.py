@@ -12,10 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import recipe as recipes
-from pipeline.engine import MODEL, Finished, Run
-from pipeline.store import Store
-from tests.stages.conftest import LABELS, sentences, write_encoder
+from pipeline.recipe import recipe as recipes
+from pipeline.run.engine import Finished, Run
+from pipeline.run.plan import MODEL, Plan
+from pipeline.store.store import Store
+from tests.models import LABELS, make_context, sentences, tiny_encoder, write_encoder
+from tests.project import here, made, own_environment, project, rarefy
+
+__all__ = ["here", "made", "make_context", "own_environment", "project", "rarefy", "tiny_encoder"]
+"""Fixtures that are found here."""
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -67,7 +72,7 @@ class Workshop:
         return path
 
     def open(self, *stages: Any, **changes: Any) -> Run:
-        return Run(recipes.load(self.recipe(*stages, **changes)), self.store, threads=1)
+        return Run(Plan(recipes.load(self.recipe(*stages, **changes)), self.store, threads=1))
 
     def run(self, *stages: Any, **changes: Any) -> dict[str, Finished]:
         """Plan and execute every step; return them by id."""
@@ -80,8 +85,8 @@ class Workshop:
 
 
 def execute(run: Run) -> dict[str, Finished]:
-    run.plan()
-    for identifier in (MODEL, *(step.id for step in run.loaded.steps)):
+    run.plan.steps()
+    for identifier in (MODEL, *(step.id for step in run.plan.loaded.steps)):
         run.execute(identifier)
     return run.finished
 

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline.artifact import Artifact, Kind, Metric
 from pipeline.stage import Context, Draft, Stage
+from pipeline.store.artifact import Artifact, Kind, Metric
 
 
 def write_down(context: Context, word: str) -> None:
@@ -113,7 +113,7 @@ class Head(Stage):
     def run(self, context: Context, model: Artifact) -> Draft:
         import torch
 
-        from pipeline import checkpoint
+        from pipeline.model import checkpoint
 
         write_down(context, self.name)
         torch.manual_seed(context.seed)

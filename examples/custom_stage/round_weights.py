@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline import checkpoint
-from pipeline.artifact import Artifact, Metric
+from pipeline.model import checkpoint
 from pipeline.stage import Context, Draft, Stage
+from pipeline.store.artifact import Artifact, Metric
 
 
 class RoundWeights(Stage):

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from exporters.passes.graph import MICROSOFT, array, constant, node, only_consumer, replace
-from pipeline.quantization import LinearPlan, Plan
+from pipeline.model.quantization import LinearPlan, Plan
 
 
 def apply(model: ir.Model, plan: Plan, *, reduce_range: bool = False) -> int:

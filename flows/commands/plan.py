@@ -7,7 +7,6 @@ from pathlib import Path
 import rich_click as click
 
 from flows.options import (
-    Home,
     device_option,
     first_option,
     home_option,
@@ -16,6 +15,7 @@ from flows.options import (
     show_json,
     stdout,
 )
+from pipeline.store.home import Home
 
 
 @click.command(short_help="Say what would run and what is cached, without running it.")
@@ -36,17 +36,16 @@ def plan(
     """
     from rich.table import Table
 
-    from flows import evidence
-    from pipeline import baselines
-    from pipeline import recipe as recipes
-    from pipeline.engine import Run
+    from pipeline.recipe import recipe as recipes
+    from pipeline.run import baselines, evidence
+    from pipeline.run.plan import Plan
 
     loaded = recipes.load(recipe)
     if baseline is not None:
         loaded = baselines.with_baseline(loaded, baseline)
-    run = Run(loaded, home.store(), device, first=first)
-    planned = run.plan()
-    needs = evidence.needs(run, home.runs / run.loaded.recipe.name)
+    found = Plan(loaded, home.store(), device, first=first)
+    planned = found.steps()
+    needs = evidence.needs(found, home.runs / loaded.recipe.name)
     if as_json:
         show_json(
             {
@@ -60,9 +59,9 @@ def plan(
                     }
                     for step in planned
                 ],
-                "rows": run.summary.rows,
-                "labels": run.labels,
-                "warnings": run.warnings,
+                "rows": found.summary.rows,
+                "labels": found.labels,
+                "warnings": found.warnings,
                 "evidence": [
                     {
                         "budget": need.budget.metric,
@@ -86,7 +85,7 @@ def plan(
         table.add_row(step.id, step.stage.name, step.kind, state, digest)
     console = stdout()
     console.print(table)
-    rows = ", ".join(f"{count} {name}" for name, count in run.summary.rows.items())
-    console.print(f"\ndata: {rows} rows; labels: {', '.join(run.labels)}")
-    for note in run.warnings + [need.text for need in needs]:
+    rows = ", ".join(f"{count} {name}" for name, count in found.summary.rows.items())
+    console.print(f"\ndata: {rows} rows; labels: {', '.join(found.labels)}")
+    for note in found.warnings + [need.text for need in needs]:
         console.print(f"note: {note}")

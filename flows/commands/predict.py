@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 
 import rich_click as click
 
-from flows.options import Home, home_option, json_option
+from flows.options import home_option, json_option
+from pipeline.store.home import Home
 
 
 @click.command(short_help="Ask a bundle: text in, label and probabilities out.")
@@ -42,8 +43,8 @@ def predict(
 
     Example: `rarefy predict demo "A fine film."`
     """
-    from flows.bundles import find
-    from pipeline.runtime import BundleModel
+    from pipeline.model.runtime import BundleModel
+    from pipeline.release.bundles import find
 
     found = find(bundle, home)
     if not texts and not pairs and sys.stdin.isatty():

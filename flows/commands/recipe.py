@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import Home, home_option, json_option, recipe_argument, show_json, stdout
+from flows.options import home_option, json_option, recipe_argument, show_json, stdout
+from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from pipeline.recipe import LoadedRecipe, Step
+    from pipeline.recipe.recipe import LoadedRecipe, Step
 
 
 @click.group(short_help="Example recipes; show and check recipes; the JSON schema.")
@@ -70,7 +71,7 @@ def show(recipe: Path, as_json: bool) -> None:
 
     What is printed is a recipe that means the same. Example: `rarefy recipe show demo.yaml`
     """
-    from pipeline import recipe as recipes
+    from pipeline.recipe import recipe as recipes
 
     loaded = recipes.load(recipe)
     if as_json:
@@ -92,18 +93,18 @@ def check(recipes: tuple[Path, ...], home: Home, as_json: bool) -> int:
     Errors name file, line and key. Exit code 2 if any is wrong, after all were checked.
     Example: `rarefy recipe check recipes/*.yaml`
     """
-    from pipeline.engine import Run
-    from pipeline.errors import RarefyError
-    from pipeline.recipe import load
+    from pipeline.recipe.recipe import load
+    from pipeline.run.plan import Plan
+    from pipeline.terms.errors import RarefyError
 
     code, answers = 0, []
     for path in recipes:
         answer: dict[str, Any] = {"recipe": str(path), "ok": True, "error": None}
         try:
             # A tag that is not here may be where the recipe runs: said, but no error.
-            run = Run(load(path), home.store(), first=True)
-            run.plan()
-            answer["warnings"] = run.warnings
+            plan = Plan(load(path), home.store(), first=True)
+            plan.steps()
+            answer["warnings"] = plan.warnings
         except RarefyError as error:
             code = code or error.exit_code
             message = str(error)
@@ -124,7 +125,7 @@ def schema(as_json: bool) -> None:
 
     Example: `rarefy recipe schema > recipe.schema.json`
     """
-    from pipeline.recipe_schema import json_schema
+    from pipeline.recipe.schema import json_schema
 
     show_json(json_schema())
 
@@ -146,7 +147,7 @@ def _stage(step: Step) -> dict[str, Any]:
 
 def step_name(step: Step) -> str:
     """Return the name by which a recipe finds the step's stage: registered, or module:Class."""
-    from pipeline.stage import installed
+    from pipeline.stage.discovery import installed
 
     kind = type(step.stage)
     if kind.name in installed():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import rich_click as click
 
-from flows.options import Home, home_option, json_option, show_json
+from flows.options import home_option, json_option, show_json
+from pipeline.store.home import Home
 
 
 @click.command(short_help="Copy an artifact to another store: s3://, gs://, az://, file://.")
@@ -21,7 +22,7 @@ def push(reference: str, url: str, tag: str | None, home: Home, as_json: bool) -
 
     Example: `rarefy artifact push production s3://models/rarefy --tag production`
     """
-    from pipeline import remote
+    from pipeline.store import remote
 
     store = home.store()
     digest = store.open(reference).digest
@@ -42,8 +43,8 @@ def pull(address: str, tag: str | None, home: Home, as_json: bool) -> None:
 
     Example: `rarefy artifact pull s3://models/rarefy#production --tag production`
     """
-    from pipeline import remote
-    from pipeline.tags import check_name
+    from pipeline.store import remote
+    from pipeline.store.tags import check_name
 
     if tag is not None:
         check_name(tag)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import rich_click as click
 
-from flows.options import Home, home_option, json_option, show_json
+from flows.options import home_option, json_option, show_json
+from pipeline.store.home import Home
 
 FORMATS = {"html": "report.html", "markdown": "summary.md"}
 
@@ -27,19 +28,19 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
 
     Examples: `rarefy report --open`, `rarefy report demo --format markdown`
     """
-    from pipeline import outcome
-    from pipeline.errors import RecipeError
+    from pipeline.run import folder
+    from pipeline.terms.errors import RecipeError
 
     directory = find_run(run, home)
     try:
-        data = outcome.read(directory)
+        data = folder.read(directory)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise RecipeError(f"{directory / 'run.json'}: not a run's record: {reason}") from None
     if form == "json":
         click.echo(data.model_dump_json(by_alias=True, indent=1))
         return
-    path = outcome.draw(data, directory)["report"]
+    path = folder.draw(data, directory)["report"]
     if form is not None:
         click.echo((directory / FORMATS[form]).read_text(encoding="utf-8"), nl=False)
     elif as_json:
@@ -56,7 +57,7 @@ def find_run(reference: str | None, home: Home) -> Path:
 
     Raises RecipeError where there is none.
     """
-    from pipeline.errors import RecipeError
+    from pipeline.terms.errors import RecipeError
 
     if reference is None:
         records = list(home.runs.glob("*/run.json"))

@@ -9,17 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import (
-    Home,
-    device_option,
-    home_option,
-    json_option,
-    recipe_argument,
-    show_json,
-)
+from flows.options import device_option, home_option, json_option, recipe_argument, show_json
+from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.compress import Job
+    from flows.jobs import Job
 
 
 @click.command(short_help="Run a recipe on a schedule, through a Prefect server.")
@@ -45,13 +39,13 @@ def schedule(
 
     Example: `rarefy schedule demo.yaml --cron "0 3 * * *"`
     """
-    from flows import compress
-    from pipeline import recipe as recipes
+    from flows import jobs, prefect_settings
+    from pipeline.recipe import recipe as recipes
 
     loaded = recipes.load(recipe)
     job = job_of(recipe, loaded.recipe.name, device, home)
-    compress.open_run(job)
-    compress.prepare_prefect(home.prefect, verbose=True)
+    jobs.open_run(job, loaded)
+    prefect_settings.prepare(home.prefect, verbose=True)
     when = cron_schedule(cron, timezone)
     require_server(recipe, cron)
     from prefect.types.entrypoint import EntrypointType
@@ -77,7 +71,7 @@ def schedule(
 
 def job_of(recipe: Path, name: str, device: str, home: Home) -> Job:
     """Return the job of a scheduled run; its paths are absolute, as it starts anywhere."""
-    from flows.compress import Job
+    from flows.jobs import Job
 
     path = recipe.resolve()
     return Job(
@@ -93,7 +87,7 @@ def job_of(recipe: Path, name: str, device: str, home: Home) -> Job:
 def require_server(recipe: Path, cron: str) -> None:
     """Raise ProviderError, with the commands that mend it, where no Prefect server answers."""
     from flows import prefect_server
-    from pipeline.errors import ProviderError
+    from pipeline.terms.errors import ProviderError
 
     url = prefect_server.api_url()
     if url is not None and prefect_server.answers(url):
@@ -114,7 +108,7 @@ def cron_schedule(cron: str, timezone: str) -> Any:
     from prefect.schedules import Cron
     from pydantic import ValidationError
 
-    from pipeline.errors import RecipeError
+    from pipeline.terms.errors import RecipeError
 
     try:
         CronSchedule(cron=cron, timezone=timezone)

@@ -6,15 +6,8 @@ from pathlib import Path
 
 import rich_click as click
 
-from flows.options import (
-    Home,
-    device_option,
-    first_option,
-    home_option,
-    json_option,
-    show_json,
-    stderr,
-)
+from flows.options import device_option, first_option, home_option, json_option, show_json, stderr
+from pipeline.store.home import Home
 
 
 @click.command(short_help="Measure a bundle again on this machine and judge it.")
@@ -45,34 +38,23 @@ def validate(
 
     Example: `rarefy validate production --recipe demo.yaml`
     """
-    from flows.bundles import find
-    from flows.display import Display, verdict_table
-    from flows.history import keep_validated
-    from flows.remeasure import measure, recipe_of
-    from pipeline import recipe as recipes
-    from pipeline import verdict
-    from pipeline.engine import Run
-    from pipeline.errors import RecipeError
+    from flows import remeasure
+    from flows.display import Display, show_verdict
 
-    found = find(bundle, home)
-    run = Run(recipes.load(recipe_of(bundle, recipe, home)), home.store(), device, first=first)
-    if not run.loaded.recipe.budgets:
-        raise RecipeError(f"{run.loaded.path}: has no budgets, so there is nothing to judge by")
     console = stderr()
-    with Display(console, 1, quiet=as_json) as display:
+    with Display(console, quiet=as_json) as display:
         display.started("validate")
-        measured = measure(run, found, display.progress)
-        for warning in run.warnings:
+        done = remeasure.validate(
+            bundle, home, recipe=recipe, device=device, first=first, progress=display.progress
+        )
+        for warning in done.warnings:
             display.say(f"note: {warning}", "yellow")
-    judged = verdict.judge(run.budgets, run.loaded.recipe.targets, measured)
-    keep_validated(home.path, run, found, judged, measured)
-    code = judged.exit_code(strict)
+    judged, code = done.verdict, done.verdict.exit_code(strict)
     if as_json:
         shown = judged.model_dump(mode="json", by_alias=True)
-        show_json({"bundle": found.digest, "exit_code": code, "warnings": run.warnings, **shown})
+        said = {"bundle": done.bundle.digest, "exit_code": code, "warnings": done.warnings}
+        show_json(said | shown)
         return code
-    console.print(verdict_table(judged))
-    for sentence in judged.evidence:
-        console.print(f"no verdict: {sentence}")
+    show_verdict(judged, console)
     click.echo(f"verdict: {judged.outcome}")
     return code

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifact import Metric
+from pipeline.store.artifact import Metric
+from pipeline.terms.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.data import Split
-    from pipeline.tasks import Task
+    from pipeline.stage.data import Split
+    from pipeline.stage.tasks import Task
 
-Progress = Callable[[float, float, str], None]
 BATCH = 64
 RESAMPLES = 1000
 
@@ -27,7 +26,7 @@ def checkpoint_probabilities(
     import numpy as np
     import torch
 
-    from pipeline import checkpoint
+    from pipeline.model import checkpoint
 
     model = checkpoint.load(directory).to(device)
     tokenizer = checkpoint.load_tokenizer(directory)
@@ -48,7 +47,7 @@ def bundle_probabilities(
     directory: Path, split: Split, *, provider: str, threads: int, progress: Progress
 ) -> NDArray[np.float64]:
     """Return a bundle's probabilities (rows × labels), row by row as it will answer."""
-    from pipeline.runtime import BundleModel
+    from pipeline.model.runtime import BundleModel
 
     model = BundleModel(directory, provider=provider, threads=threads)
     return model.probabilities(split.texts, split.pairs, progress=progress)

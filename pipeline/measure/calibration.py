@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.measure.measurements import Measurements
 
 if TYPE_CHECKING:
-    from pipeline.measure.statistics import Interval
+    from pipeline.terms.interval import Interval
 
 SEED = 0
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.errors import EvidenceError
 from pipeline.measure import fresh
-from pipeline.measure.statistics import Interval
-
-Progress = Callable[[float, float, str], None]
+from pipeline.terms.errors import EvidenceError
+from pipeline.terms.interval import Interval
+from pipeline.terms.progress import Progress, silent
 
 
 class ColdStart(NamedTuple):
@@ -39,7 +38,7 @@ def measure(
     threads: int = 1,
     runs: int = 6,
     seed: int = 0,
-    progress: Progress = lambda done, total, note: None,
+    progress: Progress = silent,
 ) -> dict[str, list[ColdStart]]:
     """Start each bundle ``runs`` times in fresh processes, all of them once a round.
 

@@ -12,8 +12,8 @@ import numpy  # noqa: F401
 import onnxruntime  # noqa: F401
 import tokenizers  # noqa: F401
 
-from pipeline.errors import RarefyError
-from pipeline.runtime import BundleModel
+from pipeline.model.runtime import BundleModel
+from pipeline.terms.errors import RarefyError
 
 
 def main() -> None:

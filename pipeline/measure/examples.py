@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.measure.measurements import CANDIDATE, ModelMeasurement
 
 if TYPE_CHECKING:
-    from pipeline.data import Split
+    from pipeline.stage.data import Split
 
 LOST, WON, SURE = "lost", "won", "sure and wrong"
 EACH = 12

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import EvidenceError, ProviderError, RarefyError
+from pipeline.terms.errors import EvidenceError, ProviderError, RarefyError
 
 Job = Callable[[dict[str, Any]], dict[str, Any]]
 _POLL = 0.25

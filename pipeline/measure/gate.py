@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline.measure import latency, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency
-from pipeline.measure.statistics import Interval
+from pipeline.terms.interval import Interval
 
 Change = Literal["regression", "improvement", "equal", "inconclusive"]
 SEED = 0

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import EvidenceError
 from pipeline.measure import drift, fresh, machine, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency
+from pipeline.terms.errors import EvidenceError
+from pipeline.terms.progress import Progress, silent
 
-Progress = Callable[[float, float, str], None]
 LOOKS, GROWTH = 4, 1.75
 """Looks at growing data: after 5, 9, 16 and 27 processes."""
 SHARE = 30
@@ -33,7 +33,7 @@ def measure(
     seed: int = 0,
     lengths: Sequence[int] = (),
     clear: Callable[[Latency], bool] | None = None,
-    progress: Progress = lambda done, total, note: None,
+    progress: Progress = silent,
 ) -> Latency:
     """Time each bundle on the same rows, next to each other, in random order.
 

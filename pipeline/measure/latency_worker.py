@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.measure import fresh, machine
-from pipeline.runtime import BundleModel
+from pipeline.model.runtime import BundleModel
 
 Feed = dict[str, NDArray[np.int64]]
 AGAIN = "(again)"  # no stage can have this id

@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import EvidenceError, RecipeError
 from pipeline.measure import fresh, machine, statistics
 from pipeline.measure.load_worker import COUNTER, START
 from pipeline.measure.queueing import Arrivals, arrivals, fifo
-from pipeline.measure.statistics import Interval
-from pipeline.measure.wording import bounds, quantity
-from pipeline.verdict import Outcome
+from pipeline.terms.errors import EvidenceError, RecipeError
+from pipeline.terms.interval import Interval
+from pipeline.terms.progress import Progress, silent
 
-Progress = Callable[[float, float, str], None]
 MOST = 1_000_000
 BLOCKS = 10
 """Requests near each other wait for the same ones: an interval takes stretches, not requests."""
@@ -104,30 +102,6 @@ class Load:
         return statistics.percentile_interval(stretches, percent, 0)
 
 
-def judge(found: Load, limit: float) -> tuple[Outcome, str]:
-    """Judge the p99 of the response time against ``limit`` (ms); say why in one sentence.
-
-    It passes only where the whole interval is within the limit and the queue has a steady state;
-    it fails only where the whole interval is beyond it, and would be if no process had been late.
-    """
-    if found.broken:
-        return "fail", f"{found.broken} of {len(found.sent)} answers are NaN or infinite"
-    p99 = found.percentile(99)
-    if p99 is None:
-        return "inconclusive", f"{len(found.sent)} requests cannot carry a p99; send more"
-    asked = f"at most {quantity(limit, 'ms')} was asked"
-    text = f"p99 is {bounds(p99, 'ms')} at {found.rate:g} requests a second; {asked}"
-    if p99.low > limit:
-        if float(np.percentile(found.ideal, 99)) > limit:
-            return "fail", text
-        return "inconclusive", f"{text}; but {found.late:.0%} of them were late by the machine"
-    if p99.high > limit:
-        return "inconclusive", f"{text}; the interval holds the limit, so it is undecided"
-    if found.saturated:
-        return "inconclusive", f"{text}; but {found.saturated}: a longer run would take longer"
-    return "pass", text
-
-
 def measure(
     directory: Path,
     texts: Sequence[str],
@@ -140,7 +114,7 @@ def measure(
     threads: int = 1,
     seed: int = 0,
     kind: Arrivals = "poisson",
-    progress: Progress = lambda done, total, note: None,
+    progress: Progress = silent,
 ) -> Load:
     """Send requests at ``rate`` a second for ``seconds``, open loop, and time the answers.
 

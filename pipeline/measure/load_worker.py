@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from pipeline.measure import fresh, machine
-from pipeline.runtime import BundleModel
+from pipeline.model.runtime import BundleModel
 
 WARM = 30
 """Requests answered before the clock starts, the shortest and the longest row among them."""

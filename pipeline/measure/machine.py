@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
@@ -13,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifact import canonical_json
+from pipeline.terms.digests import value_sha256
 
 LIBRARIES = (
     "onnxruntime",
@@ -61,7 +60,7 @@ def fingerprint() -> dict[str, Any]:
 
 def digest(facts: dict[str, Any]) -> str:
     """Return the sha256 of a fingerprint: two machines with the same one may be compared."""
-    return hashlib.sha256(canonical_json(facts)).hexdigest()
+    return value_sha256(facts)
 
 
 def providers() -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import onnxruntime  # noqa: F401
 import tokenizers  # noqa: F401
 
 from pipeline.measure import device, fresh
-from pipeline.runtime import BundleModel
+from pipeline.model.runtime import BundleModel
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:

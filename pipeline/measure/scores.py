@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.measure import statistics
-from pipeline.measure.statistics import Bootstrap, Floats, Interval, Score
+from pipeline.measure.statistics import Bootstrap, Floats, Score
+from pipeline.terms.interval import Interval
 
 HALF_A_ROW = 0.5
 """The continuity correction of one-sided bounds.

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from pipeline.measure.measurements import CANDIDATE, Measurements
 
 if TYPE_CHECKING:
-    from pipeline.data import Split
-    from pipeline.measure.statistics import Interval
+    from pipeline.stage.data import Split
+    from pipeline.terms.interval import Interval
 
 LENGTH, LABEL = "length", "label"
 OTHER = "other"
@@ -63,7 +63,7 @@ def of(split: Split, labels: Sequence[str], tokens: Sequence[int]) -> dict[str, 
 
 def token_counts(bundle: Path, split: Split, provider: str) -> list[int]:
     """Return how many tokens of each row a bundle's own tokenizer gives its model."""
-    from pipeline.runtime import BundleModel
+    from pipeline.model.runtime import BundleModel
 
     feeds = BundleModel(bundle, provider=provider).encode(split.texts, split.pairs)
     return [next(iter(feed.values())).shape[1] for feed in feeds]

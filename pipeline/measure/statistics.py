@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.terms.interval import Interval
+
 Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]
 """A metric as a function of row weights: draws × rows -> draws."""
@@ -21,14 +23,6 @@ DRAWS = 1000
 """Of processes and calls: enough for a standard error."""
 BINS = 15
 _CHUNK = 2_000_000  # weights held at once: 16 MB
-
-
-class Interval(NamedTuple):
-    """A value with the bounds of its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Bootstrap(NamedTuple):

@@ -10,7 +10,7 @@ from pipeline.measure.classes import ClassResult
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.measure.slices import SIGNIFICANT, SliceResult
 from pipeline.report import facts
-from pipeline.report.data import ReportData
+from pipeline.verdict.record import ReportData
 
 TITLES = {
     examples.LOST: "Lost: only {reference} is right",

@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import count
 
-from pipeline.artifact import Kind
 from pipeline.measure.measurements import CANDIDATE, Measurements
-from pipeline.report.data import LedgerRow, ReportData
+from pipeline.store.artifact import Kind
+from pipeline.verdict.record import LedgerRow, ReportData
 
 PERCENTILES = (50, 90, 95, 99)
 Z95 = 1.959964

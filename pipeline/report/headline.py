@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.report import facts, wording
-from pipeline.report.data import ReportData
-from pipeline.verdict import Outcome
+from pipeline.terms.outcomes import Outcome
+from pipeline.verdict.record import ReportData
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import Any
 from pipeline.measure.measurements import CANDIDATE, Latency
 from pipeline.report import accuracy, facts, headline, wording
 from pipeline.report.accuracy import AccuracyView
-from pipeline.report.data import LineageNode, ReportData
 from pipeline.report.figures.distribution import distribution
 from pipeline.report.figures.flips import flips as flips_figure
 from pipeline.report.figures.ledger import ledger
@@ -19,6 +18,7 @@ from pipeline.report.figures.lineage import lineage
 from pipeline.report.figures.reliability import reliability
 from pipeline.report.figures.svg import PAGE
 from pipeline.report.figures.tradeoff import tradeoff
+from pipeline.verdict.record import LineageNode, ReportData
 
 FOLDER = Path(__file__).parent
 WIDE, HALF, NARROW = 980, 475, 350

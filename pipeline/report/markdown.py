@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from pipeline.report import accuracy, headline, wording
-from pipeline.report.data import LedgerRow, ReportData
-from pipeline.verdict import BudgetResult
+from pipeline.verdict.record import LedgerRow, ReportData
+from pipeline.verdict.verdict import BudgetResult
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#&~])")
 

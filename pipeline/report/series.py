@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.readings import Key, Past, Reading, apart, comparable
 from pipeline.report import wording
-from pipeline.verdict import KNOWN_METRICS
+from pipeline.terms.metrics import METRICS
+from pipeline.verdict.readings import Key, Past, Reading, apart, comparable
 
 Followed = list[tuple[Past, Reading]]
 """Verdicts with one number each, oldest first."""
@@ -41,13 +41,13 @@ def unit(key: Key) -> str:
     """Return the unit: %, points, ×, ms, B, or nothing for a count."""
     if key.form is not None:
         return _RELATIVE.get(key.form, ("", ""))[1]
-    known = KNOWN_METRICS.get(key.metric)
+    known = METRICS.get(key.metric)
     return known.unit if known else ""
 
 
 def shown(key: Key, value: float) -> str:
     """Return a value with its unit, as the report writes it."""
-    known = KNOWN_METRICS.get(key.metric)
+    known = METRICS.get(key.metric)
     if key.form is None and known is not None and known.kind == "count":
         return wording.size(value) if known.unit else wording.count(value)
     written = {
@@ -75,7 +75,7 @@ def higher_is_better(key: Key) -> bool:
     """Return which way a number is wanted to go."""
     if key.form is not None:
         return key.form.startswith("min")
-    known = KNOWN_METRICS.get(key.metric)
+    known = METRICS.get(key.metric)
     return known is not None and known.kind in ("score", "agreement", "speedup")
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.history import History
-from pipeline.readings import Key, Machine, Past, changes, readings
 from pipeline.report import series, wording
 from pipeline.report.figures import svg
 from pipeline.report.figures.outcomes import outcomes
 from pipeline.report.figures.trend import Column, mark, promoted, trend
 from pipeline.report.series import Change
-from pipeline.verdict import Outcome
+from pipeline.terms.outcomes import Outcome
+from pipeline.verdict.history import History
+from pipeline.verdict.readings import Key, Machine, Past, changes, readings
 
 FOLDER = Path(__file__).parent
 MAX_RECIPES = 8

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.artifact import Kind
-from pipeline.verdict import BudgetResult, Outcome
+from pipeline.store.artifact import Kind
+from pipeline.terms.outcomes import Outcome
+from pipeline.verdict.verdict import BudgetResult
 
 NBSP = "\u00a0"
 _PERCENTILES = ("p50", "p90", "p95", "p99")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifact import Artifact, Kind, Manifest, StageRecord, list_files
+from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 from tests.conftest import QUICK_STAGES, Workshop, labelled_rows
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")

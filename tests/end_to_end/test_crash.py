@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import Run
+from pipeline.run.engine import Run
 from stages import trainer
 from tests.conftest import Workshop
 
@@ -21,8 +21,10 @@ DRIVER = """
 import json, sys, time
 from pathlib import Path
 
-from pipeline import disk, recipe, store as stores
-from pipeline.engine import MODEL, Run
+from pipeline.store import disk, store as stores
+from pipeline.recipe import recipe
+from pipeline.run.engine import Run
+from pipeline.run.plan import MODEL, Plan
 
 recipe_path, stop = Path(sys.argv[1]), sys.argv[2]
 
@@ -60,9 +62,9 @@ if stop == "training":
 
     trainer.CHECKPOINT_SECONDS = 0
 
-run = Run(recipe.load(recipe_path), stores.Store(recipe_path.parent / "store"), threads=1)
-run.plan()
-for identifier in (MODEL, *(step.id for step in run.loaded.steps)):
+run = Run(Plan(recipe.load(recipe_path), stores.Store(recipe_path.parent / "store"), threads=1))
+run.plan.steps()
+for identifier in (MODEL, *(step.id for step in run.plan.loaded.steps)):
     done = run.execute(identifier)
     print(json.dumps([identifier, done.artifact.digest, done.cached]), flush=True)
 """
@@ -151,7 +153,7 @@ def test_a_kill_in_the_middle_of_a_stage(workshop):
     kill(process)
     assert_whole(workshop)
     run = workshop.open(word("one"), word("slow", seconds=120))
-    assert [step.cached for step in run.plan()] == [True, True, False]
+    assert [step.cached for step in run.plan.steps()] == [True, True, False]
     (kept,) = (workshop.store.root / "work").iterdir()
     wait_until((kept / "progress").exists)
     assert (kept / "progress").read_text() == "slow", "what the stage saved is there for the next"
@@ -178,7 +180,7 @@ def test_a_kill_in_the_middle_of_a_real_training_goes_on(workshop):
     kill(process)
     assert_whole(workshop)
     run: Run = workshop.open(finetune)
-    assert [step.cached for step in run.plan()] == [True, False]
+    assert [step.cached for step in run.plan.steps()] == [True, False]
     steps = []
     run.execute("model")
     run.execute("finetune", lambda done, total, note: steps.append(done / total if total else 0))
@@ -226,7 +228,7 @@ def test_a_lock_of_a_killed_process_is_free(workshop):
     process = start(workshop, word("one"), word("slow", seconds=120))
     wait_until(lambda: "slow" in workshop.ran())
     kill(process)
-    fingerprint = workshop.open(word("one"), word("slow", seconds=120)).plan()[-1].fingerprint
+    fingerprint = workshop.open(word("one"), word("slow", seconds=120)).plan.steps()[-1].fingerprint
     waited = []
     with workshop.store.lock(fingerprint, lambda: waited.append(True)):
         pass

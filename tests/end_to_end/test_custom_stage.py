@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import checkpoint, outcome
-from pipeline import recipe as recipes
-from pipeline.errors import RecipeError
+from pipeline.model import checkpoint
+from pipeline.recipe import recipe as recipes
 from pipeline.report import html
+from pipeline.run import outcome
+from pipeline.terms.errors import RecipeError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_stage"
 STAGE = "round_weights:RoundWeights"
@@ -31,7 +32,7 @@ def test_it_changes_the_model_is_scored_and_is_found_again(workshop):
     import torch
 
     run = workshop.open("quick:Head", {STAGE: {"precision": "bfloat16"}})
-    run.plan()
+    run.plan.steps()
     for identifier in ("model", "head", "round_weights"):
         run.execute(identifier)
     before = checkpoint.load(run.finished["head"].artifact.directory).state_dict()

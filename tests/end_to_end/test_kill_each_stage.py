@@ -30,9 +30,10 @@ from pathlib import Path
 import onnxruntime, peft, torch, transformers
 
 from exporters import build
-from pipeline import recipe
-from pipeline.engine import MODEL, Run
-from pipeline.store import Store
+from pipeline.recipe import recipe
+from pipeline.run.engine import Run
+from pipeline.run.plan import MODEL, Plan
+from pipeline.store.store import Store
 from stages import lessons, trainer
 
 STEPS = (MODEL, *(step.id for step in recipe.load(Path(sys.argv[1])).steps))
@@ -40,8 +41,8 @@ STEPS = (MODEL, *(step.id for step in recipe.load(Path(sys.argv[1])).steps))
 
 def attempt(victim):
     store = Store(Path(sys.argv[2]))
-    run = Run(recipe.load(Path(sys.argv[1])), store, threads=1)
-    run.plan()
+    run = Run(Plan(recipe.load(Path(sys.argv[1])), store, threads=1))
+    run.plan.steps()
 
     def die(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)

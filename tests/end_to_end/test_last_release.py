@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.store import Store
+from pipeline.store.store import Store
 from tests.conftest import Workshop, labelled_rows
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")

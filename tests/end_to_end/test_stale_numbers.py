@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import outcome
-from pipeline.engine import MODEL, Finished
 from pipeline.measure import machine
 from pipeline.measure.measurements import CANDIDATE, Measurements
-from pipeline.quantization import FILE as PLAN
+from pipeline.model.quantization import FILE as PLAN
+from pipeline.run import outcome
+from pipeline.run.engine import Finished
+from pipeline.run.plan import MODEL
 from tests.conftest import QUICK_STAGES, Workshop, execute, labelled_rows
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")

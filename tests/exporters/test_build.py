@@ -15,13 +15,13 @@ import torch
 
 from exporters import bundle
 from exporters.build import build
-from pipeline import checkpoint, quantization, sources
-from pipeline.artifact import file_sha256
-from pipeline.data import Split
-from pipeline.errors import ModelError
-from pipeline.quantization import LinearPlan, Plan
-from pipeline.runtime import BundleModel
-from pipeline.tasks.text_classification import TextClassification
+from pipeline.model import checkpoint, quantization, sources
+from pipeline.model.quantization import LinearPlan, Plan
+from pipeline.model.runtime import BundleModel
+from pipeline.stage.data import Split
+from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import ModelError
 from stages import sensitivity
 from tests.exporters.conftest import tiny
 

@@ -9,8 +9,8 @@ import torch
 
 from exporters import fusion, onnx, parity
 from exporters.passes import clean, embeddings, first_token, integer_matmul, mask, scale
-from pipeline.errors import ModelError
-from pipeline.quantization import LinearPlan, Plan
+from pipeline.model.quantization import LinearPlan, Plan
+from pipeline.terms.errors import ModelError
 from tests.exporters.conftest import tiny
 
 INPUTS = {"Bert": onnx.INPUTS, "Electra": onnx.INPUTS}

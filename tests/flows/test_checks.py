@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows import checks
-from tests.flows.conftest import Said
+from tests.project import Said
 
 
 def test_this_environment_is_healthy(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from flows.cli import cli
-from tests.flows.conftest import Project, Said
+from tests.project import Project, Said
 
 HEAVY = (
     "pydantic",

@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from flows import compress
-from pipeline.errors import ModelError
-from tests.flows.conftest import Project
+from flows import compress, prefect_settings
+from flows.jobs import Job
+from pipeline.recipe import recipe as recipes
+from pipeline.terms.errors import ModelError
+from tests.project import Project
 
 PASSES = "budgets:\n  - {metric: accuracy, min: 50 %}\n"
 MISSED = PASSES + "  - {metric: size, max: 0.5 kB}\n"
 
 
-def job(project: Project, recipe: Path) -> compress.Job:
-    return compress.Job(
+def job(project: Project, recipe: Path) -> Job:
+    return Job(
         recipe=str(recipe),
         home=str(project.home),
         out=str(project.home / "runs" / "tiny"),
@@ -51,7 +53,7 @@ def rows(project: Project, query: str) -> list[tuple[object, ...]]:
 
 def test_inline_run_judges_and_writes(project: Project) -> None:
     recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=PASSES)
-    result = compress.run_inline(job(project, recipe))
+    result = compress.run(job(project, recipe), recipes.load(recipe), "inline")
     assert result.outcome.exit_code(strict=True) == 0
     assert [row.id for row in result.outcome.data.ledger] == ["model", "head", "judge"]
     assert Path(result.paths["report"]).stat().st_size > 1000
@@ -60,14 +62,14 @@ def test_inline_run_judges_and_writes(project: Project) -> None:
 def test_inline_passes_our_errors_on(project: Project) -> None:
     recipe = project.recipe("quickstages:Head", "quickstages:Break")
     with pytest.raises(ModelError, match=r"^break: the weights are made of cheese$"):
-        compress.run_inline(job(project, recipe))
+        compress.run(job(project, recipe), recipes.load(recipe), "inline")
 
 
 def test_what_the_user_set_for_prefect_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "environ", {"PREFECT_HOME": "/theirs"})
-    compress.prepare_prefect(tmp_path / "ours")
+    prefect_settings.prepare(tmp_path / "ours")
     assert os.environ["PREFECT_HOME"] == "/theirs"
     assert os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.flows.conftest import Project, Said
+from tests.project import Project, Said
 
 TWINS = '''
 from typing import ClassVar
 
-from pipeline.artifact import Kind
+from pipeline.store.artifact import Kind
 from pipeline.stage import Draft, Stage
 
 

@@ -7,12 +7,13 @@ import json
 import pytest
 import torch
 
-from pipeline import checkpoint
-from pipeline.artifact import Kind, file_sha256
+from pipeline.model import checkpoint
+from pipeline.store.artifact import Kind
+from pipeline.terms.digests import file_sha256
 from stages import adapt, trainer
 from stages.adapt import Adapt
 from stages.finetune import Finetune
-from tests.stages.conftest import artifact_of, sentences
+from tests.models import artifact_of, sentences
 
 
 def accuracy(directory) -> float:

@@ -9,15 +9,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pipeline import checkpoint
-from pipeline.artifact import Kind
-from pipeline.data import Split
-from pipeline.errors import ModelError
+from pipeline.model import checkpoint
+from pipeline.stage.data import Split
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import ModelError
 from stages import teacher as teaching
 from stages import training
 from stages.distill import Distill, choose_layers, same_tokens
 from stages.finetune import Finetune
-from tests.stages.conftest import FILL, artifact_of, sentences, write_encoder
+from tests.models import FILL, artifact_of, sentences, write_encoder
 
 Tuned = namedtuple("Tuned", "artifact network tokenizer")
 
@@ -26,8 +26,8 @@ Tuned = namedtuple("Tuned", "artifact network tokenizer")
 def tuned(tiny_encoder, tmp_path_factory):
     """A fine-tuned teacher of three layers."""
     from pipeline.stage import Context
-    from pipeline.tasks.text_classification import TextClassification
-    from tests.stages.conftest import LABELS
+    from pipeline.stage.tasks.text_classification import TextClassification
+    from tests.models import LABELS
 
     directory = tmp_path_factory.mktemp("teacher")
     texts, labels = sentences(256)
@@ -170,7 +170,7 @@ def test_tokenizers_are_alike_when_they_split_alike_whatever_the_ids(tuned, tmp_
     for words, alike in ((None, True), (FILL, False)):
         directory = write_encoder(tmp_path / str(alike), words=words)
         if alike:  # other ids for the same tokens
-            from tests.stages.conftest import BAD, GOOD
+            from tests.models import BAD, GOOD
 
             directory = write_encoder(tmp_path / "turned", words=(*BAD, *GOOD, *FILL))
         other = checkpoint.load_tokenizer(directory)

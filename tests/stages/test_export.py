@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import checkpoint
-from pipeline.artifact import Kind
-from pipeline.errors import RecipeError
-from pipeline.recipe import Target
-from pipeline.runtime import BundleModel
+from pipeline.model import checkpoint
+from pipeline.model.runtime import BundleModel
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import RecipeError
+from pipeline.terms.vocabulary import Target
 from stages.export import Export
 from stages.finetune import Finetune
 from stages.quantize import Quantize
-from tests.stages.conftest import artifact_of, sentences
+from tests.models import artifact_of, sentences
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_the_bundle_answers_as_the_checkpoint(mode, trained, make_context):
 
 
 def draft_layers(model) -> int:
-    from pipeline import quantization
+    from pipeline.model import quantization
 
     plan = quantization.read(model.directory)
     assert plan is not None

@@ -9,14 +9,14 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
-from pipeline import checkpoint
-from pipeline.artifact import Kind
-from pipeline.errors import ModelError
-from pipeline.sources import model_directory
+from pipeline.model import checkpoint
+from pipeline.model.sources import model_directory
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import ModelError
 from stages import factorize, surgery, svd
 from stages.factorize import Factorize
 from stages.prune import Prune
-from tests.stages.conftest import LABELS, artifact_of, sentences, write_encoder
+from tests.models import LABELS, artifact_of, sentences, write_encoder
 
 
 @pytest.fixture

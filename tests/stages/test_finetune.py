@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline import checkpoint, sources
-from pipeline.artifact import Kind
-from pipeline.data import Split
+from pipeline.model import checkpoint, sources
+from pipeline.stage.data import Split
+from pipeline.store.artifact import Kind
 from stages.finetune import Finetune
-from tests.stages.conftest import artifact_of, sentences
+from tests.models import artifact_of, sentences
 
 
 def accuracy(network, tokenizer, texts, labels) -> float:

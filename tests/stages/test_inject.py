@@ -11,14 +11,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pipeline import checkpoint, sources
-from pipeline.artifact import Kind
-from pipeline.errors import DataError
+from pipeline.model import checkpoint, sources
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import DataError
 from stages import knowledge, losses, masked_lm, trainer
 from stages.finetune import Finetune
 from stages.inject import Inject
 from stages.knowledge import Fact
-from tests.stages.conftest import BAD, FILL, GOOD, artifact_of, write_encoder
+from tests.models import BAD, FILL, GOOD, artifact_of, write_encoder
 
 WORDS = (*FILL, *GOOD, *BAD, "means", ":", ".", "mood", "good", "bad", "smooth", "rough", "part")
 

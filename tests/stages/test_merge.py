@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline import checkpoint
-from pipeline.artifact import Kind, file_sha256
-from pipeline.errors import ModelError
+from pipeline.model import checkpoint
+from pipeline.store.artifact import Kind
+from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import ModelError
 from stages.adapt import Adapt
 from stages.finetune import Finetune
 from stages.merge import Merge
 from stages.quantize import Quantize
-from tests.stages.conftest import artifact_of
+from tests.models import artifact_of
 
 
 @pytest.fixture

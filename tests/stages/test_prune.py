@@ -7,12 +7,12 @@ import torch
 import transformers
 from torch.nn import functional
 
-from pipeline import checkpoint
-from pipeline.artifact import Kind
-from pipeline.errors import ModelError
+from pipeline.model import checkpoint
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import ModelError
 from stages import calibration, fisher, rescaling, surgery
 from stages.prune import Prune, least_needed_layers
-from tests.stages.conftest import BAD, FILL, GOOD, LABELS, artifact_of, write_encoder
+from tests.models import BAD, FILL, GOOD, LABELS, artifact_of, write_encoder
 
 IDS = torch.tensor([[2, 8, 9, 20, 11, 3], [2, 6, 21, 3, 0, 0]])
 MASK = torch.tensor([[1] * 6, [1, 1, 1, 1, 0, 0]])

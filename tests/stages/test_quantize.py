@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import checkpoint, quantization
-from pipeline.artifact import Kind, file_sha256
-from pipeline.errors import ModelError, RecipeError
+from pipeline.model import checkpoint, quantization
+from pipeline.store.artifact import Kind
+from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import ModelError, RecipeError
 from stages import sensitivity
 from stages.adapt import Adapt
 from stages.finetune import Finetune
 from stages.quantize import Quantize
-from tests.stages.conftest import artifact_of
+from tests.models import artifact_of
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import checkpoint
-from pipeline.errors import ModelError, RarefyError
+from pipeline.model import checkpoint
+from pipeline.terms.errors import ModelError, RarefyError
 from stages import losses, trainer, training
 from stages.finetune import Finetune
 
@@ -94,10 +94,10 @@ KILLED = """
     from pathlib import Path
     sys.path.insert(0, {tests!r})
     import conftest
-    from pipeline.artifact import Kind
-    from pipeline.data import Split
+    from pipeline.store.artifact import Kind
+    from pipeline.stage.data import Split
     from pipeline.stage import Context
-    from pipeline.tasks.text_classification import TextClassification
+    from pipeline.stage.tasks.text_classification import TextClassification
     from stages import trainer
     from stages.finetune import Finetune
 

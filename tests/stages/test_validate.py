@@ -5,17 +5,19 @@ import numpy as np
 import pytest
 
 from exporters.build import build
-from pipeline import checkpoint, verdict
-from pipeline.artifact import Artifact, Kind, Manifest, Parent, StageRecord, list_files
-from pipeline.data import Split
-from pipeline.errors import RecipeError
 from pipeline.measure.measurements import Measurements
-from pipeline.recipe import Budget, Target
+from pipeline.model import checkpoint
 from pipeline.stage import Asked
-from pipeline.tasks.text_classification import TextClassification
+from pipeline.stage.data import Split
+from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.store.artifact import Artifact, Kind, Manifest, Parent, StageRecord, list_files
+from pipeline.terms.budget import Budget
+from pipeline.terms.errors import RecipeError
+from pipeline.terms.vocabulary import Target
+from pipeline.verdict.judge import judge
 from stages import references
 from stages.validate import Validate, _elsewhere
-from tests.stages.conftest import LABELS, sentences, write_encoder
+from tests.models import LABELS, sentences, write_encoder
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
@@ -119,7 +121,7 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
         Budget(metric="agreement", min=0),
         Budget(metric="latency_p50", min_speedup=0.01, against="quantize"),
     ]
-    assert verdict.judge(budgets, context.targets, found).outcome == "pass"
+    assert judge(budgets, context.targets, found).outcome == "pass"
     names = {metric.name for metric in draft.metrics}
     assert {"accuracy", "macro_f1", "ece", "size", "memory", "latency_p50.cpu"} <= names
     shares = [share for share, _ in notes]
@@ -203,7 +205,7 @@ def test_a_model_that_answers_nan_fails_the_verdict(context, chain, tmp_path):
     metrics = {metric.name: metric.value for metric in draft.metrics}
     assert metrics["accuracy"] == 0
     assert metrics["not_a_number"] == 1
-    judged = verdict.judge([], context.targets, _read(context))
+    judged = judge([], context.targets, _read(context))
     assert judged.outcome == "fail"
     assert "NaN" in judged.budgets[0].reason
     manifest = chain["export"].manifest.model_copy(update={"metrics": draft.metrics})

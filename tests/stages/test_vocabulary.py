@@ -11,15 +11,15 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models
 
-from pipeline import checkpoint
-from pipeline.artifact import Kind
-from pipeline.data import Split
-from pipeline.errors import ModelError
-from pipeline.sources import model_directory
-from pipeline.tasks.text_classification import TextClassification
+from pipeline.model import checkpoint
+from pipeline.model.sources import model_directory
+from pipeline.stage.data import Split
+from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import ModelError
 from stages import vocabulary
 from stages.prune import Prune
-from tests.stages.conftest import LABELS, artifact_of
+from tests.models import LABELS, artifact_of
 
 TEXTS = [
     "A triumph of art direction over narrative, but what art direction!",

@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from pipeline.recipe import Budget
 from pipeline.report.ci import cases
-from pipeline.report.data import ReportData
-from pipeline.verdict import BudgetResult
+from pipeline.terms.budget import Budget
+from pipeline.verdict.record import ReportData
+from pipeline.verdict.verdict import BudgetResult
 
 Level = Literal["error", "warning", "notice"]
 ORDER: tuple[Level, ...] = ("error", "warning", "notice")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from pipeline.report.ci.numbers import Measured, of_candidate, rounded
-from pipeline.report.data import ReportData
+from pipeline.verdict.record import ReportData
 
 UNITS = {"ms": "-ms", "B": "-bytes"}
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pipeline.report import facts
 from pipeline.report.ci.numbers import Measured, of_candidate, plain, rounded
-from pipeline.report.data import ReportData
+from pipeline.verdict.record import ReportData
 
 UNITS = {"%": (100.0, "%"), "×": (1.0, "×"), "ms": (1.0, "ms"), "B": (1e-6, "MB"), "": (1.0, "")}
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from pipeline.verdict import BudgetResult
+from pipeline.verdict.verdict import BudgetResult
 
 State = Literal["pass", "fail", "inconclusive", "warned"]
 

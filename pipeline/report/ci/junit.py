@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 from pipeline.report import facts
 from pipeline.report.ci import cases
 from pipeline.report.ci.cases import printable
-from pipeline.report.data import ReportData
-from pipeline.verdict import BudgetResult
+from pipeline.verdict.record import ReportData
+from pipeline.verdict.verdict import BudgetResult
 
 UNJUDGED = "a first release: there is nothing yet that its budgets could compare with"
 

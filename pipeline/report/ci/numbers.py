@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from pipeline.measure.measurements import CANDIDATE, Measurements
 from pipeline.report import facts
-from pipeline.report.data import ReportData
-from pipeline.verdict import KNOWN_METRICS
+from pipeline.terms.metrics import METRICS
+from pipeline.verdict.record import ReportData
 
 BIGGER = frozenset({"score", "agreement", "speedup"})
 """The kinds of metric of which more is better."""
@@ -19,7 +19,7 @@ BIGGER = frozenset({"score", "agreement", "speedup"})
 class Measured:
     """One number with its 95 % bounds, where it has any: shares, ms, bytes, ratios, counts.
 
-    ``unit`` is that of ``KNOWN_METRICS``: ``%`` for a share between 0 and 1, ``ms``, ``B``, ``×``
+    ``unit`` is that of ``METRICS``: ``%`` for a share between 0 and 1, ``ms``, ``B``, ``×``
     or nothing.
     """
 
@@ -33,7 +33,7 @@ class Measured:
 
     @property
     def bigger_is_better(self) -> bool:
-        known = KNOWN_METRICS.get(self.metric)
+        known = METRICS.get(self.metric)
         return known is None or known.kind in BIGGER
 
 
@@ -70,7 +70,7 @@ def _bounded(number: Measured) -> Measured:
 
 
 def _make(metric: str, model: str, target: str | None, found: facts.Interval) -> Measured:
-    known = KNOWN_METRICS.get(metric)
+    known = METRICS.get(metric)
     unit = known.unit if known else ""
     exact = found.low == found.high
     bounds = (None, None) if exact else (found.low, found.high)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pipeline.report.ci import cases
 from pipeline.report.ci.numbers import Measured, plain
-from pipeline.report.data import LedgerRow, ReportData
+from pipeline.verdict.record import LedgerRow, ReportData
 
 OUTCOMES = ("pass", "fail", "inconclusive")
 _NOT_NAME = re.compile(r"[^a-zA-Z0-9_]")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.artifact import Kind
 from pipeline.report import facts, wording
-from pipeline.report.data import LedgerRow, ReportData
 from pipeline.report.figures import svg
 from pipeline.report.figures.svg import Palette
+from pipeline.store.artifact import Kind
+from pipeline.verdict.record import LedgerRow, ReportData
 
 MAX_LATENCY_PANELS = 2
 MAX_ROWS = 40

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.report.data import LineageNode
 from pipeline.report.figures import svg
 from pipeline.report.figures.svg import Palette
+from pipeline.verdict.record import LineageNode
 
 STEP = 34.0
 

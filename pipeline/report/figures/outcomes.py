@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.readings import Past
 from pipeline.report import wording
 from pipeline.report.figures import svg
 from pipeline.report.figures.svg import PAGE
-from pipeline.verdict import Outcome
+from pipeline.terms.outcomes import Outcome
+from pipeline.verdict.readings import Past
 
 HEIGHT = 26.0
 STEP = 10

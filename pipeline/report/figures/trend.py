@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pipeline.readings import EXACT, Key, Past, Reading
 from pipeline.report import series, wording
 from pipeline.report.figures import svg
 from pipeline.report.figures.svg import PAGE
-from pipeline.verdict import Outcome
+from pipeline.terms.outcomes import Outcome
+from pipeline.verdict.readings import EXACT, Key, Past, Reading
 
 WIDTH, HEIGHT = 310, 174
 LEFT, RIGHT, TOP, BOTTOM = 47.0, 302.0, 18.0, 148.0

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.measure import calibration
 from pipeline.measure.measurements import Measurements, ModelMeasurement
-from pipeline.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TextClassification
 
 
 def _measured(sure, right):

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from pipeline.errors import EvidenceError, ProviderError
 from pipeline.measure import cold_start
 from pipeline.measure.measurements import Measurements, ModelMeasurement
-from pipeline.recipe import Budget, Target
-from pipeline.verdict import judge
+from pipeline.terms.budget import Budget
+from pipeline.terms.errors import EvidenceError, ProviderError
+from pipeline.terms.vocabulary import Target
+from pipeline.verdict.judge import judge
 from tests.pipeline.measure import bundles
 
 

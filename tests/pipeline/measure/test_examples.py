@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pipeline.data import Split
 from pipeline.measure import examples
 from pipeline.measure.measurements import ModelMeasurement
+from pipeline.stage.data import Split
 
 LABELS = ("bad", "good")
 

@@ -3,9 +3,9 @@ import os
 import numpy as np
 import pytest
 
-from pipeline.errors import EvidenceError, ProviderError, RarefyError
 from pipeline.measure import fresh, latency, statistics
 from pipeline.measure.latency_worker import FIXED, LEAST
+from pipeline.terms.errors import EvidenceError, ProviderError, RarefyError
 from tests.pipeline.measure import bundles
 
 

@@ -7,10 +7,11 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from pipeline.errors import EvidenceError, ProviderError, RecipeError
 from pipeline.measure import load, load_worker
 from pipeline.measure.load import Load
 from pipeline.measure.queueing import arrivals, fifo
+from pipeline.terms.errors import EvidenceError, ProviderError, RecipeError
+from pipeline.verdict.load import judge
 from tests.pipeline.measure import bundles
 
 
@@ -103,30 +104,30 @@ def test_twenty_requests_carry_no_p99():
 def test_a_pass_needs_the_whole_interval_and_a_steady_queue():
     sent = arrivals(100, 10, seed=0)
     quick = served(sent, [0.001] * len(sent))
-    assert load.judge(quick, 20)[0] == "pass"
-    assert load.judge(quick, 0.5)[0] == "fail"
+    assert judge(quick, 20)[0] == "pass"
+    assert judge(quick, 0.5)[0] == "fail"
     p99 = quick.percentile(99)
-    word, reason = load.judge(quick, (p99.value + p99.high) / 2)
+    word, reason = judge(quick, (p99.value + p99.high) / 2)
     assert (word, "undecided" in reason) == ("inconclusive", True)
     full = served(sent, [0.011] * len(sent))
-    word, reason = load.judge(full, 1e6)
+    word, reason = judge(full, 1e6)
     assert (word, "a longer run would take longer" in reason) == ("inconclusive", True)
-    assert load.judge(full, 20)[0] == "fail"
+    assert judge(full, 20)[0] == "fail"
 
 
 def test_what_the_machine_was_late_by_is_no_fault_of_the_bundle():
     sent = arrivals(100, 10, seed=0)
     quick = served(sent, [0.001] * len(sent))
     late = replace(quick, response=[ms + 50 for ms in quick.response])
-    word, reason = load.judge(late, 20)
+    word, reason = judge(late, 20)
     assert (word, "100% of them were late" in reason) == ("inconclusive", True)
 
 
 def test_too_few_or_broken_answers_never_pass():
     sent = arrivals(2, 10, seed=0, kind="constant")
     few = served(sent, [0.001] * 20)
-    assert load.judge(few, 1e6) == ("inconclusive", "20 requests cannot carry a p99; send more")
-    assert load.judge(replace(few, broken=3), 1e6) == (
+    assert judge(few, 1e6) == ("inconclusive", "20 requests cannot carry a p99; send more")
+    assert judge(replace(few, broken=3), 1e6) == (
         "fail",
         "3 of 20 answers are NaN or infinite",
     )

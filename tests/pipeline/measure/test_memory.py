@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from pipeline.errors import ProviderError
 from pipeline.measure import device, memory
+from pipeline.terms.errors import ProviderError
 from tests.pipeline.measure import bundles
 
 MEGABYTE = 2**20

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline.data import Split
-from pipeline.errors import DataError
 from pipeline.measure import slices
 from pipeline.measure.measurements import Measurements, ModelMeasurement
+from pipeline.stage.data import Split
+from pipeline.terms.errors import DataError
 from tests.conftest import labelled_rows
 
 ROWS = 1000
@@ -115,11 +115,11 @@ def test_a_new_slice_trains_nothing_anew(workshop):
     workshop.write_rows("eval.jsonl", [row | {"source": "web"} for row in labelled_rows(12, 1)])
     workshop.run("quick:Count")
     run = workshop.open("quick:Count", data=DATA | {"slices": ["source"]})
-    assert [step.cached for step in run.plan()] == [True, True]
-    assert run.splits["eval"].columns["source"] == ["web"] * 12
+    assert [step.cached for step in run.plan.steps()] == [True, True]
+    assert run.plan.splits["eval"].columns["source"] == ["web"] * 12
 
 
 def test_a_slice_without_its_column_is_refused_before_anything_runs(workshop):
     with pytest.raises(DataError, match="no column 'source'; there is text, label"):
-        workshop.open("quick:Count", data=DATA | {"slices": ["source"]}).plan()
+        workshop.open("quick:Count", data=DATA | {"slices": ["source"]}).plan.steps()
     assert workshop.ran() == []

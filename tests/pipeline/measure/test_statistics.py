@@ -102,7 +102,7 @@ def test_the_paired_bootstrap_covers_a_known_difference():
 
 
 def test_scores_by_weights_are_the_metrics_of_repeated_rows():
-    from pipeline.tasks.text_classification import TextClassification
+    from pipeline.stage.tasks.text_classification import TextClassification
 
     generator = np.random.default_rng(4)
     probabilities = generator.dirichlet([1, 1, 1], 50)

@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
-from pipeline.report.data import LedgerRow, LineageNode, ReportData
-from pipeline.verdict import BudgetResult, Verdict
+from pipeline.verdict.record import LedgerRow, LineageNode, ReportData
+from pipeline.verdict.verdict import BudgetResult, Verdict
 
 CHAIN = [
     # id, stage, kind, accuracy, parameters, size, seconds, p50 ms in fused fp32

@@ -14,12 +14,12 @@ from junitparser import Error, Failure, JUnitXml, Skipped
 from markdown_it import MarkdownIt
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from pipeline.recipe import Budget
 from pipeline.report import markdown
 from pipeline.report.ci import annotations, bencher, benchmark_action, junit, openmetrics
 from pipeline.report.ci.numbers import Measured, measured
-from pipeline.report.data import ReportData
-from pipeline.verdict import BudgetResult, Verdict
+from pipeline.terms.budget import Budget
+from pipeline.verdict.record import ReportData
+from pipeline.verdict.verdict import BudgetResult, Verdict
 from tests.pipeline.report.factory import measurements, report_data
 
 BUDGETS = [

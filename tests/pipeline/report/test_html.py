@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.report import html
-from pipeline.report.data import LineageNode
+from pipeline.verdict.record import LineageNode
 from tests.pipeline.report.factory import digest, loses_a_slice, measurements, report_data
 
 ARGUMENTS = [

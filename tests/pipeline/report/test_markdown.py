@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.report import markdown
-from pipeline.verdict import BudgetResult, Verdict
+from pipeline.verdict.verdict import BudgetResult, Verdict
 from tests.pipeline.report.factory import loses_a_slice, report_data
 
 

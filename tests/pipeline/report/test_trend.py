@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.history import History
-from pipeline.readings import Key, Machine, Past, Reading
 from pipeline.report import series, trend
 from pipeline.report.figures.trend import Column, mark
 from pipeline.report.figures.trend import trend as chart
 from pipeline.report.trend import Release
+from pipeline.verdict.history import History
+from pipeline.verdict.readings import Key, Machine, Past, Reading
 from tests.pipeline.report.factory import digest
 from tests.pipeline.report.test_html import ARGUMENTS, HOSTILE
 from tests.pipeline.report.verdicts import NEWER, START, asked, finished

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
-from pipeline.report.data import ReportData
-from pipeline.verdict import BudgetResult, Outcome, Verdict
+from pipeline.terms.outcomes import Outcome
+from pipeline.verdict.record import ReportData
+from pipeline.verdict.verdict import BudgetResult, Verdict
 from tests.pipeline.report.factory import digest
 
 START = datetime(2025, 3, 3, 9, 30, tzinfo=UTC)

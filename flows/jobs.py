@@ -1,0 +1,96 @@
+"""A job: a recipe to run, where, and how; carried out step by step by whoever runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.display import Display
+from pipeline.model import runtime
+from pipeline.recipe import recipe as recipes
+from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.release import records
+from pipeline.run import baselines, evidence, folder
+from pipeline.run import outcome as outcomes
+from pipeline.run.engine import Finished, Run
+from pipeline.run.plan import MODEL, Plan
+from pipeline.store.artifact import Kind
+from pipeline.store.home import Home
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a flow run is given: plain strings, as Prefect stores parameters."""
+
+    recipe: str
+    home: str
+    out: str
+    device: str
+    threads: int | None
+    command: str
+    first: bool = False
+    baseline: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a job, and where its files are."""
+
+    outcome: outcomes.Outcome
+    paths: dict[str, str]
+
+
+def load(job: Job) -> LoadedRecipe:
+    """Read the job's recipe, its tags replaced by the job's baseline if it has one."""
+    loaded = recipes.load(Path(job.recipe))
+    return loaded if job.baseline is None else baselines.with_baseline(loaded, job.baseline)
+
+
+def open_run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> Run:
+    """Plan the job's run, so that errors that can be known beforehand are raised here.
+
+    An eval split with too few rows for a budget is said too: that run will end inconclusive.
+    """
+    plan = Plan(loaded, Home(Path(job.home)).store(), job.device, first=job.first)
+    if job.threads:
+        plan.threads = job.threads
+    steps = plan.steps()
+    if any(step.kind in (Kind.BUNDLE, Kind.REPORT) for step in steps):
+        for target in loaded.recipe.targets:
+            runtime.check_available(target.provider)
+    if display is not None:
+        for need in evidence.needs(plan, Path(job.out)):
+            if not need.enough:
+                display.say(f"note: {need.text}", "yellow")
+    return Run(plan)
+
+
+def step_ids(run: Run) -> list[str]:
+    """Return the ids of all steps in order, the import of the model first."""
+    return [MODEL, *(step.id for step in run.plan.loaded.steps)]
+
+
+def execute(run: Run, identifier: str, display: Display | None = None) -> Finished:
+    """Execute one step, and show it on the display if there is one."""
+    if display is None:
+        return run.execute(identifier)
+    display.started(identifier)
+    finished = run.execute(identifier, display.progress, display.waiting)
+    display.finished(run.ledger()[-1])
+    return finished
+
+
+def conclude(run: Run, job: Job) -> Result:
+    """Judge, write the report and the bundle's copy, and keep the verdict in the history."""
+    outcome = outcomes.conclude(run, job.command)
+    result = Result(outcome, folder.write(outcome, Path(job.out)))
+    records.keep(Path(job.home), outcome.data, run.plan.loaded.base)
+    return result
+
+
+def run_inline(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> Result:
+    """Run a job in this process, without Prefect."""
+    run = open_run(job, loaded, display)
+    for identifier in step_ids(run):
+        execute(run, identifier, display)
+    return conclude(run, job)

@@ -1,0 +1,301 @@
+"""Checkpoints: one way to write a model and one to load it, pruned, factorized, adapted or plain.
+
+``config.json`` says the shapes of a model as its authors meant it. Where pruning or factorization
+left other shapes, ``shapes.json`` beside it lists every linear layer that deviates.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.model import architectures
+from pipeline.model.architectures import encoder_layers
+from pipeline.terms.digests import canonical_json
+from pipeline.terms.errors import IntegrityError, ModelError
+
+__all__ = [
+    "ADAPTER",
+    "PLAN",
+    "SHAPES",
+    "check_vocabulary",
+    "count_heads",
+    "describe",
+    "encoder_layers",
+    "factorized",
+    "load",
+    "load_tokenizer",
+    "save",
+]
+
+SHAPES = "shapes.json"
+PLAN = "quantization.json"
+ADAPTER = "adapter"
+WEIGHTS = "model.safetensors"
+SCHEMA = "rarefy.shapes/1"
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+
+
+def load(directory: Path) -> Any:
+    """Return the model in ``directory``: fp32, on the CPU, in eval mode, its adapter attached.
+
+    Raises ModelError where a file, a weight or a shape is missing or does not fit, IntegrityError
+    where the weights are pickled or cut off.
+    """
+    import torch
+
+    directory = Path(directory)
+    model = _build(directory)
+    with torch.no_grad():
+        _fill(model, _read_weights(directory), directory / WEIGHTS)
+    if (directory / ADAPTER).is_dir():
+        model = _attach(model, directory / ADAPTER)
+    return model.eval()
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """Return the fast tokenizer in ``directory``. Raises ModelError where there is none."""
+    from transformers import AutoTokenizer
+
+    # transformers makes an empty tokenizer where there is no file to make one from.
+    if not any((Path(directory) / name).is_file() for name in VOCABULARIES):
+        raise ModelError(f"{directory}: no tokenizer.json")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{directory}: no tokenizer that can be loaded: {reason}") from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"{directory}: the tokenizer has no fast form (tokenizer.json)")
+    return tokenizer
+
+
+def save(model: Any, tokenizer: Any, directory: Path) -> dict[str, str]:
+    """Write a model and its tokenizer; the same model gives the same bytes.
+
+    Returns:
+        Relative path -> role, for ``Draft.roles``.
+
+    Raises:
+        ModelError: an adapter is attached (merge it, or save it with peft), or the tokenizer has
+            tokens beyond the model's embeddings.
+    """
+    from safetensors.torch import save_file
+
+    if model is not architectures.unwrapped(model):
+        raise ModelError("a model with an adapter attached is not a checkpoint; merge it first")
+    check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings)
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = model.dtype
+    model.config.save_pretrained(str(directory))
+    roles = {"config.json": "config", WEIGHTS: "weights"}
+    # Not save_pretrained: it draws a progress bar, and cannot know of shapes.json.
+    save_file(_own_tensors(model), directory / WEIGHTS, metadata={"format": "pt"})
+    shapes = _deviations(model)
+    if shapes["linear"] or shapes["factorized"]:
+        (directory / SHAPES).write_bytes(canonical_json(shapes))
+        roles[SHAPES] = "shapes"
+    return roles | _save_tokenizer(tokenizer, directory)
+
+
+def describe(model: Any) -> dict[str, Any]:
+    """Return what a manifest says of a model: sizes by layer, parameters, labels."""
+    plain = architectures.unwrapped(model)
+    config = plain.config
+    known = config.model_type in architectures.ARCHITECTURES
+    names = config.id2label or {}
+    return {
+        "architecture": type(plain).__name__,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "layers": int(config.num_hidden_layers),
+        "hidden": int(config.hidden_size),
+        "heads": architectures.head_counts(plain) if known else [],
+        "intermediate": architectures.neuron_counts(plain) if known else [],
+        "vocabulary": int(plain.get_input_embeddings().num_embeddings),
+        "labels": [str(names[index]) for index in sorted(names)],
+    }
+
+
+def check_vocabulary(tokenizer: Any, embeddings: int) -> None:
+    """Raise ModelError where the tokenizer gives ids that the model has no embedding for."""
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= embeddings:
+        raise ModelError(
+            f"vocabulary that does not fit the model: the tokenizer's largest id is {largest}, "
+            f"the model has {embeddings} embeddings"
+        )
+
+
+def factorized(inputs: int, rank: int, outputs: int, *, bias: bool) -> Any:
+    """Return ``up(down(x))``: a linear layer whose weight is the product of two thin ones.
+
+    ``down`` is rank × inputs without bias, ``up`` is outputs × rank. A plain Sequential of linear
+    layers, so that it exports, trains and takes LoRA as any other.
+    """
+    from collections import OrderedDict
+
+    from torch import nn
+
+    down, up = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=bias)
+    return nn.Sequential(OrderedDict(down=down, up=up))
+
+
+def _build(directory: Path) -> Any:
+    """Build the model that config.json and shapes.json describe, its weights not yet filled in."""
+    from transformers.initialization import no_init_weights
+
+    config, model_class = _configuration(directory)
+    with no_init_weights():
+        model = model_class(config).float()
+        if (directory / SHAPES).is_file():
+            _reshape(model, directory / SHAPES)
+    model.tie_weights()
+    return model
+
+
+def _configuration(directory: Path) -> tuple[Any, Any]:
+    import torch
+    import transformers
+
+    if not (directory / "config.json").is_file():
+        raise ModelError(f"{directory}: no config.json; is this a checkpoint?")
+    try:
+        config = transformers.AutoConfig.from_pretrained(str(directory), local_files_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{directory}/config.json: {reason}") from error
+    name = next(iter(config.architectures or []), None)
+    model_class = getattr(transformers, name or "", None)
+    if not isinstance(model_class, type) or not issubclass(
+        model_class, transformers.PreTrainedModel
+    ):
+        raise ModelError(f"{directory}/config.json: architectures: {name!r} is not in transformers")
+    config.dtype = torch.float32
+    return config, model_class
+
+
+def _reshape(model: Any, path: Path) -> None:
+    """Give the model's linear layers the shapes that the sidecar at ``path`` lists."""
+    from torch import nn
+
+    try:
+        shapes = json.loads(path.read_text())
+        if shapes["schema"] != SCHEMA:
+            raise ModelError(f"{path}: schema {shapes['schema']!r}, expected {SCHEMA!r}")
+        for name, sizes in (shapes["linear"] | shapes["factorized"]).items():
+            bias = model.get_submodule(name).bias is not None
+            if name in shapes["factorized"]:
+                inputs, rank, outputs = sizes
+                model.set_submodule(name, factorized(inputs, rank, outputs, bias=bias))
+            else:
+                inputs, outputs = sizes
+                model.set_submodule(name, nn.Linear(inputs, outputs, bias=bias))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{path}: does not fit the model: {reason}") from error
+    count_heads(model)
+
+
+def count_heads(model: Any) -> None:
+    """Set the head counts that attention modules keep to what their weights say."""
+    row, size = architectures.of(model), architectures.head_size(model)
+    for layer, heads in zip(encoder_layers(model), architectures.head_counts(model), strict=True):
+        attention = layer.get_submodule(row.attention)
+        setattr(attention, row.head_count, heads)
+        if hasattr(attention, "all_head_size"):
+            attention.all_head_size = heads * size
+
+
+def _read_weights(directory: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = directory / WEIGHTS
+    if not path.is_file():
+        pickled = sorted(p.name for s in ("*.bin", "*.pt", "*.pth") for p in directory.glob(s))
+        if pickled:
+            raise IntegrityError(
+                f"{directory}/{pickled[0]}: pickled weights can run code and are refused; "
+                f"convert them to {WEIGHTS}"
+            )
+        raise ModelError(f"{directory}: no {WEIGHTS}")
+    try:
+        weights: dict[str, Any] = load_file(path)
+    except SafetensorError as error:
+        raise IntegrityError(f"{path}: not a whole safetensors file: {error}") from error
+    return weights
+
+
+def _fill(model: Any, weights: dict[str, Any], path: Path) -> None:
+    """Copy the weights in; every weight must be there, fit, and be wanted."""
+    wanted = model.state_dict()
+    # A buffer that older versions of transformers wrote and newer ones compute.
+    weights = {k: v for k, v in weights.items() if not k.endswith("embeddings.position_ids")}
+    for name, tensor in weights.items():
+        if name not in wanted:
+            raise ModelError(f"{path}: weight {name} has no place in the model of config.json")
+        if tensor.shape != wanted[name].shape:
+            raise ModelError(
+                f"{path}: {name} is {list(tensor.shape)}, expected {list(wanted[name].shape)}"
+            )
+    # Tied weights share memory and are stored once.
+    there = {wanted[name].data_ptr() for name in weights}
+    missing = [name for name, tensor in wanted.items() if tensor.data_ptr() not in there]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelError(f"{path}: no weight {missing[0]}{more}")
+    model.load_state_dict(weights, strict=False)
+
+
+def _attach(model: Any, directory: Path) -> Any:
+    from peft import PeftModel
+
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (directory / name).is_file():
+            raise ModelError(f"{directory}: no {name}")
+    try:
+        return PeftModel.from_pretrained(model, str(directory))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{directory}: the adapter does not fit the model: {reason}") from error
+
+
+def _own_tensors(model: Any) -> dict[str, Any]:
+    """Return the state dict with tied weights once, under the name that comes first."""
+    seen: set[int] = set()
+    own = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen:
+            seen.add(tensor.data_ptr())
+            own[name] = tensor.detach().cpu().contiguous()
+    return own
+
+
+def _deviations(model: Any) -> dict[str, Any]:
+    """Return the linear layers whose shapes are not those that the config alone gives."""
+    import torch
+    from torch import nn
+
+    with torch.device("meta"):
+        plain = type(model)(model.config)
+    linear, thin = {}, {}
+    for name, expected in plain.named_modules():
+        if not isinstance(expected, nn.Linear):
+            continue
+        actual = model.get_submodule(name)
+        if hasattr(actual, "down"):
+            thin[name] = [actual.down.in_features, actual.up.in_features, actual.up.out_features]
+        elif actual.weight.shape != expected.weight.shape:
+            linear[name] = [actual.in_features, actual.out_features]
+    return {"schema": SCHEMA, "linear": linear, "factorized": thin}
+
+
+def _save_tokenizer(tokenizer: Any, directory: Path) -> dict[str, str]:
+    # What the last call cut or padded to would stay in tokenizer.json.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    written = tokenizer.save_pretrained(str(directory))
+    return {Path(path).name: "tokenizer" for path in written if Path(path).is_file()}

@@ -1,0 +1,333 @@
+"""A bundle that answers: ONNX Runtime and tokenizers, without PyTorch or transformers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import stat
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from pipeline.terms.errors import IntegrityError, ModelError, ProviderError
+from pipeline.terms.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MODEL = "model.onnx"
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+DEVICES = {"cpu": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
+"""Where a provider's tensors lie."""
+
+
+def check_available(provider: str) -> None:
+    """Raise ProviderError where the onnxruntime that is installed has not this provider."""
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    if PROVIDERS[provider] not in available:
+        raise ProviderError(
+            f"provider {provider!r} is not active: this onnxruntime has only {', '.join(available)}"
+        )
+
+
+class BundleModel:
+    """A classifier from a bundle's directory.
+
+    Args:
+        directory: the bundle.
+        provider: ``cpu``, ``cuda`` or ``tensorrt``.
+        threads: intra-op threads of the session.
+
+    Raises:
+        IntegrityError: the graph reaches for files outside the bundle, or is not a regular file.
+        ModelError: a file of the bundle is missing.
+        ProviderError: the session does not run on the provider asked for.
+    """
+
+    def __init__(self, directory: Path, *, provider: str = "cpu", threads: int = 1) -> None:
+        from tokenizers import Tokenizer
+
+        self.directory = Path(directory).resolve()
+        config = self._read("config.json")
+        self.signature = self._read("signature.json")
+        self.labels = tuple(config["id2label"][str(at)] for at in range(len(config["id2label"])))
+        self.inputs = tuple(entry["name"] for entry in self.signature["inputs"])
+        self.provider = provider
+        self.session = self._session(provider, threads)
+        self.tokenizer = Tokenizer.from_file(str(self._file("tokenizer.json")))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.signature["max_length"])
+
+    def encode(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> list[dict[str, NDArray[np.int64]]]:
+        """Tokenize: one feed a text, each array 1 × tokens, int64, cut to the model's length."""
+        import numpy as np
+
+        rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        feeds = []
+        for encoding in self.tokenizer.encode_batch(list(rows)):
+            known = {
+                "input_ids": encoding.ids,
+                "attention_mask": encoding.attention_mask,
+                "token_type_ids": encoding.type_ids,
+            }
+            feeds.append({name: np.array([known[name]], dtype=np.int64) for name in self.inputs})
+        return feeds
+
+    def run(self, feed: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Return the logits, rows × labels; copies to and from a device are part of it.
+
+        Raises ProviderError where the provider fails: the session must not go on on another one.
+        """
+        try:
+            logits: NDArray[np.float32] = self.session.run(["logits"], feed)[0]
+        except _provider_failure() as error:
+            raise ProviderError(f"provider {self.provider!r} failed: {_line(error)}") from error
+        return logits
+
+    def resident(self, feed: dict[str, NDArray[np.int64]]) -> Any:
+        """Return an IOBinding: the feed copied to the device's memory, the logits to stay there."""
+        from onnxruntime import OrtValue
+
+        device = DEVICES[self.provider]
+        binding = self.session.io_binding()
+        for name, array in feed.items():
+            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array, device, 0))
+        binding.bind_output("logits", device, 0)
+        binding.synchronize_inputs()
+        return binding
+
+    def device_ms(self, feed: dict[str, NDArray[np.int64]]) -> float:
+        """Return the ms of one call whose inputs and outputs stay in the device's memory."""
+        binding = self.resident(feed)
+        before = time.perf_counter_ns()
+        self.session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return (time.perf_counter_ns() - before) / 1e6
+
+    def probabilities(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.float64]:
+        """Return rows × labels, each row summing to one; the rows run one by one, unpadded."""
+        import numpy as np
+
+        feeds = self.encode(texts, pairs)
+        answers = np.empty((len(feeds), len(self.labels)))
+        for row, feed in enumerate(feeds):
+            logits = self.run(feed)[0].astype(np.float64)
+            powers = np.exp(logits - logits.max())
+            answers[row] = powers / powers.sum()
+            if progress and row % 64 == 0:
+                progress(row, len(feeds), "rows answered")
+        return answers
+
+    def _session(self, provider: str, threads: int) -> Any:
+        import onnxruntime
+
+        check_available(provider)
+        name, path = PROVIDERS[provider], self._file(MODEL)
+        check_graph(path)
+        options = self._options(threads)
+        if provider != "cpu":
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+            with contextlib.redirect_stdout(sys.stderr):  # it prints what it cannot load
+                onnxruntime.preload_dlls()
+        try:
+            # Its own fallback prints to stdout and answers on the CPU, now or at a later call.
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=self._providers(provider), enable_fallback=0
+            )
+        except _refusals() as error:
+            if provider == "cpu":
+                raise ModelError(f"{path}: ONNX Runtime cannot load it: {_line(error)}") from error
+            raise ProviderError(f"provider {provider!r} is not active: {_line(error)}") from error
+        if session.get_providers()[0] != name:
+            raise ProviderError(
+                f"provider {provider!r} is not active: the session runs on "
+                f"{session.get_providers()[0]}"
+            )
+        if provider != "cpu":
+            _check_nodes(session, provider)
+        return session
+
+    def _providers(self, provider: str) -> list[Any]:
+        """Return the providers for a session; TensorRT leaves what it cannot do to CUDA.
+
+        It builds an engine at the first call, again where a row is longer or shorter than any
+        before, and keeps it in a folder. Its name for an engine leaves the weights out
+        (microsoft/onnxruntime#6455): two models of one shape need two folders.
+        """
+        if provider != "tensorrt":
+            return [PROVIDERS[provider]]
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = home / "rarefy" / "tensorrt" / self._digest()
+        folder.mkdir(parents=True, exist_ok=True)
+        options = {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(folder),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(folder),
+            # In fp32 by default; it refuses a graph of fp16 without this.
+            "trt_fp16_enable": str(int(self._precision() == "fp16")),
+        }
+        return [(PROVIDERS[provider], options), PROVIDERS["cuda"]]
+
+    def _digest(self) -> str:
+        """Return the sha256 of the bundle's own files: the graph and what lies beside it."""
+        found = hashlib.sha256()
+        for path in sorted(path for path in self.directory.iterdir() if path.is_file()):
+            with path.open("rb") as file:
+                found.update(
+                    f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
+                )
+        return found.hexdigest()
+
+    def _precision(self) -> str:
+        """Return what the graph says of its precision; nothing in a graph that is not ours."""
+        import onnx
+
+        graph = onnx.load(str(self._file(MODEL)), load_external_data=False)
+        noted = {entry.key: entry.value for entry in graph.metadata_props}
+        return str(noted.get("precision", ""))
+
+    def _options(self, threads: int) -> Any:
+        """Return the session options that the bundle was measured with, and our threads."""
+        import onnxruntime
+
+        stored = self._read("session_options.json")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        level = f"ORT_ENABLE_{stored['graph_optimization_level'].upper()}"
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        options.log_severity_level = 3
+        return options
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            value: dict[str, Any] = json.loads(self._file(name).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise IntegrityError(f"{self.directory}/{name}: not JSON: {error}") from error
+        return value
+
+    def _file(self, name: str) -> Path:
+        path = self.directory / name
+        if not path.exists():
+            raise ModelError(f"{self.directory}: no {name}; is this a bundle?")
+        return path
+
+
+def _provider_failure() -> type[Exception]:
+    """Return what ONNX Runtime raises where a provider fails at its work."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+
+    found: type[Exception] = EPFail
+    return found
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises where it cannot make a session."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = [
+        *("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel"),
+        *("NotImplemented", "RuntimeException"),
+    ]
+    return (RuntimeError, ValueError, *(getattr(state, name) for name in names))
+
+
+def _check_nodes(session: Any, provider: str) -> None:
+    """Raise ProviderError where the provider is registered, and most of the work is elsewhere.
+
+    The work is the matrix products: of an int8 graph for CPUs a GPU's provider takes few.
+    """
+    nodes: Counter[str] = Counter()
+    products: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        operators = [node.op_type for node in part.get_nodes()]
+        nodes[part.ep_name] += len(operators)
+        products[part.ep_name] += sum(map(_is_product, operators))
+    work, what = (products, "matrix products") if products.total() else (nodes, "nodes")
+    own = work[PROVIDERS[provider]]
+    if not own or 2 * own < work.total():
+        where = ", ".join(f"{count} on {name}" for name, count in work.items() if count)
+        raise ProviderError(
+            f"provider {provider!r} is active, but not where the {what} run: {where}; "
+            "export the model for this provider"
+        )
+
+
+def _is_product(operator: str) -> bool:
+    return operator == "Gemm" or any(word in operator for word in ("MatMul", "Attention"))
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def check_graph(path: Path) -> None:
+    """Refuse an ONNX file that would read other files than those beside it.
+
+    External tensors name a path, which the runtime follows (CVE-2022-25882, CVE-2024-27318). Each
+    must be a plain name of a regular file with one link in the same directory, and lie inside it.
+
+    Raises:
+        IntegrityError: it does not.
+    """
+    _regular(path)
+    # Every external tensor has the key "location" in its bytes; without it there is none, and
+    # the graph need not be parsed here.
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:
+            raise IntegrityError(f"{path}: empty")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(b"location") < 0:
+                return
+    import onnx
+    from onnx.external_data_helper import (
+        ExternalDataInfo,
+        _get_all_tensors,
+        uses_external_data,
+    )
+
+    for tensor in _get_all_tensors(onnx.load(str(path), load_external_data=False)):
+        if uses_external_data(tensor):
+            info = ExternalDataInfo(tensor)
+            _check_external(path, tensor.name, info.location, info.offset or 0, info.length or 0)
+
+
+def _check_external(path: Path, tensor: str, location: str, offset: int, length: int) -> None:
+    parts = PurePosixPath(location).parts
+    if len(parts) != 1 or parts[0] in ("..", "/") or "\\" in location or ":" in location:
+        raise IntegrityError(f"{path}: tensor {tensor!r} reads {location!r}, outside the bundle")
+    beside = path.parent / location
+    _regular(beside)
+    if offset < 0 or length < 0 or offset + length > beside.stat().st_size:
+        raise IntegrityError(f"{path}: tensor {tensor!r} reads past the end of {location}")
+
+
+def _regular(path: Path) -> None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        raise IntegrityError(f"{path}: the graph needs this file, it is not there") from None
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise IntegrityError(f"{path}: not a regular file with one link")

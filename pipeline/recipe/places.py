@@ -1,0 +1,98 @@
+"""Places in a recipe's file: an error gets file, line, key, and the nearest known key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pipeline.recipe import yaml_source
+from pipeline.terms.errors import RecipeError
+from pipeline.terms.naming import hint
+
+
+@dataclass(frozen=True)
+class Places:
+    """Turns places in the recipe into ``file:line: key``."""
+
+    path: Path
+    lines: dict[yaml_source.Location, int]
+
+    def say(self, at: yaml_source.Location, message: str) -> RecipeError:
+        known = at
+        while known and known not in self.lines:
+            known = known[:-1]
+        line = self.lines.get(known, 1)
+        return RecipeError(f"{self.path}:{line}: {_dotted(at)}: {message}")
+
+    def error(
+        self, error: ValidationError, model: type[BaseModel], at: yaml_source.Location
+    ) -> RecipeError:
+        """Word the error that explains most; a key that is not known gets the nearest that is."""
+        first = _foremost(error.errors())
+        place = _place(first)
+        if first["type"] == "extra_forbidden":
+            siblings = _fields_at(model, place[:-1])
+            return self.say((*at, *place), f"unknown key{hint(place[-1], siblings)}")
+        if first["type"] == "missing":
+            return self.say((*at, *place), "is required")
+        message = first["msg"].removeprefix("Value error, ")
+        given = first.get("input")
+        shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
+        return self.say((*at, *place), f"{message}{shown}")
+
+
+def _foremost(errors: list[ErrorDetails]) -> ErrorDetails:
+    """An unknown key explains a missing one; of a union, the member of the right type explains."""
+    for error in errors:
+        if error["type"] == "extra_forbidden":
+            return error
+    place = _place(errors[0])
+    for error in errors:
+        if not error["type"].endswith("_type") and _place(error)[: len(place)] == place:
+            return error
+    return errors[0]
+
+
+def _place(error: ErrorDetails) -> tuple[str | int, ...]:
+    return tuple(part for part in error["loc"] if not _is_union_tag(part))
+
+
+def _is_union_tag(part: str | int) -> bool:
+    """Pydantic names the member of a union in the location; a reader looks for the key."""
+    return isinstance(part, str) and (
+        part in ("str", "function-before[parse(), float]") or "[" in part
+    )
+
+
+def _fields_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that are known at a place below ``model``."""
+    schema = model.model_json_schema()
+    node: dict[str, Any] = schema
+    for part in place:
+        node = _resolve(schema, node)
+        if isinstance(part, int):
+            node = node.get("items", {})
+        else:
+            node = node.get("properties", {}).get(part, {})
+    return list(_resolve(schema, node).get("properties", {}))
+
+
+def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    for option in node.get("anyOf", []):
+        if "$ref" in option:
+            node = option
+    if "$ref" in node:
+        found: dict[str, Any] = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        return found
+    return node
+
+
+def _dotted(at: yaml_source.Location) -> str:
+    text = ""
+    for part in at:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "recipe"

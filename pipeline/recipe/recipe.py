@@ -1,0 +1,183 @@
+"""The recipe: what a YAML file may say, checked before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from pipeline.recipe import yaml_source
+from pipeline.recipe.places import Places
+from pipeline.stage import Stage, discovery
+from pipeline.terms.budget import REGRESSIONS, Budget
+from pipeline.terms.errors import RecipeError
+from pipeline.terms.naming import hint, nearest
+from pipeline.terms.vocabulary import NAME, REMOTE_TAG, Data, Name, Part, Target
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage at its place in the recipe: its id, its parameters, and the id of its input."""
+
+    id: str
+    stage: Stage
+    input: str
+    position: int
+
+
+class Recipe(Part):
+    """A model, data, a chain of stages, and the budgets that the result must keep."""
+
+    name: Name
+    model: str = Field(
+        description="a directory, hub:owner/name@revision, or package:import_name/sub/dir"
+    )
+    task: str = "text-classification"
+    data: Data
+    stages: tuple[dict[str, Any] | str, ...] = Field(min_length=1)
+    targets: tuple[Target, ...] = (Target(),)
+    budgets: tuple[Budget, ...] = ()
+    seed: int = Field(0, ge=0, lt=2**32)
+    allow_pickle: bool = Field(False, description="load pickled weights, with weights_only")
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A mapping is one budget; ``max_regression`` without a metric is one of each of these."""
+        listed = [value] if isinstance(value, dict) else value
+        if not isinstance(listed, list):
+            return value
+        budgets: list[Any] = []
+        for one in listed:
+            short = isinstance(one, dict) and "max_regression" in one and "metric" not in one
+            budgets += [{"metric": name, **one} for name in REGRESSIONS] if short else [one]
+        return budgets
+
+    @field_validator("targets")
+    @classmethod
+    def _distinct(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
+        names = [target.name for target in value]
+        if not value or len(set(names)) != len(names):
+            raise ValueError("give at least one target, each with a name of its own")
+        return value
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe read from a file: its text, parts and steps, the folder its paths start from."""
+
+    path: Path
+    base: Path
+    text: str
+    recipe: Recipe
+    steps: tuple[Step, ...]
+    where: Places
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What budgets compare with that is no stage: tags, each once."""
+        ids = {step.id for step in self.steps}
+        named = [budget.against for budget in self.recipe.budgets]
+        return tuple(dict.fromkeys(name for name in named if name and name not in ids))
+
+    @property
+    def budget_lines(self) -> list[int]:
+        """The line of each budget in the file; a short one stands for several."""
+        known, lines = self.where.lines, []
+        for at in [("budgets", place) for place in range(len(self.recipe.budgets))]:
+            here = at if at in known else ("budgets",)
+            short = (*here, "max_regression") in known and (*here, "metric") not in known
+            lines += [known.get(here, 1)] * (len(REGRESSIONS) if short else 1)
+        return lines[: len(self.recipe.budgets)]
+
+    def step(self, identifier: str) -> Step:
+        """Return a step by its id. Raises StopIteration where there is none."""
+        return next(step for step in self.steps if step.id == identifier)
+
+    def error(self, step: Step, message: str) -> RecipeError:
+        """Word an error about a step, with the file and line where it stands."""
+        return self.where.say(("stages", step.position, step.stage.name), message)
+
+
+def load(path: Path) -> LoadedRecipe:
+    """Read and check a recipe. Raises RecipeError with file, line, key and what was expected."""
+    document = yaml_source.read(path)
+    if not isinstance(document.values, dict):
+        raise RecipeError(f"{path}:1: a recipe is a mapping with name, model, data and stages")
+    where = Places(path, document.lines)
+    try:
+        recipe = Recipe.model_validate(document.values)
+    except ValidationError as error:
+        raise where.error(error, Recipe, ()) from None
+    folder = path.resolve().parent
+    steps = _steps(recipe, folder, where)
+    _check_budgets(recipe, steps, where)
+    return LoadedRecipe(path, folder, document.text, recipe, steps, where)
+
+
+def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    for position, entry in enumerate(recipe.stages):
+        at: yaml_source.Location = ("stages", position)
+        given = {entry: None} if isinstance(entry, str) else dict(entry)
+        identifier, source = given.pop("as", None), given.pop("from", None)
+        if len(given) != 1:
+            keys = ", ".join(map(str, given)) or "none"
+            raise where.say(at, f"name one stage, with 'as' and 'from' if needed; found {keys}")
+        name, parameters = next(iter(given.items()))
+        stage = _stage(name, parameters, folder, (*at, name), where)
+        known = [step.id for step in steps]
+        if identifier is None:
+            identifier = _next_id(stage.name, known)
+        if not isinstance(identifier, str) or not NAME.fullmatch(identifier):
+            raise where.say((*at, "as"), f"{identifier!r} is not a name ({NAME.pattern})")
+        if identifier in (*known, "model"):
+            raise where.say((*at, "as"), f"the id {identifier!r} is taken")
+        if source is not None and source not in (*known, "model"):
+            raise where.say((*at, "from"), f"{source!r} is no earlier stage{hint(source, known)}")
+        for role, reference in stage.references().items():
+            if reference not in known:
+                message = f"{role}: {reference!r} is no earlier stage{hint(reference, known)}"
+                raise where.say((*at, name), message)
+        previous = steps[-1].id if steps else "model"
+        steps.append(Step(identifier, stage, source or previous, position))
+    return tuple(steps)
+
+
+def _stage(
+    name: Any, parameters: Any, folder: Path, at: yaml_source.Location, where: Places
+) -> Stage:
+    try:
+        kind = discovery.find(str(name), folder)
+    except RecipeError as error:
+        raise where.say(at, str(error)) from None
+    if not isinstance(parameters, dict | None):
+        raise where.say(at, f"its parameters are a mapping, found {parameters!r}")
+    try:
+        return kind.model_validate(parameters or {})
+    except ValidationError as error:
+        raise where.error(error, kind, at) from None
+
+
+def _next_id(name: str, known: list[str]) -> str:
+    """Return a stage's name, or with ``-2``, ``-3``, … where it stands in the recipe already."""
+    numbered = (f"{name}-{number}" for number in range(2, len(known) + 3))
+    return next(identifier for identifier in (name, *numbered) if identifier not in known)
+
+
+def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: Places) -> None:
+    ids = [step.id for step in steps]
+    targets = [target.name for target in recipe.targets]
+    for position, budget in enumerate(recipe.budgets):
+        at: yaml_source.Location = ("budgets", position)
+        name = budget.against
+        if name and name not in ids:
+            # It may be a tag, which only a store knows; but so near to a stage it is misspelt.
+            misspelt = nearest(name, ids, cutoff=0.85) is not None
+            if misspelt or (REMOTE_TAG not in name and not NAME.fullmatch(name)):
+                raise where.say((*at, "against"), f"{name!r} is no stage here{hint(name, ids)}")
+        if budget.target and budget.target not in targets:
+            message = f"{budget.target!r} is no target here{hint(budget.target, targets)}"
+            raise where.say((*at, "target"), message)

@@ -1,0 +1,111 @@
+"""YAML with line numbers and limits, by YAML 1.2's rules: ``1e-4`` is a number, ``on`` a string."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.terms.errors import RecipeError
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 20_000
+
+Location = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML document: its text, its plain values, the line (from 1) on which each key stands."""
+
+    text: str
+    values: Any
+    lines: dict[Location, int]
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that reads scalars by YAML 1.2's core schema."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
+    )
+
+
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    return float(node.value)
+
+
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """PyYAML reads 010 as octal, and fails on 09."""
+    if len(node.value) > 1000:
+        raise yaml.constructor.ConstructorError(None, None, "too long a number", node.start_mark)
+    return int(node.value)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+
+
+def read(path: Path) -> Document:
+    """Read a YAML file.
+
+    Raises RecipeError for a missing, too large, malformed or repetitive document.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise RecipeError(f"{path}: {len(data)} bytes; a recipe has at most {MAX_BYTES}")
+    lines: dict[Location, int] = {}
+    try:
+        text = data.decode()
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise RecipeError(f"{path}: the recipe is empty")
+        _index(path, node, (), lines)
+        return Document(text, loader.construct_document(node), lines)
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RecipeError(f"{path}:{line}: not YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: the recipe is nested too deeply") from None
+
+
+def _index(path: Path, node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:
+    """Note the line of every node; an alias is walked anew, so expansion counts to the limit."""
+    if len(lines) > MAX_NODES or len(at) > 50:
+        raise RecipeError(f"{path}: the recipe expands to more than {MAX_NODES} values")
+    lines.setdefault(at, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            where = f"{path}:{key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise RecipeError(f"{where}: a key is a plain word here, not a list or a mapping")
+            if key.value in seen:
+                raise RecipeError(f"{where}: {key.value!r} stands twice in the same mapping")
+            seen.add(key.value)
+            lines[(*at, key.value)] = key.start_mark.line + 1
+            _index(path, value, (*at, key.value), lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            _index(path, value, (*at, position), lines)

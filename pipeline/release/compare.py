@@ -1,0 +1,81 @@
+"""A candidate against a baseline, whatever the baseline is: a bundle, or an older run's numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.measure.measurements import CANDIDATE
+from pipeline.recipe import recipe as recipes
+from pipeline.release import bundles, comparison, recorded
+from pipeline.release.bundles import Bundle
+from pipeline.release.comparison import BASELINE, Compared, Effort
+from pipeline.release.origin import recipe_of
+from pipeline.run import baselines
+from pipeline.stage import data
+from pipeline.stage.data import Split
+from pipeline.store.home import Home
+from pipeline.terms.budget import REGRESSIONS, Budget
+from pipeline.terms.progress import Progress, silent
+from pipeline.terms.vocabulary import Data, Target
+from pipeline.verdict import judge as judging
+from pipeline.verdict.verdict import Verdict
+
+MARGIN = 0.05
+"""The change of the latency that is worth a word if nobody says which."""
+
+
+def compare(
+    candidate: Bundle,
+    baseline: str,
+    split: Split,
+    labels: list[str],
+    home: Home,
+    *,
+    target: Target = Target(),  # noqa: B008 (frozen)
+    effort: Effort = Effort(rows=200, processes=5, seconds=60.0),  # noqa: B008 (frozen)
+    margin: float = MARGIN,
+    progress: Progress = silent,
+) -> Compared:
+    """Measure a candidate beside a baseline on the rows of ``split``.
+
+    ``baseline``: a bundle as ``bundles.find`` takes it, or the path of a run's run.json, whose
+    absolute numbers are then used if they come from this very machine.
+
+    Raises ModelError for other labels, IntegrityError for damage, EvidenceError if recorded
+    numbers cannot be compared with this machine's.
+    """
+    bundles.check_bytes(candidate)
+    options = (split, labels, target, effort, margin, progress)
+    if baseline.endswith(".json"):
+        return recorded.compare(candidate, Path(baseline), *options)
+    other = bundles.find(baseline, home)
+    baselines.check(other.name, other.directory, labels)
+    bundles.check_bytes(other)
+    return comparison.compare({CANDIDATE: candidate, BASELINE: other}, *options)
+
+
+def judge(compared: Compared, limit: float, target: Target) -> Verdict:
+    """Judge that accuracy, median latency and size are no worse than ``limit``, a share."""
+    budgets = [
+        Budget(metric=metric, max_regression=limit, against=BASELINE) for metric in REGRESSIONS
+    ]
+    if compared.recorded:
+        return recorded.judge(compared, budgets, target)
+    return judging.judge(budgets, [target], compared.measurements)
+
+
+def labelled_rows(
+    candidate: Bundle, table: Data | None, recipe: Path | None, home: Home
+) -> tuple[Split, list[str]]:
+    """Return the rows to compare on, those of the file or the recipe's eval split, and the labels.
+
+    The labels are the candidate's. Raises ModelError where it names none, DataError where the
+    rows have others.
+    """
+    if table is not None:
+        base = Path()
+    else:
+        loaded = recipes.load(recipe_of(candidate.name, recipe, home))
+        table, base = loaded.recipe.data, loaded.base
+    labels = baselines.labels_of(candidate.name, candidate.directory)
+    return data.load(table, data.locate(table, base), labels)[0]["eval"], labels

@@ -1,0 +1,181 @@
+"""A candidate against a baseline: answers on the same rows, latencies taken next to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.release.bundles import Bundle
+from pipeline.terms.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.measure.gate import Comparison
+    from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
+    from pipeline.stage.data import Split
+    from pipeline.terms.vocabulary import Target
+
+CANDIDATE, BASELINE = SIDES = ("candidate", "baseline")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What the latency comparison may take: rows of the split, least processes, most seconds."""
+
+    rows: int
+    processes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was measured of both sides, and whether the median latency changed by the margin.
+
+    ``names``: how the user called each side. ``latency``: the session that each side was timed in,
+    one and the same unless the baseline's numbers come from the file ``recorded``.
+    """
+
+    names: dict[str, str]
+    measurements: Measurements
+    latency: dict[str, Latency]
+    times: Comparison
+    margin: float
+    recorded: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it; differences are candidate − baseline, ratios candidate / baseline."""
+        import numpy as np
+
+        models, times = self.measurements.models, self.times
+        ours, theirs = (np.asarray(models[side].probabilities) for side in SIDES)
+        here = self.latency[CANDIDATE]
+        return {
+            "models": {
+                side: {"name": self.names[side]}
+                | models[side].model_dump(include={"digest", "size", "parameters"})
+                for side in SIDES
+            },
+            "rows": len(self.measurements.truth),
+            "accuracy": agreement(ours, theirs, np.asarray(self.measurements.truth)),
+            "latency": {f"{side}_p50": median(self.latency[side], side) for side in SIDES}
+            | {"ratio": times.ratio._asdict(), "change": times.change, "p": times.p}
+            | {"margin": self.margin, "recorded": self.recorded}
+            | here.model_dump(
+                include={
+                    *("noise", "busy", "throttled", "seconds", "stopped"),
+                    *("provider", "threads"),
+                }
+            ),
+        }
+
+
+def compare(
+    sides: dict[str, Bundle],
+    split: Split,
+    labels: list[str],
+    target: Target,
+    effort: Effort,
+    margin: float,
+    progress: Progress,
+) -> Compared:
+    """Measure candidate and baseline here; times are taken until their change is clear."""
+    from pipeline.measure import gate
+
+    models = {side: answered(sides[side], split, target, progress) for side in SIDES}
+    times, timed = gate.measure(
+        sides[CANDIDATE].directory,
+        sides[BASELINE].directory,
+        margin=margin,
+        **timing(split, target, effort),
+        progress=progress,
+    )
+    found = gathered(models, split, labels)
+    found.latency[target.name] = timed
+    names = {side: sides[side].name for side in SIDES}
+    return Compared(names, found, dict.fromkeys(SIDES, timed), times, margin)
+
+
+def answered(side: Bundle, split: Split, target: Target, progress: Progress) -> ModelMeasurement:
+    """Let a bundle answer the split, and weigh it."""
+    from pipeline.measure import accuracy, memory
+    from pipeline.measure.measurements import ModelMeasurement
+
+    answers = accuracy.bundle_probabilities(
+        side.directory,
+        split,
+        progress=progress,
+        provider=target.provider,
+        threads=target.threads,
+    )
+    return ModelMeasurement(
+        digest=side.digest,
+        size=memory.size(side.directory),
+        parameters=side.manifest.model.get("parameters") if side.manifest else None,
+        probabilities=accuracy.as_table(answers),
+    )
+
+
+def timing(split: Split, target: Target, effort: Effort) -> dict[str, Any]:
+    """Return what ``latency.measure`` is asked beside the bundles: the rows and the effort."""
+    import numpy as np
+
+    count = min(effort.rows, len(split))
+    rows = np.random.default_rng(SEED).choice(len(split), count, replace=False)
+    return {
+        "texts": [split.texts[row] for row in rows],
+        "pairs": None if split.pairs is None else [split.pairs[row] for row in rows],
+        "provider": target.provider,
+        "threads": target.threads,
+        "processes": effort.processes,
+        "seconds": effort.seconds,
+        "seed": SEED,
+    }
+
+
+def gathered(models: dict[str, ModelMeasurement], split: Split, labels: list[str]) -> Measurements:
+    """Put both sides into the form that budgets are judged by."""
+    from pipeline.measure import machine
+    from pipeline.measure.measurements import Measurements
+
+    return Measurements(
+        machine=machine.fingerprint(),
+        task="text-classification",
+        labels=labels,
+        data=split.sha256,
+        truth=split.labels or [],
+        models=models,
+        latency={},
+    )
+
+
+def median(timed: Latency, name: str) -> dict[str, float]:
+    """Return a model's median in ms with its interval."""
+    from pipeline.measure import statistics
+
+    return statistics.percentile_interval(timed.samples[name], 50, SEED, timed.looks)._asdict()
+
+
+def agreement(
+    candidate: NDArray[np.float64], baseline: NDArray[np.float64], truth: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Return both accuracies, their paired difference, McNemar's test, and how many rows flip."""
+    from pipeline.measure import statistics
+
+    ours, theirs = statistics.answers(candidate), statistics.answers(baseline)
+    rows = len(truth)
+    gains = int(((ours == truth) & (theirs != truth)).sum())
+    losses = int(((ours != truth) & (theirs == truth)).sum())
+    same = int((ours == theirs).sum())
+    return {
+        CANDIDATE: statistics.wilson(int((ours == truth).sum()), rows)._asdict(),
+        BASELINE: statistics.wilson(int((theirs == truth).sum()), rows)._asdict(),
+        "difference": statistics.paired_difference(gains, losses, rows)._asdict(),
+        "mcnemar_p": statistics.mcnemar(gains, losses),
+        "agreement": statistics.wilson(same, rows)._asdict(),
+        "gains": gains,
+        "losses": losses,
+        "flips": rows - same,
+    }

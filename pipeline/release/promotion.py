@@ -1,0 +1,189 @@
+"""The rules of a promotion: a tag moves to a bundle that passed, and to no other."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.measure.measurements import CANDIDATE
+from pipeline.release import bundles
+from pipeline.release.bundles import Bundle
+from pipeline.run import folder
+from pipeline.store import remote
+from pipeline.store.artifact import Artifact
+from pipeline.store.home import Home
+from pipeline.store.store import REMEDY, Store
+from pipeline.store.tags import check_name
+from pipeline.terms.errors import BudgetError, EvidenceError, IntegrityError
+from pipeline.terms.vocabulary import REMOTE_TAG
+from pipeline.verdict import history
+from pipeline.verdict.record import ReportData
+
+BY_HAND = "`rarefy artifact tag {tag} {digest}` moves a tag without a verdict"
+
+
+class MissedError(BudgetError):
+    """The run missed its budgets, so the tag stays; ``missed`` holds a reason for each."""
+
+    def __init__(self, message: str, digest: str, run: Path, missed: list[str]) -> None:
+        self.digest, self.run, self.missed = digest, run, missed
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A promotion: the tag, its digest now and before, the run's folder, the store pushed to."""
+
+    tag: str
+    digest: str
+    before: str | None
+    run: Path
+    pushed: str | None
+
+    @property
+    def moved(self) -> bool:
+        return self.before != self.digest
+
+
+def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Promotion:
+    """Point a tag at the bundle of a run (a name, its folder or a digest), if it passed.
+
+    ``url``: another store that gets the bundle and the tag too. Raises MissedError for a missed
+    budget, EvidenceError for any other verdict than a pass and for a tag that has moved since the
+    run was compared with it, IntegrityError for damage; the tag stays where it is then.
+    """
+    check_name(tag)
+    found, store = bundles.find(reference, home), home.store()
+    run, record = verdict_of(found, home, tag)
+    assert record.verdict is not None
+    if record.verdict.outcome == "fail":
+        stays = f"{reference}: missed its budgets; {tag!r} stays where it is"
+        raise MissedError(stays, found.digest, run, record.verdict.missed)
+    places = [tag] if url is None else [tag, f"{url}#{tag}"]
+    check_verdict(record, found, places)
+    check_newest(record, found, home, tag)
+    current = store.find_tag(tag)
+    before = current.digest if current else None
+    check_unmoved_since(record, tag, tag, before)
+    artifact = whole(store, found)
+    facts: dict[str, Any] = {"why": "promote", "run": record.name, "verdict": "pass"}
+    if url is not None:
+        there = remote.find_tag(url, tag)
+        there_before = there.digest if there else None
+        check_unmoved_since(record, f"{url}#{tag}", tag, there_before)
+        remote.push(store, artifact.digest, url, tag, expect=there_before, **facts)
+    store.tag(tag, artifact.digest, expect=before, **facts)
+    return Promotion(tag, artifact.digest, before, run, url)
+
+
+def verdict_of(found: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
+    """Return the newest run with a verdict on this very bundle, and its folder.
+
+    Raises EvidenceError where there is none.
+    """
+    places = [Path(found.name), home.runs / found.name, Path(found.name).parent]
+    named = [place / "run.json" for place in places if (place / "bundle").is_dir()]
+    others = home.runs.glob("*/run.json")
+    newest_first = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
+    why = "no run here has a verdict on this bundle"
+    for path in filter(Path.is_file, (*named, *newest_first)):
+        try:
+            record = folder.read(path.parent)
+        except ValueError:
+            why = f"{path} cannot be read, so no verdict on this bundle is known: run again"
+            continue
+        if record.verdict is not None and _judged(record) == found.digest:
+            return path.parent, record
+    by_hand = BY_HAND.format(tag=tag, digest=found.digest[:12])
+    raise EvidenceError(f"{found.name}: {why}; {by_hand}")
+
+
+def _judged(record: ReportData) -> str | None:
+    """Return the digest of the bundle that a run measured."""
+    return record.measurements.models[CANDIDATE].digest if record.measurements else None
+
+
+def check_verdict(record: ReportData, found: Bundle, places: list[str]) -> None:
+    """Raise EvidenceError where a verdict that did not fail is no pass either.
+
+    ``places``: what is to be moved, a tag here and a remote's. All budgets of a first release may
+    be against the very tag that it founds: then there is none to judge.
+    """
+    judged = record.verdict
+    assert judged is not None
+    why = None
+    if judged.evidence:
+        why = judged.evidence[0]
+    elif judged.outcome != "pass":
+        open_ones = [b.reason for b in judged.budgets if b.outcome == judged.outcome]
+        why = f"the verdict is {judged.outcome}: {open_ones[0]}"
+    elif not judged.budgets and not any(_as_measured(record, place) for place in places):
+        why = "no budget was judged"
+    if why is not None:
+        tag = places[0]
+        by_hand = BY_HAND.format(tag=tag, digest=found.digest[:12])
+        raise EvidenceError(f"{found.name}: {why}; {tag!r} stays where it is; {by_hand}")
+
+
+def check_newest(record: ReportData, found: Bundle, home: Home, tag: str) -> None:
+    """Raise where the history has a newer verdict of the recipe on this bundle that is no pass.
+
+    BudgetError where that one missed a budget, EvidenceError where it is inconclusive.
+    """
+    past = history.History(home.path / history.FILE)
+    newest = past.verdicts(record.name, limit=1, bundle=found.digest)
+    if not newest or newest[0].standing == "pass" or newest[0].time < record.created:
+        return
+    (latest,) = newest
+    error = BudgetError if latest.standing == "fail" else EvidenceError
+    raise error(
+        f"{found.name}: the newest verdict on it is {latest.standing} ({latest.command}, "
+        f"{latest.time}); {tag!r} stays where it is"
+    )
+
+
+def check_unmoved_since(record: ReportData, baseline: str, tag: str, now: str | None) -> None:
+    """Raise EvidenceError where a run was compared with ``baseline``, and that has moved since."""
+    assert record.measurements is not None
+    name = _as_measured(record, baseline)
+    if name is None:
+        return
+    then = record.measurements.baselines.get(name)
+    if then != now and now != _judged(record):
+        was, now_at = (digest[:12] if digest else "nothing" for digest in (then, now))
+        raise EvidenceError(
+            f"measured against {was}, but {baseline} is {now_at} now: run again; {tag!r} stays"
+        )
+
+
+def _as_measured(record: ReportData, baseline: str) -> str | None:
+    """Return what the run calls a tag that it was compared with; None for any other.
+
+    A remote's URL may be spelt in several ways.
+    """
+    assert record.measurements is not None
+    names = [*record.measurements.baselines, *record.absent]
+    if REMOTE_TAG not in baseline:
+        return baseline if baseline in names else None
+    there = remote.place(baseline)
+    urls = [name for name in names if REMOTE_TAG in name]
+    return next((name for name in urls if remote.place(name) == there), None)
+
+
+def whole(store: Store, found: Bundle) -> Artifact:
+    """Return the bundle in the store, hashed; one that only a folder holds is taken over.
+
+    Raises IntegrityError for damage.
+    """
+    artifact = found.artifact
+    if artifact.digest in store.digests():
+        if problems := store.verify(artifact.digest):
+            raise IntegrityError(f"artifact {artifact.short} is damaged: {problems[0]}; {REMEDY}")
+        return store.open(artifact.digest)
+    with store.draft() as draft:
+        for entry in artifact.manifest.files:
+            (draft / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(found.directory / entry.path, draft / entry.path)
+        return store.adopt(draft, artifact.manifest, artifact.run_record())

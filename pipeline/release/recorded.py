@@ -1,0 +1,237 @@
+"""A baseline whose numbers come from an older run's file, on the same machine and no other.
+
+Absolute milliseconds of another session: they hold only where the machine's fingerprint is equal,
+and even there a busier hour shows as a change. Measured beside the candidate is always better.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.release import comparison
+from pipeline.release.bundles import Bundle
+from pipeline.release.comparison import BASELINE, CANDIDATE, Compared, Effort
+from pipeline.terms.errors import EvidenceError, ModelError, RecipeError
+from pipeline.terms.outcomes import Outcome, worst
+from pipeline.terms.progress import Progress
+from pipeline.verdict import judge as judging
+from pipeline.verdict.verdict import BudgetResult, Verdict
+
+if TYPE_CHECKING:
+    from pipeline.measure.gate import Comparison
+    from pipeline.measure.measurements import Latency, Measurements
+    from pipeline.stage.data import Split
+    from pipeline.terms.budget import Budget
+    from pipeline.terms.interval import Interval
+    from pipeline.terms.vocabulary import Target
+
+ALIKE = 0.05
+"""How far the mean length of the timed rows may be from that of the file, as a share."""
+
+
+def read(path: Path) -> Measurements:
+    """Read measurements from a measurements.json, or from a run's run.json.
+
+    Raises RecipeError where the file holds none, EvidenceError where an older rarefy wrote it.
+    """
+    from pipeline.measure.measurements import SCHEMA, Measurements
+
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path}: cannot be read as JSON: {error}") from None
+    found = value.get("measurements", value) if isinstance(value, dict) else None
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not str(schema).startswith("rarefy.measurements/"):
+        raise RecipeError(
+            f"{path}: holds no measurements; name a run's run.json or a measurements.json"
+        )
+    if schema != SCHEMA:
+        raise EvidenceError(f"{path}: is {schema}, this rarefy reads {SCHEMA}: measure it again")
+    try:
+        return Measurements.model_validate(found)
+    except ValueError as error:
+        raise RecipeError(f"{path}: {str(error).splitlines()[0]}") from None
+
+
+def compare(
+    candidate: Bundle,
+    path: Path,
+    split: Split,
+    labels: list[str],
+    target: Target,
+    effort: Effort,
+    margin: float,
+    progress: Progress,
+) -> Compared:
+    """Measure the candidate alone, and compare with the numbers in a file.
+
+    Raises ModelError for other labels; EvidenceError where the file's machine, rows, provider or
+    threads are others.
+    """
+    from pipeline.measure import latency
+
+    old = read(path)
+    check_machine(old, path)
+    if old.labels != labels:
+        raise ModelError(
+            f"{path}: its model answers with the labels {', '.join(old.labels)}; "
+            f"the candidate with {', '.join(labels)}"
+        )
+    if (old.data, old.truth) != (split.sha256, split.labels):
+        raise EvidenceError(
+            f"{path}: was measured on other eval rows ({len(old.truth)} there, {len(split)} here; "
+            "the file's bytes differ), so no row can be compared"
+        )
+    then = timed_like(old, target, path)
+    models = {
+        CANDIDATE: comparison.answered(candidate, split, target, progress),
+        BASELINE: old.models[CANDIDATE],
+    }
+    asked = comparison.timing(split, target, effort)
+    now = latency.measure({CANDIDATE: candidate.directory}, **asked, progress=progress)
+    check_rows(now, then, path)
+    return Compared(
+        names={CANDIDATE: candidate.name, BASELINE: str(path)},
+        measurements=comparison.gathered(models, split, labels),
+        latency={CANDIDATE: now, BASELINE: then},
+        times=change(now, then, margin),
+        margin=margin,
+        recorded=str(path),
+    )
+
+
+def check_machine(old: Measurements, path: Path) -> None:
+    """Raise EvidenceError, with what differs, where this is not the machine of the file."""
+    from pipeline.measure import machine
+
+    here, there = machine.fingerprint(), old.machine
+    if machine.digest(here) == machine.digest(there):
+        return
+    ours, theirs = flat(here), flat(there)
+    facts = [
+        f"{name} ({theirs.get(name, 'none')} there, {ours.get(name, 'none')} here)"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    raise EvidenceError(
+        f"{path}: was measured on another machine, so its numbers say nothing here; different: "
+        f"{', '.join(facts)}; name the baseline's bundle, and it is measured beside the candidate"
+    )
+
+
+def flat(facts: dict[str, Any]) -> dict[str, str]:
+    """Return a fingerprint's facts by dotted name."""
+    found: dict[str, str] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{key}": text for key, text in flat(value).items()}
+        else:
+            found[name] = " ".join(value) if isinstance(value, list) else str(value)
+    return found
+
+
+def timed_like(old: Measurements, target: Target, path: Path) -> Latency:
+    """Return the file's times of its candidate with our provider and threads, as the baseline's.
+
+    Raises EvidenceError where it has none.
+    """
+    for timed in old.latency.values():
+        if (timed.provider, timed.threads) == (target.provider, target.threads):
+            return timed.model_copy(update={"samples": {BASELINE: timed.samples[CANDIDATE]}})
+    known = ", ".join(f"{t.provider} with {t.threads} threads" for t in old.latency.values())
+    raise EvidenceError(
+        f"{path}: has no times on {target.provider} with {target.threads} threads; "
+        f"it has {known or 'none'}"
+    )
+
+
+def check_rows(now: Latency, then: Latency, path: Path) -> None:
+    """Raise EvidenceError where the rows that were timed are of another length than the file's."""
+    ours, theirs = (sum(t.tokens) / max(1, len(t.tokens)) for t in (now, then))
+    if not theirs or abs(ours / theirs - 1) > ALIKE:
+        raise EvidenceError(
+            f"{path}: its timed rows have {theirs:.1f} tokens on average, ours {ours:.1f}; time "
+            "the same rows (--rows), or name the baseline's bundle"
+        )
+
+
+def change(now: Latency, then: Latency, margin: float) -> Comparison:
+    """Say whether the median changed by the margin between two sessions.
+
+    Nothing is paired here, so the interval of the ratio is put together from those of the two
+    medians on a log scale (Zou and Donner 2008, "Construction of confidence limits about effect
+    measures"), and Mann–Whitney is that of two independent samples.
+    """
+    from scipy.stats import mannwhitneyu
+
+    from pipeline.measure import gate, statistics
+
+    ours, theirs = now.samples[CANDIDATE], then.samples[BASELINE]
+    ratio = unpaired_ratio(
+        statistics.percentile_interval(ours, 50, comparison.SEED, now.looks),
+        statistics.percentile_interval(theirs, 50, comparison.SEED, then.looks),
+    )
+    calls = [[ms for process in side for ms in process] for side in (ours, theirs)]
+    slower = ratio.value >= 1
+    p = float(mannwhitneyu(*calls, alternative="greater" if slower else "less").pvalue)
+    word: gate.Change = "inconclusive"
+    if ratio.low >= 1 / (1 + margin) and ratio.high <= 1 + margin:
+        word = "equal"
+    elif p < gate.CHANCE and ratio.low > 1 + margin:
+        word = "regression"
+    elif p < gate.CHANCE and ratio.high < 1 / (1 + margin):
+        word = "improvement"
+    return gate.Comparison("inconclusive" if now.throttled or then.throttled else word, ratio, p)
+
+
+def unpaired_ratio(over: Interval, under: Interval) -> Interval:
+    """Return the ratio of two independent positive numbers with its interval (MOVER)."""
+    from pipeline.terms.interval import Interval
+
+    value, a, b = over.value / under.value, over, under
+    down = math.hypot(math.log(a.value / a.low), math.log(b.high / b.value))
+    up = math.hypot(math.log(a.high / a.value), math.log(b.value / b.low))
+    return Interval(value, value * math.exp(-down), value * math.exp(up))
+
+
+def judge(compared: Compared, budgets: list[Budget], target: Target) -> Verdict:
+    """Judge budgets against recorded numbers; a time fails only where it is a regression."""
+    exact = [budget for budget in budgets if not budget.metric.startswith("latency")]
+    judged = judging.judge(exact, [target], compared.measurements)
+    for budget in budgets:
+        if budget not in exact:
+            judged.budgets.append(_time(compared, budget, target))
+    throttled = [timed.throttled for timed in compared.latency.values() if timed.throttled]
+    least: Outcome = "inconclusive" if throttled else "pass"
+    outcome = worst([least, *(result.outcome for result in judged.budgets)])
+    return judged.model_copy(update={"outcome": outcome, "evidence": throttled})
+
+
+def _time(compared: Compared, budget: Budget, target: Target) -> BudgetResult:
+    now, then = compared.latency[CANDIDATE], compared.latency[BASELINE]
+    word, ratio, _ = change(now, then, budget.limit)
+    outcome: Outcome = "inconclusive"
+    if word == "regression":
+        outcome = "fail"
+    elif ratio.high <= 1 + budget.limit and not (now.throttled or then.throttled):
+        outcome = "pass"
+    return BudgetResult(
+        metric=budget.metric,
+        form=budget.form,
+        limit=budget.limit,
+        against=budget.against,
+        target=target.name,
+        value=ratio.value - 1,
+        low=ratio.low - 1,
+        high=ratio.high - 1,
+        outcome=outcome,
+        reason=(
+            f"{budget.metric} is {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times that "
+            f"in {compared.recorded}, an absolute number of another session: {word} at a margin "
+            f"of {budget.limit:.1%}"
+        ),
+    )

@@ -1,0 +1,52 @@
+"""What a command leaves in the project's history of verdicts."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.measure.measurements import Measurements
+from pipeline.release.bundles import Bundle
+from pipeline.run.plan import Plan
+from pipeline.terms.errors import RarefyError
+from pipeline.verdict import history
+from pipeline.verdict.record import ReportData
+from pipeline.verdict.verdict import Verdict
+
+
+def keep(home: Path, data: ReportData, sources: Path) -> None:
+    """Add a verdict to ``home``'s history; what goes wrong is a warning on stderr.
+
+    ``sources``: the recipe's folder, whose git commit is noted. A run's verdict and report matter
+    more than its place in the history.
+    """
+    try:
+        commit = history.commit(sources)
+        history.History(home / history.FILE).add(data, commit)
+    except (RarefyError, OSError) as error:
+        print(f"rarefy: warning: this verdict is not in the history: {error}", file=sys.stderr)
+
+
+def keep_validated(
+    home: Path, plan: Plan, bundle: Bundle, verdict: Verdict, measurements: Measurements
+) -> None:
+    """Add the verdict on a bundle that was measured again, without the run that made it."""
+    loaded = plan.loaded
+    words = ("rarefy", "validate", bundle.name, "--recipe", str(loaded.path))
+    data = ReportData(
+        name=loaded.recipe.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=shlex.join(words),
+        recipe=loaded.text,
+        task=loaded.recipe.task,
+        labels=plan.labels,
+        rows=plan.summary.rows,
+        ledger=[],
+        lineage=[],
+        verdict=verdict,
+        measurements=measurements,
+        machine=measurements.machine,
+    )
+    keep(home, data, loaded.base)

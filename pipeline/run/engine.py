@@ -1,0 +1,240 @@
+"""The engine: runs the steps of a plan, each once for its fingerprint, and scores what they made.
+
+No Prefect here: a flow calls ``Run.execute`` once a step.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.run import scoring
+from pipeline.run.plan import MODEL, Plan
+from pipeline.stage import Context, Draft, Stage
+from pipeline.store.artifact import (
+    MANIFEST,
+    RUN,
+    Artifact,
+    Manifest,
+    Metric,
+    Parent,
+    StageRecord,
+    list_files,
+)
+from pipeline.store.store import REMEDY
+from pipeline.terms.errors import IntegrityError, ProviderError, RarefyError
+from pipeline.terms.progress import Progress, silent
+from pipeline.terms.versions import distribution_version
+from pipeline.verdict.record import LedgerRow
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A step after it ran, or after its artifact was found."""
+
+    id: str
+    artifact: Artifact
+    cached: bool
+    seconds: float
+    scores: tuple[Metric, ...]
+
+    def row(self, parameters: int | None) -> LedgerRow:
+        """Return the ledger's row; a bundle has as many parameters as its checkpoint."""
+        manifest = self.artifact.manifest
+        main = self.scores[0] if self.scores else None
+        return LedgerRow(
+            id=self.id,
+            stage=manifest.stage.name,
+            kind=manifest.kind,
+            digest=self.artifact.digest,
+            cached=self.cached,
+            seconds=self.seconds,
+            metric=main.name if main else None,
+            accuracy=(main.value, main.low or 0.0, main.high or 0.0) if main else None,
+            rows=main.n if main else None,
+            parameters=manifest.model.get("parameters", parameters),
+            size=manifest.size,
+        )
+
+
+@dataclass
+class Run:
+    """A plan that is carried out. Making one costs nothing; ``execute`` works."""
+
+    plan: Plan
+    finished: dict[str, Finished] = field(default_factory=dict)
+    _whole: set[str] = field(default_factory=set)
+
+    def execute(
+        self,
+        identifier: str,
+        progress: Progress = silent,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> Finished:
+        """Run one step, or find it done; its inputs must be finished. Scores the result.
+
+        Raises RarefyError with the step's id where the stage fails.
+        """
+        known = {name: step.artifact for name, step in self.finished.items()}
+        fingerprint = self.plan.fingerprint(identifier, known)
+        if fingerprint is None:
+            raise RarefyError(f"{identifier}: an input is not made yet")
+        started = time.perf_counter()
+        artifact = self.plan.store.lookup(fingerprint)
+        cached = artifact is not None
+        if artifact is None:
+            with self.plan.store.lock(fingerprint, waiting):
+                artifact = self.plan.store.lookup(fingerprint)
+                cached = artifact is not None
+                if artifact is None:
+                    artifact = self._make(identifier, fingerprint, known, progress)
+        if identifier == MODEL:
+            self.plan.count_lengths(artifact, progress)
+        scores = scoring.score(self.plan, artifact, self.check, progress, waiting)
+        seconds = (
+            artifact.run_record().get("seconds", 0.0) if cached else time.perf_counter() - started
+        )
+        self.finished[identifier] = Finished(identifier, artifact, cached, seconds, scores)
+        return self.finished[identifier]
+
+    def check(self, artifact: Artifact) -> None:
+        """Hash an artifact's files, once in a run. Raises IntegrityError where they are damaged."""
+        if artifact.digest in self._whole:
+            return
+        if problems := self.plan.store.verify(artifact.digest):
+            made = artifact.manifest.stage.name
+            raise IntegrityError(
+                f"artifact {artifact.short} ({made}) is damaged: {problems[0]}; {REMEDY}"
+            )
+        self._whole.add(artifact.digest)
+
+    def _make(
+        self, identifier: str, fingerprint: str, known: dict[str, Artifact], progress: Progress
+    ) -> Artifact:
+        stage = self.plan.stage_of(identifier)
+        inputs = {name: known[name] for _, name in self.plan.parents(identifier)}
+        for artifact in (*inputs.values(), *self.plan.baselines.values()):
+            self.check(artifact)
+        started, began = datetime.now(UTC), time.perf_counter()
+        with self.plan.store.draft() as output:
+            work = self.plan.store.work(fingerprint)
+            context = self.context(stage, inputs, work, output, progress)
+            draft = self._run_stage(identifier, stage, context)
+            manifest = self._manifest(identifier, stage, fingerprint, known, output, draft)
+            run = {
+                "started": started.isoformat(),
+                "seconds": round(time.perf_counter() - began, 3),
+                "host": platform.node(),
+                "device": self.plan.device,
+                "threads": self.plan.threads,
+            }
+            published = self.plan.store.publish(output, manifest, run, lasts=draft.lasts)
+        self._whole.add(published.digest)
+        return published
+
+    def context(
+        self,
+        stage: Stage,
+        inputs: dict[str, Artifact],
+        work: Path,
+        output: Path,
+        progress: Progress = silent,
+    ) -> Context:
+        """Give a stage what it said it reads, and no more: all else is not in its fingerprint."""
+        plan = self.plan
+        _check_device(plan.device)
+        return Context(
+            task=plan.task,
+            splits={name: plan.splits[name] for name in plan.reads(stage)},
+            seed=plan.loaded.recipe.seed,
+            device=plan.device,
+            threads=plan.threads,
+            work=work,
+            output=output,
+            artifacts=inputs,
+            base=plan.loaded.base,
+            asked=plan.asked,
+            baselines=plan.baselines,
+            progress=progress,
+        )
+
+    def _run_stage(self, identifier: str, stage: Stage, context: Context) -> Draft:
+        try:
+            if identifier == MODEL:
+                return self.plan.importer.bring(self.plan.located, context)
+            return stage.run(context, context.artifacts[self.plan.loaded.step(identifier).input])
+        except RarefyError as error:
+            if not str(error).startswith(f"{identifier}:"):
+                error.args = (f"{identifier}: {error}",)
+            raise
+        except Exception as error:
+            reason = next(iter(str(error).strip().splitlines()), "no reason given")
+            raise RarefyError(f"{identifier}: {type(error).__name__}: {reason}") from error
+
+    def _manifest(
+        self,
+        identifier: str,
+        stage: Stage,
+        fingerprint: str,
+        known: dict[str, Artifact],
+        output: Path,
+        draft: Draft,
+    ) -> Manifest:
+        files = list_files(output, draft.roles)
+        if not files:
+            raise RarefyError(f"{identifier}: the stage {stage.name!r} wrote no file")
+        for name in (MANIFEST, RUN):
+            if (output / name).exists():
+                raise RarefyError(f"{identifier}: {name} is the store's; name the file otherwise")
+        for metric in draft.metrics:
+            if not math.isfinite(metric.value):
+                raise RarefyError(f"{identifier}: {metric.name} is {metric.value}; did it diverge?")
+        return Manifest(
+            kind=self.plan.kinds()[identifier],
+            files=files,
+            parents=tuple(
+                Parent(digest=known[name].digest, role=role)
+                for role, name in self.plan.parents(identifier)
+            ),
+            stage=StageRecord(
+                name=stage.name,
+                version=stage.version,
+                parameters=stage.model_dump(mode="json"),
+                fingerprint=fingerprint,
+            ),
+            source=self.plan.located.source if identifier == MODEL else None,
+            data=tuple(self.plan.splits[name].record() for name in self.plan.reads(stage)),
+            model=draft.model,
+            metrics=draft.metrics,
+        )
+
+    def ledger(self) -> list[LedgerRow]:
+        """Return the rows of all finished steps, in order."""
+        rows: list[LedgerRow] = []
+        parameters: dict[str, int | None] = {}
+        for step in self.finished.values():
+            inputs = [p.digest for p in step.artifact.manifest.parents if p.role == "input"]
+            rows.append(step.row(next((parameters.get(digest) for digest in inputs), None)))
+            parameters[step.artifact.digest] = rows[-1].parameters
+        return rows
+
+
+def default_device() -> str:
+    """Return "cuda" where there is a device and a torch built for it; torch is not loaded."""
+    has_device = Path("/dev/nvidiactl").exists()
+    return (
+        "cuda" if has_device and "+cpu" not in (distribution_version("torch") or "+cpu") else "cpu"
+    )
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ProviderError("device cuda: torch finds no CUDA device; use --device cpu")

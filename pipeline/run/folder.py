@@ -1,0 +1,148 @@
+"""The folder of a run: report, summary, verdict, bundle and CI files, each replaced whole."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.run.outcome import Outcome
+from pipeline.store import disk
+from pipeline.store.artifact import Artifact
+from pipeline.verdict.record import ReportData
+
+CI_FILES = {
+    "junit": "junit.xml",
+    "metrics": "metrics.txt",
+    "bencher": "bmf.json",
+    "benchmark_smaller": "benchmark-smaller.json",
+    "benchmark_bigger": "benchmark-bigger.json",
+}
+"""What ``draw_ci`` writes: its name here, and the file's."""
+WRITTEN = ("report.html", "summary.md", "verdict.json", "run.json", *CI_FILES.values())
+BUNDLE = "bundle"
+_UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, (*WRITTEN, BUNDLE)))})-[0-9a-f]{{32}}")
+"""The names of what is not whole yet, or no more: a file or a folder beside the one it becomes."""
+
+
+def write(outcome: Outcome, directory: Path) -> dict[str, str]:
+    """Write report.html, summary.md, verdict.json and the bundle's copy; return what is where.
+
+    Each file is replaced in one step, so a reader never sees half of one; what an earlier run left
+    and this one has not made goes. Raises ProviderError where the disk is full.
+    """
+    with _holding(directory):
+        paths = _draw(outcome.data, directory)
+        if outcome.bundle is not None:
+            paths["bundle"] = directory / BUNDLE
+            copy_bundle(outcome.bundle, paths["bundle"])
+        else:
+            _drop_bundle(directory)
+        _replace(directory / "run.json", outcome.data.model_dump_json(by_alias=True))
+    return {name: str(path) for name, path in paths.items()}
+
+
+def draw(data: ReportData, directory: Path) -> dict[str, Path]:
+    """Write report.html, summary.md and, where budgets were judged, verdict.json."""
+    with _holding(directory):
+        return _draw(data, directory)
+
+
+def _draw(data: ReportData, directory: Path) -> dict[str, Path]:
+    from pipeline.report import html, markdown
+
+    (directory / "verdict.json").unlink(missing_ok=True)  # an older one must not stand beside
+    paths = {"report": directory / "report.html", "summary": directory / "summary.md"}
+    _replace(paths["report"], html.render(data))
+    _replace(paths["summary"], markdown.render(data))
+    if data.verdict is not None:
+        paths["verdict"] = directory / "verdict.json"
+        _replace(paths["verdict"], data.verdict.model_dump_json(by_alias=True, indent=1) + "\n")
+    return paths
+
+
+def draw_ci(data: ReportData, directory: Path, strict: bool) -> dict[str, str]:
+    """Write what CI systems and trackers read of a run; return what is where."""
+    from pipeline.report.ci import bencher, benchmark_action, junit, openmetrics
+    from pipeline.report.ci.numbers import measured
+
+    numbers = measured(data)
+    texts = {
+        "junit": junit.render(data, strict),
+        "metrics": openmetrics.render(data, numbers),
+        "bencher": bencher.render(data, numbers),
+        "benchmark_smaller": benchmark_action.render(data, numbers, bigger=False),
+        "benchmark_bigger": benchmark_action.render(data, numbers, bigger=True),
+    }
+    with _holding(directory):
+        for name, text in texts.items():
+            _replace(directory / CI_FILES[name], text)
+    return {name: str(directory / CI_FILES[name]) for name in texts}
+
+
+def draw_broken(name: str, reason: str, directory: Path) -> None:
+    """Write junit.xml and summary.md of a run that came to no verdict, and nothing else.
+
+    What an earlier run left in ``directory`` goes, or its verdict would be taken for this one's.
+    """
+    from pipeline.report import markdown
+    from pipeline.report.ci import junit
+
+    with _holding(directory):
+        for file in WRITTEN:
+            (directory / file).unlink(missing_ok=True)
+        _drop_bundle(directory)
+        _replace(directory / CI_FILES["junit"], junit.broken(name, reason))
+        _replace(
+            directory / "summary.md",
+            f"## ✗ No verdict: {markdown.escape(name)}\n\n{markdown.escape(reason)}\n",
+        )
+
+
+def read(directory: Path) -> ReportData:
+    """Read the data of a run that ``write`` left in ``directory``. Raises OSError, ValueError."""
+    return ReportData.model_validate(json.loads((directory / "run.json").read_text()))
+
+
+def copy_bundle(bundle: Artifact, target: Path) -> None:
+    """Copy a bundle out of the store; an older copy is replaced when the new one is whole."""
+    fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+    shutil.copytree(bundle.directory, fresh)
+    if target.exists():
+        old = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+        target.rename(old)
+        fresh.rename(target)
+        shutil.rmtree(old)
+    else:
+        fresh.rename(target)
+
+
+@contextmanager
+def _holding(directory: Path) -> Iterator[None]:
+    """Hold a run's folder, made where it is not there, against other processes that write there.
+
+    What a killed one left unfinished is removed.
+    """
+    with disk.speaking(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with disk.held(directory):
+            for path in directory.iterdir():
+                if _UNFINISHED.fullmatch(path.name):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            yield
+
+
+def _drop_bundle(directory: Path) -> None:
+    """Remove a bundle that an earlier run left; a folder that is none stays."""
+    if (directory / BUNDLE / "manifest.json").is_file():
+        shutil.rmtree(directory / BUNDLE)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

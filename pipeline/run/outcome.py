@@ -1,0 +1,98 @@
+"""What a run came to: its verdict, the data of its report and its bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.measure import machine
+from pipeline.measure.measurements import CANDIDATE, Measurements
+from pipeline.run.engine import Run
+from pipeline.store.artifact import Artifact, Kind
+from pipeline.verdict import judge
+from pipeline.verdict.record import LineageNode, ReportData
+
+MEASUREMENTS = "measurements.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run. ``bundle`` is the last ONNX bundle, where the recipe makes one."""
+
+    data: ReportData
+    bundle: Artifact | None
+
+    def exit_code(self, strict: bool) -> int:
+        """0 pass or nothing to judge, 3 a budget was missed, 4 inconclusive under ``strict``."""
+        return self.data.verdict.exit_code(strict) if self.data.verdict else 0
+
+
+def conclude(run: Run, command: str) -> Outcome:
+    """Judge the finished run's budgets by its last measurements."""
+    finished = run.finished.values()
+    reports = [step.artifact for step in finished if step.artifact.kind is Kind.REPORT]
+    bundles = [step.artifact for step in finished if step.artifact.kind is Kind.BUNDLE]
+    measurements, judged = None, None
+    recipe = run.plan.loaded.recipe
+    for artifact in (*reports[-1:], *bundles[-1:]):
+        run.check(artifact)
+    if reports:
+        text = reports[-1].path(MEASUREMENTS).read_bytes()
+        measurements = Measurements.model_validate_json(text)
+        judged = judge.judge(run.plan.budgets, recipe.targets, measurements)
+        if not judged.budgets and not run.plan.absent:
+            judged = None  # nothing was asked; of a first release there may be nothing to ask yet
+    data = ReportData(
+        name=recipe.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        recipe=run.plan.loaded.text,
+        task=recipe.task,
+        labels=run.plan.labels,
+        rows=run.plan.summary.rows,
+        warnings=run.plan.warnings,
+        absent=run.plan.absent,
+        ledger=run.ledger(),
+        lineage=[_node(identifier, step.artifact) for identifier, step in run.finished.items()],
+        verdict=judged,
+        measurements=measurements,
+        machine=machine.fingerprint(),
+    )
+    return Outcome(data, _delivered(bundles, measurements))
+
+
+def _delivered(bundles: list[Artifact], measurements: Measurements | None) -> Artifact | None:
+    """Return the bundle that was measured, or the last one where none was."""
+    if measurements is not None:
+        measured = measurements.models[CANDIDATE].digest
+        bundles = [bundle for bundle in bundles if bundle.digest == measured] or bundles
+    return bundles[-1] if bundles else None
+
+
+def _node(identifier: str, artifact: Artifact) -> LineageNode:
+    manifest = artifact.manifest
+    return LineageNode(
+        id=identifier,
+        stage=manifest.stage.name,
+        version=manifest.stage.version,
+        digest=artifact.digest,
+        kind=manifest.kind,
+        parameters=manifest.stage.parameters,
+        parents={parent.digest: parent.role for parent in manifest.parents},
+        metrics=[metric.model_dump(exclude_none=True) for metric in manifest.metrics],
+    )
+
+
+def as_json(outcome: Outcome, paths: dict[str, str], exit_code: int) -> dict[str, Any]:
+    """Return what ``rarefy run --json`` prints."""
+    judged = outcome.data.verdict
+    return {
+        "outcome": judged.outcome if judged else None,
+        "exit_code": exit_code,
+        "ledger": [row.model_dump() for row in outcome.data.ledger],
+        "budgets": [budget.model_dump() for budget in judged.budgets] if judged else [],
+        "evidence": judged.evidence if judged else [],
+        "warnings": outcome.data.warnings,
+        **paths,
+    }

@@ -1,0 +1,351 @@
+"""What a recipe comes to on this machine before anything runs: kinds, fingerprints, what is cached.
+
+A fingerprint is the sha256 of all that a step's output depends on; the same fingerprint, the same
+artifact.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pipeline.recipe.recipe import LoadedRecipe, Step
+from pipeline.run import baselines, importing, lengths
+from pipeline.stage import Asked, Stage, data, tasks
+from pipeline.stage.discovery import source_files
+from pipeline.store.artifact import Artifact, Kind
+from pipeline.store.store import Store
+from pipeline.store.tags import NoTagError
+from pipeline.terms import sense
+from pipeline.terms.budget import Budget
+from pipeline.terms.digests import file_sha256, value_sha256
+from pipeline.terms.errors import RecipeError
+from pipeline.terms.naming import nearest
+from pipeline.terms.progress import Progress
+from pipeline.terms.versions import distribution_version
+
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step before it runs. ``fingerprint`` is None while an input is not made yet."""
+
+    id: str
+    stage: Stage
+    kind: Kind
+    fingerprint: str | None
+    artifact: Artifact | None
+
+    @property
+    def cached(self) -> bool:
+        return self.artifact is not None
+
+
+@dataclass
+class Plan:
+    """A recipe against a store, on this machine.
+
+    Reads the recipe's model config and hashes its data, but runs nothing: every error that can be
+    known before work is raised by ``plan``.
+    """
+
+    loaded: LoadedRecipe
+    store: Store
+    device: str = "cpu"
+    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    first: bool = False
+    """Whether this is a first release: budgets against a tag that is not there yet are left out."""
+
+    @cached_property
+    def sources(self) -> dict[str, data.Source]:
+        """The splits' files and the digests of their bytes."""
+        return data.locate(self.loaded.recipe.data, self.loaded.base)
+
+    @cached_property
+    def data_digest(self) -> str:
+        """One digest of all splits' bytes and of how they are read."""
+        return data.digest(self.loaded.recipe.data, self.sources)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the recipe says to read the data."""
+        return self.loaded.recipe.data.model_dump(
+            include={"text", "label", "max_length"}, mode="json"
+        )
+
+    @cached_property
+    def summary(self) -> data.Summary:
+        """Labels, row counts and warnings; read from the store when the bytes are known already."""
+        key = f"data-{self.data_digest}"
+        known = self.store.note(key)
+        if known is not None:
+            return data.Summary(**known)
+        summary = data.load(self.loaded.recipe.data, self.sources)[1]
+        self.store.keep_note(key, vars(summary))
+        return summary
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for the user about the data; rows that are cut, once the model is there."""
+        fingerprint = self.fingerprint(MODEL, {})
+        model = self.store.lookup(fingerprint) if fingerprint else None
+        budgets = self.loaded.recipe.budgets
+        first = [
+            f"first release: there is no {name!r} yet, so left out is "
+            + ", ".join(f"{b.metric} {b.form}" for b in budgets if b.against == name)
+            for name in self.absent
+        ]
+        over = (self.store.note(self._lengths_key(model)) or {}) if model else {}
+        cut = lengths.warnings(over, self.loaded.recipe.data.max_length)
+        return self.summary.warnings + first + cut
+
+    def count_lengths(self, model: Artifact, progress: Progress) -> None:
+        """Count the rows that the model's tokenizer makes too long, and keep the counts."""
+        key = self._lengths_key(model)
+        if self.store.note(key) is None:
+            counts = lengths.count(model.directory, self.task, self.splits, progress)
+            self.store.keep_note(key, counts)
+
+    def _lengths_key(self, model: Artifact) -> str:
+        return lengths.key(self.data_digest, model.digest, self.loaded.recipe.task)
+
+    @cached_property
+    def baselines(self) -> dict[str, Artifact]:
+        """The artifacts that the budgets' tags mean now, those of remotes brought here.
+
+        Raises RecipeError for a missing one; of a first release it is left out.
+        """
+        found = {}
+        for name in self.loaded.tags:
+            try:
+                found[name] = baselines.open_tag(self.store, name)
+            except RecipeError as error:
+                if not (self.first and isinstance(error, NoTagError)):
+                    raise self._no_baseline(name, error) from None
+        return found
+
+    @property
+    def absent(self) -> list[str]:
+        """Of a first release: the tags that budgets compare with and that are not there yet."""
+        return [name for name in self.loaded.tags if name not in self.baselines]
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The recipe's budgets; of a first release those that can be judged yet."""
+        return tuple(b for b in self.loaded.recipe.budgets if b.against not in self.absent)
+
+    @property
+    def asked(self) -> Asked:
+        """What stages may know of the recipe beside the other stages."""
+        return Asked(
+            targets=self.loaded.recipe.targets,
+            budgets=self.budgets,
+            slices=self.loaded.recipe.data.slices,
+            baselines={name: artifact.digest for name, artifact in self.baselines.items()},
+        )
+
+    @cached_property
+    def located(self) -> importing.Located:
+        recipe = self.loaded.recipe
+        return importing.locate(recipe.model, self.loaded.base, recipe.allow_pickle)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The labels in the order of the outputs: the model's own where it has just these."""
+        own = list(self.located.labels)
+        return own if set(own) == set(self.summary.labels) else self.summary.labels
+
+    @cached_property
+    def splits(self) -> dict[str, data.Split]:
+        """The rows themselves; read only when a stage runs."""
+        return data.load(self.loaded.recipe.data, self.sources, self.labels)[0]
+
+    @cached_property
+    def task(self) -> tasks.Task:
+        recipe = self.loaded.recipe
+        made: tasks.Task = tasks.find(recipe.task)(
+            labels=tuple(self.labels),
+            max_length=recipe.data.max_length,
+            text_columns=recipe.data.text_columns,
+        )
+        return made
+
+    @cached_property
+    def importer(self) -> importing.ImportModel:
+        return importing.ImportModel.of(self.located)
+
+    def steps(self) -> list[Planned]:
+        """Return every step with its kind and, where it is done already, its artifact.
+
+        Raises RecipeError for an order of stages that cannot work and for budgets that cannot be
+        judged; DataError and ModelError for what the recipe names.
+        """
+        self._check_task()
+        self._check_budgets()
+        self._check_baselines()
+        self._check_length()
+        kinds = self.kinds()
+        self._check_references(kinds)
+        known: dict[str, Artifact] = {}
+        planned = []
+        for identifier in (MODEL, *(step.id for step in self.loaded.steps)):
+            stage = self.stage_of(identifier)
+            fingerprint = self.fingerprint(identifier, known)
+            if fingerprint is None:
+                self._surroundings(identifier, stage)  # a missing file is said now, not then
+            artifact = self.store.lookup(fingerprint) if fingerprint else None
+            if artifact:
+                known[identifier] = artifact
+            planned.append(Planned(identifier, stage, kinds[identifier], fingerprint, artifact))
+        return planned
+
+    def kinds(self) -> dict[str, Kind]:
+        """Follow the kinds along the chain. Raises RecipeError where they do not fit."""
+        kinds = {MODEL: self.located.kind(self.summary.labels)}
+        for step in self.loaded.steps:
+            given, stage = kinds[step.input], step.stage
+            if given not in stage.consumes:
+                wanted = " or ".join(sorted(_a(kind) for kind in stage.consumes))
+                raise self.loaded.error(
+                    step,
+                    f"takes {wanted}, but {step.input!r} gives {_a(given)}{_mend(given, stage)}",
+                )
+            kinds[step.id] = stage.produces or given
+        return kinds
+
+    def _check_task(self) -> None:
+        try:
+            tasks.find(self.loaded.recipe.task)
+        except RecipeError as error:
+            raise self.loaded.where.say(("task",), str(error)) from error
+
+    def _check_budgets(self) -> None:
+        recipe = self.loaded.recipe
+        problems = sense.check(recipe.budgets)
+        if problems:
+            raise self.loaded.where.say(("budgets",), problems[0])
+        if recipe.budgets and all(step.stage.produces != Kind.REPORT for step in self.loaded.steps):
+            raise self.loaded.where.say(("budgets",), "no 'validate' stage measures them")
+
+    def _check_references(self, kinds: dict[str, Kind]) -> None:
+        """Raise RecipeError where a budget compares with what ``validate`` does not measure."""
+        measured = {name for step in self.loaded.steps for name in step.stage.measures(kinds)}
+        for position, budget in enumerate(self.loaded.recipe.budgets):
+            if budget.against in kinds and budget.against not in measured:
+                raise self.loaded.where.say(
+                    ("budgets", position, "against"),
+                    f"{budget.against!r} is not measured as a reference; "
+                    f"there is {', '.join(sorted(measured)) or 'none'}",
+                )
+
+    def _check_baselines(self) -> None:
+        """Raise ModelError where a tagged bundle answers with other labels than the data has."""
+        for name, artifact in self.baselines.items():
+            baselines.check(name, artifact.directory, self.labels)
+
+    def _no_baseline(self, name: str, error: RecipeError) -> RecipeError:
+        position = [budget.against for budget in self.loaded.recipe.budgets].index(name)
+        hint = ""
+        if isinstance(error, NoTagError):
+            ids = [step.id for step in self.loaded.steps]
+            near = nearest(name, [*ids, *error.known])
+            hint = f"; did you mean {near!r}?" if near else ""
+            hint += "; a first release is run with --first"
+        return self.loaded.where.say(
+            ("budgets", position, "against"), f"{name!r} is no stage here, and {error}{hint}"
+        )
+
+    def _check_length(self) -> None:
+        given, positions = self.loaded.recipe.data.max_length, self.located.positions
+        if positions is not None and given > positions:
+            raise self.loaded.where.say(
+                ("data", "max_length"),
+                f"{given} tokens, but the model has positions for {positions}",
+            )
+
+    def stage_of(self, identifier: str) -> Stage:
+        return self.importer if identifier == MODEL else self.loaded.step(identifier).stage
+
+    def parents(self, identifier: str) -> list[tuple[str, str]]:
+        """Return role and step id of all the artifacts that a step is made from, its input last."""
+        if identifier == MODEL:
+            return []
+        step = self.loaded.step(identifier)
+        parents = list(step.stage.references().items())
+        if step.stage.sees_ancestors:
+            named = {step.input, *(name for _, name in parents)}
+            parents += [("reference", name) for name in self.ancestors(step) if name not in named]
+        return [*parents, ("input", step.input)]
+
+    def ancestors(self, step: Step) -> list[str]:
+        """Return the ids of all steps before this one on its chain, first to last."""
+        chain: list[str] = []
+        current = step.input
+        while current != MODEL:
+            chain.append(current)
+            current = self.loaded.step(current).input
+        return chain[::-1]
+
+    def fingerprint(self, identifier: str, known: dict[str, Artifact]) -> str | None:
+        """Return the sha256 of all that a step's output depends on; None if an input is missing."""
+        stage = self.stage_of(identifier)
+        parents = self.parents(identifier)
+        if any(name not in known for _, name in parents):
+            return None
+        value: dict[str, Any] = {
+            "stage": [stage.name, stage.version],
+            "source": [file_sha256(path) for path in source_files(type(stage))],
+            "parameters": stage.model_dump(mode="json"),
+        }
+        if identifier == MODEL:
+            value["kind"] = self.located.kind(self.summary.labels)
+        else:
+            value |= self._surroundings(identifier, stage)
+            value["parents"] = [
+                [name if stage.sees_ancestors else role, known[name].digest]
+                for role, name in parents
+            ]
+        return value_sha256(value)
+
+    def _surroundings(self, identifier: str, stage: Stage) -> dict[str, Any]:
+        """Return what a stage's output depends on beside its code, parameters and parents."""
+        recipe = self.loaded.recipe
+        files = []
+        for path in stage.files(self.loaded.base):
+            if not path.is_file():
+                raise self.loaded.error(self.loaded.step(identifier), f"{path}: no such file")
+            files.append(file_sha256(path))
+        return {
+            "data": {name: self.sources[name].sha256 for name in self.reads(stage)},
+            "reading": self.reading,
+            "labels": self.labels,
+            "task": recipe.task,
+            "files": files,
+            "seed": recipe.seed,
+            "libraries": {name: distribution_version(name) for name in stage.libraries},
+            "device": self.device,
+            "environment": stage.environment(self.asked),
+        }
+
+    def reads(self, stage: Stage) -> list[str]:
+        return sorted(name for name in stage.reads if name in self.sources)
+
+
+def _a(kind: Kind) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+def _mend(given: Kind, stage: Stage) -> str:
+    """Say what usually mends a wrong order."""
+    if given is Kind.ADAPTER:
+        return "; put 'merge' between them"
+    if stage.consumes == {Kind.ADAPTER}:
+        return "; put 'adapt' before it"
+    if given is Kind.ENCODER:
+        return "; put 'finetune' before it"
+    if stage.consumes == {Kind.BUNDLE}:
+        return "; put 'export' before it"
+    return "; give it another input with 'from'"

@@ -1,0 +1,100 @@
+"""Scores: an artifact's metrics on the eval split, measured once for these bytes and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.measure import machine
+from pipeline.run.plan import Plan
+from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms.digests import value_sha256
+from pipeline.terms.errors import DataError, RarefyError
+from pipeline.terms.progress import Progress
+from pipeline.terms.versions import distribution_version
+
+VERSION = 1
+SCORED = (Kind.CHECKPOINT, Kind.ADAPTER, Kind.BUNDLE)
+
+
+def score(
+    plan: Plan,
+    artifact: Artifact,
+    check: Callable[[Artifact], None],
+    progress: Progress,
+    waiting: Callable[[], None],
+) -> tuple[Metric, ...]:
+    """Return the metrics of an artifact; empty for a kind that has no answers.
+
+    Measured only if the store has no note of it, once ``check`` has hashed the artifact. Raises
+    IntegrityError if its bytes are damaged, RarefyError if the model answers NaN.
+    """
+    if artifact.kind not in SCORED:
+        return ()
+    key = _key(plan, artifact)
+    known = plan.store.note(key)
+    if known is None:
+        with plan.store.lock(key, waiting):
+            known = plan.store.note(key)
+            if known is None:
+                check(artifact)
+                known = _measure(plan, artifact, progress)
+                plan.store.keep_note(key, known)
+    return tuple(Metric(**metric) for metric in known["metrics"])
+
+
+def _key(plan: Plan, artifact: Artifact) -> str:
+    """Name all that a score depends on. A bundle's kernels depend on the CPU, and may round so."""
+    recipe = plan.loaded.recipe
+    target = recipe.targets[0]
+    if artifact.kind is Kind.BUNDLE:
+        on: Any = [target.provider, target.threads, machine.digest(machine.fingerprint())]
+    else:
+        on = plan.device
+    value = {
+        "version": VERSION,
+        "artifact": artifact.digest,
+        "eval": plan.sources["eval"].sha256,
+        "reading": plan.reading,
+        "task": recipe.task,
+        "labels": plan.labels,
+        "seed": recipe.seed,
+        "libraries": {
+            name: distribution_version(name) for name in ("torch", "transformers", "onnxruntime")
+        },
+        "on": on,
+    }
+    return f"score-{value_sha256(value)}"
+
+
+def _measure(plan: Plan, artifact: Artifact, progress: Progress) -> dict[str, Any]:
+    import numpy as np
+
+    from pipeline.measure import accuracy
+
+    split = plan.splits["eval"]
+    if split.labels is None:
+        raise DataError(f"{split.reference}: the eval split needs labels")
+    if artifact.kind is Kind.BUNDLE:
+        target = plan.loaded.recipe.targets[0]
+        probabilities = accuracy.bundle_probabilities(
+            artifact.directory,
+            split,
+            provider=target.provider,
+            threads=target.threads,
+            progress=progress,
+        )
+    else:
+        probabilities = accuracy.checkpoint_probabilities(
+            artifact.directory, plan.task, split, progress, plan.device
+        )
+    broken = int(np.sum(~np.isfinite(probabilities).all(axis=1)))
+    if broken:
+        raise RarefyError(
+            f"{artifact.manifest.stage.name}: the model answers NaN on {broken} of {len(split)} "
+            "eval rows; did its training diverge?"
+        )
+    found = accuracy.metrics(
+        plan.task, probabilities, split.labels, "eval", plan.loaded.recipe.seed
+    )
+    return {"metrics": [metric.model_dump() for metric in found]}

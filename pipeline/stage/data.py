@@ -1,0 +1,276 @@
+"""Labelled text: read through the datasets library, checked, known by the digest of its bytes."""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.model import sources
+from pipeline.store.artifact import DataRecord
+from pipeline.terms.digests import file_sha256, value_sha256
+from pipeline.terms.errors import DataError
+from pipeline.terms.vocabulary import Data
+
+FORMATS = {
+    ".jsonl": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+}
+CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
+"""Without this a label or a text that says None, NA or null would count as missing."""
+_INTEGER = re.compile(r"-?[0-9]+")
+NO_VALUE = "(none)"
+"""What a row without a value in a slice's column is sliced by."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of text: ``pairs`` is None for single sentences, ``labels`` for unlabelled text.
+
+    ``columns``: what the recipe slices the eval split by, a column -> each row's value.
+    """
+
+    name: str
+    reference: str
+    sha256: str
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[int] | None
+    columns: dict[str, list[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def record(self) -> DataRecord:
+        return DataRecord(name=self.reference, split=self.name, rows=len(self), sha256=self.sha256)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is known of the recipe's data without reading it again: kept by its digest.
+
+    ``warnings`` are sentences for the user: rows left out and why.
+    """
+
+    labels: list[str]
+    rows: dict[str, int]
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split's file on this machine, with the digest of its bytes when it was planned."""
+
+    name: str
+    reference: str
+    path: Path
+    sha256: str
+
+
+def locate(data: Data, base: Path) -> dict[str, Source]:
+    """Find every split's file and hash its bytes. Raises DataError for one that is missing."""
+    found = {}
+    for name, reference in data.references.items():
+        path = sources.data_file(reference, base, f"data.{name}")
+        found[name] = Source(name, reference, path, file_sha256(path))
+    return found
+
+
+def read_text(data: Data, reference: str, base: Path) -> Split:
+    """Read one file's text columns alone, labelled or not. Raises DataError as ``load`` does."""
+    path = sources.data_file(reference, base, "data")
+    source = Source("unlabelled", reference, path, file_sha256(path))
+    raw = _rows(data, source, [])
+    return Split(source.name, reference, source.sha256, raw.texts, raw.pairs, None)
+
+
+def digest(data: Data, splits: dict[str, Source]) -> str:
+    """Return one digest of all splits' bytes and of how the recipe says to read them."""
+    reading = data.model_dump(include={"text", "label", "max_length", "slices"}, mode="json")
+    value = {"reading": reading, "splits": {name: s.sha256 for name, s in splits.items()}}
+    return value_sha256(value)
+
+
+def load(
+    data: Data, located: dict[str, Source], order: list[str] | None = None
+) -> tuple[dict[str, Split], Summary]:
+    """Read all splits; ``order`` is the labels' order where a model has one already.
+
+    Raises DataError for a wrong column, an empty split, one class only, a label in eval that
+    train has not, and for a file whose bytes changed since it was located.
+    """
+    warnings: list[str] = []
+    raw = {name: _rows(data, source, warnings) for name, source in located.items()}
+    names = order or _label_names(raw["train"].labels or [], located["train"])
+    index = {label: position for position, label in enumerate(names)}
+    splits, counts = {}, {}
+    for name, rows in raw.items():
+        labels = None
+        if rows.labels is not None:
+            unseen = sorted(set(rows.labels) - set(index))
+            if unseen:
+                shown = ", ".join(map(repr, unseen[:3]))
+                raise DataError(
+                    f"{located[name].reference}: {name} has the label {shown}, which train has not"
+                )
+            labels = [index[label] for label in rows.labels]
+            counted = Counter(rows.labels)
+            counts[name] = {label: counted[label] for label in names}
+            absent = [label for label in names if not counted[label]]
+            if absent:
+                warnings.append(f"{name}: no row has the label {', '.join(map(repr, absent[:3]))}")
+        source = located[name]
+        splits[name] = Split(
+            name, source.reference, source.sha256, rows.texts, rows.pairs, labels, rows.columns
+        )
+    _warn_overlap(splits, warnings)
+    summary = Summary(names, {name: len(s) for name, s in splits.items()}, counts, warnings)
+    return splits, summary
+
+
+@dataclass
+class _Raw:
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[str] | None
+    columns: dict[str, list[str]]
+
+
+def _rows(data: Data, source: Source, warnings: list[str]) -> _Raw:
+    table = _read(source)
+    slices = list(data.slices) if source.name == "eval" else []
+    columns = [*data.text_columns, *slices]
+    if source.name != "unlabelled":
+        columns.append(data.label)
+    missing = [column for column in columns if column not in table]
+    if missing:
+        known = ", ".join(table) or "none"
+        raise DataError(f"{source.reference}: no column {missing[0]!r}; there is {known}")
+    kept: list[list[str]] = [[] for _ in columns]
+    empty = unlabelled = 0
+    for row in zip(*(table[column] for column in columns), strict=True):
+        texts = row[: len(data.text_columns)]
+        if any(not isinstance(text, str) or not text.strip() for text in texts):
+            empty += 1
+        elif source.name != "unlabelled" and _missing(row[-1]):
+            unlabelled += 1
+        else:
+            for column, value in zip(kept, row, strict=True):
+                column.append(NO_VALUE if _missing(value) else _text(value))
+    if empty:
+        warnings.append(f"{source.name}: {rows_said(empty)} without text left out")
+    if unlabelled:
+        warnings.append(f"{source.name}: {rows_said(unlabelled)} without a label left out")
+    if not kept[0]:
+        raise DataError(f"{source.reference}: the {source.name} split has no usable row")
+    by_column = dict(zip(columns, kept, strict=True))
+    return _Raw(
+        kept[0],
+        kept[1] if len(data.text_columns) == 2 else None,
+        kept[-1] if source.name != "unlabelled" else None,
+        {column: by_column[column] for column in slices},
+    )
+
+
+def _read(source: Source) -> dict[str, list[Any]]:
+    """Read a file into columns, without the library's cache: it goes by names and times."""
+    import datasets
+
+    suffixes = [suffix.lower() for suffix in source.path.suffixes if suffix.lower() in FORMATS]
+    if not suffixes:
+        known = ", ".join(FORMATS)
+        raise DataError(f"{source.reference}: cannot tell its format; name it with one of {known}")
+    if source.path.stat().st_size == 0:
+        raise DataError(f"{source.reference}: the {source.name} split is empty")
+    separator = {".csv": ",", ".tsv": "\t"}.get(suffixes[-1])
+    datasets.disable_progress_bars()
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would call home for a local file
+    with tempfile.TemporaryDirectory(prefix="rarefy-data-") as cache:
+        try:
+            options = {} if separator is None else _as_text(source.path, separator)
+            table = datasets.load_dataset(
+                FORMATS[suffixes[-1]],
+                data_files={"rows": str(source.path)},
+                split="rows",
+                cache_dir=cache,
+                keep_in_memory=True,
+                **options,
+            )
+            columns = {name: list(table[name]) for name in table.column_names}
+        except Exception as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise DataError(f"{source.reference}: cannot be read: {reason}") from error
+    if file_sha256(source.path) != source.sha256:
+        raise DataError(f"{source.reference}: the file changed while it was read; run again")
+    return columns
+
+
+def _as_text(path: Path, separator: str) -> dict[str, Any]:
+    """Return what the library needs to read every column of a CSV file as text.
+
+    By itself it makes True of true and 7 of 007, chunk by chunk, and None of a label NA.
+    """
+    import datasets
+    import pandas
+
+    text = datasets.Value("string")
+    columns = pandas.read_csv(path, sep=separator, nrows=0).columns
+    return CSV | {"sep": separator, "features": datasets.Features(dict.fromkeys(columns, text))}
+
+
+def rows_said(count: int) -> str:
+    """Return "1 row", "2 rows"."""
+    return f"{count} row{'' if count == 1 else 's'}"
+
+
+def _missing(value: Any) -> bool:
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and not value.strip())
+    )
+
+
+def _text(value: Any) -> str:
+    """Labels may be integers, or integers that a missing one made floats: 1.0 is the label 1."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _label_names(labels: Iterable[str], source: Source) -> list[str]:
+    """Return the labels in a stable order: integers by value, names by the alphabet."""
+    names = sorted(Counter(labels))
+    if all(_INTEGER.fullmatch(name) for name in names):
+        names.sort(key=int)
+    if len(names) < 2:
+        raise DataError(f"{source.reference}: train has only the class {names[0]!r}")
+    if len(names) > 1000:
+        raise DataError(
+            f"{source.reference}: train has {len(names)} labels; is 'label' the column?"
+        )
+    return names
+
+
+def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:
+    seen = set(
+        zip(splits["train"].texts, splits["train"].pairs or splits["train"].texts, strict=True)
+    )
+    both = sum(
+        pair in seen
+        for pair in zip(
+            splits["eval"].texts, splits["eval"].pairs or splits["eval"].texts, strict=True
+        )
+    )
+    if both:
+        verb = "stands" if both == 1 else "stand"
+        warnings.append(f"eval: {rows_said(both)} {verb} in train too; the accuracy flatters")

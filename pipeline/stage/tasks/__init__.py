@@ -1,0 +1,57 @@
+"""Tasks: what a row is, what the head is, and how an answer is scored. One file a task."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline.terms.errors import RecipeError
+from pipeline.terms.naming import hint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.stage.data import Split
+
+ENTRY_POINTS = "rarefy.tasks"
+
+
+class Task(Protocol):
+    """What the stages need to know of a task."""
+
+    name: str
+    labels: tuple[str, ...]
+    max_length: int
+    text_columns: tuple[str, ...]
+
+    def encode(
+        self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
+    ) -> list[dict[str, list[int]]]:
+        """Tokenize rows of a split, cut to ``max_length``, unpadded: one dict of id lists a row."""
+
+    def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
+        """Return how many tokens rows have before ``encode`` cuts them."""
+
+    def load_model(self, directory: str) -> Any:
+        """Load the body in ``directory`` with a fresh head, or its own where the labels fit."""
+
+    def metrics(
+        self, probabilities: NDArray[np.float64], truth: NDArray[np.int64]
+    ) -> dict[str, float]:
+        """Score answers (rows × labels) against the truth (rows). The first is the main metric."""
+
+
+def find(name: str) -> type:
+    """Return the class of a task. Raises RecipeError with the nearest known name."""
+    points = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name not in points:
+        raise RecipeError(f"unknown task {name!r}{hint(name, points)}")
+    try:
+        found: type = points[name].load()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise RecipeError(f"{points[name].value} cannot be loaded: {reason}") from error
+    return found

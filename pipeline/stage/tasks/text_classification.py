@@ -1,0 +1,99 @@
+"""One label for a sentence or a pair of sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline.terms.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.stage.data import Split
+
+
+@dataclass(frozen=True)
+class TextClassification:
+    """A sequence classifier: ``labels`` in the order of the model's outputs."""
+
+    labels: tuple[str, ...]
+    max_length: int
+    text_columns: tuple[str, ...]
+    name: ClassVar[str] = "text-classification"
+
+    def encode(
+        self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
+    ) -> list[dict[str, list[int]]]:
+        """Tokenize rows (all by default), cut to ``max_length``, unpadded: one dict a row."""
+        chosen = range(len(split)) if rows is None else rows
+        if not len(chosen):
+            return []
+        texts, pairs = _texts(split, chosen)
+        encoded = tokenizer(texts, pairs, truncation=True, max_length=self.max_length)
+        return [
+            {key: encoded[key][row] for key in encoded} for row in range(len(encoded["input_ids"]))
+        ]
+
+    def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
+        """Return how many tokens rows have before ``encode`` cuts them."""
+        texts, pairs = _texts(split, rows)
+        encoded = tokenizer(texts, pairs, truncation=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    def load_model(self, directory: str) -> Any:
+        """Return the sequence classifier that transformers builds for the body in ``directory``.
+
+        A head that is there is kept where its labels are ours; otherwise a fresh one is made.
+        """
+        from optimum.exporters.tasks import TasksManager
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(directory)
+        names = dict(enumerate(self.labels))
+        own = [config.id2label.get(index) for index in range(len(self.labels))]
+        config.id2label, config.label2id = names, {label: index for index, label in names.items()}
+        config.problem_type = "single_label_classification"
+        model_class = TasksManager.get_model_class_for_task(self.name)
+        try:
+            model = model_class.from_pretrained(
+                directory, config=config, ignore_mismatched_sizes=True
+            )
+        except ValueError as error:
+            raise ModelError(f"{directory}: no classifier for this model: {error}") from error
+        if own != list(self.labels):
+            for module in model.modules():
+                if getattr(module, "out_features", None) == len(self.labels):
+                    model._init_weights(module)
+        return model
+
+    def metrics(
+        self, probabilities: NDArray[np.float64], truth: NDArray[np.int64]
+    ) -> dict[str, float]:
+        """Return accuracy, macro F1 and expected calibration error (15 bins, Guo et al. 2017)."""
+        import numpy as np
+
+        answer = probabilities.argmax(axis=1)
+        f1 = []
+        for label in range(len(self.labels)):
+            hit = float(np.sum((answer == label) & (truth == label)))
+            wrong = float(np.sum((answer == label) != (truth == label)))
+            f1.append(2 * hit / (2 * hit + wrong) if hit or wrong else 0.0)
+        confidence, right = probabilities.max(axis=1), answer == truth
+        bins = np.minimum((confidence * 15).astype(int), 14)
+        gaps = [
+            abs(right[bins == b].mean() - confidence[bins == b].mean()) * np.mean(bins == b)
+            for b in np.unique(bins)
+        ]
+        return {
+            "accuracy": float(np.mean(right)),
+            "macro_f1": float(np.mean(f1)),
+            "ece": float(np.sum(gaps)),
+        }
+
+
+def _texts(split: Split, rows: Sequence[int]) -> tuple[list[str], list[str] | None]:
+    pairs = [split.pairs[row] for row in rows] if split.pairs is not None else None
+    return [split.texts[row] for row in rows], pairs

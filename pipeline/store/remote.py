@@ -1,0 +1,347 @@
+"""Remotes: another store's artifacts and tags behind a URL, through fsspec.
+
+A remote is a folder with the store's layout, on ``s3://``, ``gs://``, ``az://``, ``file://`` or any
+other file system that fsspec has; ``https://`` can be read. An artifact's files go up first, its
+manifest after them, the tag last: what is half there is seen by nobody. What comes down is hashed
+against its manifest before it is published here. Ancestors stay where they are: a bundle stands
+alone.
+
+Credentials come from the environment or the provider's own files, never from the URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import known_implementations
+from pydantic import ValidationError
+
+from pipeline.store import disk
+from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
+from pipeline.store.store import REMEDY, Store
+from pipeline.store.tags import ANY, NoTagError, Tag, Why, check_name, check_unmoved, moved, parse
+from pipeline.terms.errors import IntegrityError, ProviderError, RarefyError, RecipeError
+from pipeline.terms.vocabulary import REMOTE_TAG
+
+BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
+"""Where folders need not be made, and making one might make the bucket."""
+READ_ONLY = frozenset({"http", "https"})
+_ARTIFACTS = "artifacts/sha256"
+_DIGEST = re.compile("[0-9a-f]{64}")
+_BEGINNING = re.compile("[0-9a-f]{6,63}")
+
+
+def split(reference: str) -> tuple[str, str]:
+    """Split ``URL#REF`` into its two parts. Raises RecipeError where one is missing."""
+    url, _, name = reference.rpartition(REMOTE_TAG)
+    if not url or not name:
+        raise RecipeError(f"{reference}: write URL#TAG, e.g. file:///shared/store#production")
+    return url, name
+
+
+def push(
+    store: Store,
+    digest: str,
+    url: str,
+    tag: str | None = None,
+    *,
+    expect: str | None = ANY,
+    why: Why = "tag",
+    run: str | None = None,
+    verdict: str | None = None,
+) -> int:
+    """Copy an artifact to a remote, and point its tag there at it; return the bytes of files sent.
+
+    Files that are there already are not sent again. The tag is read, compared with ``expect`` and
+    written: fsspec has no swap in one step, so of two that write in the same instant the later one
+    wins, and the earlier move is missing in the history.
+
+    Raises IntegrityError for damage here, EvidenceError where the tag moved meanwhile,
+    RecipeError and ProviderError for what the remote refuses.
+    """
+    if tag is not None:
+        check_name(tag)
+    artifact = store.open(digest)
+    if problems := store.verify(digest):
+        raise IntegrityError(f"artifact {artifact.short} is damaged: {problems[0]}; {REMEDY}")
+    remote = Remote.open(url)
+    remote.check_writable()
+    sent = remote.send(artifact)
+    if tag is not None:
+        current = remote.find_tag(tag)
+        check_unmoved(f"{url}#{tag}", current, expect)
+        if current is None or current.digest != digest:
+            remote.write(f"tags/{tag}.json", moved(current, digest, why, run, verdict).file())
+    return sent
+
+
+def pull(store: Store, url: str, reference: str) -> Artifact:
+    """Bring an artifact here, by its tag or digest there; one that is here already stays.
+
+    Raises NoTagError where there is none, IntegrityError where its bytes are not those of its
+    manifest: then nothing is published.
+    """
+    remote = Remote.open(url)
+    digest = remote.resolve(reference)
+    try:
+        return store.open(digest)
+    except (RecipeError, IntegrityError):
+        pass  # not here, or cut: it is brought (again)
+    manifest = remote.manifest(digest)
+    with store.draft() as draft:
+        for entry in manifest.files:
+            remote.fetch(f"{_ARTIFACTS}/{digest}/{entry.path}", draft / entry.path)
+        try:
+            return store.adopt(draft, manifest, remote.run_record(digest))
+        except IntegrityError as error:
+            raise IntegrityError(
+                f"{url}: {error}; delete {_ARTIFACTS}/{digest[:12]}… there and push it again"
+            ) from None
+
+
+def find_tag(url: str, name: str) -> Tag | None:
+    """Return a remote's tag with its history, None where there is none."""
+    return Remote.open(url).find_tag(name)
+
+
+def rollback(url: str, name: str, digest: str, expect: str) -> None:
+    """Point a remote's tag at what it pointed at before, once the bytes there are hashed.
+
+    Raises IntegrityError where they are gone or damaged, EvidenceError where the tag moved
+    meanwhile, RecipeError and ProviderError for what the remote refuses.
+    """
+    remote = Remote.open(url)
+    remote.check_writable()
+    remote.check_bytes(digest)
+    current = remote.find_tag(name)
+    check_unmoved(f"{url}#{name}", current, expect)
+    remote.write(f"tags/{name}.json", moved(current, digest, "rollback").file())
+
+
+def place(reference: str) -> str:
+    """Return the one spelling of all ``URL#TAG`` that mean the same tag of the same store."""
+    url, name = split(reference)
+    remote = Remote.open(url)
+    return f"{min(remote.protocols)}:{remote.root}{REMOTE_TAG}{name}"
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A store's folder behind a URL: ``root`` is its path in the file system ``system``."""
+
+    url: str
+    system: Any
+    root: str
+
+    @classmethod
+    def open(cls, url: str) -> Remote:
+        """Open a remote; nothing is read yet. Raises RecipeError, or ProviderError for a package.
+
+        A package is missing where fsspec knows the protocol, and its file system is not installed.
+        """
+        if not url:
+            raise RecipeError("a remote needs a URL, e.g. s3://bucket/rarefy")
+        if re.search("//[^/@]*:[^/@]*@", url):
+            raise RecipeError(
+                "a URL with a password in it is not taken: it would end up in recipes and "
+                "records; give the credentials through the environment"
+            )
+        with _speaking(url):
+            system, root = fsspec.url_to_fs(url)
+            system.invalidate_cache()
+        return cls(url, system, root.rstrip("/"))
+
+    @property
+    def protocols(self) -> set[str]:
+        protocol = self.system.protocol
+        return {protocol} if isinstance(protocol, str) else set(protocol)
+
+    def check_writable(self) -> None:
+        """Raise RecipeError where nothing can be written: read-only, or no such bucket."""
+        if self.protocols & READ_ONLY:
+            raise RecipeError(f"{self.url}: can be read, not written")
+        self._check_place()
+
+    def find_tag(self, name: str) -> Tag | None:
+        """Return a tag with its history, None where there is none."""
+        check_name(name)
+        data = self.read(f"tags/{name}.json")
+        return None if data is None else parse(data, f"{self.url}/tags/{name}.json")
+
+    def tags(self) -> list[str]:
+        """Return the names of the tags there."""
+        return [name.removesuffix(".json") for name in self.names("tags")]
+
+    def resolve(self, reference: str) -> str:
+        """Return the digest that a tag, a digest or its unique beginning means there."""
+        if _DIGEST.fullmatch(reference):
+            return reference
+        if _BEGINNING.fullmatch(reference):
+            found = [name for name in self.names(_ARTIFACTS) if name.startswith(reference)]
+            if len(found) == 1:
+                return found[0]
+            known = f"{len(found)} artifacts begin so" if found else "no artifact begins so"
+            raise RecipeError(f"{self.url}#{reference}: {known}")
+        tag = self.find_tag(reference)
+        if tag is None:
+            self._check_place()
+            raise NoTagError(f"no tag {reference!r} in {self.url}", self.tags())
+        return tag.digest
+
+    def manifest(self, digest: str) -> Manifest:
+        """Read an artifact's manifest. Raises RecipeError where there is none, IntegrityError."""
+        data = self.read(f"{_ARTIFACTS}/{digest}/{MANIFEST}")
+        if data is None:
+            raise RecipeError(f"{self.url}: there is no artifact {digest[:12]}")
+        try:
+            manifest = Manifest.model_validate_json(data)
+        except ValidationError:
+            manifest = None
+        if manifest is None or manifest.digest != digest:
+            raise IntegrityError(f"{self.url}: the manifest of {digest[:12]} is damaged there")
+        return manifest
+
+    def check_bytes(self, digest: str) -> None:
+        """Raise IntegrityError where an artifact's files are not those of its manifest."""
+        try:
+            manifest = self.manifest(digest)
+        except RecipeError as error:
+            raise IntegrityError(f"{error} any more") from None
+        for entry in manifest.files:
+            data = self.read(f"{_ARTIFACTS}/{digest}/{entry.path}")
+            if data is None or hashlib.sha256(data).hexdigest() != entry.sha256:
+                raise IntegrityError(
+                    f"{self.url}: {entry.path} of {digest[:12]} is damaged or gone there"
+                )
+
+    def run_record(self, digest: str) -> dict[str, Any]:
+        """Read what the digest leaves out; empty where it is not there or cannot be read."""
+        try:
+            found = json.loads(self.read(f"{_ARTIFACTS}/{digest}/{RUN}") or b"{}")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def send(self, artifact: Artifact) -> int:
+        """Send the files that are not there in their size, the manifest last; return the bytes."""
+        folder, sent = f"{_ARTIFACTS}/{artifact.digest}", 0
+        there = self.sizes(folder)
+        for entry in artifact.manifest.files:
+            if there.get(entry.path) != entry.size:
+                self._make_folder(f"{folder}/{entry.path}")
+                with _speaking(self.url):
+                    path = artifact.directory / entry.path
+                    self.system.put_file(str(path), f"{self.root}/{folder}/{entry.path}")
+                sent += entry.size
+        last = artifact.manifest.canonical()
+        if there.get(MANIFEST) != len(last):
+            self.write(f"{folder}/{RUN}", json.dumps(artifact.run_record()).encode())
+            self.write(f"{folder}/{MANIFEST}", last)
+        return sent
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the files below a folder, by their path from it, with their bytes."""
+        start = f"{self.root}/{folder}/"
+        with _speaking(self.url):
+            found = self.system.find(start, detail=True)
+        return {path.removeprefix(start): info["size"] for path, info in found.items()}
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder, sorted; none where it is not there or gives no list."""
+        try:
+            with _speaking(self.url):
+                found = self.system.ls(f"{self.root}/{folder}", detail=False)
+        except RarefyError:
+            return []
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's bytes, None where there is none."""
+        with _speaking(self.url):
+            try:
+                data: bytes = self.system.cat_file(f"{self.root}/{path}")
+            except FileNotFoundError:
+                return None
+        return data
+
+    def fetch(self, path: str, target: Path) -> None:
+        """Copy a file here. Raises IntegrityError where it is not there, as its manifest says."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _speaking(self.url):
+            try:
+                self.system.get_file(f"{self.root}/{path}", str(target))
+            except FileNotFoundError:
+                raise IntegrityError(f"{self.url}: {path} is missing there") from None
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a small file whole: buckets do that themselves, on a disk it is renamed."""
+        self._make_folder(path)
+        final = f"{self.root}/{path}"
+        with _speaking(self.url):
+            if not isinstance(self.system, LocalFileSystem):
+                self.system.pipe_file(final, data)
+                return
+            temporary = f"{final}.{uuid.uuid4().hex}"
+            self.system.pipe_file(temporary, data)
+            self.system.mv(temporary, final)
+
+    def _make_folder(self, path: str) -> None:
+        if not self.protocols & BUCKETS:
+            with _speaking(self.url):
+                parent = f"{self.root}/{path}".rsplit("/", 1)[0]
+                self.system.makedirs(parent, exist_ok=True)
+
+    def _check_place(self) -> None:
+        """Raise RecipeError where the bucket is not there, or the folder that the remote is in."""
+        place = None
+        if self.protocols & BUCKETS:
+            place = self.root.split("/", 1)[0]
+        elif isinstance(self.system, LocalFileSystem):
+            place = self.root.rpartition("/")[0] or "/"
+        with _speaking(self.url):
+            if place is not None and not self.system.exists(place):
+                raise RecipeError(f"{self.url}: no such bucket or folder: {place}")
+
+
+@contextmanager
+def _speaking(url: str) -> Iterator[None]:
+    """Say what a remote refuses in one line."""
+    try:
+        yield
+    except RarefyError:
+        raise
+    except ImportError as error:
+        raise ProviderError(f"{url}: {_missing_package(url, error)}") from error
+    except FileNotFoundError as error:
+        raise RecipeError(f"{url}: no such bucket or folder: {_line(error)}") from error
+    except PermissionError as error:
+        raise ProviderError(f"{url}: no permission: {_line(error)}") from error
+    except Exception as error:
+        if disk.is_full(error):
+            raise ProviderError(f"{url}: no room while copying: {_line(error)}") from error
+        if isinstance(error, ValueError) and "Protocol not known" in str(error):
+            raise RecipeError(f"{url}: {_line(error)}") from error
+        raise ProviderError(f"{url}: {type(error).__name__}: {_line(error)}") from error
+
+
+def _missing_package(url: str, error: ImportError) -> str:
+    """Say which package gives a protocol its file system."""
+    protocol = url.split(":", 1)[0]
+    package = known_implementations.get(protocol, {}).get("class", "fsspec").split(".")[0]
+    if package == "fsspec":
+        return _line(error)
+    return f"the protocol {protocol!r} needs a package: pip install {package}"
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "no reason given")

@@ -1,0 +1,382 @@
+"""The content-addressed store: artifacts by digest, work by fingerprint, names by tag.
+
+Layout, below the store's root::
+
+    store.json                        {"schema": 1}
+    artifacts/sha256/<digest>/        the files, manifest.json, run.json
+    fingerprints/<fingerprint>.json   {"digest": …}: the work that made an artifact
+    tags/<name>.json                  {"digest": …, "time": …}
+    notes/<key>.json                  derived facts that can be made again, e.g. a data summary
+    work/<fingerprint>/               what an unfinished stage keeps over a kill
+    tmp/<id>/                         drafts that are not published yet
+    locks/                            flock files; the kernel frees them when a process dies
+
+A crash at any instruction leaves nothing or a whole artifact: a draft is hashed and synced in
+``tmp``, its digest is noted under its fingerprint, and one rename into place makes it seen. (An
+entry whose artifact is not there says nothing; were it written last, a kill between the two would
+lose finished work.)
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.store import disk
+from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
+from pipeline.store.tags import ANY, Tag, Why, check_name, check_unmoved, moved, parse
+from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import IntegrityError, RecipeError
+from pipeline.terms.vocabulary import NAME
+
+SCHEMA = 1
+REMEDY = "`rarefy artifact gc --damaged --yes` removes it, the next run makes it again"
+_HEX = set("0123456789abcdef")
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What ``gc`` would delete: a directory, the bytes it holds, and why."""
+
+    path: Path
+    size: int
+    reason: str
+
+
+class Store:
+    """A store in a directory, made where there is none.
+
+    Raises IntegrityError where a newer rarefy wrote it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        with disk.speaking(self.root):
+            for name in (
+                "artifacts/sha256",
+                "fingerprints",
+                "tags",
+                "notes",
+                "work",
+                "tmp",
+                "locks",
+            ):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            marker = self.root / "store.json"
+            if not marker.exists():
+                disk.write(marker, {"schema": SCHEMA})
+        found = disk.read(marker, "schema")
+        if not isinstance(found, int):
+            raise IntegrityError(f'{marker}: damaged; it should say {{"schema": {SCHEMA}}}')
+        if found > SCHEMA:
+            raise IntegrityError(
+                f"{self.root}: the store has schema {found}, this rarefy knows {SCHEMA}: "
+                "upgrade rarefy, or name another place with --home"
+            )
+
+    # Publishing
+
+    @contextmanager
+    def lock(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold an exclusive lock between processes; ``waiting`` is called if another holds it."""
+        with (self.root / "locks" / name).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                waiting()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def draft(self) -> Iterator[Path]:
+        """Give an empty directory on the store's disk; what was not published is removed.
+
+        The lock beside it tells ``gc`` that a living process still writes there.
+        """
+        identifier = uuid.uuid4().hex
+        directory = self.root / "tmp" / identifier
+        with self.lock(f"draft-{identifier}"), disk.speaking(self.root):
+            directory.mkdir()
+            try:
+                yield directory
+            finally:
+                shutil.rmtree(directory, ignore_errors=True)
+                (self.root / "locks" / f"draft-{identifier}").unlink(missing_ok=True)
+
+    def work(self, fingerprint: str) -> Path:
+        """Return the directory that an unfinished stage's work keeps over a kill."""
+        path = self.root / "work" / fingerprint
+        with disk.speaking(self.root):
+            path.mkdir(exist_ok=True)
+        return path
+
+    def publish(
+        self, directory: Path, manifest: Manifest, run: dict[str, Any], *, lasts: bool = True
+    ) -> Artifact:
+        """Move a draft into the store, named by its fingerprint; the rename is what makes it seen.
+
+        What does not last is not found by its fingerprint.
+        Raises ProviderError where the disk is full.
+        """
+        fingerprint = manifest.stage.fingerprint
+        with disk.speaking(self.root):
+            self._seal(directory, manifest, run)
+            if lasts:
+                entry = self.root / "fingerprints" / f"{fingerprint}.json"
+                disk.write(entry, {"digest": manifest.digest})
+            self._place(directory, manifest.digest)
+        shutil.rmtree(self.root / "work" / fingerprint, ignore_errors=True)
+        return Artifact(self._directory(manifest.digest), manifest, manifest.digest)
+
+    def adopt(self, directory: Path, manifest: Manifest, run: dict[str, Any]) -> Artifact:
+        """Move a draft with another store's artifact into this one.
+
+        Its fingerprint is not noted: what work comes to here is only said by work done here.
+        Raises IntegrityError where the files are not those of the manifest.
+        """
+        for entry in manifest.files:
+            path = directory / entry.path
+            if not path.is_file() or file_sha256(path) != entry.sha256:
+                raise IntegrityError(
+                    f"artifact {manifest.digest[:12]}: {entry.path} is not what its manifest says; "
+                    "nothing was taken over"
+                )
+        with disk.speaking(self.root):
+            self._seal(directory, manifest, run)
+            self._place(directory, manifest.digest)
+        return Artifact(self._directory(manifest.digest), manifest, manifest.digest)
+
+    def _seal(self, directory: Path, manifest: Manifest, run: dict[str, Any]) -> None:
+        """Write a draft's manifest, and flush all of it to the disk."""
+        (directory / MANIFEST).write_bytes(manifest.canonical())
+        (directory / RUN).write_text(json.dumps(run, indent=1, sort_keys=True))
+        for path in directory.rglob("*"):
+            disk.sync(path)
+        disk.sync(directory)
+
+    def _place(self, directory: Path, digest: str) -> None:
+        """Rename a sealed draft to its place; a damaged twin there goes first."""
+        final = self._directory(digest)
+        if final.exists() and self.verify(digest):
+            self.discard(Garbage(final, 0, "damaged"))
+        try:
+            directory.rename(final)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        disk.sync(final.parent)
+
+    # Reading
+
+    def lookup(self, fingerprint: str) -> Artifact | None:
+        """Return the artifact of finished work, or None where there is none.
+
+        Raises IntegrityError where it is there, but cut or changed.
+        """
+        path = self.root / "fingerprints" / f"{fingerprint}.json"
+        if not path.exists():
+            return None
+        digest = disk.read(path, "digest")
+        return self.open(digest) if self._directory(digest).is_dir() else None
+
+    def open(self, reference: str) -> Artifact:
+        """Open an artifact by digest, by a unique beginning of it (6 or more digits), or by tag.
+
+        Sizes are checked. Raises RecipeError where there is none, IntegrityError for damage.
+        """
+        digest = self.resolve(reference)
+        directory = self._directory(digest)
+        try:
+            manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+        except (OSError, ValidationError):
+            raise IntegrityError(
+                f"artifact {digest[:12]}: its manifest is damaged; {REMEDY}"
+            ) from None
+        if manifest.digest != digest:
+            raise IntegrityError(f"artifact {digest[:12]}: its manifest was changed; {REMEDY}")
+        for entry in manifest.files:
+            path = directory / entry.path
+            if not path.is_file() or path.stat().st_size != entry.size:
+                raise IntegrityError(
+                    f"artifact {digest[:12]}: {entry.path} is missing or cut; {REMEDY}"
+                )
+        return Artifact(directory, manifest, digest)
+
+    def resolve(self, reference: str) -> str:
+        """Return the digest that a tag, a digest or its unique beginning means."""
+        if tag := self.find_tag(reference):
+            return tag.digest
+        found = []
+        if len(reference) == 64 and set(reference) <= _HEX and self._directory(reference).is_dir():
+            found = [reference]
+        elif len(reference) >= 6 and set(reference) <= _HEX:
+            found = [d for d in self.digests() if d.startswith(reference)]
+        if not found:
+            raise RecipeError(f"{reference}: no artifact and no tag of that name in {self.root}")
+        if len(found) > 1:
+            raise RecipeError(f"{reference}: {len(found)} artifacts begin so; give more digits")
+        return found[0]
+
+    def digests(self) -> list[str]:
+        """Return the digests of all artifacts, sorted."""
+        return sorted(path.name for path in (self.root / "artifacts" / "sha256").iterdir())
+
+    def verify(self, digest: str) -> list[str]:
+        """Hash every file again. Returns what is wrong, empty where all is well."""
+        try:
+            artifact = self.open(digest)
+        except IntegrityError as error:
+            return [str(error)]
+        problems = [
+            f"{entry.path}: its bytes are not those that were published"
+            for entry in artifact.manifest.files
+            if file_sha256(artifact.directory / entry.path) != entry.sha256
+        ]
+        listed = {entry.path for entry in artifact.manifest.files} | {MANIFEST, RUN}
+        for path in artifact.directory.rglob("*"):
+            name = path.relative_to(artifact.directory).as_posix()
+            if path.is_file() and name not in listed:
+                problems.append(f"{name}: not in the manifest")
+        return problems
+
+    # Tags and notes
+
+    def tag(
+        self,
+        name: str,
+        digest: str,
+        *,
+        expect: str | None = ANY,
+        why: Why = "tag",
+        run: str | None = None,
+        verdict: str | None = None,
+    ) -> Tag:
+        """Point a tag at an artifact, and add the move to its history.
+
+        ``expect``: what it must point at until now (None: it must not be there). Raises
+        EvidenceError where it moved meanwhile, RecipeError for a name that is not allowed.
+        """
+        check_name(name)
+        with disk.speaking(self.root), self.lock(f"tag-{name}"):
+            current = self.find_tag(name)
+            check_unmoved(name, current, expect)
+            if current is not None and current.digest == digest:
+                return current
+            tag = moved(current, digest, why, run, verdict)
+            value = tag.model_dump(mode="json", by_alias=True)
+            disk.write(self.root / "tags" / f"{name}.json", value)
+        return tag
+
+    def untag(self, name: str) -> None:
+        """Remove a tag and its history. Raises RecipeError where there is none."""
+        path = self.root / "tags" / f"{name}.json"
+        if not NAME.fullmatch(name) or not path.exists():
+            raise RecipeError(f"tag {name!r}: there is none")
+        path.unlink()
+
+    def tags(self) -> dict[str, str]:
+        """Return tag -> digest."""
+        return {name: tag.digest for name, tag in self._tags().items()}
+
+    def find_tag(self, name: str) -> Tag | None:
+        """Return a tag with its history, None where there is none."""
+        path = self.root / "tags" / f"{name}.json"
+        if not NAME.fullmatch(name) or not path.is_file():
+            return None
+        return parse(path.read_bytes(), str(path))
+
+    def _tags(self) -> dict[str, Tag]:
+        paths = sorted((self.root / "tags").glob("*.json"))
+        return {path.stem: parse(path.read_bytes(), str(path)) for path in paths}
+
+    def note(self, key: str) -> Any:
+        """Return a derived fact, or None."""
+        try:
+            return json.loads((self.root / "notes" / f"{key}.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def keep_note(self, key: str, value: Any) -> None:
+        """Keep a derived fact; ``key`` must name everything it depends on."""
+        with disk.speaking(self.root):
+            disk.write(self.root / "notes" / f"{key}.json", value)
+
+    # Garbage
+
+    def garbage(self, *, days: float, damaged: bool = False) -> list[Garbage]:
+        """Find what nothing needs: no tag reaches it or may go back to it, older than ``days``.
+
+        Also drafts and kept work of dead processes, and with ``damaged`` artifacts whose bytes
+        do not verify. Nothing is deleted here.
+        """
+        found = []
+        kept = set().union(*(tag.kept for tag in self._tags().values()))
+        needed = set() if damaged else self._reachable(kept)
+        horizon = time.time() - days * 86400
+        for digest in self.digests():
+            path = self._directory(digest)
+            if damaged and (problems := self.verify(digest)):
+                found.append(Garbage(path, _size(path), f"damaged: {problems[0]}"))
+            elif not damaged and digest not in needed and path.stat().st_mtime < horizon:
+                found.append(Garbage(path, _size(path), "no tag needs it"))
+        if not damaged:
+            for path in (self.root / "tmp").iterdir():
+                if not self._held(f"draft-{path.name}"):
+                    found.append(Garbage(path, _size(path), "a draft whose process died"))
+            for path in (self.root / "work").iterdir():
+                if path.stat().st_mtime < horizon and not self._held(path.name):
+                    found.append(Garbage(path, _size(path), "unfinished work"))
+        return found
+
+    def discard(self, garbage: Garbage) -> None:
+        """Delete one piece of garbage; it leaves its place in one step, then its bytes go."""
+        grave = self.root / "tmp" / uuid.uuid4().hex
+        try:
+            garbage.path.rename(grave)
+        except FileNotFoundError:
+            return  # another process took it away
+        shutil.rmtree(grave, ignore_errors=True)
+
+    def _reachable(self, digests: Iterable[str]) -> set[str]:
+        """Return the digests and all their ancestors. Raises IntegrityError for damage on the way.
+
+        What a damaged manifest names as its parents is not known, so nothing may go then.
+        """
+        seen: set[str] = set()
+        todo = list(digests)
+        while todo:
+            digest = todo.pop()
+            if digest in seen or not self._directory(digest).is_dir():
+                continue
+            seen.add(digest)
+            todo += [parent.digest for parent in self.open(digest).manifest.parents]
+        return seen
+
+    def _held(self, lock: str) -> bool:
+        path = self.root / "locks" / lock
+        if not path.exists():
+            return False
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
+    def _directory(self, digest: str) -> Path:
+        return self.root / "artifacts" / "sha256" / digest
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

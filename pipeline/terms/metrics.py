@@ -1,0 +1,111 @@
+"""The table of metrics: what each one is, for recipe, verdict, history, report and CI files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["score", "error", "agreement", "latency", "speedup", "cold_start", "count"]
+
+FORMS: Final = (
+    *("max", "min", "max_drop", "min_retained", "min_speedup", "min_shrink", "max_regression"),
+)
+"""The forms of a budget; ``terms.budget.Budget`` says what each one means."""
+FACTORS: Final = ("min_speedup", "min_shrink")
+"""The forms whose limit is a factor."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    ``kind``   ``score``: higher is better, from the rows; ``error``: lower is better, from the
+               rows; ``agreement``: with a reference, from the rows; ``latency``: ms on a target,
+               ``latency_…`` for the model's call alone, ``end_to_end_…`` from text to logits;
+               ``cold_start``: ms from a fresh process to its first answer, on the first target;
+               ``speedup``: a ratio of latencies; ``count``: a number of bytes or parameters
+    ``unit``   ``%`` (a share between 0 and 1), ``ms``, ``B``, ``×`` or nothing
+    ``forms``  the forms of budget that make sense for it
+    ``title``  its name in a heading
+    ``exact``  counted, not sampled: the same on every machine, every time
+    ``less``   what a smaller value is called: "smaller", "fewer parameters"
+    """
+
+    kind: Kind
+    unit: str
+    forms: frozenset[str]
+    title: str
+    exact: bool = False
+    less: str = "less"
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.kind in ("score", "agreement", "speedup")
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is measured by the clock on every target."""
+        return self.kind in ("latency", "speedup")
+
+    @property
+    def from_rows(self) -> bool:
+        """Whether it follows from the answers on the eval split."""
+        return self.kind in ("score", "error", "agreement")
+
+
+def _score(title: str) -> Metric:
+    forms = {"min", "max", "max_drop", "min_retained", "max_regression"}
+    return Metric("score", "%", frozenset(forms), title)
+
+
+def _time(kind: Kind, title: str) -> Metric:
+    return Metric(kind, "ms", frozenset({"min", "max", "min_speedup", "max_regression"}), title)
+
+
+def _count(unit: str, title: str, less: str, *, exact: bool = False) -> Metric:
+    forms = frozenset({"min", "max", "min_shrink", "max_regression"})
+    return Metric("count", unit, forms, title, exact, less)
+
+
+_BOUNDS: Final = frozenset({"min", "max"})
+PERCENTILES: Final = (50, 90, 95, 99)
+METRICS: Final[dict[str, Metric]] = {
+    "accuracy": _score("Accuracy"),
+    "macro_f1": _score("Macro F1"),
+    "ece": Metric("error", "%", _BOUNDS, "Calibration error"),
+    "agreement": Metric("agreement", "%", _BOUNDS, "Agreement"),
+    **{f"latency_p{p}": _time("latency", f"Latency p{p}") for p in PERCENTILES},
+    **{f"end_to_end_p{p}": _time("latency", f"End to end p{p}") for p in PERCENTILES},
+    "speedup": Metric("speedup", "×", _BOUNDS | {"min_speedup"}, "Speedup"),
+    "cold_start": _time("cold_start", "Cold start"),
+    "size": _count("B", "Size", "smaller", exact=True),
+    "memory": _count("B", "Memory", "less memory"),
+    "device_memory": _count("B", "Device memory", "less of the GPU's memory"),
+    "parameters": _count("", "Parameters", "fewer parameters", exact=True),
+}
+
+_TAKES: Final = {
+    "%": "a share",
+    "×": "a factor",
+    "ms": "a time",
+    "B": "a size",
+    "": "a bare number",
+}
+
+
+def title(metric: str) -> str:
+    """Return a metric's name for a heading; one that is not in the table is made readable."""
+    if metric in METRICS:
+        return METRICS[metric].title
+    text = metric.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def expects(metric: str, form: str) -> str | None:
+    """Return what kind of quantity a budget's limit is, or None for an unknown metric."""
+    if form in FACTORS:
+        return "a factor"
+    if form not in _BOUNDS:
+        return "a share"
+    known = METRICS.get(metric)
+    return _TAKES[known.unit] if known else None

@@ -1,0 +1,59 @@
+"""The recipe's vocabulary: names, the data it reads, the targets it measures on."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
+Name = Annotated[str, Field(pattern=NAME.pattern)]
+REMOTE_TAG: Final = "#"
+"""Stands between a store's URL and a tag in it."""
+
+
+class Part(BaseModel):
+    """Base of the recipe's parts: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Data(Part):
+    """The labelled text, and which columns to read.
+
+    A reference is a JSONL, CSV, TSV or Parquet file beside the recipe, ``package:import_name/file``
+    or ``hub:owner/name@revision/path/in/the/repository.parquet``.
+    """
+
+    train: str
+    eval: str
+    unlabelled: str | None = Field(None, description="text of the domain for the teacher to label")
+    text: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = Field(
+        "text", description="the text column, or two columns for a sentence pair"
+    )
+    label: str = "label"
+    slices: tuple[str, ...] = Field(
+        (), description="columns of the eval split by whose values accuracy is told too"
+    )
+    max_length: int = Field(
+        128, ge=4, le=8192, description="tokens; longer rows are cut, and counted"
+    )
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        return (self.text,) if isinstance(self.text, str) else self.text
+
+    @property
+    def references(self) -> dict[str, str]:
+        """Return split name -> reference, for the splits that the recipe has."""
+        pairs = {"train": self.train, "eval": self.eval, "unlabelled": self.unlabelled}
+        return {name: reference for name, reference in pairs.items() if reference}
+
+
+class Target(Part):
+    """The machine to measure on: execution provider and intra-op threads."""
+
+    name: Name = "cpu"
+    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    threads: int = Field(default=1, ge=1, le=1024)

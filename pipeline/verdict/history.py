@@ -1,0 +1,305 @@
+"""The history of verdicts: one SQLite file, a row a verdict, its numbers beside it.
+
+A verdict is added when a run ends or a bundle is validated. A run that is concluded again from the
+cache says the same of the same measurements; it is not added a second time: a verdict whose recipe,
+bundle, measurements and budgets' results are those of the recipe's latest one is that one. (A
+return to an earlier state is a new verdict on an old measurement, and is marked so.)
+
+The file lies beside the store, is written in one transaction a verdict, and a damaged one costs the
+history only, never a run: its callers turn the errors here into a warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sqlite3
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.measure.measurements import CANDIDATE, Measurements
+from pipeline.terms.errors import IntegrityError, ProviderError
+from pipeline.terms.outcomes import Outcome
+from pipeline.verdict.readings import Machine, Past, Plain
+from pipeline.verdict.record import ReportData
+from pipeline.verdict.verdict import BudgetResult
+
+FILE: Final = "history.sqlite"
+SCHEMA: Final = 1
+WAIT: Final = 30.0
+"""Seconds that a writer waits for another one; a write takes milliseconds."""
+SEED = 0
+_TABLES = """
+CREATE TABLE machines (digest TEXT PRIMARY KEY, facts TEXT NOT NULL);
+CREATE TABLE verdicts (
+    id INTEGER PRIMARY KEY, time TEXT NOT NULL, recipe TEXT NOT NULL, command TEXT NOT NULL,
+    bundle TEXT, outcome TEXT NOT NULL, evidence TEXT NOT NULL, "commit" TEXT,
+    machine TEXT NOT NULL REFERENCES machines, measured TEXT NOT NULL, judged TEXT NOT NULL
+);
+CREATE INDEX verdicts_recipe ON verdicts (recipe, id);
+CREATE INDEX verdicts_measured ON verdicts (recipe, measured);
+CREATE TABLE numbers (
+    verdict INTEGER NOT NULL REFERENCES verdicts, metric TEXT NOT NULL, target TEXT,
+    value REAL, low REAL, high REAL, form TEXT, "limit" REAL, against TEXT,
+    level TEXT, outcome TEXT, reason TEXT
+);
+CREATE INDEX numbers_verdict ON numbers (verdict);
+"""
+
+
+class History:
+    """The history in one file, which need not be there yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, data: ReportData, commit: str | None = None) -> bool:
+        """Add a finished run's verdict; return whether there was one that is not the latest yet.
+
+        ``commit``: that of the recipe's repository. The bundle is the one that was measured.
+        Raises IntegrityError for a damaged or newer file, ProviderError where it cannot be written.
+        """
+        if data.verdict is None or data.measurements is None:
+            return False
+        candidate = data.measurements.models.get(CANDIDATE)
+        bundle = candidate.digest if candidate else None
+        measured = _sha256(data.measurements.model_dump_json(by_alias=True))
+        judged = _sha256(measured, data.verdict.model_dump_json(by_alias=True))
+        with self._open() as database:
+            if judged == _latest(database, data.name):
+                return False
+        machine = _machine(data.measurements)
+        plain = plain_numbers(data.measurements)
+        with self._open(write=True) as database:
+            if judged == _latest(database, data.name):
+                return False
+            facts = json.dumps(machine.facts, sort_keys=True)
+            database.execute(
+                "INSERT OR IGNORE INTO machines VALUES (?, ?)", (machine.digest, facts)
+            )
+            row = (
+                *(data.created, data.name, data.command, bundle, data.verdict.outcome),
+                *(json.dumps(data.verdict.evidence), commit, machine.digest, measured, judged),
+            )
+            added = database.execute(
+                "INSERT INTO verdicts VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+            ).lastrowid
+            numbers = [*map(_plain_row, plain), *map(_budget_row, data.verdict.budgets)]
+            database.executemany(
+                "INSERT INTO numbers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(added, *number) for number in numbers],
+            )
+        return True
+
+    def recipes(self) -> list[str]:
+        """Return the names of all recipes, that of the latest verdict first."""
+        with self._open() as database:
+            rows = database.execute("SELECT recipe FROM verdicts GROUP BY recipe ORDER BY max(id)")
+            return [name for (name,) in rows][::-1]
+
+    def count(self, recipe: str | None = None) -> dict[Outcome, int]:
+        """Return how many verdicts stand how (see ``Past.standing``)."""
+        with self._open() as database:
+            return dict(
+                database.execute(
+                    "SELECT CASE WHEN outcome = 'pass' AND evidence <> '[]' THEN 'inconclusive' "
+                    "ELSE outcome END AS standing, count(*) FROM verdicts "
+                    "WHERE ?1 IS NULL OR recipe = ?1 GROUP BY standing",
+                    (recipe,),
+                )
+            )
+
+    def verdicts(
+        self, recipe: str | None = None, limit: int | None = None, bundle: str | None = None
+    ) -> list[Past]:
+        """Return the latest ``limit`` verdicts (None: all), the oldest of them first.
+
+        ``bundle``: only those on the bundle of this digest.
+        """
+        with self._open() as database:
+            rows = database.execute(
+                'SELECT id, time, recipe, command, bundle, outcome, evidence, "commit", machine, '
+                "facts, EXISTS (SELECT 1 FROM verdicts AS earlier WHERE earlier.id < verdicts.id "
+                "AND earlier.recipe = verdicts.recipe AND earlier.measured = verdicts.measured) "
+                "FROM verdicts JOIN machines ON machines.digest = machine "
+                "WHERE (?1 IS NULL OR recipe = ?1) AND (?3 IS NULL OR bundle = ?3) "
+                "ORDER BY id DESC LIMIT ?2",
+                (recipe, -1 if limit is None else limit, bundle),
+            ).fetchall()
+            found: dict[int, Past] = {}
+            for row in reversed(rows):
+                found[row[0]] = _past(row)
+            for verdict, *number in database.execute(
+                "SELECT * FROM numbers WHERE verdict >= ? ORDER BY rowid", (min(found, default=0),)
+            ):
+                if verdict in found:
+                    _put(found[verdict], number)
+        return list(found.values())
+
+    @contextmanager
+    def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+        """Open the file; to write, in one transaction, and made where it is not there."""
+        try:
+            if not write and (not self.path.exists() or not self.path.stat().st_size):
+                database = sqlite3.connect(":memory:")
+            else:
+                mode = "rwc" if write else "ro"
+                address = f"{self.path.resolve().as_uri()}?mode={mode}"
+                database = sqlite3.connect(address, WAIT, isolation_level=None, uri=True)
+            try:
+                if write:
+                    database.execute("BEGIN IMMEDIATE")
+                self._prepare(database)
+                yield database
+                if write:
+                    database.execute("COMMIT")
+            finally:
+                database.close()
+        except sqlite3.DatabaseError as error:
+            unusable = isinstance(error, sqlite3.OperationalError) and "no such" not in str(error)
+            if unusable:
+                raise ProviderError(f"{self.path}: the history cannot be used: {error}") from None
+            raise IntegrityError(
+                f"{self.path}: the history of verdicts is damaged ({error}); move the file away "
+                "and a new history begins"
+            ) from None
+        except ValueError:
+            raise IntegrityError(f"{self.path}: the history of verdicts is damaged") from None
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        """Make the tables where there are none. Raises IntegrityError for a newer schema."""
+        (found,) = database.execute("PRAGMA user_version").fetchone()
+        if found > SCHEMA:
+            raise IntegrityError(
+                f"{self.path}: the history has schema {found}, this rarefy knows {SCHEMA}: "
+                "upgrade rarefy, or move the file away"
+            )
+        if found == 0:
+            for statement in filter(str.strip, _TABLES.split(";")):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {SCHEMA}")
+
+
+def plain_numbers(measurements: Measurements) -> list[Plain]:
+    """Return the candidate's accuracy and size, and its median latency on every target."""
+    import numpy as np
+
+    from pipeline.measure import statistics
+
+    candidate = measurements.models.get(CANDIDATE)
+    if candidate is None:
+        return []
+    found = []
+    truth = np.asarray(measurements.truth)
+    answers = np.asarray(candidate.probabilities, dtype=float)
+    if len(truth) and answers.shape[:1] == truth.shape:
+        share: Sequence[float | None] = (None, None, None)
+        if np.isfinite(answers).all():
+            right = int((statistics.answers(answers) == truth).sum())
+            share = statistics.wilson(right, len(truth))
+        found.append(Plain("accuracy", None, *share))
+    for target, timed in measurements.latency.items():
+        samples = timed.samples.get(CANDIDATE)
+        if samples and all(samples):
+            p50 = statistics.percentile_interval(samples, 50, SEED, timed.looks)
+            found.append(Plain("latency_p50", target, *p50))
+    found.append(Plain("size", None, candidate.size, candidate.size, candidate.size))
+    return found
+
+
+def commit(folder: Path) -> str | None:
+    """Return the git commit of a folder, ``-dirty`` where tracked files differ from it.
+
+    None where it is no repository, or git is not there or does not answer.
+    """
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(
+            [*command, "--exclude=*"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _latest(database: sqlite3.Connection, recipe: str) -> str | None:
+    """Return what was judged last for a recipe, None where nothing was."""
+    query = "SELECT judged FROM verdicts WHERE recipe = ? ORDER BY id DESC LIMIT 1"
+    found = database.execute(query, (recipe,)).fetchone()
+    return None if found is None else str(found[0])
+
+
+def _machine(measurements: Measurements) -> Machine:
+    """Return what the numbers were measured on, and how.
+
+    Other eval data or another thread count makes other numbers, as another machine does.
+    """
+    from pipeline.measure import machine
+
+    targets = {
+        name: f"{timed.provider or 'cpu'}, {timed.threads} threads"
+        for name, timed in measurements.latency.items()
+    }
+    how = {"eval data": measurements.data[:12], "target": targets}
+    facts = measurements.machine | {name: fact for name, fact in how.items() if fact}
+    return Machine(machine.digest(facts), facts)
+
+
+def _plain_row(one: Plain) -> tuple[Any, ...]:
+    return (one.metric, one.target, *_finite(one.value, one.low, one.high), *(None,) * 6)
+
+
+def _budget_row(one: BudgetResult) -> tuple[Any, ...]:
+    asked = (one.form, one.limit, one.against, one.level, one.outcome, one.reason)
+    return (one.metric, one.target, *_finite(one.value, one.low, one.high), *asked)
+
+
+def _finite(*values: float | None) -> list[float | None]:
+    """Return NaN and infinity as None: SQL has no word for them."""
+    return [value if value is not None and math.isfinite(value) else None for value in values]
+
+
+def _past(row: Sequence[Any]) -> Past:
+    number, time, recipe, command, bundle, outcome, evidence, commit, digest, facts, again = row
+    return Past(
+        id=number,
+        time=time,
+        recipe=recipe,
+        command=command,
+        bundle=bundle,
+        outcome=outcome,
+        evidence=json.loads(evidence),
+        commit=commit,
+        machine=Machine(digest, json.loads(facts)),
+        again=bool(again),
+    )
+
+
+def _put(past: Past, row: Sequence[Any]) -> None:
+    metric, target, value, low, high, form, limit, against, level, outcome, reason = row
+    if form is None:
+        past.plain.append(Plain(metric, target, value, low, high))
+        return
+    past.budgets.append(
+        BudgetResult(
+            metric=metric,
+            form=form,
+            limit=limit,
+            against=against,
+            target=target,
+            level=level,
+            value=value,
+            low=low,
+            high=high,
+            outcome=outcome,
+            reason=reason,
+        )
+    )
+
+
+def _sha256(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,167 @@
+"""A verdict's numbers by what they measure, and when two of them may be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from pipeline.terms.outcomes import Outcome
+from pipeline.verdict.verdict import BudgetResult
+
+EXACT: Final = frozenset({"size", "parameters"})
+"""Metrics that are counted, not sampled: the same on every machine, every time."""
+_WORSE: dict[Outcome | None, int] = {None: 0, "pass": 1, "inconclusive": 2, "fail": 3}
+
+
+class Plain(NamedTuple):
+    """A number that is kept whether a budget asks for it or not. Exact ones are their own bounds.
+
+    ``latency_p50`` in ms with the interval that the target's sampling allows, ``size`` in bytes,
+    ``accuracy`` as a share. A value of None: there was none to be had, as of a model answering NaN.
+    """
+
+    metric: str
+    target: str | None
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the numbers were measured on, and how; only equal digests may be compared."""
+
+    digest: str
+    facts: dict[str, Any]
+
+    @property
+    def cpu(self) -> str:
+        return str(self.facts.get("cpu") or "unknown CPU")
+
+    @property
+    def cores(self) -> int | None:
+        cores = self.facts.get("cores")
+        found = cores.get("logical") if isinstance(cores, dict) else cores
+        return found if isinstance(found, int) else None
+
+    @property
+    def runtime(self) -> str | None:
+        """The version of onnxruntime."""
+        libraries = self.facts.get("libraries") or {}
+        found = libraries.get("onnxruntime") or libraries.get("onnxruntime-gpu")
+        return None if found is None else str(found)
+
+
+@dataclass(frozen=True)
+class Past:
+    """A verdict of the history with its numbers; ``again``: its measurement was judged before."""
+
+    id: int
+    time: str
+    recipe: str
+    command: str
+    bundle: str | None
+    outcome: Outcome
+    evidence: list[str]
+    commit: str | None
+    machine: Machine
+    again: bool
+    plain: list[Plain] = field(default_factory=list)
+    budgets: list[BudgetResult] = field(default_factory=list)
+
+    @property
+    def standing(self) -> Outcome:
+        """The outcome, but a measurement without evidence decides nothing for the better."""
+        return "inconclusive" if self.evidence and self.outcome == "pass" else self.outcome
+
+
+class Key(NamedTuple):
+    """What may stand on one axis: a metric's own value, or one relative form of it.
+
+    ``form`` is None for the metric's own value, which budgets ``min`` and ``max`` bound.
+    """
+
+    metric: str
+    target: str | None = None
+    form: str | None = None
+    against: str | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One number of one verdict. ``outcome`` is the worst of its budgets', None without one.
+
+    ``limits``: form of budget -> its limit, the strictest where several bound the same.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    outcome: Outcome | None = None
+    limits: dict[str, float] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The interval of a reading that has a value; that value twice where it is exact."""
+        assert self.value is not None
+        low = self.value if self.low is None else self.low
+        return low, self.value if self.high is None else self.high
+
+
+def readings(past: Past) -> dict[Key, Reading]:
+    """Return a verdict's numbers by what they measure, those without a budget first."""
+    found = {
+        Key(one.metric, one.target): Reading(one.value, one.low, one.high) for one in past.plain
+    }
+    for budget in past.budgets:
+        relative = () if budget.form in ("min", "max") else (budget.form, budget.against)
+        key = Key(budget.metric, budget.target, *relative)
+        before = found.get(key) or Reading(budget.value, budget.low, budget.high)
+        strict = max if budget.form.startswith("min") else min
+        limit = strict(budget.limit, before.limits.get(budget.form, budget.limit))
+        found[key] = Reading(
+            before.value,
+            before.low,
+            before.high,
+            max(before.outcome, budget.outcome, key=lambda outcome: _WORSE[outcome]),
+            before.limits | {budget.form: limit},
+            (*before.reasons, budget.reason),
+        )
+    return found
+
+
+def comparable(key: Key, first: Past, second: Past) -> bool:
+    """Return whether two verdicts' readings may be compared: same machine, or it plays no part."""
+    return key.metric in EXACT or first.machine.digest == second.machine.digest
+
+
+def apart(key: Key, first: Reading, second: Reading) -> bool:
+    """Return whether two intervals have no point in common.
+
+    A number that is missing, or was sampled and has no interval, is apart from no other.
+    """
+    if first.value is None or second.value is None:
+        return False
+    (low, high), (other_low, other_high) = first.bounds, second.bounds
+    if key.metric not in EXACT and (low == high or other_low == other_high):
+        return False
+    return high < other_low or other_high < low
+
+
+def changes(before: Machine, after: Machine) -> list[str]:
+    """Return in what two machines differ, one ``fact: before → after`` each."""
+    old, new = _flat(before.facts), _flat(after.facts)
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return [f"{name}: {old.get(name, 'none')} → {new.get(name, 'none')}" for name in names]
+
+
+def _flat(facts: dict[str, Any], within: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{name} ")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            found[within + name] = shown
+    return found

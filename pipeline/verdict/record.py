@@ -1,0 +1,66 @@
+"""What a report shows: gathered once, drawn by every format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.measure.measurements import Measurements
+from pipeline.verdict.verdict import Verdict
+
+
+class LedgerRow(BaseModel):
+    """One finished stage. ``accuracy`` is (value, low, high) of the task's main metric on eval."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    stage: str
+    kind: str
+    digest: str
+    cached: bool
+    seconds: float
+    metric: str | None = None
+    accuracy: tuple[float, float, float] | None = None
+    rows: int | None = None
+    parameters: int | None = None
+    size: int
+
+
+class LineageNode(BaseModel):
+    """One artifact of the run and the digests it was made from, by role."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    stage: str
+    version: int
+    digest: str
+    kind: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    parents: dict[str, str] = Field(default_factory=dict, description="digest -> role")
+    metrics: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class ReportData(BaseModel):
+    """A run from recipe to verdict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    created: str = Field(description="ISO 8601, UTC")
+    command: str = Field(description="what reproduces the run")
+    recipe: str = Field(description="the recipe's text")
+    task: str
+    labels: list[str]
+    rows: dict[str, int]
+    warnings: list[str] = Field(default_factory=list)
+    absent: list[str] = Field(
+        default_factory=list, description="tags that a first release could not be compared with"
+    )
+    ledger: list[LedgerRow]
+    lineage: list[LineageNode]
+    verdict: Verdict | None = None
+    measurements: Measurements | None = None
+    machine: dict[str, Any]

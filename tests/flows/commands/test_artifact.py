@@ -1,0 +1,111 @@
+"""The store seen from the command line: what is there, whole or not, named, and gone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.project import Project, Said
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A store after a run: its artifacts by stage, and the command line."""
+
+    rarefy: Callable[..., Said]
+    digests: dict[str, str]
+    home: Path
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.rarefy("artifact", *arguments, "--json").out)
+
+    def directory(self, stage: str) -> Path:
+        return self.home / "store" / "artifacts" / "sha256" / self.digests[stage]
+
+
+@pytest.fixture
+def stored(project: Project, rarefy: Callable[..., Said]) -> Stored:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
+    assert rarefy("run", recipe, "--engine", "inline").code == 0
+    rows = json.loads(rarefy("artifact", "ls", "--json").out)
+    return Stored(rarefy, {row["stage"]: row["digest"] for row in rows}, project.home)
+
+
+def test_list_shows_kind_stage_and_tags(stored: Stored) -> None:
+    stored.rarefy("artifact", "tag", "production", stored.digests["head"][:8])
+    rows = {row["stage"]: row for row in stored.json("ls")}
+    assert {stage: row["kind"] for stage, row in rows.items()} == {
+        "import": "encoder",
+        "head": "checkpoint",
+        "judge": "report",
+    }
+    assert rows["head"]["tags"] == ["production"]
+    assert rows["head"]["size"] > 1000
+    assert [row["stage"] for row in stored.json("ls", "--kind", "report")] == ["judge"]
+
+
+def test_show_tells_the_lineage(stored: Stored) -> None:
+    shown = stored.json("show", stored.digests["judge"])
+    assert [(row["stage"], row["role"]) for row in shown["lineage"]] == [
+        ("head", "input"),
+        ("import", "input"),
+    ]
+    assert shown["manifest"]["stage"]["name"] == "judge"
+    assert "started" in shown["run"]
+    told = stored.rarefy("artifact", "show", stored.digests["head"])
+    assert "parameter    scale: 1.0" in told.out
+
+
+def test_verify_finds_one_changed_byte(stored: Stored) -> None:
+    assert stored.rarefy("artifact", "verify", "--all").code == 0
+    weights = stored.directory("head") / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.chmod(0o644)
+    weights.write_bytes(content)
+    said = stored.rarefy("artifact", "verify", "--all")
+    assert said.code == 6
+    assert f"{stored.digests['head'][:12]} model.safetensors: " in said.out
+    assert stored.rarefy("artifact", "verify", stored.digests["import"]).code == 0
+    assert stored.rarefy("artifact", "gc", "--damaged", "--yes").code == 0
+    assert stored.rarefy("artifact", "verify", "--all").code == 0
+    assert "head" not in [row["stage"] for row in stored.json("ls")]
+
+
+def test_list_goes_on_past_a_damaged_artifact(stored: Stored) -> None:
+    shutil.rmtree(stored.directory("head"))
+    stored.directory("head").mkdir()
+    assert sorted(row["kind"] for row in stored.json("ls")) == ["damaged", "encoder", "report"]
+
+
+def test_gc_keeps_what_a_tag_reaches(stored: Stored) -> None:
+    stored.rarefy("artifact", "tag", "keep", stored.digests["head"])
+    dry = stored.json("gc", "--days", "0")
+    assert [Path(row["path"]).name for row in dry["garbage"]] == [stored.digests["judge"]]
+    assert stored.directory("judge").exists(), "without --yes nothing goes"
+    assert stored.json("gc", "--days", "0", "--yes")["deleted"]
+    assert not stored.directory("judge").exists()
+    assert stored.directory("import").exists(), "what the tagged one was made from stays"
+
+
+def test_a_tag_is_taken_away(stored: Stored) -> None:
+    stored.rarefy("artifact", "tag", "old", stored.digests["head"])
+    assert stored.rarefy("artifact", "tag", "old", "--delete").code == 0
+    assert stored.rarefy("artifact", "show", "old").code == 2
+    assert stored.rarefy("artifact", "tag", "old", "--delete").code == 2
+
+
+def test_diff_names_what_differs(stored: Stored, project: Project) -> None:
+    recipe = project.recipe("quickstages:Head: {note: other}", name="other")
+    stored.rarefy("run", recipe, "--engine", "inline")
+    heads = [row["digest"] for row in stored.json("ls") if row["stage"] == "head"]
+    other = next(digest for digest in heads if digest != stored.digests["head"])
+    found = stored.json("diff", stored.digests["head"], other)
+    assert found == [{"what": "parameters.note", "a": None, "b": "other"}]
+    assert stored.rarefy("artifact", "diff", other, other).out == ""

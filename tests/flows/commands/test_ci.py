@@ -1,0 +1,328 @@
+"""``rarefy ci`` from a recipe to every file that a CI system reads, and never an empty page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from junitparser import Error, Failure, JUnitXml, Skipped
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from flows import github
+from pipeline.recipe import recipe as recipes
+from pipeline.run import baselines
+from tests.project import Project, Said, make_project
+
+Rarefy = Callable[..., Said]
+
+KEPT = """\
+targets:
+  - {name: one, threads: 1}
+  - {name: two, threads: 2}
+budgets:
+  - {metric: accuracy, min: 1 %}
+  - {metric: latency_p50, max: 10 s}
+  - {metric: latency_p50, min_speedup: 0.0001x, against: head, target: two}
+  - {metric: accuracy, max_drop: 99 %, against: head}
+  - {metric: size, max_regression: 900 %, against: head}
+"""
+UNDECIDED = "  - {metric: accuracy, min: 50 %}\n"
+BUDGETS = f"""\
+{KEPT}{UNDECIDED}\
+  - {{metric: accuracy, min: 49 %, level: warn}}
+  - {{metric: size, max: 1 kB, level: warn}}
+  - {{metric: memory, max: 1 GB}}
+  - metric: accuracy
+    min: 99.9 %
+"""
+EASY = "budgets: [{metric: accuracy, min: 1 %}]\n"
+HARD = "budgets: [{metric: accuracy, max: 1 %}]\n"
+MEASURE = "validate: {processes: 3, seconds: 0.5, rows: 20, memory: false, cold_starts: 0}"
+STATES = {
+    "accuracy min": "pass",
+    "latency_p50 max on one": "pass",
+    "latency_p50 max on two": "pass",
+    "latency_p50 min_speedup against head on two": "pass",
+    "accuracy max_drop against head": "pass",
+    "size max_regression against head": "pass",
+    "accuracy min #2": "inconclusive",
+    "accuracy min (warn)": "pass",
+    "size max (warn)": "pass",
+    "memory max": "fail",
+    "accuracy min #3": "fail",
+}
+OUTPUTS = {
+    "verdict.json", "summary.md", "report.html", "run.json", "junit.xml", "metrics.txt", "bmf.json",
+    "benchmark-smaller.json", "benchmark-bigger.json", "bundle",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """One project for the tests that export and measure: the export is made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield make_project(tmp_path_factory.mktemp("shop"), patch)
+
+
+@pytest.fixture
+def on_github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which GitHub's files for a step lie."""
+    folder = tmp_path / "github"
+    folder.mkdir()
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
+    for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"):
+        monkeypatch.setenv(name, str(folder / name))
+    return folder
+
+
+def annotations(said: Said) -> list[str]:
+    return [line for line in said.err.splitlines() if line.startswith("::")]
+
+
+def outcome(case: object) -> str:
+    kinds = {type(found) for found in case.result}  # type: ignore[attr-defined]
+    if Failure in kinds:
+        return next(found.type for found in case.result)  # type: ignore[attr-defined]
+    return "error" if Error in kinds else "skipped" if Skipped in kinds else "pass"
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_ten_budgets_in_every_state(
+    shop: Project, rarefy: Rarefy, on_github: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real export, really measured on two targets, judged twice: strictly and leniently."""
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(shop.folder))
+    recipe = shop.recipe("quickstages:Head", "export", MEASURE, budgets=BUDGETS)
+    out = shop.folder / "out"
+    arguments = ("ci", recipe, "--out", out, "--engine", "inline", "--threads", "1")
+
+    said = rarefy(*arguments)
+    assert said.code == 3
+    assert said.out == "verdict: fail\n"
+    assert {path.name for path in out.iterdir()} == OUTPUTS
+    suite = next(iter(JUnitXml.fromfile(str(out / "junit.xml"))))
+    assert {case.name: outcome(case) for case in suite} == STATES
+    assert (suite.tests, suite.failures, suite.errors, suite.skipped) == (11, 3, 0, 0)
+    verdict = json.loads((out / "verdict.json").read_text())
+    assert len(verdict["budgets"]) == 11
+
+    families = {
+        f.name: f for f in text_string_to_metric_families((out / "metrics.txt").read_text())
+    }
+    now = [s.labels["rarefy_verdict"] for s in families["rarefy_verdict"].samples if s.value]
+    assert now == ["fail"]
+    timed = {s.labels["target"] for s in families["rarefy_latency_p50_seconds"].samples}
+    assert timed == {"one", "two"}
+    size = sum(p.stat().st_size for p in (out / "bundle").iterdir() if p.suffix == ".onnx")
+    measured = json.loads((out / "bmf.json").read_text())["tiny"]["size-bytes"]["value"]
+    assert size < measured < 4 * size
+
+    lines = recipe.read_text().splitlines()
+    shown = annotations(said)
+    assert [one.split(" ")[0] for one in shown] == ["::error"] * 3 + ["::warning", "::notice"]
+    at = next(one for one in shown if "99.9 %25 was asked" in one).split("line=")[1].split(",")[0]
+    assert lines[int(at) - 1 : int(at) + 1] == ["  - metric: accuracy", "    min: 99.9 %"]
+    assert all(one.split("file=")[1].startswith("tiny.yaml,") for one in shown)
+    assert (on_github / "GITHUB_STEP_SUMMARY").read_text() == (out / "summary.md").read_text()
+    said_of = (on_github / "GITHUB_OUTPUT").read_text()
+    assert "fail" in said_of.splitlines()
+    assert str(out / "report.html") in said_of.splitlines()
+
+    undecided = shop.recipe("quickstages:Head", "export", MEASURE, budgets=KEPT + UNDECIDED)
+    assert rarefy("ci", undecided, *arguments[2:]).code == 4
+    lenient = rarefy("ci", undecided, *arguments[2:], "--lenient", "--json")
+    assert lenient.code == 0
+    assert json.loads(lenient.out)["outcome"] == "inconclusive"
+    assert [one.split(" ")[0] for one in annotations(lenient)] == ["::warning"]
+    suite = next(iter(JUnitXml.fromfile(str(out / "junit.xml"))))
+    assert [outcome(case) for case in suite] == ["pass"] * 6 + ["skipped"]
+
+
+def test_a_run_that_dies_leaves_a_page_that_says_why(
+    project: Project, rarefy: Rarefy, on_github: Path
+) -> None:
+    """Neither an empty page nor the verdict of the run before."""
+    out = project.folder / "out"
+    good = project.recipe("quickstages:Head", "quickstages:Judge", name="good", budgets=EASY)
+    assert rarefy("ci", good, "--out", out, "--engine", "inline").code == 0
+    bad = project.recipe(
+        "quickstages:Head", "quickstages:Break", "quickstages:Judge", name="bad", budgets=EASY
+    )
+
+    said = rarefy("ci", bad, "--out", out, "--engine", "inline")
+    assert said.code == 2
+    reason = "break: the weights are made of cheese"
+    assert {path.name for path in out.iterdir()} == {"junit.xml", "summary.md"}
+    suite = next(iter(JUnitXml.fromfile(str(out / "junit.xml"))))
+    assert (suite.tests, suite.errors) == (1, 1)
+    assert next(iter(suite)).result[0].message == reason
+    assert reason in (out / "summary.md").read_text()
+    assert (
+        (on_github / "GITHUB_STEP_SUMMARY").read_text().endswith((out / "summary.md").read_text())
+    )
+    assert annotations(said) == [f"::error file=bad.yaml,title=bad%3A no verdict::{reason}"]
+    assert "error" in (on_github / "GITHUB_OUTPUT").read_text().splitlines()
+
+
+def test_a_recipe_that_cannot_be_read_is_annotated_at_its_line(
+    project: Project, rarefy: Rarefy, on_github: Path
+) -> None:
+    recipe = project.recipe("quickstages:Head", budgets="budgts: []\n")
+    said = rarefy("ci", recipe, "--out", project.folder / "out")
+    assert said.code == 2
+    line = recipe.read_text().splitlines().index("budgts: []") + 1
+    assert annotations(said)[0].startswith(f"::error file=tiny.yaml,line={line},title=")
+    assert "did you mean 'budgets'?" in (project.folder / "out" / "junit.xml").read_text()
+
+
+def test_nothing_of_github_is_said_elsewhere(project: Project, rarefy: Rarefy) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=HARD)
+    said = rarefy("ci", recipe, "--out", project.folder / "out", "--engine", "inline")
+    assert said.code == 3
+    assert annotations(said) == []
+
+
+def test_what_is_not_ours_in_the_folder_stays(project: Project, rarefy: Rarefy) -> None:
+    theirs = project.folder / "out" / "bundle" / "theirs.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    bad = project.recipe("quickstages:Head", "quickstages:Break")
+    rarefy("ci", bad, "--out", project.folder / "out", "--engine", "inline")
+    assert theirs.read_text() == "mine"
+
+
+@pytest.mark.parametrize("tag", ["head", "No Tag"])
+def test_a_baseline_that_can_be_no_tag_is_refused(
+    project: Project, rarefy: Rarefy, tag: str
+) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
+    said = rarefy("ci", recipe, "--out", project.folder / "out", "--baseline", tag)
+    assert said.code == 2
+    assert f"baseline '{tag}'" in said.err
+
+
+def test_a_missing_baseline_is_an_error_and_a_first_release_is_none(
+    project: Project, rarefy: Rarefy
+) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=EASY)
+    arguments = ("ci", recipe, "--out", project.folder / "out", "--engine", "inline")
+    missing = rarefy(*arguments, "--baseline", "production")
+    assert missing.code == 2
+    assert "'production'" in missing.err.splitlines()[-1]
+    added = "accuracy max_drop 1%, latency_p50 max_regression 5%, size max_regression 5%"
+    assert added in missing.err
+    first = rarefy(*arguments, "--baseline", "production", "--first")
+    assert first.code == 0
+    assert "there is no 'production' yet" in first.err
+
+
+def test_a_gate_that_asks_nothing_is_refused(project: Project, rarefy: Rarefy) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
+    arguments = ("ci", recipe, "--out", project.folder / "out", "--engine", "inline")
+    said = rarefy(*arguments)
+    assert said.code == 2
+    assert "a gate that asks nothing keeps nothing out" in said.err
+    suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
+    assert suite.errors == 1
+    # A recipe's own run may ask nothing; then there is no verdict, and none in the history.
+    said = rarefy("run", recipe, "--engine", "inline", "--json")
+    assert (said.code, json.loads(said.out)["outcome"]) == (0, None)
+    assert json.loads(rarefy("history", "--json").out) == []
+    # A first release has a verdict on what can be judged yet, be it nothing.
+    said = rarefy(*arguments, "--baseline", "production", "--first")
+    assert (said.code, said.out) == (0, "verdict: pass\n")
+    suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
+    assert [type(result) for case in suite for result in case.result] == [Skipped]
+    assert "first release" in (project.folder / "out" / "summary.md").read_text()
+
+
+def test_plan_says_what_the_gate_will_need(project: Project, rarefy: Rarefy) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
+    assert rarefy("plan", recipe, "--baseline", "production").code == 2
+    planned = rarefy("plan", recipe, "--baseline", "production", "--first")
+    assert planned.code == 0
+    assert "there is no 'production' yet" in planned.out
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_the_baseline_is_measured_beside_the_candidate(shop: Project, rarefy: Rarefy) -> None:
+    """The same bundle under a tag: its size cannot have got worse."""
+    out = shop.folder / "out"
+    options = ("--out", out, "--engine", "inline", "--threads", "1")
+    made = shop.recipe("quickstages:Head", "export", name="made")
+    assert rarefy("run", made, *options).code == 0
+    digest = json.loads((out / "run.json").read_text())["ledger"][2]["digest"]
+    assert rarefy("artifact", "tag", "production", digest).code == 0
+
+    recipe = shop.recipe(
+        "quickstages:Head",
+        "export",
+        MEASURE,
+        budgets="budgets: {metric: size, max_regression: 1 %, against: an-older-one}\n",
+    )
+    said = rarefy("ci", recipe, *options, "--baseline", "production", "--json")
+    assert said.code == 0
+    (budget,) = json.loads(said.out)["budgets"]
+    assert (budget["against"], budget["value"]) == ("production", 0)
+    models = json.loads((out / "run.json").read_text())["measurements"]["models"]
+    assert models["production"]["digest"] == digest
+
+
+def test_a_run_that_is_ended_from_outside_leaves_a_page_too(
+    project: Project, rarefy: Rarefy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.jobs.run_inline", interrupted)
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=EASY)
+    said = rarefy("ci", recipe, "--out", project.folder / "out", "--engine", "inline")
+    assert said.code == 130
+    suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
+    assert (suite.tests, suite.errors) == (1, 1)
+
+
+def test_a_summary_that_github_would_drop_is_cut_at_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub shows 1 MiB of a step, of all that was appended to it."""
+    page = tmp_path / "summary"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    page.write_text("before\n")
+    row = "| é | ✓ |\n"
+    github.summarize(row * 100_000)
+    written = page.read_bytes()
+    assert 1_000_000 < len(written) <= 1024 * 1024
+    assert written.startswith(b"before\n")
+    whole, _, cut = written.decode().removeprefix("before\n").partition("\n\n")
+    assert set(whole.split("\n")) == {row.strip()}
+    assert "summary.md" in cut
+    github.summarize(row * 1000)
+    assert page.stat().st_size <= 1024 * 1024
+
+
+def test_an_output_cannot_bring_another_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    github.output({"report": "a\noutcome=pass\n"})
+    first, *middle, end = (tmp_path / "output").read_text().splitlines()
+    assert first == f"report<<{end}"
+    assert end not in middle
+
+
+def test_a_short_budget_is_shown_at_its_line_for_each_that_it_stands_for(project: Project) -> None:
+    short = "  - max_regression: 5 %\n    against: production\n  - {metric: size, max: 5 MB}\n"
+    for text, lines in (
+        (f"budgets:\n{short}", ["  - max_regression: 5 %"] * 3 + [short.splitlines()[2]]),
+        (one := "budgets: {max_regression: 5 %, against: production}\n", [one.strip()] * 3),
+    ):
+        path = project.recipe("quickstages:Head", budgets=text)
+        written = path.read_text().splitlines()
+        loaded = baselines.with_baseline(recipes.load(path), "staging")
+        assert [written[line - 1] for line in loaded.budget_lines] == lines
+        assert loaded.tags == ("staging",)
+        assert [b.metric for b in loaded.recipe.budgets][:3] == ["accuracy", "latency_p50", "size"]

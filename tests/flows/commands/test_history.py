@@ -1,0 +1,146 @@
+"""``rarefy history``, and what runs and validations leave in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.verdict.history import FILE, History
+from tests.pipeline.report.factory import digest
+from tests.pipeline.report.verdicts import NEWER, asked, finished
+from tests.project import Project, Said
+
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
+PASSES = "budgets:\n  - {metric: accuracy, min: 50 %}\n"
+MISSED = PASSES + "  - {metric: size, max: 0.5 kB}\n"
+STAGES = ("quickstages:Head", "quickstages:Judge")
+
+
+@pytest.fixture
+def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
+    """A history in a home of its own, which the commands use."""
+    monkeypatch.setenv("RAREFY_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return History(tmp_path / "home" / FILE)
+
+
+def test_a_run_is_a_verdict_once_and_a_new_verdict_is_another(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    recipe = project.recipe(*STAGES, budgets=PASSES)
+    for _ in range(2):
+        assert rarefy("run", recipe, "--engine", "inline").code == 0
+    assert rarefy("run", project.recipe(*STAGES, budgets=MISSED), "--engine", "inline").code == 3
+    listed = json.loads(rarefy("history", "--json").out)
+    assert [verdict["outcome"] for verdict in listed] == ["fail", "pass"]
+    assert [verdict["recipe"] for verdict in listed] == ["tiny", "tiny"]
+    accuracy = next(one for one in listed[0]["numbers"] if one["metric"] == "accuracy")
+    assert accuracy["value"] == 1
+    assert rarefy("history", recipe).out.count("tiny") == 0  # one recipe: no column for it
+    assert "✗ fail" in rarefy("history", recipe).out
+
+
+@pytest.mark.parametrize("damage", ["damaged", "newer"])
+def test_a_broken_history_costs_a_run_nothing_but_a_warning(
+    project: Project, rarefy: Callable[..., Said], damage: str
+) -> None:
+    project.home.mkdir()
+    if damage == "newer":
+        import sqlite3
+
+        with sqlite3.connect(project.home / FILE) as database:
+            database.execute("PRAGMA user_version = 99")
+    else:
+        (project.home / FILE).write_bytes(b"not a database at all\n" * 200)
+    before = (project.home / FILE).read_bytes()
+    said = rarefy("run", project.recipe(*STAGES, budgets=PASSES), "--engine", "inline")
+    assert said.code == 0
+    assert (project.home / "runs" / "tiny" / "verdict.json").exists()
+    warning = [line for line in said.err.splitlines() if "warning" in line]
+    assert len(warning) == 1
+    assert "this verdict is not in the history" in warning[0]
+    assert (project.home / FILE).read_bytes() == before
+    assert rarefy("history").code == 6
+
+
+def test_a_bundle_that_is_validated_leaves_a_verdict(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    stages = ("quickstages:Head", "export")
+    assert rarefy("run", project.recipe(*stages), "--engine", "inline").code == 0
+    quick = "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0}"
+    recipe = project.recipe(*stages, quick, budgets=PASSES.replace("50", "1"))
+    said = rarefy("validate", "tiny", "--recipe", recipe, "--json")
+    assert said.code == 0
+    (verdict,) = json.loads(rarefy("history", "--json").out)
+    assert verdict["bundle"] == json.loads(said.out)["bundle"]
+    assert verdict["command"].startswith("rarefy validate tiny --recipe ")
+    assert {one["metric"] for one in verdict["numbers"]} == {"accuracy", "latency_p50", "size"}
+
+
+def test_an_empty_history_is_a_plain_sentence(past: History, rarefy: Callable[..., Said]) -> None:
+    for arguments in ((), ("demo",)):
+        said = rarefy("history", *arguments)
+        assert (said.code, said.err) == (0, "")
+        assert "no verdict yet" in said.out
+    assert json.loads(rarefy("history", "--json").out) == []
+    page = past.path.parent / "trend.html"
+    said = rarefy("history", "--html", page)
+    assert said.code == 2
+    assert "no verdict yet" in said.err
+    assert not page.exists()
+
+
+def test_an_arrow_stands_only_where_intervals_are_apart_on_one_machine(
+    past: History, rarefy: Callable[..., Said]
+) -> None:
+    slow = [(1.0, {}), (1.0005, {}), (1.2, {}), (1.5, {"machine": NEWER})]
+    for index, (milliseconds, changes) in enumerate(slow):
+        past.add(finished(index, milliseconds=milliseconds, **changes))
+    lines = rarefy("history", "reviews").out.splitlines()[1:]
+    assert ["↑" in line for line in lines] == [False, True, False, False]
+    assert "↑ 19.9\u00a0%" in lines[1]
+    assert digest("bundle 3")[:12] in lines[0]  # the latest first
+    (latest,) = rarefy("history", "--limit", "1").out.splitlines()[1:]
+    assert "reviews" in latest
+
+
+def test_what_is_not_there_is_said(past: History, rarefy: Callable[..., Said]) -> None:
+    past.add(finished(0, budgets=[asked("ece", "max", 0.1, 0.05)]))
+    unknown = rarefy("history", "revews")
+    assert unknown.code == 2
+    assert "revews: no verdict on a recipe of that name; there is reviews" in unknown.err
+    metric = rarefy("history", "--metric", "latency_p99")
+    assert metric.code == 2
+    assert "there is accuracy, ece, size" in metric.err
+    assert "Calibration error" in rarefy("history", "--metric", "ece").out
+
+
+def test_the_page_is_written_where_it_was_asked_for(
+    past: History, rarefy: Callable[..., Said]
+) -> None:
+    past.add(finished(0, name="one"))
+    past.add(finished(1, name="two"))
+    page = past.path.parent / "new folder" / "trend.html"
+    assert rarefy("history", "--html", page).out.strip() == str(page)
+    assert "Verdicts over time" in page.read_text()
+    said = rarefy("history", "one", "--html", page, "--json")
+    assert json.loads(said.out) == {"page": str(page)}
+    assert "<h1>one</h1>" in page.read_text()
+
+
+def test_a_promoted_release_is_marked(project: Project, rarefy: Callable[..., Said]) -> None:
+    recipe = project.recipe(*STAGES, budgets=PASSES)
+    rarefy("run", recipe, "--engine", "inline")
+    from pipeline.store.store import Store
+
+    store = Store(project.home / "store")
+    head = next(d for d in store.digests() if store.open(d).manifest.stage.name == "head")
+    store.tag("production", head)
+    page = project.folder / "trend.html"
+    rarefy("history", "--html", page)
+    assert "promoted to production" in page.read_text()

@@ -1,0 +1,87 @@
+"""A new recipe passes its own check, whatever it was made from."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.goals import GOALS
+from pipeline.recipe import recipe as recipes
+from tests.project import Project, Said
+
+
+@pytest.fixture
+def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(project.folder)
+    return project
+
+
+@pytest.mark.parametrize("goal", list(GOALS))
+def test_every_goal_gives_a_recipe_that_passes_check(
+    goal: str, here: Project, rarefy: Callable[..., Said]
+) -> None:
+    config = Path("encoder/config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 64}))
+    said = rarefy(
+        *("init", "deep/new.yaml", "--model", "encoder", "--train", "train.jsonl"),
+        *("--goal", goal, "--yes"),
+    )
+    assert (said.code, said.out) == (0, "deep/new.yaml\n")
+    assert rarefy("recipe", "check", "deep/new.yaml").code == 0
+    loaded = recipes.load(Path("deep/new.yaml"))
+    assert loaded.recipe.data.eval == "../eval.jsonl", "found beside the training rows"
+    assert loaded.recipe.data.max_length == 64, "no longer than the model's positions"
+    first = Path("deep/new.yaml").read_text().splitlines()[0]
+    assert first.startswith("# yaml-language-server: $schema=")
+    schema = json.loads((Path("deep") / first.partition("=")[2]).read_text())
+    assert schema["title"] == "rarefy recipe"
+
+
+def test_a_file_that_is_there_stays(here: Project, rarefy: Callable[..., Said]) -> None:
+    Path("recipe.yaml").write_text("mine")
+    arguments = ("init", "--model", "encoder", "--train", "train.jsonl", "--yes")
+    said = rarefy(*arguments)
+    assert (said.code, Path("recipe.yaml").read_text()) == (2, "mine")
+    assert "--force" in said.err
+    assert rarefy(*arguments, "--force").code == 0
+
+
+def test_columns_of_a_table_are_guessed(here: Project, rarefy: Callable[..., Said]) -> None:
+    for name in ("train", "eval"):
+        rows = [json.loads(line) for line in Path(f"{name}.jsonl").read_text().splitlines()]
+        with Path(f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "comment", "mood"])
+            writer.writerows([at, row["text"], row["label"]] for at, row in enumerate(rows))
+    said = rarefy("init", "--model", "encoder", "--train", "train.csv", "--yes")
+    assert said.code == 0, said.err
+    data = recipes.load(Path("recipe.yaml")).recipe.data
+    assert (data.text, data.label, data.eval) == ("comment", "mood", "eval.csv")
+
+
+def test_a_column_that_is_not_there_is_refused(here: Project, rarefy: Callable[..., Said]) -> None:
+    said = rarefy(
+        *("init", "--model", "encoder", "--train", "train.jsonl", "--label", "stars", "--yes")
+    )
+    assert said.code == 2
+    assert "no column 'stars'; there is text, label" in said.err
+    assert not Path("recipe.yaml").exists()
+
+
+def test_it_asks_for_what_the_flags_do_not_say(here: Project) -> None:
+    from click.testing import CliRunner
+
+    from flows.cli import cli
+
+    answers = "train.jsonl\n\n\n\nencoder\nfast\n"
+    asked = CliRunner().invoke(cli, ["init", "mine.yaml"], input=answers)
+    assert asked.exit_code == 0, asked.output
+    assert asked.stdout == "mine.yaml\n"
+    assert "Label column, of text, label [label]" in asked.stderr
+    loaded = recipes.load(Path("mine.yaml"))
+    assert loaded.recipe.name == "mine"
+    assert "prune" in [step.id for step in loaded.steps]

@@ -1,0 +1,146 @@
+"""A bundle under load, from the command line: a table, a gate, and what cannot be sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.measure import bundles
+from tests.project import Said
+
+QUICK = ("--rate", "100", "--seconds", "1")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundles.make(tmp_path_factory.mktemp("load") / "bundle")
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": row}) + "\n" for row in bundles.texts(10)))
+    return path
+
+
+def test_a_row_for_each_rate(rarefy: Callable[..., Said], bundle: Path, text: Path) -> None:
+    said = rarefy("load", bundle, "--data", text, *QUICK, "--rate", "50", "--workers", "2")
+    assert said.code == 0, said.err
+    lines = [line for line in said.out.splitlines() if line.strip()]
+    assert len(lines) == 3  # a heading, and two rates
+    assert "p99" in lines[0]
+    assert "–" in lines[1]  # a hundred requests carry no p99
+
+
+def test_json_has_every_number(rarefy: Callable[..., Said], bundle: Path, text: Path) -> None:
+    said = rarefy("load", bundle, "--data", text, *QUICK, "--json", "--arrivals", "constant")
+    found = json.loads(said.out)
+    (run,) = found["runs"]
+    assert (found["rows"], found["exit_code"], said.code) == (10, 0, 0)
+    assert (run["requests"], run["offered"], run["not_a_number"]) == (100, 100, 0)
+    assert run["response_ms"]["p50"]["low"] <= run["response_ms"]["p50"]["value"]
+    assert run["response_ms"]["max"] >= run["response_ms"]["p50"]["value"]
+    assert run["response_ms"]["p99"] is None
+    assert run["service_ms"]["p50"]["value"] > 0
+
+
+def test_a_runs_own_eval_split_is_sent(
+    rarefy: Callable[..., Said], bundle: Path, text: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        "name: tiny\nmodel: encoder\nstages: [export]\n"
+        f"data: {{train: none.jsonl, eval: {text.name}}}\n"
+    )
+    run = tmp_path / "home" / "runs" / "tiny"
+    run.mkdir(parents=True)
+    (run / "bundle").symlink_to(bundle)
+    (run / "run.json").write_text(json.dumps({"command": f"rarefy run {recipe}"}))
+    said = rarefy("load", "tiny", *QUICK, "--json", "--home", tmp_path / "home")
+    assert json.loads(said.out)["rows"] == 10
+
+
+def test_the_gate(rarefy: Callable[..., Said], bundle: Path, text: Path) -> None:
+    """No answer takes a microsecond, and each takes less than a minute."""
+    many = ("--data", text, "--arrivals", "constant", "--rate")
+    missed = rarefy("load", bundle, *many, "400", "--seconds", "1", "--max-p99", "1us", "--json")
+    assert missed.code == 3
+    assert json.loads(missed.out)["runs"][0]["p99"]["outcome"] == "fail"
+    kept = rarefy("load", bundle, *many, "130", "--seconds", "3", "--max-p99", "60 s")
+    assert (kept.code, kept.out.splitlines()[-1][:5]) == (0, "pass:")
+    few = rarefy("load", bundle, "--data", text, *QUICK, "--max-p99", "60 s")
+    assert few.code == 4
+    assert "requests cannot carry a p99" in few.out
+
+
+def test_answers_that_are_no_numbers_fail_the_gate(
+    rarefy: Callable[..., Said], tmp_path: Path, text: Path
+) -> None:
+    broken = bundles.make(tmp_path / "broken", head=float("nan"))
+    said = rarefy("load", broken, "--data", text, *QUICK, "--max-p99", "60 s")
+    assert said.code == 3
+    assert "answers are NaN or infinite" in said.out
+    assert "answers are NaN or infinite" in said.err
+
+
+def test_what_cannot_be_sent_is_said(
+    rarefy: Callable[..., Said], bundle: Path, text: Path, tmp_path: Path
+) -> None:
+    assert rarefy("load", bundle, "--data", text).code == 2
+    assert rarefy("load", bundle, "--data", text, "--rate", "0").code == 2
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    said = rarefy("load", bundle, "--data", empty, *QUICK)
+    assert (said.code, said.out) == (2, "")
+    assert "empty" in said.err
+    column = rarefy("load", bundle, "--data", text, *QUICK, "--text", "review")
+    assert column.code == 2
+    assert "no column 'review'; there is text" in column.err
+    nameless = rarefy("load", bundle, *QUICK)
+    assert nameless.code == 2
+    assert "say the recipe with --recipe" in nameless.err
+
+
+@pytest.mark.parametrize("limit", ["20 MB", "0", "-5ms", "fast", "5 %"])
+def test_a_limit_that_is_no_time(
+    rarefy: Callable[..., Said], bundle: Path, text: Path, limit: str
+) -> None:
+    said = rarefy("load", bundle, "--data", text, *QUICK, f"--max-p99={limit}")
+    assert said.code == 2
+    assert "--max-p99" in said.err
+
+
+def test_a_missing_provider_ends_with_5(
+    rarefy: Callable[..., Said], bundle: Path, text: Path
+) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has the provider")
+    said = rarefy("load", bundle, "--data", text, *QUICK, "--provider", "cuda")
+    assert (said.code, said.out) == (5, "")
+    assert "provider 'cuda' is not active" in said.err
+
+
+def test_a_session_that_fell_back_to_the_cpu_ends_with_5(
+    rarefy: Callable[..., Said], bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the driver is too old: ONNX Runtime goes on with the CPU and says nothing."""
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+    promised = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: promised)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, options, **_: real(path, options, providers=["CPUExecutionProvider"]),
+    )
+    said = rarefy("predict", bundle, "w1 w2", "--provider", "cuda", "--json")
+    assert said.code == 5
+    expected = "provider 'cuda' is not active: the session runs on CPUExecutionProvider"
+    assert json.loads(said.out) == {"error": expected, "exit_code": 5}

@@ -1,0 +1,111 @@
+"""Recipes before they run: shown, checked, copied, and the schema that editors read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from flows import examples
+from pipeline.recipe import recipe as recipes
+from tests.project import Project, Said
+
+SCHEMA = Path(__file__).parents[3] / "schema" / "recipe.schema.json"
+
+
+def test_show_prints_a_recipe_that_means_the_same(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    budget = "budgets:\n  - {metric: accuracy, max_drop: 3 %, against: head}\n"
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budget)
+    said = rarefy("recipe", "show", recipe)
+    assert "# Put a fresh head on, without training." in said.out
+    assert "scale: 1.0" in said.out
+    shown = project.folder / "shown.yaml"
+    shown.write_text(said.out)
+    first, second = recipes.load(recipe), recipes.load(shown)
+    assert [(s.id, s.stage, s.input) for s in first.steps] == [
+        (s.id, s.stage, s.input) for s in second.steps
+    ]
+    parts = ("name", "model", "data", "targets", "budgets", "seed")
+    for part in parts:
+        assert getattr(first.recipe, part) == getattr(second.recipe, part)
+
+
+def test_show_writes_a_regression_above_100_percent_with_its_sign(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    budget = "budgets: {metric: size, max_regression: 900 %, against: production}\n"
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budget)
+    shown = project.folder / "shown.yaml"
+    shown.write_text(rarefy("recipe", "show", recipe).out)
+    assert recipes.load(shown).recipe.budgets == recipes.load(recipe).recipe.budgets
+
+
+def test_check_tells_all_recipes_and_fails_for_one(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    good = project.recipe("quickstages:Head", name="good")
+    bad = project.recipe("quickstages:Judge", name="bad")
+    said = rarefy("recipe", "check", bad, good)
+    assert said.code == 2
+    assert said.out == f"ok {good}\n"
+    assert said.err.startswith(f"{bad}:6: ")
+    assert "put 'finetune' before it" in said.err
+    answers = json.loads(rarefy("recipe", "check", bad, good, "--json").out)
+    assert [answer["ok"] for answer in answers] == [False, True]
+
+
+def test_check_sees_a_missing_data_file(project: Project, rarefy: Callable[..., Said]) -> None:
+    (project.folder / "eval.jsonl").unlink()
+    said = rarefy("recipe", "check", project.recipe("quickstages:Head"))
+    assert said.code == 2
+    assert "data.eval: eval.jsonl: no such file" in said.err
+
+
+def test_examples_are_listed_with_what_they_are_about(rarefy: Callable[..., Said]) -> None:
+    listed = json.loads(rarefy("recipe", "ls", "--json").out)
+    assert "demo" in [example["name"] for example in listed]
+    assert all(example["about"] for example in listed)
+
+
+@pytest.mark.parametrize("name", [example.name for example in examples.examples()])
+def test_a_copied_example_stands_alone(
+    name: str, project: Project, rarefy: Callable[..., Said]
+) -> None:
+    copy = Path(rarefy("recipe", "cp", name, project.folder / "mine").out.strip())
+    assert copy == project.folder / "mine" / f"{name}.yaml"
+    loaded = recipes.load(copy)
+    for reference in loaded.recipe.data.references.values():
+        assert (copy.parent / reference).is_file()
+    line = copy.read_text().splitlines()[0]
+    assert (copy.parent / line.partition("$schema=")[2]).resolve().is_file()
+    copy.write_text("changed")
+    again = rarefy("recipe", "cp", name, copy.parent)
+    assert (again.code, copy.read_text()) == (2, "changed")
+    assert "--force replaces it" in again.err
+
+
+@pytest.mark.parametrize(
+    ("budgets", "right"),
+    [
+        ("{max_regression: 5 %, against: production}", True),
+        ("[{metric: size, max: 20 MB}, {max_regression: 5 %, against: production}]", True),
+        ("[{metric: accuracy, min: 0.8, level: warn}]", True),
+        ("[{max: 20 MB}]", False),
+        ("[{metric: size, maxx: 20 MB}]", False),
+    ],
+)
+def test_an_editor_marks_what_the_schema_refuses_and_no_more(budgets: str, right: bool) -> None:
+    text = "name: a\nmodel: m\ndata: {train: t.csv, eval: e.csv}\nstages: [export]\nbudgets: "
+    checked = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+    assert checked.is_valid(yaml.safe_load(text + budgets)) is right
+
+
+def test_the_schema_in_the_repository_is_this_versions(rarefy: Callable[..., Said]) -> None:
+    """Write it anew with: rarefy recipe schema > schema/recipe.schema.json."""
+    assert json.loads(rarefy("recipe", "schema").out) == json.loads(SCHEMA.read_text())

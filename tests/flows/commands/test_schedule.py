@@ -1,0 +1,166 @@
+"""A recipe on a schedule: refused with a way out, or served by a real server and run by it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.prefect_server import answers
+from tests.project import Project, Said
+
+NIGHTLY = "0 3 * * *"
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+
+def test_without_a_server_the_three_commands_are_said(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    recipe = project.recipe("quickstages:Head")
+    said = rarefy("schedule", recipe, "--cron", NIGHTLY)
+    assert (said.code, said.out) == (5, "")
+    assert "prefect server start" in said.err
+    assert "export PREFECT_API_URL=" in said.err
+    assert f"rarefy schedule {recipe} --cron '{NIGHTLY}'" in said.err
+
+
+def test_a_server_that_does_not_answer_is_named(
+    project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
+    said = rarefy("schedule", project.recipe("quickstages:Head"), "--cron", NIGHTLY)
+    assert said.code == 5
+    assert "does not answer" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--cron", "every night"), "--cron 'every night'"),
+        (("--cron", NIGHTLY, "--timezone", "Mars/Olympus"), "--timezone 'Mars/Olympus'"),
+    ],
+)
+def test_a_wrong_schedule_is_an_error_of_usage(
+    project: Project, rarefy: Callable[..., Said], arguments: tuple[str, ...], named: str
+) -> None:
+    said = rarefy("schedule", project.recipe("quickstages:Head"), *arguments)
+    assert said.code == 2
+    assert named in said.err
+
+
+def test_the_recipe_is_checked_first(project: Project, rarefy: Callable[..., Said]) -> None:
+    said = rarefy("schedule", project.recipe("quickstages:Nothing"), "--cron", NIGHTLY)
+    assert said.code == 2
+    assert "quickstages:Nothing" in said.err
+
+
+@pytest.mark.slow
+def test_a_real_server_runs_what_is_scheduled(project: Project, tmp_path: Path) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
+    url = f"http://127.0.0.1:{free_port()}/api"
+    environment = os.environ | {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    server = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", url[17:-4])
+    serve = ("flows.cli", "schedule", str(recipe), "--cron", NIGHTLY, "--timezone", "Europe/Berlin")
+    with process(server, environment, tmp_path):
+        wait(lambda: answers(url), 120, "the server answers")
+        with process(serve, environment, tmp_path):
+            path = f"{url}/deployments/name/rarefy-compress/tiny"
+            deployment = wait(lambda: ask(path), 120, "the deployment is there")
+            schedules = [each["schedule"] for each in deployment["schedules"]]
+            assert [(each["cron"], each["timezone"]) for each in schedules] == [
+                (NIGHTLY, "Europe/Berlin")
+            ]
+            assert all(
+                Path(deployment["parameters"][name]).is_absolute() for name in ("recipe", "home")
+            )
+            start = f"{url}/deployments/{deployment['id']}/create_flow_run"
+            made = wait(lambda: ask(start, {}), 120, "the server takes the run")
+            state = wait(lambda: ended(f"{url}/flow_runs/{made['id']}"), 240, "the run ends")
+            assert state == "COMPLETED"
+    assert (project.home / "runs" / "tiny" / "report.html").is_file()
+
+
+def ended(path: str) -> str | None:
+    answer = ask(path)
+    found = answer["state"]["type"] if answer else None
+    return found if found in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def ask(url: str, body: dict[str, Any] | None = None) -> Any:
+    """GET, or POST a body; None where the server has nothing, or is too busy to say.
+
+    The server answers 503 while another connection holds its SQLite file; nothing was done then,
+    and Prefect's own client asks again too.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=60) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 503):
+            return None
+        raise
+    except TimeoutError:
+        return None
+
+
+def wait(found: Callable[[], Any], seconds: float, what: str) -> Any:
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        if value := found():
+            return value
+        time.sleep(0.5)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+@contextmanager
+def process(module: tuple[str, ...], environment: dict[str, str], folder: Path) -> Iterator[None]:
+    """Run ``python -m`` in a session of its own, and end all of it."""
+    with (folder / f"{module[0]}.log").open("w") as log:
+        running = subprocess.Popen(
+            [sys.executable, "-m", *module],
+            env=environment,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            os.killpg(running.pid, signal.SIGTERM)
+            try:
+                running.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)
+                running.wait()

@@ -1,0 +1,290 @@
+"""A bundle answers, or says in one line why not; a hostile graph is not loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx.external_data_helper import set_external_data
+
+from pipeline.model import runtime
+from pipeline.model.runtime import PROVIDERS, BundleModel, check_graph
+from pipeline.terms.errors import IntegrityError, ModelError, ProviderError
+
+WORDS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "good": 3, "bad": 4, "film": 5}
+
+
+def write_bundle(directory):
+    """A classifier by hand: the logits are the counts of 'bad' and of 'good'."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    tokenizer.save(str(directory / "tokenizer.json"))
+    table = np.zeros((6, 2), dtype=np.float32)
+    table[4, 0] = table[3, 1] = 1
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+            helper.make_node("Cast", ["attention_mask"], ["kept"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["kept", "axis"], ["column"]),
+            helper.make_node("Mul", ["rows", "column"], ["seen"]),
+            helper.make_node("ReduceSum", ["seen", "one"], ["logits"], keepdims=0),
+        ],
+        "counts",
+        inputs,
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [
+            onnx.numpy_helper.from_array(table, "table"),
+            onnx.numpy_helper.from_array(np.array([2]), "axis"),
+            onnx.numpy_helper.from_array(np.array([1]), "one"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, directory / "model.onnx")
+    files = {
+        "config.json": {"id2label": {"0": "negative", "1": "positive"}},
+        "signature.json": {
+            "inputs": [{"name": "input_ids"}, {"name": "attention_mask"}],
+            "max_length": 6,
+        },
+        "session_options.json": {"graph_optimization_level": "basic"},
+    }
+    for name, value in files.items():
+        (directory / name).write_text(json.dumps(value))
+    return directory
+
+
+def test_it_answers_with_probabilities(tmp_path):
+    model = BundleModel(write_bundle(tmp_path))
+    assert model.labels == ("negative", "positive")
+    answers = model.probabilities(["good film", "bad bad film", "film"])
+    share = np.exp([1, -2, 0]) / (1 + np.exp([1, -2, 0]))
+    np.testing.assert_allclose(answers[:, 1], share, rtol=1e-6)
+    np.testing.assert_allclose(answers.sum(axis=1), 1)
+
+
+def test_rows_are_fed_alone_and_cut_to_the_longest_input(tmp_path):
+    model = BundleModel(write_bundle(tmp_path))
+    short, long = model.encode(["good", "good " * 50])
+    assert short["input_ids"].tolist() == [[1, 3, 2]]
+    assert short["attention_mask"].dtype == np.int64
+    assert long["input_ids"].shape == (1, 6)
+
+
+def test_pairs_are_encoded_together(tmp_path):
+    model = BundleModel(write_bundle(tmp_path))
+    (feed,) = model.encode(["good"], ["bad"])
+    assert feed["input_ids"].tolist() == [[1, 3, 2, 4, 2]]
+
+
+def test_a_provider_that_is_not_there_is_said(tmp_path):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has it")
+    with pytest.raises(ProviderError, match="provider 'cuda' is not active"):
+        BundleModel(write_bundle(tmp_path), provider="cuda")
+
+
+def test_a_directory_that_is_no_bundle_is_said(tmp_path):
+    with pytest.raises(ModelError, match=r"no config\.json; is this a bundle"):
+        BundleModel(tmp_path)
+
+
+def external(directory, location, length=8):
+    """A graph with one tensor outside it."""
+    tensor = onnx.numpy_helper.from_array(np.zeros(2, dtype=np.float32), "outside")
+    set_external_data(tensor, location, offset=0, length=length)
+    tensor.ClearField("raw_data")
+    graph = helper.make_graph([], "g", [], [], [tensor])
+    path = directory / "model.onnx"
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "a/b", "..", "c:\\x", "../../x"])
+def test_external_data_outside_the_bundle_is_refused(location, tmp_path):
+    with pytest.raises(IntegrityError, match="outside the bundle"):
+        check_graph(external(tmp_path, location))
+
+
+def test_external_data_is_a_whole_regular_file_beside_the_graph(tmp_path):
+    path = external(tmp_path, "weights.bin")
+    with pytest.raises(IntegrityError, match="it is not there"):
+        check_graph(path)
+    (tmp_path / "weights.bin").write_bytes(bytes(8))
+    check_graph(path)
+    (tmp_path / "weights.bin").write_bytes(bytes(7))
+    with pytest.raises(IntegrityError, match="past the end"):
+        check_graph(path)
+    (tmp_path / "weights.bin").unlink()
+    (tmp_path / "secret").write_bytes(bytes(8))
+    (tmp_path / "weights.bin").symlink_to(tmp_path / "secret")
+    with pytest.raises(IntegrityError, match="regular file"):
+        check_graph(path)
+    (tmp_path / "weights.bin").unlink()
+    os.link(tmp_path / "secret", tmp_path / "weights.bin")
+    with pytest.raises(IntegrityError, match="one link"):
+        check_graph(path)
+
+
+def test_a_linked_graph_is_refused(tmp_path):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    write_bundle(bundle)
+    (bundle / "model.onnx").rename(tmp_path / "model.onnx")
+    (bundle / "model.onnx").symlink_to(tmp_path / "model.onnx")
+    with pytest.raises(IntegrityError, match="regular file"):
+        BundleModel(bundle)
+
+
+def test_the_call_on_the_device_gives_the_same_logits(tmp_path):
+    model = BundleModel(write_bundle(tmp_path))
+    for feed in model.encode(["good film", "bad bad", "film"]):
+        bound = model.resident(feed)
+        model.session.run_with_iobinding(bound)
+        np.testing.assert_array_equal(bound.copy_outputs_to_cpu()[0], model.run(feed))
+        assert model.device_ms(feed) > 0
+
+
+class GPU:
+    """An onnxruntime that promises a GPU; its sessions say that they run on ``providers``."""
+
+    def __init__(self, monkeypatch, providers=("CUDAExecutionProvider", "CPUExecutionProvider")):
+        import onnxruntime
+
+        promised = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+        gpu, real = self, onnxruntime.InferenceSession
+
+        class Session(real):
+            def __init__(self, path, options, providers, **keywords):
+                gpu.asked = providers
+                gpu.start()
+                super().__init__(path, options, providers=["CPUExecutionProvider"], **keywords)
+
+            def get_providers(self):
+                return list(providers)
+
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: promised)
+        monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"))
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+
+    def start(self):
+        pass
+
+
+def test_a_session_that_fell_back_to_the_cpu_is_refused(tmp_path, monkeypatch, capsys):
+    GPU(monkeypatch, providers=["CPUExecutionProvider"])
+    with pytest.raises(ProviderError, match="the session runs on CPUExecutionProvider"):
+        BundleModel(write_bundle(tmp_path), provider="cuda")
+    assert not capsys.readouterr().out  # a command's stdout is its data
+
+
+def test_a_provider_that_runs_no_node_is_refused(tmp_path, monkeypatch):
+    GPU(monkeypatch)
+    with pytest.raises(ProviderError, match=r"not where the .* run: \d+ on CPUExecution"):
+        BundleModel(write_bundle(tmp_path), provider="cuda")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "cuda", "told"),
+    [
+        (["MatMulIntegerToFloat"] * 18, ["MatMul"] * 6 + ["Add"] * 40, "18 on CPU.*, 6 on CUDA"),
+        (["Gather", "Add"], ["MatMul", "Gemm"], None),
+        (["Gather", "Add"], ["Add"], "2 on CPU.*, 1 on CUDA"),
+    ],
+)
+def test_the_matrix_products_say_where_a_graph_runs(cpu, cuda, told):
+    """An int8 graph for CPUs on a GPU: its provider is active, and does the small things."""
+    parts = [
+        SimpleNamespace(
+            ep_name=f"{name}ExecutionProvider",
+            get_nodes=lambda names=names: [SimpleNamespace(op_type=one) for one in names],
+        )
+        for name, names in (("CPU", cpu), ("CUDA", cuda))
+    ]
+    session = SimpleNamespace(get_provider_graph_assignment_info=lambda: parts)
+    with pytest.raises(ProviderError, match=told) if told else nullcontext():
+        runtime._check_nodes(session, "cuda")
+
+
+def test_a_provider_that_cannot_start_is_said_and_not_replaced(tmp_path, monkeypatch, capsys):
+    gpu = GPU(monkeypatch)
+
+    def fail():
+        raise RuntimeError("libcublasLt.so.12: cannot open shared object file\nat 0x7f")
+
+    gpu.start = fail
+    with pytest.raises(ProviderError, match=r"'cuda' is not active: libcublasLt.*file$"):
+        BundleModel(write_bundle(tmp_path), provider="cuda")
+    assert not capsys.readouterr().out
+
+
+def test_a_provider_that_fails_at_a_call_does_not_answer_elsewhere(tmp_path, monkeypatch):
+    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+
+    model = BundleModel(write_bundle(tmp_path))
+
+    class Broken:
+        def is_webgpu_graph_capture_enabled(self):
+            return False
+
+        def run(self, outputs, feed, run_options):
+            raise EPFail("CUDA failure 2: out of memory")
+
+    monkeypatch.setattr(model.session, "_sess", Broken())
+    with pytest.raises(ProviderError, match="'cpu' failed: CUDA failure 2"):
+        model.run(model.encode(["good"])[0])
+
+
+def test_tensorrt_keeps_the_engines_of_other_weights_apart(tmp_path, monkeypatch):
+    """Its own name for an engine knows the shapes only, so another model's would answer."""
+    gpu = GPU(monkeypatch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folders = []
+    for name, precision in (("a", "fp32"), ("b", "fp16"), ("again", "fp32")):
+        bundle = tmp_path / name
+        bundle.mkdir()
+        write_bundle(bundle)
+        graph = onnx.load(bundle / "model.onnx")
+        helper.set_model_props(graph, {"precision": precision})
+        onnx.save(graph, bundle / "model.onnx")
+        with pytest.raises(ProviderError):
+            BundleModel(bundle, provider="tensorrt")
+        (engine, options), fallback = gpu.asked
+        assert (engine, fallback) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+        assert options["trt_fp16_enable"] == ("1" if precision == "fp16" else "0")
+        assert Path(options["trt_engine_cache_path"]).is_dir()
+        folders.append(options["trt_engine_cache_path"])
+    assert folders[0] == folders[2] != folders[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_gpu_answers_as_the_cpu_does(tmp_path, provider):
+    import onnxruntime
+
+    if PROVIDERS[provider] not in onnxruntime.get_available_providers():
+        pytest.skip(f"this onnxruntime was built without {provider}")
+    bundle, texts = write_bundle(tmp_path), ["good film", "bad bad film", "film"]
+    model = BundleModel(bundle, provider=provider)
+    expected = BundleModel(bundle).probabilities(texts)
+    np.testing.assert_allclose(model.probabilities(texts), expected, atol=1e-3)
+    feed = model.encode(texts)[0]
+    bound = model.resident(feed)
+    model.session.run_with_iobinding(bound)
+    np.testing.assert_allclose(bound.copy_outputs_to_cpu()[0], model.run(feed), atol=1e-3)
+    assert model.device_ms(feed) > 0

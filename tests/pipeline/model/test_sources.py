@@ -1,0 +1,100 @@
+"""References: a path beside the recipe, a package's file, a hub's revision."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from pipeline.model import sources
+from pipeline.terms.errors import DataError, ModelError
+
+
+def test_a_path_starts_at_the_recipe_s_folder(tmp_path):
+    (tmp_path / "model").mkdir()
+    assert sources.model_directory("model", tmp_path) == (tmp_path / "model", None)
+    with pytest.raises(ModelError, match="model: gone: no directory"):
+        sources.model_directory("gone", tmp_path)
+    with pytest.raises(DataError, match=r"data\.train: model: no such file"):
+        sources.data_file("model", tmp_path, "data.train")
+
+
+def test_a_package_s_file_is_found_without_running_the_package(tmp_path, monkeypatch):
+    package = tmp_path / "rarefy_test_pack"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('imported')\n")
+    (package / "rows.jsonl").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    found = sources.data_file("package:rarefy_test_pack/rows.jsonl", tmp_path, "data.train")
+    assert found == (package / "rows.jsonl").resolve()
+    assert "rarefy_test_pack" not in sys.modules
+    assert sources.model_directory("package:rarefy_test_pack", tmp_path)[0] == package.resolve()
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("package:no_such_pack_here/x", "'no_such_pack_here' is not installed"),
+        ("package:json/../../secret", "the path leaves the package"),
+        ("package:../x", "is not installed"),
+        ("package:", "is not installed"),
+    ],
+)
+def test_a_package_that_is_not_there_or_is_left(tmp_path, reference, message):
+    with pytest.raises(DataError, match=message):
+        sources.data_file(reference, tmp_path, "data.train")
+    with pytest.raises(ModelError, match=message):
+        sources.model_directory(reference, tmp_path)
+
+
+def test_the_hub_without_a_network_says_so(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    def unreachable(*_arguments, **_named):
+        raise OSError("no route to host\nand a long story")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
+    with pytest.raises(ModelError, match=r"from the hub: no route to host$"):
+        sources.model_directory("hub:owner/name@abc", tmp_path)
+    with pytest.raises(DataError, match=r"from the hub: no route to host$"):
+        sources.data_file("hub:owner/name@abc/rows.parquet", tmp_path, "data.train")
+    with pytest.raises(DataError, match="write hub:owner/name@revision/path"):
+        sources.data_file("hub:owner/name", tmp_path, "data.train")
+
+
+def test_the_hub_gives_a_revision_s_files(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def snapshot(name, revision, allow_patterns):
+        asked.append((name, revision, tuple(allow_patterns)))
+        return str(tmp_path / "c0ffee")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    (tmp_path / "c0ffee").mkdir()
+    (tmp_path / "c0ffee" / "model.safetensors").touch()
+    assert sources.model_directory("hub:owner/name@v1", tmp_path) == (tmp_path / "c0ffee", "c0ffee")
+    ((name, revision, patterns),) = asked
+    assert (name, revision) == ("owner/name", "v1")
+    assert not any(pattern.endswith((".bin", ".py")) for pattern in patterns)
+    # Pickled weights come where there are no others, of the same revision.
+    (tmp_path / "c0ffee" / "model.safetensors").unlink()
+    sources.model_directory("hub:owner/name@v1", tmp_path)
+    assert [(revision, "pytorch_model*.bin" in p) for _, revision, p in asked[1:]] == [
+        ("v1", False),
+        ("c0ffee", True),
+    ]
+
+
+def test_a_data_file_of_the_hub_is_one_file_of_a_revision(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    def download(name, path, revision, repo_type):
+        assert (name, path, revision, repo_type) == ("o/n", "data/rows.parquet", "v1", "dataset")
+        return str(tmp_path / "rows.parquet")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    found = sources.data_file("hub:o/n@v1/data/rows.parquet", tmp_path, "data.train")
+    assert found == tmp_path / "rows.parquet"

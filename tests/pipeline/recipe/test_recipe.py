@@ -1,0 +1,201 @@
+"""A wrong recipe is answered with file, line, key, and what was expected."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.recipe import recipe as recipes
+from pipeline.recipe import schema as recipe_schema
+from pipeline.stage import discovery
+from pipeline.terms.budget import Budget
+from pipeline.terms.errors import RecipeError
+from pipeline.terms.vocabulary import NAME
+
+GOOD = """\
+name: good
+model: model
+data:
+  train: train.jsonl
+  eval: eval.jsonl
+stages:
+  - finetune:
+      learning_rate: 1e-4
+      epochs: 2
+  - finetune: {epochs: 1}
+    as: again
+    from: finetune
+budgets:
+  - metric: accuracy
+    max_drop: 1 %
+    against: finetune
+"""
+
+
+@pytest.fixture
+def check(tmp_path: Path):
+    def do(text: str):
+        path = tmp_path / "r.yaml"
+        path.write_text(text)
+        return recipes.load(path)
+
+    return do
+
+
+@pytest.fixture
+def refused(check):
+    """Return the message for GOOD with one passage replaced."""
+
+    def do(old: str, new: str) -> str:
+        assert old in GOOD
+        with pytest.raises(RecipeError) as caught:
+            check(GOOD.replace(old, new, 1))
+        assert caught.value.exit_code == 2
+        message = str(caught.value)
+        assert "\n" not in message
+        return message.partition("r.yaml:")[2]
+
+    return do
+
+
+def test_a_good_recipe_is_its_steps_with_defaults(check):
+    loaded = check(GOOD)
+    assert [(step.id, step.input) for step in loaded.steps] == [
+        ("finetune", "model"),
+        ("again", "finetune"),
+    ]
+    assert loaded.steps[0].stage.learning_rate == 1e-4
+    assert loaded.recipe.budgets[0].limit == pytest.approx(0.01)
+    assert loaded.recipe.targets[0].provider == "cpu"
+
+
+def test_a_stage_that_stands_twice_gets_a_number(check):
+    text = GOOD.replace("    as: again\n    from: finetune\n", "  - finetune\n")
+    steps = check(text).steps
+    assert [step.id for step in steps] == ["finetune", "finetune-2", "finetune-3"]
+    assert [step.input for step in steps] == ["model", "finetune", "finetune-2"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name: good", "nam: good", "1: nam: unknown key, did you mean 'name'?"),
+        ("  eval:", "  evel:", "5: data.evel: unknown key, did you mean 'eval'?"),
+        (
+            "    max_drop:",
+            "    max_dorp:",
+            "15: budgets[0].max_dorp: unknown key, did you mean 'max_drop'?",
+        ),
+        (
+            "      learning_rate:",
+            "      learning_rat:",
+            "8: stages[0].finetune.learning_rat: unknown key, did you mean 'learning_rate'?",
+        ),
+        ("- finetune:", "- finetun:", "7: stages[0].finetun: unknown stage 'finetun', did you"),
+        ("from: finetune", "from: fintune", "12: stages[1].from: 'fintune' is no earlier stage, d"),
+        ("against: finetune", "against: finetun", "16: budgets[0].against: 'finetun' is no stage"),
+        ("model: model\n", "", "1: model: is required"),
+        ("epochs: 2", "epochs: many", "9: stages[0].finetune.epochs: Input should be a valid int"),
+        ("epochs: 2", "epochs: 0", "9: stages[0].finetune.epochs: Input should be greater than"),
+        ("1e-4", "1e999", "8: stages[0].finetune.learning_rate: Input should be"),
+        ("as: again", "as: ../up", "11: stages[1].as: '../up' is not a name"),
+        ("as: again", "as: finetune", "11: stages[1].as: the id 'finetune' is taken"),
+        ("as: again", "as: model", "11: stages[1].as: the id 'model' is taken"),
+        ("name: good", "name: Good Name", "1: name: String should match pattern"),
+        ("max_drop: 1 %", "max_drop: little", "15: budgets[0].max_drop: 'little' is no quantity"),
+        ("    max_drop: 1 %\n", "", "14: budgets[0]: give exactly one of max, min"),
+        ("    against: finetune\n", "", "14: budgets[0]: 'max_drop' compares, so it needs"),
+        ("max_drop: 1 %", "min: 0.9", "14: budgets[0]: 'min' is an absolute bound"),
+        (
+            "    against:",
+            "    target: gpu\n    against:",
+            "16: budgets[0].target: 'gpu' is no targ",
+        ),
+        ("as: again", "prune: {}", "10: stages[1]: name one stage, with 'as' and 'from' if"),
+        ("{epochs: 1}", "3", "10: stages[1].finetune: its parameters are a mapping, found 3"),
+        (
+            "  train: train.jsonl",
+            "  text: [a, b, c]\n  train: x",
+            "4: data.text: Tuple should have",
+        ),
+        ("stages:", "seed: -1\nstages:", "6: seed: Input should be greater than or equal to 0"),
+        ("stages:", "targets: []\nstages:", "6: targets: give at least one target"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(refused, old, new, message):
+    assert refused(old, new).startswith(message)
+
+
+def test_a_recipe_that_is_no_mapping(check):
+    with pytest.raises(RecipeError, match=r"r\.yaml:1: a recipe is a mapping"):
+        check("- finetune\n")
+
+
+def test_a_name_ends_where_it_ends():
+    assert not NAME.fullmatch("tag\n")
+    assert not NAME.fullmatch("a/b")
+    assert NAME.fullmatch("a.b_c-9")
+
+
+def test_a_reference_to_a_later_stage_is_refused(check):
+    text = GOOD.replace("  - finetune: {epochs: 1}", "  - adapt: {teacher: later}")
+    with pytest.raises(RecipeError, match="'later' is no earlier stage; known: finetune"):
+        check(text)
+
+
+def test_a_budget_s_form_and_limit():
+    budget = Budget(metric="size", min_shrink="5x", against="finetune")
+    assert (budget.form, budget.limit) == ("min_shrink", 5.0)
+
+
+@pytest.mark.parametrize("limit", [5, "5", 1.0])
+def test_a_regression_without_its_sign_is_no_share(limit):
+    with pytest.raises(ValidationError, match=r"did you mean '[15] %'"):
+        Budget(metric="latency_p50", max_regression=limit, against="production")
+    assert Budget(metric="size", max_regression="500 %", against="production").limit == 5
+
+
+@pytest.fixture
+def plug_ins(monkeypatch):
+    """Pretend that these entry points are installed beside our own."""
+
+    def add(**values: str) -> None:
+        points = {
+            name: EntryPoint(name, value, discovery.ENTRY_POINTS) for name, value in values.items()
+        }
+        known = discovery.installed() | points
+        monkeypatch.setattr(discovery, "installed", lambda: known)
+
+    return add
+
+
+def test_a_broken_plug_in_names_itself_and_breaks_nothing_else(check, plug_ins, tmp_path):
+    (tmp_path / "brokenplugin.py").write_text("import does_not_exist\n")
+    sys.path.append(str(tmp_path))
+    plug_ins(broken="brokenplugin:Stage", notastage="json:loads")
+    try:
+        assert len(check(GOOD).steps) == 2
+        schema = recipe_schema.json_schema()
+        with pytest.raises(RecipeError) as caught:
+            check(GOOD.replace("- finetune:\n", "- broken:\n"))
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert "stage broken (brokenplugin:Stage) cannot be loaded" in str(caught.value)
+    assert "does_not_exist" in str(caught.value)
+    entries = schema["properties"]["stages"]["items"]["anyOf"][1]["properties"]
+    assert "finetune" in entries
+    assert "broken" not in entries
+    with pytest.raises(RecipeError, match="is not a subclass of"):
+        check(GOOD.replace("- finetune:\n", "- notastage:\n"))
+
+
+def test_the_schema_knows_every_key_of_a_stage():
+    schema = recipe_schema.json_schema()
+    entry = schema["properties"]["stages"]["items"]["anyOf"][1]["properties"]
+    own = entry["finetune"]["anyOf"][0]
+    assert own["additionalProperties"] is False
+    assert "learning_rate" in own["properties"]

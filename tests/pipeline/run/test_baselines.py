@@ -1,0 +1,144 @@
+"""What a budget's tag means: here, in another store, or nothing yet."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from pipeline.run import baselines
+from pipeline.store import remote
+from pipeline.store.artifact import Kind, Manifest, StageRecord, list_files
+from pipeline.store.store import Store
+from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
+from tests.conftest import Workshop
+from tests.models import LABELS
+from tests.pipeline.store.test_store import damage
+
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
+CHAIN = (
+    "quick:Head",
+    "export",
+    {"validate": {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}},
+)
+PRODUCTION = {"metric": "accuracy", "max_drop": "40 %", "against": "production"}
+SIZE = {"metric": "size", "max": "1 MB"}
+
+
+def publish(store: Store, kind: Kind, labels=LABELS):
+    """Publish what looks like a model that answers with these labels."""
+    with store.draft() as draft:
+        config = {"id2label": {str(at): name for at, name in enumerate(labels)}}
+        (draft / "config.json").write_text(json.dumps(config))
+        (draft / "kind").write_text(kind)
+        stage = StageRecord(name="s", version=1, parameters={}, fingerprint="f" * 64)
+        return store.publish(draft, Manifest(kind=kind, files=list_files(draft), stage=stage), {})
+
+
+@pytest.mark.parametrize("kind", [Kind.BUNDLE, Kind.CHECKPOINT])
+def test_a_tag_of_this_store_and_of_another_one(tmp_path, kind):
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    made = publish(there, kind)
+    there.tag("production", made.digest)
+    found = baselines.open_tag(here, f"file://{there.root}#production")
+    assert found.digest == made.digest
+    assert here.verify(made.digest) == []
+    assert here.tags() == {}
+    assert baselines.open_tag(there, "production").digest == made.digest
+
+
+def test_what_answers_nothing_is_no_baseline(tmp_path):
+    store = Store(tmp_path / "store")
+    store.tag("report", publish(store, Kind.REPORT).digest)
+    with pytest.raises(RecipeError, match=r"the tag points at report .*, which answers nothing"):
+        baselines.open_tag(store, "report")
+    store.tag("candidate", publish(store, Kind.BUNDLE).digest)
+    with pytest.raises(RecipeError, match="the measured bundle's own name"):
+        baselines.open_tag(store, "candidate")
+    with pytest.raises(RecipeError, match="is no URL and no absolute path"):
+        baselines.open_tag(store, "../shared#production")
+
+
+def test_a_baseline_of_other_labels_or_of_none(tmp_path):
+    store = Store(tmp_path / "store")
+    swapped = publish(store, Kind.BUNDLE, LABELS[::-1])
+    with pytest.raises(ModelError, match="labels positive, negative; the other side has"):
+        baselines.check("production", swapped.directory, list(LABELS))
+    (swapped.directory / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="names no labels"):
+        baselines.check("production", swapped.directory, list(LABELS))
+
+
+def test_no_such_tag_says_where_what_there_is_and_what_to_do(workshop: Workshop):
+    store = workshop.store
+    store.tag("staging", publish(store, Kind.BUNDLE).digest)
+    with pytest.raises(RecipeError) as caught:
+        workshop.open(*CHAIN, budgets=[SIZE, PRODUCTION]).plan.steps()
+    words = r"trial\.yaml:\d+: budgets\[1\]\.against: 'production' is no stage here, and no tag in "
+    assert re.search(words, str(caught.value))
+    assert "(tags: staging); a first release is run with --first" in str(caught.value)
+    store.tag("productoin", publish(store, Kind.BUNDLE).digest)
+    with pytest.raises(RecipeError, match="did you mean 'productoin'"):
+        workshop.open(*CHAIN, budgets=[SIZE, PRODUCTION]).plan.steps()
+
+
+def test_a_first_release_leaves_those_budgets_out_and_says_so(workshop: Workshop):
+    run = workshop.open(*CHAIN, budgets=[SIZE, PRODUCTION])
+    run.plan.first = True
+    run.plan.steps()
+    assert [budget.metric for budget in run.plan.budgets] == ["size"]
+    assert run.plan.absent == ["production"]
+    assert run.plan.warnings[-1] == (
+        "first release: there is no 'production' yet, so left out is accuracy max_drop"
+    )
+
+
+def test_a_first_release_forgives_nothing_but_a_tag_that_is_not_there(workshop, tmp_path):
+    for against, words in {
+        "report": "which answers nothing",
+        f"file://{tmp_path}/not/mounted#production": "no such bucket or folder",
+    }.items():
+        workshop.store.tag("report", publish(workshop.store, Kind.REPORT).digest)
+        run = workshop.open(*CHAIN, budgets=[PRODUCTION | {"against": against}])
+        run.plan.first = True
+        with pytest.raises(RecipeError, match=words) as caught:
+            run.plan.steps()
+        assert "--first" not in str(caught.value)
+
+
+def test_with_the_tag_there_a_first_release_is_like_any_other(workshop: Workshop):
+    workshop.store.tag("production", publish(workshop.store, Kind.BUNDLE).digest)
+    run = workshop.open(*CHAIN, budgets=[SIZE, PRODUCTION])
+    run.plan.first = True
+    run.plan.steps()
+    assert (len(run.plan.budgets), run.plan.absent) == (2, [])
+
+
+def test_a_remote_s_tag_is_measured_beside_the_candidate_and_its_move_is_noticed(
+    workshop: Workshop, tmp_path
+):
+    first = workshop.run(*CHAIN)
+    url, bundle = f"file://{tmp_path}/shared", first["export"].artifact
+    remote.push(workshop.store, bundle.digest, url, "production")
+    budgets = [PRODUCTION | {"against": f"{url}#production"}]
+    run = workshop.run(*CHAIN, budgets=budgets)["validate"]
+    found = json.loads(run.artifact.path("measurements.json").read_text())
+    assert found["baselines"] == {f"{url}#production": bundle.digest}
+    ours, theirs = (found["models"][name] for name in ("candidate", f"{url}#production"))
+    assert ours["probabilities"] == theirs["probabilities"]
+    assert workshop.run(*CHAIN, budgets=budgets)["validate"].cached
+    other = workshop.run({"quick:Head": {"fill": "1"}}, "export")["export"].artifact
+    remote.push(workshop.store, other.digest, url, "production")
+    assert not workshop.run(*CHAIN, budgets=budgets)["validate"].cached
+
+
+def test_a_damaged_baseline_is_not_measured(workshop: Workshop):
+    bundle = workshop.run(*CHAIN)["export"].artifact
+    other = workshop.run({"quick:Head": {"fill": "1"}}, "export")["export"].artifact
+    workshop.store.tag("production", other.digest)
+    damage(other.directory / "model.onnx")
+    with pytest.raises(IntegrityError, match=rf"artifact {other.short} \(export\) is damaged"):
+        workshop.run(*CHAIN, budgets=[PRODUCTION])
+    assert bundle.digest != other.digest

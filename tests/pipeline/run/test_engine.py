@@ -1,0 +1,400 @@
+"""The engine: every step once for its fingerprint, never a stale number, errors before work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.recipe import recipe as recipes
+from pipeline.run.engine import Run
+from pipeline.run.plan import MODEL, Plan
+from pipeline.store.artifact import Kind, list_files
+from pipeline.terms.errors import (
+    DataError,
+    IntegrityError,
+    ModelError,
+    ProviderError,
+    RarefyError,
+    RecipeError,
+)
+from tests.conftest import execute, labelled_rows
+
+CHAIN = ({"quick:Word": {"word": "one"}}, {"quick:Word": {"word": "two"}, "as": "second"})
+
+
+def cached(finished) -> list[bool]:
+    return [step.cached for step in finished.values()]
+
+
+def flip(path: Path, old: bytes, new: bytes) -> None:
+    """Change bytes in place: the same size, the same time of change."""
+    assert len(old) == len(new)
+    times = path.stat()
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, 1))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+# The same work once
+
+
+def test_the_second_run_is_all_cache_hits(workshop):
+    first, second = workshop.run(*CHAIN), workshop.run(*CHAIN)
+    assert cached(first) == [False] * 3
+    assert cached(second) == [True] * 3
+    assert workshop.ran() == ["one", "two"]
+    for name, step in first.items():
+        assert second[name].artifact.digest == step.artifact.digest
+        assert second[name].seconds == pytest.approx(step.seconds, abs=0.5)
+
+
+def test_what_does_not_last_is_published_and_made_again(workshop):
+    """A measurement that was disturbed has a report, and the next run measures anew."""
+    stage = {"quick:Word": {"lasts": False}}
+    first = workshop.run(stage)["word"]
+    assert workshop.store.verify(first.artifact.digest) == []
+    assert not workshop.run(stage)["word"].cached
+    assert workshop.ran() == ["hello", "hello"]
+
+
+def test_a_plan_says_what_is_cached_and_runs_nothing(workshop):
+    assert [step.cached for step in workshop.open(*CHAIN).plan.steps()] == [False] * 3
+    workshop.run(*CHAIN)
+    changed = (CHAIN[0], {"quick:Word": {"word": "new"}, "as": "second"})
+    planned = workshop.open(*changed).plan.steps()
+    assert [(step.id, step.cached) for step in planned] == [
+        ("model", True),
+        ("word", True),
+        ("second", False),
+    ]
+    assert planned[1].kind is Kind.REPORT
+    assert workshop.ran() == ["one", "two"]
+
+
+def test_a_changed_parameter_runs_that_stage_and_the_later_ones(workshop):
+    third = {"quick:Word": {"word": "three"}, "as": "third"}
+    workshop.run(*CHAIN, third)
+    middle = {"quick:Word": {"word": "other"}, "as": "second"}
+    assert cached(workshop.run(CHAIN[0], middle, third)) == [True, True, False, False]
+    assert workshop.ran() == ["one", "two", "three", "other", "three"]
+    assert cached(workshop.run(*CHAIN, third)) == [True] * 4
+
+
+def test_a_name_alone_changes_nothing(workshop):
+    workshop.run(*CHAIN)
+    renamed = ({**CHAIN[0], "as": "another"}, CHAIN[1])
+    assert cached(workshop.run(*renamed)) == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 1}, {"data": {"train": "train.jsonl", "eval": "eval.jsonl", "max_length": 20}}],
+)
+def test_seed_and_reading_run_the_stages_again_but_not_the_import(workshop, changes):
+    workshop.run(*CHAIN)
+    assert cached(workshop.run(*CHAIN, **changes)) == [True, False, False]
+
+
+def test_an_edit_of_a_stage_s_own_file_runs_it_again(workshop):
+    workshop.run(*CHAIN)
+    flip(workshop.folder / "quick.py", b"a bug", b"a BUG")
+    assert cached(workshop.run(*CHAIN)) == [True, False, False]
+
+
+def test_a_stage_s_other_files_count_and_must_be_there(workshop):
+    stages = ("quick:Word", {"quick:Listen": {"to": "word", "file": "notes.txt"}})
+    with pytest.raises(
+        RecipeError, match=r"trial\.yaml:\d+: stages\[1\].*notes\.txt: no such file"
+    ):
+        workshop.open(*stages).plan.steps()
+    assert workshop.ran() == [], "known before anything ran"
+    notes = workshop.folder / "notes.txt"
+    notes.write_text("a")
+    assert cached(workshop.run(*stages)) == [False, False, False]
+    flip(notes, b"a", b"b")
+    assert cached(workshop.run(*stages)) == [True, True, False]
+
+
+def test_another_model_is_another_import(workshop):
+    workshop.run(*CHAIN)
+    flip(workshop.folder / "model/config.json", b'"hidden_act": "gelu"', b'"hidden_act": "relu"')
+    assert cached(workshop.run(*CHAIN)) == [False] * 3
+
+
+# Data: never a stale number
+
+
+def test_one_changed_byte_of_eval_measures_anew_and_trains_nothing(workshop):
+    """The size and the time of the file stay as they were."""
+    workshop.run("quick:Head")
+    before = workshop.run("quick:Head")["head"]
+    assert workshop.ran() == ["head"]
+    flip(workshop.folder / "eval.jsonl", b'"negative"', b'"positive"')
+    after = workshop.run("quick:Head")["head"]
+    assert after.artifact.digest == before.artifact.digest
+    assert workshop.ran() == ["head"]
+    (old,) = [m for m in before.scores if m.name == "accuracy"]
+    (new,) = [m for m in after.scores if m.name == "accuracy"]
+    assert abs(old.value - new.value) == pytest.approx(1 / 12)
+
+
+def test_one_changed_byte_of_train_trains_again(workshop):
+    stages = ("quick:Word", "quick:Count")
+    workshop.run(*stages)
+    flip(workshop.folder / "train.jsonl", b'"negative"', b'"positive"')
+    assert cached(workshop.run(*stages)) == [True, True, False]
+
+
+def test_a_stage_gets_no_split_that_it_does_not_declare(workshop):
+    with pytest.raises(RecipeError, match=r"peek: data\.eval: the stage asks for this split"):
+        workshop.run("quick:Peek")
+
+
+def test_a_stage_gets_the_artifacts_that_it_names_and_no_others(workshop):
+    finished = workshop.run(
+        {"quick:Word": {"word": "one"}, "as": "a"},
+        {"quick:Word": {"word": "two"}, "as": "b"},
+        {"quick:Word": {"word": "three"}, "as": "c"},
+        {"quick:Listen": {"to": "a"}},
+    )
+    heard = finished["listen"].artifact
+    assert heard.path("word.txt").read_text() == "one ['a', 'c']"
+    roles = {parent.role: parent.digest for parent in heard.manifest.parents}
+    assert roles == {
+        "speaker": finished["a"].artifact.digest,
+        "input": finished["c"].artifact.digest,
+    }
+
+
+def test_a_step_that_is_input_and_reference_has_both_roles(workshop):
+    finished = workshop.run({"quick:Word": {}, "as": "a"}, {"quick:Listen": {"to": "a"}})
+    assert [p.role for p in finished["listen"].artifact.manifest.parents] == ["speaker", "input"]
+
+
+def test_rows_over_the_length_limit_are_counted_and_said(workshop):
+    rows = labelled_rows(20, seed=2)
+    rows += [{"text": "film " * words, "label": "positive"} for words in (5, 6, 7, 30)]
+    workshop.write_rows("long.jsonl", rows)
+    data = {"train": "train.jsonl", "eval": "long.jsonl", "max_length": 8}
+    run = workshop.open("quick:Word", data=data)
+    run.plan.steps()
+    assert not any("max_length" in text for text in run.plan.warnings), "there is no tokenizer yet"
+    execute(run)
+    over = sum(len(row["text"].split()) + 2 > 8 for row in rows)
+    expected = f"eval: {over} rows longer than max_length (8 tokens), cut there"
+    assert expected in run.plan.warnings
+    assert expected in workshop.open("quick:Word", data=data).plan.warnings
+    wide = workshop.open("quick:Word", data=data | {"max_length": 32})
+    execute(wide)
+    assert not any("max_length" in text and "eval" in text for text in wide.plan.warnings)
+
+
+# Scores and the ledger
+
+
+def test_the_ledger_has_a_row_for_every_step(workshop):
+    run = workshop.open("quick:Head")
+    execute(run)
+    model, head = run.ledger()
+    assert (model.id, model.accuracy, model.kind) == ("model", None, "encoder")
+    assert (head.id, head.metric, head.rows) == ("head", "accuracy", 12)
+    value, low, high = head.accuracy
+    assert 0 <= low <= value <= high <= 1
+    assert head.size == sum(f.size for f in run.finished["head"].artifact.manifest.files)
+    from pipeline.model import checkpoint
+
+    network = checkpoint.load(run.finished["head"].artifact.directory)
+    assert head.parameters == sum(p.numel() for p in network.parameters())
+
+
+def test_a_model_that_answers_nan_is_no_result(workshop):
+    with pytest.raises(RarefyError, match="the model answers NaN on 12 of 12 eval rows"):
+        workshop.run({"quick:Head": {"fill": "nan"}})
+
+
+def test_a_metric_that_is_nan_is_no_artifact(workshop):
+    run = workshop.open("quick:Word")
+    stage = run.plan.loaded.steps[0].stage
+    object.__setattr__(stage, "metric", float("nan"))
+    with pytest.raises((RarefyError, ValueError)) as caught:
+        execute(run)
+    assert "\n" not in str(caught.value)
+    assert len(workshop.store.digests()) == 1, "the imported model"
+
+
+# Errors
+
+
+def test_a_stage_that_fails_names_itself_and_keeps_what_was_done(workshop):
+    stages = (CHAIN[0], {"quick:Word": {"word": "two", "fail": True}, "as": "second"})
+    with pytest.raises(RarefyError, match=r"^second: ZeroDivisionError: a bug$") as caught:
+        workshop.run(*stages)
+    assert caught.value.exit_code == 1
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert list((workshop.store.root / "tmp").iterdir()) == []
+    assert cached(workshop.run(*CHAIN)) == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "message"),
+    [
+        ("quick:Nothing", RarefyError, "nothing: the stage 'nothing' wrote no file"),
+        ("quick:Link", IntegrityError, "an artifact holds real files"),
+    ],
+)
+def test_what_cannot_be_published_is_not(workshop, stage, error, message):
+    with pytest.raises(error, match=message):
+        workshop.run(stage)
+    assert len(workshop.store.digests()) == 1, "the imported model"
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        (["export"], r"export: takes .*, but 'model' gives an encoder; put 'finetune' before it"),
+        (["finetune", "merge"], "takes an adapter, but 'finetune' gives a checkpoint; put 'adapt'"),
+        (["quantize"], "but 'model' gives an encoder; put 'finetune' before it"),
+        (["finetune", "adapt", "export"], "gives an adapter; put 'merge' between them"),
+        (["finetune", "validate"], "takes a bundle.*gives a checkpoint; put 'export' before it"),
+        (
+            ["finetune", "export", "finetune"],
+            r"stages\[2\]\.finetune: takes .* but 'export' gives a bundle",
+        ),
+    ],
+)
+def test_an_order_that_cannot_work_is_refused_before_anything_runs(workshop, stages, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        workshop.open(*stages).plan.steps()
+    assert "trial.yaml:" in str(caught.value)
+    assert workshop.store.digests() == []
+
+
+BUDGET = {"metric": "size", "max": "20 MB"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"budgets": [BUDGET]}, RecipeError, r"trial\.yaml:\d+: budgets: no 'validate' stage"),
+        (
+            {"task": "text-clasification"},
+            RecipeError,
+            r"trial\.yaml:\d+: task: unknown task.*did you mean 'text-classification'",
+        ),
+        ({"model": "gone"}, ModelError, "model: gone: no directory"),
+        ({"data": {"train": "gone.jsonl", "eval": "eval.jsonl"}}, DataError, r"data\.train: gone"),
+        (
+            {"data": {"train": "train.jsonl", "eval": "eval.jsonl", "label": "stars"}},
+            DataError,
+            "no column 'stars'; there is text, label",
+        ),
+    ],
+)
+def test_what_can_be_known_before_is_said_before(workshop, changes, error, message):
+    run = workshop.open("quick:Head", **changes)
+    with pytest.raises(error, match=message) as caught:
+        run.plan.steps()
+    assert caught.value.exit_code == 2
+    assert workshop.ran() == []
+    assert workshop.store.digests() == []
+
+
+def test_a_device_that_is_not_there(workshop, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    run = Run(Plan(recipes.load(workshop.recipe("quick:Word")), workshop.store, "cuda"))
+    with pytest.raises(
+        ProviderError, match="torch finds no CUDA device; use --device cpu"
+    ) as caught:
+        execute(run)
+    assert caught.value.exit_code == 5
+
+
+def test_a_full_disk_in_the_middle_of_a_stage(workshop, monkeypatch):
+    workshop.run(CHAIN[0])
+    run = workshop.open(*CHAIN)
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(run.plan.loaded.steps[1].stage), "run", full)
+    with pytest.raises(ProviderError, match="the disk is full; nothing published is lost"):
+        execute(run)
+    monkeypatch.undo()
+    assert cached(workshop.run(*CHAIN)) == [True, True, False]
+
+
+# Damage
+
+
+def test_a_flipped_bit_is_caught_before_a_stage_reads_it(workshop):
+    word = workshop.run(CHAIN[0])["word"].artifact
+    flip(word.path("word.txt"), b"one", b"onE")
+    with pytest.raises(
+        IntegrityError, match=r"\(word\) is damaged: word\.txt.*gc --damaged"
+    ) as caught:
+        workshop.run(*CHAIN)
+    assert caught.value.exit_code == 6
+    assert workshop.ran() == ["one"]
+    for garbage in workshop.store.garbage(days=14, damaged=True):
+        workshop.store.discard(garbage)
+    assert cached(workshop.run(*CHAIN)) == [True, False, False]
+
+
+def test_a_flipped_bit_is_caught_before_a_cached_model_is_scored_again(workshop):
+    head = workshop.run("quick:Head")["head"].artifact
+    weights = head.path("model.safetensors")
+    flip(weights, weights.read_bytes()[-4:], b"\x00\x00\x80?")
+    flip(workshop.folder / "eval.jsonl", b'"negative"', b'"positive"')
+    with pytest.raises(IntegrityError, match=r"\(head\) is damaged: model\.safetensors"):
+        workshop.run("quick:Head")
+
+
+def test_a_cut_file_is_caught_by_the_next_plan(workshop):
+    word = workshop.run(CHAIN[0])["word"].artifact
+    word.path("word.txt").write_text("o")
+    with pytest.raises(IntegrityError, match=r"word\.txt is missing or cut"):
+        workshop.open(*CHAIN).plan.steps()
+
+
+# The real thing, and what the engine costs to load
+
+
+def test_real_stages_on_a_tiny_model_are_cached_too(workshop):
+    stages = ({"finetune": {"epochs": 1}}, {"finetune": {"epochs": 1}, "as": "again"})
+    first, second = workshop.run(*stages), workshop.run(*stages)
+    assert cached(second) == [True] * 3
+    assert second["again"].scores == first["again"].scores
+    artifact = second["again"].artifact
+    assert list_files(artifact.directory, {e.path: e.role for e in artifact.manifest.files}) == (
+        artifact.manifest.files
+    )
+
+
+def test_a_store_moved_elsewhere_still_hits(workshop):
+    workshop.run(*CHAIN)
+    shutil.move(workshop.folder / "store", workshop.folder / "moved")
+    loaded = recipes.load(workshop.recipe(*CHAIN))
+    run = Run(Plan(loaded, type(workshop.store)(workshop.folder / "moved")))
+    assert cached(execute(run)) == [True] * 3
+    assert MODEL in run.finished
+
+
+def test_the_engine_loads_nothing_heavy():
+    heavy = ("torch", "transformers", "onnxruntime", "onnx", "prefect", "datasets", "scipy", "peft")
+    code = (
+        "import pipeline.run.engine, pipeline.run.outcome, pipeline.recipe.schema, sys;"
+        "pipeline.recipe.schema.json_schema();"
+        f"print(*[m for m in {heavy!r} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == ""

@@ -1,0 +1,107 @@
+"""What a run leaves in its folder: whole, of that run alone, whoever else writes there."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from pipeline.run import folder as files
+from pipeline.run.outcome import Outcome
+from pipeline.store.artifact import Artifact
+from pipeline.store.store import Store
+from pipeline.terms.errors import ProviderError
+from tests.pipeline.report.factory import report_data
+from tests.pipeline.store.test_store import publish
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Artifact:
+    return publish(Store(tmp_path / "store"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "demo"
+
+
+def whole(folder: Path) -> bool:
+    return {path.name for path in folder.iterdir()} == {
+        *("report.html", "summary.md", "verdict.json", "run.json", "bundle")
+    } and (folder / "bundle" / "sub" / "b.bin").is_file()
+
+
+def test_what_this_run_did_not_make_is_not_left_of_another(bundle: Artifact, folder: Path) -> None:
+    files.write(Outcome(report_data(), bundle), folder)
+    assert whole(folder)
+    files.write(Outcome(report_data(verdict=None, measurements=None), None), folder)
+    assert {path.name for path in folder.iterdir()} == {"report.html", "summary.md", "run.json"}
+
+
+def test_a_folder_that_is_no_bundle_stays(folder: Path) -> None:
+    (folder / "bundle").mkdir(parents=True)
+    files.write(Outcome(report_data(), None), folder)
+    assert (folder / "bundle").is_dir()
+
+
+def test_processes_that_write_at_once_take_turns(bundle: Artifact, folder: Path) -> None:
+    def write() -> None:
+        for _ in range(3):
+            files.write(Outcome(report_data(), bundle), folder)
+
+    others = [FORK.Process(target=write) for _ in range(3)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(120)
+    assert [other.exitcode for other in others] == [0] * 3
+    assert whole(folder)
+
+
+@pytest.mark.parametrize("moment", ["copytree", "rmtree"])
+def test_a_kill_while_it_writes_costs_nothing(
+    bundle: Artifact, folder: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.write(Outcome(report_data(), bundle), folder)
+    work = getattr(shutil, moment)
+
+    def killed(*arguments: Path) -> None:
+        if moment == "copytree":
+            work(*arguments, ignore=lambda *_: ["sub"])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def write() -> None:
+        monkeypatch.setattr(files.shutil, moment, killed)
+        files.write(Outcome(report_data(), bundle), folder)
+
+    other = FORK.Process(target=write)
+    other.start()
+    other.join(60)
+    assert other.exitcode == -signal.SIGKILL
+    assert (folder / "bundle" / "sub" / "b.bin").is_file()
+    assert not whole(folder), "something unfinished lies there"
+    mine = folder / f".mine-{'0' * 32}"
+    mine.mkdir()
+    files.write(Outcome(report_data(), bundle), folder)
+    mine.rmdir()  # what others keep there stays
+    assert whole(folder)
+
+
+def test_a_full_disk_is_said_in_one_line(
+    bundle: Artifact, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    files.write(Outcome(report_data(), bundle), folder)
+    monkeypatch.setattr(files.shutil, "copytree", full)
+    with pytest.raises(ProviderError, match="the disk is full; nothing published is lost"):
+        files.write(Outcome(report_data(), bundle), folder)
+    assert whole(folder)

@@ -1,0 +1,219 @@
+"""Labelled text: what is left out is counted and said, what does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.stage import data
+from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import DataError
+from pipeline.terms.vocabulary import Data
+
+EVAL = [{"text": "so so", "label": "bad"}, {"text": "what joy", "label": "good"}]
+TRAIN = [{"text": "dull", "label": "bad"}, {"text": "bright", "label": "good"}]
+
+
+def jsonl(rows) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    """Write the splits (rows, or a file's text) and read them."""
+
+    def do(train=TRAIN, evaluation=EVAL, ending="jsonl", unlabelled=None, **options):
+        texts = {"train": train, "eval": evaluation, "unlabelled": unlabelled}
+        given = {name: rows for name, rows in texts.items() if rows is not None}
+        for name, rows in given.items():
+            text = rows if isinstance(rows, str) else jsonl(rows)
+            (tmp_path / f"{name}.{ending}").write_text(text)
+        recipe = Data(**{name: f"{name}.{ending}" for name in given}, **options)
+        return data.load(recipe, data.locate(recipe, tmp_path))
+
+    return do
+
+
+def test_labels_are_in_a_stable_order_and_rows_are_counted(load):
+    splits, summary = load()
+    assert summary.labels == ["bad", "good"]
+    assert splits["train"].labels == [0, 1]
+    assert summary.rows == {"train": 2, "eval": 2}
+    assert summary.counts["eval"] == {"bad": 1, "good": 1}
+    assert summary.warnings == []
+
+
+def test_integer_labels_go_by_value(load):
+    rows = [{"text": f"t{label}", "label": label} for label in (10, 2, 1)]
+    assert load(rows, rows[:1])[1].labels == ["1", "2", "10"]
+
+
+def test_csv_tsv_and_parquet_say_the_same(load, tmp_path):
+    import datasets
+
+    expected = load()[0]["train"].texts
+    assert load("text,label\ndull,bad\nbright,good\n", "text,label\nx,bad\ny,good\n", "csv")[0][
+        "train"
+    ].texts == (expected)
+    assert load("text\tlabel\ndull\tbad\nbright\tgood\n", "text\tlabel\nx\tbad\n", "tsv")[0][
+        "train"
+    ].texts == (expected)
+    for name, rows in {"train": TRAIN, "eval": EVAL}.items():
+        datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / f"{name}.parquet"))
+    recipe = Data(train="train.parquet", eval="eval.parquet")
+    splits, _ = data.load(recipe, data.locate(recipe, tmp_path))
+    assert splits["train"].texts == expected
+
+
+def test_a_csv_s_labels_are_what_it_says(load):
+    """Its reader would make True of true, 7 of 007, and floats of integers beside a gap."""
+    rows = "text,label,\n1.50,true,0\n007,007,1\nc,1e3,2\n"
+    splits, summary = load(rows, "text,label\nx,007\n", "csv")
+    assert summary.labels == ["007", "1e3", "true"]
+    assert splits["train"].texts == ["1.50", "007", "c"]
+
+
+def test_labels_that_only_look_like_integers_are_names(load):
+    rows = [{"text": f"t{label}", "label": label} for label in ("²", "--5", "10")]
+    assert load(rows, rows[:1])[1].labels == ["--5", "10", "²"]
+
+
+def test_integers_beside_a_missing_one_are_integers(load):
+    splits, summary = load("text,label\na,1\nb,0\nc,\n", "text,label\nd,1\n", "csv")
+    assert summary.labels == ["0", "1"]
+    assert splits["train"].labels == [1, 0]
+    assert "train: 1 row without a label left out" in summary.warnings
+
+
+def test_labels_that_say_none_are_labels(load):
+    splits, summary = load(
+        "text,label\nnull,None\nNA,good\nN/A,None\n", "text,label\nx,None\n", "csv"
+    )
+    assert summary.labels == ["None", "good"]
+    assert splits["train"].texts == ["null", "NA", "N/A"]
+
+
+def test_sentence_pairs(load):
+    rows = [{"a": "one", "b": "two", "label": 0}, {"a": "three", "b": "four", "label": 1}]
+    splits, summary = load(rows, rows[:1], text=("a", "b"))
+    assert (splits["train"].texts, splits["train"].pairs) == (["one", "three"], ["two", "four"])
+    assert "eval: 1 row stands in train too; the accuracy flatters" in summary.warnings
+
+
+def test_rows_without_text_are_left_out_counted_and_said(load):
+    more = [{"text": text, "label": "bad"} for text in ("", "  ", None)]
+    splits, summary = load([*TRAIN, *more])
+    assert len(splits["train"]) == 2
+    assert "train: 3 rows without text left out" in summary.warnings
+
+
+def test_nan_as_text_is_no_text(load):
+    nan = "text,label\ndull,bad\nNaN,bad\nnan,good\n,good\nbright,good\n"
+    splits, summary = load(nan, "text,label\nx,bad\n", "csv")
+    assert splits["train"].texts == ["dull", "bright"]
+    assert "train: 3 rows without text left out" in summary.warnings
+
+
+def test_a_json_nan_is_no_text(load):
+    splits, summary = load(jsonl(TRAIN) + '{"text": NaN, "label": "bad"}\n')
+    assert len(splits["train"]) == 2
+    assert "train: 1 row without text left out" in summary.warnings
+
+
+def test_unlabelled_text_needs_no_label(load):
+    splits, summary = load(unlabelled=[{"text": "more"}])
+    assert splits["unlabelled"].labels is None
+    assert summary.rows["unlabelled"] == 1
+
+
+def test_a_label_without_eval_rows_is_said(load):
+    assert "eval: no row has the label 'good'" in load(evaluation=EVAL[:1])[1].warnings
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train": ""}, "train.jsonl: the train split is empty"),
+        ({"evaluation": ""}, "eval.jsonl: the eval split is empty"),
+        ({"train": [{"text": "", "label": "x"}]}, "the train split has no usable row"),
+        (
+            {"train": [{"sentence": "a", "label": "x"}]},
+            "no column 'text'; there is sentence, label",
+        ),
+        ({"label": "stars"}, "train.jsonl: no column 'stars'; there is text, label"),
+        ({"train": TRAIN[:1]}, "train.jsonl: train has only the class 'bad'"),
+        (
+            {"evaluation": [{"text": "x", "label": "ugly"}]},
+            "eval.jsonl: eval has the label 'ugly', which train has not",
+        ),
+        ({"train": "no json at all\n"}, "train.jsonl: cannot be read:"),
+        ({"train": jsonl(TRAIN) + '{"text": "cut'}, "train.jsonl: cannot be read:"),
+        (
+            {"train": [{"text": f"t{n}", "label": f"l{n}"} for n in range(1001)]},
+            "train has 1001 labels; is 'label' the column?",
+        ),
+        ({"ending": "txt"}, "train.txt: cannot tell its format; name it with one of .jsonl"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused_in_one_line(load, files, message):
+    with pytest.raises(DataError) as caught:
+        load(**files)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_file_names_its_key(tmp_path):
+    (tmp_path / "train.jsonl").write_text(jsonl(TRAIN))
+    with pytest.raises(DataError, match=r"data\.eval: gone\.jsonl: no such file"):
+        data.locate(Data(train="train.jsonl", eval="gone.jsonl"), tmp_path)
+
+
+def test_a_file_that_changes_while_it_is_read_is_noticed(load, tmp_path):
+    load()
+    recipe = Data(train="train.jsonl", eval="eval.jsonl")
+    located = data.locate(recipe, tmp_path)
+    (tmp_path / "train.jsonl").write_text(jsonl(TRAIN).replace("dull", "gray"))
+    with pytest.raises(DataError, match="changed while it was read; run again"):
+        data.load(recipe, located)
+
+
+def test_the_digest_knows_every_byte_and_how_it_is_read(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(jsonl(TRAIN))
+    recipe = Data(train="rows.jsonl", eval="rows.jsonl")
+    first = data.digest(recipe, data.locate(recipe, tmp_path))
+    assert first == data.digest(recipe, data.locate(recipe, tmp_path))
+    other = Data(train="rows.jsonl", eval="rows.jsonl", max_length=64)
+    assert data.digest(other, data.locate(other, tmp_path)) != first
+    (tmp_path / "rows.jsonl").write_text(jsonl(TRAIN).replace("dull", "gray"))
+    assert data.digest(recipe, data.locate(recipe, tmp_path)) != first
+
+
+def test_slice_columns_are_read_of_eval_alone(load):
+    rows = [row | {"source": source} for row, source in zip(EVAL, ("web", None), strict=True)]
+    splits, _ = load(evaluation=rows, slices=("source",))
+    assert splits["eval"].columns == {"source": ["web", "(none)"]}
+    assert splits["eval"].labels == [0, 1]
+    assert splits["train"].columns == {}
+
+
+def test_a_missing_slice_column_is_named(load):
+    with pytest.raises(DataError, match=r"eval\.jsonl: no column 'source'; there is text, label"):
+        load(slices=("source",))
+
+
+def test_a_new_slice_is_another_digest(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(jsonl(TRAIN))
+    plain, sliced = (
+        Data(train="rows.jsonl", eval="rows.jsonl", slices=slices) for slices in ((), ("text",))
+    )
+    located = data.locate(plain, tmp_path)
+    assert data.digest(plain, located) != data.digest(sliced, located)
+
+
+def test_a_split_s_record_is_its_bytes(load, tmp_path):
+    record = load()[0]["train"].record()
+    assert record.sha256 == file_sha256(tmp_path / "train.jsonl")
+    assert (record.name, record.split, record.rows) == ("train.jsonl", "train", 2)

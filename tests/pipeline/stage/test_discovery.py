@@ -1,0 +1,121 @@
+"""A stage named ``module:Class`` lies beside the recipe or is installed; its bytes are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.stage import Context, Stage, discovery
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import RecipeError
+from stages.finetune import Finetune
+
+SOURCE = """\
+from __future__ import annotations
+from typing import ClassVar
+from pipeline.stage import Stage
+
+class Mine(Stage):
+    name: ClassVar[str] = "mine"
+    rate: float = {rate}
+"""
+
+
+def write(folder: Path, name: str = "mystage", rate: float = 0.1) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.py"
+    path.write_text(SOURCE.format(rate=rate))
+    return path
+
+
+def test_a_file_beside_the_recipe_is_found(tmp_path):
+    file = write(tmp_path)
+    found = discovery.find("mystage:Mine", tmp_path)
+    assert found().rate == 0.1
+    assert discovery.source_files(found) == [file]
+    assert discovery.find("mystage:Mine", tmp_path) is found
+
+
+def test_two_recipes_files_of_the_same_name_stay_apart(tmp_path):
+    write(tmp_path / "a", rate=0.1)
+    write(tmp_path / "b", rate=0.2)
+    assert discovery.find("mystage:Mine", tmp_path / "a")().rate == 0.1
+    assert discovery.find("mystage:Mine", tmp_path / "b")().rate == 0.2
+
+
+def test_an_edit_within_the_same_second_and_of_the_same_size_counts(tmp_path):
+    write(tmp_path, rate=0.1)
+    assert discovery.find("mystage:Mine", tmp_path)().rate == 0.1
+    write(tmp_path, rate=0.2)
+    assert discovery.find("mystage:Mine", tmp_path)().rate == 0.2
+
+
+def test_a_file_named_like_a_library_does_not_hide_it(tmp_path):
+    import json
+
+    write(tmp_path, name="json")
+    assert discovery.find("json:Mine", tmp_path).name == "mine"
+    import json as again
+
+    assert again is json
+
+
+def test_a_stage_may_import_its_neighbours(tmp_path):
+    file = write(tmp_path, name="withneighbour")
+    (tmp_path / "rarefy_test_neighbour.py").write_text("RATE = 0.7\n")
+    text = file.read_text().replace("= 0.1", "= rarefy_test_neighbour.RATE")
+    file.write_text("import rarefy_test_neighbour\n".join(text.partition("from typing")[::2]))
+    file.write_text(text.replace("from typing", "import rarefy_test_neighbour\nfrom typing", 1))
+    assert discovery.find("withneighbour:Mine", tmp_path)().rate == 0.7
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "message"),
+    [
+        ("def broken(:\n", "bad:Mine", "stage bad:Mine cannot be loaded: SyntaxError"),
+        ("x = 1\n", "bad:Mine", "cannot be loaded: AttributeError"),
+        ("Mine = dict\n", "bad:Mine", "is not a subclass of pipeline.stage.Stage"),
+        (SOURCE.format(rate=1).replace("    name", "    nme"), "bad:Mine", "has no name"),
+        ("", "nowhere_at_all:Mine", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+    ],
+)
+def test_a_stage_that_cannot_be_had_says_why(tmp_path, text, reference, message):
+    (tmp_path / "bad.py").write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        discovery.find(reference, tmp_path)
+    assert message in str(caught.value)
+
+
+def test_our_own_stages_have_versions_and_no_source():
+    assert discovery.source_files(Finetune) == []
+
+    class Tuned(Finetune):
+        name = "tuned"
+
+    assert discovery.source_files(Tuned) == [Path(__file__)]
+
+
+def test_a_parameter_is_finite_known_and_frozen(tmp_path):
+    write(tmp_path)
+    kind = discovery.find("mystage:Mine", tmp_path)
+    for wrong in ({"rate": float("nan")}, {"rate": float("inf")}, {"rat": 1.0}):
+        with pytest.raises(ValueError):
+            kind(**wrong)
+    with pytest.raises(ValueError):
+        kind().rate = 2.0
+
+
+def test_a_split_that_was_not_given_is_named(tmp_path):
+    context = Context(None, {}, 0, "cpu", 1, tmp_path, tmp_path, {}, (), tmp_path)
+    with pytest.raises(RecipeError, match=r"data\.eval: the stage asks for this split"):
+        context.split("eval")
+
+
+def test_a_stage_without_run_says_so():
+    class Lazy(Stage):
+        name = "lazy"
+
+    assert Lazy.consumes == {Kind.CHECKPOINT}
+    with pytest.raises(NotImplementedError):
+        Lazy().run(None, None)

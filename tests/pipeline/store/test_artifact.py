@@ -1,0 +1,106 @@
+"""An artifact's digest is its bytes and its history; paths stay inside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pipeline.store.artifact import (
+    Artifact,
+    FileEntry,
+    Kind,
+    Manifest,
+    Metric,
+    StageRecord,
+    list_files,
+)
+from pipeline.terms.digests import canonical_json
+from pipeline.terms.errors import IntegrityError
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def reordered(value):
+    if isinstance(value, dict):
+        return {key: reordered(value[key]) for key in reversed(value)}
+    return [reordered(item) for item in value] if isinstance(value, list) else value
+
+
+@given(values)
+def test_canonical_json_says_the_same_whatever_the_order_of_keys(value):
+    text = canonical_json(value)
+    assert json.loads(text) == value
+    assert canonical_json(reordered(value)) == text
+    assert canonical_json(json.loads(text)) == text
+
+
+def test_canonical_json_has_no_nan():
+    with pytest.raises(ValueError):
+        canonical_json({"loss": float("nan")})
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.txt").write_bytes(b"two")
+    (tmp_path / "a.txt").write_bytes(b"one")
+    record = StageRecord(name="s", version=1, parameters={"rate": 1e-4}, fingerprint="f")
+    return Manifest(kind=Kind.CHECKPOINT, files=list_files(tmp_path), stage=record)
+
+
+def test_files_are_listed_with_their_own_sha256_in_a_fixed_order(tmp_path, manifest):
+    assert [entry.path for entry in manifest.files] == ["a.txt", "sub/b.txt"]
+    assert manifest.files[0].sha256 == hashlib.sha256(b"one").hexdigest()
+    assert manifest.size == 6
+    opened = Artifact(tmp_path, manifest, manifest.digest)
+    assert opened.path("sub/b.txt").read_bytes() == b"two"
+    with pytest.raises(KeyError, match=r"has no file 'c\.txt'"):
+        opened.path("c.txt")
+
+
+def test_the_digest_covers_every_byte_and_survives_json(tmp_path, manifest):
+    assert Manifest.model_validate_json(manifest.canonical()).digest == manifest.digest
+    (tmp_path / "a.txt").write_bytes(b"onE")
+    changed = manifest.model_copy(update={"files": list_files(tmp_path)})
+    assert changed.digest != manifest.digest
+    scored = manifest.model_copy(update={"metrics": (Metric(name="loss", value=0.1),)})
+    assert scored.digest != manifest.digest
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "../up", "a/../../up", "a\\b"])
+def test_a_path_that_leaves_the_artifact_is_refused(path):
+    with pytest.raises(ValidationError, match="not relative"):
+        FileEntry(path=path, size=1, sha256="0" * 64)
+
+
+def test_links_pipes_and_strange_names_are_refused(tmp_path):
+    for name, make in {
+        "link": lambda path: path.symlink_to("/etc/passwd"),
+        "folder": lambda path: path.symlink_to("/etc"),
+        "dangling": lambda path: path.symlink_to("nowhere"),
+        "pipe": os.mkfifo,
+    }.items():
+        make(tmp_path / name)
+        with pytest.raises(IntegrityError, match=f"{name}: an artifact holds real files"):
+            list_files(tmp_path)
+        (tmp_path / name).unlink()
+    (tmp_path / "new\nline").touch()
+    with pytest.raises(IntegrityError, match="no portable file name"):
+        list_files(tmp_path)

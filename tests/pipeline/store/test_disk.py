@@ -1,0 +1,101 @@
+"""A disk that is full or read-only is said in one line, and loses nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.store import disk
+from pipeline.store.store import Store
+from pipeline.terms.errors import ProviderError
+from tests.pipeline.store.test_store import publish
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+class SafetensorError(Exception):
+    """What the safetensors library raises; it is no OSError."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["enospc", "quota", "rust"],
+)
+def test_a_full_disk_is_said_in_one_line_and_loses_nothing(store, error):
+    made = publish(store)
+
+    def fail():
+        with store.draft():
+            raise RuntimeError("a library's own words") from error
+
+    with pytest.raises(ProviderError) as caught:
+        fail()
+    assert "the disk is full; nothing published is lost" in str(caught.value)
+    assert caught.value.exit_code == 5
+    assert store.verify(made.digest) == []
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of one megabyte."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting takes root")
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this container may not mount")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk):
+    store = Store(small_disk / "store")
+    made = publish(store)
+    with pytest.raises(ProviderError, match="the disk is full"), store.draft() as draft:
+        (draft / "big").write_bytes(b"x" * 2_000_000)
+    import torch
+    from safetensors.torch import save_file
+
+    for save in (save_file, torch.save):
+        weights = {"w": torch.zeros(500_000)}
+        with pytest.raises(ProviderError, match="the disk is full"), store.draft() as draft:
+            save(weights, draft / "big")
+    assert store.verify(made.digest) == []
+    assert publish(store, "again", "2" * 64).digest in store.digests()
+
+
+def test_a_disk_that_fills_while_the_index_is_written(store, monkeypatch):
+    made = publish(store)
+
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(disk, "write", full)
+    with pytest.raises(ProviderError, match="nothing published is lost"):
+        publish(store, "other", "2" * 64)
+    monkeypatch.undo()
+    assert store.digests() == [made.digest]
+    assert store.lookup("2" * 64) is None
+
+
+def test_a_store_that_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(*_arguments, **_named):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ProviderError, match="cannot be written: Permission denied"):
+        Store(tmp_path / "store")

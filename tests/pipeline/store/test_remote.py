@@ -1,0 +1,312 @@
+"""Another store behind a URL: whole or not seen, hashed when it comes, clear when it refuses."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pipeline.store import remote
+from pipeline.store.store import Store
+from pipeline.store.tags import NoTagError
+from pipeline.terms.errors import EvidenceError, IntegrityError, ProviderError, RecipeError
+from tests.pipeline.store.test_store import damage, publish
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "here")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Store:
+    return Store(tmp_path / "there")
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A bucket of a server that speaks S3, on this machine; credentials from the environment."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="models")
+        yield "models"
+    server.stop()
+
+
+@pytest.fixture(params=["file", "memory", "s3"])
+def url(request, tmp_path: Path) -> str:
+    if request.param == "s3":
+        return f"s3://{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}"
+    if request.param == "file":
+        return f"file://{tmp_path}/remote"
+    return f"memory://{uuid.uuid4().hex}/rarefy"
+
+
+def files(url: str) -> dict[str, bytes]:
+    system, root = fsspec.url_to_fs(url)
+    return {path.removeprefix(f"{root}/"): system.cat_file(path) for path in system.find(root)}
+
+
+def put(url: str, path: str, data: bytes) -> None:
+    system, root = fsspec.url_to_fs(url)
+    system.pipe_file(f"{root}/{path}", data)
+
+
+def test_what_is_pushed_is_pulled_by_tag_digest_and_beginning(store, tmp_path, url):
+    made = publish(store)
+    assert remote.push(store, made.digest, url, "production") == made.manifest.size
+    for number, reference in enumerate(("production", made.digest, made.digest[:8])):
+        other = Store(tmp_path / f"other-{number}")
+        found = remote.pull(other, url, reference)
+        assert other.verify(made.digest) == []
+        assert found.path("a.txt").read_text() == "hello"
+        assert found.run_record() == {"seconds": 1.5}
+
+
+def test_a_remote_on_a_disk_is_a_store(store, tmp_path):
+    made = publish(store)
+    remote.push(store, made.digest, f"file://{tmp_path}/remote", "production")
+    there = Store(tmp_path / "remote")
+    assert there.tags() == {"production": made.digest}
+    assert there.verify(made.digest) == []
+
+
+def test_twice_costs_nothing(store, other, url, monkeypatch):
+    made = publish(store)
+    remote.push(store, made.digest, url, "production")
+    remote.pull(other, url, "production")
+    before = files(url)
+
+    def never(*_arguments, **_named):
+        raise AssertionError("sent or fetched again")
+
+    for method in ("put_file", "get_file", "pipe_file"):
+        monkeypatch.setattr(fsspec.url_to_fs(url)[0], method, never)
+    assert remote.push(store, made.digest, url, "production") == 0
+    assert remote.pull(other, url, "production").digest == made.digest
+    monkeypatch.undo()
+    assert files(url) == before
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_push_that_breaks_off_is_seen_by_nobody_and_can_be_done_again(
+    store, other, url, at, monkeypatch
+):
+    made, left = publish(store), iter(range(10))
+    system = fsspec.url_to_fs(url)[0]
+    real = {name: getattr(system, name) for name in ("put_file", "pipe_file")}
+
+    def cut(name):
+        def call(*arguments, **named):
+            if next(left) + 1 == at:
+                raise ConnectionError("the line is dead")
+            return real[name](*arguments, **named)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(system, name, cut(name))
+    with pytest.raises(ProviderError, match="ConnectionError: the line is dead"):
+        remote.push(store, made.digest, url, "production")
+    monkeypatch.undo()
+    with pytest.raises(NoTagError):
+        remote.pull(other, url, "production")
+    with pytest.raises(RecipeError, match="there is no artifact"):
+        remote.pull(other, url, made.digest)
+    remote.push(store, made.digest, url, "production")
+    assert other.verify(remote.pull(other, url, "production").digest) == []
+
+
+@pytest.mark.parametrize("change", [b"jello", b"hell"], ids=["flipped", "cut"])
+def test_bytes_that_changed_there_are_not_published_here(store, other, url, change):
+    made = publish(store)
+    remote.push(store, made.digest, url)
+    put(url, f"artifacts/sha256/{made.digest}/a.txt", change)
+    with pytest.raises(IntegrityError, match=r"a\.txt is not what its manifest says"):
+        remote.pull(other, url, made.digest)
+    assert other.digests() == []
+    assert list((other.root / "tmp").iterdir()) == []
+
+
+def test_a_cut_file_is_mended_by_the_next_push(store, other, url):
+    made = publish(store)
+    remote.push(store, made.digest, url)
+    put(url, f"artifacts/sha256/{made.digest}/a.txt", b"hel")
+    assert remote.push(store, made.digest, url) == 5
+    assert other.verify(remote.pull(other, url, made.digest).digest) == []
+
+
+def test_a_copy_that_was_cut_here_is_brought_again(store, other, url):
+    made = publish(store)
+    remote.push(store, made.digest, url)
+    (remote.pull(other, url, made.digest).directory / "a.txt").write_text("x")
+    assert other.verify(remote.pull(other, url, made.digest).digest) == []
+
+
+def test_a_manifest_that_names_other_files_is_refused(store, other, url):
+    made = publish(store)
+    remote.push(store, made.digest, url)
+    path = f"artifacts/sha256/{made.digest}/manifest.json"
+    values = json.loads(files(url)[path])
+    for changed in ({"kind": "bundle"}, {"files": [{"path": "../../x", "size": 1}]}):
+        put(url, path, json.dumps(values | changed).encode())
+        with pytest.raises(IntegrityError, match=r"the manifest of .* is damaged there"):
+            remote.pull(other, url, made.digest)
+
+
+def test_a_tag_there_cannot_lead_out_of_the_folder(other, url, store):
+    remote.push(store, publish(store).digest, url, "good")
+    put(url, "tags/evil.json", json.dumps({"digest": "../../../etc", "time": 0}).encode())
+    with pytest.raises(IntegrityError, match=r"tags/evil\.json: damaged"):
+        remote.pull(other, url, "evil")
+    for name in ("../tags/evil", "a/b", ""):
+        with pytest.raises(RecipeError, match="a name looks like"):
+            remote.pull(other, url, name)
+
+
+def test_damage_here_is_not_sent(store, url):
+    made = publish(store)
+    damage(made.directory / "a.txt")
+    with pytest.raises(IntegrityError, match="is damaged"):
+        remote.push(store, made.digest, url)
+    assert files(url) == {}
+
+
+def test_a_tag_there_has_a_history_and_is_swapped(store, url):
+    one, two = publish(store, "one", "1" * 64), publish(store, "two", "2" * 64)
+    remote.push(store, one.digest, url, "production", expect=None, why="promote", run="r")
+    with pytest.raises(EvidenceError, match="production' moved meanwhile: it was at nothing"):
+        remote.push(store, two.digest, url, "production", expect=None)
+    remote.push(store, two.digest, url, "production", expect=one.digest)
+    tag = remote.find_tag(url, "production")
+    assert [(move.digest, move.why) for move in tag.moves] == [
+        (one.digest, "promote"),
+        (two.digest, "tag"),
+    ]
+    assert tag.before == one.digest
+
+
+def test_a_tag_or_artifact_that_is_not_there(store, other, url):
+    made = publish(store)
+    with pytest.raises(NoTagError, match=r"no tag 'production' in .* \(tags: none\)"):
+        remote.pull(other, url, "production")
+    remote.push(store, made.digest, url, "staging")
+    with pytest.raises(NoTagError, match=r"no tag 'production' in .* \(tags: staging\)"):
+        remote.pull(other, url, "production")
+    missing = "0" * 64
+    assert made.digest != missing
+    with pytest.raises(RecipeError, match="there is no artifact 000000000000"):
+        remote.pull(other, url, missing)
+    with pytest.raises(RecipeError, match="no artifact begins so"):
+        remote.pull(other, url, "000000")
+
+
+def test_a_folder_that_is_not_mounted_is_said_and_not_made(store, tmp_path):
+    made, url = publish(store), f"file://{tmp_path}/not/mounted"
+    for use in (
+        lambda: remote.push(store, made.digest, url),
+        lambda: remote.pull(store, url, "production"),
+    ):
+        with pytest.raises(RecipeError, match="no such bucket or folder") as caught:
+            use()
+        assert not isinstance(caught.value, NoTagError)
+    assert not (tmp_path / "not").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (PermissionError(13, "Access Denied"), ProviderError, "no permission: .*Access Denied"),
+        (ConnectionError("refused\nlong story"), ProviderError, "ConnectionError: refused$"),
+        (TimeoutError(), ProviderError, "TimeoutError: no reason given"),
+        (OSError(28, "No space left on device"), ProviderError, "no room while copying"),
+        (NotImplementedError("read-only"), ProviderError, "NotImplementedError: read-only"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_a_remote_refuses_is_one_line(store, error, kind, words, monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def refuse(*_arguments, **_named):
+        raise error
+
+    made, url = publish(store), "memory://refusing/x"
+    for method in ("cat_file", "pipe_file", "put_file"):
+        monkeypatch.setattr(MemoryFileSystem, method, refuse)
+    for use in (
+        lambda: remote.push(store, made.digest, url),
+        lambda: remote.pull(store, url, "production"),
+    ):
+        with pytest.raises(kind, match=f"memory://refusing/x: {words}") as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "words"),
+    [
+        ("foo://bucket/x", RecipeError, "Protocol not known: foo"),
+        ("", RecipeError, "a remote needs a URL"),
+        ("sftp://user:secret@host/x", RecipeError, "a URL with a password"),
+    ],
+)
+def test_a_url_that_is_none(store, url, kind, words):
+    with pytest.raises(kind, match=words) as caught:
+        remote.pull(store, url, "production")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_bucket_that_is_not_there_is_said_and_not_made(store, bucket):
+    import boto3
+
+    made, url = publish(store), "s3://modles/rarefy"
+    for use in (
+        lambda: remote.push(store, made.digest, url, "production"),
+        lambda: remote.pull(store, url, "production"),
+    ):
+        with pytest.raises(RecipeError, match="no such bucket or folder: modles") as caught:
+            use()
+        assert not isinstance(caught.value, NoTagError)
+    assert [each["Name"] for each in boto3.client("s3").list_buckets()["Buckets"]] == [bucket]
+
+
+def test_a_protocol_whose_package_is_missing(store, monkeypatch):
+    known = {"class": "nosuchfs.System", "err": "Install nosuchfs"}
+    monkeypatch.setitem(remote.known_implementations, "nosuch", known)
+    with pytest.raises(ProviderError, match="'nosuch' needs a package: pip install nosuchfs"):
+        remote.pull(store, "nosuch://bucket/x", "production")
+
+
+def test_the_web_is_read_only(store):
+    class Web:
+        protocol = ("http", "https")
+
+    with pytest.raises(RecipeError, match="can be read, not written"):
+        remote.Remote("https://models.example/x", Web(), "x").check_writable()
+
+
+@pytest.mark.parametrize("reference", ["production", "#production", "file:///x#", "#"])
+def test_an_address_is_a_url_and_a_name(reference):
+    with pytest.raises(RecipeError, match="write URL#TAG"):
+        remote.split(reference)
+    assert remote.split("s3://bucket/a#b#c") == ("s3://bucket/a#b", "c")
+
+
+def test_a_tag_s_name_is_checked_before_anything_is_sent(store, url):
+    made = publish(store)
+    with pytest.raises(RecipeError, match="a name looks like"):
+        remote.push(store, made.digest, url, "Production")
+    assert files(url) == {}

@@ -1,0 +1,345 @@
+"""The store: whole artifacts or none, and damage is noticed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.store.artifact import MANIFEST, Kind, Manifest, Parent, StageRecord, list_files
+from pipeline.store.store import Store
+from pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def publish(store: Store, text: str = "hello", fingerprint: str = "f" * 64, parents=()):
+    with store.draft() as draft:
+        (draft / "sub").mkdir()
+        (draft / "a.txt").write_text(text)
+        (draft / "sub" / "b.bin").write_bytes(b"\x00\x01\x02")
+        manifest = Manifest(
+            kind=Kind.CHECKPOINT,
+            files=list_files(draft),
+            parents=tuple(Parent(digest=digest, role="input") for digest in parents),
+            stage=StageRecord(name="s", version=1, parameters={}, fingerprint=fingerprint),
+        )
+        return store.publish(draft, manifest, {"seconds": 1.5})
+
+
+def damage(path: Path) -> None:
+    """Flip one bit in place: same size, same time."""
+    times = path.stat()
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_what_is_published_opens_by_digest_by_its_beginning_and_by_fingerprint(store):
+    made = publish(store)
+    for reference in (made.digest, made.digest[:8]):
+        assert store.open(reference).digest == made.digest
+    found = store.lookup("f" * 64)
+    assert found.digest == made.digest
+    assert found.path("a.txt").read_text() == "hello"
+    assert found.run_record() == {"seconds": 1.5}
+    assert store.verify(made.digest) == []
+    assert store.digests() == [made.digest]
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_the_same_work_published_twice_is_one_artifact(store):
+    first, second = publish(store), publish(store)
+    assert first == second
+    assert len(store.digests()) == 1
+
+
+def test_a_draft_that_fails_leaves_nothing(store):
+    def fail():
+        with store.draft() as draft:
+            (draft / "half").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list((store.root / "tmp").iterdir()) == []
+    assert list((store.root / "locks").iterdir()) == []
+    assert store.digests() == []
+
+
+def test_a_reference_that_means_nothing_or_too_much(store, monkeypatch):
+    made = publish(store)
+    for unknown in ("nosuch", "abc", "0" * 64, "../../etc", ""):
+        with pytest.raises(RecipeError, match="no artifact and no tag"):
+            store.open(unknown)
+    twins = [made.digest[:8] + "0" * 56, made.digest[:8] + "1" * 56]
+    monkeypatch.setattr(store, "digests", lambda: twins)
+    with pytest.raises(RecipeError, match="2 artifacts begin so; give more digits"):
+        store.resolve(made.digest[:8])
+
+
+def test_a_cut_file_is_caught_when_it_is_opened(store):
+    made = publish(store)
+    (made.directory / "a.txt").write_text("hell")
+    with pytest.raises(IntegrityError, match=r"a\.txt is missing or cut; `rarefy artifact gc"):
+        store.lookup("f" * 64)
+    (made.directory / "a.txt").unlink()
+    with pytest.raises(IntegrityError, match="missing or cut"):
+        store.open(made.digest)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "sub/b.bin"])
+def test_a_flipped_bit_is_caught_by_verify(store, name):
+    made = publish(store)
+    damage(made.directory / name)
+    assert store.verify(made.digest) == [f"{name}: its bytes are not those that were published"]
+
+
+def test_a_file_that_was_added_is_caught_by_verify(store):
+    made = publish(store)
+    (made.directory / "sub" / "extra").touch()
+    assert store.verify(made.digest) == ["sub/extra: not in the manifest"]
+
+
+def test_a_changed_and_a_broken_manifest(store):
+    made = publish(store)
+    path = made.directory / MANIFEST
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"kind": "bundle"}))
+    with pytest.raises(IntegrityError, match="its manifest was changed"):
+        store.open(made.digest)
+    for broken in ("{", json.dumps(values | {"files": [{"path": "../up"}]})):
+        path.write_text(broken)
+        with pytest.raises(IntegrityError, match="its manifest is damaged"):
+            store.open(made.digest)
+    path.unlink()
+    assert "its manifest is damaged" in store.verify(made.digest)[0]
+
+
+def test_damage_goes_with_gc_and_the_work_can_be_done_again(store):
+    made = publish(store)
+    store.tag("keep", made.digest)
+    damage(made.directory / "a.txt")
+    (found,) = store.garbage(days=14, damaged=True)
+    assert found.reason.startswith("damaged: a.txt")
+    store.discard(found)
+    assert store.lookup("f" * 64) is None
+    assert publish(store).digest == made.digest
+    assert store.verify(made.digest) == []
+
+
+def test_publishing_over_a_damaged_twin_mends_it(store):
+    made = publish(store)
+    damage(made.directory / "a.txt")
+    (store.root / "fingerprints" / f"{'f' * 64}.json").unlink()
+    publish(store)
+    assert store.verify(made.digest) == []
+
+
+def test_gc_of_damage_works_where_a_manifest_is_broken_and_else_refuses(store):
+    made = publish(store)
+    store.tag("keep", made.digest)
+    (made.directory / MANIFEST).write_text("{")
+    with pytest.raises(IntegrityError, match="gc --damaged --yes"):
+        store.garbage(days=0)
+    assert [g.path for g in store.garbage(days=0, damaged=True)] == [made.directory]
+
+
+def test_gc_keeps_what_a_tag_reaches_and_what_is_young(store):
+    parent = publish(store, "parent", "1" * 64)
+    child = publish(store, "child", "2" * 64, parents=[parent.digest])
+    loose = publish(store, "loose", "3" * 64)
+    store.tag("best", child.digest)
+    assert store.garbage(days=1) == []
+    assert [g.path for g in store.garbage(days=-1)] == [loose.directory]
+    store.untag("best")
+    assert len(store.garbage(days=-1)) == 3
+
+
+def test_gc_takes_drafts_and_work_of_dead_processes_only(store):
+    (store.root / "tmp" / "dead").mkdir()
+    store.work("0" * 64)
+    with store.draft() as alive, store.lock("1" * 64):
+        store.work("1" * 64)
+        found = {garbage.path.name for garbage in store.garbage(days=-1)}
+        assert found == {"dead", "0" * 64}
+        assert alive.is_dir()
+    for garbage in store.garbage(days=-1):
+        store.discard(garbage)
+        store.discard(garbage)
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../escape", "a/b", "/etc/x", ".hidden", "", "a" * 65, "Big", "new\n", "a\x00b", "-x"]
+)
+def test_a_tag_s_name_cannot_leave_the_store(store, name):
+    made = publish(store)
+    with pytest.raises(RecipeError, match="a name looks like"):
+        store.tag(name, made.digest)
+    with pytest.raises(RecipeError):
+        store.untag(name)
+    assert list((store.root / "tags").iterdir()) == []
+
+
+def test_tags_point_move_and_go(store):
+    one, two = publish(store, "one", "1" * 64), publish(store, "two", "2" * 64)
+    store.tag("best", one.digest)
+    store.tag("best", two.digest)
+    assert store.open("best").digest == two.digest
+    assert store.tags() == {"best": two.digest}
+    store.untag("best")
+    with pytest.raises(RecipeError, match="there is none"):
+        store.untag("best")
+    with pytest.raises(RecipeError, match="reads like the beginning of a digest"):
+        store.tag("abcdef", one.digest)
+
+
+def test_a_tag_moves_only_from_where_it_was_expected(store):
+    one, two = publish(store, "one", "1" * 64), publish(store, "two", "2" * 64)
+    store.tag("best", one.digest, expect=None)
+    with pytest.raises(EvidenceError, match=f"it was at nothing .*, and is at {one.short} now"):
+        store.tag("best", two.digest, expect=None)
+    store.tag("best", two.digest, expect=one.digest)
+    with pytest.raises(EvidenceError, match=f"it was at {one.short} when this was decided"):
+        store.tag("best", one.digest, expect=one.digest)
+    assert store.tags() == {"best": two.digest}
+
+
+def test_of_two_who_move_a_tag_at_once_one_is_refused(store):
+    digests = [publish(store, str(n), f"{n}" * 64).digest for n in range(4)]
+    store.tag("best", digests[0])
+    said, start = [], threading.Barrier(3)
+
+    def move(digest):
+        start.wait()
+        try:
+            store.tag("best", digest, expect=digests[0])
+            said.append("moved")
+        except EvidenceError:
+            said.append("refused")
+
+    threads = [threading.Thread(target=move, args=(digest,)) for digest in digests[1:]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(said) == ["moved", "refused", "refused"]
+    assert len(store.find_tag("best").moves) == 2
+
+
+def test_a_tag_that_is_there_already_does_not_move(store):
+    made = publish(store)
+    store.tag("best", made.digest)
+    store.tag("best", made.digest, why="promote")
+    assert [move.why for move in store.find_tag("best").moves] == ["tag"]
+
+
+def test_gc_keeps_what_a_rollback_would_need(store):
+    parent = publish(store, "parent", "1" * 64)
+    old = publish(store, "old", "2" * 64, parents=[parent.digest])
+    new = publish(store, "new", "3" * 64)
+    for made in (old, new):
+        store.tag("best", made.digest)
+    assert store.garbage(days=-1) == []
+    for number in range(10):
+        store.tag("best", publish(store, str(number), f"{number:064x}").digest)
+    gone = {garbage.path.name for garbage in store.garbage(days=-1)}
+    assert gone == {parent.digest, old.digest, new.digest}
+
+
+def test_another_store_s_artifact_is_taken_over_but_not_as_work_done_here(store, tmp_path):
+    made = publish(store)
+    other = Store(tmp_path / "other")
+    for damaged in (False, True):
+        with other.draft() as draft:
+            shutil.copytree(made.directory, draft, dirs_exist_ok=True)
+            if damaged:
+                damage(draft / "a.txt")
+                with pytest.raises(IntegrityError, match=r"a\.txt is not what its manifest says"):
+                    other.adopt(draft, made.manifest, {})
+            else:
+                assert other.adopt(draft, made.manifest, {"host": "there"}) == other.open(
+                    made.digest
+                )
+    assert other.verify(made.digest) == []
+    assert other.lookup("f" * 64) is None
+
+
+def test_damaged_bookkeeping_is_named(store):
+    made = publish(store)
+    store.tag("best", made.digest)
+    for path, use in {
+        "tags/best.json": lambda: store.open("best"),
+        f"fingerprints/{'f' * 64}.json": lambda: store.lookup("f" * 64),
+    }.items():
+        (store.root / path).write_text("{")
+        with pytest.raises(IntegrityError, match="damaged; delete this file"):
+            use()
+    (store.root / "notes" / "n.json").write_text("{")
+    assert store.note("n") is None
+
+
+def test_a_store_of_a_newer_rarefy_is_refused(store):
+    (store.root / "store.json").write_text('{"schema": 2}')
+    with pytest.raises(
+        IntegrityError, match="the store has schema 2, this rarefy knows 1: upgrade"
+    ):
+        Store(store.root)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "1"}'])
+def test_a_damaged_marker_is_named(store, text):
+    (store.root / "store.json").write_text(text)
+    with pytest.raises(IntegrityError, match=r"store\.json: damaged"):
+        Store(store.root)
+
+
+def test_a_lock_waits_for_another_process_and_says_so(store):
+    held, release = multiprocessing.Event(), multiprocessing.Event()
+
+    def hold():
+        with store.lock("x" * 64):
+            held.set()
+            release.wait(20)
+
+    other = multiprocessing.get_context("fork").Process(target=hold)
+    other.start()
+    assert held.wait(20)
+    said = []
+    threading.Timer(0.2, release.set).start()
+    with store.lock("x" * 64, lambda: said.append("waiting")):
+        assert release.is_set()
+    other.join()
+    assert said == ["waiting"]
+
+
+def test_a_copied_store_is_whole(store, tmp_path):
+    made = publish(store)
+    shutil.copytree(store.root, tmp_path / "copy")
+    assert Store(tmp_path / "copy").verify(made.digest) == []
+
+
+def test_notes_are_kept_and_replaced(store):
+    assert store.note("k") is None
+    store.keep_note("k", {"a": 1})
+    store.keep_note("k", {"a": 2})
+    assert store.note("k") == {"a": 2}
+
+
+def test_unfinished_work_is_kept_until_it_is_published(store):
+    (store.work("f" * 64) / "step").write_text("7")
+    assert (store.work("f" * 64) / "step").read_text() == "7"
+    publish(store)
+    assert list((store.root / "work").iterdir()) == []
+    assert time.time() - store.root.stat().st_mtime < 3600

@@ -1,0 +1,194 @@
+"""The history of verdicts: what is kept, what is not said twice, and what a broken file costs."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.terms.errors import IntegrityError, ProviderError
+from pipeline.verdict.history import History, commit
+from pipeline.verdict.readings import changes
+from tests.pipeline.report.factory import digest
+from tests.pipeline.report.verdicts import MACHINE, asked, finished
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    return History(tmp_path / "history.sqlite")
+
+
+def test_a_verdict_comes_back_as_it_was_judged(history: History) -> None:
+    budgets = [
+        asked("accuracy", "max_drop", 0.01, 0.004, 0.002, against="teacher"),
+        asked("latency_p99", "max", 4.0, None, target="cpu", level="warn"),
+    ]
+    data = finished(0, budgets=budgets, evidence=["the CPU was throttled"])
+    assert history.add(data, "c0ffee")
+    (past,) = history.verdicts()
+    assert past.budgets == budgets
+    assert (past.time, past.recipe, past.command) == (data.created, data.name, data.command)
+    assert (past.bundle, past.commit, past.outcome) == (digest("bundle 0"), "c0ffee", "pass")
+    assert past.evidence == ["the CPU was throttled"]
+    assert (past.machine.cpu, past.machine.cores, past.machine.runtime) == (
+        MACHINE["cpu"], 2, "1.31.0",
+    )  # fmt: skip
+
+
+def test_accuracy_size_and_latency_are_kept_though_no_budget_asks(history: History) -> None:
+    history.add(finished(0, right=86, rows=100, milliseconds=1.25, size=9_890_000))
+    found = {(one.metric, one.target): one for one in history.verdicts()[0].plain}
+    accuracy = found["accuracy", None]
+    # Wilson's interval of 86 in 100, by hand
+    assert (accuracy.value, accuracy.low, accuracy.high) == pytest.approx(
+        (0.86, 0.7786, 0.9147), abs=1e-4
+    )
+    assert found["size", None][2:] == (9_890_000,) * 3
+    latency = found["latency_p50", "cpu"]
+    assert latency.value == pytest.approx(1.25, rel=1e-3)
+    assert latency.low <= latency.value <= latency.high
+
+
+def test_a_run_from_the_cache_is_the_same_verdict(history: History) -> None:
+    first = finished(0)
+    assert history.add(first)
+    later = first.model_copy(update={"created": "2025-09-09T00:00:00+00:00"})
+    assert not history.add(later)
+    assert [past.time for past in history.verdicts()] == [first.created]
+
+
+def test_other_eval_data_or_another_target_is_no_number_to_compare_with(history: History) -> None:
+    data = [finished(index, milliseconds=1.0) for index in range(3)]
+    data[1].measurements.data = "f" * 64
+    data[2].measurements.latency["cpu"].threads = 2
+    for one in data:
+        history.add(one)
+    first, second, third = (past.machine for past in history.verdicts())
+    assert len({first.digest, second.digest, third.digest}) == 3
+    assert changes(first, second) == ["eval data: none → ffffffffffff"]
+    assert "target cpu: cpu, 1 threads → cpu, 2 threads" in changes(second, third)
+
+
+def test_the_verdicts_on_one_bundle(history: History) -> None:
+    for index in range(3):
+        history.add(finished(index))
+    (past,) = history.verdicts(bundle=digest("bundle 1"))
+    assert past.bundle == digest("bundle 1")
+
+
+def test_a_return_to_an_earlier_state_is_a_verdict_on_an_old_measurement(history: History) -> None:
+    for index in (0, 1, 0):
+        assert history.add(finished(index))
+    assert [past.again for past in history.verdicts()] == [False, False, True]
+
+
+def test_other_budgets_make_another_verdict_of_the_same_measurement(history: History) -> None:
+    for limit in (0.8, 0.99):
+        assert history.add(finished(0, budgets=[asked("accuracy", "min", limit, 0.86)]))
+    assert [past.outcome for past in history.verdicts()] == ["pass", "fail"]
+
+
+def test_a_run_without_a_verdict_leaves_nothing(history: History) -> None:
+    assert not history.add(finished(0).model_copy(update={"verdict": None}))
+    assert not history.path.exists()
+    assert (history.verdicts(), history.recipes(), history.count()) == ([], [], {})
+    assert not history.path.exists()
+
+
+def test_numbers_that_are_none_are_kept_as_none(history: History) -> None:
+    data = finished(0, budgets=[asked("accuracy", "min", 0.8, None)])
+    data.measurements.models["candidate"].probabilities[3] = [math.nan, 0.5]
+    history.add(data)
+    (past,) = history.verdicts()
+    assert [one.value for one in past.plain if one.metric == "accuracy"] == [None]
+    assert past.budgets[0].value is None
+    assert past.outcome == "fail"
+
+
+def test_the_latest_ones_the_recipes_and_a_metrics_series(history: History) -> None:
+    for index in range(4):
+        history.add(finished(index, right=80 + index))
+    history.add(finished(9, name="other", evidence=["another machine"]))
+    assert history.recipes() == ["other", "reviews"]
+    assert [past.bundle for past in history.verdicts("reviews", 2)] == [
+        digest("bundle 2"),
+        digest("bundle 3"),
+    ]
+    assert history.count("reviews") == {"pass": 4}
+    assert history.count() == {"pass": 4, "inconclusive": 1}
+
+
+ADD = """
+import sys
+from pathlib import Path
+from pipeline.verdict.history import History
+from tests.pipeline.report.verdicts import finished
+for index in range(20):
+    assert History(Path(sys.argv[1])).add(finished(index, name=sys.argv[2]))
+"""
+
+
+def test_two_runs_that_end_at_once_both_get_in(history: History) -> None:
+    writers = [
+        subprocess.Popen([sys.executable, "-c", ADD, str(history.path), name])
+        for name in ("one", "two")
+    ]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    assert len(history.verdicts()) == 40
+    assert history.count("one") == history.count("two") == {"pass": 20}
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "zeros"])
+def test_a_damaged_file_is_said_in_one_line_and_left_alone(history: History, damage: str) -> None:
+    for index in range(30):
+        history.add(finished(index))
+    whole = history.path.read_bytes()
+    half = len(whole) // 2
+    broken = {"text": b"my shopping list\n" * 99, "cut": whole[:half]}
+    history.path.write_bytes(broken.get(damage, whole[:4096] + b"\0" * (len(whole) - 4096)))
+    before = history.path.read_bytes()
+    for use in (history.verdicts, lambda: history.add(finished(99))):
+        with pytest.raises(
+            IntegrityError, match=r"history\.sqlite: the history .* damaged"
+        ) as said:
+            use()
+        assert "\n" not in str(said.value)
+    assert history.path.read_bytes() == before
+
+
+def test_a_newer_schema_is_refused(history: History) -> None:
+    history.add(finished(0))
+    with sqlite3.connect(history.path) as database:
+        database.execute("PRAGMA user_version = 2")
+    for use in (history.verdicts, lambda: history.add(finished(1))):
+        with pytest.raises(IntegrityError, match="schema 2, this rarefy knows 1: upgrade rarefy"):
+            use()
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match="cannot be used: unable to open"):
+        History(tmp_path / "nowhere" / "history.sqlite").add(finished(0))
+
+
+def test_the_commit_of_a_repository_and_of_none(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        done = subprocess.run(
+            ["git", "-C", str(tmp_path), *identity, *arguments],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    assert commit(tmp_path) is None
+    git("init", "-q")
+    assert commit(tmp_path) is None
+    (tmp_path / "recipe.yaml").write_text("name: a\n")
+    git("add", ".")
+    git("commit", "-qm", "a")
+    assert commit(tmp_path) == git("rev-parse", "HEAD")
+    (tmp_path / "recipe.yaml").write_text("name: b\n")
+    assert commit(tmp_path) == git("rev-parse", "HEAD") + "-dirty"

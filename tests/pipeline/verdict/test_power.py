@@ -1,0 +1,114 @@
+"""Rows that a margin needs: said before the run, and kept by what the verdict then does."""
+
+import numpy as np
+import pytest
+
+from pipeline.measure import scores, statistics
+from pipeline.measure.measurements import Measurements, ModelMeasurement
+from pipeline.terms.budget import Budget
+from pipeline.terms.vocabulary import Target
+from pipeline.verdict import power
+from pipeline.verdict.judge import judge
+
+
+def _answers(right):
+    return np.where(np.asarray(right)[:, None], [0.9, 0.1], [0.1, 0.9])
+
+
+def _measurements(ours, theirs):
+    models = {
+        name: ModelMeasurement(digest=name, size=1, probabilities=_answers(right).tolist())
+        for name, right in (("candidate", ours), ("finetune", theirs))
+    }
+    return Measurements(
+        machine={}, task="t", labels=["a", "b"], truth=[0] * len(ours), models=models, latency={}
+    )
+
+
+@pytest.mark.parametrize(("margin", "disagreement"), [(0.02, 0.06), (0.03, 0.1), (0.01, 0.012)])
+def test_the_rows_asked_for_give_the_power_they_promise(margin, disagreement):
+    n = power.rows_needed(margin, disagreement)
+    shares = [disagreement / 2, disagreement / 2, 1 - disagreement]
+    tables = np.random.default_rng(1).multinomial(n, shares, 800).tolist()
+    passed = [
+        statistics.non_inferiority(
+            statistics.paired_difference(g, s, n, 0.90, scores.HALF_A_ROW), margin
+        )
+        == "pass"
+        for g, s, _ in tables
+    ]
+    assert 0.75 < np.mean(passed) < 0.87
+
+
+def test_models_that_never_differ_pass_with_just_these_rows():
+    for margin in (0.01, 0.03):
+        n = power.rows_needed(margin, 0)
+        low = statistics.paired_difference(0, 0, n, 0.90, scores.HALF_A_ROW).low
+        assert low == pytest.approx(-margin, rel=0.1)
+
+
+def test_every_budget_that_compares_a_score_is_told_of():
+    budgets = [
+        Budget(metric="accuracy", max_drop="2 %", against="finetune"),
+        Budget(metric="macro_f1", min_retained="97 %", against="finetune"),
+        Budget(metric="accuracy", max_regression="5 %", against="production"),
+        Budget(metric="accuracy", min="80 %"),
+        Budget(metric="latency_p50", max_regression="5 %", against="production"),
+    ]
+    found = power.needs(budgets, 1000)
+    assert [need.margin for need in found] == pytest.approx([0.02, 0.03 * 0.9, 0.05 * 0.9])
+    assert [need.enough for need in found] == [False, True, True]
+    assert found[0].needed == pytest.approx(0.08 * 6.18 / 0.02**2, rel=0.1)
+    assert "expect 'inconclusive'" in found[0].text
+    assert "against production" in found[2].text
+
+
+def test_the_disagreement_of_the_last_run_counts_where_there_is_one():
+    ours, theirs = np.arange(500) % 10 > 0, np.arange(500) % 10 != 1
+    budgets = [Budget(metric="accuracy", max_drop="2 %", against="finetune")]
+    earlier = power.needs(budgets, 1000, _measurements(ours, theirs))[0]
+    assert (earlier.disagreement, earlier.measured) == (0.2, True)
+    assert "20% of the answers differed last time" in earlier.text
+    share = [Budget(metric="accuracy", min_retained="98 %", against="finetune")]
+    after = power.needs(share, 1000, _measurements(ours, theirs))[0]
+    assert after.margin == pytest.approx(0.02 * 0.9)
+    other = [Budget(metric="accuracy", max_drop="2 %", against="production")]
+    assert not power.needs(other, 1000, _measurements(ours, theirs))[0].measured
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+@pytest.mark.parametrize(
+    "form", [{"max_drop": 0.01}, {"min_retained": 0.99}, {"max_regression": 0.01}]
+)
+@pytest.mark.parametrize("differ", [0, 4])
+def test_too_few_rows_are_inconclusive_and_the_reason_says_how_many_it_takes(metric, form, differ):
+    theirs = np.arange(100) >= 10
+    ours = theirs ^ (np.arange(100) % 24 == 9) if differ else theirs
+    budget = Budget(metric=metric, against="finetune", **form)
+    verdict = judge([budget], (Target(),), _measurements(ours, theirs))
+    assert verdict.outcome == "inconclusive"
+    assert (verdict.exit_code(strict=True), verdict.exit_code(strict=False)) == (4, 0)
+    margin = 0.01 if "max_drop" in form else 0.01 * theirs.mean()
+    needed = power.rows_needed(margin, float(np.mean(ours != theirs)))
+    assert needed > 300
+    reason = verdict.budgets[0].reason
+    assert f"about {needed:,} eval rows are needed, and there are 100" in reason
+
+
+def test_rows_enough_and_still_undecided_is_not_blamed_on_the_rows():
+    theirs = np.arange(20_000) >= 2000
+    ours = np.roll(theirs, 200)
+    ours[4000:4195] = False  # a true drop near the margin of one point
+    found = judge(
+        [Budget(metric="accuracy", max_drop=0.01, against="finetune")],
+        (Target(),),
+        _measurements(ours, theirs),
+    ).budgets[0]
+    assert found.outcome == "inconclusive"
+    assert "rows are needed" not in found.reason
+
+
+def test_without_any_margin_there_is_nothing_to_count():
+    budget = Budget(metric="accuracy", max_drop=0, against="finetune")
+    assert power.needs([budget], 100) == []
+    assert power.margin_of(budget, 0.9) == 0

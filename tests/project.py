@@ -1,0 +1,208 @@
+"""A project with a tiny model, a few sentences, and stages that take no time."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.models import sentences, write_encoder
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+STAGES = '''
+from typing import ClassVar
+
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import ModelError
+from pipeline.stage import Draft, Stage
+
+
+class Head(Stage):
+    """Put a fresh head on, without training."""
+
+    name: ClassVar[str] = "head"
+    consumes: ClassVar = frozenset({Kind.ENCODER})
+    scale: float = 1.0
+    note: str | None = None
+
+    def run(self, context, model):
+        from pipeline.model import checkpoint
+        from stages import training
+
+        training.prepare(context)
+        network = context.task.load_model(str(model.directory))
+        tokenizer = checkpoint.load_tokenizer(model.directory)
+        roles = checkpoint.save(network, tokenizer, context.output)
+        context.progress(1, 1, "done")
+        return Draft(roles, checkpoint.describe(network))
+
+
+class Break(Stage):
+    """Fail as a stage fails."""
+
+    name: ClassVar[str] = "break"
+
+    def run(self, context, model):
+        raise ModelError("the weights are made of cheese")
+
+
+class Judge(Stage):
+    """Say that every answer is right."""
+
+    name: ClassVar[str] = "judge"
+    produces: ClassVar = Kind.REPORT
+    reads: ClassVar = frozenset({"eval"})
+
+    def run(self, context, model):
+        from pipeline.measure.measurements import Measurements, ModelMeasurement
+
+        truth = context.split("eval").labels
+        answers = [[0.1, 0.9] if label else [0.9, 0.1] for label in truth]
+        found = ModelMeasurement(digest=model.digest, size=1000, probabilities=answers)
+        text = Measurements(
+            machine={},
+            task=context.task.name,
+            labels=list(context.task.labels),
+            truth=truth,
+            models={"candidate": found},
+            latency={},
+        ).model_dump_json(by_alias=True)
+        (context.output / "measurements.json").write_text(text)
+        return Draft()
+'''
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a model, data, and a home; ``recipe`` writes recipes into it."""
+
+    folder: Path
+    home: Path
+
+    def recipe(self, *stages: str, budgets: str = "", name: str = "tiny") -> Path:
+        path = self.folder / f"{name}.yaml"
+        lines = "\n".join(f"  - {stage}" for stage in stages)
+        path.write_text(
+            textwrap.dedent(f"""\
+            # A tiny recipe.
+            name: {name}
+            model: encoder
+            data: {{train: train.jsonl, eval: eval.jsonl}}
+            stages:
+            """)
+            + f"{lines}\n{budgets}"
+        )
+        return path
+
+
+def write_rows(path: Path, count: int, seed: int) -> None:
+    texts, labels = sentences(count, seed)
+    names = ("negative", "positive")
+    rows = [{"text": t, "label": names[label]} for t, label in zip(texts, labels, strict=True)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """Commands set what Prefect reads; no test sees what another one set."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def make_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
+    """Write model, data and stages into a folder, and make this process find them."""
+    write_encoder(folder / "encoder")
+    write_rows(folder / "train.jsonl", 40, 0)
+    write_rows(folder / "eval.jsonl", 20, 1)
+    modules = folder / "modules"
+    modules.mkdir()
+    (modules / "quickstages.py").write_text(STAGES)
+    patch.syspath_prepend(modules)
+    patch.setenv("PYTHONPATH", str(modules))
+    patch.setenv("RAREFY_HOME", str(folder / "home"))
+    sys.modules.pop("quickstages", None)
+    return Project(folder, folder / "home")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return make_project(tmp_path, monkeypatch)
+
+
+BUDGETS = (
+    "budgets:\n"
+    "  - {metric: accuracy, max_drop: 40 %, against: head}\n"
+    "  - {metric: parameters, max: 1000000}\n"
+)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose recipe ran once, to a bundle and a report."""
+    from flows import jobs
+    from pipeline.recipe import recipe as recipes
+
+    with pytest.MonkeyPatch.context() as patch:
+        project = make_project(tmp_path_factory.mktemp("made"), patch)
+        validate = "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0}"
+        recipe = project.recipe("quickstages:Head", "export", validate, budgets=BUDGETS)
+        job = jobs.Job(
+            recipe=str(recipe),
+            home=str(project.home),
+            out=str(project.home / "runs" / "tiny"),
+            device="cpu",
+            threads=1,
+            command=f"rarefy run {recipe}",
+        )
+        jobs.run_inline(job, recipes.load(recipe))
+    return project
+
+
+@pytest.fixture
+def here(made: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.syspath_prepend(made.folder / "modules")
+    monkeypatch.setenv("RAREFY_HOME", str(made.home))
+    monkeypatch.setenv("PYTHONPATH", str(made.folder / "modules"))
+    return made
+
+
+def bundle_digest(project: Project) -> str:
+    """The digest of the bundle that the project's run made."""
+    from pipeline.store.artifact import Manifest
+
+    manifest = project.home / "runs" / "tiny" / "bundle" / "manifest.json"
+    return Manifest.model_validate_json(manifest.read_bytes()).digest
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended: its exit code and what it wrote where."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def rarefy(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run the command line in this process, as the console script does."""
+    from flows.cli import main
+
+    def call(*arguments: str | Path) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        written = capsys.readouterr()
+        code = ended.value.code
+        return Said(int(code or 0), written.out, written.err)
+
+    return call
