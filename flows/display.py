@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -74,6 +74,14 @@ class Display:
     def say(self, text: str, style: str = "") -> None:
         if not self.quiet:
             self.console.print(Text(text, style), soft_wrap=True)
+
+
+def as_text(shown: RenderableType, width: int = 160) -> str:
+    """Return what a terminal would show, without colours."""
+    console = Console(width=width, color_system=None, highlight=False)
+    with console.capture() as capture:
+        console.print(shown)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
 
 
 def show_verdict(judged: Verdict | None, console: Console) -> None:

@@ -52,7 +52,7 @@ def validate(
     loaded = recipes.load(origin.recipe_of(reference, recipe, home))
     plan = Plan(loaded, home.store(), device, first=first)
     if not loaded.recipe.budgets:
-        raise RecipeError(f"{loaded.path}: has no budgets, so there is nothing to judge by")
+        raise RecipeError(f"{loaded.where.source}: has no budgets, so there is nothing to judge by")
     measured = measure(Run(plan), found, progress)
     verdict = judge(plan.budgets, loaded.recipe.targets, measured)
     records.keep_validated(home.path, plan, found, verdict, measured)
@@ -123,6 +123,6 @@ def _stage(run: Run) -> tuple[Validate, dict[str, Artifact]]:
     if missing:
         raise EvidenceError(
             f"a budget compares with {missing[0]!r}, which is no checkpoint in this store: "
-            f"`rarefy run {run.plan.loaded.path}` makes it"
+            f"run {run.plan.loaded.where.source} to make it"
         )
     return stage.model_copy(update={"models": tuple(found)}), found

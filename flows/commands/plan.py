@@ -34,58 +34,21 @@ def plan(
 
     Example: `rarefy plan demo.yaml`
     """
-    from rich.table import Table
-
+    from flows.planned import PlanView
     from pipeline.recipe import recipe as recipes
-    from pipeline.run import baselines, evidence
+    from pipeline.run import baselines
     from pipeline.run.plan import Plan
 
     loaded = recipes.load(recipe)
     if baseline is not None:
         loaded = baselines.with_baseline(loaded, baseline)
-    found = Plan(loaded, home.store(), device, first=first)
-    planned = found.steps()
-    needs = evidence.needs(found, home.runs / loaded.recipe.name)
+    plan = Plan(loaded, home.store(), device, first=first)
+    view = PlanView.of(plan, home.runs / loaded.recipe.name)
     if as_json:
-        show_json(
-            {
-                "steps": [
-                    {
-                        "id": step.id,
-                        "stage": step.stage.name,
-                        "kind": step.kind,
-                        "cached": step.cached,
-                        "digest": step.artifact.digest if step.artifact else None,
-                    }
-                    for step in planned
-                ],
-                "rows": found.summary.rows,
-                "labels": found.labels,
-                "warnings": found.warnings,
-                "evidence": [
-                    {
-                        "budget": need.budget.metric,
-                        "against": need.budget.against,
-                        "needed": need.needed,
-                        "rows": need.rows,
-                        "enough": need.enough,
-                        "text": need.text,
-                    }
-                    for need in needs
-                ],
-            }
-        )
+        show_json(view.as_json())
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("step", "stage", "gives", "", "artifact"):
-        table.add_column(column)
-    for step in planned:
-        state = "cached" if step.cached else "to run"
-        digest = step.artifact.short if step.artifact else ""
-        table.add_row(step.id, step.stage.name, step.kind, state, digest)
     console = stdout()
-    console.print(table)
-    rows = ", ".join(f"{count} {name}" for name, count in found.summary.rows.items())
-    console.print(f"\ndata: {rows} rows; labels: {', '.join(found.labels)}")
-    for note in found.warnings + [need.text for need in needs]:
+    console.print(view.table())
+    console.print(f"\n{view.summary}")
+    for note in view.notes:
         console.print(f"note: {note}")

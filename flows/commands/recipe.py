@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich_click as click
 
 from flows.options import home_option, json_option, recipe_argument, show_json, stdout
 from pipeline.store.home import Home
-
-if TYPE_CHECKING:
-    from pipeline.recipe.recipe import LoadedRecipe, Step
 
 
 @click.group(short_help="Example recipes; show and check recipes; the JSON schema.")
@@ -72,6 +69,7 @@ def show(recipe: Path, as_json: bool) -> None:
     What is printed is a recipe that means the same. Example: `rarefy recipe show demo.yaml`
     """
     from pipeline.recipe import recipe as recipes
+    from pipeline.recipe.writing import as_values, as_yaml
 
     loaded = recipes.load(recipe)
     if as_json:
@@ -128,56 +126,3 @@ def schema(as_json: bool) -> None:
     from pipeline.recipe.schema import json_schema
 
     show_json(json_schema())
-
-
-def as_values(loaded: LoadedRecipe) -> dict[str, Any]:
-    """Return the recipe as plain values, defaults filled in; reading them gives the same recipe."""
-    values = loaded.recipe.model_dump(mode="json", exclude_none=True)
-    values["stages"] = [_stage(step) for step in loaded.steps]
-    for budget in values.get("budgets", ()):
-        if budget.get("max_regression", 0) >= 1:
-            budget["max_regression"] = f"{100 * budget['max_regression']:g} %"
-    return values
-
-
-def _stage(step: Step) -> dict[str, Any]:
-    parameters = step.stage.model_dump(mode="json")
-    return {step_name(step): parameters, "as": step.id, "from": step.input}
-
-
-def step_name(step: Step) -> str:
-    """Return the name by which a recipe finds the step's stage: registered, or module:Class."""
-    from pipeline.stage.discovery import installed
-
-    kind = type(step.stage)
-    if kind.name in installed():
-        return kind.name
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def as_yaml(loaded: LoadedRecipe) -> str:
-    """Return the recipe as YAML, each stage below its own explanation."""
-    values = as_values(loaded)
-    parts = []
-    for key, value in values.items():
-        if key != "stages":
-            parts.append(_dump({key: value}))
-            continue
-        parts.append("\nstages:\n")
-        for step, entry in zip(loaded.steps, value, strict=True):
-            parts += [f"  # {line}".rstrip() + "\n" for line in _explanation(step)]
-            block = _dump([entry]).splitlines(keepends=True)
-            parts += [f"  {line}" for line in block]
-            parts.append("\n")
-    return "".join(parts)
-
-
-def _explanation(step: Step) -> list[str]:
-    return (inspect.getdoc(step.stage) or "").splitlines()
-
-
-def _dump(value: Any) -> str:
-    import yaml
-
-    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
-    return text

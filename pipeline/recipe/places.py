@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -18,15 +17,17 @@ from pipeline.terms.naming import hint
 class Places:
     """Turns places in the recipe into ``file:line: key``."""
 
-    path: Path
+    source: str
     lines: dict[yaml_source.Location, int]
 
     def say(self, at: yaml_source.Location, message: str) -> RecipeError:
+        if not self.lines:  # made in Python: there is no file to look into
+            return RecipeError(f"{self.source}: {_dotted(at)}: {message}")
         known = at
         while known and known not in self.lines:
             known = known[:-1]
         line = self.lines.get(known, 1)
-        return RecipeError(f"{self.path}:{line}: {_dotted(at)}: {message}")
+        return RecipeError(f"{self.source}:{line}: {_dotted(at)}: {message}")
 
     def error(
         self, error: ValidationError, model: type[BaseModel], at: yaml_source.Location

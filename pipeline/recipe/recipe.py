@@ -66,9 +66,12 @@ class Recipe(Part):
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe read from a file: its text, parts and steps, the folder its paths start from."""
+    """A recipe with its text and steps; ``base`` is the folder that its paths start from.
 
-    path: Path
+    ``path`` is its file, or None for a recipe that was made in Python.
+    """
+
+    path: Path | None
     base: Path
     text: str
     recipe: Recipe
@@ -106,15 +109,21 @@ def load(path: Path) -> LoadedRecipe:
     document = yaml_source.read(path)
     if not isinstance(document.values, dict):
         raise RecipeError(f"{path}:1: a recipe is a mapping with name, model, data and stages")
-    where = Places(path, document.lines)
+    where = Places(str(path), document.lines)
+    return check(document.values, document.text, path.resolve().parent, where, path)
+
+
+def check(
+    values: dict[str, Any], text: str, base: Path, where: Places, path: Path | None
+) -> LoadedRecipe:
+    """Check a recipe's plain values. Raises RecipeError at its place, as ``where`` words it."""
     try:
-        recipe = Recipe.model_validate(document.values)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise where.error(error, Recipe, ()) from None
-    folder = path.resolve().parent
-    steps = _steps(recipe, folder, where)
+    steps = _steps(recipe, base, where)
     _check_budgets(recipe, steps, where)
-    return LoadedRecipe(path, folder, document.text, recipe, steps, where)
+    return LoadedRecipe(path, base, text, recipe, steps, where)
 
 
 def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:

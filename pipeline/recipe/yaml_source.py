@@ -60,14 +60,21 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 def read(path: Path) -> Document:
     """Read a YAML file.
 
-    Raises RecipeError for a missing, too large, malformed or repetitive document.
+    Raises RecipeError if there is none or it cannot be read, and what ``parse`` raises.
     """
     try:
-        data = path.read_bytes()
+        return parse(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe") from None
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def parse(data: bytes, path: str) -> Document:
+    """Parse a YAML document; ``path`` names it in errors.
+
+    Raises RecipeError for a document that is too large, malformed or repetitive.
+    """
     if len(data) > MAX_BYTES:
         raise RecipeError(f"{path}: {len(data)} bytes; a recipe has at most {MAX_BYTES}")
     lines: dict[Location, int] = {}
@@ -90,7 +97,7 @@ def read(path: Path) -> Document:
         raise RecipeError(f"{path}: the recipe is nested too deeply") from None
 
 
-def _index(path: Path, node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:
+def _index(path: str, node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:
     """Note the line of every node; an alias is walked anew, so expansion counts to the limit."""
     if len(lines) > MAX_NODES or len(at) > 50:
         raise RecipeError(f"{path}: the recipe expands to more than {MAX_NODES} values")

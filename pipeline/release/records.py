@@ -34,7 +34,8 @@ def keep_validated(
 ) -> None:
     """Add the verdict on a bundle that was measured again, without the run that made it."""
     loaded = plan.loaded
-    words = ("rarefy", "validate", bundle.name, "--recipe", str(loaded.path))
+    words = ["rarefy", "validate", bundle.name]
+    words += ["--recipe", str(loaded.path)] if loaded.path else []
     data = ReportData(
         name=loaded.recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

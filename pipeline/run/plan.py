@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.recipe.recipe import LoadedRecipe, Step
 from pipeline.run import baselines, importing, lengths
 from pipeline.stage import Asked, Stage, data, tasks
-from pipeline.stage.discovery import source_files
+from pipeline.stage.discovery import source_digests
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.store import Store
 from pipeline.store.tags import NoTagError
@@ -297,7 +297,7 @@ class Plan:
             return None
         value: dict[str, Any] = {
             "stage": [stage.name, stage.version],
-            "source": [file_sha256(path) for path in source_files(type(stage))],
+            "source": source_digests(type(stage)),
             "parameters": stage.model_dump(mode="json"),
         }
         if identifier == MODEL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -15,6 +16,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from pipeline.stage.contract import Stage
+from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 
@@ -57,15 +59,33 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
     return found
 
 
-def source_files(kind: type[Stage]) -> list[Path]:
-    """Return the files that define a third party's stage; rarefy's own have versions instead."""
-    names = {base.__module__ for base in kind.__mro__ if issubclass(base, Stage)}
-    files = (
-        getattr(sys.modules.get(name), "__file__", None)
-        for name in names
-        if name.partition(".")[0] not in OWN
-    )
-    return sorted(Path(file) for file in files if file)
+def source_digests(kind: type[Stage]) -> list[str]:
+    """Return the sha256 of each source of a third party's stage; our own have versions instead.
+
+    A source is the file of a module, or the text of a class that was defined in a notebook.
+    Raises RecipeError if that text is not known: its results could not be told from older ones.
+    """
+    theirs = [base for base in kind.__mro__ if issubclass(base, Stage) and not _is_ours(base)]
+    files = {str(file): base for base in theirs if (file := _file(base))}
+    texts = [_text(base) for base in theirs if not _file(base)]
+    return [file_sha256(Path(file)) for file in sorted(files)] + texts
+
+
+def _is_ours(kind: type[Stage]) -> bool:
+    return kind.__module__.partition(".")[0] in OWN
+
+
+def _file(kind: type[Stage]) -> str | None:
+    return getattr(sys.modules.get(kind.__module__), "__file__", None)
+
+
+def _text(kind: type[Stage]) -> str:
+    try:
+        return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
+    except (OSError, TypeError):
+        raise RecipeError(
+            f"stage {kind.__qualname__}: its source cannot be read; define it in a file"
+        ) from None
 
 
 def _module(name: str, folder: Path | None) -> ModuleType:

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.stage import Context, Stage, discovery
 from pipeline.store.artifact import Kind
+from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
 from stages.finetune import Finetune
 
@@ -33,7 +34,7 @@ def test_a_file_beside_the_recipe_is_found(tmp_path):
     file = write(tmp_path)
     found = discovery.find("mystage:Mine", tmp_path)
     assert found().rate == 0.1
-    assert discovery.source_files(found) == [file]
+    assert discovery.source_digests(found) == [file_sha256(file)]
     assert discovery.find("mystage:Mine", tmp_path) is found
 
 
@@ -88,12 +89,12 @@ def test_a_stage_that_cannot_be_had_says_why(tmp_path, text, reference, message)
 
 
 def test_our_own_stages_have_versions_and_no_source():
-    assert discovery.source_files(Finetune) == []
+    assert discovery.source_digests(Finetune) == []
 
     class Tuned(Finetune):
         name = "tuned"
 
-    assert discovery.source_files(Tuned) == [Path(__file__)]
+    assert discovery.source_digests(Tuned) == [file_sha256(Path(__file__))]
 
 
 def test_a_parameter_is_finite_known_and_frozen(tmp_path):

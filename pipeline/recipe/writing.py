@@ -1,0 +1,130 @@
+"""A recipe as the YAML that it equals, and a recipe made in Python."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.recipe import recipe as recipes
+from pipeline.recipe.places import Places
+from pipeline.recipe.recipe import LoadedRecipe, Step
+from pipeline.stage import Stage, discovery
+from pipeline.stage.discovery import installed
+from pipeline.terms.budget import Budget
+from pipeline.terms.errors import RecipeError
+from pipeline.terms.vocabulary import Data, Part, Target
+
+Entry = Stage | str | Mapping[str, Any]
+"""A stage of a recipe: its parameters, its name, or its entry as in YAML."""
+
+
+def build(
+    name: str,
+    *,
+    model: str,
+    data: Data | Mapping[str, Any],
+    stages: Iterable[Entry],
+    targets: Iterable[Target | Mapping[str, Any]] = (),
+    budgets: Iterable[Budget | Mapping[str, Any]] = (),
+    base: Path | str = ".",
+    **others: Any,
+) -> LoadedRecipe:
+    """Make a recipe from Python objects, checked as the YAML that it equals would be.
+
+    ``base`` is the folder that relative paths start from; ``others`` are the recipe's remaining
+    keys (task, seed, allow_pickle). Raises RecipeError that names the key.
+    """
+    values: dict[str, Any] = {"name": name, "model": str(model), **others}
+    values["data"] = _plain(data)
+    values["stages"] = [_entry(stage) for stage in stages]
+    values |= {
+        key: [_plain(part) for part in parts]
+        for key, parts in (("targets", targets), ("budgets", budgets))
+        if parts
+    }
+    text = _dump(values)
+    where = Places(f"recipe {name!r}", {})
+    return recipes.check(values, text, Path(base).expanduser().resolve(), where, None)
+
+
+def step(stage: Stage, *, id: str | None = None, input: str | None = None) -> dict[str, Any]:  # noqa: A002
+    """Return a recipe's entry for a stage with an id or an input of its own (``as``, ``from``)."""
+    entry: dict[str, Any] = _entry(stage)
+    given = {"as": id, "from": input}
+    return entry | {key: value for key, value in given.items() if value is not None}
+
+
+def _entry(stage: Entry) -> Any:
+    if not isinstance(stage, Stage):
+        return stage if isinstance(stage, str) else dict(stage)
+    parameters: dict[str, Any] = stage.model_dump(mode="json", exclude_defaults=True)
+    return {stage_name(type(stage)): parameters}
+
+
+def _plain(part: Part | Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(part, Part):
+        return dict(part)
+    return _with_signs(part.model_dump(mode="json", exclude_defaults=True))
+
+
+def _with_signs(values: dict[str, Any]) -> dict[str, Any]:
+    """Write a regression of over 100 % with its sign: without it, it is taken for a slip."""
+    if values.get("max_regression", 0) >= 1:
+        return values | {"max_regression": f"{100 * values['max_regression']:g} %"}
+    return values
+
+
+def as_values(loaded: LoadedRecipe) -> dict[str, Any]:
+    """Return the recipe as plain values, defaults filled in; reading them gives the same recipe."""
+    values = loaded.recipe.model_dump(mode="json", exclude_none=True)
+    values["stages"] = [_stage(step) for step in loaded.steps]
+    if "budgets" in values:
+        values["budgets"] = [_with_signs(budget) for budget in values["budgets"]]
+    return values
+
+
+def _stage(step: Step) -> dict[str, Any]:
+    parameters = step.stage.model_dump(mode="json")
+    return {stage_name(type(step.stage)): parameters, "as": step.id, "from": step.input}
+
+
+def stage_name(kind: type[Stage]) -> str:
+    """Return the name by which a recipe finds a stage: registered, or module:Class.
+
+    Raises RecipeError for a class that cannot be found again: one that a function made.
+    """
+    if kind.name in installed() and discovery.find(kind.name) is kind:
+        return kind.name
+    if "." in kind.__qualname__:
+        raise RecipeError(f"stage {kind.__qualname__}: define it at the top of its module")
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def as_yaml(loaded: LoadedRecipe) -> str:
+    """Return the recipe as YAML, each stage below its own explanation."""
+    values = as_values(loaded)
+    parts = []
+    for key, value in values.items():
+        if key != "stages":
+            parts.append(_dump({key: value}))
+            continue
+        parts.append("\nstages:\n")
+        for step, entry in zip(loaded.steps, value, strict=True):
+            parts += [f"  # {line}".rstrip() + "\n" for line in _explanation(step)]
+            block = _dump([entry]).splitlines(keepends=True)
+            parts += [f"  {line}" for line in block]
+            parts.append("\n")
+    return "".join(parts)
+
+
+def _explanation(step: Step) -> list[str]:
+    return (inspect.getdoc(step.stage) or "").splitlines()
+
+
+def _dump(value: Any) -> str:
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+    return text
