@@ -28,13 +28,17 @@ class Inject(Training):
 
     A cloze probe (LAMA, Petroni et al. 2019, arXiv 1909.01066) asks for the object, or for the
     longest word of a gloss, before and after: of facts that were held out (does it generalise?)
-    and of facts that were learned (did it take?). Where the weights have no masked-language head,
-    as sentence encoders have none, one is built with the decoder tied to the input embeddings.
-    Such a head answers at random, so it is first trained alone, on the task's text with the body
-    frozen: what it then says "before" is what the body knew, not what the head had not learned.
+    and of facts that were learned (did it take?). Held-out texts that read as a learned one are
+    left to the learned. A body gets better at the probe by the facts' style alone, whether they
+    are true or not: ``shuffled`` is the control that shows how much. Where the weights have no
+    masked-language head, as sentence encoders have none, one is built with the decoder tied to
+    the input embeddings. Such a head answers at random, so it is first trained alone, on the
+    task's text with the body frozen: what it then says "before" is what the body knew, not what
+    the head had not learned.
     """
 
     name: ClassVar[str] = "inject"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER})
     produces: ClassVar[Kind | None] = Kind.ENCODER
     reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
@@ -48,6 +52,9 @@ class Inject(Training):
     held_out: float = Field(0.1, gt=0, lt=1, description="share of the facts kept for the probe")
     text_share: float = Field(0.5, ge=0, lt=1, description="share of the task's text in the rows")
     head_epochs: int = Field(2, ge=1, le=100, description="passes over the text for a new head")
+    shuffled: bool = Field(
+        False, description="control: learn each subject with the object of another"
+    )
 
     @field_validator("templates")
     @classmethod
@@ -71,8 +78,14 @@ class Inject(Training):
         if tokenizer.mask_token_id is None:
             raise ModelError("inject: the tokenizer has no mask token")
         network, head_is_new = masked_lm.open_model(model.directory)
-        sentences = [knowledge.verbalise(fact, self.templates) for fact in facts]
-        lessons = teaching.prepare(context, tokenizer, sentences, self.held_out)
+        lessons = teaching.prepare(
+            context,
+            tokenizer,
+            facts,
+            held_out=self.held_out,
+            templates=self.templates,
+            shuffled=self.shuffled,
+        )
         loss = masked_lm.MaskedTokenLoss(network)
         if head_is_new:
             self._train_head(context, network, tokenizer, lessons, loss)

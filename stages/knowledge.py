@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import random
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -14,6 +17,9 @@ from pipeline.terms.errors import DataError
 
 COLUMNS = (("subject", "relation", "object"), ("term", "relation", "text"))
 """The names a file may use; ``relation`` may be left out, and then it is a gloss."""
+
+WHOLE_TERM = 4
+"""Objects of so many words at most are terms, masked as a whole; longer ones are texts."""
 
 GLOSS = "means"
 TEMPLATES = {
@@ -98,6 +104,59 @@ def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not isinstance(row, dict):
                 raise DataError(f"{path}:{line}: expected an object, found {row!r}")
             yield line, row
+
+
+def normalized(text: str) -> str:
+    """Return a text's words in lower case, without punctuation: equal if two texts read alike."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(re.findall(r"\w+", plain)) or plain
+
+
+def split(
+    facts: Sequence[Fact], held_out: float, draw: random.Random
+) -> tuple[list[Fact], list[Fact]]:
+    """Split facts at random into those to learn and the share held out, in this order.
+
+    Facts that read alike are never on both sides. WordNet gives synonyms the same gloss, so a
+    held-out gloss that stands under another term among the learned ones would measure memory. Of
+    a gloss or a text the object alone counts; terms ("dog") are objects of many subjects, so of
+    them subject and object count.
+
+    At most ``held_out`` of the facts (rounded; at least one group of facts that read alike) are
+    held out.
+    """
+    groups: dict[tuple[str, ...], list[Fact]] = {}
+    for fact in draw.sample(facts, len(facts)):
+        groups.setdefault(_reading(fact), []).append(fact)
+    wanted = max(1, round(held_out * len(facts)))
+    learned: list[Fact] = []
+    kept: list[Fact] = []
+    for group in groups.values():
+        (kept if len(kept) + len(group) <= wanted else learned).extend(group)
+    if not kept:
+        kept = min(groups.values(), key=len)
+        learned = [fact for fact in learned if fact not in kept]
+    return learned, kept
+
+
+def _reading(fact: Fact) -> tuple[str, ...]:
+    text = normalized(fact.object)
+    if fact.relation == GLOSS or len(text.split()) > WHOLE_TERM:
+        return (text,)
+    return (normalized(fact.subject), text)
+
+
+def shuffled(facts: Sequence[Fact], draw: random.Random) -> list[Fact]:
+    """Return the facts in their order, each with the object of another fact of its relation."""
+    relations: dict[str, list[int]] = {}
+    for position, fact in enumerate(facts):
+        relations.setdefault(fact.relation, []).append(position)
+    dealt = list(facts)
+    for positions in relations.values():
+        order = draw.sample(positions, len(positions))
+        for own, other in zip(order, order[1:] + order[:1], strict=True):
+            dealt[own] = replace(facts[own], object=facts[other].object)
+    return dealt
 
 
 def template_of(relation: str, own: Mapping[str, str]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.stage import Context
 from pipeline.terms.errors import DataError
-from stages.knowledge import Sentence
+from stages import knowledge
+from stages.knowledge import Fact, Sentence
 from stages.masked_lm import Encoded, cloze_words, encode, masked, words_of_fact, words_of_text
 from stages.parameters import Row
 
@@ -21,8 +22,12 @@ Lesson = tuple[Encoded, Sentence]
 
 @dataclass(frozen=True)
 class Lessons:
-    """Facts to learn, facts held out, and the task's text. Rows are masked anew for every pass."""
+    """Facts to learn, facts held out, and the task's text. Rows are masked anew for every pass.
 
+    ``taught`` are the rows of the training: ``learned``, or in a control ``learned`` shuffled.
+    """
+
+    taught: list[Lesson]
     learned: list[Lesson]
     held_out: list[Lesson]
     texts: list[Encoded]
@@ -30,11 +35,11 @@ class Lessons:
     draw: random.Random
 
     def rows(self, epochs: int, text_share: float) -> list[Row]:
-        """Return every learned fact once a pass, and text so that it is ``text_share`` of all."""
+        """Return every taught fact once a pass, and text so that it is ``text_share`` of all."""
         rows = [
             masked(text, words_of_fact(text, sentence, self.draw), self.mask)
             for _ in range(epochs)
-            for text, sentence in self.learned
+            for text, sentence in self.taught
         ]
         return asking(rows) + self.text_rows(round(len(rows) * text_share / (1 - text_share)))
 
@@ -52,25 +57,40 @@ class Lessons:
 
 
 def prepare(
-    context: Context, tokenizer: Any, sentences: Sequence[Sentence], held_out: float
+    context: Context,
+    tokenizer: Any,
+    facts: Sequence[Fact],
+    *,
+    held_out: float,
+    templates: Mapping[str, str],
+    shuffled: bool = False,
 ) -> Lessons:
-    """Split the facts at random into learned and held out, and tokenize them and the text.
+    """Split the facts into learned and held out, put them into words, tokenize them and the text.
 
-    Raises DataError where the share held out leaves nothing to learn, or nothing to ask for
-    within the recipe's max_length.
+    ``shuffled`` teaches each learned subject the object of another, and asks for its own.
+
+    Raises DataError if the share held out leaves nothing to learn, or nothing to ask for within
+    the recipe's max_length.
     """
     draw = random.Random(context.seed)  # noqa: S311
-    shuffled = draw.sample(sentences, len(sentences))
-    count = max(1, round(held_out * len(shuffled)))
     length = context.task.max_length
-    encoded = encode(tokenizer, [sentence.text for sentence in shuffled], None, length)
-    facts = list(zip(encoded, shuffled, strict=True))
+    learned, kept = knowledge.split(facts, held_out, draw)
+
+    def lessons_of(chosen: Sequence[Fact]) -> list[Lesson]:
+        sentences = [knowledge.verbalise(fact, templates) for fact in chosen]
+        encoded = encode(tokenizer, [each.text for each in sentences], None, length)
+        return list(zip(encoded, sentences, strict=True))
+
+    if not learned:
+        raise DataError("inject: all facts read alike; none are left to learn if some are held out")
+    own = lessons_of(learned)
+    taught = lessons_of(knowledge.shuffled(learned, draw)) if shuffled else own
     texts: list[Encoded] = []
     for name in ("train", "unlabelled"):
         if name in context.splits:
             split = context.splits[name]
             texts += encode(tokenizer, split.texts, split.pairs, length)
-    lessons = Lessons(facts[count:], facts[:count], texts, tokenizer.mask_token_id, draw)
+    lessons = Lessons(taught, own, lessons_of(kept), texts, tokenizer.mask_token_id, draw)
     if not lessons.asked(True) or not lessons.asked(False):
         raise DataError(
             f"inject: {len(facts)} facts, {held_out:g} of them held out and cut to {length} "

@@ -14,13 +14,11 @@ from torch import Tensor
 from pipeline.stage import Context
 from pipeline.terms.errors import ModelError
 from stages import losses
-from stages.knowledge import Sentence
+from stages.knowledge import WHOLE_TERM, Sentence
 from stages.parameters import Row
 from stages.trainer import collate
 
 MASKED_SHARE = 0.15
-WHOLE_TERM = 4
-"""Objects of so many words at most are masked whole; of longer ones a quarter of the words."""
 
 
 @dataclass(frozen=True)
