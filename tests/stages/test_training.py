@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,30 +93,30 @@ def test_a_diverging_training_says_so_in_one_line(tiny_encoder, make_context):
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    sys.path.insert(0, {tests!r})
-    import conftest
     from pipeline.store.artifact import Kind
     from pipeline.stage.data import Split
     from pipeline.stage import Context
     from pipeline.stage.tasks.text_classification import TextClassification
     from stages import trainer
     from stages.finetune import Finetune
+    from tests import models
 
     trainer.CHECKPOINT_SECONDS = 0.0
 
     def progress(done, total, note):
-        print(done, file=sys.stderr)
+        print("step", done, file=sys.stderr)
         if done == {kill_at}:
             os.kill(os.getpid(), signal.SIGKILL)
+            signal.pause()
 
-    texts, labels = conftest.sentences(64)
+    texts, labels = models.sentences(64)
     context = Context(
-        task=TextClassification(conftest.LABELS, 32, ("text",)),
+        task=TextClassification(models.LABELS, 32, ("text",)),
         splits={{"train": Split("train", "train.jsonl", "0" * 64, texts, None, labels)}},
         seed=0, device="cpu", threads=1, work=Path({work!r}), output=Path({output!r}),
         artifacts={{}}, base=Path("."), progress=progress,
     )
-    encoder = conftest.artifact_of(Path({encoder!r}), Kind.ENCODER)
+    encoder = models.artifact_of(Path({encoder!r}), Kind.ENCODER)
     Finetune(learning_rate=2e-3, epochs=2, batch_size=8).run(context, encoder)
 """
 
@@ -123,7 +124,6 @@ KILLED = """
 def run_killed(encoder: Path, work: Path, output: Path, kill_at: int) -> tuple[int, list[int]]:
     """Fine-tune in a process of its own; return its exit code and the steps that it reported."""
     script = textwrap.dedent(KILLED).format(
-        tests=str(Path(__file__).parent),
         kill_at=kill_at,
         work=str(work),
         output=str(output),
@@ -138,7 +138,9 @@ def run_killed(encoder: Path, work: Path, output: Path, kill_at: int) -> tuple[i
         check=False,
     )
     assert done.stdout == ""
-    return done.returncode, [int(line) for line in done.stderr.split() if line.isdigit()]
+    steps = re.findall(r"^step (\d+)$", done.stderr, re.MULTILINE)
+    assert steps, done.stderr
+    return done.returncode, [int(step) for step in steps]
 
 
 def test_a_run_killed_in_its_second_epoch_goes_on_to_the_same_weights(
