@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -13,37 +12,12 @@ from pipeline.model import checkpoint
 from pipeline.stage.data import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
-from stages import teacher as teaching
 from stages import training
 from stages.distill import Distill, choose_layers, same_tokens
 from stages.finetune import Finetune
 from tests.models import FILL, artifact_of, sentences, write_encoder
 
 Tuned = namedtuple("Tuned", "artifact network tokenizer")
-
-
-@pytest.fixture(scope="module")
-def tuned(tiny_encoder, tmp_path_factory):
-    """A fine-tuned teacher of three layers."""
-    from pipeline.stage import Context
-    from pipeline.stage.tasks.text_classification import TextClassification
-    from tests.models import LABELS
-
-    directory = tmp_path_factory.mktemp("teacher")
-    texts, labels = sentences(256)
-    context = Context(
-        task=TextClassification(LABELS, 32, ("text",)),
-        splits={"train": Split("train", "train.jsonl", "0" * 64, texts, None, labels)},
-        seed=0,
-        device="cpu",
-        threads=1,
-        work=directory / "work",
-        output=directory / "output",
-        artifacts={},
-        base=directory,
-    )
-    Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(context, tiny_encoder)
-    return artifact_of(context.output, Kind.CHECKPOINT)
 
 
 def answers(directory, texts):
@@ -118,49 +92,6 @@ def test_unlabelled_text_is_labelled_by_the_teacher(tuned, make_context):
     new, _ = sentences(100, seed=5)
     theirs, own = answers(tuned.directory, new), answers(context.output, new)
     assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
-
-
-def test_hidden_states_are_kept_as_the_teacher_gives_them(tuned, make_context):
-    context = make_context(rows=30)
-    network, tokenizer = training.open_network(context, tuned)
-    rows = training.labelled_rows(context, tokenizer, context.split("train"))
-    kept = teaching.outputs(context, network, tokenizer, rows, layers=(0, 2), batch_size=4)
-    for chosen in ([3, 17, 4], [29]):
-        states = kept.hidden(chosen)
-        for at, row in enumerate(chosen):
-            ids = torch.tensor([rows[row]["input_ids"]])
-            with torch.no_grad():
-                answer = network(input_ids=ids, output_hidden_states=True)
-            for slot, layer in enumerate((0, 2)):
-                real = answer.hidden_states[layer + 1][0]
-                # bfloat16 has eight bits of precision.
-                assert torch.allclose(states[at, slot, : len(real)].float(), real, atol=0.05)
-            assert torch.allclose(kept.logits[row], answer.logits[0], atol=0.05)
-            assert (states[at, :, ids.shape[1] :] == 0).all()
-
-
-def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_context, monkeypatch):
-    monkeypatch.setattr(teaching, "SAVE_SECONDS", 0.0)
-    context = make_context(rows=40)
-    network, tokenizer = training.open_network(context, tuned)
-    rows = training.labelled_rows(context, tokenizer, context.split("train"))
-
-    def stop(done, total, note):
-        if done >= 24:
-            raise KeyboardInterrupt
-
-    context.progress = stop
-    with pytest.raises(KeyboardInterrupt):
-        teaching.outputs(context, network, tokenizer, rows, (1,), batch_size=8)
-    seen = []
-    context.progress = lambda done, total, note: seen.append(done)
-    resumed = teaching.outputs(context, network, tokenizer, rows, (1,), batch_size=8)
-    assert seen == [24, 32, 40]
-
-    fresh = make_context(rows=40, work=context.work / "fresh")
-    whole = teaching.outputs(fresh, network, tokenizer, rows, (1,), batch_size=8)
-    assert torch.equal(resumed.logits, whole.logits)
-    assert np.array_equal(resumed.hidden(range(40)), whole.hidden(range(40)))
 
 
 def test_tokenizers_are_alike_when_they_split_alike_whatever_the_ids(tuned, tmp_path, make_context):

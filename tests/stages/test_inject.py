@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import random
 from pathlib import Path
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 from pipeline.model import checkpoint, sources
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import DataError
-from stages import knowledge, losses, masked_lm, trainer
+from stages import trainer
 from stages.finetune import Finetune
 from stages.inject import Inject
-from stages.knowledge import Fact
-from tests.models import BAD, FILL, GOOD, artifact_of, write_encoder
-
-WORDS = (*FILL, *GOOD, *BAD, "means", ":", ".", "mood", "good", "bad", "smooth", "rough", "part")
-
-
-def write_facts(path: Path, rows: list[str]) -> Path:
-    path.write_text("".join(f"{row}\n" for row in rows))
-    return path
+from tests.models import BAD, FILL, GOOD, artifact_of
+from tests.stages.facts import write_facts
 
 
 def mood_facts(path: Path) -> Path:
@@ -35,11 +26,6 @@ def mood_facts(path: Path) -> Path:
         words, mood = ((GOOD, "good smooth"), (BAD, "bad rough"))[number % 2]
         rows.append(f"{FILL[number // 6]} {words[number // 2 % 6]}\thypernym\t{mood}")
     return write_facts(path, rows)
-
-
-@pytest.fixture
-def encoder(tmp_path):
-    return artifact_of(write_encoder(tmp_path / "encoder", words=WORDS), Kind.ENCODER)
 
 
 def test_facts_are_learned_and_the_held_out_ones_follow(encoder, make_context, tmp_path):
@@ -146,58 +132,6 @@ def test_the_body_is_saved_without_a_head_and_takes_one(encoder, make_context, t
     assert checkpoint.load(tuned.output).config.num_labels == 2
 
 
-def test_a_head_that_was_pretrained_is_used_as_it_is(tmp_path):
-    from transformers import AutoConfig, BertForMaskedLM
-
-    write_encoder(tmp_path / "plain", words=WORDS)
-    _, new = masked_lm.open_model(tmp_path / "plain")
-    assert new
-    config = AutoConfig.from_pretrained(str(tmp_path / "plain"))
-    whole = BertForMaskedLM(config)
-    whole.save_pretrained(tmp_path / "whole")
-    loaded, new = masked_lm.open_model(tmp_path / "whole")
-    assert not new
-    assert torch.equal(
-        loaded.cls.predictions.transform.dense.weight, whole.cls.predictions.transform.dense.weight
-    )
-    embeddings = loaded.get_input_embeddings().weight
-    assert loaded.get_output_embeddings().weight is embeddings
-
-
-def test_the_loss_is_that_of_transformers_though_only_masks_are_decoded(encoder):
-    torch.manual_seed(0)
-    model, _ = masked_lm.open_model(encoder.directory)
-    model.eval()
-    ids = torch.tensor([[2, 7, 4, 9, 3], [2, 4, 8, 3, 0]])
-    labels = torch.full_like(ids, losses.IGNORED)
-    labels[0, 2], labels[1, 1] = 11, 12
-    batch = {"input_ids": ids, "attention_mask": (ids != 0).long()}
-    expected = model(**batch, labels=labels).loss.item()
-    loss = masked_lm.MaskedTokenLoss(model)
-    assert loss(model, batch | {"labels": labels}).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_whole_words_are_masked_and_nothing_else(encoder):
-    tokenizer = checkpoint.load_tokenizer(encoder.directory)
-    sentence = knowledge.verbalise(Fact("warm film", "hypernym", "good smooth"), {})
-    (text,) = masked_lm.encode(tokenizer, [sentence.text], None, 32)
-    seen = set()
-    for seed in range(20):
-        words = masked_lm.words_of_fact(text, sentence, random.Random(seed))
-        row = masked_lm.masked(text, words, tokenizer.mask_token_id)
-        seen.add(tokenizer.decode(row["input_ids"]))
-        answers = [label for label in row["labels"] if label >= 0]
-        assert tokenizer.decode(answers) in ("warm film", "good smooth")
-    assert seen == {
-        "[CLS] [MASK] [MASK] is a kind of good smooth . [SEP]",
-        "[CLS] warm film is a kind of [MASK] [MASK] . [SEP]",
-    }
-    asked = masked_lm.masked(text, masked_lm.cloze_words(text, sentence), tokenizer.mask_token_id)
-    assert (
-        tokenizer.decode(asked["input_ids"]) == "[CLS] warm film is a kind of [MASK] [MASK] . [SEP]"
-    )
-
-
 def test_an_interrupted_injection_goes_on_to_the_same_body(
     encoder, make_context, tmp_path, monkeypatch
 ):
@@ -224,53 +158,6 @@ def test_an_interrupted_injection_goes_on_to_the_same_body(
     one, other = checkpoint.load(whole.output), checkpoint.load(resumed.output)
     for name, weight in one.state_dict().items():
         assert torch.equal(weight, other.state_dict()[name]), name
-
-
-def test_facts_are_put_into_words():
-    def say(fact, own=None):
-        return knowledge.verbalise(fact, own or {})
-
-    spaniel = say(Fact("spaniel", "hypernym", "dog"))
-    assert spaniel.text == "spaniel is a kind of dog."
-    assert spaniel.text[slice(*spaniel.subject)] == "spaniel"
-    assert spaniel.text[slice(*spaniel.object)] == "dog"
-    assert say(Fact("bow", "means", "to bend.")).text == "bow means: to bend."
-    assert say(Fact("Rome", "lies_in", "Italy")).text == "Rome lies in Italy."
-    turned = say(Fact("a", "r", "b"), {"r": "From {object} comes {subject}"})
-    assert turned.text == "From b comes a"
-    assert turned.text[slice(*turned.subject)] == "a"
-    with pytest.raises(ValidationError, match=r"must hold {subject} and {object} once each"):
-        Inject(facts="x", templates={"r": "{subject} alone"})
-
-
-def test_glosses_are_read_from_jsonl_and_twins_once(tmp_path):
-    rows = [{"term": "bow", "text": "to bend"}, {"term": "dog", "text": "an animal"}]
-    path = write_facts(tmp_path / "g.jsonl", [json.dumps(row) for row in [*rows, rows[0]]])
-    assert knowledge.read(path) == [
-        Fact("bow", "means", "to bend"),
-        Fact("dog", "means", "an animal"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "rows", "message"),
-    [
-        ("f.tsv", ["a\tb", "1\t2"], r"f\.tsv:2: no columns 'subject' and 'object'.*there is a, b"),
-        ("f.tsv", ["term\ttext", "dog"], r"f\.tsv:2: 1 columns; the header has 2"),
-        ("f.tsv", ["term\ttext", "dog\t "], r"f\.tsv:2: text: expected text, found ' '"),
-        ("f.tsv", [], r"f\.tsv: holds 0 facts"),
-        ("f.jsonl", ['{"term": "a", "text": "b"}', "{"], r"f\.jsonl:2: is not JSON"),
-        ("f.jsonl", ["[1]"], r"f\.jsonl:1: expected an object"),
-        (
-            "f.jsonl",
-            ['{"term": "a", "text": null}'],
-            r"f\.jsonl:1: text: expected text, found None",
-        ),
-    ],
-)
-def test_bad_facts_are_named_by_file_and_line(name, rows, message, tmp_path):
-    with pytest.raises(DataError, match=message):
-        knowledge.read(write_facts(tmp_path / name, rows))
 
 
 def test_a_missing_file_is_known_before_anything_runs(tmp_path):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 from pipeline.model import checkpoint, quantization
 from pipeline.store.artifact import Kind
 from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import ModelError, RecipeError
-from stages import sensitivity
+from pipeline.terms.errors import RecipeError
 from stages.adapt import Adapt
 from stages.finetune import Finetune
 from stages.quantize import Quantize
@@ -112,20 +110,3 @@ def test_fp16_is_a_plan_of_its_own(trained, make_context):
     plan, _ = planned(Quantize(precision="fp16"), make_context(), trained)
     assert plan.precision == "fp16"
     assert not plan.linears
-
-
-def test_fake_quantization_is_pytorchs():
-    """Against torch's own affine quantization."""
-    values = torch.from_numpy(np.random.default_rng(0).normal(size=500).astype(np.float32))
-    low, high = values.min(), values.max()
-    step = float(high - low) / 255
-    want = torch.quantize_per_tensor(values, step, round(-float(low) / step), torch.quint8)
-    got = sensitivity.fake_quantize(values, low, high)
-    torch.testing.assert_close(got, want.dequantize(), atol=step * 1.01, rtol=0)
-    assert (got - values).abs().max() <= step * 0.51 or (got - values).abs().max() <= step
-
-
-def test_a_broken_plan_is_said_by_its_key(tmp_path):
-    (tmp_path / "quantization.json").write_text('{"schema": "rarefy.quantization/1", "mod": 1}')
-    with pytest.raises(ModelError, match=r"quantization\.json: mod: Extra inputs"):
-        quantization.read(tmp_path)

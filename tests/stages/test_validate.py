@@ -4,104 +4,23 @@ import shutil
 import numpy as np
 import pytest
 
-from exporters.build import build
-from pipeline.measure.measurements import Measurements
-from pipeline.model import checkpoint
 from pipeline.stage import Asked
-from pipeline.stage.data import Split
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.store.artifact import Artifact, Kind, Manifest, Parent, StageRecord, list_files
+from pipeline.store.artifact import Kind
 from pipeline.terms.budget import Budget
-from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
 from pipeline.verdict.judge import judge
-from stages import references
 from stages.validate import Validate, _elsewhere
-from tests.models import LABELS, sentences, write_encoder
+from tests.models import LABELS
+from tests.stages.chains import QUICK, made_artifact, read_measurements
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
-
-TASK = TextClassification(LABELS, 32, ("text",))
-ROWS = 60
-QUICK = {"processes": 2, "seconds": 0.5, "rows": 20, "memory": False, "cold_starts": 0}
-
-
-def _artifact(directory, kind, parents=(), **model):
-    record = StageRecord(name="test", version=1, parameters={}, fingerprint="0")
-    edges = tuple(Parent(digest=parent.digest, role="input") for parent in parents)
-    manifest = Manifest(
-        kind=kind, files=list_files(directory), parents=edges, stage=record, model=model
-    )
-    return Artifact(directory, manifest, manifest.digest)
-
-
-def _split(name="eval"):
-    texts, labels = sentences(ROWS, seed=1)
-    return Split(name, "eval.jsonl", "0" * 64, texts, None, labels)
-
-
-def _checkpoint(folder, layers):
-    """A random classifier, told apart from others by its layers."""
-    encoder = write_encoder(folder / "encoder", layers=layers)
-    model = TASK.load_model(str(encoder))
-    directory = folder / "checkpoint"
-    directory.mkdir()
-    checkpoint.save(model.eval(), checkpoint.load_tokenizer(encoder), directory)
-    return directory, sum(p.numel() for p in model.parameters())
-
-
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory):
-    """teacher -> student -> quantize (a plan beside the same weights) -> export, and a stranger."""
-    folder = tmp_path_factory.mktemp("chain")
-    large, count = _checkpoint(folder / "large", 3)
-    small, fewer = _checkpoint(folder / "small", 1)
-    teacher = _artifact(large, Kind.CHECKPOINT, parameters=count)
-    student = _artifact(small, Kind.CHECKPOINT, [teacher], parameters=fewer)
-    planned = folder / "planned"
-    shutil.copytree(small, planned)
-    (planned / "quantization.json").write_text("{}")
-    quantize = _artifact(planned, Kind.CHECKPOINT, [student], parameters=fewer)
-    stranger = _artifact(large, Kind.CHECKPOINT, [quantize])
-    output = folder / "bundle"
-    output.mkdir()
-    build(small, output, task=TASK, split=_split(), form="deploy")
-    export = _artifact(output, Kind.BUNDLE, [quantize], parameters=fewer)
-    return {
-        "finetune": teacher,
-        "distill": student,
-        "quantize": quantize,
-        "other-branch": stranger,
-        "export": export,
-    }
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """One for all tests: a reference is exported once."""
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture
-def context(make_context, chain, work):
-    return make_context(
-        task=TASK,
-        splits={"eval": _split()},
-        artifacts=chain,
-        targets=(Target(),),
-        work=work,
-    )
-
-
-def _read(context):
-    return Measurements.model_validate_json((context.output / "measurements.json").read_bytes())
 
 
 def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
     notes = []
     context.progress = lambda done, total, note: notes.append((done / total, note))
     draft = Validate(**QUICK | {"memory": True, "cold_starts": 2}).run(context, chain["export"])
-    found = _read(context)
+    found = read_measurements(context)
     assert list(found.models) == ["candidate", "finetune", "distill"]  # no stranger
     assert found.aliases == {"quantize": "distill"}  # the same weights, not built twice
     assert found.truth == context.splits["eval"].labels
@@ -155,23 +74,11 @@ def test_answers_are_taken_once_a_provider():
     assert [target.name for target in _elsewhere(targets)] == ["gpu", "engine"]
 
 
-def test_references_answer_as_pytorch_does(context, chain):
-    from pipeline.measure import accuracy
-
-    Validate(**QUICK, models=("finetune",)).run(context, chain["export"])
-    split = context.splits["eval"]
-    expected = accuracy.checkpoint_probabilities(
-        chain["finetune"].directory, TASK, split, lambda *_: None
-    )
-    found = np.array(_read(context).models["finetune"].probabilities)
-    assert np.abs(found - expected).max() < 1e-4
-
-
 def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain):
     split = context.splits["eval"]
     split.columns["source"] = ["web"] * 40 + ["book"] * 20
     Validate(**QUICK, models=("finetune",)).run(context, chain["export"])
-    found = _read(context)
+    found = read_measurements(context)
     assert list(found.slices) == ["length", "label", "source"]
     assert found.slices["label"] == [LABELS[label] for label in split.labels]
     assert found.slices["source"] == split.columns["source"]
@@ -201,31 +108,15 @@ def test_a_model_that_answers_nan_fails_the_verdict(context, chain, tmp_path):
     model.graph.initializer.append(numpy_helper.from_array(np.float32(np.nan), "nan"))
     model.graph.node.append(helper.make_node("Mul", ["finite", "nan"], ["logits"]))
     save(model, broken / "model.onnx")
-    draft = Validate(**QUICK, models=()).run(context, _artifact(broken, Kind.BUNDLE))
+    draft = Validate(**QUICK, models=()).run(context, made_artifact(broken, Kind.BUNDLE))
     metrics = {metric.name: metric.value for metric in draft.metrics}
     assert metrics["accuracy"] == 0
     assert metrics["not_a_number"] == 1
-    judged = judge([], context.targets, _read(context))
+    judged = judge([], context.targets, read_measurements(context))
     assert judged.outcome == "fail"
     assert "NaN" in judged.budgets[0].reason
     manifest = chain["export"].manifest.model_copy(update={"metrics": draft.metrics})
     json.loads(manifest.canonical())  # no NaN reaches a manifest
-
-
-def test_a_killed_run_keeps_the_references_it_had_built(context, chain, monkeypatch):
-    stage = Validate(**QUICK, models=("finetune",))
-    stage.run(context, chain["export"])
-    monkeypatch.setattr("exporters.build.build", lambda *_, **__: pytest.fail("built again"))
-    stage.run(context, chain["export"])
-
-
-def test_an_adapter_is_no_reference(context, chain):
-    adapter = _artifact(chain["distill"].directory, Kind.ADAPTER, [chain["finetune"]])
-    context.artifacts = {**chain, "adapt": adapter}
-    with pytest.raises(RecipeError, match="'adapt' is of kind adapter"):
-        Validate(**QUICK, models=("adapt",)).run(context, chain["export"])
-    bundle = _artifact(chain["export"].directory, Kind.BUNDLE, [adapter])
-    assert list(references.choose("all", context, bundle).all) == ["finetune"]
 
 
 def test_named_models_are_checked_with_the_recipe():

@@ -1,0 +1,46 @@
+"""A chain of artifacts from teacher to bundle, and what measures it quickly."""
+
+from __future__ import annotations
+
+from pipeline.measure.measurements import Measurements
+from pipeline.model import checkpoint
+from pipeline.stage.data import Split
+from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.store.artifact import Artifact, Manifest, Parent, StageRecord, list_files
+from tests.models import LABELS, sentences, write_encoder
+
+TASK = TextClassification(LABELS, 32, ("text",))
+
+
+ROWS = 60
+
+
+QUICK = {"processes": 2, "seconds": 0.5, "rows": 20, "memory": False, "cold_starts": 0}
+
+
+def made_artifact(directory, kind, parents=(), **model):
+    record = StageRecord(name="test", version=1, parameters={}, fingerprint="0")
+    edges = tuple(Parent(digest=parent.digest, role="input") for parent in parents)
+    manifest = Manifest(
+        kind=kind, files=list_files(directory), parents=edges, stage=record, model=model
+    )
+    return Artifact(directory, manifest, manifest.digest)
+
+
+def eval_split(name="eval"):
+    texts, labels = sentences(ROWS, seed=1)
+    return Split(name, "eval.jsonl", "0" * 64, texts, None, labels)
+
+
+def make_checkpoint(folder, layers):
+    """A random classifier, told apart from others by its layers."""
+    encoder = write_encoder(folder / "encoder", layers=layers)
+    model = TASK.load_model(str(encoder))
+    directory = folder / "checkpoint"
+    directory.mkdir()
+    checkpoint.save(model.eval(), checkpoint.load_tokenizer(encoder), directory)
+    return directory, sum(p.numel() for p in model.parameters())
+
+
+def read_measurements(context):
+    return Measurements.model_validate_json((context.output / "measurements.json").read_bytes())

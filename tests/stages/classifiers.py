@@ -1,0 +1,79 @@
+"""Random classifiers of every architecture, and what they answer under masks."""
+
+from __future__ import annotations
+
+import torch
+import transformers
+
+from tests.models import LABELS
+
+IDS = torch.tensor([[2, 8, 9, 20, 11, 3], [2, 6, 21, 3, 0, 0]])
+
+
+MASK = torch.tensor([[1] * 6, [1, 1, 1, 1, 0, 0]])
+
+
+SIZES = {
+    "bert": {
+        "hidden_size": 32,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+    },
+    "distilbert": {"dim": 32, "n_heads": 4, "hidden_dim": 64, "n_layers": 3},
+}
+
+
+PATHS = {  # written from the modelling source, not from the code under test
+    "bert": ("bert.encoder.layer.{}.attention.output.dense", "bert.encoder.layer.{}.output.dense"),
+    "roberta": (
+        "roberta.encoder.layer.{}.attention.output.dense",
+        "roberta.encoder.layer.{}.output.dense",
+    ),
+    "electra": (
+        "electra.encoder.layer.{}.attention.output.dense",
+        "electra.encoder.layer.{}.output.dense",
+    ),
+    "distilbert": (
+        "distilbert.transformer.layer.{}.attention.out_lin",
+        "distilbert.transformer.layer.{}.ffn.lin2",
+    ),
+    "mpnet": ("mpnet.encoder.layer.{}.attention.attn.o", "mpnet.encoder.layer.{}.output.dense"),
+}
+
+
+def classifier(kind: str, attention: str = "sdpa", **sizes):
+    torch.manual_seed(1)
+    values = SIZES.get(kind, SIZES["bert"]) | sizes
+    config = transformers.AutoConfig.for_model(
+        kind, **({"vocab_size": 29, "max_position_embeddings": 64, "pad_token_id": 0} | values)
+    )
+    config.id2label = dict(enumerate(LABELS))
+    model = transformers.AutoModelForSequenceClassification.from_config(
+        config, attn_implementation=attention
+    )
+    with torch.no_grad():  # fresh weights of 0.02 make all logits alike
+        for parameter in model.parameters():
+            parameter.mul_(4) if parameter.dim() == 2 else parameter.add_(
+                0.1 * torch.randn_like(parameter)
+            )
+    return model.eval()
+
+
+def masked_logits(model, masks):
+    """Logits with some inputs of named linear layers set to zero."""
+    handles = [
+        model.get_submodule(name).register_forward_pre_hook(lambda _, x, m=mask: (x[0] * m,))
+        for name, mask in masks.items()
+    ]
+    with torch.no_grad():
+        logits = model(input_ids=IDS, attention_mask=MASK).logits
+    for handle in handles:
+        handle.remove()
+    return logits
+
+
+def one_where(kept, size, width=1):
+    mask = torch.zeros(size)
+    mask[kept] = 1
+    return mask.repeat_interleave(width)

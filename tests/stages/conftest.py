@@ -1,0 +1,87 @@
+"""Models that the tests of several stages start from; each is made once."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from exporters.build import build
+from pipeline.stage.data import Split
+from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.store.artifact import Kind
+from pipeline.terms.vocabulary import Target
+from stages.finetune import Finetune
+from tests.models import LABELS, artifact_of, sentences, write_encoder
+from tests.stages.chains import TASK, eval_split, made_artifact, make_checkpoint
+from tests.stages.facts import WORDS
+
+
+@pytest.fixture(scope="session")
+def tuned(tiny_encoder, tmp_path_factory):
+    """A fine-tuned teacher of three layers."""
+    from pipeline.stage import Context
+
+    directory = tmp_path_factory.mktemp("teacher")
+    texts, labels = sentences(256)
+    context = Context(
+        task=TextClassification(LABELS, 32, ("text",)),
+        splits={"train": Split("train", "train.jsonl", "0" * 64, texts, None, labels)},
+        seed=0,
+        device="cpu",
+        threads=1,
+        work=directory / "work",
+        output=directory / "output",
+        artifacts={},
+        base=directory,
+    )
+    Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(context, tiny_encoder)
+    return artifact_of(context.output, Kind.CHECKPOINT)
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    return artifact_of(write_encoder(tmp_path / "encoder", words=WORDS), Kind.ENCODER)
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory):
+    """teacher -> student -> quantize (a plan beside the same weights) -> export, and a stranger."""
+    folder = tmp_path_factory.mktemp("chain")
+    large, count = make_checkpoint(folder / "large", 3)
+    small, fewer = make_checkpoint(folder / "small", 1)
+    teacher = made_artifact(large, Kind.CHECKPOINT, parameters=count)
+    student = made_artifact(small, Kind.CHECKPOINT, [teacher], parameters=fewer)
+    planned = folder / "planned"
+    shutil.copytree(small, planned)
+    (planned / "quantization.json").write_text("{}")
+    quantize = made_artifact(planned, Kind.CHECKPOINT, [student], parameters=fewer)
+    stranger = made_artifact(large, Kind.CHECKPOINT, [quantize])
+    output = folder / "bundle"
+    output.mkdir()
+    build(small, output, task=TASK, split=eval_split(), form="deploy")
+    export = made_artifact(output, Kind.BUNDLE, [quantize], parameters=fewer)
+    return {
+        "finetune": teacher,
+        "distill": student,
+        "quantize": quantize,
+        "other-branch": stranger,
+        "export": export,
+    }
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory):
+    """One for all tests: a reference is exported once."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture
+def context(make_context, chain, work):
+    return make_context(
+        task=TASK,
+        splits={"eval": eval_split()},
+        artifacts=chain,
+        targets=(Target(),),
+        work=work,
+    )

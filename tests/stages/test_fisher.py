@@ -1,0 +1,67 @@
+"""Importance against finite differences and least squares."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from stages import fisher, surgery
+from tests.stages.classifiers import IDS, MASK, PATHS, classifier, masked_logits
+
+
+def test_mask_gradients_are_those_of_finite_differences():
+    model = classifier("bert").double()
+    parts = [surgery.parts(model, "heads")[1], surgery.parts(model, "neurons")[0]]
+    labels = torch.tensor([0, 1])
+    batch = {"input_ids": IDS, "attention_mask": MASK, "labels": labels}
+    torch.set_default_dtype(torch.float64)
+    try:
+        heads, neurons = fisher.mask_gradients(model, parts, batch)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+    def loss(name, mask):
+        logits = masked_logits(model, {name: mask})
+        return functional.cross_entropy(logits, labels, reduction="none")
+
+    for gradient, name, size, width, unit in (
+        (heads, PATHS["bert"][0].format(1), 4, 8, 2),
+        (neurons, PATHS["bert"][1].format(0), 64, 1, 17),
+    ):
+        step = torch.zeros(size, dtype=torch.float64)
+        step[unit] = 1e-5
+        up = loss(name, (1 + step).repeat_interleave(width))
+        down = loss(name, (1 - step).repeat_interleave(width))
+        torch.testing.assert_close(gradient[:, unit], (up - down) / 2e-5, atol=1e-7, rtol=1e-5)
+
+
+def test_ranking_is_global_with_a_floor_and_multiples():
+    importance = [torch.arange(64.0) + 100, torch.arange(64.0)]
+    assert fisher.keep_counts(importance, 0.5, least=1) == [63, 1]
+    assert fisher.keep_counts(importance, 0.5, least=16, multiple=16) == [48, 16]
+    assert fisher.keep_counts(importance, 0.0, least=16, multiple=16) == [64, 64]
+    assert fisher.best(torch.tensor([3.0, 9.0, 1.0, 5.0]), 2).tolist() == [1, 3]
+
+
+def test_rearranging_keeps_one_of_two_twins():
+    # Units 0 and 1 do the same; each alone looks cheaper than unit 2, both together are dear.
+    gradients = torch.tensor([[1.0, 1.0, 1.2, 9.0], [1.0, 1.0, -1.2, 9.0]])
+    block = gradients.T @ gradients
+    kept = fisher.rearrange(block, torch.tensor([2, 3]))
+    assert 3 in kept.tolist()
+    assert len({0, 1} & set(kept.tolist())) == 1
+
+
+def test_scales_are_the_least_squares_solution():
+    torch.manual_seed(0)
+    inputs, weight = torch.randn(50, 12), torch.randn(6, 12)
+    target = torch.randn(50, 6)
+    columns = [
+        (inputs[:, u * 3 : u * 3 + 3] @ weight[:, u * 3 : u * 3 + 3].T).flatten() for u in range(4)
+    ]
+    expected = torch.linalg.lstsq(torch.stack(columns, 1).double(), target.flatten().double())
+    gram, right = fisher.normal_equations(inputs, weight, target, 3)
+    torch.testing.assert_close(
+        fisher.solve_scales(gram, right, damping=1e-12), expected.solution, atol=1e-6, rtol=1e-6
+    )
+    assert fisher.solve_scales(gram, 1000 * right) is None

@@ -1,0 +1,66 @@
+"""Masked language modelling: whole words, and the loss of transformers."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from pipeline.model import checkpoint
+from stages import knowledge, losses, masked_lm
+from stages.knowledge import Fact
+from tests.models import write_encoder
+from tests.stages.facts import WORDS
+
+
+def test_a_head_that_was_pretrained_is_used_as_it_is(tmp_path):
+    from transformers import AutoConfig, BertForMaskedLM
+
+    write_encoder(tmp_path / "plain", words=WORDS)
+    _, new = masked_lm.open_model(tmp_path / "plain")
+    assert new
+    config = AutoConfig.from_pretrained(str(tmp_path / "plain"))
+    whole = BertForMaskedLM(config)
+    whole.save_pretrained(tmp_path / "whole")
+    loaded, new = masked_lm.open_model(tmp_path / "whole")
+    assert not new
+    assert torch.equal(
+        loaded.cls.predictions.transform.dense.weight, whole.cls.predictions.transform.dense.weight
+    )
+    embeddings = loaded.get_input_embeddings().weight
+    assert loaded.get_output_embeddings().weight is embeddings
+
+
+def test_the_loss_is_that_of_transformers_though_only_masks_are_decoded(encoder):
+    torch.manual_seed(0)
+    model, _ = masked_lm.open_model(encoder.directory)
+    model.eval()
+    ids = torch.tensor([[2, 7, 4, 9, 3], [2, 4, 8, 3, 0]])
+    labels = torch.full_like(ids, losses.IGNORED)
+    labels[0, 2], labels[1, 1] = 11, 12
+    batch = {"input_ids": ids, "attention_mask": (ids != 0).long()}
+    expected = model(**batch, labels=labels).loss.item()
+    loss = masked_lm.MaskedTokenLoss(model)
+    assert loss(model, batch | {"labels": labels}).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_whole_words_are_masked_and_nothing_else(encoder):
+    tokenizer = checkpoint.load_tokenizer(encoder.directory)
+    sentence = knowledge.verbalise(Fact("warm film", "hypernym", "good smooth"), {})
+    (text,) = masked_lm.encode(tokenizer, [sentence.text], None, 32)
+    seen = set()
+    for seed in range(20):
+        words = masked_lm.words_of_fact(text, sentence, random.Random(seed))
+        row = masked_lm.masked(text, words, tokenizer.mask_token_id)
+        seen.add(tokenizer.decode(row["input_ids"]))
+        answers = [label for label in row["labels"] if label >= 0]
+        assert tokenizer.decode(answers) in ("warm film", "good smooth")
+    assert seen == {
+        "[CLS] [MASK] [MASK] is a kind of good smooth . [SEP]",
+        "[CLS] warm film is a kind of [MASK] [MASK] . [SEP]",
+    }
+    asked = masked_lm.masked(text, masked_lm.cloze_words(text, sentence), tokenizer.mask_token_id)
+    assert (
+        tokenizer.decode(asked["input_ids"]) == "[CLS] warm film is a kind of [MASK] [MASK] . [SEP]"
+    )

@@ -1,0 +1,42 @@
+"""What a bundle is measured beside."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import RecipeError
+from stages import references
+from stages.validate import Validate
+from tests.stages.chains import QUICK, TASK, made_artifact, read_measurements
+
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
+
+def test_references_answer_as_pytorch_does(context, chain):
+    from pipeline.measure import accuracy
+
+    Validate(**QUICK, models=("finetune",)).run(context, chain["export"])
+    split = context.splits["eval"]
+    expected = accuracy.checkpoint_probabilities(
+        chain["finetune"].directory, TASK, split, lambda *_: None
+    )
+    found = np.array(read_measurements(context).models["finetune"].probabilities)
+    assert np.abs(found - expected).max() < 1e-4
+
+
+def test_a_killed_run_keeps_the_references_it_had_built(context, chain, monkeypatch):
+    stage = Validate(**QUICK, models=("finetune",))
+    stage.run(context, chain["export"])
+    monkeypatch.setattr("exporters.build.build", lambda *_, **__: pytest.fail("built again"))
+    stage.run(context, chain["export"])
+
+
+def test_an_adapter_is_no_reference(context, chain):
+    adapter = made_artifact(chain["distill"].directory, Kind.ADAPTER, [chain["finetune"]])
+    context.artifacts = {**chain, "adapt": adapter}
+    with pytest.raises(RecipeError, match="'adapt' is of kind adapter"):
+        Validate(**QUICK, models=("adapt",)).run(context, chain["export"])
+    bundle = made_artifact(chain["export"].directory, Kind.BUNDLE, [adapter])
+    assert list(references.choose("all", context, bundle).all) == ["finetune"]

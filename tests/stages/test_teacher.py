@@ -1,0 +1,53 @@
+"""A teacher's outputs: as it gives them, and once, also over a kill."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from stages import teacher as teaching
+from stages import training
+
+
+def test_hidden_states_are_kept_as_the_teacher_gives_them(tuned, make_context):
+    context = make_context(rows=30)
+    network, tokenizer = training.open_network(context, tuned)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    kept = teaching.outputs(context, network, tokenizer, rows, layers=(0, 2), batch_size=4)
+    for chosen in ([3, 17, 4], [29]):
+        states = kept.hidden(chosen)
+        for at, row in enumerate(chosen):
+            ids = torch.tensor([rows[row]["input_ids"]])
+            with torch.no_grad():
+                answer = network(input_ids=ids, output_hidden_states=True)
+            for slot, layer in enumerate((0, 2)):
+                real = answer.hidden_states[layer + 1][0]
+                # bfloat16 has eight bits of precision.
+                assert torch.allclose(states[at, slot, : len(real)].float(), real, atol=0.05)
+            assert torch.allclose(kept.logits[row], answer.logits[0], atol=0.05)
+            assert (states[at, :, ids.shape[1] :] == 0).all()
+
+
+def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_context, monkeypatch):
+    monkeypatch.setattr(teaching, "SAVE_SECONDS", 0.0)
+    context = make_context(rows=40)
+    network, tokenizer = training.open_network(context, tuned)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+
+    def stop(done, total, note):
+        if done >= 24:
+            raise KeyboardInterrupt
+
+    context.progress = stop
+    with pytest.raises(KeyboardInterrupt):
+        teaching.outputs(context, network, tokenizer, rows, (1,), batch_size=8)
+    seen = []
+    context.progress = lambda done, total, note: seen.append(done)
+    resumed = teaching.outputs(context, network, tokenizer, rows, (1,), batch_size=8)
+    assert seen == [24, 32, 40]
+
+    fresh = make_context(rows=40, work=context.work / "fresh")
+    whole = teaching.outputs(fresh, network, tokenizer, rows, (1,), batch_size=8)
+    assert torch.equal(resumed.logits, whole.logits)
+    assert np.array_equal(resumed.hidden(range(40)), whole.hidden(range(40)))

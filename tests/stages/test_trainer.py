@@ -1,0 +1,165 @@
+"""The training loop: exact over a kill, quiet, in the CPU's own precision."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.model import checkpoint
+from pipeline.terms.errors import RarefyError
+from stages import losses, trainer, training
+from stages.finetune import Finetune
+from tests.stages.trainings import fit, same_weights
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_progress_is_told_and_stdout_stays_empty(tiny_encoder, make_context, capfd):
+    seen = []
+    _, trained = fit(make_context(progress=lambda *what: seen.append(what)), tiny_encoder)
+    assert trained.steps == 16
+    assert [done for done, _, _ in seen] == list(range(1, 17))
+    assert all(total == 16 and note.startswith("loss 0.") for _, total, note in seen)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bf16_is_for_cpus_that_have_it(tiny_encoder, make_context, monkeypatch, has):
+    """Elsewhere it is emulated, and slower than fp32."""
+    seen = set()
+
+    def watch(module, given, answer):
+        if isinstance(module, torch.nn.Linear):
+            seen.add(answer.dtype)
+
+    monkeypatch.setattr(trainer, "cpu_has_bf16", lambda: has)
+    with torch.nn.modules.module.register_module_forward_hook(watch):
+        fit(make_context(rows=8), tiny_encoder, epochs=1)
+    assert seen == {torch.bfloat16 if has else torch.float32}
+
+
+def test_the_model_comes_out_in_full_precision_and_ready_to_answer(tiny_encoder, make_context):
+    network, _ = fit(make_context(rows=8), tiny_encoder, epochs=1)
+    assert not network.training
+    assert {weight.dtype for weight in network.parameters()} == {torch.float32}
+    assert network(input_ids=torch.tensor([[2, 5, 3]])).logits.dtype == torch.float32
+    assert "forward" not in vars(network)  # no autocast wrapper stays behind
+
+
+def test_a_diverging_training_says_so_in_one_line(tiny_encoder, make_context):
+    def not_a_number(model, batch):
+        return losses.classification()(model, batch) * float("nan")
+
+    context = make_context(rows=8)
+    training.prepare(context)
+    network, tokenizer = training.open_network(context, tiny_encoder)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    with pytest.raises(RarefyError, match=r"^training diverged: the loss is nan at step 1 of 3; "):
+        training.train(context, Finetune(), network, tokenizer, rows, not_a_number)
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from pipeline.store.artifact import Kind
+    from pipeline.stage.data import Split
+    from pipeline.stage import Context
+    from pipeline.stage.tasks.text_classification import TextClassification
+    from stages import trainer
+    from stages.finetune import Finetune
+    from tests import models
+
+    trainer.CHECKPOINT_SECONDS = 0.0
+
+    def progress(done, total, note):
+        print("step", done, file=sys.stderr)
+        if done == {kill_at}:
+            os.kill(os.getpid(), signal.SIGKILL)
+            signal.pause()
+
+    texts, labels = models.sentences(64)
+    context = Context(
+        task=TextClassification(models.LABELS, 32, ("text",)),
+        splits={{"train": Split("train", "train.jsonl", "0" * 64, texts, None, labels)}},
+        seed=0, device="cpu", threads=1, work=Path({work!r}), output=Path({output!r}),
+        artifacts={{}}, base=Path("."), progress=progress,
+    )
+    encoder = models.artifact_of(Path({encoder!r}), Kind.ENCODER)
+    Finetune(learning_rate=2e-3, epochs=2, batch_size=8).run(context, encoder)
+"""
+
+
+def run_killed(encoder: Path, work: Path, output: Path, kill_at: int) -> tuple[int, list[int]]:
+    """Fine-tune in a process of its own; return its exit code and the steps that it reported."""
+    script = textwrap.dedent(KILLED).format(
+        kill_at=kill_at,
+        work=str(work),
+        output=str(output),
+        encoder=str(encoder),
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == ""
+    steps = re.findall(r"^step (\d+)$", done.stderr, re.MULTILINE)
+    assert steps, done.stderr
+    return done.returncode, [int(step) for step in steps]
+
+
+def test_a_run_killed_in_its_second_epoch_goes_on_to_the_same_weights(
+    tiny_encoder, make_context, tmp_path
+):
+    kill_at = 11
+    plain = make_context(work=tmp_path / "plain")
+    Finetune(learning_rate=2e-3, epochs=2, batch_size=8).run(plain, tiny_encoder)
+
+    work, output = tmp_path / "killed", tmp_path / "result"
+    code, steps = run_killed(tiny_encoder.directory, work, output, kill_at)
+    assert (code, steps[-1]) == (-signal.SIGKILL, kill_at)
+    # The newest checkpoint was cut off in the middle: the run must not go on from it.
+    (work / "training" / "checkpoint-14").mkdir()
+    (work / "training" / "checkpoint-14" / "model.safetensors").write_bytes(b"half")
+
+    code, steps = run_killed(tiny_encoder.directory, work, output, kill_at=-1)
+    assert code == 0
+    assert steps == list(range(kill_at, 17))  # killed before the step's own checkpoint
+    assert same_weights(checkpoint.load(plain.output), checkpoint.load(output))
+
+
+def test_batches_hold_every_row_once_an_epoch_and_rows_of_like_length():
+    lengths = [5 + row % 40 for row in range(1000)]
+    batches = trainer.length_grouped(lengths, 16, epochs=2, seed=3)
+    first, second = batches[: len(batches) // 2], batches[len(batches) // 2 :]
+    assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(1000))
+    assert first != second
+    assert batches == trainer.length_grouped(lengths, 16, epochs=2, seed=3)
+    padded = sum(max(lengths[row] for row in batch) * len(batch) for batch in batches)
+    assert padded < 1.05 * 2 * sum(lengths)
+    longest = [max(lengths[row] for row in batch) for batch in first]
+    assert longest != sorted(longest)
+
+
+def test_padding_adds_what_the_model_ignores(tiny_encoder):
+    tokenizer = checkpoint.load_tokenizer(tiny_encoder.directory)
+    rows = [
+        {"input_ids": [2, 7, 3], "attention_mask": [1, 1, 1], "labels": 1},
+        {"input_ids": [2, 3], "attention_mask": [1, 1], "labels": 0},
+    ]
+    batch = trainer.collate(rows, tokenizer)
+    assert batch["input_ids"].tolist() == [[2, 7, 3], [2, 3, tokenizer.pad_token_id]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert batch["labels"].tolist() == [1, 0]
