@@ -49,48 +49,11 @@ def test_facts_are_learned_and_the_held_out_ones_follow(encoder, make_context, t
     assert asked["cloze_held_out_top1_after"] == 2 * round(0.2 * 72)  # two words each
 
 
-def test_a_held_out_gloss_does_not_stand_among_the_learned_ones():
-    """Synonyms share a gloss: of twins that read alike all are learned, or all are held out."""
-    facts = [
-        Fact(
-            f"term {number}",
-            "means",
-            f"gloss {number // 2} of some{', ' if number % 2 else ' '}WORDS",
-        )
-        for number in range(200)
-    ]
-    for seed in range(5):
-        learned, kept = knowledge.split(facts, 0.1, random.Random(seed))
-        assert len(kept) == 20
-        assert sorted(learned + kept, key=facts.index) == facts
-        twins = {fact.subject.split()[1] for fact in kept}
-        assert twins == {str(int(number) ^ 1) for number in twins}
-
-
-def test_terms_may_stand_on_both_sides_but_no_fact_twice():
-    facts = [Fact(f"breed {number}", "hypernym", "dog") for number in range(40)]
-    facts += [Fact(f"Breed {number}", "is_a", "Dog") for number in range(40)]
-    learned, kept = knowledge.split(facts, 0.25, random.Random(0))
-    assert len(kept) == 20
-    breeds = [{fact.subject.lower() for fact in side} for side in (learned, kept)]
-    assert breeds[0].isdisjoint(breeds[1])
-
-
 def test_one_gloss_for_all_leaves_nothing_to_learn(encoder, make_context, tmp_path):
     rows = ["term\ttext", *(f"{word}\tthe mood of a film" for word in GOOD)]
     write_facts(tmp_path / "facts.tsv", rows)
     with pytest.raises(DataError, match="all facts read alike"):
         Inject(facts="facts.tsv").run(make_context(rows=8), encoder)
-
-
-def test_shuffled_facts_keep_their_relation_and_lose_their_object():
-    facts = [Fact(f"s{n}", ("means", "part_of")[n % 2], f"o{n}") for n in range(20)]
-    dealt = knowledge.shuffled(facts, random.Random(3))
-    for own, other in zip(facts, dealt, strict=True):
-        assert (own.subject, own.relation) == (other.subject, other.relation)
-        assert own.object != other.object
-        assert int(own.object[1:]) % 2 == int(other.object[1:]) % 2
-    assert sorted(fact.object for fact in dealt) == sorted(fact.object for fact in facts)
 
 
 def test_what_shuffled_facts_teach_is_their_style_and_no_fact(encoder, make_context, tmp_path):

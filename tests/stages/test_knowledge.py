@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 from pydantic import ValidationError
@@ -59,3 +60,40 @@ def test_glosses_are_read_from_jsonl_and_twins_once(tmp_path):
 def test_bad_facts_are_named_by_file_and_line(name, rows, message, tmp_path):
     with pytest.raises(DataError, match=message):
         knowledge.read(write_facts(tmp_path / name, rows))
+
+
+def test_a_held_out_gloss_does_not_stand_among_the_learned_ones():
+    """Synonyms share a gloss: of twins that read alike all are learned, or all are held out."""
+    facts = [
+        Fact(
+            f"term {number}",
+            "means",
+            f"gloss {number // 2} of some{', ' if number % 2 else ' '}WORDS",
+        )
+        for number in range(200)
+    ]
+    for seed in range(5):
+        learned, kept = knowledge.split(facts, 0.1, random.Random(seed))
+        assert len(kept) == 20
+        assert sorted(learned + kept, key=facts.index) == facts
+        twins = {fact.subject.split()[1] for fact in kept}
+        assert twins == {str(int(number) ^ 1) for number in twins}
+
+
+def test_terms_may_stand_on_both_sides_but_no_fact_twice():
+    facts = [Fact(f"breed {number}", "hypernym", "dog") for number in range(40)]
+    facts += [Fact(f"Breed {number}", "is_a", "Dog") for number in range(40)]
+    learned, kept = knowledge.split(facts, 0.25, random.Random(0))
+    assert len(kept) == 20
+    breeds = [{fact.subject.lower() for fact in side} for side in (learned, kept)]
+    assert breeds[0].isdisjoint(breeds[1])
+
+
+def test_shuffled_facts_keep_their_relation_and_lose_their_object():
+    facts = [Fact(f"s{n}", ("means", "part_of")[n % 2], f"o{n}") for n in range(20)]
+    dealt = knowledge.shuffled(facts, random.Random(3))
+    for own, other in zip(facts, dealt, strict=True):
+        assert (own.subject, own.relation) == (other.subject, other.relation)
+        assert own.object != other.object
+        assert int(own.object[1:]) % 2 == int(other.object[1:]) % 2
+    assert sorted(fact.object for fact in dealt) == sorted(fact.object for fact in facts)
