@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 import tempfile
@@ -27,6 +28,7 @@ FORMATS = {
 CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
 """Without this a label or a text that says None, NA or null would count as missing."""
 _INTEGER = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 NO_VALUE = "(none)"
 """What a row without a value in a slice's column is sliced by."""
 
@@ -74,6 +76,11 @@ class Source:
     reference: str
     path: Path
     sha256: str
+
+    @property
+    def ending(self) -> str | None:
+        """The part of the file's name that tells its format: .csv of rows.csv.gz."""
+        return next((s.lower() for s in self.path.suffixes[::-1] if s.lower() in FORMATS), None)
 
 
 def locate(data: Data, base: Path) -> dict[str, Source]:
@@ -155,6 +162,8 @@ def _rows(data: Data, source: Source, warnings: list[str]) -> _Raw:
     if missing:
         known = ", ".join(table) or "none"
         raise DataError(f"{source.reference}: no column {missing[0]!r}; there is {known}")
+    if source.name != "unlabelled":
+        _check_labels(table[data.label], data.label, source)
     kept: list[list[str]] = [[] for _ in columns]
     empty = unlabelled = 0
     for row in zip(*(table[column] for column in columns), strict=True):
@@ -185,20 +194,19 @@ def _read(source: Source) -> dict[str, list[Any]]:
     """Read a file into columns, without the library's cache: it goes by names and times."""
     import datasets
 
-    suffixes = [suffix.lower() for suffix in source.path.suffixes if suffix.lower() in FORMATS]
-    if not suffixes:
+    if source.ending is None:
         known = ", ".join(FORMATS)
         raise DataError(f"{source.reference}: cannot tell its format; name it with one of {known}")
     if source.path.stat().st_size == 0:
         raise DataError(f"{source.reference}: the {source.name} split is empty")
-    separator = {".csv": ",", ".tsv": "\t"}.get(suffixes[-1])
+    separator = {".csv": ",", ".tsv": "\t"}.get(source.ending)
     datasets.disable_progress_bars()
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would call home for a local file
     with tempfile.TemporaryDirectory(prefix="rarefy-data-") as cache:
         try:
             options = {} if separator is None else _as_text(source.path, separator)
             table = datasets.load_dataset(
-                FORMATS[suffixes[-1]],
+                FORMATS[source.ending],
                 data_files={"rows": str(source.path)},
                 split="rows",
                 cache_dir=cache,
@@ -238,6 +246,42 @@ def _missing(value: Any) -> bool:
         or (isinstance(value, float) and math.isnan(value))
         or (isinstance(value, str) and not value.strip())
     )
+
+
+def _check_labels(values: Iterable[Any], column: str, source: Source) -> None:
+    """Raise DataError if a column holds scores or sets of labels instead of one class a row.
+
+    A CSV file has no types, so its text is read for what it shows: a list anywhere, or numbers
+    alone of which one is not whole. In other formats, text is a name, whatever it looks like.
+    """
+    present = [value for value in values if not _missing(value)]
+    if source.ending in (".csv", ".tsv"):
+        parsed = [_literal(value) for value in present]
+        if any(isinstance(value, str) for value in parsed):
+            parsed = [value if isinstance(value, list) else "a name" for value in parsed]
+    else:
+        parsed = present
+    for value, shown in zip(parsed, present, strict=True):
+        if isinstance(value, (str, int)) or (isinstance(value, float) and value.is_integer()):
+            continue
+        found = {float: "numbers that are not whole", list: "lists", dict: "mappings"}
+        what = found.get(type(value), f"values of the type {type(value).__name__}")
+        example = shown if isinstance(shown, str) else repr(shown)
+        raise DataError(
+            f"{source.reference}: column {column!r} holds {what} ({example[:40]}); classification "
+            "needs one class a row, a name or an integer; regression and several labels a row are "
+            "not supported"
+        )
+
+
+def _literal(text: str) -> Any:
+    """Return the number or the list that a CSV field shows, else the text itself."""
+    if text.lstrip()[:1] == "[":
+        try:
+            return list(ast.literal_eval(text.strip()))
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return text
+    return float(text) if _NUMBER.fullmatch(text.strip()) else text
 
 
 def _text(value: Any) -> str:

@@ -95,6 +95,52 @@ def test_labels_that_say_none_are_labels(load):
     assert splits["train"].texts == ["null", "NA", "N/A"]
 
 
+def labelled(*labels) -> list[dict]:
+    return [{"text": f"t{row}", "label": label} for row, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train": labelled(1.0, 0.25, 3)}, "train.jsonl: column 'label' holds numbers that are"),
+        ({"train": labelled(1.0, 0.25, 3)}, "whole (0.25)"),
+        ({"train": labelled(1, 0), "evaluation": labelled(0.5)}, "eval.jsonl: column 'label'"),
+        ({"train": labelled(["joy"], ["joy", "awe"])}, "column 'label' holds lists (['joy'])"),
+        ({"train": labelled([0, 1], [1, 0])}, "([0, 1])"),
+        ({"train": labelled({"a": 1}, {"a": 2})}, "column 'label' holds mappings ({'a': 1})"),
+        ({"train": "text,label\na,-1\nb,.25\n", "ending": "csv"}, "not whole (.25)"),
+        ({"train": "text,label\na,1e-3\nb,2\n", "ending": "csv"}, "not whole (1e-3)"),
+        ({"train": "text\tlabel\na\tjoy\nb\t['joy', 'awe']\n", "ending": "tsv"}, "lists (['joy"),
+        ({"train": 'text,label\na,"[1, 0]"\nb,"[0, 1]"\n', "ending": "csv"}, "lists ([1, 0])"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(load, files, message):
+    """Every score, every set of labels would be a class of its own, named by its text."""
+    with pytest.raises(DataError) as caught:
+        load(**files)
+    assert message in str(caught.value)
+    assert "one class a row" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_that_a_gap_made_floats_are_classes(load, tmp_path):
+    assert load(labelled(1.0, 0.0, None), labelled(1))[1].labels == ["0", "1"]
+    (tmp_path / "floats.csv").write_text("text,label\na,1.0\nb,0.0\n")
+    recipe = Data(train="floats.csv", eval="floats.csv")
+    assert data.load(recipe, data.locate(recipe, tmp_path))[1].labels == ["0.0", "1.0"]
+
+
+def test_names_that_look_like_numbers_or_lists_are_classes(load):
+    assert load(labelled("0.5", "1.5"), labelled("0.5"))[1].labels == ["0.5", "1.5"]
+    csv = "text,label\na,3.5\nb,none\nc,[unk]\n"
+    assert load(csv, csv, "csv")[1].labels == ["3.5", "[unk]", "none"]
+
+
+def test_a_score_without_being_the_label_may_be_a_slice(load):
+    rows = [row | {"score": score} for row, score in zip(EVAL, (0.5, 1.0), strict=True)]
+    assert load(evaluation=rows, slices=("score",))[0]["eval"].columns == {"score": ["0.5", "1"]}
+
+
 def test_sentence_pairs(load):
     rows = [{"a": "one", "b": "two", "label": 0}, {"a": "three", "b": "four", "label": 1}]
     splits, summary = load(rows, rows[:1], text=("a", "b"))
