@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Final
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.terms.outcomes import SYMBOL, Outcome
 from pipeline.verdict.record import LedgerRow
 from pipeline.verdict.verdict import Verdict
 
-SIGNS = {"pass": ("✓", "green"), "fail": ("✗", "red"), "inconclusive": ("?", "yellow")}
+COLOUR: Final[dict[Outcome, str]] = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
 
 class Display:
@@ -99,7 +101,7 @@ def verdict_table(judged: Verdict) -> Table:
     for column in ("", "budget", "what was found"):
         table.add_column(column)
     for budget in judged.budgets:
-        sign, colour = SIGNS[budget.outcome]
+        sign, colour = SYMBOL[budget.outcome], COLOUR[budget.outcome]
         name = f"{budget.metric} {budget.form}"
         if budget.level == "warn":
             name += " (warn)"

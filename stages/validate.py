@@ -12,6 +12,7 @@ from pipeline.measure import examples, machine, slices
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.stage import Asked, Context, Draft, Stage
 from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms import metrics
 from pipeline.terms.budget import Budget
 from pipeline.terms.errors import DataError, RecipeError
 from pipeline.terms.vocabulary import Name, Target
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MEASUREMENTS = "measurements.json"
-PERCENTILES = (50, 90, 95, 99)
-TIMED = ("latency", "end_to_end", "speedup")
-"""What the names of metrics begin with whose budgets say how long to sample."""
 
 
 class Validate(Stage):
@@ -248,7 +246,7 @@ def _elsewhere(targets: tuple[Target, ...]) -> list[Target]:
 
 
 def _timed(budgets: tuple[Budget, ...]) -> list[Budget]:
-    return [budget for budget in budgets if budget.metric.startswith(TIMED)]
+    return [budget for budget in budgets if metrics.known(budget.metric).timed]
 
 
 def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]:
@@ -269,7 +267,7 @@ def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]
     for target, timed in measurements.latency.items():
         samples = timed.samples[CANDIDATE]
         count = sum(map(len, samples))
-        for percentile in PERCENTILES:
+        for percentile in metrics.PERCENTILES:
             if statistics.carries(percentile, count):
                 value, low, high = statistics.percentile_interval(
                     samples, percentile, context.seed, timed.looks

@@ -9,6 +9,7 @@ import rich_click as click
 
 from flows.options import home_option, json_option, show_json, stdout
 from pipeline.store.home import Home
+from pipeline.terms.metrics import USUAL
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from pipeline.verdict.history import History
     from pipeline.verdict.readings import Key, Past
 
-USUAL = ("accuracy", "latency_p50", "size")
 NOTHING = "no verdict yet: `rarefy run RECIPE` adds one when it ends, `rarefy validate` too"
 
 
@@ -147,8 +147,9 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
     from rich.table import Table
     from rich.text import Text
 
-    from flows.display import SIGNS
+    from flows.display import COLOUR
     from pipeline.report import series
+    from pipeline.terms.outcomes import SYMBOL
     from pipeline.verdict.readings import readings
 
     shown = verdicts[-limit:]
@@ -162,7 +163,7 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
     followed: dict[tuple[str, Key], Followed] = {}
     rows = []
     for past in verdicts:
-        sign, colour = SIGNS[past.standing]
+        sign, colour = SYMBOL[past.standing], COLOUR[past.standing]
         cells = [Text(past.time[:16].replace("T", " "))]
         cells += [Text(past.recipe)] if named else []
         cells += [Text((past.bundle or "–")[:12]), Text(f"{sign} {past.standing}", colour)]

@@ -9,12 +9,12 @@ import rich_click as click
 
 from flows.options import home_option, json_option, show_json, stderr, stdout
 from pipeline.store.home import Home
+from pipeline.terms.metrics import PERCENTILES
 
 if TYPE_CHECKING:
     from pipeline.measure.load import Load
     from pipeline.stage.data import Split
 
-PERCENTILES = (50, 90, 95, 99)
 CODES = {"fail": 3, "inconclusive": 4}
 
 

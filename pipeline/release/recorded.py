@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.release import comparison
 from pipeline.release.bundles import Bundle
 from pipeline.release.comparison import BASELINE, CANDIDATE, Compared, Effort
+from pipeline.terms import metrics
 from pipeline.terms.errors import EvidenceError, ModelError, RecipeError
 from pipeline.terms.outcomes import Outcome, worst
 from pipeline.terms.progress import Progress
@@ -200,7 +201,7 @@ def unpaired_ratio(over: Interval, under: Interval) -> Interval:
 
 def judge(compared: Compared, budgets: list[Budget], target: Target) -> Verdict:
     """Judge budgets against recorded numbers; a time fails only where it is a regression."""
-    exact = [budget for budget in budgets if not budget.metric.startswith("latency")]
+    exact = [budget for budget in budgets if not metrics.known(budget.metric).timed]
     judged = judging.judge(exact, [target], compared.measurements)
     for budget in budgets:
         if budget not in exact:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.report import facts, wording
-from pipeline.terms.outcomes import Outcome
+from pipeline.terms.outcomes import SYMBOL, Outcome
 from pipeline.verdict.record import ReportData
 
 
@@ -38,8 +38,7 @@ def build(data: ReportData) -> Headline:
         word = "Not validated" if data.measurements is None else "Measured, not judged"
         return Headline(None, "○", word, _unjudged(data), numbers)
     outcome = data.verdict.outcome
-    word = {"pass": "Pass", "fail": "Fail", "inconclusive": "Inconclusive"}[outcome]
-    return Headline(outcome, wording.SYMBOL[outcome], word, _judged(data), numbers)
+    return Headline(outcome, SYMBOL[outcome], outcome.capitalize(), _judged(data), numbers)
 
 
 def _judged(data: ReportData) -> str:
@@ -75,7 +74,7 @@ def _unjudged(data: ReportData) -> str:
         return "No stage has finished yet."
     text = f"The chain ends at {row.id} ({wording.size(row.size)}"
     if row.accuracy:
-        text += f", {row.metric or 'accuracy'} {wording.score(row.metric, row.accuracy[0])}"
+        text += f", {row.metric or 'accuracy'} {wording.score(row.accuracy[0])}"
     return f"{text}). Add the stage validate and budgets for a verdict."
 
 

@@ -18,6 +18,8 @@ from pipeline.report.figures.lineage import lineage
 from pipeline.report.figures.reliability import reliability
 from pipeline.report.figures.svg import PAGE
 from pipeline.report.figures.tradeoff import tradeoff
+from pipeline.terms import metrics
+from pipeline.terms.outcomes import SYMBOL
 from pipeline.verdict.record import LineageNode, ReportData
 
 FOLDER = Path(__file__).parent
@@ -81,8 +83,8 @@ def render(data: ReportData) -> str:
         "duration": wording.duration,
         "percent": wording.percent,
         "kind": wording.kind,
-        "title_": wording.title,
-        "score": lambda value, metric: wording.score(metric, value),
+        "title_": metrics.title,
+        "score": wording.score,
         "compact": compact,
         "points_": points,
         "chance": accuracy.chance,
@@ -96,8 +98,9 @@ def render(data: ReportData) -> str:
         css=Markup((FOLDER / "report.css").read_text()),  # noqa: S704 (our own file)
         head=headline.build(data),
         wording=wording,
+        symbols=SYMBOL,
         needed=facts.samples_needed,
-        percentiles=facts.PERCENTILES,
+        percentiles=metrics.PERCENTILES,
         chosen=facts.candidate_row(data),
         ledger=_ledger(data),
         targets=_targets(data),
@@ -235,7 +238,7 @@ def _target(data: ReportData, name: str, anchor: str) -> TargetView:
 
 def _latency_row(latency: Latency, model: str) -> LatencyRow:
     samples = facts.pooled(latency.samples, model)
-    values = [facts.percentile(samples, percent) for percent in facts.PERCENTILES]
+    values = [facts.percentile(samples, percent) for percent in metrics.PERCENTILES]
     return LatencyRow(
         model,
         len(samples),

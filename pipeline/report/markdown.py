@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pipeline.report import accuracy, headline, wording
+from pipeline.terms.outcomes import SYMBOL
 from pipeline.verdict.record import LedgerRow, ReportData
 from pipeline.verdict.verdict import BudgetResult
 
@@ -44,10 +45,10 @@ def _number(number: headline.Number) -> str:
 
 
 def _budget(budget: BudgetResult) -> list[str]:
-    word = wording.WORD[budget.outcome] + (" (warning)" if budget.level == "warn" else "")
+    word = budget.outcome + (" (warning)" if budget.level == "warn" else "")
     value = "–" if budget.value is None else wording.budget_value(budget, budget.value)
     return [
-        f"{wording.SYMBOL[budget.outcome]} {word}",
+        f"{SYMBOL[budget.outcome]} {word}",
         escape(budget.metric),
         escape(budget.target or "–"),
         escape(wording.asked(budget)),
@@ -77,7 +78,7 @@ def _worst_slice(data: ReportData) -> str | None:
 def _ledger(row: LedgerRow) -> list[str]:
     score = interval = "–"
     if row.accuracy:
-        value, low, high = (wording.score(row.metric, number) for number in row.accuracy)
+        value, low, high = map(wording.score, row.accuracy)
         score, interval = value, f"{low} – {high}"
     return [
         escape(row.id),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.report import wording
-from pipeline.terms.metrics import METRICS
+from pipeline.terms import metrics
 from pipeline.verdict.readings import Key, Past, Reading, apart, comparable
 
 Followed = list[tuple[Past, Reading]]
 """Verdicts with one number each, oldest first."""
-_NAMES = {"macro_f1": "Macro F1", "ece": "Calibration error"}
 _RELATIVE = {
     "max_drop": ("drop below {}", "points"),
     "min_retained": ("kept of {}", "%"),
@@ -30,10 +29,10 @@ class Change:
 
 def title(key: Key) -> str:
     """Return what was measured: ``Latency p50, speed-up over teacher``."""
-    name = _NAMES.get(key.metric, wording.title(key.metric))
+    name = metrics.title(key.metric)
     if key.form is None:
         return name
-    words = _RELATIVE.get(key.form, (f"{wording.title(key.form)} {{}}", ""))[0]
+    words = _RELATIVE.get(key.form, (f"{metrics.title(key.form)} {{}}", ""))[0]
     return f"{name}, {words.format(wording.shorten(key.against or 'the reference', 40))}"
 
 
@@ -41,15 +40,13 @@ def unit(key: Key) -> str:
     """Return the unit: %, points, ×, ms, B, or nothing for a count."""
     if key.form is not None:
         return _RELATIVE.get(key.form, ("", ""))[1]
-    known = METRICS.get(key.metric)
-    return known.unit if known else ""
+    return metrics.known(key.metric).unit
 
 
 def shown(key: Key, value: float) -> str:
     """Return a value with its unit, as the report writes it."""
-    known = METRICS.get(key.metric)
-    if key.form is None and known is not None and known.kind == "count":
-        return wording.size(value) if known.unit else wording.count(value)
+    if key.form is None and metrics.known(key.metric).kind == "count":
+        return wording.amount(key.metric, value)
     written = {
         "%": wording.percent,
         "points": wording.points,
@@ -75,8 +72,7 @@ def higher_is_better(key: Key) -> bool:
     """Return which way a number is wanted to go."""
     if key.form is not None:
         return key.form.startswith("min")
-    known = METRICS.get(key.metric)
-    return known is not None and known.kind in ("score", "agreement", "speedup")
+    return metrics.known(key.metric).higher_is_better
 
 
 def change(key: Key, followed: Followed) -> Change | None:

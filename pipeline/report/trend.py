@@ -12,7 +12,7 @@ from pipeline.report.figures import svg
 from pipeline.report.figures.outcomes import outcomes
 from pipeline.report.figures.trend import Column, mark, promoted, trend
 from pipeline.report.series import Change
-from pipeline.terms.outcomes import Outcome
+from pipeline.terms.outcomes import ORDER, SYMBOL, Outcome
 from pipeline.verdict.history import History
 from pipeline.verdict.readings import Key, Machine, Past, changes, readings
 
@@ -126,7 +126,7 @@ def render(history: History, recipe: str | None, releases: Sequence[Release] = (
         stories=stories,
         total=sum(story.count for story in stories),
         more=names[MAX_RECIPES:],
-        wording=wording,
+        symbols=SYMBOL,
         legend=_legend(),
     )
 
@@ -160,7 +160,7 @@ def _story(
         count=sum(counts.values()),
         since=shown[0].time[:10],
         latest=shown[-1],
-        counts={name: counts[name] for name in wording.WORD if counts.get(name)},
+        counts={name: counts[name] for name in ORDER if counts.get(name)},
         drawn=len(shown),
         strip=outcomes(shown, f"{anchor}-strip"),
         charts=charts,
@@ -249,7 +249,7 @@ def _why(past: Past) -> tuple[str, ...]:
         (budget for budget in past.budgets if budget.outcome != "pass"),
         key=lambda budget: (budget.level != "error", budget.outcome != "fail"),
     )
-    said = [f"{wording.SYMBOL[budget.outcome]} {budget.reason}" for budget in missed]
+    said = [f"{SYMBOL[budget.outcome]} {budget.reason}" for budget in missed]
     return tuple(wording.shorten(text, MAX_TEXT) for text in [*past.evidence, *said][:3])
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pipeline.store.artifact import Kind
-from pipeline.terms.outcomes import Outcome
+from pipeline.terms import metrics
 from pipeline.verdict.verdict import BudgetResult
 
 NBSP = "\u00a0"
-_PERCENTILES = ("p50", "p90", "p95", "p99")
-SYMBOL: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
-WORD: dict[Outcome, str] = {"pass": "pass", "fail": "fail", "inconclusive": "inconclusive"}
 
 
 def significant(value: float) -> str:
@@ -69,26 +66,22 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}{NBSP}h {whole % 3600 // 60}{NBSP}min"
 
 
-def score(metric: str | None, value: float) -> str:
+def score(value: float) -> str:
     """A task metric: shares as per cent, anything else as a plain number."""
     return percent(value) if -1 <= value <= 1 else significant(value)
 
 
 def amount(metric: str, value: float) -> str:
-    """A metric's absolute value in the unit that its name says."""
-    name = metric.lower()
-    if "size" in name or "memory" in name:
-        return size(value)
-    if "parameters" in name:
-        return count(value)
-    if name == "cold_start" or "latency" in name or "tokenizer" in name or name in _PERCENTILES:
-        return milliseconds(value)
-    return score(metric, value)
+    """A metric's absolute value in its unit."""
+    known = metrics.known(metric)
+    if known.kind == "count":
+        return size(value) if known.unit else count(value)
+    return {"ms": milliseconds, "×": times}.get(known.unit, score)(value)
 
 
 def budget_value(budget: BudgetResult, value: float) -> str:
     """A number of a budget (limit, value or bound) in the unit of its form."""
-    if budget.form in ("min_speedup", "min_shrink") or budget.metric == "speedup":
+    if budget.form in metrics.FACTORS:
         return times(value)
     if budget.form in ("min_retained", "max_regression"):
         return percent(value)
@@ -116,12 +109,6 @@ def interval(budget: BudgetResult) -> str | None:
     if budget.low is None or budget.high is None or budget.low == budget.high:
         return None
     return f"{budget_value(budget, budget.low)} – {budget_value(budget, budget.high)}"
-
-
-def title(name: str) -> str:
-    """A metric's or kind's name for a heading: ``macro_f1`` -> ``Macro f1``."""
-    text = name.replace("_", " ")
-    return text[:1].upper() + text[1:]
 
 
 def kind(name: str) -> str:

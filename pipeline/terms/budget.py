@@ -8,11 +8,11 @@ from typing import Any, Final, Literal
 from pydantic import Field, model_validator
 
 from pipeline.terms import quantity
-from pipeline.terms.metrics import FORMS, expects
+from pipeline.terms.metrics import FORMS, USUAL, expects
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import Part
 
-REGRESSIONS: Final = ("accuracy", "latency_p50", "size")
+REGRESSIONS: Final = USUAL
 """What ``max_regression`` without a metric looks at."""
 
 

@@ -84,6 +84,9 @@ METRICS: Final[dict[str, Metric]] = {
     "parameters": _count("", "Parameters", "fewer parameters", exact=True),
 }
 
+USUAL: Final = ("accuracy", "latency_p50", "size")
+"""The three that every release is followed by: right, fast, small."""
+
 _TAKES: Final = {
     "%": "a share",
     "×": "a factor",
@@ -91,6 +94,16 @@ _TAKES: Final = {
     "B": "a size",
     "": "a bare number",
 }
+
+
+def known(metric: str) -> Metric:
+    """Return what a metric is; one that is not in the table is a score without a unit."""
+    return METRICS.get(metric) or Metric("score", "", frozenset(), title(metric))
+
+
+def of_kind(*kinds: Kind) -> list[str]:
+    """Return the names of all metrics of some kinds."""
+    return [name for name, metric in METRICS.items() if metric.kind in kinds]
 
 
 def title(metric: str) -> str:
@@ -107,5 +120,4 @@ def expects(metric: str, form: str) -> str | None:
         return "a factor"
     if form not in _BOUNDS:
         return "a share"
-    known = METRICS.get(metric)
-    return _TAKES[known.unit] if known else None
+    return _TAKES[METRICS[metric].unit] if metric in METRICS else None

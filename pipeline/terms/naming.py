@@ -8,8 +8,13 @@ from typing import Any
 
 
 def nearest(value: Any, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the known name that is most like ``value``, or None if none is similar."""
-    return next(iter(difflib.get_close_matches(str(value), known, n=1, cutoff=cutoff)), None)
+    """Return the known name that is most like ``value``, the first if several are equally so.
+
+    Returns None if none is similar.
+    """
+    likeness = {name: difflib.SequenceMatcher(None, name, str(value)).ratio() for name in known}
+    best = max(likeness, key=lambda name: likeness[name], default=None)
+    return best if best is not None and likeness[best] >= cutoff else None
 
 
 def hint(value: Any, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Final, Literal
 Outcome = Literal["pass", "fail", "inconclusive"]
 ORDER: Final[tuple[Outcome, ...]] = ("pass", "inconclusive", "fail")
 """From best to worst."""
+SYMBOL: Final[dict[Outcome, str]] = {"pass": "✓", "inconclusive": "?", "fail": "✗"}
 
 
 def worst(outcomes: Iterable[Outcome | None]) -> Outcome | None:

@@ -83,10 +83,10 @@ def _unless_throttled(
     finding: Finding, budget: Budget, target: str | None, measurements: Measurements
 ) -> Finding:
     """Take the outcome from a finding on times that a throttled target gave: they carry none."""
-    kind = METRICS[budget.metric].kind
-    if kind == "cold_start":
+    metric = METRICS[budget.metric]
+    if metric.kind == "cold_start":
         target = next(iter(measurements.latency), None)  # it is measured on the first
-    elif kind not in ("latency", "speedup"):
+    elif not metric.timed:
         return finding
     timed = measurements.latency.get(target or "")
     if timed is None or not timed.throttled:
@@ -262,18 +262,10 @@ def _count(budget: Budget, target: str | None, measurements: Measurements) -> Fi
     shown = f"{quantity(ours, unit)} against {budget.against}'s {quantity(theirs, unit)}"
     if budget.form == "min_shrink":
         ratio = theirs / ours if ours else math.inf
-        word = {
-            "size": "smaller",
-            "memory": "less memory",
-            "device_memory": "less of the GPU's memory",
-            "parameters": "fewer parameters",
-        }
-        text = (
-            f"{number(ratio)}× {word[budget.metric]} ({shown}); {number(budget.limit)}× was asked"
-        )
-        return Finding(
-            Interval(ratio, ratio, ratio), "pass" if ratio >= budget.limit else "fail", text
-        )
+        less = METRICS[budget.metric].less
+        text = f"{number(ratio)}× {less} ({shown}); {number(budget.limit)}× was asked"
+        exact = Interval(ratio, ratio, ratio)
+        return Finding(exact, _at_least(exact, budget.limit), text)
     ratio = ours / theirs if theirs else math.inf
     return _worse(budget, Interval(ratio, ratio, ratio), f" ({shown})")
 

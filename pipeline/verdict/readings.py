@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from pipeline.terms.outcomes import Outcome
+from pipeline.terms import metrics
+from pipeline.terms.outcomes import Outcome, worst
 from pipeline.verdict.verdict import BudgetResult
-
-EXACT: Final = frozenset({"size", "parameters"})
-"""Metrics that are counted, not sampled: the same on every machine, every time."""
-_WORSE: dict[Outcome | None, int] = {None: 0, "pass": 1, "inconclusive": 2, "fail": 3}
 
 
 class Plain(NamedTuple):
@@ -86,6 +83,11 @@ class Key(NamedTuple):
     form: str | None = None
     against: str | None = None
 
+    @property
+    def exact(self) -> bool:
+        """Whether it is counted, not sampled: the same on every machine, every time."""
+        return metrics.known(self.metric).exact
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -124,7 +126,7 @@ def readings(past: Past) -> dict[Key, Reading]:
             before.value,
             before.low,
             before.high,
-            max(before.outcome, budget.outcome, key=lambda outcome: _WORSE[outcome]),
+            worst([before.outcome, budget.outcome]),
             before.limits | {budget.form: limit},
             (*before.reasons, budget.reason),
         )
@@ -133,7 +135,7 @@ def readings(past: Past) -> dict[Key, Reading]:
 
 def comparable(key: Key, first: Past, second: Past) -> bool:
     """Return whether two verdicts' readings may be compared: same machine, or it plays no part."""
-    return key.metric in EXACT or first.machine.digest == second.machine.digest
+    return key.exact or first.machine.digest == second.machine.digest
 
 
 def apart(key: Key, first: Reading, second: Reading) -> bool:
@@ -144,7 +146,7 @@ def apart(key: Key, first: Reading, second: Reading) -> bool:
     if first.value is None or second.value is None:
         return False
     (low, high), (other_low, other_high) = first.bounds, second.bounds
-    if key.metric not in EXACT and (low == high or other_low == other_high):
+    if not key.exact and (low == high or other_low == other_high):
         return False
     return high < other_low or other_high < low
 

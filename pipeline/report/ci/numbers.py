@@ -8,11 +8,8 @@ from dataclasses import dataclass
 
 from pipeline.measure.measurements import CANDIDATE, Measurements
 from pipeline.report import facts
-from pipeline.terms.metrics import METRICS
+from pipeline.terms import metrics
 from pipeline.verdict.record import ReportData
-
-BIGGER = frozenset({"score", "agreement", "speedup"})
-"""The kinds of metric of which more is better."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,7 @@ class Measured:
 
     @property
     def bigger_is_better(self) -> bool:
-        known = METRICS.get(self.metric)
-        return known is None or known.kind in BIGGER
+        return metrics.known(self.metric).higher_is_better
 
 
 def measured(data: ReportData) -> list[Measured]:
@@ -70,8 +66,7 @@ def _bounded(number: Measured) -> Measured:
 
 
 def _make(metric: str, model: str, target: str | None, found: facts.Interval) -> Measured:
-    known = METRICS.get(metric)
-    unit = known.unit if known else ""
+    unit = metrics.known(metric).unit
     exact = found.low == found.high
     bounds = (None, None) if exact else (found.low, found.high)
     return Measured(metric, unit, model, target, found.value, *bounds)
@@ -94,7 +89,7 @@ def _measured(data: ReportData) -> Iterator[Measured]:
         share = facts.accuracy(data, name)
         if share is not None:
             yield _make("accuracy", name, None, share)
-        for metric in ("size", "memory", "device_memory", "parameters"):
+        for metric in metrics.of_kind("count"):
             yield from _exact(metric, name, getattr(model, metric))
         if carries(50, len(model.cold_start)):
             started = facts.Interval(*cold_start.median(model.cold_start))
@@ -143,7 +138,7 @@ def _percentiles(
     ascending = sorted(call for process in samples for call in process)
     if not all(map(math.isfinite, ascending)):
         return
-    for percentile in facts.PERCENTILES:
+    for percentile in metrics.PERCENTILES:
         value = facts.percentile(ascending, percentile)
         if value is None:
             continue

@@ -8,6 +8,7 @@ from pipeline.report import facts, wording
 from pipeline.report.figures import svg
 from pipeline.report.figures.svg import Palette
 from pipeline.store.artifact import Kind
+from pipeline.terms import metrics
 from pipeline.verdict.record import LedgerRow, ReportData
 
 MAX_LATENCY_PANELS = 2
@@ -76,13 +77,13 @@ def _panels(data: ReportData, rows: list[LedgerRow]) -> list[Panel]:
     if any(row.accuracy for row in rows):
         metric = next(row.metric or "accuracy" for row in rows if row.accuracy)
         cells = tuple(
-            Cell(row.accuracy[0], wording.score(metric, row.accuracy[0]), *row.accuracy[1:])
+            Cell(row.accuracy[0], wording.score(row.accuracy[0]), *row.accuracy[1:])
             if row.accuracy
             else None
             for row in rows
         )
         limit = _score_limit(data, metric)
-        panels.append(Panel(wording.title(metric), "on eval, 95 % interval", cells, False, limit))
+        panels.append(Panel(metrics.title(metric), "on eval, 95 % interval", cells, False, limit))
     sizes = tuple(Cell(row.size, wording.size(row.size)) for row in rows)
     panels.append(
         Panel("Size", "every file", sizes, True, _absolute(data, "size") or _size_limit(data))
@@ -247,7 +248,7 @@ def _panel(
 def _tooltip(panel: Panel, cell: Cell) -> str:
     if cell.low is None or cell.high is None:
         return f"{panel.title} {cell.shown}"
-    low, high = wording.score(None, cell.low), wording.score(None, cell.high)
+    low, high = wording.score(cell.low), wording.score(cell.high)
     return f"{panel.title} {cell.shown}, 95 % interval {low} – {high}"
 
 

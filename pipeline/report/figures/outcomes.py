@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.report import wording
 from pipeline.report.figures import svg
 from pipeline.report.figures.svg import PAGE
 from pipeline.terms.outcomes import Outcome
@@ -34,7 +33,7 @@ def outcomes(verdicts: Sequence[Past], name: str) -> str:
             )
         else:
             body = svg.bar(x, y, 7, height, colour)
-        said = f"{past.time[:16].replace('T', ' ')} · {wording.WORD[past.standing]}"
+        said = f"{past.time[:16].replace('T', ' ')} · {past.standing}"
         parts.append(svg.group(said, body))
     counted = {word: sum(past.standing == word for past in verdicts) for word in SHAPES}
     told = ", ".join(f"{count} {word}" for word, count in counted.items() if count)

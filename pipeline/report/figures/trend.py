@@ -10,7 +10,7 @@ from pipeline.report import series, wording
 from pipeline.report.figures import svg
 from pipeline.report.figures.svg import PAGE
 from pipeline.terms.outcomes import Outcome
-from pipeline.verdict.readings import EXACT, Key, Past, Reading
+from pipeline.verdict.readings import Key, Past, Reading
 
 WIDTH, HEIGHT = 310, 174
 LEFT, RIGHT, TOP, BOTTOM = 47.0, 302.0, 18.0, 148.0
@@ -200,7 +200,7 @@ def _joined(scale: _Scale, columns: Sequence[Column]) -> str:
         if column.reading is None or column.reading.value is None:
             letter = None
             continue
-        own = "" if scale.key.metric in EXACT else column.letter
+        own = "" if scale.key.exact else column.letter
         point = f"{scale.across(index):.1f} {scale.up(column.reading.value):.1f}"
         commands += f"L{point}" if own == letter else f"M{point}"
         letter = own

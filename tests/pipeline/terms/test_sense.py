@@ -53,7 +53,7 @@ def test_a_limit_in_another_unit_is_refused(budget, words):
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
-        ({"metric": "latency_p05", "max": 5}, "did you mean 'latency_p95'"),
+        ({"metric": "latency_p05", "max": 5}, "did you mean 'latency_p50'"),
         ({"metric": "latency", "max": 5}, "unknown metric 'latency', did you mean 'latency_p"),
         ({"metric": "accuracy", "max_drop": 3, "against": "a"}, "did you mean '3 %'"),
         ({"metric": "accuracy", "max_regression": "500 %", "against": "a"}, "lets everything"),
