@@ -49,6 +49,7 @@ def build(
     split: Split,
     form: Form,
     target_provider: str = "cpu",
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> BuildInfo:
     """Write a bundle for a checkpoint into the empty directory ``output``.
@@ -61,6 +62,7 @@ def build(
         form: "reference" is fp32 with fused operators, what one would deploy without us: the
             baseline. "deploy" is with our graph passes and the plan carried out.
         target_provider: cpu, cuda or tensorrt.
+        threads: intra-op threads that the bundle answers with where nothing else is said.
         progress: called as progress(done, total, note).
 
     Raises:
@@ -91,6 +93,7 @@ def build(
         model=model,
         tokenizer=tokenizer,
         provider=target_provider,
+        threads=threads,
         max_length=task.max_length,
     )
     bundle.write_samples(output, split, target_provider)
@@ -104,7 +107,7 @@ def build(
         roles=bundle.ROLES,
         model=checkpoint.describe(model) | {"form": form, "precision": precision},
     )
-    bundle.write_card(output, _facts(info, target_provider, task, split))
+    bundle.write_card(output, _facts(info, target_provider, threads, task, split))
     bundle.write_sums(output)
     told(4, 4, "bundle written")
     return info
@@ -161,13 +164,16 @@ def _label(graph: ir.Model, form: Form, precision: str) -> None:
     graph.metadata_props.update({"schema": SCHEMA, "form": form, "precision": precision})
 
 
-def _facts(info: BuildInfo, provider: str, task: Task, split: Split) -> dict[str, Any]:
+def _facts(
+    info: BuildInfo, provider: str, threads: int, task: Task, split: Split
+) -> dict[str, Any]:
     """What the model card says."""
     sample = split.texts[0].replace('"', "'").replace("\n", " ")
     return {
         **{key: info.model[key] for key in ("architecture", "labels", "layers", "hidden")},
         "form": info.form,
         "provider": provider,
+        "threads": threads,
         "precision": info.precision,
         "integer_matmuls": info.integer_matmuls,
         "size": info.size,

@@ -34,7 +34,14 @@ ROLES = {
 
 
 def write_model(
-    graph: ir.Model, output: Path, *, model: Any, tokenizer: Any, provider: str, max_length: int
+    graph: ir.Model,
+    output: Path,
+    *,
+    model: Any,
+    tokenizer: Any,
+    provider: str,
+    threads: int,
+    max_length: int,
 ) -> None:
     """Write the graph, the tokenizer, the label names, the signature and the session's options."""
     ir.save(graph, output / MODEL)
@@ -63,7 +70,7 @@ def write_model(
         {
             "schema": "rarefy.session/1",
             "providers": [PROVIDERS[provider]],
-            "intra_op_num_threads": 1,
+            "intra_op_num_threads": threads,
             "execution_mode": "sequential",
             "graph_optimization_level": fusion.LEVEL[provider],
         },

@@ -22,7 +22,7 @@ class Export(Stage):
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     libraries: ClassVar[tuple[str, ...]] = (
@@ -36,23 +36,29 @@ class Export(Stage):
     target: str | None = Field(None, description="name of a target; the recipe's first by default")
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """The provider decides the form, the CPU's arithmetic the bits of int8 weights."""
+        """Return what decides the graph (provider, the CPU's int8 arithmetic) and its session."""
         from exporters import integer_arithmetic
 
-        provider = self._target(asked.targets).provider
-        return {"provider": provider, "saturates": integer_arithmetic.saturates()}
+        target = self._target(asked.targets)
+        return {
+            "provider": target.provider,
+            "threads": target.threads,
+            "saturates": integer_arithmetic.saturates(),
+        }
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Build the bundle in its deployable form."""
         from exporters.build import build
 
+        target = self._target(context.targets)
         info = build(
             model.directory,
             context.output,
             task=context.task,
             split=context.split("train"),
             form="deploy",
-            target_provider=self._target(context.targets).provider,
+            target_provider=target.provider,
+            threads=target.threads,
             progress=context.progress,
         )
         rows = info.parity.rows

@@ -25,7 +25,7 @@ from pipeline.store.home import Home
     show_default=True,
     help="The execution provider that answers.",
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="Default: those the bundle was made for.")
 @home_option
 @json_option
 def predict(
@@ -33,7 +33,7 @@ def predict(
     texts: tuple[str, ...],
     pairs: tuple[tuple[str, str], ...],
     provider: str,
-    threads: int,
+    threads: int | None,
     home: Home,
     as_json: bool,
 ) -> None:

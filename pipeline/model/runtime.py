@@ -49,7 +49,7 @@ class BundleModel:
     Args:
         directory: the bundle.
         provider: ``cpu``, ``cuda`` or ``tensorrt``.
-        threads: intra-op threads of the session.
+        threads: intra-op threads of the session; by default those that the bundle was made for.
 
     Raises:
         IntegrityError: the graph reaches for files outside the bundle, or is not a regular file.
@@ -57,7 +57,9 @@ class BundleModel:
         ProviderError: the session does not run on the provider asked for.
     """
 
-    def __init__(self, directory: Path, *, provider: str = "cpu", threads: int = 1) -> None:
+    def __init__(
+        self, directory: Path, *, provider: str = "cpu", threads: int | None = None
+    ) -> None:
         from tokenizers import Tokenizer
 
         self.directory = Path(directory).resolve()
@@ -138,7 +140,7 @@ class BundleModel:
                 progress(row, len(feeds), "rows answered")
         return answers
 
-    def _session(self, provider: str, threads: int) -> Any:
+    def _session(self, provider: str, threads: int | None) -> Any:
         import onnxruntime
 
         check_available(provider)
@@ -207,13 +209,13 @@ class BundleModel:
         noted = {entry.key: entry.value for entry in graph.metadata_props}
         return str(noted.get("precision", ""))
 
-    def _options(self, threads: int) -> Any:
-        """Return the session options that the bundle was measured with, and our threads."""
+    def _options(self, threads: int | None) -> Any:
+        """Return the session options that the bundle was made for, and the caller's threads."""
         import onnxruntime
 
         stored = self._read("session_options.json")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or stored.get("intra_op_num_threads", 1)
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         level = f"ORT_ENABLE_{stored['graph_optimization_level'].upper()}"

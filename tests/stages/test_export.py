@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import runpy
+
 import numpy as np
 import pytest
 import torch
 
 from pipeline.model import checkpoint
 from pipeline.model.runtime import BundleModel
+from pipeline.stage import Asked
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
@@ -60,3 +64,25 @@ def test_an_unknown_target_is_said(trained, make_context):
     context = make_context(targets=(Target(name="laptop"),))
     with pytest.raises(RecipeError, match=r"export\.target: 'phone' is no target; there is laptop"):
         Export(target="phone").run(context, trained)
+
+
+TARGETS = (Target(), Target(name="server", threads=4))
+
+
+def test_the_bundle_carries_the_threads_of_its_target(trained, make_context):
+    context = make_context(targets=TARGETS)
+    Export(target="server").run(context, trained)
+    stored = json.loads((context.output / "session_options.json").read_text())
+    assert stored["intra_op_num_threads"] == 4
+    session, _ = runpy.run_path(str(context.output / "predict.py"))["load"]()
+    assert session.get_session_options().intra_op_num_threads == 4
+    assert "| threads | 4 |" in (context.output / "README.md").read_text()
+    own, told = BundleModel(context.output), BundleModel(context.output, threads=2)
+    assert own.session.get_session_options().intra_op_num_threads == 4
+    assert told.session.get_session_options().intra_op_num_threads == 2
+
+
+def test_other_threads_are_another_bundle():
+    asked = Asked(targets=TARGETS)
+    assert Export().environment(asked)["threads"] == 1
+    assert Export(target="server").environment(asked)["threads"] == 4
