@@ -1,0 +1,73 @@
+"""What the documentation names is there: files, folders, links, targets of make, import contracts."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+FOLDERS = ("pipeline", "exporters", "stages", "flows", "tests", "docs", "examples", "benchmarks")
+SOURCE = (".py", ".j2", ".css", ".toml")
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def spans(page: Path) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def made_by(page: Path) -> set[str]:
+    """Return the files that a worked page writes: the first line of a block names each."""
+    return set(re.findall(r"^```\w+\n# (\S+)$", page.read_text(), flags=re.MULTILINE))
+
+
+def is_path(span: str) -> bool:
+    """Whether a span names a file or a folder of the project, and no pattern such as ``<name>``."""
+    if not re.fullmatch(r"[\w./-]+", span):
+        return False
+    return span.endswith(SOURCE) or span.split("/")[0] in FOLDERS and "/" in span
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_path_in_backticks_exists(page: Path) -> None:
+    own = made_by(page)
+    missing = [
+        span
+        for span in spans(page)
+        if is_path(span) and span not in own and not (ROOT / span).exists()
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose(page))
+    missing = [to for to in targets if "://" not in to and not (page.parent / to).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_make_target_exists(page: Path) -> None:
+    known = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    named = re.findall(r"`make ([a-z-]+)|^make ([a-z-]+)", page.read_text(), flags=re.MULTILINE)
+    assert {one or other for one, other in named} <= set(known)
+
+
+def test_the_table_of_rooms_is_the_import_contract() -> None:
+    """Rooms and their order; what stands on one level may stand in any order."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (rooms,) = (c for c in contracts["contracts"] if c.get("containers") == ["pipeline"])
+    levels = [set(re.split(r"\s*[:|]\s*", layer)) for layer in rooms["layers"]]
+    text = (ROOT / "docs/architecture.md").read_text()
+    table = re.findall(r"^\| `pipeline/(\w+)/` \|", text.split("## Rooms")[1], flags=re.MULTILINE)
+    assert set(table) == set().union(*levels)
+    for level in levels:
+        assert set(table[: len(level)]) == level
+        table = table[len(level) :]
