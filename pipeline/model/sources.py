@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from pipeline.terms.errors import DataError, ModelError, RarefyError
 
@@ -35,6 +36,43 @@ def data_file(reference: str, base: Path, key: str) -> Path:
     if not path.is_file():
         raise DataError(f"{key}: {reference}: no such file ({path})")
     return path
+
+
+def portable(reference: str, base: Path) -> str:
+    """Return a reference as it is recorded: it names no folder of this machine.
+
+    An absolute path becomes relative to ``base`` if the file lies in that folder, else the file's
+    name; everything else stays as it is.
+    """
+    try:
+        path = Path(reference).expanduser()
+    except RuntimeError:  # "~name" that is no user's home
+        return reference
+    if not path.is_absolute():
+        return reference
+    inside = path.is_relative_to(base)
+    return path.relative_to(base).as_posix() if inside else path.name
+
+
+def portable_values(value: Any, base: Path) -> Any:
+    """Return a stage's parameters, or part of them, with ``portable`` paths.
+
+    A string counts as a path if a file or a directory of that name exists.
+    """
+    if isinstance(value, dict):
+        return {key: portable_values(each, base) for key, each in value.items()}
+    if isinstance(value, list):
+        return [portable_values(each, base) for each in value]
+    if isinstance(value, str) and value.startswith(("/", "~")) and _exists(value):
+        return portable(value, base)
+    return value
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # no path at all, e.g. too long for one
+        return False
 
 
 def _package_path(reference: str, error: type[RarefyError]) -> Path:

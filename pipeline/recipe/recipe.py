@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
+from pipeline.model import sources
 from pipeline.recipe import yaml_source
 from pipeline.recipe.places import Places
 from pipeline.stage import Stage, discovery
@@ -84,6 +86,16 @@ class LoadedRecipe:
         ids = {step.id for step in self.steps}
         named = [budget.against for budget in self.recipe.budgets]
         return tuple(dict.fromkeys(name for name in named if name and name not in ids))
+
+    @property
+    def portable_text(self) -> str:
+        """The text as it is recorded: paths in it name no folder of this machine."""
+        text = self.text
+        for path in sorted(_strings(self.recipe.model_dump(mode="json")), key=len, reverse=True):
+            recorded = sources.portable_values(path, self.base)
+            if recorded != path:
+                text = recorded.join(re.split(rf"{re.escape(path)}(?![\w./-])", text))
+        return text
 
     @property
     def budget_lines(self) -> list[int]:
@@ -168,6 +180,15 @@ def _stage(
         return kind.model_validate(parameters or {})
     except ValidationError as error:
         raise where.error(error, kind, at) from None
+
+
+def _strings(value: Any) -> set[str]:
+    """Return all strings in plain values, at any depth."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return set().union(*map(_strings, value))
+    return {value} if isinstance(value, str) else set()
 
 
 def _next_id(name: str, known: list[str]) -> str:

@@ -40,7 +40,7 @@ def keep_validated(
         name=loaded.recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=shlex.join(words),
-        recipe=loaded.text,
+        recipe=loaded.portable_text,
         task=loaded.recipe.task,
         labels=plan.labels,
         rows=plan.summary.rows,

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
+from pipeline.model import sources
 from pipeline.run import scoring
 from pipeline.run.plan import MODEL, Plan
 from pipeline.stage import Context, Draft, Stage
@@ -20,9 +22,11 @@ from pipeline.store.artifact import (
     MANIFEST,
     RUN,
     Artifact,
+    DataRecord,
     Manifest,
     Metric,
     Parent,
+    Source,
     StageRecord,
     list_files,
 )
@@ -31,6 +35,8 @@ from pipeline.terms.errors import IntegrityError, ProviderError, RarefyError
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.versions import distribution_version
 from pipeline.verdict.record import LedgerRow
+
+Named = TypeVar("Named", DataRecord, Source)
 
 
 @dataclass(frozen=True)
@@ -194,6 +200,8 @@ class Run:
         for metric in draft.metrics:
             if not math.isfinite(metric.value):
                 raise RarefyError(f"{identifier}: {metric.name} is {metric.value}; did it diverge?")
+        base, source = self.plan.loaded.base, self.plan.located.source
+        records = [self.plan.splits[name].record() for name in self.plan.reads(stage)]
         return Manifest(
             kind=self.plan.kinds()[identifier],
             files=files,
@@ -204,11 +212,11 @@ class Run:
             stage=StageRecord(
                 name=stage.name,
                 version=stage.version,
-                parameters=stage.model_dump(mode="json"),
+                parameters=sources.portable_values(stage.model_dump(mode="json"), base),
                 fingerprint=fingerprint,
             ),
-            source=self.plan.located.source if identifier == MODEL else None,
-            data=tuple(self.plan.splits[name].record() for name in self.plan.reads(stage)),
+            source=_at(base, source, "reference") if identifier == MODEL else None,
+            data=tuple(_at(base, record, "name") for record in records),
             model=draft.model,
             metrics=draft.metrics,
         )
@@ -222,6 +230,12 @@ class Run:
             rows.append(step.row(next((parameters.get(digest) for digest in inputs), None)))
             parameters[step.artifact.digest] = rows[-1].parameters
         return rows
+
+
+def _at(base: Path, record: Named, field: str) -> Named:
+    """Return a manifest's record whose ``field`` names no folder of this machine."""
+    name = sources.portable(getattr(record, field), base)
+    return record.model_copy(update={field: name})
 
 
 def default_device() -> str:

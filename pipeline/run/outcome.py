@@ -47,7 +47,7 @@ def conclude(run: Run, command: str) -> Outcome:
         name=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
-        recipe=run.plan.loaded.text,
+        recipe=run.plan.loaded.portable_text,
         task=recipe.task,
         labels=run.plan.labels,
         rows=run.plan.summary.rows,

@@ -98,3 +98,36 @@ def test_a_data_file_of_the_hub_is_one_file_of_a_revision(tmp_path, monkeypatch)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     found = sources.data_file("hub:o/n@v1/data/rows.parquet", tmp_path, "data.train")
     assert found == tmp_path / "rows.parquet"
+
+
+def test_what_is_recorded_of_a_path_names_no_machine(tmp_path, monkeypatch):
+    base, elsewhere = tmp_path / "recipes", tmp_path / "elsewhere"
+    (base / "data").mkdir(parents=True)
+    elsewhere.mkdir()
+    for path in (base / "data/train.csv", elsewhere / "eval.csv"):
+        path.touch()
+    monkeypatch.setenv("HOME", str(elsewhere))
+    recorded = {
+        str(base / "data/train.csv"): "data/train.csv",
+        str(elsewhere / "eval.csv"): "eval.csv",
+        "~/eval.csv": "eval.csv",
+        "data/train.csv": "data/train.csv",
+        "../elsewhere/eval.csv": "../elsewhere/eval.csv",
+        "package:pack/data/train.csv": "package:pack/data/train.csv",
+        "hub:owner/name@main/train.csv": "hub:owner/name@main/train.csv",
+    }
+    for reference, name in recorded.items():
+        assert sources.portable(reference, base) == name, reference
+
+
+def test_of_values_only_paths_that_exist_are_rewritten(tmp_path):
+    file = tmp_path / "facts.tsv"
+    file.touch()
+    values = {
+        "facts": str(file),
+        "list": [str(file), 3, None],
+        "templates": {"is_a": "/{subject} is a {object}", "tilde": "~about {object}"},
+        "long": "/" + "x" * 10_000,
+    }
+    found = sources.portable_values(values, tmp_path)
+    assert found == values | {"facts": "facts.tsv", "list": ["facts.tsv", 3, None]}

@@ -1,0 +1,39 @@
+"""What a run came to, as it is recorded."""
+
+from __future__ import annotations
+
+from pipeline.run import outcome
+from tests.conftest import execute
+
+
+def test_the_recorded_recipe_names_no_path_of_this_machine(workshop, tmp_path_factory):
+    folder, elsewhere = workshop.folder, tmp_path_factory.mktemp("elsewhere")
+    rows = (folder / "train.jsonl").read_bytes()
+    (elsewhere / "train.jsonl").write_bytes(rows)
+    data = {"train": str(elsewhere / "train.jsonl"), "eval": str(folder / "eval.jsonl")}
+    run = workshop.open("quick:Head", data=data, model=str(folder / "model"))
+    execute(run)
+    text = outcome.conclude(run, "rarefy run trial.yaml").data.model_dump_json()
+    assert str(folder) not in text
+    assert str(elsewhere) not in text
+    recipe = outcome.conclude(run, "rarefy run trial.yaml").data.recipe
+    assert "train: train.jsonl" in recipe
+    assert "eval: eval.jsonl" in recipe
+    assert "model: model" in recipe
+
+
+def test_a_manifest_names_no_path_of_this_machine(workshop):
+    """Model, data and a stage's own file, given absolutely: all inside the recipe's folder."""
+    folder = workshop.folder
+    stages = (
+        {"quick:Word": {}},
+        {"quick:Listen": {"to": "word", "file": str(folder / "quick.py")}},
+    )
+    data = {name: str(folder / f"{name}.jsonl") for name in ("train", "eval")}
+    chain = (*stages, {"quick:Count": {}})
+    finished = workshop.run(*chain, model=str(folder / "model"), data=data)
+    for step in finished.values():
+        assert str(folder) not in step.artifact.manifest.canonical().decode()
+    assert finished["model"].artifact.manifest.source.reference == "model"
+    assert finished["listen"].artifact.manifest.stage.parameters["file"] == "quick.py"
+    assert finished["count"].artifact.manifest.data[0].name == "train.jsonl"
