@@ -1,7 +1,7 @@
-"""The worked pages in docs/contributing work: what they add is added to a copy, and their tests run.
+"""The worked pages in docs/contributing work: a copy of the project follows them to their end.
 
-A block whose first line is ``# path`` is that file. A ``diff`` block changes the file it names: what
-it removes or keeps must stand there exactly once.
+A block whose first line is ``# path`` is that file. A ``diff`` block changes the file it names: the
+lines it removes or keeps must stand there exactly once. Then the pages' own tests run in the copy.
 """
 
 from __future__ import annotations
@@ -120,5 +120,6 @@ def test_the_pages_code_is_as_the_house_wants_it(tree: Path) -> None:
     assert (done := call(tree, "ruff", "format", "--check", *files)).returncode == 0, done.stdout
     assert (done := call(tree, "ruff", "check", *files)).returncode == 0, done.stdout
     contracts = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
-    done = subprocess.run(contracts, cwd=tree, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(tree)}
+    done = subprocess.run(contracts, cwd=tree, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""What the documentation names is there: files, folders, links, targets of make, import contracts."""
+"""The docs name files, folders, links, make targets and import contracts that are there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_path(span: str) -> bool:
     """Whether a span names a file or a folder of the project, and no pattern such as ``<name>``."""
     if not re.fullmatch(r"[\w./-]+", span):
         return False
-    return span.endswith(SOURCE) or span.split("/")[0] in FOLDERS and "/" in span
+    return span.endswith(SOURCE) or (span.split("/")[0] in FOLDERS and "/" in span)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
