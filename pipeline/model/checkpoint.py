@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import architectures
+from pipeline.model import architectures, padding
 from pipeline.model.architectures import encoder_layers
 from pipeline.terms.digests import canonical_json
 from pipeline.terms.errors import IntegrityError, ModelError
@@ -55,7 +55,10 @@ def load(directory: Path) -> Any:
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """Return the fast tokenizer in ``directory``. Raises ModelError where there is none."""
+    """Return the fast tokenizer in ``directory``, with a padding token.
+
+    Raises ModelError if there is none, or no padding token.
+    """
     from transformers import AutoTokenizer
 
     # transformers makes an empty tokenizer where there is no file to make one from.
@@ -68,6 +71,7 @@ def load_tokenizer(directory: Path) -> Any:
         raise ModelError(f"{directory}: no tokenizer that can be loaded: {reason}") from error
     if not tokenizer.is_fast:
         raise ModelError(f"{directory}: the tokenizer has no fast form (tokenizer.json)")
+    padding.check(tokenizer, Path(directory))
     return tokenizer
 
 

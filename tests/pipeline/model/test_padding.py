@@ -1,0 +1,63 @@
+"""A tokenizer that names no padding token: the config's is taken, or the remedy is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.model import checkpoint
+from pipeline.terms.errors import ModelError
+
+
+@pytest.fixture
+def change(tmp_path: Path, tiny_model: Path) -> Any:
+    """Return a maker of models whose tokenizer names no padding token."""
+
+    def make(special: bool = True, **config: Any) -> Path:
+        directory = tmp_path / "unpadded"
+        shutil.copytree(tiny_model, directory)
+        edit(directory / "tokenizer_config.json", lambda values: values.pop("pad_token"))
+        edit(directory / "config.json", lambda values: values.update(config))
+        if not special:
+            edit(directory / "tokenizer.json", lambda values: values.update(added_tokens=[]))
+        (directory / "special_tokens_map.json").unlink(missing_ok=True)
+        return directory
+
+    return make
+
+
+def edit(path: Path, by: Any) -> None:
+    values = json.loads(path.read_text())
+    by(values)
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_the_token_that_the_config_names_pads(change, special):
+    tokenizer = checkpoint.load_tokenizer(change(special, pad_token_id=0))
+    assert (tokenizer.pad_token, tokenizer.pad_token_id) == ("[PAD]", 0)
+    batch = tokenizer(["the film", "the very clever film"], padding=True)["input_ids"]
+    assert batch[0][len(batch[0]) - 2 :] == [0, 0]
+
+
+@pytest.mark.parametrize("named", [None, 7, 10_000])
+def test_no_token_or_a_word_of_the_language_is_refused_with_the_remedy(change, named):
+    """Row 7 of the vocabulary is a word: padding with it would take it out of the texts."""
+    with pytest.raises(ModelError, match=r'no padding token.*"pad_token" to the model\'s') as said:
+        checkpoint.load_tokenizer(change(pad_token_id=named))
+    assert "\n" not in str(said.value)
+
+
+def test_it_is_said_when_the_model_is_imported(workshop, change):
+    model = change(pad_token_id=None)
+    with pytest.raises(ModelError, match=r"^model: the tokenizer has no padding token"):
+        workshop.run("quick:Head", model=str(model))
+
+
+def test_a_model_that_its_config_mends_trains(workshop, change):
+    finished = workshop.run({"finetune": {"epochs": 1}}, model=str(change(pad_token_id=0)))
+    assert finished["finetune"].scores[0].n == 12
