@@ -150,25 +150,36 @@ def rearrange(fisher: Tensor, kept: Tensor) -> Tensor:
     return (~gone).nonzero().flatten()
 
 
-def normal_equations(
-    inputs: Tensor, weight: Tensor, target: Tensor, width: int
-) -> tuple[Tensor, Tensor]:
-    """Return G and r of the least-squares problem of the units' scales: G·scales = r.
+class NormalEquations:
+    """G and r of the least-squares problem of a part's scales, G·scales = r, summed over tokens.
 
     The units' outputs sum to the layer's: target ≈ Σ scale_u · inputs_u · weight_uᵀ. With one
-    equation for every token and output, G = (XᵀX) ∘ (WᵀW), summed over each unit's columns.
+    equation for every token and output, G = (XᵀX) ∘ (WᵀW), summed over each unit's columns, and
+    r is Σ over tokens of X ∘ (target·W). Both are sums over tokens, so tokens may come in batches.
 
     Args:
-        inputs: tokens × (units · width), X.
         weight: outputs × (units · width), W.
-        target: tokens × outputs.
         width: columns a unit.
     """
-    inputs, weight, target = inputs.double(), weight.double(), target.double()
-    units = inputs.shape[1] // width
-    gram = (inputs.T @ inputs) * (weight.T @ weight)
-    right = (inputs * (target @ weight)).sum(0)
-    return gram.reshape(units, width, units, width).sum((1, 3)), right.reshape(units, -1).sum(1)
+
+    def __init__(self, weight: Tensor, width: int) -> None:
+        self.weight, self.width = weight.double(), width
+        columns = weight.shape[1]
+        self.moment = torch.zeros(columns, columns, dtype=torch.double, device=weight.device)
+        self.right = torch.zeros(columns, dtype=torch.double, device=weight.device)
+
+    def add(self, inputs: Tensor, target: Tensor) -> None:
+        """Add tokens; ``inputs`` are tokens × (units · width), ``target`` tokens × outputs."""
+        inputs, target = inputs.double(), target.double()
+        self.moment.addmm_(inputs.T, inputs)
+        self.right += (inputs * (target @ self.weight)).sum(0)
+
+    def totals(self) -> tuple[Tensor, Tensor]:
+        """Return G (units × units) and r (units)."""
+        units = len(self.right) // self.width
+        gram = self.moment * (self.weight.T @ self.weight)
+        by_unit = gram.reshape(units, self.width, units, self.width).sum((1, 3))
+        return by_unit, self.right.reshape(units, -1).sum(1)
 
 
 def solve_scales(gram: Tensor, right: Tensor, damping: float = 0.01) -> Tensor | None:

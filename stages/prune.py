@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.stage import Asked
+    from stages.fisher import Sensitivity
     from stages.surgery import Part, Unit
 
     Batch = dict[str, Tensor]
-    Progress = Progress
+
+T = TypeVar("T")
 
 Share = Annotated[Quantity, Field(ge=0, le=0.95)]
 
@@ -50,6 +53,7 @@ class Prune(Stage):
     """
 
     name: ClassVar[str] = "prune"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers", "accelerate")
@@ -152,18 +156,19 @@ class Prune(Stage):
             for unit, share in (("heads", self.heads), ("neurons", self.neurons))
             if share
         }
-        ordered = [part for layer in zip(*sets.values(), strict=True) for part in layer]
+        ordered = forward_order(sets.values())
         few = list(calibration.batches(rows[:RESCALE_ROWS], context.device))
         loss = mean_loss(network, few)
         metrics.append(Metric(name="calibration_loss_before", split="train", value=loss))
-        goals = rescaling.streams(network, ordered, few) if self.rescale else []
         kept = self._search(context, network, rows, sets)
+        whole = copy.deepcopy(network) if self.rescale else None
         for part, units in zip(ordered, kept, strict=True):
             surgery.keep_units(part, units.to(context.device))
         checkpoint.count_heads(network)
-        if self.rescale:
+        if whole is not None:
+            whole_parts = forward_order(surgery.parts(whole, unit) for unit in sets)
             note = lambda done, total: context.progress(done, total, "rescaling")  # noqa: E731
-            abandoned = rescaling.rescale(network, ordered, goals, few, note)
+            abandoned = rescaling.rescale(network, ordered, whole, whole_parts, few, note)
             metrics.append(Metric(name="rescaling_abandoned", value=abandoned, n=len(ordered)))
         loss = mean_loss(network, few)
         metrics.append(Metric(name="calibration_loss", split="train", value=loss))
@@ -171,32 +176,62 @@ class Prune(Stage):
     def _search(
         self, context: Context, network: Any, rows: list[Row], sets: dict[Unit, list[Part]]
     ) -> list[Tensor]:
-        """Return the units that stay, part by part in the order of the forward pass."""
+        """Return the units that stay, part by part in the order of the forward pass.
+
+        Heads are ranked among heads and neurons among neurons, each over the whole model; the
+        ranking says how many units a part keeps, and which. The Fisher blocks then correct which.
+        """
+        from stages import fisher
+
+        sensitivities = self._sensitivities(context, network, rows, sets)
+        importance = {unit: self._importance(sets[unit], sensitivities.get(unit)) for unit in sets}
+        kept = {
+            unit: [
+                fisher.best(values, count)
+                for values, count in zip(ranked, self._keep_counts(unit, ranked), strict=True)
+            ]
+            for unit, ranked in importance.items()
+        }
+        if self.method == "fisher":
+            kept = {
+                unit: [
+                    fisher.rearrange(each.fisher, units)
+                    for each, units in zip(sensitivities[unit], kept[unit], strict=True)
+                ]
+                for unit in sets
+            }
+        return forward_order(kept.values())
+
+    def _sensitivities(
+        self, context: Context, network: Any, rows: list[Row], sets: dict[Unit, list[Part]]
+    ) -> dict[Unit, list[Sensitivity]]:
+        """Return what the loss says of the units, layer by layer; nothing if weights decide."""
         from stages import calibration, fisher
 
-        ordered = [part for layer in zip(*sets.values(), strict=True) for part in layer]
-        found: list[fisher.Sensitivity] = []
-        if self.method != "magnitude":
-            batches = list(calibration.batches(rows, context.device))
-            watched = _watched(batches, context.progress, "gradients of the masks")
-            found = fisher.sensitivities(network, ordered, watched)
-        importance = {
-            "fisher": lambda: [each.fisher.diagonal() for each in found],
-            "taylor": lambda: [each.taylor for each in found],
-            "magnitude": lambda: [fisher.magnitude(part) for part in ordered],
-        }[self.method]()
-        counts = [0] * len(ordered)
-        for at, unit in enumerate(sets):
-            mine = slice(at, None, len(sets))
-            share, size = (self.heads, 1) if unit == "heads" else (self.neurons, NEURONS)
-            counts[mine] = fisher.keep_counts(importance[mine], share, least=size, multiple=size)
-        kept = [fisher.best(each, count) for each, count in zip(importance, counts, strict=True)]
-        if self.method == "fisher":
-            kept = [
-                fisher.rearrange(each.fisher, units)
-                for each, units in zip(found, kept, strict=True)
-            ]
-        return kept
+        if self.method == "magnitude":
+            return {}
+        batches = list(calibration.batches(rows, context.device))
+        watched = _watched(batches, context.progress, "gradients of the masks")
+        found = fisher.sensitivities(network, forward_order(sets.values()), watched)
+        return {unit: found[at :: len(sets)] for at, unit in enumerate(sets)}
+
+    def _importance(
+        self, parts: list[Part], sensitivities: list[Sensitivity] | None
+    ) -> list[Tensor]:
+        """Return a number for each unit of each part: the higher, the longer it stays."""
+        from stages import fisher
+
+        if sensitivities is None:
+            return [fisher.magnitude(part) for part in parts]
+        if self.method == "taylor":
+            return [each.taylor for each in sensitivities]
+        return [each.fisher.diagonal() for each in sensitivities]
+
+    def _keep_counts(self, unit: Unit, importance: list[Tensor]) -> list[int]:
+        from stages import fisher
+
+        share, size = (self.heads, 1) if unit == "heads" else (self.neurons, NEURONS)
+        return fisher.keep_counts(importance, share, least=size, multiple=size)
 
     def _recover(self, context: Context, model: Artifact, network: Any, tokenizer: Any) -> Metric:
         """Let the pruned network learn what the unpruned one answers on the training rows."""
@@ -209,11 +244,17 @@ class Prune(Stage):
             row["row"] = index
         its_rows = training.labelled_rows(context, its_tokenizer, split)
         answers = teaching.outputs(context, unpruned, its_tokenizer, its_rows)
+        training.set_dropout(network, 0)  # as in distillation: the soft answers regularise
         loss = teaching.imitation(answers, alpha=RECOVERY_ALPHA, temperature=RECOVERY_TEMPERATURE)
         knobs = Training(epochs=self.recover_epochs, learning_rate=self.learning_rate)
         return training.train(
             context, knobs, network, tokenizer, rows, loss, name="recovery"
         ).metric("recovery_loss")
+
+
+def forward_order(by_unit: Iterable[Sequence[T]]) -> list[T]:
+    """Merge lists of one entry a layer: all of the first layer, then of the second."""
+    return [each for layer in zip(*by_unit, strict=True) for each in layer]
 
 
 def least_needed_layers(

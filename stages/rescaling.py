@@ -8,6 +8,7 @@ of least squares over calibration tokens; the factors are folded into the weight
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -17,54 +18,38 @@ from stages import fisher
 from stages.calibration import without_labels
 from stages.surgery import Part, bias_of, scale_units, weight_of
 
-Batches = list[dict[str, Tensor]]
+Batch = dict[str, Tensor]
 
 
 class _Enough(Exception):  # noqa: N818
     """The forward pass has come to the part that was asked for."""
 
 
-def streams(model: Any, parts: list[Part], batches: Batches) -> list[list[Tensor]]:
-    """Return, for each part and batch, the residual stream after the part: tokens × hidden."""
-    found: list[list[Tensor]] = [[] for _ in parts]
-    pending: dict[int, Tensor] = {}
-
-    def enter(index: int) -> Callable[..., None]:
-        return lambda _, inputs: pending.__setitem__(index, inputs[0])
-
-    def leave(index: int) -> Callable[..., None]:
-        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
-            found[index].append((pending.pop(index) + output).flatten(0, 1))
-
-        return hook
-
-    handles = []
-    for index, part in enumerate(parts):
-        handles.append(part.source.register_forward_pre_hook(enter(index)))
-        handles.append(part.sink.register_forward_hook(leave(index)))
-    _run(model, batches, handles)
-    return found
-
-
 def rescale(
     model: Any,
     parts: list[Part],
-    goals: list[list[Tensor]],
-    batches: Batches,
+    whole: Any,
+    whole_parts: list[Part],
+    batches: list[Batch],
     progress: Callable[[int, int], None],
 ) -> int:
     """Rescale the units of all parts in turn. Returns how many parts were abandoned.
 
+    Only the sums of the normal equations are kept from batch to batch, so memory does not grow
+    with the rows; the price is that the unpruned model is run as often as the pruned one.
+
     Args:
         model: the pruned model.
         parts: its parts in the order of the forward pass.
-        goals: what :func:`streams` gave for the same parts and batches before pruning.
-        batches: calibration rows.
+        whole: the model before pruning.
+        whole_parts: its parts, in the same order.
+        batches: calibration rows, unpadded.
         progress: called with parts done and in all.
     """
     abandoned = 0
-    for index, part in enumerate(parts):
-        gram, right = _equations(model, part, goals[index], batches)
+    for index, (part, original) in enumerate(zip(parts, whole_parts, strict=True)):
+        equations = _equations(model, part, whole, original, batches)
+        gram, right = equations.totals()
         scales = fisher.solve_scales(gram.cpu(), right.cpu())
         if scales is None:
             abandoned += 1
@@ -75,37 +60,64 @@ def rescale(
 
 
 def _equations(
-    model: Any, part: Part, goals: list[Tensor], batches: Batches
-) -> tuple[Tensor, Tensor]:
-    """Return the normal equations of one part over the tokens of all batches."""
-    weight, bias = weight_of(part.sink).detach(), bias_of(part.sink).detach()
-    residuals: list[Tensor] = []
-    units: list[Tensor] = []
+    model: Any, part: Part, whole: Any, original: Part, batches: list[Batch]
+) -> fisher.NormalEquations:
+    """Gather one part's normal equations: its scaled units shall give the unpruned stream."""
+    equations = fisher.NormalEquations(weight_of(part.sink).detach(), part.width)
+    bias = bias_of(part.sink).detach()
+    for batch in batches:
+        residual, units = _reach(model, part, batch)
+        goal = _stream_after(whole, original, batch)
+        equations.add(units, goal - residual - bias)
+    return equations
+
+
+def _reach(model: Any, part: Part, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the residual stream before a part, and its units: tokens × hidden, × columns."""
+    seen: list[Tensor] = []
 
     def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        residuals.append(inputs[0].flatten(0, 1))
+        seen.append(inputs[0].flatten(0, 1))
 
     def reach(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        units.append(inputs[0].flatten(0, 1))
+        seen.append(inputs[0].flatten(0, 1))
         raise _Enough
 
-    handles = [
+    _run(
+        model,
+        batch,
         part.source.register_forward_pre_hook(enter),
         part.sink.register_forward_pre_hook(reach),
-    ]
-    _run(model, batches, handles)
-    target = torch.cat(goals) - torch.cat(residuals) - bias
-    return fisher.normal_equations(torch.cat(units), weight, target, part.width)
+    )
+    residual, units = seen
+    return residual, units
 
 
-def _run(model: Any, batches: Batches, handles: list[Any]) -> None:
+def _stream_after(model: Any, part: Part, batch: Batch) -> Tensor:
+    """Return the residual stream after a part: tokens × hidden."""
+    seen: list[Tensor] = []
+
+    def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0].flatten(0, 1))
+
+    def leave(_: nn.Module, __: Any, output: Tensor) -> None:
+        seen.append(output.flatten(0, 1))
+        raise _Enough
+
+    _run(
+        model,
+        batch,
+        part.source.register_forward_pre_hook(enter),
+        part.sink.register_forward_hook(leave),
+    )
+    residual, output = seen
+    return residual + output
+
+
+def _run(model: Any, batch: Batch, *handles: Any) -> None:
     try:
-        with torch.no_grad():
-            for batch in batches:
-                try:
-                    model(**without_labels(batch))
-                except _Enough:
-                    continue
+        with torch.no_grad(), suppress(_Enough):
+            model(**without_labels(batch))
     finally:
         for handle in handles:
             handle.remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 
@@ -10,21 +11,62 @@ from stages import rescaling, surgery
 from tests.stages.classifiers import classifier, masked_logits
 
 
-def test_rescaling_makes_up_for_a_removed_twin():
-    """Two neurons that are copies: with one gone, the other must count twice."""
+def twins() -> tuple[Any, Any]:
+    """A model in which two neurons are copies, and the model without one of them."""
     model = classifier("bert")
     layer = model.bert.encoder.layer[2]
     with torch.no_grad():
         layer.intermediate.dense.weight[1] = layer.intermediate.dense.weight[0]
         layer.intermediate.dense.bias[1] = layer.intermediate.dense.bias[0]
         layer.output.dense.weight[:, 1] = layer.output.dense.weight[:, 0]
-    whole = masked_logits(copy.deepcopy(model), {})
-    part = surgery.parts(model, "neurons")[2:]
-    rows = torch.randint(5, 29, (64, 8), generator=torch.Generator().manual_seed(0))
-    batches = [{"input_ids": rows, "attention_mask": torch.ones_like(rows)}]
-    goals = rescaling.streams(model, part, batches)
-    surgery.keep_units(part[0], torch.tensor([0, *range(2, 64)]))
-    pruned = masked_logits(model, {})
-    assert rescaling.rescale(model, part, goals, batches, lambda *_: None) == 0
-    scaled = masked_logits(model, {})
-    assert (scaled - whole).abs().max() < 0.2 * (pruned - whole).abs().max()
+    pruned = copy.deepcopy(model)
+    surgery.keep_units(surgery.parts(pruned, "neurons")[2], torch.tensor([0, *range(2, 64)]))
+    return model, pruned
+
+
+def unpadded(count: int, lengths: tuple[int, ...]) -> list[dict[str, torch.Tensor]]:
+    draw = torch.Generator().manual_seed(0)
+    rows = [torch.randint(5, 29, (count, length), generator=draw) for length in lengths]
+    return [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in rows]
+
+
+def rescale(pruned, whole, batches) -> int:
+    parts = [surgery.parts(model, "neurons")[2:] for model in (pruned, whole)]
+    return rescaling.rescale(pruned, parts[0], whole, parts[1], batches, lambda *_: None)
+
+
+def test_rescaling_makes_up_for_a_removed_twin():
+    """With one of two copies gone, the other must count twice."""
+    whole, pruned = twins()
+    before = masked_logits(pruned, {})
+    assert rescale(pruned, whole, unpadded(64, (8,))) == 0
+    goal, after = masked_logits(whole, {}), masked_logits(pruned, {})
+    assert (after - goal).abs().max() < 0.2 * (before - goal).abs().max()
+
+
+def test_rescaling_batch_by_batch_is_the_least_squares_solution_over_all_tokens():
+    """Against one system of all tokens, solved directly: ‖A·s - t‖² + ridge·‖s - 1‖²."""
+    whole, pruned = twins()
+    batches = unpadded(16, (5, 8, 11, 8))
+    inputs, target = [], []
+    for model in (whole, pruned):
+        layer, seen = model.bert.encoder.layer[2], []
+        handle = layer.output.dense.register_forward_hook(
+            lambda _, x, y, seen=seen: seen.append((x[0].flatten(0, 1), y.flatten(0, 1)))
+        )
+        with torch.no_grad():
+            for batch in batches:
+                model(**batch)
+        handle.remove()
+        inputs.append(torch.cat([x for x, _ in seen]).double())
+        target.append(torch.cat([y for _, y in seen]).double())
+    sink = pruned.bert.encoder.layer[2].output.dense
+    weight, bias = sink.weight.detach().double(), sink.bias.detach().double()
+    # tokens × outputs × units: what each neuron adds to each output
+    design = (inputs[1][:, None, :] * weight[None]).flatten(0, 1)
+    ridge = 0.01 * design.square().sum(0).mean()
+    stacked = torch.cat([design, ridge.sqrt() * torch.eye(63, dtype=torch.double)])
+    wanted = torch.cat([(target[0] - bias).flatten(), ridge.sqrt() * torch.ones(63)])
+    scales = torch.linalg.lstsq(stacked, wanted).solution
+    assert rescale(pruned, whole, batches) == 0
+    torch.testing.assert_close(sink.weight.detach().double(), weight * scales, rtol=1e-4, atol=1e-6)
