@@ -29,7 +29,7 @@ def run(
     if engine == "inline":
         return jobs.run_inline(job, loaded, display)
     if display is not None:
-        display.say("starting Prefect", "dim")
+        display.starting("starting Prefect")
     prefect_settings.prepare(Home(Path(job.home)).prefect, verbose)
     from flows import prefect_flow  # Prefect reads its settings when it is imported
 

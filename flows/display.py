@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Final
 
@@ -17,10 +20,22 @@ from pipeline.verdict.verdict import Verdict
 COLOUR: Final[dict[Outcome, str]] = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
 
-class Display:
-    """A context manager; silent where ``quiet``. Without a terminal it prints plain lines."""
+EVERY = 30.0
+"""Seconds between two lines of a stage's progress where there is no terminal."""
 
-    def __init__(self, console: Console, quiet: bool = False) -> None:
+
+class Display:
+    """A context manager; silent if ``quiet``. Without a terminal it prints plain lines.
+
+    ``clock`` returns seconds, from any start.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.console = console
         self.quiet = quiet
         self._progress = Progress(
@@ -34,6 +49,8 @@ class Display:
             disable=quiet or not console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._clock = clock
+        self._stage, self._began, self._said = "", 0.0, 0.0
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -47,14 +64,34 @@ class Display:
     ) -> None:
         self._progress.stop()
 
+    def starting(self, what: str) -> None:
+        """Show what is being started, in a terminal until the first stage begins."""
+        if self._progress.disable:
+            self.say(what, "dim")
+        else:
+            self._begin(what)
+
     def started(self, identifier: str) -> None:
+        """Show that a stage begins."""
+        self._stage = identifier
+        self._began = self._said = self._clock()
+        self._begin(identifier)
+
+    def _begin(self, what: str) -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(identifier, total=None, note="")
+        self._task = self._progress.add_task(what, total=None, note="")
 
     def progress(self, done: float, total: float, note: str) -> None:
-        if self._task is not None:
-            self._progress.update(self._task, completed=done, total=total or None, note=note)
+        """Show how far the stage is; without a terminal every half minute."""
+        if self._task is None:
+            return
+        self._progress.update(self._task, completed=done, total=total or None, note=note)
+        if self._progress.disable and self._clock() - self._said >= EVERY:
+            self._said = self._clock()
+            share = f"/{_count(total)} ({done / total:.0%})".replace("%", " %") if total else ""
+            elapsed = timedelta(seconds=int(self._said - self._began))
+            self.say(f"{self._stage:<12} {_count(done)}{share}  {elapsed}  {note}")
 
     def waiting(self) -> None:
         self.say("another run is making this stage; waiting for it", "yellow")
@@ -107,6 +144,10 @@ def verdict_table(judged: Verdict) -> Table:
             name += " (warn)"
         table.add_row(Text(f"{sign} {budget.outcome}", colour), name, budget.reason)
     return table
+
+
+def _count(number: float) -> str:
+    return f"{round(number, 1):.10g}"
 
 
 def millions(parameters: int | None) -> str:

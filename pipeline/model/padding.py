@@ -39,7 +39,7 @@ def _named_by_config(tokenizer: Any, directory: Path) -> str | None:
     index = getattr(config, "pad_token_id", None)
     if not isinstance(index, int):
         return None
-    tokens = {at: token for token, at in tokenizer.get_vocab().items()}
+    tokens: dict[int, str] = {at: token for token, at in tokenizer.get_vocab().items()}
     token = tokens.get(index)
     if token is None or not (token in tokenizer.all_special_tokens or _BRACKETED.fullmatch(token)):
         return None

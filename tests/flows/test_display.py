@@ -1,0 +1,92 @@
+"""What a person sees of a run: in a terminal, and where stderr is a file."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from flows.display import Display
+
+
+@dataclass
+class Clock:
+    """A clock that goes when it is told to."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_in_a_file_a_line_every_half_minute_says_how_far_a_stage_is():
+    file, clock = io.StringIO(), Clock()
+    with Display(Console(file=file, width=80), clock=clock) as display:
+        display.started("distill")
+        for step in range(1, 121):  # two minutes, a step a second
+            clock.now += 1
+            display.progress(step, 480, f"loss {1 - step / 1000:.3f}")
+    assert file.getvalue().splitlines() == [
+        "distill      30/480 (6 %)  0:00:30  loss 0.970",
+        "distill      60/480 (12 %)  0:01:00  loss 0.940",
+        "distill      90/480 (19 %)  0:01:30  loss 0.910",
+        "distill      120/480 (25 %)  0:02:00  loss 0.880",
+    ]
+
+
+def test_a_quick_stage_says_nothing_of_its_progress():
+    file, clock = io.StringIO(), Clock()
+    with Display(Console(file=file, width=80), clock=clock) as display:
+        for name in ("finetune", "quantize"):
+            display.started(name)
+            clock.now += 29
+            display.progress(1, 1, "done")
+    assert file.getvalue() == ""
+
+
+def test_parts_of_steps_and_an_unknown_total_are_shown():
+    file, clock = io.StringIO(), Clock()
+    with Display(Console(file=file, width=80), clock=clock) as display:
+        display.started("validate")
+        clock.now += 30
+        display.progress(2.4999, 9, "timing on cpu")
+        clock.now += 30
+        display.progress(7, 0, "looking")
+    assert file.getvalue().splitlines() == [
+        "validate     2.5/9 (28 %)  0:00:30  timing on cpu",
+        "validate     7  0:01:00  looking",
+    ]
+
+
+def test_quiet_is_quiet_in_a_file():
+    file, clock = io.StringIO(), Clock()
+    with Display(Console(file=file), quiet=True, clock=clock) as display:
+        display.starting("starting Prefect")
+        display.started("distill")
+        clock.now += 60
+        display.progress(1, 2, "half")
+    assert file.getvalue() == ""
+
+
+def test_in_a_terminal_what_is_starting_is_shown_until_the_first_stage():
+    file = io.StringIO()
+    with Display(Console(file=file, force_terminal=True, width=80)) as display:
+        display.starting("starting Prefect")
+        display.say("note: before the first stage")
+        assert "starting Prefect" in file.getvalue()
+        display.started("model")
+        file.truncate(0)
+        display.progress(1, 2, "half")
+        display.say("note: later")
+        shown = file.getvalue()
+    assert "model" in shown
+    assert "starting Prefect" not in shown
+
+
+def test_in_a_file_what_is_starting_is_a_line():
+    file = io.StringIO()
+    with Display(Console(file=file, width=80)) as display:
+        display.starting("starting Prefect")
+        display.started("model")
+    assert file.getvalue() == "starting Prefect\n"
