@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-FOLDERS = ("pipeline", "exporters", "stages", "flows", "tests", "docs", "examples", "benchmarks")
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").rglob("README.md"),
+    ]
+)
+FOLDERS = ("pipeline", "exporters", "stages", "flows", "tests", "docs", "examples", "benchmarks", "schema")
 SOURCE = (".py", ".j2", ".css", ".toml")
 
 
@@ -41,7 +48,9 @@ def test_every_path_in_backticks_exists(page: Path) -> None:
     missing = [
         span
         for span in spans(page)
-        if is_path(span) and span not in own and not (ROOT / span).exists()
+        if is_path(span)
+        and span not in own
+        and not any((base / span).exists() for base in (ROOT, page.parent))
     ]
     assert not missing
 
