@@ -17,7 +17,17 @@ PAGES = sorted(
         *(ROOT / "examples").rglob("README.md"),
     ]
 )
-FOLDERS = ("pipeline", "exporters", "stages", "flows", "tests", "docs", "examples", "benchmarks", "schema")
+FOLDERS = (
+    "pipeline",
+    "exporters",
+    "stages",
+    "flows",
+    "tests",
+    "docs",
+    "examples",
+    "benchmarks",
+    "schema",
+)
 SOURCE = (".py", ".j2", ".css", ".toml")
 
 
