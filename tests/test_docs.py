@@ -90,3 +90,10 @@ def test_the_table_of_rooms_is_the_import_contract() -> None:
     for level in levels:
         assert set(table[: len(level)]) == level
         table = table[len(level) :]
+
+
+def test_the_recipe_in_the_readme_is_the_demo() -> None:
+    shown = re.search(r"^```yaml\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.M)
+    demo = (ROOT / "examples/demo.yaml").read_text()
+    assert shown is not None
+    assert shown[1] == demo[demo.index("name:") :]
