@@ -36,11 +36,10 @@ def sentences(count: int, seed: int = 0) -> tuple[list[str], list[int]]:
     return texts, labels
 
 
-def write_encoder(directory: Path, layers: int = 3, hidden: int = 32, words: Any = None) -> Path:
-    """Save a random BERT without a head, and a word-level WordPiece tokenizer for our words."""
-    import torch
+def write_tokenizer(directory: Path, words: Any = None) -> int:
+    """Save a word-level WordPiece tokenizer for our words; return the size of its vocabulary."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = {word: at for at, word in enumerate([*special, *(words or (*FILL, *GOOD, *BAD))])}
@@ -57,9 +56,19 @@ def write_encoder(directory: Path, layers: int = 3, hidden: int = 32, words: Any
         mask_token="[MASK]",
         model_max_length=64,
     )
+    tokenizer.save_pretrained(directory)
+    return len(vocabulary)
+
+
+def write_encoder(directory: Path, layers: int = 3, hidden: int = 32, words: Any = None) -> Path:
+    """Save a random BERT without a head, and a tokenizer."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    size = write_tokenizer(directory, words)
     torch.manual_seed(7)
     config = BertConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=size,
         hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=4,
@@ -67,8 +76,51 @@ def write_encoder(directory: Path, layers: int = 3, hidden: int = 32, words: Any
         max_position_embeddings=128,
     )
     BertModel(config).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
     return directory
+
+
+KINDS = ("bert", "roberta", "electra", "distilbert", "mpnet")
+"""The architectures that rarefy knows."""
+
+
+def write_model(
+    directory: Path, kind: str, auto: str = "AutoModel", labels: tuple[str, ...] = ()
+) -> Any:
+    """Save a random model (2 layers × 16) of an architecture, by one of transformers' Auto classes.
+
+    No weight has the value that a fresh one would have: biases are not zero. Returns the model.
+    """
+    import torch
+    import transformers
+
+    sizes: dict[str, Any] = {"vocab_size": write_tokenizer(directory), "pad_token_id": 0}
+    if kind == "distilbert":
+        sizes |= {"n_layers": 2, "dim": 16, "n_heads": 4, "hidden_dim": 32}
+    else:
+        sizes |= {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 4}
+        sizes |= {"intermediate_size": 32}
+    if kind == "electra":
+        sizes |= {"embedding_size": 8}
+    config = transformers.AutoConfig.for_model(kind, max_position_embeddings=130, **sizes)
+    if labels:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: at for at, label in enumerate(labels)}
+    torch.manual_seed(7)
+    model = getattr(transformers, auto).from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter) + 0.05)
+    model.save_pretrained(directory)
+    return model
+
+
+def rename_weights(directory: Path, rename: Callable[[str], str]) -> None:
+    """Give a model's weights other names; leave those out whose name becomes empty."""
+    from safetensors.torch import load_file, save_file
+
+    path = directory / "model.safetensors"
+    state = {rename(name): tensor for name, tensor in load_file(path).items()}
+    save_file({name: tensor for name, tensor in state.items() if name}, path)
 
 
 def artifact_of(directory: Path, kind: Kind) -> Artifact:

@@ -26,6 +26,8 @@ __all__ = [
     "factorized",
     "load",
     "load_tokenizer",
+    "named_class",
+    "read_config",
     "save",
 ]
 
@@ -65,7 +67,9 @@ def load_tokenizer(directory: Path) -> Any:
     if not any((Path(directory) / name).is_file() for name in VOCABULARIES):
         raise ModelError(f"{directory}: no tokenizer.json")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(directory), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{directory}: no tokenizer that can be loaded: {reason}") from error
@@ -151,7 +155,8 @@ def _build(directory: Path) -> Any:
     """Build the model that config.json and shapes.json describe, its weights not yet filled in."""
     from transformers.initialization import no_init_weights
 
-    config, model_class = _configuration(directory)
+    config = read_config(directory)
+    model_class = named_class(config, directory)
     with no_init_weights():
         model = model_class(config).float()
         if (directory / SHAPES).is_file():
@@ -160,25 +165,35 @@ def _build(directory: Path) -> Any:
     return model
 
 
-def _configuration(directory: Path) -> tuple[Any, Any]:
+def read_config(directory: Path) -> Any:
+    """Return transformers' config, for fp32. Raises ModelError if it cannot be read."""
     import torch
-    import transformers
+    from transformers import AutoConfig
 
     if not (directory / "config.json").is_file():
         raise ModelError(f"{directory}: no config.json; is this a checkpoint?")
     try:
-        config = transformers.AutoConfig.from_pretrained(str(directory), local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            str(directory), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{directory}/config.json: {reason}") from error
+    config.dtype = torch.float32
+    return config
+
+
+def named_class(config: Any, directory: Path) -> Any:
+    """Return the class that config.json names. Raises ModelError if transformers lacks it."""
+    import transformers
+
     name = next(iter(config.architectures or []), None)
     model_class = getattr(transformers, name or "", None)
     if not isinstance(model_class, type) or not issubclass(
         model_class, transformers.PreTrainedModel
     ):
         raise ModelError(f"{directory}/config.json: architectures: {name!r} is not in transformers")
-    config.dtype = torch.float32
-    return config, model_class
+    return model_class
 
 
 def _reshape(model: Any, path: Path) -> None:

@@ -33,7 +33,9 @@ def _named_by_config(tokenizer: Any, directory: Path) -> str | None:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(str(directory), local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            str(directory), local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError):
         return None
     index = getattr(config, "pad_token_id", None)

@@ -1,22 +1,24 @@
-"""The first artifact of every run: the pretrained model, copied into the store."""
+"""The first artifact of every run: the pretrained model, found and brought into the store."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline.model import sources
+from pipeline.model import pretrained, sources
 from pipeline.stage import Context, Draft, Stage
-from pipeline.store.artifact import Artifact, Kind, Source
+from pipeline.store.artifact import Artifact, Kind, Manifest, Source
 from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import IntegrityError, ModelError
+from pipeline.terms.errors import ModelError, RarefyError
 
 HEAD = "ForSequenceClassification"
 TOKENIZER = (
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -26,6 +28,8 @@ TOKENIZER = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+LEFT_OUT, NEW = "left_out", "new"
+"""Keys of the manifest's ``model``."""
 SIDECARS = ("shapes.json",)
 SHIFTED = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
@@ -37,6 +41,8 @@ class Located:
     source: Source
     directory: Path
     files: tuple[Path, ...]
+    weights: tuple[Path, ...]
+    """Those of the files that hold weights."""
     labels: tuple[str, ...]
     positions: int | None
     """The most tokens that the model has positions for; None where it has no table of them."""
@@ -44,6 +50,15 @@ class Located:
     def kind(self, labels: list[str]) -> Kind:
         """A checkpoint if it has a head for just these labels, else an encoder."""
         return Kind.CHECKPOINT if set(self.labels) == set(labels) else Kind.ENCODER
+
+    def warnings(self, labels: list[str]) -> list[str]:
+        """Return what the user should know before the import: a head that is for other labels."""
+        if not self.labels or self.kind(labels) is Kind.CHECKPOINT:
+            return []
+        return [
+            f"model: its head is for other labels ({', '.join(self.labels[:5])}"
+            f"{', …' if len(self.labels) > 5 else ''}); a fresh head replaces it"
+        ]
 
 
 def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
@@ -62,18 +77,11 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
         raise ModelError(f"model: {reference}: config.json is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise ModelError(f"model: {reference}: config.json is no JSON object")
-    weights = _weights(directory, "model.safetensors")
-    pickled = _weights(directory, "pytorch_model.bin")
-    if not weights and pickled and not allow_pickle:
-        raise IntegrityError(
-            f"model: {reference}: {pickled[0].name} is pickled, which can run code when loaded; "
-            "convert it to safetensors, or say 'allow_pickle: true' in the recipe"
-        )
-    if not weights and not pickled:
-        raise ModelError(
-            f"model: {reference}: there are no weights (model.safetensors, whole or in shards) "
-            f"in {directory}"
-        )
+    try:
+        weights = pretrained.weight_files(directory, allow_pickle)
+    except RarefyError as error:
+        error.args = (f"model: {reference}: {error}",)
+        raise
     tokenizer = [directory / name for name in TOKENIZER if (directory / name).is_file()]
     if not tokenizer:
         raise ModelError(f"model: {reference}: there is no tokenizer in {directory}")
@@ -81,17 +89,11 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
     return Located(
         source=Source(reference=reference, revision=revision, licence=_licence(directory)),
         directory=directory,
-        files=(config, *(weights or pickled), *tokenizer, *extra),
+        files=(config, *weights, *tokenizer, *extra),
+        weights=tuple(weights),
         labels=_labels(values),
         positions=_positions(values),
     )
-
-
-def _weights(directory: Path, name: str) -> list[Path]:
-    """Return a file of weights, or its shards where it was saved in several; [] for neither."""
-    whole = directory / name
-    shards = sorted(directory.glob(f"{whole.stem}-*-of-*{whole.suffix}"))
-    return [whole] if whole.is_file() else shards
 
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:
@@ -112,12 +114,12 @@ def _positions(config: dict[str, Any]) -> int | None:
 
 
 class ImportModel(Stage):
-    """Copy a pretrained model into the store. Added by the engine, not named in a recipe."""
+    """Bring a pretrained model into the store. Added by the engine, not named in a recipe."""
 
     name: ClassVar[str] = "import"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset()
     reads: ClassVar[frozenset[str]] = frozenset()
-    libraries: ClassVar[tuple[str, ...]] = ()
 
     reference: str
     revision: str | None
@@ -125,7 +127,7 @@ class ImportModel(Stage):
 
     @classmethod
     def of(cls, located: Located) -> ImportModel:
-        """Make the stage of a located model: its parameters name every byte that is copied."""
+        """Make the stage of a located model: its parameters name every byte that is read."""
         digests = {path.name: file_sha256(path) for path in located.files}
         return cls(
             reference=located.source.reference,
@@ -134,59 +136,38 @@ class ImportModel(Stage):
         )
 
     def bring(self, located: Located, context: Context) -> Draft:
-        """Copy the files; check that vocabulary and model fit together by loading both."""
+        """Load model and tokenizer as others saved them, and write both in our own form."""
         from pipeline.model import checkpoint
 
-        weights = [path for path in located.files if path.suffix in (".safetensors", ".bin")]
-        for path in located.files:
-            if path.name == checkpoint.WEIGHTS or path not in weights:
-                shutil.copyfile(path, context.output / path.name)
-                context.progress(1, 1, path.name)
-        if not (context.output / checkpoint.WEIGHTS).exists():
-            _gather(weights, context.output / checkpoint.WEIGHTS, context)
-        model = checkpoint.load(context.output)
-        description = checkpoint.describe(model)
-        checkpoint.check_vocabulary(
-            checkpoint.load_tokenizer(context.output), description["vocabulary"]
-        )
-        roles = {
-            path.name: "tokenizer" if path.name in TOKENIZER else "config"
-            for path in context.output.iterdir()
-        }
-        roles |= {name: "weights" for name in roles if name.endswith(".safetensors")}
-        return Draft(roles=roles, model=description)
+        answers = located.kind(list(context.task.labels)) is Kind.CHECKPOINT
+        context.progress(0, 1, "reading the weights")
+        found = pretrained.load(located.directory, located.weights, complete=answers)
+        with tempfile.TemporaryDirectory(prefix="rarefy-tokenizer-") as folder:
+            for path in located.files:  # and no other file: these are in the fingerprint
+                if path.name in (*TOKENIZER, "config.json"):
+                    shutil.copyfile(path, Path(folder) / path.name)
+            tokenizer = checkpoint.load_tokenizer(Path(folder))
+            roles = checkpoint.save(found.model, tokenizer, context.output)
+        context.progress(1, 1, "written")
+        description = checkpoint.describe(checkpoint.load(context.output))
+        changes = {LEFT_OUT: list(found.left_out), NEW: list(found.new)}
+        return Draft(roles, description | {key: names for key, names in changes.items() if names})
 
     def run(self, context: Context, model: Artifact) -> Draft:
         raise NotImplementedError("the engine calls bring: an import has no input")
 
 
-def _gather(paths: list[Path], target: Path, context: Context) -> None:
-    """Write weights that are pickled, or lie in several files, as one file of safetensors."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
-
-    state: dict[str, Any] = {}
-    for path in paths:
-        try:
-            state |= _unpickle(path) if path.suffix == ".bin" else load_file(path)
-        except SafetensorError as error:
-            raise IntegrityError(f"{path.name}: not a whole safetensors file: {error}") from error
-        context.progress(1, 1, path.name)
-    save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, target)
-
-
-def _unpickle(path: Path) -> dict[str, Any]:
-    """Read a pickled state dict without running code in it."""
-    import torch
-
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise IntegrityError(f"{path.name}: holds more than plain weights: {reason}") from error
-    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
-        raise ModelError(f"{path.name}: is no state dict (a mapping of names to tensors)")
-    return state
+def warnings(manifest: Manifest) -> list[str]:
+    """Return what the user should know of an import: weights left out, and parts that are new."""
+    model = manifest.model
+    said = []
+    if left_out := model.get(LEFT_OUT):
+        said.append(
+            f"model: {', '.join(left_out)} left out: {model['architecture']} has no place for it"
+        )
+    if new := model.get(NEW):
+        said.append(f"model: no weights for {', '.join(new)}: drawn at random, for training to set")
+    return said
 
 
 def _licence(directory: Path) -> str | None:

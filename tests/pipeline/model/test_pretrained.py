@@ -1,0 +1,236 @@
+"""Models as others saved them: what can be taken is taken and told, what matters must be there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.model import checkpoint, pretrained
+from pipeline.model.pretrained import Pretrained
+from pipeline.terms.errors import IntegrityError, ModelError
+from tests.models import KINDS, LABELS, rename_weights, write_model
+
+MASKED = {
+    "bert": "BertForMaskedLM",
+    "roberta": "RobertaForMaskedLM",
+    "electra": "ElectraForMaskedLM",
+    "distilbert": "DistilBertForMaskedLM",
+    "mpnet": "MPNetForMaskedLM",
+}
+
+
+def configure(directory: Path, drop: str = "", **changes: Any) -> None:
+    path = directory / "config.json"
+    values = json.loads(path.read_text()) | changes
+    values.pop(drop, None)
+    path.write_text(json.dumps(values))
+
+
+def load(directory: Path, **options: Any) -> Pretrained:
+    return pretrained.load(directory, pretrained.weight_files(directory), **options)
+
+
+def same(network: Any, found: Pretrained, but: str = "nothing") -> bool:
+    """Whether all weights of the body came through as they were."""
+    was, brought = (model.base_model.state_dict() for model in (network, found.model))
+    names = [name for name in was if not name.startswith(but)]
+    return bool(names) and all(torch.equal(was[name], brought[name]) for name in names)
+
+
+def unchanged(found: Pretrained) -> bool:
+    return (found.left_out, found.new) == ((), ())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prefixed", [False, True])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_body_under_a_config_that_names_another_class_or_none(tmp_path, kind, prefixed, named):
+    """Sentence-transformers writes a body without prefix, and the config that it started from."""
+    network = write_model(tmp_path, kind)
+    if named:
+        configure(tmp_path, architectures=[MASKED[kind]])
+    else:
+        configure(tmp_path, drop="architectures")
+    if prefixed:
+        rename_weights(tmp_path, lambda name: f"{kind}.{name}")
+    found = load(tmp_path)
+    assert type(found.model) is type(network)
+    assert same(network, found)
+    assert unchanged(found)
+    checkpoint.save(found.model, checkpoint.load_tokenizer(tmp_path), tmp_path / "ours")
+    assert same(network, Pretrained(checkpoint.load(tmp_path / "ours")))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("auto", ["AutoModelForMaskedLM", "AutoModelForPreTraining"])
+def test_a_head_that_pretraining_left_is_kept(tmp_path, kind, auto):
+    network = write_model(tmp_path, kind, auto)
+    configure(tmp_path, drop="architectures")
+    found = load(tmp_path)
+    assert type(found.model) is type(network)
+    ids = torch.tensor([[2, 8, 9, 20, 3]])
+    with torch.no_grad():
+        torch.testing.assert_close(found.model(input_ids=ids)[0], network(input_ids=ids)[0])
+    assert unchanged(found)
+
+
+def test_all_heads_are_kept_though_the_config_names_one(tmp_path):
+    """As bert-base-uncased is published: masked words, next sentence, a pooler."""
+    network = write_model(tmp_path, "bert", "AutoModelForPreTraining")
+    configure(tmp_path, architectures=["BertForMaskedLM"])
+    found = load(tmp_path)
+    assert type(found.model) is type(network)
+    assert same(network, found)
+    assert unchanged(found)
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra"])
+def test_the_names_that_layer_norms_once_had(tmp_path, kind):
+    network = write_model(tmp_path, kind, "AutoModelForMaskedLM")
+    rename_weights(
+        tmp_path,
+        lambda name: name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"),
+    )
+    found = load(tmp_path)
+    assert type(found.model) is type(network)
+    assert same(network, found)
+    assert unchanged(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dropped", "left_out"),
+    [
+        ("bert", "cls.predictions", ("cls.seq_relationship",)),
+        ("roberta", "lm_head.bias", ("lm_head.dense", "lm_head.layer_norm")),
+        ("distilbert", "vocab_transform", ("vocab_layer_norm", "vocab_projector")),
+        ("mpnet", "lm_head.dense", ("lm_head",)),
+    ],
+)
+def test_a_head_that_is_not_whole_is_left_out(tmp_path, kind, dropped, left_out):
+    network = write_model(tmp_path, kind, "AutoModelForPreTraining")
+    rename_weights(tmp_path, lambda name: "" if name.startswith(dropped) else name)
+    found = load(tmp_path)
+    assert found.model.base_model is found.model
+    assert same(network, found)
+    assert found.left_out == left_out
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "mpnet"])
+def test_a_missing_pooler_is_made_anew_the_same_each_time(tmp_path, kind):
+    network = write_model(tmp_path, kind)
+    rename_weights(tmp_path, lambda name: "" if name.startswith("pooler") else name)
+    torch.manual_seed(1)
+    first = load(tmp_path)
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(after, torch.rand(1)), "the caller's random numbers are left alone"
+    assert same(network, first, but="pooler")
+    assert (first.left_out, first.new) == ((), ("pooler.dense",))
+    weight = first.model.pooler.dense.weight.detach()
+    assert 0.01 < float(weight.std()) < 0.03
+    assert torch.equal(weight, load(tmp_path).model.pooler.dense.weight)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "part", [r"layer\.1\.", "word_embeddings", r"(LayerNorm|layer_norm)\.bias"]
+)
+@pytest.mark.parametrize("auto", ["AutoModel", "AutoModelForMaskedLM"])
+def test_a_weight_that_matters_is_missing(tmp_path, kind, part, auto):
+    write_model(tmp_path, kind, auto)
+    rename_weights(tmp_path, lambda name: "" if re.search(part, name) else name)
+    with pytest.raises(ModelError, match=f"no weight \\S*{part}") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_layers_beyond_the_config_s_are_not_left_out_in_silence(tmp_path, kind):
+    write_model(tmp_path, kind)
+    configure(tmp_path, **{"n_layers" if kind == "distilbert" else "num_hidden_layers": 1})
+    with pytest.raises(ModelError, match=r"weight \S*layer\.1\.\S* has no place in the model"):
+        load(tmp_path)
+
+
+def test_a_shape_that_the_config_does_not_give(tmp_path):
+    write_model(tmp_path, "mpnet", "AutoModelForMaskedLM")
+    configure(tmp_path, intermediate_size=24)
+    with pytest.raises(ModelError, match=r"layer\.\S+ is \[\S+ ?\S*\], expected \["):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_whose_answers_are_used_must_be_complete(tmp_path, kind):
+    network = write_model(tmp_path, kind, "AutoModelForSequenceClassification", LABELS)
+    found = load(tmp_path, complete=True)
+    assert type(found.model) is type(network)
+    assert [found.model.config.id2label[at] for at in (0, 1)] == list(LABELS)
+    ids = torch.tensor([[2, 8, 9, 20, 3]])
+    with torch.no_grad():
+        torch.testing.assert_close(found.model(input_ids=ids)[0], network(input_ids=ids)[0])
+    rename_weights(tmp_path, lambda name: "" if name.startswith("classifier") else name)
+    with pytest.raises(ModelError, match=r"no weight classifier\."):
+        load(tmp_path, complete=True)
+
+
+def test_bert_s_pooler_matters_to_its_classifier(tmp_path):
+    write_model(tmp_path, "bert", "AutoModelForSequenceClassification", LABELS)
+    rename_weights(tmp_path, lambda name: "" if "pooler" in name else name)
+    with pytest.raises(ModelError, match=r"no weight bert\.pooler"):
+        load(tmp_path, complete=True)
+
+
+def test_half_precision_becomes_single(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    network = write_model(tmp_path, "bert")
+    path = tmp_path / "model.safetensors"
+    save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path)
+    configure(tmp_path, dtype="float16")
+    brought = load(tmp_path).model.state_dict()
+    assert {tensor.dtype for tensor in brought.values()} == {torch.float32}
+    torch.testing.assert_close(brought, network.state_dict(), atol=1e-3, rtol=1e-3)
+
+
+def test_weights_of_single_precision_stay_so_whatever_the_config_says(tmp_path):
+    network = write_model(tmp_path, "bert")
+    configure(tmp_path, dtype="float16")
+    assert same(network, load(tmp_path))
+
+
+def test_shards_as_transformers_writes_them(tmp_path):
+    network = write_model(tmp_path, "mpnet")
+    (tmp_path / "model.safetensors").unlink()
+    network.save_pretrained(tmp_path, max_shard_size="5KB")
+    configure(tmp_path, architectures=["MPNetForMaskedLM"])
+    assert len(pretrained.weight_files(tmp_path)) > 1
+    found = load(tmp_path)
+    assert same(network, found)
+    assert unchanged(found)
+
+
+def test_pickled_weights_are_taken_only_if_that_is_allowed(tmp_path):
+    network = write_model(tmp_path, "bert")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(network.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(IntegrityError, match="is pickled, which can run code"):
+        pretrained.weight_files(tmp_path)
+    weights = pretrained.weight_files(tmp_path, allow_pickle=True)
+    assert same(network, pretrained.load(tmp_path, weights))
+
+
+def test_transformers_own_words_stay_as_they_were(tmp_path, capsys):
+    from transformers.utils import logging
+
+    write_model(tmp_path, "mpnet")
+    configure(tmp_path, architectures=["MPNetForMaskedLM"])
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    capsys.readouterr()
+    load(tmp_path)
+    assert capsys.readouterr().err == ""
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
