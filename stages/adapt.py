@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.stage import Context, Draft
+from pipeline.stage import Context, Draft, Quantization
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ModelError
 from stages import training
@@ -31,6 +31,7 @@ class Adapt(Training):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.ADAPTER
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "peft")
+    quantization: ClassVar[Quantization] = "keeps"
 
     method: Literal["lora", "dora"] = "lora"
     rank: int = Field(8, ge=1, le=1024, description="rank of each update")

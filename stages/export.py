@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.stage import Asked, Context, Draft, Stage
+from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
@@ -32,6 +32,7 @@ class Export(Stage):
         "onnxscript",
         "onnxruntime",
     )
+    quantization: ClassVar[Quantization] = "keeps"
 
     target: str | None = Field(None, description="name of a target; the recipe's first by default")
 

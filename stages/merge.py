@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import ClassVar
 
 from pipeline.model import checkpoint
-from pipeline.stage import Context, Draft, Stage
+from pipeline.stage import Context, Draft, Quantization, Stage
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 
@@ -26,9 +25,10 @@ class Merge(Stage):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ADAPTER})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft")
+    quantization: ClassVar[Quantization] = "keeps"
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Write the merged checkpoint; its plan, if there is one, beside it."""
+        """Write the merged checkpoint."""
         import torch
 
         adapted = checkpoint.load(model.directory)
@@ -51,10 +51,5 @@ class Merge(Stage):
                 f"at most {TOLERANCE} is allowed"
             )
         roles = checkpoint.save(merged, tokenizer, context.output)
-        facts = checkpoint.describe(merged)
-        if (model.directory / checkpoint.PLAN).is_file():
-            shutil.copyfile(model.directory / checkpoint.PLAN, context.output / checkpoint.PLAN)
-            roles[checkpoint.PLAN] = "plan"
-            facts["quantization"] = model.manifest.model.get("quantization")
         metric = Metric(name="merge_difference", split="train", value=difference, n=len(rows))
-        return Draft(roles=roles, model=facts, metrics=(metric,))
+        return Draft(roles=roles, model=checkpoint.describe(merged), metrics=(metric,))

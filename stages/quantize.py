@@ -9,7 +9,7 @@ from pydantic import Field
 
 from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
-from pipeline.stage import Context, Draft, Stage
+from pipeline.stage import Context, Draft, Quantization, Stage
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 
@@ -31,6 +31,7 @@ class Quantize(Stage):
     name: ClassVar[str] = "quantize"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
+    quantization: ClassVar[Quantization] = "plans"
 
     precision: Literal["int8", "fp16"] = "int8"
     mode: Literal["dynamic", "static"] = "dynamic"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.model import sources
-from pipeline.run import scoring
+from pipeline.run import quantized, scoring
 from pipeline.run.plan import MODEL, Plan
 from pipeline.stage import Context, Draft, Stage
 from pipeline.store.artifact import (
@@ -23,6 +23,7 @@ from pipeline.store.artifact import (
     RUN,
     Artifact,
     DataRecord,
+    Kind,
     Manifest,
     Metric,
     Parent,
@@ -130,7 +131,7 @@ class Run:
         with self.plan.store.draft() as output:
             work = self.plan.store.work(fingerprint)
             context = self.context(stage, inputs, work, output, progress)
-            draft = self._run_stage(identifier, stage, context)
+            draft = self._run_stage(identifier, stage, context, known)
             manifest = self._manifest(identifier, stage, fingerprint, known, output, draft)
             run = {
                 "started": started.isoformat(),
@@ -169,11 +170,19 @@ class Run:
             progress=progress,
         )
 
-    def _run_stage(self, identifier: str, stage: Stage, context: Context) -> Draft:
+    def _run_stage(
+        self, identifier: str, stage: Stage, context: Context, known: dict[str, Artifact]
+    ) -> Draft:
         try:
             if identifier == MODEL:
                 return self.plan.importer.bring(self.plan.located, context)
-            return stage.run(context, context.artifacts[self.plan.loaded.step(identifier).input])
+            model = context.artifacts[self.plan.loaded.step(identifier).input]
+            draft, kinds = stage.run(context, model), self.plan.kinds()
+            draft = quantized.carry(stage, model, context.output, kinds[identifier], draft)
+            if kinds[identifier] is Kind.BUNDLE:
+                planner = quantized.follow(self.plan.loaded, kinds)[identifier]
+                quantized.check_bundle(draft, planner, known)
+            return draft
         except RarefyError as error:
             if not str(error).startswith(f"{identifier}:"):
                 error.args = (f"{identifier}: {error}",)

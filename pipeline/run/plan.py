@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.recipe.recipe import LoadedRecipe, Step
-from pipeline.run import baselines, importing, lengths
+from pipeline.run import baselines, importing, lengths, quantized
 from pipeline.stage import Asked, Stage, data, tasks
 from pipeline.stage.discovery import source_digests
 from pipeline.store.artifact import Artifact, Kind
@@ -190,6 +190,7 @@ class Plan:
         self._check_baselines()
         self._check_length()
         kinds = self.kinds()
+        quantized.follow(self.loaded, kinds)
         self._check_references(kinds)
         known: dict[str, Artifact] = {}
         planned = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +15,9 @@ from pipeline.terms.budget import Budget
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.vocabulary import Target
+
+Quantization = Literal["loses", "keeps", "plans"]
+"""What a stage does to a quantization plan; see ``Stage.quantization``."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,13 @@ class Stage(BaseModel):
     """The data splits whose bytes belong to the fingerprint."""
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     """The distributions whose versions change the output."""
+    quantization: ClassVar[Quantization] = "loses"
+    """What becomes of the input's quantization plan (``pipeline/model/quantization.py``).
+
+    "loses": the output has none, so the recipe may not put the stage after ``quantize``. "keeps":
+    modules keep their names and their inputs about the same ranges, so the plan stays true; the
+    engine copies it along, and a bundle has its precision. "plans": the stage writes a plan.
+    """
 
     sees_ancestors: ClassVar[bool] = False
     """Whether all earlier artifacts of the chain are given too, and belong to the fingerprint."""

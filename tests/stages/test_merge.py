@@ -1,4 +1,4 @@
-"""A merged adapter answers as it did unmerged, and the plan made before stays."""
+"""A merged adapter answers as it did unmerged."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import torch
 
 from pipeline.model import checkpoint
 from pipeline.store.artifact import Kind
-from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError
 from stages.adapt import Adapt
 from stages.finetune import Finetune
 from stages.merge import Merge
-from stages.quantize import Quantize
 from tests.models import artifact_of
 
 
@@ -40,17 +38,6 @@ def test_it_answers_as_before_without_the_adapter(adapted, make_context):
     assert draft.metrics[0].name == "merge_difference"
     assert draft.metrics[0].value <= 1e-4
     assert "adapter" not in set(draft.roles.values())
-
-
-def test_a_plan_made_before_the_merge_stays(adapted, make_context):
-    planned = make_context()
-    Quantize(calibration_rows=16).run(planned, adapted)
-    model = artifact_of(planned.output, Kind.ADAPTER)
-    context = make_context()
-    draft = Merge().run(context, model)
-    assert draft.roles["quantization.json"] == "plan"
-    plans = [directory / "quantization.json" for directory in (planned.output, context.output)]
-    assert file_sha256(plans[0]) == file_sha256(plans[1])
 
 
 def test_without_an_adapter_there_is_nothing_to_merge(tiny_encoder, make_context):

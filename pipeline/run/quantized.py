@@ -1,0 +1,85 @@
+"""Where a quantization plan goes along the chain, from the stage that writes it to the bundle.
+
+A plan names modules and the ranges of their inputs, so it is true of the weights it was made for.
+A stage says in ``Stage.quantization`` what becomes of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.model import quantization
+from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.stage import Draft, Stage
+from pipeline.store.artifact import Artifact, Kind
+from pipeline.terms.errors import ModelError, RarefyError
+
+FACTS = "quantization"
+"""The key of ``Draft.model`` under which a manifest says what the plan is."""
+
+
+def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | None]:
+    """Return for each step the id of the step whose plan its output carries; None if no plan.
+
+    A bundle carries a plan out, so what comes after it has none. Raises RecipeError if a step
+    would lose a plan.
+    """
+    planners: dict[str, str | None] = dict.fromkeys(kinds)
+    for step in loaded.steps:
+        given = None if kinds[step.input] is Kind.BUNDLE else planners[step.input]
+        if step.stage.quantization == "plans":
+            planners[step.id] = step.id
+        elif given is None or kinds[step.id] is Kind.REPORT:
+            continue
+        elif step.stage.quantization == "keeps":
+            planners[step.id] = given
+        else:
+            lost = f"would lose the quantization plan of {given!r}"
+            raise loaded.error(step, f"{lost}; put {given!r} after it")
+    return planners
+
+
+def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft) -> Draft:
+    """Copy the input's plan beside the output of a stage that keeps it; return the fuller draft.
+
+    Raises RarefyError if the stage does not do what it says of plans.
+    """
+    there = (output / quantization.FILE).is_file()
+    if stage.quantization == "plans" and not there:
+        raise RarefyError(
+            f"the stage says that it plans quantization, and wrote no {quantization.FILE}"
+        )
+    if stage.quantization == "loses" and there:
+        raise RarefyError(
+            f"the stage wrote {quantization.FILE}; a stage that does says so: "
+            "quantization = 'plans', or 'keeps'"
+        )
+    source = model.directory / quantization.FILE
+    if stage.quantization != "keeps" or kind is Kind.BUNDLE or not source.is_file():
+        return draft
+    shutil.copyfile(source, output / quantization.FILE)
+    facts = {FACTS: model.manifest.model[FACTS]} if FACTS in model.manifest.model else {}
+    return replace(
+        draft, roles=draft.roles | {quantization.FILE: "plan"}, model=facts | draft.model
+    )
+
+
+def check_bundle(draft: Draft, planner: str | None, made: Mapping[str, Artifact]) -> None:
+    """Raise ModelError if a bundle's precision is not that of the recipe's last plan.
+
+    Args:
+        draft: of the stage that made the bundle; one that names no precision is not checked.
+        planner: the id of the step that wrote the plan; None if the recipe has none.
+        made: the artifacts of the steps before, by id.
+    """
+    plan = quantization.read(made[planner].directory) if planner else None
+    wanted = plan.precision if plan else "fp32"
+    shipped = draft.model.get("precision", wanted)
+    if shipped != wanted:
+        plan_says = f"the recipe's last plan, of {planner!r}, says {wanted}"
+        raise ModelError(
+            f"the bundle is {shipped}, but {plan_says if planner else 'the recipe plans none'}"
+        )

@@ -1,0 +1,158 @@
+"""A quantization plan reaches the bundle, or the recipe is refused before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.model import quantization
+from pipeline.terms.errors import ModelError, RarefyError, RecipeError
+
+OWN = '''
+import shutil
+from typing import ClassVar
+
+from pipeline.model import checkpoint
+from pipeline.stage import Draft, Stage
+from pipeline.store.artifact import Kind
+from stages.export import Export
+
+
+class Silent(Stage):
+    """Save the model again; says nothing about plans."""
+
+    name: ClassVar[str] = "silent"
+
+    def run(self, context, model):
+        network = checkpoint.load(model.directory)
+        tokenizer = checkpoint.load_tokenizer(model.directory)
+        roles = checkpoint.save(network, tokenizer, context.output)
+        return Draft(roles, checkpoint.describe(network))
+
+
+class Faithful(Silent):
+    """The same, and says that a plan stays true."""
+
+    name: ClassVar[str] = "faithful"
+    quantization: ClassVar = "keeps"
+
+
+class Empty(Silent):
+    """Says that it plans, and does not."""
+
+    name: ClassVar[str] = "empty"
+    quantization: ClassVar = "plans"
+
+
+class Smuggler(Silent):
+    """Writes a plan, and does not say so."""
+
+    name: ClassVar[str] = "smuggler"
+
+    def run(self, context, model):
+        draft = super().run(context, model)
+        (context.output / "quantization.json").write_text("{}")
+        return draft
+
+
+class Look(Stage):
+    """Report on a checkpoint."""
+
+    name: ClassVar[str] = "look"
+    produces: ClassVar = Kind.REPORT
+
+    def run(self, context, model):
+        (context.output / "seen.txt").write_text("a model")
+        return Draft()
+
+
+class Careless(Export):
+    """An exporter that looks at no plan."""
+
+    name: ClassVar[str] = "careless"
+
+    def run(self, context, model):
+        bare = context.work / "bare"
+        shutil.copytree(model.directory, bare, dirs_exist_ok=True)
+        (bare / "quantization.json").unlink()
+        copy = type(model)(bare, model.manifest, model.digest)
+        return super().run(context, copy)
+'''
+QUANTIZE = {"quantize": {"calibration_rows": 8}}
+INT8 = ("quick:Head", QUANTIZE)
+
+
+@pytest.fixture
+def shop(workshop):
+    (workshop.folder / "own.py").write_text(OWN)
+    return workshop
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("finetune", "finetune"),
+        ("distill", {"distill": {"layers": 1}}),
+        ("prune", {"prune": {"layers": [0]}}),
+        ("factorize", "factorize"),
+        ("own:Silent", "own:Silent"),
+    ],
+)
+def test_a_stage_that_would_lose_the_plan_is_refused_with_its_line(shop, name, stage):
+    run = shop.open(*INT8, stage, "export")
+    with pytest.raises(RecipeError) as caught:
+        run.plan.steps()
+    said = str(caught.value)
+    assert "trial.yaml:" in said
+    assert name.rpartition(":")[2].lower() in said
+    assert said.endswith("would lose the quantization plan of 'quantize'; put 'quantize' after it")
+    assert shop.store.digests() == []
+
+
+def test_the_plan_is_lost_along_the_chain_and_not_by_place_in_the_file(shop):
+    """After 'quantize' in the file, but made from what was before it."""
+    branch = {"prune": {"layers": [0]}, "from": "head"}
+    shop.open(*INT8, branch).plan.steps()
+    with pytest.raises(RecipeError, match="plan of 'quantize'; put 'quantize' after it"):
+        shop.open(*INT8, "adapt", "merge", {"prune": {"layers": [0]}}).plan.steps()
+
+
+def test_what_comes_after_the_bundle_or_only_reports_loses_nothing(shop):
+    shop.open(*INT8, "own:Look", {"export": None, "from": "quantize"}, "validate").plan.steps()
+
+
+def test_a_plan_that_stays_true_is_carried_to_the_bundle(shop):
+    between = ("own:Faithful", {"adapt": {"epochs": 1, "rank": 2}}, "merge")
+    finished = shop.run(*INT8, *between, "export")
+    plan = quantization.read(finished["quantize"].artifact.directory)
+    for name in ("faithful", "adapt", "merge"):
+        artifact = finished[name].artifact
+        assert quantization.read(artifact.directory) == plan
+        assert artifact.manifest.model["quantization"]["precision"] == "int8"
+        assert {e.path: e.role for e in artifact.manifest.files}["quantization.json"] == "plan"
+    assert finished["export"].artifact.manifest.model["precision"] == "int8"
+
+
+def test_the_last_plan_is_the_one_that_is_carried(shop):
+    again = {"quantize": {"calibration_rows": 8, "mode": "static"}, "as": "second"}
+    finished = shop.run(*INT8, again, "own:Faithful")
+    plan = quantization.read(finished["faithful"].artifact.directory)
+    assert plan is not None
+    assert plan.mode == "static"
+
+
+def test_a_bundle_of_another_precision_than_the_plan_asks_for_is_refused(shop):
+    message = "careless: the bundle is fp32, but the recipe's last plan, of 'quantize', says int8"
+    with pytest.raises(ModelError, match=message):
+        shop.run(*INT8, "own:Careless")
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("own:Empty", "empty: the stage says that it plans quantization, and wrote no quanti"),
+        ("own:Smuggler", "smuggler: the stage wrote quantization.json; a stage that does says so"),
+    ],
+)
+def test_a_stage_does_what_it_says_of_plans(shop, stage, message):
+    with pytest.raises(RarefyError, match=message):
+        shop.run("quick:Head", stage)
