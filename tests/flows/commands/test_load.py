@@ -14,11 +14,6 @@ from tests.project import Said
 QUICK = ("--rate", "100", "--seconds", "1")
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bundles.make(tmp_path_factory.mktemp("load") / "bundle")
-
-
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     path = tmp_path / "rows.jsonl"
@@ -123,24 +118,3 @@ def test_a_missing_provider_ends_with_5(
     said = rarefy("load", bundle, "--data", text, *QUICK, "--provider", "cuda")
     assert (said.code, said.out) == (5, "")
     assert "provider 'cuda' is not active" in said.err
-
-
-def test_a_session_that_fell_back_to_the_cpu_ends_with_5(
-    rarefy: Callable[..., Said], bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As where the driver is too old: ONNX Runtime goes on with the CPU and says nothing."""
-    import onnxruntime
-
-    real = onnxruntime.InferenceSession
-    promised = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: promised)
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
-    monkeypatch.setattr(
-        onnxruntime,
-        "InferenceSession",
-        lambda path, options, **_: real(path, options, providers=["CPUExecutionProvider"]),
-    )
-    said = rarefy("predict", bundle, "w1 w2", "--provider", "cuda", "--json")
-    assert said.code == 5
-    expected = "provider 'cuda' is not active: the session runs on CPUExecutionProvider"
-    assert json.loads(said.out) == {"error": expected, "exit_code": 5}

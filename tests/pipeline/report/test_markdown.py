@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+from markdown_it import MarkdownIt
+
 from pipeline.report import markdown
 from pipeline.verdict.verdict import BudgetResult, Verdict
+from tests.pipeline.report.ci.budgets import HOSTILE, budgets, ten
 from tests.pipeline.report.factory import loses_a_slice, report_data
 
 
@@ -44,3 +49,26 @@ def test_a_chain_without_validate_is_said_to_be_unjudged() -> None:
     text = markdown.render(report_data(verdict=None, measurements=None))
     assert "Not validated" in text
     assert "Budgets" not in text
+
+
+def test_the_summary_renders_as_tables_with_all_cells() -> None:
+    """Rendered by GitHub's rules for tables; a stray pipe would push cells over."""
+    hostile = budgets()[7].model_copy(update={"reason": HOSTILE})
+    data = ten(budgets=[*budgets(), hostile])
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(markdown.render(data))
+    rows: list[list[str]] = []
+    for token, following in pairwise(tokens):
+        if token.type == "tr_open":
+            rows.append([])
+        if token.type in ("td_open", "th_open"):
+            rows[-1].append(following.content)
+    judged = rows[1:12]
+    assert {len(row) for row in rows[:12]} == {7}
+    assert [row[1].replace("\\", "") for row in judged] == [b.metric for b in data.verdict.budgets]
+    assert sum("fail" in row[0] for row in judged) == 5
+    assert {len(row) for row in rows[12:]} == {8}
+
+
+def test_the_summary_says_why_a_measurement_carries_no_verdict() -> None:
+    data = ten(outcome="inconclusive", evidence=["cpu: throttled half way"])
+    assert "> ✗ No verdict: cpu: throttled half way\n" in markdown.render(data)

@@ -13,45 +13,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.report import series, trend
-from pipeline.report.figures.trend import Column, mark
-from pipeline.report.figures.trend import trend as chart
+from pipeline.report import trend
 from pipeline.report.trend import Release
 from pipeline.verdict.history import History
-from pipeline.verdict.readings import Key, Machine, Past, Reading
 from tests.pipeline.report.factory import digest
 from tests.pipeline.report.test_html import ARGUMENTS, HOSTILE
 from tests.pipeline.report.verdicts import NEWER, START, asked, finished
-
-LATENCY = Key("latency_p50", "cpu")
-
-
-def past(machine: str = "a", **changes: Any) -> Past:
-    fields: dict[str, Any] = {
-        "id": 1, "time": "2025-03-03T09:30:00+00:00", "recipe": "r", "command": "", "bundle": None,
-        "outcome": "pass", "evidence": [], "commit": None, "machine": Machine(machine, {}),
-        "again": False,
-    }  # fmt: skip
-    return Past(**fields | changes)
-
-
-def reading(value: float | None, **changes: Any) -> Reading:
-    low, high = (None, None) if value is None else (value * 0.98, value * 1.02)
-    return Reading(value, low, high, **changes)
-
-
-def columns(*values: float | None, machines: str | None = None) -> list[Column]:
-    letters = machines or "A" * len(values)
-    return [
-        Column(past(letter), letter, reading(value))
-        for value, letter in zip(values, letters, strict=True)
-    ]
-
-
-def strokes(figure: str, colour: str) -> list[str]:
-    """The connected strokes of the figure's paths of one colour."""
-    paths = re.findall(rf'<path d="([^"]*)" fill="none" stroke="var\(--{colour}\)"', figure)
-    return [stroke for path in paths for stroke in re.findall(r"M[^M]*", path)]
 
 
 @pytest.fixture
@@ -88,71 +55,6 @@ def grow(history: History, times: int) -> None:
                     f"INSERT INTO {table} ({own}, {rest}) SELECT {own} + {shift}, {rest} "
                     f"FROM {table} WHERE {own} <= {count}"
                 )
-
-
-def test_numbers_of_one_machine_are_joined_and_of_two_are_not() -> None:
-    one = chart(LATENCY, columns(1.0, 1.1, 1.2), "x")
-    assert [stroke.count("L") for stroke in strokes(one, "accent")] == [2]
-    two = chart(LATENCY, columns(1.0, 1.1, 1.2, 1.3, machines="AABB"), "x")
-    assert [stroke.count("L") for stroke in strokes(two, "accent")] == [1, 1]
-    assert "from here on machine B" in two
-
-
-def test_a_size_is_the_same_number_on_every_machine() -> None:
-    figure = chart(Key("size"), columns(1e6, 2e6, machines="AB"), "x")
-    assert [stroke.count("L") for stroke in strokes(figure, "accent")] == [1]
-
-
-def test_a_missing_number_breaks_the_line_and_says_so() -> None:
-    found = columns(1.0, None, 1.2)
-    found[1] = Column(past(), "A", reading(None, outcome="fail", reasons=("it answered NaN",)))
-    figure = chart(LATENCY, found, "x")
-    assert [stroke.count("L") for stroke in strokes(figure, "accent")] == [0, 0]
-    assert "no number · fail · it answered NaN" in figure
-
-
-def test_outcomes_differ_in_shape_and_not_only_in_colour() -> None:
-    shapes = {
-        re.sub(r'(fill|stroke)="[^"]*"', "", mark(0, 0, outcome))
-        for outcome in ("pass", "fail", "inconclusive")
-    }
-    assert len(shapes) == 3
-    assert mark(0, 0, None) != mark(0, 0, "pass")
-
-
-def test_a_budget_that_moved_is_drawn_as_a_step_and_a_far_one_is_said() -> None:
-    limits = (1.3, 1.3, 1.2)
-    found = [
-        Column(past(), "A", reading(1.25, outcome="pass", limits={"max": limit}))
-        for limit in limits
-    ]
-    (line,) = strokes(chart(LATENCY, found, "x"), "limit")
-    assert len(set(re.findall(r"[ V](\d+\.\d)", line))) == 2
-    far = [Column(past(), "A", reading(1.25, outcome="pass", limits={"max": 90.0}))]
-    figure = chart(LATENCY, far, "x")
-    assert strokes(figure, "limit") == []
-    assert "at most 90.0\u00a0ms ↑" in figure
-
-
-@pytest.mark.parametrize(
-    ("key", "values", "machines", "said"),
-    [
-        (LATENCY, (1.0, 1.1), "AA", "↑ 10.0\u00a0%"),
-        (LATENCY, (1.1, 1.0), "AA", "↓ 9.1\u00a0%"),
-        (LATENCY, (1.0, 1.01), "AA", None),
-        (LATENCY, (1.0, 1.1), "AB", None),
-        (LATENCY, (1.0,), "A", None),
-        (Key("accuracy"), (0.80, 0.86), "AA", "↑ 6.00\u00a0points"),
-    ],
-)
-def test_a_change_is_named_only_where_it_can_be(
-    key: Key, values: tuple[float, ...], machines: str, said: str | None
-) -> None:
-    followed = [(c.past, c.reading) for c in columns(*values, machines=machines) if c.reading]
-    found = series.change(key, followed)
-    assert (found.text if found else None) == said
-    if found:
-        assert found.better is (("↓" in found.text) == (key is LATENCY))
 
 
 def test_the_page_tells_outcomes_machines_and_releases(history: History) -> None:

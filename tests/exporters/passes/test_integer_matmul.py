@@ -1,56 +1,15 @@
-"""Each pass leaves the answers as they were, and does what it is there for."""
+"""Integer products against numpy and torch."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-import pytest
 import torch
 
-from exporters import fusion, onnx, parity
-from exporters.passes import clean, embeddings, first_token, integer_matmul, mask, scale
+from exporters import fusion
+from exporters.passes import integer_matmul
 from pipeline.model.quantization import LinearPlan, Plan
-from pipeline.terms.errors import ModelError
-from tests.exporters.conftest import tiny
-
-INPUTS = {"Bert": onnx.INPUTS, "Electra": onnx.INPUTS}
-PAD = 1  # what RoBERTa and MPNet count positions by
-
-
-TRACED = {}
-
-
-def exported(name, rows):
-    """Return a graph of its own for each test, and PyTorch's answers; traced once."""
-    if name not in TRACED:
-        model = tiny(name)
-        graph = onnx.export(model, INPUTS.get(name, onnx.INPUTS[:2]))
-        names = [value.name for value in graph.graph.inputs]
-        TRACED[name] = ir.to_proto(graph), parity.cases(model, rows, names, PAD)
-    proto, expected = TRACED[name]
-    return ir.from_proto(proto), expected
-
-
-@pytest.mark.parametrize("name", ["Bert", "Roberta", "DistilBert", "MPNet", "Electra"])
-def test_every_architecture_passes_every_pass(name, rows):
-    graph, expected = exported(name, rows)
-    for rewrite in (mask, scale, first_token):
-        assert rewrite.apply(graph), rewrite.__name__
-        clean.apply(graph)
-        parity.check(graph, expected, "fp32", rewrite.__name__)
-    fusion.check_fused(graph)
-    assert embeddings.apply(graph) >= 2
-    clean.apply(graph)
-    modules = [node.metadata_props.get("module") for node in graph.graph]
-    names = [module for module in modules if module and "classifier" not in module]
-    assert len(names) >= 12
-    assert set(names) <= {module for module, _ in tiny(name).named_modules()}
-    plan = Plan(linears={module: LinearPlan(precision="int8") for module in names})
-    assert integer_matmul.apply(graph, plan) == len(names)
-    clean.apply(graph)
-    fusion.check_integer(graph, len(names))
-    close = parity.check(graph, expected, "int8", "integer_matmul")
-    assert close.agreement > 0.9
+from tests.exporters.graphs import exported
 
 
 def test_layers_that_read_the_same_value_share_its_quantizer(rows):
@@ -62,35 +21,6 @@ def test_layers_that_read_the_same_value_share_its_quantizer(rows):
     # Then the pooler and the classifier.
     assert fusion.histogram(graph)["DynamicQuantizeLinear"] == 2 * 4 + 2
     assert fusion.histogram(graph)["MatMulIntegerToFloat"] == 2 * 6 + 2
-
-
-def test_the_last_layer_sees_one_token(rows):
-    """The feed-forward network of the last layer gets 1 token where the others get all."""
-    import onnxruntime
-
-    graph, expected = exported("Bert", rows)
-    mask.apply(graph)
-    first_token.apply(graph)
-    clean.apply(graph)
-    gelus = [node.outputs[0] for node in graph.graph if node.op_type == "Gelu"]
-    assert len(gelus) == 2
-    graph.graph.outputs.extend(gelus)
-    session = onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString())
-    feed = {name: np.ones((2, 7), dtype=np.int64) for name in expected[0].feed}
-    _, first, last = session.run(None, feed)
-    assert first.shape == (2, 7, 64)
-    assert last.shape == (2, 1, 64)
-
-
-def test_a_graph_that_answers_otherwise_is_refused_by_the_name_of_the_pass(rows):
-    graph, expected = exported("Bert", rows)
-    weight = next(
-        value for name, value in graph.graph.initializers.items() if name.endswith("weight.T")
-    )
-
-    weight.const_value = ir.tensor(weight.const_value.numpy() * 1.5)
-    with pytest.raises(ModelError, match="after the pass sabotage"):
-        parity.check(graph, expected, "fp32", "the pass sabotage")
 
 
 def test_weights_are_rounded_to_the_nearest_of_255_steps_a_column():

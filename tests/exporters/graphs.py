@@ -1,0 +1,23 @@
+"""Exported graphs of tiny models, each traced once, and PyTorch's answers."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from exporters import onnx, parity
+from tests.exporters.conftest import tiny
+
+INPUTS = {"Bert": onnx.INPUTS, "Electra": onnx.INPUTS}
+PAD = 1  # what RoBERTa and MPNet count positions by
+TRACED = {}
+
+
+def exported(name, rows):
+    """Return a graph of its own for each test, and PyTorch's answers; traced once."""
+    if name not in TRACED:
+        model = tiny(name)
+        graph = onnx.export(model, INPUTS.get(name, onnx.INPUTS[:2]))
+        names = [value.name for value in graph.graph.inputs]
+        TRACED[name] = ir.to_proto(graph), parity.cases(model, rows, names, PAD)
+    proto, expected = TRACED[name]
+    return ir.from_proto(proto), expected

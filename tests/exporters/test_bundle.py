@@ -1,0 +1,46 @@
+"""A bundle is whole, and answers elsewhere with nothing but what it needs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from exporters import bundle
+from pipeline.terms.digests import file_sha256
+
+NEEDED = ("onnxruntime", "tokenizers", "numpy", "numpy.libs", "flatbuffers")
+"""All that a bundle may import, and what those import themselves."""
+
+
+def test_a_copied_bundle_answers_its_sample_with_nothing_but_what_it_needs(deployed, tmp_path):
+    _, output = deployed
+    there, packages = tmp_path / "elsewhere", tmp_path / "packages"
+    subprocess.run(["cp", "-r", str(output), str(there)], check=True)
+    packages.mkdir()
+    installed = Path(np.__file__).parents[1]
+    for name in NEEDED:
+        if (installed / name).exists():
+            (packages / name).symlink_to(installed / name)
+    answer = subprocess.run(
+        [sys.executable, "-S", "predict.py"],  # without site-packages
+        cwd=there,
+        env={"PYTHONPATH": str(packages)},
+        input=(there / "samples/request.json").read_text(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(answer.stdout) == json.loads((there / "samples/response.json").read_text())
+
+
+def test_the_files_are_those_that_are_promised_and_their_sums_hold(deployed):
+    info, output = deployed
+    found = {p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()}
+    assert found == set(info.roles) == set(bundle.ROLES)
+    for line in (output / bundle.SUMS).read_text().splitlines():
+        digest, name = line.split("  ")
+        assert file_sha256(output / name) == digest

@@ -1,0 +1,79 @@
+"""Prefect's own server shows what the run did."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.flows.runs import PASSES
+from tests.project import Project
+
+MISSED = PASSES + "  - {metric: size, max: 0.5 kB}\n"
+
+
+def run(project: Project, recipe: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a recipe through Prefect's embedded server, as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", "run", str(recipe), *arguments],
+        cwd=project.folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def rows(project: Project, query: str) -> list[tuple[object, ...]]:
+    """Ask the database of the embedded server."""
+    with sqlite3.connect(project.home / "prefect" / "prefect.db") as database:
+        return database.execute(query).fetchall()
+
+
+@pytest.mark.slow
+def test_prefect_shows_a_cached_step_a_missed_budget_and_an_error(project: Project) -> None:
+    """One project, three runs: each starts an embedded server, which takes its time."""
+    first = run(
+        project, project.recipe("quickstages:Head", "quickstages:Judge", budgets=PASSES), "--json"
+    )
+    assert (first.returncode, first.stderr) == (0, "")
+    assert json.loads(first.stdout)["outcome"] == "pass"
+
+    missed = project.recipe("quickstages:Head", "quickstages:Judge", budgets=MISSED, name="missed")
+    second = run(project, missed)
+    assert second.returncode == 3
+    assert second.stdout == "verdict: fail\n"
+    assert "Traceback" not in second.stderr
+    assert rows(project, "select state_type, state_name from flow_run order by created") == [
+        ("COMPLETED", "Completed"),
+        ("FAILED", "Failed"),
+    ]
+    names = rows(project, "select name, state_name from task_run order by created")
+    assert names == [
+        ("model", "Completed"),
+        ("head", "Completed"),
+        ("judge", "Completed"),
+        ("model", "Cached"),
+        ("head", "Cached"),
+        ("judge", "Cached"),
+    ]
+    kinds = rows(project, "select distinct type, key from artifact where key is not null")
+    assert ("table", "rarefy-ledger") in kinds
+    assert ("markdown", "rarefy-verdict") in kinds
+
+    third = run(
+        project, project.recipe("quickstages:Head", "quickstages:Break", name="broken"), "--json"
+    )
+    assert third.returncode == 2
+    assert third.stderr == "rarefy: break: the weights are made of cheese\n"
+    assert json.loads(third.stdout)["exit_code"] == 2
+
+    stored = rows(project, "select task_inputs from task_run where name = 'head'")
+    assert all("task_run" in str(row) for row in stored), "the order of the steps is shown"
+    assert not [row for row in rows(project, "select data from task_run_state") if row[0]]

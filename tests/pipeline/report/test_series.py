@@ -1,0 +1,30 @@
+"""A number that is followed over time, in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.report import series
+from pipeline.verdict.readings import Key
+from tests.pipeline.report.figures.readings import LATENCY, columns
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "machines", "said"),
+    [
+        (LATENCY, (1.0, 1.1), "AA", "↑ 10.0\u00a0%"),
+        (LATENCY, (1.1, 1.0), "AA", "↓ 9.1\u00a0%"),
+        (LATENCY, (1.0, 1.01), "AA", None),
+        (LATENCY, (1.0, 1.1), "AB", None),
+        (LATENCY, (1.0,), "A", None),
+        (Key("accuracy"), (0.80, 0.86), "AA", "↑ 6.00\u00a0points"),
+    ],
+)
+def test_a_change_is_named_only_where_it_can_be(
+    key: Key, values: tuple[float, ...], machines: str, said: str | None
+) -> None:
+    followed = [(c.past, c.reading) for c in columns(*values, machines=machines) if c.reading]
+    found = series.change(key, followed)
+    assert (found.text if found else None) == said
+    if found:
+        assert found.better is (("↓" in found.text) == (key is LATENCY))
