@@ -1,9 +1,14 @@
-import os
+"""Interleaved timing: what is gathered, when it ends, and what is seen in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pipeline.measure import fresh, latency, statistics
+from pipeline.measure import fresh, latency, latency_worker, statistics
 from pipeline.measure.latency_worker import FIXED, LEAST
 from pipeline.terms.errors import EvidenceError, ProviderError, RarefyError
 from tests.pipeline.measure import bundles
@@ -14,13 +19,69 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
     return {
         "candidate": bundles.make(folder / "small", layers=2),
-        "teacher": bundles.make(folder / "large", layers=40),
+        "teacher": bundles.make(folder / "large", layers=4),
     }
 
 
 @pytest.fixture(scope="module")
 def timed(made):
-    return latency.measure(made, bundles.texts(), processes=2, seconds=4, seed=1)
+    """The one real measurement; what is said of it holds however long its calls took."""
+    return latency.measure(made, bundles.texts(), processes=2, seconds=1, seed=1, lengths=(8, 32))
+
+
+class Machine:
+    """Simulated processes: each takes a second, a call ``pace`` ms for every token of its row."""
+
+    def __init__(self, **pace):
+        self.pace, self.now, self.count = pace, 0.0, 0
+        self.slower = lambda process: 1.0
+
+    def monotonic(self):
+        return self.now
+
+    def call(self, module, request, **named):
+        self.now += 1.0
+        draw = np.random.default_rng([7, self.count])
+        factor = self.slower(self.count) * draw.lognormal(0, 0.01)
+        self.count += 1
+        rows = [row for _ in range(4) for row in draw.permutation(len(request["texts"])).tolist()]
+        tokens = [len(request["texts"][row].split()) for row in rows]
+
+        def calls(name):
+            noise = draw.lognormal(0, 0.02, len(rows))
+            return (factor * self.pace[name] * np.array(tokens) * noise).tolist()
+
+        wall = {name: calls(name) for name in request["bundles"]}
+        return {
+            "wall": wall,
+            "again": calls(request["twice"]),
+            "cpu": wall,
+            "tokenizer": wall,
+            "device": {},
+            "rows": rows,
+            "tokens": tokens,
+            "fixed": {},
+            "busy": [],
+        }
+
+
+@pytest.fixture
+def simulate(monkeypatch):
+    """Return a maker of machines, on which ``latency.measure`` runs from then on."""
+
+    def start(**pace):
+        machine = Machine(**pace)
+        monkeypatch.setattr(fresh, "call", machine.call)
+        monkeypatch.setattr(latency, "time", machine)
+        return machine
+
+    return start
+
+
+def measure(machine, **options):
+    """Measure models of the machine's paces; a folder of none is opened."""
+    models = {name: Path(name) for name in machine.pace}
+    return latency.measure(models, bundles.texts(), **options)
 
 
 def test_every_call_is_there_for_every_model(timed):
@@ -42,47 +103,91 @@ def test_from_text_to_logits_takes_the_tokenizer_too(timed):
     assert all(a > b > 0 for a, b in zip(whole, model, strict=True))
 
 
-def test_sampling_goes_on_until_it_is_clear(made):
+def test_fixed_lengths_are_timed_beside_the_rows(timed):
+    assert set(timed.fixed) == {"8", "32"}
+    for models in timed.fixed.values():
+        assert set(models) == {"candidate", "teacher"}
+        assert all(len(process) == FIXED for model in models.values() for process in model)
+
+
+def test_an_input_of_a_fixed_length_has_so_many_tokens():
+    feeds = [{"input_ids": np.array([[1, *range(10, 10 + n), 2]])} for n in (3, 5)]
+    for length in (4, 8, 32):
+        (made,) = latency_worker._of_length(feeds, length)["input_ids"]
+        assert len(made) == length
+        assert (made[0], made[-1]) == (1, 2)  # [CLS] and [SEP]
+        assert set(made[1:-1].tolist()) <= {10, 11, 12, 13, 14}
+
+
+def test_a_time_stands_at_the_row_that_took_it(monkeypatch):
+    """Two models on a simulated clock: a token takes 1 ms of one, 20 ms of the other."""
+    clock = SimpleNamespace(now=0)
+
+    class Model:
+        def __init__(self, pace):
+            self.pace = pace
+
+        def encode(self, texts, pairs):
+            clock.now += 1_000_000
+            return [{"input_ids": np.ones((1, len(text.split())))} for text in texts]
+
+        def run(self, feed):
+            clock.now += self.pace * 1_000_000 * feed["input_ids"].shape[1]
+
+    monkeypatch.setattr(
+        latency_worker,
+        "time",
+        SimpleNamespace(
+            perf_counter=lambda: clock.now / 1e9,
+            perf_counter_ns=lambda: clock.now,
+            process_time_ns=lambda: clock.now,
+        ),
+    )
+    models = [latency_worker.Timed(n, Model(p), False) for n, p in (("quick", 1), ("slow", 20))]
+    rows = bundles.texts()
+    found = latency_worker._rounds(models, rows, None, 0.0, np.random.default_rng(0))
+    tokens = np.array([len(rows[row].split()) for row in found.rows])
+    assert len(tokens) == LEAST
+    for name, pace in (("quick", 1), ("slow", 20)):
+        np.testing.assert_allclose(found.by_model("wall")[name], pace * tokens)
+        np.testing.assert_allclose(found.by_model("tokenizer")[name], 1)
+
+
+def test_sampling_goes_on_until_it_is_clear(simulate):
     seen = []
 
     def clear(found):
         seen.append(len(found.samples["candidate"]))
         return len(seen) == 2
 
-    found = latency.measure(made, bundles.texts(5), processes=2, seconds=60, clear=clear)
+    machine = simulate(candidate=0.1, teacher=0.5)
+    found = measure(machine, processes=2, seconds=60, clear=clear)
     assert seen == [2, 4]  # then 7 and 11
     assert found.looks == latency.LOOKS
     assert found.stopped == "every budget on it was clear"
 
 
-def test_sampling_ends_when_the_time_is_over(made):
-    found = latency.measure(made, bundles.texts(5), processes=2, seconds=0.1, clear=lambda _: False)
+def test_sampling_ends_when_the_time_is_over(simulate):
+    machine = simulate(candidate=0.1, teacher=0.5)
+    found = measure(machine, processes=2, seconds=5.5, clear=lambda _: False)
+    assert len(found.samples["candidate"]) == 5  # a sixth would end after 6 s
+    assert found.stopped == "the 5.5 s were over"
+
+
+def test_at_least_the_processes_that_were_asked_for_are_started(simulate):
+    machine = simulate(candidate=0.1, teacher=0.5)
+    found = measure(machine, processes=2, seconds=0.1, clear=lambda _: False)
     assert len(found.samples["candidate"]) == 2
     assert found.stopped == "the 0.1 s were over"
 
 
-def test_fixed_lengths_are_timed_beside_the_rows(made):
-    found = latency.measure(made, bundles.texts(5), processes=2, seconds=1, lengths=(8, 32))
-    assert set(found.fixed) == {"8", "32"}
-    short, long = (np.concatenate(found.fixed[length]["teacher"]) for length in ("8", "32"))
-    assert len(short) == len(long) == 2 * FIXED
-    assert np.median(long) > np.median(short)
-
-
-def test_a_runner_that_is_throttled_half_way_is_found(made, monkeypatch):
-    """The workers are real; from the third process on they tell twice the time."""
-    real, count = fresh.call, iter(range(100))
-
-    def slowing(*arguments, **named):
-        answer = real(*arguments, **named)
-        factor = 2.0 if next(count) >= 2 else 1.0
-        for model, calls in answer["wall"].items():
-            answer["wall"][model] = [factor * ms for ms in calls]
-        return answer
-
-    monkeypatch.setattr(latency.fresh, "call", slowing)
-    found = latency.measure(made, bundles.texts(5), processes=4, seconds=1)
-    assert "times as long after " in found.throttled
+def test_a_runner_that_is_throttled_half_way_is_found(simulate):
+    """From the third process on everything takes twice the time."""
+    machine = simulate(candidate=0.1, teacher=0.5)
+    assert measure(machine, processes=4, seconds=1).throttled is None
+    machine = simulate(candidate=0.1, teacher=0.5)
+    machine.slower = lambda process: 2.0 if process >= 2 else 1.0
+    assert "times as long after " in measure(machine, processes=4, seconds=1).throttled
 
 
 def test_what_processes_say_alike_is_said_once_with_the_worst():
@@ -93,25 +198,26 @@ def test_what_processes_say_alike_is_said_once_with_the_worst():
     ]
 
 
-def test_twenty_times_the_work_is_seen_slower(timed):
-    """The exact ratio is the machine's; that 40 layers take longer than 2 is not."""
+def test_twenty_times_the_work_is_seen_slower(simulate):
+    timed = measure(simulate(candidate=0.1, teacher=2.0), processes=5, seconds=1)
     teacher, candidate = timed.samples["teacher"], timed.samples["candidate"]
     found = statistics.percentile_ratio(teacher, candidate, 50, seed=0)
-    assert found.low > 2
+    assert found.low < 20 < found.high
+    assert found.high - found.low < 2
 
 
-def test_the_noise_floor_is_about_one(timed):
+def test_the_noise_floor_is_about_one(simulate):
     """The same model against itself is no twenty-fold difference."""
-    low, high = timed.noise
-    assert 0.5 < low <= high < 2
+    low, high = measure(simulate(candidate=0.1, teacher=2.0), processes=5, seconds=1).noise
+    assert 0.9 < low <= 1 <= high < 1.1
 
 
-def test_positions_are_the_same_row_for_all(timed):
-    """A call's time grows with its length: for the larger model, at the positions of tokens."""
-    from scipy.stats import spearmanr
-
-    calls = [ms for process in timed.samples["teacher"] for ms in process]
-    assert spearmanr(timed.tokens, calls).statistic > 0.5
+def test_positions_are_the_same_row_for_all(simulate):
+    """Over all processes in order, a call's time stands at the tokens of its row."""
+    timed = measure(simulate(candidate=0.1, teacher=2.0), processes=3, seconds=1)
+    for name, pace in (("candidate", 0.1), ("teacher", 2.0)):
+        calls = np.array([ms for process in timed.samples[name] for ms in process])
+        np.testing.assert_allclose(calls, pace * np.array(timed.tokens), rtol=0.2)
 
 
 def test_a_provider_that_is_not_there_is_a_provider_error(made):
@@ -124,33 +230,6 @@ def test_a_bundle_that_cannot_load_names_the_process_and_the_reason(made, tmp_pa
     (broken / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(EvidenceError, match=r"process 1 failed with exit code 2: .+cannot load it"):
         latency.measure(made | {"prune": broken}, bundles.texts(3), processes=1, seconds=1)
-
-
-def test_a_process_that_is_killed_is_a_clear_error(tmp_path, monkeypatch):
-    (tmp_path / "dies.py").write_text("import os; os.kill(os.getpid(), 9)")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(EvidenceError, match="timing was killed by SIGKILL, perhaps for want of"):
-        fresh.call("dies", {}, what="timing", timeout=30)
-
-
-def test_a_process_that_hangs_is_ended(tmp_path, monkeypatch):
-    (tmp_path / "hangs.py").write_text(
-        f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
-        "time.sleep(600)"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(EvidenceError, match="did not end within 2 s"):
-        fresh.call("hangs", {}, what="timing", timeout=2)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
-
-
-def test_a_folder_named_pipeline_where_one_works_is_not_imported(made, tmp_path, monkeypatch):
-    (tmp_path / "pipeline").mkdir()
-    (tmp_path / "pipeline" / "__init__.py").write_text("raise SystemExit('the wrong one')")
-    monkeypatch.chdir(tmp_path)
-    only = {"candidate": made["candidate"]}
-    assert latency.measure(only, bundles.texts(3), processes=1, seconds=1).noise
 
 
 def test_no_rows_is_an_error(made):

@@ -1,51 +1,16 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from itertools import chain
 
 import numpy as np
 import pytest
 
 from pipeline.measure import load, load_worker
-from pipeline.measure.load import Load
 from pipeline.measure.queueing import arrivals, fifo
 from pipeline.terms.errors import EvidenceError, ProviderError, RecipeError
-from pipeline.verdict.load import judge
 from tests.pipeline.measure import bundles
-
-
-class Clock:
-    """Time that passes only by sleep and by work."""
-
-    now = 0.0
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
-
-
-def served(sent, lengths):
-    """One worker's requests, each of a given service time; response and service in ms."""
-    clock = Clock()
-
-    def answer(index):
-        clock.sleep(lengths[index])
-        return True
-
-    found = load_worker.serve(iter(range(len(sent))), sent, answer, clock)
-    return Load(
-        rate=len(sent) / 10,
-        workers=1,
-        threads=1,
-        provider="cpu",
-        seconds=10,
-        sent=sent,
-        response=[(one.ended - sent[one.request]) * 1e3 for one in found],
-        service=[(one.ended - one.began) * 1e3 for one in found],
-    )
+from tests.pipeline.measure.queues import served
 
 
 def test_a_worker_of_constant_service_is_the_simulated_queue():
@@ -99,38 +64,6 @@ def test_twenty_requests_carry_no_p99():
     found = served(sent, [0.001] * 20)
     assert found.percentile(99) is None
     assert found.percentile(50).value == pytest.approx(1.0)
-
-
-def test_a_pass_needs_the_whole_interval_and_a_steady_queue():
-    sent = arrivals(100, 10, seed=0)
-    quick = served(sent, [0.001] * len(sent))
-    assert judge(quick, 20)[0] == "pass"
-    assert judge(quick, 0.5)[0] == "fail"
-    p99 = quick.percentile(99)
-    word, reason = judge(quick, (p99.value + p99.high) / 2)
-    assert (word, "undecided" in reason) == ("inconclusive", True)
-    full = served(sent, [0.011] * len(sent))
-    word, reason = judge(full, 1e6)
-    assert (word, "a longer run would take longer" in reason) == ("inconclusive", True)
-    assert judge(full, 20)[0] == "fail"
-
-
-def test_what_the_machine_was_late_by_is_no_fault_of_the_bundle():
-    sent = arrivals(100, 10, seed=0)
-    quick = served(sent, [0.001] * len(sent))
-    late = replace(quick, response=[ms + 50 for ms in quick.response])
-    word, reason = judge(late, 20)
-    assert (word, "100% of them were late" in reason) == ("inconclusive", True)
-
-
-def test_too_few_or_broken_answers_never_pass():
-    sent = arrivals(2, 10, seed=0, kind="constant")
-    few = served(sent, [0.001] * 20)
-    assert judge(few, 1e6) == ("inconclusive", "20 requests cannot carry a p99; send more")
-    assert judge(replace(few, broken=3), 1e6) == (
-        "fail",
-        "3 of 20 answers are NaN or infinite",
-    )
 
 
 def test_a_request_is_taken_once(tmp_path):
