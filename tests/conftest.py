@@ -16,10 +16,20 @@ from pipeline.recipe import recipe as recipes
 from pipeline.run.engine import Finished, Run
 from pipeline.run.plan import MODEL, Plan
 from pipeline.store.store import Store
+from tests.desk import desk
 from tests.models import LABELS, make_context, sentences, tiny_encoder, write_encoder
 from tests.project import here, made, own_environment, project, rarefy
 
-__all__ = ["here", "made", "make_context", "own_environment", "project", "rarefy", "tiny_encoder"]
+__all__ = [
+    "desk",
+    "here",
+    "made",
+    "make_context",
+    "own_environment",
+    "project",
+    "rarefy",
+    "tiny_encoder",
+]
 """Fixtures that are found here."""
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

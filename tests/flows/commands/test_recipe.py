@@ -6,9 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import jsonschema
 import pytest
-import yaml
 
 from flows import examples
 from pipeline.recipe import recipe as recipes
@@ -88,22 +86,6 @@ def test_a_copied_example_stands_alone(
     again = rarefy("recipe", "cp", name, copy.parent)
     assert (again.code, copy.read_text()) == (2, "changed")
     assert "--force replaces it" in again.err
-
-
-@pytest.mark.parametrize(
-    ("budgets", "right"),
-    [
-        ("{max_regression: 5 %, against: production}", True),
-        ("[{metric: size, max: 20 MB}, {max_regression: 5 %, against: production}]", True),
-        ("[{metric: accuracy, min: 0.8, level: warn}]", True),
-        ("[{max: 20 MB}]", False),
-        ("[{metric: size, maxx: 20 MB}]", False),
-    ],
-)
-def test_an_editor_marks_what_the_schema_refuses_and_no_more(budgets: str, right: bool) -> None:
-    text = "name: a\nmodel: m\ndata: {train: t.csv, eval: e.csv}\nstages: [export]\nbudgets: "
-    checked = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
-    assert checked.is_valid(yaml.safe_load(text + budgets)) is right
 
 
 def test_the_schema_in_the_repository_is_this_versions(rarefy: Callable[..., Said]) -> None:

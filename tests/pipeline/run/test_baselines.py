@@ -14,7 +14,7 @@ from pipeline.store.store import Store
 from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
 from tests.conftest import Workshop
 from tests.models import LABELS
-from tests.pipeline.store.test_store import damage
+from tests.pipeline.store.artifacts import damage
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 

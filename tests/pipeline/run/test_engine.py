@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from pipeline.recipe import recipe as recipes
 from pipeline.run.engine import Run
 from pipeline.run.plan import MODEL, Plan
-from pipeline.store.artifact import Kind, list_files
+from pipeline.store.artifact import list_files
 from pipeline.terms.errors import (
-    DataError,
     IntegrityError,
-    ModelError,
     ProviderError,
     RarefyError,
     RecipeError,
 )
-from tests.conftest import execute, labelled_rows
-
-CHAIN = ({"quick:Word": {"word": "one"}}, {"quick:Word": {"word": "two"}, "as": "second"})
+from tests.conftest import execute
+from tests.pipeline.run.chains import CHAIN, flip
 
 
 def cached(finished) -> list[bool]:
     return [step.cached for step in finished.values()]
-
-
-def flip(path: Path, old: bytes, new: bytes) -> None:
-    """Change bytes in place: the same size, the same time of change."""
-    assert len(old) == len(new)
-    times = path.stat()
-    data = path.read_bytes()
-    assert old in data
-    path.write_bytes(data.replace(old, new, 1))
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 # The same work once
@@ -61,20 +46,6 @@ def test_what_does_not_last_is_published_and_made_again(workshop):
     assert workshop.store.verify(first.artifact.digest) == []
     assert not workshop.run(stage)["word"].cached
     assert workshop.ran() == ["hello", "hello"]
-
-
-def test_a_plan_says_what_is_cached_and_runs_nothing(workshop):
-    assert [step.cached for step in workshop.open(*CHAIN).plan.steps()] == [False] * 3
-    workshop.run(*CHAIN)
-    changed = (CHAIN[0], {"quick:Word": {"word": "new"}, "as": "second"})
-    planned = workshop.open(*changed).plan.steps()
-    assert [(step.id, step.cached) for step in planned] == [
-        ("model", True),
-        ("word", True),
-        ("second", False),
-    ]
-    assert planned[1].kind is Kind.REPORT
-    assert workshop.ran() == ["one", "two"]
 
 
 def test_a_changed_parameter_runs_that_stage_and_the_later_ones(workshop):
@@ -130,20 +101,6 @@ def test_another_model_is_another_import(workshop):
 # Data: never a stale number
 
 
-def test_one_changed_byte_of_eval_measures_anew_and_trains_nothing(workshop):
-    """The size and the time of the file stay as they were."""
-    workshop.run("quick:Head")
-    before = workshop.run("quick:Head")["head"]
-    assert workshop.ran() == ["head"]
-    flip(workshop.folder / "eval.jsonl", b'"negative"', b'"positive"')
-    after = workshop.run("quick:Head")["head"]
-    assert after.artifact.digest == before.artifact.digest
-    assert workshop.ran() == ["head"]
-    (old,) = [m for m in before.scores if m.name == "accuracy"]
-    (new,) = [m for m in after.scores if m.name == "accuracy"]
-    assert abs(old.value - new.value) == pytest.approx(1 / 12)
-
-
 def test_one_changed_byte_of_train_trains_again(workshop):
     stages = ("quick:Word", "quick:Count")
     workshop.run(*stages)
@@ -177,24 +134,6 @@ def test_a_step_that_is_input_and_reference_has_both_roles(workshop):
     assert [p.role for p in finished["listen"].artifact.manifest.parents] == ["speaker", "input"]
 
 
-def test_rows_over_the_length_limit_are_counted_and_said(workshop):
-    rows = labelled_rows(20, seed=2)
-    rows += [{"text": "film " * words, "label": "positive"} for words in (5, 6, 7, 30)]
-    workshop.write_rows("long.jsonl", rows)
-    data = {"train": "train.jsonl", "eval": "long.jsonl", "max_length": 8}
-    run = workshop.open("quick:Word", data=data)
-    run.plan.steps()
-    assert not any("max_length" in text for text in run.plan.warnings), "there is no tokenizer yet"
-    execute(run)
-    over = sum(len(row["text"].split()) + 2 > 8 for row in rows)
-    expected = f"eval: {over} rows longer than max_length (8 tokens), cut there"
-    assert expected in run.plan.warnings
-    assert expected in workshop.open("quick:Word", data=data).plan.warnings
-    wide = workshop.open("quick:Word", data=data | {"max_length": 32})
-    execute(wide)
-    assert not any("max_length" in text and "eval" in text for text in wide.plan.warnings)
-
-
 # Scores and the ledger
 
 
@@ -211,11 +150,6 @@ def test_the_ledger_has_a_row_for_every_step(workshop):
 
     network = checkpoint.load(run.finished["head"].artifact.directory)
     assert head.parameters == sum(p.numel() for p in network.parameters())
-
-
-def test_a_model_that_answers_nan_is_no_result(workshop):
-    with pytest.raises(RarefyError, match="the model answers NaN on 12 of 12 eval rows"):
-        workshop.run({"quick:Head": {"fill": "nan"}})
 
 
 def test_a_metric_that_is_nan_is_no_artifact(workshop):
@@ -254,69 +188,6 @@ def test_what_cannot_be_published_is_not(workshop, stage, error, message):
     assert len(workshop.store.digests()) == 1, "the imported model"
 
 
-@pytest.mark.parametrize(
-    ("stages", "message"),
-    [
-        (["export"], r"export: takes .*, but 'model' gives an encoder; put 'finetune' before it"),
-        (["finetune", "merge"], "takes an adapter, but 'finetune' gives a checkpoint; put 'adapt'"),
-        (["quantize"], "but 'model' gives an encoder; put 'finetune' before it"),
-        (["finetune", "adapt", "export"], "gives an adapter; put 'merge' between them"),
-        (["finetune", "validate"], "takes a bundle.*gives a checkpoint; put 'export' before it"),
-        (
-            ["finetune", "export", "finetune"],
-            r"stages\[2\]\.finetune: takes .* but 'export' gives a bundle",
-        ),
-    ],
-)
-def test_an_order_that_cannot_work_is_refused_before_anything_runs(workshop, stages, message):
-    with pytest.raises(RecipeError, match=message) as caught:
-        workshop.open(*stages).plan.steps()
-    assert "trial.yaml:" in str(caught.value)
-    assert workshop.store.digests() == []
-
-
-BUDGET = {"metric": "size", "max": "20 MB"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"budgets": [BUDGET]}, RecipeError, r"trial\.yaml:\d+: budgets: no 'validate' stage"),
-        (
-            {"task": "text-clasification"},
-            RecipeError,
-            r"trial\.yaml:\d+: task: unknown task.*did you mean 'text-classification'",
-        ),
-        ({"model": "gone"}, ModelError, "model: gone: no directory"),
-        ({"data": {"train": "gone.jsonl", "eval": "eval.jsonl"}}, DataError, r"data\.train: gone"),
-        (
-            {"data": {"train": "train.jsonl", "eval": "eval.jsonl", "label": "stars"}},
-            DataError,
-            "no column 'stars'; there is text, label",
-        ),
-    ],
-)
-def test_what_can_be_known_before_is_said_before(workshop, changes, error, message):
-    run = workshop.open("quick:Head", **changes)
-    with pytest.raises(error, match=message) as caught:
-        run.plan.steps()
-    assert caught.value.exit_code == 2
-    assert workshop.ran() == []
-    assert workshop.store.digests() == []
-
-
-def test_a_device_that_is_not_there(workshop, monkeypatch):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    run = Run(Plan(recipes.load(workshop.recipe("quick:Word")), workshop.store, "cuda"))
-    with pytest.raises(
-        ProviderError, match="torch finds no CUDA device; use --device cpu"
-    ) as caught:
-        execute(run)
-    assert caught.value.exit_code == 5
-
-
 def test_a_full_disk_in_the_middle_of_a_stage(workshop, monkeypatch):
     workshop.run(CHAIN[0])
     run = workshop.open(*CHAIN)
@@ -346,15 +217,6 @@ def test_a_flipped_bit_is_caught_before_a_stage_reads_it(workshop):
     for garbage in workshop.store.garbage(days=14, damaged=True):
         workshop.store.discard(garbage)
     assert cached(workshop.run(*CHAIN)) == [True, False, False]
-
-
-def test_a_flipped_bit_is_caught_before_a_cached_model_is_scored_again(workshop):
-    head = workshop.run("quick:Head")["head"].artifact
-    weights = head.path("model.safetensors")
-    flip(weights, weights.read_bytes()[-4:], b"\x00\x00\x80?")
-    flip(workshop.folder / "eval.jsonl", b'"negative"', b'"positive"')
-    with pytest.raises(IntegrityError, match=r"\(head\) is damaged: model\.safetensors"):
-        workshop.run("quick:Head")
 
 
 def test_a_cut_file_is_caught_by_the_next_plan(workshop):

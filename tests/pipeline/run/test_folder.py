@@ -17,7 +17,7 @@ from pipeline.store.artifact import Artifact
 from pipeline.store.store import Store
 from pipeline.terms.errors import ProviderError
 from tests.pipeline.report.factory import report_data
-from tests.pipeline.store.test_store import publish
+from tests.pipeline.store.artifacts import publish
 
 FORK = multiprocessing.get_context("fork")
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stage import Context, Stage, discovery
-from pipeline.store.artifact import Kind
+from pipeline.stage import discovery
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
 from stages.finetune import Finetune
@@ -105,18 +104,3 @@ def test_a_parameter_is_finite_known_and_frozen(tmp_path):
             kind(**wrong)
     with pytest.raises(ValueError):
         kind().rate = 2.0
-
-
-def test_a_split_that_was_not_given_is_named(tmp_path):
-    context = Context(None, {}, 0, "cpu", 1, tmp_path, tmp_path, {}, (), tmp_path)
-    with pytest.raises(RecipeError, match=r"data\.eval: the stage asks for this split"):
-        context.split("eval")
-
-
-def test_a_stage_without_run_says_so():
-    class Lazy(Stage):
-        name = "lazy"
-
-    assert Lazy.consumes == {Kind.CHECKPOINT}
-    with pytest.raises(NotImplementedError):
-        Lazy().run(None, None)

@@ -12,7 +12,7 @@ import pytest
 from pipeline.store import disk
 from pipeline.store.store import Store
 from pipeline.terms.errors import ProviderError
-from tests.pipeline.store.test_store import publish
+from tests.pipeline.store.artifacts import publish
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pipeline.store import remote
 from pipeline.store.store import Store
 from pipeline.store.tags import NoTagError
 from pipeline.terms.errors import EvidenceError, IntegrityError, ProviderError, RecipeError
-from tests.pipeline.store.test_store import damage, publish
+from tests.pipeline.store.artifacts import damage, publish
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pipeline.measure.measurements import Measurements, ModelMeasurement
 from pipeline.terms.budget import Budget
 from pipeline.terms.vocabulary import Target
 from pipeline.verdict.judge import judge
+from tests.pipeline.verdict.measured import CPU, answers_right, answers_where, calls_of, one
 
 
 def cold_starts(candidate, teacher):
@@ -70,3 +71,141 @@ def test_too_little_or_nothing_measured_never_passes(ours, theirs, outcome, reas
     found = judge([asked], (Target(),), cold_starts(ours, theirs)).budgets[0]
     assert found.outcome == outcome
     assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("budget", "outcome"),
+    [
+        ({"metric": "accuracy", "min": "85 %"}, "pass"),
+        ({"metric": "accuracy", "min": "90 %"}, "inconclusive"),
+        ({"metric": "accuracy", "min": "95 %"}, "fail"),
+        ({"metric": "macro_f1", "min": "30 %"}, "pass"),
+        ({"metric": "ece", "max": "5 %"}, "pass"),  # 0.9 right, 0.9 sure
+        ({"metric": "ece", "max": 0.0}, "inconclusive"),
+        ({"metric": "ece", "min": "5 %"}, "fail"),
+        ({"metric": "agreement", "min": "97 %"}, "pass"),
+        ({"metric": "agreement", "min": "99.9 %"}, "fail"),
+        ({"metric": "accuracy", "max_drop": "3 %", "against": "finetune"}, "pass"),
+        ({"metric": "accuracy", "max_drop": "1 %", "against": "finetune"}, "inconclusive"),
+        ({"metric": "accuracy", "max_drop": "0.2 %", "against": "finetune"}, "fail"),
+        ({"metric": "accuracy", "min_retained": "97 %", "against": "finetune"}, "pass"),
+        ({"metric": "accuracy", "min_retained": "99.8 %", "against": "finetune"}, "fail"),
+        ({"metric": "accuracy", "max_regression": "3 %", "against": "finetune"}, "pass"),
+        ({"metric": "latency_p50", "max": "2 ms"}, "pass"),
+        ({"metric": "latency_p50", "max": "1 ms"}, "inconclusive"),
+        ({"metric": "latency_p95", "max": "0.5 ms"}, "fail"),
+        ({"metric": "latency_p50", "min_speedup": "4x", "against": "finetune"}, "pass"),
+        ({"metric": "latency_p50", "min_speedup": "5x", "against": "finetune"}, "inconclusive"),
+        ({"metric": "latency_p90", "min_speedup": "6x", "against": "finetune"}, "fail"),
+        ({"metric": "speedup", "min_speedup": "4x", "against": "finetune"}, "pass"),
+        ({"metric": "speedup", "min": "6x"}, "fail"),
+        ({"metric": "latency_p50", "max_regression": "5 %", "against": "finetune"}, "pass"),
+        ({"metric": "size", "max": "20 MB"}, "pass"),
+        ({"metric": "size", "max": "19 MB"}, "fail"),
+        ({"metric": "size", "min_shrink": "4.5x", "against": "finetune"}, "pass"),
+        ({"metric": "size", "min_shrink": "5x", "against": "finetune"}, "fail"),
+        ({"metric": "size", "max_regression": "5 %", "against": "finetune"}, "pass"),
+        ({"metric": "parameters", "min_shrink": "4x", "against": "finetune"}, "pass"),
+        ({"metric": "memory", "max": "100 MB"}, "pass"),
+        ({"metric": "memory", "min_shrink": "2x", "against": "finetune"}, "fail"),  # not measured
+        ({"metric": "latency_p50", "min_speedup": "4x", "against": "quantize"}, "pass"),  # alias
+    ],
+)
+def test_each_form_in_each_state(measurements, budget, outcome):
+    found = one(measurements, **budget)
+    assert found.outcome == outcome, found.reason
+    assert found.reason
+
+
+def test_the_reason_of_a_speedup_has_its_numbers(measurements):
+    found = one(measurements, metric="latency_p50", min_speedup=6, against="finetune")
+    low, high = f"{found.low:.2f}", f"{found.high:.2f}"
+    assert found.low < found.value < found.high
+    assert found.reason == (
+        f"{found.value:.2f}× [{low}, {high}] faster than finetune on cpu; 6× was asked"
+    )
+
+
+def test_the_reason_of_a_size_has_both_sizes(measurements):
+    found = one(measurements, metric="size", min_shrink=5, against="finetune")
+    assert found.reason == "4.5× smaller (20 MB against finetune's 90 MB); 5× was asked"
+
+
+def test_a_slower_candidate_is_a_regression(measurements):
+    """10 % more work on every call, against a 5 % margin."""
+    measurements.latency["cpu"].samples["candidate"] = [
+        [ms * 1.1 for ms in process] for process in calls_of(5.0, seed=0)
+    ]
+    found = one(measurements, metric="latency_p50", max_regression="5 %", against="finetune")
+    assert found.outcome == "fail"
+    assert found.value == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_same_model_twice_is_no_regression(measurements):
+    measurements.latency["cpu"].samples["candidate"] = calls_of(5.000001)
+    found = one(measurements, metric="latency_p50", max_regression="5 %", against="finetune")
+    assert found.outcome == "pass"
+
+
+def test_a_target_that_was_not_timed_fails(measurements):
+    found = one(measurements, (Target(name="gpu"),), metric="latency_p50", max=2)
+    assert found.outcome == "fail"
+    assert "'gpu' was not timed" in found.reason
+
+
+def test_an_unknown_metric_fails_and_names_the_known(measurements):
+    found = one(measurements, metric="latency_p5O", max=2)
+    assert found.outcome == "fail"
+    assert found.value is None
+    assert "did you mean 'latency_p50'" in found.reason
+
+
+def test_a_model_that_was_not_measured_fails(measurements):
+    found = one(measurements, metric="accuracy", max_drop="1 %", against="prune")
+    assert found.outcome == "fail"
+    assert found.reason == ("'prune' was not measured as a reference; measured: finetune, quantize")
+
+
+def test_twenty_calls_carry_no_p99(measurements):
+    measurements.latency["cpu"].samples["candidate"] = calls_of(1.0, processes=1, calls=20)
+    measurements.latency["cpu"].samples["finetune"] = calls_of(5.0, processes=1, calls=20)
+    found = one(measurements, metric="latency_p99", max="10 s")
+    assert found.outcome == "inconclusive"
+    assert found.reason == "20 calls cannot carry a p99; time more rows"
+
+
+def test_a_candidate_that_answers_nan_fails_even_without_a_budget(measurements):
+    measurements.models["candidate"].probabilities[3] = [float("nan"), float("nan")]
+    verdict = judge([], CPU, measurements)
+    assert verdict.outcome == "fail"
+    assert "NaN or infinity on 1 of 1000 rows" in verdict.budgets[0].reason
+    accuracy = Budget(metric="accuracy", min=0.1)
+    assert judge([accuracy], CPU, measurements).budgets[1].outcome == "fail"
+
+
+def test_a_reference_that_answers_nan_is_nothing_to_compare_with(measurements):
+    measurements.models["finetune"].probabilities[3] = [float("nan"), 1.0]
+    found = one(measurements, metric="accuracy", max_drop="3 %", against="finetune")
+    assert found.outcome == "fail"
+    assert "finetune answered NaN" in found.reason
+
+
+def test_a_time_that_is_not_a_number_fails(measurements):
+    measurements.latency["cpu"].samples["candidate"][0][0] = float("nan")
+    assert one(measurements, metric="latency_p50", max="10 s").outcome == "fail"
+
+
+def test_a_reference_at_zero_gives_no_ratio(measurements):
+    measurements.models["finetune"].probabilities = answers_right(0)
+    found = one(measurements, metric="accuracy", min_retained="97 %", against="finetune")
+    assert found.outcome == "fail"
+    assert found.value is None
+
+
+def test_two_models_that_never_differ_on_few_rows_are_undecided(measurements):
+    measurements.truth = [0] * 30
+    for model in measurements.models.values():
+        model.probabilities = answers_where([True] * 30)
+    for form in ({"max_drop": "1 %"}, {"min_retained": "99 %"}):
+        found = one(measurements, metric="accuracy", against="finetune", **form)
+        assert found.outcome == "inconclusive", found.reason

@@ -1,0 +1,28 @@
+"""``rarefy rollback``: a tag goes back, and says from where."""
+
+from __future__ import annotations
+
+import json
+
+from tests.desk import Desk
+from tests.pipeline.store.artifacts import publish
+
+
+def test_rollback_goes_back_and_further_back(desk: Desk) -> None:
+    made = [publish(desk.store, str(n), f"{n}" * 64) for n in range(3)]
+    for each in made:
+        desk.store.tag("production", each.digest)
+    said = desk.rarefy("rollback", "production")
+    assert said.out == f"production -> {made[1].short} (was {made[2].short})\n"
+    shown = json.loads(desk.rarefy("rollback", "production", "--json").out)
+    assert shown == {"tag": "production", "digest": made[0].digest, "from": made[1].digest}
+    end = desk.rarefy("rollback", "production")
+    assert end.code == 2
+    assert f"there is nothing before {made[0].short}" in end.err
+    assert desk.rarefy("rollback", "production", "--to", made[2].short).code == 0
+    assert desk.production == made[2].digest
+    history = desk.rarefy("artifact", "show", "production").out.split("history")[1:]
+    assert [line.split()[2] for line in history] == ["rollback"] * 3 + ["tag"] * 3
+    rows = {row["digest"]: row for row in json.loads(desk.rarefy("artifact", "ls", "--json").out)}
+    assert rows[made[2].digest]["tags"] == ["production"]
+    assert rows[made[0].digest]["past_tags"] == ["production"]

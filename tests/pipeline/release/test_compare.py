@@ -1,0 +1,44 @@
+"""The gate on a comparison."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
+from pipeline.release import recorded
+from pipeline.release.compare import judge
+from pipeline.release.comparison import Compared
+from pipeline.terms.vocabulary import Target
+
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
+
+@pytest.mark.parametrize(
+    ("margin", "limit", "outcome"), [(0.2, 0.05, "fail"), (0.05, 0.2, "pass"), (0.05, 0.1, None)]
+)
+@pytest.mark.parametrize("throttled", [None, "calls became 40 % longer half way"])
+def test_recorded_times_are_judged_by_the_limit_not_by_the_word_that_was_asked_for(
+    margin: float, limit: float, outcome: str | None, throttled: str | None
+) -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.lognormal(0, 0.3, 60) * generator.lognormal(0, 0.005, (9, 60))
+    then = Latency(samples={"baseline": rows.tolist()})
+    now = Latency(samples={"candidate": (rows * 1.1).tolist()}, throttled=throttled)
+    answers = ModelMeasurement(digest="d", size=1, probabilities=[[1.0, 0.0]] * 400)
+    measured = Measurements(
+        machine={}, task="text-classification", labels=["a", "b"], truth=[0] * 400,
+        models={"candidate": answers, "baseline": answers}, latency={},
+    )  # fmt: skip
+    compared = Compared(
+        names={}, measurements=measured, latency={"candidate": now, "baseline": then},
+        times=recorded.change(now, then, margin), margin=margin, recorded="run.json",
+    )  # fmt: skip
+    judged = judge(compared, limit, Target())
+    time = next(b for b in judged.budgets if b.metric == "latency_p50")
+    if throttled:
+        assert time.outcome == judged.outcome == "inconclusive"
+        assert judged.exit_code(strict=False) == 4
+    else:
+        assert time.outcome == (outcome or "inconclusive")
+        assert judged.exit_code(strict=False) == (3 if outcome == "fail" else 0)

@@ -1,0 +1,172 @@
+"""The rules of a release: only what passed, measured against what is there now."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.store.store import Store
+from pipeline.verdict.history import History
+from tests.desk import Desk
+from tests.pipeline.report.verdicts import asked, finished
+from tests.pipeline.store.artifacts import damage, publish
+
+
+@pytest.mark.parametrize(
+    ("outcome", "changes", "words"),
+    [
+        ("inconclusive", {}, "the verdict is inconclusive: accuracy"),
+        ("pass", {"evidence": ["cpu: throttled half way"]}, "cpu: throttled half way"),
+    ],
+)
+def test_what_is_no_pass_is_not_promoted(
+    desk: Desk, outcome: str, changes: dict[str, Any], words: str
+) -> None:
+    desk.verdict(outcome, **changes)
+    said = desk.rarefy("promote", "tiny")
+    assert said.code == 4
+    assert words in said.err
+    by_hand = f"`rarefy artifact tag production {desk.digest[:12]}` moves a tag without a verdict"
+    assert by_hand in said.err
+    assert desk.production is None
+    assert desk.rarefy("artifact", "tag", "production", desk.digest[:12]).code == 0
+    assert desk.production == desk.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda values: values.update(verdict=None), "no run here has a verdict on this bundle"),
+        (lambda values: values["verdict"].update(budgets=[]), "no budget was judged"),
+        (
+            lambda values: values["measurements"]["models"]["candidate"].update(digest="0" * 64),
+            "no run here has a verdict on this bundle",
+        ),
+        (lambda values: values.pop("ledger"), "run.json cannot be read"),
+    ],
+    ids=["no verdict", "no budgets", "another bundle's", "damaged record"],
+)
+def test_without_a_verdict_on_this_bundle_nothing_moves(desk: Desk, change, words) -> None:
+    desk.record(change)
+    said = desk.rarefy("promote", "tiny")
+    assert said.code == 4
+    assert words in said.err
+    assert desk.production is None
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("fail", 3), ("inconclusive", 4), ("pass", 0)])
+def test_a_newer_verdict_on_the_same_bundle_counts(desk: Desk, outcome: str, code: int) -> None:
+    """The run passed; `rarefy ci` beside production, or `rarefy validate`, said otherwise since."""
+    budgets = [asked("size", "max", 1.0, 2.0)] if outcome == "fail" else []
+    newer = finished(
+        0, budgets=budgets, outcome=outcome, command="rarefy ci tiny.yaml", name="tiny"
+    )
+    newer.measurements.models["candidate"].digest = desk.digest
+    newer = newer.model_copy(update={"created": "2999-01-01T00:00:00+00:00"})
+    assert History(desk.home / "history.sqlite").add(newer)
+    said = desk.rarefy("promote", "tiny")
+    assert said.code == code
+    assert (desk.production == desk.digest) == (code == 0)
+    if code:
+        assert f"the newest verdict on it is {outcome} (rarefy ci tiny.yaml, 2999" in said.err
+
+
+def test_an_older_verdict_does_not(desk: Desk) -> None:
+    older = finished(0, outcome="fail", name="tiny")
+    older.measurements.models["candidate"].digest = desk.digest
+    assert History(desk.home / "history.sqlite").add(older)
+    assert desk.rarefy("promote", "tiny").code == 0
+
+
+def test_a_baseline_that_moved_since_is_said(desk: Desk) -> None:
+    other = publish(desk.store, "other", "1" * 64)
+    third = publish(desk.store, "third", "2" * 64)
+    desk.store.tag("production", other.digest)
+    desk.record(
+        lambda values: values["measurements"].update(baselines={"production": other.digest})
+    )
+    desk.store.tag("production", third.digest)
+    said = desk.rarefy("promote", "tiny")
+    assert said.code == 4
+    told = f"measured against {other.short}, but production is {third.short} now: run again"
+    assert told in said.err
+    assert desk.production == third.digest
+    desk.store.tag("production", other.digest)
+    assert desk.rarefy("promote", "tiny").out.endswith(f"(was {other.short})\n")
+
+
+def test_a_first_release_that_is_no_longer_the_first_is_refused(desk: Desk) -> None:
+    desk.record(lambda values: values.update(absent=["production"]))
+    desk.store.tag("production", publish(desk.store, "other").digest)
+    said = desk.rarefy("promote", "tiny")
+    assert said.code == 4
+    assert "measured against nothing, but production is" in said.err
+    assert desk.rarefy("promote", "tiny", "staging").code == 0
+
+
+def test_a_run_s_folder_from_elsewhere_is_taken_over_if_it_is_whole(
+    desk: Desk, tmp_path: Path
+) -> None:
+    folder, home = shutil.copytree(desk.run, tmp_path / "download"), tmp_path / "elsewhere"
+    assert desk.rarefy("promote", folder, "--home", home).code == 0
+    assert Store(home / "store").verify(desk.digest) == []
+    damage(folder / "bundle" / "model.onnx")
+    said = desk.rarefy("promote", folder, "--home", tmp_path / "third")
+    assert said.code == 6
+    assert Store(tmp_path / "third" / "store").tags() == {}
+
+
+def test_promote_to_a_remote_moves_both_tags_or_none(desk: Desk, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/shared"
+    said = desk.rarefy("promote", "tiny", "--to", url)
+    assert said.out.splitlines()[-1] == f"{url}#production -> {desk.digest[:12]}"
+    there = Store(tmp_path / "shared")
+    assert there.tags() == {"production": desk.digest} == desk.store.tags()
+    assert there.find_tag("production").moves[0].why == "promote"
+    # What it was measured with there has moved on.
+    other = publish(there, "other").digest
+    there.tag("production", other)
+    desk.store.untag("production")
+    measured = {f"{url}#production": desk.digest}
+    desk.record(lambda values: values["measurements"].update(baselines=measured))
+    refused = desk.rarefy("promote", "tiny", "--to", url)
+    assert refused.code == 4
+    assert there.tags()["production"] == other
+    assert desk.production is None
+    nowhere = desk.rarefy("promote", "tiny", "--to", f"file://{tmp_path}/not/mounted")
+    assert nowhere.code == 2
+    assert desk.production is None
+
+
+def test_a_remote_spelt_otherwise_is_the_same_place(desk: Desk, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/shared"
+    there = Store(tmp_path / "shared")
+    there.tag("production", publish(there, "other").digest)
+    desk.record(lambda v: v["measurements"].update(baselines={f"{url}#production": desk.digest}))
+    for spelt in (f"{url}/", f"{tmp_path}/shared", f"local://{tmp_path}/shared"):
+        refused = desk.rarefy("promote", "tiny", "--to", spelt)
+        assert refused.code == 4
+        assert "is " in refused.err
+        assert "now: run again" in refused.err
+
+
+def test_a_first_release_whose_budgets_wait_for_it_founds_that_tag_only(
+    desk: Desk, tmp_path: Path
+) -> None:
+    url = f"file://{tmp_path}/shared"
+    desk.record(lambda values: values["verdict"].update(budgets=[]))
+    assert "no budget was judged" in desk.rarefy("promote", "tiny").err
+    desk.record(lambda values: values.update(absent=[f"{url}#production"]))
+    elsewhere = desk.rarefy("promote", "tiny", "staging", "--to", url)
+    assert elsewhere.code == 4
+    assert "no budget was judged" in elsewhere.err
+    assert desk.rarefy("promote", "tiny", "--to", f"{url}/").code == 0
+    assert Store(tmp_path / "shared").tags() == {"production": desk.digest}
+    desk.store.untag("production")
+    Store(tmp_path / "shared").tag("production", publish(Store(tmp_path / "shared"), "b").digest)
+    again = desk.rarefy("promote", "tiny", "--to", url)
+    assert again.code == 4
+    assert "measured against nothing" in again.err

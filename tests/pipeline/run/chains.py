@@ -1,0 +1,18 @@
+"""A chain of quick stages, and a change to a file that nobody sees."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CHAIN = ({"quick:Word": {"word": "one"}}, {"quick:Word": {"word": "two"}, "as": "second"})
+
+
+def flip(path: Path, old: bytes, new: bytes) -> None:
+    """Change bytes in place: the same size, the same time of change."""
+    assert len(old) == len(new)
+    times = path.stat()
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, 1))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -1,0 +1,23 @@
+"""Rows that the models cannot read as a whole."""
+
+from __future__ import annotations
+
+from tests.conftest import execute, labelled_rows
+
+
+def test_rows_over_the_length_limit_are_counted_and_said(workshop):
+    rows = labelled_rows(20, seed=2)
+    rows += [{"text": "film " * words, "label": "positive"} for words in (5, 6, 7, 30)]
+    workshop.write_rows("long.jsonl", rows)
+    data = {"train": "train.jsonl", "eval": "long.jsonl", "max_length": 8}
+    run = workshop.open("quick:Word", data=data)
+    run.plan.steps()
+    assert not any("max_length" in text for text in run.plan.warnings), "there is no tokenizer yet"
+    execute(run)
+    over = sum(len(row["text"].split()) + 2 > 8 for row in rows)
+    expected = f"eval: {over} rows longer than max_length (8 tokens), cut there"
+    assert expected in run.plan.warnings
+    assert expected in workshop.open("quick:Word", data=data).plan.warnings
+    wide = workshop.open("quick:Word", data=data | {"max_length": 32})
+    execute(wide)
+    assert not any("max_length" in text and "eval" in text for text in wide.plan.warnings)

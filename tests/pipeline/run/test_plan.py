@@ -1,0 +1,95 @@
+"""A recipe against a store: what is cached, and what cannot work, before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.recipe import recipe as recipes
+from pipeline.run.engine import Run
+from pipeline.run.plan import Plan
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import (
+    DataError,
+    ModelError,
+    ProviderError,
+    RecipeError,
+)
+from tests.conftest import execute
+from tests.pipeline.run.chains import CHAIN
+
+
+def test_a_plan_says_what_is_cached_and_runs_nothing(workshop):
+    assert [step.cached for step in workshop.open(*CHAIN).plan.steps()] == [False] * 3
+    workshop.run(*CHAIN)
+    changed = (CHAIN[0], {"quick:Word": {"word": "new"}, "as": "second"})
+    planned = workshop.open(*changed).plan.steps()
+    assert [(step.id, step.cached) for step in planned] == [
+        ("model", True),
+        ("word", True),
+        ("second", False),
+    ]
+    assert planned[1].kind is Kind.REPORT
+    assert workshop.ran() == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        (["export"], r"export: takes .*, but 'model' gives an encoder; put 'finetune' before it"),
+        (["finetune", "merge"], "takes an adapter, but 'finetune' gives a checkpoint; put 'adapt'"),
+        (["quantize"], "but 'model' gives an encoder; put 'finetune' before it"),
+        (["finetune", "adapt", "export"], "gives an adapter; put 'merge' between them"),
+        (["finetune", "validate"], "takes a bundle.*gives a checkpoint; put 'export' before it"),
+        (
+            ["finetune", "export", "finetune"],
+            r"stages\[2\]\.finetune: takes .* but 'export' gives a bundle",
+        ),
+    ],
+)
+def test_an_order_that_cannot_work_is_refused_before_anything_runs(workshop, stages, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        workshop.open(*stages).plan.steps()
+    assert "trial.yaml:" in str(caught.value)
+    assert workshop.store.digests() == []
+
+
+BUDGET = {"metric": "size", "max": "20 MB"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"budgets": [BUDGET]}, RecipeError, r"trial\.yaml:\d+: budgets: no 'validate' stage"),
+        (
+            {"task": "text-clasification"},
+            RecipeError,
+            r"trial\.yaml:\d+: task: unknown task.*did you mean 'text-classification'",
+        ),
+        ({"model": "gone"}, ModelError, "model: gone: no directory"),
+        ({"data": {"train": "gone.jsonl", "eval": "eval.jsonl"}}, DataError, r"data\.train: gone"),
+        (
+            {"data": {"train": "train.jsonl", "eval": "eval.jsonl", "label": "stars"}},
+            DataError,
+            "no column 'stars'; there is text, label",
+        ),
+    ],
+)
+def test_what_can_be_known_before_is_said_before(workshop, changes, error, message):
+    run = workshop.open("quick:Head", **changes)
+    with pytest.raises(error, match=message) as caught:
+        run.plan.steps()
+    assert caught.value.exit_code == 2
+    assert workshop.ran() == []
+    assert workshop.store.digests() == []
+
+
+def test_a_device_that_is_not_there(workshop, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    run = Run(Plan(recipes.load(workshop.recipe("quick:Word")), workshop.store, "cuda"))
+    with pytest.raises(
+        ProviderError, match="torch finds no CUDA device; use --device cpu"
+    ) as caught:
+        execute(run)
+    assert caught.value.exit_code == 5

@@ -1,0 +1,39 @@
+"""A model's accuracy on the eval split, measured when it must be."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.terms.errors import (
+    IntegrityError,
+    RarefyError,
+)
+from tests.pipeline.run.chains import flip
+
+
+def test_one_changed_byte_of_eval_measures_anew_and_trains_nothing(workshop):
+    """The size and the time of the file stay as they were."""
+    workshop.run("quick:Head")
+    before = workshop.run("quick:Head")["head"]
+    assert workshop.ran() == ["head"]
+    flip(workshop.folder / "eval.jsonl", b'"negative"', b'"positive"')
+    after = workshop.run("quick:Head")["head"]
+    assert after.artifact.digest == before.artifact.digest
+    assert workshop.ran() == ["head"]
+    (old,) = [m for m in before.scores if m.name == "accuracy"]
+    (new,) = [m for m in after.scores if m.name == "accuracy"]
+    assert abs(old.value - new.value) == pytest.approx(1 / 12)
+
+
+def test_a_model_that_answers_nan_is_no_result(workshop):
+    with pytest.raises(RarefyError, match="the model answers NaN on 12 of 12 eval rows"):
+        workshop.run({"quick:Head": {"fill": "nan"}})
+
+
+def test_a_flipped_bit_is_caught_before_a_cached_model_is_scored_again(workshop):
+    head = workshop.run("quick:Head")["head"].artifact
+    weights = head.path("model.safetensors")
+    flip(weights, weights.read_bytes()[-4:], b"\x00\x00\x80?")
+    flip(workshop.folder / "eval.jsonl", b'"negative"', b'"positive"')
+    with pytest.raises(IntegrityError, match=r"\(head\) is damaged: model\.safetensors"):
+        workshop.run("quick:Head")

@@ -1,0 +1,24 @@
+"""What a stage is, and what it is given."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.stage import Context, Stage
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import RecipeError
+
+
+def test_a_split_that_was_not_given_is_named(tmp_path):
+    context = Context(None, {}, 0, "cpu", 1, tmp_path, tmp_path, {}, (), tmp_path)
+    with pytest.raises(RecipeError, match=r"data\.eval: the stage asks for this split"):
+        context.split("eval")
+
+
+def test_a_stage_without_run_says_so():
+    class Lazy(Stage):
+        name = "lazy"
+
+    assert Lazy.consumes == {Kind.CHECKPOINT}
+    with pytest.raises(NotImplementedError):
+        Lazy().run(None, None)
