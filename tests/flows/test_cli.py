@@ -103,12 +103,3 @@ def test_an_error_is_json_where_json_was_asked_for(
 def test_no_traceback_unless_verbose(project: Project, rarefy: Callable[..., Said]) -> None:
     assert "Traceback" not in rarefy("plan", "missing.yaml").err
     assert "Traceback" in rarefy("-v", "plan", "missing.yaml").err
-
-
-def test_run_inline_prints_only_the_verdict(project: Project, rarefy: Callable[..., Said]) -> None:
-    recipe = project.recipe("quickstages:Head")
-    out = project.folder / "out"
-    said = rarefy("run", recipe, "--engine", "inline", "--out", out)
-    assert (said.code, said.out) == (0, "verdict: none (no validate stage)\n")
-    assert "head" in said.err
-    assert (out / "report.html").is_file()

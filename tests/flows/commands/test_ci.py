@@ -10,9 +10,6 @@ import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from flows import github
-from pipeline.recipe import recipe as recipes
-from pipeline.run import baselines
 from tests.project import Project, Said, make_project
 
 Rarefy = Callable[..., Said]
@@ -239,14 +236,6 @@ def test_a_gate_that_asks_nothing_is_refused(project: Project, rarefy: Rarefy) -
     assert "first release" in (project.folder / "out" / "summary.md").read_text()
 
 
-def test_plan_says_what_the_gate_will_need(project: Project, rarefy: Rarefy) -> None:
-    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
-    assert rarefy("plan", recipe, "--baseline", "production").code == 2
-    planned = rarefy("plan", recipe, "--baseline", "production", "--first")
-    assert planned.code == 0
-    assert "there is no 'production' yet" in planned.out
-
-
 @pytest.mark.usefixtures("quiet_machine")
 def test_the_baseline_is_measured_beside_the_candidate(shop: Project, rarefy: Rarefy) -> None:
     """The same bundle under a tag: its size cannot have got worse."""
@@ -283,46 +272,3 @@ def test_a_run_that_is_ended_from_outside_leaves_a_page_too(
     assert said.code == 130
     suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
     assert (suite.tests, suite.errors) == (1, 1)
-
-
-def test_a_summary_that_github_would_drop_is_cut_at_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """GitHub shows 1 MiB of a step, of all that was appended to it."""
-    page = tmp_path / "summary"
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
-    page.write_text("before\n")
-    row = "| é | ✓ |\n"
-    github.summarize(row * 100_000)
-    written = page.read_bytes()
-    assert 1_000_000 < len(written) <= 1024 * 1024
-    assert written.startswith(b"before\n")
-    whole, _, cut = written.decode().removeprefix("before\n").partition("\n\n")
-    assert set(whole.split("\n")) == {row.strip()}
-    assert "summary.md" in cut
-    github.summarize(row * 1000)
-    assert page.stat().st_size <= 1024 * 1024
-
-
-def test_an_output_cannot_bring_another_along(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
-    github.output({"report": "a\noutcome=pass\n"})
-    first, *middle, end = (tmp_path / "output").read_text().splitlines()
-    assert first == f"report<<{end}"
-    assert end not in middle
-
-
-def test_a_short_budget_is_shown_at_its_line_for_each_that_it_stands_for(project: Project) -> None:
-    short = "  - max_regression: 5 %\n    against: production\n  - {metric: size, max: 5 MB}\n"
-    for text, lines in (
-        (f"budgets:\n{short}", ["  - max_regression: 5 %"] * 3 + [short.splitlines()[2]]),
-        (one := "budgets: {max_regression: 5 %, against: production}\n", [one.strip()] * 3),
-    ):
-        path = project.recipe("quickstages:Head", budgets=text)
-        written = path.read_text().splitlines()
-        loaded = baselines.with_baseline(recipes.load(path), "staging")
-        assert [written[line - 1] for line in loaded.budget_lines] == lines
-        assert loaded.tags == ("staging",)
-        assert [b.metric for b in loaded.recipe.budgets][:3] == ["accuracy", "latency_p50", "size"]

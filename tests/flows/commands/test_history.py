@@ -15,9 +15,8 @@ from tests.project import Project, Said
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
-PASSES = "budgets:\n  - {metric: accuracy, min: 50 %}\n"
-MISSED = PASSES + "  - {metric: size, max: 0.5 kB}\n"
 STAGES = ("quickstages:Head", "quickstages:Judge")
+PASSES = "budgets:\n  - {metric: accuracy, min: 50 %}\n"
 
 
 @pytest.fixture
@@ -26,60 +25,6 @@ def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
     monkeypatch.setenv("RAREFY_HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     return History(tmp_path / "home" / FILE)
-
-
-def test_a_run_is_a_verdict_once_and_a_new_verdict_is_another(
-    project: Project, rarefy: Callable[..., Said]
-) -> None:
-    recipe = project.recipe(*STAGES, budgets=PASSES)
-    for _ in range(2):
-        assert rarefy("run", recipe, "--engine", "inline").code == 0
-    assert rarefy("run", project.recipe(*STAGES, budgets=MISSED), "--engine", "inline").code == 3
-    listed = json.loads(rarefy("history", "--json").out)
-    assert [verdict["outcome"] for verdict in listed] == ["fail", "pass"]
-    assert [verdict["recipe"] for verdict in listed] == ["tiny", "tiny"]
-    accuracy = next(one for one in listed[0]["numbers"] if one["metric"] == "accuracy")
-    assert accuracy["value"] == 1
-    assert rarefy("history", recipe).out.count("tiny") == 0  # one recipe: no column for it
-    assert "✗ fail" in rarefy("history", recipe).out
-
-
-@pytest.mark.parametrize("damage", ["damaged", "newer"])
-def test_a_broken_history_costs_a_run_nothing_but_a_warning(
-    project: Project, rarefy: Callable[..., Said], damage: str
-) -> None:
-    project.home.mkdir()
-    if damage == "newer":
-        import sqlite3
-
-        with sqlite3.connect(project.home / FILE) as database:
-            database.execute("PRAGMA user_version = 99")
-    else:
-        (project.home / FILE).write_bytes(b"not a database at all\n" * 200)
-    before = (project.home / FILE).read_bytes()
-    said = rarefy("run", project.recipe(*STAGES, budgets=PASSES), "--engine", "inline")
-    assert said.code == 0
-    assert (project.home / "runs" / "tiny" / "verdict.json").exists()
-    warning = [line for line in said.err.splitlines() if "warning" in line]
-    assert len(warning) == 1
-    assert "this verdict is not in the history" in warning[0]
-    assert (project.home / FILE).read_bytes() == before
-    assert rarefy("history").code == 6
-
-
-def test_a_bundle_that_is_validated_leaves_a_verdict(
-    project: Project, rarefy: Callable[..., Said]
-) -> None:
-    stages = ("quickstages:Head", "export")
-    assert rarefy("run", project.recipe(*stages), "--engine", "inline").code == 0
-    quick = "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0}"
-    recipe = project.recipe(*stages, quick, budgets=PASSES.replace("50", "1"))
-    said = rarefy("validate", "tiny", "--recipe", recipe, "--json")
-    assert said.code == 0
-    (verdict,) = json.loads(rarefy("history", "--json").out)
-    assert verdict["bundle"] == json.loads(said.out)["bundle"]
-    assert verdict["command"].startswith("rarefy validate tiny --recipe ")
-    assert {one["metric"] for one in verdict["numbers"]} == {"accuracy", "latency_p50", "size"}
 
 
 def test_an_empty_history_is_a_plain_sentence(past: History, rarefy: Callable[..., Said]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.project import Said
+from tests.project import Project, Said
 
 
 def test_a_session_that_fell_back_to_the_cpu_ends_with_5(
@@ -30,3 +31,27 @@ def test_a_session_that_fell_back_to_the_cpu_ends_with_5(
     assert said.code == 5
     expected = "provider 'cuda' is not active: the session runs on CPUExecutionProvider"
     assert json.loads(said.out) == {"error": expected, "exit_code": 5}
+
+
+def test_lines_of_stdin_are_answered_one_by_one(
+    here: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("a fine film\n\na dull story\tand a grey one\n"))
+    said = rarefy("predict", "tiny", "--json")
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert [(line["text"], line["pair"]) for line in lines] == [
+        ("a fine film", None),
+        ("a dull story", "and a grey one"),
+    ]
+    pair = rarefy("predict", "tiny", "--pair", "a dull story", "and a grey one", "--json")
+    assert json.loads(pair.out) == lines[1]
+
+
+def test_a_missing_provider_ends_with_5(here: Project, rarefy: Callable[..., Said]) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has the provider")
+    said = rarefy("predict", "tiny", "text", "--provider", "cuda")
+    assert said.code == 5
+    assert "provider 'cuda' is not active" in said.err

@@ -6,9 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from flows import examples
 from pipeline.recipe import recipe as recipes
 from tests.project import Project, Said
 
@@ -69,23 +66,6 @@ def test_examples_are_listed_with_what_they_are_about(rarefy: Callable[..., Said
     listed = json.loads(rarefy("recipe", "ls", "--json").out)
     assert "demo" in [example["name"] for example in listed]
     assert all(example["about"] for example in listed)
-
-
-@pytest.mark.parametrize("name", [example.name for example in examples.examples()])
-def test_a_copied_example_stands_alone(
-    name: str, project: Project, rarefy: Callable[..., Said]
-) -> None:
-    copy = Path(rarefy("recipe", "cp", name, project.folder / "mine").out.strip())
-    assert copy == project.folder / "mine" / f"{name}.yaml"
-    loaded = recipes.load(copy)
-    for reference in loaded.recipe.data.references.values():
-        assert (copy.parent / reference).is_file()
-    line = copy.read_text().splitlines()[0]
-    assert (copy.parent / line.partition("$schema=")[2]).resolve().is_file()
-    copy.write_text("changed")
-    again = rarefy("recipe", "cp", name, copy.parent)
-    assert (again.code, copy.read_text()) == (2, "changed")
-    assert "--force replaces it" in again.err
 
 
 def test_the_schema_in_the_repository_is_this_versions(rarefy: Callable[..., Said]) -> None:

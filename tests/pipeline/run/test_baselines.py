@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from pipeline.recipe import recipe as recipes
 from pipeline.run import baselines
 from pipeline.store import remote
 from pipeline.store.artifact import Kind, Manifest, StageRecord, list_files
@@ -15,6 +16,7 @@ from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
 from tests.conftest import Workshop
 from tests.models import LABELS
 from tests.pipeline.store.artifacts import damage
+from tests.project import Project
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
@@ -142,3 +144,17 @@ def test_a_damaged_baseline_is_not_measured(workshop: Workshop):
     with pytest.raises(IntegrityError, match=rf"artifact {other.short} \(export\) is damaged"):
         workshop.run(*CHAIN, budgets=[PRODUCTION])
     assert bundle.digest != other.digest
+
+
+def test_a_short_budget_is_shown_at_its_line_for_each_that_it_stands_for(project: Project) -> None:
+    short = "  - max_regression: 5 %\n    against: production\n  - {metric: size, max: 5 MB}\n"
+    for text, lines in (
+        (f"budgets:\n{short}", ["  - max_regression: 5 %"] * 3 + [short.splitlines()[2]]),
+        (one := "budgets: {max_regression: 5 %, against: production}\n", [one.strip()] * 3),
+    ):
+        path = project.recipe("quickstages:Head", budgets=text)
+        written = path.read_text().splitlines()
+        loaded = baselines.with_baseline(recipes.load(path), "staging")
+        assert [written[line - 1] for line in loaded.budget_lines] == lines
+        assert loaded.tags == ("staging",)
+        assert [b.metric for b in loaded.recipe.budgets][:3] == ["accuracy", "latency_p50", "size"]

@@ -1,0 +1,35 @@
+"""``rarefy report``: drawn again from the run's record."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from tests.project import Project, Said
+
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
+
+def test_report_is_drawn_again_from_the_run(here: Project, rarefy: Callable[..., Said]) -> None:
+    path = here.home / "runs" / "tiny" / "report.html"
+    path.unlink()
+    said = rarefy("report")
+    assert (said.code, said.out) == (0, f"{path}\n")
+    assert path.is_file()
+    assert rarefy("report", "tiny", "--format", "html").out.startswith("<!doctype html>")
+    assert "tiny" in rarefy("report", "tiny", "--format", "markdown").out
+    assert json.loads(rarefy("report", "tiny", "--format", "json").out)["name"] == "tiny"
+    assert json.loads(rarefy("report", "tiny", "--json").out)["verdict"] == "pass"
+
+
+def test_a_damaged_run_record_is_said(here: Project, rarefy: Callable[..., Said]) -> None:
+    broken = here.home / "runs" / "broken"
+    broken.mkdir()
+    (broken / "run.json").write_text("{")
+    said = rarefy("report", "broken")
+    shutil.rmtree(broken)
+    assert said.code == 2
+    assert "not a run's record" in said.err

@@ -1,0 +1,44 @@
+"""Which columns of a file look like the text and the label."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows import columns
+from pipeline.terms.errors import DataError
+
+
+def jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_usual_names_are_taken_first(tmp_path: Path) -> None:
+    rows = [
+        {"comment": "a long remark on the film", "text": "fine", "source": "web", "label": n % 3}
+        for n in range(9)
+    ]
+    found = columns.read(jsonl(tmp_path / "rows.jsonl", rows))
+    assert found.names == ["comment", "text", "source", "label"]
+    assert found.text() == "text"
+    assert found.label("text") == "label"
+
+
+def test_else_the_longest_strings_are_text_and_the_fewest_values_labels(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    lines = [f"{n},a remark of some length number {n},{'ab'[n % 2]},one" for n in range(8)]
+    path.write_text("\n".join(["id,remark,mood,constant", *lines]))
+    found = columns.read(path)
+    assert found.text() == "remark"
+    assert found.label("remark") == "mood", "a column of one value tells no classes apart"
+
+
+@pytest.mark.parametrize(("name", "words"), [("none.csv", "no such file"), ("bad.jsonl", "cannot")])
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "bad.jsonl").write_text("no json\n")
+    with pytest.raises(DataError, match=words) as caught:
+        columns.read(tmp_path / name)
+    assert "\n" not in str(caught.value)

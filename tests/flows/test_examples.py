@@ -1,0 +1,29 @@
+"""Copies of the examples run elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows import examples
+from pipeline.recipe import recipe as recipes
+from tests.project import Project, Said
+
+
+@pytest.mark.parametrize("name", [example.name for example in examples.examples()])
+def test_a_copied_example_stands_alone(
+    name: str, project: Project, rarefy: Callable[..., Said]
+) -> None:
+    copy = Path(rarefy("recipe", "cp", name, project.folder / "mine").out.strip())
+    assert copy == project.folder / "mine" / f"{name}.yaml"
+    loaded = recipes.load(copy)
+    for reference in loaded.recipe.data.references.values():
+        assert (copy.parent / reference).is_file()
+    line = copy.read_text().splitlines()[0]
+    assert (copy.parent / line.partition("$schema=")[2]).resolve().is_file()
+    copy.write_text("changed")
+    again = rarefy("recipe", "cp", name, copy.parent)
+    assert (again.code, copy.read_text()) == (2, "changed")
+    assert "--force replaces it" in again.err

@@ -1,0 +1,38 @@
+"""What a job of GitHub Actions is told beside its log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows import github
+
+
+def test_a_summary_that_github_would_drop_is_cut_at_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub shows 1 MiB of a step, of all that was appended to it."""
+    page = tmp_path / "summary"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    page.write_text("before\n")
+    row = "| é | ✓ |\n"
+    github.summarize(row * 100_000)
+    written = page.read_bytes()
+    assert 1_000_000 < len(written) <= 1024 * 1024
+    assert written.startswith(b"before\n")
+    whole, _, cut = written.decode().removeprefix("before\n").partition("\n\n")
+    assert set(whole.split("\n")) == {row.strip()}
+    assert "summary.md" in cut
+    github.summarize(row * 1000)
+    assert page.stat().st_size <= 1024 * 1024
+
+
+def test_an_output_cannot_bring_another_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    github.output({"report": "a\noutcome=pass\n"})
+    first, *middle, end = (tmp_path / "output").read_text().splitlines()
+    assert first == f"report<<{end}"
+    assert end not in middle

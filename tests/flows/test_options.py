@@ -1,0 +1,38 @@
+"""Options that commands share: data goes to stdout as it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import rich_click as click
+from click.testing import CliRunner
+
+from flows import options
+from pipeline.store.home import Home
+
+
+@click.command()
+@options.home_option
+@options.json_option
+@options.engine_options
+def shown(home: Home, as_json: bool, engine: str, device: str, threads: int | None) -> None:
+    options.show_json({"home": home.path, "json": as_json, "engine": engine, "device": device})
+
+
+def test_the_home_is_that_of_the_option_then_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAREFY_HOME", "/theirs")
+    runner = CliRunner()
+    found = json.loads(runner.invoke(shown, ["--device", "cpu"]).stdout)
+    assert found == {"home": "/theirs", "json": False, "engine": "prefect", "device": "cpu"}
+    found = json.loads(runner.invoke(shown, ["--home", "~/mine", "--device", "cpu"]).stdout)
+    assert found["home"] == str(Path.home() / "mine")
+
+
+def test_a_line_for_a_pipe_is_never_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    words = " ".join(["word"] * 70)
+    options.stdout().print(words)
+    assert capsys.readouterr().out == f"{words}\n"

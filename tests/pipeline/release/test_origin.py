@@ -1,0 +1,19 @@
+"""Which recipe made a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.project import Project, Said, bundle_digest
+
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
+
+def test_validate_of_a_folder_asks_for_the_recipe(
+    here: Project, rarefy: Callable[..., Said]
+) -> None:
+    said = rarefy("validate", bundle_digest(here))
+    assert said.code == 2
+    assert "--recipe" in said.err

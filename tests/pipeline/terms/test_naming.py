@@ -1,0 +1,27 @@
+"""A misspelt name is answered with the one that was meant."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.terms.naming import hint, nearest
+
+NAMES = ["finetune", "distill", "quantize"]
+
+
+def test_a_slip_is_answered_with_the_name_that_was_meant() -> None:
+    assert nearest("quantise", NAMES) == "quantize"
+    assert hint("distil", NAMES) == ", did you mean 'distill'?"
+
+
+def test_without_a_similar_name_all_are_listed() -> None:
+    assert nearest("xyz", NAMES) is None
+    assert hint("xyz", NAMES) == "; known: finetune, distill, quantize"
+    assert hint("xyz", []) == "; known: none"
+
+
+@given(st.sampled_from(NAMES), st.data())
+def test_one_letter_left_out_is_found_again(name: str, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(name) - 1))
+    assert nearest(name[:at] + name[at + 1 :], NAMES) == name

@@ -1,0 +1,106 @@
+"""Tests mirror the source by file: the tests of pipeline/store/tags.py are in its test_tags.py.
+
+Whoever changes a module finds its tests without searching, and sees when it has none.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("pipeline", "stages", "exporters", "flows")
+
+ELSEWHERE = {
+    "runs only inside a process that is measured; tested through the module that starts it": [
+        "pipeline/measure/cold_start_worker.py",
+        "pipeline/measure/latency_worker.py",
+        "pipeline/measure/load_worker.py",
+        "pipeline/measure/memory_worker.py",
+    ],
+    "has no test file of its own yet": [
+        "pipeline/measure/accuracy.py",
+        "pipeline/measure/measurements.py",
+        "pipeline/model/architectures.py",
+        "pipeline/recipe/places.py",
+        "pipeline/recipe/writing.py",
+        "pipeline/release/origin.py",
+        "pipeline/release/records.py",
+        "pipeline/report/accuracy.py",
+        "pipeline/report/ci/cases.py",
+        "pipeline/report/figures/distribution.py",
+        "pipeline/report/figures/flips.py",
+        "pipeline/report/figures/lineage.py",
+        "pipeline/report/figures/outcomes.py",
+        "pipeline/report/figures/svg.py",
+        "pipeline/report/figures/tradeoff.py",
+        "pipeline/report/headline.py",
+        "pipeline/report/wording.py",
+        "pipeline/stage/tasks/text_classification.py",
+        "pipeline/store/home.py",
+        "pipeline/terms/metrics.py",
+        "pipeline/terms/naming.py",
+        "pipeline/terms/outcomes.py",
+        "pipeline/terms/progress.py",
+        "pipeline/terms/versions.py",
+        "pipeline/terms/wording.py",
+        "stages/lessons.py",
+        "exporters/onnx.py",
+        "exporters/passes/clean.py",
+        "exporters/passes/constant.py",
+        "exporters/passes/embeddings.py",
+        "exporters/passes/graph.py",
+        "exporters/passes/linear.py",
+        "exporters/passes/mask.py",
+        "exporters/passes/scale.py",
+        "flows/columns.py",
+        "flows/commands/doctor.py",
+        "flows/commands/plan.py",
+        "flows/commands/report.py",
+        "flows/commands/run.py",
+        "flows/commands/validate.py",
+        "flows/editor.py",
+        "flows/examples.py",
+        "flows/github.py",
+        "flows/jobs.py",
+        "flows/options.py",
+        "flows/planned.py",
+        "flows/prefect_server.py",
+        "flows/remeasure.py",
+    ],
+}
+"""Modules with functions whose tests stand in no file of their name, and why."""
+
+
+def modules() -> set[str]:
+    """Every source file that defines a function: what only declares data has no behaviour."""
+    found = set()
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*.py"):
+            nodes = ast.walk(ast.parse(path.read_bytes()))
+            if path.name != "__init__.py" and any(isinstance(n, ast.FunctionDef) for n in nodes):
+                found.add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def mirrored(source: str) -> str:
+    path = Path("tests", source)
+    return path.with_name(f"test_{path.name}").as_posix()
+
+
+def test_every_test_file_is_that_of_a_source_file() -> None:
+    files = [path for folder in FOLDERS for path in (ROOT / "tests" / folder).rglob("test_*.py")]
+    strays = []
+    for path in files:
+        inner = path.relative_to(ROOT / "tests")
+        if not (ROOT / inner).with_name(inner.name.removeprefix("test_")).exists():
+            strays.append(inner.as_posix())
+    assert len(files) > 100
+    assert strays == []
+
+
+def test_every_module_with_behaviour_has_a_test_file() -> None:
+    excused = {name for names in ELSEWHERE.values() for name in names}
+    missing = {name for name in modules() if not (ROOT / mirrored(name)).exists()}
+    assert sorted(missing - excused) == []
+    assert sorted(excused - missing) == [], "these have a test file now, or are gone"
