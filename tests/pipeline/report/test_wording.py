@@ -1,0 +1,49 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.report import wording
+from tests.pipeline.report.ci.budgets import budgets
+
+
+@given(st.floats(0.01, 1e6))
+def test_three_significant_digits_and_no_exponent(value: float) -> None:
+    text = wording.significant(value)
+    assert "e" not in text
+    assert float(text.replace(",", "")) == pytest.approx(value, rel=0.051 if value < 0.1 else 0.006)
+
+
+@given(st.floats(0, 1e14))
+def test_a_size_is_read_back_from_its_unit(value: float) -> None:
+    number, unit = wording.size(value).split(wording.NBSP)
+    step = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[unit]
+    assert float(number.replace(",", "")) * step == pytest.approx(value, rel=0.006, abs=0.51)
+
+
+@given(st.integers(0, 10**6))
+def test_a_duration_adds_up(seconds: int) -> None:
+    parts = re.findall(r"([\d.]+)\s(s|min|h)", wording.duration(seconds))
+    told = sum(float(n) * {"s": 1, "min": 60, "h": 3600}[unit] for n, unit in parts)
+    assert told == pytest.approx(seconds, abs=0.05 if seconds < 3600 else 60)
+
+
+def test_what_each_budget_asks_is_said_with_its_unit_and_its_reference() -> None:
+    for budget in budgets():
+        said = wording.asked(budget)
+        assert said.startswith("at least" if budget.form.startswith("min") else "at most")
+        assert budget.against is None or budget.against in said
+    assert wording.asked(budgets()[2]) == "at least 5.00× faster than teacher"
+    assert wording.asked(budgets()[6]) == f"at most 1.00{wording.NBSP}MB"
+
+
+@given(st.text(), st.integers(1, 40))
+def test_a_shortened_text_fits(text: str, limit: int) -> None:
+    short = wording.shorten(text, limit)
+    assert len(short) <= limit
+    assert short == text or short.endswith("…")
