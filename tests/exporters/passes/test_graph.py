@@ -1,0 +1,47 @@
+"""What the passes share."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from exporters.passes import graph as making
+from tests.exporters.small_graphs import finish, model, normal, run
+
+
+def test_a_constant_is_made_once_under_its_name() -> None:
+    made, _ = model({})
+    one = making.constant(made, "c", np.array([1.0]))
+    assert making.constant(made, "c", np.array([2.0])) is one
+    assert making.scalar(one) == 1.0
+    assert making.scalar(making.constant(made, "pair", np.array([1.0, 2.0]))) is None
+
+
+def test_an_input_or_a_computed_value_holds_nothing() -> None:
+    _, (x,) = model({"x": ([2], ir.DataType.FLOAT)})
+    assert making.array(x) is None
+    assert making.array(making.node("Abs", [x]).outputs[0]) is None
+    assert making.array(None) is None
+
+
+def test_who_reads_a_value_is_told_once_each() -> None:
+    made, (x,) = model({"x": ([2], ir.DataType.FLOAT)})
+    source = making.node("Abs", [x])
+    square = making.node("Mul", [source.outputs[0], source.outputs[0]])
+    finish(made, [source, square])
+    assert making.consumers(source.outputs[0]) == [square]
+    assert making.only_consumer(source.outputs[0], "Mul") is square
+    assert making.only_consumer(source.outputs[0], "Add") is None
+    assert making.only_consumer(square.outputs[0], "Mul") is None, "the graph's own output"
+
+
+def test_a_value_that_is_replaced_is_read_by_nobody_the_outputs_included() -> None:
+    made, (x,) = model({"x": ([2], ir.DataType.FLOAT)})
+    old = making.node("Neg", [x])
+    finish(made, [old])
+    new = making.node("Abs", [x], like=old.outputs[0])
+    made.graph.insert_before(old, new)
+    making.replace(old.outputs[0], new.outputs[0])
+    made.graph.remove(old, safe=True)
+    given = normal(2)
+    np.testing.assert_array_equal(run(made, x=given), np.abs(given))

@@ -1,0 +1,45 @@
+"""An exported graph: our names, the model's answers, and no trace of the machine."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import pytest
+
+from exporters import onnx, parity
+from pipeline.terms.errors import ModelError
+from tests.exporters.conftest import tiny
+from tests.exporters.graphs import exported
+
+
+@pytest.mark.parametrize("name", ["Bert", "DistilBert"])
+def test_it_answers_as_pytorch_before_any_pass(name, rows):
+    graph, expected = exported(name, rows)
+    parity.check(graph, expected, "fp32", "export")
+    inputs = [value.name for value in graph.graph.inputs]
+    assert inputs == [n for n in onnx.INPUTS if name == "Bert" or n != "token_type_ids"]
+    assert [output.name for output in graph.graph.outputs] == ["logits"]
+
+
+def test_every_linear_layer_is_a_product_named_after_its_module(rows):
+    graph, _ = exported("Bert", rows)
+    linear = {n for n, m in tiny("Bert").named_modules() if type(m).__name__ == "Linear"}
+    named = {node.metadata_props.get("module"): node.op_type for node in graph.graph}
+    named.pop(None)
+    assert set(named) == linear
+    assert set(named.values()) == {"MatMul"}
+
+
+def test_no_path_of_this_machine_is_in_it(rows):
+    graph, _ = exported("Bert", rows)
+    data = ir.to_proto(graph).SerializeToString()
+    assert b".py" not in data
+    assert onnx.__file__.rpartition("/")[0].encode() not in data
+
+
+def test_attention_is_left_as_it_was():
+    model = tiny("DistilBert")
+    before = model.config._attn_implementation
+    model.forward = lambda input_ids, attention_mask: 1 / 0
+    with pytest.raises(ModelError, match="cannot be exported"):
+        onnx.export(model, ("input_ids", "attention_mask"))
+    assert model.config._attn_implementation == before

@@ -1,0 +1,65 @@
+"""Answers on a split, and their metrics with intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.measure import accuracy
+from pipeline.model import checkpoint
+from pipeline.stage.data import Split
+from pipeline.stage.tasks.text_classification import TextClassification
+from tests.models import LABELS, sentences, write_encoder
+from tests.pipeline.measure import bundles
+
+TASK = TextClassification(LABELS, 32, ("text",))
+
+
+def test_batches_by_length_answer_as_each_row_alone(tmp_path):
+    """And in the rows' own order."""
+    encoder = write_encoder(tmp_path / "encoder", layers=1, hidden=16)
+    model = TASK.load_model(str(encoder)).eval()
+    tokenizer = checkpoint.load_tokenizer(encoder)
+    checkpoint.save(model, tokenizer, tmp_path / "model")
+    texts, labels = sentences(70, seed=3)
+    split = Split("eval", "eval.jsonl", "0" * 64, texts, None, labels)
+    notes = []
+    found = accuracy.checkpoint_probabilities(
+        tmp_path / "model", TASK, split, lambda *told: notes.append(told)
+    )
+    assert notes[-1][:2] == (70, 70)
+    with torch.no_grad():
+        for row in (0, 7, 69):
+            alone = model(**tokenizer(texts[row], return_tensors="pt")).logits.softmax(-1)[0]
+            assert found[row] == pytest.approx(alone.numpy(), abs=1e-5)
+
+
+def test_a_bundle_answers_every_row_with_shares(tmp_path):
+    texts = bundles.texts(5)
+    split = Split("eval", "eval.jsonl", "0" * 64, texts, None, [0] * 5)
+    found = accuracy.bundle_probabilities(
+        bundles.make(tmp_path / "b"), split, provider="cpu", threads=1, progress=lambda *_: None
+    )
+    assert found.shape == (5, 2)
+    assert found.sum(axis=1) == pytest.approx(np.ones(5))
+
+
+def test_equal_answers_are_equal_bytes():
+    answers = np.array([[1 / 3, 2 / 3]])
+    assert accuracy.as_table(answers) == accuracy.as_table(answers + 1e-12)
+
+
+def test_a_metric_lies_inside_its_interval_and_counts_its_rows():
+    draw = np.random.default_rng(0)
+    truth = draw.integers(0, 2, 400)
+    sure = np.where(draw.random(400) < 0.8, truth, 1 - truth)
+    answers = np.eye(2)[sure] * 0.8 + 0.1
+    found = {m.name: m for m in accuracy.metrics(TASK, answers, truth.tolist(), "eval", 0)}
+    one = found["accuracy"]
+    assert one.value == pytest.approx(np.mean(sure == truth))
+    assert one.low < one.value < one.high
+    # The normal approximation, by hand.
+    reach = 1.96 * np.sqrt(one.value * (1 - one.value) / 400)
+    assert (one.high - one.low) / 2 == pytest.approx(reach, rel=0.15)
+    assert one.n == 400

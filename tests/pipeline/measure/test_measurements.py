@@ -1,0 +1,62 @@
+"""What validate found, read back as it was."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
+
+
+def measured(**changes) -> Measurements:
+    ours = ModelMeasurement(digest="c", size=1, probabilities=[[0.9, 0.1]])
+    theirs = ModelMeasurement(digest="t", size=2, probabilities=[[0.8, 0.2]])
+    fields = {
+        "machine": {},
+        "task": "text-classification",
+        "labels": ["a", "b"],
+        "truth": [0],
+        "models": {CANDIDATE: ours, "finetune": theirs},
+        "latency": {},
+        "aliases": {"quantize": "finetune"},
+    }
+    return Measurements(**fields | changes)
+
+
+def test_nan_survives_json_that_every_parser_reads():
+    broken = ModelMeasurement(digest="c", size=1, probabilities=[[math.nan, math.inf]])
+    text = measured(models={CANDIDATE: broken}).model_dump_json(by_alias=True)
+    json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    first, second = Measurements.model_validate_json(text).models[CANDIDATE].probabilities[0]
+    assert math.isnan(first)
+    assert second == math.inf
+
+
+def test_another_schema_is_refused():
+    values = json.loads(measured().model_dump_json(by_alias=True))
+    values["schema"] = "rarefy.measurements/1"
+    with pytest.raises(ValidationError, match=r"rarefy\.measurements/2"):
+        Measurements.model_validate(values)
+
+
+def test_from_text_to_logits_is_tokenizer_and_model():
+    found = Latency(samples={"m": [[1.0, 2.0]]}, tokenizer={"m": [[0.25, 0.5]]})
+    assert found.end_to_end("m") == [[1.25, 2.5]]
+    assert Latency(samples={"m": [[1.0]]}).end_to_end("m") == []
+
+
+def test_a_stage_stands_for_the_model_of_its_weights():
+    found = measured()
+    assert found.references == ["finetune"]
+    assert found.name_of("quantize") == found.name_of("finetune") == "finetune"
+    assert found.name_of("prune") is None
+
+
+def test_a_target_has_its_own_answers_where_another_provider_gives_them():
+    found = measured(elsewhere={"gpu": [[0.4, 0.6]]})
+    assert found.on("cpu") is found
+    assert found.on("gpu").models[CANDIDATE].probabilities == [[0.4, 0.6]]
+    assert found.on("gpu").models["finetune"] == found.models["finetune"]

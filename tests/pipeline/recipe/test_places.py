@@ -1,0 +1,52 @@
+"""An error names the file, the line and the key."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.recipe.places import Places
+
+
+class Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    rate: float
+
+
+class Outer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    parts: list[Inner]
+
+
+PLACES = Places("r.yaml", {("parts",): 2, ("parts", 0): 3, ("parts", 0, "rate"): 4})
+
+
+def said(values: dict[str, object], places: Places = PLACES) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate(values)
+    return str(places.error(caught.value, Outer, ()))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"parts": [{"rate": "x"}]}, "r.yaml:4: parts[0].rate: Input should be a valid number"),
+        ({"parts": [{}]}, "r.yaml:4: parts[0].rate: is required"),
+        ({"parts": [{"rat": 1}]}, "r.yaml:3: parts[0].rat: unknown key, did you mean 'rate'?"),
+        ({"part": []}, "r.yaml:1: part: unknown key, did you mean 'parts'?"),
+    ],
+)
+def test_the_place_is_the_nearest_line_that_there_is(
+    values: dict[str, object], message: str
+) -> None:
+    assert said(values).startswith(message)
+
+
+def test_what_was_found_is_shown() -> None:
+    assert said({"parts": [{"rate": "much"}]}).endswith("(found 'much')")
+
+
+def test_a_recipe_made_in_python_has_keys_and_no_lines() -> None:
+    assert said({"parts": [{}]}, Places("recipe 'a'", {})) == (
+        "recipe 'a': parts[0].rate: is required"
+    )

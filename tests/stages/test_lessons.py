@@ -1,0 +1,54 @@
+"""What an injection learns and asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.model import checkpoint
+from stages import lessons
+from stages.knowledge import Fact
+from tests.models import FILL, GOOD
+
+
+@pytest.fixture
+def prepared(encoder, make_context):
+    tokenizer = checkpoint.load_tokenizer(encoder.directory)
+    facts = [Fact(f"{a} {b}", "means", "good smooth") for a in FILL for b in GOOD[:2]]
+    facts += [Fact(f"{a} {b}", "means", "bad rough") for a in FILL for b in GOOD[2:4]]
+    facts += [Fact(f"{a} {b}", "means", "part") for a in FILL for b in GOOD[4:]]
+    context = make_context(rows=20)
+    return lessons.prepare(context, tokenizer, facts, held_out=0.3, templates={}), tokenizer
+
+
+def masked(rows):
+    return [sum(label >= 0 for label in row["labels"]) for row in rows]
+
+
+def test_every_row_asks_for_something(prepared):
+    made, _ = prepared
+    assert min(masked(made.rows(2, 0.5))) > 0
+    assert min(masked(made.asked(True)) + masked(made.asked(False))) > 0
+
+
+def test_text_is_as_large_a_share_as_was_asked_for(prepared):
+    made, _ = prepared
+    bare, mixed = len(made.rows(2, 0.0)), len(made.rows(2, 0.25))
+    assert bare == 2 * len(made.learned)
+    assert (mixed - bare) / mixed == pytest.approx(0.25, abs=0.02)
+
+
+def test_the_probe_asks_the_same_at_every_call_and_training_does_not(prepared):
+    made, _ = prepared
+    assert made.asked(True) == made.asked(True)
+    assert made.rows(1, 0.0) != made.rows(1, 0.0)
+
+
+def test_no_fact_is_both_learned_and_held_out(prepared):
+    made, tokenizer = prepared
+    learned, kept = (
+        {tokenizer.decode(text.row["input_ids"]) for text, _ in facts}
+        for facts in (made.learned, made.held_out)
+    )
+    assert learned
+    assert kept
+    assert not learned & kept
