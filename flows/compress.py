@@ -7,7 +7,8 @@ from typing import Literal
 
 from flows import jobs, prefect_settings
 from flows.display import Display
-from flows.jobs import Job, Result
+from flows.jobs import Job
+from flows.results import Result
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.store.home import Home
 

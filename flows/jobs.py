@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.display import Display
+from flows.results import Result
 from pipeline.model import runtime
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe.recipe import LoadedRecipe
@@ -30,14 +31,6 @@ class Job:
     command: str
     first: bool = False
     baseline: str | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """The outcome of a job, and where its files are."""
-
-    outcome: outcomes.Outcome
-    paths: dict[str, str]
 
 
 def load(job: Job) -> LoadedRecipe:

@@ -21,7 +21,8 @@ from prefect.states import Completed, Failed, State
 
 from flows import jobs
 from flows.display import Display
-from flows.jobs import Job, Result
+from flows.jobs import Job
+from flows.results import Result
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.report import markdown
 from pipeline.run.engine import Run

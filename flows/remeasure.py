@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.measure.measurements import Measurements
-from pipeline.recipe import recipe as recipes
+from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.release import bundles, origin, records
 from pipeline.release.bundles import Bundle
 from pipeline.run import baselines
@@ -38,7 +38,7 @@ def validate(
     reference: str,
     home: Home,
     *,
-    recipe: Path | None = None,
+    recipe: LoadedRecipe | Path | None = None,
     device: str = "cpu",
     first: bool = False,
     progress: Progress = silent,
@@ -49,7 +49,7 @@ def validate(
     budgets, and what ``measure`` raises.
     """
     found = bundles.find(reference, home)
-    loaded = recipes.load(origin.recipe_of(reference, recipe, home))
+    loaded = origin.recipe_of(reference, recipe, home)
     plan = Plan(loaded, home.store(), device, first=first)
     if not loaded.recipe.budgets:
         raise RecipeError(f"{loaded.where.source}: has no budgets, so there is nothing to judge by")

@@ -6,9 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.model import checkpoint
-from pipeline.stage import Context, Draft, Stage
-from pipeline.store.artifact import Artifact, Metric
+from rarefy import Artifact, Context, Draft, Metric, Stage, checkpoint
 
 
 class RoundWeights(Stage):

@@ -22,7 +22,8 @@ from pipeline.store.home import Home
 
 if TYPE_CHECKING:
     from flows.compress import Engine
-    from flows.jobs import Job, Result
+    from flows.jobs import Job
+    from flows.results import Result
     from pipeline.recipe.recipe import LoadedRecipe
 
 UNFINISHED = "the run was ended before it came to a verdict; its log says how far it got"

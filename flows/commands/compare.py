@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from pipeline.release.comparison import Compared
     from pipeline.terms.vocabulary import Data
 
-CHANGES = {
-    "regression": "slower by more than",
-    "improvement": "faster by more than",
-    "equal": "the same, give or take",
-    "inconclusive": "undecided at",
-}
-
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """Read a share such as 5%. Raises BadParameter where it is none between 0 and 1."""
@@ -96,21 +89,26 @@ def compare(
 
     Example: `rarefy compare demo production --max-regression 5%`
     """
+    from flows.compared import ComparisonView
     from flows.display import Display, show_verdict
     from pipeline.release import compare as comparing
     from pipeline.release.bundles import find
     from pipeline.release.comparison import Effort
+    from pipeline.release.origin import recipe_of
     from pipeline.terms.vocabulary import Target
 
     found = find(candidate, home)
     target = Target(provider=provider, threads=threads)
-    rows_of = comparing.labelled_rows(found, _data(table, text, label), recipe, home)
+    rows_of, base = _data(table, text, label), Path()
+    if rows_of is None:
+        loaded = recipe_of(candidate, recipe, home)
+        rows_of, base = loaded.recipe.data, loaded.base
     with Display(stderr(), quiet=as_json) as display:
         display.started("compare")
         compared = comparing.compare(
             found,
             baseline,
-            *rows_of,
+            *comparing.labelled_rows(found, rows_of, base),
             home,
             target=target,
             effort=Effort(rows=rows, processes=5, seconds=seconds),
@@ -125,7 +123,7 @@ def compare(
         verdict = judged.model_dump(mode="json", by_alias=True) if judged else None
         show_json(compared.as_json() | {"verdict": verdict, "exit_code": code})
         return code
-    _show(compared.as_json())
+    stdout().print(ComparisonView(compared, judged).table())
     if judged is not None:
         show_verdict(judged, stderr())
         click.echo(f"verdict: {judged.outcome}")
@@ -152,44 +150,3 @@ def _data(table: Path | None, text: tuple[str, ...], label: str) -> Data | None:
         return None
     path = str(table.resolve())
     return Data(train=path, eval=path, text=text[0] if len(text) == 1 else text, label=label)
-
-
-def _show(found: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    models, scores, times = found["models"], found["accuracy"], found["latency"]
-    sides = ("candidate", "baseline")
-    for column in ("", *sides, "candidate against baseline"):
-        table.add_column(column)
-    table.add_row("", *(models[side]["name"] for side in sides), "")
-    change = _interval(scores["difference"], "{:+.1%}")
-    table.add_row(
-        "accuracy",
-        *(_interval(scores[side], "{:.1%}") for side in sides),
-        f"{change}, McNemar p = {scores['mcnemar_p']:.3g}",
-    )
-    flips = f"{scores['flips']} of {found['rows']} rows differ: {scores['gains']} better"
-    same = _interval(scores["agreement"], "{:.1%}")
-    table.add_row("agreement", same, "", f"{flips}, {scores['losses']} worse")
-    table.add_row(
-        f"latency p50 ({times['provider']}, {times['threads']} thread)",
-        *(_interval(times[f"{side}_p50"], "{:.2f}") + " ms" for side in sides),
-        f"{_interval(times['ratio'], '{:.2f}')}× as long: "
-        f"{CHANGES[times['change']]} {times['margin']:.1%}",
-    )
-    sizes = [models[side]["size"] for side in sides]
-    table.add_row("size", *(f"{size / 1e6:.1f} MB" for size in sizes), _times(*sizes))
-    counts = [models[side]["parameters"] for side in sides]
-    if all(counts):
-        table.add_row("parameters", *(f"{n / 1e6:.2f} M" for n in counts), _times(*counts))
-    stdout().print(table)
-
-
-def _times(ours: float, theirs: float) -> str:
-    return f"{ours / theirs:.2f}× as much"
-
-
-def _interval(found: dict[str, float], form: str) -> str:
-    value, low, high = (form.format(found[key]) for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"

@@ -126,7 +126,6 @@ def rows(
     bundle: str, table: Path | None, text: tuple[str, ...], recipe: Path | None, home: Home
 ) -> Split:
     """Return the text to send: the file's, else the eval split's of the recipe."""
-    from pipeline.recipe import recipe as recipes
     from pipeline.release.origin import recipe_of
     from pipeline.stage import data
     from pipeline.terms.vocabulary import Data
@@ -135,7 +134,7 @@ def rows(
         path = str(table.resolve())
         columns = text[0] if len(text) == 1 else text
         return data.read_text(Data(train=path, eval=path, text=columns), path, Path())
-    loaded = recipes.load(recipe_of(bundle, recipe, home))
+    loaded = recipe_of(bundle, recipe, home)
     return data.read_text(loaded.recipe.data, loaded.recipe.data.eval, loaded.base)
 
 

@@ -133,9 +133,7 @@ class BundleModel:
         feeds = self.encode(texts, pairs)
         answers = np.empty((len(feeds), len(self.labels)))
         for row, feed in enumerate(feeds):
-            logits = self.run(feed)[0].astype(np.float64)
-            powers = np.exp(logits - logits.max())
-            answers[row] = powers / powers.sum()
+            answers[row] = softmax(self.run(feed))[0]
             if progress and row % 64 == 0:
                 progress(row, len(feeds), "rows answered")
         return answers
@@ -235,6 +233,16 @@ class BundleModel:
         if not path.exists():
             raise ModelError(f"{self.directory}: no {name}; is this a bundle?")
         return path
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the probabilities of logits, rows × labels; each row sums to one."""
+    import numpy as np
+
+    wide = logits.astype(np.float64)
+    powers: NDArray[np.float64] = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    shares: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def _provider_failure() -> type[Exception]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.measure.measurements import CANDIDATE
-from pipeline.recipe import recipe as recipes
 from pipeline.release import bundles, comparison, recorded
 from pipeline.release.bundles import Bundle
 from pipeline.release.comparison import BASELINE, Compared, Effort
-from pipeline.release.origin import recipe_of
 from pipeline.run import baselines
 from pipeline.stage import data
 from pipeline.stage.data import Split
@@ -64,18 +62,10 @@ def judge(compared: Compared, limit: float, target: Target) -> Verdict:
     return judging.judge(budgets, [target], compared.measurements)
 
 
-def labelled_rows(
-    candidate: Bundle, table: Data | None, recipe: Path | None, home: Home
-) -> tuple[Split, list[str]]:
-    """Return the rows to compare on, those of the file or the recipe's eval split, and the labels.
+def labelled_rows(candidate: Bundle, table: Data, base: Path) -> tuple[Split, list[str]]:
+    """Return the eval rows of ``table`` (its paths start from ``base``) and the candidate's labels.
 
-    The labels are the candidate's. Raises ModelError where it names none, DataError where the
-    rows have others.
+    Raises ModelError if the candidate names no labels, DataError if the rows have others.
     """
-    if table is not None:
-        base = Path()
-    else:
-        loaded = recipes.load(recipe_of(candidate.name, recipe, home))
-        table, base = loaded.recipe.data, loaded.base
     labels = baselines.labels_of(candidate.name, candidate.directory)
     return data.load(table, data.locate(table, base), labels)[0]["eval"], labels

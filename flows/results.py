@@ -1,0 +1,128 @@
+"""The result of a run: its verdict, ledger, figures and files, also as a notebook shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+from rich.table import Table
+
+from flows.display import as_text, verdict_table
+from flows.planned import html_table
+from pipeline.report import wording
+from pipeline.report.pictures import pictures
+from pipeline.run.outcome import Outcome
+from pipeline.verdict.record import LedgerRow
+from pipeline.verdict.verdict import Verdict
+
+COLUMNS = ("stage", "kind", "score", "95 % interval", "parameters", "size", "time", "artifact")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as SVG text; a notebook draws it."""
+
+    svg: str
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+
+class Ledger(Sequence[LedgerRow]):
+    """The finished stages in order, each with its score, size and time."""
+
+    def __init__(self, rows: Sequence[LedgerRow]) -> None:
+        self._rows = tuple(rows)
+
+    @overload
+    def __getitem__(self, at: int) -> LedgerRow: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[LedgerRow]: ...
+    def __getitem__(self, at: int | slice) -> LedgerRow | Sequence[LedgerRow]:
+        return self._rows[at]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[LedgerRow]:
+        return iter(self._rows)
+
+    def __repr__(self) -> str:
+        table = Table(*COLUMNS, box=None, pad_edge=False)
+        for row in self._rows:
+            table.add_row(*_cells(row))
+        return as_text(table)
+
+    def _repr_html_(self) -> str:
+        return html_table(COLUMNS, [_cells(row) for row in self._rows])
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a run, and where its files are. A missed budget is a result, no exception."""
+
+    outcome: Outcome
+    paths: dict[str, str]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict on the budgets, or None if nothing was judged."""
+        return self.outcome.data.verdict
+
+    @property
+    def ledger(self) -> Ledger:
+        """A row for each finished stage."""
+        return Ledger(self.outcome.data.ledger)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about the data: rows left out and why."""
+        return self.outcome.data.warnings
+
+    @property
+    def report(self) -> Path:
+        """The path of report.html."""
+        return Path(self.paths["report"])
+
+    @property
+    def bundle(self) -> Path | None:
+        """The folder of the ONNX bundle, or None if the recipe makes none."""
+        return Path(self.paths["bundle"]) if "bundle" in self.paths else None
+
+    @property
+    def figures(self) -> dict[str, Picture]:
+        """The report's figures by name: ledger, trade-off and latency by target, lineage."""
+        return {name: Picture(text) for name, text in pictures(self.outcome.data).items()}
+
+    def __repr__(self) -> str:
+        judged = self.verdict
+        said = as_text(verdict_table(judged)) + "\n" if judged else ""
+        return f"{said}verdict: {judged.outcome if judged else 'none'}\nreport: {self.report}"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [wording.SYMBOL[b.outcome], b.metric, wording.asked(b), b.reason]
+            for b in (self.verdict.budgets if self.verdict else ())
+        ]
+        outcome = self.verdict.outcome if self.verdict else "none"
+        table = html_table(("", "metric", "budget", "measured"), rows) if rows else ""
+        return f"<p>verdict: <b>{outcome}</b></p>{table}"
+
+
+def _cells(row: LedgerRow) -> list[str]:
+    score = interval = ""
+    if row.accuracy:
+        score, low, high = (wording.score(row.metric, value) for value in row.accuracy)
+        interval = f"{low} – {high}"
+    return [
+        row.id,
+        wording.kind(row.kind),
+        score,
+        interval,
+        "" if row.parameters is None else wording.count(row.parameters),
+        wording.size(row.size),
+        "cached" if row.cached else wording.duration(row.seconds),
+        row.digest[:12],
+    ]

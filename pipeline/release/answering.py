@@ -1,0 +1,123 @@
+"""A bundle that answers from Python: any number of rows, in batches of equal length."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.model.runtime import BundleModel, softmax
+from pipeline.release import bundles
+from pipeline.store.home import Home
+from pipeline.terms.progress import Progress, silent
+
+T = TypeVar("T")
+WINDOW = 4096
+"""Rows that are tokenized at once: enough to find many of the same length."""
+
+
+class Prediction(NamedTuple):
+    """A label, and the probability of each label; the probabilities sum to one."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class Bundle:
+    """A bundle that is loaded and answers.
+
+    Args:
+        reference: a bundle's folder, a run's name or folder, a tag, a digest, or ``URL#tag``.
+        home: the state folder in which names, tags and digests are looked up.
+        provider: execution provider: ``cpu``, ``cuda`` or ``tensorrt``.
+        threads: intra-op threads; by default those that the bundle was made for.
+
+    Raises RecipeError if there is no such bundle, IntegrityError if it is damaged, ProviderError
+    if the provider is not active.
+    """
+
+    def __init__(
+        self,
+        reference: Path | str,
+        *,
+        home: Path | str = ".rarefy",
+        provider: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        self.home = Home(Path(home).expanduser())
+        self.files = bundles.find(str(reference), self.home)
+        bundles.check_bytes(self.files)
+        if threads is None:
+            stored = self.files.directory / "session_options.json"
+            threads = int(json.loads(stored.read_text())["intra_op_num_threads"])
+        self._model = BundleModel(self.files.directory, provider=provider, threads=threads)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the model's outputs."""
+        return self._model.labels
+
+    @property
+    def digest(self) -> str:
+        """The digest of the bundle's manifest."""
+        return self.files.digest
+
+    def predict(
+        self,
+        texts: Iterable[str],
+        pairs: Iterable[str] | None = None,
+        *,
+        batch_size: int = 32,
+        progress: Progress = silent,
+    ) -> list[Prediction]:
+        """Answer each text, or each text with its pair, in their order.
+
+        Rows of the same length in tokens are answered together, so nothing is padded. Dynamic
+        int8 takes the range of its inputs over a whole batch: with ``batch_size=1`` the
+        probabilities are exactly those that were validated, with more they differ in the last
+        digits. Raises ValueError if there are more texts than pairs, or fewer.
+        """
+        answers: list[Prediction] = []
+        for window in _batches(_rows(texts, pairs), WINDOW):
+            answers += self._answer(window, batch_size)
+            progress(len(answers), 0, "rows answered")
+        return answers
+
+    def _answer(self, rows: list[tuple[str, str | None]], batch_size: int) -> list[Prediction]:
+        texts = [text for text, _ in rows]
+        pairs = [pair for _, pair in rows if pair is not None] or None
+        feeds = self._model.encode(texts, pairs)
+        probabilities = np.empty((len(feeds), len(self.labels)))
+        name = self._model.inputs[0]
+        order = sorted(range(len(feeds)), key=lambda row: feeds[row][name].shape[1])
+        for _, alike in itertools.groupby(order, key=lambda row: feeds[row][name].shape[1]):
+            for batch in _batches(alike, batch_size):
+                probabilities[batch] = self._batch([feeds[row] for row in batch])
+        return [
+            Prediction(
+                self.labels[int(row.argmax())],
+                dict(zip(self.labels, row.tolist(), strict=True)),
+            )
+            for row in probabilities
+        ]
+
+    def _batch(self, feeds: list[dict[str, NDArray[np.int64]]]) -> NDArray[np.float64]:
+        joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
+        return softmax(self._model.run(joined))
+
+
+def _rows(texts: Iterable[str], pairs: Iterable[str] | None) -> Iterable[tuple[str, str | None]]:
+    if pairs is None:
+        return ((text, None) for text in texts)
+    return zip(texts, pairs, strict=True)
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    source = iter(items)
+    while batch := list(itertools.islice(source, size)):
+        yield batch

@@ -1,0 +1,359 @@
+"""Compress a transformer into an ONNX model that keeps its budgets, from Python.
+
+    import rarefy
+
+    recipe = rarefy.load("demo.yaml")
+    print(rarefy.plan(recipe))
+    result = rarefy.run(recipe)
+    model = rarefy.Bundle(result.bundle)
+    model.predict(["A fine film."])
+
+Everything public is listed in ``__all__`` and in docs/python.md. Importing this module is cheap:
+what a name needs is loaded when the name is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from flows.compared import ComparisonView
+    from flows.planned import PlanView
+    from flows.remeasure import Validated
+    from flows.results import Result
+    from pipeline.recipe.recipe import LoadedRecipe
+    from pipeline.recipe.writing import Entry
+    from pipeline.release.answering import Bundle
+    from pipeline.release.promotion import Promotion
+    from pipeline.terms.budget import Budget
+    from pipeline.terms.vocabulary import Data, Target
+
+__all__ = [
+    *("load", "Recipe", "Data", "Target", "Budget", "step"),
+    *("Finetune", "Distill", "Prune", "Factorize", "Inject", "Adapt", "Quantize", "Merge"),
+    *("Export", "Validate"),
+    *("plan", "run", "Result", "Verdict", "BudgetResult"),
+    *("Bundle", "Prediction", "compare", "validate", "promote", "rollback"),
+    *("Stage", "Context", "Draft", "Asked", "Artifact", "Kind", "Metric", "Split", "checkpoint"),
+    *("RarefyError", "RecipeError", "DataError", "ModelError", "BudgetError", "EvidenceError"),
+    *("ProviderError", "IntegrityError"),
+]
+
+FOLDERS = ("pipeline", "stages", "exporters", "flows")
+_HOMES = {
+    "flows.results": ("Result",),
+    "pipeline.model.checkpoint": ("checkpoint",),
+    "pipeline.recipe.writing": ("step",),
+    "pipeline.release.answering": ("Bundle", "Prediction"),
+    "pipeline.stage": ("Asked", "Context", "Draft", "Stage"),
+    "pipeline.stage.data": ("Split",),
+    "pipeline.store.artifact": ("Artifact", "Kind", "Metric"),
+    "pipeline.terms.budget": ("Budget",),
+    "pipeline.terms.vocabulary": ("Data", "Target"),
+    "pipeline.verdict.verdict": ("BudgetResult", "Verdict"),
+    "pipeline.terms.errors": tuple(name for name in __all__ if name.endswith("Error")),
+    **{
+        f"stages.{name.lower()}": (name,)
+        for name in (
+            *("Adapt", "Distill", "Export", "Factorize", "Finetune", "Inject", "Merge"),
+            *("Prune", "Quantize", "Validate"),
+        )
+    },
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is used first."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'rarefy' has no attribute {name!r}")
+    module = importlib.import_module(_MODULES[name])
+    value = getattr(module, name, module)  # a public name may be a module itself
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def foreign() -> list[str]:
+    """Return the places that Python would import instead of rarefy's own folders, [] if none."""
+    here = Path(__file__).resolve().parent
+    places = []
+    for name in FOLDERS:
+        spec = importlib.util.find_spec(name)
+        locations = [*(spec.submodule_search_locations or ())] if spec else []
+        place = Path(locations[0]).resolve() if locations else None
+        if place != here / name:
+            places.append(str(place or (spec and spec.origin) or f"no package {name!r}"))
+    return places
+
+
+if _others := foreign():
+    _hidden = (
+        f"rarefy's own packages are hidden by others of the same name: {', '.join(_others)}; "
+        "start in another folder, take that folder off PYTHONPATH, or uninstall that package"
+    )
+    if Path(sys.argv[0]).stem == "rarefy":  # the command says it in one line
+        sys.stderr.write(f"rarefy: {_hidden}\n")
+        sys.exit(5)
+    raise ImportError(_hidden)
+
+
+def load(path: Path | str) -> LoadedRecipe:
+    """Read and check a recipe's file. Raises RecipeError with file, line, key and a suggestion."""
+    from pipeline.recipe import recipe as recipes
+
+    return recipes.load(Path(path))
+
+
+def Recipe(  # noqa: N802 (it makes one)
+    name: str,
+    *,
+    model: str,
+    data: Data | Mapping[str, Any],
+    stages: Iterable[Entry],
+    targets: Iterable[Target | Mapping[str, Any]] = (),
+    budgets: Iterable[Budget | Mapping[str, Any]] = (),
+    base: Path | str = ".",
+    **others: Any,
+) -> LoadedRecipe:
+    """Make a recipe in Python; it is recorded as the YAML that it equals (``.text``).
+
+    Args:
+        name: lower-case letters, digits, ``.``, ``_`` and ``-``.
+        model: a directory, ``hub:owner/name@revision`` or ``package:import_name/sub/dir``.
+        data: the splits and their columns.
+        stages: in order. A stage is its parameters: ``Finetune(epochs=2)``; ``step(…)`` gives it
+            an id or another input; names and mappings are taken as in YAML.
+        targets: machines to measure on; by default one CPU thread.
+        budgets: bounds that the bundle must keep.
+        base: the folder that relative paths start from.
+        others: the recipe's other keys: ``task``, ``seed``, ``allow_pickle``.
+
+    Raises RecipeError that names the key.
+    """
+    from pipeline.recipe import writing
+
+    return writing.build(
+        name,
+        model=model,
+        data=data,
+        stages=stages,
+        targets=targets,
+        budgets=budgets,
+        base=base,
+        **others,
+    )
+
+
+def plan(
+    recipe: LoadedRecipe,
+    *,
+    home: Path | str = ".rarefy",
+    device: str = "auto",
+    first: bool = False,
+    baseline: str | None = None,
+) -> PlanView:
+    """Return what ``run`` would do: each step, what is cached, whether eval has rows enough.
+
+    It prints as a table and is HTML in a notebook. Arguments as in ``run``. Raises RecipeError,
+    DataError or ModelError for all that can be known to be wrong before anything runs.
+    """
+    from flows.planned import PlanView
+    from pipeline.run.plan import Plan
+    from pipeline.store.home import Home
+
+    place, loaded = Home(Path(home).expanduser()), _with_baseline(recipe, baseline)
+    made = Plan(loaded, place.store(), _device(device), first=first)
+    return PlanView.of(made, place.runs / loaded.recipe.name)
+
+
+def run(
+    recipe: LoadedRecipe,
+    *,
+    home: Path | str = ".rarefy",
+    engine: Literal["inline", "prefect"] = "inline",
+    out: Path | str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    first: bool = False,
+    baseline: str | None = None,
+    quiet: bool = False,
+) -> Result:
+    """Run a recipe from model to verdict; finished stages are taken from the store.
+
+    Args:
+        recipe: from ``load`` or ``Recipe``.
+        home: the state folder: artifacts, reports, the history of verdicts.
+        engine: ``inline`` in this process, or ``prefect`` as a Prefect flow.
+        out: where report and bundle go; default: ``home/runs/<name>``.
+        device: where training runs: ``cpu``, ``cuda``, or ``auto``.
+        threads: training threads; by default all cores.
+        first: a first release: leave out budgets against a tag that is not there yet.
+        baseline: a tag, or ``URL#tag``, that every budget against a tag is judged against.
+        quiet: show no progress.
+
+    Returns:
+        verdict, ledger, figures, report and bundle. A missed budget is a result.
+
+    Raises RarefyError (one of its kinds) if the recipe cannot be run to its end.
+    """
+    from flows import compress
+    from flows.display import Display
+    from flows.jobs import Job
+    from flows.options import stderr
+    from pipeline.store.home import Home
+
+    place, loaded = Home(Path(home).expanduser()), _with_baseline(recipe, baseline)
+    job = Job(
+        recipe=str(recipe.path or recipe.where.source),
+        home=str(place.path),
+        out=str(out or place.runs / loaded.recipe.name),
+        device=_device(device),
+        threads=threads,
+        command=f"rarefy run {recipe.path}" if recipe.path else "rarefy.run(recipe)",
+        first=first,
+    )
+    with Display(stderr(), quiet=quiet) as display:
+        return compress.run(job, loaded, engine, display)
+
+
+def compare(
+    candidate: Bundle | Path | str,
+    baseline: str,
+    *,
+    max_regression: float | None = None,
+    recipe: LoadedRecipe | None = None,
+    home: Path | str = ".rarefy",
+    threads: int = 1,
+    seconds: float = 60.0,
+) -> ComparisonView:
+    """Compare a candidate with a baseline on the same eval rows, timed side by side.
+
+    Args:
+        candidate: a bundle, or what names one.
+        baseline: what names a bundle (a run, a tag, a digest, a folder, ``URL#tag``), or a run's
+            run.json.
+        max_regression: a share, 0.05 for 5 %: judge that accuracy, latency and size are no worse.
+        recipe: whose eval split; by default that of the candidate's run.
+        home: the state folder; that of ``candidate`` if it is a ``Bundle``.
+        threads: intra-op threads of both sides.
+        seconds: the most that timing may take.
+
+    Returns:
+        What was measured, and its ``verdict`` (None without ``max_regression``).
+
+    Raises ModelError if the two answer with different labels, EvidenceError if recorded numbers
+    are not comparable here, IntegrityError for damage.
+    """
+    from flows.compared import ComparisonView
+    from pipeline.release import bundles
+    from pipeline.release import compare as comparing
+    from pipeline.release.answering import Bundle
+    from pipeline.release.comparison import Effort
+    from pipeline.release.origin import recipe_of
+    from pipeline.store.home import Home
+    from pipeline.terms.vocabulary import Target
+
+    if isinstance(candidate, Bundle):
+        place, side = candidate.home, candidate.files
+    else:
+        place = Home(Path(home).expanduser())
+        side = bundles.find(str(candidate), place)
+    whose = recipe_of(side.name, recipe, place)
+    split, labels = comparing.labelled_rows(side, whose.recipe.data, whose.base)
+    target = Target(threads=threads)
+    compared = comparing.compare(
+        side,
+        baseline,
+        split,
+        labels,
+        place,
+        target=target,
+        effort=Effort(rows=200, processes=5, seconds=seconds),
+        margin=max_regression or comparing.MARGIN,
+    )
+    judged = None
+    if max_regression is not None:
+        judged = comparing.judge(compared, max_regression, target)
+    return ComparisonView(compared, judged)
+
+
+def validate(
+    bundle: Path | str,
+    *,
+    recipe: LoadedRecipe | None = None,
+    home: Path | str = ".rarefy",
+    device: str = "auto",
+) -> Validated:
+    """Measure a bundle again on this machine, judge it by a recipe's budgets, keep the verdict.
+
+    ``recipe``: by default the one that made the run ``bundle``. Raises RecipeError if it has no
+    budgets, EvidenceError if a budget compares with a checkpoint that is not in the store.
+    """
+    from flows import remeasure
+    from pipeline.store.home import Home
+
+    place = Home(Path(home).expanduser())
+    return remeasure.validate(str(bundle), place, recipe=recipe, device=_device(device))
+
+
+def promote(
+    run: Path | str,
+    tag: str = "production",
+    *,
+    to: str | None = None,
+    home: Path | str = ".rarefy",
+) -> Promotion:
+    """Point a tag at the bundle of a run that passed; ``to``: push it to this store too.
+
+    Raises BudgetError for a missed budget, EvidenceError for any other verdict than a pass,
+    IntegrityError for damage; the tag stays where it is then.
+    """
+    from pipeline.release import promotion
+    from pipeline.store.home import Home
+
+    return promotion.promote(str(run), tag, Home(Path(home).expanduser()), to)
+
+
+def rollback(tag: str, *, to: str | None = None, home: Path | str = ".rarefy") -> tuple[str, str]:
+    """Point a tag at what it pointed at before; return the digests before and after.
+
+    ``to``: the beginning of a digest of the tag's history. Raises RecipeError if there is none,
+    IntegrityError if its bytes are gone or damaged.
+    """
+    from pipeline.release import rollback as rules
+    from pipeline.store.home import Home
+
+    return rules.rollback(tag, Home(Path(home).expanduser()), to)
+
+
+def main() -> None:
+    """Run the command line."""
+    from flows.cli import main as cli
+
+    cli()
+
+
+def _device(device: str) -> str:
+    from pipeline.run.engine import default_device
+
+    return default_device() if device == "auto" else device
+
+
+def _with_baseline(recipe: LoadedRecipe, baseline: str | None) -> LoadedRecipe:
+    from pipeline.run import baselines
+
+    return recipe if baseline is None else baselines.with_baseline(recipe, baseline)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""The Python front door: the main job without a file and without a command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rarefy
+from pipeline.model.runtime import BundleModel
+from pipeline.recipe import recipe as recipes
+from tests.conftest import Workshop
+from tests.project import Project
+
+ROOT = Path(__file__).parents[1]
+BUDGETS = [
+    rarefy.Budget(metric="accuracy", min="1 %"),
+    rarefy.Budget(metric="size", max="1 B", level="warn"),
+]
+
+
+def test_every_public_name_is_there_and_explained():
+    for name in rarefy.__all__:
+        assert (getattr(rarefy, name).__doc__ or "").strip(), name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        rarefy.nothing  # noqa: B018
+
+
+def test_importing_it_loads_nothing_heavy():
+    heavy = ("torch", "pydantic", "numpy")
+    code = f"import rarefy, sys; print(*[m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == ""
+
+
+def small(workshop: Workshop, *stages: object, **changes: object) -> object:
+    given = {
+        "model": "model",
+        "data": rarefy.Data(train="train.jsonl", eval="eval.jsonl"),
+        "stages": stages,
+        "budgets": BUDGETS,
+        "base": workshop.folder,
+    }
+    return rarefy.Recipe("small", **given | changes)
+
+
+def test_a_recipe_made_in_python_is_the_yaml_that_it_is_recorded_as(workshop, tmp_path):
+    made = small(
+        workshop,
+        rarefy.Finetune(epochs=1),
+        rarefy.step(rarefy.Distill(layers=1), id="tiny", input="finetune"),
+        "export",
+        targets=[rarefy.Target(threads=2)],
+        seed=3,
+    )
+    (tmp_path / "same.yaml").write_text(made.text)
+    read = recipes.load(tmp_path / "same.yaml")
+    assert read.recipe == made.recipe
+    assert read.steps == made.steps
+    assert [step.id for step in made.steps] == ["finetune", "tiny", "export"]
+    assert (made.recipe.seed, made.recipe.targets[0].threads) == (3, 2)
+
+
+def test_a_large_regression_is_recorded_with_its_sign(workshop):
+    budget = rarefy.Budget(metric="size", max_regression="150 %", against="production")
+    made = small(workshop, "export", budgets=[budget])
+    assert made.recipe.budgets == (budget,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stages": ["finetun"]}, r"recipe 'small': stages\[0\].*did you mean 'finetune'"),
+        ({"data": {"train": "a"}}, r"recipe 'small': data\.eval: is required"),
+        ({"sed": 1}, r"recipe 'small': sed: unknown key, did you mean 'seed'"),
+    ],
+)
+def test_what_is_wrong_is_named_without_a_line(workshop, changes, words):
+    with pytest.raises(rarefy.RecipeError, match=words):
+        small(workshop, "finetune", **changes)
+
+
+class Scale(rarefy.Stage):
+    """Copy a checkpoint."""
+
+    name = "scale"
+    factor: float = 1.0
+
+
+def test_a_stage_of_ones_own_is_given_as_it_is(workshop):
+    made = small(workshop, "finetune", Scale(factor=2))
+    assert made.steps[1].stage == Scale(factor=2)
+    assert f"{__name__}:Scale" in made.text
+
+    class Local(rarefy.Stage):
+        """One that nobody can find again."""
+
+        name = "local"
+
+    with pytest.raises(rarefy.RecipeError, match="define it at the top of its module"):
+        small(workshop, Local())
+
+
+def test_the_main_job_from_plan_to_release(project: Project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    recipe = rarefy.Recipe(
+        "tiny",
+        model="encoder",
+        data={"train": "train.jsonl", "eval": "eval.jsonl", "max_length": 16},
+        stages=["quickstages:Head", rarefy.Export(), rarefy.Validate(**QUICK)],
+        budgets=BUDGETS,
+    )
+    plan = rarefy.plan(recipe, home="home")
+    assert "to run" in repr(plan)
+    assert "<td" in plan._repr_html_()
+    result = rarefy.run(recipe, home="home", quiet=True)
+    assert result.verdict is not None
+    assert result.verdict.outcome == "pass", "a missed budget of level warn"
+    assert [row.id for row in result.ledger] == ["model", "head", "export", "validate"]
+    assert result.report.is_file()
+    assert result.outcome.data.recipe == recipe.text
+    for shown in (plan, result, result.ledger):
+        assert "head" in repr(shown) or "verdict" in repr(shown)
+        assert "<table" in shown._repr_html_()
+    assert {"ledger", "lineage", "latency cpu"} <= result.figures.keys()
+    assert result.figures["ledger"]._repr_svg_().startswith("<svg")
+    assert all(step.cached for step in rarefy.plan(recipe, home="home").steps)
+
+    assert rarefy.promote("tiny", home="home").moved
+    compared = rarefy.compare(
+        rarefy.Bundle("tiny", home="home"),
+        "production",
+        recipe=recipe,
+        max_regression=0.9,
+        seconds=1,
+    )
+    assert compared.as_json()["accuracy"]["flips"] == 0
+    assert compared.verdict is not None
+    assert "McNemar" in repr(compared)
+    with pytest.raises(rarefy.RecipeError, match="its recipe was made in Python; give the recipe"):
+        rarefy.validate("tiny", home="home")
+
+
+QUICK = {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}
+
+
+def test_any_number_of_rows_is_answered_in_order(made: Project):
+    model = rarefy.Bundle(made.home / "runs" / "tiny" / "bundle")
+    texts = [f"{word} film " * (1 + number % 5) for number in range(70) for word in ("a", "dull")]
+    answers = model.predict(iter(texts), batch_size=8)
+    plain = BundleModel(model.files.directory).probabilities(texts)
+    assert len(answers) == len(texts)
+    assert [list(a.probabilities) for a in answers[:1]] == [list(model.labels)]
+    np.testing.assert_allclose([[*a.probabilities.values()] for a in answers], plain, atol=1e-5)
+    alone = model.predict(texts[:9], batch_size=1)
+    assert [[*a.probabilities.values()] for a in alone] == plain[:9].tolist()
+    assert model.predict([]) == []
+    with pytest.raises(ValueError, match="zip"):
+        model.predict(["a", "b"], ["c"])
+
+
+def test_a_foreign_package_of_the_same_name_is_noticed(tmp_path):
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "__init__.py").write_text("")
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", "import rarefy"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+        check=False,
+    )
+    assert done.returncode == 1
+    assert str(tmp_path / "stages") in done.stderr.splitlines()[-1]
+
+
+def test_the_page_on_python_runs_from_top_to_bottom(project: Project, monkeypatch):
+    """docs/python.md, on a tiny model: its blocks are one session."""
+    monkeypatch.chdir(project.folder)
+    (project.folder / "model").symlink_to("encoder")
+    page = (ROOT / "docs" / "python.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 5
+    session: dict[str, object] = {"__name__": "session"}
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), session)
+    result = session["result"]
+    assert isinstance(result, rarefy.Result)
+    assert result.verdict is not None
+
+
+def test_the_page_on_python_names_all_that_is_public():
+    page = (ROOT / "docs" / "python.md").read_text()
+    assert [name for name in rarefy.__all__ if f"`{name}`" not in page] == []
+
+
+@pytest.mark.slow
+def test_the_notebook_does_the_main_job(tmp_path):
+    """The packaged model and the bundled sentences, with few of them; as a user runs it."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(ROOT / "examples" / "notebook.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "it is kept without outputs"
+    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("RAREFY_EXAMPLES", str(ROOT / "examples"))
+        client.execute()
+    shown = [
+        kind
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        for kind in output.get("data", ())
+    ]
+    assert shown.count("image/svg+xml") >= 2, "figures"
+    assert shown.count("text/html") >= 3, "plan, ledger and verdict"
