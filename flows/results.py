@@ -14,6 +14,7 @@ from flows.planned import html_table
 from pipeline.report import wording
 from pipeline.report.pictures import pictures
 from pipeline.run.outcome import Outcome
+from pipeline.terms.outcomes import SYMBOL
 from pipeline.verdict.record import LedgerRow
 from pipeline.verdict.verdict import Verdict
 
@@ -103,7 +104,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         rows = [
-            [wording.SYMBOL[b.outcome], b.metric, wording.asked(b), b.reason]
+            [SYMBOL[b.outcome], b.metric, wording.asked(b), b.reason]
             for b in (self.verdict.budgets if self.verdict else ())
         ]
         outcome = self.verdict.outcome if self.verdict else "none"
@@ -114,7 +115,7 @@ class Result:
 def _cells(row: LedgerRow) -> list[str]:
     score = interval = ""
     if row.accuracy:
-        score, low, high = (wording.score(row.metric, value) for value in row.accuracy)
+        score, low, high = (wording.score(value) for value in row.accuracy)
         interval = f"{low} – {high}"
     return [
         row.id,
