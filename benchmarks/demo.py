@@ -104,7 +104,7 @@ def gains(checkout: Checkout) -> list[Claim]:
     """The bundle against its own teacher in fused fp32 ONNX Runtime, as the run measured."""
     from pipeline.measure.measurements import CANDIDATE
     from pipeline.report import facts
-    from pipeline.run.outcome import read
+    from pipeline.run.folder import read
 
     data = read(checkout.root / ".rarefy/runs/demo")
     measured, fast, kept = data.measurements, facts.speedup(data, "cpu"), facts.retained(data)
