@@ -97,6 +97,29 @@ def class_for(auto: Any, config: Any) -> type:
         return type(auto.from_config(copy.deepcopy(config), trust_remote_code=False))
 
 
+def with_body(model_class: Any, found: Any) -> Any:
+    """Return a model of another class on the body of ``found``, whatever shapes its layers have.
+
+    The body is taken as it is, and the config with it. All that the class has beside it is drawn
+    from torch's generator: the head, and a pooler that the body lacks.
+    """
+    from transformers.initialization import no_init_weights
+
+    body = found.base_model
+    kept = set(body.modules())
+    with no_init_weights():
+        model = model_class(found.config).float()
+    fresh = model.base_model
+    for name in {**dict(body.named_children()), **dict(fresh.named_children())}:
+        if getattr(fresh, name, None) is None or getattr(body, name, None) is None:
+            setattr(body, name, getattr(fresh, name, None))
+    setattr(model, model.base_model_prefix, body)
+    for module in model.modules():
+        if module not in kept:
+            model._init_weights(module)
+    return model
+
+
 def _lost(found: Pretrained) -> tuple[int, int]:
     return len(found.new), len(found.left_out)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pipeline.model import pretrained
 from pipeline.terms.errors import ModelError
 
 if TYPE_CHECKING:
@@ -46,28 +48,30 @@ class TextClassification:
     def load_model(self, directory: str) -> Any:
         """Return the sequence classifier that transformers builds for the body in ``directory``.
 
-        A head that is there is kept where its labels are ours; otherwise a fresh one is made.
+        A head that is there is kept if its labels are ours, in our order. Otherwise the whole head
+        is drawn anew from torch's generator; so is BERT's pooler, if the body has none. A pruned or
+        factorized body keeps its shapes.
+
+        Raises ModelError if the model is not whole or has no classifier, IntegrityError if its
+        weights are pickled or cut off.
         """
         from optimum.exporters.tasks import TasksManager
-        from transformers import AutoConfig
 
-        config = AutoConfig.from_pretrained(directory)
-        names = dict(enumerate(self.labels))
-        own = [config.id2label.get(index) for index in range(len(self.labels))]
-        config.id2label, config.label2id = names, {label: index for index, label in names.items()}
-        config.problem_type = "single_label_classification"
-        model_class = TasksManager.get_model_class_for_task(self.name)
+        found = pretrained.load(Path(directory), pretrained.weight_files(Path(directory))).model
+        config = found.config
         try:
-            model = model_class.from_pretrained(
-                directory, config=config, ignore_mismatched_sizes=True
+            model_class = pretrained.class_for(
+                TasksManager.get_model_class_for_task(self.name), config
             )
         except ValueError as error:
             raise ModelError(f"{directory}: no classifier for this model: {error}") from error
-        if own != list(self.labels):
-            for module in model.modules():
-                if getattr(module, "out_features", None) == len(self.labels):
-                    model._init_weights(module)
-        return model
+        own = [config.id2label.get(index) for index in range(config.num_labels)]
+        names = dict(enumerate(self.labels))
+        config.id2label, config.label2id = names, {label: index for index, label in names.items()}
+        config.problem_type = "single_label_classification"
+        if type(found) is model_class and own == list(self.labels):
+            return found
+        return pretrained.with_body(model_class, found).eval()
 
     def metrics(
         self, probabilities: NDArray[np.float64], truth: NDArray[np.int64]

@@ -1,9 +1,12 @@
-"""``rarefy plan``: what would run, and what it will need."""
+"""``rarefy plan``: what would run, what it will need, and what is known of the model."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 
+from tests.models import rename_weights, write_model
 from tests.project import Project, Said
 
 
@@ -13,3 +16,40 @@ def test_plan_says_what_the_gate_will_need(project: Project, rarefy: Callable[..
     planned = rarefy("plan", recipe, "--baseline", "production", "--first")
     assert planned.code == 0
     assert "there is no 'production' yet" in planned.out
+
+
+def test_what_an_import_left_out_and_made_anew_is_told_by_run_and_plan(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    encoder = project.folder / "encoder"
+    shutil.rmtree(encoder)
+    write_model(encoder, "bert", "AutoModelForPreTraining")
+    rename_weights(
+        encoder, lambda name: "" if "pooler" in name or name.startswith("cls.pred") else name
+    )
+    recipe = project.recipe("quickstages:Head")
+    assert "model:" not in rarefy("plan", recipe).out
+    notes = [
+        "model: cls.seq_relationship left out: BertModel has no place for it",
+        "model: no weights for pooler.dense: drawn at random, for training to set",
+    ]
+    ran = rarefy("run", recipe, "--engine", "inline")
+    assert ran.code == 0
+    planned = json.loads(rarefy("plan", recipe, "--json").out)
+    assert planned["warnings"] == notes
+    summary = (project.home / "runs" / "tiny" / "summary.md").read_text()
+    for note in notes:
+        assert f"note: {note}" in " ".join(ran.err.split())
+        assert note in summary.replace("\\", "")
+
+
+def test_a_head_for_other_labels_is_told_before_anything_runs(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    encoder = project.folder / "encoder"
+    shutil.rmtree(encoder)
+    write_model(encoder, "roberta", "AutoModelForSequenceClassification", ("spam", "ham"))
+    planned = rarefy("plan", project.recipe("quickstages:Head"))
+    assert planned.code == 0
+    note = "note: model: its head is for other labels (spam, ham); a fresh head replaces it"
+    assert note in " ".join(planned.out.split())
