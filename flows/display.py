@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Final
 
@@ -19,13 +20,12 @@ from pipeline.verdict.verdict import Verdict
 
 COLOUR: Final[dict[Outcome, str]] = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
-
 EVERY = 30.0
 """Seconds between two lines of a stage's progress where there is no terminal."""
 
 
 class Display:
-    """A context manager; silent if ``quiet``. Without a terminal it prints plain lines.
+    """A context manager; silent if ``quiet``. Where no bar can be drawn it prints plain lines.
 
     ``clock`` returns seconds, from any start.
     """
@@ -46,7 +46,7 @@ class Display:
             TextColumn("{task.fields[note]}", style="dim"),
             console=console,
             transient=True,
-            disable=quiet or not console.is_terminal,
+            disable=quiet or not _draws_bars(console),
         )
         self._task: TaskID | None = None
         self._clock = clock
@@ -113,6 +113,11 @@ class Display:
     def say(self, text: str, style: str = "") -> None:
         if not self.quiet:
             self.console.print(Text(text, style), soft_wrap=True)
+
+
+def _draws_bars(console: Console) -> bool:
+    """Whether a bar can move: in a terminal, and in a notebook through ipywidgets."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def as_text(shown: RenderableType, width: int = 160) -> str:

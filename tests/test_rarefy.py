@@ -210,7 +210,7 @@ def test_the_notebook_does_the_main_job(tmp_path):
 
     notebook = nbformat.read(ROOT / "examples" / "notebook.ipynb", as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "it is kept without outputs"
-    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(notebook, timeout=1500, resources={"metadata": {"path": str(tmp_path)}})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("RAREFY_EXAMPLES", str(ROOT / "examples"))
@@ -223,3 +223,4 @@ def test_the_notebook_does_the_main_job(tmp_path):
     ]
     assert shown.count("image/svg+xml") >= 2, "figures"
     assert shown.count("text/html") >= 3, "plan, ledger and verdict"
+    assert "application/vnd.jupyter.widget-view+json" in shown, "a bar that moves"

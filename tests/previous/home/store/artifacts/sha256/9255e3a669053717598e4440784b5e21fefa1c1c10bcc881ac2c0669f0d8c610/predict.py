@@ -1,0 +1,75 @@
+"""Answer with the model in this directory: ``python predict.py "some text"`` prints JSON.
+
+Needs onnxruntime, tokenizers and numpy only. Input: texts as arguments, or on stdin a JSON object
+``{"texts": [...], "pairs": [...] or null}``. Output: label and probabilities for each.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+HERE = Path(__file__).resolve().parent
+
+
+def read(name: str) -> Any:
+    """Return a JSON file of the bundle."""
+    return json.loads((HERE / name).read_text(encoding="utf-8"))
+
+
+def load() -> tuple[Any, Any]:
+    """Return the session and the tokenizer."""
+    stored = read("session_options.json")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = stored["intra_op_num_threads"]
+    options.inter_op_num_threads = 1
+    level = "ORT_ENABLE_" + stored["graph_optimization_level"].upper()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(HERE / "model.onnx"), options, providers=stored["providers"]
+    )
+    if session.get_providers()[0] != stored["providers"][0]:
+        sys.exit(f"{stored['providers'][0]} is not active: it would run on another provider")
+    tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(read("signature.json")["max_length"])
+    return session, tokenizer
+
+
+def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, Any]]:
+    """Return one {"label", "probabilities"} for each text, or for each text and its pair."""
+    session, tokenizer = load()
+    names = read("config.json")["id2label"]
+    labels = [names[str(index)] for index in range(len(names))]
+    wanted = [value.name for value in session.get_inputs()]
+    answers = []
+    for row in texts if pairs is None else zip(texts, pairs, strict=True):
+        encoding = tokenizer.encode(*([row] if isinstance(row, str) else row))
+        known = {
+            "input_ids": encoding.ids,
+            "attention_mask": encoding.attention_mask,
+            "token_type_ids": encoding.type_ids,
+        }
+        feed = {name: np.array([known[name]], dtype=np.int64) for name in wanted}
+        logits = session.run(["logits"], feed)[0][0].astype(np.float64)
+        powers = np.exp(logits - logits.max())
+        shares = (powers / powers.sum()).round(6).tolist()
+        best = labels[int(np.argmax(logits))]
+        answers.append({"label": best, "probabilities": dict(zip(labels, shares, strict=True))})
+    return answers
+
+
+def main() -> None:
+    """Read the request, print the answers."""
+    request = {"texts": sys.argv[1:]} if sys.argv[1:] else json.load(sys.stdin)
+    answers = answer(request["texts"], request.get("pairs"))
+    print(json.dumps({"predictions": answers}, ensure_ascii=False, indent=2))
+
+
+if __name__ == "__main__":
+    main()
