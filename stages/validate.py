@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,10 +18,6 @@ from pipeline.terms.errors import DataError, RecipeError
 from pipeline.terms.vocabulary import Name, Target
 from stages import references
 from stages.steps import Steps
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 MEASUREMENTS = "measurements.json"
 
@@ -39,7 +35,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval"})
@@ -256,9 +252,7 @@ def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]
     from pipeline.measure import statistics
 
     candidate = measurements.models[CANDIDATE]
-    found = list(
-        _scores(context, np.asarray(candidate.probabilities), np.asarray(measurements.truth))
-    )
+    found = [*_scores(context.task.scores, measurements)]
     found.append(Metric(name="size", value=candidate.size))
     if candidate.memory is not None:
         found.append(Metric(name="memory", value=candidate.memory))
@@ -269,32 +263,23 @@ def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]
         count = sum(map(len, samples))
         for percentile in metrics.PERCENTILES:
             if statistics.carries(percentile, count):
-                value, low, high = statistics.percentile_interval(
-                    samples, percentile, context.seed, timed.looks
-                )
+                interval = timed.percentile(CANDIDATE, percentile)
                 name = f"latency_p{percentile}.{target}"
-                found.append(Metric(name=name, value=value, low=low, high=high, n=count))
+                found.append(Metric(name=name, **interval._asdict(), n=count))
     return tuple(found)
 
 
-def _scores(
-    context: Context, probabilities: NDArray[np.float64], truth: NDArray[np.int64]
-) -> tuple[Metric, ...]:
-    """Return the task's metrics; of a model that answers NaN only its accuracy has a value."""
+def _scores(names: tuple[str, ...], measurements: Measurements) -> tuple[Metric, ...]:
+    """Return the candidate's scores; of a model that answers NaN only the main one has a value."""
     import numpy as np
 
-    from pipeline.measure import accuracy, statistics
+    from pipeline.measure import accuracy
 
-    if np.isfinite(probabilities).all():
-        return accuracy.metrics(context.task, probabilities, truth.tolist(), "eval", context.seed)
-    right = int(np.sum(statistics.answers(probabilities) == truth))
-    value, low, high = statistics.wilson(right, len(truth))
+    answers = np.asarray(measurements.models[CANDIDATE].probabilities)
+    broken = float(np.mean(~np.isfinite(answers).all(axis=1)))
+    if not broken:
+        return accuracy.metrics(names, answers, measurements.truth, "eval")
     return (
-        Metric(name="accuracy", split="eval", value=value, low=low, high=high, n=len(truth)),
-        Metric(
-            name="not_a_number",
-            split="eval",
-            value=float(np.mean(~np.isfinite(probabilities).all(axis=1))),
-            n=len(truth),
-        ),
+        *accuracy.metrics(names[:1], answers, measurements.truth, "eval"),
+        Metric(name="not_a_number", split="eval", value=broken, n=len(answers)),
     )

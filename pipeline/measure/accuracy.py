@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from pipeline.stage.tasks import Task
 
 BATCH = 64
-RESAMPLES = 1000
 
 
 def checkpoint_probabilities(
@@ -54,33 +54,23 @@ def bundle_probabilities(
 
 
 def metrics(
-    task: Task, probabilities: NDArray[np.float64], truth: list[int], split: str, seed: int
+    names: Sequence[str], probabilities: NDArray[np.float64], truth: Sequence[int], split: str
 ) -> tuple[Metric, ...]:
-    """Return the task's metrics with bootstrap 95 % intervals (percentile, resampling rows)."""
+    """Return scores of answers (rows × labels) with their intervals, as a manifest keeps them."""
     import numpy as np
 
-    answers = np.asarray(truth)
-    values = task.metrics(probabilities, answers)
-    generator = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {name: [] for name in values}
-    for _ in range(RESAMPLES):
-        chosen = generator.integers(0, len(answers), len(answers))
-        for name, value in task.metrics(probabilities[chosen], answers[chosen]).items():
-            draws[name].append(value)
-    found: list[Metric] = []
-    for name, value in values.items():
-        low, high = np.quantile(draws[name], [0.025, 0.975])
-        found.append(
-            Metric(
-                name=name,
-                split=split,
-                value=value,
-                low=float(low),
-                high=float(high),
-                n=len(answers),
-            )
+    from pipeline.measure import scores
+
+    labels = np.asarray(truth)
+    return tuple(
+        Metric(
+            name=name,
+            split=split,
+            n=len(labels),
+            **scores.alone(name, probabilities, labels)._asdict(),
         )
-    return tuple(found)
+        for name in names
+    )
 
 
 def as_table(probabilities: NDArray[np.float64]) -> list[list[float]]:

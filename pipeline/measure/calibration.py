@@ -13,8 +13,6 @@ from pipeline.measure.measurements import Measurements
 if TYPE_CHECKING:
     from pipeline.terms.interval import Interval
 
-SEED = 0
-
 
 @dataclass(frozen=True)
 class Bin:
@@ -42,17 +40,16 @@ def of(measurements: Measurements, model: str) -> Calibration | None:
     """Return a measured model's calibration; None where an answer is no number."""
     import numpy as np
 
-    from pipeline.measure import scores, statistics
+    from pipeline.measure.statistics import BINS
 
     probabilities = np.asarray(measurements.models[model].probabilities)
     if not np.isfinite(probabilities).all():
         return None
-    truth = np.asarray(measurements.truth)
     confidence = probabilities.max(axis=1)
-    right = statistics.answers(probabilities) == truth
-    bins = np.minimum((confidence * statistics.BINS).astype(int), statistics.BINS - 1)
+    right = measurements.right(model)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return Calibration(
-        ece=scores.alone("ece", probabilities, truth, SEED),
+        ece=measurements.score("ece", model),
         confidence=float(confidence.mean()),
         accuracy=float(right.mean()),
         bins=tuple(

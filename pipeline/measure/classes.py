@@ -40,14 +40,9 @@ def compare(measurements: Measurements, reference: str) -> list[ClassResult]:
     """Return every class in the labels' order. Raises KeyError for a model not measured."""
     import numpy as np
 
-    from pipeline.measure import statistics
-
     truth = np.asarray(measurements.truth)
     count = len(measurements.labels)
-    ours, theirs = (
-        statistics.answers(np.asarray(measurements.models[name].probabilities))
-        for name in (CANDIDATE, reference)
-    )
+    ours, theirs = measurements.answers(CANDIDATE), measurements.answers(reference)
     rows = np.bincount(truth, minlength=count)
     lost = np.bincount(truth[(theirs == truth) & (ours != truth)], minlength=count)
     won = np.bincount(truth[(ours == truth) & (theirs != truth)], minlength=count)

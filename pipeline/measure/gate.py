@@ -11,7 +11,6 @@ from pipeline.measure.measurements import CANDIDATE, Latency
 from pipeline.terms.interval import Interval
 
 Change = Literal["regression", "improvement", "equal", "inconclusive"]
-SEED = 0
 BASELINE = "baseline"
 CHANCE = 0.002
 """asv's level of a rank test: below it a longer time is no accident."""
@@ -70,7 +69,7 @@ def compare(
     slow calls of a hundred move a p99, and not it); "equal" only where the whole interval lies
     within the margin. ``margin``: a share, 0.05 for 5 %.
     """
-    ratio = statistics.percentile_ratio(candidate, baseline, percentile, SEED, looks)
+    ratio = statistics.percentile_ratio(candidate, baseline, percentile, looks=looks)
     change: Change = "inconclusive"
     sides = (baseline, candidate) if ratio.value < 1 else (candidate, baseline)
     p = statistics.slower(*sides) if percentile == 50 else None

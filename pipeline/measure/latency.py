@@ -139,7 +139,7 @@ def _gather(
 
     samples = by_model("wall")
     again = [answer["again"] for answer in answers]
-    noise = statistics.percentile_ratio(samples[twice], again, 50, 0, looks)
+    noise = statistics.percentile_ratio(samples[twice], again, 50, looks=looks)
     busy = _gathered([answer["busy"] for answer in answers])
     physical = len(machine.cores())
     if threads > physical:

@@ -99,7 +99,7 @@ class Load:
         if len(values) < BLOCKS or not statistics.carries(percent, len(values)):
             return None
         stretches = [stretch.tolist() for stretch in np.array_split(values, BLOCKS)]
-        return statistics.percentile_interval(stretches, percent, 0)
+        return statistics.percentile_interval(stretches, percent)
 
 
 def measure(

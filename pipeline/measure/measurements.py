@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.terms.interval import Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SCHEMA: Final = "rarefy.measurements/2"
 CANDIDATE = "candidate"
@@ -72,6 +78,19 @@ class Latency(_Record):
         pairs = zip(self.samples[model], self.tokenizer.get(model, []), strict=False)
         return [[a + b for a, b in zip(*process, strict=True)] for process in pairs]
 
+    def percentile(self, model: str, percent: float, *, whole: bool = False) -> Interval:
+        """Return a percentile of a model's calls in ms, with ``whole`` from text to logits."""
+        from pipeline.measure.statistics import percentile_interval
+
+        calls = self.end_to_end(model) if whole else self.samples[model]
+        return percentile_interval(calls, percent, looks=self.looks)
+
+    def ratio(self, over: str, under: str, percent: float = 50) -> Interval:
+        """Return the ratio of a percentile of two models' calls."""
+        from pipeline.measure.statistics import percentile_ratio
+
+        return percentile_ratio(self.samples[over], self.samples[under], percent, looks=self.looks)
+
 
 class Measurements(_Record):
     """All that was measured, with the machine it was measured on."""
@@ -105,6 +124,30 @@ class Measurements(_Record):
     def references(self) -> list[str]:
         """Names of the models that the candidate is compared with; the first is the teacher."""
         return [name for name in self.models if name != CANDIDATE]
+
+    def answers(self, model: str) -> NDArray[np.int64]:
+        """Return the label that a model gives each eval row, -1 where its answer is no number."""
+        import numpy as np
+
+        from pipeline.measure import statistics
+
+        return statistics.answers(np.asarray(self.models[model].probabilities, dtype=float))
+
+    def right(self, model: str) -> NDArray[np.bool_]:
+        """Return for each eval row whether a model's answer is the true label."""
+        import numpy as np
+
+        right: NDArray[np.bool_] = self.answers(model) == np.asarray(self.truth)
+        return right
+
+    def score(self, name: str, model: str) -> Interval:
+        """Return a score of a model's answers with its interval; see ``scores.alone``."""
+        import numpy as np
+
+        from pipeline.measure import scores
+
+        answers = np.asarray(self.models[model].probabilities, dtype=float)
+        return scores.alone(name, answers, np.asarray(self.truth))
 
     def on(self, target: str | None) -> Measurements:
         """Return the measurements as a target has them: with its own answers, where it has any."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.measure import statistics
-from pipeline.measure.statistics import Bootstrap, Floats, Score
+from pipeline.measure.statistics import SEED, Bootstrap, Floats, Score
 from pipeline.terms.interval import Interval
 
 HALF_A_ROW = 0.5
@@ -28,14 +29,26 @@ Z90 = 1.645
 """Normal quantile of the ends of a 90 % interval."""
 
 
-def alone(name: str, probabilities: Floats, truth: NDArray[np.int64], seed: int) -> Interval:
-    """Return a score (accuracy, macro_f1, ece) with its 95 % interval."""
+Formula = Callable[[Floats, NDArray[np.int64]], Score]
+FORMULAS: Final[dict[str, Formula]] = {
+    "accuracy": statistics.accuracy,
+    "macro_f1": statistics.macro_f1,
+    "ece": statistics.ece,
+}
+
+
+def alone(name: str, probabilities: Floats, truth: NDArray[np.int64], seed: int = SEED) -> Interval:
+    """Return a score of ``FORMULAS`` with its 95 % interval.
+
+    ``probabilities``: rows × labels, ``truth``: the index of each row's label. A row answered NaN
+    is wrong; the calibration error of such answers is NaN.
+    """
     right = int(np.sum(statistics.answers(probabilities) == truth))
     accuracy = statistics.wilson(right, len(truth))
     if name == "accuracy":
         return accuracy
     wide = _no_surer(
-        statistics.bootstrap(_of(name)(probabilities, truth), len(truth), seed), accuracy
+        statistics.bootstrap(FORMULAS[name](probabilities, truth), len(truth), seed), accuracy
     )
     low, high = wide.low, wide.high
     if name == "ece":  # an error: what rows that few may hide lies above it
@@ -45,7 +58,7 @@ def alone(name: str, probabilities: Floats, truth: NDArray[np.int64], seed: int)
 
 
 def compare(
-    name: str, ours: Floats, theirs: Floats, truth: NDArray[np.int64], seed: int
+    name: str, ours: Floats, theirs: Floats, truth: NDArray[np.int64], seed: int = SEED
 ) -> Bootstrap:
     """Return accuracy or macro_f1 of candidate and reference on the same rows.
 
@@ -53,12 +66,10 @@ def compare(
 
     Of a reference that scores 0 the ratio is infinite or NaN.
     """
-    metric = _of(name)
-    right, reference = statistics.answers(ours) == truth, statistics.answers(theirs) == truth
-    gains, losses = int(np.sum(right & ~reference)), int(np.sum(reference & ~right))
+    gains, losses = flips(*(statistics.answers(side) == truth for side in (ours, theirs)))
     two_sided = statistics.paired_difference(gains, losses, len(truth))
     one_sided = statistics.paired_difference(gains, losses, len(truth), 0.90, HALF_A_ROW)
-    drawn, base = _resampled(metric, ours, theirs, truth, seed)
+    drawn, base = _resampled(FORMULAS[name], ours, theirs, truth, seed)
     difference, difference90 = two_sided, one_sided
     if name != "accuracy":
         weight = _weight(drawn, gains, losses, len(truth))
@@ -72,6 +83,17 @@ def compare(
         difference90,
         _wider(drawn.ratio90, *(1 + bound / base for bound in difference90[1:])),
     )
+
+
+def agreement(ours: Floats, theirs: Floats) -> Interval:
+    """Return the share of rows that two models answer alike, with its 95 % interval."""
+    same = statistics.answers(ours) == statistics.answers(theirs)
+    return statistics.wilson(int(same.sum()), len(same))
+
+
+def flips(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return the rows that only we have right, and those that only they have."""
+    return int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
 
 
 def _least_error(
@@ -89,11 +111,6 @@ def _least_error(
     return max(found.low, -found.high)
 
 
-def _of(name: str) -> Callable[[Floats, NDArray[np.int64]], Score]:
-    found: Callable[[Floats, NDArray[np.int64]], Score] = getattr(statistics, name)
-    return found
-
-
 def _weight(drawn: Bootstrap, gains: int, losses: int, rows: int) -> float:
     """Return how much more a flip moves a score than it moves accuracy, and no less than 1.
 
@@ -107,7 +124,7 @@ def _weight(drawn: Bootstrap, gains: int, losses: int, rows: int) -> float:
 
 
 def _resampled(
-    metric: Callable[[Floats, NDArray[np.int64]], Score],
+    metric: Formula,
     ours: Floats,
     theirs: Floats,
     truth: NDArray[np.int64],

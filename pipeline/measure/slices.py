@@ -103,23 +103,16 @@ def compare(measurements: Measurements, reference: str) -> list[SliceResult]:
     """
     import numpy as np
 
-    from pipeline.measure import statistics
+    from pipeline.measure import scores, statistics
 
-    truth = np.asarray(measurements.truth)
-    ours, theirs = (
-        statistics.answers(np.asarray(measurements.models[name].probabilities)) == truth
-        for name in (CANDIDATE, reference)
-    )
+    ours, theirs = measurements.right(CANDIDATE), measurements.right(reference)
     parts = [
         (slicing, part, np.asarray(values) == part)
         for slicing, values in measurements.slices.items()
         if len(set(values)) > 1
         for part in dict.fromkeys(values)
     ]
-    tables = [
-        (int((ours & ~theirs & rows).sum()), int((theirs & ~ours & rows).sum()))
-        for _, _, rows in parts
-    ]
+    tables = [scores.flips(ours[rows], theirs[rows]) for _, _, rows in parts]
     chances = [statistics.mcnemar(gains, losses) for gains, losses in tables]
     results = []
     for (slicing, part, inside), (gains, losses), p, corrected in zip(

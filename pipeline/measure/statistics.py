@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]
 """A metric as a function of row weights: draws × rows -> draws."""
 
+SEED = 0
+"""Of every interval, so that one number has one interval wherever it is shown."""
 RESAMPLES = 2000
 DRAWS = 1000
 """Of processes and calls: enough for a standard error."""
@@ -144,7 +147,7 @@ def answers(probabilities: Floats) -> NDArray[np.int64]:
     return np.where(finite, np.where(finite[:, None], probabilities, 0).argmax(axis=1), -1)
 
 
-def bootstrap(score: Score, rows: int, seed: int, resamples: int = RESAMPLES) -> Interval:
+def bootstrap(score: Score, rows: int, seed: int = SEED, resamples: int = RESAMPLES) -> Interval:
     """Return a metric with its percentile bootstrap 95 % interval over rows."""
     value = float(score(np.ones((1, rows)))[0])
     draws = np.concatenate([score(weights) for weights in _weights(rows, resamples, seed)])
@@ -183,9 +186,9 @@ def _weights(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
     generator = np.random.default_rng(seed)
     chunk = max(1, _CHUNK // rows)
     for start in range(0, resamples, chunk):
-        count = min(chunk, resamples - start)
-        drawn = generator.integers(0, rows, (count, rows)) + rows * np.arange(count)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows).astype(float)
+        n = min(chunk, resamples - start)
+        drawn = generator.integers(0, rows, (n, rows)) + rows * np.arange(n)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=n * rows).reshape(n, rows).astype(float)
 
 
 def carries(percentile: float, n: int) -> bool:
@@ -199,16 +202,26 @@ def carries(percentile: float, n: int) -> bool:
     return max(share**n, (1 - share) ** n) <= 0.025
 
 
+def samples_needed(percentile: float) -> int:
+    """Return the smallest number of samples that can carry a percentile."""
+    return next(n for n in count(1) if carries(percentile, n))
+
+
+def percentile_of(samples: Sequence[Sequence[float]], percentile: float) -> float:
+    """Return a percentile of all calls of several processes (process × calls, not empty)."""
+    return float(np.percentile(np.concatenate([np.asarray(p, float) for p in samples]), percentile))
+
+
 def percentile_interval(
-    samples: Sequence[Sequence[float]], percentile: float, seed: int, looks: int = 1
+    samples: Sequence[Sequence[float]], percentile: float, seed: int = SEED, looks: int = 1
 ) -> Interval:
     """Return a percentile of all calls of several processes with its interval.
 
     ``samples``: process × calls. See ``_between_processes``.
     """
     arrays = [np.asarray(process, dtype=float) for process in samples]
-    value = float(np.percentile(np.concatenate(arrays), percentile))
     draws = [np.percentile(drawn, percentile) for (drawn,) in _resample([arrays], seed)]
+    value = percentile_of(samples, percentile)
     return _between_processes(value, np.array(draws), len(arrays), looks)
 
 
@@ -216,7 +229,7 @@ def percentile_ratio(
     numerator: Sequence[Sequence[float]],
     denominator: Sequence[Sequence[float]],
     percentile: float,
-    seed: int,
+    seed: int = SEED,
     looks: int = 1,
 ) -> Interval:
     """Return the ratio of a percentile of two models' latencies with its interval.
@@ -228,7 +241,7 @@ def percentile_ratio(
         [np.asarray(process, dtype=float) for process in model]
         for model in (numerator, denominator)
     ]
-    over, under = (float(np.percentile(np.concatenate(model), percentile)) for model in pair)
+    over, under = (percentile_of(model, percentile) for model in (numerator, denominator))
     draws = [
         np.percentile(first, percentile) / np.percentile(second, percentile)
         for first, second in _resample(pair, seed)
@@ -278,13 +291,13 @@ def _resample(models: list[list[Floats]], seed: int) -> Iterator[list[Floats]]:
     Of a single process its calls are drawn.
     """
     generator = np.random.default_rng(seed)
-    count = len(models[0])
+    processes = len(models[0])
     for _ in range(DRAWS):
-        if count == 1:
+        if processes == 1:
             at = generator.integers(0, len(models[0][0]), len(models[0][0]))
             yield [model[0][at] for model in models]
         else:
-            drawn = generator.integers(0, count, count)
+            drawn = generator.integers(0, processes, processes)
             yield [np.concatenate([model[process] for process in drawn]) for model in models]
 
 

@@ -9,9 +9,6 @@ from pipeline.release.bundles import Bundle
 from pipeline.terms.progress import Progress
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from pipeline.measure.gate import Comparison
     from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
     from pipeline.stage.data import Split
@@ -47,10 +44,7 @@ class Compared:
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it; differences are candidate − baseline, ratios candidate / baseline."""
-        import numpy as np
-
         models, times = self.measurements.models, self.times
-        ours, theirs = (np.asarray(models[side].probabilities) for side in SIDES)
         here = self.latency[CANDIDATE]
         return {
             "models": {
@@ -59,8 +53,10 @@ class Compared:
                 for side in SIDES
             },
             "rows": len(self.measurements.truth),
-            "accuracy": agreement(ours, theirs, np.asarray(self.measurements.truth)),
-            "latency": {f"{side}_p50": median(self.latency[side], side) for side in SIDES}
+            "accuracy": agreement(self.measurements),
+            "latency": {
+                f"{side}_p50": self.latency[side].percentile(side, 50)._asdict() for side in SIDES
+            }
             | {"ratio": times.ratio._asdict(), "change": times.change, "p": times.p}
             | {"margin": self.margin, "recorded": self.recorded}
             | here.model_dump(
@@ -151,31 +147,22 @@ def gathered(models: dict[str, ModelMeasurement], split: Split, labels: list[str
     )
 
 
-def median(timed: Latency, name: str) -> dict[str, float]:
-    """Return a model's median in ms with its interval."""
-    from pipeline.measure import statistics
-
-    return statistics.percentile_interval(timed.samples[name], 50, SEED, timed.looks)._asdict()
-
-
-def agreement(
-    candidate: NDArray[np.float64], baseline: NDArray[np.float64], truth: NDArray[np.int64]
-) -> dict[str, Any]:
+def agreement(measurements: Measurements) -> dict[str, Any]:
     """Return both accuracies, their paired difference, McNemar's test, and how many rows flip."""
-    from pipeline.measure import statistics
+    import numpy as np
 
-    ours, theirs = statistics.answers(candidate), statistics.answers(baseline)
-    rows = len(truth)
-    gains = int(((ours == truth) & (theirs != truth)).sum())
-    losses = int(((ours != truth) & (theirs == truth)).sum())
-    same = int((ours == theirs).sum())
+    from pipeline.measure import scores, statistics
+
+    ours, theirs = (np.asarray(measurements.models[side].probabilities) for side in SIDES)
+    gains, losses = scores.flips(*(measurements.right(side) for side in SIDES))
     return {
-        CANDIDATE: statistics.wilson(int((ours == truth).sum()), rows)._asdict(),
-        BASELINE: statistics.wilson(int((theirs == truth).sum()), rows)._asdict(),
-        "difference": statistics.paired_difference(gains, losses, rows)._asdict(),
+        **{side: measurements.score("accuracy", side)._asdict() for side in SIDES},
+        "difference": statistics.paired_difference(
+            gains, losses, len(measurements.truth)
+        )._asdict(),
         "mcnemar_p": statistics.mcnemar(gains, losses),
-        "agreement": statistics.wilson(same, rows)._asdict(),
+        "agreement": scores.agreement(ours, theirs)._asdict(),
         "gains": gains,
         "losses": losses,
-        "flips": rows - same,
+        "flips": int((statistics.answers(ours) != statistics.answers(theirs)).sum()),
     }

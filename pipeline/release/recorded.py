@@ -169,13 +169,10 @@ def change(now: Latency, then: Latency, margin: float) -> Comparison:
     """
     from scipy.stats import mannwhitneyu
 
-    from pipeline.measure import gate, statistics
+    from pipeline.measure import gate
 
     ours, theirs = now.samples[CANDIDATE], then.samples[BASELINE]
-    ratio = unpaired_ratio(
-        statistics.percentile_interval(ours, 50, comparison.SEED, now.looks),
-        statistics.percentile_interval(theirs, 50, comparison.SEED, then.looks),
-    )
+    ratio = unpaired_ratio(now.percentile(CANDIDATE, 50), then.percentile(BASELINE, 50))
     calls = [[ms for process in side for ms in process] for side in (ours, theirs)]
     slower = ratio.value >= 1
     p = float(mannwhitneyu(*calls, alternative="greater" if slower else "less").pvalue)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.report import facts, wording
+from pipeline.terms.interval import Interval
 from pipeline.terms.outcomes import SYMBOL, Outcome
 from pipeline.verdict.record import ReportData
 
@@ -79,6 +80,8 @@ def _unjudged(data: ReportData) -> str:
 
 
 def _speed(data: ReportData) -> list[Number]:
+    from pipeline.measure.statistics import percentile_of
+
     name, measured = facts.reference(data), data.measurements
     if measured is None or name is None or not measured.latency:
         return []
@@ -86,8 +89,7 @@ def _speed(data: ReportData) -> list[Number]:
     found = facts.speedup(data, target)
     if found is None:
         return []
-    theirs = facts.median(facts.pooled(latency.samples, name)).value
-    ours = facts.median(facts.pooled(latency.samples, CANDIDATE)).value
+    theirs, ours = (percentile_of(latency.samples[model], 50) for model in (name, CANDIDATE))
     detail = (
         f"p50 {wording.milliseconds(ours)} against {wording.milliseconds(theirs)} of {name} in "
         f"fused fp32 ONNX Runtime, on {target} with {_threads(latency.threads)}"
@@ -106,10 +108,10 @@ def _smaller(data: ReportData) -> list[Number]:
     ours, theirs = measured.models[CANDIDATE].size, measured.models[name].size
     detail = f"{wording.size(ours)} against {wording.size(theirs)} of {name}, every file to answer"
     ratio = theirs / max(ours, 1)
-    return [_comparison(facts.Interval(ratio, ratio, ratio), "smaller", "larger", detail)]
+    return [_comparison(Interval(ratio, ratio, ratio), "smaller", "larger", detail)]
 
 
-def _comparison(found: facts.Interval, better: str, worse: str, detail: str) -> Number:
+def _comparison(found: Interval, better: str, worse: str, detail: str) -> Number:
     value, low, high, word = found.value, found.low, found.high, better
     if value < 1:
         value, low, high, word = 1 / value, 1 / high, 1 / low, worse

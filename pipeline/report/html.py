@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +69,8 @@ def render(data: ReportData) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
+    from pipeline.measure.statistics import samples_needed
+
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -99,7 +100,7 @@ def render(data: ReportData) -> str:
         head=headline.build(data),
         wording=wording,
         symbols=SYMBOL,
-        needed=facts.samples_needed,
+        needed=samples_needed,
         percentiles=metrics.PERCENTILES,
         chosen=facts.candidate_row(data),
         ledger=_ledger(data),
@@ -212,7 +213,7 @@ def _target(data: ReportData, name: str, anchor: str) -> TargetView:
     assert data.measurements is not None
     latency = data.measurements.latency[name]
     compared = [CANDIDATE, facts.reference(data)]
-    series = {m: s for m in compared if m and (s := facts.pooled(latency.samples, m))}
+    drawn = {m: s for m in compared if m and any(s := latency.samples.get(m, []))}
     models = facts.points(data, name)[:MAX_MODELS]
     widths = {"wide": HALF, "narrow": NARROW}
     first = {model: place for place, model in enumerate(compared)}
@@ -229,30 +230,31 @@ def _target(data: ReportData, name: str, anchor: str) -> TargetView:
             if models
         },
         distribution={
-            form: distribution(series, PAGE, width, f"{anchor}-distribution-{form}")
+            form: distribution(drawn, PAGE, width, f"{anchor}-distribution-{form}")
             for form, width in widths.items()
-            if series
+            if drawn
         },
     )
 
 
 def _latency_row(latency: Latency, model: str) -> LatencyRow:
-    samples = facts.pooled(latency.samples, model)
+    samples = latency.samples[model]
     values = [facts.percentile(samples, percent) for percent in metrics.PERCENTILES]
     return LatencyRow(
         model,
-        len(samples),
+        sum(map(len, samples)),
         tuple(None if value is None else wording.significant(value) for value in values),
-        _median(facts.pooled(latency.cpu, model)),
-        _median(facts.pooled(latency.tokenizer, model)),
-        _median(sorted(itertools.chain(*latency.end_to_end(model)))),
-        _median(facts.pooled(latency.device, model)),
-        tuple(_median(facts.pooled(models, model)) for models in latency.fixed.values()),
+        _median(latency.cpu.get(model, [])),
+        _median(latency.tokenizer.get(model, [])),
+        _median(latency.end_to_end(model)),
+        _median(latency.device.get(model, [])),
+        tuple(_median(models.get(model, [])) for models in latency.fixed.values()),
     )
 
 
-def _median(ascending: list[float]) -> str | None:
-    return wording.significant(facts.median(ascending).value) if ascending else None
+def _median(samples: list[list[float]]) -> str | None:
+    value = facts.median(samples)
+    return None if value is None else wording.significant(value)
 
 
 def _noise(latency: Latency) -> str | None:

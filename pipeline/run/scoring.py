@@ -13,7 +13,7 @@ from pipeline.terms.errors import DataError, RarefyError
 from pipeline.terms.progress import Progress
 from pipeline.terms.versions import distribution_version
 
-VERSION = 1
+VERSION = 2
 SCORED = (Kind.CHECKPOINT, Kind.ADAPTER, Kind.BUNDLE)
 
 
@@ -58,7 +58,6 @@ def _key(plan: Plan, artifact: Artifact) -> str:
         "reading": plan.reading,
         "task": recipe.task,
         "labels": plan.labels,
-        "seed": recipe.seed,
         "libraries": {
             name: distribution_version(name) for name in ("torch", "transformers", "onnxruntime")
         },
@@ -94,7 +93,5 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress) -> dict[str, An
             f"{artifact.manifest.stage.name}: the model answers NaN on {broken} of {len(split)} "
             "eval rows; did its training diverge?"
         )
-    found = accuracy.metrics(
-        plan.task, probabilities, split.labels, "eval", plan.loaded.recipe.seed
-    )
-    return {"metrics": [metric.model_dump() for metric in found]}
+    scores = accuracy.metrics(plan.task.scores, probabilities, split.labels, "eval")
+    return {"metrics": [metric.model_dump() for metric in scores]}

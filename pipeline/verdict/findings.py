@@ -24,8 +24,6 @@ from pipeline.terms.wording import bounds, number, quantity
 from pipeline.verdict import power
 from pipeline.verdict.verdict import BudgetResult
 
-SEED = 0
-
 
 class Finding(NamedTuple):
     """What was measured for a budget. ``interval`` is None where nothing could be."""
@@ -131,9 +129,9 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
     truth = np.asarray(measurements.truth)
     ours = _probabilities(measurements, CANDIDATE)
     if budget.against is None:
-        return _absolute(budget, scores.alone(budget.metric, ours, truth, SEED), "")
+        return _absolute(budget, scores.alone(budget.metric, ours, truth), "")
     theirs = _probabilities(measurements, _against(budget, measurements))
-    both = scores.compare(budget.metric, ours, theirs, truth, SEED)
+    both = scores.compare(budget.metric, ours, theirs, truth)
     lacking = power.lacking(budget, *(statistics.answers(side) == truth for side in (ours, theirs)))
     return (
         _drop(budget, both, lacking) if budget.form == "max_drop" else _kept(budget, both, lacking)
@@ -184,8 +182,7 @@ def _regression(budget: Budget, found: Interval, note: str, lacking: str = "") -
 def _agreement(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     name = _first_reference(budget, measurements)
     ours, theirs = _probabilities(measurements, CANDIDATE), _probabilities(measurements, name)
-    same = int(np.sum(statistics.answers(ours) == statistics.answers(theirs)))
-    return _absolute(budget, statistics.wilson(same, len(ours)), f" with {name}")
+    return _absolute(budget, scores.agreement(ours, theirs), f" with {name}")
 
 
 # What the clock tells
@@ -200,8 +197,9 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
     if lacking := _lacking(ours, percentile):
         return lacking
     if budget.against is None:
-        found = statistics.percentile_interval(ours, percentile, SEED, timed.looks)
-        return _absolute(budget, found, f" on {target}")
+        return _absolute(
+            budget, timed.percentile(CANDIDATE, percentile, whole=whole), f" on {target}"
+        )
     theirs = _samples(timed, _against(budget, measurements), target, whole)
     if budget.form == "min_speedup":
         return _faster(budget, ours, theirs, percentile, f"{budget.against} on {target}", timed)
@@ -230,7 +228,7 @@ def _faster(
     what: str,
     timed: Latency,
 ) -> Finding:
-    found = statistics.percentile_ratio(theirs, ours, percentile, SEED, timed.looks)
+    found = statistics.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
     most = budget.form == "max"
     outcome = _at_most(found, budget.limit) if most else _at_least(found, budget.limit)
     asked = f"{'at most ' if most else ''}{number(budget.limit)}× was asked"

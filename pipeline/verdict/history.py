@@ -32,7 +32,6 @@ FILE: Final = "history.sqlite"
 SCHEMA: Final = 1
 WAIT: Final = 30.0
 """Seconds that a writer waits for another one; a write takes milliseconds."""
-SEED = 0
 _TABLES = """
 CREATE TABLE machines (digest TEXT PRIMARY KEY, facts TEXT NOT NULL);
 CREATE TABLE verdicts (
@@ -186,29 +185,19 @@ class History:
 
 def plain_numbers(measurements: Measurements) -> list[Plain]:
     """Return the candidate's accuracy and size, and its median latency on every target."""
-    import numpy as np
-
-    from pipeline.measure import statistics
-
     candidate = measurements.models.get(CANDIDATE)
     if candidate is None:
         return []
-    found = []
-    truth = np.asarray(measurements.truth)
-    answers = np.asarray(candidate.probabilities, dtype=float)
-    if len(truth) and answers.shape[:1] == truth.shape:
-        share: Sequence[float | None] = (None, None, None)
-        if np.isfinite(answers).all():
-            right = int((statistics.answers(answers) == truth).sum())
-            share = statistics.wilson(right, len(truth))
-        found.append(Plain("accuracy", None, *share))
+    numbers = []
+    if measurements.truth and len(candidate.probabilities) == len(measurements.truth):
+        finite = all(math.isfinite(p) for row in candidate.probabilities for p in row)
+        share = measurements.score("accuracy", CANDIDATE) if finite else (None, None, None)
+        numbers.append(Plain("accuracy", None, *share))
     for target, timed in measurements.latency.items():
         samples = timed.samples.get(CANDIDATE)
         if samples and all(samples):
-            p50 = statistics.percentile_interval(samples, 50, SEED, timed.looks)
-            found.append(Plain("latency_p50", target, *p50))
-    found.append(Plain("size", None, candidate.size, candidate.size, candidate.size))
-    return found
+            numbers.append(Plain("latency_p50", target, *timed.percentile(CANDIDATE, 50)))
+    return [*numbers, Plain("size", None, *[candidate.size] * 3)]
 
 
 def commit(folder: Path) -> str | None:

@@ -124,17 +124,10 @@ def _seen(measurements: Measurements, reference: str) -> tuple[float, float] | N
 
     None where candidate or reference was not measured.
     """
-    import numpy as np
-
-    from pipeline.measure import statistics
     from pipeline.measure.measurements import CANDIDATE
 
     name = measurements.name_of(reference)
     if name is None or CANDIDATE not in measurements.models or not measurements.truth:
         return None
-    truth = np.asarray(measurements.truth)
-    ours, theirs = (
-        statistics.answers(np.asarray(measurements.models[model].probabilities)) == truth
-        for model in (CANDIDATE, name)
-    )
-    return float(np.mean(ours != theirs)), float(np.mean(theirs))
+    ours, theirs = measurements.right(CANDIDATE), measurements.right(name)
+    return float((ours != theirs).mean()), float(theirs.mean())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pipeline.measure.measurements import CANDIDATE, Measurements
+from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from pipeline.report import facts
 from pipeline.terms import metrics
+from pipeline.terms.interval import Interval
 from pipeline.verdict.record import ReportData
 
 
@@ -65,7 +67,7 @@ def _bounded(number: Measured) -> Measured:
     return number
 
 
-def _make(metric: str, model: str, target: str | None, found: facts.Interval) -> Measured:
+def _make(metric: str, model: str, target: str | None, found: Interval) -> Measured:
     unit = metrics.known(metric).unit
     exact = found.low == found.high
     bounds = (None, None) if exact else (found.low, found.high)
@@ -75,7 +77,7 @@ def _make(metric: str, model: str, target: str | None, found: facts.Interval) ->
 def _exact(metric: str, model: str, value: float | None) -> Iterator[Measured]:
     if value is not None:
         exact = float(value)
-        yield _make(metric, model, None, facts.Interval(exact, exact, exact))
+        yield _make(metric, model, None, Interval(exact, exact, exact))
 
 
 def _measured(data: ReportData) -> Iterator[Measured]:
@@ -92,32 +94,25 @@ def _measured(data: ReportData) -> Iterator[Measured]:
         for metric in metrics.of_kind("count"):
             yield from _exact(metric, name, getattr(model, metric))
         if carries(50, len(model.cold_start)):
-            started = facts.Interval(*cold_start.median(model.cold_start))
+            started = cold_start.median(model.cold_start)
             yield _make("cold_start", name, None, started)
     yield from _scores(found)
     yield from _agreement(data)
     for target, latency in found.latency.items():
-        for name, samples in latency.samples.items():
-            yield from _percentiles("latency", name, target, samples, latency.looks)
-            yield from _percentiles(
-                "end_to_end", name, target, latency.end_to_end(name), latency.looks
-            )
+        for name, whole in itertools.product(latency.samples, (False, True)):
+            yield from _percentiles(latency, name, target, whole=whole)
         faster = facts.speedup(data, target)
         if faster is not None:
             yield _make("speedup", CANDIDATE, target, faster)
 
 
-def _scores(found: Measurements) -> Iterator[Measured]:
+def _scores(measured: Measurements) -> Iterator[Measured]:
     """Yield the candidate's other scores. Where it answers NaN, there are none."""
-    import numpy as np
-
-    from pipeline.measure import scores
-
-    ours = np.asarray(found.models[CANDIDATE].probabilities, dtype=float)
-    if len(found.truth) and np.isfinite(ours).all():
-        for metric in ("macro_f1", "ece"):
-            known = scores.alone(metric, ours, np.asarray(found.truth), facts.SEED)
-            yield _make(metric, CANDIDATE, None, facts.Interval(*known))
+    answers = measured.models[CANDIDATE].probabilities
+    if measured.truth and all(math.isfinite(p) for row in answers for p in row):
+        for metric in metrics.of_kind("score", "error"):
+            if metric != "accuracy":
+                yield _make(metric, CANDIDATE, None, measured.score(metric, CANDIDATE))
 
 
 def _agreement(data: ReportData) -> Iterator[Measured]:
@@ -126,26 +121,23 @@ def _agreement(data: ReportData) -> Iterator[Measured]:
     flips = facts.flips(data)
     if flips is not None:
         same = wilson(flips.rows - flips.differ, flips.rows)
-        yield _make("agreement", CANDIDATE, None, facts.Interval(*same))
+        yield _make("agreement", CANDIDATE, None, same)
 
 
-def _percentiles(
-    clock: str, name: str, target: str, samples: list[list[float]], looks: int
-) -> Iterator[Measured]:
+def _percentiles(timed: Latency, name: str, target: str, *, whole: bool) -> Iterator[Measured]:
     """Yield the percentiles that a model's calls can carry."""
-    from pipeline.measure.statistics import percentile_interval
-
-    ascending = sorted(call for process in samples for call in process)
-    if not all(map(math.isfinite, ascending)):
+    samples = timed.end_to_end(name) if whole else timed.samples[name]
+    if not all(math.isfinite(call) for process in samples for call in process):
         return
-    for percentile in metrics.PERCENTILES:
-        value = facts.percentile(ascending, percentile)
+    for percent in metrics.PERCENTILES:
+        value = facts.percentile(samples, percent)
         if value is None:
             continue
-        found = facts.Interval(value, value, value)
+        interval = Interval(value, value, value)
         if name == CANDIDATE:
-            found = facts.Interval(*percentile_interval(samples, percentile, facts.SEED, looks))
-        yield _make(f"{clock}_p{percentile}", name, target, found)
+            interval = timed.percentile(name, percent, whole=whole)
+        clock = "end_to_end" if whole else "latency"
+        yield _make(f"{clock}_p{percent}", name, target, interval)
 
 
 def _ledger(data: ReportData) -> Iterator[Measured]:
@@ -153,6 +145,6 @@ def _ledger(data: ReportData) -> Iterator[Measured]:
     if row is None:
         return
     if row.metric and row.accuracy:
-        yield _make(row.metric, CANDIDATE, None, facts.Interval(*row.accuracy))
+        yield _make(row.metric, CANDIDATE, None, Interval(*row.accuracy))
     yield from _exact("size", CANDIDATE, row.size)
     yield from _exact("parameters", CANDIDATE, row.parameters)

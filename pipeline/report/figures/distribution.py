@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.report import facts, wording
 from pipeline.report.figures import svg
@@ -14,27 +16,32 @@ ROOM = 62
 """Pixels kept free on both sides for the marks' words."""
 
 
-def distribution(series: dict[str, list[float]], palette: Palette, width: int, name: str) -> str:
-    """Return the curves; ``series``: model -> its samples, ascending, in ms, none empty.
+def distribution(
+    samples: dict[str, list[list[float]]], palette: Palette, width: int, name: str
+) -> str:
+    """Return the curves; ``samples``: model -> process × calls in ms, no model without a call.
 
     The time axis is logarithmic and ends at the 99.5th percentile, so that one straggler does
     not flatten the rest.
     """
+    from pipeline.measure.statistics import percentile_of
+
+    series = {model: sorted(itertools.chain(*calls)) for model, calls in samples.items()}
     height = 320.0
     left, right, top, bottom = 52.0, width - 14.0, 26.0, height - 50
-    low = min(samples[0] for samples in series.values()) / 1.05
-    high = max(_at(samples, 0.995) for samples in series.values()) * 1.05
+    low = min(calls[0] for calls in series.values()) / 1.05
+    high = max(_at(calls, 0.995) for calls in series.values()) * 1.05
     across = svg.log(low, high, left + ROOM, right - ROOM)
     up = svg.linear(0, 1, bottom, top)
     parts = [_axes(across, up, (low, high), (left, right, bottom), palette)]
     fastest = min(series, key=lambda model: _at(series[model], 0.5))
-    for model, samples in series.items():
-        parts.append(_curve(samples, model == CANDIDATE, across, up, high, palette))
-    for model, samples in series.items():
-        parts.append(_marks(model, samples, model == fastest, across, up, palette))
+    for model, calls in series.items():
+        parts.append(_curve(calls, model == CANDIDATE, across, up, high, palette))
+    for model, calls in series.items():
+        parts.append(_marks(model, calls, model == fastest, across, up, palette))
     said = "; ".join(
-        f"{model}: p50 {wording.milliseconds(_at(samples, 0.5))}"
-        for model, samples in series.items()
+        f"{model}: p50 {wording.milliseconds(percentile_of(calls, 50))}"
+        for model, calls in samples.items()
     )
     return svg.document(name, width, height, "Latency distribution", said, "".join(parts))
 
@@ -102,7 +109,7 @@ def _marks(
     aside, anchor = (-10, "end") if left_side else (10, "start")
     parts = []
     for percent in MARKED:
-        value = facts.percentile(samples, percent)
+        value = facts.percentile([samples], percent)
         if value is None:
             continue
         x, y = across(value), up(percent / 100)

@@ -100,8 +100,7 @@ def _latency_panel(data: ReportData, rows: list[LedgerRow], target: str) -> Pane
     cells: list[Cell | None] = []
     for row in rows:
         model = facts.measured_name(data, row)
-        samples = facts.pooled(latency.samples, model) if model else []
-        value = facts.median(samples).value if samples else None
+        value = facts.median(latency.samples.get(model or "", []))
         cells.append(None if value is None else Cell(value, wording.milliseconds(value)))
     limit = _absolute(data, "latency_p50") or _speed_limit(data, target)
     title = "Latency" if len(data.measurements.latency) == 1 else f"Latency, {target}"
@@ -145,8 +144,8 @@ def _speed_limit(data: ReportData, target: str) -> float | None:
     found = _relative(data, "min_speedup", target)
     if found is None or data.measurements is None:
         return None
-    samples = facts.pooled(data.measurements.latency[target].samples, found[0])
-    return facts.median(samples).value / found[1] if samples else None
+    median = facts.median(data.measurements.latency[target].samples.get(found[0], []))
+    return median and median / found[1]
 
 
 def _size_limit(data: ReportData) -> float | None:

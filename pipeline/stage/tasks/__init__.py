@@ -11,9 +11,6 @@ from pipeline.terms.naming import hint
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from pipeline.stage.data import Split
 
 ENTRY_POINTS = "rarefy.tasks"
@@ -26,6 +23,8 @@ class Task(Protocol):
     labels: tuple[str, ...]
     max_length: int
     text_columns: tuple[str, ...]
+    scores: tuple[str, ...]
+    """Names of ``METRICS`` that its answers are scored by, the main one first."""
 
     def encode(
         self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
@@ -37,11 +36,6 @@ class Task(Protocol):
 
     def load_model(self, directory: str) -> Any:
         """Load the body in ``directory`` with a fresh head, or its own where the labels fit."""
-
-    def metrics(
-        self, probabilities: NDArray[np.float64], truth: NDArray[np.int64]
-    ) -> dict[str, float]:
-        """Score answers (rows × labels) against the truth (rows). The first is the main metric."""
 
 
 def find(name: str) -> type:

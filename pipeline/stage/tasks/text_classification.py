@@ -11,9 +11,6 @@ from pipeline.model import pretrained
 from pipeline.terms.errors import ModelError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from pipeline.stage.data import Split
 
 
@@ -25,6 +22,7 @@ class TextClassification:
     max_length: int
     text_columns: tuple[str, ...]
     name: ClassVar[str] = "text-classification"
+    scores: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "ece")
 
     def encode(
         self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
@@ -72,30 +70,6 @@ class TextClassification:
         if type(found) is model_class and own == list(self.labels):
             return found
         return pretrained.with_body(model_class, found).eval()
-
-    def metrics(
-        self, probabilities: NDArray[np.float64], truth: NDArray[np.int64]
-    ) -> dict[str, float]:
-        """Return accuracy, macro F1 and expected calibration error (15 bins, Guo et al. 2017)."""
-        import numpy as np
-
-        answer = probabilities.argmax(axis=1)
-        f1 = []
-        for label in range(len(self.labels)):
-            hit = float(np.sum((answer == label) & (truth == label)))
-            wrong = float(np.sum((answer == label) != (truth == label)))
-            f1.append(2 * hit / (2 * hit + wrong) if hit or wrong else 0.0)
-        confidence, right = probabilities.max(axis=1), answer == truth
-        bins = np.minimum((confidence * 15).astype(int), 14)
-        gaps = [
-            abs(right[bins == b].mean() - confidence[bins == b].mean()) * np.mean(bins == b)
-            for b in np.unique(bins)
-        ]
-        return {
-            "accuracy": float(np.mean(right)),
-            "macro_f1": float(np.mean(f1)),
-            "ece": float(np.sum(gaps)),
-        }
 
 
 def _texts(split: Split, rows: Sequence[int]) -> tuple[list[str], list[str] | None]:

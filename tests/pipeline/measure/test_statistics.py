@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import chi2
 
-from pipeline.measure import statistics
+from pipeline.measure import scores, statistics
 
 
 def test_wilson_is_its_closed_form():
@@ -101,17 +101,25 @@ def test_the_paired_bootstrap_covers_a_known_difference():
     assert 0.91 < covered / trials < 0.985
 
 
-def test_scores_by_weights_are_the_metrics_of_repeated_rows():
-    from pipeline.stage.tasks.text_classification import TextClassification
-
+def test_scores_by_weights_are_the_textbook_s_of_repeated_rows():
     generator = np.random.default_rng(4)
     probabilities = generator.dirichlet([1, 1, 1], 50)
     truth = generator.integers(0, 3, 50)
     times = generator.integers(0, 4, 50)
-    task = TextClassification(("a", "b", "c"), 128, ("text",))
-    expected = task.metrics(np.repeat(probabilities, times, axis=0), np.repeat(truth, times))
-    for name in ("accuracy", "macro_f1", "ece"):
-        score = getattr(statistics, name)(probabilities, truth)
+    rows, labels = np.repeat(probabilities, times, axis=0), np.repeat(truth, times)
+    answers, sure = rows.argmax(axis=1), rows.max(axis=1)
+    f1, gaps = [], []
+    for label in range(3):
+        precision = np.mean(labels[answers == label] == label)
+        recall = np.mean(answers[labels == label] == label)
+        f1.append(2 * precision * recall / (precision + recall))
+    for low in np.arange(15) / 15:
+        inside = (sure >= low) & (sure < low + 1 / 15)
+        right = (answers == labels)[inside]
+        gaps.append(abs(right.sum() - sure[inside].sum()) / len(rows))
+    expected = {"accuracy": np.mean(answers == labels), "macro_f1": np.mean(f1), "ece": sum(gaps)}
+    for name, formula in scores.FORMULAS.items():
+        score = formula(probabilities, truth)
         assert score(times[None].astype(float))[0] == pytest.approx(expected[name])
 
 
@@ -123,6 +131,7 @@ def test_a_row_answered_nan_is_wrong_whatever_its_label():
 
 @pytest.mark.parametrize(("percentile", "needed"), [(50, 6), (90, 36), (95, 72), (99, 368)])
 def test_a_percentile_needs_samples(percentile, needed):
+    assert statistics.samples_needed(percentile) == needed
     assert statistics.carries(percentile, needed)
     assert not statistics.carries(percentile, needed - 1)
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from pipeline.measure import accuracy
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.report import facts
+from pipeline.report.ci import numbers
+from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.terms.budget import Budget
+from pipeline.terms.interval import Interval
+from pipeline.terms.vocabulary import Target
+from pipeline.verdict import history
+from pipeline.verdict.judge import judge
 from tests.pipeline.report.factory import digest, report_data
 
 
@@ -39,19 +48,16 @@ def test_accuracy_has_a_wilson_interval() -> None:
 
 def test_a_percentile_needs_samples_beyond_it() -> None:
     ramp = [float(value) for value in range(1001)]
-    assert facts.percentile(ramp, 99) == pytest.approx(990)
-    assert facts.percentile(ramp[:100], 99) is None
-    assert (
-        1 - 0.99 ** facts.samples_needed(99) >= 0.975 > 1 - 0.99 ** (facts.samples_needed(99) - 1)
-    )
-    assert facts.percentile(ramp[:101], 50) == pytest.approx(50)
+    assert facts.percentile([ramp[:500], ramp[500:]], 99) == pytest.approx(990)
+    assert facts.percentile([ramp[:100]], 99) is None
+    assert facts.percentile([ramp[:101]], 50) == pytest.approx(50)
+    assert facts.median([[3.0, 1.0], [2.0]]) == 2
+    assert facts.median([[]]) is None
 
 
 def test_the_pareto_front_leaves_out_what_another_model_beats_in_both() -> None:
     def point(name: str, latency: float, accuracy: float) -> facts.Point:
-        return facts.Point(
-            name, facts.Interval(latency, 0, 9), facts.Interval(accuracy, 0, 1), False
-        )
+        return facts.Point(name, Interval(latency, 0, 9), Interval(accuracy, 0, 1), False)
 
     models = [
         point("slow", 5, 0.8),
@@ -66,3 +72,36 @@ def test_the_delivered_stage_is_the_bundle_that_was_measured() -> None:
     data = report_data()
     assert facts.candidate_row(data).digest == digest("export")
     assert facts.reference(data) == "teacher"
+
+
+def _everywhere(metric: str) -> dict[str, tuple[float, float, float]]:
+    """Return the candidate's number with its interval, from each place that shows it."""
+    data = report_data()
+    measured = data.measurements
+    answers = np.asarray(measured.models[CANDIDATE].probabilities)
+    task = TextClassification(("negative", "positive"), 128, ("text",))
+    noted = {m.name: m for m in accuracy.metrics(task.scores, answers, measured.truth, "eval")}
+    budget = Budget(metric=metric, max=1)
+    judged = judge([budget], [Target(name="cpu")], measured).budgets[0]
+    found = {"verdict": judged, "ledger": noted.get(metric)}
+    for place, plain in (
+        ("CI", numbers.of_candidate(numbers.measured(data))),
+        ("history", history.plain_numbers(measured)),
+    ):
+        ours = (n for n in plain if n.metric == metric and n.target in (None, "cpu"))
+        found[place] = next(ours, None)
+    (point,) = [p for p in facts.points(data, "cpu") if p.candidate]
+    found["trade-off"] = {"accuracy": point.accuracy, "latency_p50": point.latency}.get(metric)
+    places = ("ledger", "verdict", "CI", "history", "trade-off")
+    return {p: (f.value, f.low, f.high) for p in places if (f := found.get(p)) is not None}
+
+
+@pytest.mark.parametrize(
+    ("metric", "places"),
+    [("accuracy", 5), ("latency_p50", 4), ("macro_f1", 3), ("ece", 3)],
+)
+def test_a_number_has_the_same_interval_wherever_it_is_shown(metric: str, places: int) -> None:
+    found = _everywhere(metric)
+    assert len(found) == places
+    for place, interval in found.items():
+        assert interval == pytest.approx(found["verdict"], abs=1e-12), place
