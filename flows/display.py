@@ -14,7 +14,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.terms.interval import Interval
+from pipeline.terms.metrics import known
 from pipeline.terms.outcomes import SYMBOL, Outcome
+from pipeline.terms.wording import bounds, count, size
 from pipeline.verdict.record import LedgerRow
 from pipeline.verdict.verdict import Verdict
 
@@ -102,10 +105,10 @@ class Display:
         line = Text(f"{row.id:<12} {row.kind:<11}")
         accuracy = ""
         if row.accuracy:
-            value, low, high = row.accuracy
-            accuracy = f"{row.metric} {value:.1%} [{low:.1%}, {high:.1%}]"
-        line.append(f"{accuracy:<36}")
-        line.append(f"{millions(row.parameters):>9} {megabytes(row.size):>9} ")
+            unit = known(row.metric or "accuracy").unit
+            accuracy = f"{row.metric} {bounds(Interval(*row.accuracy), unit)}"
+        parameters = "" if row.parameters is None else count(row.parameters)
+        line.append(f"{accuracy:<36}{parameters:>9} {size(row.size):>9} ")
         line.append("cached".rjust(8) if row.cached else f"{row.seconds:7.1f}s", "dim")
         line.append(f"  {row.digest[:12]}", "dim")
         self.console.print(line, soft_wrap=True)
@@ -153,11 +156,3 @@ def verdict_table(judged: Verdict) -> Table:
 
 def _count(number: float) -> str:
     return f"{round(number, 1):.10g}"
-
-
-def millions(parameters: int | None) -> str:
-    return "" if parameters is None else f"{parameters / 1e6:.2f} M"
-
-
-def megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -15,6 +15,8 @@ from pipeline.store.home import Home
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipeline.terms.vocabulary import Data
+
 
 def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--home``, given to the command as ``home: Home``."""
@@ -82,6 +84,29 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def recipe_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument RECIPE, given to the command as ``recipe: Path``."""
     return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(command)
+
+
+def rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--recipe``, ``--data`` (as ``table``), ``--text`` and ``--provider``."""
+    file = click.Path(path_type=Path, dir_okay=False)
+    for option in (
+        click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), default="cpu"),
+        click.option(
+            "--text", multiple=True, default=("text",), help="Its text column; twice for pairs."
+        ),
+        click.option("--data", "table", type=file, help="A file of rows, instead of the split."),
+        click.option("--recipe", type=file, help="Whose eval split; default: that of the run."),
+    ):
+        command = option(command)
+    return command
+
+
+def rows_of(table: Path, text: tuple[str, ...], label: str = "label") -> Data:
+    """Return how a file given by ``--data`` is read."""
+    from pipeline.terms.vocabulary import Data
+
+    path = str(table.resolve())
+    return Data(train=path, eval=path, text=text[0] if len(text) == 1 else text, label=label)
 
 
 def verbose() -> bool:

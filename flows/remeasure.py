@@ -48,15 +48,15 @@ def validate(
     ``recipe``: by default the one that made the run ``reference``. Raises RecipeError if it has no
     budgets, and what ``measure`` raises.
     """
-    found = bundles.find(reference, home)
+    bundle = bundles.find(reference, home)
     loaded = origin.recipe_of(reference, recipe, home)
     plan = Plan(loaded, home.store(), device, first=first)
     if not loaded.recipe.budgets:
         raise RecipeError(f"{loaded.where.source}: has no budgets, so there is nothing to judge by")
-    measured = measure(Run(plan), found, progress)
+    measured = measure(Run(plan), bundle, progress)
     verdict = judge(plan.budgets, loaded.recipe.targets, measured)
-    records.keep_validated(home.path, plan, found, verdict, measured)
-    return Validated(found, verdict, measured, plan.warnings)
+    records.keep_validated(home.path, plan, bundle, verdict, measured)
+    return Validated(bundle, verdict, measured, plan.warnings)
 
 
 def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
@@ -108,7 +108,7 @@ def _stage(run: Run) -> tuple[Validate, dict[str, Artifact]]:
         if wanted
         else [s.id for s in planned]
     )
-    found = {
+    models = {
         step.id: step.artifact
         for step in planned
         if step.artifact is not None
@@ -118,11 +118,11 @@ def _stage(run: Run) -> tuple[Validate, dict[str, Artifact]]:
     missing = [
         budget.against
         for budget in run.plan.budgets
-        if budget.against and budget.against not in found | run.plan.baselines
+        if budget.against and budget.against not in models | run.plan.baselines
     ]
     if missing:
         raise EvidenceError(
             f"a budget compares with {missing[0]!r}, which is no checkpoint in this store: "
             f"run {run.plan.loaded.where.source} to make it"
         )
-    return stage.model_copy(update={"models": tuple(found)}), found
+    return stage.model_copy(update={"models": tuple(models)}), models

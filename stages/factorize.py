@@ -80,14 +80,14 @@ class Factorize(Stage):
         """Put thin layers in place. Returns rank and relative output error of each by name."""
         from stages import svd
 
-        found: list[Decomposition] = []
+        decompositions: list[Decomposition] = []
         for linear, moment in zip(layers.values(), moments, strict=True):
-            found.append(svd.decompose(linear.weight.detach(), moment.cpu()))
-            context.progress(len(found), len(layers), "decomposition")
+            decompositions.append(svd.decompose(linear.weight.detach(), moment.cpu()))
+            context.progress(len(decompositions), len(layers), "decomposition")
         budget = int(self.ratio * sum(linear.weight.numel() for linear in layers.values()))
-        chosen = svd.choose_ranks(found, weights, budget, multiple=RANKS)
+        chosen = svd.choose_ranks(decompositions, weights, budget, multiple=RANKS)
         ranks, errors = {}, {}
-        for name, layer, rank in zip(layers, found, chosen, strict=True):
+        for name, layer, rank in zip(layers, decompositions, chosen, strict=True):
             if rank is not None:
                 network.set_submodule(name, thin(layers[name], layer, rank))
                 ranks[name] = rank

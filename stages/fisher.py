@@ -43,19 +43,19 @@ def sensitivities(
     The mask has a row for every row of the batch, so one backward pass gives each row's own
     gradient. The model is in eval mode; its parameters get no gradient.
     """
-    found = [
+    sums = [
         Sensitivity(torch.zeros(part.count, part.count), torch.zeros(part.count)) for part in parts
     ]
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in wanted:
         parameter.requires_grad_(False)
     for batch in batches:
-        for sensitivity, gradient in zip(found, mask_gradients(model, parts, batch), strict=True):
+        for sensitivity, gradient in zip(sums, mask_gradients(model, parts, batch), strict=True):
             sensitivity.fisher += (gradient.T @ gradient).cpu()
             sensitivity.taylor += gradient.abs().sum(0).cpu()
     for parameter in wanted:
         parameter.requires_grad_(True)
-    return found
+    return sums
 
 
 def mask_gradients(model: Any, parts: Sequence[Part], batch: dict[str, Tensor]) -> list[Tensor]:

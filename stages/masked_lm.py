@@ -90,7 +90,7 @@ def encode(
         truncation=True,
         max_length=max_length,
     )
-    found = []
+    rows = []
     for at, encoding in enumerate(encoded.encodings):
         tokens: dict[tuple[int, int], list[int]] = {}
         parts = zip(encoding.sequence_ids, encoding.word_ids, strict=True)
@@ -101,8 +101,8 @@ def encode(
             Word(tuple(p), encoding.offsets[p[0]][0], encoding.offsets[p[-1]][1], part)
             for (part, _), p in tokens.items()
         ]
-        found.append(Encoded({key: encoded[key][at] for key in encoded}, words))
-    return found
+        rows.append(Encoded({key: encoded[key][at] for key in encoded}, words))
+    return rows
 
 
 def masked(text: Encoded, words: Sequence[Word], mask: int) -> Row:

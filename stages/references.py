@@ -45,12 +45,12 @@ def choose(
     """
     if models == "all":
         family = _ancestors(context, candidate)
-        found = {n: a for n, a in family.items() if a.kind is Kind.CHECKPOINT}
+        compared = {n: a for n, a in family.items() if a.kind is Kind.CHECKPOINT}
     else:
-        found = {name: context.artifacts[name] for name in models}
+        compared = {name: context.artifacts[name] for name in models}
     tagged = context.baselines
-    found |= {name: a for name, a in tagged.items() if a.kind is Kind.CHECKPOINT}
-    for name, artifact in found.items():
+    compared |= {name: a for name, a in tagged.items() if a.kind is Kind.CHECKPOINT}
+    for name, artifact in compared.items():
         if artifact.kind is not Kind.CHECKPOINT:
             raise RecipeError(f"models: {name!r} is of kind {artifact.kind}, not a checkpoint")
         if name == CANDIDATE:
@@ -58,7 +58,7 @@ def choose(
     chosen: dict[str, Artifact] = {}
     aliases: dict[str, str] = {}
     names: dict[frozenset[tuple[str, str]], str] = {}
-    for name, artifact in found.items():
+    for name, artifact in compared.items():
         same = names.setdefault(_weights(artifact), name)
         if same == name:
             chosen[name] = artifact
@@ -102,17 +102,17 @@ def _ancestors(context: Context, model: Artifact) -> dict[str, Artifact]:
     The context may hold artifacts of other branches, which are not of this bundle's fingerprint.
     """
     by_digest = {artifact.digest: artifact for artifact in context.artifacts.values()}
-    found: set[str] = set()
+    parents: set[str] = set()
     ahead = [model]
     while ahead:
         for parent in ahead.pop().manifest.parents:
-            if parent.digest in by_digest and parent.digest not in found:
-                found.add(parent.digest)
+            if parent.digest in by_digest and parent.digest not in parents:
+                parents.add(parent.digest)
                 ahead.append(by_digest[parent.digest])
     return {
         name: artifact
         for name, artifact in context.artifacts.items()
-        if artifact.digest in found and name != IMPORTED
+        if artifact.digest in parents and name != IMPORTED
     }
 
 

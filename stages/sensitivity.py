@@ -89,12 +89,12 @@ def damages(
     """Return for each layer the KL (nats, mean over rows) of the answers when it alone is int8."""
     batches = _batches(rows)
     exact = _answers(model, batches)
-    found = {}
+    by_group = {}
     for position, name in enumerate(names):
         progress(position, len(names), f"trying {name} in int8")
         with _quantized(model, [name], ranges):
-            found[name] = _divergence(exact, _answers(model, batches))
-    return found
+            by_group[name] = _divergence(exact, _answers(model, batches))
+    return by_group
 
 
 @torch.no_grad()

@@ -74,10 +74,10 @@ def set_dropout(network: Any, share: float) -> None:
 def check_labels(network: Any, labels: tuple[str, ...], where: str) -> None:
     """Raise ModelError where a model's labels are not ``labels`` in their order."""
     config = network.config
-    found = tuple(str(config.id2label.get(index)) for index in range(config.num_labels))
-    if found != tuple(labels):
+    names = tuple(str(config.id2label.get(index)) for index in range(config.num_labels))
+    if names != tuple(labels):
         raise ModelError(
-            f"{where}: the model answers {', '.join(found)}; the data has {', '.join(labels)}"
+            f"{where}: the model answers {', '.join(names)}; the data has {', '.join(labels)}"
         )
 
 

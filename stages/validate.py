@@ -11,6 +11,7 @@ from pydantic import Field
 from pipeline.measure import examples, machine, slices
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.stage import Asked, Context, Draft, Stage
+from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms import metrics
 from pipeline.terms.budget import Budget
@@ -108,7 +109,7 @@ class Validate(Stage):
         directories = built[context.targets[0].provider]
         artifacts = {CANDIDATE: model, **chosen.all}
         tokens = slices.token_counts(model.directory, split, context.targets[0].provider)
-        found = Measurements(
+        measured = Measurements(
             machine=machine.fingerprint(),
             task=context.task.name,
             labels=list(context.task.labels),
@@ -123,17 +124,19 @@ class Validate(Stage):
             baselines={n: a.digest for n, a in context.baselines.items()},
             latency={},
         )
-        self._answer_elsewhere(model, found, context, steps)
+        self._answer_elsewhere(model, measured, context, steps)
         if self.cold_starts:
-            self._start(directories, found, context, steps)
+            self._start(directories, measured, context, steps)
         for target in context.targets:
             bundles = built[target.provider]
-            found.latency[target.name] = self._time(bundles, target, found, context, steps)
-        found.samples.extend(examples.choose(context.task.labels, split, found.models))
-        text = found.model_dump_json(by_alias=True)
+            measured.latency[target.name] = self._time(bundles, target, measured, context, steps)
+        measured.samples.extend(examples.choose(context.task.labels, split, measured.models))
+        text = measured.model_dump_json(by_alias=True)
         (context.output / MEASUREMENTS).write_text(text, encoding="utf-8")
-        steady = not any(timed.throttled for timed in found.latency.values())
-        return Draft({MEASUREMENTS: "measurements"}, metrics=_metrics(context, found), lasts=steady)
+        steady = not any(timed.throttled for timed in measured.latency.values())
+        return Draft(
+            {MEASUREMENTS: "measurements"}, metrics=_metrics(context, measured), lasts=steady
+        )
 
     def _measure(
         self, context: Context, artifact: Artifact, directory: Path, steps: Steps
@@ -161,7 +164,7 @@ class Validate(Stage):
         )
 
     def _answer_elsewhere(
-        self, model: Artifact, found: Measurements, context: Context, steps: Steps
+        self, model: Artifact, measured: Measurements, context: Context, steps: Steps
     ) -> None:
         """Answer the whole split on each target that has another provider than the first."""
         from pipeline.measure import accuracy
@@ -174,10 +177,10 @@ class Validate(Stage):
                 threads=max(target.threads, context.threads),
                 progress=steps.next(f"answering on {target.name}"),
             )
-            found.elsewhere[target.name] = accuracy.as_table(answers)
+            measured.elsewhere[target.name] = accuracy.as_table(answers)
 
     def _start(
-        self, bundles: Mapping[str, Path], found: Measurements, context: Context, steps: Steps
+        self, bundles: Mapping[str, Path], measured: Measurements, context: Context, steps: Steps
     ) -> None:
         """Start each bundle in fresh processes, in turn, on the first target; note the ms."""
         from pipeline.measure import cold_start
@@ -194,13 +197,13 @@ class Validate(Stage):
             progress=steps.next("starting each model in fresh processes"),
         )
         for name, times in starts.items():
-            found.models[name].cold_start = [start.total for start in times]
+            measured.models[name].cold_start = [start.total for start in times]
 
     def _time(
         self,
         bundles: Mapping[str, Path],
         target: Target,
-        found: Measurements,
+        measured: Measurements,
         context: Context,
         steps: Steps,
     ) -> Latency:
@@ -216,7 +219,7 @@ class Validate(Stage):
         budgets = [b for b in _timed(context.asked.budgets) if b.target in (None, target.name)]
 
         def clear(timed: Latency) -> bool:
-            so_far = found.model_copy(update={"latency": {target.name: timed}})
+            so_far = measured.model_copy(update={"latency": {target.name: timed}})
             judged = judge(budgets, [target], so_far)
             return all(result.outcome != "inconclusive" for result in judged.budgets)
 
@@ -252,12 +255,12 @@ def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]
     from pipeline.measure import statistics
 
     candidate = measurements.models[CANDIDATE]
-    found = [*_scores(context.task.scores, measurements)]
-    found.append(Metric(name="size", value=candidate.size))
+    numbers = [*_scores(context.task, measurements)]
+    numbers.append(Metric(name="size", value=candidate.size))
     if candidate.memory is not None:
-        found.append(Metric(name="memory", value=candidate.memory))
+        numbers.append(Metric(name="memory", value=candidate.memory))
     if candidate.cold_start:
-        found.append(Metric(name="cold_start", value=float(np.median(candidate.cold_start))))
+        numbers.append(Metric(name="cold_start", value=float(np.median(candidate.cold_start))))
     for target, timed in measurements.latency.items():
         samples = timed.samples[CANDIDATE]
         count = sum(map(len, samples))
@@ -265,11 +268,11 @@ def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]
             if statistics.carries(percentile, count):
                 interval = timed.percentile(CANDIDATE, percentile)
                 name = f"latency_p{percentile}.{target}"
-                found.append(Metric(name=name, **interval._asdict(), n=count))
-    return tuple(found)
+                numbers.append(Metric(name=name, **interval._asdict(), n=count))
+    return tuple(numbers)
 
 
-def _scores(names: tuple[str, ...], measurements: Measurements) -> tuple[Metric, ...]:
+def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
     """Return the candidate's scores; of a model that answers NaN only the main one has a value."""
     import numpy as np
 
@@ -278,8 +281,9 @@ def _scores(names: tuple[str, ...], measurements: Measurements) -> tuple[Metric,
     answers = np.asarray(measurements.models[CANDIDATE].probabilities)
     broken = float(np.mean(~np.isfinite(answers).all(axis=1)))
     if not broken:
-        return accuracy.metrics(names, answers, measurements.truth, "eval")
+        return accuracy.metrics(task.scores, answers, measurements.truth, "eval")
+    main = dict([next(iter(task.scores.items()))])
     return (
-        *accuracy.metrics(names[:1], answers, measurements.truth, "eval"),
+        *accuracy.metrics(main, answers, measurements.truth, "eval"),
         Metric(name="not_a_number", split="eval", value=broken, n=len(answers)),
     )

@@ -18,14 +18,14 @@ def apply(model: ir.Model) -> int:
     inputs = {value.name: value for value in model.graph.inputs}
     if "attention_mask" not in inputs:
         return 0
-    found = [
+    matches = [
         (adding, at)
         for adding in model.graph
         if adding.op_type == "Add" and _feeds_softmax(adding)
         for at, value in enumerate(adding.inputs)
         if value is not None and _only_mask(value)
     ]
-    if not found:
+    if not matches:
         return 0
     one = constant(model, "mask.one", np.array(1, dtype=np.float32))
     lowest = constant(model, "mask.lowest", np.array(np.finfo(np.float32).min))
@@ -37,9 +37,9 @@ def apply(model: ir.Model) -> int:
     mask.outputs[0].shape = ir.Shape(["batch", 1, 1, "sequence"])
     mask.outputs[0].dtype = ir.DataType.FLOAT
     model.graph.insert_before(model.graph[0], [kept, hidden, penalty, mask])
-    for adding, at in found:
+    for adding, at in matches:
         adding.replace_input_with(at, mask.outputs[0])
-    return len(found)
+    return len(matches)
 
 
 def _feeds_softmax(adding: ir.Node) -> bool:

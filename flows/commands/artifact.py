@@ -11,6 +11,7 @@ import rich_click as click
 from flows.commands.remote import pull, push
 from flows.options import home_option, json_option, show_json, stdout
 from pipeline.store.home import Home
+from pipeline.terms import wording
 
 if TYPE_CHECKING:
     from pipeline.store.artifact import Artifact
@@ -50,8 +51,8 @@ def list_artifacts(kind: str | None, home: Home, as_json: bool) -> None:
             row["kind"],
             row["stage"],
             row["digest"][:12],
-            size_text(row["size"]),
-            age_text(row["age"]),
+            wording.size(row["size"]),
+            "" if row["age"] is None else wording.duration(row["age"]),
             " ".join([*row["tags"], *(f"({name})" for name in row["past_tags"])]),
         )
     stdout().print(table)
@@ -67,25 +68,25 @@ def show(reference: str, home: Home, as_json: bool) -> None:
     Example: `rarefy artifact show production`
     """
     store = home.store()
-    found = store.open(reference)
-    tags = tags_of(store, found.digest)
-    parents = lineage(store, found)
+    stored = store.open(reference)
+    tags = tags_of(store, stored.digest)
+    parents = lineage(store, stored)
     tag = store.find_tag(reference)
     moves = tag.moves if tag else ()
     if as_json:
         show_json(
             {
-                "digest": found.digest,
-                "directory": str(found.directory),
+                "digest": stored.digest,
+                "directory": str(stored.directory),
                 "tags": tags,
-                "manifest": found.manifest.model_dump(mode="json", by_alias=True),
-                "run": found.run_record(),
+                "manifest": stored.manifest.model_dump(mode="json", by_alias=True),
+                "run": stored.run_record(),
                 "lineage": parents,
                 "history": [move.model_dump(by_alias=True) for move in moves],
             }
         )
         return
-    _show(found, tags, parents)
+    _show(stored, tags, parents)
     for move in reversed(moves):
         stdout().print(f"{'history':<12} {told(move)}", markup=False, soft_wrap=True)
 
@@ -106,12 +107,12 @@ def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: b
         raise click.UsageError("name artifacts to verify, or give --all")
     store = home.store()
     digests = store.digests() if everything else [store.resolve(name) for name in references]
-    found = {digest: store.verify(digest) for digest in digests}
-    damaged = sum(1 for problems in found.values() if problems)
+    checked = {digest: store.verify(digest) for digest in digests}
+    damaged = sum(1 for problems in checked.values() if problems)
     if as_json:
-        show_json([{"digest": d, "ok": not p, "problems": p} for d, p in found.items()])
+        show_json([{"digest": d, "ok": not p, "problems": p} for d, p in checked.items()])
     else:
-        for digest, problems in found.items():
+        for digest, problems in checked.items():
             click.echo(f"{digest[:12]} {'; '.join(problems) or 'ok'}")
         if damaged:
             click.echo(
@@ -169,19 +170,19 @@ def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None
     Example: `rarefy artifact gc --days 30 --yes`
     """
     store = home.store()
-    found = store.garbage(days=days, damaged=damaged)
+    disposable = store.garbage(days=days, damaged=damaged)
     if yes:
-        for garbage in found:
+        for garbage in disposable:
             store.discard(garbage)
-    freed = sum(garbage.size for garbage in found)
+    freed = sum(garbage.size for garbage in disposable)
     if as_json:
-        rows = [{"path": str(g.path), "size": g.size, "reason": g.reason} for g in found]
+        rows = [{"path": str(g.path), "size": g.size, "reason": g.reason} for g in disposable]
         show_json({"deleted": yes, "bytes": freed, "garbage": rows})
         return
-    for garbage in found:
-        click.echo(f"{garbage.path.name[:12]} {size_text(garbage.size):>9}  {garbage.reason}")
+    for garbage in disposable:
+        click.echo(f"{garbage.path.name[:12]} {wording.size(garbage.size):>9}  {garbage.reason}")
     said = "deleted" if yes else "would go; --yes deletes"
-    click.echo(f"{len(found)} of {size_text(freed)} {said}", err=True)
+    click.echo(f"{len(disposable)} of {wording.size(freed)} {said}", err=True)
 
 
 @artifact.command(short_help="Say in what two artifacts differ.")
@@ -195,13 +196,13 @@ def diff(first: str, second: str, home: Home, as_json: bool) -> None:
     Example: `rarefy artifact diff production 3fa2b1c0`
     """
     store = home.store()
-    found = differences(store.open(first), store.open(second))
+    rows = differences(store.open(first), store.open(second))
     if as_json:
-        show_json([{"what": what, "a": a, "b": b} for what, a, b in found])
+        show_json([{"what": what, "a": a, "b": b} for what, a, b in rows])
         return
-    for what, a, b in found:
+    for what, a, b in rows:
         click.echo(f"{what}: {a} -> {b}")
-    if not found:
+    if not rows:
         click.echo("no difference", err=True)
 
 
@@ -218,12 +219,12 @@ def listing(store: Store) -> list[dict[str, Any]]:
             if tag and digest in {move.digest for move in tag.moves}:
                 row["tags" if tag.digest == digest else "past_tags"].append(name)
         try:
-            found = store.open(digest)
+            stored = store.open(digest)
             row |= {
-                "kind": str(found.kind),
-                "stage": found.manifest.stage.name,
-                "size": found.manifest.size,
-                "age": round(_age(found), 1),
+                "kind": str(stored.kind),
+                "stage": stored.manifest.stage.name,
+                "size": stored.manifest.size,
+                "age": round(_age(stored), 1),
             }
         except IntegrityError:
             pass  # listed as damaged; `verify` says what is wrong
@@ -244,13 +245,13 @@ def tags_of(store: Store, digest: str) -> list[str]:
     return [name for name, tagged in store.tags().items() if tagged == digest]
 
 
-def lineage(store: Store, found: Artifact) -> list[dict[str, Any]]:
+def lineage(store: Store, stored: Artifact) -> list[dict[str, Any]]:
     """Return all artifacts that one was made from, nearest first; each once."""
     from pipeline.terms.errors import RarefyError
 
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
-    todo = [(parent.digest, parent.role) for parent in found.manifest.parents]
+    todo = [(parent.digest, parent.role) for parent in stored.manifest.parents]
     while todo:
         digest, role = todo.pop(0)
         if digest in seen:
@@ -278,9 +279,9 @@ def differences(first: Artifact, second: Artifact) -> list[tuple[str, Any, Any]]
     ]
 
 
-def _facts(found: Artifact) -> dict[str, Any]:
+def _facts(stored: Artifact) -> dict[str, Any]:
     """Flatten what is compared of an artifact to dotted names."""
-    manifest = found.manifest
+    manifest = stored.manifest
     facts: dict[str, Any] = {
         "kind": str(manifest.kind),
         "stage": manifest.stage.name,
@@ -299,15 +300,15 @@ def _facts(found: Artifact) -> dict[str, Any]:
     return facts
 
 
-def _show(found: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> None:
-    manifest = found.manifest
+def _show(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> None:
+    manifest = stored.manifest
     console = stdout()
     stage = manifest.stage
     lines = [
-        ("digest", found.digest),
+        ("digest", stored.digest),
         ("kind", manifest.kind),
         ("stage", f"{stage.name}, version {stage.version}"),
-        ("directory", found.directory),
+        ("directory", stored.directory),
     ]
     if tags:
         lines.append(("tags", " ".join(tags)))
@@ -320,8 +321,8 @@ def _show(found: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> No
     for metric in manifest.metrics:
         bounds = f" [{metric.low:.4g}, {metric.high:.4g}]" if metric.low and metric.high else ""
         lines.append(("metric", f"{metric.name}: {metric.value:.6g}{bounds}"))
-    lines += [("run", f"{key}: {value}") for key, value in found.run_record().items()]
-    lines += [("file", f"{e.path}  {size_text(e.size)}  {e.role}") for e in manifest.files]
+    lines += [("run", f"{key}: {value}") for key, value in stored.run_record().items()]
+    lines += [("file", f"{e.path}  {wording.size(e.size)}  {e.role}") for e in manifest.files]
     for row in parents:
         what = f"{row['stage']} ({row['kind']})" if row["stage"] else "not in the store"
         lines.append(("from", f"{row['digest'][:12]}  {row['role']}: {what}"))
@@ -329,25 +330,8 @@ def _show(found: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> No
         console.print(f"{key:<12} {value}", markup=False, soft_wrap=True)
 
 
-def _age(found: Artifact) -> float:
+def _age(stored: Artifact) -> float:
     """Return seconds since the artifact was made."""
-    started = found.run_record().get("started")
+    started = stored.run_record().get("started")
     made = datetime.fromisoformat(started).timestamp() if started else None
-    return time.time() - (made or found.directory.stat().st_mtime)
-
-
-def size_text(size: int) -> str:
-    """Return bytes as people read them: 512 B, 3.4 kB, 23.1 MB."""
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1e3:.1f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"
-
-
-def age_text(seconds: float | None) -> str:
-    """Return an age as people read it: 12 s, 5 min, 3 h, 2 d."""
-    if seconds is None:
-        return ""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return time.time() - (made or stored.directory.stat().st_mtime)

@@ -11,6 +11,7 @@ import rich_click as click
 
 from flows.options import (
     engine_options,
+    first_option,
     home_option,
     json_option,
     recipe_argument,
@@ -38,7 +39,7 @@ UNFINISHED = "the run was ended before it came to a verdict; its log says how fa
     required=True,
     help="Where all outputs go.",
 )
-@click.option("--first", is_flag=True, help="A first release: budgets against no tag yet are left.")
+@first_option
 @click.option("--lenient", is_flag=True, help="Exit 0 where a budget is inconclusive, and warn.")
 @engine_options
 @home_option

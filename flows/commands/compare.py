@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json, stderr, stdout
+from flows.options import home_option, json_option, rows_of, rows_options, show_json, stderr, stdout
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
     from pipeline.release.comparison import Compared
-    from pipeline.terms.vocabulary import Data
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -47,17 +46,8 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     callback=_share,
     help="What change of the latency is worth a word; default: --max-regression, else 5%.",
 )
-@click.option(
-    "--recipe",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Whose eval split; default: that of CANDIDATE's run.",
-)
-@click.option(
-    "--data", "table", type=click.Path(path_type=Path, dir_okay=False), help="A labelled file."
-)
-@click.option("--text", multiple=True, default=("text",), help="Its text column; twice for pairs.")
-@click.option("--label", default="label", show_default=True, help="Its label column.")
-@click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), default="cpu")
+@rows_options
+@click.option("--label", default="label", show_default=True, help="The label column of --data.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--seconds", type=click.FloatRange(1), default=60.0, show_default=True)
 @click.option("--rows", type=click.IntRange(1), default=200, help="Rows that are timed.")
@@ -97,18 +87,18 @@ def compare(
     from pipeline.release.origin import recipe_of
     from pipeline.terms.vocabulary import Target
 
-    found = find(candidate, home)
+    bundle = find(candidate, home)
     target = Target(provider=provider, threads=threads)
-    rows_of, base = _data(table, text, label), Path()
-    if rows_of is None:
+    source, base = None if table is None else rows_of(table, text, label), Path()
+    if source is None:
         loaded = recipe_of(candidate, recipe, home)
-        rows_of, base = loaded.recipe.data, loaded.base
+        source, base = loaded.recipe.data, loaded.base
     with Display(stderr(), quiet=as_json) as display:
         display.started("compare")
         compared = comparing.compare(
-            found,
+            bundle,
             baseline,
-            *comparing.labelled_rows(found, rows_of, base),
+            *comparing.labelled_rows(bundle, source, base),
             home,
             target=target,
             effort=Effort(rows=rows, processes=5, seconds=seconds),
@@ -132,21 +122,12 @@ def compare(
 
 def _notes(compared: Compared) -> list[str]:
     timed = compared.latency["candidate"]
-    found = list(timed.busy)
+    notes = list(timed.busy)
     if timed.throttled:
-        found.append(f"{timed.throttled}; the times carry no verdict")
+        notes.append(f"{timed.throttled}; the times carry no verdict")
     if compared.recorded:
-        found.append(
+        notes.append(
             f"the baseline's times are absolute numbers from {compared.recorded}, not measured "
             "beside the candidate"
         )
-    return found
-
-
-def _data(table: Path | None, text: tuple[str, ...], label: str) -> Data | None:
-    from pipeline.terms.vocabulary import Data
-
-    if table is None:
-        return None
-    path = str(table.resolve())
-    return Data(train=path, eval=path, text=text[0] if len(text) == 1 else text, label=label)
+    return notes

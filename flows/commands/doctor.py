@@ -26,14 +26,14 @@ def doctor(home: Home, as_json: bool) -> int:
     from flows import checks
     from pipeline.terms.errors import ProviderError
 
-    found = checks.run_all(home.path)
-    failed = [check for check in found if check.state == "fail"]
+    results = checks.run_all(home.path)
+    failed = [check for check in results if check.state == "fail"]
     code = ProviderError.exit_code if failed else 0
     if as_json:
-        show_json({"exit_code": code, "checks": [asdict(check) for check in found]})
+        show_json({"exit_code": code, "checks": [asdict(check) for check in results]})
         return code
     console = stdout()
-    for check in found:
+    for check in results:
         sign, colour = SIGNS[check.state]
         line = Text(f"{sign} {check.state:<5}", colour)
         line.append(f"{check.name:<14} {check.found}", "default")

@@ -167,11 +167,11 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
         cells = [Text(past.time[:16].replace("T", " "))]
         cells += [Text(past.recipe)] if named else []
         cells += [Text((past.bundle or "–")[:12]), Text(f"{sign} {past.standing}", colour)]
-        found = readings(past)
+        numbers = readings(past)
         for key in keys:
             line = followed.setdefault((past.recipe, key), [])
-            line += [(past, found[key])] if key in found else []
-            cells.append(_cell(key, line) if key in found else Text("–", "dim"))
+            line += [(past, numbers[key])] if key in numbers else []
+            cells.append(_cell(key, line) if key in numbers else Text("–", "dim"))
         rows.append(cells)
     for cells in reversed(rows[-limit:]):
         table.add_row(*cells)

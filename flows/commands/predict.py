@@ -46,10 +46,10 @@ def predict(
     from pipeline.model.runtime import BundleModel
     from pipeline.release.bundles import find
 
-    found = find(bundle, home)
+    answering = find(bundle, home)
     if not texts and not pairs and sys.stdin.isatty():
         raise click.UsageError("give a TEXT, --pair FIRST SECOND, or lines on stdin")
-    model = BundleModel(found.directory, provider=provider, threads=threads)
+    model = BundleModel(answering.directory, provider=provider, threads=threads)
     rows: Iterable[tuple[str, str | None]] = [*((text, None) for text in texts), *pairs]
     for text, second in rows or _lines():
         pair = [second] if second is not None else None

@@ -6,6 +6,7 @@ import rich_click as click
 
 from flows.options import home_option, json_option, show_json
 from pipeline.store.home import Home
+from pipeline.terms.wording import size
 
 
 @click.command(short_help="Copy an artifact to another store: s3://, gs://, az://, file://.")
@@ -30,7 +31,7 @@ def push(reference: str, url: str, tag: str | None, home: Home, as_json: bool) -
     if as_json:
         show_json({"digest": digest, "url": url, "tag": tag, "bytes": sent})
         return
-    click.echo(f"{url}#{tag or digest[:12]} is {digest[:12]}; {sent / 1e6:.1f} MB sent")
+    click.echo(f"{url}#{tag or digest[:12]} is {digest[:12]}; {size(sent)} sent")
 
 
 @click.command(short_help="Bring an artifact from another store, hashed before it is published.")
@@ -49,10 +50,10 @@ def pull(address: str, tag: str | None, home: Home, as_json: bool) -> None:
     if tag is not None:
         check_name(tag)
     store = home.store()
-    found = remote.pull(store, *remote.split(address))
+    artifact = remote.pull(store, *remote.split(address))
     if tag is not None:
-        store.tag(tag, found.digest)
+        store.tag(tag, artifact.digest)
     if as_json:
-        show_json({"digest": found.digest, "kind": found.kind, "tag": tag})
+        show_json({"digest": artifact.digest, "kind": artifact.kind, "tag": tag})
         return
-    click.echo(f"{found.digest} ({found.kind})" + (f", {tag}" if tag else ""))
+    click.echo(f"{artifact.digest} ({artifact.kind})" + (f", {tag}" if tag else ""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.stage.data import Split
+    from pipeline.stage.formulas import Formula
     from pipeline.stage.tasks import Task
 
 BATCH = 64
@@ -54,9 +55,15 @@ def bundle_probabilities(
 
 
 def metrics(
-    names: Sequence[str], probabilities: NDArray[np.float64], truth: Sequence[int], split: str
+    task: Mapping[str, Formula],
+    probabilities: NDArray[np.float64],
+    truth: Sequence[int],
+    split: str,
 ) -> tuple[Metric, ...]:
-    """Return scores of answers (rows × labels) with their intervals, as a manifest keeps them."""
+    """Return scores of answers (rows × labels) with their intervals, as a manifest keeps them.
+
+    ``task``: the formulas that its task scores them by.
+    """
     import numpy as np
 
     from pipeline.measure import scores
@@ -67,9 +74,9 @@ def metrics(
             name=name,
             split=split,
             n=len(labels),
-            **scores.alone(name, probabilities, labels)._asdict(),
+            **scores.alone(name, probabilities, labels, formula=formula)._asdict(),
         )
-        for name in names
+        for name, formula in task.items()
     )
 
 

@@ -40,7 +40,7 @@ def of(measurements: Measurements, model: str) -> Calibration | None:
     """Return a measured model's calibration; None where an answer is no number."""
     import numpy as np
 
-    from pipeline.measure.statistics import BINS
+    from pipeline.stage.formulas import BINS
 
     probabilities = np.asarray(measurements.models[model].probabilities)
     if not np.isfinite(probabilities).all():

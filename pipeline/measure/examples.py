@@ -25,18 +25,18 @@ def choose(
     """
     import numpy as np
 
-    from pipeline.measure import statistics
+    from pipeline.stage import formulas
 
     if split.labels is None:
         return []
     truth = np.asarray(split.labels)
     probabilities = np.asarray(models[CANDIDATE].probabilities)
-    ours = statistics.answers(probabilities)
+    ours = formulas.answers(probabilities)
     sure = np.where(ours >= 0, probabilities.max(axis=1), 0.0)
     teacher = next((name for name in models if name != CANDIDATE), None)
     theirs = ours
     if teacher is not None:
-        theirs = statistics.answers(np.asarray(models[teacher].probabilities))
+        theirs = formulas.answers(np.asarray(models[teacher].probabilities))
     order = np.argsort(-sure, kind="stable")
     kinds = {
         LOST: (ours != truth) & (theirs == truth),

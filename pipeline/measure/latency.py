@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +10,10 @@ from typing import Any
 
 from pipeline.measure import drift, fresh, machine, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency
+from pipeline.measure.stopping import Rule
 from pipeline.terms.errors import EvidenceError
 from pipeline.terms.progress import Progress, silent
 
-LOOKS, GROWTH = 4, 1.75
-"""Looks at growing data: after 5, 9, 16 and 27 processes."""
 SHARE = 30
 """A process times for this part of the whole, when its models are loaded and warm."""
 QUIET = 0.2
@@ -59,46 +57,41 @@ def measure(
         "seconds": seconds / SHARE,
         "lengths": list(lengths),
     }
-    schedule = _schedule(processes) if clear else [processes]
-    answers: list[dict[str, Any]] = []
+    rule = Rule(processes, seconds, clear)
     started = time.monotonic()
+
+    def spent() -> float:
+        return time.monotonic() - started
+
+    def told(note: str) -> None:
+        progress(min(spent(), seconds), seconds, note)
+
+    answers: list[dict[str, Any]] = []
     while True:
-        number = len(answers)
-        note = f"timing on {provider}, process {number + 1}"
-
-        def tick(note: str = note) -> None:
-            progress(min(time.monotonic() - started, seconds), seconds, note)
-
-        answers.append(
-            fresh.call(
-                "pipeline.measure.latency_worker",
-                request | {"seed": [seed, number], "cores": _cores(threads, number)},
-                what=f"latency on {provider}: process {number + 1}",
-                timeout=600 + 10 * seconds,
-                threads=threads,
-                tick=tick,
-            )
-        )
-        count, spent = len(answers), time.monotonic() - started
-        over = count >= processes and spent * (count + 1) / count > seconds
-        if count not in schedule and not over:
+        answers.append(_sample(request, seed, len(answers), 600 + 10 * seconds, told))
+        count, elapsed = len(answers), spent()
+        if count not in rule.looks and not rule.over(count, elapsed):
             continue
-        found = _gather(answers, list(bundles), twice, provider, threads, len(schedule))
-        found.seconds = spent
-        if clear is not None and clear(found):
-            found.stopped = "every budget on it was clear"
-        elif clear is None or count == schedule[-1]:
-            found.stopped = f"{count} processes were asked for"
-        elif over:
-            found.stopped = f"the {seconds:g} s were over"
-        if found.stopped:
+        timed = gather(answers, list(bundles), twice, provider, threads, len(rule.looks))
+        timed.seconds, timed.stopped = elapsed, rule.stopped(timed, count, elapsed)
+        if timed.stopped:
             progress(seconds, seconds, f"timed on {provider}")
-            return found
+            return timed
 
 
-def _schedule(first: int) -> list[int]:
-    """Return the numbers of processes after which to look."""
-    return [math.ceil(first * GROWTH**look) for look in range(LOOKS)]
+def _sample(
+    request: dict[str, Any], seed: int, number: int, timeout: float, told: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return what one fresh process timed; ``told`` hears of it while it works."""
+    provider, threads = request["provider"], request["threads"]
+    return fresh.call(
+        "pipeline.measure.latency_worker",
+        request | {"seed": [seed, number], "cores": _cores(threads, number)},
+        what=f"latency on {provider}: process {number + 1}",
+        timeout=timeout,
+        threads=threads,
+        tick=lambda: told(f"timing on {provider}, process {number + 1}"),
+    )
 
 
 def _cores(threads: int, number: int) -> list[int]:
@@ -116,47 +109,54 @@ def _gathered(said: list[list[str]]) -> list[str]:
     for sentence in (sentence for one in said for sentence in one):
         alike.setdefault(re.sub(r"[\d.]+", "#", sentence), []).append(sentence)
     return [
-        f"{len(found)} of {len(said)} processes: {max(found, key=_first_number)}"
-        for found in alike.values()
+        f"{len(sentences)} of {len(said)} processes: {max(sentences, key=_first_number)}"
+        for sentences in alike.values()
     ]
 
 
 def _first_number(sentence: str) -> float:
-    found = re.search(r"\d+(?:\.\d+)?", sentence)
-    return float(found[0]) if found else 0.0
+    number = re.search(r"\d+(?:\.\d+)?", sentence)
+    return float(number[0]) if number else 0.0
 
 
-def _gather(
-    answers: list[dict[str, Any]],
-    names: list[str],
+def gather(
+    answers: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
     twice: str,
     provider: str,
     threads: int,
     looks: int,
 ) -> Latency:
-    def by_model(key: str) -> dict[str, list[list[float]]]:
-        return {name: [answer[key][name] for answer in answers] for name in names}
+    """Put together what the processes answered of the models ``names``.
 
-    samples = by_model("wall")
-    again = [answer["again"] for answer in answers]
-    noise = statistics.percentile_ratio(samples[twice], again, 50, looks=looks)
-    busy = _gathered([answer["busy"] for answer in answers])
+    ``twice``: the model that each process timed twice, ``looks``: how often sampling may stop.
+    """
+
+    def by_model(calls: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
+        return {name: [process[name] for process in calls] for name in names}
+
+    def each(key: str) -> list[Any]:
+        return [answer[key] for answer in answers]
+
+    samples = by_model(each("wall"))
+    noise = statistics.percentile_ratio(samples[twice], each("again"), 50, looks=looks)
+    busy = _gathered(each("busy"))
     physical = len(machine.cores())
     if threads > physical:
         busy.append(f"{threads} threads shared {physical} cores")
     return Latency(
         samples=samples,
-        cpu=by_model("cpu"),
-        tokenizer=by_model("tokenizer"),
-        device=by_model("device") if provider != "cpu" else {},
+        cpu=by_model(each("cpu")),
+        tokenizer=by_model(each("tokenizer")),
+        device=by_model(each("device")) if provider != "cpu" else {},
         fixed={
-            length: {name: [answer["fixed"][length][name] for answer in answers] for name in names}
+            length: by_model([fixed[length] for fixed in each("fixed")])
             for length in answers[0]["fixed"]
         },
-        tokens=[length for answer in answers for length in answer["tokens"]],
+        tokens=[length for lengths in each("tokens") for length in lengths],
         noise=(noise.low, noise.high),
         busy=busy,
-        throttled=drift.found(samples[twice], [answer["rows"] for answer in answers]),
+        throttled=drift.found(samples[twice], each("rows")),
         looks=looks,
         provider=provider,
         threads=threads,

@@ -157,12 +157,12 @@ def _round(
         before = time.perf_counter_ns()
         model.run(feed)
         after = time.perf_counter_ns()
-        found = {
+        clocks = {
             "wall": after - before,
             "cpu": time.process_time_ns() - cpu_before,
             "tokenizer": before - began,
         }
-        for key, value in found.items():
+        for key, value in clocks.items():
             ms.setdefault(key, [0.0] * len(models))[index] = value / 1e6
         if models[index].on_device:
             ms.setdefault("device", [0.0] * len(models))[index] = model.device_ms(feed)
@@ -179,7 +179,7 @@ def _fixed(
     generator: np.random.Generator,
 ) -> dict[str, dict[str, list[float]]]:
     """Time inputs of just so many tokens, made of the rows' own tokens: length -> model -> ms."""
-    found: dict[str, dict[str, list[float]]] = {}
+    by_length: dict[str, dict[str, list[float]]] = {}
     for length in lengths:
         feeds = [_of_length(timed.model.encode(texts, pairs), length) for timed in models]
         times: dict[str, list[float]] = {timed.name: [] for timed in models}
@@ -190,8 +190,8 @@ def _fixed(
                 before = time.perf_counter_ns()
                 models[index].model.run(feeds[index])
                 times[models[index].name].append((time.perf_counter_ns() - before) / 1e6)
-        found[str(length)] = {name: calls for name, calls in times.items() if name != AGAIN}
-    return found
+        by_length[str(length)] = {name: calls for name, calls in times.items() if name != AGAIN}
+    return by_length
 
 
 def _of_length(feeds: list[Feed], length: int) -> Feed:

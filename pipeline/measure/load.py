@@ -19,6 +19,7 @@ from pipeline.measure.queueing import Arrivals, arrivals, fifo
 from pipeline.terms.errors import EvidenceError, RecipeError
 from pipeline.terms.interval import Interval
 from pipeline.terms.progress import Progress, silent
+from pipeline.terms.wording import plural
 
 MOST = 1_000_000
 BLOCKS = 10
@@ -148,7 +149,7 @@ def measure(
             "threads": threads,
             "folder": name,
         }
-        note = f"{rate:g} requests a second, {workers} worker{'' if workers == 1 else 's'}"
+        note = f"{rate:g} requests a second, {plural(workers, 'worker')}"
         answers, busy = _run(request, workers, seconds, lambda done: progress(done, seconds, note))
     served = sorted(entry for answer in answers for entry in answer["served"])
     if len(served) != len(sent):
@@ -224,11 +225,11 @@ def _noise(
     cpu = sum(answer["cpu"] for answer in answers)
     switches = sum(answer["switches"] for answer in answers)
     ours = replace(after, process=after.process + cpu, switches=before.switches + switches)
-    found = machine.busy(before, ours, threads * len(answers))
+    signs = machine.busy(before, ours, threads * len(answers))
     cores = len(machine.cores())
     if threads * len(answers) > cores:
-        found.append(f"{len(answers)} workers × {threads} threads shared {cores} cores")
-    return found
+        signs.append(f"{len(answers)} workers × {threads} threads shared {cores} cores")
+    return signs
 
 
 def _cores(threads: int, number: int) -> list[int]:

@@ -8,11 +8,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pipeline.terms.digests import value_sha256
+from pipeline.terms.versions import version
 
 LIBRARIES = (
     "onnxruntime",
@@ -63,6 +63,29 @@ def digest(facts: dict[str, Any]) -> str:
     return value_sha256(facts)
 
 
+def flat(facts: dict[str, Any], within: str = "") -> dict[str, str]:
+    """Return a fingerprint's facts as text by dotted name."""
+    text: dict[str, str] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            text |= flat(value, f"{within}{name}.")
+        else:
+            text[within + name] = (
+                ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            )
+    return text
+
+
+def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the facts in which two fingerprints differ, by dotted name; "none": it has none."""
+    old, new = flat(first), flat(second)
+    return {
+        name: (old.get(name, "none"), new.get(name, "none"))
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    }
+
+
 def providers() -> tuple[str, ...]:
     """Return the execution providers that the installed packages and devices promise.
 
@@ -77,12 +100,12 @@ def providers() -> tuple[str, ...]:
 
 def cores() -> list[int]:
     """Return one logical CPU of each physical core that this process may run on."""
-    found: dict[str, int] = {}
+    first: dict[str, int] = {}
     for cpu in _allowed():
         path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         siblings = path.read_text().strip() if path.exists() else str(cpu)
-        found.setdefault(siblings, cpu)
-    return sorted(found.values())
+        first.setdefault(siblings, cpu)
+    return sorted(first.values())
 
 
 def quiet_cores(busy: float) -> list[int]:
@@ -101,13 +124,7 @@ def _allowed() -> Sequence[int]:
 
 @cache
 def _libraries() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {name: known for name in LIBRARIES if (known := version(name))}
 
 
 @cache
@@ -133,11 +150,11 @@ def _quota() -> str | None:
 
 @cache
 def _gpus() -> tuple[str, ...]:
-    found = []
+    names = []
     for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         model = re.search(r"^Model:\s*(.+)$", path.read_text(), re.MULTILINE)
-        found.append(model[1].strip() if model else "NVIDIA")
-    return tuple(found)
+        names.append(model[1].strip() if model else "NVIDIA")
+    return tuple(names)
 
 
 def _gpu_driver() -> str | None:
@@ -199,19 +216,19 @@ def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
     The load average reaches back a minute, before the measurement, so it counts only where it
     passes all cores and the threads; other processes' CPU time is exact for the interval.
     """
-    seconds, found = after.clock - before.clock, []
+    seconds, signs = after.clock - before.clock, []
     logical = os.cpu_count() or 1
     others = (after.machine - before.machine - (after.process - before.process)) / seconds
     if others > OTHERS:
-        found.append(f"other processes used {others:.2f} of {logical} cores")
+        signs.append(f"other processes used {others:.2f} of {logical} cores")
     steal = (after.steal - before.steal) / (seconds * logical)
     if steal > STEAL:
-        found.append(f"the hypervisor took {steal:.1%} of the CPU time")
+        signs.append(f"the hypervisor took {steal:.1%} of the CPU time")
     switches = (after.switches - before.switches) / seconds
     if switches > SWITCHES * threads:
-        found.append(f"the timed process was interrupted {switches:.0f} times a second")
+        signs.append(f"the timed process was interrupted {switches:.0f} times a second")
     if after.throttled > before.throttled:
-        found.append("the CPU was throttled, by heat or by the container's quota")
+        signs.append("the CPU was throttled, by heat or by the container's quota")
     if after.load > logical + threads:
-        found.append(f"the load average was {after.load:.1f} on {logical} cores")
-    return found
+        signs.append(f"the load average was {after.load:.1f} on {logical} cores")
+    return signs

@@ -129,9 +129,9 @@ class Measurements(_Record):
         """Return the label that a model gives each eval row, -1 where its answer is no number."""
         import numpy as np
 
-        from pipeline.measure import statistics
+        from pipeline.stage import formulas
 
-        return statistics.answers(np.asarray(self.models[model].probabilities, dtype=float))
+        return formulas.answers(np.asarray(self.models[model].probabilities, dtype=float))
 
     def right(self, model: str) -> NDArray[np.bool_]:
         """Return for each eval row whether a model's answer is the true label."""

@@ -8,14 +8,15 @@ score's bounds lie nearer to it than accuracy's own lie to accuracy, at what a r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.measure import statistics
-from pipeline.measure.statistics import SEED, Bootstrap, Floats, Score
+from pipeline.measure.statistics import SEED, Bootstrap
+from pipeline.stage import formulas
+from pipeline.stage.formulas import Floats, Formula
+from pipeline.terms import metrics
 from pipeline.terms.interval import Interval
 
 HALF_A_ROW = 0.5
@@ -29,32 +30,31 @@ Z90 = 1.645
 """Normal quantile of the ends of a 90 % interval."""
 
 
-Formula = Callable[[Floats, NDArray[np.int64]], Score]
-FORMULAS: Final[dict[str, Formula]] = {
-    "accuracy": statistics.accuracy,
-    "macro_f1": statistics.macro_f1,
-    "ece": statistics.ece,
-}
-
-
-def alone(name: str, probabilities: Floats, truth: NDArray[np.int64], seed: int = SEED) -> Interval:
-    """Return a score of ``FORMULAS`` with its 95 % interval.
+def alone(
+    name: str,
+    probabilities: Floats,
+    truth: NDArray[np.int64],
+    seed: int = SEED,
+    formula: Formula | None = None,
+) -> Interval:
+    """Return a score with its 95 % interval; ``formula``: that of a score not in ``FORMULAS``.
 
     ``probabilities``: rows × labels, ``truth``: the index of each row's label. A row answered NaN
     is wrong; the calibration error of such answers is NaN.
     """
-    right = int(np.sum(statistics.answers(probabilities) == truth))
+    right = int(np.sum(formulas.answers(probabilities) == truth))
     accuracy = statistics.wilson(right, len(truth))
     if name == "accuracy":
         return accuracy
-    wide = _no_surer(
-        statistics.bootstrap(FORMULAS[name](probabilities, truth), len(truth), seed), accuracy
-    )
+    score = (formula or formulas.FORMULAS[name])(probabilities, truth)
+    wide = _no_surer(statistics.bootstrap(score, len(truth), seed), accuracy)
     low, high = wide.low, wide.high
     if name == "ece":  # an error: what rows that few may hide lies above it
         low = _least_error(probabilities, truth, accuracy, seed)
         high = max(high, wide.value + accuracy.value - accuracy.low)
-    return Interval(wide.value, max(low, 0.0), min(high, 1.0))
+    if metrics.known(name).unit == "%":
+        low, high = max(low, 0.0), min(high, 1.0)
+    return Interval(wide.value, low, high)
 
 
 def compare(
@@ -66,10 +66,10 @@ def compare(
 
     Of a reference that scores 0 the ratio is infinite or NaN.
     """
-    gains, losses = flips(*(statistics.answers(side) == truth for side in (ours, theirs)))
+    gains, losses = flips(*(formulas.answers(side) == truth for side in (ours, theirs)))
     two_sided = statistics.paired_difference(gains, losses, len(truth))
     one_sided = statistics.paired_difference(gains, losses, len(truth), 0.90, HALF_A_ROW)
-    drawn, base = _resampled(FORMULAS[name], ours, theirs, truth, seed)
+    drawn, base = _resampled(formulas.FORMULAS[name], ours, theirs, truth, seed)
     difference, difference90 = two_sided, one_sided
     if name != "accuracy":
         weight = _weight(drawn, gains, losses, len(truth))
@@ -87,7 +87,7 @@ def compare(
 
 def agreement(ours: Floats, theirs: Floats) -> Interval:
     """Return the share of rows that two models answer alike, with its 95 % interval."""
-    same = statistics.answers(ours) == statistics.answers(theirs)
+    same = formulas.answers(ours) == formulas.answers(theirs)
     return statistics.wilson(int(same.sum()), len(same))
 
 
@@ -105,10 +105,10 @@ def _least_error(
     the true one, and so is its bootstrap. The gap of the means has no such bias, and by the
     triangle inequality the true error is no smaller.
     """
-    gap = (statistics.answers(probabilities) == truth) - probabilities.max(axis=1)
-    found = statistics.bootstrap(lambda w: w @ gap / w.sum(axis=1), len(truth), seed)
-    found = _no_surer(found, accuracy)
-    return max(found.low, -found.high)
+    gap = (formulas.answers(probabilities) == truth) - probabilities.max(axis=1)
+    mean_gap = statistics.bootstrap(lambda w: w @ gap / w.sum(axis=1), len(truth), seed)
+    mean_gap = _no_surer(mean_gap, accuracy)
+    return max(mean_gap.low, -mean_gap.high)
 
 
 def _weight(drawn: Bootstrap, gains: int, losses: int, rows: int) -> float:
@@ -135,7 +135,7 @@ def _resampled(
     Rows with the same truth and answers are alike, so it is drawn how often each kind of row
     comes: the same distribution as row by row, in a fraction of the time.
     """
-    answers = [statistics.answers(side) for side in (ours, theirs)]
+    answers = [formulas.answers(side) for side in (ours, theirs)]
     kinds, counts = np.unique(np.stack([truth, *answers]), axis=1, return_counts=True)
     labels = ours.shape[1]
     certain = np.vstack([np.eye(labels), np.full(labels, np.nan)])  # answers() gives −1: no number
@@ -148,11 +148,11 @@ def _resampled(
     return statistics.paired(ours, theirs, (first, second)), second
 
 
-def _no_surer(found: Interval, accuracy: Interval, weight: float = 1.0) -> Interval:
+def _no_surer(interval: Interval, accuracy: Interval, weight: float = 1.0) -> Interval:
     """Widen a score's bounds to be at least ``weight`` times as far from it as accuracy's are."""
     low, high = (weight * (bound - accuracy.value) for bound in accuracy[1:])
-    return _wider(found, found.value + low, found.value + high)
+    return _wider(interval, interval.value + low, interval.value + high)
 
 
-def _wider(found: Interval, low: float, high: float) -> Interval:
-    return Interval(found.value, min(found.low, low), max(found.high, high))
+def _wider(interval: Interval, low: float, high: float) -> Interval:
+    return Interval(interval.value, min(interval.low, low), max(interval.high, high))

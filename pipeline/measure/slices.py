@@ -53,12 +53,12 @@ def of(split: Split, labels: Sequence[str], tokens: Sequence[int]) -> dict[str, 
     ``tokens``: each row's length as the model reads it. A column of the name of another slicing
     is called ``column …``.
     """
-    found = {LENGTH: by_length(tokens)}
+    slicings = {LENGTH: by_length(tokens)}
     if split.labels is not None:
-        found[LABEL] = [labels[label] for label in split.labels]
+        slicings[LABEL] = [labels[label] for label in split.labels]
     for column, values in split.columns.items():
-        found[f"column {column}" if column in found else column] = by_value(values)
-    return found
+        slicings[f"column {column}" if column in slicings else column] = by_value(values)
+    return slicings
 
 
 def token_counts(bundle: Path, split: Split, provider: str) -> list[int]:

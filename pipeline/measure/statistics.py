@@ -6,25 +6,20 @@ Every interval is at 95 % unless its function says otherwise. Everything random 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.stage.formulas import Floats, Score
 from pipeline.terms.interval import Interval
-
-Floats = NDArray[np.float64]
-Score = Callable[[Floats], Floats]
-"""A metric as a function of row weights: draws × rows -> draws."""
 
 SEED = 0
 """Of every interval, so that one number has one interval wherever it is shown."""
 RESAMPLES = 2000
 DRAWS = 1000
 """Of processes and calls: enough for a standard error."""
-BINS = 15
 _CHUNK = 2_000_000  # weights held at once: 16 MB
 
 
@@ -108,43 +103,6 @@ def non_inferiority(
     if difference90.low > -margin:
         return "pass"
     return "fail" if difference90.high < -margin else "inconclusive"
-
-
-def accuracy(probabilities: Floats, truth: NDArray[np.int64]) -> Score:
-    """Return accuracy as a function of row weights; a row answered NaN is wrong."""
-    right = (answers(probabilities) == truth).astype(float)
-    return lambda weights: weights @ right / weights.sum(axis=1)
-
-
-def macro_f1(probabilities: Floats, truth: NDArray[np.int64]) -> Score:
-    """Return the mean F1 over labels as a function of row weights."""
-    answer = answers(probabilities)
-    labels = np.arange(probabilities.shape[1])
-    hit = ((answer[:, None] == labels) & (truth[:, None] == labels)).astype(float)
-    wrong = ((answer[:, None] == labels) != (truth[:, None] == labels)).astype(float)
-
-    def score(weights: Floats) -> Floats:
-        hits, errors = weights @ hit, weights @ wrong
-        f1: Floats = np.divide(2 * hits, 2 * hits + errors, out=np.zeros_like(hits), where=hits > 0)
-        mean: Floats = f1.mean(axis=1)
-        return mean
-
-    return score
-
-
-def ece(probabilities: Floats, truth: NDArray[np.int64]) -> Score:
-    """Return the expected calibration error (15 bins, Guo et al. 2017) by row weights."""
-    confidence = probabilities.max(axis=1)
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gap = (answers(probabilities) == truth) - confidence
-    by_bin = gap[:, None] * (bins[:, None] == np.arange(BINS))
-    return lambda weights: np.abs(weights @ by_bin).sum(axis=1) / weights.sum(axis=1)
-
-
-def answers(probabilities: Floats) -> NDArray[np.int64]:
-    """Return each row's label, -1 where the row holds a value that is not finite."""
-    finite = np.asarray(np.isfinite(probabilities).all(axis=1))
-    return np.where(finite, np.where(finite[:, None], probabilities, 0).argmax(axis=1), -1)
 
 
 def bootstrap(score: Score, rows: int, seed: int = SEED, resamples: int = RESAMPLES) -> Interval:

@@ -191,13 +191,13 @@ class BundleModel:
 
     def _digest(self) -> str:
         """Return the sha256 of the bundle's own files: the graph and what lies beside it."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for path in sorted(path for path in self.directory.iterdir() if path.is_file()):
             with path.open("rb") as file:
-                found.update(
+                digest.update(
                     f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
                 )
-        return found.hexdigest()
+        return digest.hexdigest()
 
     def _precision(self) -> str:
         """Return what the graph says of its precision; nothing in a graph that is not ours."""
@@ -249,8 +249,8 @@ def _provider_failure() -> type[Exception]:
     """Return what ONNX Runtime raises where a provider fails at its work."""
     from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 
-    found: type[Exception] = EPFail
-    return found
+    failure: type[Exception] = EPFail
+    return failure
 
 
 def _refusals() -> tuple[type[Exception], ...]:

@@ -154,6 +154,7 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
     from pipeline.measure import scores, statistics
 
     ours, theirs = (np.asarray(measurements.models[side].probabilities) for side in SIDES)
+    same = scores.agreement(ours, theirs)
     gains, losses = scores.flips(*(measurements.right(side) for side in SIDES))
     return {
         **{side: measurements.score("accuracy", side)._asdict() for side in SIDES},
@@ -161,8 +162,8 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
             gains, losses, len(measurements.truth)
         )._asdict(),
         "mcnemar_p": statistics.mcnemar(gains, losses),
-        "agreement": scores.agreement(ours, theirs)._asdict(),
+        "agreement": same._asdict(),
         "gains": gains,
         "losses": losses,
-        "flips": int((statistics.answers(ours) != statistics.answers(theirs)).sum()),
+        "flips": round(len(ours) * (1 - same.value)),
     }

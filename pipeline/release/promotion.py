@@ -55,19 +55,19 @@ def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Pro
     run was compared with it, IntegrityError for damage; the tag stays where it is then.
     """
     check_name(tag)
-    found, store = bundles.find(reference, home), home.store()
-    run, record = verdict_of(found, home, tag)
+    bundle, store = bundles.find(reference, home), home.store()
+    run, record = verdict_of(bundle, home, tag)
     assert record.verdict is not None
     if record.verdict.outcome == "fail":
         stays = f"{reference}: missed its budgets; {tag!r} stays where it is"
-        raise MissedError(stays, found.digest, run, record.verdict.missed)
+        raise MissedError(stays, bundle.digest, run, record.verdict.missed)
     places = [tag] if url is None else [tag, f"{url}#{tag}"]
-    check_verdict(record, found, places)
-    check_newest(record, found, home, tag)
+    check_verdict(record, bundle, places)
+    check_newest(record, bundle, home, tag)
     current = store.find_tag(tag)
     before = current.digest if current else None
     check_unmoved_since(record, tag, tag, before)
-    artifact = whole(store, found)
+    artifact = whole(store, bundle)
     facts: dict[str, Any] = {"why": "promote", "run": record.name, "verdict": "pass"}
     if url is not None:
         there = remote.find_tag(url, tag)
@@ -78,12 +78,12 @@ def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Pro
     return Promotion(tag, artifact.digest, before, run, url)
 
 
-def verdict_of(found: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
+def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
     """Return the newest run with a verdict on this very bundle, and its folder.
 
     Raises EvidenceError where there is none.
     """
-    places = [Path(found.name), home.runs / found.name, Path(found.name).parent]
+    places = [Path(bundle.name), home.runs / bundle.name, Path(bundle.name).parent]
     named = [place / "run.json" for place in places if (place / "bundle").is_dir()]
     others = home.runs.glob("*/run.json")
     newest_first = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
@@ -94,10 +94,10 @@ def verdict_of(found: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
         except ValueError:
             why = f"{path} cannot be read, so no verdict on this bundle is known: run again"
             continue
-        if record.verdict is not None and _judged(record) == found.digest:
+        if record.verdict is not None and _judged(record) == bundle.digest:
             return path.parent, record
-    by_hand = BY_HAND.format(tag=tag, digest=found.digest[:12])
-    raise EvidenceError(f"{found.name}: {why}; {by_hand}")
+    by_hand = BY_HAND.format(tag=tag, digest=bundle.digest[:12])
+    raise EvidenceError(f"{bundle.name}: {why}; {by_hand}")
 
 
 def _judged(record: ReportData) -> str | None:
@@ -105,7 +105,7 @@ def _judged(record: ReportData) -> str | None:
     return record.measurements.models[CANDIDATE].digest if record.measurements else None
 
 
-def check_verdict(record: ReportData, found: Bundle, places: list[str]) -> None:
+def check_verdict(record: ReportData, bundle: Bundle, places: list[str]) -> None:
     """Raise EvidenceError where a verdict that did not fail is no pass either.
 
     ``places``: what is to be moved, a tag here and a remote's. All budgets of a first release may
@@ -123,23 +123,23 @@ def check_verdict(record: ReportData, found: Bundle, places: list[str]) -> None:
         why = "no budget was judged"
     if why is not None:
         tag = places[0]
-        by_hand = BY_HAND.format(tag=tag, digest=found.digest[:12])
-        raise EvidenceError(f"{found.name}: {why}; {tag!r} stays where it is; {by_hand}")
+        by_hand = BY_HAND.format(tag=tag, digest=bundle.digest[:12])
+        raise EvidenceError(f"{bundle.name}: {why}; {tag!r} stays where it is; {by_hand}")
 
 
-def check_newest(record: ReportData, found: Bundle, home: Home, tag: str) -> None:
+def check_newest(record: ReportData, bundle: Bundle, home: Home, tag: str) -> None:
     """Raise where the history has a newer verdict of the recipe on this bundle that is no pass.
 
     BudgetError where that one missed a budget, EvidenceError where it is inconclusive.
     """
     past = history.History(home.path / history.FILE)
-    newest = past.verdicts(record.name, limit=1, bundle=found.digest)
+    newest = past.verdicts(record.name, limit=1, bundle=bundle.digest)
     if not newest or newest[0].standing == "pass" or newest[0].time < record.created:
         return
     (latest,) = newest
     error = BudgetError if latest.standing == "fail" else EvidenceError
     raise error(
-        f"{found.name}: the newest verdict on it is {latest.standing} ({latest.command}, "
+        f"{bundle.name}: the newest verdict on it is {latest.standing} ({latest.command}, "
         f"{latest.time}); {tag!r} stays where it is"
     )
 
@@ -172,12 +172,12 @@ def _as_measured(record: ReportData, baseline: str) -> str | None:
     return next((name for name in urls if remote.place(name) == there), None)
 
 
-def whole(store: Store, found: Bundle) -> Artifact:
+def whole(store: Store, bundle: Bundle) -> Artifact:
     """Return the bundle in the store, hashed; one that only a folder holds is taken over.
 
     Raises IntegrityError for damage.
     """
-    artifact = found.artifact
+    artifact = bundle.artifact
     if artifact.digest in store.digests():
         if problems := store.verify(artifact.digest):
             raise IntegrityError(f"artifact {artifact.short} is damaged: {problems[0]}; {REMEDY}")
@@ -185,5 +185,5 @@ def whole(store: Store, found: Bundle) -> Artifact:
     with store.draft() as draft:
         for entry in artifact.manifest.files:
             (draft / entry.path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(found.directory / entry.path, draft / entry.path)
+            shutil.copyfile(bundle.directory / entry.path, draft / entry.path)
         return store.adopt(draft, artifact.manifest, artifact.run_record())

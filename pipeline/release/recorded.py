@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.release import comparison
 from pipeline.release.bundles import Bundle
@@ -44,16 +44,16 @@ def read(path: Path) -> Measurements:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path}: cannot be read as JSON: {error}") from None
-    found = value.get("measurements", value) if isinstance(value, dict) else None
-    schema = found.get("schema") if isinstance(found, dict) else None
-    if not isinstance(found, dict) or not str(schema).startswith("rarefy.measurements/"):
+    record = value.get("measurements", value) if isinstance(value, dict) else None
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or not str(schema).startswith("rarefy.measurements/"):
         raise RecipeError(
             f"{path}: holds no measurements; name a run's run.json or a measurements.json"
         )
     if schema != SCHEMA:
         raise EvidenceError(f"{path}: is {schema}, this rarefy reads {SCHEMA}: measure it again")
     try:
-        return Measurements.model_validate(found)
+        return Measurements.model_validate(record)
     except ValueError as error:
         raise RecipeError(f"{path}: {str(error).splitlines()[0]}") from None
 
@@ -112,27 +112,14 @@ def check_machine(old: Measurements, path: Path) -> None:
     here, there = machine.fingerprint(), old.machine
     if machine.digest(here) == machine.digest(there):
         return
-    ours, theirs = flat(here), flat(there)
     facts = [
-        f"{name} ({theirs.get(name, 'none')} there, {ours.get(name, 'none')} here)"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name)
+        f"{name} ({theirs} there, {ours} here)"
+        for name, (theirs, ours) in sorted(machine.differences(there, here).items())
     ]
     raise EvidenceError(
         f"{path}: was measured on another machine, so its numbers say nothing here; different: "
         f"{', '.join(facts)}; name the baseline's bundle, and it is measured beside the candidate"
     )
-
-
-def flat(facts: dict[str, Any]) -> dict[str, str]:
-    """Return a fingerprint's facts by dotted name."""
-    found: dict[str, str] = {}
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            found |= {f"{name}.{key}": text for key, text in flat(value).items()}
-        else:
-            found[name] = " ".join(value) if isinstance(value, list) else str(value)
-    return found
 
 
 def timed_like(old: Measurements, target: Target, path: Path) -> Latency:

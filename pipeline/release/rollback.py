@@ -22,21 +22,21 @@ def rollback(tag: str, home: Home, target: str | None = None) -> tuple[str, str]
 def _there(tag: str, target: str | None, home: Home) -> tuple[str, str]:
     """Move a remote's tag back; return the digests before and after."""
     url, name = remote.split(tag)
-    found = remote.find_tag(url, name)
-    if found is None:
+    pointed = remote.find_tag(url, name)
+    if pointed is None:
         raise NoTagError(f"no tag {name!r} in {url}", remote.Remote.open(url).tags())
-    digest = destination(found, tag, target)
-    remote.rollback(url, name, digest, expect=found.digest)
-    return found.digest, digest
+    digest = destination(pointed, tag, target)
+    remote.rollback(url, name, digest, expect=pointed.digest)
+    return pointed.digest, digest
 
 
 def _here(tag: str, target: str | None, home: Home) -> tuple[str, str]:
     """Move a tag of this store back; return the digests before and after."""
     store = home.store()
-    found = store.find_tag(tag)
-    if found is None:
+    pointed = store.find_tag(tag)
+    if pointed is None:
         raise NoTagError(f"{tag}: no tag in {store.root}", store.tags())
-    digest = destination(found, tag, target)
+    digest = destination(pointed, tag, target)
     if digest not in store.digests():
         raise IntegrityError(
             f"{tag}: the bytes of {digest[:12]} are not in this store any more; `rarefy artifact "
@@ -44,8 +44,8 @@ def _here(tag: str, target: str | None, home: Home) -> tuple[str, str]:
         )
     if problems := store.verify(digest):
         raise IntegrityError(f"artifact {digest[:12]} is damaged: {problems[0]}; {REMEDY}")
-    store.tag(tag, digest, expect=found.digest, why="rollback")
-    return found.digest, digest
+    store.tag(tag, digest, expect=pointed.digest, why="rollback")
+    return pointed.digest, digest
 
 
 def destination(tag: Tag, name: str, target: str | None) -> str:
@@ -55,10 +55,10 @@ def destination(tag: Tag, name: str, target: str | None) -> str:
             raise RecipeError(f"{name}: there is nothing before {tag.digest[:12]} to go back to")
         return tag.before
     past = dict.fromkeys(move.digest for move in tag.moves)
-    found = [digest for digest in past if len(target) >= 6 and digest.startswith(target)]
-    if len(found) != 1:
+    matches = [digest for digest in past if len(target) >= 6 and digest.startswith(target)]
+    if len(matches) != 1:
         known = ", ".join(digest[:12] for digest in past)
         raise RecipeError(f"--to {target}: {name} never was there; it was at {known}")
-    if found[0] == tag.digest:
+    if matches[0] == tag.digest:
         raise RecipeError(f"--to {target}: {name} is there already")
-    return found[0]
+    return matches[0]

@@ -61,12 +61,12 @@ def build(data: ReportData) -> AccuracyView | None:
     )
 
 
-def in_words(found: SliceResult) -> str:
+def in_words(part: SliceResult) -> str:
     """Say what the corrected test of a slice tells."""
     word = "no clear difference"
-    if found.corrected_p < SIGNIFICANT:
-        word = f"{'worse' if found.worse else 'better'}, hardly by chance"
-    return f"{word} ({chance(found.corrected_p)})"
+    if part.corrected_p < SIGNIFICANT:
+        word = f"{'worse' if part.worse else 'better'}, hardly by chance"
+    return f"{word} ({chance(part.corrected_p)})"
 
 
 def chance(p: float) -> str:
@@ -77,11 +77,11 @@ def chance(p: float) -> str:
 def _examples(samples: list[dict[str, str]], reference: str) -> list[Examples]:
     """Group the sample rows by their kind, in the order of ``TITLES``, unknown kinds last."""
     kinds = dict.fromkeys([*TITLES, *(sample.get("kind", "") for sample in samples)])
-    found = []
+    groups = []
     for kind in kinds:
         rows = [sample for sample in samples if sample.get("kind", "") == kind]
         columns = list(dict.fromkeys(key for row in rows for key in row if key != "kind"))
         if rows:
             title = TITLES.get(kind, kind or "Sample rows").format(reference=reference)
-            found.append(Examples(title, columns, [[r.get(c, "") for c in columns] for r in rows]))
-    return found
+            groups.append(Examples(title, columns, [[r.get(c, "") for c in columns] for r in rows]))
+    return groups

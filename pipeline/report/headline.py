@@ -47,7 +47,7 @@ def _judged(data: ReportData) -> str:
     missed = [b for b in budgets if b.outcome == "fail"]
     kept = len(budgets) - sum(b.outcome != "pass" for b in budgets)
     open_ = [b for b in budgets if b.outcome == "inconclusive"]
-    total = f"{len(budgets)} budget" + ("s" if len(budgets) != 1 else "")
+    total = wording.plural(len(budgets), "budget")
     if not missed and not open_:
         return f"All {total} kept." if len(budgets) > 1 else "The one budget is kept."
     parts = [f"{kept} of {total} kept"]
@@ -86,19 +86,15 @@ def _speed(data: ReportData) -> list[Number]:
     if measured is None or name is None or not measured.latency:
         return []
     target, latency = next(iter(measured.latency.items()))
-    found = facts.speedup(data, target)
-    if found is None:
+    ratio = facts.speedup(data, target)
+    if ratio is None:
         return []
     theirs, ours = (percentile_of(latency.samples[model], 50) for model in (name, CANDIDATE))
     detail = (
         f"p50 {wording.milliseconds(ours)} against {wording.milliseconds(theirs)} of {name} in "
-        f"fused fp32 ONNX Runtime, on {target} with {_threads(latency.threads)}"
+        f"fused fp32 ONNX Runtime, on {target} with {wording.plural(latency.threads, 'thread')}"
     )
-    return [_comparison(found, "faster", "slower", detail)]
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread" + ("s" if count != 1 else "")
+    return [_comparison(ratio, "faster", "slower", detail)]
 
 
 def _smaller(data: ReportData) -> list[Number]:
@@ -111,8 +107,8 @@ def _smaller(data: ReportData) -> list[Number]:
     return [_comparison(Interval(ratio, ratio, ratio), "smaller", "larger", detail)]
 
 
-def _comparison(found: Interval, better: str, worse: str, detail: str) -> Number:
-    value, low, high, word = found.value, found.low, found.high, better
+def _comparison(ratio: Interval, better: str, worse: str, detail: str) -> Number:
+    value, low, high, word = ratio.value, ratio.low, ratio.high, better
     if value < 1:
         value, low, high, word = 1 / value, 1 / high, 1 / low, worse
     interval = None if low == high else f"{wording.times(low)} – {wording.times(high)}"

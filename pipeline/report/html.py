@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from pipeline.measure.machine import flat
 from pipeline.measure.measurements import CANDIDATE, Latency
-from pipeline.report import accuracy, facts, headline, wording
+from pipeline.report import accuracy, facts, headline, page, wording
 from pipeline.report.accuracy import AccuracyView
 from pipeline.report.figures.distribution import distribution
 from pipeline.report.figures.flips import flips as flips_figure
 from pipeline.report.figures.ledger import ledger
 from pipeline.report.figures.lineage import lineage
 from pipeline.report.figures.reliability import reliability
-from pipeline.report.figures.svg import PAGE
 from pipeline.report.figures.tradeoff import tradeoff
 from pipeline.terms import metrics
-from pipeline.terms.outcomes import SYMBOL
 from pipeline.verdict.record import LineageNode, ReportData
 
-FOLDER = Path(__file__).parent
 WIDE, HALF, NARROW = 980, 475, 350
 """Figures are drawn for a wide page, for half of one, and for a phone, so that text stays text."""
 MAX_SLICES = 24
@@ -66,19 +64,9 @@ class TargetView:
 
 def render(data: ReportData) -> str:
     """Return the page: self-contained, under 1 MB however much was measured."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
     from pipeline.measure.statistics import samples_needed
 
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "size": wording.size,
         "count": wording.count,
         "duration": wording.duration,
@@ -87,19 +75,15 @@ def render(data: ReportData) -> str:
         "title_": metrics.title,
         "score": wording.score,
         "compact": compact,
-        "points_": points,
+        "signed": wording.signed,
         "chance": accuracy.chance,
-        "svg": Markup,  # figures escape their own texts
     }
-    found, view = facts.flips(data), accuracy.build(data)
-    return environment.get_template(
-        "report.html.j2"
-    ).render(
+    changed, view = facts.flips(data), accuracy.build(data)
+    return page.render(
+        "report.html.j2",
+        filters,
         data=data,
-        css=Markup((FOLDER / "report.css").read_text()),  # noqa: S704 (our own file)
         head=headline.build(data),
-        wording=wording,
-        symbols=SYMBOL,
         needed=samples_needed,
         percentiles=metrics.PERCENTILES,
         chosen=facts.candidate_row(data),
@@ -107,8 +91,8 @@ def render(data: ReportData) -> str:
         targets=_targets(data),
         target_count=len(data.measurements.latency) if data.measurements else 0,
         cold_starts=_cold_starts(data),
-        flips=found,
-        flips_figure=_flips(found),
+        flips=changed,
+        flips_figure=_flips(changed),
         accuracy=view,
         in_words=accuracy.in_words,
         reliability=_reliability(view),
@@ -130,51 +114,37 @@ def compact(value: Any, limit: int = MAX_CELL) -> str:
     return wording.shorten(text, limit)
 
 
-def points(value: float) -> str:
-    """Return a difference of shares in points, signed: +1.20, −0.35."""
-    return f"{100 * value:+.2f}".replace("-", "−")
-
-
 def machine(data: ReportData) -> dict[str, str]:
-    """Return the machine's facts as flat text; nested ones are joined by a dot."""
-    flat: dict[str, str] = {}
-    for key, value in data.machine.items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{inner}": compact(found, 200) for inner, found in value.items()}
-        elif isinstance(value, list):
-            flat[key] = wording.shorten(", ".join(map(str, value)), 200)
-        elif isinstance(value, int) and "memory" in key:
-            flat[key] = wording.size(value)
-        else:
-            flat[key] = compact(value, 200)
-    return dict(list(flat.items())[:MAX_LINES])
+    """Return the machine's facts as flat text."""
+    facts = list(flat(data.machine).items())[:MAX_LINES]
+    return {name: wording.shorten(fact, 200) for name, fact in facts}
 
 
 def _ledger(data: ReportData) -> dict[str, str]:
     if not data.ledger:
         return {}
     return {
-        "wide": ledger(data, PAGE, WIDE, "ledger-wide"),
-        "narrow": ledger(data, PAGE, NARROW, "ledger-narrow"),
+        "wide": ledger(data, WIDE, "ledger-wide"),
+        "narrow": ledger(data, NARROW, "ledger-narrow"),
     }
 
 
-def _flips(found: facts.Flips | None) -> dict[str, str]:
-    if found is None or not found.differ:
+def _flips(flips: facts.Flips | None) -> dict[str, str]:
+    if flips is None or not flips.differ:
         return {}
     return {
-        "wide": flips_figure(found, PAGE, 620, "flips-wide"),
-        "narrow": flips_figure(found, PAGE, NARROW, "flips-narrow"),
+        "wide": flips_figure(flips, 620, "flips-wide"),
+        "narrow": flips_figure(flips, NARROW, "flips-narrow"),
     }
 
 
 def _reliability(view: AccuracyView | None) -> dict[str, str]:
     if view is None or not view.calibration:
         return {}
-    bins = {model: found.bins for model, found in view.calibration.items()}
+    bins = {model: calibration.bins for model, calibration in view.calibration.items()}
     return {
-        "wide": reliability(bins, PAGE, HALF, "reliability-wide"),
-        "narrow": reliability(bins, PAGE, NARROW, "reliability-narrow"),
+        "wide": reliability(bins, HALF, "reliability-wide"),
+        "narrow": reliability(bins, NARROW, "reliability-narrow"),
     }
 
 
@@ -182,8 +152,8 @@ def _lineage(nodes: list[LineageNode]) -> dict[str, str]:
     if not nodes:
         return {}
     return {
-        "wide": lineage(nodes, PAGE, 620, "lineage-wide"),
-        "narrow": lineage(nodes, PAGE, NARROW, "lineage-narrow"),
+        "wide": lineage(nodes, 620, "lineage-wide"),
+        "narrow": lineage(nodes, NARROW, "lineage-narrow"),
     }
 
 
@@ -203,8 +173,8 @@ def _cold_starts(data: ReportData) -> str | None:
     told = []
     for name, model in list(measured.items())[:MAX_MODELS]:
         if carries(50, len(model.cold_start)):
-            found = cold_start.median(model.cold_start)
-            value, low, high = map(wording.significant, found)
+            start = cold_start.median(model.cold_start)
+            value, low, high = map(wording.significant, start)
             told.append(f"{name} {value} ms [{low}, {high}]")
     return ", ".join(told) or None
 
@@ -225,12 +195,12 @@ def _target(data: ReportData, name: str, anchor: str) -> TargetView:
         noise=_noise(latency),
         tokens=_tokens(latency),
         tradeoff={
-            form: tradeoff(models, PAGE, width, f"{anchor}-tradeoff-{form}")
+            form: tradeoff(models, width, f"{anchor}-tradeoff-{form}")
             for form, width in widths.items()
             if models
         },
         distribution={
-            form: distribution(drawn, PAGE, width, f"{anchor}-distribution-{form}")
+            form: distribution(drawn, width, f"{anchor}-distribution-{form}")
             for form, width in widths.items()
             if drawn
         },

@@ -61,16 +61,16 @@ def _budget(budget: BudgetResult) -> list[str]:
 def _worst_slice(data: ReportData) -> str | None:
     """Say on which slice the candidate loses most; None unless some loss is hardly by chance."""
     view = accuracy.build(data)
-    worse = [found for found in view.slices if found.worse] if view else []
+    worse = [part for part in view.slices if part.worse] if view else []
     if view is None or not worse:
         return None
-    found, count = worse[0], len(view.slices)
+    part, count = worse[0], len(view.slices)
     more = f"; {len(worse)} of {count} slices are worse" if len(worse) > 1 else ""
     return (
-        f"> ⚠ Worst slice: {escape(found.slicing)} **{escape(found.part)}**, "
-        f"{wording.percent(found.candidate.value)} against "
-        f"{wording.percent(found.reference.value)} of {escape(view.reference)} on "
-        f"{found.rows:,} rows ({escape(accuracy.chance(found.corrected_p))}, corrected for "
+        f"> ⚠ Worst slice: {escape(part.slicing)} **{escape(part.part)}**, "
+        f"{wording.percent(part.candidate.value)} against "
+        f"{wording.percent(part.reference.value)} of {escape(view.reference)} on "
+        f"{part.rows:,} rows ({escape(accuracy.chance(part.corrected_p))}, corrected for "
         f"{count} slices){more}"
     )
 

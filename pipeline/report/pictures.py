@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.report import accuracy, facts
-from pipeline.report.figures import svg
 from pipeline.report.figures.distribution import distribution
 from pipeline.report.figures.ledger import ledger
 from pipeline.report.figures.lineage import lineage
@@ -12,7 +11,15 @@ from pipeline.report.figures.reliability import reliability
 from pipeline.report.figures.tradeoff import tradeoff
 from pipeline.verdict.record import ReportData
 
-WIDE, HALF = 960, 560
+MARGIN = 16
+WIDE, HALF = 960 - 2 * MARGIN, 560 - 2 * MARGIN
+_NAMES = ("surface", "ink", "muted", "line", "accent", "other", "limit")
+_LIGHT = ("#fcfbf9", "#1d1c1a", "#625e58", "#e2ded6", "#0b6b66", "#87817a", "#a3420f")
+_DARK = ("#161719", "#ecebe7", "#a8a49d", "#34353a", "#5ecbc1", "#8f8b85", "#f0a070")
+THEMES = {
+    "light": dict(zip(_NAMES, _LIGHT, strict=True)),
+    "dark": dict(zip(_NAMES, _DARK, strict=True)),
+}
 
 
 def pictures(data: ReportData, theme: str = "light") -> dict[str, str]:
@@ -20,33 +27,43 @@ def pictures(data: ReportData, theme: str = "light") -> dict[str, str]:
 
     Raises KeyError if ``theme`` is neither "light" nor "dark".
     """
-    palette = svg.THEMES[theme]
+    colours = THEMES[theme]
     drawn: dict[str, str] = {}
     if data.ledger:
-        drawn["ledger"] = ledger(data, palette, WIDE, "ledger", margin=16)
+        drawn["ledger"] = ledger(data, WIDE, "ledger")
     for target in data.measurements.latency if data.measurements else ():
         timed = data.measurements.latency[target].samples if data.measurements else {}
         if points := facts.points(data, target):
             name = f"tradeoff {target}"
-            drawn[name] = tradeoff(points, palette, HALF, name.replace(" ", "-"))
+            drawn[name] = tradeoff(points, HALF, name.replace(" ", "-"))
         compared = [CANDIDATE, facts.reference(data)]
-        series = {
-            model: calls for model in compared if model and (calls := facts.pooled(timed, model))
-        }
-        if series:
+        samples = {model: timed[model] for model in compared if model and any(timed.get(model, []))}
+        if samples:
             name = f"latency {target}"
-            drawn[name] = distribution(series, palette, HALF, name.replace(" ", "-"))
+            drawn[name] = distribution(samples, HALF, name.replace(" ", "-"))
     view = accuracy.build(data)
     if view is not None and view.calibration:
         bins = {model: found.bins for model, found in view.calibration.items()}
-        drawn["reliability"] = reliability(bins, palette, HALF, "reliability")
+        drawn["reliability"] = reliability(bins, HALF, "reliability")
     if data.lineage:
-        drawn["lineage"] = lineage(data.lineage, palette, HALF, "lineage")
-    return {name: _on_ground(picture, palette) for name, picture in drawn.items()}
+        drawn["lineage"] = lineage(data.lineage, HALF, "lineage")
+    return {name: _stand_alone(picture, colours) for name, picture in drawn.items()}
 
 
-def _on_ground(picture: str, palette: svg.Palette) -> str:
-    """Put a picture on a background in the palette's colour."""
-    start = picture.index("<title")
-    ground = f'<rect width="100%" height="100%" rx="8" fill="{palette.surface}"/>'
-    return picture[:start] + ground + picture[start:]
+def _stand_alone(picture: str, colours: dict[str, str]) -> str:
+    """Give a picture colours of its own in place of the page's, a margin and a background."""
+    for name, colour in colours.items():
+        picture = picture.replace(f"var(--{name})", colour)
+    head, body = picture[: picture.index("<title")], picture[picture.index("<title") :]
+    width, height = (
+        float(head.split(f' {side}="')[1].split('"')[0]) for side in ("width", "height")
+    )
+    across, down = width + 2 * MARGIN, height + 2 * MARGIN
+    head = head.replace(f'"0 0 {width:g} {height:g}"', f'"{-MARGIN} {-MARGIN} {across:g} {down:g}"')
+    head = head.replace(f'width="{width:g}"', f'width="{across:g}"')
+    head = head.replace(f' height="{height:g}"', f' height="{down:g}"')
+    ground = (
+        f'<rect x="{-MARGIN}" y="{-MARGIN}" width="{across:g}" height="{down:g}" rx="8" '
+        f'fill="{colours["surface"]}"/>'
+    )
+    return head + ground + body

@@ -11,11 +11,11 @@ from pipeline.verdict.readings import Key, Past, Reading, apart, comparable
 Followed = list[tuple[Past, Reading]]
 """Verdicts with one number each, oldest first."""
 _RELATIVE = {
-    "max_drop": ("drop below {}", "points"),
-    "min_retained": ("kept of {}", "%"),
-    "min_speedup": ("speed-up over {}", "×"),
-    "min_shrink": ("times smaller than {}", "×"),
-    "max_regression": ("worse than {}", "%"),
+    "max_drop": "drop below {}",
+    "min_retained": "kept of {}",
+    "min_speedup": "speed-up over {}",
+    "min_shrink": "times smaller than {}",
+    "max_regression": "worse than {}",
 }
 
 
@@ -32,28 +32,18 @@ def title(key: Key) -> str:
     name = metrics.title(key.metric)
     if key.form is None:
         return name
-    words = _RELATIVE.get(key.form, (f"{metrics.title(key.form)} {{}}", ""))[0]
+    words = _RELATIVE.get(key.form, f"{metrics.title(key.form)} {{}}")
     return f"{name}, {words.format(wording.shorten(key.against or 'the reference', 40))}"
 
 
 def unit(key: Key) -> str:
     """Return the unit: %, points, ×, ms, B, or nothing for a count."""
-    if key.form is not None:
-        return _RELATIVE.get(key.form, ("", ""))[1]
-    return metrics.known(key.metric).unit
+    return metrics.unit(key.metric, key.form)
 
 
 def shown(key: Key, value: float) -> str:
     """Return a value with its unit, as the report writes it."""
-    if key.form is None and metrics.known(key.metric).kind == "count":
-        return wording.amount(key.metric, value)
-    written = {
-        "%": wording.percent,
-        "points": wording.points,
-        "×": wording.times,
-        "ms": wording.milliseconds,
-    }.get(unit(key), wording.significant)(value)
-    return written.replace("-", "−")
+    return wording.amount(key.metric, key.form, value).replace("-", "−")
 
 
 def interval(key: Key, reading: Reading) -> str | None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.report import series, wording
+from pipeline.report import page, series, wording
 from pipeline.report.figures import svg
 from pipeline.report.figures.outcomes import outcomes
 from pipeline.report.figures.trend import Column, mark, promoted, trend
@@ -16,7 +15,6 @@ from pipeline.terms.outcomes import ORDER, SYMBOL, Outcome
 from pipeline.verdict.history import History
 from pipeline.verdict.readings import Key, Machine, Past, changes, readings
 
-FOLDER = Path(__file__).parent
 MAX_RECIPES = 8
 MAX_CHARTS = 12
 MAX_DRAWN = 90
@@ -90,9 +88,6 @@ def render(history: History, recipe: str | None, releases: Sequence[Release] = (
 
     There must be a verdict. Raises what reading the history raises.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
     names = history.recipes() if recipe is None else [recipe]
     told = {name: history.verdicts(name, MAX_DRAWN) for name in names[:MAX_RECIPES]}
     charts = sum(min(len(_keys(verdicts)), MAX_CHARTS) for verdicts in told.values())
@@ -107,34 +102,23 @@ def render(history: History, recipe: str | None, releases: Sequence[Release] = (
         )
         for index, (name, verdicts) in enumerate(told.items())
     ]
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "svg": Markup,  # figures escape their own texts
-        "minute": lambda time: time[:16].replace("T", " "),
-        "short": lambda text: wording.shorten(text, MAX_TEXT),
-    }
-    return environment.get_template(
-        "trend.html.j2"
-    ).render(
-        css=Markup((FOLDER / "report.css").read_text()),  # noqa: S704 (our own file)
+    return page.render(
+        "trend.html.j2",
+        {
+            "minute": lambda time: time[:16].replace("T", " "),
+            "short": lambda text: wording.shorten(text, MAX_TEXT),
+        },
         stories=stories,
         total=sum(story.count for story in stories),
         more=names[MAX_RECIPES:],
-        symbols=SYMBOL,
         legend=_legend(),
     )
 
 
 def _keys(verdicts: Iterable[Past]) -> list[Key]:
     """Return what is followed: metrics' own values first, and the latest verdict's before older."""
-    found = dict.fromkeys(key for past in reversed(list(verdicts)) for key in readings(past))
-    return sorted(found, key=lambda key: key.form is not None)
+    keys = dict.fromkeys(key for past in reversed(list(verdicts)) for key in readings(past))
+    return sorted(keys, key=lambda key: key.form is not None)
 
 
 def _story(
@@ -205,25 +189,25 @@ def _letters(verdicts: Sequence[Past]) -> dict[str, str]:
 
 
 def _machines(verdicts: Sequence[Past], letters: dict[str, str]) -> list[MachineLine]:
-    found: dict[str, MachineLine] = {}
+    lines: dict[str, MachineLine] = {}
     before: Machine | None = None
     for past in verdicts:
         machine = past.machine
-        if machine.digest not in found:
+        if machine.digest not in lines:
             changed = changes(before, machine) if before else []
-            found[machine.digest] = MachineLine(
+            lines[machine.digest] = MachineLine(
                 letters[machine.digest],
                 _machine(machine),
                 tuple(wording.shorten(one, 120) for one in changed[:4]),
             )
         before = machine
-    return list(found.values())[-MAX_MACHINES:]
+    return list(lines.values())[-MAX_MACHINES:]
 
 
 def _machine(machine: Machine) -> str:
     parts = [wording.shorten(machine.cpu, 80)]
     if machine.cores:
-        parts.append(f"{machine.cores} core" + ("s" if machine.cores != 1 else ""))
+        parts.append(wording.plural(machine.cores, "core"))
     if machine.runtime:
         parts.append(f"onnxruntime {wording.shorten(machine.runtime, 30)}")
     return ", ".join(parts)
@@ -234,13 +218,13 @@ def _tags(verdicts: Sequence[Past], releases: Sequence[Release]) -> dict[int, tu
 
     That is the bundle's last verdict before the move.
     """
-    found: dict[int, tuple[str, ...]] = {}
+    by_verdict: dict[int, tuple[str, ...]] = {}
     for release in releases:
         before = [p for p in verdicts if p.bundle == release.digest and p.time <= release.time]
         if before:
-            tags = found.get(before[-1].id, ())
-            found[before[-1].id] = tuple(dict.fromkeys((*tags, release.tag)))
-    return found
+            tags = by_verdict.get(before[-1].id, ())
+            by_verdict[before[-1].id] = tuple(dict.fromkeys((*tags, release.tag)))
+    return by_verdict
 
 
 def _why(past: Past) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.stage.data import Split, rows_said
+from pipeline.stage.data import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.progress import Progress
+from pipeline.terms.wording import plural
 
 BATCH = 1000
 
@@ -39,7 +40,7 @@ def count(
 def warnings(over: dict[str, int], limit: int) -> list[str]:
     """Return a sentence for every split with rows that are cut at ``limit`` tokens."""
     return [
-        f"{name}: {rows_said(rows)} longer than max_length ({limit} tokens), cut there"
+        f"{name}: {plural(rows, 'row')} longer than max_length ({limit} tokens), cut there"
         for name, rows in over.items()
         if rows
     ]

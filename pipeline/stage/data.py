@@ -17,6 +17,7 @@ from pipeline.store.artifact import DataRecord
 from pipeline.terms.digests import file_sha256, value_sha256
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
+from pipeline.terms.wording import plural
 
 FORMATS = {
     ".jsonl": "json",
@@ -176,9 +177,9 @@ def _rows(data: Data, source: Source, warnings: list[str]) -> _Raw:
             for column, value in zip(kept, row, strict=True):
                 column.append(NO_VALUE if _missing(value) else _text(value))
     if empty:
-        warnings.append(f"{source.name}: {rows_said(empty)} without text left out")
+        warnings.append(f"{source.name}: {plural(empty, 'row')} without text left out")
     if unlabelled:
-        warnings.append(f"{source.name}: {rows_said(unlabelled)} without a label left out")
+        warnings.append(f"{source.name}: {plural(unlabelled, 'row')} without a label left out")
     if not kept[0]:
         raise DataError(f"{source.reference}: the {source.name} split has no usable row")
     by_column = dict(zip(columns, kept, strict=True))
@@ -235,11 +236,6 @@ def _as_text(path: Path, separator: str) -> dict[str, Any]:
     return CSV | {"sep": separator, "features": datasets.Features(dict.fromkeys(columns, text))}
 
 
-def rows_said(count: int) -> str:
-    """Return "1 row", "2 rows"."""
-    return f"{count} row{'' if count == 1 else 's'}"
-
-
 def _missing(value: Any) -> bool:
     return (
         value is None
@@ -264,8 +260,8 @@ def _check_labels(values: Iterable[Any], column: str, source: Source) -> None:
     for value, shown in zip(parsed, present, strict=True):
         if isinstance(value, (str, int)) or (isinstance(value, float) and value.is_integer()):
             continue
-        found = {float: "numbers that are not whole", list: "lists", dict: "mappings"}
-        what = found.get(type(value), f"values of the type {type(value).__name__}")
+        kinds = {float: "numbers that are not whole", list: "lists", dict: "mappings"}
+        what = kinds.get(type(value), f"values of the type {type(value).__name__}")
         example = shown if isinstance(shown, str) else repr(shown)
         raise DataError(
             f"{source.reference}: column {column!r} holds {what} ({example[:40]}); classification "
@@ -317,4 +313,4 @@ def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:
     )
     if both:
         verb = "stands" if both == 1 else "stand"
-        warnings.append(f"eval: {rows_said(both)} {verb} in train too; the accuracy flatters")
+        warnings.append(f"eval: {plural(both, 'row')} {verb} in train too; the accuracy flatters")

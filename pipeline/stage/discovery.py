@@ -48,15 +48,15 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
     else:
         raise RecipeError(f"unknown stage {name!r}{hint(name, installed())}")
     try:
-        found = load()
+        loaded = load()
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise RecipeError(f"stage {origin} cannot be loaded: {reason}") from error
-    if not (isinstance(found, type) and issubclass(found, Stage)):
+    if not (isinstance(loaded, type) and issubclass(loaded, Stage)):
         raise RecipeError(f"stage {origin} is not a subclass of pipeline.stage.Stage")
-    if not isinstance(getattr(found, "name", None), str):
+    if not isinstance(getattr(loaded, "name", None), str):
         raise RecipeError(f"stage {origin} has no name: set `name: ClassVar[str]` in the class")
-    return found
+    return loaded
 
 
 def source_digests(kind: type[Stage]) -> list[str]:

@@ -187,10 +187,10 @@ class Remote:
         if _DIGEST.fullmatch(reference):
             return reference
         if _BEGINNING.fullmatch(reference):
-            found = [name for name in self.names(_ARTIFACTS) if name.startswith(reference)]
-            if len(found) == 1:
-                return found[0]
-            known = f"{len(found)} artifacts begin so" if found else "no artifact begins so"
+            matches = [name for name in self.names(_ARTIFACTS) if name.startswith(reference)]
+            if len(matches) == 1:
+                return matches[0]
+            known = f"{len(matches)} artifacts begin so" if matches else "no artifact begins so"
             raise RecipeError(f"{self.url}#{reference}: {known}")
         tag = self.find_tag(reference)
         if tag is None:
@@ -227,10 +227,10 @@ class Remote:
     def run_record(self, digest: str) -> dict[str, Any]:
         """Read what the digest leaves out; empty where it is not there or cannot be read."""
         try:
-            found = json.loads(self.read(f"{_ARTIFACTS}/{digest}/{RUN}") or b"{}")
+            record = json.loads(self.read(f"{_ARTIFACTS}/{digest}/{RUN}") or b"{}")
         except ValueError:
             return {}
-        return found if isinstance(found, dict) else {}
+        return record if isinstance(record, dict) else {}
 
     def send(self, artifact: Artifact) -> int:
         """Send the files that are not there in their size, the manifest last; return the bytes."""
@@ -253,17 +253,17 @@ class Remote:
         """Return the files below a folder, by their path from it, with their bytes."""
         start = f"{self.root}/{folder}/"
         with _speaking(self.url):
-            found = self.system.find(start, detail=True)
-        return {path.removeprefix(start): info["size"] for path, info in found.items()}
+            files = self.system.find(start, detail=True)
+        return {path.removeprefix(start): info["size"] for path, info in files.items()}
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder, sorted; none where it is not there or gives no list."""
         try:
             with _speaking(self.url):
-                found = self.system.ls(f"{self.root}/{folder}", detail=False)
+                paths = self.system.ls(f"{self.root}/{folder}", detail=False)
         except RarefyError:
             return []
-        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
 
     def read(self, path: str) -> bytes | None:
         """Return a file's bytes, None where there is none."""

@@ -76,12 +76,12 @@ class Store:
             marker = self.root / "store.json"
             if not marker.exists():
                 disk.write(marker, {"schema": SCHEMA})
-        found = disk.read(marker, "schema")
-        if not isinstance(found, int):
+        schema = disk.read(marker, "schema")
+        if not isinstance(schema, int):
             raise IntegrityError(f'{marker}: damaged; it should say {{"schema": {SCHEMA}}}')
-        if found > SCHEMA:
+        if schema > SCHEMA:
             raise IntegrityError(
-                f"{self.root}: the store has schema {found}, this rarefy knows {SCHEMA}: "
+                f"{self.root}: the store has schema {schema}, this rarefy knows {SCHEMA}: "
                 "upgrade rarefy, or name another place with --home"
             )
 
@@ -217,16 +217,16 @@ class Store:
         """Return the digest that a tag, a digest or its unique beginning means."""
         if tag := self.find_tag(reference):
             return tag.digest
-        found = []
+        matches = []
         if len(reference) == 64 and set(reference) <= _HEX and self._directory(reference).is_dir():
-            found = [reference]
+            matches = [reference]
         elif len(reference) >= 6 and set(reference) <= _HEX:
-            found = [d for d in self.digests() if d.startswith(reference)]
-        if not found:
+            matches = [d for d in self.digests() if d.startswith(reference)]
+        if not matches:
             raise RecipeError(f"{reference}: no artifact and no tag of that name in {self.root}")
-        if len(found) > 1:
-            raise RecipeError(f"{reference}: {len(found)} artifacts begin so; give more digits")
-        return found[0]
+        if len(matches) > 1:
+            raise RecipeError(f"{reference}: {len(matches)} artifacts begin so; give more digits")
+        return matches[0]
 
     def digests(self) -> list[str]:
         """Return the digests of all artifacts, sorted."""
@@ -320,24 +320,24 @@ class Store:
         Also drafts and kept work of dead processes, and with ``damaged`` artifacts whose bytes
         do not verify. Nothing is deleted here.
         """
-        found = []
+        unneeded = []
         kept = set().union(*(tag.kept for tag in self._tags().values()))
         needed = set() if damaged else self._reachable(kept)
         horizon = time.time() - days * 86400
         for digest in self.digests():
             path = self._directory(digest)
             if damaged and (problems := self.verify(digest)):
-                found.append(Garbage(path, _size(path), f"damaged: {problems[0]}"))
+                unneeded.append(Garbage(path, _size(path), f"damaged: {problems[0]}"))
             elif not damaged and digest not in needed and path.stat().st_mtime < horizon:
-                found.append(Garbage(path, _size(path), "no tag needs it"))
+                unneeded.append(Garbage(path, _size(path), "no tag needs it"))
         if not damaged:
             for path in (self.root / "tmp").iterdir():
                 if not self._held(f"draft-{path.name}"):
-                    found.append(Garbage(path, _size(path), "a draft whose process died"))
+                    unneeded.append(Garbage(path, _size(path), "a draft whose process died"))
             for path in (self.root / "work").iterdir():
                 if path.stat().st_mtime < horizon and not self._held(path.name):
-                    found.append(Garbage(path, _size(path), "unfinished work"))
-        return found
+                    unneeded.append(Garbage(path, _size(path), "unfinished work"))
+        return unneeded
 
     def discard(self, garbage: Garbage) -> None:
         """Delete one piece of garbage; it leaves its place in one step, then its bytes go."""

@@ -125,11 +125,11 @@ def check_unmoved(name: str, tag: Tag | None, expect: str | None) -> None:
 
     ``expect``: a digest, None for a tag that is not there, or ``ANY``.
     """
-    found = tag.digest if tag else None
-    if expect not in (ANY, found):
+    current = tag.digest if tag else None
+    if expect not in (ANY, current):
         raise EvidenceError(
             f"tag {name!r} moved meanwhile: it was at {_short(expect)} when this was decided, and "
-            f"is at {_short(found)} now; look again before you move it"
+            f"is at {_short(current)} now; look again before you move it"
         )
 
 

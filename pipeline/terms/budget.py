@@ -49,9 +49,9 @@ class Budget(Part):
         if not isinstance(metric, str):
             return value  # which is an error of its own
         for form in FORMS:
-            found, expected = quantity.kind(value.get(form)), expects(metric, form)
-            if found and expected not in (found, None):
-                raise ValueError(f"{form}: {value[form]!r} is {found}; {metric} takes {expected}")
+            given, expected = quantity.kind(value.get(form)), expects(metric, form)
+            if given and expected not in (given, None):
+                raise ValueError(f"{form}: {value[form]!r} is {given}; {metric} takes {expected}")
         _check_share(value.get("max_regression"))
         return value
 

@@ -84,6 +84,12 @@ METRICS: Final[dict[str, Metric]] = {
     "parameters": _count("", "Parameters", "fewer parameters", exact=True),
 }
 
+_UNITS: Final = {
+    "max_drop": "points",
+    "min_retained": "%",
+    "max_regression": "%",
+    **dict.fromkeys(FACTORS, "×"),
+}
 USUAL: Final = ("accuracy", "latency_p50", "size")
 """The three that every release is followed by: right, fast, small."""
 
@@ -104,6 +110,11 @@ def known(metric: str) -> Metric:
 def of_kind(*kinds: Kind) -> list[str]:
     """Return the names of all metrics of some kinds."""
     return [name for name, metric in METRICS.items() if metric.kind in kinds]
+
+
+def unit(metric: str, form: str | None = None) -> str:
+    """Return the unit of a metric's own value, or of the number that a form of budget bounds."""
+    return _UNITS.get(form or "", known(metric).unit)
 
 
 def title(metric: str) -> str:

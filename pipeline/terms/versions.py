@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 
 
-def distribution_version(name: str) -> str | None:
-    """Return a distribution's version, None where it is not there.
+def version(name: str) -> str | None:
+    """Return the version of an installed distribution. Returns None if it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
-    ONNX Runtime is there under two names: ``onnxruntime`` also finds ``onnxruntime-gpu``.
+
+def distribution_version(name: str) -> str | None:
+    """Return a distribution's version, under its own name or that of its build for GPUs.
+
+    ``onnxruntime`` also finds ``onnxruntime-gpu``. Returns None if neither is installed.
     """
-    for known in (name, f"{name}-gpu"):
-        try:
-            return importlib.metadata.version(known)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
+    return version(name) or version(f"{name}-gpu")

@@ -1,45 +1,103 @@
-"""Numbers with their units, as a verdict's sentences say them."""
+"""Numbers with their units as people read them: in sentences, tables and on the terminal."""
 
 from __future__ import annotations
 
+import math
+
 from pipeline.terms.interval import Interval
 
-_STEPS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_BYTES = ("B", "kB", "MB", "GB", "TB")
+_COUNTS = ("", "k", "M", "G")
+_SPANS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def significant(value: float) -> str:
+    """Return three significant digits, without an exponent: 0.0421, 4.20, 421, 1,234."""
+    decimals = 2 - math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 2
+    return f"{value:,.{min(max(decimals, 0), 6)}f}"
 
 
 def number(value: float) -> str:
-    """Return three significant digits, without an exponent or empty decimals."""
-    if abs(value) >= 100:
-        return f"{value:.0f}"
-    return f"{value:.3g}" if "e" not in f"{value:.3g}" else f"{value:.6f}"
+    """Return three significant digits, without empty decimals: 0.0421, 4.2, 421, 1,234."""
+    text = significant(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def size(value: float) -> str:
+    """Return bytes in decimal units: 82.5 MB."""
+    return _scaled(value, _BYTES)
+
+
+def count(value: float) -> str:
+    """Return a number of things: 22.7 M."""
+    return _scaled(value, _COUNTS)
+
+
+def milliseconds(value: float) -> str:
+    """Return a time in ms: 4.2 ms."""
+    return f"{number(value)} ms"
+
+
+def percent(value: float) -> str:
+    """Return a share as per cent with one decimal: 83.2 %."""
+    return f"{100 * value:.1f} %"
+
+
+def points(value: float) -> str:
+    """Return a difference of shares in percentage points: 0.35 points."""
+    return f"{100 * value:.2f} points"
+
+
+def signed(value: float) -> str:
+    """Return a difference of shares in percentage points, with its sign: +1.20, −0.35."""
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def times(value: float) -> str:
+    """Return a ratio: 5.21×."""
+    return f"{significant(value)}×"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people, in two units at most: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    at = next(at for at, (length, _) in enumerate(_SPANS) if whole >= length)
+    parts = []
+    for length, unit in _SPANS[at : at + 2]:
+        amount, whole = divmod(whole, length)
+        parts += [f"{amount} {unit}"] if amount else []
+    return " ".join(parts)
+
+
+def plural(amount: int, noun: str) -> str:
+    """Return a number of things by name: 1 thread, 1,234 rows."""
+    return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
 
 
 def quantity(value: float, unit: str) -> str:
-    """Return a value in its unit: a share in percent, bytes and counts in k, M or G."""
+    """Return a value of a metric in its unit; a share with two decimals, as budgets need them."""
     if unit == "%":
-        return f"{_percent(value)} %"
-    if unit == "×":
-        return f"{_ratio(value)}×"
-    if unit == "ms":
-        return f"{number(value)} ms"
-    for step, prefix in _STEPS:
-        if abs(value) >= step:
-            return f"{number(value / step)} {prefix}{unit}"
-    return f"{value:.0f} {unit}".strip()
+        return f"{_hundredths(value)} %"
+    return {"×": times, "ms": milliseconds, "B": size}.get(unit, count)(value)
 
 
-def bounds(found: Interval, unit: str) -> str:
+def bounds(interval: Interval, unit: str) -> str:
     """Return a value in its unit with its interval: ``4.93× [4.71, 5.12]``."""
-    value, low, high = found
+    value, low, high = interval
     if low == value == high:
         return quantity(value, unit)
-    word = {"%": _percent, "×": _ratio}.get(unit, number)
+    word = {"%": _hundredths, "×": significant}.get(unit, number)
     return f"{quantity(value, unit)} [{word(low)}, {word(high)}]"
 
 
-def _percent(value: float) -> str:
+def _scaled(value: float, units: tuple[str, ...]) -> str:
+    step = 0
+    while abs(value) >= 1000 and step < len(units) - 1:
+        value, step = value / 1000, step + 1
+    return f"{number(value) if step else f'{value:.0f}'} {units[step]}".rstrip()
+
+
+def _hundredths(value: float) -> str:
     return f"{value * 100:.2f}".rstrip("0").rstrip(".")
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.2f}"

@@ -14,13 +14,15 @@ import numpy as np
 
 from pipeline.measure import cold_start, gate, scores, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
-from pipeline.measure.statistics import Bootstrap, Floats
+from pipeline.measure.statistics import Bootstrap
+from pipeline.stage import formulas
+from pipeline.stage.formulas import Floats
 from pipeline.terms.budget import Budget
 from pipeline.terms.interval import Interval
 from pipeline.terms.metrics import METRICS
 from pipeline.terms.outcomes import Outcome
 from pipeline.terms.sense import misfit
-from pipeline.terms.wording import bounds, number, quantity
+from pipeline.terms.wording import bounds, number, quantity, signed
 from pipeline.verdict import power
 from pipeline.verdict.verdict import BudgetResult
 
@@ -93,16 +95,16 @@ def _unless_throttled(
     return Finding(finding.interval, "inconclusive", reason)
 
 
-def _at_least(found: Interval, limit: float) -> Outcome:
-    if found.low >= limit:
+def _at_least(interval: Interval, limit: float) -> Outcome:
+    if interval.low >= limit:
         return "pass"
-    return "fail" if found.high < limit else "inconclusive"
+    return "fail" if interval.high < limit else "inconclusive"
 
 
-def _at_most(found: Interval, limit: float) -> Outcome:
-    if found.high <= limit:
+def _at_most(interval: Interval, limit: float) -> Outcome:
+    if interval.high <= limit:
         return "pass"
-    return "fail" if found.low > limit else "inconclusive"
+    return "fail" if interval.low > limit else "inconclusive"
 
 
 def _undecided(outcome: Outcome, lacking: str = "") -> str:
@@ -111,14 +113,14 @@ def _undecided(outcome: Outcome, lacking: str = "") -> str:
     return said + lacking if outcome == "inconclusive" else ""
 
 
-def _absolute(budget: Budget, found: Interval, where: str) -> Finding:
+def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
     """Judge ``min`` and ``max``."""
     unit = METRICS[budget.metric].unit
     least = budget.form == "min"
-    outcome = _at_least(found, budget.limit) if least else _at_most(found, budget.limit)
+    outcome = _at_least(interval, budget.limit) if least else _at_most(interval, budget.limit)
     asked = f"{'at least' if least else 'at most'} {quantity(budget.limit, unit)} was asked"
-    text = f"{budget.metric} is {bounds(found, unit)}{where}; {asked}{_undecided(outcome)}"
-    return Finding(found, outcome, text)
+    text = f"{budget.metric} is {bounds(interval, unit)}{where}; {asked}{_undecided(outcome)}"
+    return Finding(interval, outcome, text)
 
 
 # What the rows tell
@@ -132,7 +134,7 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
         return _absolute(budget, scores.alone(budget.metric, ours, truth), "")
     theirs = _probabilities(measurements, _against(budget, measurements))
     both = scores.compare(budget.metric, ours, theirs, truth)
-    lacking = power.lacking(budget, *(statistics.answers(side) == truth for side in (ours, theirs)))
+    lacking = power.lacking(budget, *(formulas.answers(side) == truth for side in (ours, theirs)))
     return (
         _drop(budget, both, lacking) if budget.form == "max_drop" else _kept(budget, both, lacking)
     )
@@ -141,14 +143,14 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
 def _drop(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
     """Judge ``max_drop``: the finding is the drop, so positive is worse."""
     outcome: Outcome = statistics.non_inferiority(both.difference90, budget.limit)
-    found = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
-    change = [f"{value * 100:+.2f}".replace("-", "−") for value in both.difference90]
+    drop = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
+    change = [signed(value) for value in both.difference90]
     text = (
         f"{budget.metric} changes by {change[0]} points [{change[1]}, {change[2]}] against "
         f"{budget.against}'s (one-sided 95 % bounds); "
         f"a drop of at most {number(budget.limit * 100)} was asked"
     )
-    return Finding(found, outcome, text + _undecided(outcome, lacking))
+    return Finding(drop, outcome, text + _undecided(outcome, lacking))
 
 
 def _kept(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
@@ -170,13 +172,13 @@ def _worse(budget: Budget, ratio: Interval, where: str) -> Finding:
     return _regression(budget, Interval(*(value - 1 for value in ratio)), where)
 
 
-def _regression(budget: Budget, found: Interval, note: str, lacking: str = "") -> Finding:
-    outcome = _at_most(found, budget.limit)
+def _regression(budget: Budget, interval: Interval, note: str, lacking: str = "") -> Finding:
+    outcome = _at_most(interval, budget.limit)
     text = (
-        f"{budget.metric} is {bounds(found, '%')} worse than {budget.against}'s{note}; "
+        f"{budget.metric} is {bounds(interval, '%')} worse than {budget.against}'s{note}; "
         f"at most {quantity(budget.limit, '%')} was asked"
     )
-    return Finding(found, outcome, text + _undecided(outcome, lacking))
+    return Finding(interval, outcome, text + _undecided(outcome, lacking))
 
 
 def _agreement(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
@@ -228,13 +230,13 @@ def _faster(
     what: str,
     timed: Latency,
 ) -> Finding:
-    found = statistics.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
+    ratio = statistics.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
     most = budget.form == "max"
-    outcome = _at_most(found, budget.limit) if most else _at_least(found, budget.limit)
+    outcome = _at_most(ratio, budget.limit) if most else _at_least(ratio, budget.limit)
     asked = f"{'at most ' if most else ''}{number(budget.limit)}× was asked"
     at = "" if percentile == 50 else f" at p{percentile}"
-    text = f"{bounds(found, '×')} faster than {what}{at}; {asked}{_undecided(outcome)}"
-    return Finding(found, outcome, text)
+    text = f"{bounds(ratio, '×')} faster than {what}{at}; {asked}{_undecided(outcome)}"
+    return Finding(ratio, outcome, text)
 
 
 def _lacking(samples: Sequence[Sequence[float]], percentile: int) -> Finding | None:
@@ -281,11 +283,11 @@ def _cold_start(budget: Budget, target: str | None, measurements: Measurements) 
         raise _MissingError(f"{budget.against} was not started in the candidate's rounds")
     if budget.form == "max_regression":
         return _worse(budget, cold_start.ratio(ours, theirs), "")
-    found = cold_start.ratio(theirs, ours)
-    outcome = _at_least(found, budget.limit)
+    ratio = cold_start.ratio(theirs, ours)
+    outcome = _at_least(ratio, budget.limit)
     asked = f"{number(budget.limit)}× was asked{_undecided(outcome)}"
-    text = f"{bounds(found, '×')} faster to its first answer than {budget.against}; {asked}"
-    return Finding(found, outcome, text)
+    text = f"{bounds(ratio, '×')} faster to its first answer than {budget.against}; {asked}"
+    return Finding(ratio, outcome, text)
 
 
 _EVALUATE: dict[str, Callable[[Budget, str | None, Measurements], Finding]] = {
@@ -325,31 +327,31 @@ def _model(measurements: Measurements, name: str) -> ModelMeasurement:
 
 
 def _amount(measurements: Measurements, name: str, metric: str) -> float:
-    found = getattr(_model(measurements, name), metric)
-    if found is None:
+    amount = getattr(_model(measurements, name), metric)
+    if amount is None:
         raise _MissingError(f"the {metric} of {name} was not measured")
-    return float(found)
+    return float(amount)
 
 
 def _starts(measurements: Measurements, name: str) -> list[float]:
-    found = _model(measurements, name).cold_start
-    if not found:
+    starts = _model(measurements, name).cold_start
+    if not starts:
         raise _MissingError(f"the cold start of {name} was not measured")
-    if not all(map(math.isfinite, found)):
+    if not all(map(math.isfinite, starts)):
         raise _MissingError(f"{name} has a cold start that is not a number")
-    return found
+    return starts
 
 
 def _probabilities(measurements: Measurements, name: str) -> Floats:
     """Return a model's answers. Raises _MissingError where one is missing or not a number."""
-    found = np.asarray(_model(measurements, name).probabilities, dtype=float)
+    answers = np.asarray(_model(measurements, name).probabilities, dtype=float)
     rows = len(measurements.truth)
-    if found.ndim != 2 or len(found) != rows or not rows:
-        raise _MissingError(f"{name} has answers for {len(found)} of {rows} rows")
-    broken = int(np.sum(~np.isfinite(found).all(axis=1)))
+    if answers.ndim != 2 or len(answers) != rows or not rows:
+        raise _MissingError(f"{name} has answers for {len(answers)} of {rows} rows")
+    broken = int(np.sum(~np.isfinite(answers).all(axis=1)))
     if broken:
         raise _MissingError(f"{name} answered NaN or infinity on {broken} of {rows} rows")
-    return found
+    return answers
 
 
 def _timed(measurements: Measurements, target: str | None) -> Latency:

@@ -50,6 +50,13 @@ CREATE INDEX numbers_verdict ON numbers (verdict);
 """
 
 
+_NUMBER = (
+    *("metric", "target", "value", "low", "high"),
+    *("form", "limit", "against", "level", "outcome", "reason"),
+)
+"""The columns of numbers that follow the verdict."""
+
+
 class History:
     """The history in one file, which need not be there yet."""
 
@@ -129,15 +136,15 @@ class History:
                 "ORDER BY id DESC LIMIT ?2",
                 (recipe, -1 if limit is None else limit, bundle),
             ).fetchall()
-            found: dict[int, Past] = {}
+            by_id: dict[int, Past] = {}
             for row in reversed(rows):
-                found[row[0]] = _past(row)
+                by_id[row[0]] = _past(row)
             for verdict, *number in database.execute(
-                "SELECT * FROM numbers WHERE verdict >= ? ORDER BY rowid", (min(found, default=0),)
+                "SELECT * FROM numbers WHERE verdict >= ? ORDER BY rowid", (min(by_id, default=0),)
             ):
-                if verdict in found:
-                    _put(found[verdict], number)
-        return list(found.values())
+                if verdict in by_id:
+                    _put(by_id[verdict], number)
+        return list(by_id.values())
 
     @contextmanager
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -171,13 +178,13 @@ class History:
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         """Make the tables where there are none. Raises IntegrityError for a newer schema."""
-        (found,) = database.execute("PRAGMA user_version").fetchone()
-        if found > SCHEMA:
+        (schema,) = database.execute("PRAGMA user_version").fetchone()
+        if schema > SCHEMA:
             raise IntegrityError(
-                f"{self.path}: the history has schema {found}, this rarefy knows {SCHEMA}: "
+                f"{self.path}: the history has schema {schema}, this rarefy knows {SCHEMA}: "
                 "upgrade rarefy, or move the file away"
             )
-        if found == 0:
+        if schema == 0:
             for statement in filter(str.strip, _TABLES.split(";")):
                 database.execute(statement)
             database.execute(f"PRAGMA user_version = {SCHEMA}")
@@ -218,8 +225,8 @@ def commit(folder: Path) -> str | None:
 def _latest(database: sqlite3.Connection, recipe: str) -> str | None:
     """Return what was judged last for a recipe, None where nothing was."""
     query = "SELECT judged FROM verdicts WHERE recipe = ? ORDER BY id DESC LIMIT 1"
-    found = database.execute(query, (recipe,)).fetchone()
-    return None if found is None else str(found[0])
+    row = database.execute(query, (recipe,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def _machine(measurements: Measurements) -> Machine:
@@ -254,40 +261,17 @@ def _finite(*values: float | None) -> list[float | None]:
 
 def _past(row: Sequence[Any]) -> Past:
     number, time, recipe, command, bundle, outcome, evidence, commit, digest, facts, again = row
-    return Past(
-        id=number,
-        time=time,
-        recipe=recipe,
-        command=command,
-        bundle=bundle,
-        outcome=outcome,
-        evidence=json.loads(evidence),
-        commit=commit,
-        machine=Machine(digest, json.loads(facts)),
-        again=bool(again),
-    )
+    machine = Machine(digest, json.loads(facts))
+    verdict = (number, time, recipe, command, bundle, outcome, json.loads(evidence), commit)
+    return Past(*verdict, machine, bool(again))
 
 
 def _put(past: Past, row: Sequence[Any]) -> None:
-    metric, target, value, low, high, form, limit, against, level, outcome, reason = row
-    if form is None:
-        past.plain.append(Plain(metric, target, value, low, high))
-        return
-    past.budgets.append(
-        BudgetResult(
-            metric=metric,
-            form=form,
-            limit=limit,
-            against=against,
-            target=target,
-            level=level,
-            value=value,
-            low=low,
-            high=high,
-            outcome=outcome,
-            reason=reason,
-        )
-    )
+    number = dict(zip(_NUMBER, row, strict=True))
+    if number["form"] is None:
+        past.plain.append(Plain(*row[: len(Plain._fields)]))
+    else:
+        past.budgets.append(BudgetResult(**number))
 
 
 def _sha256(*texts: str) -> str:

@@ -66,7 +66,7 @@ def needs(budgets: Sequence[Budget], rows: int, earlier: Measurements | None = N
     ``earlier``: measurements of the same recipe, for how often its models really differ, and how
     good the reference is.
     """
-    found = []
+    asked = []
     for budget in budgets:
         known = METRICS.get(budget.metric)
         if known is None or known.kind != "score" or budget.against is None:
@@ -76,8 +76,8 @@ def needs(budgets: Sequence[Budget], rows: int, earlier: Measurements | None = N
         margin = margin_of(budget, reference)
         if margin > 0:
             needed = rows_needed(margin, share)
-            found.append(Need(budget, margin, share, seen is not None, rows, needed))
-    return found
+            asked.append(Need(budget, margin, share, seen is not None, rows, needed))
+    return asked
 
 
 def margin_of(budget: Budget, reference: float) -> float:

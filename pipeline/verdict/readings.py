@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from pipeline.measure import machine
 from pipeline.terms import metrics
 from pipeline.terms.outcomes import Outcome, worst
 from pipeline.verdict.verdict import BudgetResult
@@ -38,15 +39,15 @@ class Machine:
     @property
     def cores(self) -> int | None:
         cores = self.facts.get("cores")
-        found = cores.get("logical") if isinstance(cores, dict) else cores
-        return found if isinstance(found, int) else None
+        count = cores.get("logical") if isinstance(cores, dict) else cores
+        return count if isinstance(count, int) else None
 
     @property
     def runtime(self) -> str | None:
         """The version of onnxruntime."""
         libraries = self.facts.get("libraries") or {}
-        found = libraries.get("onnxruntime") or libraries.get("onnxruntime-gpu")
-        return None if found is None else str(found)
+        version = libraries.get("onnxruntime") or libraries.get("onnxruntime-gpu")
+        return None if version is None else str(version)
 
 
 @dataclass(frozen=True)
@@ -113,16 +114,16 @@ class Reading:
 
 def readings(past: Past) -> dict[Key, Reading]:
     """Return a verdict's numbers by what they measure, those without a budget first."""
-    found = {
+    by_key = {
         Key(one.metric, one.target): Reading(one.value, one.low, one.high) for one in past.plain
     }
     for budget in past.budgets:
         relative = () if budget.form in ("min", "max") else (budget.form, budget.against)
         key = Key(budget.metric, budget.target, *relative)
-        before = found.get(key) or Reading(budget.value, budget.low, budget.high)
+        before = by_key.get(key) or Reading(budget.value, budget.low, budget.high)
         strict = max if budget.form.startswith("min") else min
         limit = strict(budget.limit, before.limits.get(budget.form, budget.limit))
-        found[key] = Reading(
+        by_key[key] = Reading(
             before.value,
             before.low,
             before.high,
@@ -130,7 +131,7 @@ def readings(past: Past) -> dict[Key, Reading]:
             before.limits | {budget.form: limit},
             (*before.reasons, budget.reason),
         )
-    return found
+    return by_key
 
 
 def comparable(key: Key, first: Past, second: Past) -> bool:
@@ -153,17 +154,5 @@ def apart(key: Key, first: Reading, second: Reading) -> bool:
 
 def changes(before: Machine, after: Machine) -> list[str]:
     """Return in what two machines differ, one ``fact: before → after`` each."""
-    old, new = _flat(before.facts), _flat(after.facts)
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return [f"{name}: {old.get(name, 'none')} → {new.get(name, 'none')}" for name in names]
-
-
-def _flat(facts: dict[str, Any], within: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{name} ")
-        else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            found[within + name] = shown
-    return found
+    differences = machine.differences(before.facts, after.facts)
+    return [f"{name}: {old} → {new}" for name, (old, new) in differences.items()]

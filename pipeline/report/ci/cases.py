@@ -20,7 +20,7 @@ def names(budgets: Sequence[BudgetResult]) -> list[str]:
     The limit is left out: a budget that is made stricter keeps its history.
     """
     seen: Counter[str] = Counter()
-    found = []
+    unique = []
     for budget in budgets:
         name = f"{budget.metric} {budget.form}"
         if budget.against:
@@ -30,8 +30,8 @@ def names(budgets: Sequence[BudgetResult]) -> list[str]:
         if budget.level == "warn":
             name += " (warn)"
         seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
-    return found
+        unique.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return unique
 
 
 def state(budget: BudgetResult) -> State:

@@ -6,9 +6,9 @@ does not know are not written, or strict readers refuse the whole file.
 
 from __future__ import annotations
 
-from typing import Any
 from xml.etree import ElementTree
 
+from pipeline.measure.machine import flat
 from pipeline.report import facts
 from pipeline.report.ci import cases
 from pipeline.report.ci.cases import printable
@@ -101,20 +101,11 @@ def _budget(suite: _Suite, name: str, budget: BudgetResult, strict: bool) -> Non
 
 def _facts(data: ReportData) -> dict[str, str]:
     """Return what a reader needs to repeat the run: command, artifact, machine."""
-    found = {"command": data.command, "verdict": data.verdict.outcome if data.verdict else "none"}
+    properties = {
+        "command": data.command,
+        "verdict": data.verdict.outcome if data.verdict else "none",
+    }
     row = facts.candidate_row(data)
     if row is not None:
-        found["artifact"] = row.digest
-    return found | {f"machine.{name}": value for name, value in _flat(data.machine).items()}
-
-
-def _flat(values: dict[str, Any], before: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{before}{name}.")
-        elif isinstance(value, list):
-            found[before + name] = " ".join(map(str, value))
-        else:
-            found[before + name] = str(value)
-    return found
+        properties["artifact"] = row.digest
+    return properties | {f"machine.{name}": value for name, value in flat(data.machine).items()}

@@ -41,8 +41,8 @@ def measured(data: ReportData) -> list[Measured]:
     Latencies have bounds for the candidate only: a bootstrap for each of all models takes long.
     A bound that is no finite number is left out; a value that is none takes its number with it.
     """
-    found = _measured(data) if data.measurements else _ledger(data)
-    return [_bounded(number) for number in found if math.isfinite(number.value)]
+    numbers = _measured(data) if data.measurements else _ledger(data)
+    return [_bounded(number) for number in numbers if math.isfinite(number.value)]
 
 
 def of_candidate(numbers: Iterable[Measured]) -> list[Measured]:
@@ -67,11 +67,11 @@ def _bounded(number: Measured) -> Measured:
     return number
 
 
-def _make(metric: str, model: str, target: str | None, found: Interval) -> Measured:
+def _make(metric: str, model: str, target: str | None, interval: Interval) -> Measured:
     unit = metrics.known(metric).unit
-    exact = found.low == found.high
-    bounds = (None, None) if exact else (found.low, found.high)
-    return Measured(metric, unit, model, target, found.value, *bounds)
+    exact = interval.low == interval.high
+    bounds = (None, None) if exact else (interval.low, interval.high)
+    return Measured(metric, unit, model, target, interval.value, *bounds)
 
 
 def _exact(metric: str, model: str, value: float | None) -> Iterator[Measured]:
@@ -84,10 +84,10 @@ def _measured(data: ReportData) -> Iterator[Measured]:
     from pipeline.measure import cold_start
     from pipeline.measure.statistics import carries
 
-    found = data.measurements
-    if found is None:
+    measured = data.measurements
+    if measured is None:
         return
-    for name, model in found.models.items():
+    for name, model in measured.models.items():
         share = facts.accuracy(data, name)
         if share is not None:
             yield _make("accuracy", name, None, share)
@@ -96,9 +96,9 @@ def _measured(data: ReportData) -> Iterator[Measured]:
         if carries(50, len(model.cold_start)):
             started = cold_start.median(model.cold_start)
             yield _make("cold_start", name, None, started)
-    yield from _scores(found)
+    yield from _scores(measured)
     yield from _agreement(data)
-    for target, latency in found.latency.items():
+    for target, latency in measured.latency.items():
         for name, whole in itertools.product(latency.samples, (False, True)):
             yield from _percentiles(latency, name, target, whole=whole)
         faster = facts.speedup(data, target)

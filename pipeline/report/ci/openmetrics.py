@@ -129,8 +129,8 @@ def _stage(page: _Page, row: LedgerRow) -> None:
 
 def _machine(data: ReportData) -> dict[str, str]:
     names = ("cpu", "cores")
-    found: dict[str, str] = {n: str(data.machine[n]) for n in names if n in data.machine}
+    labels: dict[str, str] = {n: str(data.machine[n]) for n in names if n in data.machine}
     libraries = data.machine.get("libraries")
     if isinstance(libraries, dict) and "onnxruntime" in libraries:
-        found["onnxruntime"] = str(libraries["onnxruntime"])
-    return found
+        labels["onnxruntime"] = str(libraries["onnxruntime"])
+    return labels

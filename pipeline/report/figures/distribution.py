@@ -7,7 +7,8 @@ import itertools
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.report import facts, wording
 from pipeline.report.figures import svg
-from pipeline.report.figures.svg import Palette
+from pipeline.report.figures.axes import HEIGHT, Rule, axes, frame
+from pipeline.report.figures.svg import PAGE
 
 STEPS = 160
 """Points a curve is drawn with, however many samples there are."""
@@ -16,9 +17,7 @@ ROOM = 62
 """Pixels kept free on both sides for the marks' words."""
 
 
-def distribution(
-    samples: dict[str, list[list[float]]], palette: Palette, width: int, name: str
-) -> str:
+def distribution(samples: dict[str, list[list[float]]], width: int, name: str) -> str:
     """Return the curves; ``samples``: model -> process × calls in ms, no model without a call.
 
     The time axis is logarithmic and ends at the 99.5th percentile, so that one straggler does
@@ -27,54 +26,32 @@ def distribution(
     from pipeline.measure.statistics import percentile_of
 
     series = {model: sorted(itertools.chain(*calls)) for model, calls in samples.items()}
-    height = 320.0
-    left, right, top, bottom = 52.0, width - 14.0, 26.0, height - 50
+    left, right, top, bottom = inside = frame(width)
     low = min(calls[0] for calls in series.values()) / 1.05
     high = max(_at(calls, 0.995) for calls in series.values()) * 1.05
     across = svg.log(low, high, left + ROOM, right - ROOM)
     up = svg.linear(0, 1, bottom, top)
-    parts = [_axes(across, up, (low, high), (left, right, bottom), palette)]
+    titles = ("Share of calls answered within", "latency in ms, logarithmic")
+    rules = [
+        Rule(up(percent / 100), f"{percent}{wording.NBSP}%", "" if percent in MARKED else "1 3")
+        for percent in (0, 25, 50, 75, 95)
+    ]
+    marks = [(across(value), f"{value:g}") for value in svg.log_ticks(low, high)]
+    parts = [axes(inside, titles, rules, marks)]
     fastest = min(series, key=lambda model: _at(series[model], 0.5))
     for model, calls in series.items():
-        parts.append(_curve(calls, model == CANDIDATE, across, up, high, palette))
+        parts.append(_curve(calls, model == CANDIDATE, across, up, high))
     for model, calls in series.items():
-        parts.append(_marks(model, calls, model == fastest, across, up, palette))
+        parts.append(_marks(model, calls, model == fastest, across, up))
     said = "; ".join(
         f"{model}: p50 {wording.milliseconds(percentile_of(calls, 50))}"
         for model, calls in samples.items()
     )
-    return svg.document(name, width, height, "Latency distribution", said, "".join(parts))
+    return svg.document(name, width, HEIGHT, "Latency distribution", said, "".join(parts))
 
 
 def _at(samples: list[float], share: float) -> float:
     return samples[min(int(share * len(samples)), len(samples) - 1)]
-
-
-def _axes(
-    across: svg.Scale,
-    up: svg.Scale,
-    latency: tuple[float, float],
-    box: tuple[float, float, float],
-    palette: Palette,
-) -> str:
-    left, right, bottom = box
-    parts = [svg.text(0, 12, "Share of calls answered within", palette.muted, size=11.5)]
-    for percent in (0, 25, 50, 75, 95):
-        y = up(percent / 100)
-        strong = percent in MARKED
-        parts.append(svg.line(left, y, right, y, palette.line, 1, "" if strong else "1 3"))
-        shown = f"{percent}{wording.NBSP}%"
-        parts.append(svg.text(left - 8, y + 4, shown, palette.muted, size=11.5, anchor="end"))
-    for value in svg.log_ticks(*latency):
-        x = across(value)
-        parts.append(svg.line(x, bottom, x, bottom + 5, palette.muted))
-        parts.append(
-            svg.text(x, bottom + 18, f"{value:g}", palette.muted, size=11.5, anchor="middle")
-        )
-    parts.append(svg.line(left, bottom, right, bottom, palette.muted))
-    note = "latency in ms, logarithmic"
-    parts.append(svg.text(left, bottom + 40, note, palette.muted, size=11.5))
-    return "".join(parts)
 
 
 def _curve(
@@ -83,15 +60,14 @@ def _curve(
     across: svg.Scale,
     up: svg.Scale,
     high: float,
-    palette: Palette,
 ) -> str:
     commands = f"M{across(samples[0]):.1f} {up(0):.1f}"
     for step in range(1, STEPS + 1):
         value = min(_at(samples, step / STEPS - 1e-9), high)
         commands += f"L{across(value):.1f} {up(step / STEPS):.1f}"
     if candidate:
-        return svg.path(commands, palette.accent, 2.5)
-    return svg.path(commands, palette.other, 2, "6 3")
+        return svg.path(commands, PAGE.accent, 2.5)
+    return svg.path(commands, PAGE.other, 2, "6 3")
 
 
 def _marks(
@@ -100,11 +76,10 @@ def _marks(
     left_side: bool,
     across: svg.Scale,
     up: svg.Scale,
-    palette: Palette,
 ) -> str:
     """Mark p50 and p95, where the sample carries them, on the side away from the other curve."""
     own = model == CANDIDATE
-    colour = palette.accent if own else palette.ink
+    colour = PAGE.accent if own else PAGE.ink
     weight = 650 if own else 400
     aside, anchor = (-10, "end") if left_side else (10, "start")
     parts = []
@@ -114,7 +89,7 @@ def _marks(
             continue
         x, y = across(value), up(percent / 100)
         shown = f"p{percent} {wording.significant(value)}"
-        parts.append(svg.mark(x, y, palette, own))
+        parts.append(svg.mark(x, y, own))
         drop = 4 if left_side else 16
         parts.append(svg.text(x + aside, y + drop, shown, colour, anchor=anchor, weight=weight))
         if percent == 50:

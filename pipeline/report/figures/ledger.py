@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.report import facts, wording
 from pipeline.report.figures import svg
-from pipeline.report.figures.svg import Palette
+from pipeline.report.figures.svg import PAGE
 from pipeline.store.artifact import Kind
 from pipeline.terms import metrics
 from pipeline.verdict.record import LedgerRow, ReportData
@@ -40,28 +40,16 @@ class Panel:
     limit: float | None = None
 
 
-def ledger_svg(data: ReportData, theme: str = "light") -> str:
-    """Return the picture as an SVG file's text, with its own background and explicit colours.
-
-    Raises KeyError where ``theme`` is neither "light" nor "dark".
-    """
-    palette = svg.THEMES[theme]
-    picture = ledger(data, palette, 960, f"ledger-{theme}", margin=16)
-    start = picture.index("<title")
-    ground = f'<rect width="100%" height="100%" rx="8" fill="{palette.surface}"/>'
-    return picture[:start] + ground + picture[start:]
-
-
-def ledger(data: ReportData, palette: Palette, width: int, name: str, margin: int = 0) -> str:
+def ledger(data: ReportData, width: int, name: str) -> str:
     """Return the picture, ``width`` pixels wide: panels side by side, or stacked if narrow."""
     rows = [row for row in data.ledger if row.kind != Kind.REPORT][:MAX_ROWS]
     panels = _panels(data, rows)
     chosen = facts.candidate_row(data)
     marked = [row is chosen for row in rows]
     if width >= 600:
-        body, height = _side_by_side(rows, panels, marked, palette, width, margin)
+        body, height = _side_by_side(rows, panels, marked, width)
     else:
-        body, height = _stacked(rows, panels, marked, palette, width)
+        body, height = _stacked(rows, panels, marked, width)
     said = "; ".join(f"{p.title}: {_spoken(rows, p)}" for p in panels)
     title = f"Accuracy, size and latency after each stage of {data.name}"
     return svg.document(name, width, height, title, said, body)
@@ -104,7 +92,7 @@ def _latency_panel(data: ReportData, rows: list[LedgerRow], target: str) -> Pane
         cells.append(None if value is None else Cell(value, wording.milliseconds(value)))
     limit = _absolute(data, "latency_p50") or _speed_limit(data, target)
     title = "Latency" if len(data.measurements.latency) == 1 else f"Latency, {target}"
-    threads = f"{latency.threads} thread" + ("s" if latency.threads != 1 else "")
+    threads = wording.plural(latency.threads, "thread")
     return Panel(title, f"p50, batch 1, {threads}", tuple(cells), True, limit)
 
 
@@ -141,53 +129,51 @@ def _relative(data: ReportData, form: str, target: str | None = None) -> tuple[s
 
 
 def _speed_limit(data: ReportData, target: str) -> float | None:
-    found = _relative(data, "min_speedup", target)
-    if found is None or data.measurements is None:
+    asked = _relative(data, "min_speedup", target)
+    if asked is None or data.measurements is None:
         return None
-    median = facts.median(data.measurements.latency[target].samples.get(found[0], []))
-    return median and median / found[1]
+    median = facts.median(data.measurements.latency[target].samples.get(asked[0], []))
+    return median and median / asked[1]
 
 
 def _size_limit(data: ReportData) -> float | None:
-    found = _relative(data, "min_shrink")
-    if found is None or data.measurements is None:
+    asked = _relative(data, "min_shrink")
+    if asked is None or data.measurements is None:
         return None
-    return data.measurements.models[found[0]].size / found[1]
+    return data.measurements.models[asked[0]].size / asked[1]
 
 
 def _side_by_side(
     rows: list[LedgerRow],
     panels: list[Panel],
     marked: list[bool],
-    palette: Palette,
     width: int,
-    margin: int,
 ) -> tuple[str, float]:
     label, gap, step = 150, 26, 38
-    top = HEAD + margin + (LIMIT if any(panel.limit is not None for panel in panels) else 0)
+    top = HEAD + (LIMIT if any(panel.limit is not None for panel in panels) else 0)
     height = top + step * len(rows) + 14
-    each = (width - 2 * margin - label - gap * len(panels)) / len(panels)
+    each = (width - label - gap * len(panels)) / len(panels)
     parts = []
     centres = [top + step * (index + 0.5) for index in range(len(rows))]
     for row, y, own in zip(rows, centres, marked, strict=True):
-        parts.append(svg.line(margin, y - step / 2, width - margin, y - step / 2, palette.line))
-        parts.append(_label(row, margin, y, label, own, palette))
+        parts.append(svg.line(0, y - step / 2, width, y - step / 2, PAGE.line))
+        parts.append(_label(row, 0, y, label, own))
     for index, panel in enumerate(panels):
-        x = margin + label + gap + index * (each + gap)
-        parts.append(_panel(panel, x, top, top - margin, each, centres, marked, palette))
+        x = label + gap + index * (each + gap)
+        parts.append(_panel(panel, x, top, top, each, centres, marked))
     return "".join(parts), height
 
 
-def _label(row: LedgerRow, x: float, y: float, width: float, own: bool, palette: Palette) -> str:
+def _label(row: LedgerRow, x: float, y: float, width: float, own: bool) -> str:
     name = svg.fit(row.id, width, 13)
     below = row.kind if row.id.startswith(row.stage) else f"{row.stage} · {row.kind}"
-    return svg.text(x, y - 1, name, palette.ink, size=13, weight=650 if own else 500) + svg.text(
-        x, y + 13, svg.fit(below, width, 11), palette.muted, size=11
+    return svg.text(x, y - 1, name, PAGE.ink, size=13, weight=650 if own else 500) + svg.text(
+        x, y + 13, svg.fit(below, width, 11), PAGE.muted, size=11
     )
 
 
 def _stacked(
-    rows: list[LedgerRow], panels: list[Panel], marked: list[bool], palette: Palette, width: int
+    rows: list[LedgerRow], panels: list[Panel], marked: list[bool], width: int
 ) -> tuple[str, float]:
     label, step = 96, 26
     parts, start = [], 0.0
@@ -197,10 +183,10 @@ def _stacked(
         for row, y, own in zip(rows, centres, marked, strict=True):
             name = svg.fit(row.id, label, 12.5)
             weight = 650 if own else 400
-            parts.append(svg.line(0, y - step / 2, width, y - step / 2, palette.line))
-            parts.append(svg.text(0, y + 4, name, palette.ink, size=12.5, weight=weight))
+            parts.append(svg.line(0, y - step / 2, width, y - step / 2, PAGE.line))
+            parts.append(svg.text(0, y + 4, name, PAGE.ink, size=12.5, weight=weight))
         x = label + 10
-        parts.append(_panel(panel, x, start + top, top, width - x, centres, marked, palette))
+        parts.append(_panel(panel, x, start + top, top, width - x, centres, marked))
         start += top + step * len(rows) + 22
     return "".join(parts), start
 
@@ -213,32 +199,29 @@ def _panel(
     width: float,
     centres: list[float],
     marked: list[bool],
-    palette: Palette,
 ) -> str:
     values = 66  # pixels at the right edge for the numbers in words
     scale = _scale(panel, x, x + width - values)
     bottom = centres[-1] + (centres[1] - centres[0]) / 2 if len(centres) > 1 else centres[0] + 16
     parts = [
         svg.text(
-            x, top - head + 14, svg.fit(panel.title, width, 14), palette.ink, size=14, weight=650
+            x, top - head + 14, svg.fit(panel.title, width, 14), PAGE.ink, size=14, weight=650
         ),
-        svg.text(x, top - head + 30, svg.fit(panel.note, width, 11), palette.muted, size=11),
-        svg.line(x, top, x, bottom, palette.line),
+        svg.text(x, top - head + 30, svg.fit(panel.note, width, 11), PAGE.muted, size=11),
+        svg.line(x, top, x, bottom, PAGE.line),
     ]
     if panel.limit is not None:
         at = scale(panel.limit)
-        parts.append(svg.line(at, top - 6, at, bottom, palette.limit, 1.2, "3 3"))
+        parts.append(svg.line(at, top - 6, at, bottom, PAGE.limit, 1.2, "3 3"))
         anchor = "end" if at > x + (width - values) * 0.7 else "start"
-        parts.append(svg.text(at, top - 10, "budget", palette.limit, size=11, anchor=anchor))
+        parts.append(svg.text(at, top - 10, "budget", PAGE.limit, size=11, anchor=anchor))
     for cell, y, own in zip(panel.cells, centres, marked, strict=True):
         end = x + width
         if cell is None:
-            parts.append(svg.text(end, y + 4, "–", palette.muted, anchor="end"))
+            parts.append(svg.text(end, y + 4, "–", PAGE.muted, anchor="end"))
             continue
-        parts.append(
-            svg.group(_tooltip(panel, cell), _drawn(panel, cell, scale, x, y, own, palette))
-        )
-        shown = palette.accent if own else palette.ink
+        parts.append(svg.group(_tooltip(panel, cell), _drawn(panel, cell, scale, x, y, own)))
+        shown = PAGE.accent if own else PAGE.ink
         weight = 650 if own else 400
         parts.append(svg.text(end, y + 4, cell.shown, shown, anchor="end", weight=weight))
     return "".join(parts)
@@ -251,13 +234,11 @@ def _tooltip(panel: Panel, cell: Cell) -> str:
     return f"{panel.title} {cell.shown}, 95 % interval {low} – {high}"
 
 
-def _drawn(
-    panel: Panel, cell: Cell, scale: svg.Scale, x: float, y: float, own: bool, palette: Palette
-) -> str:
-    colour = palette.accent if own else palette.other
+def _drawn(panel: Panel, cell: Cell, scale: svg.Scale, x: float, y: float, own: bool) -> str:
+    colour = PAGE.accent if own else PAGE.other
     if panel.bars:
         return svg.bar(x, y - 6, scale(cell.value) - x, 12, colour)
-    dot = svg.mark(scale(cell.value), y, palette, own)
+    dot = svg.mark(scale(cell.value), y, own)
     if cell.low is None or cell.high is None:
         return dot
     left, right = scale(cell.low), scale(cell.high)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pipeline.report.figures import svg
-from pipeline.report.figures.svg import Palette
+from pipeline.report.figures.svg import PAGE
 from pipeline.verdict.record import LineageNode
 
 STEP = 34.0
 
 
-def lineage(nodes: list[LineageNode], palette: Palette, width: int, name: str) -> str:
+def lineage(nodes: list[LineageNode], width: int, name: str) -> str:
     """Return the diagram. A parent right above is a straight line, an earlier one an arc."""
     places = {node.digest: index for index, node in enumerate(nodes)}
     edges = [
@@ -21,12 +21,12 @@ def lineage(nodes: list[LineageNode], palette: Palette, width: int, name: str) -
     farthest = max([child - parent for parent, child, _ in edges] + [1])
     rail = 12.0 + (0 if farthest < 2 else min(14.0 * farthest, 70.0))
     height = STEP * len(nodes) + 4
-    parts = [_edge(edge, nodes, rail, farthest, palette) for edge in edges]
+    parts = [_edge(edge, nodes, rail, farthest) for edge in edges]
     for index, node in enumerate(nodes):
         y = _y(index)
         last = index == len(nodes) - 1
-        parts.append(svg.mark(rail, y, palette, last))
-        parts.append(_words(node, rail + 16, y, width, last, palette))
+        parts.append(svg.mark(rail, y, last))
+        parts.append(_words(node, rail + 16, y, width, last))
     said = "; ".join(
         f"{nodes[child].id} from {nodes[parent].id} as {role}" for parent, child, role in edges
     )
@@ -42,30 +42,29 @@ def _edge(
     nodes: list[LineageNode],
     rail: float,
     farthest: int,
-    palette: Palette,
 ) -> str:
     parent, child, role = edge
     start, end = _y(parent), _y(child)
     tooltip = f"{nodes[child].id} takes {nodes[parent].id} as {role}"
     if child - parent == 1:
-        return svg.group(tooltip, svg.line(rail, start, rail, end, palette.other, 2))
+        return svg.group(tooltip, svg.line(rail, start, rail, end, PAGE.other, 2))
     out = rail - (rail - 4) * min(1.0, (child - parent) / farthest) * 1.3
     curve = (
         f"M{rail:.1f} {start:.1f}C{out:.1f} {start:.1f} {out:.1f} {end:.1f} {rail:.1f} {end:.1f}"
     )
-    return svg.group(tooltip, svg.path(curve, palette.other, 1.5, "4 3"))
+    return svg.group(tooltip, svg.path(curve, PAGE.other, 1.5, "4 3"))
 
 
-def _words(node: LineageNode, x: float, y: float, width: int, last: bool, palette: Palette) -> str:
+def _words(node: LineageNode, x: float, y: float, width: int, last: bool) -> str:
     digest = node.digest[:12]
     room = width - x - 100
     name = svg.fit(node.id, room, 13)
     below = svg.fit(f"{node.stage} v{node.version} · {node.kind}", room, 11)
     mono = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace"
     return (
-        svg.text(x, y - 1, name, palette.ink, size=13, weight=650 if last else 500)
-        + svg.text(x, y + 12, below, palette.muted, size=11)
+        svg.text(x, y - 1, name, PAGE.ink, size=13, weight=650 if last else 500)
+        + svg.text(x, y + 12, below, PAGE.muted, size=11)
         + f'<g font-family="{mono}">'
-        + svg.text(width - 4, y + 4, digest, palette.muted, size=11.5, anchor="end")
+        + svg.text(width - 4, y + 4, digest, PAGE.muted, size=11.5, anchor="end")
         + "</g>"
     )

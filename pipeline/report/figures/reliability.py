@@ -8,23 +8,28 @@ from pipeline.measure.calibration import Bin
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.report import wording
 from pipeline.report.figures import svg
-from pipeline.report.figures.svg import Palette
+from pipeline.report.figures.axes import Frame, Rule, axes
+from pipeline.report.figures.svg import PAGE
 
 FEWEST = 10
 """Rows that a bin must hold to be drawn: fewer are mostly chance."""
 
 
-def reliability(models: dict[str, tuple[Bin, ...]], palette: Palette, width: int, name: str) -> str:
+def reliability(models: dict[str, tuple[Bin, ...]], width: int, name: str) -> str:
     """Return both models' curves beside the diagonal of a model that knows how sure to be."""
     height = 300.0
-    left, right, top, bottom = 52.0, width - 24.0, 26.0, height - 50
+    left, right, top, bottom = inside = Frame(52.0, width - 24.0, 26.0, height - 50)
     drawn = {model: [b for b in bins if b.rows >= FEWEST] for model, bins in models.items()}
     values = [v for bins in drawn.values() for b in bins for v in (b.confidence, b.accuracy)]
     low = math.floor(min(values, default=0) * 10) / 10
     across, up = svg.linear(low, 1, left, right), svg.linear(low, 1, bottom, top)
-    parts = [_axes(across, up, low, palette)]
+    titles = ("Share of answers that are right", "how sure the model is of its answer")
+    steps = [(value, f"{100 * value:.0f}{wording.NBSP}%") for value in svg.ticks(low, 1, 5)]
+    rules = [Rule(up(value), words, "1 3") for value, words in steps]
+    parts = [axes(inside, titles, rules, [(across(value), words) for value, words in steps])]
+    parts.append(svg.line(left, bottom, right, top, PAGE.muted, 1, "2 4"))
     order = sorted(drawn, key=lambda model: model == CANDIDATE)  # the candidate lies on top
-    parts += [_curve(model, drawn[model], across, up, palette) for model in order]
+    parts += [_curve(model, drawn[model], across, up) for model in order]
     said = "; ".join(
         f"{model}: "
         + ", ".join(
@@ -35,36 +40,17 @@ def reliability(models: dict[str, tuple[Bin, ...]], palette: Palette, width: int
     return svg.document(name, width, height, "Reliability", said, "".join(parts))
 
 
-def _axes(across: svg.Scale, up: svg.Scale, low: float, palette: Palette) -> str:
-    left, right, bottom = across(low), across(1), up(low)
-    parts = [svg.text(0, 12, "Share of answers that are right", palette.muted, size=11.5)]
-    for value in svg.ticks(low, 1, 5):
-        shown = f"{100 * value:.0f}{wording.NBSP}%"
-        x, y = across(value), up(value)
-        parts += [
-            svg.line(left, y, right, y, palette.line, 1, "1 3"),
-            svg.text(left - 8, y + 4, shown, palette.muted, size=11.5, anchor="end"),
-            svg.line(x, bottom, x, bottom + 5, palette.muted),
-            svg.text(x, bottom + 18, shown, palette.muted, size=11.5, anchor="middle"),
-        ]
-    parts.append(svg.line(left, bottom, right, bottom, palette.muted))
-    parts.append(svg.line(left, bottom, right, up(1), palette.muted, 1, "2 4"))
-    note = "how sure the model is of its answer"
-    parts.append(svg.text(left, bottom + 40, note, palette.muted, size=11.5))
-    return "".join(parts)
-
-
-def _curve(model: str, bins: list[Bin], across: svg.Scale, up: svg.Scale, palette: Palette) -> str:
+def _curve(model: str, bins: list[Bin], across: svg.Scale, up: svg.Scale) -> str:
     if not bins:
         return ""
     own = model == CANDIDATE
     places = [(across(b.confidence), up(b.accuracy)) for b in bins]
     commands = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    colour, thick, dash = (palette.accent, 2.5, "") if own else (palette.other, 2, "6 3")
+    colour, thick, dash = (PAGE.accent, 2.5, "") if own else (PAGE.other, 2, "6 3")
     marks = [
         svg.group(
             f"{model}: {b.rows} rows, {b.confidence:.1%} sure, {b.accuracy:.1%} right",
-            svg.mark(x, y, palette, own),
+            svg.mark(x, y, own),
         )
         for b, (x, y) in zip(bins, places, strict=True)
     ]

@@ -33,12 +33,7 @@ PAGE = Palette(
     "var(--other)",
     "var(--limit)",
 )
-"""For a figure inside the page: follows the page's light or dark colours."""
-THEMES = {
-    "light": Palette("#fcfbf9", "#1d1c1a", "#625e58", "#e2ded6", "#0b6b66", "#87817a", "#a3420f"),
-    "dark": Palette("#161719", "#ecebe7", "#a8a49d", "#34353a", "#5ecbc1", "#8f8b85", "#f0a070"),
-}
-"""For a picture that stands alone, as in a README."""
+"""The page's own colours, light or dark."""
 
 
 def text(
@@ -88,16 +83,16 @@ def path(commands: str, stroke: str, width: float = 1.5, dash: str = "") -> str:
     )
 
 
-def mark(x: float, y: float, palette: Palette, candidate: bool) -> str:
+def mark(x: float, y: float, candidate: bool) -> str:
     """Return a filled diamond for the candidate, a hollow circle for any other model."""
     if candidate:
         return (
-            f'<path d="M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z" fill="{palette.accent}" '
-            f'stroke="{palette.surface}" stroke-width="1"/>'
+            f'<path d="M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z" fill="{PAGE.accent}" '
+            f'stroke="{PAGE.surface}" stroke-width="1"/>'
         )
     return (
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.2" fill="{palette.surface}" '
-        f'stroke="{palette.other}" stroke-width="2"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.2" fill="{PAGE.surface}" '
+        f'stroke="{PAGE.other}" stroke-width="2"/>'
     )
 
 
@@ -152,5 +147,5 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
 def log_ticks(low: float, high: float) -> list[float]:
     """Return 1, 2 and 5 times powers of ten inside low..high, linear ones where those are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
-    return found if len(found) >= 3 else ticks(low, high, 3)
+    values = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
+    return values if len(values) >= 3 else ticks(low, high, 3)

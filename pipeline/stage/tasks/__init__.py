@@ -9,9 +9,10 @@ from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pipeline.stage.data import Split
+    from pipeline.stage.formulas import Formula
 
 ENTRY_POINTS = "rarefy.tasks"
 
@@ -23,8 +24,8 @@ class Task(Protocol):
     labels: tuple[str, ...]
     max_length: int
     text_columns: tuple[str, ...]
-    scores: tuple[str, ...]
-    """Names of ``METRICS`` that its answers are scored by, the main one first."""
+    scores: Mapping[str, Formula]
+    """The metrics that its answers are scored by, the main one first."""
 
     def encode(
         self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None

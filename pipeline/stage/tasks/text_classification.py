@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.model import pretrained
+from pipeline.stage.formulas import FORMULAS, Formula
 from pipeline.terms.errors import ModelError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class TextClassification:
     max_length: int
     text_columns: tuple[str, ...]
     name: ClassVar[str] = "text-classification"
-    scores: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "ece")
+    scores: ClassVar[Mapping[str, Formula]] = FORMULAS
 
     def encode(
         self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None

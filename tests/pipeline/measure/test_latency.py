@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline.measure import fresh, latency, latency_worker, statistics
+from pipeline.measure import fresh, latency, latency_worker, statistics, stopping
 from pipeline.measure.latency_worker import FIXED, LEAST
 from pipeline.terms.errors import EvidenceError, ProviderError, RarefyError
 from tests.pipeline.measure import bundles
@@ -163,7 +163,7 @@ def test_sampling_goes_on_until_it_is_clear(simulate):
     machine = simulate(candidate=0.1, teacher=0.5)
     found = measure(machine, processes=2, seconds=60, clear=clear)
     assert seen == [2, 4]  # then 7 and 11
-    assert found.looks == latency.LOOKS
+    assert found.looks == stopping.LOOKS
     assert found.stopped == "every budget on it was clear"
 
 
@@ -188,6 +188,40 @@ def test_a_runner_that_is_throttled_half_way_is_found(simulate):
     machine = simulate(candidate=0.1, teacher=0.5)
     machine.slower = lambda process: 2.0 if process >= 2 else 1.0
     assert "times as long after " in measure(machine, processes=4, seconds=1).throttled
+
+
+def _answer(process, rows=(3, 1, 2)):
+    """What a process answers that takes 1 ms a row number for the candidate, 4 for the teacher."""
+    wall = {
+        "candidate": [row * 1.0 for row in rows],
+        "teacher": [row * 4.0 for row in rows],
+    }
+    return {
+        "wall": wall,
+        "again": [row * 4.4 for row in rows],
+        "cpu": wall,
+        "tokenizer": {name: [0.1] * 3 for name in wall},
+        "device": {name: [0.5] * 3 for name in wall},
+        "fixed": {"8": {name: [float(process)] for name in wall}},
+        "tokens": [10 * row for row in rows],
+        "rows": list(rows),
+        "busy": [],
+    }
+
+
+def test_processes_answers_are_gathered_by_model_and_process():
+    answers = [_answer(0), _answer(1, rows=(2, 3, 1))]
+    names = ["candidate", "teacher"]
+    timed = latency.gather(answers, names, "teacher", "cpu", threads=1, looks=4)
+    assert timed.samples["candidate"] == [[3, 1, 2], [2, 3, 1]]
+    assert timed.end_to_end("candidate")[1] == [2.1, 3.1, 1.1]
+    assert timed.fixed == {"8": {"candidate": [[0], [1]], "teacher": [[0], [1]]}}
+    assert timed.tokens == [30, 10, 20, 20, 30, 10]
+    assert timed.noise[0] < 4 / 4.4 < timed.noise[1]
+    assert timed.device == {}, "on a CPU nothing is timed on a device"
+    assert timed.looks == 4
+    on_gpu = latency.gather(answers, names, "teacher", "cuda", threads=1, looks=1)
+    assert on_gpu.device["teacher"] == [[0.5] * 3] * 2
 
 
 def test_what_processes_say_alike_is_said_once_with_the_worst():

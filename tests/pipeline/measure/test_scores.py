@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from pipeline.measure import scores, statistics
+from pipeline.stage import formulas
 
 
 def _answers(labels, of=2):
@@ -30,7 +31,7 @@ def test_accuracy_has_tango_s_interval_and_half_a_row_more_on_the_bounds_of_a_bu
 def test_a_row_s_kind_drawn_at_once_is_the_bootstrap_of_rows():
     """The same distribution as drawing rows: equal quantiles up to the draws' own noise."""
     ours, theirs, truth = _table(2600, 90, 150, 160)
-    pair = [statistics.macro_f1(side, truth) for side in (ours, theirs)]
+    pair = [formulas.macro_f1(side, truth) for side in (ours, theirs)]
     by_row = statistics.paired_bootstrap(*pair, len(truth), 1)
     found = scores.compare("macro_f1", ours, theirs, truth, 0)
     assert found.difference.value == pytest.approx(by_row.difference.value)

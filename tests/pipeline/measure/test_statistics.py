@@ -5,7 +5,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import chi2
 
-from pipeline.measure import scores, statistics
+from pipeline.measure import statistics
+from pipeline.stage import formulas
 
 
 def test_wilson_is_its_closed_form():
@@ -95,38 +96,10 @@ def test_the_paired_bootstrap_covers_a_known_difference():
         kind = generator.choice(4, n, p=[0.75, 0.05, 0.10, 0.10])  # both, ours, theirs, neither
         ours, theirs = _answers(kind < 2), _answers((kind == 0) | (kind == 2))
         found = statistics.paired_bootstrap(
-            statistics.accuracy(ours, truth), statistics.accuracy(theirs, truth), n, trial, 400
+            formulas.accuracy(ours, truth), formulas.accuracy(theirs, truth), n, trial, 400
         )
         covered += found.difference.low <= -0.05 <= found.difference.high
     assert 0.91 < covered / trials < 0.985
-
-
-def test_scores_by_weights_are_the_textbook_s_of_repeated_rows():
-    generator = np.random.default_rng(4)
-    probabilities = generator.dirichlet([1, 1, 1], 50)
-    truth = generator.integers(0, 3, 50)
-    times = generator.integers(0, 4, 50)
-    rows, labels = np.repeat(probabilities, times, axis=0), np.repeat(truth, times)
-    answers, sure = rows.argmax(axis=1), rows.max(axis=1)
-    f1, gaps = [], []
-    for label in range(3):
-        precision = np.mean(labels[answers == label] == label)
-        recall = np.mean(answers[labels == label] == label)
-        f1.append(2 * precision * recall / (precision + recall))
-    for low in np.arange(15) / 15:
-        inside = (sure >= low) & (sure < low + 1 / 15)
-        right = (answers == labels)[inside]
-        gaps.append(abs(right.sum() - sure[inside].sum()) / len(rows))
-    expected = {"accuracy": np.mean(answers == labels), "macro_f1": np.mean(f1), "ece": sum(gaps)}
-    for name, formula in scores.FORMULAS.items():
-        score = formula(probabilities, truth)
-        assert score(times[None].astype(float))[0] == pytest.approx(expected[name])
-
-
-def test_a_row_answered_nan_is_wrong_whatever_its_label():
-    probabilities = np.array([[np.nan, np.nan], [0.9, 0.1]])
-    score = statistics.accuracy(probabilities, np.array([0, 0]))
-    assert score(np.ones((1, 2)))[0] == 0.5
 
 
 @pytest.mark.parametrize(("percentile", "needed"), [(50, 6), (90, 36), (95, 72), (99, 368)])

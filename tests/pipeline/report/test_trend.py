@@ -68,7 +68,7 @@ def test_the_page_tells_outcomes_machines_and_releases(history: History) -> None
         trend.render(history, None, [Release("production", digest("bundle 1"), promoted)])
     )
     assert "accuracy is 86 %; 99 % was asked" in page
-    assert "libraries onnxruntime: 1.31.0 → 1.32.0" in page
+    assert "libraries.onnxruntime: 1.31.0 → 1.32.0" in page
     assert page.count("promoted to production</span>") == 1
     assert "in all 3 pass, 1 inconclusive, 1 fail" in " ".join(page.split())
     assert "The measurement carries no verdict: the CPU was throttled" in page

@@ -1,4 +1,4 @@
-"""Numbers with their units, as a verdict says them."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
 
@@ -6,34 +6,73 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.terms import wording
 from pipeline.terms.interval import Interval
-from pipeline.terms.wording import bounds, number, quantity
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "text"),
+    ("value", "padded", "short"),
     [
-        (0.824, "%", "82.4 %"),
-        (5.2, "×", "5.20×"),
-        (4.2, "ms", "4.2 ms"),
-        (15_400_000, "B", "15.4 MB"),
-        (999, "B", "999 B"),
-        (2.5e9, "B", "2.5 GB"),
-        (22_700_000, "", "22.7 M"),
+        (0, "0.00", "0"),
+        (0.0421, "0.0421", "0.0421"),
+        (4.2, "4.20", "4.2"),
+        (-15.44, "-15.4", "-15.4"),
+        (421, "421", "421"),
+        (100, "100", "100"),
+        (12345.6, "12,346", "12,346"),
+        (3e-9, "0.000000", "0"),
     ],
 )
-def test_a_value_has_its_unit(value: float, unit: str, text: str) -> None:
-    assert quantity(value, unit) == text
+def test_three_significant_digits_and_never_an_exponent(value, padded, short):
+    assert wording.significant(value) == padded
+    assert wording.number(value) == short
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [
+        (512, "B", "512 B"),
+        (15_400_000, "B", "15.4 MB"),
+        (2e12, "B", "2 TB"),
+        (22_714_000, "", "22.7 M"),
+        (7, "", "7"),
+        (0.9704, "%", "97.04 %"),
+        (0.97, "%", "97 %"),
+        (4.2, "ms", "4.2 ms"),
+        (4.93, "×", "4.93×"),
+    ],
+)
+def test_a_quantity_has_its_unit(value, unit, words):
+    assert wording.quantity(value, unit) == words
+
+
+def test_bounds_are_shown_unless_they_are_the_value_itself():
+    assert wording.bounds(Interval(0.97, 0.951, 0.99), "%") == "97 % [95.1, 99]"
+    assert wording.bounds(Interval(4.93, 4.7, 5.125), "×") == "4.93× [4.70, 5.12]"
+    assert wording.bounds(Interval(2e6, 2e6, 2e6), "B") == "2 MB"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.42, "0.4 s"),
+        (12, "12 s"),
+        (200, "3 min 20 s"),
+        (120, "2 min"),
+        (7500, "2 h 5 min"),
+        (266_400, "3 d 2 h"),
+    ],
+)
+def test_a_duration_has_two_units_at_most(seconds, words):
+    assert wording.duration(seconds) == words
+
+
+def test_one_thing_has_no_s():
+    assert [wording.plural(n, "row") for n in (0, 1, 1234)] == ["0 rows", "1 row", "1,234 rows"]
 
 
 @given(st.floats(1e-4, 1e6))
 def test_a_number_is_read_back_to_three_digits_and_has_no_exponent(value: float) -> None:
-    text = number(value)
+    text = wording.number(value)
     assert "e" not in text
-    assert float(text) == pytest.approx(value, rel=0.01)
-
-
-def test_an_interval_is_told_unless_the_value_is_exact() -> None:
-    assert bounds(Interval(4.93, 4.71, 5.12), "×") == "4.93× [4.71, 5.12]"
-    assert bounds(Interval(0.1, 0.05, 0.15), "%") == "10 % [5, 15]"
-    assert bounds(Interval(20e6, 20e6, 20e6), "B") == "20 MB"
+    assert float(text.replace(",", "")) == pytest.approx(value, rel=0.01)

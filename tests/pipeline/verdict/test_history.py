@@ -70,7 +70,7 @@ def test_other_eval_data_or_another_target_is_no_number_to_compare_with(history:
     first, second, third = (past.machine for past in history.verdicts())
     assert len({first.digest, second.digest, third.digest}) == 3
     assert changes(first, second) == ["eval data: none → ffffffffffff"]
-    assert "target cpu: cpu, 1 threads → cpu, 2 threads" in changes(second, third)
+    assert "target.cpu: cpu, 1 threads → cpu, 2 threads" in changes(second, third)
 
 
 def test_the_verdicts_on_one_bundle(history: History) -> None:

@@ -73,5 +73,5 @@ def test_a_measurement_without_evidence_does_not_stand_as_a_pass() -> None:
 
 def test_what_changed_on_a_machine_is_named() -> None:
     assert changes(Machine("a", MACHINE), Machine("b", NEWER)) == [
-        "libraries onnxruntime: 1.31.0 → 1.32.0"
+        "libraries.onnxruntime: 1.31.0 → 1.32.0"
     ]

@@ -6,18 +6,17 @@ import re
 from xml.etree import ElementTree
 
 from pipeline.measure.measurements import CANDIDATE
-from pipeline.report.figures import svg
 from pipeline.report.figures.distribution import STEPS, distribution
 from tests.pipeline.report.figures.shapes import shapes
 
 SERIES = {
-    CANDIDATE: [1 + n / 1000 for n in range(1000)],
-    "teacher": [5 + n / 200 for n in range(1000)],
+    CANDIDATE: [[1 + n / 1000 for n in range(1000)]],
+    "teacher": [[5 + n / 200 for n in range(1000)]],
 }
 
 
 def test_a_curve_only_rises_and_has_a_bounded_number_of_points() -> None:
-    figure = distribution(SERIES, svg.PAGE, 500, "d")
+    figure = distribution(SERIES, 500, "d")
     curves = [node.get("d", "") for node in shapes(figure, "path") if "L" in node.get("d", "")]
     assert len(curves) == 2
     for curve in curves:
@@ -28,15 +27,12 @@ def test_a_curve_only_rises_and_has_a_bounded_number_of_points() -> None:
 
 
 def test_the_marks_say_the_percentiles() -> None:
-    words = [
-        node.text
-        for node in ElementTree.fromstring(distribution(SERIES, svg.PAGE, 500, "d")).iter()
-    ]
+    words = [node.text for node in ElementTree.fromstring(distribution(SERIES, 500, "d")).iter()]
     assert "p50 1.50" in words
     assert "p95 1.95" in words
     assert "p50 7.50" in words
 
 
 def test_a_percentile_that_the_sample_cannot_carry_is_not_marked() -> None:
-    few = {CANDIDATE: [1.0, 1.1, 1.2]}
-    assert "p95 " not in distribution(few, svg.PAGE, 500, "d")
+    few = {CANDIDATE: [[1.0, 1.1, 1.2]]}
+    assert "p95 " not in distribution(few, 500, "d")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline.report.figures import svg
 from pipeline.report.figures.lineage import lineage
 from tests.pipeline.report.factory import report_data
 from tests.pipeline.report.figures.shapes import tooltips
@@ -18,9 +17,9 @@ def test_every_edge_is_told_once() -> None:
         if parent in names
     ]
     assert expected
-    assert sorted(tooltips(lineage(nodes, svg.PAGE, 400, "l"))) == sorted(expected)
+    assert sorted(tooltips(lineage(nodes, 400, "l"))) == sorted(expected)
 
 
 def test_a_parent_from_elsewhere_has_no_edge() -> None:
     node = report_data().lineage[0].model_copy(update={"parents": {"0" * 64: "input"}})
-    assert tooltips(lineage([node], svg.PAGE, 400, "l")) == []
+    assert tooltips(lineage([node], 400, "l")) == []

@@ -7,7 +7,6 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline.measure.calibration import Bin
-from pipeline.report.figures import svg
 from pipeline.report.figures.reliability import reliability
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -16,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def test_a_reliability_curve_lies_on_the_diagonal_where_the_model_does() -> None:
     bins = tuple(Bin(rows=50, confidence=c, accuracy=c) for c in (0.5, 0.75, 1.0))
     few = Bin(rows=9, confidence=0.9, accuracy=0.1)
-    text = reliability({"candidate": (*bins, few)}, svg.PAGE, 350, "r")
+    text = reliability({"candidate": (*bins, few)}, 350, "r")
     root = ElementTree.fromstring(text)
     curve = next(p for p in root.iter(f"{SVG}path") if p.get("stroke-width") == "2.5").get("d")
     places = [tuple(map(float, point.split())) for point in curve[1:].split("L")]

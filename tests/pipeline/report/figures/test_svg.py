@@ -61,5 +61,5 @@ def test_a_small_value_is_seen() -> None:
 
 @pytest.mark.parametrize("candidate", [True, False])
 def test_the_candidate_differs_in_shape(candidate: bool) -> None:
-    tag = ElementTree.fromstring(svg.mark(5, 5, svg.PAGE, candidate)).tag
+    tag = ElementTree.fromstring(svg.mark(5, 5, candidate)).tag
     assert tag == ("path" if candidate else "circle")

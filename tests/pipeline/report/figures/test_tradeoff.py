@@ -8,7 +8,6 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline.report import facts
-from pipeline.report.figures import svg
 from pipeline.report.figures.tradeoff import tradeoff
 from pipeline.terms.interval import Interval
 from tests.pipeline.report.figures.shapes import shapes, tooltips
@@ -27,7 +26,7 @@ MODELS = [point("slow", 8, 0.9), point("middle", 4, 0.85), point("fast", 2, 0.8)
 
 
 def test_equal_factors_of_latency_are_equal_steps_and_accuracy_is_linear() -> None:
-    figure = tradeoff(MODELS, svg.PAGE, 500, "t")
+    figure = tradeoff(MODELS, 500, "t")
     places = [
         (float(dot.get("cx", "0")), float(dot.get("cy", "0"))) for dot in shapes(figure, "circle")
     ]
@@ -41,7 +40,7 @@ def test_equal_factors_of_latency_are_equal_steps_and_accuracy_is_linear() -> No
 
 def test_every_model_is_named_and_the_candidate_is_a_diamond() -> None:
     ours = point("candidate", 1, 0.84, candidate=True)
-    figure = tradeoff([*MODELS, ours], svg.PAGE, 500, "t")
+    figure = tradeoff([*MODELS, ours], 500, "t")
     assert len(shapes(figure, "circle")) == 3
     words = {node.text for node in ElementTree.fromstring(figure).iter()}
     assert words >= {"slow", "middle", "fast", "candidate"}
@@ -49,4 +48,4 @@ def test_every_model_is_named_and_the_candidate_is_a_diamond() -> None:
 
 
 def test_one_model_alone_is_drawn() -> None:
-    ElementTree.fromstring(tradeoff(MODELS[:1], svg.PAGE, 300, "t"))
+    ElementTree.fromstring(tradeoff(MODELS[:1], 300, "t"))

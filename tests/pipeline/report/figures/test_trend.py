@@ -57,4 +57,4 @@ def test_a_budget_that_moved_is_drawn_as_a_step_and_a_far_one_is_said() -> None:
     far = [Column(past(), "A", reading(1.25, outcome="pass", limits={"max": 90.0}))]
     figure = chart(LATENCY, far, "x")
     assert strokes(figure, "limit") == []
-    assert "at most 90.0\u00a0ms ↑" in figure
+    assert "at most 90\u00a0ms ↑" in figure

@@ -1,0 +1,67 @@
+"""Scores of answers (rows × labels) against the truth, for any weights of the rows.
+
+A formula gives a function of row weights, so that the bootstrap draws thousands of samples at once;
+with all weights one it gives the score itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Score = Callable[[Floats], Floats]
+"""A metric as a function of row weights: draws × rows -> draws."""
+Formula = Callable[[Floats, Labels], Score]
+"""Probabilities (rows × labels) and each row's true label -> the score."""
+BINS = 15
+
+
+def share(rows: NDArray[np.bool_]) -> Score:
+    """Return the share of rows that something is true of, as a function of row weights."""
+    counted = rows.astype(float)
+    return lambda weights: weights @ counted / weights.sum(axis=1)
+
+
+def accuracy(probabilities: Floats, truth: Labels) -> Score:
+    """Return accuracy as a function of row weights; a row answered NaN is wrong."""
+    return share(answers(probabilities) == truth)
+
+
+def macro_f1(probabilities: Floats, truth: Labels) -> Score:
+    """Return the mean F1 over labels as a function of row weights."""
+    answer = answers(probabilities)
+    labels = np.arange(probabilities.shape[1])
+    hit = ((answer[:, None] == labels) & (truth[:, None] == labels)).astype(float)
+    wrong = ((answer[:, None] == labels) != (truth[:, None] == labels)).astype(float)
+
+    def score(weights: Floats) -> Floats:
+        hits, errors = weights @ hit, weights @ wrong
+        f1: Floats = np.divide(2 * hits, 2 * hits + errors, out=np.zeros_like(hits), where=hits > 0)
+        mean: Floats = f1.mean(axis=1)
+        return mean
+
+    return score
+
+
+def ece(probabilities: Floats, truth: Labels) -> Score:
+    """Return the expected calibration error (15 bins, Guo et al. 2017) by row weights."""
+    confidence = probabilities.max(axis=1)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gap = (answers(probabilities) == truth) - confidence
+    by_bin = gap[:, None] * (bins[:, None] == np.arange(BINS))
+    return lambda weights: np.abs(weights @ by_bin).sum(axis=1) / weights.sum(axis=1)
+
+
+def answers(probabilities: Floats) -> Labels:
+    """Return each row's label, -1 where the row holds a value that is not finite."""
+    finite = np.asarray(np.isfinite(probabilities).all(axis=1))
+    return np.where(finite, np.where(finite[:, None], probabilities, 0).argmax(axis=1), -1)
+
+
+FORMULAS: Final[dict[str, Formula]] = {"accuracy": accuracy, "macro_f1": macro_f1, "ece": ece}
+"""The scores of one label a row."""

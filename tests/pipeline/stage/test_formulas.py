@@ -1,0 +1,34 @@
+"""Formulas of scores, against the textbook's definitions."""
+
+import numpy as np
+import pytest
+
+from pipeline.stage import formulas
+
+
+def test_scores_by_weights_are_the_textbook_s_of_repeated_rows():
+    generator = np.random.default_rng(4)
+    probabilities = generator.dirichlet([1, 1, 1], 50)
+    truth = generator.integers(0, 3, 50)
+    times = generator.integers(0, 4, 50)
+    rows, labels = np.repeat(probabilities, times, axis=0), np.repeat(truth, times)
+    answers, sure = rows.argmax(axis=1), rows.max(axis=1)
+    f1, gaps = [], []
+    for label in range(3):
+        precision = np.mean(labels[answers == label] == label)
+        recall = np.mean(answers[labels == label] == label)
+        f1.append(2 * precision * recall / (precision + recall))
+    for low in np.arange(15) / 15:
+        inside = (sure >= low) & (sure < low + 1 / 15)
+        right = (answers == labels)[inside]
+        gaps.append(abs(right.sum() - sure[inside].sum()) / len(rows))
+    expected = {"accuracy": np.mean(answers == labels), "macro_f1": np.mean(f1), "ece": sum(gaps)}
+    for name, formula in formulas.FORMULAS.items():
+        score = formula(probabilities, truth)
+        assert score(times[None].astype(float))[0] == pytest.approx(expected[name])
+
+
+def test_a_row_answered_nan_is_wrong_whatever_its_label():
+    probabilities = np.array([[np.nan, np.nan], [0.9, 0.1]])
+    score = formulas.accuracy(probabilities, np.array([0, 0]))
+    assert score(np.ones((1, 2)))[0] == 0.5
