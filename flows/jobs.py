@@ -11,7 +11,7 @@ from pipeline.model import runtime
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.release import records
-from pipeline.run import baselines, evidence, folder
+from pipeline.run import baselines, evidence, folder, resources
 from pipeline.run import outcome as outcomes
 from pipeline.run.engine import Finished, Run
 from pipeline.run.plan import MODEL, Plan
@@ -48,6 +48,7 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> 
     if job.threads:
         plan.threads = job.threads
     steps = plan.steps()
+    resources.check(plan, steps, resources.of(plan, steps))
     if any(step.kind in (Kind.BUNDLE, Kind.REPORT) for step in steps):
         for target in loaded.recipe.targets:
             runtime.check_available(target.provider)

@@ -10,11 +10,13 @@ from typing import Any
 from rich.table import Table
 
 from flows.display import as_text
-from pipeline.run import evidence
+from pipeline.run import evidence, resources
 from pipeline.run.plan import Plan, Planned
+from pipeline.run.resources import Needed
+from pipeline.stage.resources import Span
 from pipeline.verdict.power import Need
 
-COLUMNS = ("step", "stage", "gives", "", "artifact")
+COLUMNS = ("step", "stage", "gives", "", "disk", "memory", "time", "artifact")
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,18 @@ class PlanView:
     plan: Plan
     steps: list[Planned]
     needs: list[Need]
+    resources: dict[str, Needed]
 
     @classmethod
     def of(cls, plan: Plan, last: Path) -> PlanView:
-        """Plan all steps; ``last`` is the folder of the recipe's last run, which need not exist."""
+        """Plan all steps; ``last`` is the folder of the recipe's last run, which need not exist.
+
+        Raises ProviderError if a step surely does not fit this machine's disk or memory.
+        """
         steps = plan.steps()
-        return cls(plan, steps, evidence.needs(plan, last))
+        needed = resources.of(plan, steps)
+        resources.check(plan, steps, needed)
+        return cls(plan, steps, evidence.needs(plan, last), needed)
 
     @property
     def notes(self) -> list[str]:
@@ -50,10 +58,19 @@ class PlanView:
                 step.stage.name,
                 str(step.kind),
                 "cached" if step.cached else "to run",
+                *self._needed(step),
                 step.artifact.short if step.artifact else "",
             ]
             for step in self.steps
         ]
+
+    def _needed(self, step: Planned) -> list[str]:
+        """Return disk, memory and time of a step that is to run, as people read them."""
+        if step.cached:
+            return ["", "", ""]
+        needed = self.resources[step.id]
+        disk, memory = needed.resources.disk, needed.resources.memory
+        return [span(disk), span(memory), duration(needed.seconds)]
 
     def table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -73,6 +90,7 @@ class PlanView:
                     "kind": step.kind,
                     "cached": step.cached,
                     "digest": step.artifact.digest if step.artifact else None,
+                    "needs": needs_json(self.resources.get(step.id)),
                 }
                 for step in self.steps
             ],
@@ -99,6 +117,38 @@ class PlanView:
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         return f"{html_table(COLUMNS, self.rows())}<p>{escape(self.summary)}</p><ul>{notes}</ul>"
+
+
+def span(found: Span | None) -> str:
+    """Return bytes in MB or GB: ``1.2 GB``, ``0.2–1.3 GB``, ``≤ 1.3 GB``, or ``unknown``."""
+    if found is None:
+        return "unknown"
+    unit, size = ("GB", 1e9) if found.most >= 1e9 else ("MB", 1e6)
+    least, most = (f"{value / size:.1f}" for value in (found.least, found.most))
+    if least == most:
+        return f"{most} {unit}"
+    return f"≤ {most} {unit}" if not found.least else f"{least}–{most} {unit}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time in seconds, minutes or hours, or ``unknown``."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def needs_json(needed: Needed | None) -> dict[str, Any] | None:
+    """Return what a step needs: bytes as [least, most], seconds; null for what is not known."""
+    if needed is None:
+        return None
+    found = needed.resources
+    return {
+        "disk_bytes": found.disk and [found.disk.least, found.disk.most],
+        "memory_bytes": found.memory and [found.memory.least, found.memory.most],
+        "seconds": needed.seconds,
+    }
 
 
 def html_table(columns: tuple[str, ...], rows: list[list[str]]) -> str:

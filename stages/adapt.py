@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline.stage import Context, Draft, Quantization
+from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ModelError
-from stages import training
-from stages.parameters import Trained, Training
+from stages import footprint, training
+from stages.parameters import TEACHER_BATCH, Trained, Training
 
 
 class Adapt(Training):
@@ -47,6 +49,31 @@ class Adapt(Training):
 
     def references(self) -> dict[str, str]:
         return {"teacher": self.teacher} if self.teacher else {}
+
+    def resources(self, work: Workload) -> Resources:
+        """Return what training T weights beside the model's P needs.
+
+        T: rank · (inputs + outputs) of each adapted layer, and the pooler and the head (h² and
+        h · labels). Disk: the base and the adapter, and checkpoints of the adapter. Memory: 4·P
+        and 16·T, the rows, and the activations, which are kept as in full training. A teacher
+        answers first, and leaves its logits.
+        """
+        shape, h, i = work.shape, work.shape.hidden, work.shape.intermediate
+        wide = 8 * h + (2 * (h + i) if self.target == "all-linear" else 0)
+        trained = self.rank * shape.layers * wide + h * h + h * work.labels
+        whole = replace(shape, parameters=shape.parameters + trained)
+        length, rows = work.longest_of(self.reads), footprint.tokenized(work, self.reads)
+        memory = footprint.training(whole, trained) + rows
+        memory += footprint.activations(shape, self.batch_size, length)
+        disk = weights(whole) + upto(footprint.checkpoints(shape, trained).most)
+        effort = work.rows_of(self.reads) * self.epochs * shape.body
+        if self.teacher:
+            teacher = work.references.get(self.teacher, shape)
+            memory |= weights(teacher) + footprint.answering(teacher, TEACHER_BATCH, length)
+            memory += upto(rows.most)
+            disk += upto(footprint.logits(work, self.reads).most)
+            effort += work.rows_of(self.reads) * teacher.body
+        return Resources(disk=disk, memory=PROCESS + memory, shape=whole, effort=effort)
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Attach, train, and save the adapter beside the base's unchanged files."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipeline.stage import Context
 from stages import training
+from stages.parameters import CALIBRATION_BATCH
 
 
 def sample(context: Context, tokenizer: Any, count: int) -> list[dict[str, Any]]:
@@ -24,7 +25,9 @@ def sample(context: Context, tokenizer: Any, count: int) -> list[dict[str, Any]]
     return draw.sample(rows, min(count, len(rows)))
 
 
-def batches(rows: list[dict[str, Any]], device: str, size: int = 32) -> Iterator[dict[str, Tensor]]:
+def batches(
+    rows: list[dict[str, Any]], device: str, size: int = CALIBRATION_BATCH
+) -> Iterator[dict[str, Tensor]]:
     """Yield batches of rows of equal length, so that every position holds a real token.
 
     Statistics over activations then need no mask, and nothing is computed for padding.

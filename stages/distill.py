@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from pipeline.model.shape import Shape
 from pipeline.stage import Context, Draft
+from pipeline.stage.resources import PROCESS, Resources, Span, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
-from stages import training
-from stages.parameters import Row, Training
+from stages import footprint, training
+from stages.parameters import TEACHER_BATCH, Row, Training
 
 
 class Distill(Training):
@@ -70,6 +73,49 @@ class Distill(Training):
         if self.student is None:
             return ()
         return importing.locate(self.student, base, allow_pickle=False).files
+
+    def resources(self, work: Workload) -> Resources:
+        """Return what teaching needs: first teacher and student in memory, then the training.
+
+        Disk: the teacher's hidden states (tokens × the student's layers × the teacher's width, two
+        bytes each) and its logits, beside what training the student writes. A student of its own
+        may split text differently; then there are no hidden states.
+        """
+        teacher = work.references.get(self.teacher, work.shape) if self.teacher else work.shape
+        student = self._shape(work)
+        if student is None:
+            return Resources()
+        states = footprint.hidden_states(work, self.reads, student.layers, teacher.hidden)
+        if self.hidden_weight == 0:
+            states = Span()
+        elif self.student is not None or self.teacher is not None:
+            states = upto(states.most)
+        trained = super().resources(replace(work, shape=student))
+        length = work.longest_of(self.reads)
+        answering = weights(teacher) + weights(student)
+        answering += footprint.answering(teacher, TEACHER_BATCH, length)
+        rows = footprint.tokenized(work, self.reads)
+        assert trained.disk is not None
+        assert trained.memory is not None
+        return Resources(
+            disk=trained.disk + states + footprint.logits(work, self.reads),
+            memory=(PROCESS + answering + rows * 2) | (trained.memory + rows),
+            shape=student,
+            effort=work.rows_of(self.reads) * (self.epochs * student.body + teacher.body),
+        )
+
+    def _shape(self, work: Workload) -> Shape | None:
+        """Return the student's shape: the input's with fewer layers, or that of its own model."""
+        if self.student is not None:
+            from pipeline.model import shape
+            from pipeline.run import importing
+
+            found = importing.locate(self.student, work.base, allow_pickle=False)
+            return shape.of_directory(found.directory, found.files)
+        depth = work.shape.layers
+        kept = depth if self.layers is None else self.layers
+        count = kept if isinstance(kept, int) else len(kept)
+        return work.shape.with_layers(min(count, depth))
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Label all rows with the teacher, train the student, save it without projections."""

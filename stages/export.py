@@ -7,6 +7,15 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
+from pipeline.stage.resources import (
+    FLOAT,
+    PROCESS,
+    Resources,
+    Span,
+    Workload,
+    upto,
+    weights,
+)
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
@@ -46,6 +55,21 @@ class Export(Stage):
             "threads": target.threads,
             "saturates": integer_arithmetic.saturates(),
         }
+
+    def resources(self, work: Workload) -> Resources:
+        """Return what tracing and parity need.
+
+        Disk: the graph, 4·P, or down to P in int8. Memory: the model in PyTorch and, for parity, in
+        a session of ONNX Runtime; at most also the graph, its bytes, and the session's packed
+        weights.
+        """
+        size = FLOAT * work.shape.parameters
+        return Resources(
+            disk=Span(size // 4 if work.shape.exact else 0, size),
+            memory=PROCESS + weights(work.shape, copies=2) + upto(4 * size),
+            shape=work.shape,
+            effort=work.shape.body,
+        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Build the bundle in its deployable form."""

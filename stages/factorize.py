@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from pipeline.stage import Context, Draft, Stage
+from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from pipeline.terms.quantity import Quantity
-from stages import training
+from stages import footprint, training
+from stages.parameters import CALIBRATION_BATCH
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +42,26 @@ class Factorize(Stage):
         0.5, description="share of the parameters of the encoder's linear layers to keep"
     )
     calibration_rows: int = Field(512, ge=8, le=1_000_000)
+
+    def resources(self, work: Workload) -> Resources:
+        """Return what the decompositions of all linear layers need; all of them are held at once.
+
+        In fp64, a layer of the encoder: second moments of the inputs, 5·h² + i² (query, key,
+        value, output and up read h numbers, down i), and left and right singular vectors, 10·h² +
+        2·h·i. Before, activations of a batch on the way back. Disk: the output.
+        """
+        shape, h, i = work.shape, work.shape.hidden, work.shape.intermediate
+        moments = 8 * shape.layers * (5 * h * h + i * i)
+        vectors = 8 * shape.layers * (10 * h * h + 2 * h * i)
+        small = shape.shrunk((1 - self.ratio) * shape.linear)
+        step = footprint.activations(shape, CALIBRATION_BATCH, work.longest_of(self.reads))
+        memory = weights(shape) + footprint.tokenized(work, self.reads)
+        return Resources(
+            disk=weights(small),
+            memory=PROCESS + memory + (step | upto(vectors)) + upto(moments),
+            shape=small,
+            effort=min(self.calibration_rows, work.rows_of(self.reads)) * shape.body,
+        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Measure the inputs, decompose, choose ranks, replace, save."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,9 +10,10 @@ from pydantic import Field, field_validator
 
 from pipeline.model import sources
 from pipeline.stage import Context, Draft
+from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
-from stages import knowledge, training
+from stages import footprint, knowledge, training
 from stages.parameters import Training
 
 if TYPE_CHECKING:
@@ -65,6 +67,29 @@ class Inject(Training):
 
     def files(self, base: Path) -> tuple[Path, ...]:
         return (sources.data_file(self.facts, base, "inject.facts"),)
+
+    def resources(self, work: Workload) -> Resources:
+        """Return what training the body with its masked-language head needs.
+
+        As full training, with a dense layer of h² more. At most a quarter of a step's tokens are
+        decoded: logits, log-probabilities and gradients over the vocabulary. A new head's training
+        leaves checkpoints of its own. How many rows the facts make is not known before.
+        """
+        shape, reads = work.shape, self.reads
+        network = replace(shape, parameters=shape.parameters + shape.hidden**2)
+        length = work.longest_of(reads)
+        decoded = FLOAT * 3 * shape.vocabulary * self.batch_size * length // 4
+        saved = footprint.checkpoints(network)
+        return Resources(
+            disk=weights(shape) + saved + upto(saved.most),
+            memory=PROCESS
+            + footprint.training(network)
+            + upto(2 * footprint.tokenized(work, reads).most)
+            + footprint.activations(shape, self.batch_size, length)
+            + upto(decoded),
+            shape=shape,
+            effort=work.rows_of(reads) * self.epochs * shape.body,
+        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Learn the facts, probe before and after, save the body."""

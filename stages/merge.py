@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pipeline.model import checkpoint
 from pipeline.stage import Context, Draft, Quantization, Stage
+from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 
@@ -26,6 +27,16 @@ class Merge(Stage):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft")
     quantization: ClassVar[Quantization] = "keeps"
+
+    def resources(self, work: Workload) -> Resources:
+        """Return what merging needs: the model with its adapter, and at most its weights again."""
+        shape = work.shape
+        return Resources(
+            disk=weights(shape),
+            memory=PROCESS + weights(shape) + upto(weights(shape).most),
+            shape=shape,
+            effort=shape.parameters,
+        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the merged checkpoint."""

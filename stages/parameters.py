@@ -10,12 +10,18 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from pipeline.stage import Asked, Stage
+from pipeline.stage.resources import PROCESS, Resources, Workload, weights
 from pipeline.store.artifact import Metric
+from stages import footprint
 
 Row = dict[str, Any]
 Loss = Callable[[Any, dict[str, Any]], Any]
 """``loss(model, batch) -> scalar tensor``; the batch holds whatever the rows hold, padded."""
 
+TEACHER_BATCH = 32
+"""Rows that a teacher answers at once."""
+CALIBRATION_BATCH = 32
+"""Rows of one length that are calibrated on at once."""
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
@@ -44,6 +50,23 @@ class Training(Stage):
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field(
         "linear", description="how the learning rate goes after warm-up"
     )
+
+    def resources(self, work: Workload) -> Resources:
+        """Return what training all weights needs.
+
+        Disk: the output (4·P), and checkpoints of weights and AdamW's averages. Memory: weights,
+        gradients and averages (16·P), the tokenized rows, and a step's activations.
+        """
+        shape, length = work.shape, work.longest_of(self.reads)
+        return Resources(
+            disk=weights(shape) + footprint.checkpoints(shape),
+            memory=PROCESS
+            + footprint.training(shape)
+            + footprint.tokenized(work, self.reads)
+            + footprint.activations(shape, self.batch_size, length),
+            shape=shape,
+            effort=work.rows_of(self.reads) * self.epochs * shape.body,
+        )
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """The same training rounds differently on a CPU that has bfloat16."""

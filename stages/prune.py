@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from pipeline.model.shape import Shape
 from pipeline.stage import Context, Draft, Stage
+from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from pipeline.terms.progress import Progress
 from pipeline.terms.quantity import Quantity
-from stages import training
-from stages.parameters import Row, Training, cpu_has_bf16
+from stages import footprint, training
+from stages.parameters import CALIBRATION_BATCH, Row, Training, cpu_has_bf16
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,6 +84,48 @@ class Prune(Stage):
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Recovery rounds differently on a CPU that has bfloat16."""
         return {"cpu_bf16": cpu_has_bf16()} if self.recover_epochs else {}
+
+    def resources(self, work: Workload) -> Resources:
+        """Return what the search needs, and recovery if there is one.
+
+        Memory of the search: the model, and for rescaling the unpruned one beside it; a Fisher
+        block of units² numbers a part, in fp32; for one part at a time two such blocks and the
+        second moment of its columns, in fp64; activations of a batch on the way back. Recovery
+        trains what is left, after the unpruned model has answered all rows. Disk: the output;
+        recovery's checkpoints and logits.
+        """
+        shape, small = work.shape, self._shape(work.shape)
+        length, h, i = work.longest_of(self.reads), work.shape.hidden, work.shape.intermediate
+        units = self.heads or self.neurons
+        search = weights(shape, copies=2 if units and self.rescale else 1)
+        if units and self.method != "magnitude":
+            of_heads, of_neurons = bool(self.heads), bool(self.neurons)
+            blocks = shape.layers * (of_heads * shape.heads**2 + of_neurons * i * i)
+            search += upto(FLOAT * blocks)
+            search += footprint.activations(shape, CALIBRATION_BATCH, length)
+        search += upto(3 * 8 * max(i, h) ** 2)
+        rows = footprint.tokenized(work, self.reads)
+        memory, disk = search + rows, weights(small)
+        effort = float(min(self.calibration_rows, work.rows_of(self.reads)) * shape.body)
+        if self.recover_epochs:
+            knobs = self._recovery().resources(replace(work, shape=small))
+            assert knobs.memory is not None
+            assert knobs.disk is not None
+            memory |= knobs.memory + upto(rows.most)
+            disk = knobs.disk + footprint.logits(work, self.reads)
+            effort += knobs.effort or 0
+        return Resources(disk=disk, memory=PROCESS + memory, shape=small, effort=effort)
+
+    def _shape(self, shape: Shape) -> Shape:
+        """Return about what is left: counts are rounded, and tokens that go are not known yet."""
+        gone = len(self.layers) if isinstance(self.layers, tuple) else self.layers * shape.layers
+        small = shape.with_layers(max(1, shape.layers - round(gone)))
+        h, i = shape.hidden, shape.intermediate
+        units = small.layers * (self.heads * 4 * h * h + self.neurons * 2 * h * i)
+        return small.shrunk(units)
+
+    def _recovery(self) -> Training:
+        return Training(epochs=self.recover_epochs, learning_rate=self.learning_rate)
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Remove tokens, layers, then heads and neurons; recover; save."""
@@ -246,9 +291,8 @@ class Prune(Stage):
         answers = teaching.outputs(context, unpruned, its_tokenizer, its_rows)
         training.set_dropout(network, 0)  # as in distillation: the soft answers regularise
         loss = teaching.imitation(answers, alpha=RECOVERY_ALPHA, temperature=RECOVERY_TEMPERATURE)
-        knobs = Training(epochs=self.recover_epochs, learning_rate=self.learning_rate)
         return training.train(
-            context, knobs, network, tokenizer, rows, loss, name="recovery"
+            context, self._recovery(), network, tokenizer, rows, loss, name="recovery"
         ).metric("recovery_loss")
 
 

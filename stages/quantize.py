@@ -10,8 +10,10 @@ from pydantic import Field
 from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.stage import Context, Draft, Quantization, Stage
+from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
+from stages import footprint
 
 SENSITIVITY_ROWS = 64
 
@@ -43,6 +45,24 @@ class Quantize(Stage):
     max_damage: float = Field(0.005, gt=0, description="KL in nats that one layer may cost")
     embeddings: Literal["int8", "float"] = "int8"
     exclude: tuple[str, ...] = Field((), description="modules to keep in float, by path")
+
+    def resources(self, work: Workload) -> Resources:
+        """Return what trying each layer needs: the model, one fake-quantized layer, a forward pass.
+
+        Merging an adapter for it takes the weights once more. Disk: a copy of the input.
+        """
+        shape, length = work.shape, work.longest_of(self.reads)
+        rows = min(self.calibration_rows, work.rows_of(self.reads))
+        tried = shape.layers * SENSITIVITY_ROWS if self.sensitivity else 0
+        return Resources(
+            disk=weights(shape),
+            memory=PROCESS
+            + weights(shape)
+            + upto(weights(shape).most)
+            + footprint.answering(shape, SENSITIVITY_ROWS, length),
+            shape=shape,
+            effort=(rows + tried) * shape.body,
+        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Copy the checkpoint and add quantization.json."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.stage import Context
 from stages import losses
-from stages.parameters import Loss, Row
+from stages.parameters import TEACHER_BATCH, Loss, Row
 from stages.trainer import collate, use_bf16
 
 DONE = "done.npz"
@@ -55,7 +55,7 @@ def outputs(
     tokenizer: Any,
     rows: Sequence[Row],
     layers: Sequence[int] = (),
-    batch_size: int = 32,
+    batch_size: int = TEACHER_BATCH,
 ) -> TeacherOutputs:
     """Let the teacher answer all rows, and keep its logits and the hidden states of ``layers``.
 

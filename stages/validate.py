@@ -11,6 +11,7 @@ from pydantic import Field
 from pipeline.measure import examples, machine, slices
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.stage import Asked, Context, Draft, Stage
+from pipeline.stage.resources import PROCESS, Resources, Span, Workload, upto, weights
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms import metrics
@@ -83,6 +84,22 @@ class Validate(Stage):
             "slices": asked.slices,
             "baselines": asked.baselines,
         }
+
+    def resources(self, work: Workload) -> Resources:
+        """Return what the references need: each is exported in fp32 for each provider.
+
+        Disk: 4·P each; checkpoints of the same weights are exported once. Memory: an export of
+        the largest as ``export`` needs it, and beside it a fresh process that holds all bundles.
+        """
+        shapes = [*work.references.values(), work.shape]
+        largest = max(shapes, key=lambda shape: shape.parameters)
+        exported = sum((weights(shape) for shape in work.references.values()), Span())
+        loaded = upto(sum(weights(shape).most for shape in shapes))
+        return Resources(
+            disk=upto(exported.most * work.providers),
+            memory=PROCESS + upto(6 * weights(largest).most) + loaded,
+            effort=len(shapes) * work.rows_of(self.reads),
+        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Export the references, measure everything, and write ``measurements.json``."""

@@ -130,6 +130,7 @@ class Run:
         started, began = datetime.now(UTC), time.perf_counter()
         with self.plan.store.draft() as output:
             work = self.plan.store.work(fingerprint)
+            resumed = any(work.iterdir())
             context = self.context(stage, inputs, work, output, progress)
             draft = self._run_stage(identifier, stage, context, known)
             manifest = self._manifest(identifier, stage, fingerprint, known, output, draft)
@@ -139,6 +140,7 @@ class Run:
                 "host": platform.node(),
                 "device": self.plan.device,
                 "threads": self.plan.threads,
+                "resumed": resumed,
             }
             published = self.plan.store.publish(output, manifest, run, lasts=draft.lasts)
         self._whole.add(published.digest)

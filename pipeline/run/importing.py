@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from pipeline.model import pretrained, sources
 from pipeline.stage import Context, Draft, Stage
+from pipeline.stage.resources import PROCESS, Resources, Span, Workload, weights
 from pipeline.store.artifact import Artifact, Kind, Manifest, Source
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError, RarefyError
@@ -133,6 +134,19 @@ class ImportModel(Stage):
             reference=located.source.reference,
             revision=located.source.revision,
             files_sha256=digests,
+        )
+
+    def resources(self, work: Workload) -> Resources:
+        """Return what importing needs: the weights on disk, and in memory the file's and the model's.
+
+        Surely half: a head that is left out may not be known by its name.
+        """
+        whole = weights(work.shape)
+        return Resources(
+            disk=Span(whole.least // 2, whole.most),
+            memory=PROCESS + Span(whole.least // 2, 3 * whole.most),
+            shape=work.shape,
+            effort=work.shape.parameters,
         )
 
     def bring(self, located: Located, context: Context) -> Draft:

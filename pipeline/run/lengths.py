@@ -1,7 +1,8 @@
-"""Rows over the recipe's length limit: counted once for these bytes and this tokenizer."""
+"""How many tokens the rows have: counted once for these bytes and this tokenizer."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.stage.data import Split
@@ -11,36 +12,46 @@ from pipeline.terms.progress import Progress
 from pipeline.terms.wording import plural
 
 BATCH = 1000
+VERSION = 2
+
+
+@dataclass
+class Lengths:
+    """By split: rows that are too long, tokens after the cut, and those of the longest row."""
+
+    over: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    longest: dict[str, int] = field(default_factory=dict)
+
+    def warnings(self, limit: int) -> list[str]:
+        """Return a sentence for every split with rows that are cut at ``limit`` tokens."""
+        return [
+            f"{name}: {plural(rows, 'row')} longer than max_length ({limit} tokens), cut there"
+            for name, rows in self.over.items()
+            if rows
+        ]
 
 
 def key(data_digest: str, model_digest: str, task: str) -> str:
     """Return the key of the note that keeps the counts: it names all they depend on."""
-    value = {"data": data_digest, "model": model_digest, "task": task}
+    value = {"version": VERSION, "data": data_digest, "model": model_digest, "task": task}
     return f"lengths-{value_sha256(value)}"
 
 
-def count(
-    directory: Path, task: Task, splits: dict[str, Split], progress: Progress
-) -> dict[str, int]:
-    """Return split -> how many of its rows the tokenizer in ``directory`` makes too long."""
+def count(directory: Path, task: Task, splits: dict[str, Split], progress: Progress) -> Lengths:
+    """Count the tokens of all rows with the tokenizer in ``directory``."""
     from pipeline.model import checkpoint
 
     tokenizer = checkpoint.load_tokenizer(directory)
-    over = {}
+    found = Lengths()
     for name, split in splits.items():
-        over[name] = 0
+        found.over[name] = found.tokens[name] = found.longest[name] = 0
         for start in range(0, len(split), BATCH):
             rows = range(start, min(start + BATCH, len(split)))
             lengths = task.lengths(tokenizer, split, rows)
-            over[name] += sum(length > task.max_length for length in lengths)
+            cut = [min(length, task.max_length) for length in lengths]
+            found.over[name] += sum(length > task.max_length for length in lengths)
+            found.tokens[name] += sum(cut)
+            found.longest[name] = max(found.longest[name], *cut)
             progress(rows.stop, len(split), f"{name}: counting tokens")
-    return over
-
-
-def warnings(over: dict[str, int], limit: int) -> list[str]:
-    """Return a sentence for every split with rows that are cut at ``limit`` tokens."""
-    return [
-        f"{name}: {plural(rows, 'row')} longer than max_length ({limit} tokens), cut there"
-        for name, rows in over.items()
-        if rows
-    ]
+    return found

@@ -90,26 +90,36 @@ class Plan:
     @property
     def warnings(self) -> list[str]:
         """Sentences for the user about data and model; what the import did and cut, once it ran."""
-        fingerprint = self.fingerprint(MODEL, {})
-        model = self.store.lookup(fingerprint) if fingerprint else None
         budgets = self.loaded.recipe.budgets
         first = [
             f"first release: there is no {name!r} yet, so left out is "
             + ", ".join(f"{b.metric} {b.form}" for b in budgets if b.against == name)
             for name in self.absent
         ]
-        over = (self.store.note(self._lengths_key(model)) or {}) if model else {}
-        cut = lengths.warnings(over, self.loaded.recipe.data.max_length)
+        cut = self.row_lengths.warnings(self.loaded.recipe.data.max_length)
         said = self.located.warnings(self.summary.labels)
-        said += importing.warnings(model.manifest) if model else []
+        said += importing.warnings(self._imported.manifest) if self._imported else []
         return self.summary.warnings + said + first + cut
+
+    @property
+    def row_lengths(self) -> lengths.Lengths:
+        """What is known of the rows' lengths: nothing before the model was imported."""
+        model = self._imported
+        known = self.store.note(self._lengths_key(model)) if model else None
+        return lengths.Lengths(**(known or {}))
+
+    @property
+    def _imported(self) -> Artifact | None:
+        """The model in the store, if it was imported."""
+        fingerprint = self.fingerprint(MODEL, {})
+        return self.store.lookup(fingerprint) if fingerprint else None
 
     def count_lengths(self, model: Artifact, progress: Progress) -> None:
         """Count the rows that the model's tokenizer makes too long, and keep the counts."""
         key = self._lengths_key(model)
         if self.store.note(key) is None:
             counts = lengths.count(model.directory, self.task, self.splits, progress)
-            self.store.keep_note(key, counts)
+            self.store.keep_note(key, vars(counts))
 
     def _lengths_key(self, model: Artifact) -> str:
         return lengths.key(self.data_digest, model.digest, self.loaded.recipe.task)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.stage.data import Split
+from pipeline.stage.resources import Resources, Workload
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.budget import Budget
@@ -138,6 +139,13 @@ class Stage(BaseModel):
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what the output depends on beside data and parameters: the machine, targets."""
         return {}
+
+    def resources(self, work: Workload) -> Resources:
+        """Return the disk and memory that the work will need, as far as the stage can say.
+
+        ``rarefy plan`` shows it, and a run is refused if the machine surely has less.
+        """
+        return Resources()
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Do the work: read ``model``, write files to ``context.output``."""

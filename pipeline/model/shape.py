@@ -1,0 +1,103 @@
+"""The sizes of a model, read without loading it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+HEADS = ("cls.", "lm_head.", "vocab_", "generator_", "discriminator_")
+"""What the weights of pretraining heads begin with; an import leaves them out."""
+_NAMES = {
+    "layers": ("num_hidden_layers", "n_layers"),
+    "hidden": ("hidden_size", "dim"),
+    "heads": ("num_attention_heads", "n_heads"),
+    "intermediate": ("intermediate_size", "hidden_dim"),
+    "vocabulary": ("vocab_size",),
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the memory, the disk and the time of a model's training and answering follow from.
+
+    ``heads`` and ``intermediate`` are those of the widest layer. ``exact`` is False for a model
+    that is not made yet and may come out smaller.
+    """
+
+    parameters: int
+    layers: int
+    hidden: int
+    heads: int
+    intermediate: int
+    vocabulary: int
+    exact: bool = True
+
+    @property
+    def body(self) -> int:
+        """Parameters that every token is multiplied with: all but the token embeddings."""
+        return max(1, self.parameters - self.vocabulary * self.hidden)
+
+    @property
+    def linear(self) -> int:
+        """Weights of the linear layers of the encoder: attention 4·h², feed-forward 2·h·i."""
+        return self.layers * (4 * self.hidden**2 + 2 * self.hidden * self.intermediate)
+
+    def with_layers(self, count: int) -> Shape:
+        """Return the shape with ``count`` layers; 4·h² + 2·h·i weights, 9·h + i biases each."""
+        each = 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
+        each += 9 * self.hidden + self.intermediate
+        left = max(0, self.parameters - (self.layers - count) * each)
+        return replace(self, parameters=left, layers=count)
+
+    def shrunk(self, gone: float) -> Shape:
+        """Return the shape with about ``gone`` weights fewer: its sizes are not exact any more."""
+        return replace(self, parameters=max(0, self.parameters - round(gone)), exact=False)
+
+
+def of_manifest(model: dict[str, Any]) -> Shape | None:
+    """Return the shape that a manifest's ``model`` tells; None if it does not tell one."""
+    try:
+        return Shape(
+            parameters=int(model["parameters"]),
+            layers=int(model["layers"]),
+            hidden=int(model["hidden"]),
+            heads=max(model["heads"], default=1),
+            intermediate=max(model["intermediate"], default=4 * int(model["hidden"])),
+            vocabulary=int(model["vocabulary"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def of_directory(directory: Path, files: tuple[Path, ...]) -> Shape | None:
+    """Return the shape that config.json and a model's files of weights tell; None if they do not.
+
+    Pickled weights have no header: their size is taken for numbers of four bytes.
+    """
+    try:
+        config = json.loads((directory / "config.json").read_text())
+        sizes: dict[str, Any] = {
+            key: next(int(config[name]) for name in names if name in config)
+            for key, names in _NAMES.items()
+        }
+        return Shape(parameters=sum(map(_parameters, files)), exact=True, **sizes)
+    except (OSError, ValueError, TypeError, KeyError, StopIteration):
+        return None
+
+
+def _parameters(path: Path) -> int:
+    """Count a file's weights; safetensors begin with their header's length and a JSON header."""
+    if path.suffix == ".bin":
+        return path.stat().st_size // 4
+    if path.suffix != ".safetensors":
+        return 0
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return sum(
+        prod(tensor["shape"])
+        for name, tensor in header.items()
+        if name != "__metadata__" and not name.startswith(HEADS)
+    )

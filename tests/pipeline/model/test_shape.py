@@ -1,0 +1,53 @@
+"""A model's sizes, read from its files, are those of the model that transformers loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from pipeline.model import checkpoint, shape
+from tests.exporters.conftest import tiny
+
+SIZES = {"layers": 2, "hidden": 32, "heads": 4, "intermediate": 64, "vocabulary": 100}
+
+
+@pytest.mark.parametrize("name", ["Bert", "Roberta", "Electra", "DistilBert", "MPNet"])
+def test_files_tell_what_the_model_has(name: str, tmp_path: Path) -> None:
+    model = tiny(name)
+    model.save_pretrained(tmp_path)
+    found = shape.of_directory(tmp_path, tuple(tmp_path.iterdir()))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert found == shape.Shape(parameters=count, **SIZES)
+    assert shape.of_manifest(checkpoint.describe(model)) == found
+
+
+def test_a_pretraining_head_is_not_counted(tmp_path: Path) -> None:
+    config = transformers.BertConfig(
+        vocab_size=100, num_hidden_layers=1, hidden_size=32, num_attention_heads=4
+    )
+    model = transformers.BertForMaskedLM(config)
+    model.save_pretrained(tmp_path)
+    found = shape.of_directory(tmp_path, tuple(tmp_path.iterdir()))
+    assert found is not None
+    assert found.parameters == sum(parameter.numel() for parameter in model.bert.parameters())
+
+
+def test_fewer_layers_have_fewer_parameters() -> None:
+    whole = shape.of_manifest(checkpoint.describe(tiny("Bert")))
+    model = tiny("Bert")
+    model.bert.encoder.layer = torch.nn.ModuleList(model.bert.encoder.layer[:1])
+    model.config.num_hidden_layers = 1
+    assert whole is not None
+    assert whole.with_layers(1) == shape.of_manifest(checkpoint.describe(model))
+
+
+@pytest.mark.parametrize("config", ["{}", "[]", "no json", None])
+def test_what_tells_no_sizes_is_unknown(config: str | None, tmp_path: Path) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    assert shape.of_directory(tmp_path, ()) is None
+    assert shape.of_manifest(json.loads('{"parameters": 3}')) is None

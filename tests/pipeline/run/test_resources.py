@@ -1,0 +1,149 @@
+"""What a plan says it will need: disk, memory, and time from earlier runs on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.run import resources
+from pipeline.run.plan import Plan
+from pipeline.run.resources import Needed
+from pipeline.store.artifact import Artifact
+from pipeline.terms.errors import ProviderError
+from tests.conftest import Workshop, labelled_rows
+
+TUNE: dict[str, Any] = {"finetune": {"epochs": 1}}
+
+
+def needed(plan: Plan) -> dict[str, Needed]:
+    return resources.of(plan, plan.steps())
+
+
+def check(plan: Plan) -> None:
+    steps = plan.steps()
+    resources.check(plan, steps, resources.of(plan, steps))
+
+
+def say(artifact: Artifact, **changes: Any) -> None:
+    """Change what is recorded of how an artifact was made."""
+    path = artifact.directory / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.fixture
+def tuned(workshop: Workshop) -> Artifact:
+    """A training that is recorded to have taken ten seconds, of one epoch over 24 rows."""
+    artifact = workshop.run(TUNE)["finetune"].artifact
+    say(artifact, seconds=10.0)
+    return artifact
+
+
+def test_before_the_first_run_sizes_are_known_and_times_are_not(workshop):
+    chain = (TUNE, {"distill": {"layers": 1}}, "quantize", "export", "validate")
+    found = needed(workshop.open(*chain).plan)
+    assert set(found) == {"model", "finetune", "distill", "quantize", "export", "validate"}
+    for name, step in found.items():
+        assert step.resources.disk is not None, name
+        assert step.resources.memory is not None, name
+        assert step.seconds is None, name
+    parameters = found["finetune"].resources.shape.parameters
+    assert found["finetune"].resources.disk.least == 16 * parameters
+    assert found["distill"].resources.shape.parameters < parameters
+
+
+def test_lengths_that_were_counted_narrow_what_is_said(workshop):
+    chain = ({"finetune": {}}, {"distill": {"layers": 1}})
+    before = needed(workshop.open(*chain).plan)["distill"].resources
+    run = workshop.open(*chain)
+    run.execute("model")
+    counted = needed(workshop.open(*chain).plan)["distill"].resources
+    assert before.disk.least < counted.disk.least <= counted.disk.most < before.disk.most
+    texts = [json.loads(line)["text"] for line in (workshop.folder / "train.jsonl").open()]
+    assert run.plan.row_lengths.tokens["train"] == sum(len(text.split()) + 2 for text in texts)
+
+
+def test_a_stage_that_says_nothing_is_unknown(workshop):
+    """What follows may be given a model as large as its input, or a smaller one."""
+    found = needed(workshop.open("quick:Head", "quantize").plan)
+    assert (found["head"].resources.disk, found["head"].resources.memory) == (None, None)
+    after = found["quantize"].resources.disk
+    assert (after.least, after.most) == (0, 4 * found["model"].resources.shape.parameters)
+
+
+def test_the_time_of_an_earlier_run_is_scaled_by_epochs_and_rows(workshop, tuned):
+    assert needed(workshop.open(TUNE).plan) == {}
+    longer = needed(workshop.open({"finetune": {"epochs": 3}}).plan)["finetune"]
+    assert longer.seconds == pytest.approx(30.0, rel=0.01)
+    faster = needed(workshop.open({"finetune": {"epochs": 1, "learning_rate": 1e-3}}).plan)
+    assert faster["finetune"].seconds == pytest.approx(10.0, rel=0.01)
+    workshop.write_rows("train.jsonl", labelled_rows(48, seed=2))
+    assert needed(workshop.open(TUNE).plan)["finetune"].seconds == pytest.approx(20.0, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"host": "elsewhere"}, {"device": "cuda"}, {"threads": 64}, {"resumed": True}]
+)
+def test_a_run_elsewhere_or_in_parts_tells_no_time(workshop, tuned, changes):
+    say(tuned, **changes)
+    found = needed(workshop.open({"finetune": {"epochs": 3}}).plan)
+    assert found["finetune"].seconds is None
+
+
+def test_another_kind_of_input_tells_no_time(workshop, tuned):
+    found = needed(workshop.open(TUNE, {**TUNE, "as": "again"}).plan)
+    assert found["again"].seconds is None
+
+
+def test_a_killed_stage_that_goes_on_is_recorded_as_resumed(workshop):
+    run = workshop.open("quick:Word")
+    run.execute("model")
+    known = {name: step.artifact for name, step in run.finished.items()}
+    work = workshop.store.work(run.plan.fingerprint("word", known))
+    (work / "progress").write_text("half")
+    assert run.execute("word").artifact.run_record()["resumed"] is True
+    assert run.finished["model"].artifact.run_record()["resumed"] is False
+
+
+def test_what_surely_does_not_fit_the_disk_is_refused(workshop, monkeypatch):
+    plan = workshop.open(TUNE).plan
+    least = needed(plan)["finetune"].resources.disk.least
+    monkeypatch.setattr(resources, "free_disk", lambda _: least)
+    check(plan)
+    monkeypatch.setattr(resources, "free_disk", lambda _: least - 1)
+    with pytest.raises(
+        ProviderError, match=r"^finetune: needs at least .* on the disk of "
+    ) as said:
+        check(plan)
+    assert said.value.exit_code == 5
+    assert "\n" not in str(said.value)
+
+
+def test_what_an_interrupted_run_has_written_counts_as_free(workshop, monkeypatch):
+    run = workshop.open(TUNE)
+    run.execute("model")
+    step = run.plan.steps()[1]
+    least = needed(run.plan)["finetune"].resources.disk.least
+    (workshop.store.work(step.fingerprint) / "checkpoint").write_bytes(bytes(1000))
+    monkeypatch.setattr(resources, "free_disk", lambda _: least - 1000)
+    check(run.plan)
+    monkeypatch.setattr(resources, "free_disk", lambda _: least - 1001)
+    with pytest.raises(ProviderError, match="finetune"):
+        check(run.plan)
+
+
+def test_what_surely_does_not_fit_the_memory_is_refused(workshop, monkeypatch):
+    plan = workshop.open(TUNE).plan
+    least = needed(plan)["finetune"].resources.memory.least
+    monkeypatch.setattr(resources, "total_memory", lambda: least - 1)
+    with pytest.raises(ProviderError, match=r"^finetune: needs at least .* of memory, and this"):
+        check(plan)
+    plan.device = "cuda"
+    check(plan)
+
+
+def test_what_is_done_already_needs_nothing(workshop, tuned, monkeypatch):
+    monkeypatch.setattr(resources, "free_disk", lambda _: 0)
+    monkeypatch.setattr(resources, "total_memory", lambda: 0)
+    check(workshop.open(TUNE).plan)
