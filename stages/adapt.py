@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from pipeline.stage import Context, Draft, Quantization
-from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
+from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ModelError
 from stages import footprint, training
@@ -61,11 +61,11 @@ class Adapt(Training):
         shape, h, i = work.shape, work.shape.hidden, work.shape.intermediate
         wide = 8 * h + (2 * (h + i) if self.target == "all-linear" else 0)
         trained = self.rank * shape.layers * wide + h * h + h * work.labels
-        whole = replace(shape, parameters=shape.parameters + trained)
+        whole = replace(shape, parameters=shape.parameters + trained, exact=False)
         length, rows = work.longest_of(self.reads), footprint.tokenized(work, self.reads)
-        memory = footprint.training(whole, trained) + rows
+        memory = weights(shape) + upto(4 * FLOAT * trained) + rows
         memory += footprint.activations(shape, self.batch_size, length)
-        disk = weights(whole) + upto(footprint.checkpoints(shape, trained).most)
+        disk = weights(shape) + upto(FLOAT * trained + footprint.checkpoints(shape, trained).most)
         effort = work.rows_of(self.reads) * self.epochs * shape.body
         if self.teacher:
             teacher = work.references.get(self.teacher, shape)

@@ -29,11 +29,14 @@ class Merge(Stage):
     quantization: ClassVar[Quantization] = "keeps"
 
     def resources(self, work: Workload) -> Resources:
-        """Return what merging needs: the model with its adapter, and at most its weights again."""
-        shape = work.shape
+        """Return what merging needs: the model with its adapter, and at most its weights again.
+
+        What is merged has fewer weights: without the adapter's.
+        """
+        shape = work.shape.shrunk(0)
         return Resources(
             disk=weights(shape),
-            memory=PROCESS + weights(shape) + upto(weights(shape).most),
+            memory=PROCESS + weights(work.shape) + upto(weights(shape).most),
             shape=shape,
             effort=shape.parameters,
         )

@@ -137,7 +137,7 @@ class ImportModel(Stage):
         )
 
     def resources(self, work: Workload) -> Resources:
-        """Return what importing needs: the weights on disk, and in memory the file's and the model's.
+        """Return what importing needs: the weights on disk; in memory the file's and the model's.
 
         Surely half: a head that is left out may not be known by its name.
         """
