@@ -1,7 +1,8 @@
 """The worked pages in docs/contributing work: a copy of the project follows them to their end.
 
 A block whose first line is ``# path`` is that file. A ``diff`` block changes the file it names: the
-lines it removes or keeps must stand there exactly once. Then the pages' own tests run in the copy.
+lines it removes or keeps must stand there exactly once; ``# path -> other`` changes a copy instead.
+Then the pages' own tests run in the copy of the project.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+from pipeline.recipe import recipe as recipes
+from pipeline.run.engine import Run
+from pipeline.run.plan import Plan
+from tests.conftest import Workshop, execute
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs/contributing").glob("*.md"))
-BLOCK = re.compile(r"^```(\w+)\n# (\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(\w+)\n# (\S+(?: -> \S+)?)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 pytestmark = pytest.mark.slow
 COPIED = ("pipeline", "exporters", "stages", "flows", "tests", "examples", "schema")
 
@@ -70,6 +76,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for page in PAGES:
         for language, file, text in blocks(page):
             if language == "diff":
+                if " -> " in file:
+                    file = shutil.copy(*(tree / name for name in file.split(" -> ")))
                 apply(text, tree / file)
                 continue
             assert not (tree / file).exists(), f"{file} is there already"
@@ -116,10 +124,23 @@ def test_a_page_followed_to_its_end_passes_its_own_tests(page: Path, ran) -> Non
 
 
 def test_the_pages_code_is_as_the_house_wants_it(tree: Path) -> None:
-    files = [file for page in PAGES for _, file, _ in blocks(page) if file.endswith(".py")]
+    named = [file.split(" -> ")[-1] for page in PAGES for _, file, _ in blocks(page)]
+    files = [file for file in named if file.endswith(".py")]
     assert (done := call(tree, "ruff", "format", "--check", *files)).returncode == 0, done.stdout
     assert (done := call(tree, "ruff", "check", *files)).returncode == 0, done.stdout
     contracts = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     environment = os.environ | {"PYTHONPATH": str(tree)}
     done = subprocess.run(contracts, cwd=tree, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_stage_beside_a_recipe_runs_on_the_tiny_model(workshop: Workshop) -> None:
+    page = ROOT / "docs/contributing/adding-a-stage.md"
+    own = {file: text for language, file, text in blocks(page) if "/" not in file}
+    for file in ("sparsify.py", "sparse.yaml"):
+        (workshop.folder / file).write_text(own[file])
+    plan = Plan(recipes.load(workshop.folder / "sparse.yaml"), workshop.store, threads=1)
+    finished = execute(Run(plan))
+    assert list(finished) == ["model", "finetune", "sparsify"]
+    (metric,) = finished["sparsify"].artifact.manifest.metrics
+    assert metric.value == pytest.approx(0.3, abs=0.01)
