@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -97,3 +98,19 @@ def test_the_recipe_in_the_readme_is_the_demo() -> None:
     demo = (ROOT / "examples/demo.yaml").read_text()
     assert shown is not None
     assert shown[1] == demo[demo.index("name:") :]
+
+
+def test_the_readme_uses_only_public_names() -> None:
+    import rarefy
+
+    code = "".join(
+        re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.M)
+    )
+    names = {
+        node.attr
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "rarefy"
+    }
+    assert {"load", "run"} <= names <= set(rarefy.__all__)
