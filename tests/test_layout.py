@@ -19,9 +19,6 @@ ELSEWHERE = {
         "pipeline/measure/memory_worker.py",
     ],
     "does nothing, by its name": ["pipeline/terms/progress.py"],
-    "has no test file of its own yet": [
-        "flows/planned.py",
-    ],
 }
 """Modules with functions whose tests stand in no file of their name, and why."""
 

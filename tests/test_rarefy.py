@@ -8,13 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import rarefy
-from pipeline.model.runtime import BundleModel
-from pipeline.recipe import recipe as recipes
-from tests.conftest import Workshop
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
@@ -38,74 +34,6 @@ def test_importing_it_loads_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.strip() == ""
-
-
-def small(workshop: Workshop, *stages: object, **changes: object) -> object:
-    given = {
-        "model": "model",
-        "data": rarefy.Data(train="train.jsonl", eval="eval.jsonl"),
-        "stages": stages,
-        "budgets": BUDGETS,
-        "base": workshop.folder,
-    }
-    return rarefy.Recipe("small", **given | changes)
-
-
-def test_a_recipe_made_in_python_is_the_yaml_that_it_is_recorded_as(workshop, tmp_path):
-    made = small(
-        workshop,
-        rarefy.Finetune(epochs=1),
-        rarefy.step(rarefy.Distill(layers=1), id="tiny", input="finetune"),
-        "export",
-        targets=[rarefy.Target(threads=2)],
-        seed=3,
-    )
-    (tmp_path / "same.yaml").write_text(made.text)
-    read = recipes.load(tmp_path / "same.yaml")
-    assert read.recipe == made.recipe
-    assert read.steps == made.steps
-    assert [step.id for step in made.steps] == ["finetune", "tiny", "export"]
-    assert (made.recipe.seed, made.recipe.targets[0].threads) == (3, 2)
-
-
-def test_a_large_regression_is_recorded_with_its_sign(workshop):
-    budget = rarefy.Budget(metric="size", max_regression="150 %", against="production")
-    made = small(workshop, "export", budgets=[budget])
-    assert made.recipe.budgets == (budget,)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"stages": ["finetun"]}, r"recipe 'small': stages\[0\].*did you mean 'finetune'"),
-        ({"data": {"train": "a"}}, r"recipe 'small': data\.eval: is required"),
-        ({"sed": 1}, r"recipe 'small': sed: unknown key, did you mean 'seed'"),
-    ],
-)
-def test_what_is_wrong_is_named_without_a_line(workshop, changes, words):
-    with pytest.raises(rarefy.RecipeError, match=words):
-        small(workshop, "finetune", **changes)
-
-
-class Scale(rarefy.Stage):
-    """Copy a checkpoint."""
-
-    name = "scale"
-    factor: float = 1.0
-
-
-def test_a_stage_of_ones_own_is_given_as_it_is(workshop):
-    made = small(workshop, "finetune", Scale(factor=2))
-    assert made.steps[1].stage == Scale(factor=2)
-    assert f"{__name__}:Scale" in made.text
-
-    class Local(rarefy.Stage):
-        """One that nobody can find again."""
-
-        name = "local"
-
-    with pytest.raises(rarefy.RecipeError, match="define it at the top of its module"):
-        small(workshop, Local())
 
 
 def test_the_main_job_from_plan_to_release(project: Project, monkeypatch):
@@ -149,21 +77,6 @@ def test_the_main_job_from_plan_to_release(project: Project, monkeypatch):
 
 
 QUICK = {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}
-
-
-def test_any_number_of_rows_is_answered_in_order(made: Project):
-    model = rarefy.Bundle(made.home / "runs" / "tiny" / "bundle")
-    texts = [f"{word} film " * (1 + number % 5) for number in range(70) for word in ("a", "dull")]
-    answers = model.predict(iter(texts), batch_size=8)
-    plain = BundleModel(model.files.directory).probabilities(texts)
-    assert len(answers) == len(texts)
-    assert [list(a.probabilities) for a in answers[:1]] == [list(model.labels)]
-    np.testing.assert_allclose([[*a.probabilities.values()] for a in answers], plain, atol=1e-5)
-    alone = model.predict(texts[:9], batch_size=1)
-    assert [[*a.probabilities.values()] for a in alone] == plain[:9].tolist()
-    assert model.predict([]) == []
-    with pytest.raises(ValueError, match="zip"):
-        model.predict(["a", "b"], ["c"])
 
 
 def test_a_foreign_package_of_the_same_name_is_noticed(tmp_path):

@@ -1,10 +1,14 @@
-"""A recipe as the YAML that it equals."""
+"""A recipe as the YAML that it equals, and a recipe made in Python."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
+import rarefy as front
 from pipeline.recipe import recipe as recipes
+from tests.conftest import Workshop
 from tests.project import Project, Said
 
 
@@ -35,3 +39,71 @@ def test_show_writes_a_regression_above_100_percent_with_its_sign(
     shown = project.folder / "shown.yaml"
     shown.write_text(rarefy("recipe", "show", recipe).out)
     assert recipes.load(shown).recipe.budgets == recipes.load(recipe).recipe.budgets
+
+
+def small(workshop: Workshop, *stages: object, **changes: object) -> object:
+    given = {
+        "model": "model",
+        "data": front.Data(train="train.jsonl", eval="eval.jsonl"),
+        "stages": stages,
+        "budgets": [front.Budget(metric="accuracy", min="1 %")],
+        "base": workshop.folder,
+    }
+    return front.Recipe("small", **given | changes)
+
+
+def test_a_recipe_made_in_python_is_the_yaml_that_it_is_recorded_as(workshop, tmp_path):
+    made = small(
+        workshop,
+        front.Finetune(epochs=1),
+        front.step(front.Distill(layers=1), id="tiny", input="finetune"),
+        "export",
+        targets=[front.Target(threads=2)],
+        seed=3,
+    )
+    (tmp_path / "same.yaml").write_text(made.text)
+    read = recipes.load(tmp_path / "same.yaml")
+    assert read.recipe == made.recipe
+    assert read.steps == made.steps
+    assert [step.id for step in made.steps] == ["finetune", "tiny", "export"]
+    assert (made.recipe.seed, made.recipe.targets[0].threads) == (3, 2)
+
+
+def test_a_large_regression_is_recorded_with_its_sign(workshop):
+    budget = front.Budget(metric="size", max_regression="150 %", against="production")
+    made = small(workshop, "export", budgets=[budget])
+    assert made.recipe.budgets == (budget,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stages": ["finetun"]}, r"recipe 'small': stages\[0\].*did you mean 'finetune'"),
+        ({"data": {"train": "a"}}, r"recipe 'small': data\.eval: is required"),
+        ({"sed": 1}, r"recipe 'small': sed: unknown key, did you mean 'seed'"),
+    ],
+)
+def test_what_is_wrong_is_named_without_a_line(workshop, changes, words):
+    with pytest.raises(front.RecipeError, match=words):
+        small(workshop, "finetune", **changes)
+
+
+class Scale(front.Stage):
+    """Copy a checkpoint."""
+
+    name = "scale"
+    factor: float = 1.0
+
+
+def test_a_stage_of_ones_own_is_given_as_it_is(workshop):
+    made = small(workshop, "finetune", Scale(factor=2))
+    assert made.steps[1].stage == Scale(factor=2)
+    assert f"{__name__}:Scale" in made.text
+
+    class Local(front.Stage):
+        """One that nobody can find again."""
+
+        name = "local"
+
+    with pytest.raises(front.RecipeError, match="define it at the top of its module"):
+        small(workshop, Local())

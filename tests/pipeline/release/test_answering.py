@@ -1,0 +1,35 @@
+"""A bundle that answers from Python."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.model.runtime import BundleModel
+from pipeline.release.answering import Bundle
+from tests.project import Project
+
+
+def test_any_number_of_rows_is_answered_in_order(made: Project):
+    model = Bundle(made.home / "runs" / "tiny" / "bundle")
+    texts = [f"{word} film " * (1 + number % 5) for number in range(70) for word in ("a", "dull")]
+    answers = model.predict(iter(texts), batch_size=8)
+    plain = BundleModel(model.files.directory).probabilities(texts)
+    assert len(answers) == len(texts)
+    assert [list(a.probabilities) for a in answers[:1]] == [list(model.labels)]
+    np.testing.assert_allclose([[*a.probabilities.values()] for a in answers], plain, atol=1e-5)
+    alone = model.predict(texts[:9], batch_size=1)
+    assert [[*a.probabilities.values()] for a in alone] == plain[:9].tolist()
+    assert model.predict([]) == []
+    with pytest.raises(ValueError, match="zip"):
+        model.predict(["a", "b"], ["c"])
+
+
+def test_windows_of_rows_are_answered_one_after_the_other(made: Project, monkeypatch):
+    monkeypatch.setattr("pipeline.release.answering.WINDOW", 4)
+    model = Bundle("tiny", home=made.home)
+    texts = [f"film {number}" for number in range(11)]
+    told: list[float] = []
+    answers = model.predict(texts, progress=lambda done, total, note: told.append(done))
+    assert told == [4, 8, 11]
+    assert answers == [one for text in texts for one in model.predict([text])]
