@@ -6,16 +6,19 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help demo test lint format benchmark clean
+.PHONY: help demo test test-quick lint format benchmark clean
 
 help: ## Say what there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.runtime ## Compress a real model on real text, from nothing to verdict and report
 	$(BIN)/rarefy run examples/demo.yaml
 
 test: $(VENV)/.dev ## Install and run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-quick: $(VENV)/.dev ## Run the unit tests: all that are not marked slow
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types and who imports whom
 	$(BIN)/ruff format --check .

@@ -37,11 +37,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where there is no CUDA device, tests that need one are skipped, and say so."""
-    if Path("/dev/nvidiactl").exists():
-        return
+    """Mark end-to-end tests slow; skip, and say so, what needs a CUDA device if there is none."""
     for item in items:
-        if "gpu" in item.keywords:
+        if "end_to_end" in item.path.parts:
+            item.add_marker("slow")
+        if "gpu" in item.keywords and not Path("/dev/nvidiactl").exists():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
 
 

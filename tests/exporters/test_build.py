@@ -15,6 +15,8 @@ from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError
 from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with, plan_for
 
+pytestmark = pytest.mark.slow
+
 
 def test_int8_is_a_quarter_of_the_reference_and_agrees_with_it(deployed, minilm, tmp_path):
     info, output = deployed

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from exporters.build import build
+from pipeline.stage import Context
 from pipeline.stage.data import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Kind
@@ -17,14 +19,10 @@ from tests.stages.chains import TASK, eval_split, made_artifact, make_checkpoint
 from tests.stages.facts import WORDS
 
 
-@pytest.fixture(scope="session")
-def tuned(tiny_encoder, tmp_path_factory):
-    """A fine-tuned teacher of three layers."""
-    from pipeline.stage import Context
-
-    directory = tmp_path_factory.mktemp("teacher")
-    texts, labels = sentences(256)
-    context = Context(
+def context_below(directory: Path, rows: int) -> Context:
+    """Return a context whose folders outlive a test."""
+    texts, labels = sentences(rows)
+    return Context(
         task=TextClassification(LABELS, 32, ("text",)),
         splits={"train": Split("train", "train.jsonl", "0" * 64, texts, None, labels)},
         seed=0,
@@ -35,7 +33,21 @@ def tuned(tiny_encoder, tmp_path_factory):
         artifacts={},
         base=directory,
     )
+
+
+@pytest.fixture(scope="session")
+def tuned(tiny_encoder, tmp_path_factory):
+    """A fine-tuned teacher of three layers."""
+    context = context_below(tmp_path_factory.mktemp("teacher"), 256)
     Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(context, tiny_encoder)
+    return artifact_of(context.output, Kind.CHECKPOINT)
+
+
+@pytest.fixture(scope="session")
+def base(tiny_encoder, tmp_path_factory):
+    """A checkpoint that has hardly learned."""
+    context = context_below(tmp_path_factory.mktemp("base"), 16)
+    Finetune(learning_rate=1e-5, epochs=1).run(context, tiny_encoder)
     return artifact_of(context.output, Kind.CHECKPOINT)
 
 

@@ -26,14 +26,6 @@ def accuracy(directory) -> float:
     return right / len(texts)
 
 
-@pytest.fixture
-def base(tiny_encoder, make_context, tmp_path):
-    """A checkpoint that has hardly learned."""
-    context = make_context(rows=16, work=tmp_path / "base")
-    Finetune(learning_rate=1e-5, epochs=1).run(context, tiny_encoder)
-    return artifact_of(context.output, Kind.CHECKPOINT)
-
-
 def factorize_by_hand(artifact, directory):
     """Replace two layers by thin ones, and cut the neurons of another, as other stages do."""
     from torch import nn

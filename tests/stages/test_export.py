@@ -16,31 +16,23 @@ from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
 from stages.export import Export
-from stages.finetune import Finetune
 from stages.quantize import Quantize
 from tests.models import artifact_of, sentences
 
 
-@pytest.fixture
-def trained(tiny_encoder, make_context, tmp_path):
-    context = make_context(rows=256, work=tmp_path / "trained")
-    Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(context, tiny_encoder)
-    return artifact_of(context.output, Kind.CHECKPOINT)
-
-
 @pytest.mark.parametrize("mode", ["none", "dynamic", "static"])
-def test_the_bundle_answers_as_the_checkpoint(mode, trained, make_context):
-    model = trained
+def test_the_bundle_answers_as_the_checkpoint(mode, tuned, make_context):
+    model = tuned
     if mode != "none":
         planned = make_context()
-        Quantize(mode=mode, calibration_rows=32).run(planned, trained)
+        Quantize(mode=mode, calibration_rows=32).run(planned, tuned)
         model = artifact_of(planned.output, Kind.CHECKPOINT)
     context = make_context(targets=(Target(),))
     draft = Export().run(context, model)
     texts, labels = sentences(100, seed=5)
     answers = BundleModel(context.output).probabilities(texts)
-    network = checkpoint.load(trained.directory)
-    tokenizer = checkpoint.load_tokenizer(trained.directory)
+    network = checkpoint.load(tuned.directory)
+    tokenizer = checkpoint.load_tokenizer(tuned.directory)
     with torch.no_grad():
         inputs = tokenizer(texts, padding=True, return_tensors="pt")
         exact = network(**inputs).logits.softmax(-1).numpy()
@@ -60,18 +52,18 @@ def draft_layers(model) -> int:
     return len(plan.integer_modules)
 
 
-def test_an_unknown_target_is_said(trained, make_context):
+def test_an_unknown_target_is_said(tuned, make_context):
     context = make_context(targets=(Target(name="laptop"),))
     with pytest.raises(RecipeError, match=r"export\.target: 'phone' is no target; there is laptop"):
-        Export(target="phone").run(context, trained)
+        Export(target="phone").run(context, tuned)
 
 
 TARGETS = (Target(), Target(name="server", threads=4))
 
 
-def test_the_bundle_carries_the_threads_of_its_target(trained, make_context):
+def test_the_bundle_carries_the_threads_of_its_target(tuned, make_context):
     context = make_context(targets=TARGETS)
-    Export(target="server").run(context, trained)
+    Export(target="server").run(context, tuned)
     stored = json.loads((context.output / "session_options.json").read_text())
     assert stored["intra_op_num_threads"] == 4
     session, _ = runpy.run_path(str(context.output / "predict.py"))["load"]()

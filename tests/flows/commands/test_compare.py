@@ -22,6 +22,7 @@ def bundle(here: Project, tmp_path: Path) -> Path:
     return shutil.copytree(here.home / "runs" / "tiny" / "bundle", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_bundle_equals_itself(here: Project, rarefy: Callable[..., Said]) -> None:
     data = here.folder / "eval.jsonl"
     arguments = ("compare", "tiny", bundle_digest(here), *QUICK)
@@ -39,6 +40,7 @@ def test_a_bundle_equals_itself(here: Project, rarefy: Callable[..., Said]) -> N
     assert "0 of 20 rows differ: 0 better, 0 worse" in table.out
 
 
+@pytest.mark.slow
 def test_the_first_is_the_candidate_and_a_gate_looks_at_its_regression(
     here: Project, rarefy: Callable[..., Said], bundle: Path
 ) -> None:

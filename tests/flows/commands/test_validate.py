@@ -12,6 +12,7 @@ from tests.project import Project, Said, bundle_digest
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
 
+@pytest.mark.slow
 def test_validate_measures_again_and_judges(here: Project, rarefy: Callable[..., Said]) -> None:
     said = rarefy("validate", "tiny")
     assert (said.code, said.out) == (0, "verdict: pass\n")

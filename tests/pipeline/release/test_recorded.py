@@ -19,6 +19,7 @@ from tests.project import Project, Said
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
 
+@pytest.mark.slow
 def test_numbers_of_an_older_run_on_this_machine(
     here: Project, rarefy: Callable[..., Said], file: Path
 ) -> None:
