@@ -1,1 +1,1 @@
-"""The words that everything else is said in: errors, quantities, metrics, budgets."""
+"""The vocabulary that all other packages share: errors, quantities, metrics, budgets."""

@@ -13,18 +13,18 @@ from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import Part
 
 REGRESSIONS: Final = USUAL
-"""What ``max_regression`` without a metric looks at."""
+"""The metrics that ``max_regression`` covers if the budget names no metric."""
 
 
 class Budget(Part):
-    """A bound on one metric. Exactly one of the forms is given.
+    """A bound on one metric, in exactly one of these forms.
 
     ``max`` / ``min``   absolute bounds
-    ``max_drop``        non-inferiority to ``against``, in points of the metric
-    ``min_retained``    share of ``against``'s value that must be kept
-    ``min_speedup``     how many times faster than ``against`` in fused fp32 ONNX Runtime
-    ``min_shrink``      how many times smaller than ``against``'s fp32 bundle
-    ``max_regression``  how much worse than ``against``, as a share
+    ``max_drop``        non-inferiority margin to ``against``, in points of the metric
+    ``min_retained``    fraction of ``against``'s value that must remain
+    ``min_speedup``     speedup factor over ``against`` in fused fp32 ONNX Runtime
+    ``min_shrink``      factor by which it is smaller than ``against``'s fp32 bundle
+    ``max_regression``  how much worse than ``against``, as a fraction
     """
 
     metric: str
@@ -36,18 +36,18 @@ class Budget(Part):
     min_shrink: Quantity | None = None
     max_regression: Quantity | None = None
     against: str | None = Field(
-        None, description="an earlier stage's id, a tag, or another store's: URL#tag"
+        None, description="id of an earlier stage, a tag, or a tag in another store: URL#tag"
     )
-    target: str | None = Field(default=None, description="a target's name; default: every target")
+    target: str | None = Field(default=None, description="name of a target; default: every target")
     level: Literal["error", "warn"] = "error"
 
     @model_validator(mode="before")
     @classmethod
     def _units_fit(cls, value: Any) -> Any:
-        """Refuse a limit in another unit than its metric's: 5 ms are no size."""
+        """Reject a limit whose unit does not fit the metric: 5 ms is not a size."""
         metric = value.get("metric") if isinstance(value, dict) else None
         if not isinstance(metric, str):
-            return value  # which is an error of its own
+            return value  # reported as its own error
         for form in FORMS:
             given, expected = quantity.kind(value.get(form)), expects(metric, form)
             if given and expected not in (given, None):
@@ -61,9 +61,9 @@ class Budget(Part):
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(FORMS)}; found {given or 'none'}")
         if self.form in ("max", "min") and self.against:
-            raise ValueError(f"'{self.form}' is an absolute bound and takes no 'against'")
+            raise ValueError(f"'{self.form}' is an absolute bound; remove 'against'")
         if self.form not in ("max", "min") and not self.against:
-            raise ValueError(f"'{self.form}' compares, so it needs 'against': a stage or a tag")
+            raise ValueError(f"'{self.form}' is a comparison; set 'against' to a stage or a tag")
         return self
 
     @property
@@ -76,13 +76,13 @@ class Budget(Part):
 
 
 def _check_share(given: Any) -> None:
-    """Refuse a regression of 5, which is 500 %: who means that writes it so."""
+    """Reject a regression of 5, which means 500 %, unless it is written as '500 %'."""
     try:
         limit = float(given)
     except (TypeError, ValueError):
-        return  # none, or with its unit, or an error of its own
+        return  # absent, written with a unit, or reported as its own error
     if 1 <= limit < math.inf:
         raise ValueError(
             f"max_regression: {limit:g} is {limit:.0%}; did you mean '{limit:g} %'? "
-            f"More than 100 % is written with its sign"
+            f"Write a limit of 100 % or more with the % sign"
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> bytes:
-    """Serialise to JSON that is equal for equal values (floats in Python's shortest form)."""
+    """Serialise to JSON, with equal bytes for equal values (floats in Python's shortest form)."""
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
@@ -17,7 +17,7 @@ def canonical_json(value: Any) -> bytes:
 
 
 def value_sha256(value: Any) -> str:
-    """Return the sha256 of a plain value's canonical JSON, in hex."""
+    """Return the sha256 of the canonical JSON of a plain value, in hex."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 

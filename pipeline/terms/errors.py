@@ -1,4 +1,4 @@
-"""The errors a user can act on. Each carries the exit code of the process that meets it."""
+"""The errors that a user can act on. Each class defines the exit code of the process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import ClassVar
 
 
 class RarefyError(Exception):
-    """An error whose message is one line that a person can act on."""
+    """Base of all errors whose message is one line that a person can act on."""
 
     exit_code: ClassVar[int] = 1
 
 
 class RecipeError(RarefyError):
-    """The recipe, the command line or the data it names is wrong (exit 2)."""
+    """The recipe, the command line or the data that they name is invalid (exit 2)."""
 
     exit_code = 2
 
@@ -22,7 +22,7 @@ class DataError(RecipeError):
 
 
 class ModelError(RecipeError):
-    """A model cannot be used for what the recipe asks of it (exit 2)."""
+    """A model cannot do what the recipe requires (exit 2)."""
 
 
 class BudgetError(RarefyError):
@@ -32,18 +32,18 @@ class BudgetError(RarefyError):
 
 
 class EvidenceError(RarefyError):
-    """The measurements cannot carry a verdict (exit 4)."""
+    """The measurements do not support a verdict (exit 4)."""
 
     exit_code = 4
 
 
 class ProviderError(RarefyError):
-    """The machine lacks what was asked of it, e.g. an execution provider (exit 5)."""
+    """The machine lacks a required resource, e.g. an execution provider (exit 5)."""
 
     exit_code = 5
 
 
 class IntegrityError(RarefyError):
-    """Bytes are not what their digest says, or may not be trusted (exit 6)."""
+    """Bytes do not match their digest, or cannot be trusted (exit 6)."""
 
     exit_code = 6

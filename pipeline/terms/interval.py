@@ -1,4 +1,4 @@
-"""A value with the bounds of its interval."""
+"""A value with its confidence interval."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Interval(NamedTuple):
-    """A value with the bounds of its interval; at 95 % unless its maker says otherwise."""
+    """A value with the bounds of its confidence interval, at 95 % unless stated otherwise."""
 
     value: float
     low: float

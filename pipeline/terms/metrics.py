@@ -1,4 +1,4 @@
-"""The table of metrics: what each one is, for recipe, verdict, history, report and CI files."""
+"""The table of metrics that recipe, verdict, history, report and CI files share."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ Kind = Literal["score", "error", "agreement", "latency", "speedup", "cold_start"
 FORMS: Final = (
     *("max", "min", "max_drop", "min_retained", "min_speedup", "min_shrink", "max_regression"),
 )
-"""The forms of a budget; ``terms.budget.Budget`` says what each one means."""
+"""The forms of a budget, documented in ``terms.budget.Budget``."""
 FACTORS: Final = ("min_speedup", "min_shrink")
-"""The forms whose limit is a factor."""
+"""The forms with a factor as their limit."""
 
 
 @dataclass(frozen=True)
 class Metric:
     """One metric.
 
-    ``kind``   ``score``: higher is better, from the rows; ``error``: lower is better, from the
-               rows; ``agreement``: with a reference, from the rows; ``latency``: ms on a target,
-               ``latency_…`` for the model's call alone, ``end_to_end_…`` from text to logits;
-               ``cold_start``: ms from a fresh process to its first answer, on the first target;
+    ``kind``   ``score``: computed per row, higher is better; ``error``: computed per row, lower is
+               better; ``agreement``: with a reference, computed per row; ``latency``: ms on a
+               target, ``latency_…`` for the model call alone, ``end_to_end_…`` from text to logits;
+               ``cold_start``: ms from process start to the first prediction, on the first target;
                ``speedup``: a ratio of latencies; ``count``: a number of bytes or parameters
-    ``unit``   ``%`` (a share between 0 and 1), ``ms``, ``B``, ``×`` or nothing
-    ``forms``  the forms of budget that make sense for it
+    ``unit``   ``%`` (stored as a fraction between 0 and 1), ``ms``, ``B``, ``×`` or empty
+    ``forms``  the budget forms that apply to it
     ``title``  its name in a heading
-    ``exact``  counted, not sampled: the same on every machine, every time
-    ``less``   what a smaller value is called: "smaller", "fewer parameters"
+    ``exact``  counted, not sampled: identical on every machine and in every run
+    ``less``   the word for a smaller value: "smaller", "fewer parameters"
     """
 
     kind: Kind
@@ -44,12 +44,12 @@ class Metric:
 
     @property
     def timed(self) -> bool:
-        """Whether it is measured by the clock on every target."""
+        """Whether it is timed on every target."""
         return self.kind in ("latency", "speedup")
 
     @property
     def from_rows(self) -> bool:
-        """Whether it follows from the answers on the eval split."""
+        """Whether it is computed from the predictions on the eval split."""
         return self.kind in ("score", "error", "agreement")
 
 
@@ -91,34 +91,34 @@ _UNITS: Final = {
     **dict.fromkeys(FACTORS, "×"),
 }
 USUAL: Final = ("accuracy", "latency_p50", "size")
-"""The three that every release is followed by: right, fast, small."""
+"""The three metrics that are tracked for every release: quality, speed, size."""
 
 _TAKES: Final = {
-    "%": "a share",
+    "%": "a percentage",
     "×": "a factor",
     "ms": "a time",
     "B": "a size",
-    "": "a bare number",
+    "": "a number without a unit",
 }
 
 
 def known(metric: str) -> Metric:
-    """Return what a metric is; one that is not in the table is a score without a unit."""
+    """Return a metric's entry. An unknown metric counts as a score without a unit."""
     return METRICS.get(metric) or Metric("score", "", frozenset(), title(metric))
 
 
 def of_kind(*kinds: Kind) -> list[str]:
-    """Return the names of all metrics of some kinds."""
+    """Return the names of all metrics of the given kinds."""
     return [name for name, metric in METRICS.items() if metric.kind in kinds]
 
 
 def unit(metric: str, form: str | None = None) -> str:
-    """Return the unit of a metric's own value, or of the number that a form of budget bounds."""
+    """Return the unit of a metric's value, or of the limit of a budget form."""
     return _UNITS.get(form or "", known(metric).unit)
 
 
 def title(metric: str) -> str:
-    """Return a metric's name for a heading; one that is not in the table is made readable."""
+    """Return a metric's name for a heading, derived from its key if it is not in the table."""
     if metric in METRICS:
         return METRICS[metric].title
     text = metric.replace("_", " ")
@@ -126,9 +126,9 @@ def title(metric: str) -> str:
 
 
 def expects(metric: str, form: str) -> str | None:
-    """Return what kind of quantity a budget's limit is, or None for an unknown metric."""
+    """Return the kind of quantity of a budget's limit. Returns None for an unknown metric."""
     if form in FACTORS:
         return "a factor"
     if form not in _BOUNDS:
-        return "a share"
+        return "a percentage"
     return _TAKES[METRICS[metric].unit] if metric in METRICS else None

@@ -1,4 +1,4 @@
-"""The outcome of a budget or a verdict, and which of several outcomes counts."""
+"""The outcome of a budget or a verdict, and how several outcomes combine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SYMBOL: Final[dict[Outcome, str]] = {"pass": "✓", "inconclusive": "?", "fail":
 
 
 def worst(outcomes: Iterable[Outcome | None]) -> Outcome | None:
-    """Return the worst of several outcomes; None (not judged) counts least."""
+    """Return the worst outcome, ignoring None (not judged). Returns None if nothing was judged."""
     return max(
         (outcome for outcome in outcomes if outcome is not None), key=ORDER.index, default=None
     )

@@ -1,11 +1,11 @@
-"""How long work reports its progress."""
+"""The callback through which long-running work reports progress."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[float, float, str], None]
-"""Called as progress(done, total, note); cheap, so call it often."""
+"""Called as progress(done, total, note). It is cheap, so call it often."""
 
 
 def silent(done: float, total: float, note: str) -> None:

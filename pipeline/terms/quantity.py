@@ -24,28 +24,31 @@ _SCALES = {
     "mib": 2.0**20,
     "gib": 2.0**30,
 }
-_KINDS = {"%": "a share", "x": "a factor", "×": "a factor", "": ""}
+_KINDS = {"%": "a percentage", "x": "a factor", "×": "a factor", "": ""}
 _SUFFIXES = {"b": "a size", "s": "a time"}
 _PATTERN = re.compile(r"\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*([a-zµ%×]*)\s*")
 
 
 def parse(value: Any) -> Any:
-    """Return the number that ``value`` says: shares as fractions, times in ms, sizes in bytes.
+    """Return ``value`` as a number: percentages as fractions, times in ms, sizes in bytes.
 
-    Raises ValueError where a string is not a quantity; other types pass through unchanged.
+    Values that are not strings pass through unchanged. Raises ValueError if a string is not a
+    quantity or the value is a bool.
     """
     if isinstance(value, bool):
-        raise ValueError("a quantity is a number, not true or false")
+        raise ValueError("expected a number, not true or false")
     if not isinstance(value, str):
         return value
     match = _PATTERN.fullmatch(_plain(value))
     if not match or match[2] not in _SCALES:
-        raise ValueError(f"{value!r} is no quantity such as 0.03, '3 %', '20 MB', '5 ms', '5x'")
+        raise ValueError(
+            f"{value!r} is not a quantity; write it like 0.03, '3 %', '20 MB', '5 ms' or '5x'"
+        )
     return float(match[1]) * _SCALES[match[2]]
 
 
 def kind(value: Any) -> str:
-    """Return what a quantity's unit makes of it: "a share", "a time", …; "" for a bare number."""
+    """Return the kind that a quantity's unit implies, e.g. "a time"; "" if it has no unit."""
     match = _PATTERN.fullmatch(_plain(value)) if isinstance(value, str) else None
     if not match or match[2] not in _SCALES:
         return ""
@@ -53,7 +56,7 @@ def kind(value: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    # Keyboards have two signs for micro, and they look the same.
+    # Keyboards produce two different micro signs that look the same.
     return text.lower().replace("μ", "µ")
 
 

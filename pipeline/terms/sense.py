@@ -1,4 +1,4 @@
-"""Whether budgets make sense: known metrics, fitting forms, limits that can be kept and missed."""
+"""Sanity checks on budgets: known metrics, applicable forms, limits that decide something."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pipeline.terms.naming import hint
 
 
 def check(budgets: Iterable[Budget]) -> list[str]:
-    """Return what is wrong with budgets before anything is measured, one sentence each.
+    """Return the problems that budgets have before anything is measured, one sentence each.
 
-    Unknown metrics, forms that make no sense for their metric, limits that nothing or everything
-    keeps, a target where none is looked at, and bounds that contradict each other.
+    Problems are unknown metrics, forms that do not apply to their metric, limits that every model
+    or no model can meet, a target for a metric that is not measured per target, and contradictory
+    bounds.
     """
     budgets = tuple(budgets)
     problems = [problem for budget in budgets if (problem := misfit(budget))]
@@ -26,48 +27,52 @@ def check(budgets: Iterable[Budget]) -> list[str]:
             if _contradict(floor, ceiling):
                 names = dict.fromkeys((floor.metric, ceiling.metric))
                 problems.append(
-                    f"budgets of {' and '.join(names)} contradict each other: "
+                    f"the budgets for {' and '.join(names)} contradict each other: "
                     f"at least {floor.limit:g} and at most {ceiling.limit:g}"
                 )
     return problems
 
 
 def _senseless(budget: Budget) -> str | None:
-    """Return why a limit would be kept by everything or by nothing, None where it would not."""
+    """Return why every model or no model would meet a limit. Returns None for a useful limit."""
     known, limit = METRICS[budget.metric], budget.limit
-    told = f"budget {budget.metric}: {budget.form} {limit:g}"
+    prefix = f"budget {budget.metric}: {budget.form} {limit:g}"
     meant = f"did you mean '{limit:g} %'?"
     if budget.target and not known.timed:
         return (
-            f"budget {budget.metric}: it is measured once, on the first target, and takes no "
-            f"'target' (found {budget.target!r})"
+            f"budget {budget.metric}: this metric is measured once, on the first target; remove "
+            f"'target: {budget.target}'"
         )
     if budget.form == "max_drop" and limit >= 1:
-        return f"{told} is {limit * 100:g} points and lets everything through; {meant}"
+        return f"{prefix} is {limit * 100:g} points, which every model meets; {meant}"
     if budget.form == "max_regression" and known.kind == "score" and limit >= 1:
-        return f"{told} is {limit * 100:g} % and lets everything through; {meant}"
+        return f"{prefix} is {limit * 100:g} %, which every model meets; {meant}"
     if budget.form in ("min", "min_retained") and limit <= 0:
-        return f"{told} lets everything through; a least value is above 0"
+        return f"{prefix} is met by every model; set a minimum above 0"
     if budget.form == "min_retained" and limit > 1:
-        return f"{told} asks for more than the reference has; {meant}"
+        return f"{prefix} requires more than the reference's own value; {meant}"
     if budget.form in ("min_speedup", "min_shrink") and limit <= 0:
-        return f"{told} lets everything through; a factor is above 0"
+        return f"{prefix} is met by every model; set a factor above 0"
     if budget.form in ("min", "max") and known.unit == "%" and limit > 1:
-        kept = "lets everything through" if budget.form == "max" else "can never be kept"
-        return f"{told} is {limit * 100:g} % and {kept}; {meant}"
+        effect = "every model meets" if budget.form == "max" else "no model can meet"
+        return f"{prefix} is {limit * 100:g} %, which {effect}; {meant}"
     if budget.form == "max" and limit < 0:
-        return f"{told} can never be kept: it is not below 0"
+        return f"{prefix} can never be met: {budget.metric} is never below 0"
     return None
 
 
 def _contradict(floor: Budget, ceiling: Budget) -> bool:
-    """Whether no measurement keeps both: what has the floor is never more than the other."""
+    """Return whether no measurement meets both: the floored metric never exceeds the other."""
     meet = floor.target == ceiling.target or None in (floor.target, ceiling.target)
     return meet and _never_more(floor.metric, ceiling.metric) and floor.limit > ceiling.limit
 
 
 def _never_more(one: str, other: str) -> bool:
-    """Whether a metric cannot exceed another: a lower percentile, or the call without its text."""
+    """Return whether ``one`` never exceeds ``other``.
+
+    A lower percentile never exceeds a higher one, and the model call alone never takes longer than
+    the call with tokenization.
+    """
     if one == other:
         return True
     clock, _, percentile = one.rpartition("_p")
@@ -79,11 +84,11 @@ def _never_more(one: str, other: str) -> bool:
 
 
 def misfit(budget: Budget) -> str | None:
-    """Return why no measurement could answer a budget: its metric or its form; None if one can."""
+    """Return why a budget's metric or form is invalid. Returns None if both are valid."""
     known = METRICS.get(budget.metric)
     if known is None:
         return f"unknown metric {budget.metric!r}{hint(budget.metric, METRICS)}"
     if budget.form not in known.forms:
         forms = ", ".join(sorted(known.forms))
-        return f"budget {budget.metric}: {budget.form!r} does not apply to it; it takes {forms}"
+        return f"budget {budget.metric}: {budget.form!r} does not apply to this metric; use {forms}"
     return None

@@ -1,4 +1,4 @@
-"""Which versions of the libraries are installed, read from their metadata without an import."""
+"""Versions of installed libraries, read from their metadata without importing them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ def version(name: str) -> str | None:
 
 
 def distribution_version(name: str) -> str | None:
-    """Return a distribution's version, under its own name or that of its build for GPUs.
+    """Return the version of a distribution or, if it is missing, of its GPU build.
 
-    ``onnxruntime`` also finds ``onnxruntime-gpu``. Returns None if neither is installed.
+    For example, ``onnxruntime`` also finds ``onnxruntime-gpu``. Returns None if neither is
+    installed.
     """
     return version(name) or version(f"{name}-gpu")

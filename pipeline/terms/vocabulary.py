@@ -1,4 +1,4 @@
-"""The recipe's vocabulary: names, the data it reads, the targets it measures on."""
+"""Basic parts of a recipe: names, the data to read, the targets to measure on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 Name = Annotated[str, Field(pattern=NAME.pattern)]
 REMOTE_TAG: Final = "#"
-"""Stands between a store's URL and a tag in it."""
+"""Separates a store's URL from a tag in that store."""
 
 
 class Part(BaseModel):
-    """Base of the recipe's parts: frozen, and a key it does not know is an error."""
+    """Base of the recipe's parts: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -22,22 +22,22 @@ class Part(BaseModel):
 class Data(Part):
     """The labelled text, and which columns to read.
 
-    A reference is a JSONL, CSV, TSV or Parquet file beside the recipe, ``package:import_name/file``
-    or ``hub:owner/name@revision/path/in/the/repository.parquet``.
+    A reference is a JSONL, CSV, TSV or Parquet file relative to the recipe's folder,
+    ``package:import_name/file`` or ``hub:owner/name@revision/path/in/the/repository.parquet``.
     """
 
     train: str
     eval: str
-    unlabelled: str | None = Field(None, description="text of the domain for the teacher to label")
+    unlabelled: str | None = Field(None, description="in-domain text for the teacher to label")
     text: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = Field(
         "text", description="the text column, or two columns for a sentence pair"
     )
     label: str = "label"
     slices: tuple[str, ...] = Field(
-        (), description="columns of the eval split by whose values accuracy is told too"
+        (), description="columns of the eval split; accuracy is also reported for each value"
     )
     max_length: int = Field(
-        128, ge=4, le=8192, description="tokens; longer rows are cut, and counted"
+        128, ge=4, le=8192, description="in tokens; longer rows are truncated, and counted"
     )
 
     @property
@@ -46,13 +46,13 @@ class Data(Part):
 
     @property
     def references(self) -> dict[str, str]:
-        """Return split name -> reference, for the splits that the recipe has."""
+        """Return split name -> reference, for the splits that the recipe defines."""
         pairs = {"train": self.train, "eval": self.eval, "unlabelled": self.unlabelled}
         return {name: reference for name, reference in pairs.items() if reference}
 
 
 class Target(Part):
-    """The machine to measure on: execution provider and intra-op threads."""
+    """A setting to measure on: execution provider and number of intra-op threads."""
 
     name: Name = "cpu"
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"

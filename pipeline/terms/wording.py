@@ -1,4 +1,4 @@
-"""Numbers with their units as people read them: in sentences, tables and on the terminal."""
+"""Formatting of numbers and units for people: in sentences, tables and on the terminal."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ _SPANS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def significant(value: float) -> str:
-    """Return three significant digits, without an exponent: 0.0421, 4.20, 421, 1,234."""
+    """Format with three significant digits and no exponent: 0.0421, 4.20, 421, 1,234."""
     decimals = 2 - math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 2
     return f"{value:,.{min(max(decimals, 0), 6)}f}"
 
 
 def number(value: float) -> str:
-    """Return three significant digits, without empty decimals: 0.0421, 4.2, 421, 1,234."""
+    """Format with three significant digits and no trailing zeros: 0.0421, 4.2, 421, 1,234."""
     text = significant(value)
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def size(value: float) -> str:
-    """Return bytes in decimal units: 82.5 MB."""
+    """Format a number of bytes in decimal units: 82.5 MB."""
     return _scaled(value, _BYTES)
 
 
 def count(value: float) -> str:
-    """Return a number of things: 22.7 M."""
+    """Format a count: 22.7 M."""
     return _scaled(value, _COUNTS)
 
 
 def milliseconds(value: float) -> str:
-    """Return a time in ms: 4.2 ms."""
+    """Format a time in ms: 4.2 ms."""
     return f"{number(value)} ms"
 
 
 def percent(value: float) -> str:
-    """Return a share as per cent with one decimal: 83.2 %."""
+    """Format a fraction as a percentage with one decimal: 83.2 %."""
     return f"{100 * value:.1f} %"
 
 
 def points(value: float) -> str:
-    """Return a difference of shares in percentage points: 0.35 points."""
+    """Format a difference of fractions in percentage points: 0.35 points."""
     return f"{100 * value:.2f} points"
 
 
 def signed(value: float) -> str:
-    """Return a difference of shares in percentage points, with its sign: +1.20, −0.35."""
+    """Format a difference of fractions in percentage points with its sign: +1.20, −0.35."""
     return f"{100 * value:+.2f}".replace("-", "−")
 
 
 def times(value: float) -> str:
-    """Return a ratio: 5.21×."""
+    """Format a ratio: 5.21×."""
     return f"{significant(value)}×"
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people, in two units at most: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d."""
+    """Format a duration in at most two units: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -72,19 +72,19 @@ def duration(seconds: float) -> str:
 
 
 def plural(amount: int, noun: str) -> str:
-    """Return a number of things by name: 1 thread, 1,234 rows."""
+    """Format a count with its noun: 1 thread, 1,234 rows."""
     return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
 
 
 def quantity(value: float, unit: str) -> str:
-    """Return a value of a metric in its unit; a share with two decimals, as budgets need them."""
+    """Format a metric's value in its unit; a percentage gets two decimals, as budgets need."""
     if unit == "%":
         return f"{_hundredths(value)} %"
     return {"×": times, "ms": milliseconds, "B": size}.get(unit, count)(value)
 
 
 def bounds(interval: Interval, unit: str) -> str:
-    """Return a value in its unit with its interval: ``4.93× [4.71, 5.12]``."""
+    """Format a value in its unit with its interval: ``4.93× [4.71, 5.12]``."""
     value, low, high = interval
     if low == value == high:
         return quantity(value, unit)

@@ -98,8 +98,14 @@ def bundle_copy(shop: Workshop, name: str) -> Path:
     ("budgets", "words"),
     [
         ([{"metric": "acuracy", "min": "80 %"}], "budgets: unknown metric 'acuracy', did you mean"),
-        ([{"metric": "latency_p50", "max_drop": "1 %", "against": "head"}], "does not apply to it"),
-        ([{"metric": "ece", "max_regression": "5 %", "against": "head"}], "does not apply to it"),
+        (
+            [{"metric": "latency_p50", "max_drop": "1 %", "against": "head"}],
+            "does not apply to this metric",
+        ),
+        (
+            [{"metric": "ece", "max_regression": "5 %", "against": "head"}],
+            "does not apply to this metric",
+        ),
         (
             [{"metric": "accuracy", "max_drop": "1 %", "against": "haed"}],
             "budgets[0].against: 'haed' is no stage here, and no tag in",
@@ -132,8 +138,11 @@ def bundle_copy(shop: Workshop, name: str) -> Path:
         ),
         ([{"metric": "size", "max": "1 GB", "min": 1}], "give exactly one of max, min"),
         ([{"metric": "size", "max": "1 GB", "target": "gpu"}], "'gpu' is no target here"),
-        ([{"metric": "size", "max": float("nan")}], "'.nan' is no quantity such as"),
-        ([{"metric": "size", "max": "twenty"}], "is no quantity such as 0.03, '3 %', '20 MB'"),
+        ([{"metric": "size", "max": float("nan")}], "'.nan' is not a quantity; write it like"),
+        (
+            [{"metric": "size", "max": "twenty"}],
+            "is not a quantity; write it like 0.03, '3 %', '20 MB'",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["plan", "run", "validate"])

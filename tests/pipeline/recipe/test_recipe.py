@@ -103,9 +103,13 @@ def test_a_stage_that_stands_twice_gets_a_number(check):
         ("as: again", "as: finetune", "11: stages[1].as: the id 'finetune' is taken"),
         ("as: again", "as: model", "11: stages[1].as: the id 'model' is taken"),
         ("name: good", "name: Good Name", "1: name: String should match pattern"),
-        ("max_drop: 1 %", "max_drop: little", "15: budgets[0].max_drop: 'little' is no quantity"),
+        (
+            "max_drop: 1 %",
+            "max_drop: little",
+            "15: budgets[0].max_drop: 'little' is not a quantity",
+        ),
         ("    max_drop: 1 %\n", "", "14: budgets[0]: give exactly one of max, min"),
-        ("    against: finetune\n", "", "14: budgets[0]: 'max_drop' compares, so it needs"),
+        ("    against: finetune\n", "", "14: budgets[0]: 'max_drop' is a comparison; set"),
         ("max_drop: 1 %", "min: 0.9", "14: budgets[0]: 'min' is an absolute bound"),
         (
             "    against:",
