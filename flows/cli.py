@@ -1,6 +1,6 @@
-"""The command line: one group, one file a command below ``flows/commands``.
+"""The command line: one group, with one file per command in ``flows/commands``.
 
-Command modules import what they need inside the command, so that help is there at once.
+Command modules import what they need inside the command, so ``--help`` answers immediately.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ click.rich_click.COMMAND_GROUPS = {
     "rarefy": [
         {"name": "From model to verdict", "commands": ["init", "plan", "run", "ci", "schedule"]},
         {
-            "name": "Look at results",
+            "name": "Inspect results",
             "commands": ["report", "history", "validate", "compare", "load", "predict"],
         },
         {"name": "Release", "commands": ["promote", "rollback"]},
-        {"name": "Keep house", "commands": ["recipe", "artifact", "doctor"]},
+        {"name": "Maintain", "commands": ["recipe", "artifact", "doctor"]},
     ]
 }
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rarefy")
-@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and the libraries' own words.")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and the libraries' logs.")
 def cli(verbose: bool) -> None:
-    """Compress a transformer into an ONNX model that keeps its accuracy and latency budgets.
+    """Compress a transformer into an ONNX model that meets its accuracy and latency budgets.
 
-    A recipe (YAML) names a model, labelled text, a chain of stages and budgets; `rarefy run` takes
-    it from there to a verdict, a report and a bundle to deploy.
+    A recipe (YAML) names a model, labelled text, a chain of stages and budgets. `rarefy run` runs
+    the stages and produces a verdict, a report and a bundle to deploy.
 
-    Exit codes: 0 pass · 1 unexpected error · 2 usage, recipe or data · 3 budget missed ·
-    4 no verdict, or inconclusive under --strict · 5 the machine lacks what was asked ·
-    6 integrity · 130 interrupted.
+    Exit codes: 0 pass · 1 unexpected error · 2 wrong usage, recipe or data · 3 budget missed ·
+    4 no verdict, or inconclusive with --strict · 5 the machine lacks something ·
+    6 damaged files · 130 interrupted.
     """
 
 
@@ -79,19 +79,19 @@ for _command in (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; every error becomes one line on stderr and an exit code."""
-    # Threads that wait for others sleep: spinning, they take the core that the others need, and a
-    # training beside any other load becomes several times slower. Read when torch is loaded.
+    """Run the command line; report each error as one line on stderr and an exit code."""
+    # Let waiting threads sleep. If they spin, they take cores that the working threads need, and
+    # training next to any other load becomes several times slower. Torch reads this when it loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
     verbose = "-v" in given or "--verbose" in given
-    if not verbose:  # the libraries' advice to their own callers, not to ours
+    if not verbose:  # these warnings address callers of the libraries, not users of rarefy
         warnings.filterwarnings("ignore", module="accelerate|peft|torch|transformers")
     try:
         code = cli.main(given, prog_name="rarefy", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        code = _say("interrupted; finished stages are kept, run again to go on", 130, as_json)
+        code = _say("interrupted; finished stages are kept, run again to resume", 130, as_json)
     except click.ClickException as error:
         if as_json:
             code = _say(error.format_message(), 2, as_json)
@@ -115,7 +115,7 @@ def _failed(error: Exception, verbose: bool, as_json: bool) -> int:
     if isinstance(error, RarefyError):
         return _say(str(error), error.exit_code, as_json)
     text = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
-    return _say(f"{text} (run with -v for the traceback)", 1, as_json)
+    return _say(f"{text} (run with -v to see the traceback)", 1, as_json)
 
 
 def _say(message: str, code: int, as_json: bool) -> int:

@@ -1,4 +1,4 @@
-"""What columns a labelled file has, and which of them look like the text and the label."""
+"""The columns of a labelled file, and which of them look like the text and the label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXTS = ("text", "sentence", "content", "review", "question", "document")
 
 @dataclass(frozen=True)
 class Columns:
-    """A file's columns with the values of its first rows."""
+    """The columns of a file, with the values of its first rows."""
 
     values: dict[str, list[Any]]
 
@@ -25,7 +25,7 @@ class Columns:
         return list(self.values)
 
     def text(self) -> str | None:
-        """Return the column that looks like text: by its name, else the longest strings."""
+        """Return the column that looks like text: by name, else the one with longest strings."""
         lengths = {
             name: sum(len(value) for value in values if isinstance(value, str)) / len(values)
             for name, values in self.values.items()
@@ -35,7 +35,7 @@ class Columns:
         return named[0] if named else max(lengths, key=lambda name: lengths[name], default=None)
 
     def label(self, text: str | None) -> str | None:
-        """Return the column that looks like labels: by its name, else the fewest values."""
+        """Return the column that looks like labels: by name, else the one with fewest values."""
         counts = {
             name: len(set(map(str, values)))
             for name, values in self.values.items()
@@ -46,14 +46,14 @@ class Columns:
 
 
 def read(path: Path) -> Columns:
-    """Read the columns of a JSONL, CSV, TSV or Parquet file. Raises DataError where it cannot."""
+    """Read the columns of a JSONL, CSV, TSV or Parquet file. Raises DataError if that fails."""
     try:
         return Columns(_table(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: its columns cannot be read: {reason}") from None
+        raise DataError(f"{path}: cannot read its columns: {reason}") from None
 
 
 def _table(path: Path) -> dict[str, list[Any]]:

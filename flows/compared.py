@@ -1,4 +1,4 @@
-"""A comparison as people look at it: a table in a terminal, HTML in a notebook."""
+"""The readable form of a comparison: a table in a terminal, HTML in a notebook."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from pipeline.verdict.verdict import Verdict
 CHANGES = {
     "regression": "slower by more than",
     "improvement": "faster by more than",
-    "equal": "the same, give or take",
-    "inconclusive": "undecided at",
+    "equal": "equal within",
+    "inconclusive": "inconclusive at",
 }
 
 
 @dataclass(frozen=True)
 class ComparisonView:
-    """A candidate beside a baseline; ``verdict`` is None if nothing was to be judged."""
+    """A candidate compared with a baseline; ``verdict`` is None if no limit was given."""
 
     compared: Compared
     verdict: Verdict | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return all numbers; differences are candidate − baseline, ratios candidate / baseline."""
+        """Return all numbers: differences are candidate − baseline, ratios candidate ÷ baseline."""
         return self.compared.as_json()
 
     def table(self) -> Table:
@@ -45,7 +45,7 @@ class ComparisonView:
         return table
 
     def rows(self) -> list[list[str]]:
-        """Return what is compared: its name, both sides, and how they differ."""
+        """Return a row for each quantity: its name, both values, and how they differ."""
         numbers = self.as_json()
         models, scores, times = numbers["models"], numbers["accuracy"], numbers["latency"]
         change, low, high = (signed(scores["difference"][end]) for end in Interval._fields)
@@ -65,7 +65,7 @@ class ComparisonView:
             [
                 f"latency p50 ({times['provider']}, {plural(times['threads'], 'thread')})",
                 *(_bounds(times[f"{side}_p50"], "ms") for side in SIDES),
-                f"{_bounds(times['ratio'], '×')} as long: "
+                f"{_bounds(times['ratio'], '×')} the baseline's: "
                 f"{CHANGES[times['change']]} {percent(times['margin'])}",
             ],
         ]
@@ -73,7 +73,7 @@ class ComparisonView:
             ours, theirs = (models[side][what] for side in SIDES)
             if ours and theirs:
                 ratio = wording.times(ours / theirs)
-                rows.append([what, word(ours), word(theirs), f"{ratio} as much"])
+                rows.append([what, word(ours), word(theirs), f"{ratio} the baseline's"])
         return rows
 
     def __repr__(self) -> str:

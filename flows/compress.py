@@ -1,4 +1,4 @@
-"""Run a job: as a Prefect flow, or by the same engine without Prefect."""
+"""Run a job as a Prefect flow, or with the same engine but without Prefect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(
 ) -> Result:
     """Run a job; ``loaded`` is its recipe, which is not read again.
 
-    Raises the engine's own errors; a missed budget is a result.
+    Raises the engine's own errors. A missed budget is a result, not an exception.
     """
     if engine == "inline":
         return jobs.run_inline(job, loaded, display)

@@ -1,4 +1,4 @@
-"""What a person sees while a recipe runs: a bar for the stage at work, a line for each done."""
+"""The display while a recipe runs: a bar for the current stage, a line for each finished one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from pipeline.verdict.verdict import Verdict
 COLOUR: Final[dict[Outcome, str]] = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
 EVERY = 30.0
-"""Seconds between two lines of a stage's progress where there is no terminal."""
+"""Seconds between two progress lines of a stage if the output is not a terminal."""
 
 
 class Display:
-    """A context manager; silent if ``quiet``. Where no bar can be drawn it prints plain lines.
+    """A context manager that shows progress; silent if ``quiet``.
 
-    ``clock`` returns seconds, from any start.
+    It prints plain lines if the console cannot draw a bar. ``clock`` returns seconds since any
+    fixed point in time.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Display:
         )
         self._task: TaskID | None = None
         self._clock = clock
-        self._stage, self._began, self._said = "", 0.0, 0.0
+        self._stage, self._began, self._printed = "", 0.0, 0.0
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -68,7 +69,7 @@ class Display:
         self._progress.stop()
 
     def starting(self, what: str) -> None:
-        """Show what is being started, in a terminal until the first stage begins."""
+        """Show what is being started; in a terminal, until the first stage begins."""
         if self._progress.disable:
             self.say(what, "dim")
         else:
@@ -77,7 +78,7 @@ class Display:
     def started(self, identifier: str) -> None:
         """Show that a stage begins."""
         self._stage = identifier
-        self._began = self._said = self._clock()
+        self._began = self._printed = self._clock()
         self._begin(identifier)
 
     def _begin(self, what: str) -> None:
@@ -86,18 +87,18 @@ class Display:
         self._task = self._progress.add_task(what, total=None, note="")
 
     def progress(self, done: float, total: float, note: str) -> None:
-        """Show how far the stage is; without a terminal every half minute."""
+        """Show how far the stage has got; outside a terminal, once every half minute."""
         if self._task is None:
             return
         self._progress.update(self._task, completed=done, total=total or None, note=note)
-        if self._progress.disable and self._clock() - self._said >= EVERY:
-            self._said = self._clock()
+        if self._progress.disable and self._clock() - self._printed >= EVERY:
+            self._printed = self._clock()
             share = f"/{_count(total)} ({done / total:.0%})".replace("%", " %") if total else ""
-            elapsed = timedelta(seconds=int(self._said - self._began))
+            elapsed = timedelta(seconds=int(self._printed - self._began))
             self.say(f"{self._stage:<12} {_count(done)}{share}  {elapsed}  {note}")
 
     def waiting(self) -> None:
-        self.say("another run is making this stage; waiting for it", "yellow")
+        self.say("another run is executing this stage; waiting for it to finish", "yellow")
 
     def finished(self, row: LedgerRow) -> None:
         if self.quiet:
@@ -119,12 +120,12 @@ class Display:
 
 
 def _draws_bars(console: Console) -> bool:
-    """Whether a bar can move: in a terminal, and in a notebook through ipywidgets."""
+    """Return whether a bar can be updated: in a terminal, or in a notebook with ipywidgets."""
     return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def as_text(shown: RenderableType, width: int = 160) -> str:
-    """Return what a terminal would show, without colours."""
+    """Return the text that a terminal would show, without colours."""
     console = Console(width=width, color_system=None, highlight=False)
     with console.capture() as capture:
         console.print(shown)
@@ -132,7 +133,7 @@ def as_text(shown: RenderableType, width: int = 160) -> str:
 
 
 def show_verdict(judged: Verdict | None, console: Console) -> None:
-    """Print every budget's outcome, and why the measurement carries no verdict if it does not."""
+    """Print the outcome of every budget and, if there is no verdict, the reasons."""
     if judged is None:
         return
     console.print(verdict_table(judged))
@@ -141,9 +142,9 @@ def show_verdict(judged: Verdict | None, console: Console) -> None:
 
 
 def verdict_table(judged: Verdict) -> Table:
-    """Return every budget with what was asked, what was measured and how it came out."""
+    """Return a table with the outcome of each budget, its name and the reason."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", "budget", "what was found"):
+    for column in ("", "budget", "reason"):
         table.add_column(column)
     for budget in judged.budgets:
         sign, colour = SYMBOL[budget.outcome], COLOUR[budget.outcome]

@@ -1,4 +1,4 @@
-"""The first line of a recipe, by which an editor finds the schema and completes the keys."""
+"""The first line of a recipe, which tells an editor where the schema is for completing keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMMENT = "# yaml-language-server:"
 
 
 def schema_line(recipe: Path, home: Home) -> str:
-    """Write the schema of the installed stages below ``home``; return the line that names it."""
+    """Write the schema of the installed stages into ``home``; return the line that names it."""
     from pipeline.recipe.schema import json_schema
 
     path = home.path / "recipe.schema.json"

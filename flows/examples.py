@@ -1,4 +1,4 @@
-"""The example recipes that come with rarefy, and copies of them that run elsewhere."""
+"""The example recipes that come with rarefy, and how to copy them to another folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.terms.errors import RecipeError
 
 @dataclass(frozen=True)
 class Example:
-    """A recipe by name, with the first sentence of its comments."""
+    """An example recipe: its name, its path, and the first line of its comments."""
 
     name: str
     path: Path
@@ -20,26 +20,27 @@ class Example:
 
 
 def folder() -> Path:
-    """Return where the examples are: inside the installed package, else in the source tree."""
+    """Return the examples' folder: in the installed package, else in the source tree."""
     packaged = Path(__file__).parent / "recipes"
     return packaged if packaged.is_dir() else Path(__file__).parents[1] / "examples"
 
 
 def examples() -> list[Example]:
-    """Return all example recipes, by name."""
+    """Return all example recipes, sorted by name."""
     return [Example(path.stem, path, about(path)) for path in sorted(folder().glob("*.yaml"))]
 
 
 def find(name: str) -> Example:
-    """Return an example by name. Raises RecipeError with the names there are."""
+    """Return an example by name. Raises RecipeError, which lists the names, if it is unknown."""
     known = {example.name: example for example in examples()}
     if name not in known:
-        raise RecipeError(f"{name}: no example of that name; there is {', '.join(known) or 'none'}")
+        names = ", ".join(known) or "none"
+        raise RecipeError(f"{name}: no such example; available: {names}")
     return known[name]
 
 
 def about(path: Path) -> str:
-    """Return a recipe's first comment line, the editor's schema line left out."""
+    """Return the first comment line of a recipe, ignoring the editor's schema line."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("#") and not line.startswith(editor.COMMENT):
             return line.lstrip("# ").strip()
@@ -49,8 +50,8 @@ def about(path: Path) -> str:
 def copy(example: Example, target: Path, home: Home, force: bool) -> list[Path]:
     """Copy an example to ``target`` (a .yaml file or a folder) with the files that it names.
 
-    Files keep their places relative to the recipe. Returns what was written, the recipe first.
-    Raises RecipeError where a file is there already with other bytes, unless ``force``.
+    Files keep their paths relative to the recipe. Returns the written files, the recipe first.
+    Raises RecipeError if a file already exists with other contents, unless ``force``.
     """
     recipe = target if target.suffix in (".yaml", ".yml") else target / example.path.name
     line, lines = editor.schema_line(recipe, home), example.path.read_text(encoding="utf-8")
@@ -62,7 +63,7 @@ def copy(example: Example, target: Path, home: Home, force: bool) -> list[Path]:
         )
     for goal, content in contents.items():
         if not force and goal.exists() and goal.read_bytes() != content:
-            raise RecipeError(f"{goal}: is there already; --force replaces it")
+            raise RecipeError(f"{goal} already exists; --force replaces it")
     for goal, content in contents.items():
         goal.parent.mkdir(parents=True, exist_ok=True)
         goal.write_bytes(content)
@@ -70,7 +71,7 @@ def copy(example: Example, target: Path, home: Home, force: bool) -> list[Path]:
 
 
 def _named(example: Example) -> list[Path]:
-    """Return the files beside an example that it names, and their licences."""
+    """Return the files that an example names in its own folder, and their licences."""
     from pipeline.recipe import recipe as recipes
 
     loaded = recipes.load(example.path)

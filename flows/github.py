@@ -1,4 +1,4 @@
-"""What a job of GitHub Actions is told beside its log: a summary, outputs and annotations."""
+"""What a GitHub Actions job shows besides its log: a summary, outputs and annotations."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from pathlib import Path
 import rich_click as click
 
 SUMMARY_BYTES = 1024 * 1024
-"""GitHub drops a step's summary that is larger."""
-CUT = "\n\n*Cut here: GitHub shows 1 MiB of a step's summary. The whole is in summary.md.*\n"
+"""GitHub drops a step's summary if it is larger."""
+CUT = (
+    "\n\n*Truncated: GitHub shows at most 1 MiB of a step's summary. "
+    "summary.md has the full text.*\n"
+)
 
 
 def active() -> bool:
-    """Say whether this process runs in a job of GitHub Actions."""
+    """Return whether this process runs in a GitHub Actions job."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def annotate(commands: Iterable[str]) -> None:
-    """Print workflow commands; on stderr, which the runner reads too, as stdout is for data."""
+    """Print workflow commands on stderr, which the runner also reads: stdout is for data."""
     if active():
         for command in commands:
             click.echo(command, err=True)
 
 
 def summarize(text: str) -> None:
-    """Append Markdown to the step's summary, as much of it as GitHub will show."""
+    """Append Markdown to the step's summary, truncated to what GitHub shows."""
     name = os.environ.get("GITHUB_STEP_SUMMARY")
     if not name:
         return
@@ -35,14 +38,14 @@ def summarize(text: str) -> None:
     room = SUMMARY_BYTES - (path.stat().st_size if path.exists() else 0)
     if len(text.encode()) > room:
         kept = text.encode()[: max(0, room - len(CUT.encode()))].decode(errors="ignore")
-        # A half line would be a half row of a table.
+        # Cut at a line's end: half a line could be half a table row.
         text = kept[: kept.rfind("\n")] + CUT if "\n" in kept else ""
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
 
 
 def output(values: Mapping[str, str]) -> None:
-    """Give outputs to the job's next steps."""
+    """Set outputs for the job's next steps."""
     name = os.environ.get("GITHUB_OUTPUT")
     if not name:
         return

@@ -1,4 +1,4 @@
-"""What a new recipe may aim at: a chain of stages and the budgets that say it came out."""
+"""The goals of a new recipe: each has a chain of stages and the budgets it must meet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Goal:
-    """``stages`` and ``budgets`` are lines of YAML; ``{layers}`` is half of the model's layers."""
+    """A goal; ``stages`` and ``budgets`` are YAML, ``{layers}`` is half the model's layers."""
 
     about: str
     stages: tuple[str, ...]
@@ -15,14 +15,14 @@ class Goal:
 
 
 TEACHER = "finetune: {epochs: 3, learning_rate: 7e-5} # the teacher, and the budgets' baseline"
-STUDENT = "distill: {layers: {layers}, epochs: 6} # half of the layers learn the teacher's answers"
-LORA = "adapt: {teacher: finetune, epochs: 2, rank: 16} # LoRA wins back what pruning lost"
+STUDENT = "distill: {layers: {layers}, epochs: 6} # a student with half of the teacher's layers"
+LORA = "adapt: {teacher: finetune, epochs: 2, rank: 16} # LoRA recovers accuracy after pruning"
 END = ("export # ONNX, checked against PyTorch", "validate # accuracy and latency on the targets")
-INT8 = "quantize # int8 where a layer can bear it"
+INT8 = "quantize # int8 for the layers that tolerate it"
 
 GOALS = {
     "balanced": Goal(
-        "half of the layers, int8",
+        "half the layers, int8",
         (TEACHER, STUDENT, INT8, *END),
         (
             "{metric: accuracy, min_retained: 97 %, against: finetune}",
@@ -31,14 +31,14 @@ GOALS = {
         ),
     ),
     "fast": Goal(
-        "half of the layers, narrow ones, int8",
+        "half the layers, pruned, int8",
         (
             TEACHER,
             STUDENT,
-            "prune: {heads: 25 %, neurons: 30 %} # out of the weights, not only to zero",
+            "prune: {heads: 25 %, neurons: 30 %} # removed from the weights, not only zeroed",
             LORA,
             INT8,
-            "merge # the adapter into the weights",
+            "merge # adds the adapter to the weights",
             *END,
         ),
         (
@@ -47,14 +47,14 @@ GOALS = {
         ),
     ),
     "small": Goal(
-        "half of the layers, narrow ones, only the words that occur, int8",
+        "half the layers, pruned, vocabulary reduced to the tokens in use, int8",
         (
             TEACHER,
             STUDENT,
-            "prune: {heads: 25 %, neurons: 50 %, vocabulary: true} # drops unused words too",
+            "prune: {heads: 25 %, neurons: 50 %, vocabulary: true} # also drops unused tokens",
             LORA,
             INT8,
-            "merge # the adapter into the weights",
+            "merge # adds the adapter to the weights",
             *END,
         ),
         (

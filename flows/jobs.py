@@ -1,4 +1,4 @@
-"""A job: a recipe to run, where, and how; carried out step by step by whoever runs it."""
+"""A job: which recipe to run, where and how; and the steps that a run consists of."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.store.home import Home
 
 @dataclass(frozen=True)
 class Job:
-    """What a flow run is given: plain strings, as Prefect stores parameters."""
+    """The parameters of a flow run, as plain values: Prefect stores them."""
 
     recipe: str
     home: str
@@ -34,15 +34,16 @@ class Job:
 
 
 def load(job: Job) -> LoadedRecipe:
-    """Read the job's recipe, its tags replaced by the job's baseline if it has one."""
+    """Read the job's recipe; if the job has a baseline, it replaces the recipe's tags."""
     loaded = recipes.load(Path(job.recipe))
     return loaded if job.baseline is None else baselines.with_baseline(loaded, job.baseline)
 
 
 def open_run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> Run:
-    """Plan the job's run, so that errors that can be known beforehand are raised here.
+    """Plan the job's run; errors that can be known in advance are raised here.
 
-    An eval split with too few rows for a budget is said too: that run will end inconclusive.
+    If the eval split has too few rows for a budget, the display shows a note: the run will end
+    inconclusive.
     """
     plan = Plan(loaded, Home(Path(job.home)).store(), job.device, first=job.first)
     if job.threads:
@@ -60,12 +61,12 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> 
 
 
 def step_ids(run: Run) -> list[str]:
-    """Return the ids of all steps in order, the import of the model first."""
+    """Return the ids of all steps in order, starting with the import of the model."""
     return [MODEL, *(step.id for step in run.plan.loaded.steps)]
 
 
 def execute(run: Run, identifier: str, display: Display | None = None) -> Finished:
-    """Execute one step, and show it on the display if there is one."""
+    """Execute one step and show it on the display, if there is one."""
     if display is None:
         return run.execute(identifier)
     display.started(identifier)
@@ -75,7 +76,7 @@ def execute(run: Run, identifier: str, display: Display | None = None) -> Finish
 
 
 def conclude(run: Run, job: Job) -> Result:
-    """Judge, write the report and the bundle's copy, and keep the verdict in the history."""
+    """Judge the run, write the report and a copy of the bundle, and record the verdict."""
     outcome = outcomes.conclude(run, job.command)
     result = Result(outcome, folder.write(outcome, Path(job.out)))
     records.keep(Path(job.home), outcome.data, run.plan.loaded.base)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they speak: data on stdout, the rest on stderr."""
+"""Options that several commands share, and their output: data on stdout, the rest on stderr."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
         show_envvar=True,
         metavar="DIR",
         callback=lambda _context, _parameter, value: Home(Path(value).expanduser()),
-        help="Where artifacts and reports are kept.",
+        help="The folder for artifacts and reports.",
     )(command)
 
 
@@ -44,7 +44,7 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where training runs; what it made is found by it.",
+        help="Where training runs; artifacts are cached separately for each device.",
         callback=lambda _context, _parameter, value: _device(value),
     )(command)
 
@@ -62,21 +62,21 @@ def first_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--first",
         is_flag=True,
-        help="A first release: leave out budgets against a tag that is not there yet.",
+        help="For a first release: skip budgets against a tag that does not exist yet.",
     )(command)
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--engine``, ``--device`` and ``--threads``: how a recipe is run."""
+    """Add ``--engine``, ``--device`` and ``--threads``, which say how to run a recipe."""
     engine = click.option(
         "--engine",
         type=click.Choice(["prefect", "inline"]),
         default="prefect",
         show_default=True,
-        help="Run as a Prefect flow, or the same engine without Prefect.",
+        help="Run as a Prefect flow, or inline without Prefect.",
     )
     threads = click.option(
-        "--threads", type=click.IntRange(1), help="Training threads; default: all cores."
+        "--threads", type=click.IntRange(1), help="Threads for training; default: all cores."
     )
     return engine(device_option(threads(command)))
 
@@ -90,19 +90,31 @@ def rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--recipe``, ``--data`` (as ``table``), ``--text`` and ``--provider``."""
     file = click.Path(path_type=Path, dir_okay=False)
     for option in (
-        click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), default="cpu"),
         click.option(
-            "--text", multiple=True, default=("text",), help="Its text column; twice for pairs."
+            "--provider",
+            type=click.Choice(["cpu", "cuda", "tensorrt"]),
+            default="cpu",
+            show_default=True,
+            help="The execution provider to run on.",
         ),
-        click.option("--data", "table", type=file, help="A file of rows, instead of the split."),
-        click.option("--recipe", type=file, help="Whose eval split; default: that of the run."),
+        click.option(
+            "--text",
+            multiple=True,
+            default=("text",),
+            show_default=True,
+            help="The text column of --data; repeat it for sentence pairs.",
+        ),
+        click.option("--data", "table", type=file, help="Use this file instead of an eval split."),
+        click.option(
+            "--recipe", type=file, help="Use this recipe's eval split; default: the run's own."
+        ),
     ):
         command = option(command)
     return command
 
 
 def rows_of(table: Path, text: tuple[str, ...], label: str = "label") -> Data:
-    """Return how a file given by ``--data`` is read."""
+    """Return the data description for a file given by ``--data``."""
     from pipeline.terms.vocabulary import Data
 
     path = str(table.resolve())
@@ -110,7 +122,7 @@ def rows_of(table: Path, text: tuple[str, ...], label: str = "label") -> Data:
 
 
 def verbose() -> bool:
-    """Say whether ``rarefy -v`` was asked for."""
+    """Return whether ``rarefy -v`` was given."""
     context = click.get_current_context()
     return bool(context.parent and context.parent.params["verbose"])
 
@@ -121,16 +133,16 @@ def show_json(value: Any) -> None:
 
 
 def stderr() -> Console:
-    """Return the console for people: progress and tables that are not the command's data."""
+    """Return the console for progress and for tables that are not the command's data."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def stdout() -> Console:
-    """Return the console for a command's data when it is read by a person.
+    """Return the console for a command's data in readable form.
 
-    In a pipe there is no width to keep to: lines stay whole for grep.
+    In a pipe, lines are not wrapped, which keeps them whole for grep.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""A plan as people look at it: a table in a terminal, HTML in a notebook, plain values as JSON."""
+"""The readable form of a plan: a table in a terminal, HTML in a notebook, or JSON."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pipeline.run.resources import Needed
 from pipeline.stage.resources import Span
 from pipeline.verdict.power import Need
 
-COLUMNS = ("step", "stage", "gives", "", "disk", "memory", "time", "artifact")
+COLUMNS = ("step", "stage", "output", "", "disk", "memory", "time", "artifact")
 
 
 @dataclass(frozen=True)
 class PlanView:
-    """What would run, what is cached, and whether the eval split can carry the budgets."""
+    """What would run, what is cached, and whether the eval split is large enough to judge by."""
 
     plan: Plan
     steps: list[Planned]
@@ -32,7 +32,7 @@ class PlanView:
     def of(cls, plan: Plan, last: Path) -> PlanView:
         """Plan all steps; ``last`` is the folder of the recipe's last run, which need not exist.
 
-        Raises ProviderError if a step surely does not fit this machine's disk or memory.
+        Raises ProviderError if a step certainly does not fit this machine's disk or memory.
         """
         steps = plan.steps()
         needed = resources.of(plan, steps)
@@ -65,7 +65,7 @@ class PlanView:
         ]
 
     def _needed(self, step: Planned) -> list[str]:
-        """Return disk, memory and time of a step that is to run, as people read them."""
+        """Return the disk, memory and time of a step as text; empty if it is cached."""
         if step.cached:
             return ["", "", ""]
         needed = self.resources[step.id]
@@ -81,7 +81,7 @@ class PlanView:
         return table
 
     def as_json(self) -> dict[str, Any]:
-        """Return what ``rarefy plan --json`` prints."""
+        """Return the values that ``rarefy plan --json`` prints."""
         return {
             "steps": [
                 {
@@ -140,7 +140,7 @@ def duration(seconds: float | None) -> str:
 
 
 def needs_json(needed: Needed | None) -> dict[str, Any] | None:
-    """Return what a step needs: bytes as [least, most], seconds; null for what is not known."""
+    """Return what a step needs: bytes as [least, most], and seconds; None if unknown."""
     if needed is None:
         return None
     found = needed.resources
@@ -152,7 +152,7 @@ def needs_json(needed: Needed | None) -> dict[str, Any] | None:
 
 
 def html_table(columns: tuple[str, ...], rows: list[list[str]]) -> str:
-    """Return an HTML table; all texts are escaped."""
+    """Return an HTML table with all text escaped."""
 
     def line(cells: tuple[str, ...] | list[str], tag: str) -> str:
         shown = "".join(f"<{tag} style='text-align:left'>{escape(c)}</{tag}>" for c in cells)

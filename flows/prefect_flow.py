@@ -1,6 +1,6 @@
-"""The Prefect flow itself: one task a step, the ledger and the verdict as Prefect artifacts.
+"""The Prefect flow: one task per step, with the ledger and the verdict as Prefect artifacts.
 
-Import it after ``prefect_settings.prepare``: Prefect reads its settings when it is imported.
+Import this after ``prefect_settings.prepare``: Prefect reads its settings when it is imported.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def compress(
     first: bool = False,
     baseline: str | None = None,
 ) -> State[Any]:
-    """Run a recipe from model to verdict. A missed budget ends the flow in the state Failed."""
+    """Run a recipe from model to verdict. The flow's state is Failed if a budget is missed."""
     job = Job(recipe, home, out, device, threads, command, first, baseline)
     return _state(_carry_out(job, jobs.load(job), None))
 
 
 def run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> Result:
-    """Run a job as a flow in this process: on the server that is set up, or an embedded one.
+    """Run a job as a flow in this process, on the configured server or an embedded one.
 
-    Raises the engine's own errors; a missed budget is a Failed flow, and a Result here.
+    Raises the engine's own errors. If a budget is missed, the flow fails, but a Result is returned.
     """
     results: list[Result] = []
 
-    # A flow of its own for each call: what is not plain text must not go through parameters.
+    # Define a flow for each call: its closure holds what cannot be a plain flow parameter.
     @flow(name=NAME, persist_result=False, validate_parameters=False)
     def compress(**parameters: Any) -> State[Any]:
         results.append(_carry_out(job, loaded, display))
@@ -66,11 +66,11 @@ def run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> Resul
     error: Any = state.result(raise_on_failure=False)
     if isinstance(error, BaseException):
         raise error
-    raise RarefyError(f"the flow ended as {state.name}: {state.message}")
+    raise RarefyError(f"the flow ended in state {state.name}: {state.message}")
 
 
 def _carry_out(job: Job, loaded: LoadedRecipe, display: Display | None) -> Result:
-    """Execute every step as a task of the flow that is running, and conclude."""
+    """Execute every step as a task of the running flow, then judge and report."""
     run = jobs.open_run(job, loaded, display)
     stage = _stage_task(run, display)
     states: dict[str, State[Any]] = {}
@@ -94,7 +94,7 @@ def _carry_out(job: Job, loaded: LoadedRecipe, display: Display | None) -> Resul
 
 
 def _stage_task(run: Run, display: Display | None) -> Callable[..., State[Any]]:
-    """Return the task that executes one step. Only the digest passes on."""
+    """Return the task that executes one step. It passes on only the artifact's digest."""
 
     @task(task_run_name="{identifier}", cache_policy=NO_CACHE, persist_result=False)
     def stage(identifier: str) -> State[dict[str, Any]]:
@@ -106,7 +106,7 @@ def _stage_task(run: Run, display: Display | None) -> Callable[..., State[Any]]:
 
 
 def _state(result: Result) -> State[Any]:
-    """Return the state that a flow ends in."""
+    """Return the final state of the flow."""
     judged = result.outcome.data.verdict
     summary = {"outcome": judged.outcome if judged else None, **result.paths}
     if judged is not None and judged.outcome == "fail":

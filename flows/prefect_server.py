@@ -1,4 +1,4 @@
-"""The Prefect server that the environment names, if it names one, and whether it answers."""
+"""The Prefect server that PREFECT_API_URL names, if it is set, and whether it answers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SECONDS = 5.0
 
 
 def api_url() -> str | None:
-    """Return what PREFECT_API_URL says, without a trailing slash; None where it is not set."""
+    """Return PREFECT_API_URL without a trailing slash, or None if it is not set."""
     return os.environ.get("PREFECT_API_URL", "").rstrip("/") or None
 
 
 def answers(url: str) -> bool:
-    """Say whether a server answers at an API address; any HTTP status is an answer.
+    """Return whether a server answers at an API address; any HTTP status counts as an answer.
 
-    Prefect is not imported: that takes a second. A proxy is not asked about this machine.
+    Prefect is not imported, because that takes a second. Loopback addresses bypass any proxy.
     """
     handlers = []
     if urlparse(url).hostname in LOOPBACK:

@@ -1,4 +1,4 @@
-"""What Prefect reads from the environment when it is imported."""
+"""The environment variables that Prefect reads when it is imported."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def prepare(home: Path, verbose: bool = False) -> None:
-    """Set what Prefect reads when it is imported: no telemetry, its database in our folder.
+    """Set the variables that Prefect reads: no telemetry, and its database in our folder.
 
-    What the user has set stays. A run's log goes to the server; to the console only if ``verbose``:
-    our own display and errors speak there.
+    Variables that the user has set are kept. The log of a run goes to the server. It goes to the
+    console only if ``verbose``, because our own display and errors are shown there.
     """
     home.mkdir(parents=True, exist_ok=True)
     level = "INFO" if verbose else "CRITICAL"

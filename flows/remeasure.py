@@ -1,4 +1,4 @@
-"""Measure a bundle that exists already, on this machine, with a recipe's data and references."""
+"""Measure an existing bundle on this machine, with a recipe's data and references."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from stages.validate import Validate
 
 @dataclass(frozen=True)
 class Validated:
-    """A bundle measured again on this machine, and the verdict of a recipe's budgets on it."""
+    """A bundle measured again on this machine, and the verdict on a recipe's budgets."""
 
     bundle: Bundle
     verdict: Verdict
@@ -43,16 +43,16 @@ def validate(
     first: bool = False,
     progress: Progress = silent,
 ) -> Validated:
-    """Measure a bundle again, judge it by a recipe's budgets, and keep the verdict.
+    """Measure a bundle again, judge it by a recipe's budgets, and record the verdict.
 
-    ``recipe``: by default the one that made the run ``reference``. Raises RecipeError if it has no
-    budgets, and what ``measure`` raises.
+    ``recipe``: by default, the recipe of the run ``reference``. Raises RecipeError if it has no
+    budgets, and whatever ``measure`` raises.
     """
     bundle = bundles.find(reference, home)
     loaded = origin.recipe_of(reference, recipe, home)
     plan = Plan(loaded, home.store(), device, first=first)
     if not loaded.recipe.budgets:
-        raise RecipeError(f"{loaded.where.source}: has no budgets, so there is nothing to judge by")
+        raise RecipeError(f"{loaded.where.source} has no budgets to judge the bundle by; add some")
     measured = measure(Run(plan), bundle, progress)
     verdict = judge(plan.budgets, loaded.recipe.targets, measured)
     records.keep_validated(home.path, plan, bundle, verdict, measured)
@@ -60,21 +60,21 @@ def validate(
 
 
 def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
-    """Measure a bundle beside those checkpoints of the recipe's chain that the store has.
+    """Measure a bundle beside the checkpoints of the recipe's chain that are in the store.
 
-    Raises ModelError where the bundle has other labels than the data, EvidenceError where a
-    budget compares with a checkpoint that is not made yet, IntegrityError where the bundle's bytes
-    are not those that its manifest, and so the verdict, names.
+    Raises ModelError if the labels of the bundle and of the data differ, EvidenceError if a budget
+    compares with a checkpoint that is not in the store, and IntegrityError if the bundle's bytes
+    differ from its manifest: the verdict would name bytes that were not measured.
     """
     baselines.check(bundle.name, bundle.directory, run.plan.labels)
     bundles.check_bytes(bundle)
     for baseline in run.plan.baselines.values():
         run.check(baseline)
     stage, references = _stage(run)
-    # A folder for all runs like this one: it keeps the references that were exported before.
+    # Runs with equal inputs share a folder, which keeps the references that were exported before.
     work = _work(run, stage)
     with (
-        run.plan.store.lock("validate"),  # what is timed runs alone
+        run.plan.store.lock("validate"),  # one timing at a time
         run.plan.store.lock(work),
         tempfile.TemporaryDirectory(prefix="rarefy-validate-") as output,
     ):
@@ -85,7 +85,7 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
 
 
 def _work(run: Run, stage: Validate) -> str:
-    """Name what the export of a reference depends on beside the reference's own bytes."""
+    """Return a name for everything that a reference's export depends on besides its bytes."""
     value = {
         "version": stage.version,
         "rarefy": distribution_version("rarefy"),
@@ -98,7 +98,7 @@ def _work(run: Run, stage: Validate) -> str:
 
 
 def _stage(run: Run) -> tuple[Validate, dict[str, Artifact]]:
-    """Return the recipe's own validate stage (or the default) and the references it can have."""
+    """Return the recipe's validate stage (or the default one) and its available references."""
     planned = run.plan.steps()
     wanted = [step for step in planned if isinstance(step.stage, Validate)]
     stage = wanted[-1].stage if wanted else Validate()
@@ -122,7 +122,7 @@ def _stage(run: Run) -> tuple[Validate, dict[str, Artifact]]:
     ]
     if missing:
         raise EvidenceError(
-            f"a budget compares with {missing[0]!r}, which is no checkpoint in this store: "
-            f"run {run.plan.loaded.where.source} to make it"
+            f"a budget compares with {missing[0]!r}, but this store has no such checkpoint: "
+            f"run {run.plan.loaded.where.source} to create it"
         )
     return stage.model_copy(update={"models": tuple(models)}), models

@@ -1,4 +1,4 @@
-"""The result of a run: its verdict, ledger, figures and files, also as a notebook shows them."""
+"""The result of a run: its verdict, ledger, figures and files, as text and for notebooks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = ("stage", "kind", "score", "95 % interval", "parameters", "size", "tim
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as SVG text; a notebook draws it."""
+    """A figure as SVG text, which a notebook displays."""
 
     svg: str
 
@@ -32,7 +32,7 @@ class Picture:
 
 
 class Ledger(Sequence[LedgerRow]):
-    """The finished stages in order, each with its score, size and time."""
+    """The finished stages in order, each with its score, parameters, size and time."""
 
     def __init__(self, rows: Sequence[LedgerRow]) -> None:
         self._rows = tuple(rows)
@@ -62,7 +62,7 @@ class Ledger(Sequence[LedgerRow]):
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of a run, and where its files are. A missed budget is a result, no exception."""
+    """The outcome and the files of a run. A missed budget is a result, not an exception."""
 
     outcome: Outcome
     paths: dict[str, str]
@@ -79,7 +79,7 @@ class Result:
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences about the data: rows left out and why."""
+        """Warnings about the data, such as which rows were dropped and why."""
         return self.outcome.data.warnings
 
     @property
@@ -99,8 +99,8 @@ class Result:
 
     def __repr__(self) -> str:
         judged = self.verdict
-        said = as_text(verdict_table(judged)) + "\n" if judged else ""
-        return f"{said}verdict: {judged.outcome if judged else 'none'}\nreport: {self.report}"
+        table = as_text(verdict_table(judged)) + "\n" if judged else ""
+        return f"{table}verdict: {judged.outcome if judged else 'none'}\nreport: {self.report}"
 
     def _repr_html_(self) -> str:
         rows = [

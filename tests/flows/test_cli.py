@@ -66,7 +66,7 @@ def test_every_command_explains_itself_and_speaks_json(
         (("report", "missing"), 2, "rarefy: missing: no run of that name; there is none"),
         (("artifact", "show", "missing"), 2, "rarefy: missing: no artifact"),
         (("artifact", "verify"), 2, "--all"),
-        (("recipe", "cp", "missing"), 2, "missing: no example of that name; there is"),
+        (("recipe", "cp", "missing"), 2, "missing: no such example; available: "),
         (("init", "--yes"), 2, "--train is needed with --yes"),
     ],
 )

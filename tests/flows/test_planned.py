@@ -39,7 +39,7 @@ def test_plan_shows_what_is_needed_and_tells_it_as_json(
     recipe = project.recipe("finetune: {epochs: 1}", "quickstages:Judge")
     shown = rarefy("plan", recipe).out
     assert shown.splitlines()[0].split() == (
-        ["step", "stage", "gives", "disk", "memory", "time", "artifact"]
+        ["step", "stage", "output", "disk", "memory", "time", "artifact"]
     )
     finetune = next(line for line in shown.splitlines() if line.startswith("finetune"))
     assert finetune.rstrip().endswith("unknown")

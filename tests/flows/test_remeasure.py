@@ -20,4 +20,4 @@ def test_validate_needs_the_references(
     arguments = ("validate", bundle, "--recipe", here.folder / "tiny.yaml")
     said = rarefy(*arguments, "--home", tmp_path / "empty")
     assert said.code == 4
-    assert "'head', which is no checkpoint in this store" in said.err
+    assert "'head', but this store has no such checkpoint" in said.err
