@@ -1,4 +1,4 @@
-"""Adapters: a few low-rank weights and the head are trained, the body stays as it is."""
+"""Adapters: train a few low-rank weights and the head while the body stays frozen."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from stages.parameters import TEACHER_BATCH, Trained, Training
 
 
 class Adapt(Training):
-    """Train low-rank adapters on the linear layers, and the head; the other weights are frozen.
+    """Train low-rank adapters on the linear layers and the head; freeze all other weights.
 
     LoRA (Hu et al. 2022, arXiv 2106.09685) adds B·A, of rank ``rank``, scaled by alpha / rank, to
-    each targeted layer; DoRA (Liu et al. 2024, arXiv 2402.09353) trains the weights' magnitudes
-    apart from their directions. A rate some ten times that of full fine-tuning suits them. With
-    a ``teacher`` the loss is nine tenths its answer (Hinton et al. 2015, arXiv 1503.02531), which
-    recovers what pruning or factorization lost. The adapter stays beside the weights until
-    ``merge`` folds it in.
+    each targeted layer. DoRA (Liu et al. 2024, arXiv 2402.09353) also trains the weights'
+    magnitudes separately from their directions. Adapters need a learning rate about ten times
+    that of full fine-tuning. With a ``teacher``, nine tenths of the loss compare with the
+    teacher's answers (Hinton et al. 2015, arXiv 1503.02531), which recovers accuracy lost to
+    pruning or factorization. The adapter is stored beside the base weights until ``merge`` folds
+    it in.
     """
 
     name: ClassVar[str] = "adapt"
@@ -37,26 +38,26 @@ class Adapt(Training):
 
     method: Literal["lora", "dora"] = "lora"
     rank: int = Field(8, ge=1, le=1024, description="rank of each update")
-    alpha: float = Field(16, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(0.05, ge=0, lt=1, description="on the adapters' inputs")
+    alpha: float = Field(16, gt=0, description="each update is scaled by alpha / rank")
+    dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the adapters' inputs")
     target: Literal["attention", "all-linear"] = Field(
-        "all-linear", description="the linear layers of the encoder that get an adapter"
+        "all-linear", description="linear layers of the encoder that get an adapter"
     )
     teacher: str | None = Field(
-        None, description="an earlier stage's id, whose answers are learned"
+        None, description="id of an earlier stage whose answers are the training target"
     )
-    learning_rate: float = Field(5e-4, gt=0, lt=1, description="the highest rate, after warm-up")
+    learning_rate: float = Field(5e-4, gt=0, lt=1, description="peak learning rate, after warm-up")
 
     def references(self) -> dict[str, str]:
         return {"teacher": self.teacher} if self.teacher else {}
 
     def resources(self, work: Workload) -> Resources:
-        """Return what training T weights beside the model's P needs.
+        """Return the resources for training T weights beside the model's P frozen ones.
 
-        T: rank · (inputs + outputs) of each adapted layer, and the pooler and the head (h² and
-        h · labels). Disk: the base and the adapter, and checkpoints of the adapter. Memory: 4·P
-        and 16·T, the rows, and the activations, which are kept as in full training. A teacher
-        answers first, and leaves its logits.
+        T is rank · (inputs + outputs) for each adapted layer, plus the pooler and the head (h² and
+        h · labels). Disk: the base, the adapter, and training checkpoints of the adapter. Memory:
+        4·P + 16·T, the rows, and the activations, which are kept as in full training. A teacher
+        runs first and leaves its logits on disk.
         """
         shape, h, i = work.shape, work.shape.hidden, work.shape.intermediate
         wide = 8 * h + (2 * (h + i) if self.target == "all-linear" else 0)
@@ -76,7 +77,7 @@ class Adapt(Training):
         return Resources(disk=disk, memory=PROCESS + memory, shape=whole, effort=effort)
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Attach, train, and save the adapter beside the base's unchanged files."""
+        """Attach and train the adapter, and save it beside the base's unchanged files."""
         import peft
 
         from pipeline.model import checkpoint
@@ -85,7 +86,7 @@ class Adapt(Training):
         network, tokenizer = training.open_network(context, model)
         roles = _copy_base(context, model, network, tokenizer)
         if self.teacher is not None:
-            training.set_dropout(network, 0)  # the adapters have their own
+            training.set_dropout(network, 0)  # the adapters have a dropout of their own
         targets = adapted_layers(network, self.target)
         config = peft.LoraConfig(
             r=self.rank,
@@ -117,18 +118,22 @@ class Adapt(Training):
         if self.teacher is None:
             loss = losses.classification()
         else:
-            teacher, its_tokenizer = training.open_network(context, context.artifacts[self.teacher])
-            its_rows = training.labelled_rows(context, its_tokenizer, context.split("train"))
-            answers = teaching.outputs(context, teacher, its_tokenizer, its_rows)
+            teacher, teacher_tokenizer = training.open_network(
+                context, context.artifacts[self.teacher]
+            )
+            teacher_rows = training.labelled_rows(
+                context, teacher_tokenizer, context.split("train")
+            )
+            answers = teaching.outputs(context, teacher, teacher_tokenizer, teacher_rows)
             rows = [row | {"row": index} for index, row in enumerate(rows)]
             loss = teaching.imitation(answers, alpha=0.9, temperature=2.0)
         return training.train(context, self, adapted, tokenizer, rows, loss)
 
 
 def adapted_layers(network: Any, target: str) -> list[str]:
-    """Return the full names of the encoder's linear layers, all or those of attention.
+    """Return the full names of the encoder's linear layers: all of them, or attention's only.
 
-    The two thin layers of a factorized one count each. Raises ModelError where there is none.
+    A factorized layer counts as its two thin layers. Raises ModelError if no layer matches.
     """
     from torch import nn
 
@@ -143,15 +148,15 @@ def adapted_layers(network: Any, target: str) -> list[str]:
         and (target == "all-linear" or ".attention." in name)
     ]
     if not names:
-        raise ModelError(f"adapt.target: the model has no linear layer for {target!r}")
+        raise ModelError(f"adapt.target: the model has no linear layers that match {target!r}")
     return names
 
 
 def head_modules(network: Any) -> list[str]:
-    """Return the modules between the encoder's layers and the answer: pooler and head.
+    """Return the names of the modules between the encoder's layers and the logits: pooler, head.
 
-    They are trained whole, since a fresh head has nothing to adapt; a body that was pretrained
-    without a pooler gets a fresh one too.
+    They are trained in full, because a newly initialized head has nothing to adapt. A body that
+    was pretrained without a pooler gets a new one too.
     """
     prefix = network.base_model_prefix
     names = [
@@ -165,7 +170,7 @@ def head_modules(network: Any) -> list[str]:
 
 
 def _copy_base(context: Context, model: Artifact, network: Any, tokenizer: Any) -> dict[str, str]:
-    """Write the base's files to the output: a checkpoint's own, an encoder's with its new head."""
+    """Write the base to the output: copy a checkpoint's files, or save an encoder with its head."""
     from pipeline.model import checkpoint
 
     if model.kind is Kind.ENCODER:
@@ -178,13 +183,13 @@ def _copy_base(context: Context, model: Artifact, network: Any, tokenizer: Any) 
 
 
 def save_adapter(adapted: Any, directory: Path) -> dict[str, str]:
-    """Write adapter weights and config, the same bytes for the same adapter, naming no folder."""
+    """Write the adapter's weights and config, with identical bytes for identical adapters."""
     adapted.save_pretrained(str(directory), save_embedding_layers=False)
-    (directory / "README.md").unlink(missing_ok=True)  # peft's empty form of a model card
+    (directory / "README.md").unlink(missing_ok=True)  # peft's empty model card template
     path = directory / "adapter_config.json"
     config = json.loads(path.read_text())
-    config["base_model_name_or_path"] = None  # a folder of this machine
-    config["target_modules"] = sorted(config["target_modules"])  # a set: in any order
+    config["base_model_name_or_path"] = None  # a path on this machine
+    config["target_modules"] = sorted(config["target_modules"])  # a set has no fixed order
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     return {
         f"{directory.name}/adapter_config.json": "adapter",

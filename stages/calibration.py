@@ -1,4 +1,4 @@
-"""Calibration rows: a sample of the training split, in batches that need no padding."""
+"""Calibration rows: a sample of the training split, batched without padding."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from stages.parameters import CALIBRATION_BATCH
 
 
 def sample(context: Context, tokenizer: Any, count: int) -> list[dict[str, Any]]:
-    """Return ``count`` tokenized, labelled training rows (all if there are fewer), drawn by seed.
+    """Return ``count`` tokenized, labelled training rows (all if there are fewer).
 
-    In random order, so that the first few are a sample too.
+    The seed determines the sample. Its order is random, so any prefix is a random sample too.
     """
     rows = training.labelled_rows(context, tokenizer, context.split("train"))
     draw = random.Random(context.seed)  # noqa: S311
@@ -28,9 +28,10 @@ def sample(context: Context, tokenizer: Any, count: int) -> list[dict[str, Any]]
 def batches(
     rows: list[dict[str, Any]], device: str, size: int = CALIBRATION_BATCH
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield batches of rows of equal length, so that every position holds a real token.
+    """Yield batches of rows of equal length.
 
-    Statistics over activations then need no mask, and nothing is computed for padding.
+    Every position then holds a real token: statistics over activations need no mask, and no time
+    is spent on padding.
     """
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
     for _, group in groupby(ordered, key=lambda row: len(row["input_ids"])):
@@ -41,5 +42,5 @@ def batches(
 
 
 def without_labels(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return what the model itself takes of a batch."""
+    """Return the batch without its labels: the model's own inputs."""
     return {key: value for key, value in batch.items() if key != "labels"}

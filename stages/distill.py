@@ -1,4 +1,4 @@
-"""Distillation: a smaller student learns what its teacher answers."""
+"""Distillation: train a smaller student to reproduce its teacher's answers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from stages.parameters import TEACHER_BATCH, Row, Training
 
 
 class Distill(Training):
-    """Train a smaller student on its teacher's answers, and on its hidden states.
+    """Train a smaller student on its teacher's answers and hidden states.
 
     The student starts from some of the input's layers (DistilBERT, Sanh et al. 2019, arXiv
-    1910.01108) or from another pretrained model. The loss is alpha · T² · KL(teacher ‖ student)
-    with both softened by the temperature T (Hinton et al. 2015, arXiv 1503.02531), plus
-    (1 − alpha) · cross-entropy with the labels, plus the mean squared difference of the hidden
-    states of mapped layers (TinyBERT, Jiao et al. 2020, arXiv 1909.10351), through a learned
-    projection where the widths differ. Text of the domain without labels (data.unlabelled) is
-    labelled by the teacher. Its outputs are computed once and kept.
+    1910.01108) or from another pretrained model. The loss is the sum of three terms:
+    alpha · T² · KL(teacher ‖ student), with both softened by the temperature T (Hinton et al.
+    2015, arXiv 1503.02531); (1 − alpha) · cross-entropy with the labels; and the mean squared
+    difference between the hidden states of mapped layers (TinyBERT, Jiao et al. 2020, arXiv
+    1909.10351), through a learned projection if the widths differ. The teacher also labels
+    unlabelled text of the domain (data.unlabelled). Its outputs are computed once and kept.
 
-    Small students want long training and a higher rate than the teacher's.
+    Small students need longer training and a higher learning rate than the teacher.
     """
 
     name: ClassVar[str] = "distill"
@@ -38,36 +38,36 @@ class Distill(Training):
     reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
 
     layers: int | tuple[int, ...] | None = Field(
-        None, description="layers of the input to keep: their indices, or how many, evenly spread"
+        None, description="layers of the input to keep: indices, or a number to spread evenly"
     )
-    student: str | None = Field(None, description="start from this pretrained model instead")
-    teacher: str | None = Field(None, description="an earlier stage's id; default: the input")
+    student: str | None = Field(None, description="pretrained model to start from instead")
+    teacher: str | None = Field(None, description="id of an earlier stage; default: the input")
     temperature: float = Field(2.0, gt=0, le=100)
-    alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's answer")
+    alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's answers")
     hidden_weight: float | None = Field(
-        None, ge=0, description="weight of the hidden states; default: 1 where tokens are the same"
+        None, ge=0, description="weight of the hidden states; default: 1 if tokens are the same"
     )
     dropout: float = Field(
-        0.0, ge=0, lt=1, description="of the student; the teacher's soft answers regularise"
+        0.0, ge=0, lt=1, description="the student's dropout; soft answers already regularize"
     )
     epochs: int = Field(6, ge=1, le=1000, description="passes over the rows")
-    learning_rate: float = Field(1e-4, gt=0, lt=1, description="the highest rate, after warm-up")
+    learning_rate: float = Field(1e-4, gt=0, lt=1, description="peak learning rate, after warm-up")
 
     @model_validator(mode="after")
     def _has_a_student(self) -> Distill:
         if self.layers is not None and self.student is not None:
-            raise ValueError("give 'layers' of the input or a 'student' of its own, not both")
+            raise ValueError("give either 'layers' of the input or a 'student' model, not both")
         if self.layers is None and self.student is None and self.teacher is None:
             raise ValueError("give 'layers' to keep, a 'student', or an earlier stage as 'teacher'")
         if (isinstance(self.layers, int) and self.layers < 1) or self.layers == ():
-            raise ValueError("'layers' keeps at least one layer")
+            raise ValueError("'layers' must keep at least one layer")
         return self
 
     def references(self) -> dict[str, str]:
         return {"teacher": self.teacher} if self.teacher else {}
 
     def files(self, base: Path) -> tuple[Path, ...]:
-        """Return the student's config, weights and tokenizer, where it is a model of its own."""
+        """Return the config, weights and tokenizer of ``student``; empty if it is not given."""
         from pipeline.run import importing
 
         if self.student is None:
@@ -75,11 +75,11 @@ class Distill(Training):
         return importing.locate(self.student, base, allow_pickle=False).files
 
     def resources(self, work: Workload) -> Resources:
-        """Return what teaching needs: first teacher and student in memory, then the training.
+        """Return the larger of what the teacher's pass and the student's training need.
 
         Disk: the teacher's hidden states (tokens × the student's layers × the teacher's width, two
-        bytes each) and its logits, beside what training the student writes. A student of its own
-        may split text differently; then there are no hidden states.
+        bytes each) and logits, and what the student's training writes. If ``student`` has a
+        tokenizer that splits text differently, no hidden states are kept.
         """
         teacher = work.references.get(self.teacher, work.shape) if self.teacher else work.shape
         student = self._shape(work)
@@ -105,7 +105,7 @@ class Distill(Training):
         )
 
     def _shape(self, work: Workload) -> Shape | None:
-        """Return the student's shape: the input's with fewer layers, or that of its own model."""
+        """Return the shape of ``student``, or the input's shape with the layers that are kept."""
         if self.student is not None:
             from pipeline.model import shape
             from pipeline.run import importing
@@ -118,28 +118,30 @@ class Distill(Training):
         return work.shape.with_layers(min(count, depth))
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Label all rows with the teacher, train the student, save it without projections."""
+        """Label all rows with the teacher, train the student, and save it without projections."""
         from pipeline.model import checkpoint
         from stages import teacher as teaching
 
         training.prepare(context)
         student, tokenizer, taken = self._open_student(context, model)
         artifact = context.artifacts[self.teacher] if self.teacher else model
-        teacher, its_tokenizer = training.open_network(context, artifact)
-        rows, its_rows = self._rows(context, tokenizer), self._rows(context, its_tokenizer)
+        teacher, teacher_tokenizer = training.open_network(context, artifact)
+        rows = self._rows(context, tokenizer)
+        teacher_rows = self._rows(context, teacher_tokenizer)
         pairs = self._pairs(student, teacher, taken)
-        weight = self._weight(same_tokens(tokenizer, rows, its_tokenizer, its_rows))
+        weight = self._weight(same_tokens(tokenizer, rows, teacher_tokenizer, teacher_rows))
         if not weight:
             pairs = []
+        teacher_layers = [layer for _, layer in pairs]
         answers = teaching.outputs(
-            context, teacher, its_tokenizer, its_rows, [theirs for _, theirs in pairs]
+            context, teacher, teacher_tokenizer, teacher_rows, teacher_layers
         )
         loss = teaching.imitation(
             answers,
             alpha=self.alpha,
             temperature=self.temperature,
             hidden_weight=weight,
-            layers=[own for own, _ in pairs],
+            layers=[layer for layer, _ in pairs],
         )
         training.set_dropout(student, self.dropout)
         _project(student, teacher.config.hidden_size, len(pairs))
@@ -154,7 +156,7 @@ class Distill(Training):
     def _open_student(
         self, context: Context, model: Artifact
     ) -> tuple[Any, Any, tuple[int, ...] | None]:
-        """Return the student, its tokenizer, and the input's layers it was made of, if any."""
+        """Return the student, its tokenizer, and the input's layers it is built from (or None)."""
         from pipeline.model import checkpoint, sources
         from stages import surgery
 
@@ -179,21 +181,23 @@ class Distill(Training):
     def _pairs(
         self, student: Any, teacher: Any, taken: tuple[int, ...] | None
     ) -> list[tuple[int, int]]:
-        """Return (student's layer, teacher's layer) whose outputs should agree."""
+        """Return pairs (student's layer, teacher's layer) whose outputs should agree."""
         from pipeline.model import checkpoint
 
-        own, theirs = (len(checkpoint.encoder_layers(network)) for network in (student, teacher))
         if taken is not None and self.teacher is None:
             return list(enumerate(taken))
-        return [(layer, -(-(layer + 1) * theirs // own) - 1) for layer in range(own)]
+        depth, teacher_depth = (
+            len(checkpoint.encoder_layers(network)) for network in (student, teacher)
+        )
+        return [(layer, -(-(layer + 1) * teacher_depth // depth) - 1) for layer in range(depth)]
 
     def _weight(self, same: bool) -> float:
         if same:
             return 1.0 if self.hidden_weight is None else self.hidden_weight
         if self.hidden_weight:
             raise ModelError(
-                "distill.hidden_weight: teacher and student split text differently, so their "
-                "hidden states cannot be compared; leave hidden_weight out"
+                "distill.hidden_weight: the tokenizers of teacher and student split text "
+                "differently, so their hidden states cannot be compared; remove hidden_weight"
             )
         return 0.0
 
@@ -202,26 +206,26 @@ PROJECTIONS = "distillation_projections"
 
 
 def choose_layers(layers: int | Sequence[int] | None, depth: int) -> tuple[int, ...]:
-    """Return layer indices: as given, or so many evenly spread from the first to the last.
+    """Return the layer indices as given, or that many, spread evenly from the first to the last.
 
-    Raises ModelError where the model has no such layers.
+    Raises ModelError if the model has no such layers.
     """
     if layers is None:
         return tuple(range(depth))
     if isinstance(layers, int):
         if layers > depth:
-            raise ModelError(f"distill.layers: {layers} layers asked for, the model has {depth}")
+            raise ModelError(f"distill.layers: cannot keep {layers} layers, the model has {depth}")
         return tuple(at * (depth - 1) // max(layers - 1, 1) for at in range(layers))
     wrong = [layer for layer in layers if not 0 <= layer < depth]
     if wrong or list(layers) != sorted(set(layers)):
         raise ModelError(
-            f"distill.layers: {list(layers)}: give rising indices from 0 to {depth - 1}"
+            f"distill.layers: {list(layers)}: give indices from 0 to {depth - 1} in rising order"
         )
     return tuple(layers)
 
 
 def same_tokens(tokenizer: Any, rows: Sequence[Row], other: Any, other_rows: Sequence[Row]) -> bool:
-    """Return whether two tokenizers split every row into the same tokens; ids may differ."""
+    """Return True if two tokenizers split every row into the same tokens; ids may differ."""
     same_ids = tokenizer.get_vocab() == other.get_vocab()
     special, other_special = set(tokenizer.all_special_ids), set(other.all_special_ids)
 
@@ -229,8 +233,8 @@ def same_tokens(tokenizer: Any, rows: Sequence[Row], other: Any, other_rows: Seq
         tokens = of.convert_ids_to_tokens(ids)
         return [None if i in hidden else token for i, token in zip(ids, tokens, strict=True)]
 
-    for row, its in zip(rows, other_rows, strict=True):
-        ids, other_ids = row["input_ids"], its["input_ids"]
+    for row, other_row in zip(rows, other_rows, strict=True):
+        ids, other_ids = row["input_ids"], other_row["input_ids"]
         if same_ids and ids == other_ids:
             continue
         if names(tokenizer, ids, special) != names(other, other_ids, other_special):
@@ -239,7 +243,7 @@ def same_tokens(tokenizer: Any, rows: Sequence[Row], other: Any, other_rows: Seq
 
 
 def _project(student: Any, width: int, count: int) -> None:
-    """Attach projections to the teacher's width where it differs; training learns them along."""
+    """Attach projections to the teacher's width if it differs; they train with the student."""
     from torch import nn
 
     own = student.config.hidden_size

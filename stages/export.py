@@ -1,4 +1,4 @@
-"""Export: a checkpoint as a bundle in ONNX that answers without PyTorch."""
+"""Export: turn a checkpoint into an ONNX bundle that runs without PyTorch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from pipeline.terms.vocabulary import Target
 
 
 class Export(Stage):
-    """Write the model as ONNX for a target, carrying out its quantization plan.
+    """Write the model as ONNX for a target and apply its quantization plan.
 
-    The graph comes from ``torch.onnx.export``; our passes make it small and fast: the mask in four
-    nodes, the attention's scale inside the weights, the last layer for the first token alone, int8
-    embeddings and integer matrix products as the plan says. After each, logits are compared with
-    PyTorch's on real rows, padded and not, and the operators are counted; what is off is an error.
+    ``torch.onnx.export`` traces the graph. rarefy's passes then make it small and fast: they
+    build the mask in four nodes, fold the attention scale into the weights, compute the last layer
+    for the first token only, and use int8 embeddings and integer matrix products where the plan
+    says so. After each pass, the logits are compared with PyTorch's on real rows, padded and
+    unpadded, and the operators are counted; any deviation is an error.
     """
 
     name: ClassVar[str] = "export"
@@ -43,10 +44,10 @@ class Export(Stage):
     )
     quantization: ClassVar[Quantization] = "keeps"
 
-    target: str | None = Field(None, description="name of a target; the recipe's first by default")
+    target: str | None = Field(None, description="name of a target; default: the recipe's first")
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return what decides the graph (provider, the CPU's int8 arithmetic) and its session."""
+        """Return what determines the graph (provider, the CPU's int8 arithmetic) and session."""
         from exporters import integer_arithmetic
 
         target = self._target(asked.targets)
@@ -57,11 +58,11 @@ class Export(Stage):
         }
 
     def resources(self, work: Workload) -> Resources:
-        """Return what tracing and parity need.
+        """Return the resources for tracing the model and checking parity.
 
-        Disk: the graph, 4·P, or down to P in int8. Memory: the model in PyTorch and, for parity, in
-        a session of ONNX Runtime; at most also the graph, its bytes, and the session's packed
-        weights.
+        Disk: the graph, between P (int8) and 4·P. Memory: the model in PyTorch and, for the parity
+        check, in an ONNX Runtime session; at most also the graph, its serialized bytes, and the
+        session's packed weights.
         """
         size = FLOAT * work.shape.parameters
         return Resources(
@@ -103,4 +104,4 @@ class Export(Stage):
             if target.name == self.target:
                 return target
         known = ", ".join(target.name for target in targets)
-        raise RecipeError(f"export.target: {self.target!r} is no target; there is {known}")
+        raise RecipeError(f"export.target: the recipe has no target {self.target!r}, only {known}")

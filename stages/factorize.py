@@ -1,4 +1,4 @@
-"""Factorization: wide linear layers as products of two thin ones."""
+"""Factorization: replace wide linear layers by products of two thin ones."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from stages.svd import Decomposition
 
 RANKS = 16
-"""Ranks are multiples of this: int8 kernels work on tiles of 16 and pad what is left over."""
+"""Ranks are multiples of this, because int8 kernels work on tiles of 16 and pad the rest."""
 
 
 class Factorize(Stage):
-    """Replace linear layers by products of two thin ones, of ranks chosen over all layers.
+    """Replace linear layers by products of two thin ones, with ranks chosen across all layers.
 
     Each weight is decomposed in the metric of its inputs on calibration rows (SVD-LLM, Wang et
-    al. 2024, arXiv 2403.07378), so that what is cut is what changes the layer's output least. The
-    ranks share one budget: they go where a parameter saves the most loss, estimated by the
-    squared output error times the loss's mean squared gradient at that output. A layer whose best
-    rank would save nothing stays as it is.
+    al. 2024, arXiv 2403.07378), which truncates the directions that change the layer's output
+    least. All ranks share one parameter budget. It is spent where a parameter lowers the loss
+    most, estimated as the squared output error times the mean squared gradient of the loss at
+    that output. A layer stays as it is if its best rank would save nothing.
     """
 
     name: ClassVar[str] = "factorize"
@@ -44,11 +44,11 @@ class Factorize(Stage):
     calibration_rows: int = Field(512, ge=8, le=1_000_000)
 
     def resources(self, work: Workload) -> Resources:
-        """Return what the decompositions of all linear layers need; all of them are held at once.
+        """Return the resources for decomposing all linear layers, which are all held in memory.
 
-        In fp64, a layer of the encoder: second moments of the inputs, 5·h² + i² (query, key,
-        value, output and up read h numbers, down i), and left and right singular vectors, 10·h² +
-        2·h·i. Before, activations of a batch on the way back. Disk: the output.
+        Per encoder layer, in fp64: second moments of the inputs, 5·h² + i² numbers (query, key,
+        value, output and up read h numbers, down reads i), and left and right singular vectors,
+        10·h² + 2·h·i. Before that, the activations of one batch's backward pass. Disk: the output.
         """
         shape, h, i = work.shape, work.shape.hidden, work.shape.intermediate
         moments = 8 * shape.layers * (5 * h * h + i * i)
@@ -64,7 +64,7 @@ class Factorize(Stage):
         )
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Measure the inputs, decompose, choose ranks, replace, save."""
+        """Measure the inputs, decompose the layers, choose ranks, replace the layers, and save."""
         from pipeline.model import checkpoint
         from stages import calibration
 
@@ -72,7 +72,7 @@ class Factorize(Stage):
         network, tokenizer = training.open_network(context, model)
         layers = eligible(network)
         if not layers:
-            raise ModelError("factorize: every linear layer of the encoder is factorized already")
+            raise ModelError("factorize: all linear layers of the encoder are factorized already")
         network.to(context.device)
         rows = calibration.sample(context, tokenizer, self.calibration_rows)
         batches = list(calibration.batches(rows, context.device))
@@ -99,7 +99,7 @@ class Factorize(Stage):
         moments: list[Tensor],
         weights: list[float],
     ) -> tuple[dict[str, int], dict[str, float]]:
-        """Put thin layers in place. Returns rank and relative output error of each by name."""
+        """Replace layers by thin ones; return each one's rank and relative output error by name."""
         from stages import svd
 
         decompositions: list[Decomposition] = []
@@ -118,7 +118,7 @@ class Factorize(Stage):
 
 
 def eligible(network: Any) -> dict[str, Any]:
-    """Return the encoder's linear layers by their name in the model; thin ones are left out."""
+    """Return the encoder's linear layers by name, without layers that are factorized already."""
     from torch import nn
 
     from pipeline.model import checkpoint
@@ -140,10 +140,10 @@ def measure(
     batches: list[dict[str, Tensor]],
     progress: Callable[[int, int], None],
 ) -> tuple[list[Tensor], list[float]]:
-    """Return each layer's Σ x·xᵀ over all tokens, and its outputs' mean squared gradient.
+    """Return each layer's Σ x·xᵀ over all tokens, and the mean squared gradient at its output.
 
-    The gradient is of each row's own cross-entropy, as in the empirical Fisher information: it
-    says what a small error of the output costs.
+    The gradient is that of each row's own cross-entropy, as in the empirical Fisher information.
+    It estimates what a small error in the output costs.
     """
     import torch
     from torch.nn import functional
@@ -155,7 +155,7 @@ def measure(
     outputs: list[tuple[Any, Tensor]] = []
 
     def see(linear: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        # In float64: the Cholesky factor of a float32 sum of some thousand tokens may not exist.
+        # float64, because a float32 sum over thousands of tokens may have no Cholesky factor.
         tokens = inputs[0].detach().flatten(0, -2).double()
         moment = tokens.T @ tokens
         moments[linear] = moments[linear].add_(moment) if linear in moments else moment
@@ -178,7 +178,7 @@ def measure(
 
 
 def thin(linear: Any, layer: Decomposition, rank: int) -> Any:
-    """Return the two thin layers that stand for ``linear`` at a rank."""
+    """Return the two thin layers that replace ``linear`` at ``rank``."""
     import torch
 
     from pipeline.model import checkpoint

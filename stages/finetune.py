@@ -1,4 +1,4 @@
-"""Full fine-tuning: the baseline that everything after it is held against."""
+"""Full fine-tuning: the baseline that later stages are compared with."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from stages.parameters import Training
 
 
 class Finetune(Training):
-    """Train all weights on the labelled rows, with a fresh head where the model has none.
+    """Train all weights on the labelled rows, with a new head if the model has none.
 
-    Devlin et al. 2019 (arXiv 1810.04805): 2–4 epochs, AdamW, linear decay after a warm-up; a
-    short warm-up and a small rate keep it stable (Mosbach et al. 2021, arXiv 2006.04884). Good
-    rates are 2e-5 to 5e-5 for 12×768 bodies, 5e-5 to 1e-4 for smaller ones. The result is the
-    teacher of later stages, and the baseline that budgets compare with.
+    Devlin et al. 2019 (arXiv 1810.04805): 2–4 epochs of AdamW with linear decay after a warm-up.
+    A short warm-up and a small learning rate keep training stable (Mosbach et al. 2021, arXiv
+    2006.04884). Good learning rates are 2e-5 to 5e-5 for 12×768 bodies and 5e-5 to 1e-4 for
+    smaller ones. The result is the teacher of later stages and the baseline for budgets.
     """
 
     name: ClassVar[str] = "finetune"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
 
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share spread over all labels")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the target probability spread over all labels"
+    )
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Train, and save the model with its head."""
+        """Train the model and save it with its head."""
         from pipeline.model import checkpoint
         from stages import losses
 

@@ -1,9 +1,10 @@
 """Which units to remove: Fisher importance, mask search, and least-squares rescaling.
 
 Kwon et al. 2022, "A Fast Post-Training Pruning Framework for Transformers" (arXiv 2204.09656).
-A mask of ones is laid over the units (heads or neurons); the loss's curvature along it, by the
-empirical Fisher information, tells what removing a set of units S costs:
-½ · Σ over rows of (Σ over S of the row's mask gradients)². Pure functions of tensors and modules.
+The units (heads or neurons) are multiplied by a mask of ones. The empirical Fisher information of
+the mask approximates the curvature of the loss and estimates the cost of removing a set S of
+units: ½ · Σ over rows of (Σ over S of the row's mask gradients)². Pure functions of tensors and
+modules.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from stages.calibration import without_labels
 from stages.surgery import Part, weight_of
 
 GREATEST_SCALE = 10.0
-"""A layer whose rescaling goes beyond this is left as it is: it fits noise (Kwon et al., §4.3)."""
+"""A layer is not rescaled if a factor exceeds this: it would fit noise (Kwon et al., §4.3)."""
 
 
 @dataclass
 class Sensitivity:
-    """What the loss says of one part's units.
+    """How sensitive the loss is to one part's units.
 
-    ``fisher``  units × units, Σ over rows of g gᵀ, where g is a row's gradient by the mask
+    ``fisher``  units × units, Σ over rows of g gᵀ; g is a row's gradient with respect to the mask
     ``taylor``  units, Σ over rows of |g| (Michel et al. 2019, arXiv 1905.10650)
     """
 
@@ -38,10 +39,10 @@ class Sensitivity:
 def sensitivities(
     model: Any, parts: Sequence[Part], batches: Iterable[dict[str, Tensor]]
 ) -> list[Sensitivity]:
-    """Run labelled batches forward and back, and gather the mask's gradients row by row.
+    """Run labelled batches forward and backward, and accumulate the mask's gradients per row.
 
-    The mask has a row for every row of the batch, so one backward pass gives each row's own
-    gradient. The model is in eval mode; its parameters get no gradient.
+    The mask has one row for each row of the batch, so one backward pass gives every row's own
+    gradient. The model must be in eval mode; its parameters get no gradients.
     """
     sums = [
         Sensitivity(torch.zeros(part.count, part.count), torch.zeros(part.count)) for part in parts
@@ -59,7 +60,7 @@ def sensitivities(
 
 
 def mask_gradients(model: Any, parts: Sequence[Part], batch: dict[str, Tensor]) -> list[Tensor]:
-    """Return the gradient of each row's cross-entropy by its masks: rows × units a part."""
+    """Return the gradient of each row's cross-entropy by its masks: rows × units per part."""
     rows = len(batch["labels"])
     device = batch["labels"].device
     masks = [torch.ones(rows, part.count, device=device, requires_grad=True) for part in parts]
@@ -85,7 +86,10 @@ def _laid_over(mask: Tensor, width: int) -> Any:
 
 
 def magnitude(part: Part) -> Tensor:
-    """Return each unit's norm on the way in times its norm on the way out; queries, keys aside."""
+    """Return the norm of each unit's input weights times that of its output weights.
+
+    For heads the input weights are those of the value; query and key are left out.
+    """
     parent, name = part.producers[-1]
     into = weight_of(getattr(parent, name)).detach().reshape(part.count, -1).norm(dim=1)
     out = weight_of(part.sink).detach().T.reshape(part.count, -1).norm(dim=1)
@@ -95,10 +99,10 @@ def magnitude(part: Part) -> Tensor:
 def keep_counts(
     importance: Sequence[Tensor], share: float, *, least: int, multiple: int = 1
 ) -> list[int]:
-    """Return how many units each part keeps when a global ranking removes ``share`` of all.
+    """Return how many units each part keeps when a global ranking removes ``share`` of them.
 
-    Every part keeps its ``least`` best; the rest compete over all parts. Counts are then rounded
-    to multiples of ``multiple``.
+    Every part keeps its ``least`` best units; the others compete across all parts. Counts are then
+    rounded to multiples of ``multiple``.
     """
     total = sum(len(values) for values in importance)
     places = round(total * (1 - share))
@@ -124,16 +128,16 @@ def _rounded(count: int, multiple: int, greatest: int) -> int:
 
 
 def best(importance: Tensor, count: int) -> Tensor:
-    """Return the ``count`` most important units, as rising indices."""
+    """Return the indices of the ``count`` most important units, in rising order."""
     return importance.argsort(descending=True, stable=True)[:count].sort().values
 
 
 def rearrange(fisher: Tensor, kept: Tensor) -> Tensor:
-    """Swap removed units for kept ones while it lowers the cost of the whole removed set.
+    """Swap removed units for kept ones if that lowers the cost of the whole removed set.
 
-    The ranking looked at units one by one; two that stand in for each other look unimportant
-    both. Each removed unit is put back once, and the unit whose removal then costs least (maybe
-    the same) goes instead: Kwon et al., §4.2, with the full Fisher block of the layer.
+    The ranking rates units one by one, so two redundant units both look unimportant. Each removed
+    unit is restored once, and the unit whose removal then costs least (possibly the same one) is
+    removed instead: Kwon et al., §4.2, with the full Fisher block of the layer.
     """
     fisher = fisher.double()
     gone = torch.ones(len(fisher), dtype=torch.bool)
@@ -151,15 +155,15 @@ def rearrange(fisher: Tensor, kept: Tensor) -> Tensor:
 
 
 class NormalEquations:
-    """G and r of the least-squares problem of a part's scales, G·scales = r, summed over tokens.
+    """The normal equations G·scales = r for a part's scales, accumulated over tokens.
 
-    The units' outputs sum to the layer's: target ≈ Σ scale_u · inputs_u · weight_uᵀ. With one
+    The units' outputs add up to the layer's: target ≈ Σ scale_u · inputs_u · weight_uᵀ. With one
     equation for every token and output, G = (XᵀX) ∘ (WᵀW), summed over each unit's columns, and
-    r is Σ over tokens of X ∘ (target·W). Both are sums over tokens, so tokens may come in batches.
+    r is Σ over tokens of X ∘ (target·W). Both are sums over tokens and can be built in batches.
 
     Args:
         weight: outputs × (units · width), W.
-        width: columns a unit.
+        width: columns per unit.
     """
 
     def __init__(self, weight: Tensor, width: int) -> None:
@@ -183,7 +187,10 @@ class NormalEquations:
 
 
 def solve_scales(gram: Tensor, right: Tensor, damping: float = 0.01) -> Tensor | None:
-    """Return the scales, drawn a little towards 1; None where one is beyond GREATEST_SCALE."""
+    """Return the scales, regularized towards 1; None if one exceeds GREATEST_SCALE.
+
+    Also returns None if the equations are singular.
+    """
     ones = torch.ones_like(right)
     ridge = damping * gram.diagonal().mean() * torch.eye(len(right), dtype=gram.dtype)
     factor, failed = torch.linalg.cholesky_ex(gram + ridge)

@@ -123,9 +123,9 @@ def test_layers_are_spread_from_the_first_to_the_last():
     assert choose_layers(6, 6) == (0, 1, 2, 3, 4, 5)
     assert choose_layers(1, 12) == (0,)
     assert choose_layers((1, 3), 4) == (1, 3)
-    with pytest.raises(ModelError, match=r"7 layers asked for, the model has 6"):
+    with pytest.raises(ModelError, match=r"cannot keep 7 layers, the model has 6"):
         choose_layers(7, 6)
-    with pytest.raises(ModelError, match=r"rising indices from 0 to 5"):
+    with pytest.raises(ModelError, match=r"indices from 0 to 5 in rising order"):
         choose_layers((0, 6), 6)
 
 

@@ -54,7 +54,9 @@ def draft_layers(model) -> int:
 
 def test_an_unknown_target_is_said(tuned, make_context):
     context = make_context(targets=(Target(name="laptop"),))
-    with pytest.raises(RecipeError, match=r"export\.target: 'phone' is no target; there is laptop"):
+    with pytest.raises(
+        RecipeError, match=r"export\.target: the recipe has no target 'phone', only laptop"
+    ):
         Export(target="phone").run(context, tuned)
 
 
