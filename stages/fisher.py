@@ -187,9 +187,9 @@ class NormalEquations:
 
 
 def solve_scales(gram: Tensor, right: Tensor, damping: float = 0.01) -> Tensor | None:
-    """Return the scales, regularized towards 1; None if one exceeds GREATEST_SCALE.
+    """Return the scales, regularized towards 1.
 
-    Also returns None if the equations are singular.
+    Returns None if a scale exceeds GREATEST_SCALE or the equations are singular.
     """
     ones = torch.ones_like(right)
     ridge = damping * gram.diagonal().mean() * torch.eye(len(right), dtype=gram.dtype)

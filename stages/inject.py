@@ -1,4 +1,4 @@
-"""Knowledge injection: a pretrained body learns facts before it learns the task."""
+"""Knowledge injection: teach a pretrained body facts before it is trained on the task."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 
 
 class Inject(Training):
-    """Teach a pretrained body facts or glosses, by masked-language-model training.
+    """Teach a pretrained body facts or glosses by masked-language-model training.
 
-    The facts are put into words ("spaniel is a kind of dog.") and whole terms are masked (ERNIE,
-    Sun et al. 2019, arXiv 1904.09223; whole-word masking). Text of the task is mixed in, masked
-    at random, so that the body does not drift from the domain (Gururangan et al. 2020,
+    Facts are turned into sentences ("spaniel is a kind of dog.") and whole terms are masked
+    (ERNIE, Sun et al. 2019, arXiv 1904.09223; whole-word masking). Randomly masked text of the
+    task is mixed in to keep the body from drifting away from the domain (Gururangan et al. 2020,
     arXiv 2004.10964). Only the body is kept.
 
     A cloze probe (LAMA, Petroni et al. 2019, arXiv 1909.01066) asks for the object, or for the
-    longest word of a gloss, before and after: of facts that were held out (does it generalise?)
-    and of facts that were learned (did it take?). Held-out texts that read as a learned one are
-    left to the learned. A body gets better at the probe by the facts' style alone, whether they
-    are true or not: ``shuffled`` is the control that shows how much. Of 2700 glosses in two passes
-    a small body learns little more than the style (``benchmarks/results/knowledge.json``).
+    longest word of a gloss, before and after training. It asks for held-out facts (does the model
+    generalize?) and for learned facts (did training work?). Held-out texts that read like a
+    learned one are moved to the learned facts. A body improves at the probe from the style of the
+    facts alone, whether or not they are true; the control ``shuffled`` measures by how much. From
+    2700 glosses in two passes a small body learns little more than the style
+    (``benchmarks/results/knowledge.json``).
 
-    Where the weights have no masked-language head, as sentence encoders have none, one is built
-    with the decoder tied to the input embeddings. Such a head answers at random, so it is first
-    trained alone, on the task's text with the body frozen: what it then says "before" is what the
-    body knew, not what the head had not learned.
+    If the weights have no masked-language head, which is usual for sentence encoders, a new one
+    is built with the decoder tied to the input embeddings. A new head answers at random, so it is
+    first trained alone, on the task's text with the body frozen. The probe "before" then measures
+    what the body knew, not how little the head had learned.
     """
 
     name: ClassVar[str] = "inject"
@@ -48,16 +49,22 @@ class Inject(Training):
     reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
 
     facts: str = Field(
-        description="TSV with a header, or JSONL: subject, relation, object, or term, text"
+        description="TSV with a header or JSONL: subject, relation, object; or term, text"
     )
     templates: dict[str, str] = Field(
-        default_factory=dict, description="relation -> words with {subject} and {object}"
+        default_factory=dict, description="relation -> sentence with {subject} and {object}"
     )
-    held_out: float = Field(0.1, gt=0, lt=1, description="share of the facts kept for the probe")
-    text_share: float = Field(0.5, ge=0, lt=1, description="share of the task's text in the rows")
-    head_epochs: int = Field(2, ge=1, le=100, description="passes over the text for a new head")
+    held_out: float = Field(
+        0.1, gt=0, lt=1, description="share of the facts held out for the probe"
+    )
+    text_share: float = Field(
+        0.5, ge=0, lt=1, description="share of training rows that are text of the task"
+    )
+    head_epochs: int = Field(
+        2, ge=1, le=100, description="passes over the text that train a new head"
+    )
     shuffled: bool = Field(
-        False, description="control: learn each subject with the object of another"
+        False, description="control: train each subject with the object of another"
     )
 
     @field_validator("templates")
@@ -71,11 +78,11 @@ class Inject(Training):
         return (sources.data_file(self.facts, base, "inject.facts"),)
 
     def resources(self, work: Workload) -> Resources:
-        """Return what training the body with its masked-language head needs.
+        """Return the resources for training the body with its masked-language head.
 
-        As full training, with a dense layer of h² more. At most a quarter of a step's tokens are
-        decoded: logits, log-probabilities and gradients over the vocabulary. A new head's training
-        leaves checkpoints of its own. How many rows the facts make is not known before.
+        They are those of full training plus a dense layer of h². At most a quarter of a step's
+        tokens are decoded: logits, log-probabilities and gradients over the vocabulary. Training a
+        new head leaves checkpoints of its own. How many rows the facts make is not known yet.
         """
         shape, reads = work.shape, self.reads
         network = replace(shape, parameters=shape.parameters + shape.hidden**2)
@@ -94,7 +101,7 @@ class Inject(Training):
         )
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Learn the facts, probe before and after, save the body."""
+        """Train on the facts, probe before and after, and save the body."""
         from pipeline.model import checkpoint
         from stages import lessons as teaching
         from stages import masked_lm
@@ -131,7 +138,7 @@ class Inject(Training):
     def _train_head(
         self, context: Context, network: Any, tokenizer: Any, lessons: Lessons, loss: Any
     ) -> None:
-        """Train the new head alone, on the task's text, ten times as fast as the body."""
+        """Train the new head alone on the task's text, at ten times the body's learning rate."""
         network.base_model.requires_grad_(False)
         parameters = self.model_copy(update={"learning_rate": min(10 * self.learning_rate, 5e-3)})
         rows = lessons.text_rows(self.head_epochs * len(lessons.texts))
@@ -141,7 +148,7 @@ class Inject(Training):
     def _probe(
         self, context: Context, network: Any, tokenizer: Any, lessons: Lessons, loss: Any
     ) -> dict[str, Any]:
-        """Return the ranks of the masked tokens, for held-out and for learned facts."""
+        """Return the ranks of the masked tokens for held-out and for learned facts."""
         from stages import masked_lm
 
         return {

@@ -1,4 +1,4 @@
-"""Facts and glosses: read from a file, and put into words."""
+"""Facts and glosses: read them from a file and turn them into sentences."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Any
 from pipeline.terms.errors import DataError
 
 COLUMNS = (("subject", "relation", "object"), ("term", "relation", "text"))
-"""The names a file may use; ``relation`` may be left out, and then it is a gloss."""
+"""The column names a file may use; rows without ``relation`` are glosses."""
 
 WHOLE_TERM = 4
-"""Objects of so many words at most are terms, masked as a whole; longer ones are texts."""
+"""Objects of at most this many words are terms, masked as a whole; longer ones are texts."""
 
 GLOSS = "means"
 TEMPLATES = {
@@ -36,7 +36,7 @@ TEMPLATES = {
 
 @dataclass(frozen=True)
 class Fact:
-    """A subject, a relation, an object: ``spaniel``, ``hypernym``, ``dog``."""
+    """A subject, a relation and an object: ``spaniel``, ``hypernym``, ``dog``."""
 
     subject: str
     relation: str
@@ -45,7 +45,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A fact in words, and where its subject and object stand: (start, end) in characters."""
+    """A fact as a sentence, with the (start, end) characters of its subject and object."""
 
     text: str
     subject: tuple[int, int]
@@ -55,8 +55,8 @@ class Sentence:
 def read(path: Path) -> list[Fact]:
     """Read distinct facts from a TSV file with a header, or from JSONL.
 
-    Columns are subject, relation, object, or term, relation, text; without relation they are
-    glosses. Raises DataError with file and line for what cannot be read.
+    The columns are subject, relation, object or term, relation, text. Rows without a relation are
+    glosses. Raises DataError, with file and line, if the file cannot be read.
     """
     rows = _jsonl(path) if path.suffix == ".jsonl" else _tsv(path)
     facts: dict[Fact, None] = {}
@@ -65,8 +65,8 @@ def read(path: Path) -> list[Fact]:
         if names is None:
             known = ", ".join(map(str, row)) or "none"
             raise DataError(
-                f"{path}:{line}: no columns 'subject' and 'object', or 'term' and 'text'; "
-                f"there is {known}"
+                f"{path}:{line}: needs columns 'subject' and 'object', or 'term' and 'text'; "
+                f"found {known}"
             )
         values = [row[names[0]], row.get(names[1]) or GLOSS, row[names[2]]]
         for name, value in zip(names, values, strict=True):
@@ -74,7 +74,7 @@ def read(path: Path) -> list[Fact]:
                 raise DataError(f"{path}:{line}: {name}: expected text, found {value!r}")
         facts[Fact(*(value.strip() for value in values))] = None
     if len(facts) < 2:
-        raise DataError(f"{path}: holds {len(facts)} facts; at least two are needed")
+        raise DataError(f"{path}: found {len(facts)} distinct facts; at least two are needed")
     return list(facts)
 
 
@@ -91,7 +91,7 @@ def _tsv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     )
                 yield reader.line_num, dict(zip(header, row, strict=True))
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{reader.line_num + 1}: is not UTF-8: {error}") from None
+            raise DataError(f"{path}:{reader.line_num + 1}: not valid UTF-8: {error}") from None
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -100,14 +100,14 @@ def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = json.loads(text)
             except ValueError as error:
-                raise DataError(f"{path}:{line}: is not JSON: {error}") from None
+                raise DataError(f"{path}:{line}: not valid JSON: {error}") from None
             if not isinstance(row, dict):
                 raise DataError(f"{path}:{line}: expected an object, found {row!r}")
             yield line, row
 
 
 def normalized(text: str) -> str:
-    """Return a text's words in lower case, without punctuation: equal if two texts read alike."""
+    """Return a text's words in lower case without punctuation, to compare how texts read."""
     plain = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(re.findall(r"\w+", plain)) or plain
 
@@ -115,15 +115,15 @@ def normalized(text: str) -> str:
 def split(
     facts: Sequence[Fact], held_out: float, draw: random.Random
 ) -> tuple[list[Fact], list[Fact]]:
-    """Split facts at random into those to learn and the share held out, in this order.
+    """Split facts at random; return (facts to learn, facts held out).
 
     Facts that read alike are never on both sides. WordNet gives synonyms the same gloss, so a
-    held-out gloss that stands under another term among the learned ones would measure memory. Of
-    a gloss or a text the object alone counts; terms ("dog") are objects of many subjects, so of
-    them subject and object count.
+    held-out gloss that was also learned under another term would measure memorization. Glosses and
+    texts are compared by their object alone. Terms ("dog") are objects of many subjects and are
+    compared by subject and object.
 
-    At most ``held_out`` of the facts (rounded; at least one group of facts that read alike) are
-    held out.
+    At most a share ``held_out`` of the facts is held out (rounded), and at least one group of facts
+    that read alike.
     """
     groups: dict[tuple[str, ...], list[Fact]] = {}
     for fact in draw.sample(facts, len(facts)):
@@ -147,7 +147,7 @@ def _reading(fact: Fact) -> tuple[str, ...]:
 
 
 def shuffled(facts: Sequence[Fact], draw: random.Random) -> list[Fact]:
-    """Return the facts in their order, each with the object of another fact of its relation."""
+    """Return the facts in order, each with the object of another fact of the same relation."""
     relations: dict[str, list[int]] = {}
     for position, fact in enumerate(facts):
         relations.setdefault(fact.relation, []).append(position)
@@ -160,7 +160,7 @@ def shuffled(facts: Sequence[Fact], draw: random.Random) -> list[Fact]:
 
 
 def template_of(relation: str, own: Mapping[str, str]) -> str:
-    """Return the words of a relation: the recipe's, ours, or the relation read as a verb."""
+    """Return a relation's template: the recipe's, a built-in, or the relation used as a verb."""
     words = own.get(relation) or TEMPLATES.get(relation)
     return words or "{subject} " + relation.replace("_", " ").translate(_ESCAPED) + " {object}."
 
@@ -169,14 +169,16 @@ _ESCAPED = str.maketrans({"{": "{{", "}": "}}"})
 
 
 def check_template(template: str) -> None:
-    """Raise ValueError where a template does not hold {subject} and {object} once each."""
+    """Raise ValueError unless a template contains {subject} and {object} exactly once each."""
     fields = sorted(field for _, field, _, _ in Formatter().parse(template) if field is not None)
     if fields != ["object", "subject"]:
-        raise ValueError(f"template {template!r} must hold {{subject}} and {{object}} once each")
+        raise ValueError(
+            f"template {template!r} must contain {{subject}} and {{object}} exactly once each"
+        )
 
 
 def verbalise(fact: Fact, own: Mapping[str, str]) -> Sentence:
-    """Put a fact into words by its relation's template; ``own`` maps relation -> template."""
+    """Turn a fact into a sentence with its relation's template; ``own`` overrides templates."""
     text, spans = "", {}
     for literal, field, _, _ in Formatter().parse(template_of(fact.relation, own)):
         text += literal

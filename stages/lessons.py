@@ -1,4 +1,4 @@
-"""What an injection learns and asks for: facts and the task's text, tokenized and masked."""
+"""The rows that injection trains and probes with: facts and task text, tokenized and masked."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from stages.masked_lm import Encoded, cloze_words, encode, masked, words_of_fact
 from stages.parameters import Row
 
 PROBED = 1000
-"""At most so many facts of a kind are asked for."""
+"""The probe asks for at most this many facts of each kind."""
 
 Lesson = tuple[Encoded, Sentence]
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """Facts to learn, facts held out, and the task's text. Rows are masked anew for every pass.
+    """Facts to learn, facts held out, and the task's text. Every pass draws new masks.
 
-    ``taught`` are the rows of the training: ``learned``, or in a control ``learned`` shuffled.
+    ``taught`` is what training uses: ``learned``, or in the control run ``learned`` shuffled.
     """
 
     taught: list[Lesson]
@@ -35,7 +35,7 @@ class Lessons:
     draw: random.Random
 
     def rows(self, epochs: int, text_share: float) -> list[Row]:
-        """Return every taught fact once a pass, and text so that it is ``text_share`` of all."""
+        """Return every taught fact once per pass, and text to make ``text_share`` of all rows."""
         rows = [
             masked(text, words_of_fact(text, sentence, self.draw), self.mask)
             for _ in range(epochs)
@@ -44,14 +44,14 @@ class Lessons:
         return asking(rows) + self.text_rows(round(len(rows) * text_share / (1 - text_share)))
 
     def text_rows(self, count: int) -> list[Row]:
-        """Return masked text of the task; more than there is repeats it under other masks."""
+        """Return ``count`` masked task texts, repeated with other masks if there are fewer."""
         chosen: list[Encoded] = []
         while len(chosen) < count:
             chosen += self.draw.sample(self.texts, min(len(self.texts), count - len(chosen)))
         return asking([masked(text, words_of_text(text, self.draw), self.mask) for text in chosen])
 
     def asked(self, held_out: bool) -> list[Row]:
-        """Return the probe's rows: the same at every call."""
+        """Return the probe's rows, which are the same at every call."""
         facts = (self.held_out if held_out else self.learned)[:PROBED]
         return asking([masked(text, cloze_words(text, s), self.mask) for text, s in facts])
 
@@ -65,12 +65,13 @@ def prepare(
     templates: Mapping[str, str],
     shuffled: bool = False,
 ) -> Lessons:
-    """Split the facts into learned and held out, put them into words, tokenize them and the text.
+    """Split the facts into learned and held out, verbalise them, and tokenize them and the text.
 
-    ``shuffled`` teaches each learned subject the object of another, and asks for its own.
+    With ``shuffled``, each learned subject is taught with the object of another fact, and the probe
+    asks for its own object.
 
-    Raises DataError if the share held out leaves nothing to learn, or nothing to ask for within
-    the recipe's max_length.
+    Raises DataError if nothing is left to learn, or nothing to ask for within the recipe's
+    max_length.
     """
     draw = random.Random(context.seed)  # noqa: S311
     length = context.task.max_length
@@ -82,7 +83,7 @@ def prepare(
         return list(zip(encoded, sentences, strict=True))
 
     if not learned:
-        raise DataError("inject: all facts read alike; none are left to learn if some are held out")
+        raise DataError("inject: all facts read alike, so holding some out leaves nothing to learn")
     own = lessons_of(learned)
     taught = lessons_of(knowledge.shuffled(learned, draw)) if shuffled else own
     texts: list[Encoded] = []
@@ -93,12 +94,12 @@ def prepare(
     lessons = Lessons(taught, own, lessons_of(kept), texts, tokenizer.mask_token_id, draw)
     if not lessons.asked(True) or not lessons.asked(False):
         raise DataError(
-            f"inject: {len(facts)} facts, {held_out:g} of them held out and cut to {length} "
-            "tokens, leave none to learn or none to ask for"
+            f"inject: with a share of {held_out:g} held out and texts cut to {length} tokens, "
+            f"{len(facts)} facts leave none to learn or none to probe"
         )
     return lessons
 
 
 def asking(rows: list[Row]) -> list[Row]:
-    """Leave out rows with nothing masked: what was to be masked was cut off."""
+    """Drop rows in which nothing is masked because the masked words were cut off."""
     return [row for row in rows if any(label >= 0 for label in row["labels"])]

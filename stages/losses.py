@@ -12,7 +12,7 @@ IGNORED = -100
 
 
 def hard(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy with the true labels, averaged over the rows that have one; 0 if none has.
+    """Return the cross-entropy averaged over the rows that have a label; 0 if none has one.
 
     Args:
         logits: rows × labels.
@@ -27,9 +27,9 @@ def hard(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
 
 
 def soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence from the teacher's softened answer, times the square of T.
+    """Return the Kullback-Leibler divergence from the teacher's softened answers, times T².
 
-    Hinton et al. 2015 (arXiv 1503.02531): the factor keeps the gradient's size when T changes.
+    Hinton et al. 2015 (arXiv 1503.02531): the factor keeps the gradient's scale independent of T.
 
     Args:
         student: rows × labels, logits.
@@ -43,14 +43,14 @@ def soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def hidden(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference of hidden states over the tokens that are no padding.
+    """Return the mean squared difference of hidden states over tokens that are not padding.
 
     TinyBERT (Jiao et al. 2020, arXiv 1909.10351).
 
     Args:
         student: rows × tokens × width.
         teacher: rows × tokens × width.
-        mask: rows × tokens, 1 where there is a token.
+        mask: rows × tokens, 1 for a token, 0 for padding.
     """
     difference = (student.float() - teacher.float()).square().mean(dim=-1)
     return (difference * mask).sum() / mask.sum()

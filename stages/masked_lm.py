@@ -1,4 +1,4 @@
-"""Masked-language models: the head on a body, masks over whole words, the cloze probe."""
+"""Masked-language models: the head on a body, whole-word masks and the cloze probe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MASKED_SHARE = 0.15
 
 @dataclass(frozen=True)
 class Word:
-    """The tokens of one word, and the characters it covers; ``part`` is 1 in a pair's second."""
+    """One word's tokens and characters; ``part`` is 0 in a pair's first text, 1 in its second."""
 
     tokens: tuple[int, ...]
     start: int
@@ -39,7 +39,7 @@ class Encoded:
     words: list[Word]
 
     def inside(self, span: tuple[int, int]) -> list[Word]:
-        """Return the words of the first text that touch a span of characters."""
+        """Return the words of the first text that overlap a span of characters."""
         start, end = span
         return [w for w in self.words if w.part == 0 and w.start < end and w.end > start]
 
@@ -47,8 +47,8 @@ class Encoded:
 def open_model(directory: Path) -> tuple[Any, bool]:
     """Return the masked-language model on the body in ``directory``, and whether its head is new.
 
-    Where the weights have no such head it is built anew, with the decoder tied to the input
-    embeddings. Raises ModelError where the architecture has no masked-language model.
+    If the weights have no such head, a new one is built with the decoder tied to the input
+    embeddings. Raises ModelError if the architecture has no masked-language model.
     """
     from transformers import AutoModelForMaskedLM
 
@@ -65,9 +65,9 @@ def open_model(directory: Path) -> tuple[Any, bool]:
 
 
 def save_body(model: Any, tokenizer: Any, source: Path, output: Path) -> tuple[Any, dict[str, str]]:
-    """Save the model's body without the head, as the class of a plain body; return it too.
+    """Save the model's body without the head, as a plain body class; return it and its roles.
 
-    A pooler, which masked-language models lack, is taken from ``source``, as it was there.
+    The pooler, which masked-language models lack, is copied from ``source`` unchanged.
     """
     from transformers import AutoModel
 
@@ -76,14 +76,16 @@ def save_body(model: Any, tokenizer: Any, source: Path, output: Path) -> tuple[A
     body = AutoModel.from_pretrained(str(source), local_files_only=True).float()
     missing = body.load_state_dict(model.base_model.state_dict(), strict=False).missing_keys
     if any(not name.startswith("pooler.") for name in missing):
-        raise ModelError(f"inject: the masked-language model has no weights {missing}")
+        raise ModelError(
+            f"inject: the masked-language model lacks weights of the body: {', '.join(missing)}"
+        )
     return body, checkpoint.save(body, tokenizer, output)
 
 
 def encode(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
 ) -> list[Encoded]:
-    """Tokenize, cut to ``max_length``, and find the words."""
+    """Tokenize texts, cut them to ``max_length``, and locate their words."""
     encoded = tokenizer(
         list(texts),
         list(pairs) if pairs is not None else None,
@@ -106,10 +108,10 @@ def encode(
 
 
 def masked(text: Encoded, words: Sequence[Word], mask: int) -> Row:
-    """Return the row with all tokens of ``words`` masked, and labels there alone.
+    """Return the row with all tokens of ``words`` masked, and labels only at those tokens.
 
-    Always the mask and never a random word: nothing is lost by it (Wettig et al. 2023,
-    arXiv 2202.08005).
+    Tokens are always replaced by the mask, never by a random word; this costs no accuracy (Wettig
+    et al. 2023, arXiv 2202.08005).
     """
     row = {key: list(values) for key, values in text.row.items()}
     row["labels"] = [losses.IGNORED] * len(row["input_ids"])
@@ -121,14 +123,14 @@ def masked(text: Encoded, words: Sequence[Word], mask: int) -> Row:
 
 
 def words_of_text(text: Encoded, draw: random.Random) -> list[Word]:
-    """Draw 15 % of the words, at least one."""
+    """Draw 15 % of the words, but at least one."""
     if not text.words:
         return []
     return draw.sample(text.words, max(1, round(MASKED_SHARE * len(text.words))))
 
 
 def words_of_fact(text: Encoded, sentence: Sentence, draw: random.Random) -> list[Word]:
-    """Draw the whole subject or, as often, the object: whole if short, else some of its words."""
+    """Draw the subject or, equally often, the object: all of a short one, words of a long one."""
     if draw.random() < 0.5:
         return text.inside(sentence.subject)
     words = text.inside(sentence.object)
@@ -138,7 +140,7 @@ def words_of_fact(text: Encoded, sentence: Sentence, draw: random.Random) -> lis
 
 
 def cloze_words(text: Encoded, sentence: Sentence) -> list[Word]:
-    """Return what the probe asks for: a short object as a whole, of others the longest word."""
+    """Return what the probe asks for: a whole short object, or the longest word of a long one."""
     words = text.inside(sentence.object)
     if len(words) <= WHOLE_TERM:
         return words
@@ -146,9 +148,9 @@ def cloze_words(text: Encoded, sentence: Sentence) -> list[Word]:
 
 
 class MaskedTokenLoss:
-    """Cross-entropy at the masked positions, the only ones that are decoded.
+    """Cross-entropy at the masked positions, which are the only ones decoded.
 
-    Decoding every position would cost as much as the whole body: the vocabulary is large.
+    Decoding every position would cost as much as the whole body, because the vocabulary is large.
     """
 
     def __init__(self, model: Any) -> None:
@@ -159,7 +161,7 @@ class MaskedTokenLoss:
         return (inputs[0][self._asked],)
 
     def logits(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return masked tokens × vocabulary, and the tokens that stood there."""
+        """Return logits, masked tokens × vocabulary, and the original tokens."""
         labels = batch.pop("labels")
         self._asked = labels != losses.IGNORED
         return model(**batch).logits, labels[self._asked]
@@ -171,10 +173,10 @@ class MaskedTokenLoss:
 def probe(
     context: Context, model: Any, tokenizer: Any, loss: MaskedTokenLoss, rows: Sequence[Row]
 ) -> Tensor:
-    """Ask for the masked tokens; return the rank of each in the whole vocabulary, from 1.
+    """Predict the masked tokens; return the rank of each true token in the vocabulary, from 1.
 
-    LAMA (Petroni et al. 2019, arXiv 1909.01066). A word of several tokens is asked for with all
-    of them masked, and each token counts.
+    LAMA (Petroni et al. 2019, arXiv 1909.01066). A word of several tokens is predicted with all of
+    them masked, and each token counts.
     """
     ranks: list[Tensor] = []
     model.to(context.device).eval()

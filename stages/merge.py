@@ -15,11 +15,11 @@ ROWS = 32
 
 
 class Merge(Stage):
-    """Fold an adapter into the base weights, W + BA·α/r, exactly: the same answers, no extra cost.
+    """Fold an adapter into the base weights, W + BA·α/r, which removes its cost at run time.
 
-    Hu et al. 2021 (arXiv 2106.09685). The merged logits are compared with the unmerged ones on real
-    rows; more than 1e-4 apart is an error. A quantization plan stays: it speaks of inputs, which
-    merging does not change.
+    Hu et al. 2021 (arXiv 2106.09685). The answers stay the same: merged and unmerged logits are
+    compared on real rows, and a difference of more than 1e-4 is an error. A quantization plan is
+    kept, because it describes the layers' inputs, which merging does not change.
     """
 
     name: ClassVar[str] = "merge"
@@ -29,9 +29,9 @@ class Merge(Stage):
     quantization: ClassVar[Quantization] = "keeps"
 
     def resources(self, work: Workload) -> Resources:
-        """Return what merging needs: the model with its adapter, and at most its weights again.
+        """Return the resources for merging: the model with its adapter, and a copy of its weights.
 
-        What is merged has fewer weights: without the adapter's.
+        The merged model has fewer weights, because the adapter's are gone.
         """
         shape = work.shape.shrunk(0)
         return Resources(
@@ -47,21 +47,21 @@ class Merge(Stage):
 
         adapted = checkpoint.load(model.directory)
         if not hasattr(adapted, "merge_and_unload"):
-            raise ModelError(f"merge: {model.short} has no adapter")
+            raise ModelError(f"merge: {model.short} has no adapter to merge")
         tokenizer = checkpoint.load_tokenizer(model.directory)
         split = context.split("train")
         rows = context.task.encode(tokenizer, split, range(min(ROWS, len(split))))
         feeds = [{key: torch.tensor([value]) for key, value in row.items()} for row in rows]
         with torch.no_grad():
-            context.progress(0, 2, "asking the model with its adapter")
+            context.progress(0, 2, "running the model with its adapter")
             before = torch.cat([adapted(**feed).logits for feed in feeds])
             merged = adapted.merge_and_unload(safe_merge=True).eval()
-            context.progress(1, 2, "asking the merged model")
+            context.progress(1, 2, "running the merged model")
             after = torch.cat([merged(**feed).logits for feed in feeds])
         difference = float((before - after).abs().max())
         if not difference <= TOLERANCE:
             raise ModelError(
-                f"merge: merged logits are {difference:.2g} from the unmerged ones, "
+                f"merge: merged and unmerged logits differ by {difference:.2g}; "
                 f"at most {TOLERANCE} is allowed"
             )
         roles = checkpoint.save(merged, tokenizer, context.output)

@@ -1,4 +1,4 @@
-"""The parameters that all training stages share, and what a training is given and gives."""
+"""The parameters that all training stages share, and the types that training takes and returns."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from stages import footprint
 
 Row = dict[str, Any]
 Loss = Callable[[Any, dict[str, Any]], Any]
-"""``loss(model, batch) -> scalar tensor``; the batch holds whatever the rows hold, padded."""
+"""``loss(model, batch) -> scalar tensor``; the batch has the keys of the rows, padded."""
 
 TEACHER_BATCH = 32
-"""Rows that a teacher answers at once."""
+"""Rows per batch of a teacher's forward pass."""
 CALIBRATION_BATCH = 32
-"""Rows of one length that are calibrated on at once."""
+"""Rows of one length per calibration batch."""
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training went: mean loss over the last epoch, steps in all, step it went on from."""
+    """The result of a training: mean loss of the last epoch, total steps, step it resumed from."""
 
     loss: float
     steps: int
@@ -38,24 +38,26 @@ class Trained:
 
 
 class Training(Stage):
-    """Base of the stages that train: the knobs of AdamW (Loshchilov & Hutter 2019, 1711.05101)."""
+    """Base of the training stages: AdamW's parameters (Loshchilov & Hutter 2019, 1711.05101)."""
 
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate")
 
     epochs: int = Field(3, ge=1, le=1000, description="passes over the training rows")
-    learning_rate: float = Field(5e-5, gt=0, lt=1, description="the highest rate, after warm-up")
-    batch_size: int = Field(32, ge=1, le=4096, description="rows a step")
+    learning_rate: float = Field(5e-5, gt=0, lt=1, description="peak learning rate, after warm-up")
+    batch_size: int = Field(32, ge=1, le=4096, description="rows per step")
     weight_decay: float = Field(0.01, ge=0, le=1)
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
+    warmup: float = Field(
+        0.1, ge=0, lt=1, description="share of the steps during which the learning rate rises"
+    )
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field(
-        "linear", description="how the learning rate goes after warm-up"
+        "linear", description="how the learning rate changes after warm-up"
     )
 
     def resources(self, work: Workload) -> Resources:
-        """Return what training all weights needs.
+        """Return the resources for training all weights.
 
-        Disk: the output (4·P), and checkpoints of weights and AdamW's averages. Memory: weights,
-        gradients and averages (16·P), the tokenized rows, and a step's activations.
+        Disk: the output (4·P), and training checkpoints of weights and AdamW's moments. Memory:
+        weights, gradients and moments (16·P), the tokenized rows, and one step's activations.
         """
         shape, length = work.shape, work.longest_of(self.reads)
         return Resources(
@@ -69,12 +71,12 @@ class Training(Stage):
         )
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """The same training rounds differently on a CPU that has bfloat16."""
+        """Return whether the CPU has bfloat16, which changes how training rounds."""
         return {"cpu_bf16": cpu_has_bf16()}
 
 
 def cpu_has_bf16() -> bool:
-    """Return whether the CPU multiplies bfloat16 in hardware; elsewhere it is slower than fp32."""
+    """Return True if the CPU multiplies bfloat16 in hardware; if not, fp32 is faster."""
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         return False

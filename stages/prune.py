@@ -1,4 +1,4 @@
-"""Pruning: layers, attention heads, feed-forward neurons and unused tokens, removed for real."""
+"""Pruning: remove layers, attention heads, feed-forward neurons and unused tokens physically."""
 
 from __future__ import annotations
 
@@ -33,26 +33,27 @@ T = TypeVar("T")
 Share = Annotated[Quantity, Field(ge=0, le=0.95)]
 
 SEARCH_ROWS = 128
-"""Rows that decide which layers go: a forward pass for every candidate is dear."""
+"""Rows that decide which layers to remove; few, as every candidate needs a forward pass."""
 RESCALE_ROWS = 256
-"""Rows of the least-squares problem: some thousand tokens for at most some thousand unknowns."""
+"""Rows of the least-squares problem: thousands of tokens for at most thousands of unknowns."""
 NEURONS = 16
-"""Kept neurons come in multiples of this: int8 kernels of AVX-512 and AMX work on tiles of 16
-columns and pad what is left over, so a ragged width costs as much and holds less."""
+"""The number of kept neurons is a multiple of this. The int8 kernels of AVX-512 and AMX work on
+tiles of 16 columns and pad the rest, so a width in between costs as much and holds less."""
 
 RECOVERY_ALPHA, RECOVERY_TEMPERATURE = 0.9, 2.0
-"""Weight of the unpruned model's answers, and how much they are softened."""
+"""Weight of the unpruned model's answers, and the temperature that softens them."""
 
 
 class Prune(Stage):
-    """Remove layers, attention heads, FFN neurons and unused tokens, physically.
+    """Physically remove layers, attention heads, feed-forward neurons and unused tokens.
 
-    Heads and neurons are ranked over the whole model by what the loss says of their masks: the
-    diagonal of the Fisher information (Kwon et al. 2022, arXiv 2204.09656), then rearranged
-    within each layer by its full Fisher block; what is left is rescaled by least squares to give
-    what the layer gave before. Layers go one after the other, each time the one whose absence
-    changes the answers least. Nothing is trained unless ``recover_epochs`` says so: then the
-    pruned model learns the answers of the unpruned one (Hinton et al. 2015, arXiv 1503.02531).
+    Heads and neurons are ranked across the whole model by the diagonal of the Fisher information
+    of their masks (Kwon et al. 2022, arXiv 2204.09656). Within each layer, the choice is then
+    refined with the layer's full Fisher block, and the remaining units are rescaled by least
+    squares to reproduce the layer's original output. Layers are removed one at a time, always the
+    one whose removal changes the answers least. Nothing is trained unless ``recover_epochs`` is
+    set: the pruned model then learns the answers of the unpruned one (Hinton et al. 2015, arXiv
+    1503.02531).
     """
 
     name: ClassVar[str] = "prune"
@@ -64,34 +65,36 @@ class Prune(Stage):
     heads: Share = Field(0.0, description="share of the attention heads to remove")
     neurons: Share = Field(0.0, description="share of the feed-forward neurons to remove")
     layers: Share | tuple[int, ...] = Field(
-        0.0, description="share of the layers to remove, or the indices of those to remove"
+        0.0, description="share of the layers to remove, or the indices of layers to remove"
     )
-    vocabulary: bool = Field(False, description="remove tokens that the training text never has")
+    vocabulary: bool = Field(False, description="remove tokens that the training text never uses")
     method: Literal["fisher", "taylor", "magnitude"] = Field(
-        "fisher", description="what ranks heads and neurons"
+        "fisher", description="criterion that ranks heads and neurons"
     )
-    rescale: bool = Field(True, description="rescale what is left by least squares")
+    rescale: bool = Field(True, description="rescale the remaining units by least squares")
     calibration_rows: int = Field(2048, ge=8, le=1_000_000)
-    recover_epochs: int = Field(0, ge=0, le=1000, description="epochs of training afterwards")
-    learning_rate: float = Field(5e-5, gt=0, lt=1, description="the highest rate of recovery")
+    recover_epochs: int = Field(0, ge=0, le=1000, description="epochs of recovery training")
+    learning_rate: float = Field(
+        5e-5, gt=0, lt=1, description="peak learning rate of recovery training"
+    )
 
     @model_validator(mode="after")
     def _removes_something(self) -> Prune:
         if not (self.heads or self.neurons or self.layers or self.vocabulary):
-            raise ValueError("give 'heads', 'neurons', 'layers' or 'vocabulary': nothing to remove")
+            raise ValueError("nothing to remove: give 'heads', 'neurons', 'layers' or 'vocabulary'")
         return self
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """Recovery rounds differently on a CPU that has bfloat16."""
+        """Return whether the CPU has bfloat16, which changes how recovery training rounds."""
         return {"cpu_bf16": cpu_has_bf16()} if self.recover_epochs else {}
 
     def resources(self, work: Workload) -> Resources:
-        """Return what the search needs, and recovery if there is one.
+        """Return the resources for the search, and for recovery if there is one.
 
-        Memory of the search: the model, and for rescaling the unpruned one beside it; a Fisher
-        block of units² numbers a part, in fp32; for one part at a time two such blocks and the
-        second moment of its columns, in fp64; activations of a batch on the way back. Recovery
-        trains what is left, after the unpruned model has answered all rows. Disk: the output;
+        Memory of the search: the model, and the unpruned one if units are rescaled; a Fisher block
+        of units² numbers per part, in fp32; for one part at a time, two such blocks and the second
+        moment of its columns, in fp64; the activations of one batch's backward pass. Recovery
+        trains the pruned model after the unpruned one has answered all rows. Disk: the output, and
         recovery's checkpoints and logits.
         """
         shape, small = work.shape, self._shape(work.shape)
@@ -117,7 +120,7 @@ class Prune(Stage):
         return Resources(disk=disk, memory=PROCESS + memory, shape=small, effort=effort)
 
     def _shape(self, shape: Shape) -> Shape:
-        """Return about what is left: counts are rounded, and tokens that go are not known yet."""
+        """Estimate the pruned shape: counts get rounded, and unused tokens are not known yet."""
         gone = len(self.layers) if isinstance(self.layers, tuple) else self.layers * shape.layers
         small = shape.with_layers(max(1, shape.layers - round(gone)))
         h, i = shape.hidden, shape.intermediate
@@ -128,7 +131,7 @@ class Prune(Stage):
         return Training(epochs=self.recover_epochs, learning_rate=self.learning_rate)
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Remove tokens, layers, then heads and neurons; recover; save."""
+        """Remove tokens, layers, then heads and neurons; train to recover; save."""
         from pipeline.model import checkpoint
         from stages import calibration
 
@@ -148,10 +151,10 @@ class Prune(Stage):
         if self.recover_epochs:
             metrics.append(self._recover(context, model, network, tokenizer))
         roles = checkpoint.save(network, tokenizer, context.output)
-        told = checkpoint.describe(network)
-        removed = round(1 - told["parameters"] / before, 6)
+        facts = checkpoint.describe(network)
+        removed = round(1 - facts["parameters"] / before, 6)
         metrics.append(Metric(name="parameters_removed", value=removed))
-        return Draft(roles, told, tuple(metrics))
+        return Draft(roles, facts, tuple(metrics))
 
     def _prune_vocabulary(
         self, context: Context, network: Any, tokenizer: Any, metrics: list[Metric]
@@ -177,7 +180,7 @@ class Prune(Stage):
             wrong = [layer for layer in self.layers if not 0 <= layer < depth]
             if wrong:
                 raise ModelError(
-                    f"prune.layers: no layer {wrong[0]}, the model has layers 0 to {depth - 1}"
+                    f"prune.layers: no layer {wrong[0]}; the model has layers 0 to {depth - 1}"
                 )
             gone = set(self.layers)
         else:
@@ -186,13 +189,15 @@ class Prune(Stage):
                 network, round(self.layers * depth), batches, context.progress
             )
         if len(gone) >= depth:
-            raise ModelError(f"prune.layers: all {depth} layers would go, one at least stays")
+            raise ModelError(
+                f"prune.layers: this would remove all {depth} layers; keep at least one"
+            )
         surgery.keep_layers(network, [layer for layer in range(depth) if layer not in gone])
 
     def _prune_units(
         self, context: Context, network: Any, rows: list[Row], metrics: list[Metric]
     ) -> None:
-        """Remove heads and neurons, and rescale what is left."""
+        """Remove heads and neurons, and rescale the remaining ones."""
         from pipeline.model import checkpoint
         from stages import calibration, rescaling, surgery
 
@@ -221,10 +226,10 @@ class Prune(Stage):
     def _search(
         self, context: Context, network: Any, rows: list[Row], sets: dict[Unit, list[Part]]
     ) -> list[Tensor]:
-        """Return the units that stay, part by part in the order of the forward pass.
+        """Return the units to keep, one entry per part in the order of the forward pass.
 
-        Heads are ranked among heads and neurons among neurons, each over the whole model; the
-        ranking says how many units a part keeps, and which. The Fisher blocks then correct which.
+        Heads and neurons are ranked separately, each across the whole model. The ranking decides
+        how many units a part keeps, and which. The Fisher blocks then correct which ones.
         """
         from stages import fisher
 
@@ -250,7 +255,7 @@ class Prune(Stage):
     def _sensitivities(
         self, context: Context, network: Any, rows: list[Row], sets: dict[Unit, list[Part]]
     ) -> dict[Unit, list[Sensitivity]]:
-        """Return what the loss says of the units, layer by layer; nothing if weights decide."""
+        """Return the loss's sensitivity to each layer's units; empty for method magnitude."""
         from stages import calibration, fisher
 
         if self.method == "magnitude":
@@ -263,7 +268,7 @@ class Prune(Stage):
     def _importance(
         self, parts: list[Part], sensitivities: list[Sensitivity] | None
     ) -> list[Tensor]:
-        """Return a number for each unit of each part: the higher, the longer it stays."""
+        """Return the importance of each unit of each part; the least important go first."""
         from stages import fisher
 
         if sensitivities is None:
@@ -279,17 +284,17 @@ class Prune(Stage):
         return fisher.keep_counts(importance, share, least=size, multiple=size)
 
     def _recover(self, context: Context, model: Artifact, network: Any, tokenizer: Any) -> Metric:
-        """Let the pruned network learn what the unpruned one answers on the training rows."""
+        """Train the pruned network on the unpruned one's answers for the training rows."""
         from stages import teacher as teaching
 
-        unpruned, its_tokenizer = training.open_network(context, model)
+        unpruned, unpruned_tokenizer = training.open_network(context, model)
         split = context.split("train")
         rows = training.labelled_rows(context, tokenizer, split)
         for index, row in enumerate(rows):
             row["row"] = index
-        its_rows = training.labelled_rows(context, its_tokenizer, split)
-        answers = teaching.outputs(context, unpruned, its_tokenizer, its_rows)
-        training.set_dropout(network, 0)  # as in distillation: the soft answers regularise
+        unpruned_rows = training.labelled_rows(context, unpruned_tokenizer, split)
+        answers = teaching.outputs(context, unpruned, unpruned_tokenizer, unpruned_rows)
+        training.set_dropout(network, 0)  # as in distillation: the soft answers regularize
         loss = teaching.imitation(answers, alpha=RECOVERY_ALPHA, temperature=RECOVERY_TEMPERATURE)
         return training.train(
             context, self._recovery(), network, tokenizer, rows, loss, name="recovery"
@@ -297,16 +302,16 @@ class Prune(Stage):
 
 
 def forward_order(by_unit: Iterable[Sequence[T]]) -> list[T]:
-    """Merge lists of one entry a layer: all of the first layer, then of the second."""
+    """Interleave lists that have one entry per layer: all of the first layer, then the second."""
     return [each for layer in zip(*by_unit, strict=True) for each in layer]
 
 
 def least_needed_layers(
     network: Any, count: int, batches: list[Batch], progress: Progress
 ) -> set[int]:
-    """Return ``count`` layers, each time the one whose absence changes the answers least.
+    """Choose ``count`` layers one by one, each time the one whose removal changes answers least.
 
-    The change is the Kullback-Leibler divergence from the whole model's answers.
+    The change is measured as the Kullback-Leibler divergence from the whole model's answers.
     """
     from pipeline.model import checkpoint
     from stages import losses, surgery
@@ -336,7 +341,7 @@ def answers(network: Any, batches: list[Batch]) -> Tensor:
 
 
 def mean_loss(network: Any, batches: list[Batch]) -> float:
-    """Return the mean cross-entropy, rounded to what threads do not change."""
+    """Return the mean cross-entropy, rounded to digits that the thread count does not change."""
     import torch
 
     from stages import losses

@@ -28,7 +28,7 @@ def test_facts_are_put_into_words():
     turned = say(Fact("a", "r", "b"), {"r": "From {object} comes {subject}"})
     assert turned.text == "From b comes a"
     assert turned.text[slice(*turned.subject)] == "a"
-    with pytest.raises(ValidationError, match=r"must hold {subject} and {object} once each"):
+    with pytest.raises(ValidationError, match=r"must contain {subject} and {object} exactly once"):
         Inject(facts="x", templates={"r": "{subject} alone"})
 
 
@@ -44,11 +44,11 @@ def test_glosses_are_read_from_jsonl_and_twins_once(tmp_path):
 @pytest.mark.parametrize(
     ("name", "rows", "message"),
     [
-        ("f.tsv", ["a\tb", "1\t2"], r"f\.tsv:2: no columns 'subject' and 'object'.*there is a, b"),
+        ("f.tsv", ["a\tb", "1\t2"], r"f\.tsv:2: needs columns 'subject' and 'object'.*found a, b"),
         ("f.tsv", ["term\ttext", "dog"], r"f\.tsv:2: 1 columns; the header has 2"),
         ("f.tsv", ["term\ttext", "dog\t "], r"f\.tsv:2: text: expected text, found ' '"),
-        ("f.tsv", [], r"f\.tsv: holds 0 facts"),
-        ("f.jsonl", ['{"term": "a", "text": "b"}', "{"], r"f\.jsonl:2: is not JSON"),
+        ("f.tsv", [], r"f\.tsv: found 0 distinct facts"),
+        ("f.jsonl", ['{"term": "a", "text": "b"}', "{"], r"f\.jsonl:2: not valid JSON"),
         ("f.jsonl", ["[1]"], r"f\.jsonl:1: expected an object"),
         (
             "f.jsonl",
