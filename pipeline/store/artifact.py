@@ -1,4 +1,4 @@
-"""Artifacts: immutable directories whose manifest's digest is their identity."""
+"""Artifacts: immutable directories identified by the digest of their manifest."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ RUN = "run.json"
 
 
 class Kind(StrEnum):
-    """What an artifact is, which decides the stages that may take it.
+    """The kind of an artifact, which decides which stages accept it.
 
     ``encoder``     a pretrained body without a head for the task
     ``checkpoint``  a model with the task's head: config, safetensors, tokenizer
-    ``adapter``     a checkpoint with a trained adapter attached under ``adapter/``, not yet merged
-    ``bundle``      an ONNX model with all it needs to answer
+    ``adapter``     a checkpoint with a trained, unmerged adapter under ``adapter/``
+    ``bundle``      an ONNX model with all files needed for inference
     ``report``      measurements of other artifacts
     """
 
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 class Record(BaseModel):
-    """Base of the manifest's parts: frozen, and unknown keys are refused."""
+    """Base of the manifest's parts: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,19 +55,19 @@ class FileEntry(Record):
     def _stays_inside(cls, value: str) -> str:
         parts = PurePosixPath(value).parts
         if not value or value.startswith("/") or "\\" in value or ".." in parts:
-            raise ValueError(f"path {value!r} is not relative to the artifact")
+            raise ValueError(f"path {value!r} must be relative and stay inside the artifact")
         return value
 
 
 class Parent(Record):
-    """An artifact that this one was made from, and as what: input, teacher, base, reference."""
+    """An artifact that this one was made from, and its role: input, teacher, base, reference."""
 
     digest: str
     role: str
 
 
 class StageRecord(Record):
-    """The work that made an artifact."""
+    """The stage run that produced an artifact."""
 
     name: str
     version: int
@@ -76,7 +76,7 @@ class StageRecord(Record):
 
 
 class Source(Record):
-    """Where an imported model came from."""
+    """The origin of an imported model."""
 
     reference: str
     revision: str | None = None
@@ -84,7 +84,7 @@ class Source(Record):
 
 
 class DataRecord(Record):
-    """A data file that was read: sha256 over its bytes."""
+    """A data file that was read, with the sha256 of its bytes."""
 
     name: str
     split: str
@@ -93,7 +93,7 @@ class DataRecord(Record):
 
 
 class Metric(Record):
-    """A measured value with its 95 % interval; ``n`` is the number of rows or samples."""
+    """A measured value with its 95 % confidence interval; ``n`` counts the rows or samples."""
 
     name: str
     split: str | None = None
@@ -104,7 +104,7 @@ class Metric(Record):
 
 
 class Manifest(Record):
-    """What an artifact is and where it came from. Its canonical JSON is hashed into the digest."""
+    """The contents and provenance of an artifact. The digest is the hash of its canonical JSON."""
 
     schema_: Literal["rarefy.artifact/1"] = Field(default=SCHEMA, alias="schema")
     kind: Kind
@@ -124,18 +124,18 @@ class Manifest(Record):
 
     @property
     def digest(self) -> str:
-        """The sha256 of the canonical JSON: the artifact's identity."""
+        """The sha256 of the canonical JSON, which identifies the artifact."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
     @property
     def size(self) -> int:
-        """Bytes of all files together."""
+        """Total size of all files in bytes."""
         return sum(entry.size for entry in self.files)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published artifact: its directory and its manifest."""
+    """A published artifact: its directory, manifest and digest."""
 
     directory: Path
     manifest: Manifest
@@ -147,17 +147,17 @@ class Artifact:
 
     @property
     def short(self) -> str:
-        """The first twelve characters of the digest, as shown to people."""
+        """The first twelve characters of the digest, for display."""
         return self.digest[:12]
 
     def path(self, name: str) -> Path:
-        """Return the path of a file listed in the manifest. Raises KeyError where it is not."""
+        """Return the path of a file in the manifest. Raises KeyError if it is not listed."""
         if all(entry.path != name for entry in self.manifest.files):
             raise KeyError(f"artifact {self.short} has no file {name!r}")
         return self.directory / name
 
     def run_record(self) -> dict[str, Any]:
-        """Return what the digest leaves out: clock, host, durations. Empty where there is none."""
+        """Return the facts outside the digest: time, host, durations. Empty if none were saved."""
         path = self.directory / RUN
         return json.loads(path.read_text()) if path.exists() else {}
 
@@ -165,16 +165,16 @@ class Artifact:
 def list_files(directory: Path, roles: dict[str, str] | None = None) -> tuple[FileEntry, ...]:
     """Hash every regular file below ``directory``, sorted by path; ``roles`` maps path to role.
 
-    Raises IntegrityError on a link (it does not survive a copy, and can point outside), on a
-    pipe or a socket, and on a name that would not be the same path everywhere.
+    Raises IntegrityError if there is a link (it does not survive a copy and can point outside the
+    directory), a pipe, a socket, or a file name that is not portable.
     """
     entries = []
     for path in sorted(directory.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise IntegrityError(f"{path}: an artifact holds real files, not links or pipes")
+            raise IntegrityError(f"{path}: an artifact must contain regular files only")
         name = path.relative_to(directory).as_posix()
         if "\\" in name or not name.isprintable():
-            raise IntegrityError(f"{directory}: {name!r} is no portable file name")
+            raise IntegrityError(f"{directory}: {name!r} is not a portable file name; rename it")
         if path.is_file() and name not in (MANIFEST, RUN):
             role = (roles or {}).get(name, "other")
             entries.append(

@@ -1,4 +1,4 @@
-"""Small JSON files written whole or not at all, folders held, a full disk said in one line."""
+"""Atomic writes of small JSON files, locks on directories, and readable errors for full disks."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _FULL = (
 
 
 def read(path: Path, key: str) -> Any:
-    """Return one value of a JSON file of the store. Raises IntegrityError where it is damaged."""
+    """Return one value of a JSON file in the store. Raises IntegrityError if it is damaged."""
     try:
         return json.loads(path.read_text())[key]
     except (ValueError, KeyError, TypeError):
-        raise IntegrityError(f"{path}: damaged; delete this file") from None
+        raise IntegrityError(f"{path}: the file is damaged; delete it") from None
 
 
 def write(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the whole new one."""
+    """Write JSON atomically: a reader sees either the old file or the complete new one."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with temporary.open("w") as file:
         json.dump(value, file)
@@ -52,7 +52,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a directory; the kernel frees it when the process dies."""
+    """Hold an exclusive lock on a directory. The kernel releases it when the process exits."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -63,21 +63,25 @@ def held(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def speaking(root: Path) -> Iterator[None]:
-    """Say a full or read-only disk in one line: raises ProviderError."""
+    """Turn errors about a full or read-only disk into a ProviderError of one line."""
     try:
         yield
     except Exception as error:
         if is_full(error):
             raise ProviderError(
-                f"{root}: the disk is full; nothing published is lost, run again when there is room"
+                f"{root}: the disk is full; free some space and run again, published artifacts are "
+                "intact"
             ) from error
         if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES):
-            raise ProviderError(f"{root}: cannot be written: {error.strerror}") from error
+            raise ProviderError(f"{root}: cannot write here: {error.strerror}") from error
         raise
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error: Rust and C++ say so in words (torch: in odd ones)."""
+    """Return whether a full disk caused an error.
+
+    Libraries in Rust and C++ report it only in the message, torch in its own words.
+    """
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

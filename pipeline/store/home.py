@@ -1,4 +1,4 @@
-"""The project's state folder."""
+"""The folder that holds a project's state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Home:
-    """The project's state folder: artifacts, reports of runs, Prefect's database."""
+    """The folder that holds a project's state: artifacts, run reports, Prefect's database."""
 
     path: Path
 
@@ -25,6 +25,6 @@ class Home:
         return self.path / "prefect"
 
     def store(self) -> Store:
-        from pipeline.store.store import Store  # not at the top: help must be there at once
+        from pipeline.store.store import Store  # imported late to keep --help fast
 
         return Store(self.path / "store")

@@ -1,12 +1,12 @@
-"""Remotes: another store's artifacts and tags behind a URL, through fsspec.
+"""Remotes: artifacts and tags of another store behind a URL, accessed through fsspec.
 
 A remote is a folder with the store's layout, on ``s3://``, ``gs://``, ``az://``, ``file://`` or any
-other file system that fsspec has; ``https://`` can be read. An artifact's files go up first, its
-manifest after them, the tag last: what is half there is seen by nobody. What comes down is hashed
-against its manifest before it is published here. Ancestors stay where they are: a bundle stands
-alone.
+other file system that fsspec supports; ``https://`` is read-only. A push uploads an artifact's
+files first, then its manifest, then the tag, so a partial upload is never visible. A pull checks
+every file against the manifest before it publishes the artifact locally. Ancestors are not copied,
+because a bundle is self-contained.
 
-Credentials come from the environment or the provider's own files, never from the URL.
+Credentials come from the environment or the provider's configuration files, never from the URL.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pipeline.terms.errors import IntegrityError, ProviderError, RarefyError, Re
 from pipeline.terms.vocabulary import REMOTE_TAG
 
 BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
-"""Where folders need not be made, and making one might make the bucket."""
+"""Protocols without real folders; creating a folder there could create the bucket."""
 READ_ONLY = frozenset({"http", "https"})
 _ARTIFACTS = "artifacts/sha256"
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -42,10 +42,10 @@ _BEGINNING = re.compile("[0-9a-f]{6,63}")
 
 
 def split(reference: str) -> tuple[str, str]:
-    """Split ``URL#REF`` into its two parts. Raises RecipeError where one is missing."""
+    """Split ``URL#REF`` into URL and reference. Raises RecipeError if either is missing."""
     url, _, name = reference.rpartition(REMOTE_TAG)
     if not url or not name:
-        raise RecipeError(f"{reference}: write URL#TAG, e.g. file:///shared/store#production")
+        raise RecipeError(f"{reference}: expected URL#TAG, e.g. file:///shared/store#production")
     return url, name
 
 
@@ -60,14 +60,14 @@ def push(
     run: str | None = None,
     verdict: str | None = None,
 ) -> int:
-    """Copy an artifact to a remote, and point its tag there at it; return the bytes of files sent.
+    """Copy an artifact to a remote and point a tag there at it; return the bytes of files sent.
 
-    Files that are there already are not sent again. The tag is read, compared with ``expect`` and
-    written: fsspec has no swap in one step, so of two that write in the same instant the later one
-    wins, and the earlier move is missing in the history.
+    Files that the remote already has are not sent again. The tag is read, compared with ``expect``
+    and written. fsspec has no atomic compare-and-swap: if two processes write at the same time, the
+    later one wins and the earlier move is missing from the history.
 
-    Raises IntegrityError for damage here, EvidenceError where the tag moved meanwhile,
-    RecipeError and ProviderError for what the remote refuses.
+    Raises IntegrityError if the local artifact is damaged, EvidenceError if the tag was moved in
+    the meantime, and RecipeError or ProviderError if the remote rejects the request.
     """
     if tag is not None:
         check_name(tag)
@@ -86,17 +86,17 @@ def push(
 
 
 def pull(store: Store, url: str, reference: str) -> Artifact:
-    """Bring an artifact here, by its tag or digest there; one that is here already stays.
+    """Copy an artifact from a remote, by its tag or digest there, unless the store has it already.
 
-    Raises NoTagError where there is none, IntegrityError where its bytes are not those of its
-    manifest: then nothing is published.
+    Raises NoTagError if the remote has no such tag. Raises IntegrityError, and publishes nothing,
+    if the files do not match the manifest.
     """
     remote = Remote.open(url)
     digest = remote.resolve(reference)
     try:
         return store.open(digest)
     except (RecipeError, IntegrityError):
-        pass  # not here, or cut: it is brought (again)
+        pass  # missing or truncated here, so fetch it
     manifest = remote.manifest(digest)
     with store.draft() as draft:
         for entry in manifest.files:
@@ -110,15 +110,15 @@ def pull(store: Store, url: str, reference: str) -> Artifact:
 
 
 def find_tag(url: str, name: str) -> Tag | None:
-    """Return a remote's tag with its history, None where there is none."""
+    """Return a remote's tag with its history. Returns None if it does not exist."""
     return Remote.open(url).find_tag(name)
 
 
 def rollback(url: str, name: str, digest: str, expect: str) -> None:
-    """Point a remote's tag at what it pointed at before, once the bytes there are hashed.
+    """Point a remote's tag back at an earlier artifact, after checking that artifact's bytes.
 
-    Raises IntegrityError where they are gone or damaged, EvidenceError where the tag moved
-    meanwhile, RecipeError and ProviderError for what the remote refuses.
+    Raises IntegrityError if they are missing or damaged, EvidenceError if the tag was moved in the
+    meantime, and RecipeError or ProviderError if the remote rejects the request.
     """
     remote = Remote.open(url)
     remote.check_writable()
@@ -129,7 +129,7 @@ def rollback(url: str, name: str, digest: str, expect: str) -> None:
 
 
 def place(reference: str) -> str:
-    """Return the one spelling of all ``URL#TAG`` that mean the same tag of the same store."""
+    """Return the normalized form that all spellings of one ``URL#TAG`` share."""
     url, name = split(reference)
     remote = Remote.open(url)
     return f"{min(remote.protocols)}:{remote.root}{REMOTE_TAG}{name}"
@@ -145,16 +145,17 @@ class Remote:
 
     @classmethod
     def open(cls, url: str) -> Remote:
-        """Open a remote; nothing is read yet. Raises RecipeError, or ProviderError for a package.
+        """Open a remote without reading anything yet.
 
-        A package is missing where fsspec knows the protocol, and its file system is not installed.
+        Raises RecipeError if the URL is invalid. Raises ProviderError if fsspec knows the protocol
+        but the package for its file system is not installed.
         """
         if not url:
             raise RecipeError("a remote needs a URL, e.g. s3://bucket/rarefy")
         if re.search("//[^/@]*:[^/@]*@", url):
             raise RecipeError(
-                "a URL with a password in it is not taken: it would end up in recipes and "
-                "records; give the credentials through the environment"
+                "the URL contains a password, which would end up in recipes and records; pass "
+                "credentials through the environment instead"
             )
         with _speaking(url):
             system, root = fsspec.url_to_fs(url)
@@ -167,39 +168,47 @@ class Remote:
         return {protocol} if isinstance(protocol, str) else set(protocol)
 
     def check_writable(self) -> None:
-        """Raise RecipeError where nothing can be written: read-only, or no such bucket."""
+        """Raise RecipeError if the remote is read-only or its bucket does not exist."""
         if self.protocols & READ_ONLY:
-            raise RecipeError(f"{self.url}: can be read, not written")
+            raise RecipeError(f"{self.url}: this remote is read-only")
         self._check_place()
 
     def find_tag(self, name: str) -> Tag | None:
-        """Return a tag with its history, None where there is none."""
+        """Return a tag with its history. Returns None if it does not exist."""
         check_name(name)
         data = self.read(f"tags/{name}.json")
         return None if data is None else parse(data, f"{self.url}/tags/{name}.json")
 
     def tags(self) -> list[str]:
-        """Return the names of the tags there."""
+        """Return the names of the remote's tags."""
         return [name.removesuffix(".json") for name in self.names("tags")]
 
     def resolve(self, reference: str) -> str:
-        """Return the digest that a tag, a digest or its unique beginning means there."""
+        """Return the digest that a tag, a digest or a unique digest prefix refers to.
+
+        Raises RecipeError if the prefix matches no artifact or several, NoTagError if the tag does
+        not exist.
+        """
         if _DIGEST.fullmatch(reference):
             return reference
         if _BEGINNING.fullmatch(reference):
             matches = [name for name in self.names(_ARTIFACTS) if name.startswith(reference)]
             if len(matches) == 1:
                 return matches[0]
-            known = f"{len(matches)} artifacts begin so" if matches else "no artifact begins so"
-            raise RecipeError(f"{self.url}#{reference}: {known}")
+            found = f"{len(matches)} artifacts match" if matches else "no artifact matches"
+            raise RecipeError(f"{self.url}#{reference}: {found} this digest prefix")
         tag = self.find_tag(reference)
         if tag is None:
             self._check_place()
-            raise NoTagError(f"no tag {reference!r} in {self.url}", self.tags())
+            raise NoTagError(f"there is no tag {reference!r} in {self.url}", self.tags())
         return tag.digest
 
     def manifest(self, digest: str) -> Manifest:
-        """Read an artifact's manifest. Raises RecipeError where there is none, IntegrityError."""
+        """Read an artifact's manifest.
+
+        Raises RecipeError if the artifact does not exist, IntegrityError if the manifest is
+        damaged.
+        """
         data = self.read(f"{_ARTIFACTS}/{digest}/{MANIFEST}")
         if data is None:
             raise RecipeError(f"{self.url}: there is no artifact {digest[:12]}")
@@ -208,11 +217,11 @@ class Remote:
         except ValidationError:
             manifest = None
         if manifest is None or manifest.digest != digest:
-            raise IntegrityError(f"{self.url}: the manifest of {digest[:12]} is damaged there")
+            raise IntegrityError(f"{self.url}: the manifest of artifact {digest[:12]} is damaged")
         return manifest
 
     def check_bytes(self, digest: str) -> None:
-        """Raise IntegrityError where an artifact's files are not those of its manifest."""
+        """Raise IntegrityError if an artifact's files do not match its manifest."""
         try:
             manifest = self.manifest(digest)
         except RecipeError as error:
@@ -221,11 +230,11 @@ class Remote:
             data = self.read(f"{_ARTIFACTS}/{digest}/{entry.path}")
             if data is None or hashlib.sha256(data).hexdigest() != entry.sha256:
                 raise IntegrityError(
-                    f"{self.url}: {entry.path} of {digest[:12]} is damaged or gone there"
+                    f"{self.url}: {entry.path} of artifact {digest[:12]} is damaged or missing"
                 )
 
     def run_record(self, digest: str) -> dict[str, Any]:
-        """Read what the digest leaves out; empty where it is not there or cannot be read."""
+        """Read an artifact's run record. Returns {} if it is missing or unreadable."""
         try:
             record = json.loads(self.read(f"{_ARTIFACTS}/{digest}/{RUN}") or b"{}")
         except ValueError:
@@ -233,31 +242,34 @@ class Remote:
         return record if isinstance(record, dict) else {}
 
     def send(self, artifact: Artifact) -> int:
-        """Send the files that are not there in their size, the manifest last; return the bytes."""
+        """Send the files that are missing or differ in size, then the manifest.
+
+        Returns the number of bytes sent, without the manifest and the run record.
+        """
         folder, sent = f"{_ARTIFACTS}/{artifact.digest}", 0
-        there = self.sizes(folder)
+        present = self.sizes(folder)
         for entry in artifact.manifest.files:
-            if there.get(entry.path) != entry.size:
+            if present.get(entry.path) != entry.size:
                 self._make_folder(f"{folder}/{entry.path}")
                 with _speaking(self.url):
                     path = artifact.directory / entry.path
                     self.system.put_file(str(path), f"{self.root}/{folder}/{entry.path}")
                 sent += entry.size
         last = artifact.manifest.canonical()
-        if there.get(MANIFEST) != len(last):
+        if present.get(MANIFEST) != len(last):
             self.write(f"{folder}/{RUN}", json.dumps(artifact.run_record()).encode())
             self.write(f"{folder}/{MANIFEST}", last)
         return sent
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Return the files below a folder, by their path from it, with their bytes."""
+        """Return relative path -> size in bytes for all files below a folder."""
         start = f"{self.root}/{folder}/"
         with _speaking(self.url):
             files = self.system.find(start, detail=True)
         return {path.removeprefix(start): info["size"] for path, info in files.items()}
 
     def names(self, folder: str) -> list[str]:
-        """Return the names in a folder, sorted; none where it is not there or gives no list."""
+        """Return the sorted names in a folder. Returns [] if it is missing or cannot be listed."""
         try:
             with _speaking(self.url):
                 paths = self.system.ls(f"{self.root}/{folder}", detail=False)
@@ -266,7 +278,7 @@ class Remote:
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
 
     def read(self, path: str) -> bytes | None:
-        """Return a file's bytes, None where there is none."""
+        """Return a file's bytes. Returns None if the file does not exist."""
         with _speaking(self.url):
             try:
                 data: bytes = self.system.cat_file(f"{self.root}/{path}")
@@ -275,16 +287,16 @@ class Remote:
         return data
 
     def fetch(self, path: str, target: Path) -> None:
-        """Copy a file here. Raises IntegrityError where it is not there, as its manifest says."""
+        """Download a file. Raises IntegrityError if it is missing although a manifest lists it."""
         target.parent.mkdir(parents=True, exist_ok=True)
         with _speaking(self.url):
             try:
                 self.system.get_file(f"{self.root}/{path}", str(target))
             except FileNotFoundError:
-                raise IntegrityError(f"{self.url}: {path} is missing there") from None
+                raise IntegrityError(f"{self.url}: {path} is missing on the remote") from None
 
     def write(self, path: str, data: bytes) -> None:
-        """Write a small file whole: buckets do that themselves, on a disk it is renamed."""
+        """Write a small file atomically: buckets do so by themselves, a local file is renamed."""
         self._make_folder(path)
         final = f"{self.root}/{path}"
         with _speaking(self.url):
@@ -302,7 +314,7 @@ class Remote:
                 self.system.makedirs(parent, exist_ok=True)
 
     def _check_place(self) -> None:
-        """Raise RecipeError where the bucket is not there, or the folder that the remote is in."""
+        """Raise RecipeError if the bucket, or the remote's parent folder, does not exist."""
         place = None
         if self.protocols & BUCKETS:
             place = self.root.split("/", 1)[0]
@@ -315,7 +327,7 @@ class Remote:
 
 @contextmanager
 def _speaking(url: str) -> Iterator[None]:
-    """Say what a remote refuses in one line."""
+    """Turn errors of a remote file system into a RarefyError of one line."""
     try:
         yield
     except RarefyError:
@@ -328,19 +340,19 @@ def _speaking(url: str) -> Iterator[None]:
         raise ProviderError(f"{url}: no permission: {_line(error)}") from error
     except Exception as error:
         if disk.is_full(error):
-            raise ProviderError(f"{url}: no room while copying: {_line(error)}") from error
+            raise ProviderError(f"{url}: no space left while copying: {_line(error)}") from error
         if isinstance(error, ValueError) and "Protocol not known" in str(error):
             raise RecipeError(f"{url}: {_line(error)}") from error
         raise ProviderError(f"{url}: {type(error).__name__}: {_line(error)}") from error
 
 
 def _missing_package(url: str, error: ImportError) -> str:
-    """Say which package gives a protocol its file system."""
+    """Name the package that provides the file system for a URL's protocol."""
     protocol = url.split(":", 1)[0]
     package = known_implementations.get(protocol, {}).get("class", "fsspec").split(".")[0]
     if package == "fsspec":
         return _line(error)
-    return f"the protocol {protocol!r} needs a package: pip install {package}"
+    return f"the protocol {protocol!r} needs another package; run: pip install {package}"
 
 
 def _line(error: Exception) -> str:

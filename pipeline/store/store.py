@@ -1,20 +1,20 @@
-"""The content-addressed store: artifacts by digest, work by fingerprint, names by tag.
+"""The content-addressed store: artifacts by digest, results by fingerprint, names by tag.
 
 Layout, below the store's root::
 
     store.json                        {"schema": 1}
     artifacts/sha256/<digest>/        the files, manifest.json, run.json
-    fingerprints/<fingerprint>.json   {"digest": …}: the work that made an artifact
+    fingerprints/<fingerprint>.json   {"digest": …}: the artifact that this work produced
     tags/<name>.json                  {"digest": …, "time": …}
-    notes/<key>.json                  derived facts that can be made again, e.g. a data summary
-    work/<fingerprint>/               what an unfinished stage keeps over a kill
+    notes/<key>.json                  derived facts that can be recomputed, e.g. a data summary
+    work/<fingerprint>/               progress of an unfinished stage, kept if it is killed
     tmp/<id>/                         drafts that are not published yet
-    locks/                            flock files; the kernel frees them when a process dies
+    locks/                            flock files; the kernel releases them when a process exits
 
-A crash at any instruction leaves nothing or a whole artifact: a draft is hashed and synced in
-``tmp``, its digest is noted under its fingerprint, and one rename into place makes it seen. (An
-entry whose artifact is not there says nothing; were it written last, a kill between the two would
-lose finished work.)
+A crash at any point leaves either nothing or a complete artifact: a draft is hashed and synced in
+``tmp``, its digest is recorded under its fingerprint, and a single rename makes it visible. (A
+fingerprint without its artifact is ignored. If it were written last, a crash between the two steps
+would lose finished work.)
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from pipeline.terms.errors import IntegrityError, RecipeError
 from pipeline.terms.vocabulary import NAME
 
 SCHEMA = 1
-REMEDY = "`rarefy artifact gc --damaged --yes` removes it, the next run makes it again"
+REMEDY = "remove it with `rarefy artifact gc --damaged --yes`, and the next run rebuilds it"
 _HEX = set("0123456789abcdef")
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """What ``gc`` would delete: a directory, the bytes it holds, and why."""
+    """A directory that ``gc`` would delete, its size in bytes, and the reason."""
 
     path: Path
     size: int
@@ -55,9 +55,9 @@ class Garbage:
 
 
 class Store:
-    """A store in a directory, made where there is none.
+    """A store in a directory, which is created if it does not exist.
 
-    Raises IntegrityError where a newer rarefy wrote it.
+    Raises IntegrityError if a newer version of rarefy wrote it, or its marker file is damaged.
     """
 
     def __init__(self, root: Path) -> None:
@@ -78,18 +78,19 @@ class Store:
                 disk.write(marker, {"schema": SCHEMA})
         schema = disk.read(marker, "schema")
         if not isinstance(schema, int):
-            raise IntegrityError(f'{marker}: damaged; it should say {{"schema": {SCHEMA}}}')
+            content = json.dumps({"schema": SCHEMA})
+            raise IntegrityError(f"{marker}: the file is damaged; it should contain {content}")
         if schema > SCHEMA:
             raise IntegrityError(
-                f"{self.root}: the store has schema {schema}, this rarefy knows {SCHEMA}: "
-                "upgrade rarefy, or name another place with --home"
+                f"{self.root}: the store has schema {schema}, but this version of rarefy supports "
+                f"only {SCHEMA}; upgrade rarefy or choose another folder with --home"
             )
 
     # Publishing
 
     @contextmanager
     def lock(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold an exclusive lock between processes; ``waiting`` is called if another holds it."""
+        """Hold an exclusive lock across processes; call ``waiting`` if another process holds it."""
         with (self.root / "locks" / name).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,9 +101,9 @@ class Store:
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
-        """Give an empty directory on the store's disk; what was not published is removed.
+        """Yield an empty directory on the store's disk; remove it at the end if not published.
 
-        The lock beside it tells ``gc`` that a living process still writes there.
+        A lock tells ``gc`` that a running process still writes to the directory.
         """
         identifier = uuid.uuid4().hex
         directory = self.root / "tmp" / identifier
@@ -115,7 +116,7 @@ class Store:
                 (self.root / "locks" / f"draft-{identifier}").unlink(missing_ok=True)
 
     def work(self, fingerprint: str) -> Path:
-        """Return the directory that an unfinished stage's work keeps over a kill."""
+        """Return the directory where an unfinished stage keeps its progress if it is killed."""
         path = self.root / "work" / fingerprint
         with disk.speaking(self.root):
             path.mkdir(exist_ok=True)
@@ -124,10 +125,10 @@ class Store:
     def publish(
         self, directory: Path, manifest: Manifest, run: dict[str, Any], *, lasts: bool = True
     ) -> Artifact:
-        """Move a draft into the store, named by its fingerprint; the rename is what makes it seen.
+        """Move a draft into the store and record its fingerprint; a rename makes it visible.
 
-        What does not last is not found by its fingerprint.
-        Raises ProviderError where the disk is full.
+        If ``lasts`` is False, the fingerprint is not recorded, so the next run repeats the work.
+        Raises ProviderError if the disk is full.
         """
         fingerprint = manifest.stage.fingerprint
         with disk.speaking(self.root):
@@ -140,17 +141,17 @@ class Store:
         return Artifact(self._directory(manifest.digest), manifest, manifest.digest)
 
     def adopt(self, directory: Path, manifest: Manifest, run: dict[str, Any]) -> Artifact:
-        """Move a draft with another store's artifact into this one.
+        """Move a draft that holds another store's artifact into this store.
 
-        Its fingerprint is not noted: what work comes to here is only said by work done here.
-        Raises IntegrityError where the files are not those of the manifest.
+        Its fingerprint is not recorded: only work done in this store counts as a cache hit.
+        Raises IntegrityError if the files do not match the manifest.
         """
         for entry in manifest.files:
             path = directory / entry.path
             if not path.is_file() or file_sha256(path) != entry.sha256:
                 raise IntegrityError(
-                    f"artifact {manifest.digest[:12]}: {entry.path} is not what its manifest says; "
-                    "nothing was taken over"
+                    f"artifact {manifest.digest[:12]}: {entry.path} does not match its manifest; "
+                    "nothing was imported"
                 )
         with disk.speaking(self.root):
             self._seal(directory, manifest, run)
@@ -158,7 +159,7 @@ class Store:
         return Artifact(self._directory(manifest.digest), manifest, manifest.digest)
 
     def _seal(self, directory: Path, manifest: Manifest, run: dict[str, Any]) -> None:
-        """Write a draft's manifest, and flush all of it to the disk."""
+        """Write a draft's manifest and run record, and flush all files to disk."""
         (directory / MANIFEST).write_bytes(manifest.canonical())
         (directory / RUN).write_text(json.dumps(run, indent=1, sort_keys=True))
         for path in directory.rglob("*"):
@@ -166,7 +167,7 @@ class Store:
         disk.sync(directory)
 
     def _place(self, directory: Path, digest: str) -> None:
-        """Rename a sealed draft to its place; a damaged twin there goes first."""
+        """Rename a sealed draft to its final path, replacing a damaged copy of the artifact."""
         final = self._directory(digest)
         if final.exists() and self.verify(digest):
             self.discard(Garbage(final, 0, "damaged"))
@@ -180,9 +181,9 @@ class Store:
     # Reading
 
     def lookup(self, fingerprint: str) -> Artifact | None:
-        """Return the artifact of finished work, or None where there is none.
+        """Return the artifact of finished work. Returns None if there is no cache hit.
 
-        Raises IntegrityError where it is there, but cut or changed.
+        Raises IntegrityError if the artifact exists but is truncated or changed.
         """
         path = self.root / "fingerprints" / f"{fingerprint}.json"
         if not path.exists():
@@ -191,9 +192,10 @@ class Store:
         return self.open(digest) if self._directory(digest).is_dir() else None
 
     def open(self, reference: str) -> Artifact:
-        """Open an artifact by digest, by a unique beginning of it (6 or more digits), or by tag.
+        """Open an artifact by digest, by a unique prefix of it (6 or more digits), or by tag.
 
-        Sizes are checked. Raises RecipeError where there is none, IntegrityError for damage.
+        Checks the manifest and the file sizes. Raises RecipeError if there is no such artifact,
+        IntegrityError if it is damaged.
         """
         digest = self.resolve(reference)
         directory = self._directory(digest)
@@ -204,17 +206,20 @@ class Store:
                 f"artifact {digest[:12]}: its manifest is damaged; {REMEDY}"
             ) from None
         if manifest.digest != digest:
-            raise IntegrityError(f"artifact {digest[:12]}: its manifest was changed; {REMEDY}")
+            raise IntegrityError(f"artifact {digest[:12]}: its manifest was modified; {REMEDY}")
         for entry in manifest.files:
             path = directory / entry.path
             if not path.is_file() or path.stat().st_size != entry.size:
                 raise IntegrityError(
-                    f"artifact {digest[:12]}: {entry.path} is missing or cut; {REMEDY}"
+                    f"artifact {digest[:12]}: {entry.path} is missing or truncated; {REMEDY}"
                 )
         return Artifact(directory, manifest, digest)
 
     def resolve(self, reference: str) -> str:
-        """Return the digest that a tag, a digest or its unique beginning means."""
+        """Return the digest that a tag, a digest or a unique digest prefix refers to.
+
+        Raises RecipeError if nothing matches, or if several artifacts match the prefix.
+        """
         if tag := self.find_tag(reference):
             return tag.digest
         matches = []
@@ -223,9 +228,11 @@ class Store:
         elif len(reference) >= 6 and set(reference) <= _HEX:
             matches = [d for d in self.digests() if d.startswith(reference)]
         if not matches:
-            raise RecipeError(f"{reference}: no artifact and no tag of that name in {self.root}")
+            raise RecipeError(f"{reference}: no such artifact or tag in {self.root}")
         if len(matches) > 1:
-            raise RecipeError(f"{reference}: {len(matches)} artifacts begin so; give more digits")
+            raise RecipeError(
+                f"{reference}: {len(matches)} artifacts match this prefix; give more digits"
+            )
         return matches[0]
 
     def digests(self) -> list[str]:
@@ -233,13 +240,13 @@ class Store:
         return sorted(path.name for path in (self.root / "artifacts" / "sha256").iterdir())
 
     def verify(self, digest: str) -> list[str]:
-        """Hash every file again. Returns what is wrong, empty where all is well."""
+        """Hash every file again and return the problems found, an empty list if there are none."""
         try:
             artifact = self.open(digest)
         except IntegrityError as error:
             return [str(error)]
         problems = [
-            f"{entry.path}: its bytes are not those that were published"
+            f"{entry.path}: the content has changed since it was published"
             for entry in artifact.manifest.files
             if file_sha256(artifact.directory / entry.path) != entry.sha256
         ]
@@ -247,7 +254,7 @@ class Store:
         for path in artifact.directory.rglob("*"):
             name = path.relative_to(artifact.directory).as_posix()
             if path.is_file() and name not in listed:
-                problems.append(f"{name}: not in the manifest")
+                problems.append(f"{name}: not listed in the manifest")
         return problems
 
     # Tags and notes
@@ -262,10 +269,11 @@ class Store:
         run: str | None = None,
         verdict: str | None = None,
     ) -> Tag:
-        """Point a tag at an artifact, and add the move to its history.
+        """Point a tag at an artifact and add the move to the tag's history.
 
-        ``expect``: what it must point at until now (None: it must not be there). Raises
-        EvidenceError where it moved meanwhile, RecipeError for a name that is not allowed.
+        ``expect`` is the digest that the tag must point at now, or None if it must not exist yet.
+        Raises EvidenceError if the tag was moved in the meantime, RecipeError if the name is
+        invalid.
         """
         check_name(name)
         with disk.speaking(self.root), self.lock(f"tag-{name}"):
@@ -279,18 +287,18 @@ class Store:
         return tag
 
     def untag(self, name: str) -> None:
-        """Remove a tag and its history. Raises RecipeError where there is none."""
+        """Remove a tag and its history. Raises RecipeError if it does not exist."""
         path = self.root / "tags" / f"{name}.json"
         if not NAME.fullmatch(name) or not path.exists():
-            raise RecipeError(f"tag {name!r}: there is none")
+            raise RecipeError(f"there is no tag {name!r}")
         path.unlink()
 
     def tags(self) -> dict[str, str]:
-        """Return tag -> digest."""
+        """Return a mapping of tag name -> digest."""
         return {name: tag.digest for name, tag in self._tags().items()}
 
     def find_tag(self, name: str) -> Tag | None:
-        """Return a tag with its history, None where there is none."""
+        """Return a tag with its history. Returns None if it does not exist."""
         path = self.root / "tags" / f"{name}.json"
         if not NAME.fullmatch(name) or not path.is_file():
             return None
@@ -301,24 +309,25 @@ class Store:
         return {path.stem: parse(path.read_bytes(), str(path)) for path in paths}
 
     def note(self, key: str) -> Any:
-        """Return a derived fact, or None."""
+        """Return a saved derived fact. Returns None if it is missing or unreadable."""
         try:
             return json.loads((self.root / "notes" / f"{key}.json").read_text())
         except (OSError, ValueError):
             return None
 
     def keep_note(self, key: str, value: Any) -> None:
-        """Keep a derived fact; ``key`` must name everything it depends on."""
+        """Save a derived fact; ``key`` must identify everything it depends on."""
         with disk.speaking(self.root):
             disk.write(self.root / "notes" / f"{key}.json", value)
 
     # Garbage
 
     def garbage(self, *, days: float, damaged: bool = False) -> list[Garbage]:
-        """Find what nothing needs: no tag reaches it or may go back to it, older than ``days``.
+        """Find what can be deleted, without deleting it.
 
-        Also drafts and kept work of dead processes, and with ``damaged`` artifacts whose bytes
-        do not verify. Nothing is deleted here.
+        These are artifacts older than ``days`` that no tag reaches or can be rolled back to, drafts
+        of dead processes, and old progress of unfinished stages. With ``damaged``, find only the
+        artifacts that fail verification.
         """
         unneeded = []
         kept = set().union(*(tag.kept for tag in self._tags().values()))
@@ -329,29 +338,29 @@ class Store:
             if damaged and (problems := self.verify(digest)):
                 unneeded.append(Garbage(path, _size(path), f"damaged: {problems[0]}"))
             elif not damaged and digest not in needed and path.stat().st_mtime < horizon:
-                unneeded.append(Garbage(path, _size(path), "no tag needs it"))
+                unneeded.append(Garbage(path, _size(path), "not needed by any tag"))
         if not damaged:
             for path in (self.root / "tmp").iterdir():
                 if not self._held(f"draft-{path.name}"):
-                    unneeded.append(Garbage(path, _size(path), "a draft whose process died"))
+                    unneeded.append(Garbage(path, _size(path), "draft of a dead process"))
             for path in (self.root / "work").iterdir():
                 if path.stat().st_mtime < horizon and not self._held(path.name):
                     unneeded.append(Garbage(path, _size(path), "unfinished work"))
         return unneeded
 
     def discard(self, garbage: Garbage) -> None:
-        """Delete one piece of garbage; it leaves its place in one step, then its bytes go."""
-        grave = self.root / "tmp" / uuid.uuid4().hex
+        """Delete one directory of garbage: move it away with one rename, then delete its files."""
+        doomed = self.root / "tmp" / uuid.uuid4().hex
         try:
-            garbage.path.rename(grave)
+            garbage.path.rename(doomed)
         except FileNotFoundError:
-            return  # another process took it away
-        shutil.rmtree(grave, ignore_errors=True)
+            return  # another process deleted it
+        shutil.rmtree(doomed, ignore_errors=True)
 
     def _reachable(self, digests: Iterable[str]) -> set[str]:
-        """Return the digests and all their ancestors. Raises IntegrityError for damage on the way.
+        """Return the digests and all their ancestors. Raises IntegrityError if one is damaged.
 
-        What a damaged manifest names as its parents is not known, so nothing may go then.
+        The parents of an artifact with a damaged manifest are unknown, so nothing may be deleted.
         """
         seen: set[str] = set()
         todo = list(digests)

@@ -1,8 +1,8 @@
-"""Tags: names that move from artifact to artifact, each with the history of its moves.
+"""Tags: movable names for artifacts, each with the history of its moves.
 
-A tag is one JSON file, ``{"digest", "time", "history": [...]}``, in a store and in a remote alike.
-Going back is an undo stack: a rollback takes the newest move away, so two rollbacks go two moves
-back, and what is promoted after one lies on top of what was rolled back to.
+A tag is one JSON file, ``{"digest", "time", "history": [...]}``, both in a store and in a remote.
+Rollback works like an undo stack: each rollback pops the newest move, so two rollbacks go two moves
+back, and the next promotion is pushed on top of the artifact that was rolled back to.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
 from pipeline.terms.vocabulary import NAME
 
 ANY: Final = "*"
-"""What ``expect`` is where it does not matter what a tag points at before it moves."""
+"""The value of ``expect`` that skips the check of what a tag points at before it moves."""
 KEPT = 10
-"""How many entries of each tag's history keep their artifacts from being garbage."""
+"""How many entries of each tag's history protect their artifacts from garbage collection."""
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Why = Literal["tag", "promote", "rollback"]
 
 
 class NoTagError(RecipeError):
-    """A tag is not there (yet), as before a first release; ``known`` are those that are."""
+    """A tag does not exist (yet), e.g. before the first release; ``known`` lists existing tags."""
 
     def __init__(self, message: str, known: Iterable[str]) -> None:
         self.known = list(known)
@@ -34,7 +34,7 @@ class NoTagError(RecipeError):
 
 
 class Move(BaseModel):
-    """One move: from what to what, when (seconds since 1970), why, on which run's verdict."""
+    """One move of a tag: from and to which digest, when (Unix time), why, and on which verdict."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
@@ -49,7 +49,7 @@ class Move(BaseModel):
 
 
 class Tag(BaseModel):
-    """What a tag points at, and its moves, oldest first; files of old have no moves."""
+    """A tag's digest and its moves, oldest first; files of older versions have no moves."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +63,7 @@ class Tag(BaseModel):
 
     @property
     def stack(self) -> list[str]:
-        """Digests from the oldest to the present one, without what was rolled back."""
+        """Digests from the oldest to the current one, without those that were rolled back."""
         stack: list[str] = []
         for move in self.moves:
             below = stack[:-1]
@@ -76,17 +76,17 @@ class Tag(BaseModel):
 
     @property
     def before(self) -> str | None:
-        """What a rollback goes back to, None where there is nothing."""
+        """The digest that a rollback goes back to, or None if there is none."""
         return next(iter(self.stack[-2:-1]), None)
 
     @property
     def kept(self) -> set[str]:
-        """The artifacts it keeps from being garbage: the last moves, and what they undo to."""
+        """Digests protected from garbage collection: recent moves, and what rollbacks reach."""
         recent = {move.digest for move in self.moves[-KEPT:]}
         return {self.digest, *recent, *self.stack[-KEPT:]}
 
     def file(self) -> bytes:
-        """Return the bytes of its file."""
+        """Return the content of the tag's file."""
         return self.model_dump_json(by_alias=True).encode()
 
 
@@ -97,7 +97,7 @@ def moved(
     run: str | None = None,
     verdict: str | None = None,
 ) -> Tag:
-    """Return the tag after a move to ``digest``; ``verdict`` is the outcome that allowed it."""
+    """Return the tag moved to ``digest``; ``verdict`` is the outcome that allowed the move."""
     now = time.time()
     previous = tag.digest if tag else None
     move = Move(digest=digest, time=now, previous=previous, why=why, run=run, verdict=verdict)
@@ -105,31 +105,31 @@ def moved(
 
 
 def parse(data: bytes, where: str) -> Tag:
-    """Read a tag's file. Raises IntegrityError where it is damaged; ``where`` names it."""
+    """Parse a tag's file, named ``where`` in errors. Raises IntegrityError if it is damaged."""
     try:
         return Tag.model_validate_json(data)
     except ValidationError:
-        raise IntegrityError(f"{where}: damaged; delete this file") from None
+        raise IntegrityError(f"{where}: the file is damaged; delete it") from None
 
 
 def check_name(name: str) -> None:
-    """Raise RecipeError for a name that a tag may not have."""
+    """Raise RecipeError if a tag's name is invalid or looks like a digest."""
     if not NAME.fullmatch(name):
-        raise RecipeError(f"tag {name!r}: a name looks like {NAME.pattern}")
+        raise RecipeError(f"tag {name!r} is not a valid name; names match {NAME.pattern}")
     if len(name) >= 6 and set(name) <= set("0123456789abcdef"):
-        raise RecipeError(f"tag {name!r} reads like the beginning of a digest; choose another name")
+        raise RecipeError(f"tag {name!r} looks like a digest prefix; choose another name")
 
 
 def check_unmoved(name: str, tag: Tag | None, expect: str | None) -> None:
-    """Raise EvidenceError where a tag is not (any more) at what a decision was made on.
+    """Raise EvidenceError if a tag no longer points at the artifact that a decision was based on.
 
-    ``expect``: a digest, None for a tag that is not there, or ``ANY``.
+    ``expect`` is a digest, None for a tag that must not exist, or ``ANY``.
     """
     current = tag.digest if tag else None
     if expect not in (ANY, current):
         raise EvidenceError(
-            f"tag {name!r} moved meanwhile: it was at {_short(expect)} when this was decided, and "
-            f"is at {_short(current)} now; look again before you move it"
+            f"tag {name!r} was moved in the meantime: it pointed at {_short(expect)} when this was "
+            f"decided and points at {_short(current)} now; check again before you move it"
         )
 
 

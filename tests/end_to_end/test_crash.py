@@ -140,7 +140,7 @@ def test_a_kill_while_publishing(workshop, point):
     assert workshop.ran().count("two") == (1 if point == "after the rename" else 2)
     assert_whole(workshop)
     for garbage in workshop.store.garbage(days=0):
-        if garbage.reason != "no tag needs it":
+        if garbage.reason != "not needed by any tag":
             workshop.store.discard(garbage)
     for place in ("tmp", "work"):
         assert list((workshop.store.root / place).iterdir()) == []

@@ -50,7 +50,7 @@ def test_damage_ends_with_6(desk: Desk) -> None:
     damage(desk.store.open(desk.digest).directory / "model.onnx")
     said = desk.rarefy("promote", "tiny")
     assert said.code == 6
-    assert "model.onnx: its bytes are not those" in said.err
+    assert "model.onnx: the content has changed" in said.err
     assert desk.production is None
 
 

@@ -25,9 +25,9 @@ def test_push_and_pull_from_the_command_line(desk: Desk, tmp_path: Path) -> None
     assert pulled.out == f"{desk.digest} (bundle), production\n"
     assert Store(home / "store").tags() == {"production": desk.digest}
     for arguments, words in {
-        ("pull", url): "write URL#TAG",
+        ("pull", url): "expected URL#TAG",
         ("pull", f"{url}#nosuch"): "no tag 'nosuch'",
-        ("push", "nosuch", url): "no artifact and no tag",
+        ("push", "nosuch", url): "no such artifact or tag",
         ("push", desk.digest, f"file://{tmp_path}/not/there"): "no such bucket or folder",
     }.items():
         said = desk.rarefy("artifact", *arguments)

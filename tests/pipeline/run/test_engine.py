@@ -179,7 +179,7 @@ def test_a_stage_that_fails_names_itself_and_keeps_what_was_done(workshop):
     ("stage", "error", "message"),
     [
         ("quick:Nothing", RarefyError, "nothing: the stage 'nothing' wrote no file"),
-        ("quick:Link", IntegrityError, "an artifact holds real files"),
+        ("quick:Link", IntegrityError, "an artifact must contain regular files only"),
     ],
 )
 def test_what_cannot_be_published_is_not(workshop, stage, error, message):
@@ -196,7 +196,7 @@ def test_a_full_disk_in_the_middle_of_a_stage(workshop, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(type(run.plan.loaded.steps[1].stage), "run", full)
-    with pytest.raises(ProviderError, match="the disk is full; nothing published is lost"):
+    with pytest.raises(ProviderError, match="the disk is full; free some space"):
         execute(run)
     monkeypatch.undo()
     assert cached(workshop.run(*CHAIN)) == [True, True, False]
@@ -222,7 +222,7 @@ def test_a_flipped_bit_is_caught_before_a_stage_reads_it(workshop):
 def test_a_cut_file_is_caught_by_the_next_plan(workshop):
     word = workshop.run(CHAIN[0])["word"].artifact
     word.path("word.txt").write_text("o")
-    with pytest.raises(IntegrityError, match=r"word\.txt is missing or cut"):
+    with pytest.raises(IntegrityError, match=r"word\.txt is missing or truncated"):
         workshop.open(*CHAIN).plan.steps()
 
 

@@ -102,6 +102,6 @@ def test_a_full_disk_is_said_in_one_line(
 
     files.write(Outcome(report_data(), bundle), folder)
     monkeypatch.setattr(files.shutil, "copytree", full)
-    with pytest.raises(ProviderError, match="the disk is full; nothing published is lost"):
+    with pytest.raises(ProviderError, match="the disk is full; free some space"):
         files.write(Outcome(report_data(), bundle), folder)
     assert whole(folder)

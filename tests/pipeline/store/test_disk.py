@@ -42,7 +42,7 @@ def test_a_full_disk_is_said_in_one_line_and_loses_nothing(store, error):
 
     with pytest.raises(ProviderError) as caught:
         fail()
-    assert "the disk is full; nothing published is lost" in str(caught.value)
+    assert "the disk is full; free some space and run again" in str(caught.value)
     assert caught.value.exit_code == 5
     assert store.verify(made.digest) == []
     assert list((store.root / "tmp").iterdir()) == []
@@ -85,7 +85,7 @@ def test_a_disk_that_fills_while_the_index_is_written(store, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(disk, "write", full)
-    with pytest.raises(ProviderError, match="nothing published is lost"):
+    with pytest.raises(ProviderError, match="published artifacts are intact"):
         publish(store, "other", "2" * 64)
     monkeypatch.undo()
     assert store.digests() == [made.digest]
@@ -97,5 +97,5 @@ def test_a_store_that_cannot_be_written(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(ProviderError, match="cannot be written: Permission denied"):
+    with pytest.raises(ProviderError, match="cannot write here: Permission denied"):
         Store(tmp_path / "store")

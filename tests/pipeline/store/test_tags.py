@@ -73,7 +73,7 @@ def test_a_file_of_old_has_one_move_and_keeps_it_when_it_moves():
     "data", [b"", b"{", b"[]", b'{"time": 1}', b'{"digest": "../../etc", "time": 1}']
 )
 def test_a_damaged_file_is_named(data):
-    with pytest.raises(IntegrityError, match=r"best\.json: damaged; delete this file"):
+    with pytest.raises(IntegrityError, match=r"best\.json: the file is damaged; delete it"):
         parse(data, "best.json")
 
 
