@@ -1,7 +1,7 @@
-"""One budget against the measurements: what it asks for, what was found, how sure that is.
+"""Judge one budget: compare the measured value and its interval with the budget's limit.
 
-A bound is kept where the whole interval lies on its right side, missed where the whole interval
-lies on its wrong side, and undecided between.
+A budget passes if the whole interval is on the right side of the limit, fails if the whole
+interval is on the wrong side, and is inconclusive otherwise.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.verdict.verdict import BudgetResult
 
 
 class Finding(NamedTuple):
-    """What was measured for a budget. ``interval`` is None where nothing could be."""
+    """The measured value of a budget. ``interval`` is None if nothing could be measured."""
 
     interval: Interval | None
     outcome: Outcome
@@ -36,11 +36,11 @@ class Finding(NamedTuple):
 
 
 class _MissingError(Exception):
-    """Something that the budget asks for was not measured; the message is the reason."""
+    """A measurement that the budget needs is missing; the message is the reason."""
 
 
 def broken_answers(measurements: Measurements) -> BudgetResult | None:
-    """Return the failure of a candidate that answers NaN or infinity, None where it does not."""
+    """Return a failed result if the candidate answers NaN or infinity, None otherwise."""
     try:
         _probabilities(measurements, CANDIDATE)
     except _MissingError as missing:
@@ -51,7 +51,7 @@ def broken_answers(measurements: Measurements) -> BudgetResult | None:
 
 
 def judge_one(budget: Budget, target: str | None, measurements: Measurements) -> BudgetResult:
-    """Evaluate one budget on one target; a target of None is for what no target changes."""
+    """Judge one budget on one target; None is the target of metrics that no target affects."""
     try:
         if reason := misfit(budget):
             raise _MissingError(reason)
@@ -82,16 +82,16 @@ def judge_one(budget: Budget, target: str | None, measurements: Measurements) ->
 def _unless_throttled(
     finding: Finding, budget: Budget, target: str | None, measurements: Measurements
 ) -> Finding:
-    """Take the outcome from a finding on times that a throttled target gave: they carry none."""
+    """Mark a finding on timings inconclusive if its target was throttled."""
     metric = METRICS[budget.metric]
     if metric.kind == "cold_start":
-        target = next(iter(measurements.latency), None)  # it is measured on the first
+        target = next(iter(measurements.latency), None)  # it is measured on the first target
     elif not metric.timed:
         return finding
     timed = measurements.latency.get(target or "")
     if timed is None or not timed.throttled:
         return finding
-    reason = f"{finding.reason}; but {timed.throttled}: undecided"
+    reason = f"{finding.reason}; inconclusive because {timed.throttled}"
     return Finding(finding.interval, "inconclusive", reason)
 
 
@@ -107,10 +107,14 @@ def _at_most(interval: Interval, limit: float) -> Outcome:
     return "fail" if interval.low > limit else "inconclusive"
 
 
-def _undecided(outcome: Outcome, lacking: str = "") -> str:
-    """Say that nothing is decided; ``lacking``: what evidence would be needed."""
-    said = "; the interval holds the limit, so it is undecided"
-    return said + lacking if outcome == "inconclusive" else ""
+def _at_limit(outcome: Outcome, lacking: str = "") -> str:
+    """Return why an outcome is inconclusive, "" for others; ``lacking``: what data would help."""
+    reason = "; inconclusive because the interval includes the limit"
+    return reason + lacking if outcome == "inconclusive" else ""
+
+
+def _limit(text: str, *, least: bool) -> str:
+    return f"at least {text} is required" if least else f"at most {text} is allowed"
 
 
 def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
@@ -118,12 +122,12 @@ def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
     unit = METRICS[budget.metric].unit
     least = budget.form == "min"
     outcome = _at_least(interval, budget.limit) if least else _at_most(interval, budget.limit)
-    asked = f"{'at least' if least else 'at most'} {quantity(budget.limit, unit)} was asked"
-    text = f"{budget.metric} is {bounds(interval, unit)}{where}; {asked}{_undecided(outcome)}"
+    limit = _limit(quantity(budget.limit, unit), least=least)
+    text = f"{budget.metric} is {bounds(interval, unit)}{where}; {limit}{_at_limit(outcome)}"
     return Finding(interval, outcome, text)
 
 
-# What the rows tell
+# Scores of the eval rows
 
 
 def _score(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
@@ -141,16 +145,17 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
 
 
 def _drop(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
-    """Judge ``max_drop``: the finding is the drop, so positive is worse."""
+    """Judge ``max_drop``; the finding holds the drop, so a positive value is worse."""
     outcome: Outcome = statistics.non_inferiority(both.difference90, budget.limit)
     drop = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
     change = [signed(value) for value in both.difference90]
+    margin = number(budget.limit * 100)
     text = (
-        f"{budget.metric} changes by {change[0]} points [{change[1]}, {change[2]}] against "
-        f"{budget.against}'s (one-sided 95 % bounds); "
-        f"a drop of at most {number(budget.limit * 100)} was asked"
+        f"{budget.metric} differs from {budget.against}'s by {change[0]} points "
+        f"[{change[1]}, {change[2]}] (one-sided 95 % bounds); "
+        f"the non-inferiority margin is {margin} {'point' if margin == '1' else 'points'}"
     )
-    return Finding(drop, outcome, text + _undecided(outcome, lacking))
+    return Finding(drop, outcome, text + _at_limit(outcome, lacking))
 
 
 def _kept(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
@@ -162,23 +167,26 @@ def _kept(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
     outcome = _at_least(both.ratio90, budget.limit)
     text = (
         f"{budget.metric} is {bounds(both.ratio90, '%')} of {budget.against}'s{sides}; "
-        f"at least {quantity(budget.limit, '%')} was asked"
+        + _limit(quantity(budget.limit, "%"), least=True)
     )
-    return Finding(both.ratio90, outcome, text + _undecided(outcome, lacking))
+    return Finding(both.ratio90, outcome, text + _at_limit(outcome, lacking))
 
 
 def _worse(budget: Budget, ratio: Interval, where: str) -> Finding:
-    """Judge ``max_regression`` by a ratio to the reference of which less is better."""
+    """Judge ``max_regression`` by a ratio to the reference; a lower ratio is better."""
     return _regression(budget, Interval(*(value - 1 for value in ratio)), where)
 
 
 def _regression(budget: Budget, interval: Interval, note: str, lacking: str = "") -> Finding:
     outcome = _at_most(interval, budget.limit)
+    shown, word = interval, "worse"
+    if interval.value < 0:
+        shown, word = Interval(*(-interval[at] for at in (0, 2, 1))), "better"
     text = (
-        f"{budget.metric} is {bounds(interval, '%')} worse than {budget.against}'s{note}; "
-        f"at most {quantity(budget.limit, '%')} was asked"
+        f"{budget.metric} is {bounds(shown, '%')} {word} than {budget.against}'s{note}; "
+        f"a regression of at most {quantity(budget.limit, '%')} is allowed"
     )
-    return Finding(interval, outcome, text + _undecided(outcome, lacking))
+    return Finding(interval, outcome, text + _at_limit(outcome, lacking))
 
 
 def _agreement(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
@@ -187,11 +195,11 @@ def _agreement(budget: Budget, target: str | None, measurements: Measurements) -
     return _absolute(budget, scores.agreement(ours, theirs), f" with {name}")
 
 
-# What the clock tells
+# Timings
 
 
 def _latency(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
-    """Judge a percentile of the latency, alone or against a reference's."""
+    """Judge a latency percentile, alone or against that of a reference."""
     timed = _timed(measurements, target)
     name, _, number_ = budget.metric.rpartition("_p")
     percentile, whole = int(number_), name == "end_to_end"
@@ -208,13 +216,16 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
     compared = gate.compare(ours, theirs, budget.limit, percentile=percentile, looks=timed.looks)
     finding = _worse(budget, compared.ratio, f" on {target}")
     if finding.outcome == "fail" and compared.p is not None and compared.change != "regression":
-        chance = f"Wilcoxon's p = {compared.p:.3f} leaves chance open, so it is undecided"
-        return Finding(finding.interval, "inconclusive", f"{finding.reason}; {chance}")
+        weak = (
+            "inconclusive because Wilcoxon's signed-rank test is not significant "
+            f"(p = {compared.p:.3f}, level {gate.CHANCE})"
+        )
+        return Finding(finding.interval, "inconclusive", f"{finding.reason}; {weak}")
     return finding
 
 
 def _speedup(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
-    """Judge the ratio of medians; without ``against`` the first reference is meant."""
+    """Judge the ratio of medians to ``against``, by default the first reference."""
     timed = _timed(measurements, target)
     name = budget.against or _first_reference(budget, measurements)
     model = _against(budget, measurements) if budget.against else name
@@ -233,37 +244,38 @@ def _faster(
     ratio = statistics.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
     most = budget.form == "max"
     outcome = _at_most(ratio, budget.limit) if most else _at_least(ratio, budget.limit)
-    asked = f"{'at most ' if most else ''}{number(budget.limit)}× was asked"
+    limit = _limit(f"{number(budget.limit)}×", least=not most)
     at = "" if percentile == 50 else f" at p{percentile}"
-    text = f"{bounds(ratio, '×')} faster than {what}{at}; {asked}{_undecided(outcome)}"
+    text = f"{bounds(ratio, '×')} faster than {what}{at}; {limit}{_at_limit(outcome)}"
     return Finding(ratio, outcome, text)
 
 
 def _lacking(samples: Sequence[Sequence[float]], percentile: int) -> Finding | None:
-    """Return why the samples cannot carry the percentile, None where they can."""
+    """Return an inconclusive finding if the percentile needs more samples, None otherwise."""
     count = sum(map(len, samples))
     if statistics.carries(percentile, count):
         return None
-    return Finding(
-        None, "inconclusive", f"{count} calls cannot carry a p{percentile}; time more rows"
-    )
+    needed = statistics.samples_needed(percentile)
+    reason = f"{count} calls are too few to estimate p{percentile}; time {needed} or more"
+    return Finding(None, "inconclusive", reason)
 
 
-# What is counted
+# Counts and cold start
 
 
 def _count(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
-    """Judge size, memory and parameters, which are exact numbers."""
+    """Judge size, memory and parameters, which have no interval."""
     unit = METRICS[budget.metric].unit
     ours = _amount(measurements, CANDIDATE, budget.metric)
     if budget.against is None:
         return _absolute(budget, Interval(ours, ours, ours), "")
     theirs = _amount(measurements, _against(budget, measurements), budget.metric)
-    shown = f"{quantity(ours, unit)} against {budget.against}'s {quantity(theirs, unit)}"
+    shown = f"{quantity(ours, unit)} vs. {quantity(theirs, unit)}"
     if budget.form == "min_shrink":
         ratio = theirs / ours if ours else math.inf
         less = METRICS[budget.metric].less
-        text = f"{number(ratio)}× {less} ({shown}); {number(budget.limit)}× was asked"
+        limit = _limit(f"{number(budget.limit)}×", least=True)
+        text = f"{number(ratio)}× {less} than {budget.against} ({shown}); {limit}"
         exact = Interval(ratio, ratio, ratio)
         return Finding(exact, _at_least(exact, budget.limit), text)
     ratio = ours / theirs if theirs else math.inf
@@ -271,22 +283,28 @@ def _count(budget: Budget, target: str | None, measurements: Measurements) -> Fi
 
 
 def _cold_start(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
-    """Judge the median of the cold starts, or of the rounds' ratios to a reference's."""
+    """Judge the median cold start, or the median of its per-round ratios to a reference."""
     ours = _starts(measurements, CANDIDATE)
     if not statistics.carries(50, len(ours)):
-        reason = f"{len(ours)} cold starts carry no interval of a median; start 6 times or more"
+        reason = (
+            f"{len(ours)} cold starts are too few for a confidence interval of the median; "
+            "measure 6 or more"
+        )
         return Finding(None, "inconclusive", reason)
     if budget.against is None:
         return _absolute(budget, cold_start.median(ours), "")
     theirs = _starts(measurements, _against(budget, measurements))
     if len(theirs) != len(ours):
-        raise _MissingError(f"{budget.against} was not started in the candidate's rounds")
+        raise _MissingError(
+            f"{budget.against} and the candidate have different numbers of cold starts, "
+            "so they cannot be paired"
+        )
     if budget.form == "max_regression":
         return _worse(budget, cold_start.ratio(ours, theirs), "")
     ratio = cold_start.ratio(theirs, ours)
     outcome = _at_least(ratio, budget.limit)
-    asked = f"{number(budget.limit)}× was asked{_undecided(outcome)}"
-    text = f"{bounds(ratio, '×')} faster to its first answer than {budget.against}; {asked}"
+    limit = _limit(f"{number(budget.limit)}×", least=True) + _at_limit(outcome)
+    text = f"{budget.metric} is {bounds(ratio, '×')} faster than {budget.against}'s; {limit}"
     return Finding(ratio, outcome, text)
 
 
@@ -301,7 +319,7 @@ _EVALUATE: dict[str, Callable[[Budget, str | None, Measurements], Finding]] = {
 }
 
 
-# What was measured at all
+# Look-ups in the measurements
 
 
 def _against(budget: Budget, measurements: Measurements) -> str:
@@ -316,34 +334,34 @@ def _against(budget: Budget, measurements: Measurements) -> str:
 
 def _first_reference(budget: Budget, measurements: Measurements) -> str:
     if not measurements.references:
-        raise _MissingError(f"{budget.metric} needs a reference, and none was measured")
+        raise _MissingError(f"{budget.metric} needs a reference model, but none was measured")
     return measurements.references[0]
 
 
 def _model(measurements: Measurements, name: str) -> ModelMeasurement:
     if name not in measurements.models:
-        raise _MissingError(f"the {name} was not measured")
+        raise _MissingError(f"{name} was not measured")
     return measurements.models[name]
 
 
 def _amount(measurements: Measurements, name: str, metric: str) -> float:
     amount = getattr(_model(measurements, name), metric)
     if amount is None:
-        raise _MissingError(f"the {metric} of {name} was not measured")
+        raise _MissingError(f"{metric} of {name} was not measured")
     return float(amount)
 
 
 def _starts(measurements: Measurements, name: str) -> list[float]:
     starts = _model(measurements, name).cold_start
     if not starts:
-        raise _MissingError(f"the cold start of {name} was not measured")
+        raise _MissingError(f"cold start of {name} was not measured")
     if not all(map(math.isfinite, starts)):
-        raise _MissingError(f"{name} has a cold start that is not a number")
+        raise _MissingError(f"a cold start of {name} is not a finite number")
     return starts
 
 
 def _probabilities(measurements: Measurements, name: str) -> Floats:
-    """Return a model's answers. Raises _MissingError where one is missing or not a number."""
+    """Return a model's answers. Raises _MissingError if one is missing or not finite."""
     answers = np.asarray(_model(measurements, name).probabilities, dtype=float)
     rows = len(measurements.truth)
     if answers.ndim != 2 or len(answers) != rows or not rows:
@@ -364,12 +382,15 @@ def _timed(measurements: Measurements, target: str | None) -> Latency:
 def _samples(
     timed: Latency, name: str, target: str | None, whole: bool = False
 ) -> list[list[float]]:
-    """Return a model's calls in ms, with ``whole`` from text to logits. Raises _MissingError."""
+    """Return a model's calls in ms, with ``whole`` from text to logits.
+
+    Raises _MissingError if the model was not timed on the target, or a time is not finite.
+    """
     samples = timed.samples.get(name)
     if not samples or not all(samples):
         raise _MissingError(f"{name} was not timed on {target}")
     if whole:
         samples = timed.end_to_end(name)
     if not all(math.isfinite(ms) for process in samples for ms in process):
-        raise _MissingError(f"{name} has a time that is not a number on {target}")
+        raise _MissingError(f"a timing of {name} on {target} is not a finite number")
     return samples

@@ -1,12 +1,12 @@
-"""The history of verdicts: one SQLite file, a row a verdict, its numbers beside it.
+"""The history of verdicts: a SQLite file with one row per verdict and its numbers.
 
-A verdict is added when a run ends or a bundle is validated. A run that is concluded again from the
-cache says the same of the same measurements; it is not added a second time: a verdict whose recipe,
-bundle, measurements and budgets' results are those of the recipe's latest one is that one. (A
-return to an earlier state is a new verdict on an old measurement, and is marked so.)
+A verdict is added when a run ends or a bundle is validated. Repeating a run from the cache gives
+the same verdict on the same measurements, and it is not added twice: a verdict is a duplicate if
+its recipe, bundle, measurements and budget results equal those of the recipe's latest verdict.
+(Returning to an earlier state adds a new verdict on an old measurement, which is marked as such.)
 
-The file lies beside the store, is written in one transaction a verdict, and a damaged one costs the
-history only, never a run: its callers turn the errors here into a warning.
+The file lies beside the store. Each verdict is written in one transaction. A damaged file costs
+the history but never fails a run: callers turn the errors raised here into a warning.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.verdict.verdict import BudgetResult
 FILE: Final = "history.sqlite"
 SCHEMA: Final = 1
 WAIT: Final = 30.0
-"""Seconds that a writer waits for another one; a write takes milliseconds."""
+"""Seconds to wait for another writer; a write takes milliseconds."""
 _TABLES = """
 CREATE TABLE machines (digest TEXT PRIMARY KEY, facts TEXT NOT NULL);
 CREATE TABLE verdicts (
@@ -54,20 +54,23 @@ _NUMBER = (
     *("metric", "target", "value", "low", "high"),
     *("form", "limit", "against", "level", "outcome", "reason"),
 )
-"""The columns of numbers that follow the verdict."""
+"""The columns of ``numbers`` after ``verdict``."""
 
 
 class History:
-    """The history in one file, which need not be there yet."""
+    """The history in one file, which need not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def add(self, data: ReportData, commit: str | None = None) -> bool:
-        """Add a finished run's verdict; return whether there was one that is not the latest yet.
+        """Add a finished run's verdict; return whether a row was added.
 
-        ``commit``: that of the recipe's repository. The bundle is the one that was measured.
-        Raises IntegrityError for a damaged or newer file, ProviderError where it cannot be written.
+        Nothing is added if the run has no verdict or its verdict equals the recipe's latest one.
+        ``commit`` is that of the recipe's repository. The bundle is the one that was measured.
+
+        Raises IntegrityError if the file is damaged or newer, ProviderError if it cannot be
+        written.
         """
         if data.verdict is None or data.measurements is None:
             return False
@@ -102,13 +105,13 @@ class History:
         return True
 
     def recipes(self) -> list[str]:
-        """Return the names of all recipes, that of the latest verdict first."""
+        """Return the names of all recipes, the one with the latest verdict first."""
         with self._open() as database:
             rows = database.execute("SELECT recipe FROM verdicts GROUP BY recipe ORDER BY max(id)")
             return [name for (name,) in rows][::-1]
 
     def count(self, recipe: str | None = None) -> dict[Outcome, int]:
-        """Return how many verdicts stand how (see ``Past.standing``)."""
+        """Return the number of verdicts by standing (see ``Past.standing``)."""
         with self._open() as database:
             return dict(
                 database.execute(
@@ -122,9 +125,9 @@ class History:
     def verdicts(
         self, recipe: str | None = None, limit: int | None = None, bundle: str | None = None
     ) -> list[Past]:
-        """Return the latest ``limit`` verdicts (None: all), the oldest of them first.
+        """Return the latest ``limit`` verdicts (None: all), oldest first.
 
-        ``bundle``: only those on the bundle of this digest.
+        ``bundle``: return only verdicts on the bundle with this digest.
         """
         with self._open() as database:
             rows = database.execute(
@@ -148,7 +151,7 @@ class History:
 
     @contextmanager
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """Open the file; to write, in one transaction, and made where it is not there."""
+        """Open the file. With ``write``, create it if it is missing and use one transaction."""
         try:
             if not write and (not self.path.exists() or not self.path.stat().st_size):
                 database = sqlite3.connect(":memory:")
@@ -171,18 +174,21 @@ class History:
                 raise ProviderError(f"{self.path}: the history cannot be used: {error}") from None
             raise IntegrityError(
                 f"{self.path}: the history of verdicts is damaged ({error}); move the file away "
-                "and a new history begins"
+                "to start a new history"
             ) from None
         except ValueError:
-            raise IntegrityError(f"{self.path}: the history of verdicts is damaged") from None
+            raise IntegrityError(
+                f"{self.path}: the history of verdicts is damaged; move the file away to start "
+                "a new history"
+            ) from None
 
     def _prepare(self, database: sqlite3.Connection) -> None:
-        """Make the tables where there are none. Raises IntegrityError for a newer schema."""
+        """Create the tables if they are missing. Raises IntegrityError if the schema is newer."""
         (schema,) = database.execute("PRAGMA user_version").fetchone()
         if schema > SCHEMA:
             raise IntegrityError(
-                f"{self.path}: the history has schema {schema}, this rarefy knows {SCHEMA}: "
-                "upgrade rarefy, or move the file away"
+                f"{self.path}: the history has schema {schema}, but this rarefy supports only "
+                f"{SCHEMA}; upgrade rarefy or move the file away"
             )
         if schema == 0:
             for statement in filter(str.strip, _TABLES.split(";")):
@@ -191,7 +197,7 @@ class History:
 
 
 def plain_numbers(measurements: Measurements) -> list[Plain]:
-    """Return the candidate's accuracy and size, and its median latency on every target."""
+    """Return the candidate's accuracy, size, and median latency on every target."""
     candidate = measurements.models.get(CANDIDATE)
     if candidate is None:
         return []
@@ -208,9 +214,9 @@ def plain_numbers(measurements: Measurements) -> list[Plain]:
 
 
 def commit(folder: Path) -> str | None:
-    """Return the git commit of a folder, ``-dirty`` where tracked files differ from it.
+    """Return the git commit of a folder, with ``-dirty`` if tracked files were modified.
 
-    None where it is no repository, or git is not there or does not answer.
+    Returns None if the folder is not in a repository, or git is missing or fails.
     """
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
@@ -223,16 +229,16 @@ def commit(folder: Path) -> str | None:
 
 
 def _latest(database: sqlite3.Connection, recipe: str) -> str | None:
-    """Return what was judged last for a recipe, None where nothing was."""
+    """Return the digest of a recipe's latest verdict, None if it has none."""
     query = "SELECT judged FROM verdicts WHERE recipe = ? ORDER BY id DESC LIMIT 1"
     row = database.execute(query, (recipe,)).fetchone()
     return None if row is None else str(row[0])
 
 
 def _machine(measurements: Measurements) -> Machine:
-    """Return what the numbers were measured on, and how.
+    """Return the machine and settings of the measurements.
 
-    Other eval data or another thread count makes other numbers, as another machine does.
+    Other eval data or another thread count changes the numbers, just as another machine does.
     """
     from pipeline.measure import machine
 
@@ -255,7 +261,7 @@ def _budget_row(one: BudgetResult) -> tuple[Any, ...]:
 
 
 def _finite(*values: float | None) -> list[float | None]:
-    """Return NaN and infinity as None: SQL has no word for them."""
+    """Replace NaN and infinity by None, because SQL cannot store them."""
     return [value if value is not None and math.isfinite(value) else None for value in values]
 
 

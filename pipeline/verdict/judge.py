@@ -1,4 +1,4 @@
-"""A recipe's budgets against its measurements: the verdict."""
+"""Judge a recipe's budgets against its measurements and return the verdict."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pipeline.verdict.verdict import Verdict
 def judge(
     budgets: Sequence[Budget], targets: Sequence[Target], measurements: Measurements
 ) -> Verdict:
-    """Evaluate every budget on every target that it applies to.
+    """Judge every budget on every target that it applies to.
 
-    A budget that cannot be evaluated fails with its reason. A candidate that answers NaN fails
-    the verdict, whatever the budgets are. A target that was throttled half way carries no verdict
-    on the times that budgets ask of it: that is said in ``evidence``, and nothing passes.
+    A budget that cannot be judged fails, and its reason says why. A candidate that answers NaN or
+    infinity fails the verdict, whatever the budgets are. If a target was throttled during the
+    measurement and a budget needs its timings, ``evidence`` says so and the verdict cannot pass.
     """
     results, clocked = [], set()
     answering = [None, *measurements.elsewhere]
@@ -40,7 +40,7 @@ def judge(
         results += [findings.judge_one(budget, place, measurements) for place in places]
     outcome = worst(result.outcome for result in results if result.level == "error") or "pass"
     evidence = [
-        f"{name}: {timed.throttled}; its times carry no verdict"
+        f"{name}: {timed.throttled}; its timings cannot support a verdict"
         for name, timed in measurements.latency.items()
         if timed.throttled and name in clocked
     ]

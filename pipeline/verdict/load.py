@@ -1,4 +1,4 @@
-"""The verdict on a load test: is the p99 of the response time within a limit?"""
+"""Judge a load test: is the p99 of the response time within a limit?"""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from pipeline.terms.wording import bounds, quantity
 
 
 def judge(load: Load, limit: float) -> tuple[Outcome, str]:
-    """Judge the p99 of the response time against ``limit`` (ms); say why in one sentence.
+    """Judge the p99 of the response time against ``limit`` (ms); return the outcome and reason.
 
-    It passes only where the whole interval is within the limit and the queue has a steady state;
-    it fails only where the whole interval is beyond it, and would be if no process had been late.
+    The test passes only if the whole interval is within the limit and the queue has a steady
+    state. It fails only if the whole interval is beyond the limit and the p99 would exceed the
+    limit even without the machine's delays.
     """
     if load.broken:
         return "fail", f"{load.broken} of {len(load.sent)} answers are NaN or infinite"
     p99 = load.percentile(99)
     if p99 is None:
-        return "inconclusive", f"{len(load.sent)} requests cannot carry a p99; send more"
-    asked = f"at most {quantity(limit, 'ms')} was asked"
-    text = f"p99 is {bounds(p99, 'ms')} at {load.rate:g} requests a second; {asked}"
+        return "inconclusive", f"{len(load.sent)} requests are too few to estimate p99; send more"
+    allowed = f"at most {quantity(limit, 'ms')} is allowed"
+    text = f"p99 is {bounds(p99, 'ms')} at {load.rate:g} requests a second; {allowed}"
     if p99.low > limit:
         if float(np.percentile(load.ideal, 99)) > limit:
             return "fail", text
-        return "inconclusive", f"{text}; but {load.late:.0%} of them were late by the machine"
+        late = f"inconclusive because the machine delayed {load.late:.0%} of the responses"
+        return "inconclusive", f"{text}; {late}"
     if p99.high > limit:
-        return "inconclusive", f"{text}; the interval holds the limit, so it is undecided"
+        return "inconclusive", f"{text}; inconclusive because the interval includes the limit"
     if load.saturated:
-        return "inconclusive", f"{text}; but {load.saturated}: a longer run would take longer"
+        saturated = f"{load.saturated}, so a longer run would give longer times"
+        return "inconclusive", f"{text}; inconclusive because {saturated}"
     return "pass", text

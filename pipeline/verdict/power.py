@@ -1,7 +1,7 @@
-"""Whether an eval split has rows enough for a budget's margin, told before the run and after it.
+"""Power analysis: does the eval split have enough rows for a budget's non-inferiority margin?
 
-On too few rows nothing can be told. How many it takes depends on the margin, and on how often the
-two models differ.
+With too few rows, the verdict is inconclusive. The number needed depends on the margin and on how
+often the two models disagree. It is reported before the run and again with the verdict.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pipeline.measure.measurements import Measurements
 
 DISAGREEMENT = 0.08
-"""The share of rows on which a compressed model usually differs from its teacher."""
+"""The share of rows on which a compressed model typically disagrees with its teacher."""
 REFERENCE = 0.9
-"""The share of rows that a teacher has right, where nobody knows it yet."""
+"""The teacher's accuracy that is assumed before it has been measured."""
 
 Z_BOUND, Z_POWER = 1.645, 0.842
 """Normal quantiles of a one-sided 95 % bound and of 80 % power."""
@@ -31,9 +31,9 @@ Z_BOUND, Z_POWER = 1.645, 0.842
 
 @dataclass(frozen=True)
 class Need:
-    """The rows that one budget's margin (in points of the score) asks for.
+    """The eval rows that one budget needs for its margin (an absolute difference of scores).
 
-    ``measured``: whether the disagreement is that of an earlier run, not the usual one.
+    ``measured``: whether the disagreement comes from an earlier run rather than from the default.
     """
 
     budget: Budget
@@ -50,21 +50,21 @@ class Need:
     @property
     def text(self) -> str:
         share = f"{self.disagreement:.1%}".replace(".0%", "%")
-        origin = f"{share} of the answers differed last time"
+        origin = f"{share} of the answers differed in the last run"
         if not self.measured:
-            origin = f"if {share} of the answers differ"
+            origin = f"assuming that {share} of the answers differ"
         return (
             f"{self.budget.metric} {self.budget.form} against {self.budget.against}: a margin of "
-            f"{self.margin:.1%} needs about {self.needed:,} eval rows ({origin}); there are "
-            f"{self.rows:,}" + ("" if self.enough else ": expect 'inconclusive'")
+            f"{self.margin:.1%} needs about {self.needed:,} eval rows ({origin}); the split has "
+            f"{self.rows:,}" + ("" if self.enough else ", so expect 'inconclusive'")
         )
 
 
 def needs(budgets: Sequence[Budget], rows: int, earlier: Measurements | None = None) -> list[Need]:
-    """Return what every budget that compares a score asks of an eval split of ``rows`` rows.
+    """Return the rows that each budget on a relative score needs; the split has ``rows``.
 
-    ``earlier``: measurements of the same recipe, for how often its models really differ, and how
-    good the reference is.
+    ``earlier``: measurements of the same recipe. They give the observed disagreement and the
+    reference's accuracy; without them, defaults are assumed.
     """
     asked = []
     for budget in budgets:
@@ -81,7 +81,7 @@ def needs(budgets: Sequence[Budget], rows: int, earlier: Measurements | None = N
 
 
 def margin_of(budget: Budget, reference: float) -> float:
-    """Return the points of a score that a budget lets go, where the reference has ``reference``."""
+    """Return the absolute drop that a budget allows if the reference scores ``reference``."""
     if budget.form == "max_drop":
         return budget.limit
     share = 1 - budget.limit if budget.form == "min_retained" else budget.limit
@@ -89,11 +89,12 @@ def margin_of(budget: Budget, reference: float) -> float:
 
 
 def rows_needed(margin: float, disagreement: float) -> int:
-    """Return the rows that show non-inferiority with 80 % power where there is no true drop.
+    """Return the rows needed to show non-inferiority with 80 % power if there is no true drop.
 
-    About 6.18 · disagreement / margin², and more where the disagreement is not far above the
-    margin: of a true drop of the margin the variance is larger, and the test stands on that one.
-    Follows from Tango's statistic with half a row's correction, at the expected table.
+    This is about 6.18 · disagreement / margin², and more if the disagreement is not much larger
+    than the margin: the test uses the variance under a true drop equal to the margin, which is
+    larger. Derived from Tango's statistic with a continuity correction of half a row, at the
+    expected table.
     """
     from pipeline.measure.scores import HALF_A_ROW
 
@@ -106,9 +107,9 @@ def rows_needed(margin: float, disagreement: float) -> int:
 
 
 def lacking(budget: Budget, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> str:
-    """Say how many rows a budget needs where there are too few; "" where there are enough.
+    """Return how many rows a budget needs if there are too few, "" if there are enough.
 
-    ``ours`` and ``theirs``: for each row whether the candidate and the reference are right.
+    ``ours`` and ``theirs`` say for each row whether the candidate and the reference are right.
     """
     margin = margin_of(budget, float(theirs.mean()))
     if margin <= 0:
@@ -116,13 +117,13 @@ def lacking(budget: Budget, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) 
     needed = rows_needed(margin, float((ours != theirs).mean()))
     if needed <= len(ours):
         return ""
-    return f": about {needed:,} eval rows are needed, and there are {len(ours):,}"
+    return f"; about {needed:,} eval rows are needed, but the split has only {len(ours):,}"
 
 
 def _seen(measurements: Measurements, reference: str) -> tuple[float, float] | None:
-    """Return the share of rows that exactly one of both has right, and the reference's accuracy.
+    """Return the share of rows that only one model has right, and the reference's accuracy.
 
-    None where candidate or reference was not measured.
+    Returns None if the candidate or the reference was not measured.
     """
     from pipeline.measure.measurements import CANDIDATE
 

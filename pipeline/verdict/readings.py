@@ -1,4 +1,4 @@
-"""A verdict's numbers by what they measure, and when two of them may be compared."""
+"""Index a verdict's numbers by what they measure, and decide which ones may be compared."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pipeline.verdict.verdict import BudgetResult
 
 
 class Plain(NamedTuple):
-    """A number that is kept whether a budget asks for it or not. Exact ones are their own bounds.
+    """A number that is recorded even if no budget uses it; the bounds of an exact one equal it.
 
     ``latency_p50`` in ms with the interval that the target's sampling allows, ``size`` in bytes,
-    ``accuracy`` as a share. A value of None: there was none to be had, as of a model answering NaN.
+    ``accuracy`` as a share. The value is None if it could not be computed, for example because
+    the model answered NaN.
     """
 
     metric: str
@@ -27,7 +28,7 @@ class Plain(NamedTuple):
 
 @dataclass(frozen=True)
 class Machine:
-    """What the numbers were measured on, and how; only equal digests may be compared."""
+    """The machine and settings of a measurement; numbers compare only if digests are equal."""
 
     digest: str
     facts: dict[str, Any]
@@ -52,7 +53,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Past:
-    """A verdict of the history with its numbers; ``again``: its measurement was judged before."""
+    """A past verdict with its numbers; ``again``: an earlier verdict used the same measurement."""
 
     id: int
     time: str
@@ -69,14 +70,14 @@ class Past:
 
     @property
     def standing(self) -> Outcome:
-        """The outcome, but a measurement without evidence decides nothing for the better."""
+        """The outcome, but a pass is inconclusive if the measurement cannot support a verdict."""
         return "inconclusive" if self.evidence and self.outcome == "pass" else self.outcome
 
 
 class Key(NamedTuple):
-    """What may stand on one axis: a metric's own value, or one relative form of it.
+    """What one axis of a figure shows: a metric's own value, or one relative form of it.
 
-    ``form`` is None for the metric's own value, which budgets ``min`` and ``max`` bound.
+    ``form`` is None for the metric's own value, which the budgets ``min`` and ``max`` bound.
     """
 
     metric: str
@@ -86,15 +87,16 @@ class Key(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether it is counted, not sampled: the same on every machine, every time."""
+        """Whether the metric is counted, not sampled, and so the same on every machine."""
         return metrics.known(self.metric).exact
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One number of one verdict. ``outcome`` is the worst of its budgets', None without one.
+    """One number of one verdict.
 
-    ``limits``: form of budget -> its limit, the strictest where several bound the same.
+    ``outcome``: the worst outcome of its budgets, None if it has none.
+    ``limits``: budget form -> limit, the strictest one if several budgets have the same form.
     """
 
     value: float | None
@@ -106,14 +108,14 @@ class Reading:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The interval of a reading that has a value; that value twice where it is exact."""
+        """The interval of a reading that has a value; both bounds are the value if it is exact."""
         assert self.value is not None
         low = self.value if self.low is None else self.low
         return low, self.value if self.high is None else self.high
 
 
 def readings(past: Past) -> dict[Key, Reading]:
-    """Return a verdict's numbers by what they measure, those without a budget first."""
+    """Return a verdict's numbers by what they measure, those recorded without a budget first."""
     by_key = {
         Key(one.metric, one.target): Reading(one.value, one.low, one.high) for one in past.plain
     }
@@ -135,14 +137,17 @@ def readings(past: Past) -> dict[Key, Reading]:
 
 
 def comparable(key: Key, first: Past, second: Past) -> bool:
-    """Return whether two verdicts' readings may be compared: same machine, or it plays no part."""
+    """Return whether two verdicts' readings may be compared.
+
+    They may if both come from the same machine or the metric does not depend on the machine.
+    """
     return key.exact or first.machine.digest == second.machine.digest
 
 
 def apart(key: Key, first: Reading, second: Reading) -> bool:
-    """Return whether two intervals have no point in common.
+    """Return whether two intervals are disjoint.
 
-    A number that is missing, or was sampled and has no interval, is apart from no other.
+    Returns False if a number is missing, or was sampled and has no interval.
     """
     if first.value is None or second.value is None:
         return False
@@ -153,6 +158,6 @@ def apart(key: Key, first: Reading, second: Reading) -> bool:
 
 
 def changes(before: Machine, after: Machine) -> list[str]:
-    """Return in what two machines differ, one ``fact: before → after`` each."""
+    """Return the differences of two machines, each as ``fact: before → after``."""
     differences = machine.differences(before.facts, after.facts)
     return [f"{name}: {old} → {new}" for name, (old, new) in differences.items()]

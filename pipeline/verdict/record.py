@@ -1,4 +1,4 @@
-"""What a report shows: gathered once, drawn by every format."""
+"""The record of a run, from which every report format is rendered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.verdict.verdict import Verdict
 
 
 class LedgerRow(BaseModel):
-    """One finished stage. ``accuracy`` is (value, low, high) of the task's main metric on eval."""
+    """One finished stage; ``accuracy`` is (value, low, high) of the main metric on eval."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,7 +29,7 @@ class LedgerRow(BaseModel):
 
 
 class LineageNode(BaseModel):
-    """One artifact of the run and the digests it was made from, by role."""
+    """One artifact of the run, and the digests of its parents with their roles."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -50,14 +50,14 @@ class ReportData(BaseModel):
 
     name: str
     created: str = Field(description="ISO 8601, UTC")
-    command: str = Field(description="what reproduces the run")
+    command: str = Field(description="the command that reproduces the run")
     recipe: str = Field(description="the recipe's text")
     task: str
     labels: list[str]
     rows: dict[str, int]
     warnings: list[str] = Field(default_factory=list)
     absent: list[str] = Field(
-        default_factory=list, description="tags that a first release could not be compared with"
+        default_factory=list, description="tags that did not exist yet, as at a first release"
     )
     ledger: list[LedgerRow]
     lineage: list[LineageNode]

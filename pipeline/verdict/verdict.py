@@ -1,4 +1,4 @@
-"""A verdict and the results of its budgets: pass, fail or inconclusive, each with its reason."""
+"""The verdict and its budget results: pass, fail or inconclusive, each with a reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEMA: Final = "rarefy.verdict/2"
 
 
 class BudgetResult(BaseModel):
-    """One budget on one target: what was asked, what was measured, and how it came out."""
+    """The result of one budget on one target: the limit, the measured value and the outcome."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -23,18 +23,18 @@ class BudgetResult(BaseModel):
     against: str | None = None
     target: str | None = None
     level: Literal["error", "warn"] = "error"
-    value: float | None = Field(None, description="None where the metric could not be had")
+    value: float | None = Field(None, description="None if the metric could not be measured")
     low: float | None = None
     high: float | None = None
     outcome: Outcome
-    reason: str = Field(description="one sentence with the numbers, for people")
+    reason: str = Field(description="one human-readable sentence with the numbers")
 
 
 class Verdict(BaseModel):
-    """All budgets of a recipe. It fails if an error-level budget fails.
+    """The results of all budgets of a recipe. It fails if an error-level budget fails.
 
-    ``evidence`` says why the measurement itself can carry no verdict, whatever the budgets: the
-    machine was throttled half way, or is not the one that the baseline was measured on.
+    ``evidence`` lists reasons why the measurement cannot support a verdict, whatever the budgets:
+    for example, the machine was throttled, or the baseline was measured on another machine.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
@@ -46,11 +46,15 @@ class Verdict(BaseModel):
 
     @property
     def missed(self) -> list[str]:
-        """The reasons of the budgets that make it fail."""
+        """The reasons of the error-level budgets that failed."""
         return [b.reason for b in self.budgets if b.outcome == "fail" and b.level == "error"]
 
     def exit_code(self, strict: bool) -> int:
-        """0 pass; 3 a budget was missed; 4 no verdict: never without evidence, else if strict."""
+        """Return 0 for pass, 3 for a missed budget, 4 for no verdict.
+
+        ``evidence`` against the measurement gives 4 even if not ``strict``; an inconclusive
+        budget gives 4 only if ``strict``.
+        """
         if self.outcome == "fail":
             return BudgetError.exit_code
         if self.evidence or (strict and self.outcome == "inconclusive"):

@@ -292,7 +292,7 @@ def test_a_runner_that_is_throttled_half_way(
     recipe = shop.recipe(*CHAIN, budgets=[EASY, {"metric": "latency_p50", "max": "10 s"}])
     said = rarefy("validate", "newest", "--recipe", recipe, "--json")
     assert said.code == 4
-    assert said.json["evidence"] == [f"cpu: {why}; its times carry no verdict"]
+    assert said.json["evidence"] == [f"cpu: {why}; its timings cannot support a verdict"]
     assert [b["outcome"] for b in said.json["budgets"]] == ["pass", "inconclusive"]
     recipe = shop.recipe(*CHAIN, budgets=[{"metric": "latency_p50", "max": "1 us"}])
     said = rarefy("validate", "newest", "--recipe", recipe)

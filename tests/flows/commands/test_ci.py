@@ -120,7 +120,7 @@ def test_ten_budgets_in_every_state(
     lines = recipe.read_text().splitlines()
     shown = annotations(said)
     assert [one.split(" ")[0] for one in shown] == ["::error"] * 3 + ["::warning", "::notice"]
-    at = next(one for one in shown if "99.9 %25 was asked" in one).split("line=")[1].split(",")[0]
+    at = next(one for one in shown if "99.9 %25 is required" in one).split("line=")[1].split(",")[0]
     assert lines[int(at) - 1 : int(at) + 1] == ["  - metric: accuracy", "    min: 99.9 %"]
     assert all(one.split("file=")[1].startswith("tiny.yaml,") for one in shown)
     assert (on_github / "GITHUB_STEP_SUMMARY").read_text() == (out / "summary.md").read_text()

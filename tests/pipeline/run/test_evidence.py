@@ -57,17 +57,20 @@ def test_too_few_rows_are_said_first_and_never_pass(
     recipe = twins("3 %")
     planned = rarefy("plan", recipe)
     assert planned.code == 0
-    assert "needs about 621 eval rows (if 8% of the answers differ); there are 20" in planned.out
+    assert (
+        "needs about 621 eval rows (assuming that 8% of the answers differ); the split has 20"
+        in planned.out
+    )
 
     said = rarefy("run", recipe, "--engine", "inline", "--strict")
     assert (said.code, said.out.splitlines()[-1]) == (4, "verdict: inconclusive")
     assert said.err.startswith("note: accuracy max_drop against head: "), "before the first stage"
     assert "expect 'inconclusive'" in said.err.splitlines()[0]
-    assert "about 119 eval rows are needed, and there are 20" in " ".join(said.err.split())
+    assert "about 119 eval rows are needed, but the split has only 20" in " ".join(said.err.split())
 
     told = json.loads(rarefy("plan", recipe, "--json").out)["evidence"][0]
     assert (told["needed"], told["rows"], told["enough"]) == (119, 20, False)
-    assert "(0% of the answers differed last time)" in told["text"]
+    assert "(0% of the answers differed in the last run)" in told["text"]
 
 
 def test_rows_enough_are_not_warned_of(

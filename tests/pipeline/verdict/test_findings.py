@@ -62,8 +62,8 @@ def test_a_slower_start_is_a_regression():
     [
         ([], SLOW, "fail", "cold start of candidate was not measured"),
         (FAST, [], "fail", "cold start of teacher was not measured"),
-        (FAST[:5], SLOW[:5], "inconclusive", "start 6 times or more"),
-        ([*FAST[:5], float("nan")], SLOW, "fail", "not a number"),
+        (FAST[:5], SLOW[:5], "inconclusive", "measure 6 or more"),
+        ([*FAST[:5], float("nan")], SLOW, "fail", "not a finite number"),
     ],
 )
 def test_too_little_or_nothing_measured_never_passes(ours, theirs, outcome, reason):
@@ -122,13 +122,33 @@ def test_the_reason_of_a_speedup_has_its_numbers(measurements):
     low, high = f"{found.low:.2f}", f"{found.high:.2f}"
     assert found.low < found.value < found.high
     assert found.reason == (
-        f"{found.value:.2f}× [{low}, {high}] faster than finetune on cpu; 6× was asked"
+        f"{found.value:.2f}× [{low}, {high}] faster than finetune on cpu; at least 6× is required"
     )
 
 
 def test_the_reason_of_a_size_has_both_sizes(measurements):
     found = one(measurements, metric="size", min_shrink=5, against="finetune")
-    assert found.reason == "4.5× smaller (20 MB against finetune's 90 MB); 5× was asked"
+    assert found.reason == ("4.5× smaller than finetune (20 MB vs. 90 MB); at least 5× is required")
+
+
+def test_the_reason_of_a_drop_has_its_bounds_and_the_margin(measurements):
+    found = one(measurements, metric="accuracy", max_drop="1 %", against="finetune")
+    low, high = 100 * found.low, 100 * found.high
+    assert found.reason == (
+        f"accuracy differs from finetune's by −1.00 points [−{high:.2f}, −{low:.2f}] (one-sided "
+        "95 % bounds); the non-inferiority margin is 1 point; inconclusive because the interval "
+        "includes the limit"
+    )
+
+
+def test_a_reason_says_better_where_the_candidate_is(measurements):
+    """20 MB are 77.78 % less than 90 MB; the value stays a regression, so it is negative."""
+    found = one(measurements, metric="size", max_regression="5 %", against="finetune")
+    assert found.value == pytest.approx(20 / 90 - 1)
+    assert found.reason == (
+        "size is 77.78 % better than finetune's (20 MB vs. 90 MB); "
+        "a regression of at most 5 % is allowed"
+    )
 
 
 def test_a_slower_candidate_is_a_regression(measurements):
@@ -171,7 +191,7 @@ def test_twenty_calls_carry_no_p99(measurements):
     measurements.latency["cpu"].samples["finetune"] = calls_of(5.0, processes=1, calls=20)
     found = one(measurements, metric="latency_p99", max="10 s")
     assert found.outcome == "inconclusive"
-    assert found.reason == "20 calls cannot carry a p99; time more rows"
+    assert found.reason == "20 calls are too few to estimate p99; time 368 or more"
 
 
 def test_a_candidate_that_answers_nan_fails_even_without_a_budget(measurements):

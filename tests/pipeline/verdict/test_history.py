@@ -165,7 +165,9 @@ def test_a_newer_schema_is_refused(history: History) -> None:
     with sqlite3.connect(history.path) as database:
         database.execute("PRAGMA user_version = 2")
     for use in (history.verdicts, lambda: history.add(finished(1))):
-        with pytest.raises(IntegrityError, match="schema 2, this rarefy knows 1: upgrade rarefy"):
+        with pytest.raises(
+            IntegrityError, match="schema 2, but this rarefy supports only 1; upgrade rarefy"
+        ):
             use()
 
 

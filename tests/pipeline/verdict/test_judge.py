@@ -55,9 +55,9 @@ def test_times_of_a_throttled_target_neither_pass_nor_fail(measurements, budget)
     measurements.latency["cpu"].throttled = THROTTLED
     verdict = judge([Budget(**budget)], CPU, measurements)
     assert verdict.outcome == verdict.budgets[0].outcome == "inconclusive"
-    assert verdict.budgets[0].reason.endswith(f"; but {THROTTLED}: undecided")
+    assert verdict.budgets[0].reason.endswith(f"; inconclusive because {THROTTLED}")
     assert verdict.budgets[0].value is not None
-    assert verdict.evidence == [f"cpu: {THROTTLED}; its times carry no verdict"]
+    assert verdict.evidence == [f"cpu: {THROTTLED}; its timings cannot support a verdict"]
     assert verdict.exit_code(strict=False) == verdict.exit_code(strict=True) == 4
 
 
@@ -66,7 +66,7 @@ def test_cold_starts_are_those_of_the_first_target(measurements):
     measurements.latency["cpu"].throttled = THROTTLED
     verdict = judge([Budget(metric="cold_start", max="1 s")], CPU, measurements)
     assert verdict.outcome == verdict.budgets[0].outcome == "inconclusive"
-    assert verdict.evidence == [f"cpu: {THROTTLED}; its times carry no verdict"]
+    assert verdict.evidence == [f"cpu: {THROTTLED}; its timings cannot support a verdict"]
 
 
 def test_a_throttled_target_is_no_excuse_for_what_no_clock_measured(measurements):
@@ -90,7 +90,7 @@ def test_a_quiet_target_is_judged_beside_a_throttled_one(measurements):
         ("cpu", "pass"),
         ("two", "inconclusive"),
     ]
-    assert verdict.evidence == [f"two: {THROTTLED}; its times carry no verdict"]
+    assert verdict.evidence == [f"two: {THROTTLED}; its timings cannot support a verdict"]
     assert verdict.exit_code(strict=False) == 4
 
 

@@ -68,7 +68,7 @@ def test_the_disagreement_of_the_last_run_counts_where_there_is_one():
     budgets = [Budget(metric="accuracy", max_drop="2 %", against="finetune")]
     earlier = power.needs(budgets, 1000, _measurements(ours, theirs))[0]
     assert (earlier.disagreement, earlier.measured) == (0.2, True)
-    assert "20% of the answers differed last time" in earlier.text
+    assert "20% of the answers differed in the last run" in earlier.text
     share = [Budget(metric="accuracy", min_retained="98 %", against="finetune")]
     after = power.needs(share, 1000, _measurements(ours, theirs))[0]
     assert after.margin == pytest.approx(0.02 * 0.9)
@@ -92,7 +92,7 @@ def test_too_few_rows_are_inconclusive_and_the_reason_says_how_many_it_takes(met
     needed = power.rows_needed(margin, float(np.mean(ours != theirs)))
     assert needed > 300
     reason = verdict.budgets[0].reason
-    assert f"about {needed:,} eval rows are needed, and there are 100" in reason
+    assert f"about {needed:,} eval rows are needed, but the split has only 100" in reason
 
 
 def test_rows_enough_and_still_undecided_is_not_blamed_on_the_rows():
