@@ -83,7 +83,8 @@ def of_directory(directory: Path, files: tuple[Path, ...]) -> Shape | None:
             key: next(int(config[name]) for name in names if name in config)
             for key, names in _NAMES.items()
         }
-        return Shape(parameters=sum(map(_parameters, files)), exact=True, **sizes)
+        exact = all(path.suffix != ".bin" for path in files)
+        return Shape(parameters=sum(map(_parameters, files)), exact=exact, **sizes)
     except (OSError, ValueError, TypeError, KeyError, StopIteration):
         return None
 
@@ -95,7 +96,10 @@ def _parameters(path: Path) -> int:
     if path.suffix != ".safetensors":
         return 0
     with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError(f"{path}: not a safetensors file")  # such as Git LFS's pointer to one
+        header = json.loads(file.read(length))
     return sum(
         prod(tensor["shape"])
         for name, tensor in header.items()

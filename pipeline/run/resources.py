@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +42,24 @@ def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
             known[step.id] = shapes.of_manifest(step.artifact.manifest.model)
             continue
         work = _workload(plan, step, known)
-        resources = step.stage.resources(work) if work else Resources()
+        resources = _resources(step, work) if work else Resources()
         given = None if step.id == MODEL else kinds[plan.loaded.step(step.id).input]
         seconds = _seconds(plan, step.stage, given, work, resources) if work else None
         found[step.id] = Needed(resources, seconds)
         # A stage that says nothing is taken to give a model that is no larger than its input.
         known[step.id] = resources.shape or (work.shape.shrunk(0) if work else None)
     return found
+
+
+def _resources(step: Planned, work: Workload) -> Resources:
+    """Return what a stage says of its needs. Raises RarefyError that names the step if it fails."""
+    try:
+        return step.stage.resources(work)
+    except RarefyError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RarefyError(f"{step.id}: resources: {reason}") from error
 
 
 def check(plan: Plan, steps: list[Planned], needed: dict[str, Needed]) -> None:
@@ -75,13 +87,14 @@ def check(plan: Plan, steps: list[Planned], needed: dict[str, Needed]) -> None:
 
 
 def free_disk(directory: Path) -> int:
-    """Return the bytes that are free on the disk of a directory."""
-    return shutil.disk_usage(directory).free
+    """Return the bytes that are free on the disk of a directory; a disk of no size tells none."""
+    usage = shutil.disk_usage(directory)
+    return usage.free if usage.total else sys.maxsize  # some network disks do not say
 
 
 def total_memory() -> int:
-    """Return the bytes of memory of this machine."""
-    return int(psutil.virtual_memory().total)
+    """Return the bytes of memory of this machine, swap included: slow is not impossible."""
+    return int(psutil.virtual_memory().total + psutil.swap_memory().total)
 
 
 def _written(plan: Plan, step: Planned) -> int:
@@ -129,8 +142,8 @@ def _seconds(
             continue
         try:
             before = _effort_of(plan, artifact, source, parents, type(stage))
-        except (RarefyError, ValueError):
-            continue  # made by another version of the stage, or from what is gone
+        except Exception:  # noqa: S112
+            continue  # made by another version of the stage, from what is gone, or by a plug-in
         now = _effort(stage, work, resources)
         if before:
             return float(took) * now / before
@@ -147,9 +160,9 @@ def _made_here(plan: Plan, stage: Stage) -> Iterator[tuple[Artifact, dict[str, A
                 continue
             artifact = plan.store.open(directory.name)
             parents = {p.role: plan.store.open(p.digest) for p in artifact.manifest.parents}
-        except (OSError, RarefyError):
+            run = artifact.run_record()
+        except (OSError, ValueError, RarefyError):
             continue
-        run = artifact.run_record()
         here = (run.get("host"), run.get("device"), run.get("threads"))
         wanted = (platform.node(), plan.device, plan.threads)
         same = artifact.manifest.stage.name == stage.name and here == wanted
@@ -189,4 +202,6 @@ def _effort(stage: Stage, work: Workload, resources: Resources) -> float:
     """Return the stage's own measure; for one that has none rows × epochs."""
     if resources.effort is not None:
         return resources.effort
-    return float(max(1, work.rows_of(stage.reads)) * getattr(stage, "epochs", 1))
+    epochs = getattr(stage, "epochs", 1)
+    counted = epochs if isinstance(epochs, int | float) else 1  # a plug-in's may be anything
+    return float(max(1, work.rows_of(stage.reads)) * counted)

@@ -51,3 +51,21 @@ def test_what_tells_no_sizes_is_unknown(config: str | None, tmp_path: Path) -> N
         (tmp_path / "config.json").write_text(config)
     assert shape.of_directory(tmp_path, ()) is None
     assert shape.of_manifest(json.loads('{"parameters": 3}')) is None
+
+
+def test_a_pointer_in_place_of_the_weights_is_unknown(tmp_path: Path) -> None:
+    """As Git LFS leaves it where the file was not fetched: its first bytes are no length."""
+    tiny("Bert").save_pretrained(tmp_path)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (tmp_path / "model.safetensors").write_text(pointer)
+    assert shape.of_directory(tmp_path, tuple(tmp_path.iterdir())) is None
+
+
+def test_pickled_weights_tell_no_more_than_about_how_many(tmp_path: Path) -> None:
+    tiny("Bert").save_pretrained(tmp_path)
+    weights = torch.zeros(1000, dtype=torch.float64)
+    torch.save({"weight": weights}, tmp_path / "pytorch_model.bin")
+    files = (tmp_path / "config.json", tmp_path / "pytorch_model.bin")
+    found = shape.of_directory(tmp_path, files)
+    assert found is not None
+    assert not found.exact

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from pipeline.run import resources
 from pipeline.run.plan import Plan
 from pipeline.run.resources import Needed
 from pipeline.store.artifact import Artifact
-from pipeline.terms.errors import ProviderError
+from pipeline.terms.errors import ProviderError, RarefyError
 from tests.conftest import Workshop, labelled_rows
 
 TUNE: dict[str, Any] = {"finetune": {"epochs": 1}}
@@ -147,3 +149,77 @@ def test_what_is_done_already_needs_nothing(workshop, tuned, monkeypatch):
     monkeypatch.setattr(resources, "free_disk", lambda _: 0)
     monkeypatch.setattr(resources, "total_memory", lambda: 0)
     check(workshop.open(TUNE).plan)
+
+
+PLUGINS = '''
+from typing import ClassVar
+
+from pipeline.stage import Draft, Stage
+from pipeline.store.artifact import Kind
+
+
+class Schedule(Stage):
+    """Its epochs are none until the recipe gives some."""
+
+    name: ClassVar[str] = "schedule"
+    consumes: ClassVar = frozenset({Kind.ENCODER})
+    produces: ClassVar = Kind.REPORT
+    epochs: int | None = None
+    note: str = ""
+
+    def run(self, context, model):
+        (context.output / "note.txt").write_text(self.note)
+        return Draft()
+
+
+class Hasty(Schedule):
+    """Takes for given what is known only of a step that is to run."""
+
+    name: ClassVar[str] = "hasty"
+
+    def resources(self, work):
+        work.tokens["train"]
+        return super().resources(work)
+
+
+class Broken(Schedule):
+    """Fails where it should say what it needs."""
+
+    name: ClassVar[str] = "broken"
+
+    def resources(self, work):
+        return work.tokens["no such split"]
+'''
+
+
+@pytest.mark.parametrize("name", ["Schedule", "Hasty"])
+def test_a_plug_in_that_ran_before_does_not_stop_the_next_plan(workshop, name):
+    (workshop.folder / "own.py").write_text(PLUGINS)
+    workshop.run(f"own:{name}")
+    found = needed(workshop.open({f"own:{name}": {"note": "again"}}).plan)
+    assert list(found) == [name.lower()]
+
+
+def test_a_plug_in_that_cannot_say_its_needs_is_named(workshop):
+    (workshop.folder / "own.py").write_text(PLUGINS)
+    with pytest.raises(RarefyError, match="broken: resources: KeyError: 'no such split'"):
+        needed(workshop.open("own:Broken").plan)
+
+
+def test_a_damaged_record_of_a_run_tells_no_time(workshop, tuned):
+    (tuned.directory / "run.json").write_text("{")
+    assert needed(workshop.open({"finetune": {"epochs": 3}}).plan)["finetune"].seconds is None
+
+
+def test_a_disk_that_does_not_say_its_size_refuses_nothing(workshop, monkeypatch):
+    """As some network file systems: nothing in all, and nothing free."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
+    check(workshop.open(TUNE).plan)
+
+
+def test_swap_counts_as_memory(workshop, monkeypatch):
+    plan = workshop.open(TUNE).plan
+    least = needed(plan)["finetune"].resources.memory.least
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=least // 2))
+    monkeypatch.setattr("psutil.swap_memory", lambda: SimpleNamespace(total=least))
+    check(plan)
