@@ -48,17 +48,18 @@ def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft)
     Raises RarefyError if the stage does not do what it says of plans.
     """
     there = (output / quantization.FILE).is_file()
+    source = model.directory / quantization.FILE
     if stage.quantization == "plans" and not there:
         raise RarefyError(
             f"the stage says that it plans quantization, and wrote no {quantization.FILE}"
         )
-    if stage.quantization == "loses" and there:
+    keeps = stage.quantization == "keeps" and source.is_file()
+    if there and not keeps and stage.quantization != "plans":
         raise RarefyError(
             f"the stage wrote {quantization.FILE}; a stage that does says so: "
             "quantization = 'plans', or 'keeps'"
         )
-    source = model.directory / quantization.FILE
-    if stage.quantization != "keeps" or kind is Kind.BUNDLE or not source.is_file():
+    if not keeps or kind is Kind.BUNDLE:
         return draft
     shutil.copyfile(source, output / quantization.FILE)
     facts = {FACTS: model.manifest.model[FACTS]} if FACTS in model.manifest.model else {}
@@ -72,14 +73,14 @@ def check_bundle(draft: Draft, planner: str | None, made: Mapping[str, Artifact]
 
     Args:
         draft: of the stage that made the bundle; one that names no precision is not checked.
-        planner: the id of the step that wrote the plan; None if the recipe has none.
+        planner: the id of the step that wrote the plan; None if there is none to carry out: the
+            precision is then the stage's own choice.
         made: the artifacts of the steps before, by id.
     """
     plan = quantization.read(made[planner].directory) if planner else None
-    wanted = plan.precision if plan else "fp32"
-    shipped = draft.model.get("precision", wanted)
-    if shipped != wanted:
-        plan_says = f"the recipe's last plan, of {planner!r}, says {wanted}"
+    shipped = draft.model.get("precision")
+    if plan and shipped not in (None, plan.precision):
         raise ModelError(
-            f"the bundle is {shipped}, but {plan_says if planner else 'the recipe plans none'}"
+            f"the bundle is {shipped}, but the recipe's last plan, of {planner!r}, says "
+            f"{plan.precision}"
         )

@@ -65,6 +65,43 @@ class Look(Stage):
         return Draft()
 
 
+class Polish(Stage):
+    """Take a bundle and give it on."""
+
+    name: ClassVar[str] = "polish"
+    consumes: ClassVar = frozenset({Kind.BUNDLE})
+    produces: ClassVar = None
+
+    def run(self, context, model):
+        shutil.copytree(model.directory, context.output, dirs_exist_ok=True)
+        for name in ("manifest.json", "run.json"):
+            (context.output / name).unlink()
+        roles = {entry.path: entry.role for entry in model.manifest.files}
+        return Draft(roles, dict(model.manifest.model))
+
+
+class Own(Export):
+    """An exporter that decides the precision itself."""
+
+    name: ClassVar[str] = "own"
+
+    def run(self, context, model):
+        draft = super().run(context, model)
+        return Draft(draft.roles, draft.model | {"precision": "fp16"})
+
+
+class Keen(Silent):
+    """Writes a plan of its own, and says that it keeps one."""
+
+    name: ClassVar[str] = "keen"
+    quantization: ClassVar = "keeps"
+
+    def run(self, context, model):
+        draft = super().run(context, model)
+        (context.output / "quantization.json").write_text("{}")
+        return draft
+
+
 class Careless(Export):
     """An exporter that looks at no plan."""
 
@@ -146,10 +183,21 @@ def test_a_bundle_of_another_precision_than_the_plan_asks_for_is_refused(shop):
         shop.run(*INT8, "own:Careless")
 
 
+def test_a_bundle_that_was_made_from_a_bundle_keeps_its_precision(shop):
+    finished = shop.run(*INT8, "export", "own:Polish")
+    assert finished["polish"].artifact.manifest.model["precision"] == "int8"
+
+
+def test_an_exporter_may_choose_the_precision_if_nothing_was_planned(shop):
+    finished = shop.run("quick:Head", "own:Own")
+    assert finished["own"].artifact.manifest.model["precision"] == "fp16"
+
+
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
         ("own:Empty", "empty: the stage says that it plans quantization, and wrote no quanti"),
+        ("own:Keen", "keen: the stage wrote quantization.json; a stage that does says so"),
         ("own:Smuggler", "smuggler: the stage wrote quantization.json; a stage that does says so"),
     ],
 )
