@@ -1,4 +1,4 @@
-"""Quantize: decide the precision of every linear layer, from real rows."""
+"""Quantize: choose the precision of every linear layer from real rows."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SENSITIVITY_ROWS = 64
 
 
 class Quantize(Stage):
-    """Write a quantization plan: int8 for linear layers that bear it, fp16 for GPUs.
+    """Write a quantization plan: int8 for linear layers that tolerate it, or fp16 for GPUs.
 
-    The weights stay as they are; ``export`` carries the plan out. Each linear layer is tried in
-    int8 alone (weights per output channel, inputs per tensor) on calibration rows, and the damage
-    is the divergence of the answers from those in full precision, KL in nats; layers above
-    ``max_damage`` stay float. ``mode: dynamic`` finds the range of each input at run time,
-    ``static`` takes it from the calibration rows, which saves time at run time. The last layer of
-    the classifier stays float. Jacob et al. 2018 (arXiv 1712.05877) for the arithmetic; Wu et al.
-    2020 (arXiv 2004.09602) for calibration and for partial quantization by sensitivity.
+    The weights do not change; ``export`` applies the plan. Each linear layer is tried alone in
+    int8 (weights per output channel, inputs per tensor) on calibration rows. Its damage is the
+    divergence of the answers from those in full precision, as KL in nats. Layers above
+    ``max_damage`` stay float. ``mode: dynamic`` determines the range of each input at run time;
+    ``static`` takes it from the calibration rows, which is faster at run time. The last layer of
+    the classifier stays float. The arithmetic follows Jacob et al. 2018 (arXiv 1712.05877);
+    calibration and partial quantization by sensitivity follow Wu et al. 2020 (arXiv 2004.09602).
     """
 
     name: ClassVar[str] = "quantize"
@@ -37,19 +37,24 @@ class Quantize(Stage):
 
     precision: Literal["int8", "fp16"] = "int8"
     mode: Literal["dynamic", "static"] = "dynamic"
-    calibration_rows: int = Field(256, ge=8, le=100_000, description="rows of train to look at")
+    calibration_rows: int = Field(256, ge=8, le=100_000, description="training rows to use")
     percentile: float = Field(
-        100.0, gt=50, le=100, description="static: share of inputs inside the range, in percent"
+        100.0, gt=50, le=100, description="static: percentage of inputs inside the range"
     )
-    sensitivity: bool = Field(True, description="measure each layer's damage, and keep by it")
-    max_damage: float = Field(0.005, gt=0, description="KL in nats that one layer may cost")
+    sensitivity: bool = Field(
+        True, description="measure each layer's damage and keep layers above max_damage in float"
+    )
+    max_damage: float = Field(
+        0.005, gt=0, description="the most damage that one layer may do, as KL in nats"
+    )
     embeddings: Literal["int8", "float"] = "int8"
-    exclude: tuple[str, ...] = Field((), description="modules to keep in float, by path")
+    exclude: tuple[str, ...] = Field((), description="paths of modules to keep in float")
 
     def resources(self, work: Workload) -> Resources:
-        """Return what trying each layer needs: the model, one fake-quantized layer, a forward pass.
+        """Return the resources for trying each layer.
 
-        Merging an adapter for it takes the weights once more. Disk: a copy of the input.
+        Memory: the model, one fake-quantized layer, and a forward pass. Merging an adapter first
+        needs the weights a second time. Disk: a copy of the input.
         """
         shape, length = work.shape, work.longest_of(self.reads)
         rows = min(self.calibration_rows, work.rows_of(self.reads))
@@ -65,11 +70,11 @@ class Quantize(Stage):
         )
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Copy the checkpoint and add quantization.json."""
+        """Copy the checkpoint and add its quantization plan."""
         roles = _copy(model, context)
         network = checkpoint.load(model.directory)
         if hasattr(network, "merge_and_unload"):
-            # Only for the measurements: merged, the layers see the inputs they see unmerged.
+            # Only for the measurements: merging does not change the layers' inputs.
             network = network.merge_and_unload()
         facts = dict(model.manifest.model)
         if self.precision == "fp16":
@@ -95,7 +100,9 @@ class Quantize(Stage):
         for name in self.exclude:
             if name not in layers:
                 near = ", ".join(list(layers)[:3])
-                raise RecipeError(f"quantize.exclude: no linear layer {name!r}; there is {near}, …")
+                raise RecipeError(
+                    f"quantize.exclude: no linear layer {name!r}; the model has {near}, …"
+                )
         candidates = [name for name in layers if name not in self.exclude]
         rows = self._rows(context, model)
         ranges = {}
@@ -139,7 +146,7 @@ class Quantize(Stage):
 
 
 def _copy(model: Artifact, context: Context) -> dict[str, str]:
-    """Copy the input's files but an older plan; return their roles."""
+    """Copy the input's files except an older plan; return their roles."""
     roles = {}
     for entry in model.manifest.files:
         if entry.path != quantization.FILE:

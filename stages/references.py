@@ -1,4 +1,4 @@
-"""What a bundle is measured beside: checkpoints of its chain in fp32, and tagged bundles."""
+"""The references a bundle is compared with: its ancestor checkpoints in fp32, tagged bundles."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from stages.steps import Steps
 
 PLAN = "quantization.json"
 IMPORTED = "model"
-"""The engine's id of what the recipe started from."""
+"""The engine's id of the model that the recipe starts from."""
 
 
 @dataclass(frozen=True)
 class References:
-    """``checkpoints`` are exported in fp32, ``bundles`` are measured as they are; by name.
+    """References by name: ``checkpoints`` to export in fp32, ``bundles`` to measure as they are.
 
-    ``aliases``: stage id -> the checkpoint here that has the same weights.
+    ``aliases`` maps a stage id to the checkpoint here that has the same weights.
     """
 
     checkpoints: dict[str, Artifact] = field(default_factory=dict)
@@ -39,9 +39,9 @@ class References:
 def choose(
     models: tuple[str, ...] | Literal["all"], context: Context, candidate: Artifact
 ) -> References:
-    """Return the references by id, first to last, then the tags that budgets compare with.
+    """Return the references by id in the recipe's order, then the tags that budgets compare with.
 
-    Raises RecipeError where ``models`` names what is no checkpoint.
+    Raises RecipeError if ``models`` names something that is not a checkpoint.
     """
     if models == "all":
         family = _ancestors(context, candidate)
@@ -52,9 +52,11 @@ def choose(
     compared |= {name: a for name, a in tagged.items() if a.kind is Kind.CHECKPOINT}
     for name, artifact in compared.items():
         if artifact.kind is not Kind.CHECKPOINT:
-            raise RecipeError(f"models: {name!r} is of kind {artifact.kind}, not a checkpoint")
+            raise RecipeError(f"validate.models: {name!r} has kind {artifact.kind}, not checkpoint")
         if name == CANDIDATE:
-            raise RecipeError(f"models: {name!r} is the bundle's own name; rename that stage")
+            raise RecipeError(
+                f"validate.models: {name!r} is reserved for the bundle; rename that stage"
+            )
     chosen: dict[str, Artifact] = {}
     aliases: dict[str, str] = {}
     names: dict[frozenset[tuple[str, str]], str] = {}
@@ -71,12 +73,12 @@ def choose(
 def export(
     context: Context, checkpoints: Mapping[str, Artifact], provider: str, split: Split, steps: Steps
 ) -> dict[str, Path]:
-    """Export each in fp32 for a provider; one that a killed run left whole is taken as it is."""
+    """Export each checkpoint in fp32 for a provider; reuse complete exports of a killed run."""
     from exporters.build import build
 
     built = {}
     for name, artifact in checkpoints.items():
-        told = steps.next(f"exporting {name} as a reference")
+        progress = steps.next(f"exporting {name} as a reference")
         final = context.work / "references" / provider / artifact.digest
         if not final.exists():
             partial = final.with_suffix(".partial")
@@ -89,7 +91,7 @@ def export(
                 split=split,
                 form="reference",
                 target_provider=provider,
-                progress=told,
+                progress=progress,
             )
             partial.rename(final)
         built[name] = final
@@ -97,9 +99,10 @@ def export(
 
 
 def _ancestors(context: Context, model: Artifact) -> dict[str, Artifact]:
-    """Return what the bundle was made from, teachers included, by stage id, in the recipe's order.
+    """Return the bundle's ancestors, teachers included, by stage id in the recipe's order.
 
-    The context may hold artifacts of other branches, which are not of this bundle's fingerprint.
+    The context may hold artifacts of other branches, which are not part of this bundle's
+    fingerprint.
     """
     by_digest = {artifact.digest: artifact for artifact in context.artifacts.values()}
     parents: set[str] = set()
@@ -117,5 +120,5 @@ def _ancestors(context: Context, model: Artifact) -> dict[str, Artifact]:
 
 
 def _weights(artifact: Artifact) -> frozenset[tuple[str, str]]:
-    """Return what decides a checkpoint's fp32 bundle: its files, but for the quantization plan."""
+    """Return what determines a checkpoint's fp32 bundle: all its files but the plan."""
     return frozenset((f.path, f.sha256) for f in artifact.manifest.files if f.path != PLAN)

@@ -1,8 +1,8 @@
-"""Rescale what pruning left, layer by layer, so that each gives what it gave before.
+"""Rescale the units that pruning kept, layer by layer, to reproduce the original outputs.
 
 Kwon et al. 2022 (arXiv 2204.09656), §4.3. In the order of the forward pass, the kept heads and
-neurons get factors that bring the residual stream closest to the unpruned model's, in the sense
-of least squares over calibration tokens; the factors are folded into the weights.
+neurons get factors that bring the residual stream as close as possible to the unpruned model's,
+by least squares over calibration tokens. The factors are folded into the weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Batch = dict[str, Tensor]
 
 
 class _Enough(Exception):  # noqa: N818
-    """The forward pass has come to the part that was asked for."""
+    """Stops a forward pass once it has reached the wanted part."""
 
 
 def rescale(
@@ -33,10 +33,10 @@ def rescale(
     batches: list[Batch],
     progress: Callable[[int, int], None],
 ) -> int:
-    """Rescale the units of all parts in turn. Returns how many parts were abandoned.
+    """Rescale the units of all parts in turn; return how many parts could not be rescaled.
 
-    Only the sums of the normal equations are kept from batch to batch, so memory does not grow
-    with the rows; the price is that the unpruned model is run as often as the pruned one.
+    Only the sums of the normal equations are kept between batches, so memory does not grow with
+    the number of rows. The cost is that the unpruned model runs as often as the pruned one.
 
     Args:
         model: the pruned model.
@@ -44,7 +44,7 @@ def rescale(
         whole: the model before pruning.
         whole_parts: its parts, in the same order.
         batches: calibration rows, unpadded.
-        progress: called with parts done and in all.
+        progress: called with the number of parts done and the total.
     """
     abandoned = 0
     for index, (part, original) in enumerate(zip(parts, whole_parts, strict=True)):
@@ -62,7 +62,7 @@ def rescale(
 def _equations(
     model: Any, part: Part, whole: Any, original: Part, batches: list[Batch]
 ) -> fisher.NormalEquations:
-    """Gather one part's normal equations: its scaled units shall give the unpruned stream."""
+    """Accumulate one part's normal equations, whose target is the unpruned residual stream."""
     equations = fisher.NormalEquations(weight_of(part.sink).detach(), part.width)
     bias = bias_of(part.sink).detach()
     for batch in batches:
@@ -73,7 +73,7 @@ def _equations(
 
 
 def _reach(model: Any, part: Part, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the residual stream before a part, and its units: tokens × hidden, × columns."""
+    """Return the residual stream before a part (tokens × hidden) and its units (× columns)."""
     seen: list[Tensor] = []
 
     def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -1,7 +1,7 @@
-"""What int8 does to a model's answers, layer by layer: fake quantization and KL divergence.
+"""How much int8 changes a model's answers, layer by layer: fake quantization and KL divergence.
 
-Fake quantization rounds to the integers and back, in float: the numbers of the integer kernels.
-Wu et al. 2020 (arXiv 2004.09602).
+Fake quantization rounds floats to integers and back, which gives the numbers that the integer
+kernels compute. Wu et al. 2020 (arXiv 2004.09602).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pipeline.terms.progress import Progress
 Rows = Sequence[dict[str, list[int]]]
 Range = tuple[float, float]
 BATCH = 16
-SAMPLES = 200_000  # inputs kept a layer for a percentile
+SAMPLES = 200_000  # inputs kept per layer to compute a percentile
 
 
 def linear_layers(model: nn.Module) -> list[str]:
-    """Return the module paths of the linear layers but the last, which gives the logits."""
+    """Return the module paths of all linear layers except the last, which gives the logits."""
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     return names[:-1]
 
@@ -37,7 +37,7 @@ def fake_quantize(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -
 
 
 def fake_quantize_weight(weight: torch.Tensor) -> torch.Tensor:
-    """Round to int8 and back, symmetric, one scale an output (outputs × inputs)."""
+    """Round to int8 and back, symmetrically, with one scale per output (outputs × inputs)."""
     scale = (weight.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-12)
     return (weight / scale).round().clamp(-127, 127) * scale
 
@@ -48,7 +48,8 @@ def input_ranges(
 ) -> dict[str, Range]:
     """Return the range of each layer's input over ``rows``.
 
-    At 100 the least and the largest; below, what leaves out half the rest on each side.
+    With ``percentile`` 100 it is the minimum and maximum. Below 100, the range covers that
+    percentage of the inputs and leaves out half of the remainder on each side.
     """
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
     share = SAMPLES // max(1, len(rows)) if percentile < 100 else 0
@@ -86,7 +87,7 @@ def damages(
     ranges: dict[str, Range],
     progress: Progress,
 ) -> dict[str, float]:
-    """Return for each layer the KL (nats, mean over rows) of the answers when it alone is int8."""
+    """Return each layer's KL of the answers (nats, mean over rows) when it alone is in int8."""
     batches = _batches(rows)
     exact = _answers(model, batches)
     by_group = {}
@@ -101,7 +102,7 @@ def damages(
 def joint_damage(
     model: nn.Module, names: Sequence[str], rows: Rows, ranges: dict[str, Range]
 ) -> float:
-    """Return the KL (nats, mean over rows) of the answers when all these layers are int8."""
+    """Return the KL of the answers (nats, mean over rows) when all these layers are in int8."""
     batches = _batches(rows)
     exact = _answers(model, batches)
     with _quantized(model, names, ranges):
@@ -110,7 +111,7 @@ def joint_damage(
 
 @contextlib.contextmanager
 def _quantized(model: nn.Module, names: Sequence[str], ranges: dict[str, Range]) -> Iterator[None]:
-    """Fake-quantize these layers' weights and inputs while the context is open."""
+    """Fake-quantize these layers' weights and inputs inside a ``with`` block."""
     undo: list[Callable[[], Any]] = []
     try:
         for name in names:
@@ -132,7 +133,7 @@ def _rounder(limits: Range | None) -> Callable[..., tuple[torch.Tensor]]:
         if limits is not None:
             low, high = torch.tensor(limits[0]), torch.tensor(limits[1])
         else:
-            # Rows run one by one where the model is used: each has a range of its own.
+            # Bundles run rows one by one, so each row has a range of its own.
             axes = tuple(range(1, values.dim()))
             low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
         return (fake_quantize(values, low, high),)
@@ -141,7 +142,7 @@ def _rounder(limits: Range | None) -> Callable[..., tuple[torch.Tensor]]:
 
 
 def _batches(rows: Rows) -> list[dict[str, torch.Tensor]]:
-    """Pad rows of about the same length together."""
+    """Batch and pad rows of similar length together."""
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
     batches = []
     for at in range(0, len(ordered), BATCH):

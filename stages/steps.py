@@ -1,4 +1,4 @@
-"""The progress of one step after another, told as one."""
+"""Combine the progress of consecutive steps into one."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pipeline.terms.progress import Progress
 
 @dataclass
 class Steps:
-    """``total`` steps of equal length; ``next`` begins one."""
+    """``total`` steps of equal weight; ``next`` begins one."""
 
     progress: Progress
     total: int
     done: int = -1
 
     def next(self, what: str) -> Progress:
-        """Begin the next step; return what its own progress is told to."""
+        """Begin the next step and return the callback for its own progress."""
         self.done += 1
         done = self.done
         self.progress(done, self.total, what)
 
-        def told(part: float, whole: float, note: str) -> None:
+        def report(part: float, whole: float, note: str) -> None:
             self.progress(done + part / max(whole, 1e-9), self.total, note)
 
-        return told
+        return report

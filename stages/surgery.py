@@ -1,7 +1,7 @@
-"""Take heads, neurons and layers out of a model for real: smaller matrices, not masks.
+"""Physically remove heads, neurons and layers from a model: smaller matrices, not masks.
 
-Heads and feed-forward neurons are alike: *units* that some linear layers produce and one linear
-layer consumes. A head is ``head size`` columns wide, a neuron one.
+Heads and feed-forward neurons are both *units*: some linear layers produce them and one linear
+layer consumes them. A head is ``head size`` columns wide, a neuron one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Part:
     ``producers``  (parent, attribute) of the linear layers whose outputs are the units; all of
                    them read the residual stream
     ``consumer``   (parent, attribute) of the linear layer that reads the units
-    ``width``      columns a unit takes
+    ``width``      columns per unit
     """
 
     producers: tuple[tuple[nn.Module, str], ...]
@@ -36,7 +36,7 @@ class Part:
 
     @property
     def source(self) -> nn.Module:
-        """The first producer: its input is the residual stream."""
+        """The first producer, whose input is the residual stream."""
         parent, name = self.producers[0]
         return getattr(parent, name)
 
@@ -51,15 +51,15 @@ class Part:
 
 
 def parts(model: Any, unit: Unit) -> list[Part]:
-    """Return a model's heads or neurons, layer by layer.
+    """Return a model's heads or neurons, one part per layer.
 
-    Raises ModelError for an unknown architecture, and for heads that cannot be taken one by one.
+    Raises ModelError if the architecture is unknown or its heads cannot be removed one by one.
     """
     row = architectures.of(model)
     if unit == "heads" and row.head_bias:
         raise ModelError(
-            f"prune.heads: {model.config.model_type} shares one table of relative positions among "
-            "the heads of all layers, so heads cannot be removed; prune neurons and layers"
+            f"prune.heads: in {model.config.model_type} the heads of all layers share one table of "
+            "relative positions, so heads cannot be removed; prune neurons or layers instead"
         )
     names = (row.query, row.key, row.value) if unit == "heads" else (row.up,)
     sink = row.output if unit == "heads" else row.down
@@ -76,7 +76,7 @@ def _locate(layer: Any, path: str) -> tuple[nn.Module, str]:
 
 
 def columns(units: Tensor, width: int) -> Tensor:
-    """Return the columns that units take: unit u is at u·width … (u + 1)·width − 1."""
+    """Return the columns of units: unit u has columns u·width … (u + 1)·width − 1."""
     return (units[:, None] * width + torch.arange(width, device=units.device)).flatten()
 
 
@@ -90,7 +90,7 @@ def bias_of(linear: Any) -> Tensor:
 
 
 def keep_units(part: Part, kept: Tensor) -> None:
-    """Remove all other units of a part. ``kept``: rising indices."""
+    """Keep only the units ``kept`` (indices in rising order) of a part."""
     chosen = columns(kept, part.width)
     with torch.no_grad():
         for parent, name in part.producers:
@@ -123,7 +123,7 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def scale_units(part: Part, scales: Tensor) -> None:
-    """Fold a factor for every unit into the layer that reads it."""
+    """Fold one factor per unit into the layer that reads the units."""
     sink = part.sink
     thin = sink.down if hasattr(sink, "down") else sink
     with torch.no_grad():
@@ -131,7 +131,7 @@ def scale_units(part: Part, scales: Tensor) -> None:
 
 
 def keep_layers(model: Any, kept: Sequence[int]) -> None:
-    """Remove all other layers, and say so in the config."""
+    """Keep only the layers ``kept``, and update the config."""
     layers = checkpoint.encoder_layers(model)
     chosen = [layers[index] for index in kept]
     del layers[:]
@@ -141,7 +141,7 @@ def keep_layers(model: Any, kept: Sequence[int]) -> None:
 
 @contextmanager
 def skipped(layers: Sequence[nn.Module]) -> Iterator[None]:
-    """Let layers pass their input through unchanged, for the time of a ``with``."""
+    """Make layers pass their input through unchanged inside a ``with`` block."""
 
     def bypass(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         return (inputs[0], *output[1:]) if isinstance(output, tuple) else inputs[0]

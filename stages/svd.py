@@ -1,9 +1,9 @@
-"""Low rank: a linear layer as the product of two thin ones, truncated where its inputs are weak.
+"""Low rank: approximate a linear layer by the product of two thin ones.
 
 Activation-aware truncated SVD: the weight is multiplied by the Cholesky factor of its inputs'
-second moment before the decomposition, so that what is cut is what changes the layer's *output*
-least, not its weight (SVD-LLM, Wang et al. 2024, arXiv 2403.07378). Each squared singular value is
-then exactly the squared output error, summed over calibration tokens, of leaving it out.
+second moment before the decomposition. Truncation then removes what changes the layer's *output*
+least, rather than its weight (SVD-LLM, Wang et al. 2024, arXiv 2403.07378). Each squared singular
+value is exactly the squared output error, summed over calibration tokens, of leaving it out.
 Pure functions of tensors.
 """
 
@@ -21,8 +21,8 @@ class Decomposition:
     """The singular value decomposition of W·L, where L·Lᵀ is the inputs' second moment.
 
     ``left``      outputs × n, orthonormal columns
-    ``values``    n singular values, falling
-    ``right``     n × inputs: Vᵀ·L⁻¹, so that left · diag(values) · right is W again
+    ``values``    n singular values, in falling order
+    ``right``     n × inputs: Vᵀ·L⁻¹, which makes left · diag(values) · right equal to W
     """
 
     left: Tensor
@@ -31,11 +31,11 @@ class Decomposition:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Outputs and inputs of the layer."""
+        """The layer's number of outputs and of inputs."""
         return len(self.left), self.right.shape[1]
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor]:
-        """Return down (rank × inputs) and up (outputs × rank) of the best product of that rank."""
+        """Return the best product of a rank: down (rank × inputs) and up (outputs × rank)."""
         root = self.values[:rank].sqrt()
         return root[:, None] * self.right[:rank], self.left[:, :rank] * root
 
@@ -51,8 +51,8 @@ def decompose(weight: Tensor, moment: Tensor, damping: float = 1e-6) -> Decompos
     Args:
         weight: outputs × inputs.
         moment: inputs × inputs, Σ over tokens of x·xᵀ.
-        damping: added to the moment's diagonal, as a share of its mean: directions that the
-            calibration never saw keep a little weight, and the Cholesky factor exists.
+        damping: added to the moment's diagonal, as a share of its mean. Directions that the
+            calibration rows never use keep a little weight, and the Cholesky factor exists.
     """
     weight, moment = weight.double(), moment.double()
     ridge = damping * moment.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
@@ -70,18 +70,19 @@ def choose_ranks(
     *,
     multiple: int = 1,
 ) -> list[int | None]:
-    """Return each layer's rank, None for a layer that stays whole, under a budget of parameters.
+    """Return each layer's rank within a budget of parameters; None keeps a layer whole.
 
-    A layer kept at rank r costs r · (inputs + outputs) parameters and loses weight · Σ of the
-    squared singular values beyond r; kept whole, inputs · outputs and nothing. For a price per
-    parameter each layer takes what is cheapest for it; the lowest price whose total is within the
-    budget is found by bisection (Lagrange relaxation: optimal up to the last step's slack).
+    At rank r a layer costs r · (inputs + outputs) parameters and loses weight · Σ of the squared
+    singular values beyond r. Kept whole, it costs inputs · outputs parameters and loses nothing.
+    For a given price per parameter, each layer takes its cheapest option. Bisection finds the
+    lowest price whose total is within the budget (Lagrangian relaxation: optimal up to the slack
+    of the last step).
 
     Args:
         decompositions: the layers.
-        weights: what a unit of a layer's squared output error costs, relative to the others.
-        budget: parameters of all layers together, biases aside.
-        multiple: ranks are multiples of it.
+        weights: the cost of a unit of a layer's squared output error, relative to the others.
+        budget: parameters of all layers together, without biases.
+        multiple: ranks are multiples of this.
     """
     options = [
         _options(layer, weight, multiple)
@@ -104,7 +105,7 @@ def choose_ranks(
 
 
 def _options(layer: Decomposition, weight: float, multiple: int) -> tuple[Tensor, Tensor]:
-    """Return cost and loss of a layer's options: first whole, then each rank that saves."""
+    """Return cost and loss of a layer's options: whole, then each rank that saves parameters."""
     outputs, inputs = layer.shape
     beyond = layer.values.square().flip(0).cumsum(0).flip(0)
     beyond = torch.cat([beyond, beyond.new_zeros(1)])

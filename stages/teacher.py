@@ -1,4 +1,4 @@
-"""A teacher's outputs: computed once, kept on disk, read by every epoch and after a kill."""
+"""A teacher's outputs: computed once, kept on disk, reused by every epoch and after a kill."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ SAVE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What a teacher said of every row.
+    """A teacher's logits and hidden states for every row.
 
-    ``logits`` (rows × labels, fp32) are held in memory. Hidden states stand in a raw fp16 file,
-    unpadded, row after row: token × layer × width. They are read with plain reads and not mapped,
-    since mapped pages would count as resident memory. ``starts[r]`` is row r's first token.
+    ``logits`` (rows × labels, fp32) are held in memory. Hidden states are in a raw fp16 file,
+    unpadded, row after row: token × layer × width. They are read with plain reads rather than
+    memory-mapped, because mapped pages would count as resident memory. ``starts[r]`` is row r's
+    first token.
     """
 
     logits: Tensor
@@ -57,10 +58,10 @@ def outputs(
     layers: Sequence[int] = (),
     batch_size: int = TEACHER_BATCH,
 ) -> TeacherOutputs:
-    """Let the teacher answer all rows, and keep its logits and the hidden states of ``layers``.
+    """Run the teacher on all rows, and keep its logits and the hidden states of ``layers``.
 
-    Runs in eval mode, batches of like length, bf16 autocast where the CPU has it. A run that was
-    killed goes on after the last batches that were written to ``context.work/teacher``.
+    Uses eval mode, batches of similar length, and bf16 autocast if the device supports it. A
+    killed run resumes after the last batches that were written to ``context.work/teacher``.
     """
     directory = context.work / "teacher"
     directory.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,7 @@ def _answer(
     batch_size: int,
     result: TeacherOutputs,
 ) -> None:
-    """Fill ``result`` batch by batch, longest rows last, from where an earlier run stopped."""
+    """Fill ``result`` batch by batch, longest rows last; resume where an earlier run stopped."""
     directory = result.path.parent
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
     done = _resume(directory, result)
@@ -124,7 +125,7 @@ def _forward(
         answer = teacher(**batch, output_hidden_states=bool(layers))
     if not layers:
         return answer.logits.float().cpu(), np.empty((len(rows), 0, 0, 0), np.float16)
-    # hidden_states[0] are the embeddings; [i + 1] is what layer i gives.
+    # hidden_states[0] are the embeddings; [i + 1] is the output of layer i.
     states = torch.stack([answer.hidden_states[layer + 1] for layer in layers], dim=2)
     return answer.logits.float().cpu(), states.to(torch.float16).cpu().numpy()
 
@@ -136,7 +137,7 @@ def _save(directory: Path, result: TeacherOutputs, done: int) -> None:
 
 
 def _resume(directory: Path, result: TeacherOutputs) -> int:
-    """Fill in the logits that an earlier run kept; return the number of rows it had done."""
+    """Load the logits that an earlier run saved; return how many rows it had finished."""
     if not (directory / DONE).exists():
         return 0
     with np.load(directory / DONE) as kept:
@@ -152,11 +153,11 @@ def imitation(
     hidden_weight: float = 0.0,
     layers: Sequence[int] = (),
 ) -> Loss:
-    """Return the loss of a student: alpha · soft + (1 − alpha) · hard + weight · hidden.
+    """Return a student's loss function: alpha · soft + (1 − alpha) · hard + weight · hidden.
 
-    Rows name themselves in ``row``; those without a label have the soft loss alone. The student's
-    ``layers`` are compared with the kept layers of the teacher, in their order; where the student
-    has a module ``distillation_projections``, its states go through it first.
+    ``row`` in a batch holds the rows' indices. Rows without a label have the soft loss only. The
+    student's ``layers`` are compared, in order, with the kept layers of the teacher. If the student
+    has a module ``distillation_projections``, its states are projected first.
     """
 
     def loss(student: Any, batch: dict[str, Tensor]) -> Tensor:

@@ -1,4 +1,7 @@
-"""transformers' Trainer, made quiet, exact over a kill, fast on a CPU. Imported lazily: torch."""
+"""transformers' Trainer, made quiet, exactly resumable and fast on a CPU.
+
+Imported lazily because it imports torch.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
 
 CHECKPOINT_SECONDS = 60.0
 WHOLE = "whole.json"
-"""Written last into a checkpoint: one without it was cut off in the middle of writing."""
+"""Written last into a checkpoint; a checkpoint without it is incomplete."""
 
 PADDING = {"attention_mask": 0, "labels": -100}
 
@@ -46,7 +49,7 @@ def fit(
         trainer.losses = json.loads((checkpoint / WHOLE).read_text())["losses"]
     resumed_from = len(trainer.losses)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    vars(network).pop("forward", None)  # accelerate's autocast; the class's own is back
+    vars(network).pop("forward", None)  # removes accelerate's autocast wrapper
     vars(network).pop("_original_forward", None)
     network.cpu().eval()
     last_epoch = trainer.losses[-(len(batches) // epochs) :]
@@ -56,12 +59,12 @@ def fit(
 def length_grouped(
     lengths: Sequence[int], batch_size: int, epochs: int, seed: int, pool: int = 50
 ) -> list[list[int]]:
-    """Return the batches of all epochs: rows of like length together, batches in random order.
+    """Return the batches of all epochs: rows of similar length together, batches in random order.
 
-    Rows are shuffled, cut into pools of ``pool`` batches, and sorted by length inside a pool.
-    All of it is drawn beforehand from ``seed`` alone, so that a resumed run sees the very batches
-    that were left (the Trainer's own length-grouped sampler draws from the global generator, and
-    would draw others).
+    Rows are shuffled, cut into pools of ``pool`` batches, and sorted by length inside a pool. All
+    batches are drawn in advance from ``seed`` alone, so a resumed run sees exactly the remaining
+    ones. (The Trainer's own length-grouped sampler draws from the global generator and would draw
+    different ones.)
     """
     generator = torch.Generator().manual_seed(seed)
     batches: list[list[int]] = []
@@ -77,7 +80,7 @@ def length_grouped(
 
 
 def collate(rows: Sequence[Row], tokenizer: Any) -> dict[str, torch.Tensor]:
-    """Pad lists on the right to the longest of the batch; stack numbers."""
+    """Pad lists on the right to the longest in the batch, and stack numbers."""
     padding = PADDING | {
         "input_ids": tokenizer.pad_token_id,
         "token_type_ids": tokenizer.pad_token_type_id,
@@ -93,7 +96,7 @@ def collate(rows: Sequence[Row], tokenizer: Any) -> dict[str, torch.Tensor]:
 
 
 def last_whole(directory: Path) -> Path | None:
-    """Return the newest checkpoint that was wholly written; the others are removed."""
+    """Return the newest complete checkpoint, or None; delete incomplete ones."""
     whole = []
     for path in directory.glob("checkpoint-*"):
         if (path / WHOLE).exists():
@@ -104,14 +107,14 @@ def last_whole(directory: Path) -> Path | None:
 
 
 def use_bf16(device: str) -> bool:
-    """Return whether autocast to bfloat16 pays on the device."""
+    """Return True if autocast to bfloat16 is faster on the device."""
     return torch.cuda.is_bf16_supported() if device == "cuda" else cpu_has_bf16()
 
 
 def _arguments(context: Context, parameters: Training, directory: Path) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(directory),
-        num_train_epochs=1,  # the batches of all epochs are one sequence, so that resume is exact
+        num_train_epochs=1,  # the batches of all epochs are one sequence, for an exact resume
         per_device_train_batch_size=parameters.batch_size,
         learning_rate=parameters.learning_rate,
         weight_decay=parameters.weight_decay,
@@ -121,8 +124,8 @@ def _arguments(context: Context, parameters: Training, directory: Path) -> Train
         bf16=use_bf16(context.device),
         use_cpu=context.device != "cuda",
         eval_strategy="no",
-        save_strategy="no",  # _Watch saves by the clock
-        save_total_limit=2,  # one may be half written when the process is killed
+        save_strategy="no",  # _Watch saves at time intervals
+        save_total_limit=2,  # one may be incomplete when the process is killed
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,
@@ -133,7 +136,7 @@ def _arguments(context: Context, parameters: Training, directory: Path) -> Train
 
 
 class _Trainer(Trainer):
-    """Takes its batches ready-made, its loss as a function; stops when the loss is no number."""
+    """A Trainer with precomputed batches and a loss function; raises if the loss is not finite."""
 
     def __init__(
         self,
@@ -153,7 +156,7 @@ class _Trainer(Trainer):
         )
         self.batches, self.loss = batches, loss
         self.losses: list[float] = []
-        self.remove_callback(PrinterCallback)  # it prints to stdout, which is for data
+        self.remove_callback(PrinterCallback)  # it prints to stdout, which is reserved for data
         self.add_callback(_Watch(context, self))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -167,7 +170,7 @@ class _Trainer(Trainer):
         if number != number or number in (float("inf"), float("-inf")):
             raise RarefyError(
                 f"training diverged: the loss is {number} at step {len(self.losses) + 1} of "
-                f"{len(self.batches)}; lower learning_rate ({self.args.learning_rate:g})"
+                f"{len(self.batches)}; lower learning_rate (now {self.args.learning_rate:g})"
             )
         self.losses.append(number)
         return value
@@ -184,7 +187,7 @@ class _Watch(TrainerCallback):
         recent = self.trainer.losses[-50:]
         note = f"loss {sum(recent) / len(recent):.3f}"
         self.context.progress(state.global_step, state.max_steps, note)
-        # The last step too: a stage killed after it, even while publishing, need not train again.
+        # Also after the last step: a stage killed later, even while publishing, need not retrain.
         last = state.global_step == state.max_steps
         if last or time.monotonic() - self.saved_at >= CHECKPOINT_SECONDS:
             control.should_save = True

@@ -1,4 +1,4 @@
-"""What all training stages do: open a model, make rows of a split, train."""
+"""What all training stages share: open a model, turn a split into rows, train."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from stages.parameters import Loss, Row, Trained, Training
 
 
 def prepare(context: Context) -> None:
-    """Seed all generators, take the context's threads, keep transformers quiet.
+    """Seed all generators, set the number of threads, and silence transformers.
 
-    Comes before a model is loaded: a fresh head is drawn from the generators.
+    Call it before loading a model, because a new head is drawn from the generators.
     """
     import torch
     import transformers
 
-    # peft calls what transformers 5 has renamed: nothing that a user can act on.
+    # peft calls functions that transformers 5 renamed; a user cannot act on the warning.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     transformers.set_seed(context.seed)
     transformers.logging.set_verbosity_error()
@@ -30,10 +30,10 @@ def prepare(context: Context) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what large tensors free, where it is glibc.
+    """Let glibc keep the memory that large tensors free; does nothing on other C libraries.
 
-    Otherwise each step's tensors are fetched from the kernel anew, page by page: a tenth of the
-    time of a step on two cores.
+    Otherwise the kernel maps each step's tensors again, page by page, which takes a tenth of a
+    step's time on two cores.
     """
     import ctypes
 
@@ -49,8 +49,8 @@ def keep_freed_memory() -> None:
 def open_network(context: Context, artifact: Artifact) -> tuple[Any, Any]:
     """Return the model with the task's head, and its tokenizer.
 
-    An encoder gets a fresh head; a checkpoint has one, whose labels must be the recipe's.
-    Raises ModelError where they are not.
+    An encoder gets a new head. A checkpoint has one already; raises ModelError if its labels are
+    not the recipe's.
     """
     from pipeline.model import checkpoint
 
@@ -63,7 +63,7 @@ def open_network(context: Context, artifact: Artifact) -> tuple[Any, Any]:
 
 
 def set_dropout(network: Any, share: float) -> None:
-    """Set the share that every dropout layer drops while training; the config stays as it is."""
+    """Set the dropout rate of every dropout layer; the config does not change."""
     from torch import nn
 
     for module in network.modules():
@@ -72,17 +72,18 @@ def set_dropout(network: Any, share: float) -> None:
 
 
 def check_labels(network: Any, labels: tuple[str, ...], where: str) -> None:
-    """Raise ModelError where a model's labels are not ``labels`` in their order."""
+    """Raise ModelError unless a model's labels are ``labels`` in the same order."""
     config = network.config
     names = tuple(str(config.id2label.get(index)) for index in range(config.num_labels))
     if names != tuple(labels):
         raise ModelError(
-            f"{where}: the model answers {', '.join(names)}; the data has {', '.join(labels)}"
+            f"{where}: the model's labels are {', '.join(names)}, "
+            f"but the data's are {', '.join(labels)}"
         )
 
 
 def labelled_rows(context: Context, tokenizer: Any, split: Split) -> list[Row]:
-    """Tokenize a split, unpadded. ``labels`` is the class index, -100 where the split has none."""
+    """Tokenize a split, unpadded. ``labels`` is the class index, or -100 without labels."""
     rows: list[Row] = [dict(row) for row in context.task.encode(tokenizer, split)]
     labels = split.labels if split.labels is not None else [-100] * len(rows)
     for row, label in zip(rows, labels, strict=True):
@@ -101,13 +102,12 @@ def train(
     epochs: int | None = None,
     name: str = "training",
 ) -> Trained:
-    """Train ``network`` in place on ``rows`` through transformers' Trainer; it ends on the CPU.
+    """Train ``network`` in place on ``rows`` with transformers' Trainer; move it to the CPU after.
 
-    A killed run goes on from the last checkpoint that was wholly written under
-    ``context.work/name``, with the same batches and the same random numbers as if nothing had
-    happened. ``epochs`` overrides the stage's own.
+    A killed run resumes from the last complete checkpoint under ``context.work/name``, with the
+    same batches and random numbers as an uninterrupted run. ``epochs`` overrides the stage's own.
 
-    Raises RarefyError where the loss is no number any more.
+    Raises RarefyError if the loss becomes NaN or infinite.
     """
     from stages.trainer import fit
 

@@ -1,4 +1,4 @@
-"""Validate: measure the bundle beside the checkpoints that it came from."""
+"""Validate: measure the bundle together with the checkpoints it was made from."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ MEASUREMENTS = "measurements.json"
 
 
 class Validate(Stage):
-    """Measure the bundle and its references: answers, times, memory, size. Judged by budgets.
+    """Measure answers, latency, memory and size of the bundle and its references for the budgets.
 
-    The references are earlier checkpoints in fp32 ONNX Runtime with its own fusions: what one would
-    deploy without compression, so that a speed-up is not that of the runtime. A tag that a budget
-    compares with is measured anew beside them. Latencies are taken row by row beside each other, in
-    random order, in several fresh processes (Georges et al. 2007, "Statistically rigorous Java
-    performance evaluation"), until every budget on them is clear or the time is up; one model is
-    timed against itself, which tells the noise of the session. The machine's fingerprint belongs to
-    the result.
+    The references are earlier checkpoints in fp32 on ONNX Runtime with its own fusions. That is
+    what one would deploy without compression, so a speed-up is not merely that of the runtime. A
+    tag that a budget compares with is measured again beside them. Latencies are measured
+    interleaved, row by row and in random order, in several fresh processes (Georges et al. 2007,
+    "Statistically rigorous Java performance evaluation"), until every latency budget is decided
+    or the time is up. One model is also timed against itself to estimate the noise of the session.
+    The machine's fingerprint is part of the result.
     """
 
     name: ClassVar[str] = "validate"
@@ -51,12 +51,14 @@ class Validate(Stage):
     sees_ancestors: ClassVar[bool] = True
 
     models: tuple[Name, ...] | Literal["all"] = Field(
-        "all", description="ids of the checkpoints to compare with; all that the bundle came from"
+        "all", description="ids of checkpoints to compare with; all: those the bundle is made from"
     )
-    processes: int = Field(5, ge=2, le=100, description="fresh processes that time, at the least")
-    seconds: float = Field(60, gt=0, le=3600, description="for the latency of each target, at most")
-    rows: int = Field(200, ge=1, description="rows of the eval split that are timed")
-    lengths: tuple[int, ...] = Field((), description="tokens: timed at these fixed lengths too")
+    processes: int = Field(5, ge=2, le=100, description="minimum number of fresh timing processes")
+    seconds: float = Field(60, gt=0, le=3600, description="time limit for each target's latency")
+    rows: int = Field(200, ge=1, description="rows of the eval split to time")
+    lengths: tuple[int, ...] = Field(
+        (), description="fixed lengths, in tokens, to measure latency at in addition"
+    )
     memory: bool = Field(True, description="measure the peak memory of each model")
     cold_starts: int = Field(
         6, ge=0, le=100, description="fresh processes that start, load and answer once"
@@ -68,14 +70,14 @@ class Validate(Stage):
         return {f"reference:{name}": name for name in names}
 
     def measures(self, kinds: dict[str, Kind]) -> tuple[str, ...]:
-        """Return the checkpoints that are measured beside the bundle."""
+        """Return the checkpoints that are measured together with the bundle."""
         names = kinds if self.models == "all" else self.models
         return tuple(name for name in names if kinds[name] is Kind.CHECKPOINT)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return the machine's fingerprint and all that the recipe asks of a measurement.
+        """Return the machine's fingerprint and everything in the recipe that affects measurement.
 
-        Budgets on times decide when sampling stops; any other is judged without measuring anew.
+        Timed budgets decide when sampling stops. All others can be judged without measuring again.
         """
         return {
             "machine": machine.fingerprint(),
@@ -86,10 +88,10 @@ class Validate(Stage):
         }
 
     def resources(self, work: Workload) -> Resources:
-        """Return what the references need: each is exported in fp32 for each provider.
+        """Return the resources for the references, each exported in fp32 for each provider.
 
-        Disk: 4·P each; checkpoints of the same weights are exported once. Memory: an export of
-        the largest as ``export`` needs it, and beside it a fresh process that holds all bundles.
+        Disk: 4·P each; checkpoints with the same weights are exported once. Memory: an export of
+        the largest one, as in ``export``, and a fresh process that holds all bundles.
         """
         shapes = [*work.references.values(), work.shape]
         largest = max(shapes, key=lambda shape: shape.parameters)
@@ -105,11 +107,12 @@ class Validate(Stage):
         """Export the references, measure everything, and write ``measurements.json``."""
         split = context.split("eval")
         if split.labels is None:
-            raise DataError(f"{split.reference}: validate needs labels in the eval split")
+            raise DataError(f"{split.reference}: the eval split needs labels for validate")
         longest = context.task.max_length
         if any(not 4 <= length <= longest for length in self.lengths):
             raise RecipeError(
-                f"lengths: {list(self.lengths)}: from 4 to data.max_length, {longest}"
+                f"validate.lengths: {list(self.lengths)}: give lengths from 4 to {longest}, "
+                "the data's max_length"
             )
         chosen = references.choose(self.models, context, model)
         providers = dict.fromkeys(target.provider for target in context.targets)
@@ -158,18 +161,18 @@ class Validate(Stage):
     def _measure(
         self, context: Context, artifact: Artifact, directory: Path, steps: Steps
     ) -> ModelMeasurement:
-        """Answer the whole split on the first target, and weigh the bundle."""
+        """Predict the whole split on the first target, and measure size and peak memory."""
         from pipeline.measure import accuracy, memory
 
         target, split = context.targets[0], context.split("eval")
         options: dict[str, Any] = {"provider": target.provider, "threads": target.threads}
-        told = steps.next("answering the eval split")
-        # Answers are not timed, and more threads give the same ones sooner.
+        progress = steps.next("answering the eval split")
+        # Answers are not timed, and more threads give the same answers sooner.
         threads = max(target.threads, context.threads)
         answers = accuracy.bundle_probabilities(
-            directory, split, progress=told, provider=target.provider, threads=threads
+            directory, split, progress=progress, provider=target.provider, threads=threads
         )
-        told = steps.next("measuring memory")
+        steps.next("measuring memory")
         peak = memory.peak(directory, split.texts, split.pairs, **options) if self.memory else None
         return ModelMeasurement(
             digest=artifact.digest,
@@ -183,7 +186,7 @@ class Validate(Stage):
     def _answer_elsewhere(
         self, model: Artifact, measured: Measurements, context: Context, steps: Steps
     ) -> None:
-        """Answer the whole split on each target that has another provider than the first."""
+        """Predict the whole split on each target whose provider is not the first target's."""
         from pipeline.measure import accuracy
 
         for target in _elsewhere(context.targets):
@@ -199,7 +202,7 @@ class Validate(Stage):
     def _start(
         self, bundles: Mapping[str, Path], measured: Measurements, context: Context, steps: Steps
     ) -> None:
-        """Start each bundle in fresh processes, in turn, on the first target; note the ms."""
+        """Start the bundles in fresh processes, in turn, on the first target; record the ms."""
         from pipeline.measure import cold_start
 
         target, split = context.targets[0], context.split("eval")
@@ -224,7 +227,7 @@ class Validate(Stage):
         context: Context,
         steps: Steps,
     ) -> Latency:
-        """Time the bundles on the same rows of the split until the budgets on times are clear."""
+        """Time the bundles on the same rows of the split until all timed budgets are decided."""
         import numpy as np
 
         from pipeline.measure import latency
@@ -256,7 +259,7 @@ class Validate(Stage):
 
 
 def _elsewhere(targets: tuple[Target, ...]) -> list[Target]:
-    """Return the first target of each provider that is not the first target's."""
+    """Return the first target of each provider other than the first target's."""
     firsts = {target.provider: target for target in reversed(targets)}
     return [target for target in targets[1:] if firsts[target.provider] is target]
 
@@ -266,7 +269,7 @@ def _timed(budgets: tuple[Budget, ...]) -> list[Budget]:
 
 
 def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]:
-    """Return the candidate's numbers for the manifest."""
+    """Return the candidate's metrics for the manifest."""
     import numpy as np
 
     from pipeline.measure import statistics
@@ -290,7 +293,7 @@ def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]
 
 
 def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
-    """Return the candidate's scores; of a model that answers NaN only the main one has a value."""
+    """Return the candidate's scores; only the main score if the model answers NaN."""
     import numpy as np
 
     from pipeline.measure import accuracy

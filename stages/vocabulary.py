@@ -1,9 +1,9 @@
-"""Vocabulary pruning: the tokens that the text of the task never uses, out of the embeddings.
+"""Vocabulary pruning: remove tokens from the embeddings that the task's text never uses.
 
-A compact model's embeddings are often its largest part. What stays is every token seen once in
-the training text, all single characters (so that any word can still be spelt), and the special
-tokens. WordPiece takes the longest token that matches, so text made of kept tokens is still cut
-into the very same ones.
+The embeddings are often the largest part of a compact model. Pruning keeps every token that
+occurs in the training text, all single characters (so any word can still be spelled), and the
+special tokens. WordPiece takes the longest matching token, so text made of kept tokens is still
+split into the same tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.terms.errors import ModelError
 
 
 def count_tokens(tokenizer: Any, texts: Iterable[str]) -> Counter[int]:
-    """Return how often each token id occurs in the texts, uncut and without special tokens."""
+    """Return how often each token id occurs in the untruncated texts, without special tokens."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
@@ -30,25 +30,25 @@ def count_tokens(tokenizer: Any, texts: Iterable[str]) -> Counter[int]:
 
 
 def unseen_rate(counts: Counter[int]) -> float:
-    """Estimate the share of tokens in new text that the counted text never had.
+    """Estimate the share of tokens in new text that do not occur in the counted text.
 
-    Good and Turing's estimate: the share of tokens that were seen exactly once (Good 1953).
+    The Good-Turing estimate is the share of tokens that were seen exactly once (Good 1953).
     """
     total = sum(counts.values())
     return sum(1 for count in counts.values() if count == 1) / total if total else 1.0
 
 
 def kept_ids(tokenizer: Any, counts: Counter[int]) -> list[int]:
-    """Return the old ids that stay, rising; an id's place in the list is its new id.
+    """Return the old ids to keep, in rising order; an id's position in the list is its new id.
 
-    Raises ModelError where the tokenizer is not WordPiece: the merges of BPE and the scores of
-    Unigram need surgery of another kind.
+    Raises ModelError if the tokenizer is not WordPiece, because BPE's merges and Unigram's scores
+    would need a different procedure.
     """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     kind = state["model"].get("type")
     if kind != "WordPiece":
         raise ModelError(
-            f"prune.vocabulary: the tokenizer is {kind}, only WordPiece vocabularies can be pruned"
+            f"prune.vocabulary: the tokenizer is {kind}, but only WordPiece can be pruned"
         )
     prefix = state["model"]["continuing_subword_prefix"]
     letters = {
@@ -61,7 +61,7 @@ def kept_ids(tokenizer: Any, counts: Counter[int]) -> list[int]:
 
 
 def prune_tokenizer(tokenizer: Any, kept: Sequence[int]) -> Any:
-    """Return a tokenizer of the same class that has only the ids in ``kept``, renumbered."""
+    """Return a tokenizer of the same class with only the ids in ``kept``, renumbered."""
     from pipeline.model import checkpoint
 
     new = {old: index for index, old in enumerate(kept)}
@@ -69,13 +69,13 @@ def prune_tokenizer(tokenizer: Any, kept: Sequence[int]) -> Any:
         tokenizer.save_pretrained(directory)
         path = Path(directory) / "tokenizer.json"
         path.write_text(json.dumps(_renumber(json.loads(path.read_text()), new)))
-        # A vocabulary of its own would win over tokenizer.json.
+        # vocab.txt would take precedence over tokenizer.json.
         (Path(directory) / "vocab.txt").unlink(missing_ok=True)
         return checkpoint.load_tokenizer(Path(directory))
 
 
 def _renumber(state: dict[str, Any], new: dict[int, int]) -> dict[str, Any]:
-    """Return tokenizer.json's content with only the ids in ``new``, under their new numbers."""
+    """Return tokenizer.json's content with only the ids in ``new``, renumbered."""
     vocabulary = state["model"]["vocab"]
     renumbered = {token: new[index] for token, index in vocabulary.items() if index in new}
     state["model"]["vocab"] = dict(sorted(renumbered.items(), key=lambda entry: entry[1]))
@@ -86,7 +86,7 @@ def _renumber(state: dict[str, Any], new: dict[int, int]) -> dict[str, Any]:
 
 
 def _renumber_template(processor: dict[str, Any] | None, new: dict[int, int]) -> None:
-    """Renumber the special tokens that a post-processor adds: they are stored by id."""
+    """Renumber the special tokens that a post-processor adds, which are stored by id."""
     if processor is None:
         return
     for name in ("cls", "sep"):  # BertProcessing, RobertaProcessing: [token, id]
@@ -99,7 +99,7 @@ def _renumber_template(processor: dict[str, Any] | None, new: dict[int, int]) ->
 
 
 def prune_embeddings(model: Any, kept: Sequence[int]) -> None:
-    """Keep only the embeddings of the ids in ``kept``, and renumber the ids in the config."""
+    """Keep only the embeddings of the ids in ``kept``, and renumber the config's token ids."""
     import torch
     from torch import nn
 

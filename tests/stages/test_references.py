@@ -36,7 +36,7 @@ def test_a_killed_run_keeps_the_references_it_had_built(context, chain, monkeypa
 def test_an_adapter_is_no_reference(context, chain):
     adapter = made_artifact(chain["distill"].directory, Kind.ADAPTER, [chain["finetune"]])
     context.artifacts = {**chain, "adapt": adapter}
-    with pytest.raises(RecipeError, match="'adapt' is of kind adapter"):
+    with pytest.raises(RecipeError, match="'adapt' has kind adapter, not checkpoint"):
         Validate(**QUICK, models=("adapt",)).run(context, chain["export"])
     bundle = made_artifact(chain["export"].directory, Kind.BUNDLE, [adapter])
     assert list(references.choose("all", context, bundle).all) == ["finetune"]

@@ -21,7 +21,5 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 
 def test_a_checkpoint_with_other_labels_is_refused(tiny_encoder, make_context):
     network = make_context().task.load_model(str(tiny_encoder.directory))
-    with pytest.raises(
-        ModelError, match=r"the model answers negative, positive; the data has a, b"
-    ):
+    with pytest.raises(ModelError, match=r"labels are negative, positive, but the data's are a, b"):
         training.check_labels(network, ("a", "b"), "finetune")

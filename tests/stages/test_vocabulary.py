@@ -107,5 +107,5 @@ def test_unseen_rate_is_the_share_of_singletons():
 def test_other_tokenizers_are_refused():
     backend = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend)
-    with pytest.raises(ModelError, match="the tokenizer is BPE, only WordPiece"):
+    with pytest.raises(ModelError, match="the tokenizer is BPE, but only WordPiece"):
         vocabulary.kept_ids(tokenizer, {0: 1})
