@@ -1,4 +1,4 @@
-"""Compress a transformer into an ONNX model that keeps its budgets, from Python.
+"""Compress a transformer into an ONNX model that meets its budgets, from Python.
 
     import rarefy
 
@@ -8,8 +8,8 @@
     model = rarefy.Bundle(result.bundle)
     model.predict(["A fine film."])
 
-Everything public is listed in ``__all__`` and in docs/python.md. Importing this module is cheap:
-what a name needs is loaded when the name is used.
+Everything public is listed in ``__all__`` and in docs/python.md. Importing this module is cheap,
+because each name loads what it needs when it is first used.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is used first."""
+    """Load a public name when it is first used."""
     if name not in _MODULES:
         raise AttributeError(f"module 'rarefy' has no attribute {name!r}")
     module = importlib.import_module(_MODULES[name])
-    value = getattr(module, name, module)  # a public name may be a module itself
+    value = getattr(module, name, module)  # some public names are modules
     globals()[name] = value
     return value
 
@@ -84,7 +84,7 @@ def __dir__() -> list[str]:
 
 
 def foreign() -> list[str]:
-    """Return the places that Python would import instead of rarefy's own folders, [] if none."""
+    """Return where Python would import packages named like rarefy's from; empty if none."""
     here = Path(__file__).resolve().parent
     places = []
     for name in FOLDERS:
@@ -98,23 +98,26 @@ def foreign() -> list[str]:
 
 if _others := foreign():
     _hidden = (
-        f"rarefy's own packages are hidden by others of the same name: {', '.join(_others)}; "
-        "start in another folder, take that folder off PYTHONPATH, or uninstall that package"
+        f"other packages shadow rarefy's own packages of the same name: {', '.join(_others)}; "
+        "run from another folder, remove that folder from PYTHONPATH, or uninstall that package"
     )
-    if Path(sys.argv[0]).stem == "rarefy":  # the command says it in one line
+    if Path(sys.argv[0]).stem == "rarefy":  # the command prints one line, not a traceback
         sys.stderr.write(f"rarefy: {_hidden}\n")
         sys.exit(5)
     raise ImportError(_hidden)
 
 
 def load(path: Path | str) -> LoadedRecipe:
-    """Read and check a recipe's file. Raises RecipeError with file, line, key and a suggestion."""
+    """Read and check a recipe file.
+
+    Raises RecipeError, which names the file, line and key, and suggests a fix.
+    """
     from pipeline.recipe import recipe as recipes
 
     return recipes.load(Path(path))
 
 
-def Recipe(  # noqa: N802 (it makes one)
+def Recipe(  # noqa: N802 (a constructor)
     name: str,
     *,
     model: str,
@@ -125,20 +128,20 @@ def Recipe(  # noqa: N802 (it makes one)
     base: Path | str = ".",
     **others: Any,
 ) -> LoadedRecipe:
-    """Make a recipe in Python; it is recorded as the YAML that it equals (``.text``).
+    """Build a recipe in Python; ``.text`` holds the equivalent YAML, which runs record.
 
     Args:
         name: lower-case letters, digits, ``.``, ``_`` and ``-``.
         model: a directory, ``hub:owner/name@revision`` or ``package:import_name/sub/dir``.
         data: the splits and their columns.
-        stages: in order. A stage is its parameters: ``Finetune(epochs=2)``; ``step(…)`` gives it
-            an id or another input; names and mappings are taken as in YAML.
-        targets: machines to measure on; by default one CPU thread.
-        budgets: bounds that the bundle must keep.
+        stages: in order. A stage is given by its parameters: ``Finetune(epochs=2)``. ``step(…)``
+            gives it an id or another input. Names and mappings mean the same as in YAML.
+        targets: machines to measure on; default: one CPU thread.
+        budgets: limits that the bundle must meet.
         base: the folder that relative paths start from.
         others: the recipe's other keys: ``task``, ``seed``, ``allow_pickle``.
 
-    Raises RecipeError that names the key.
+    Raises RecipeError, which names the key, if the recipe is invalid.
     """
     from pipeline.recipe import writing
 
@@ -162,10 +165,10 @@ def plan(
     first: bool = False,
     baseline: str | None = None,
 ) -> PlanView:
-    """Return what ``run`` would do: each step, what is cached, whether eval has rows enough.
+    """Return what ``run`` would do: each step, what is cached, if eval has enough rows.
 
-    It prints as a table and is HTML in a notebook. Arguments as in ``run``. Raises RecipeError,
-    DataError or ModelError for all that can be known to be wrong before anything runs.
+    The plan prints as a table, and as HTML in a notebook. The arguments are those of ``run``.
+    Raises RecipeError, DataError or ModelError for every fault that can be found before a run.
     """
     from flows.planned import PlanView
     from pipeline.run.plan import Plan
@@ -188,23 +191,23 @@ def run(
     baseline: str | None = None,
     quiet: bool = False,
 ) -> Result:
-    """Run a recipe from model to verdict; finished stages are taken from the store.
+    """Run a recipe from model to verdict; reuse finished stages from the store.
 
     Args:
         recipe: from ``load`` or ``Recipe``.
-        home: the state folder: artifacts, reports, the history of verdicts.
+        home: the state folder, which holds artifacts, reports and the history of verdicts.
         engine: ``inline`` in this process, or ``prefect`` as a Prefect flow.
-        out: where report and bundle go; default: ``home/runs/<name>``.
-        device: where training runs: ``cpu``, ``cuda``, or ``auto``.
-        threads: training threads; by default all cores.
-        first: a first release: leave out budgets against a tag that is not there yet.
-        baseline: a tag, or ``URL#tag``, that every budget against a tag is judged against.
+        out: folder for report and bundle; default: ``home/runs/<name>``.
+        device: where to train: ``cpu``, ``cuda``, or ``auto``.
+        threads: training threads; default: all cores.
+        first: for a first release, skip budgets against a tag that does not exist yet.
+        baseline: a tag, or ``URL#tag``, that replaces the tag in every budget against one.
         quiet: show no progress.
 
     Returns:
-        verdict, ledger, figures, report and bundle. A missed budget is a result.
+        Verdict, ledger, figures, report and bundle. A missed budget is a result, not an exception.
 
-    Raises RarefyError (one of its kinds) if the recipe cannot be run to its end.
+    Raises a subclass of RarefyError if the recipe cannot be run to its end.
     """
     from flows import compress
     from flows.display import Display
@@ -239,20 +242,21 @@ def compare(
     """Compare a candidate with a baseline on the same eval rows, timed side by side.
 
     Args:
-        candidate: a bundle, or what names one.
-        baseline: what names a bundle (a run, a tag, a digest, a folder, ``URL#tag``), or a run's
+        candidate: a bundle, or the name of one.
+        baseline: the name of a bundle (a run, a tag, a digest, a folder, ``URL#tag``), or a run's
             run.json.
-        max_regression: a share, 0.05 for 5 %: judge that accuracy, latency and size are no worse.
-        recipe: whose eval split; by default that of the candidate's run.
-        home: the state folder; that of ``candidate`` if it is a ``Bundle``.
+        max_regression: the largest share, e.g. 0.05 for 5 %, by which accuracy, latency and size
+            may be worse; None measures without judging.
+        recipe: the recipe whose eval split is used; default: that of the candidate's run.
+        home: the state folder; ignored if ``candidate`` is a ``Bundle``, which has its own.
         threads: intra-op threads of both sides.
-        seconds: the most that timing may take.
+        seconds: time limit for measuring latency.
 
     Returns:
-        What was measured, and its ``verdict`` (None without ``max_regression``).
+        The measurements, and a ``verdict`` (None without ``max_regression``).
 
-    Raises ModelError if the two answer with different labels, EvidenceError if recorded numbers
-    are not comparable here, IntegrityError for damage.
+    Raises ModelError if the two have different labels, EvidenceError if recorded numbers are not
+    comparable on this machine, IntegrityError if files are damaged.
     """
     from flows.compared import ComparisonView
     from pipeline.release import bundles
@@ -294,9 +298,9 @@ def validate(
     home: Path | str = ".rarefy",
     device: str = "auto",
 ) -> Validated:
-    """Measure a bundle again on this machine, judge it by a recipe's budgets, keep the verdict.
+    """Measure a bundle again on this machine, judge it by a recipe's budgets, record the verdict.
 
-    ``recipe``: by default the one that made the run ``bundle``. Raises RecipeError if it has no
+    ``recipe`` defaults to the one that made the run ``bundle``. Raises RecipeError if it has no
     budgets, EvidenceError if a budget compares with a checkpoint that is not in the store.
     """
     from flows import remeasure
@@ -313,10 +317,10 @@ def promote(
     to: str | None = None,
     home: Path | str = ".rarefy",
 ) -> Promotion:
-    """Point a tag at the bundle of a run that passed; ``to``: push it to this store too.
+    """Point a tag at the bundle of a run that passed, and push it to the store ``to`` if given.
 
-    Raises BudgetError for a missed budget, EvidenceError for any other verdict than a pass,
-    IntegrityError for damage; the tag stays where it is then.
+    Raises BudgetError if a budget was missed, EvidenceError if the run has no passing verdict for
+    another reason, IntegrityError if files are damaged. The tag then does not move.
     """
     from pipeline.release import promotion
     from pipeline.store.home import Home
@@ -325,10 +329,10 @@ def promote(
 
 
 def rollback(tag: str, *, to: str | None = None, home: Path | str = ".rarefy") -> tuple[str, str]:
-    """Point a tag at what it pointed at before; return the digests before and after.
+    """Point a tag at the bundle it pointed at before; return the digests before and after.
 
-    ``to``: the beginning of a digest of the tag's history. Raises RecipeError if there is none,
-    IntegrityError if its bytes are gone or damaged.
+    ``to`` selects an older one by the beginning of its digest. Raises RecipeError if the tag's
+    history has none, IntegrityError if its files are missing or damaged.
     """
     from pipeline.release import rollback as rules
     from pipeline.store.home import Home
