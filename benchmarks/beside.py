@@ -1,9 +1,9 @@
-"""The demo of this commit beside that of another one: has a change of the house changed results?
+"""Compare the demo of this commit with another commit's: did a refactoring change the results?
 
     python -m benchmarks.beside COMMIT           both in fresh clones, about twenty minutes
-    python -m benchmarks.beside COMMIT --in DIR  clones there that stay; finished parts are kept
+    python -m benchmarks.beside COMMIT --in DIR  in clones in DIR; they and finished parts are kept
 
-Needs a quiet machine with two cores. Quick commands are timed in turns.
+Needs a quiet machine with two cores. Quick commands are timed alternately.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from benchmarks.demo import RECIPE, SEED, Checkout, fresh_clone
 from benchmarks.record import Claim, finish
 
 SLOWER = 1.2
-"""How many times longer a quick command may take."""
+"""A quick command may take at most this many times as long."""
 TURNS = 7
 ENGINE = "from benchmarks.engine_cost import seconds_per_stage as s; print(s())"
 
 
 def demo_of(folder: Path, commit: str) -> tuple[Checkout, dict[str, Any]]:
-    """Run the demo at a commit, in a clone, or find that it ran there; return its record."""
+    """Run the demo at a commit in a clone, unless it ran there already; return its record."""
     record = folder / ".rarefy/runs/demo/run.json"
     if not record.is_file():
         checkout = fresh_clone(folder) if not folder.exists() else Checkout(folder, "")
@@ -46,7 +46,7 @@ def budget(record: dict[str, Any], metric: str, form: str) -> dict[str, float]:
 
 
 def inside(what: str, record: dict[str, Any], other: dict[str, Any], *key: str) -> Claim:
-    """Claim that a budget's value is inside the interval that the other commit has for it."""
+    """Claim that a budget's value is inside the other commit's confidence interval."""
     ours, theirs = budget(record, *key), budget(other, *key)
     return Claim(
         what,
@@ -57,10 +57,10 @@ def inside(what: str, record: dict[str, Any], other: dict[str, Any], *key: str) 
 
 
 def no_slower(what: str, ours: list[float], theirs: list[float]) -> Claim:
-    """Claim that the median of a quick command's times is not much longer."""
+    """Claim that the median time of a quick command is at most SLOWER times the other's."""
     ratio = statistics.median(ours) / statistics.median(theirs)
     return Claim(
-        f"{what}, median of {len(ours)} in turns",
+        f"{what}, median of {len(ours)}, timed alternately",
         f"at most {SLOWER}x",
         f"{ratio:.2f}x ({statistics.median(ours):.4f} s, was {statistics.median(theirs):.4f} s)",
         ratio <= SLOWER,
@@ -90,7 +90,7 @@ def compare(folder: Path, commit: str, other: str) -> tuple[list[dict[str, Any]]
         inside("share of the teacher's accuracy kept", after, before, "accuracy", "min_retained"),
         inside("speed-up over the teacher", after, before, "latency_p50", "min_speedup"),
         no_slower("rarefy plan, all cached", *times["plan"]),
-        no_slower("the engine's own cost a stage", *times["engine"]),
+        no_slower("the engine's own cost per stage", *times["engine"]),
     ]
     return theirs.rows + ours.rows, claims
 

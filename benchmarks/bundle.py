@@ -1,4 +1,4 @@
-"""The bundle and the rows that the measurement's own benchmarks take: those of the demo."""
+"""The bundle and rows that the benchmarks of measurement use: those of the demo."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.progress import Progress
 ROOT = Path(__file__).parent.parent
 ROWS = 200
 TRIALS = 100
-"""What the claims are made of: fewer are a rehearsal, and show nothing."""
+"""Number of trials behind the claims; with fewer, a run is a rehearsal and proves nothing."""
 
 
 def arguments(about: str) -> argparse.Namespace:
-    """Read ``--bundle`` and ``--trials``. Ends the program where there is no bundle."""
+    """Read ``--bundle`` and ``--trials``; exit if there is no bundle."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument(
         "--bundle", type=Path, default=ROOT / ".rarefy" / "runs" / "demo" / "bundle"
@@ -24,7 +24,7 @@ def arguments(about: str) -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=TRIALS)
     given = parser.parse_args()
     if not (given.bundle / "model.onnx").is_file():
-        sys.exit(f"{given.bundle}: no bundle; `make demo` makes one, or name another with --bundle")
+        sys.exit(f"{given.bundle}: no bundle; run `make demo`, or name a bundle with --bundle")
     return given
 
 

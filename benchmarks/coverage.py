@@ -1,9 +1,9 @@
-"""Do the bounds of scores hold what they promise? Simulated classifiers whose truth is known.
+"""Check the coverage of the score intervals on simulated classifiers with known true scores.
 
-Each trial draws an eval split, the answers of two classifiers on it, and asks the functions that
-the verdict asks. Two-sided 95 % intervals must hold the truth about 95 times of a hundred; a true
-drop of just the margin may pass at most 5 times. For accuracy both are also summed over all tables
-of gains and losses, which leaves no error of the simulation.
+Each trial draws an eval split and the answers of two classifiers on it, and calls the functions
+that the verdict calls. Two-sided 95 % intervals must cover the truth in about 95 of 100 trials; a
+true drop of exactly the margin may pass in at most 5. For accuracy, both are also summed over all
+tables of gains and losses, which has no simulation error.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ TRIALS, ECE_TRIALS = 2000, 400
 SEED = 0
 ROWS = (300, 1000, 2000)
 FEW = 5
-"""Rows that differ, on average, below which a table is nearly always one of a handful."""
+"""With fewer differing rows than this on average, nearly all tables are one of a handful."""
 REST = 1e-7
-"""Probability of the tables that the sums leave out."""
+"""Total probability of the tables that the sums leave out."""
 
 
 @dataclass(frozen=True)
 class Truth:
     """Two classifiers for two labels.
 
-    ``gains`` and ``losses``: the shares of rows that only the candidate, only the reference has
-    right; ``share``: that of the second label.
+    ``gains``: share of rows that only the candidate answers correctly; ``losses``: share that only
+    the reference does; ``share``: share of the second label.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Truth:
         return self.reference + self.gains - self.losses
 
     def kinds(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the kinds of rows (truth, candidate's answer, reference's) and their shares."""
+        """Return the kinds of rows (truth, candidate's answer, reference's) with their shares."""
         right = {
             (True, True): self.reference - self.losses,
             (True, False): self.gains,
@@ -94,7 +94,7 @@ TRUTHS = (
 
 
 def simulate(truth: Truth, rows: int) -> dict[tuple[str, str], dict[str, float]]:
-    """Return (score, difference or ratio) -> how often the interval covers, the margin passes."""
+    """Return, per (score, difference or ratio), the rates of coverage and of false passes."""
     kinds, shares = truth.kinds()
     certain = np.eye(2)
     generator = np.random.default_rng([SEED, rows])
@@ -117,7 +117,7 @@ def simulate(truth: Truth, rows: int) -> dict[tuple[str, str], dict[str, float]]
 
 
 def summed(truth: Truth, rows: int) -> dict[str, float]:
-    """Return the same of accuracy's difference, without chance: over all tables, by probability."""
+    """Return both rates for accuracy's difference exactly, summed over all tables."""
     difference, covers, passes = truth.candidate - truth.reference, 0.0, 0.0
     for gains, losses, chance in _tables(truth, rows):
         covers += chance * _holds(two_sided(gains, losses, rows), difference)
@@ -137,7 +137,7 @@ def one_sided(gains: int, losses: int, rows: int) -> Interval:
 
 
 def _tables(truth: Truth, rows: int) -> list[tuple[int, int, float]]:
-    """Return the likeliest tables (gains, losses, probability) with all but ``REST`` of it."""
+    """Return the most likely tables (gains, losses, probability), all but ``REST`` in total."""
     from scipy.stats import binom
 
     most = [int(binom.isf(REST / 10, rows, share)) for share in (truth.gains, truth.losses)]
@@ -153,7 +153,7 @@ def _tables(truth: Truth, rows: int) -> list[tuple[int, int, float]]:
 
 
 def calibration(rows: int, gap: float) -> dict[str, float]:
-    """Return how often ECE's interval covers the truth, of a model ``gap`` too sure of itself."""
+    """Return how often ECE's interval covers the truth for a model overconfident by ``gap``."""
     generator = np.random.default_rng([SEED, rows])
     covers, passes, fails = 0, 0, 0
     for trial in range(ECE_TRIALS):
@@ -181,27 +181,28 @@ def measure() -> list[dict[str, Any]]:
                 row["differing_rows"] = rows * (truth.gains + truth.losses)
                 found.append(row | (exact if (score, form) == ("accuracy", "difference") else {}))
     for gap in (0.0, 0.02, 0.05):
-        name = f"sure by {gap:.0%} too much"
+        name = f"overconfident by {gap:.0%}"
         row = {"truth": name, "rows": 1000, "score": "ece", "form": "value"}
         found.append(row | calibration(1000, gap))
     return found
 
 
 def claims(found: list[dict[str, Any]]) -> list[Claim]:
-    """Three standard errors of 2,000 trials at 5 % are 1.5 %, which is allowed where not summed."""
+    """Return the claims; simulated rates may exceed 5 % by 3 standard errors (2,000 trials)."""
     accuracy = [r for r in found if (r["score"], r["form"]) == ("accuracy", "difference")]
     many = [r for r in accuracy if r["differing_rows"] >= FEW]
     few = [r for r in accuracy if r["differing_rows"] < FEW]
     allowed = 0.05 + 3 * math.sqrt(0.05 * 0.95 / TRIALS)
     made = [
         Claim(
-            f"accuracy's paired difference: the 95 % interval covers, {FEW} or more rows differ",
+            f"coverage of the 95 % interval of accuracy's paired difference, {FEW} or more rows "
+            "differ",
             "93–97 % of 2,000 trials",
             _range(many, "covers"),
             all(0.93 <= row["covers"] <= 0.97 for row in many),
         ),
         Claim(
-            f"the same where fewer than {FEW} rows differ on average (wider is allowed)",
+            f"the same if fewer than {FEW} rows differ on average (may be wider)",
             "93 % or more",
             _range(few, "covers"),
             all(row["covers"] >= 0.93 for row in few),
@@ -234,7 +235,7 @@ def claims(found: list[dict[str, Any]]) -> list[Claim]:
                 all(row["false_pass"] <= allowed for row in rows),
             ),
             Claim(
-                f"{word}: the 95 % interval covers, {FEW} or more rows differ",
+                f"{word}: coverage of the 95 % interval, {FEW} or more rows differ",
                 "93–97 % of 2,000 trials",
                 _range(enough, "covers"),
                 all(0.93 <= row["covers"] <= 0.97 for row in enough),

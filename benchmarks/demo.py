@@ -1,8 +1,8 @@
-"""The demo, from a fresh clone to its verdict: time, memory, speed, size, accuracy, caching.
+"""Run the demo from a fresh clone to its verdict: time, memory, speed, size, accuracy, caching.
 
     python -m benchmarks.demo            everything, about a quarter of an hour
     python -m benchmarks.demo --here     with the environment and store of this checkout
-    python -m benchmarks.demo --in DIR   in a clone there, which stays
+    python -m benchmarks.demo --in DIR   in a clone in DIR, which is kept
 
 Needs a quiet machine with two cores. Nothing is installed outside the clone.
 """
@@ -30,14 +30,14 @@ SEED = 0
 
 
 class Checkout:
-    """A checkout with an environment, in which commands are timed."""
+    """A checkout with an environment; times the commands run in it."""
 
     def __init__(self, root: Path, rarefy: str) -> None:
         self.root, self.rarefy = root, rarefy
         self.rows: list[dict[str, Any]] = []
 
     def call(self, what: str, *command: str) -> tuple[subprocess.CompletedProcess[str], float]:
-        """Run a command; note its wall time and exit code."""
+        """Run a command; record its wall time and exit code."""
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         began = time.perf_counter()
         done = subprocess.run(
@@ -49,20 +49,20 @@ class Checkout:
         return done, seconds
 
     def run(self, what: str, *options: str, recipe: str = RECIPE) -> tuple[dict[str, Any], float]:
-        """Run a recipe inline with --json and return what it says."""
+        """Run a recipe inline with --json; return its parsed output and wall time."""
         command = (self.rarefy, "run", recipe, "--engine", "inline", "--json", *options)
         done, seconds = self.call(what, *command)
         return json.loads(done.stdout), seconds
 
 
 def fresh_clone(folder: Path) -> Checkout:
-    """Clone the committed state of this repository; the environment is made by make demo."""
+    """Clone the committed state of this repository; make demo creates the environment."""
     subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
     return Checkout(folder, str(folder / ".venv/bin/rarefy"))
 
 
 def demo(checkout: Checkout) -> list[Claim]:
-    """Run the demo from nothing; then again, when all is cached."""
+    """Run the demo from scratch, then again with everything cached."""
     with Resident() as memory:
         done, seconds = checkout.call("make demo, install included", "make", "demo")
     passed = done.returncode == 0 and "verdict: pass" in done.stdout
@@ -101,7 +101,7 @@ def demo(checkout: Checkout) -> list[Claim]:
 
 
 def gains(checkout: Checkout) -> list[Claim]:
-    """The bundle against its own teacher in fused fp32 ONNX Runtime, as the run measured."""
+    """Return the run's comparison of the bundle with its teacher in fused fp32 ONNX Runtime."""
     from pipeline.measure.measurements import CANDIDATE
     from pipeline.report import facts
     from pipeline.run.folder import read
@@ -131,13 +131,13 @@ def gains(checkout: Checkout) -> list[Claim]:
 
 
 def engine_cost() -> list[Claim]:
-    """The engine's own time a stage: a chain of stages that only copy a small checkpoint."""
+    """Measure the engine's own time per stage on a chain of stages that copy a small checkpoint."""
     from benchmarks.engine_cost import seconds_per_stage
 
     cost = seconds_per_stage()
     return [
         Claim(
-            "the engine's own cost a stage (fingerprint, hashing, publishing; 1 MB)",
+            "the engine's own cost per stage (fingerprint, hashing, publishing; 1 MB)",
             "under 50 ms",
             f"{cost * 1000:.1f} ms (median)",
             cost < 0.05,
@@ -146,7 +146,7 @@ def engine_cost() -> list[Claim]:
 
 
 def changed_data(checkout: Checkout) -> list[Claim]:
-    """One byte of the eval file changed in place, size and time of change kept."""
+    """Change one byte of the eval file in place, and keep its size and modification time."""
     path = checkout.root / "examples/data/movie-reviews/eval.jsonl"
     before, stat = path.read_bytes(), path.stat()
     known, _ = checkout.run("before the flip (all cached)")
@@ -161,22 +161,22 @@ def changed_data(checkout: Checkout) -> list[Claim]:
         path.write_bytes(before)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     by_id = {row["id"]: row for row in again["ledger"]}
-    anew = not by_id["validate"]["cached"]
+    measured_again = not by_id["validate"]["cached"]
     kept = all(row["cached"] for row in again["ledger"] if row["stage"] != "validate")
     digests = {row["digest"] for row in known["ledger"]} - {by_id["validate"]["digest"]}
     return [
         Claim(
-            "one flipped byte of the eval file, in place: measured anew, trained not again",
+            "one byte of the eval file flipped in place: measures again, does not retrain",
             "validate runs, the rest is cached",
-            f"validate {'ran' if anew else 'was cached'}, the rest "
+            f"validate {'ran' if measured_again else 'was cached'}, the rest "
             f"{'was cached' if kept else 'ran too'}; {len(digests)} digests known before",
-            anew and kept,
+            measured_again and kept,
         )
     ]
 
 
 def impossible(checkout: Checkout) -> list[Claim]:
-    """Budgets that nothing can keep: exit code 3, and every one is listed."""
+    """Run budgets that no model can meet: exit code 3, and every one is listed."""
     text = (checkout.root / RECIPE).read_text()
     head = text[: text.index("budgets:")]
     asked = (
@@ -187,16 +187,16 @@ def impossible(checkout: Checkout) -> list[Claim]:
     recipe = checkout.root / "examples/impossible.yaml"
     recipe.write_text(head + "budgets:\n" + "".join(f"  - {budget}\n" for budget in asked))
     try:
-        said, _ = checkout.run("impossible budgets", recipe="examples/impossible.yaml")
+        output, _ = checkout.run("impossible budgets", recipe="examples/impossible.yaml")
     finally:
         recipe.unlink()
-    failed = [budget["metric"] for budget in said["budgets"] if budget["outcome"] == "fail"]
+    failed = [budget["metric"] for budget in output["budgets"] if budget["outcome"] == "fail"]
     return [
         Claim(
             "impossible budgets",
             f"exit code 3, all {len(asked)} listed",
-            f"exit code {said['exit_code']}, {len(failed)} listed as missed",
-            said["exit_code"] == 3 and len(failed) == len(asked),
+            f"exit code {output['exit_code']}, {len(failed)} listed as missed",
+            output["exit_code"] == 3 and len(failed) == len(asked),
         )
     ]
 

@@ -1,4 +1,4 @@
-"""The engine's own cost: a chain of stages that only copy, so that what is left is the engine."""
+"""The engine's own cost per stage, measured on a chain of stages that only copy files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAGES = 20
 
 
 class Copy(Stage):
-    """Copy the input's files; kind encoder, so that nothing is scored."""
+    """Copy the input's files; the kind is encoder because encoders are not scored."""
 
     name = "copy"
     consumes = frozenset({Kind.ENCODER})
@@ -34,7 +34,7 @@ class Copy(Stage):
 
 
 def tiny_model(directory: Path) -> None:
-    """Write a BERT of 1 MB with random weights and a tokenizer of its own."""
+    """Write a 1 MB BERT with random weights, and its tokenizer."""
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     directory.mkdir()
@@ -74,7 +74,7 @@ def seconds_per_stage() -> float:
         (base / "recipe.yaml").write_text(text)
         run = Run(Plan(recipe.load(base / "recipe.yaml"), Store(base / "store")))
         run.execute(MODEL)
-        assert run.plan.splits  # read once a run, not a stage's cost
+        assert run.plan.splits  # read once per run, so not part of a stage's cost
         times = []
         for step in run.plan.loaded.steps:
             began = time.perf_counter()
@@ -84,4 +84,4 @@ def seconds_per_stage() -> float:
 
 
 if __name__ == "__main__":
-    print(f"{seconds_per_stage() * 1000:.1f} ms a stage")
+    print(f"{seconds_per_stage() * 1000:.1f} ms per stage")

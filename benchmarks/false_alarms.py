@@ -1,8 +1,8 @@
-"""A/A: the same int8 bundle against itself, half of the time beside a noisy neighbour.
+"""A/A test: compare an int8 bundle with itself, half the time beside a noisy neighbour.
 
     python -m benchmarks.false_alarms       about 25 minutes; needs two cores and `make demo`
 
-Beside it, the same bundle by Olive's default procedure (``olive_default``), in the same minutes.
+Each trial also runs Olive's default procedure (``olive_default``) right after, for comparison.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CALLED = ("regression", "improvement")
 
 
 def trial(given: Any, texts: list[str], seed: int, noisy: bool) -> dict[str, Any]:
-    """Compare the bundle with itself by both procedures, under the same conditions."""
+    """Compare the bundle with itself by both procedures under the same conditions."""
     core = machine.cores()[0]
     with neighbour(core, seed) if noisy else contextlib.nullcontext():
         began = time.monotonic()

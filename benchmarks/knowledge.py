@@ -1,11 +1,11 @@
-"""What injection teaches: the second example's glosses, and as a control the same ones shuffled.
+"""What injection teaches: the second example's glosses, with shuffled glosses as a control.
 
-    python -m benchmarks.knowledge [--seeds 3]       about 15 minutes a seed on two cores
+    python -m benchmarks.knowledge [--seeds 3]       about 15 minutes per seed on two cores
 
-A body gets better at the probe by reading glosses at all, whatever they say of a term. So each
-training is done twice: with the glosses, and with the same glosses dealt anew among the terms.
-What the glosses teach is the difference. Nothing is timed, so the machine need not be quiet.
-Takes RAREFY_HOME as the command line does: a training that is done there is not done again.
+A body improves at the probe just by reading glosses, whether or not they fit their terms. So each
+training runs twice: with the true glosses, and with the same glosses shuffled among the terms. The
+difference is what the glosses teach. Nothing is timed, so the machine need not be quiet. Uses
+RAREFY_HOME like the command line; training that is in its store is not repeated.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "examples/knowledge.yaml"
 SEEDS = 3
 VANISHED = 0.1
-"""A control that gains no more than this share of the gain gains nothing worth the name."""
+"""The control's gain counts as none if it is at most this share of the true glosses' gain."""
 HELD_OUT = 0.1
-"""Inject's default, which the recipe takes."""
+"""Inject's default, which the recipe uses."""
 
 
 def main() -> int:
-    """Train with and without the truth, seed by seed, and write what the probe says of both."""
+    """Train with true and shuffled glosses, seed by seed, and write both probes' results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     asked = parser.parse_args().seeds
@@ -42,12 +42,12 @@ def main() -> int:
     for seed in range(asked):
         true, control = probe(seed, shuffled=False), probe(seed, shuffled=True)
         rows.append({"seed": seed, "leaked": leaked(seed), "true": true, "shuffled": control})
-        code = finish("knowledge", rows, claims(rows), seed=0)  # what is cut off shows so much
+        code = finish("knowledge", rows, claims(rows), seed=0)  # keeps results if interrupted
     return code
 
 
 def probe(seed: int, *, shuffled: bool) -> dict[str, float]:
-    """Return what the cloze probe of the recipe's injection says, by name."""
+    """Run the recipe's injection; return its metrics, among them the cloze probe's, by name."""
     recipe = yaml.safe_load(RECIPE.read_text())
     parameters = next(iter(recipe["stages"][0].values()))
     parameters["facts"] = str(RECIPE.parent / parameters["facts"])
@@ -68,14 +68,14 @@ def probe(seed: int, *, shuffled: bool) -> dict[str, float]:
             text=True,
             check=True,
         )
-    said = json.loads(done.stdout)
-    run = json.loads((Path(said["report"]).parent / "run.json").read_text())
+    output = json.loads(done.stdout)
+    run = json.loads((Path(output["report"]).parent / "run.json").read_text())
     metrics = next(node["metrics"] for node in run["lineage"] if node["stage"] == "inject")
     return {metric["name"]: round(metric["value"], 4) for metric in metrics}
 
 
 def leaked(seed: int) -> int:
-    """Return how many held-out glosses stand word for word among the learned ones."""
+    """Return how many held-out glosses also occur word for word among the learned ones."""
     facts = knowledge.read(ROOT / "examples/data/wordnet-glosses/glosses.tsv")
     learned, kept = knowledge.split(facts, HELD_OUT, random.Random(seed))
     texts = {fact.object for fact in learned}
@@ -83,10 +83,10 @@ def leaked(seed: int) -> int:
 
 
 def claims(rows: list[dict[str, Any]]) -> list[Claim]:
-    """Say what the probe gains by the true glosses, and how much of it by shuffled ones too."""
+    """Return the claims: the probe's gain from true glosses, and from shuffled ones."""
     found = [
         Claim(
-            "held-out glosses that stand word for word among the learned ones",
+            "held-out glosses that occur word for word among the learned ones",
             "none",
             ", ".join(f"{row['leaked']} (seed {row['seed']})" for row in rows),
             all(row["leaked"] == 0 for row in rows),
@@ -99,9 +99,9 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
         found.append(
             Claim(
                 f"the gain on {kind.replace('_', '-')} glosses (cloze probe, mean reciprocal rank) "
-                "is knowledge of them: it vanishes if they are shuffled among the terms",
+                "is knowledge: it vanishes if glosses are shuffled among the terms",
                 f"shuffled glosses gain at most {VANISHED:.0%} of it",
-                f"gain {mean(true):+.4f} by true glosses, {mean(control):+.4f} by shuffled ones "
+                f"{mean(true):+.4f} from true glosses, {mean(control):+.4f} from shuffled ones "
                 f"({share:.0%} of it); {len(rows)} of {SEEDS} seeds",
                 share <= VANISHED,
             )
@@ -110,7 +110,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
 
 
 def gain(probed: dict[str, float], kind: str) -> float:
-    """Return how much the mean reciprocal rank rose by the training."""
+    """Return how much training raised the mean reciprocal rank."""
     return probed[f"cloze_{kind}_mrr_after"] - probed[f"cloze_{kind}_mrr_before"]
 
 

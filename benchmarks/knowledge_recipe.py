@@ -1,9 +1,9 @@
-"""The second example recipe: knowledge, low rank, LoRA and int8, and whether its budgets pass.
+"""Run the second example recipe (knowledge, low rank, LoRA, int8) and check its budgets.
 
     python -m benchmarks.knowledge_recipe        about twenty minutes on two cores
 
-What the facts themselves bring, ``benchmarks.knowledge`` says. Takes RAREFY_HOME as the command
-line does: stages that are done there are not done again.
+``benchmarks.knowledge`` measures what the facts alone contribute. Uses RAREFY_HOME like the
+command line; stages that are in its store are not repeated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SEED = 0
 
 
 def main() -> int:
-    """Run the recipe and write what its budgets said."""
+    """Run the recipe and write the outcomes of its budgets."""
     rarefy = Path(sys.executable).with_name("rarefy")
     done = subprocess.run(
         [rarefy, "run", RECIPE, "--engine", "inline", "--json"],
@@ -30,7 +30,7 @@ def main() -> int:
         text=True,
         check=False,
     )
-    said = json.loads(done.stdout)
+    output = json.loads(done.stdout)
     claims = [
         Claim(
             f"{budget['metric']} {budget['form']} against {budget['against']}",
@@ -38,9 +38,9 @@ def main() -> int:
             f"{budget['reason']}: {budget['outcome']}",
             budget["outcome"] == "pass",
         )
-        for budget in said["budgets"]
+        for budget in output["budgets"]
     ]
-    return finish("knowledge_recipe", said["ledger"], claims, SEED)
+    return finish("knowledge_recipe", output["ledger"], claims, SEED)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A noisy neighbour: a process on one core that computes and moves memory, off and on."""
+"""A noisy neighbour: a process on one core that computes and moves memory in bursts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def neighbour(core: int, seed: int) -> Iterator[None]:
-    """Keep a core and the memory that all cores share busy in bursts of 0.05 to 1 s."""
+    """Keep one core and the shared memory busy, in bursts of 0.05 to 1 s."""
     process = multiprocessing.get_context("spawn").Process(target=_noise, args=(core, seed))
     process.start()
     try:

@@ -1,24 +1,23 @@
-"""Microsoft Olive's default latency measurement, done again from its source as a baseline.
+"""Microsoft Olive's default latency measurement, reimplemented from its source as a baseline.
 
-Read in olive-ai 0.13.0 (PyPI, MIT); the lines are those of that wheel:
+Based on olive-ai 0.13.0 (PyPI, MIT); line numbers refer to that wheel:
 
 - ``olive/evaluator/metric_config.py:14–16``: ``WARMUP_NUM = 10``, ``REPEAT_TEST_NUM = 20``,
   ``SLEEP_NUM = 0``; line 24: ``io_bind`` is off.
-- ``olive/evaluator/olive_evaluator.py:1234–1264`` (``_evaluate_onnx_latency``): one session, the
-  first batch of the data, and nothing else of it; ``olive/data/component/dataloader.py:21``: a
-  batch is one row.
-- ``olive/common/ort_inference.py:455–486`` (``time_run``): 30 calls by ``perf_counter``, each
-  followed by ``sleep(0)``; the first 10 are dropped.
-- ``olive/common/ort_inference.py:182–229``: ``SessionOptions()`` as it comes, but for what the
-  user's ``inference_settings`` name.
+- ``olive/evaluator/olive_evaluator.py:1234–1264`` (``_evaluate_onnx_latency``): one session, and
+  only the first batch of the data; ``olive/data/component/dataloader.py:21``: a batch is one row.
+- ``olive/common/ort_inference.py:455–486`` (``time_run``): 30 calls timed by ``perf_counter``,
+  each followed by ``sleep(0)``; the first 10 are dropped.
+- ``olive/common/ort_inference.py:182–229``: default ``SessionOptions()``, except for what the
+  user's ``inference_settings`` set.
 - ``olive/evaluator/olive_evaluator.py:261–263``: ``avg`` is the mean in ms, rounded to 5 places.
 - ``olive/engine/engine.py:571–574`` and ``olive/search/search_results.py:51–54``: the goals
   ``percent-max-degradation`` and ``percent-min-improvement`` become a threshold on the baseline's
-  ``avg``, and the candidate's ``avg`` meets it or not. There is no interval and no test.
+  ``avg``, which the candidate's ``avg`` meets or misses. There is no interval and no test.
 
-One model is measured after the other, in one process (``olive/systems/local.py:48``). Only the
-thread count is not Olive's own: it would leave it to ONNX Runtime, which takes all cores; here it
-is the one that the other side of the comparison uses.
+The models are measured one after the other in one process (``olive/systems/local.py:48``). Only
+the thread count differs from Olive, which leaves it to ONNX Runtime (all cores); here it is the
+thread count of the other procedure.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ SLEEP = 0
 
 
 def measure(directory: Path, texts: Sequence[str], threads: int = 1) -> list[float]:
-    """Return the 20 times in ms of a bundle's graph on the first text."""
+    """Return 20 latencies, in ms, of a bundle's graph on the first text."""
     import onnxruntime
 
     feed = BundleModel(directory, threads=threads).encode(texts[:1])[0]
@@ -63,7 +62,7 @@ def average(latencies: Sequence[float]) -> float:
 def call(
     candidate: Sequence[float], baseline: Sequence[float], margin: float = 0.05
 ) -> Literal["regression", "improvement", "equal"]:
-    """Say what Olive's two percent goals on ``avg`` say together; ``margin`` is a share.
+    """Combine the outcomes of Olive's two percent goals on ``avg``; ``margin`` is a share.
 
     "regression": the goal percent-max-degradation is not met; "improvement": the goal
     percent-min-improvement is met; "equal": neither.

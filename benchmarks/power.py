@@ -1,9 +1,9 @@
-"""A bundle that is slower by a known share is called so: how often, and how soon.
+"""How often, and how soon, a bundle that is slower by a known share is called a regression.
 
     python -m benchmarks.power       about 45 minutes; needs a quiet machine and `make demo`
 
-The slower bundle does real work more in its graph (``slowed``). How much is set by a first
-measurement; how much slower it really is, by a second one of many processes.
+The slower bundle does real extra work in its graph (``slowed``). A first measurement sets the
+amount of work; a second one, over many processes, determines the true slowdown.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pipeline.terms.interval import Interval
 
 MARGIN, SECONDS = 0.05, 55.0
 SHARES = {0.10: 1.0, 0.07: 0.1, 0.05: 0.05, 0.03: 0.05}
-"""Slower by this share -> in this part of the trials."""
+"""Slowdown -> share of the number of trials to run with it."""
 NEEDED = 0.95
 PROBE, STEPS, CLOSE = 400, 4, 0.005
 SURE = 24
 
 
 def ratio(candidate: Path, baseline: Path, texts: list[str], processes: int) -> Interval:
-    """Return candidate / baseline of the medians, of so many processes."""
+    """Return the ratio of medians, candidate / baseline, measured in ``processes`` processes."""
     bundles = {CANDIDATE: candidate, "baseline": baseline}
     timed = latency.measure(bundles, texts, processes=processes, seconds=60)
     return compare(timed.samples[CANDIDATE], timed.samples["baseline"], MARGIN).ratio
@@ -39,7 +39,7 @@ def ratio(candidate: Path, baseline: Path, texts: list[str], processes: int) -> 
 def slow_down(
     baseline: Path, folder: Path, texts: list[str], share: float
 ) -> tuple[Path, Interval]:
-    """Return a bundle that is slower by about a share, and by how much it really is."""
+    """Return a bundle that is slower by about ``share``, and its measured ratio."""
     low, high, count = (0, 0.0), (0, 0.0), PROBE
     for _ in range(STEPS):
         made = slowed.make(baseline, folder / f"slower-{share}", count)
@@ -77,21 +77,21 @@ def main() -> int:
                 shown.console.print(trials[-1])
             rows += trials
             claims.append(claim(share, truth, trials))
-            code = finish("power", rows, claims, seed=0)  # what is cut off has shown so much
+            code = finish("power", rows, claims, seed=0)  # keeps results if interrupted
     return code
 
 
 def claim(share: float, truth: Interval, trials: list[dict[str, Any]]) -> Claim:
-    """Say how often a share was called; a target is asked of 10 % only, the rest is the curve."""
+    """Claim how often a slowdown was called a regression; only 10 % has a target."""
     words = Counter(trial["change"] for trial in trials)
     times = sorted(trial["seconds"] for trial in trials)
     asked = share == 0.10
     enough = words["regression"] >= NEEDED * max(len(trials), bundle.TRIALS) and times[-1] < 60
-    enough &= truth.value - 1 <= share + CLOSE  # or it would be another power that is shown
+    enough &= truth.value - 1 <= share + CLOSE  # a larger slowdown would overstate the power
     return Claim(
         f"slower by {share:.0%} (really {truth.value - 1:.1%} "
         f"[{truth.low - 1:.1%}, {truth.high - 1:.1%}]) called a regression at a margin of 5 %",
-        "at least 95 of 100, each in under 60 s" if asked else "the curve; nothing is asked",
+        "at least 95 of 100, each in under 60 s" if asked else "none (part of the curve)",
         f"{words['regression']} of {len(trials)}; {words['equal']} equal, {words['inconclusive']} "
         f"inconclusive, {words['improvement']} improvement; {duration(times)}",
         enough if asked else words["improvement"] == 0,

@@ -1,4 +1,4 @@
-"""How every benchmark ends: a table for people and a JSON file that holds the claims' verdicts."""
+"""Record a benchmark's results: a table to read and a JSON file with the claims' outcomes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ VERSIONS = ("rarefy", "torch", "transformers", "onnx", "onnxruntime", "optimum",
 COMMIT = subprocess.run(
     ["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
 ).stdout.strip()
-"""Read when the benchmark starts: what is committed while it runs was not measured."""
+"""Read when the benchmark starts, because commits made while it runs are not measured."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed, what was asked, what was measured, and whether it holds."""
+    """What is claimed, its target, what was measured, and whether the claim holds."""
 
     claim: str
     target: str

@@ -1,4 +1,4 @@
-"""The most memory that this process's descendants hold together, pages that they share once."""
+"""The peak memory of this process's descendants together, counting shared pages once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ SECONDS = 0.5
 
 
 class Resident(threading.Thread):
-    """Samples the sum of the descendants' proportional set sizes (PSS) while it is entered.
+    """Samples the sum of the descendants' proportional set sizes (PSS) inside a ``with`` block.
 
-    ``peak`` is its most, ``largest`` the most of one process's resident set, both in bytes.
+    ``peak`` is its maximum, ``largest`` the largest resident set of one process, both in bytes.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Resident(threading.Thread):
                 try:
                     held = process.memory_full_info()
                 except psutil.Error:
-                    continue  # it has ended meanwhile
+                    continue  # it has ended in the meantime
                 together += held.pss
                 self.largest = max(self.largest, held.rss)
             self.peak = max(self.peak, together)

@@ -1,4 +1,4 @@
-"""A bundle with more work in its graph: the same answers, later."""
+"""Make a slower bundle with the same answers by adding work to its graph."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ WIDTH = 256
 
 
 def make(bundle: Path, output: Path, columns: int) -> Path:
-    """Copy a bundle and let its graph multiply ``columns`` × 256 more numbers for each token.
+    """Copy a bundle and add ``columns`` × 256 multiplications per token to its graph.
 
-    The product is made of the token ids, so that nothing of it is known before a call, and goes
-    into the logits times zero, so that nothing of it can be left out.
+    The product depends on the token ids, so it cannot be precomputed. It is multiplied by zero and
+    added to the logits, so it cannot be optimized away.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper

@@ -1,4 +1,4 @@
-"""Lint and tests as CI runs them, in a fresh clone with a fresh environment.
+"""Run lint and tests as CI does, in a fresh clone with a fresh environment.
 
 ``python -m benchmarks.suite`` takes about a quarter of an hour.
 """
