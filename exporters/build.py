@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle, every rewrite of the graph checked against PyTorch."""
+"""Build a bundle from a checkpoint; every graph rewrite is checked against PyTorch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.model.runtime import MODEL
 from pipeline.stage.data import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import DataError, ModelError
-from pipeline.terms.progress import Progress
+from pipeline.terms.progress import Progress, silent
 
 Form = Literal["reference", "deploy"]
 ROWS = 48  # for parity
@@ -25,10 +25,10 @@ SCHEMA = "rarefy.onnx/1"
 
 @dataclass(frozen=True)
 class BuildInfo:
-    """What was built.
+    """Facts about a bundle that was built.
 
-    ``size``: bytes of model.onnx; ``operators``: how often each is in the graph; ``roles``: path ->
-    role of every file; ``model``: what a manifest says of the model.
+    ``size``: bytes of model.onnx; ``operators``: how often each occurs in the graph; ``roles``:
+    path -> role of every file; ``model``: the description of the model for the manifest.
     """
 
     form: Form
@@ -55,38 +55,38 @@ def build(
     """Write a bundle for a checkpoint into the empty directory ``output``.
 
     Args:
-        checkpoint_dir: a checkpoint; with its quantization plan, if it shall be quantized.
-        output: where the files go.
-        task: gives the labels and how rows are tokenized.
-        split: real rows for parity and for the sample request.
-        form: "reference" is fp32 with fused operators, what one would deploy without us: the
-            baseline. "deploy" is with our graph passes and the plan carried out.
+        checkpoint_dir: a checkpoint, with a quantization plan if the model is to be quantized.
+        output: the folder for the files.
+        task: defines the labels and how rows are tokenized.
+        split: real rows for the parity check and for the sample request.
+        form: "reference" is fp32 with fused operators, as one would deploy the model without
+            rarefy; it is the baseline. "deploy" has our graph passes and follows the plan.
         target_provider: cpu, cuda or tensorrt.
-        threads: intra-op threads that the bundle answers with where nothing else is said.
+        threads: the bundle's default number of intra-op threads.
         progress: called as progress(done, total, note).
 
     Raises:
-        ModelError: the model cannot be exported, the plan does not fit the target or the model, or
-            a rewrite changed the answers.
-        DataError: the split is empty.
+        ModelError: if the model cannot be exported, the plan does not fit the target or the model,
+            or a rewrite changed the answers.
+        DataError: if the split is empty.
     """
     if not len(split):
-        raise DataError(f"{split.reference}: export needs rows to compare with PyTorch")
+        raise DataError(f"{split.reference} is empty: export needs rows to compare with PyTorch")
     plan = quantization.read(checkpoint_dir) if form == "deploy" else None
     _check_target(plan, target_provider)
-    told = progress or (lambda done, total, note: None)
-    told(0, 4, "tracing the model")
+    report = progress or silent
+    report(0, 4, "tracing the model")
     model, tokenizer = checkpoint.load(checkpoint_dir), checkpoint.load_tokenizer(checkpoint_dir)
     graph = onnx.export(model, tuple(tokenizer.model_input_names))
-    told(1, 4, "asking PyTorch for its answers")
+    report(1, 4, "computing PyTorch's answers")
     step = max(1, len(split) // ROWS)
     rows = task.encode(tokenizer, split, range(0, len(split), step)[:ROWS])
     names = [str(value.name) for value in graph.graph.inputs]
     expected = parity.cases(model, rows, names, tokenizer.pad_token_id or 0)
-    told(2, 4, "rewriting the graph")
+    report(2, 4, "rewriting the graph")
     graph, precision, close = _rewrite(graph, form, plan, expected)
     _label(graph, form, precision)
-    told(3, 4, "writing the bundle")
+    report(3, 4, "writing the bundle")
     bundle.write_model(
         graph,
         output,
@@ -109,30 +109,30 @@ def build(
     )
     bundle.write_card(output, _facts(info, target_provider, threads, task, split))
     bundle.write_sums(output)
-    told(4, 4, "bundle written")
+    report(4, 4, "bundle written")
     return info
 
 
 def _check_target(plan: Plan | None, provider: str) -> None:
-    """Refuse what would be slower than doing nothing."""
+    """Raise ModelError if the plan's precision would be slower than fp32 or fp16 on the target."""
     if plan is None:
         return
     if provider != "cpu" and plan.precision == "int8":
         raise ModelError(
             f"export: int8 on the {provider} provider is slower than fp16; "
-            "say quantize: {precision: fp16} for this target"
+            "write quantize: {precision: fp16} for this target"
         )
     if provider == "cpu" and plan.precision == "fp16":
         raise ModelError(
             "export: fp16 on the cpu provider is slower than fp32; "
-            "say quantize: {precision: int8} for this target"
+            "write quantize: {precision: int8} for this target"
         )
 
 
 def _rewrite(
     graph: ir.Model, form: Form, plan: Plan | None, expected: list[parity.Case]
 ) -> tuple[ir.Model, parity.Precision, parity.Parity]:
-    """Run the passes of a form in their order; parity after each."""
+    """Run the passes of a form in order, and check parity after each."""
     close = parity.check(graph, expected, "fp32", "tracing")
     passes = [mask, scale] + ([first_token] if form == "deploy" else [])
     for rewrite in passes:
@@ -160,14 +160,14 @@ def _name(module: Any) -> str:
 
 
 def _label(graph: ir.Model, form: Form, precision: str) -> None:
-    """Say in the file what it is."""
+    """Record schema, form and precision in the file's metadata."""
     graph.metadata_props.update({"schema": SCHEMA, "form": form, "precision": precision})
 
 
 def _facts(
     info: BuildInfo, provider: str, threads: int, task: Task, split: Split
 ) -> dict[str, Any]:
-    """What the model card says."""
+    """Return the values of the model card's template."""
     sample = split.texts[0].replace('"', "'").replace("\n", " ")
     return {
         **{key: info.model[key] for key in ("architecture", "labels", "layers", "hidden")},

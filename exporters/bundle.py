@@ -1,4 +1,4 @@
-"""The files around ``model.onnx`` that let it answer elsewhere."""
+"""The files of a bundle besides the graph, with which it runs on another machine."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_model(
     threads: int,
     max_length: int,
 ) -> None:
-    """Write the graph, the tokenizer, the label names, the signature and the session's options."""
+    """Write the graph, the tokenizer, the labels, the signature and the session options."""
     ir.save(graph, output / MODEL)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
@@ -78,16 +78,16 @@ def write_model(
 
 
 def write_samples(output: Path, split: Split, provider: str) -> None:
-    """Write a request of a few rows and the answer that this bundle gives to it.
+    """Write a sample request of a few rows, and this bundle's answer to it.
 
-    On a machine without the bundle's provider the CPU answers.
+    The answer is computed on the CPU if this machine lacks the bundle's provider.
     """
     import onnxruntime
 
-    there = PROVIDERS[provider] in onnxruntime.get_available_providers()
+    available = PROVIDERS[provider] in onnxruntime.get_available_providers()
     texts = split.texts[:SAMPLES]
     pairs = split.pairs[:SAMPLES] if split.pairs is not None else None
-    model = BundleModel(output, provider=provider if there else "cpu")
+    model = BundleModel(output, provider=provider if available else "cpu")
     answers = []
     for shares in model.probabilities(texts, pairs).round(6).tolist():
         named = dict(zip(model.labels, shares, strict=True))
@@ -100,10 +100,10 @@ def write_samples(output: Path, split: Split, provider: str) -> None:
 
 
 def write_card(output: Path, facts: dict[str, Any]) -> None:
-    """Write README.md from the template beside this file, and predict.py."""
+    """Write README.md from the template ``model_card.md.j2``, and predict.py."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    # The card is Markdown for people: HTML escapes would show.
+    # The card is Markdown, in which HTML escapes would be visible.
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -116,19 +116,19 @@ def write_card(output: Path, facts: dict[str, Any]) -> None:
 
 
 def write_sums(output: Path) -> None:
-    """Write SHA256SUMS over every file, in the form that ``sha256sum -c`` reads."""
+    """Write SHA256SUMS over every file, in the format that ``sha256sum -c`` reads."""
     paths = sorted(path for path in output.rglob("*") if path.is_file() and path.name != SUMS)
     lines = [f"{file_sha256(path)}  {path.relative_to(output).as_posix()}\n" for path in paths]
     (output / SUMS).write_text("".join(lines))
 
 
 def runner_path() -> Path:
-    """The stand-alone runner that bundles carry as predict.py."""
+    """Return the path of the stand-alone runner, which bundles contain as predict.py."""
     return Path(__file__).with_name("runner.py")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON that people can read; equal values give equal bytes."""
+    """Write indented JSON; equal values give equal bytes."""
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
-"""What the graph should consist of, asserted at every export.
+"""The operators that a graph should consist of, checked at every export.
 
-Measured on one AVX512-VNNI core, ONNX Runtime 1.32, all-MiniLM-L6-v2, batch 1, at 16 / 32 / 64
+Measured on one AVX512-VNNI core with ONNX Runtime 1.32, all-MiniLM-L6-v2, batch 1, at 16 / 32 / 64
 tokens, interleaved, in ms:
 
 | fp32 form                                                   | 16   | 32   | 64    |
@@ -10,11 +10,11 @@ tokens, interleaved, in ms:
 | dynamo, session at level ``all``                            | 5.32 | 9.22 | 16.86 |
 | dynamo, Gelu fused, level ``basic``                         | 4.90 | 8.36 | 15.15 |
 
-LayerNormalization is vectorised in this runtime (0.66 ns an element), SkipLayerNormalization is not
-(5.06): so Add and LayerNormalization stay apart, and the session runs at level ``basic``, where the
-runtime does not join them. Fused Attention does the same products and gains nothing on a CPU.
-The reference is the dynamo export with Gelu and LayerNormalization as single operators and the
-attention mask in four nodes.
+LayerNormalization is vectorised in this runtime (0.66 ns per element), but SkipLayerNormalization
+is not (5.06 ns). Therefore Add and LayerNormalization stay separate, and the session runs at level
+``basic``, at which the runtime does not fuse them. Fused Attention computes the same products and
+gains nothing on a CPU. The reference is the dynamo export with Gelu and LayerNormalization as
+single operators and the attention mask in four nodes.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ LEVEL = {"cpu": "basic", "cuda": "all", "tensorrt": "all"}
 """ONNX Runtime's graph optimization level for each target's provider."""
 
 LEFT_OVERS = ("Erf", "ReduceMean", "GatherND", "SkipLayerNormalization")
-"""Signs that GELU, LayerNormalization or the mask are not the single operators they should be."""
+"""Operators that remain if GELU, LayerNormalization or the mask was not rewritten as it should."""
 
 
 def histogram(model: ir.Model) -> Counter[str]:
-    """Count the operators."""
+    """Count each operator of the graph."""
     return Counter(node.op_type for node in model.graph)
 
 
 def check_fused(model: ir.Model) -> None:
-    """Raise ModelError where an operator is left that fusing should have removed."""
+    """Raise ModelError if an operator is left that fusion should have removed."""
     counts = histogram(model)
     left = {op: counts[op] for op in LEFT_OVERS if counts[op]}
     if left:
         unfused = ", ".join(f"{count} {op}" for op, count in left.items())
-        raise ModelError(f"export: the graph is not fused as expected, it still has {unfused}")
+        raise ModelError(f"export: the graph is not fused as expected: it still has {unfused}")
 
 
 def check_integer(model: ir.Model, planned: int) -> None:
-    """Raise ModelError where fewer products became integer than the plan says."""
+    """Raise ModelError unless as many matrix products are integer as the plan says."""
     fused = histogram(model)["MatMulIntegerToFloat"]
     if fused != planned:
         raise ModelError(
-            f"export: {fused} matrix products are integer, the quantization plan has {planned}"
+            f"export: {fused} matrix products are integer, but the quantization plan has {planned}"
         )

@@ -1,9 +1,8 @@
-"""A PyTorch classifier as an ONNX graph: our names for axes, inputs and weights.
+"""Export a PyTorch classifier as an ONNX graph with our names for axes, inputs and weights.
 
 The graph comes from ``torch.onnx.export(dynamo=True)``. Every linear layer becomes MatMul + Add,
-and its weight is called ``<module path>.weight``, so that a quantization plan, which speaks of
-modules, finds it. What the exporter notes beside the nodes (stack traces with local paths) is
-taken out.
+and its nodes carry the path of their module, by which a quantization plan finds them. The
+exporter's notes on the nodes (stack traces with local paths) are removed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import onnx_ir as ir
 from exporters.passes import clean, constant, linear
 from pipeline.terms.errors import ModelError
 
-OPSET = 20  # the first with Gelu as an operator of its own
+OPSET = 20  # the first with a Gelu operator
 IR_VERSION = 10
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -33,20 +32,20 @@ def export(model: Any, input_names: tuple[str, ...]) -> ir.Model:
 
     Args:
         model: a PreTrainedModel with ``logits`` among its outputs.
-        input_names: those of ``INPUTS`` that the tokenizer gives; each is batch × sequence, int64.
+        input_names: the ``INPUTS`` that the tokenizer returns; each is batch × sequence, int64.
 
     Returns:
         A graph with the inputs that the model takes and one output, ``logits``: batch × labels.
 
     Raises:
-        ModelError: PyTorch cannot trace the model.
+        ModelError: if PyTorch cannot trace the model.
     """
     import torch
 
     takes = inspect.signature(model.forward).parameters
     names = tuple(name for name in INPUTS if name in input_names and name in takes)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
-    # Two ragged rows: an axis of size one would be taken for a constant.
+    # Use two rows of different length: the exporter would make an axis of size one a constant.
     example = {name: torch.ones((2, 9), dtype=torch.long) for name in names}
     example["attention_mask"][1, 6:] = 0
     if "token_type_ids" in example:
@@ -81,7 +80,7 @@ def _logits_of(model: Any, names: tuple[str, ...]) -> Any:
     import torch
 
     class Logits(torch.nn.Module):  # type: ignore[misc]
-        """Takes tensors by position and gives the logits alone."""
+        """Take tensors by position, and return only the logits."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -95,7 +94,7 @@ def _logits_of(model: Any, names: tuple[str, ...]) -> Any:
 
 @contextlib.contextmanager
 def _eager_attention(model: Any) -> Iterator[None]:
-    """Attention written out in plain operators: only these have patterns to rewrite."""
+    """Use attention made of plain operators; the passes only match these."""
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
@@ -106,7 +105,7 @@ def _eager_attention(model: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter's warnings speak to its authors; its progress would end up on stdout."""
+    """Silence the exporter: its warnings do not concern users, and it prints to stdout."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -127,7 +126,7 @@ def _name_axes(model: ir.Model) -> None:
 
 
 def _name_weights(model: ir.Model) -> None:
-    """Call the weight of each linear layer after its module, which the node's scopes tell."""
+    """Note the module path of each linear layer on its node, from the exporter's scopes."""
     for node in model.graph:
         if node.op_type not in ("MatMul", "Gemm") or node.inputs[1] is None:
             continue
@@ -135,7 +134,7 @@ def _name_weights(model: ir.Model) -> None:
         weight = node.inputs[1]
         if len(scopes) < 2 or not weight.is_initializer() or len(list(weight.uses())) != 1:
             continue
-        # A name of our own even where the exporter kept one: the layout may differ from PyTorch's.
+        # Do not rely on the exporter's name of the weight: its layout may differ from PyTorch's.
         node.metadata_props["module"] = scopes[-2].removeprefix("model.")
 
 

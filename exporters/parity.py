@@ -1,9 +1,10 @@
-"""Does the graph answer as the PyTorch model does? Asked after every rewrite.
+"""Check after every rewrite that the graph still gives the same answers as the PyTorch model.
 
-Silent damage by graph rewrites is common (fusions with a wrong head count load, run and answer
-wrongly), so the logits are compared on one token alone, on real rows, and on padded, ragged batches
-of them. Integer arithmetic moves logits by more than a tolerance that would still catch a fault, so
-there the answers are compared: probabilities, and the label wherever PyTorch is not undecided.
+Graph rewrites often do silent damage: a fusion with a wrong head count loads, runs and gives wrong
+answers. Therefore the logits are compared on a single token, on real rows, and on padded batches of
+rows of different length. Integer arithmetic changes logits by more than a tolerance that would
+still catch a fault. For int8, the probabilities are compared instead, and the labels of those rows
+on which PyTorch is decided.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from pipeline.terms.errors import ModelError
 Precision = Literal["fp32", "fp16", "int8"]
 Feed = dict[str, NDArray[np.int64]]
 
-# Largest difference of a logit, as a share of the largest logit (of one where that is smaller).
+# Largest difference of a logit, relative to the largest logit (or to 1, if that is smaller).
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "int8": float("inf")}
 MEAN_DRIFT = 0.05  # int8: mean absolute difference of a probability
 LEAST_AGREEMENT = 0.95  # int8: share of decided rows with the same label
-DECIDED = 0.1  # the two likeliest labels are at least this far apart
+DECIDED = 0.1  # a row is decided if its two most likely labels are at least this far apart
 BATCH = 8
 
 
 @dataclass(frozen=True)
 class Case:
-    """One input and the logits (rows × labels) that PyTorch gives for it."""
+    """One input, and PyTorch's logits for it (rows × labels)."""
 
     feed: Feed
     logits: NDArray[np.float32]
@@ -39,7 +40,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a graph is from PyTorch: largest logit difference, share of equal labels, rows."""
+    """How close a graph is to PyTorch: largest logit difference, share of equal labels, rows."""
 
     max_difference: float
     agreement: float
@@ -49,7 +50,7 @@ class Parity:
 def cases(
     model: Any, rows: Sequence[dict[str, list[int]]], names: Sequence[str], pad: int
 ) -> list[Case]:
-    """Return inputs of many shapes with PyTorch's answers.
+    """Return inputs of various shapes with PyTorch's answers.
 
     Args:
         model: the PyTorch classifier.
@@ -64,7 +65,10 @@ def cases(
 
 
 def check(graph: ir.Model, expected: Sequence[Case], precision: Precision, what: str) -> Parity:
-    """Compare a graph with PyTorch. Raises ModelError that names the rewrite ``what``."""
+    """Compare a graph with PyTorch.
+
+    Raises ModelError, which names the rewrite ``what``, if the answers differ too much.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -79,7 +83,7 @@ def check(graph: ir.Model, expected: Sequence[Case], precision: Precision, what:
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"export: after {what}: ONNX Runtime refuses the graph: {reason}"
+            f"export: ONNX Runtime cannot run the graph after {what}: {reason}"
         ) from error
     return compare([case.logits for case in expected], actual, precision, what)
 
@@ -90,16 +94,16 @@ def compare(
     precision: Precision,
     what: str,
 ) -> Parity:
-    """Compare logits, lists of rows × labels. Raises ModelError where they are too far apart."""
+    """Compare logits, lists of rows × labels. Raises ModelError if they differ too much."""
     want = np.concatenate(expected).astype(np.float64)
     have = np.concatenate(actual).astype(np.float64)
     if not np.isfinite(have).all():
-        raise ModelError(f"export: after {what}: the logits are not finite")
+        raise ModelError(f"export: the logits are not finite after {what}")
     difference = float(np.abs(want - have).max())
     limit = TOLERANCE[precision] * max(1.0, float(np.abs(want).max()))
     if difference > limit:
         raise ModelError(
-            f"export: after {what}: a logit is {difference:.2g} from PyTorch's, "
+            f"export: after {what}, a logit differs from PyTorch's by {difference:.2g}; "
             f"{precision} allows {limit:.2g}"
         )
     likely, drifted = _softmax(want), _softmax(have)
@@ -115,15 +119,15 @@ def _check_answers(
     drift = float(np.abs(likely - drifted).mean())
     if drift > MEAN_DRIFT:
         raise ModelError(
-            f"export: after {what}: probabilities are {drift:.2g} from PyTorch's on average, "
+            f"export: after {what}, probabilities differ from PyTorch's by {drift:.2g} on average; "
             f"at most {MEAN_DRIFT} is allowed"
         )
     top = np.sort(likely, axis=1)
     decided = top[:, -1] - top[:, -2] >= DECIDED
     if decided.any() and same[decided].mean() < LEAST_AGREEMENT:
         raise ModelError(
-            f"export: after {what}: {same[decided].mean():.1%} of the answers are PyTorch's, "
-            f"at least {LEAST_AGREEMENT:.0%} is expected"
+            f"export: after {what}, only {same[decided].mean():.1%} of the labels equal PyTorch's; "
+            f"at least {LEAST_AGREEMENT:.0%} must"
         )
 
 

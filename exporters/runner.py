@@ -1,7 +1,7 @@
-"""Answer with the model in this directory: ``python predict.py "some text"`` prints JSON.
+"""Classify text with the model in this folder: ``python predict.py "some text"`` prints JSON.
 
-Needs onnxruntime, tokenizers and numpy only. Input: texts as arguments, or on stdin a JSON object
-``{"texts": [...], "pairs": [...] or null}``. Output: label and probabilities for each.
+Requires only onnxruntime, tokenizers and numpy. Input: texts as arguments, or a JSON object
+``{"texts": [...], "pairs": [...] or null}`` on stdin. Output: a label and probabilities for each.
 """
 
 import json
@@ -17,12 +17,12 @@ HERE = Path(__file__).resolve().parent
 
 
 def read(name: str) -> Any:
-    """Return a JSON file of the bundle."""
+    """Read a JSON file of the bundle."""
     return json.loads((HERE / name).read_text(encoding="utf-8"))
 
 
 def load() -> tuple[Any, Any]:
-    """Return the session and the tokenizer."""
+    """Load the session and the tokenizer."""
     stored = read("session_options.json")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = stored["intra_op_num_threads"]
@@ -34,7 +34,9 @@ def load() -> tuple[Any, Any]:
         str(HERE / "model.onnx"), options, providers=stored["providers"]
     )
     if session.get_providers()[0] != stored["providers"][0]:
-        sys.exit(f"{stored['providers'][0]} is not active: it would run on another provider")
+        sys.exit(
+            f"{stored['providers'][0]} is not active: the session would run on another provider"
+        )
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(read("signature.json")["max_length"])
@@ -42,7 +44,7 @@ def load() -> tuple[Any, Any]:
 
 
 def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, Any]]:
-    """Return one {"label", "probabilities"} for each text, or for each text and its pair."""
+    """Return {"label", "probabilities"} for each text, or for each text with its pair."""
     session, tokenizer = load()
     names = read("config.json")["id2label"]
     labels = [names[str(index)] for index in range(len(names))]
@@ -65,7 +67,7 @@ def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, A
 
 
 def main() -> None:
-    """Read the request, print the answers."""
+    """Read the request and print the answers."""
     request = {"texts": sys.argv[1:]} if sys.argv[1:] else json.load(sys.stdin)
     answers = answer(request["texts"], request.get("pairs"))
     print(json.dumps({"predictions": answers}, ensure_ascii=False, indent=2))

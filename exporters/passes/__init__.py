@@ -1,4 +1,4 @@
-"""Rewrites of the graph, one a file. Each ``apply`` changes the model in place and says how often.
+"""Graph rewrites, one per file. Each ``apply`` changes the model in place and returns a count.
 
-They run in the order that ``exporters.build`` gives; after each, parity with PyTorch is checked.
+``exporters.build`` defines their order and checks parity with PyTorch after each of them.
 """

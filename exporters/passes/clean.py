@@ -1,4 +1,4 @@
-"""Take out what nothing reads, share what is computed twice, and put the rest in order."""
+"""Remove unused nodes, merge common subexpressions, and sort the nodes topologically."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from onnx_ir.passes import common
 
 
 def apply(model: ir.Model) -> int:
-    """Return the number of nodes that went."""
+    """Clean the graph. Returns the number of nodes removed."""
     before = len(model.graph)
     common.CommonSubexpressionEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)

@@ -1,7 +1,7 @@
-"""Shapes of Reshape as constants: 0 keeps an axis, -1 is what is left.
+"""Make the target shapes of Reshape constants: 0 keeps an axis, -1 infers it.
 
-The exporter computes them from the inputs' sizes for each layer (Shape, Concat), though batch and
-sequence never change their places. What it has as constants, for heads and head size, stays.
+The exporter computes them from the inputs' sizes in each layer (Shape, Concat), although batch and
+sequence always stay the first two axes. Sizes that are already constant, those of heads, are kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from exporters.passes.graph import array, constant
 
 
 def apply(model: ir.Model) -> int:
-    """Rewrite each Reshape whose target is Concat(batch, sequence, constants…)."""
+    """Rewrite each Reshape whose target is Concat(batch, sequence, constants…). Returns a count."""
     count = 0
     for layer in list(model.graph):
         if layer.op_type != "Reshape" or layer.inputs[1] is None:
@@ -36,7 +36,7 @@ def apply(model: ir.Model) -> int:
 
 
 def _is_axis(source: ir.Node, axis: int) -> bool:
-    """Is this the size of a graph input's batch (0) or sequence (1)?"""
+    """Return whether this is the size of a graph input's batch (0) or sequence axis (1)."""
     if source.op_type != "Shape" or source.inputs[0] is None:
         return False
     start = source.attributes.get_int("start", 0)

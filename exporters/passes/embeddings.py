@@ -1,6 +1,6 @@
-"""Embedding tables as int8 with one scale a row: a quarter of the size.
+"""Store embedding tables as int8 with one scale per row: a quarter of the size.
 
-A row is read, widened and scaled; the table itself is never dequantized.
+Only the rows that are read are converted to float and scaled, never the whole table.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from exporters.passes.graph import array, constant, node, replace
 
-LEAST_ROWS = 16  # a table of two token types gains nothing
+LEAST_ROWS = 16  # smaller tables, such as the two token types, gain nothing
 
 
 def apply(model: ir.Model) -> int:

@@ -1,9 +1,9 @@
-"""The last layer for the first token alone, where the classifier reads no other.
+"""Compute the last layer for the first token only, if the classifier reads no other token.
 
-Keys and values of the last attention need every token; its query, the output projection, both
-normalisations and the feed-forward network need only the one that is read. The cut moves from the
-classifier towards the input as long as every reader of a value asks for that one token. The result
-is the same bit by bit, up to the order of sums inside smaller matrix products.
+The keys and values of the last attention need every token. Its query, the output projection, both
+normalisations and the feed-forward network need only the token that is read. The cut moves from the
+classifier towards the input as long as every reader of a value needs only that token. The result
+is the same bit for bit, up to the order of sums inside smaller matrix products.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ POINTWISE = {"Gelu", "Tanh", "Relu", "Erf", "Sigmoid", "Add", "Sub", "Mul", "Div
 
 @dataclass
 class _Demand:
-    """Which values are wanted at one place of an axis only, and the nodes that pass this on."""
+    """The values of which only one index of an axis is needed, and the nodes that compute them."""
 
     axis: dict[ir.Value, int] = field(default_factory=dict)
     passing: set[ir.Node] = field(default_factory=set)
 
 
 def apply(model: ir.Model) -> int:
-    """Cut where the sequence's first position is gathered. Returns the number of cuts."""
+    """Propagate the gathering of the first token towards the input. Returns the number of cuts."""
     picks = [step for step in model.graph if _picks_first(step)]
     if len(picks) != 1:
         return 0
@@ -61,14 +61,14 @@ def _picks_first(step: ir.Node) -> bool:
 
 
 def _ranks(model: ir.Model) -> dict[ir.Value, int]:
-    """Number of axes of every value whose shape is known."""
+    """Return the number of axes of every value whose shape is known."""
     values = [*model.graph.inputs, *model.graph.initializers.values()]
     values += [output for step in model.graph for output in step.outputs]
     return {value: len(value.shape) for value in values if value.shape is not None}
 
 
 def _spread(model: ir.Model, pick: ir.Node, ranks: dict[ir.Value, int]) -> _Demand:
-    """Walk from the classifier to the input; a value joins when all its readers agree."""
+    """Walk from the classifier to the input; include a value if all its readers agree."""
     demand = _Demand()
     asked: dict[ir.Value, list[int]] = {pick.inputs[0]: [1]} if pick.inputs[0] else {}
     for step in reversed(list(model.graph)):
@@ -92,9 +92,10 @@ def _spread(model: ir.Model, pick: ir.Node, ranks: dict[ir.Value, int]) -> _Dema
 
 
 def _wanted(step: ir.Node, axis: int, ranks: dict[ir.Value, int]) -> list[tuple[int, int]]:
-    """Return (input's index, axis) of what a step needs to give one place of its output's axis.
+    """Return (input index, axis) for each input of which a step needs only one index of an axis.
 
-    Empty where the step cannot pass the cut on.
+    ``axis`` is the output's axis, of which one index is needed. The list is empty if the cut cannot
+    move past the step.
     """
     if any(value is not None and value not in ranks for value in step.inputs):
         return []
@@ -115,7 +116,7 @@ def _wanted(step: ir.Node, axis: int, ranks: dict[ir.Value, int]) -> list[tuple[
     if step.op_type == "Transpose":
         return [(0, list(step.attributes["perm"].as_ints())[axis])]
     if step.op_type == "Reshape":
-        # Batch and sequence stay in front; heads are split or joined behind them.
+        # Batch and sequence stay the first axes; heads are split or joined after them.
         target = array(step.inputs[1])
         kept = target is not None and axis < 2 and list(target[:2]) == [0, 0]
         return [(0, axis)] if kept else []
@@ -132,7 +133,7 @@ def _slice(model: ir.Model, before: ir.Node, value: ir.Value, axis: int) -> ir.V
 
 
 def _of_one(value: ir.Value, axis: int) -> ir.Shape | None:
-    """Return a value's shape with one place along ``axis``; the runtime plans its memory by it."""
+    """Return a value's shape with size 1 along ``axis``; the runtime plans memory from shapes."""
     if value.shape is None:
         return None
     return ir.Shape([1 if at == axis else size for at, size in enumerate(value.shape)])

@@ -1,4 +1,4 @@
-"""What the passes share: making nodes and constants, and asking where a value comes from."""
+"""Functions that the passes share: make nodes and constants, read and replace values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MICROSOFT = "com.microsoft"
 
 
 def constant(model: ir.Model, name: str, value: NDArray[Any]) -> ir.Value:
-    """Return an initializer with this name, made on first use."""
+    """Return the initializer with this name; create it on first use."""
     known = model.graph.initializers.get(name)
     if known is not None:
         return known
@@ -22,14 +22,14 @@ def constant(model: ir.Model, name: str, value: NDArray[Any]) -> ir.Value:
 
 
 def array(value: ir.Value | None) -> NDArray[Any] | None:
-    """Return what a constant holds; None for what is computed, or an input."""
+    """Return the array of a constant, or None if the value is computed or an input."""
     if value is None or value.const_value is None or value.is_graph_input():
         return None
     return value.const_value.numpy()
 
 
 def scalar(value: ir.Value | None) -> float | None:
-    """Return a constant of one element as a number, else None."""
+    """Return the number in a constant of one element, or None for any other value."""
     held = array(value)
     return float(held.reshape(())) if held is not None and held.size == 1 else None
 
@@ -43,7 +43,7 @@ def node(
     domain: str = "",
     **attributes: Any,
 ) -> ir.Node:
-    """Make a node. ``like``: the first output takes this value's type (and rank, if known)."""
+    """Make a node. ``like``: the first output gets the type of this value."""
     made = ir.node(op, inputs, attributes or None, domain=domain, num_outputs=outputs)
     if like is not None:
         made.outputs[0].type = like.type
@@ -51,17 +51,17 @@ def node(
 
 
 def replace(old: ir.Value, new: ir.Value) -> None:
-    """Let every consumer of ``old``, the graph's outputs included, read ``new``."""
+    """Make every consumer of ``old``, including the graph's outputs, read ``new``."""
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
 def consumers(value: ir.Value) -> list[ir.Node]:
-    """Return the nodes that read a value, each once."""
+    """Return the nodes that read a value, without duplicates."""
     return list(dict.fromkeys(usage.node for usage in value.uses()))
 
 
 def only_consumer(value: ir.Value, op: str) -> ir.Node | None:
-    """Return the one node that reads ``value``, where it is an ``op``."""
+    """Return the only node that reads ``value`` if it is an ``op``, else None."""
     readers = consumers(value)
     if len(readers) == 1 and readers[0].op_type == op and not value.is_graph_output():
         return readers[0]

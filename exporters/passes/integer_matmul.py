@@ -1,12 +1,12 @@
-"""Linear layers as integer matrix products, in the fused form, by the quantization plan.
+"""Rewrite linear layers as fused integer matrix products, following the quantization plan.
 
 ``MatMul + Add`` becomes a quantizer and ONNX Runtime's ``MatMulIntegerToFloat``: uint8 inputs with
-one scale and zero point, int8 weights with a scale an output channel, int32 sums, float results
-with the bias added, in one kernel. Layers that read the same value share its quantizer.
-Decided here rather than left to the runtime's pattern matching, which loses fusions silently.
+one scale and zero point, int8 weights with one scale per output channel, int32 sums, and float
+results with the bias added, in one kernel. Layers that read the same value share its quantizer.
+The fusion is done here because the runtime's pattern matching loses fusions silently.
 
-The quantizer is ``DynamicQuantizeLinear`` (range of each input, found at run time) or
-``QuantizeLinear`` with the range that calibration found.
+The quantizer is ``DynamicQuantizeLinear`` (the range of each input, found at run time) or
+``QuantizeLinear`` with the range found by calibration.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pipeline.model.quantization import LinearPlan, Plan
 
 
 def apply(model: ir.Model, plan: Plan, *, reduce_range: bool = False) -> int:
-    """Rewrite the layers that the plan calls int8. Returns their number.
+    """Rewrite the layers that are int8 in the plan. Returns their number.
 
-    ``reduce_range``: weights in 7 bits, for CPUs without VNNI, whose 16-bit sums overflow.
+    ``reduce_range``: limit weights to 7 bits, for CPUs without VNNI, whose 16-bit sums overflow.
     """
     quantizers: dict[tuple[ir.Value, float | None, float | None], list[ir.Value]] = {}
     count = 0
@@ -47,13 +47,13 @@ def apply(model: ir.Model, plan: Plan, *, reduce_range: bool = False) -> int:
 def quantize_weight(
     weight: NDArray[np.float32], largest: int = 127
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return int8 weights and scales, symmetric, one scale a column (inputs × outputs)."""
+    """Return int8 weights (inputs × outputs) and scales, symmetric, one scale per column."""
     scale = np.maximum(np.abs(weight).max(axis=0) / largest, 1e-12).astype(np.float32)
     return np.clip(np.rint(weight / scale), -largest, largest).astype(np.int8), scale
 
 
 def uint8_range(low: float, high: float) -> tuple[np.float32, np.uint8]:
-    """Return scale and zero point of uint8 for a range, which is widened to hold zero."""
+    """Return the uint8 scale and zero point for a range, which is widened to include zero."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / 255, 1e-12)
     return np.float32(scale), np.uint8(np.clip(round(-low / scale), 0, 255))
@@ -62,7 +62,7 @@ def uint8_range(low: float, high: float) -> tuple[np.float32, np.uint8]:
 def _quantizer(
     model: ir.Model, source: ir.Value, layer: LinearPlan, module: str
 ) -> tuple[ir.Node, list[ir.Value]]:
-    """Return the node, and the three values: integers, scale, zero point."""
+    """Return the quantizer's node and three values: integers, scale and zero point."""
     if layer.low is None or layer.high is None:
         dynamic = node("DynamicQuantizeLinear", [source], outputs=3)
         return dynamic, list(dynamic.outputs)

@@ -1,6 +1,7 @@
-"""Every linear layer as MatMul + Add with a weight of inputs × outputs, named after its module.
+"""Rewrite linear layers as MatMul + Add with a weight of inputs × outputs, named by module.
 
-PyTorch gives MatMul + Add for three axes and Gemm for two; one form is enough for what follows.
+PyTorch exports MatMul + Add for three axes and Gemm for two. With one form, the other passes only
+need to match one pattern.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from exporters.passes.graph import array, constant, node, replace
 
 
 def apply(model: ir.Model) -> int:
-    """Rewrite each Gemm, name each weight. Returns the number of linear layers."""
+    """Rewrite each Gemm and name each weight. Returns the number of linear layers."""
     count = 0
     for layer in list(model.graph):
         module = layer.metadata_props.get("module")

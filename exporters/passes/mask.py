@@ -1,8 +1,8 @@
-"""The attention mask in four nodes: (1 - attention_mask) · lowest, batch × 1 × 1 × sequence.
+"""Compute the attention mask in four nodes: (1 - attention_mask) · lowest.
 
-transformers builds it from ranges, comparisons and a gather, some twenty nodes, as batch × 1 ×
-sequence × sequence. For a bidirectional encoder all its rows are equal, so one is enough and
-broadcasts. Padded batches get what they got before.
+Its shape is batch × 1 × 1 × sequence. transformers builds it from ranges, comparisons and a gather,
+in about twenty nodes, as batch × 1 × sequence × sequence. In a bidirectional encoder all its rows
+are equal, so a single row that broadcasts is enough. The results for padded batches do not change.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from exporters.passes.graph import constant, node
 
 
 def apply(model: ir.Model) -> int:
-    """Replace the mask that is added to attention scores before each softmax."""
+    """Replace the mask added to the attention scores before each softmax. Returns a count."""
     inputs = {value.name: value for value in model.graph.inputs}
     if "attention_mask" not in inputs:
         return 0
@@ -43,7 +43,7 @@ def apply(model: ir.Model) -> int:
 
 
 def _feeds_softmax(adding: ir.Node) -> bool:
-    """Is this the sum a softmax reads, perhaps through one more sum (a position bias)?"""
+    """Return whether a softmax reads this sum, perhaps through another sum (a position bias)."""
     readers = [usage.node for usage in adding.outputs[0].uses()]
     return any(
         reader.op_type == "Softmax" or (reader.op_type == "Add" and _feeds_softmax(reader))
@@ -52,7 +52,7 @@ def _feeds_softmax(adding: ir.Node) -> bool:
 
 
 def _only_mask(value: ir.Value) -> bool:
-    """Does a value depend on attention_mask and on sizes, but on no other input's content?"""
+    """Return whether a value depends on attention_mask and sizes, but on no other input's data."""
     seen, waiting, sees_mask = set(), [value], False
     while waiting:
         current = waiting.pop()

@@ -1,4 +1,4 @@
-"""The factor 1/√d of attention scores inside the query's weights, one node a layer less.
+"""Fold the factor 1/√d of attention scores into the query's weights: one node per layer less.
 
 softmax(s · (xW + b)Kᵀ) = softmax((x(sW) + sb)Kᵀ).
 """
@@ -12,7 +12,7 @@ from exporters.passes.graph import array, constant, only_consumer, replace, scal
 
 
 def apply(model: ir.Model) -> int:
-    """Fold each scalar that multiplies query · key into the query's linear layer."""
+    """Fold each scalar that multiplies query · key into the query's layer. Returns a count."""
     count = 0
     for scaling in list(model.graph):
         if scaling.op_type not in ("Mul", "Div") or scaling.inputs[0] is None:
@@ -39,7 +39,7 @@ def apply(model: ir.Model) -> int:
 
 
 def _linear_before(value: ir.Value | None) -> tuple[ir.Node, ir.Node] | None:
-    """Return the MatMul and the Add that a query comes from, if nothing else reads on the way."""
+    """Return the MatMul and Add that compute a query, or None if other nodes read them."""
     while value is not None:
         source = value.producer()
         if source is None or len(list(value.uses())) != 1:

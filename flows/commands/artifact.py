@@ -1,4 +1,4 @@
-"""``rarefy artifact``: what the store holds, whether it is whole, and what can go."""
+"""``rarefy artifact``: list, verify, tag, compare and delete the artifacts of the store."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from pipeline.store.tags import Move
 
 
-@click.group(short_help="List, show, verify, tag, push, pull, compare, clean up.")
+@click.group(short_help="List, show, verify, tag, push, pull, compare and delete artifacts.")
 def artifact() -> None:
-    """Look after the store. REF is a tag, a digest, or six or more of its first digits."""
+    """Manage the store. REF is a tag, a digest, or at least the first six digits of a digest."""
 
 
 artifact.add_command(push)
 artifact.add_command(pull)
 
 
-@artifact.command("ls", short_help="List artifacts: kind, stage, digest, size, age, tags.")
+@artifact.command("ls", short_help="List artifacts with kind, stage, digest, size, age and tags.")
 @click.option("--kind", help="Only artifacts of this kind: bundle, checkpoint, …")
 @home_option
 @json_option
 def list_artifacts(kind: str | None, home: Home, as_json: bool) -> None:
-    """List what the store holds, newest first; in brackets: tags that were there before.
+    """List the artifacts in the store, newest first; tags in parentheses pointed there before.
 
     Example: `rarefy artifact ls --kind bundle`
     """
@@ -63,7 +63,7 @@ def list_artifacts(kind: str | None, home: Home, as_json: bool) -> None:
 @home_option
 @json_option
 def show(reference: str, home: Home, as_json: bool) -> None:
-    """Show all that is known of REF; of a tag, also where it was and why it moved.
+    """Show the manifest, run record and lineage of REF; for a tag, also its history of moves.
 
     Example: `rarefy artifact show production`
     """
@@ -91,20 +91,20 @@ def show(reference: str, home: Home, as_json: bool) -> None:
         stdout().print(f"{'history':<12} {told(move)}", markup=False, soft_wrap=True)
 
 
-@artifact.command(short_help="Hash files again; exit 6 where one is damaged.")
+@artifact.command(short_help="Hash files again; exit 6 if one is damaged.")
 @click.argument("references", metavar="[REF]…", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every artifact of the store.")
+@click.option("--all", "everything", is_flag=True, help="Verify every artifact in the store.")
 @home_option
 @json_option
 def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: bool) -> int:
-    """Hash every file of REF again and compare with the manifest.
+    """Hash every file of REF again and compare the hashes with the manifest.
 
     Example: `rarefy artifact verify --all`
     """
     from pipeline.terms.errors import IntegrityError
 
     if everything == bool(references):
-        raise click.UsageError("name artifacts to verify, or give --all")
+        raise click.UsageError("give the artifacts to verify, or --all")
     store = home.store()
     digests = store.digests() if everything else [store.resolve(name) for name in references]
     checked = {digest: store.verify(digest) for digest in digests}
@@ -116,25 +116,25 @@ def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: b
             click.echo(f"{digest[:12]} {'; '.join(problems) or 'ok'}")
         if damaged:
             click.echo(
-                f"{damaged} damaged; `rarefy artifact gc --damaged --yes` removes them, "
-                "the next run makes them again",
+                f"{damaged} damaged; `rarefy artifact gc --damaged --yes` deletes them, and the "
+                "next run creates them again",
                 err=True,
             )
     return IntegrityError.exit_code if damaged else 0
 
 
-@artifact.command(short_help="Name an artifact, or take a name away.")
+@artifact.command(short_help="Point a tag at an artifact, or delete a tag.")
 @click.argument("name")
 @click.argument("reference", metavar="[REF]", required=False)
 @click.option(
-    "--delete", is_flag=True, help="Take the name and its history away; the artifact stays."
+    "--delete", is_flag=True, help="Delete the tag and its history; the artifact is kept."
 )
 @home_option
 @json_option
 def tag(name: str, reference: str | None, delete: bool, home: Home, as_json: bool) -> None:
-    """Point the tag NAME at REF, whatever its verdict; what a tag reaches is never garbage.
+    """Point the tag NAME at REF, whatever its verdict. `rarefy artifact gc` keeps tagged artifacts.
 
-    `rarefy promote` asks for a passing verdict first.
+    `rarefy promote` moves a tag only if the verdict is a pass.
 
     Example: `rarefy artifact tag production 3fa2b1c0`
     """
@@ -150,22 +150,27 @@ def tag(name: str, reference: str | None, delete: bool, home: Home, as_json: boo
     if as_json:
         show_json({"tag": name, "digest": digest})
         return
-    click.echo(f"{name} -> {digest[:12]}" if digest else f"{name} is gone")
+    click.echo(f"{name} -> {digest[:12]}" if digest else f"deleted {name}")
 
 
-@artifact.command(short_help="Delete what no tag needs; a dry run without --yes.")
+@artifact.command(short_help="Delete artifacts that no tag needs; a dry run without --yes.")
 @click.option(
-    "--days", type=click.FloatRange(0), default=14.0, show_default=True, help="Keep younger ones."
+    "--days",
+    type=click.FloatRange(0),
+    default=14.0,
+    show_default=True,
+    help="Keep artifacts younger than this many days.",
 )
-@click.option("--damaged", is_flag=True, help="Only artifacts whose bytes do not verify.")
-@click.option("--yes", is_flag=True, help="Delete; without it, only say what would go.")
+@click.option("--damaged", is_flag=True, help="Delete only artifacts that fail verification.")
+@click.option("--yes", is_flag=True, help="Delete; without it, only list what would be deleted.")
 @home_option
 @json_option
 def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None:
-    """Delete artifacts older than --days that no tag reaches, and what dead runs left.
+    """Delete artifacts older than --days that no tag needs, and files left by runs that died.
 
-    A tag reaches what it points at and what its last 10 moves were between, with all that these
-    were made from: `rarefy rollback` finds its bytes. Remotes are never touched.
+    A tag needs the artifact that it points at, those of its last 10 moves, because
+    `rarefy rollback` may go back to them, and everything that these were made from. Remote stores
+    are never changed.
 
     Example: `rarefy artifact gc --days 30 --yes`
     """
@@ -181,11 +186,11 @@ def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None
         return
     for garbage in disposable:
         click.echo(f"{garbage.path.name[:12]} {wording.size(garbage.size):>9}  {garbage.reason}")
-    said = "deleted" if yes else "would go; --yes deletes"
-    click.echo(f"{len(disposable)} of {wording.size(freed)} {said}", err=True)
+    done = "deleted" if yes else "would be deleted; --yes deletes them"
+    click.echo(f"{len(disposable)} ({wording.size(freed)}) {done}", err=True)
 
 
-@artifact.command(short_help="Say in what two artifacts differ.")
+@artifact.command(short_help="Show how two artifacts differ.")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @home_option
@@ -203,7 +208,7 @@ def diff(first: str, second: str, home: Home, as_json: bool) -> None:
     for what, a, b in rows:
         click.echo(f"{what}: {a} -> {b}")
     if not rows:
-        click.echo("no difference", err=True)
+        click.echo("no differences", err=True)
 
 
 def listing(store: Store) -> list[dict[str, Any]]:
@@ -227,13 +232,13 @@ def listing(store: Store) -> list[dict[str, Any]]:
                 "age": round(_age(stored), 1),
             }
         except IntegrityError:
-            pass  # listed as damaged; `verify` says what is wrong
+            pass  # listed as damaged; `verify` shows what is wrong
         rows.append(row)
     return sorted(rows, key=lambda row: (row["age"] is None, row["age"]))
 
 
 def told(move: Move) -> str:
-    """Return one move of a tag in words: when, why, where to and from, on whose verdict."""
+    """Return one move of a tag as text: time, reason, new and old digest, run and verdict."""
     when = datetime.fromtimestamp(move.time).isoformat(" ", "seconds")
     source = f" (was {move.previous[:12]})" if move.previous else ""
     run = f", run {move.run}: {move.verdict}" if move.run else ""
@@ -246,7 +251,7 @@ def tags_of(store: Store, digest: str) -> list[str]:
 
 
 def lineage(store: Store, stored: Artifact) -> list[dict[str, Any]]:
-    """Return all artifacts that one was made from, nearest first; each once."""
+    """Return the ancestors of an artifact, nearest first, each once."""
     from pipeline.terms.errors import RarefyError
 
     rows: list[dict[str, Any]] = []
@@ -261,7 +266,7 @@ def lineage(store: Store, stored: Artifact) -> list[dict[str, Any]]:
         try:
             parent = store.open(digest)
         except RarefyError:
-            rows.append(row)  # it was cleaned up, or is damaged
+            rows.append(row)  # it was deleted, or is damaged
             continue
         row |= {"stage": parent.manifest.stage.name, "kind": str(parent.kind)}
         rows.append(row)
@@ -270,7 +275,7 @@ def lineage(store: Store, stored: Artifact) -> list[dict[str, Any]]:
 
 
 def differences(first: Artifact, second: Artifact) -> list[tuple[str, Any, Any]]:
-    """Return (what, in the first, in the second) for all that differs; None: not there."""
+    """Return (name, first value, second value) for each difference; None if one lacks it."""
     a, b = _facts(first), _facts(second)
     return [
         (key, a.get(key), b.get(key))
@@ -280,7 +285,7 @@ def differences(first: Artifact, second: Artifact) -> list[tuple[str, Any, Any]]
 
 
 def _facts(stored: Artifact) -> dict[str, Any]:
-    """Flatten what is compared of an artifact to dotted names."""
+    """Return the facts of an artifact that ``diff`` compares, under dotted names."""
     manifest = stored.manifest
     facts: dict[str, Any] = {
         "kind": str(manifest.kind),
@@ -331,7 +336,7 @@ def _show(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> N
 
 
 def _age(stored: Artifact) -> float:
-    """Return seconds since the artifact was made."""
+    """Return the seconds since the artifact was created."""
     started = stored.run_record().get("started")
     made = datetime.fromisoformat(started).timestamp() if started else None
     return time.time() - (made or stored.directory.stat().st_mtime)

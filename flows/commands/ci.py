@@ -1,4 +1,4 @@
-"""``rarefy ci``: a recipe as a gate between a change and production."""
+"""``rarefy ci``: run a recipe as a gate between a change and production."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from flows.results import Result
     from pipeline.recipe.recipe import LoadedRecipe
 
-UNFINISHED = "the run was ended before it came to a verdict; its log says how far it got"
+UNFINISHED = "the run was stopped before it reached a verdict; its log shows how far it got"
 
 
-@click.command(short_help="Run a recipe as a CI gate: verdict, and every file a CI system reads.")
+@click.command(short_help="Run a recipe as a CI gate and write the files that CI systems read.")
 @recipe_argument
-@click.option("--baseline", metavar="TAG", help="Measure TAG, or URL#TAG, beside the candidate.")
+@click.option("--baseline", metavar="TAG", help="Compare the candidate with TAG, or with URL#TAG.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Where all outputs go.",
+    help="The folder for all outputs.",
 )
 @first_option
-@click.option("--lenient", is_flag=True, help="Exit 0 where a budget is inconclusive, and warn.")
+@click.option("--lenient", is_flag=True, help="Exit 0 if a budget is inconclusive, and warn.")
 @engine_options
 @home_option
 @json_option
@@ -56,12 +56,12 @@ def ci(
     home: Home,
     as_json: bool,
 ) -> int:
-    """Run RECIPE as a gate: an inconclusive budget stops the build too, unless --lenient.
+    """Run RECIPE as a CI gate. An inconclusive budget also fails the build, unless --lenient.
 
-    DIR gets verdict.json, summary.md, report.html, junit.xml, metrics.txt, bmf.json,
-    benchmark-smaller.json, benchmark-bigger.json and bundle/; whatever happens, it says why.
-    With a baseline, every budget against a tag is judged against it; a recipe without such budgets
-    gets the usual three: accuracy, latency and size may hardly get worse.
+    Writes verdict.json, summary.md, report.html, junit.xml, metrics.txt, bmf.json,
+    benchmark-smaller.json, benchmark-bigger.json and bundle/ to --out. If the run fails, they
+    state the reason. --baseline replaces the tag in every budget against a tag. If the recipe has
+    no such budget, three are added: accuracy, latency and size may get only slightly worse.
 
     Example: `rarefy ci demo.yaml --baseline production --out build/rarefy`
     """
@@ -80,16 +80,16 @@ def ci(
         baseline=baseline,
     )
     try:
-        # A run that is killed leaves this behind.
-        _leave(job, UNFINISHED)
+        # If the run is killed, these pages remain.
+        _draw_broken(job, UNFINISHED)
         loaded = _load(job)
         with Display(stderr(), quiet=as_json) as display:
             result = compress.run(job, loaded, engine, display, verbose=verbose())
             for warning in result.outcome.data.warnings:
                 display.say(f"note: {warning}", "yellow")
-        return _tell(result, job, loaded, not lenient, as_json)
+        return _report(result, job, loaded, not lenient, as_json)
     except Exception as error:
-        _broken(job, error)
+        _report_error(job, error)
         raise
 
 
@@ -100,7 +100,7 @@ def _command(recipe: Path, baseline: str | None, out: Path, first: bool, lenient
 
 
 def _load(job: Job) -> LoadedRecipe:
-    """Read the recipe, and say where it asked nothing of the baseline."""
+    """Read the recipe, and print a note if budgets against the baseline were added to it."""
     from pipeline.recipe import recipe as recipes
     from pipeline.run import baselines
     from pipeline.terms.errors import RecipeError
@@ -109,21 +109,21 @@ def _load(job: Job) -> LoadedRecipe:
     pointed = loaded if job.baseline is None else baselines.with_baseline(loaded, job.baseline)
     if not pointed.recipe.budgets:
         raise RecipeError(
-            f"{job.recipe}: has no budgets, and a gate that asks nothing keeps nothing out; "
-            "write some, or compare with a --baseline"
+            f"{job.recipe} has no budgets, so this gate would let everything pass; "
+            "add some, or give a --baseline"
         )
     if added := pointed.recipe.budgets[len(loaded.recipe.budgets) :]:
-        said = ", ".join(f"{b.metric} {b.form} {b.limit:.0%}" for b in added)
+        budgets = ", ".join(f"{b.metric} {b.form} {b.limit:.0%}" for b in added)
         click.echo(
-            f"note: no budget of {job.recipe} is against a tag; against {job.baseline!r} these "
-            f"are added: {said}",
+            f"note: {job.recipe} has no budget against a tag; these were added against "
+            f"{job.baseline!r}: {budgets}",
             err=True,
         )
     return pointed
 
 
-def _tell(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_json: bool) -> int:
-    """Write the CI files, tell GitHub where it listens, and say the verdict."""
+def _report(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_json: bool) -> int:
+    """Write the CI files and, on GitHub, the annotations and the summary; print the verdict."""
     from flows import github
     from flows.display import show_verdict
     from pipeline.report.ci import annotations
@@ -132,11 +132,11 @@ def _tell(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_json:
     data, code = result.outcome.data, result.outcome.exit_code(strict)
     paths = result.paths | folder.draw_ci(data, Path(job.out), strict)
     judged = data.verdict
-    said = "none" if judged is None else judged.outcome
+    verdict = "none" if judged is None else judged.outcome
     budgets = zip(loaded.recipe.budgets, loaded.budget_lines, strict=True)
     github.annotate(annotations.render(data, strict, _file(job.recipe), list(budgets)))
     github.summarize(Path(paths["summary"]).read_text(encoding="utf-8"))
-    github.output({"outcome": said, "report": paths["report"]})
+    github.output({"outcome": verdict, "report": paths["report"]})
     if as_json:
         show_json(outcome.as_json(result.outcome, paths, code))
         return code
@@ -144,12 +144,12 @@ def _tell(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_json:
     show_verdict(judged, console)
     for name, path in paths.items():
         console.print(f"{name:<18} {path}", soft_wrap=True)
-    click.echo(f"verdict: {said}")
+    click.echo(f"verdict: {verdict}")
     return code
 
 
-def _broken(job: Job, error: Exception) -> None:
-    """Say on the CI's pages why there is no verdict."""
+def _report_error(job: Job, error: Exception) -> None:
+    """Write the reason why there is no verdict to the CI files and to GitHub."""
     from flows import github
     from pipeline.report.ci import annotations
     from pipeline.terms.errors import RarefyError
@@ -160,19 +160,19 @@ def _broken(job: Job, error: Exception) -> None:
     reason = next(iter(reason.splitlines()), "no reason given")
     name = Path(job.recipe).stem
     github.annotate([annotations.broken(name, reason, job.recipe, _file(job.recipe))])
-    _leave(job, reason)
+    _draw_broken(job, reason)
     github.summarize((Path(job.out) / "summary.md").read_text(encoding="utf-8"))
     github.output({"outcome": "error"})
 
 
-def _leave(job: Job, reason: str) -> None:
+def _draw_broken(job: Job, reason: str) -> None:
     from pipeline.run import folder
 
     folder.draw_broken(Path(job.recipe).stem, reason, Path(job.out))
 
 
 def _file(recipe: str) -> str:
-    """Return the recipe's path from the root of the repository, as GitHub names files."""
+    """Return the recipe's path relative to the repository's root, as GitHub names files."""
     path, root = Path(recipe).resolve(), os.environ.get("GITHUB_WORKSPACE")
     inside = root is not None and path.is_relative_to(Path(root).resolve())
     return str(path.relative_to(Path(root or "").resolve())) if inside else recipe

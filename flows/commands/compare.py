@@ -1,4 +1,4 @@
-"""``rarefy compare``: a candidate against a baseline on the same rows, and a gate if asked."""
+"""``rarefy compare``: compare a candidate with a baseline on the same rows, as a gate if asked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """Read a share such as 5%. Raises BadParameter where it is none between 0 and 1."""
+    """Parse a share such as 5%. Raises BadParameter unless it is between 0 and 1."""
     from pipeline.terms.quantity import parse
 
     if value is None:
@@ -25,11 +25,11 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     if not 0 < share < 1:
-        raise click.BadParameter(f"{value!r} is no share between 0 and 1, such as 5%")
+        raise click.BadParameter(f"{value!r} is not a share between 0 and 1, such as 5%")
     return share
 
 
-@click.command(short_help="A candidate against a baseline: accuracy, agreement, latency, size.")
+@click.command(short_help="Compare two bundles: accuracy, agreement, latency, size.")
 @click.argument("candidate")
 @click.argument("baseline")
 @click.option(
@@ -37,20 +37,34 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     "limit",
     metavar="SHARE",
     callback=_share,
-    help="A gate: exit 3 where accuracy, latency or size is worse by more, e.g. 5%.",
+    help="Exit 3 if accuracy, latency or size is worse by more than this, e.g. 5%.",
 )
-@click.option("--strict", is_flag=True, help="Exit 4 where the gate is inconclusive.")
+@click.option("--strict", is_flag=True, help="Exit 4 if --max-regression is inconclusive.")
 @click.option(
     "--margin",
     metavar="SHARE",
     callback=_share,
-    help="What change of the latency is worth a word; default: --max-regression, else 5%.",
+    help="The smallest latency change to report; default: --max-regression, else 5%.",
 )
 @rows_options
 @click.option("--label", default="label", show_default=True, help="The label column of --data.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--seconds", type=click.FloatRange(1), default=60.0, show_default=True)
-@click.option("--rows", type=click.IntRange(1), default=200, help="Rows that are timed.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Intra-op threads of each model.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1),
+    default=60.0,
+    show_default=True,
+    help="Stop timing after this long.",
+)
+@click.option(
+    "--rows", type=click.IntRange(1), default=200, show_default=True, help="Rows to time."
+)
 @home_option
 @json_option
 def compare(
@@ -70,12 +84,12 @@ def compare(
     home: Home,
     as_json: bool,
 ) -> int:
-    """Compare CANDIDATE with BASELINE: each a folder, a run, a tag, a digest or a URL#tag.
+    """Compare CANDIDATE with BASELINE: each is a folder, a run, a tag, a digest or a URL#tag.
 
-    Both answer the same rows, and are timed row by row next to each other until it is clear
-    whether the latency changed by the margin, or --seconds are over. BASELINE may be a run's
-    run.json: then its absolute numbers are taken, if they come from this very machine, else
-    exit 4.
+    Both models answer the same rows. They are timed in turn, row by row, until it is clear whether
+    the latency changed by the margin, or until --seconds have passed. BASELINE may also be the
+    run.json of a run. Its recorded times are then used if they come from this machine; if they
+    do not, the exit code is 4.
 
     Example: `rarefy compare demo production --max-regression 5%`
     """
@@ -124,10 +138,10 @@ def _notes(compared: Compared) -> list[str]:
     timed = compared.latency["candidate"]
     notes = list(timed.busy)
     if timed.throttled:
-        notes.append(f"{timed.throttled}; the times carry no verdict")
+        notes.append(f"{timed.throttled}; these times cannot support a verdict")
     if compared.recorded:
         notes.append(
-            f"the baseline's times are absolute numbers from {compared.recorded}, not measured "
-            "beside the candidate"
+            f"the baseline's times were read from {compared.recorded}, not measured beside the "
+            "candidate"
         )
     return notes

@@ -1,4 +1,4 @@
-"""``rarefy doctor``: what this machine has, what it lacks, and what mends it."""
+"""``rarefy doctor``: check what this machine has, what it lacks, and how to fix it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pipeline.store.home import Home
 SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
 
-@click.command(short_help="Say what is missing on this machine, and the fix.")
+@click.command(short_help="Check this machine: what is missing, and how to fix it.")
 @home_option
 @json_option
 def doctor(home: Home, as_json: bool) -> int:
     """Check Python, libraries, providers, CPU, memory, disk, store, Prefect and GPU.
 
-    Exit code 5 when something needed is missing; what is optional only warns.
+    The exit code is 5 if something required is missing; missing optional parts only give a warning.
+
     Example: `rarefy doctor`
     """
     from rich.text import Text
@@ -41,5 +42,5 @@ def doctor(home: Home, as_json: bool) -> int:
             line.append(f"\n        {'':<14} {check.fix}", "default")
         console.print(line, soft_wrap=True)
     if failed:
-        click.echo(f"{len(failed)} missing: {', '.join(c.name for c in failed)}", err=True)
+        click.echo(f"{len(failed)} failed: {', '.join(c.name for c in failed)}", err=True)
     return code

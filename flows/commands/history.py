@@ -1,4 +1,4 @@
-"""``rarefy history``: the verdicts so far, and how their numbers moved."""
+"""``rarefy history``: the verdicts so far, and how their numbers changed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from pipeline.verdict.history import History
     from pipeline.verdict.readings import Key, Past
 
-NOTHING = "no verdict yet: `rarefy run RECIPE` adds one when it ends, `rarefy validate` too"
+NOTHING = "no verdict yet: `rarefy run RECIPE` and `rarefy validate` add one when they end"
 
 
-@click.command(short_help="The verdicts so far: a table, or a page of trends.")
+@click.command(short_help="List the verdicts so far, or write a page of trends.")
 @click.argument("recipe", metavar="[RECIPE]", required=False)
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Verdicts.")
-@click.option("--metric", "metrics", multiple=True, help="Which numbers; may be repeated.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, help="Verdicts to list."
+)
+@click.option("--metric", "metrics", multiple=True, help="The metric to list; may be repeated.")
 @click.option(
     "--html",
     "page",
@@ -43,10 +45,10 @@ def history(
     home: Home,
     as_json: bool,
 ) -> None:
-    """List the verdicts on RECIPE (a name, or a recipe's file; default: all), the latest first.
+    """List the verdicts on RECIPE (a name or a file; default: all recipes), latest first.
 
-    A number has an arrow where it differs from the verdict before: where their intervals lie apart,
-    measured on the same machine.
+    An arrow marks a number that changed since the previous verdict: both were measured on the same
+    machine, and their confidence intervals do not overlap.
 
     Examples: `rarefy history demo`, `rarefy history --html trend.html`
     """
@@ -56,7 +58,7 @@ def history(
     past = History(home.path / FILE)
     known = past.recipes()
     if not known and page is not None:
-        raise RecipeError(f"{page}: not written: {NOTHING}")
+        raise RecipeError(f"{page} was not written: {NOTHING}")
     if not known:
         show_json([]) if as_json else click.echo(NOTHING)
         return
@@ -73,7 +75,7 @@ def history(
 
 
 def _name(reference: str | None, known: list[str]) -> str | None:
-    """Return the recipe that is meant. Raises RecipeError where it has no verdict."""
+    """Return the name of the recipe. Raises RecipeError if it has no verdict."""
     from pipeline.recipe import recipe as recipes
     from pipeline.terms.errors import RecipeError
 
@@ -81,7 +83,7 @@ def _name(reference: str | None, known: list[str]) -> str | None:
         return reference
     name = recipes.load(Path(reference)).recipe.name if Path(reference).is_file() else reference
     if name not in known:
-        raise RecipeError(f"{name}: no verdict on a recipe of that name; there is {_list(known)}")
+        raise RecipeError(f"{name}: no recipe of this name has a verdict; known: {_list(known)}")
     return name
 
 
@@ -98,11 +100,11 @@ def _write(past: History, name: str | None, home: Home, page: Path) -> None:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ProviderError(f"{page}: cannot be written: {error.strerror}") from None
+        raise ProviderError(f"{page}: cannot write it: {error.strerror}") from None
 
 
 def _releases(home: Home) -> list[Release]:
-    """Return the moves of the store's tags that were no steps back."""
+    """Return every move of the store's tags except rollbacks."""
     from datetime import UTC, datetime
 
     from pipeline.report.trend import Release
@@ -179,7 +181,10 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
 
 
 def _keys(shown: list[Past], metrics: tuple[str, ...]) -> list[Key]:
-    """Return the columns: the usual metrics' own values, or all numbers of those asked for."""
+    """Return the columns: all numbers of ``metrics``, or by default the usual metrics' values.
+
+    Raises RecipeError for a metric that no verdict has.
+    """
     from pipeline.terms.errors import RecipeError
     from pipeline.verdict.readings import readings
 
@@ -188,7 +193,7 @@ def _keys(shown: list[Past], metrics: tuple[str, ...]) -> list[Key]:
     for metric in metrics:
         if metric not in names:
             raise RecipeError(
-                f"--metric {metric}: no verdict has it; there is {', '.join(names) or 'none'}"
+                f"--metric {metric}: no verdict has it; known: {', '.join(names) or 'none'}"
             )
     if not metrics:
         return [key for key in there if key.form is None and key.metric in USUAL]

@@ -1,4 +1,4 @@
-"""``rarefy init``: a new recipe, from answers or from flags."""
+"""``rarefy init``: write a new recipe from answers or from flags."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLAIN = re.compile(r"(?:[A-Za-z_/]|\.\.?/)[A-Za-z0-9_./:@-]*")
 
 @dataclass(frozen=True)
 class Answers:
-    """What a recipe is written from. Paths are as given, from the working directory."""
+    """The answers that a recipe is written from. Paths are relative to the working directory."""
 
     path: Path
     name: str
@@ -33,17 +33,17 @@ class Answers:
     goal: str
 
 
-@click.command(short_help="Write a recipe, asking for what the flags do not say.")
+@click.command(short_help="Write a recipe; asks for whatever the flags do not give.")
 @click.argument("path", type=click.Path(path_type=Path), default=Path("recipe.yaml"))
 @click.option("--model", help="A folder, package:import_name/sub/dir or hub:owner/name@revision.")
-@click.option("--train", help="Labelled rows to learn from: JSONL, CSV, TSV or Parquet.")
-@click.option("--eval", "evaluation", help="Labelled rows to judge by.")
-@click.option("--text", multiple=True, help="The text column; twice for pairs of sentences.")
+@click.option("--train", help="Labelled rows for training: JSONL, CSV, TSV or Parquet.")
+@click.option("--eval", "evaluation", help="Labelled rows for evaluation.")
+@click.option("--text", multiple=True, help="The text column; repeat it for sentence pairs.")
 @click.option("--label", help="The label column.")
-@click.option("--name", help="The recipe's name; default: the file's.")
-@click.option("--goal", type=click.Choice(list(GOALS)), help="What to aim at.")
-@click.option("--yes", is_flag=True, help="Ask nothing: take the defaults.")
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--name", help="The recipe's name; default: the file's name.")
+@click.option("--goal", type=click.Choice(list(GOALS)), help="What to optimize for.")
+@click.option("--yes", is_flag=True, help="Use the defaults instead of asking.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @home_option
 @json_option
 def init(
@@ -60,7 +60,7 @@ def init(
     home: Home,
     as_json: bool,
 ) -> None:
-    """Write a recipe to PATH (recipe.yaml), with comments that explain it, and check it.
+    """Write a commented recipe to PATH (default: recipe.yaml) and check it.
 
     Example: `rarefy init --train train.csv --eval eval.csv --goal fast --yes`
     """
@@ -72,7 +72,7 @@ def init(
     if path.is_dir():
         path = path / "recipe.yaml"
     if path.exists() and not force:
-        raise RecipeError(f"{path}: is there already; --force replaces it")
+        raise RecipeError(f"{path} already exists; --force replaces it")
     ask = _Ask(yes)
     train = ask("train", "Training rows (file)", train, None)
     evaluation = ask("eval", "Eval rows (file)", evaluation, _sibling(train))
@@ -103,7 +103,7 @@ def init(
 
 @dataclass(frozen=True)
 class _Ask:
-    """Gives what a flag said; else the default under --yes; else what a person answers."""
+    """Return the value of a flag; if not given, the default with --yes, else ask the user."""
 
     silent: bool
 
@@ -130,7 +130,7 @@ class _Ask:
 def _columns(
     ask: _Ask, train: str, text: tuple[str, ...], label: str | None
 ) -> tuple[tuple[str, ...], str]:
-    """Return the text and label columns; those of a local file are offered."""
+    """Return the text and label columns; the prompts list the columns of a local file."""
     from flows import columns
     from pipeline.terms.errors import DataError
 
@@ -138,22 +138,22 @@ def _columns(
         table = columns.Columns({})
     else:
         table = columns.read(Path(train).expanduser())
-    offer = f", of {', '.join(table.names)}" if table.names else ""
+    offer = f", one of {', '.join(table.names)}" if table.names else ""
     text = text or tuple(
         part.strip()
         for part in ask(
-            "text", f"Text column{offer} (two, with a comma: pairs)", None, table.text()
+            "text", f"Text column{offer} (for pairs: two, with a comma)", None, table.text()
         ).split(",")
     )
     label = ask("label", f"Label column{offer}", label, table.label(text[0]))
     for column in (*text, label):
         if table.names and column not in table.names:
-            raise DataError(f"{train}: no column {column!r}; there is {', '.join(table.names)}")
+            raise DataError(f"{train}: no column {column!r}; it has {', '.join(table.names)}")
     return text, label
 
 
 def _sibling(train: str) -> str | None:
-    """Return the file beside the training rows that looks like the eval split."""
+    """Return the file next to the training rows that looks like the eval split, or None."""
     path = Path(train)
     for name in ("eval", "test", "validation", "valid", "dev"):
         beside = path.with_name(path.name.replace("train", name))
@@ -167,12 +167,12 @@ def _goals() -> str:
 
 
 def slug(text: str) -> str:
-    """Return a name that a recipe may have, as near to the text as can be."""
+    """Return a valid recipe name that is as close to the text as possible."""
     return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("._-")[:64] or "recipe"
 
 
 def recipe_text(answers: Answers) -> str:
-    """Return the recipe with comments. Raises ModelError where the model cannot be read."""
+    """Return the recipe with comments. Raises ModelError if the model cannot be read."""
     from pipeline.run import importing
 
     base = answers.path.resolve().parent
@@ -192,25 +192,25 @@ def recipe_text(answers: Answers) -> str:
         f"name: {answers.name}",
         f"model: {_scalar(model)} # the pretrained model to start from",
         "task: text-classification",
-        "data: # paths start at this file's folder",
+        "data: # paths are relative to this file's folder",
         f"  train: {_scalar(_reference(answers.train, base))}",
         f"  eval: {_scalar(_reference(answers.eval, base))} # never trained on",
-        "  # unlabelled: more.jsonl # text of the domain, for the teacher to label",
+        "  # unlabelled: more.jsonl # text from the same domain, for the teacher to label",
         f"  text: {text if len(answers.text) == 1 else f'[{text}]'}",
         f"  label: {_scalar(answers.label)}",
-        f"  max_length: {length} # tokens; longer rows are cut, and counted",
-        "stages: # in order; `rarefy recipe show` explains each and its defaults",
+        f"  max_length: {length} # tokens; longer rows are truncated and counted",
+        "stages: # in order; `rarefy recipe show` explains each one and shows its defaults",
         *(f"  - {stage}" for stage in stages),
         "targets: # where latency is measured",
         "  - {name: cpu, provider: cpu, threads: 1}",
-        "budgets: # the run ends with exit code 3 if one is missed",
+        "budgets: # the exit code is 3 if one is missed",
         *(f"  - {budget}" for budget in goal.budgets),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _reference(given: str, base: Path) -> str:
-    """Return a path as the recipe names it: from its own folder."""
+    """Return a path as the recipe writes it, relative to the recipe's folder."""
     if given.startswith(REFERENCES):
         return given
     path = Path(given).expanduser()
@@ -218,6 +218,6 @@ def _reference(given: str, base: Path) -> str:
 
 
 def _scalar(value: str) -> str:
-    """Return a string as YAML: plain where that cannot be misread, else quoted."""
+    """Return a string as YAML: plain if it cannot be misread, else quoted."""
     plain = PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null")
     return value if plain and not value.endswith(":") else json.dumps(value, ensure_ascii=False)

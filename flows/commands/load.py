@@ -1,4 +1,4 @@
-"""``rarefy load``: a bundle under requests that come at their own rate."""
+"""``rarefy load``: measure a bundle under load, with requests that arrive at a given rate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CODES = {"fail": 3, "inconclusive": 4}
 
 
 def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | None:
-    """Read a time such as ``20ms`` or ``0.5 s``; a number alone is ms."""
+    """Parse a time such as ``20ms`` or ``0.5 s``; a plain number is in ms."""
     if value is None:
         return None
     from pipeline.terms import quantity
@@ -30,11 +30,11 @@ def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | 
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     if unit not in ("", "ms", "s", "us", "µs") or limit <= 0:
-        raise click.BadParameter(f"{value!r} is no time such as 20ms")
+        raise click.BadParameter(f"{value!r} is not a time such as 20ms")
     return limit
 
 
-@click.command(short_help="A bundle under load: response times at a rate of requests.")
+@click.command(short_help="Measure a bundle's response times at given request rates.")
 @click.argument("bundle")
 @click.option(
     "--rate",
@@ -42,27 +42,51 @@ def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | 
     type=click.FloatRange(0, min_open=True),
     multiple=True,
     required=True,
-    help="Requests a second; again for more rates.",
+    help="Requests per second; repeat it to measure several rates.",
 )
-@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each.")
-@click.option("--seconds", type=click.FloatRange(1, 3600), default=10.0, show_default=True)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Worker processes, each with its own session.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Intra-op threads of each worker.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 3600),
+    default=10.0,
+    show_default=True,
+    help="How long to send requests at each rate.",
+)
 @click.option(
     "--arrivals",
     "kind",
     type=click.Choice(["poisson", "constant"]),
     default="poisson",
     show_default=True,
-    help="Independent users, or a clock.",
+    help="poisson: random, as from independent users; constant: evenly spaced.",
 )
 @click.option(
     "--max-p99",
     metavar="TIME",
     callback=_milliseconds,
-    help="Exit 3 where the p99 is longer at any rate, 4 where it cannot be said.",
+    help="Exit 3 if the p99 exceeds this at any rate, 4 if that is inconclusive.",
 )
 @rows_options
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of the random arrivals.",
+)
 @home_option
 @json_option
 def load(
@@ -76,10 +100,11 @@ def load(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Send requests to BUNDLE at each rate and time the answers: open loop.
+    """Send requests to BUNDLE at each rate, in an open loop, and time the answers.
 
-    Times run from when a request was meant to be sent, text to probabilities. Workers are
-    processes, each with its own session and cores; they share one queue.
+    A response time starts when the request was due and covers everything from text to
+    probabilities. Workers are processes, each with its own session and cores; they share one
+    queue.
 
     Example: `rarefy load production --rate 50 --rate 200 --workers 2 --max-p99 20ms`
     """
@@ -98,7 +123,7 @@ def load(
             asked = {"rate": rate, "progress": display.progress, **options}
             runs.append(loading.measure(model.directory, split.texts, split.pairs, **asked))
             for note in _notes(runs[-1]):
-                display.say(f"note: at {rate:g} a second, {note}", "yellow")
+                display.say(f"note: at {rate:g} requests/s, {note}", "yellow")
     judged = [] if max_p99 is None else [judging.judge(run, max_p99) for run in runs]
     code = CODES.get(worst(word for word, _ in judged) or "pass", 0)
     if as_json:
@@ -116,7 +141,7 @@ def load(
 def rows(
     bundle: str, table: Path | None, text: tuple[str, ...], recipe: Path | None, home: Home
 ) -> Split:
-    """Return the text to send: the file's, else the eval split's of the recipe."""
+    """Return the rows to send: those of the file if given, else the recipe's eval split."""
     from pipeline.release.origin import recipe_of
     from pipeline.stage import data
 
@@ -128,14 +153,16 @@ def rows(
 
 
 def _notes(run: Load) -> list[str]:
-    """Return what a reader must know before believing the numbers."""
+    """Return what limits the validity of the numbers."""
     notes = list(run.busy)
     if run.saturated:
-        notes.insert(0, f"saturated: {run.saturated}; a longer run would give longer times")
+        notes.insert(0, f"saturated: {run.saturated}; times grow with the length of the run")
     if run.broken:
         notes.insert(0, f"{run.broken} of {len(run.sent)} answers are NaN or infinite")
     if run.late > 0.01 and not run.saturated:
-        notes.append(f"{run.late:.0%} of the answers came over 1 ms later than the queue explains")
+        notes.append(
+            f"{run.late:.0%} of the answers came over 1 ms later than the queue can explain"
+        )
     return notes
 
 
@@ -171,7 +198,7 @@ def _show(runs: list[Load]) -> None:
     from pipeline.terms.wording import number
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("sent a second", "answered", "workers busy", "ms: p50", "p90", "p95"):
+    for column in ("sent/s", "answered/s", "workers busy", "p50 (ms)", "p90", "p95"):
         table.add_column(column, justify="right")
     for column in ("p99", "max", "service p50", "service p99"):
         table.add_column(column, justify="right")
@@ -193,7 +220,7 @@ def _show(runs: list[Load]) -> None:
 
 
 def _cell(run: Load, percent: int, *, of_service: bool = False) -> str:
-    """Return a percentile, or a dash where the requests are too few to carry it."""
+    """Return a percentile, or a dash if there are too few requests to estimate it."""
     from pipeline.terms.wording import number
 
     interval = run.percentile(percent, of_service=of_service)

@@ -1,4 +1,4 @@
-"""``rarefy plan``: what would run, what is done already, and what the evidence could carry."""
+"""``rarefy plan``: show what would run, what is cached, and whether the data is sufficient."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from flows.options import (
 from pipeline.store.home import Home
 
 
-@click.command(short_help="Say what would run and what is cached, without running it.")
+@click.command(short_help="Show what would run and what is cached, without running it.")
 @recipe_argument
-@click.option("--baseline", metavar="TAG", help="As `rarefy ci` would be asked: TAG, or URL#TAG.")
+@click.option(
+    "--baseline", metavar="TAG", help="Plan `rarefy ci` with this baseline: TAG or URL#TAG."
+)
 @first_option
 @device_option
 @home_option
@@ -28,9 +30,10 @@ from pipeline.store.home import Home
 def plan(
     recipe: Path, baseline: str | None, first: bool, device: str, home: Home, as_json: bool
 ) -> None:
-    """Check RECIPE, its data and its model, and say what `rarefy run` would do.
+    """Check RECIPE, its data and its model, and show what `rarefy run` would do.
 
-    Also says whether the eval split has rows enough for the budgets' margins.
+    Also shows what each stage needs in disk, memory and time, and whether the eval split has
+    enough rows for the budgets' margins.
 
     Example: `rarefy plan demo.yaml`
     """

@@ -1,4 +1,4 @@
-"""``rarefy predict``: text in, label and probabilities out, from a bundle."""
+"""``rarefy predict``: classify texts with a bundle."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from flows.options import home_option, json_option
 from pipeline.store.home import Home
 
 
-@click.command(short_help="Ask a bundle: text in, label and probabilities out.")
+@click.command(short_help="Classify texts with a bundle: label and probabilities.")
 @click.argument("bundle")
 @click.argument("texts", metavar="[TEXT]…", nargs=-1)
 @click.option(
-    "--pair", "pairs", nargs=2, multiple=True, metavar="FIRST SECOND", help="A pair of sentences."
+    "--pair", "pairs", nargs=2, multiple=True, metavar="FIRST SECOND", help="A sentence pair."
 )
 @click.option(
     "--provider",
     type=click.Choice(["cpu", "cuda", "tensorrt"]),
     default="cpu",
     show_default=True,
-    help="The execution provider that answers.",
+    help="The execution provider to run on.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Default: those the bundle was made for.")
+@click.option(
+    "--threads", type=click.IntRange(1), help="Intra-op threads; default: the bundle's setting."
+)
 @home_option
 @json_option
 def predict(
@@ -37,9 +39,9 @@ def predict(
     home: Home,
     as_json: bool,
 ) -> None:
-    """Answer each TEXT, or each line of stdin, with BUNDLE: a folder, a run, a tag or a digest.
+    """Classify each TEXT, or each line of stdin, with BUNDLE: a folder, a run, a tag or a digest.
 
-    A line of stdin with a tab is a pair. With --json, one object a line.
+    A line of stdin that contains a tab is a sentence pair. --json prints one object per line.
 
     Example: `rarefy predict demo "A fine film."`
     """
@@ -48,7 +50,7 @@ def predict(
 
     answering = find(bundle, home)
     if not texts and not pairs and sys.stdin.isatty():
-        raise click.UsageError("give a TEXT, --pair FIRST SECOND, or lines on stdin")
+        raise click.UsageError("give a TEXT or --pair FIRST SECOND, or pipe lines to stdin")
     model = BundleModel(answering.directory, provider=provider, threads=threads)
     rows: Iterable[tuple[str, str | None]] = [*((text, None) for text in texts), *pairs]
     for text, second in rows or _lines():
@@ -58,7 +60,7 @@ def predict(
 
 
 def _lines() -> Iterator[tuple[str, str | None]]:
-    """Yield the texts on stdin as they come, blank lines left out."""
+    """Yield the texts from stdin as they arrive, skipping blank lines."""
     for line in sys.stdin:
         first, tab, second = line.rstrip("\n").partition("\t")
         if first.strip():
@@ -71,5 +73,5 @@ def _answer(text: str, second: str | None, shares: dict[str, float], as_json: bo
         answer = {"text": text, "pair": second, "label": label, "probabilities": shares}
         click.echo(json.dumps(answer, ensure_ascii=False))
         return
-    told = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
-    click.echo("\t".join([label, told, text, *([second] if second is not None else [])]))
+    listed = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
+    click.echo("\t".join([label, listed, text, *([second] if second is not None else [])]))

@@ -1,4 +1,4 @@
-"""``rarefy promote``: a tag moves to a bundle that passed, and to no other."""
+"""``rarefy promote``: move a tag to a bundle, but only if the bundle's verdict is a pass."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from flows.options import home_option, json_option, show_json
 from pipeline.store.home import Home
 
 
-@click.command(short_help="Move a tag to a run's bundle, if its verdict is a pass.")
+@click.command(short_help="Move a tag to a run's bundle if its verdict is a pass.")
 @click.argument("run")
 @click.argument("tag", default="production")
 @click.option(
-    "--to", "url", metavar="URL", help="Push it to this store too, and move the tag there."
+    "--to", "url", metavar="URL", help="Also push the bundle to this store, and move the tag there."
 )
 @home_option
 @json_option
 def promote(run: str, tag: str, url: str | None, home: Home, as_json: bool) -> int:
-    """Point TAG (default: production) at the bundle of RUN: a run, its folder, or a digest.
+    """Point TAG (default: production) at the bundle of RUN: a run, its folder or a digest.
 
-    The bundle's bytes are hashed, and the verdict must be of this very bundle. A missed budget
-    ends with 3, anything but a pass with 4, damage with 6, and the tag stays where it is. So it
-    does where the run was compared with TAG, and TAG has moved since, and where a newer verdict
-    of the recipe on this bundle, of `rarefy ci` or `rarefy validate`, is no pass.
+    The bundle's bytes are hashed again, and the verdict must be on exactly these bytes. If there
+    is a newer verdict on this bundle, from `rarefy ci` or `rarefy validate`, it must also be a
+    pass. Otherwise the tag does not move, and the exit code is 3 for a missed budget, 6 for
+    damaged files, and 4 for any other reason, such as an inconclusive verdict, or a TAG that has
+    moved since the run was compared with it.
 
     Example: `rarefy promote demo production --to s3://models/rarefy`
     """
@@ -46,13 +47,13 @@ def promote(run: str, tag: str, url: str | None, home: Home, as_json: bool) -> i
             | {"from": done.before, "pushed": url, "exit_code": 0}
         )
         return 0
-    click.echo(_told(tag, done.digest, done.before))
+    click.echo(_moved(tag, done.digest, done.before))
     if url is not None:
         click.echo(f"{url}#{tag} -> {done.digest[:12]}")
     return 0
 
 
-def _told(tag: str, digest: str, before: str | None) -> str:
+def _moved(tag: str, digest: str, before: str | None) -> str:
     if before == digest:
-        return f"{tag} is {digest[:12]} already"
+        return f"{tag} already points at {digest[:12]}"
     return f"{tag} -> {digest[:12]}" + (f" (was {before[:12]})" if before else "")

@@ -1,4 +1,4 @@
-"""``rarefy recipe``: the examples, and what can be known of a recipe without running it."""
+"""``rarefy recipe``: list and copy the examples; show and check recipes without running them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from flows.options import home_option, json_option, recipe_argument, show_json, 
 from pipeline.store.home import Home
 
 
-@click.group(short_help="Example recipes; show and check recipes; the JSON schema.")
+@click.group(short_help="List, copy, show and check recipes; print their JSON schema.")
 def recipe() -> None:
-    """Look at recipes, copy the examples, and check recipes before they run."""
+    """Copy the example recipes, and show and check recipes before they run."""
 
 
 @recipe.command("ls", short_help="List the examples that come with rarefy.")
 @json_option
 def list_examples(as_json: bool) -> None:
-    """List the examples, each with what it is about; `rarefy recipe cp NAME` copies one.
+    """List the examples with a short description; `rarefy recipe cp NAME` copies one.
 
     Example: `rarefy recipe ls`
     """
@@ -38,10 +38,10 @@ def list_examples(as_json: bool) -> None:
     stdout().print(table)
 
 
-@recipe.command("cp", short_help="Copy an example, with the data it reads.")
+@recipe.command("cp", short_help="Copy an example with the data that it reads.")
 @click.argument("name")
 @click.argument("destination", type=click.Path(path_type=Path), default=Path())
-@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
 @home_option
 @json_option
 def copy_example(name: str, destination: Path, force: bool, home: Home, as_json: bool) -> None:
@@ -57,16 +57,18 @@ def copy_example(name: str, destination: Path, force: bool, home: Home, as_json:
         return
     click.echo(str(written[0]))
     for path in written[1:]:
-        click.echo(f"with {path}", err=True)
+        click.echo(f"also copied {path}", err=True)
 
 
 @recipe.command(short_help="Print a recipe with its defaults filled in.")
 @recipe_argument
 @json_option
 def show(recipe: Path, as_json: bool) -> None:
-    """Print RECIPE with every default filled in, and what each stage does as comments.
+    """Print RECIPE with every default filled in and comments on what each stage does.
 
-    What is printed is a recipe that means the same. Example: `rarefy recipe show demo.yaml`
+    The output is an equivalent recipe.
+
+    Example: `rarefy recipe show demo.yaml`
     """
     from pipeline.recipe import recipe as recipes
     from pipeline.recipe.writing import as_values, as_yaml
@@ -81,14 +83,16 @@ def show(recipe: Path, as_json: bool) -> None:
     click.echo(as_yaml(loaded), nl=False)
 
 
-@recipe.command(short_help="Check recipes, their data and models, without running them.")
+@recipe.command(short_help="Check recipes, their data and models without running them.")
 @click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @home_option
 @json_option
 def check(recipes: tuple[Path, ...], home: Home, as_json: bool) -> int:
-    """Check each of RECIPES: keys, values, the order of stages, budgets, data files, the model.
+    """Check each of RECIPES: keys, values, the order of stages, budgets, data files and the model.
 
-    Errors name file, line and key. Exit code 2 if any is wrong, after all were checked.
+    Errors name the file, the line and the key. All recipes are checked; the exit code is that of
+    the first error, 2 for a wrong recipe.
+
     Example: `rarefy recipe check recipes/*.yaml`
     """
     from pipeline.recipe.recipe import load
@@ -99,7 +103,7 @@ def check(recipes: tuple[Path, ...], home: Home, as_json: bool) -> int:
     for path in recipes:
         answer: dict[str, Any] = {"recipe": str(path), "ok": True, "error": None}
         try:
-            # A tag that is not here may be where the recipe runs: said, but no error.
+            # A missing tag gives a warning, not an error: it may exist where the recipe will run.
             plan = Plan(load(path), home.store(), first=True)
             plan.steps()
             answer["warnings"] = plan.warnings
@@ -119,7 +123,7 @@ def check(recipes: tuple[Path, ...], home: Home, as_json: bool) -> int:
 @recipe.command(short_help="Print the JSON schema of recipes.")
 @json_option
 def schema(as_json: bool) -> None:
-    """Print the JSON schema of recipes, for editors, with the parameters of installed stages.
+    """Print the JSON schema of recipes for editors, with the parameters of the installed stages.
 
     Example: `rarefy recipe schema > recipe.schema.json`
     """

@@ -1,4 +1,4 @@
-"""``rarefy artifact push`` and ``pull``: artifacts between this store and another one."""
+"""``rarefy artifact push`` and ``pull``: copy artifacts between this store and another one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pipeline.terms.wording import size
 @click.command(short_help="Copy an artifact to another store: s3://, gs://, az://, file://.")
 @click.argument("reference", metavar="REF")
 @click.argument("url", metavar="URL")
-@click.option("--tag", metavar="NAME", help="Point this tag there at it.")
+@click.option("--tag", metavar="NAME", help="Point this tag of that store at the artifact.")
 @home_option
 @json_option
 def push(reference: str, url: str, tag: str | None, home: Home, as_json: bool) -> None:
-    """Copy REF to the store at URL; what is there already is not sent again.
+    """Copy REF to the store at URL; files that the store already has are not sent again.
 
-    A bundle stands alone: what it was made from is not sent. Credentials come from the
-    environment, as the cloud's own tools read them.
+    Only REF itself is sent, not the artifacts that it was made from. Credentials are read from
+    the environment, as the cloud's own tools do.
 
     Example: `rarefy artifact push production s3://models/rarefy --tag production`
     """
@@ -31,16 +31,16 @@ def push(reference: str, url: str, tag: str | None, home: Home, as_json: bool) -
     if as_json:
         show_json({"digest": digest, "url": url, "tag": tag, "bytes": sent})
         return
-    click.echo(f"{url}#{tag or digest[:12]} is {digest[:12]}; {size(sent)} sent")
+    click.echo(f"{url}#{tag or digest[:12]} -> {digest[:12]}; sent {size(sent)}")
 
 
-@click.command(short_help="Bring an artifact from another store, hashed before it is published.")
+@click.command(short_help="Copy an artifact from another store; its hashes are checked first.")
 @click.argument("address", metavar="URL#REF")
-@click.option("--tag", metavar="NAME", help="Point this tag here at it.")
+@click.option("--tag", metavar="NAME", help="Point this tag of this store at the artifact.")
 @home_option
 @json_option
 def pull(address: str, tag: str | None, home: Home, as_json: bool) -> None:
-    """Bring REF, a tag or digest of the store at URL; what is here already is not brought again.
+    """Copy REF, a tag or a digest, from the store at URL; an existing artifact is kept.
 
     Example: `rarefy artifact pull s3://models/rarefy#production --tag production`
     """

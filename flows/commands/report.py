@@ -1,4 +1,4 @@
-"""``rarefy report``: the report of a run, where it is or in another form."""
+"""``rarefy report``: locate, open or print the report of a run."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pipeline.store.home import Home
 FORMATS = {"html": "report.html", "markdown": "summary.md"}
 
 
-@click.command(short_help="Say where a run's report is, open it, or print it.")
+@click.command(short_help="Print the path of a run's report, open it, or print it.")
 @click.argument("run", metavar="[RUN]", required=False)
 @click.option(
     "--format",
     "form",
     type=click.Choice(["html", "markdown", "json"]),
-    help="Print the report in this form.",
+    help="Print the report in this format.",
 )
-@click.option("--open", "show", is_flag=True, help="Open it in the browser.")
+@click.option("--open", "show", is_flag=True, help="Open the report in the browser.")
 @home_option
 @json_option
 def report(run: str | None, form: str | None, show: bool, home: Home, as_json: bool) -> None:
-    """Draw the report of RUN (a name or folder; default: the latest) again and print its path.
+    """Render the report of RUN (a name or folder; default: the latest) again and print its path.
 
     Examples: `rarefy report --open`, `rarefy report demo --format markdown`
     """
@@ -36,7 +36,7 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
         data = folder.read(directory)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise RecipeError(f"{directory / 'run.json'}: not a run's record: {reason}") from None
+        raise RecipeError(f"{directory / 'run.json'} is not a run's record: {reason}") from None
     if form == "json":
         click.echo(data.model_dump_json(by_alias=True, indent=1))
         return
@@ -53,19 +53,19 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
 
 
 def find_run(reference: str | None, home: Home) -> Path:
-    """Return a run's folder by its name or path; by default that of the latest run.
+    """Return the folder of a run by its name or path; by default that of the latest run.
 
-    Raises RecipeError where there is none.
+    Raises RecipeError if there is no such run.
     """
     from pipeline.terms.errors import RecipeError
 
     if reference is None:
         records = list(home.runs.glob("*/run.json"))
         if not records:
-            raise RecipeError(f"{home.runs}: no run yet; `rarefy run RECIPE` makes one")
+            raise RecipeError(f"{home.runs}: no run yet; start one with `rarefy run RECIPE`")
         return max(records, key=lambda path: path.stat().st_mtime).parent
     for directory in (home.runs / reference, Path(reference)):
         if (directory / "run.json").is_file():
             return directory
     known = sorted(path.parent.name for path in home.runs.glob("*/run.json"))
-    raise RecipeError(f"{reference}: no run of that name; there is {', '.join(known) or 'none'}")
+    raise RecipeError(f"{reference}: no such run; available: {', '.join(known) or 'none'}")

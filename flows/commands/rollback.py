@@ -1,4 +1,4 @@
-"""``rarefy rollback``: a tag goes back to what it pointed at before."""
+"""``rarefy rollback``: move a tag back to the artifact that it pointed at before."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from flows.options import home_option, json_option, show_json
 from pipeline.store.home import Home
 
 
-@click.command(short_help="Move a tag back to what it pointed at before.")
+@click.command(short_help="Move a tag back to the artifact it pointed at before.")
 @click.argument("tag")
-@click.option("--to", "target", metavar="DIGEST", help="Back to this one of its history.")
+@click.option(
+    "--to", "target", metavar="DIGEST", help="Move back to this artifact of the tag's history."
+)
 @home_option
 @json_option
 def rollback(tag: str, target: str | None, home: Home, as_json: bool) -> int:
-    """Point TAG at what it pointed at before its last move; a second time, one move further back.
+    """Undo the last move of TAG. Each further rollback goes one move further back.
 
-    The old bytes are hashed first: damage ends with 6, and the tag stays. TAG may be a remote's,
-    URL#TAG. `rarefy artifact show TAG` shows the history.
+    The artifact's bytes are hashed first. If they are damaged, the tag does not move and the exit
+    code is 6. TAG may be a tag of a remote store, URL#TAG. `rarefy artifact show TAG` shows the
+    history.
 
     Example: `rarefy rollback production`
     """

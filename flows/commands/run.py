@@ -1,4 +1,4 @@
-"""``rarefy run``: a recipe from model to verdict."""
+"""``rarefy run``: run a recipe from model to verdict."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from flows.compress import Engine
 
 
-@click.command(short_help="Run a recipe: every stage, then the verdict and the report.")
+@click.command(short_help="Run every stage of a recipe, then judge and report.")
 @recipe_argument
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="Where report and bundle go."
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder for report and bundle; default: runs/NAME in --home.",
 )
-@click.option("--strict", is_flag=True, help="Exit 4 when a budget is inconclusive.")
+@click.option("--strict", is_flag=True, help="Exit 4 if a budget is inconclusive.")
 @first_option
 @engine_options
 @home_option
@@ -45,10 +47,10 @@ def run(
     home: Home,
     as_json: bool,
 ) -> int:
-    """Run RECIPE: stages that are done already are taken from the store.
+    """Run RECIPE and write a verdict on every budget, report.html and the ONNX bundle.
 
-    A run that was interrupted or killed goes on where it stopped. Ends with a verdict on every
-    budget, report.html, and the ONNX bundle.
+    Finished stages are read from the store; a run that was interrupted or killed resumes where it
+    stopped.
 
     Example: `rarefy run demo.yaml`
     """

@@ -1,4 +1,4 @@
-"""``rarefy schedule``: a recipe's flow, served on a schedule against a Prefect server."""
+"""``rarefy schedule``: serve a recipe's flow on a schedule, through a Prefect server."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Run a recipe on a schedule, through a Prefect server.")
 @recipe_argument
-@click.option("--cron", required=True, help="When: minute, hour, day, month, weekday.")
-@click.option("--name", help="The deployment's name; default: the recipe's.")
-@click.option("--timezone", default="UTC", show_default=True, help="Of the cron expression.")
+@click.option("--cron", required=True, help="When to run: minute, hour, day, month, weekday.")
+@click.option("--name", help="The deployment's name; default: the recipe's name.")
+@click.option(
+    "--timezone", default="UTC", show_default=True, help="The time zone of the cron expression."
+)
 @device_option
 @home_option
 @json_option
@@ -33,9 +35,9 @@ def schedule(
     home: Home,
     as_json: bool,
 ) -> None:
-    """Serve RECIPE's flow until interrupted; the server starts a run whenever it is time.
+    """Serve RECIPE's flow until interrupted; the Prefect server starts the runs on schedule.
 
-    Needs a Prefect server, named by PREFECT_API_URL.
+    PREFECT_API_URL must name a running Prefect server.
 
     Example: `rarefy schedule demo.yaml --cron "0 3 * * *"`
     """
@@ -53,12 +55,13 @@ def schedule(
     from flows.prefect_flow import compress as flow
 
     deployment = name or loaded.recipe.name
-    said = {"deployment": f"{flow.name}/{deployment}", "cron": cron, "timezone": timezone}
+    served = {"deployment": f"{flow.name}/{deployment}", "cron": cron, "timezone": timezone}
+    name = served["deployment"]
     if as_json:
-        show_json(said | {"parameters": asdict(job)})
-    click.echo(f"serving {said['deployment']} at {cron!r} ({timezone}); Ctrl-C ends it", err=True)
-    click.echo(f"a run now: prefect deployment run {said['deployment']}", err=True)
-    # By module: a path would only be found from this very folder.
+        show_json(served | {"parameters": asdict(job)})
+    click.echo(f"serving {name} at {cron!r} ({timezone}); press Ctrl-C to stop", err=True)
+    click.echo(f"to run it now: prefect deployment run {name}", err=True)
+    # A module path: a file path would be relative to the current folder.
     flow.serve(
         name=deployment,
         schedule=when,
@@ -70,7 +73,7 @@ def schedule(
 
 
 def job_of(recipe: Path, name: str, device: str, home: Home) -> Job:
-    """Return the job of a scheduled run; its paths are absolute, as it starts anywhere."""
+    """Return the job of a scheduled run. Its paths are absolute: it may start in any folder."""
     from flows.jobs import Job
 
     path = recipe.resolve()
@@ -85,7 +88,7 @@ def job_of(recipe: Path, name: str, device: str, home: Home) -> Job:
 
 
 def require_server(recipe: Path, cron: str) -> None:
-    """Raise ProviderError, with the commands that mend it, where no Prefect server answers."""
+    """Raise ProviderError, with the commands that fix it, if no Prefect server answers."""
     from flows import prefect_server
     from pipeline.terms.errors import ProviderError
 
@@ -95,7 +98,7 @@ def require_server(recipe: Path, cron: str) -> None:
     why = f"{url} (PREFECT_API_URL) does not answer" if url else "PREFECT_API_URL is not set"
     again = f"rarefy schedule {shlex.quote(str(recipe))} --cron {shlex.quote(cron)}"
     raise ProviderError(
-        f"a schedule needs a Prefect server, and {why}. From nothing to a nightly run:\n"
+        f"a schedule needs a Prefect server, but {why}. To start one and schedule the recipe:\n"
         "  prefect server start --background\n"
         f"  export PREFECT_API_URL={prefect_server.DEFAULT_URL}\n"
         f"  {again}"
@@ -103,7 +106,7 @@ def require_server(recipe: Path, cron: str) -> None:
 
 
 def cron_schedule(cron: str, timezone: str) -> Any:
-    """Return Prefect's schedule. Raises RecipeError where the expression or the zone is wrong."""
+    """Return Prefect's schedule. Raises RecipeError if the expression or time zone is invalid."""
     from prefect.client.schemas.schedules import CronSchedule
     from prefect.schedules import Cron
     from pydantic import ValidationError

@@ -1,4 +1,7 @@
-"""``rarefy validate``: measure a bundle again, here, and judge it by a recipe's budgets."""
+"""``rarefy validate``: measure a bundle again on this machine and judge it by a recipe's budgets.
+
+No stage runs.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from pipeline.store.home import Home
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Whose eval split and budgets; default: the run's own recipe.",
+    help="Use this recipe's eval split and budgets; default: the run's own recipe.",
 )
-@click.option("--strict", is_flag=True, help="Exit 4 when a budget is inconclusive.")
+@click.option("--strict", is_flag=True, help="Exit 4 if a budget is inconclusive.")
 @first_option
 @device_option
 @home_option
@@ -31,10 +34,10 @@ def validate(
     home: Home,
     as_json: bool,
 ) -> int:
-    """Measure BUNDLE (a folder, a run, a tag or a digest) without running any stage.
+    """Measure BUNDLE (a folder, a run, a tag or a digest) again and judge it; no stage runs.
 
-    Accuracy on the recipe's eval split, latency beside the references that the store has, size,
-    memory; then the verdict on the recipe's budgets.
+    Measures accuracy on the recipe's eval split, latency beside the references in the store, size
+    and memory, and gives a verdict on the recipe's budgets.
 
     Example: `rarefy validate production --recipe demo.yaml`
     """
@@ -52,8 +55,8 @@ def validate(
     judged, code = done.verdict, done.verdict.exit_code(strict)
     if as_json:
         shown = judged.model_dump(mode="json", by_alias=True)
-        said = {"bundle": done.bundle.digest, "exit_code": code, "warnings": done.warnings}
-        show_json(said | shown)
+        summary = {"bundle": done.bundle.digest, "exit_code": code, "warnings": done.warnings}
+        show_json(summary | shown)
         return code
     show_verdict(judged, console)
     click.echo(f"verdict: {judged.outcome}")

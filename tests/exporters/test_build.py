@@ -90,5 +90,7 @@ def test_plans_that_would_be_slower_are_refused(minilm, tmp_path):
 def test_a_plan_for_modules_that_are_not_there_is_refused(minilm, tmp_path):
     plan = Plan(linears={"bert.encoder.layer.9.output.dense": LinearPlan(precision="int8")})
     source = copy_with(minilm, plan, tmp_path / "checkpoint")
-    with pytest.raises(ModelError, match="0 matrix products are integer, the quantization plan"):
+    with pytest.raises(
+        ModelError, match="0 matrix products are integer, but the quantization plan"
+    ):
         build(source, tmp_path, task=TASK, split=SPLIT, form="deploy")

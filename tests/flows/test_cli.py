@@ -63,7 +63,7 @@ def test_every_command_explains_itself_and_speaks_json(
         (("nonsense",), 2, "No such command"),
         (("plan", "missing.yaml"), 2, "rarefy: missing.yaml: no such recipe"),
         (("predict", "missing", "text"), 2, "rarefy: missing: no bundle"),
-        (("report", "missing"), 2, "rarefy: missing: no run of that name; there is none"),
+        (("report", "missing"), 2, "rarefy: missing: no such run; available: none"),
         (("artifact", "show", "missing"), 2, "rarefy: missing: no artifact"),
         (("artifact", "verify"), 2, "--all"),
         (("recipe", "cp", "missing"), 2, "missing: no such example; available: "),

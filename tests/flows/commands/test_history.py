@@ -58,10 +58,10 @@ def test_what_is_not_there_is_said(past: History, rarefy: Callable[..., Said]) -
     past.add(finished(0, budgets=[asked("ece", "max", 0.1, 0.05)]))
     unknown = rarefy("history", "revews")
     assert unknown.code == 2
-    assert "revews: no verdict on a recipe of that name; there is reviews" in unknown.err
+    assert "revews: no recipe of this name has a verdict; known: reviews" in unknown.err
     metric = rarefy("history", "--metric", "latency_p99")
     assert metric.code == 2
-    assert "there is accuracy, ece, size" in metric.err
+    assert "known: accuracy, ece, size" in metric.err
     assert "Calibration error" in rarefy("history", "--metric", "ece").out
 
 

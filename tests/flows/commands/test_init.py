@@ -68,7 +68,7 @@ def test_a_column_that_is_not_there_is_refused(here: Project, rarefy: Callable[.
         *("init", "--model", "encoder", "--train", "train.jsonl", "--label", "stars", "--yes")
     )
     assert said.code == 2
-    assert "no column 'stars'; there is text, label" in said.err
+    assert "no column 'stars'; it has text, label" in said.err
     assert not Path("recipe.yaml").exists()
 
 
@@ -81,7 +81,7 @@ def test_it_asks_for_what_the_flags_do_not_say(here: Project) -> None:
     asked = CliRunner().invoke(cli, ["init", "mine.yaml"], input=answers)
     assert asked.exit_code == 0, asked.output
     assert asked.stdout == "mine.yaml\n"
-    assert "Label column, of text, label [label]" in asked.stderr
+    assert "Label column, one of text, label [label]" in asked.stderr
     loaded = recipes.load(Path("mine.yaml"))
     assert loaded.recipe.name == "mine"
     assert "prune" in [step.id for step in loaded.steps]

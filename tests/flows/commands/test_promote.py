@@ -14,7 +14,7 @@ def test_a_run_that_passed_is_promoted_by_each_of_its_names(desk: Desk) -> None:
     said = desk.rarefy("promote", "tiny")
     assert (said.code, said.out) == (0, f"production -> {desk.digest[:12]}\n")
     again = desk.rarefy("promote", "tiny")
-    assert (again.code, again.out) == (0, f"production is {desk.digest[:12]} already\n")
+    assert (again.code, again.out) == (0, f"production already points at {desk.digest[:12]}\n")
     for number, name in enumerate((desk.run, desk.run / "bundle", desk.digest[:9], "production")):
         assert desk.rarefy("promote", name, f"tag-{number}").code == 0
         assert desk.store.tags()[f"tag-{number}"] == desk.digest
