@@ -1,7 +1,7 @@
-"""Where the layers, the attention and the feed-forward parts stand in each architecture.
+"""Module paths of the layers, attention and feed-forward parts in each architecture.
 
-The one table that pruning, factorization, distillation and export share. A part is named by its
-path inside a layer, as in transformers' modelling source.
+Pruning, factorization, distillation and export share this table. Paths are relative to a layer and
+follow transformers' modelling code.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from pipeline.terms.errors import ModelError
 
 @dataclass(frozen=True)
 class Architecture:
-    """Paths of the parts: ``layers`` inside the body, all others inside one layer.
+    """Module paths: ``layers`` is relative to the body, all others to one layer.
 
-    ``query``, ``key``, ``value``  linear, hidden -> heads · head size, head after head
+    ``query``, ``key``, ``value``  linear, hidden -> heads · head size, one head after the other
     ``output``                     linear, heads · head size -> hidden
     ``up``, ``down``               linear, hidden -> neurons and neurons -> hidden
-    ``attention``                  the module that counts the heads, in ``head_count``
-    ``head_bias``                  each head has a share in a table of relative positions that all
-                                   layers share, so heads cannot be taken from a single layer
+    ``attention``                  the module that stores the number of heads, as ``head_count``
+    ``head_bias``                  whether all layers share one table of relative position biases
+                                   with a column per head, so that heads cannot be removed from a
+                                   single layer
     """
 
     layers: str
@@ -77,16 +78,16 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def of(model: Any) -> Architecture:
-    """Return the table's row for a model. Raises ModelError for an architecture it has not."""
+    """Return a model's row of the table. Raises ModelError if its architecture is not listed."""
     kind = model.config.model_type
     if kind not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"model type {kind!r}: its layers are not known here; known: {known}")
+        raise ModelError(f"model type {kind!r} is not supported; supported: {known}")
     return ARCHITECTURES[kind]
 
 
 def unwrapped(model: Any) -> Any:
-    """Return the transformers model inside a model with peft adapters, or the model itself."""
+    """Return the transformers model under peft adapters, or the model itself if it has none."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
@@ -96,19 +97,19 @@ def body(model: Any) -> Any:
 
 
 def encoder_layers(model: Any) -> Any:
-    """Return the ModuleList of layers. Raises ModelError for an unknown architecture."""
+    """Return the ModuleList of layers. Raises ModelError if the architecture is not listed."""
     return body(model).get_submodule(of(unwrapped(model)).layers)
 
 
 def out_features(linear: Any) -> int:
-    """Return a linear layer's outputs, plain, factorized (down, up) or with an adapter on it."""
+    """Return the number of outputs of a linear layer: plain, factorized or with an adapter."""
     if hasattr(linear, "up"):
         return out_features(linear.up)
     return int(getattr(linear, "base_layer", linear).out_features)
 
 
 def head_size(model: Any) -> int:
-    """Return the width of one attention head, which pruning never changes."""
+    """Return the size of one attention head, which pruning never changes."""
     config = model.config
     return int(config.hidden_size // config.num_attention_heads)
 

@@ -1,7 +1,7 @@
-"""Checkpoints: one way to write a model and one to load it, pruned, factorized, adapted or plain.
+"""Saving and loading of checkpoints, whether plain, pruned, factorized or with an adapter.
 
-``config.json`` says the shapes of a model as its authors meant it. Where pruning or factorization
-left other shapes, ``shapes.json`` beside it lists every linear layer that deviates.
+``config.json`` defines the original shapes of a model. If pruning or factorization changed them,
+``shapes.json`` beside it lists every linear layer that deviates.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "to
 
 
 def load(directory: Path) -> Any:
-    """Return the model in ``directory``: fp32, on the CPU, in eval mode, its adapter attached.
+    """Load the model in ``directory``: fp32, on the CPU, in eval mode, with its adapter attached.
 
-    Raises ModelError where a file, a weight or a shape is missing or does not fit, IntegrityError
-    where the weights are pickled or cut off.
+    Raises ModelError if a file, weight or shape is missing or does not match, IntegrityError if
+    the weights are pickled or truncated.
     """
     import torch
 
@@ -57,42 +57,42 @@ def load(directory: Path) -> Any:
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """Return the fast tokenizer in ``directory``, with a padding token.
+    """Load the fast tokenizer in ``directory`` and make sure that it has a padding token.
 
-    Raises ModelError if there is none, or no padding token.
+    Raises ModelError if there is no fast tokenizer or no padding token.
     """
     from transformers import AutoTokenizer
 
-    # transformers makes an empty tokenizer where there is no file to make one from.
+    # transformers returns an empty tokenizer if it finds no vocabulary file.
     if not any((Path(directory) / name).is_file() for name in VOCABULARIES):
-        raise ModelError(f"{directory}: no tokenizer.json")
+        raise ModelError(f"{directory}: tokenizer.json is missing")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             str(directory), local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{directory}: no tokenizer that can be loaded: {reason}") from error
+        raise ModelError(f"{directory}: the tokenizer cannot be loaded: {reason}") from error
     if not tokenizer.is_fast:
-        raise ModelError(f"{directory}: the tokenizer has no fast form (tokenizer.json)")
+        raise ModelError(f"{directory}: the tokenizer has no fast version (tokenizer.json)")
     padding.check(tokenizer, Path(directory))
     return tokenizer
 
 
 def save(model: Any, tokenizer: Any, directory: Path) -> dict[str, str]:
-    """Write a model and its tokenizer; the same model gives the same bytes.
+    """Write a model and its tokenizer. The same model always gives the same bytes.
 
     Returns:
         Relative path -> role, for ``Draft.roles``.
 
     Raises:
-        ModelError: an adapter is attached (merge it, or save it with peft), or the tokenizer has
-            tokens beyond the model's embeddings.
+        ModelError: if an adapter is attached (merge it, or save it with peft) or the tokenizer has
+            ids beyond the model's embeddings.
     """
     from safetensors.torch import save_file
 
     if model is not architectures.unwrapped(model):
-        raise ModelError("a model with an adapter attached is not a checkpoint; merge it first")
+        raise ModelError("the model has an adapter attached; merge it before saving a checkpoint")
     check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def save(model: Any, tokenizer: Any, directory: Path) -> dict[str, str]:
     model.config.dtype = model.dtype
     model.config.save_pretrained(str(directory))
     roles = {"config.json": "config", WEIGHTS: "weights"}
-    # Not save_pretrained: it draws a progress bar, and cannot know of shapes.json.
+    # Not save_pretrained, which shows a progress bar and does not know about shapes.json.
     save_file(_own_tensors(model), directory / WEIGHTS, metadata={"format": "pt"})
     shapes = _deviations(model)
     if shapes["linear"] or shapes["factorized"]:
@@ -110,7 +110,7 @@ def save(model: Any, tokenizer: Any, directory: Path) -> dict[str, str]:
 
 
 def describe(model: Any) -> dict[str, Any]:
-    """Return what a manifest says of a model: sizes by layer, parameters, labels."""
+    """Return a model's entry for the manifest: sizes per layer, parameters, labels."""
     plain = architectures.unwrapped(model)
     config = plain.config
     known = config.model_type in architectures.ARCHITECTURES
@@ -128,20 +128,20 @@ def describe(model: Any) -> dict[str, Any]:
 
 
 def check_vocabulary(tokenizer: Any, embeddings: int) -> None:
-    """Raise ModelError where the tokenizer gives ids that the model has no embedding for."""
+    """Raise ModelError if the tokenizer produces ids without an embedding in the model."""
     largest = max(tokenizer.get_vocab().values())
     if largest >= embeddings:
         raise ModelError(
-            f"vocabulary that does not fit the model: the tokenizer's largest id is {largest}, "
-            f"the model has {embeddings} embeddings"
+            f"the vocabulary does not match the model: the tokenizer's largest id is {largest}, "
+            f"but the model has only {embeddings} embeddings"
         )
 
 
 def factorized(inputs: int, rank: int, outputs: int, *, bias: bool) -> Any:
-    """Return ``up(down(x))``: a linear layer whose weight is the product of two thin ones.
+    """Return ``up(down(x))``, a linear layer whose weight is a product of two low-rank matrices.
 
-    ``down`` is rank × inputs without bias, ``up`` is outputs × rank. A plain Sequential of linear
-    layers, so that it exports, trains and takes LoRA as any other.
+    ``down`` is rank × inputs without bias, ``up`` is outputs × rank. It is a plain Sequential of
+    linear layers, so export, training and LoRA need no special case.
     """
     from collections import OrderedDict
 
@@ -152,7 +152,7 @@ def factorized(inputs: int, rank: int, outputs: int, *, bias: bool) -> Any:
 
 
 def _build(directory: Path) -> Any:
-    """Build the model that config.json and shapes.json describe, its weights not yet filled in."""
+    """Build the model that config.json and shapes.json describe, with uninitialized weights."""
     from transformers.initialization import no_init_weights
 
     config = read_config(directory)
@@ -166,12 +166,12 @@ def _build(directory: Path) -> Any:
 
 
 def read_config(directory: Path) -> Any:
-    """Return transformers' config, for fp32. Raises ModelError if it cannot be read."""
+    """Return transformers' config, set to fp32. Raises ModelError if it cannot be read."""
     import torch
     from transformers import AutoConfig
 
     if not (directory / "config.json").is_file():
-        raise ModelError(f"{directory}: no config.json; is this a checkpoint?")
+        raise ModelError(f"{directory}: config.json is missing; is this a checkpoint?")
     try:
         config = AutoConfig.from_pretrained(
             str(directory), local_files_only=True, trust_remote_code=False
@@ -184,7 +184,7 @@ def read_config(directory: Path) -> Any:
 
 
 def named_class(config: Any, directory: Path) -> Any:
-    """Return the class that config.json names. Raises ModelError if transformers lacks it."""
+    """Return the class named in config.json. Raises ModelError if transformers does not have it."""
     import transformers
 
     name = next(iter(config.architectures or []), None)
@@ -192,12 +192,14 @@ def named_class(config: Any, directory: Path) -> Any:
     if not isinstance(model_class, type) or not issubclass(
         model_class, transformers.PreTrainedModel
     ):
-        raise ModelError(f"{directory}/config.json: architectures: {name!r} is not in transformers")
+        raise ModelError(
+            f"{directory}/config.json: architectures: transformers has no model class {name!r}"
+        )
     return model_class
 
 
 def _reshape(model: Any, path: Path) -> None:
-    """Give the model's linear layers the shapes that the sidecar at ``path`` lists."""
+    """Give the model's linear layers the shapes listed in the file at ``path``."""
     from torch import nn
 
     try:
@@ -214,12 +216,12 @@ def _reshape(model: Any, path: Path) -> None:
                 model.set_submodule(name, nn.Linear(inputs, outputs, bias=bias))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{path}: does not fit the model: {reason}") from error
+        raise ModelError(f"{path}: does not match the model: {reason}") from error
     count_heads(model)
 
 
 def count_heads(model: Any) -> None:
-    """Set the head counts that attention modules keep to what their weights say."""
+    """Set the head count of each attention module to match its weights."""
     row, size = architectures.of(model), architectures.head_size(model)
     for layer, heads in zip(encoder_layers(model), architectures.head_counts(model), strict=True):
         attention = layer.get_submodule(row.attention)
@@ -237,35 +239,36 @@ def _read_weights(directory: Path) -> dict[str, Any]:
         pickled = sorted(p.name for s in ("*.bin", "*.pt", "*.pth") for p in directory.glob(s))
         if pickled:
             raise IntegrityError(
-                f"{directory}/{pickled[0]}: pickled weights can run code and are refused; "
-                f"convert them to {WEIGHTS}"
+                f"{directory}/{pickled[0]}: pickled weights are not loaded because they can run "
+                f"code; convert them to {WEIGHTS}"
             )
-        raise ModelError(f"{directory}: no {WEIGHTS}")
+        raise ModelError(f"{directory}: {WEIGHTS} is missing")
     try:
         weights: dict[str, Any] = load_file(path)
     except SafetensorError as error:
-        raise IntegrityError(f"{path}: not a whole safetensors file: {error}") from error
+        raise IntegrityError(f"{path}: not a complete safetensors file: {error}") from error
     return weights
 
 
 def _fill(model: Any, weights: dict[str, Any], path: Path) -> None:
-    """Copy the weights in; every weight must be there, fit, and be wanted."""
+    """Copy the weights into the model. Raises ModelError unless names and shapes match exactly."""
     wanted = model.state_dict()
-    # A buffer that older versions of transformers wrote and newer ones compute.
+    # A buffer that older versions of transformers saved and newer ones compute.
     weights = {k: v for k, v in weights.items() if not k.endswith("embeddings.position_ids")}
     for name, tensor in weights.items():
         if name not in wanted:
-            raise ModelError(f"{path}: weight {name} has no place in the model of config.json")
+            raise ModelError(f"{path}: the model in config.json has no weight named {name}")
         if tensor.shape != wanted[name].shape:
             raise ModelError(
-                f"{path}: {name} is {list(tensor.shape)}, expected {list(wanted[name].shape)}"
+                f"{path}: {name} has shape {list(tensor.shape)}, expected "
+                f"{list(wanted[name].shape)}"
             )
     # Tied weights share memory and are stored once.
-    there = {wanted[name].data_ptr() for name in weights}
-    missing = [name for name, tensor in wanted.items() if tensor.data_ptr() not in there]
+    loaded = {wanted[name].data_ptr() for name in weights}
+    missing = [name for name, tensor in wanted.items() if tensor.data_ptr() not in loaded]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ModelError(f"{path}: no weight {missing[0]}{more}")
+        raise ModelError(f"{path}: missing weight {missing[0]}{more}")
     model.load_state_dict(weights, strict=False)
 
 
@@ -274,16 +277,16 @@ def _attach(model: Any, directory: Path) -> Any:
 
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (directory / name).is_file():
-            raise ModelError(f"{directory}: no {name}")
+            raise ModelError(f"{directory}: {name} is missing")
     try:
         return PeftModel.from_pretrained(model, str(directory))
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{directory}: the adapter does not fit the model: {reason}") from error
+        raise ModelError(f"{directory}: the adapter does not match the model: {reason}") from error
 
 
 def _own_tensors(model: Any) -> dict[str, Any]:
-    """Return the state dict with tied weights once, under the name that comes first."""
+    """Return the state dict with each tied weight only once, under its first name."""
     seen: set[int] = set()
     own = {}
     for name, tensor in model.state_dict().items():
@@ -294,7 +297,7 @@ def _own_tensors(model: Any) -> dict[str, Any]:
 
 
 def _deviations(model: Any) -> dict[str, Any]:
-    """Return the linear layers whose shapes are not those that the config alone gives."""
+    """Return the linear layers whose shapes differ from those in the config."""
     import torch
     from torch import nn
 
@@ -313,7 +316,7 @@ def _deviations(model: Any) -> dict[str, Any]:
 
 
 def _save_tokenizer(tokenizer: Any, directory: Path) -> dict[str, str]:
-    # What the last call cut or padded to would stay in tokenizer.json.
+    # Otherwise tokenizer.json would keep the truncation and padding of the last call.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     written = tokenizer.save_pretrained(str(directory))

@@ -1,4 +1,4 @@
-"""The padding token of a tokenizer that names none."""
+"""Padding tokens for tokenizers that do not define one."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _BRACKETED = re.compile(r"\[.+\]|<.+>|\|.+\|")
 
 
 def check(tokenizer: Any, directory: Path) -> None:
-    """Give a tokenizer without a padding token the one that ``pad_token_id`` in the config means.
+    """Set a missing padding token to the token of ``pad_token_id`` in the model's config.
 
-    The model counts positions from that id (RoBERTa) and keeps its embedding at zero, so no other
-    token will do. A word of the language is not taken: as a special token it would be cut out of
-    texts. Raises ModelError with the remedy if there is none.
+    No other token works: RoBERTa counts positions from that id, and its embedding stays zero. An
+    ordinary word is not accepted, because as a special token it would be removed from texts.
+    Raises ModelError with the remedy if there is no such token.
     """
     if tokenizer.pad_token_id is not None:
         return
     token = _named_by_config(tokenizer, directory)
     if token is None:
         raise ModelError(
-            "the tokenizer has no padding token, which rows of different lengths need in a batch; "
-            'add "pad_token" to the model\'s tokenizer_config.json'
+            "the tokenizer has no padding token, which batches of rows with different lengths "
+            'need; add "pad_token" to the model\'s tokenizer_config.json'
         )
     tokenizer.pad_token = token
 

@@ -1,7 +1,8 @@
-"""Pretrained models as others saved them: older names, missing prefixes, other heads, shards.
+"""Loading of third-party models: legacy names, missing prefixes, other heads, sharded files.
 
-What transformers can load is taken, and what it leaves out or has to make anew is told; our own
-checkpoints have the strict loader in ``checkpoint``. No code in a model's folder is ever run.
+Everything that transformers can load is accepted, and modules that it skips or initializes are
+reported. Our own checkpoints use the strict loader in ``checkpoint``. Code in a model's folder is
+never run.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from pipeline.terms.errors import IntegrityError, ModelError
 
 HEADS = ("AutoModelForPreTraining", "AutoModelForMaskedLM", "AutoModel")
 POOLER = "pooler"
-"""The one part of a body that may be missing, or left out: every task trains it anew."""
+"""The only part of a body that may be missing or left out, because every task retrains it."""
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model: fp32, on the CPU, in eval mode.
+    """A loaded model: fp32, on the CPU, in eval mode.
 
-    ``left_out``  modules in the weights that the model has no place for
-    ``new``       modules of the model that the weights lack, drawn at random (always the same)
+    ``left_out``  modules in the weights that the model does not have
+    ``new``       modules that the weights lack, initialized at random with a fixed seed
     """
 
     model: Any
@@ -35,42 +36,45 @@ class Pretrained:
 
 
 def weight_files(directory: Path, allow_pickle: bool = False) -> list[Path]:
-    """Return the files of weights: safetensors, whole or in shards; else pickled ones, if allowed.
+    """Return the weight files: safetensors, single or sharded, else pickled ones if allowed.
 
-    Raises ModelError if there are none, IntegrityError if there are only pickled ones.
+    Raises ModelError if there are no weights, IntegrityError if there are only pickled ones and
+    they are not allowed.
     """
     weights = _whole_or_shards(directory, checkpoint.WEIGHTS)
     pickled = _whole_or_shards(directory, "pytorch_model.bin")
     if not weights and pickled and not allow_pickle:
         raise IntegrityError(
-            f"{pickled[0].name} is pickled, which can run code when loaded; "
-            "convert it to safetensors, or say 'allow_pickle: true' in the recipe"
+            f"{pickled[0].name} is a pickle file, which can run code when loaded; "
+            "convert it to safetensors, or set 'allow_pickle: true' in the recipe"
         )
     if not weights and not pickled:
         raise ModelError(
-            f"there are no weights (model.safetensors, whole or in shards) in {directory}"
+            f"there are no weights in {directory}; expected model.safetensors, single or sharded"
         )
     return weights or pickled
 
 
 def load(directory: Path, weights: Sequence[Path], *, complete: bool = False) -> Pretrained:
-    """Return the model that the files in ``weights`` fill, built by config.json in ``directory``.
+    """Build the model of config.json in ``directory`` and load the files in ``weights`` into it.
 
-    Of the class that config.json names, those for pretraining, and the plain body: the one whose
-    head the weights fill and that leaves out the least. ``complete`` is for a model whose answers
-    are used as they are: the class that config.json names, and none of its weights missing.
+    Candidates are the class that config.json names, the pretraining classes and the plain body. The
+    one with the fewest new modules wins, then the one with the fewest left out. With ``complete``,
+    for a model that is used without training, only the class that config.json names is tried, and
+    no weight may be missing.
 
-    Raises ModelError if a weight is missing, has another shape, or belongs to the body and has no
-    place in it (poolers excepted), IntegrityError if a file is cut off or holds more than weights.
+    Raises ModelError if a weight is missing, has the wrong shape, or belongs to the body but does
+    not exist in it (poolers excepted). Raises IntegrityError if a file is truncated or contains
+    more than weights.
     """
     if (directory / checkpoint.SHAPES).is_file():
         return Pretrained(checkpoint.load(directory))  # pruned or factorized, so saved by us
     config = checkpoint.read_config(directory)
     if hasattr(config, "auto_map"):
-        del config.auto_map  # where its code stands, which is never run
+        del config.auto_map  # points to code in the model's folder, which is never run
     classes = [checkpoint.named_class(config, directory)] if complete else _classes(config)
     state = _read(weights)
-    best, problem = None, ModelError(f"{directory}: transformers has no class for this model")
+    best, problem = None, ModelError(f"{directory}: transformers does not support this model")
     for model_class in classes:
         try:
             found = _filled(model_class, config, state, complete)
@@ -89,7 +93,7 @@ def load(directory: Path, weights: Sequence[Path], *, complete: bool = False) ->
 def class_for(auto: Any, config: Any) -> type:
     """Return the class that one of transformers' Auto classes builds for a config.
 
-    Raises ValueError if it has none for this model.
+    Raises ValueError if the Auto class does not support the model.
     """
     import torch
 
@@ -98,10 +102,10 @@ def class_for(auto: Any, config: Any) -> type:
 
 
 def with_body(model_class: Any, found: Any) -> Any:
-    """Return a model of another class on the body of ``found``, whatever shapes its layers have.
+    """Return a model of another class that reuses the body of ``found``, whatever its shapes.
 
-    The body is taken as it is, and the config with it. All that the class has beside it is drawn
-    from torch's generator: the head, and a pooler that the body lacks.
+    The body and its config are kept as they are. All other modules, i.e. the head and a pooler that
+    the body lacks, are initialized from torch's random generator.
     """
     from transformers.initialization import no_init_weights
 
@@ -125,7 +129,7 @@ def _lost(found: Pretrained) -> tuple[int, int]:
 
 
 def _classes(config: Any) -> list[type]:
-    """Return the classes to try: the one that the config names first, the plain body last."""
+    """Return the classes to try, from the one that the config names to the plain body."""
     import transformers
 
     found: list[Any] = []
@@ -137,17 +141,20 @@ def _classes(config: Any) -> list[type]:
             found.append(class_for(getattr(transformers, auto), config))
         except ValueError:
             continue
-    # Turned round, so that of a class that is there twice the last place counts.
+    # Reversed twice, so that a duplicate class keeps its last position.
     return list(dict.fromkeys(found[::-1]))[::-1]
 
 
 def _filled(model_class: Any, config: Any, state: dict[str, Any], complete: bool) -> Pretrained:
-    """Fill a model of one class through transformers. Raises ModelError as ``load`` does."""
+    """Load weights into a model of one class through transformers.
+
+    Raises ModelError under the same conditions as ``load``.
+    """
     import torch
 
     try:
         with _quiet(), torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)  # torch.manual_seed would reach the GPU's too
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would also seed the GPU
             model, report = model_class.from_pretrained(
                 None,
                 config=copy.deepcopy(config),
@@ -162,24 +169,24 @@ def _filled(model_class: Any, config: Any, state: dict[str, Any], complete: bool
     parts = _Parts(model)
     for name, found, expected in report["mismatched_keys"]:
         if complete or parts.matters(name):
-            raise ModelError(f"{name} is {list(found)}, expected {list(expected)}")
+            raise ModelError(f"{name} has shape {list(found)}, expected {list(expected)}")
     missing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     wanted = sorted(name for name in missing if complete or parts.matters(name))
     if wanted:
         more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
-        raise ModelError(f"no weight {wanted[0]}{more}")
+        raise ModelError(f"missing weight {wanted[0]}{more}")
     if report["error_msgs"]:
         raise ModelError(report["error_msgs"][0])
     unexpected = report["unexpected_keys"]
     strange = sorted(name for name in unexpected if parts.of_body(name))
     if strange:
-        raise ModelError(f"weight {strange[0]} has no place in the model of config.json")
+        raise ModelError(f"the model in config.json has no weight named {strange[0]}")
     model.config.name_or_path = ""
     return Pretrained(model.eval(), parts.modules(unexpected), parts.modules(missing))
 
 
 class _Parts:
-    """The parts of a model by the names of their weights, with the model's prefix or without."""
+    """Maps weight names, with or without the model's prefix, to the parts of a model."""
 
     def __init__(self, model: Any) -> None:
         self._prefix = f"{model.base_model_prefix}."
@@ -189,15 +196,15 @@ class _Parts:
         return name.removeprefix(self._prefix)
 
     def of_body(self, name: str) -> bool:
-        """Whether a weight belongs to the body, its pooler excepted."""
+        """Return whether a weight belongs to the body, not counting its pooler."""
         return self._inside(name).partition(".")[0] in self._body
 
     def matters(self, name: str) -> bool:
-        """Whether a model without this weight, which it has a place for, is not to be used."""
+        """Return whether a model is unusable if this one of its weights is missing."""
         return self._inside(name).partition(".")[0] != POOLER
 
     def modules(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the modules that hold these weights, by one name, or by two as cls.predictions."""
+        """Return the modules of these weights, with at most two name parts: cls.predictions."""
         holders = {".".join(self._inside(name).split(".")[:-1][:2]) or name for name in names}
         return tuple(sorted(name for name in holders if name.rpartition(".")[0] not in holders))
 
@@ -209,7 +216,7 @@ def _whole_or_shards(directory: Path, name: str) -> list[Path]:
 
 
 def _read(paths: Iterable[Path]) -> dict[str, Any]:
-    """Read all tensors of files of weights into one state dict."""
+    """Read all tensors of the weight files into one state dict."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -218,27 +225,29 @@ def _read(paths: Iterable[Path]) -> dict[str, Any]:
         try:
             state |= _unpickle(path) if path.suffix == ".bin" else load_file(path)
         except SafetensorError as error:
-            raise IntegrityError(f"{path.name}: not a whole safetensors file: {error}") from error
+            raise IntegrityError(
+                f"{path.name}: not a complete safetensors file: {error}"
+            ) from error
     return state
 
 
 def _unpickle(path: Path) -> dict[str, Any]:
-    """Read a pickled state dict without running code in it."""
+    """Read a pickled state dict without running any code in it."""
     import torch
 
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise IntegrityError(f"{path.name}: holds more than plain weights: {reason}") from error
+        raise IntegrityError(f"{path.name}: contains more than weights: {reason}") from error
     if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
-        raise ModelError(f"{path.name}: is no state dict (a mapping of names to tensors)")
+        raise ModelError(f"{path.name}: not a state dict (a mapping of names to tensors)")
     return state
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' bar and its report of missing weights away: both are told by us."""
+    """Silence transformers' progress bar and its report of missing weights; we report both."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

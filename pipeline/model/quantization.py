@@ -1,7 +1,7 @@
-"""The quantization plan: what precision each linear layer shall have, written beside a checkpoint.
+"""The quantization plan: the precision of each linear layer, stored beside a checkpoint.
 
-``quantize`` writes it, ``merge`` keeps it, ``export`` carries it out. Modules are named as in the
-base model, without what an adapter wraps around them.
+``quantize`` writes the plan, ``merge`` keeps it, ``export`` applies it. Modules have their names in
+the base model, without the wrappers that an adapter adds.
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ FILE = "quantization.json"
 
 
 class LinearPlan(BaseModel):
-    """One linear layer: its precision, the range of its input (static), the damage measured."""
+    """The plan for one linear layer: precision, input range (static mode) and measured damage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     precision: Literal["int8", "float"]
-    low: float | None = Field(None, description="least input, from calibration; None: at run time")
+    low: float | None = Field(
+        None, description="smallest input in calibration; None: set at run time"
+    )
     high: float | None = None
-    damage: float | None = Field(None, description="KL of the answers when it alone is int8, nats")
+    damage: float | None = Field(
+        None, description="KL divergence in nats if only this layer is int8"
+    )
 
 
 class Plan(BaseModel):
-    """Precision of the whole model; ``linears`` by module path, for int8 only."""
+    """The plan for a whole model; ``linears`` maps module paths to layers, for int8 only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -41,17 +45,17 @@ class Plan(BaseModel):
 
     @property
     def integer_modules(self) -> list[str]:
-        """The modules that become integer matrix products."""
+        """The modules that are converted to integer matrix products."""
         return [name for name, layer in self.linears.items() if layer.precision == "int8"]
 
 
 def write(plan: Plan, directory: Path) -> None:
-    """Write the plan beside a checkpoint; equal plans give equal bytes."""
+    """Write the plan beside a checkpoint. Equal plans give equal bytes."""
     (directory / FILE).write_bytes(canonical_json(plan.model_dump(mode="json", by_alias=True)))
 
 
 def read(directory: Path) -> Plan | None:
-    """Return a checkpoint's plan, None where it has none. Raises ModelError for a broken one."""
+    """Return a checkpoint's plan, or None if it has none. Raises ModelError if it is invalid."""
     path = directory / FILE
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""A bundle that answers: ONNX Runtime and tokenizers, without PyTorch or transformers."""
+"""Inference with a bundle: ONNX Runtime and tokenizers, without PyTorch or transformers."""
 
 from __future__ import annotations
 
@@ -29,32 +29,33 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 DEVICES = {"cpu": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
-"""Where a provider's tensors lie."""
+"""The device that holds a provider's tensors."""
 
 
 def check_available(provider: str) -> None:
-    """Raise ProviderError where the onnxruntime that is installed has not this provider."""
+    """Raise ProviderError if the installed onnxruntime does not include a provider."""
     import onnxruntime
 
     available = onnxruntime.get_available_providers()
     if PROVIDERS[provider] not in available:
         raise ProviderError(
-            f"provider {provider!r} is not active: this onnxruntime has only {', '.join(available)}"
+            f"provider {provider!r} is not active: the installed onnxruntime has only "
+            f"{', '.join(available)}"
         )
 
 
 class BundleModel:
-    """A classifier from a bundle's directory.
+    """A classifier loaded from a bundle's directory.
 
     Args:
         directory: the bundle.
         provider: ``cpu``, ``cuda`` or ``tensorrt``.
-        threads: intra-op threads of the session; by default those that the bundle was made for.
+        threads: intra-op threads of the session; by default the number stored in the bundle.
 
     Raises:
-        IntegrityError: the graph reaches for files outside the bundle, or is not a regular file.
-        ModelError: a file of the bundle is missing.
-        ProviderError: the session does not run on the provider asked for.
+        IntegrityError: if the graph refers to files outside the bundle or is not a regular file.
+        ModelError: if a file of the bundle is missing.
+        ProviderError: if the session does not run on the requested provider.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class BundleModel:
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> list[dict[str, NDArray[np.int64]]]:
-        """Tokenize: one feed a text, each array 1 × tokens, int64, cut to the model's length."""
+        """Tokenize into one feed per text: arrays of 1 × tokens, int64, truncated to max length."""
         import numpy as np
 
         rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
@@ -91,9 +92,9 @@ class BundleModel:
         return feeds
 
     def run(self, feed: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Return the logits, rows × labels; copies to and from a device are part of it.
+        """Return the logits, rows × labels, including copies to and from the device.
 
-        Raises ProviderError where the provider fails: the session must not go on on another one.
+        Raises ProviderError if the provider fails, so that the session never falls back to another.
         """
         try:
             logits: NDArray[np.float32] = self.session.run(["logits"], feed)[0]
@@ -102,7 +103,7 @@ class BundleModel:
         return logits
 
     def resident(self, feed: dict[str, NDArray[np.int64]]) -> Any:
-        """Return an IOBinding: the feed copied to the device's memory, the logits to stay there."""
+        """Return an IOBinding with the feed copied to the device; the logits will stay there."""
         from onnxruntime import OrtValue
 
         device = DEVICES[self.provider]
@@ -114,7 +115,7 @@ class BundleModel:
         return binding
 
     def device_ms(self, feed: dict[str, NDArray[np.int64]]) -> float:
-        """Return the ms of one call whose inputs and outputs stay in the device's memory."""
+        """Return the time in ms of one call with inputs and outputs kept in device memory."""
         binding = self.resident(feed)
         before = time.perf_counter_ns()
         self.session.run_with_iobinding(binding)
@@ -127,7 +128,7 @@ class BundleModel:
         pairs: Sequence[str] | None = None,
         progress: Progress | None = None,
     ) -> NDArray[np.float64]:
-        """Return rows × labels, each row summing to one; the rows run one by one, unpadded."""
+        """Return probabilities, rows × labels. Rows run one at a time, without padding."""
         import numpy as np
 
         feeds = self.encode(texts, pairs)
@@ -135,7 +136,7 @@ class BundleModel:
         for row, feed in enumerate(feeds):
             answers[row] = softmax(self.run(feed))[0]
             if progress and row % 64 == 0:
-                progress(row, len(feeds), "rows answered")
+                progress(row, len(feeds), "rows predicted")
         return answers
 
     def _session(self, provider: str, threads: int | None) -> Any:
@@ -147,16 +148,18 @@ class BundleModel:
         options = self._options(threads)
         if provider != "cpu":
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-            with contextlib.redirect_stdout(sys.stderr):  # it prints what it cannot load
+            with contextlib.redirect_stdout(sys.stderr):  # it prints load failures
                 onnxruntime.preload_dlls()
         try:
-            # Its own fallback prints to stdout and answers on the CPU, now or at a later call.
+            # ONNX Runtime's own fallback prints to stdout and moves to the CPU, now or later.
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=self._providers(provider), enable_fallback=0
             )
         except _refusals() as error:
             if provider == "cpu":
-                raise ModelError(f"{path}: ONNX Runtime cannot load it: {_line(error)}") from error
+                raise ModelError(
+                    f"{path}: ONNX Runtime cannot load this file: {_line(error)}"
+                ) from error
             raise ProviderError(f"provider {provider!r} is not active: {_line(error)}") from error
         if session.get_providers()[0] != name:
             raise ProviderError(
@@ -168,11 +171,11 @@ class BundleModel:
         return session
 
     def _providers(self, provider: str) -> list[Any]:
-        """Return the providers for a session; TensorRT leaves what it cannot do to CUDA.
+        """Return the providers for a session. TensorRT falls back to CUDA for unsupported nodes.
 
-        It builds an engine at the first call, again where a row is longer or shorter than any
-        before, and keeps it in a folder. Its name for an engine leaves the weights out
-        (microsoft/onnxruntime#6455): two models of one shape need two folders.
+        TensorRT builds an engine at the first call, and again if a row is longer or shorter than
+        all before, and caches it in a folder. The name of a cached engine does not depend on the
+        weights (microsoft/onnxruntime#6455), so each model needs its own folder.
         """
         if provider != "tensorrt":
             return [PROVIDERS[provider]]
@@ -184,13 +187,13 @@ class BundleModel:
             "trt_engine_cache_path": str(folder),
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": str(folder),
-            # In fp32 by default; it refuses a graph of fp16 without this.
+            # The default is fp32, which rejects fp16 graphs.
             "trt_fp16_enable": str(int(self._precision() == "fp16")),
         }
         return [(PROVIDERS[provider], options), PROVIDERS["cuda"]]
 
     def _digest(self) -> str:
-        """Return the sha256 of the bundle's own files: the graph and what lies beside it."""
+        """Return a sha256 over all files of the bundle: the graph and the files beside it."""
         digest = hashlib.sha256()
         for path in sorted(path for path in self.directory.iterdir() if path.is_file()):
             with path.open("rb") as file:
@@ -200,7 +203,7 @@ class BundleModel:
         return digest.hexdigest()
 
     def _precision(self) -> str:
-        """Return what the graph says of its precision; nothing in a graph that is not ours."""
+        """Return the precision in the graph's metadata, or "" if another tool made the graph."""
         import onnx
 
         graph = onnx.load(str(self._file(MODEL)), load_external_data=False)
@@ -208,7 +211,7 @@ class BundleModel:
         return str(noted.get("precision", ""))
 
     def _options(self, threads: int | None) -> Any:
-        """Return the session options that the bundle was made for, and the caller's threads."""
+        """Return the session options stored in the bundle, with the caller's number of threads."""
         import onnxruntime
 
         stored = self._read("session_options.json")
@@ -225,13 +228,13 @@ class BundleModel:
         try:
             value: dict[str, Any] = json.loads(self._file(name).read_text(encoding="utf-8"))
         except ValueError as error:
-            raise IntegrityError(f"{self.directory}/{name}: not JSON: {error}") from error
+            raise IntegrityError(f"{self.directory}/{name}: not valid JSON: {error}") from error
         return value
 
     def _file(self, name: str) -> Path:
         path = self.directory / name
         if not path.exists():
-            raise ModelError(f"{self.directory}: no {name}; is this a bundle?")
+            raise ModelError(f"{self.directory}: {name} is missing; is this a bundle?")
         return path
 
 
@@ -246,7 +249,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _provider_failure() -> type[Exception]:
-    """Return what ONNX Runtime raises where a provider fails at its work."""
+    """Return the exception that ONNX Runtime raises if a provider fails during a call."""
     from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 
     failure: type[Exception] = EPFail
@@ -254,7 +257,7 @@ def _provider_failure() -> type[Exception]:
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises where it cannot make a session."""
+    """Return the exceptions that ONNX Runtime raises if it cannot create a session."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     names = [
@@ -265,9 +268,10 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 def _check_nodes(session: Any, provider: str) -> None:
-    """Raise ProviderError where the provider is registered, and most of the work is elsewhere.
+    """Raise ProviderError if the provider is registered but most of the work runs elsewhere.
 
-    The work is the matrix products: of an int8 graph for CPUs a GPU's provider takes few.
+    The work is counted in matrix products: a GPU provider supports few of those in an int8 graph
+    made for CPUs.
     """
     nodes: Counter[str] = Counter()
     products: Counter[str] = Counter()
@@ -280,7 +284,7 @@ def _check_nodes(session: Any, provider: str) -> None:
     if not own or 2 * own < work.total():
         where = ", ".join(f"{count} on {name}" for name, count in work.items() if count)
         raise ProviderError(
-            f"provider {provider!r} is active, but not where the {what} run: {where}; "
+            f"provider {provider!r} is active, but most {what} run elsewhere: {where}; "
             "export the model for this provider"
         )
 
@@ -294,20 +298,21 @@ def _line(error: Exception) -> str:
 
 
 def check_graph(path: Path) -> None:
-    """Refuse an ONNX file that would read other files than those beside it.
+    """Reject an ONNX file that would read files outside its own directory.
 
-    External tensors name a path, which the runtime follows (CVE-2022-25882, CVE-2024-27318). Each
-    must be a plain name of a regular file with one link in the same directory, and lie inside it.
+    The runtime follows the paths of external tensors (CVE-2022-25882, CVE-2024-27318). Each path
+    must be the plain name of a regular file in the same directory, with a single hard link, and the
+    tensor must lie within that file.
 
     Raises:
-        IntegrityError: it does not.
+        IntegrityError: if an external tensor breaks these rules.
     """
     _regular(path)
-    # Every external tensor has the key "location" in its bytes; without it there is none, and
-    # the graph need not be parsed here.
+    # Every external tensor contains the key "location". If the file does not contain it, there are
+    # no external tensors, and the graph need not be parsed.
     with path.open("rb") as file:
         if path.stat().st_size == 0:
-            raise IntegrityError(f"{path}: empty")
+            raise IntegrityError(f"{path}: the file is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if content.find(b"location") < 0:
                 return
@@ -327,7 +332,9 @@ def check_graph(path: Path) -> None:
 def _check_external(path: Path, tensor: str, location: str, offset: int, length: int) -> None:
     parts = PurePosixPath(location).parts
     if len(parts) != 1 or parts[0] in ("..", "/") or "\\" in location or ":" in location:
-        raise IntegrityError(f"{path}: tensor {tensor!r} reads {location!r}, outside the bundle")
+        raise IntegrityError(
+            f"{path}: tensor {tensor!r} refers to {location!r}, outside the bundle"
+        )
     beside = path.parent / location
     _regular(beside)
     if offset < 0 or length < 0 or offset + length > beside.stat().st_size:
@@ -338,6 +345,6 @@ def _regular(path: Path) -> None:
     try:
         status = path.lstat()
     except FileNotFoundError:
-        raise IntegrityError(f"{path}: the graph needs this file, it is not there") from None
+        raise IntegrityError(f"{path}: the graph needs this file, but it is missing") from None
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        raise IntegrityError(f"{path}: not a regular file with one link")
+        raise IntegrityError(f"{path}: not a regular file with a single hard link")

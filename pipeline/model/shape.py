@@ -1,4 +1,4 @@
-"""The sizes of a model, read without loading it."""
+"""The dimensions of a model, read without loading it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 HEADS = ("cls.", "lm_head.", "vocab_", "generator_", "discriminator_")
-"""What the weights of pretraining heads begin with; an import leaves them out."""
+"""Name prefixes of the weights of pretraining heads, which an import leaves out."""
 _NAMES = {
     "layers": ("num_hidden_layers", "n_layers"),
     "hidden": ("hidden_size", "dim"),
@@ -21,10 +21,10 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What the memory, the disk and the time of a model's training and answering follow from.
+    """The dimensions that determine memory, disk space and time for training and inference.
 
     ``heads`` and ``intermediate`` are those of the widest layer. ``exact`` is False for a model
-    that is not made yet and may come out smaller.
+    that does not exist yet and may turn out smaller.
     """
 
     parameters: int
@@ -37,28 +37,28 @@ class Shape:
 
     @property
     def body(self) -> int:
-        """Parameters that every token is multiplied with: all but the token embeddings."""
+        """Number of parameters that every token uses: all but the token embeddings."""
         return max(1, self.parameters - self.vocabulary * self.hidden)
 
     @property
     def linear(self) -> int:
-        """Weights of the linear layers of the encoder: attention 4·h², feed-forward 2·h·i."""
+        """Number of weights in the encoder's linear layers: attention 4·h², feed-forward 2·h·i."""
         return self.layers * (4 * self.hidden**2 + 2 * self.hidden * self.intermediate)
 
     def with_layers(self, count: int) -> Shape:
-        """Return the shape with ``count`` layers; 4·h² + 2·h·i weights, 9·h + i biases each."""
+        """Return the shape with ``count`` layers of 4·h² + 2·h·i weights and 9·h + i biases."""
         each = 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
         each += 9 * self.hidden + self.intermediate
         left = max(0, self.parameters - (self.layers - count) * each)
         return replace(self, parameters=left, layers=count)
 
     def shrunk(self, gone: float) -> Shape:
-        """Return the shape with about ``gone`` weights fewer: its sizes are not exact any more."""
+        """Return an inexact shape with about ``gone`` fewer weights."""
         return replace(self, parameters=max(0, self.parameters - round(gone)), exact=False)
 
 
 def of_manifest(model: dict[str, Any]) -> Shape | None:
-    """Return the shape that a manifest's ``model`` tells; None if it does not tell one."""
+    """Return the shape in a manifest's ``model`` entry. Returns None if the entry is incomplete."""
     try:
         return Shape(
             parameters=int(model["parameters"]),
@@ -73,9 +73,9 @@ def of_manifest(model: dict[str, Any]) -> Shape | None:
 
 
 def of_directory(directory: Path, files: tuple[Path, ...]) -> Shape | None:
-    """Return the shape that config.json and a model's files of weights tell; None if they do not.
+    """Return the shape from config.json and the weight files. Returns None if it is incomplete.
 
-    Pickled weights have no header: their size is taken for numbers of four bytes.
+    Pickled files have no header, so their size is divided by four bytes per parameter.
     """
     try:
         config = json.loads((directory / "config.json").read_text())
@@ -90,7 +90,7 @@ def of_directory(directory: Path, files: tuple[Path, ...]) -> Shape | None:
 
 
 def _parameters(path: Path) -> int:
-    """Count a file's weights; safetensors begin with their header's length and a JSON header."""
+    """Count the weights in a file. Safetensors start with the header's length and a JSON header."""
     if path.suffix == ".bin":
         return path.stat().st_size // 4
     if path.suffix != ".safetensors":

@@ -1,4 +1,4 @@
-"""Where models and data come from: a path, ``package:import_name/sub/dir``, ``hub:owner/name``."""
+"""Sources of models and data: a path, ``package:import_name/sub/dir`` or ``hub:owner/name``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pipeline.terms.errors import DataError, ModelError, RarefyError
 
 
 def model_directory(reference: str, base: Path) -> tuple[Path, str | None]:
-    """Return the directory a model reference names, and its revision where it has one.
+    """Return the directory of a model reference, and its revision for a hub model, else None.
 
-    Raises ModelError where it is not there; for the hub, where no copy can be had.
+    Raises ModelError if the directory does not exist or the hub model cannot be downloaded.
     """
     if reference.startswith("hub:"):
         return _hub_model(reference)
@@ -21,12 +21,12 @@ def model_directory(reference: str, base: Path) -> tuple[Path, str | None]:
     else:
         path = base / Path(reference).expanduser()
     if not path.is_dir():
-        raise ModelError(f"model: {reference}: no directory {path}")
+        raise ModelError(f"model: {reference}: there is no directory {path}")
     return path, None
 
 
 def data_file(reference: str, base: Path, key: str) -> Path:
-    """Return the file a data reference names. Raises DataError where it is not there."""
+    """Return the file of a data reference. Raises DataError if it cannot be found."""
     if reference.startswith("hub:"):
         return _hub_data(reference, key)
     if reference.startswith("package:"):
@@ -39,14 +39,14 @@ def data_file(reference: str, base: Path, key: str) -> Path:
 
 
 def portable(reference: str, base: Path) -> str:
-    """Return a reference as it is recorded: it names no folder of this machine.
+    """Return a reference as it is recorded, without absolute paths of this machine.
 
-    An absolute path becomes relative to ``base`` if the file lies in that folder, else the file's
-    name; everything else stays as it is.
+    An absolute path is made relative to ``base`` if it lies inside that folder and is reduced to
+    the file's name otherwise. Other references are returned unchanged.
     """
     try:
         path = Path(reference).expanduser()
-    except RuntimeError:  # "~name" that is no user's home
+    except RuntimeError:  # "~name" for a user that does not exist
         return reference
     if not path.is_absolute():
         return reference
@@ -55,9 +55,9 @@ def portable(reference: str, base: Path) -> str:
 
 
 def portable_values(value: Any, base: Path) -> Any:
-    """Return a stage's parameters, or part of them, with ``portable`` paths.
+    """Return a stage's parameters, or a part of them, with paths made ``portable``.
 
-    A string counts as a path if a file or a directory of that name exists.
+    A string counts as a path if it is absolute and exists on this machine.
     """
     if isinstance(value, dict):
         return {key: portable_values(each, base) for key, each in value.items()}
@@ -71,12 +71,12 @@ def portable_values(value: Any, base: Path) -> Any:
 def _exists(path: str) -> bool:
     try:
         return Path(path).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # no path at all, e.g. too long for one
+    except (OSError, RuntimeError, ValueError):  # not a valid path, e.g. too long
         return False
 
 
 def _package_path(reference: str, error: type[RarefyError]) -> Path:
-    """Find a path inside an installed package without importing it: its code is never run."""
+    """Find a path inside an installed package without importing it, so none of its code runs."""
     name, _, rest = reference.removeprefix("package:").partition("/")
     try:
         spec = importlib.util.find_spec(name) if name.isidentifier() else None
@@ -87,7 +87,7 @@ def _package_path(reference: str, error: type[RarefyError]) -> Path:
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     path = (root / rest).resolve()
     if not path.is_relative_to(root):
-        raise error(f"{reference}: the path leaves the package")
+        raise error(f"{reference}: the path leads outside the package")
     return path
 
 
@@ -97,10 +97,10 @@ def _split_hub(reference: str) -> tuple[str, str | None]:
 
 
 def _hub_model(reference: str) -> tuple[Path, str | None]:
-    """Return the hub's snapshot of a model: the weights as safetensors, config and tokenizer.
+    """Download a model from the hub: weights as safetensors, config and tokenizer.
 
-    Pickled weights come along only where there are no others: whether they may be used is the
-    recipe's to say.
+    Pickled weights are downloaded only if there are no others. The recipe decides whether they may
+    be used.
     """
     from huggingface_hub import snapshot_download
 
@@ -113,20 +113,26 @@ def _hub_model(reference: str) -> tuple[Path, str | None]:
             path = Path(snapshot_download(name, revision=path.name, allow_patterns=patterns))
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"model: {reference}: not to be had from the hub: {reason}") from error
+        raise ModelError(
+            f"model: {reference}: cannot be downloaded from the hub: {reason}"
+        ) from error
     return path, path.name
 
 
 def _hub_data(reference: str, key: str) -> Path:
-    """``hub:owner/name@revision/path/in/the/repository.parquet``: one file of a dataset."""
+    """Download one dataset file: ``hub:owner/name@revision/path/in/the/repository.parquet``."""
     from huggingface_hub import hf_hub_download
 
     name, revision = _split_hub(reference)
     if revision is None or "/" not in revision:
-        raise DataError(f"{key}: {reference}: write hub:owner/name@revision/path/to/file.parquet")
+        raise DataError(
+            f"{key}: {reference}: expected hub:owner/name@revision/path/to/file.parquet"
+        )
     revision, _, path = revision.partition("/")
     try:
         return Path(hf_hub_download(name, path, revision=revision, repo_type="dataset"))
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{key}: {reference}: not to be had from the hub: {reason}") from error
+        raise DataError(
+            f"{key}: {reference}: cannot be downloaded from the hub: {reason}"
+        ) from error

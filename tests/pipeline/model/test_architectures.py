@@ -59,5 +59,5 @@ def test_the_outputs_of_a_thin_layer_and_of_one_with_an_adapter():
 
 def test_an_unknown_architecture_is_named_with_those_that_are_known():
     model = SimpleNamespace(config=SimpleNamespace(model_type="mamba"))
-    with pytest.raises(ModelError, match=r"'mamba'.*known: bert, roberta"):
+    with pytest.raises(ModelError, match=r"'mamba'.*supported: bert, roberta"):
         architectures.of(model)

@@ -93,7 +93,7 @@ def test_pruned_thin_and_adapted_together(model, tokenizer, tmp_path):
     again = checkpoint.load(tmp_path)
     torch.testing.assert_close(logits(again, tokenizer), logits(adapted.eval(), tokenizer))
     assert checkpoint.describe(again)["intermediate"] == [64, 16]
-    with pytest.raises(ModelError, match="merge it first"):
+    with pytest.raises(ModelError, match="merge it before"):
         checkpoint.save(again, tokenizer, tmp_path / "again")
 
 
@@ -140,17 +140,25 @@ def change_config(**values):
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
-        (cut_weights, IntegrityError, "not a whole safetensors file"),
+        (cut_weights, IntegrityError, "not a complete safetensors file"),
         (pickle_only, IntegrityError, "pytorch_model.bin: pickled weights"),
-        (lambda d: (d / "model.safetensors").unlink(), ModelError, "no model.safetensors"),
-        (lambda d: (d / "config.json").unlink(), ModelError, "no config.json"),
+        (lambda d: (d / "model.safetensors").unlink(), ModelError, "model.safetensors is missing"),
+        (lambda d: (d / "config.json").unlink(), ModelError, "config.json is missing"),
         (lambda d: (d / "config.json").write_text("{"), ModelError, "config.json"),
         (change_config(architectures=["BertForNothing"]), ModelError, "'BertForNothing'"),
-        (change_config(num_hidden_layers=3), ModelError, r"no weight .*layer\.2.* and 15 more"),
-        (change_config(num_hidden_layers=1), ModelError, r"layer\.1\..* has no place"),
-        (change_config(vocab_size=30000), ModelError, r"is \[30522, 48\], expected \[30000, 48\]"),
+        (
+            change_config(num_hidden_layers=3),
+            ModelError,
+            r"missing weight .*layer\.2.* and 15 more",
+        ),
+        (change_config(num_hidden_layers=1), ModelError, r"has no weight named .*layer\.1\."),
+        (
+            change_config(vocab_size=30000),
+            ModelError,
+            r"has shape \[30522, 48\], expected \[30000, 48\]",
+        ),
         (lambda d: (d / "shapes.json").write_text("{}"), ModelError, "shapes.json"),
-        (lambda d: (d / "adapter").mkdir(), ModelError, "no adapter_config.json"),
+        (lambda d: (d / "adapter").mkdir(), ModelError, "adapter_config.json is missing"),
     ],
 )
 def test_damage_is_told_in_one_line(saved, damage, error, message):
@@ -162,7 +170,7 @@ def test_damage_is_told_in_one_line(saved, damage, error, message):
 
 def test_vocabulary_beyond_the_embeddings_is_refused(tokenizer, tmp_path):
     small = transformers.BertModel(transformers.BertConfig(**SMALL | {"vocab_size": 100}))
-    with pytest.raises(ModelError, match="vocabulary that does not fit the model"):
+    with pytest.raises(ModelError, match="the vocabulary does not match the model"):
         checkpoint.save(small, tokenizer, tmp_path)
 
 

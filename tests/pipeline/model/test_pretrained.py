@@ -144,7 +144,7 @@ def test_a_missing_pooler_is_made_anew_the_same_each_time(tmp_path, kind):
 def test_a_weight_that_matters_is_missing(tmp_path, kind, part, auto):
     write_model(tmp_path, kind, auto)
     rename_weights(tmp_path, lambda name: "" if re.search(part, name) else name)
-    with pytest.raises(ModelError, match=f"no weight \\S*{part}") as caught:
+    with pytest.raises(ModelError, match=f"missing weight \\S*{part}") as caught:
         load(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -153,14 +153,14 @@ def test_a_weight_that_matters_is_missing(tmp_path, kind, part, auto):
 def test_layers_beyond_the_config_s_are_not_left_out_in_silence(tmp_path, kind):
     write_model(tmp_path, kind)
     configure(tmp_path, **{"n_layers" if kind == "distilbert" else "num_hidden_layers": 1})
-    with pytest.raises(ModelError, match=r"weight \S*layer\.1\.\S* has no place in the model"):
+    with pytest.raises(ModelError, match=r"has no weight named \S*layer\.1\."):
         load(tmp_path)
 
 
 def test_a_shape_that_the_config_does_not_give(tmp_path):
     write_model(tmp_path, "mpnet", "AutoModelForMaskedLM")
     configure(tmp_path, intermediate_size=24)
-    with pytest.raises(ModelError, match=r"layer\.\S+ is \[\S+ ?\S*\], expected \["):
+    with pytest.raises(ModelError, match=r"layer\.\S+ has shape \[\S+ ?\S*\], expected \["):
         load(tmp_path)
 
 
@@ -174,14 +174,14 @@ def test_a_model_whose_answers_are_used_must_be_complete(tmp_path, kind):
     with torch.no_grad():
         torch.testing.assert_close(found.model(input_ids=ids)[0], network(input_ids=ids)[0])
     rename_weights(tmp_path, lambda name: "" if name.startswith("classifier") else name)
-    with pytest.raises(ModelError, match=r"no weight classifier\."):
+    with pytest.raises(ModelError, match=r"missing weight classifier\."):
         load(tmp_path, complete=True)
 
 
 def test_bert_s_pooler_matters_to_its_classifier(tmp_path):
     write_model(tmp_path, "bert", "AutoModelForSequenceClassification", LABELS)
     rename_weights(tmp_path, lambda name: "" if "pooler" in name else name)
-    with pytest.raises(ModelError, match=r"no weight bert\.pooler"):
+    with pytest.raises(ModelError, match=r"missing weight bert\.pooler"):
         load(tmp_path, complete=True)
 
 
@@ -218,7 +218,7 @@ def test_pickled_weights_are_taken_only_if_that_is_allowed(tmp_path):
     network = write_model(tmp_path, "bert")
     (tmp_path / "model.safetensors").unlink()
     torch.save(network.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(IntegrityError, match="is pickled, which can run code"):
+    with pytest.raises(IntegrityError, match="is a pickle file, which can run code"):
         pretrained.weight_files(tmp_path)
     weights = pretrained.weight_files(tmp_path, allow_pickle=True)
     assert same(network, pretrained.load(tmp_path, weights))

@@ -100,7 +100,7 @@ def test_a_provider_that_is_not_there_is_said(tmp_path):
 
 
 def test_a_directory_that_is_no_bundle_is_said(tmp_path):
-    with pytest.raises(ModelError, match=r"no config\.json; is this a bundle"):
+    with pytest.raises(ModelError, match=r"config\.json is missing; is this a bundle"):
         BundleModel(tmp_path)
 
 
@@ -123,7 +123,7 @@ def test_external_data_outside_the_bundle_is_refused(location, tmp_path):
 
 def test_external_data_is_a_whole_regular_file_beside_the_graph(tmp_path):
     path = external(tmp_path, "weights.bin")
-    with pytest.raises(IntegrityError, match="it is not there"):
+    with pytest.raises(IntegrityError, match="but it is missing"):
         check_graph(path)
     (tmp_path / "weights.bin").write_bytes(bytes(8))
     check_graph(path)
@@ -137,7 +137,7 @@ def test_external_data_is_a_whole_regular_file_beside_the_graph(tmp_path):
         check_graph(path)
     (tmp_path / "weights.bin").unlink()
     os.link(tmp_path / "secret", tmp_path / "weights.bin")
-    with pytest.raises(IntegrityError, match="one link"):
+    with pytest.raises(IntegrityError, match="a single hard link"):
         check_graph(path)
 
 
@@ -195,7 +195,7 @@ def test_a_session_that_fell_back_to_the_cpu_is_refused(tmp_path, monkeypatch, c
 
 def test_a_provider_that_runs_no_node_is_refused(tmp_path, monkeypatch):
     GPU(monkeypatch)
-    with pytest.raises(ProviderError, match=r"not where the .* run: \d+ on CPUExecution"):
+    with pytest.raises(ProviderError, match=r"but most .* run elsewhere: \d+ on CPUExecution"):
         BundleModel(write_bundle(tmp_path), provider="cuda")
 
 

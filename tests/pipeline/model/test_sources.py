@@ -13,7 +13,7 @@ from pipeline.terms.errors import DataError, ModelError
 def test_a_path_starts_at_the_recipe_s_folder(tmp_path):
     (tmp_path / "model").mkdir()
     assert sources.model_directory("model", tmp_path) == (tmp_path / "model", None)
-    with pytest.raises(ModelError, match="model: gone: no directory"):
+    with pytest.raises(ModelError, match="model: gone: there is no directory"):
         sources.model_directory("gone", tmp_path)
     with pytest.raises(DataError, match=r"data\.train: model: no such file"):
         sources.data_file("model", tmp_path, "data.train")
@@ -35,7 +35,7 @@ def test_a_package_s_file_is_found_without_running_the_package(tmp_path, monkeyp
     ("reference", "message"),
     [
         ("package:no_such_pack_here/x", "'no_such_pack_here' is not installed"),
-        ("package:json/../../secret", "the path leaves the package"),
+        ("package:json/../../secret", "the path leads outside the package"),
         ("package:../x", "is not installed"),
         ("package:", "is not installed"),
     ],
@@ -59,7 +59,7 @@ def test_the_hub_without_a_network_says_so(tmp_path, monkeypatch):
         sources.model_directory("hub:owner/name@abc", tmp_path)
     with pytest.raises(DataError, match=r"from the hub: no route to host$"):
         sources.data_file("hub:owner/name@abc/rows.parquet", tmp_path, "data.train")
-    with pytest.raises(DataError, match="write hub:owner/name@revision/path"):
+    with pytest.raises(DataError, match="expected hub:owner/name@revision/path"):
         sources.data_file("hub:owner/name", tmp_path, "data.train")
 
 

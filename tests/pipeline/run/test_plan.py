@@ -65,7 +65,7 @@ BUDGET = {"metric": "size", "max": "20 MB"}
             RecipeError,
             r"trial\.yaml:\d+: task: unknown task.*did you mean 'text-classification'",
         ),
-        ({"model": "gone"}, ModelError, "model: gone: no directory"),
+        ({"model": "gone"}, ModelError, "model: gone: there is no directory"),
         ({"data": {"train": "gone.jsonl", "eval": "eval.jsonl"}}, DataError, r"data\.train: gone"),
         (
             {"data": {"train": "train.jsonl", "eval": "eval.jsonl", "label": "stars"}},
