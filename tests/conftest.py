@@ -1,4 +1,4 @@
-"""A workshop: a folder with a tiny model, a few sentences, quick stages, and a store of its own."""
+"""A workshop: a folder with a tiny model, a few sentences, quick stages and its own store."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = [
     "rarefy",
     "tiny_encoder",
 ]
-"""Fixtures that are found here."""
+"""Fixtures defined in other modules and found here."""
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark end-to-end tests slow; skip, and say so, what needs a CUDA device if there is none."""
+    """Mark end-to-end tests slow; skip tests that need a CUDA device if there is none."""
     for item in items:
         if "end_to_end" in item.path.parts:
             item.add_marker("slow")
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the machine that runs the tests is quiet enough for a verdict is not asked."""
+    """Skip the check that the machine is quiet enough for a verdict."""
     monkeypatch.setattr("pipeline.measure.drift.found", lambda calls, rows: None)
 
 
@@ -56,7 +56,7 @@ QUICK_STAGES = Path(__file__).parent / "quick_stages.py"
 
 @dataclass(frozen=True)
 class Workshop:
-    """Writes recipes into its folder and runs them, every time as a new process would."""
+    """Write recipes into a folder and run them, each time as a new process would."""
 
     folder: Path
 
@@ -89,7 +89,7 @@ class Workshop:
         return execute(self.open(*stages, **changes))
 
     def ran(self) -> list[str]:
-        """Return what the quick stages wrote down of themselves each time they really ran."""
+        """Return the notes that the quick stages write each time they really run."""
         log = self.folder / "ran.log"
         return log.read_text().split() if log.exists() else []
 
@@ -114,7 +114,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def workshop(tmp_path: Path, tiny_model: Path) -> Workshop:
-    """A workshop where data, model and the module ``quick`` of stages lie ready."""
+    """A workshop with data, a model and the stage module ``quick``."""
     shutil.copytree(tiny_model, tmp_path / "model")
     shutil.copyfile(QUICK_STAGES, tmp_path / "quick.py")
     made = Workshop(tmp_path)

@@ -1,4 +1,4 @@
-"""A finished run on a desk, to be promoted and rolled back."""
+"""A copy of a finished run, to promote and roll back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.project import Project, Said, bundle_digest
 
 @dataclass(frozen=True)
 class Desk:
-    """A copy of a finished run, to be promoted; its record can be changed."""
+    """A copy of a finished run that can be promoted and whose record can be changed."""
 
     home: Path
     digest: str
@@ -42,7 +42,7 @@ class Desk:
         path.write_text(json.dumps(values))
 
     def verdict(self, outcome: str, **changes: Any) -> None:
-        """Let the verdict, and its first budget, have come out so."""
+        """Set the outcome of the verdict and of its first budget."""
         self.record(lambda values: values["verdict"].update({"outcome": outcome} | changes))
         self.record(lambda values: values["verdict"]["budgets"][0].update({"outcome": outcome}))
 
@@ -53,6 +53,6 @@ def desk(
 ) -> Desk:
     home = tmp_path / "home"
     shutil.copytree(made.home, home)
-    (home / "history.sqlite").unlink(missing_ok=True)  # others have judged this bundle
+    (home / "history.sqlite").unlink(missing_ok=True)  # other tests have judged this bundle
     monkeypatch.setenv("RAREFY_HOME", str(home))
     return Desk(home, bundle_digest(made), rarefy)

@@ -1,4 +1,4 @@
-"""A tiny encoder with a tokenizer of its own, sentences it can learn, and a context to train in."""
+"""A tiny encoder with its own tokenizer, sentences it can learn, and a training context."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABELS = ("negative", "positive")
 
 
 def sentences(count: int, seed: int = 0) -> tuple[list[str], list[int]]:
-    """Sentences whose label is told by the mood of the words in them."""
+    """Sentences whose label is determined by the sentiment of their words."""
     import random
 
     draw = random.Random(seed)
@@ -115,7 +115,7 @@ def write_model(
 
 
 def rename_weights(directory: Path, rename: Callable[[str], str]) -> None:
-    """Give a model's weights other names; leave those out whose name becomes empty."""
+    """Rename a model's weights; drop those whose new name is empty."""
     from safetensors.torch import load_file, save_file
 
     path = directory / "model.safetensors"
@@ -137,7 +137,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 @pytest.fixture
 def make_context(tmp_path: Path) -> Callable[..., Context]:
-    """Return a maker of contexts; each has an output of its own, ``work`` is shared."""
+    """Return a factory of contexts; each has its own output, and they share ``work``."""
     count = iter(range(1000))
 
     def make(rows: int = 64, **changes: Any) -> Context:

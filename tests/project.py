@@ -111,7 +111,7 @@ def write_rows(path: Path, count: int, seed: int) -> None:
 
 @pytest.fixture(autouse=True)
 def own_environment() -> Iterator[None]:
-    """Commands set what Prefect reads; no test sees what another one set."""
+    """Isolate the environment variables that commands set for Prefect from other tests."""
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -119,7 +119,7 @@ def own_environment() -> Iterator[None]:
 
 
 def make_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
-    """Write model, data and stages into a folder, and make this process find them."""
+    """Write model, data and stages into a folder, and make the stages importable."""
     write_encoder(folder / "encoder")
     write_rows(folder / "train.jsonl", 40, 0)
     write_rows(folder / "eval.jsonl", 20, 1)
@@ -147,7 +147,7 @@ BUDGETS = (
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose recipe ran once, to a bundle and a report."""
+    """A project whose recipe has run once and made a bundle and a report."""
     from flows import jobs
     from pipeline.recipe import recipe as recipes
 
@@ -176,7 +176,7 @@ def here(made: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def bundle_digest(project: Project) -> str:
-    """The digest of the bundle that the project's run made."""
+    """Return the digest of the bundle that the project's run made."""
     from pipeline.store.artifact import Manifest
 
     manifest = project.home / "runs" / "tiny" / "bundle" / "manifest.json"
@@ -185,7 +185,7 @@ def bundle_digest(project: Project) -> str:
 
 @dataclass(frozen=True)
 class Said:
-    """How a command ended: its exit code and what it wrote where."""
+    """A command's exit code and its output on stdout and stderr."""
 
     code: int
     out: str

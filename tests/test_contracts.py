@@ -1,4 +1,4 @@
-"""The contracts on imports can be broken: each finds an arrow that is turned."""
+"""Each import contract fails if an import goes in the wrong direction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDERS = ("pipeline", "stages", "exporters", "flows")
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the four folders and of the contracts on them."""
+    """A copy of the four folders and their import contracts."""
     copy = tmp_path_factory.mktemp("house")
     for folder in FOLDERS:
         shutil.copytree(
@@ -27,7 +27,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def broken(house: Path) -> list[str]:
-    """Return the names of the contracts that do not hold in the copy."""
+    """Return the names of the contracts that are broken in the copy."""
     program = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run(
         [program, "--cache-dir", house / ".cache"],

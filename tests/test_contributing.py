@@ -1,7 +1,7 @@
-"""The worked pages in docs/contributing work: a copy of the project follows them to their end.
+"""Follow the worked pages in docs/contributing to their end in a copy of the project.
 
 A block whose first line is ``# path`` is that file. A ``diff`` block changes the file it names: the
-lines it removes or keeps must stand there exactly once; ``# path -> other`` changes a copy instead.
+lines it removes or keeps must occur there exactly once; ``# path -> other`` changes a copy instead.
 Then the pages' own tests run in the copy of the project.
 """
 
@@ -51,7 +51,7 @@ def apply(change: str, file: Path) -> None:
 
 
 def register(tree: Path) -> None:
-    """Write the entry points where Python looks for them, as ``pip install -e .`` does."""
+    """Write the entry points to where Python looks for them, as ``pip install -e .`` does."""
     project = tomllib.loads((tree / "pyproject.toml").read_text())["project"]
     info = tree / "rarefy.egg-info"
     info.mkdir()
@@ -67,7 +67,7 @@ def register(tree: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with every page followed to its end."""
+    """A copy of the project in which every page has been followed to its end."""
     tree = tmp_path_factory.mktemp("contributing")
     for name in COPIED:
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -98,7 +98,7 @@ def call(tree: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def ran(tree: Path) -> dict[str, list[ElementTree.Element]]:
-    """Run all pages' tests in one process; return the cases of each test file."""
+    """Run the tests of all pages in one process; return the test cases per file."""
     files = [file for page in PAGES for file in own_tests(page)]
     report = tree / "junit.xml"
     done = call(tree, "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *files)

@@ -1,4 +1,4 @@
-"""What others build on: the action, the CI examples, the hook and the images, by their own linters.
+"""Check what others build on (action, CI examples, hook, images) with its own linters.
 
 All of them run without a network. What needs a service (GitHub, GitLab, Jenkins, a Docker daemon)
 is not claimed here; docs/ci.md says what was run by hand.
@@ -71,7 +71,7 @@ def step(name: str) -> str:
 
 
 def run_step(name: str, folder: Path, **inputs: str) -> tuple[int, list[list[str]]]:
-    """Run a step's script as the runner does, with commands that write their arguments down."""
+    """Run a step's script as the runner does, with commands that record their arguments."""
     for command in ("rarefy", "python"):
         path = folder / command
         path.write_text('#!/bin/sh\nprintf "%s\\0" "$@" >> called\nprintf "\\1" >> called\n')
@@ -113,7 +113,7 @@ def test_the_action_knows_two_builds_of_onnxruntime(tmp_path: Path) -> None:
 
 
 def test_the_examples_name_commands_and_options_that_there_are() -> None:
-    """Every ``rarefy`` line of the examples and of docs/ci.md is taken by the command line."""
+    """The command line accepts every ``rarefy`` line of the examples and of docs/ci.md."""
     from click.testing import CliRunner
 
     from flows.cli import cli
@@ -133,7 +133,7 @@ def test_the_examples_name_commands_and_options_that_there_are() -> None:
 
 
 def commands(line: str) -> list[str]:
-    """Return what follows ``rarefy`` in a line that runs it."""
+    """Return the arguments of ``rarefy`` in a line that runs it."""
     found = [f"rarefy {part}" for part in line.split("rarefy ")[1:]] if "rarefy " in line else []
     starts = ("ci ", "promote ", "recipe ", "rollback ", "plan ", "run ", "report ", "history ")
     return [part for part in found if part.removeprefix("rarefy ").startswith(starts)]
@@ -157,7 +157,7 @@ def repository(folder: Path) -> Path:
 def test_the_hook_checks_recipes_in_another_repository(
     workshop: Workshop, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Through pre-commit itself; with this environment's rarefy, as another needs a network."""
+    """Run pre-commit itself, with this environment's rarefy because a new one needs a network."""
     clean(tool("pre-commit", "validate-manifest", ".pre-commit-hooks.yaml"))
     folder = tmp_path_factory.mktemp("hook")
     ours, theirs = repository(folder / "ours"), repository(folder / "theirs")
@@ -176,7 +176,7 @@ def test_the_hook_checks_recipes_in_another_repository(
 
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "PRE_COMMIT_HOME": str(folder / "cache")}
-    # That what is in production is not on this machine makes the recipe no wrong one.
+    # The recipe is valid even if the production bundle is not on this machine.
     clean(tool("pre-commit", "run", "--all-files", cwd=theirs, env=env))
     recipe.write_text(recipe.read_text().replace("model:", "modell:"))
     refused = tool("pre-commit", "run", "--all-files", cwd=theirs, env=env)

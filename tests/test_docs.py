@@ -1,4 +1,4 @@
-"""The docs name files, folders, links, make targets and import contracts that are there."""
+"""The files, folders, links, make targets and import contracts named in the docs exist."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def spans(page: Path) -> list[str]:
 
 
 def made_by(page: Path) -> set[str]:
-    """Return the files that a worked page writes: the first line of a block names each."""
+    """Return the files that a worked page writes, named in the first line of each block."""
     return set(re.findall(r"^```\w+\n# (\S+)$", page.read_text(), flags=re.MULTILINE))
 
 
 def is_path(span: str) -> bool:
-    """Whether a span names a file or a folder of the project, and no pattern such as ``<name>``."""
+    """Return True if a span names a file or folder here, not a pattern such as ``<name>``."""
     if not re.fullmatch(r"[\w./-]+", span):
         return False
     return span.endswith(SOURCE) or (span.split("/")[0] in FOLDERS and "/" in span)
@@ -81,7 +81,7 @@ def test_every_make_target_exists(page: Path) -> None:
 
 
 def test_the_table_of_rooms_is_the_import_contract() -> None:
-    """Rooms and their order; what stands on one level may stand in any order."""
+    """Rooms and their order; rooms on the same level may be in any order."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     (rooms,) = (c for c in contracts["contracts"] if c.get("containers") == ["pipeline"])
     levels = [set(re.split(r"\s*[:|]\s*", layer)) for layer in rooms["layers"]]

@@ -20,11 +20,11 @@ ELSEWHERE = {
     ],
     "does nothing, by its name": ["pipeline/terms/progress.py"],
 }
-"""Modules with functions whose tests stand in no file of their name, and why."""
+"""Modules with functions but no test file of their name, and why."""
 
 
 def modules() -> set[str]:
-    """Every source file that defines a function: what only declares data has no behaviour."""
+    """Every source file that defines a function; files that only declare data have no behaviour."""
     found = set()
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):

@@ -1,4 +1,4 @@
-"""Recipes, artifacts, verdicts and histories of an earlier version are read as they are."""
+"""Recipes, artifacts, verdicts and histories of an earlier version can still be read."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_its_bundle_answers_as_it_did(home):
     assert [answer.label for answer in now] == [answer["label"] for answer in then]
     for answer, before in zip(now, then, strict=True):
         given = [answer.probabilities[label] for label in before["probabilities"]]
-        # Another CPU's kernels round int8 otherwise, in the third digit.
+        # Kernels of another CPU round int8 differently, in the third digit.
         np.testing.assert_allclose(given, list(before["probabilities"].values()), atol=5e-3)
 
 

@@ -1,4 +1,4 @@
-"""The Python front door: the main job without a file and without a command line."""
+"""The Python front door: do the main job without a file or a command line."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_main_job_from_plan_to_release(project: Project, monkeypatch):
         assert "<table" in shown._repr_html_()
     assert {"ledger", "lineage", "latency cpu"} <= result.figures.keys()
     assert result.figures["ledger"]._repr_svg_().startswith("<svg")
-    # A measurement that was disturbed is taken again, so validate need not be cached.
+    # A disturbed measurement is repeated, so validate need not be cached.
     again = rarefy.plan(recipe, home="home").steps
     assert [step.id for step in again if step.cached][:3] == ["model", "head", "export"]
 
@@ -98,7 +98,7 @@ def test_a_foreign_package_of_the_same_name_is_noticed(tmp_path):
 
 
 def test_the_page_on_python_runs_from_top_to_bottom(project: Project, monkeypatch):
-    """docs/python.md, on a tiny model: its blocks are one session."""
+    """Run the blocks of docs/python.md on a tiny model, as one session."""
     monkeypatch.chdir(project.folder)
     (project.folder / "model").symlink_to("encoder")
     page = (ROOT / "docs" / "python.md").read_text()
@@ -119,7 +119,7 @@ def test_the_page_on_python_names_all_that_is_public():
 
 @pytest.mark.slow
 def test_the_notebook_does_the_main_job(tmp_path):
-    """The packaged model and the bundled sentences, with few of them; as a user runs it."""
+    """Run it as a user does, with the packaged model and few of the bundled sentences."""
     import nbformat
     from nbclient import NotebookClient
 

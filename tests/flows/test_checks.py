@@ -1,4 +1,4 @@
-"""The doctor tells what is missing, and what mends it."""
+"""The doctor reports what is missing and how to fix it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_two_builds_of_onnxruntime_are_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_a_provider_that_cannot_start_is_a_warning_and_not_a_word_on_stdout(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As where onnxruntime-gpu is installed and CUDA's libraries are not."""
+    """As if onnxruntime-gpu were installed without CUDA's libraries."""
     import onnxruntime
 
     real = onnxruntime.InferenceSession
@@ -52,7 +52,7 @@ def test_a_provider_that_cannot_start_is_a_warning_and_not_a_word_on_stdout(
 
 
 def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process keeps a core at work while the doctor listens."""
+    """Another process keeps a core busy while the doctor measures."""
     monkeypatch.setattr(checks, "LISTEN", 1.0)
     neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:

@@ -1,4 +1,4 @@
-"""What every command keeps to: data on stdout, words on stderr, exit codes that mean something."""
+"""Conventions of all commands: data on stdout, messages on stderr, meaningful exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which columns of a file look like the text and the label."""
+"""Guess which columns of a file hold the text and the label."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pipeline.terms.vocabulary import Target
 
 
 def compared() -> Compared:
-    """A candidate at half the time, with one of four hundred rows lost."""
+    """A candidate that takes half the time and loses one of four hundred rows."""
     rows = np.random.default_rng(0).lognormal(0, 0.2, (9, 60))
     then = Latency(samples={"baseline": rows.tolist()})
     now = Latency(samples={"candidate": (rows / 2).tolist()})

@@ -1,4 +1,4 @@
-"""The Prefect flow and the inline engine do the same, and say the same."""
+"""The Prefect flow and the inline engine give the same results and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run: in a terminal, and where stderr is a file."""
+"""What a run displays in a terminal, and when stderr is a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.display import Display
 
 @dataclass
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that advances only when told to."""
 
     now: float = 1000.0
 
@@ -24,7 +24,7 @@ def test_in_a_file_a_line_every_half_minute_says_how_far_a_stage_is():
     file, clock = io.StringIO(), Clock()
     with Display(Console(file=file, width=80), clock=clock) as display:
         display.started("distill")
-        for step in range(1, 121):  # two minutes, a step a second
+        for step in range(1, 121):  # two minutes, one step per second
             clock.now += 1
             display.progress(step, 480, f"loss {1 - step / 1000:.3f}")
     assert file.getvalue().splitlines() == [

@@ -1,4 +1,4 @@
-"""The line by which an editor finds the schema."""
+"""The comment by which an editor finds the schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of the examples run elsewhere."""
+"""Copies of the examples run in other folders."""
 
 from __future__ import annotations
 

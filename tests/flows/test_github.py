@@ -1,4 +1,4 @@
-"""What a job of GitHub Actions is told beside its log."""
+"""What a GitHub Actions job gets besides its log: annotations, summary and outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows import github
 def test_a_summary_that_github_would_drop_is_cut_at_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """GitHub shows 1 MiB of a step, of all that was appended to it."""
+    """GitHub shows at most 1 MiB of a step's summary, counting everything appended to it."""
     page = tmp_path / "summary"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
     page.write_text("before\n")

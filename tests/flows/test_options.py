@@ -1,4 +1,4 @@
-"""Options that commands share: data goes to stdout as it is."""
+"""Options that commands share: data goes to stdout unchanged."""
 
 from __future__ import annotations
 

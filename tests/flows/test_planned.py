@@ -1,4 +1,4 @@
-"""A plan as people and programs read it: what each step needs, and what cannot fit."""
+"""A plan for people and programs: what each step needs, and what does not fit."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def rows(project: Project, query: str) -> list[tuple[object, ...]]:
 
 @pytest.mark.slow
 def test_prefect_shows_a_cached_step_a_missed_budget_and_an_error(project: Project) -> None:
-    """One project, three runs: each starts an embedded server, which takes its time."""
+    """One project with three runs, because each run starts an embedded server, which is slow."""
     first = run(
         project, project.recipe("quickstages:Head", "quickstages:Judge", budgets=PASSES), "--json"
     )

@@ -1,4 +1,4 @@
-"""Whether the Prefect server that the environment names is there."""
+"""Check that the Prefect server named in the environment can be reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prefect reads from the environment."""
+"""The environment variables that Prefect reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bundle is measured beside when it is measured again."""
+"""The references of a bundle that is measured again."""
 
 from __future__ import annotations
 

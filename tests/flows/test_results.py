@@ -1,4 +1,4 @@
-"""The result of a run, as Python and a notebook see it."""
+"""The result of a run in Python and in a notebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chain of artifacts from teacher to bundle, and what measures it quickly."""
+"""A chain of artifacts from teacher to bundle, and quick settings to measure it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def eval_split(name="eval"):
 
 
 def make_checkpoint(folder, layers):
-    """A random classifier, told apart from others by its layers."""
+    """A random classifier, identified by its number of layers."""
     encoder = write_encoder(folder / "encoder", layers=layers)
     model = TASK.load_model(str(encoder))
     directory = folder / "checkpoint"

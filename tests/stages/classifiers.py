@@ -1,4 +1,4 @@
-"""Random classifiers of every architecture, and what they answer under masks."""
+"""Random classifiers of every architecture, and their answers under masks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZES = {
 }
 
 
-PATHS = {  # written from the modelling source, not from the code under test
+PATHS = {  # taken from transformers' modelling code, not from the code under test
     "bert": ("bert.encoder.layer.{}.attention.output.dense", "bert.encoder.layer.{}.output.dense"),
     "roberta": (
         "roberta.encoder.layer.{}.attention.output.dense",
@@ -52,7 +52,7 @@ def classifier(kind: str, attention: str = "sdpa", **sizes):
     model = transformers.AutoModelForSequenceClassification.from_config(
         config, attn_implementation=attention
     )
-    with torch.no_grad():  # fresh weights of 0.02 make all logits alike
+    with torch.no_grad():  # initial weights of 0.02 make all logits alike
         for parameter in model.parameters():
             parameter.mul_(4) if parameter.dim() == 2 else parameter.add_(
                 0.1 * torch.randn_like(parameter)
@@ -61,7 +61,7 @@ def classifier(kind: str, attention: str = "sdpa", **sizes):
 
 
 def masked_logits(model, masks):
-    """Logits with some inputs of named linear layers set to zero."""
+    """Return the logits with some inputs of named linear layers set to zero."""
     handles = [
         model.get_submodule(name).register_forward_pre_hook(lambda _, x, m=mask: (x[0] * m,))
         for name, mask in masks.items()

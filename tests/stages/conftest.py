@@ -1,4 +1,4 @@
-"""Models that the tests of several stages start from; each is made once."""
+"""Models shared by the tests of several stages; each is built once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.stages.facts import WORDS
 
 
 def context_below(directory: Path, rows: int) -> Context:
-    """Return a context whose folders outlive a test."""
+    """Return a context whose folders outlive a single test."""
     texts, labels = sentences(rows)
     return Context(
         task=TextClassification(LABELS, 32, ("text",)),
@@ -45,7 +45,7 @@ def tuned(tiny_encoder, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def base(tiny_encoder, tmp_path_factory):
-    """A checkpoint that has hardly learned."""
+    """A checkpoint that was barely trained."""
     context = context_below(tmp_path_factory.mktemp("base"), 16)
     Finetune(learning_rate=1e-5, epochs=1).run(context, tiny_encoder)
     return artifact_of(context.output, Kind.CHECKPOINT)
@@ -58,7 +58,7 @@ def encoder(tmp_path):
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory):
-    """teacher -> student -> quantize (a plan beside the same weights) -> export, and a stranger."""
+    """teacher -> student -> quantize (a plan, same weights) -> export; and an unrelated model."""
     folder = tmp_path_factory.mktemp("chain")
     large, count = make_checkpoint(folder / "large", 3)
     small, fewer = make_checkpoint(folder / "small", 1)
@@ -84,7 +84,7 @@ def chain(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory):
-    """One for all tests: a reference is exported once."""
+    """Shared by all tests, so each reference is exported once."""
     return tmp_path_factory.mktemp("work")
 
 

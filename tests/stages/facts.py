@@ -1,4 +1,4 @@
-"""Files of facts, and the words they are told in."""
+"""Files of facts, and the words used in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters learn while the base stays, whatever shapes the base has; the result loads again."""
+"""Adapters train while the base stays frozen, whatever its shapes; the result can be loaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def accuracy(directory) -> float:
 
 
 def factorize_by_hand(artifact, directory):
-    """Replace two layers by thin ones, and cut the neurons of another, as other stages do."""
+    """Factorize two layers and prune the neurons of another, as other stages do."""
     from torch import nn
 
     network, tokenizer = checkpoint.load(artifact.directory), None
@@ -69,7 +69,7 @@ def test_pruned_and_factorized_models_take_adapters(base, make_context, tmp_path
     context = make_context(rows=1024)
     stage = Adapt(rank=4, learning_rate=2e-3, epochs=5, batch_size=16)
     draft = stage.run(context, odd)
-    # 3 layers × 6 linear layers; two of them are now two each.
+    # 3 layers × 6 linear layers, two of which are now pairs.
     assert draft.model["adapter"]["layers"] == 20
     assert accuracy(context.output) >= 0.95
 

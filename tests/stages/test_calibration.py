@@ -1,4 +1,4 @@
-"""Calibration batches hold rows of one length."""
+"""Calibration batches contain rows of equal length."""
 
 from __future__ import annotations
 

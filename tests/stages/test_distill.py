@@ -1,4 +1,4 @@
-"""A student of fewer layers, or of another shape, learns its teacher's answers."""
+"""A student with fewer layers or another shape learns its teacher's answers."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_tokenizers_are_alike_when_they_split_alike_whatever_the_ids(tuned, tmp_
     rows = training.labelled_rows(context, tokenizer, context.split("train"))
     for words, alike in ((None, True), (FILL, False)):
         directory = write_encoder(tmp_path / str(alike), words=words)
-        if alike:  # other ids for the same tokens
+        if alike:  # the same tokens with other ids
             from tests.models import BAD, GOOD
 
             directory = write_encoder(tmp_path / "turned", words=(*BAD, *GOOD, *FILL))

@@ -1,4 +1,4 @@
-"""The chain's end: a trained model, quantized, answers from its bundle as it did in PyTorch."""
+"""End of the chain: the bundle of a quantized model gives the same answers as PyTorch."""
 
 from __future__ import annotations
 

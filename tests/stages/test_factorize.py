@@ -1,4 +1,4 @@
-"""Thin layers cost what they save: the mathematics, and a model that loads again."""
+"""Thin layers: the mathematics of choosing them, and a model that can be loaded."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.models import LABELS, artifact_of, sentences, write_encoder
 
 
 def test_gradient_weights_are_those_of_a_linear_model():
-    """For logits = W·x the gradient is softmax − label: known without any backward pass."""
+    """For logits = W·x the gradient is softmax − label, known without a backward pass."""
 
     class Tiny(nn.Module):
         def __init__(self):
@@ -77,13 +77,13 @@ def test_stage_keeps_its_budget_and_loads_again(fresh, make_context):
 def test_no_rank_saves_nothing_is_changed(fresh, make_context):
     context = make_context()
     draft = Factorize(ratio=0.999999).run(context, fresh)
-    assert len(draft.model["ranks"]) <= 1  # one layer pays for the millionth part
+    assert len(draft.model["ranks"]) <= 1  # saving a millionth takes one layer
     with pytest.raises(ValueError, match="less than 1"):
         Factorize(ratio=1)
 
 
 def test_pruned_then_factorized_then_pruned(fresh, make_context):
-    """Shapes of both kinds in one model, and thin layers that lose heads and neurons."""
+    """One model can be both factorized and pruned, and thin layers can lose heads and neurons."""
     steps = [Prune(heads=0.25, neurons=0.25), Factorize(ratio=0.4), Prune(heads=0.5, neurons=0.5)]
     artifact, sizes = fresh, []
     for step in steps:

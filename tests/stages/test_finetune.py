@@ -1,4 +1,4 @@
-"""Fine-tuning teaches a model its labels, and what it saves loads again."""
+"""Fine-tuning teaches a model its labels, and the saved model can be loaded."""
 
 from __future__ import annotations
 

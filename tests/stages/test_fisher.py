@@ -1,4 +1,4 @@
-"""Importance against finite differences and least squares."""
+"""Importance and scales, checked against finite differences and least squares."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_ranking_is_global_with_a_floor_and_multiples():
 
 
 def test_rearranging_keeps_one_of_two_twins():
-    # Units 0 and 1 do the same; each alone looks cheaper than unit 2, both together are dear.
+    # Units 0 and 1 are redundant: each looks cheaper than unit 2; removing both is costly.
     gradients = torch.tensor([[1.0, 1.0, 1.2, 9.0], [1.0, 1.0, -1.2, 9.0]])
     block = gradients.T @ gradients
     kept = fisher.rearrange(block, torch.tensor([2, 3]))
@@ -61,7 +61,7 @@ def test_scales_are_the_least_squares_solution():
     ]
     expected = torch.linalg.lstsq(torch.stack(columns, 1).double(), target.flatten().double())
     equations = fisher.NormalEquations(weight, 3)
-    for start, end in ((0, 7), (7, 8), (8, 50)):  # the sums do not care how the tokens come
+    for start, end in ((0, 7), (7, 8), (8, 50)):  # batching does not change the sums
         equations.add(inputs[start:end], target[start:end])
     gram, right = equations.totals()
     torch.testing.assert_close(

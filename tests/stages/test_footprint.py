@@ -1,4 +1,4 @@
-"""What stages say they need, held against what they leave on disk."""
+"""The disk that stages say they need, compared with what they write."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stages.finetune import Finetune
 from tests.models import artifact_of, sentences
 
 SMALL_FILES = 150_000
-"""Tokenizer, configs and the training's state of random numbers: they do not grow."""
+"""Size of tokenizer, configs and random state, which does not grow with the model."""
 
 
 def workload(context, model) -> Workload:
@@ -71,7 +71,7 @@ def test_a_training_leaves_on_disk_what_it_said(stage, trained, make_context):
 
 
 def test_full_training_takes_sixteen_bytes_a_parameter():
-    """Rajbhandari et al. 2020 (ZeRO), §3.1: 4 weights, 4 gradients, 8 of Adam's averages."""
+    """Rajbhandari et al. 2020 (ZeRO), §3.1: 4 B weights, 4 B gradients, 8 B of Adam's moments."""
     body = shape.Shape(110_000_000, 12, 768, 12, 3072, 30522)
     assert footprint.training(body).least == 16 * 110_000_000
 

@@ -1,4 +1,4 @@
-"""A body learns facts: the probe shows it, and fine-tuning can go on from it."""
+"""A body learns facts: the probe measures it, and fine-tuning can start from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.stages.facts import write_facts
 
 
 def mood_facts(path: Path) -> Path:
-    """Good words are a kind of "good smooth", bad ones of "bad rough": a rule that generalises."""
+    """Good words are a kind of "good smooth", bad ones of "bad rough": a rule that generalizes."""
     rows = ["subject\trelation\tobject"]
     for number in range(72):
         words, mood = ((GOOD, "good smooth"), (BAD, "bad rough"))[number % 2]
@@ -59,7 +59,7 @@ def test_one_gloss_for_all_leaves_nothing_to_learn(encoder, make_context, tmp_pa
 
 @pytest.mark.slow
 def test_what_shuffled_facts_teach_is_their_style_and_no_fact(encoder, make_context, tmp_path):
-    """The control learns which objects there are, and guesses which of the two it is."""
+    """The control learns which two objects exist, and can only guess between them."""
     mood_facts(tmp_path / "facts.tsv")
     stage = Inject(
         facts="facts.tsv",
@@ -135,7 +135,7 @@ def test_a_missing_file_is_known_before_anything_runs(tmp_path):
 )
 @pytest.mark.slow
 def test_the_real_minilm_learns_made_up_animals(make_context, tmp_path):
-    """No pretraining can know them, so what the probe finds after was learned here."""
+    """No pretraining can contain these facts, so a later hit in the probe was learned here."""
     kinds = ("dog", "bird", "fish", "horse")
     rows = ["subject\trelation\tobject"]
     rows += [

@@ -1,4 +1,4 @@
-"""Facts are read from files and put into words."""
+"""Facts are read from files and turned into sentences."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_bad_facts_are_named_by_file_and_line(name, rows, message, tmp_path):
 
 
 def test_a_held_out_gloss_does_not_stand_among_the_learned_ones():
-    """Synonyms share a gloss: of twins that read alike all are learned, or all are held out."""
+    """Synonyms share a gloss: facts that read alike are all learned or all held out."""
     facts = [
         Fact(
             f"term {number}",

@@ -1,4 +1,4 @@
-"""What an injection learns and asks for."""
+"""The rows that injection trains and probes with."""
 
 from __future__ import annotations
 

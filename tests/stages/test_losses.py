@@ -1,4 +1,4 @@
-"""The losses, against numbers from their definitions."""
+"""The losses, checked against numbers from their definitions."""
 
 from __future__ import annotations
 

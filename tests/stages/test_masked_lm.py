@@ -1,4 +1,4 @@
-"""Masked language modelling: whole words, and the loss of transformers."""
+"""Masked language modelling: whole-word masks, and a loss equal to that of transformers."""
 
 from __future__ import annotations
 

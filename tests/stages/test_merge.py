@@ -1,4 +1,4 @@
-"""A merged adapter answers as it did unmerged."""
+"""A merged adapter gives the same answers as the unmerged one."""
 
 from __future__ import annotations
 

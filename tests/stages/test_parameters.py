@@ -1,4 +1,4 @@
-"""What all training stages share: knobs within bounds, and a fingerprint that knows the CPU."""
+"""What all training stages share: bounded parameters, and a fingerprint that includes the CPU."""
 
 from __future__ import annotations
 

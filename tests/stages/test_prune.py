@@ -1,4 +1,4 @@
-"""What is pruned is gone for real, and the rest answers as the masked original does."""
+"""Pruned units are physically removed, and the rest answers like the masked original."""
 
 import gc
 
@@ -100,10 +100,10 @@ def test_nothing_to_remove_is_refused():
 
 
 def test_rescaling_needs_no_more_memory_for_more_rows(fresh, make_context):
-    """Tensors alive at the start of every forward pass, those of before the run not counted."""
+    """Count the tensors alive at each forward pass, without those from before the run."""
 
     def peak(rows: int) -> int:
-        text = " ".join((*FILL[:6], *GOOD[:2]))  # rows of one length: batches are of 32 rows
+        text = " ".join((*FILL[:6], *GOOD[:2]))  # rows of one length, so batches have 32 rows
         split = Split(
             "train", "t.jsonl", "0" * 64, [text] * rows, None, [n % 2 for n in range(rows)]
         )
@@ -129,7 +129,7 @@ def test_rescaling_needs_no_more_memory_for_more_rows(fresh, make_context):
 
 
 def test_recovery_trains_without_dropout_and_leaves_the_config_as_it_is(fresh, make_context):
-    """The soft answers of the unpruned model regularise enough, as in distillation."""
+    """The soft answers of the unpruned model regularize enough, as in distillation."""
     seen = set()
 
     def watch(module, given, answer):

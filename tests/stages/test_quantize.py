@@ -1,4 +1,4 @@
-"""A plan is written from real rows: layers that int8 hurts stay float, weights stay as they are."""
+"""A plan is made from real rows: layers that int8 damages stay float, weights do not change."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_static_records_what_each_layer_is_fed(tuned, make_context):
 
 
 def test_a_layer_that_int8_ruins_stays_float(tuned, make_context, tmp_path):
-    """One input a thousand times the others leaves them no steps; the outputs it drives cancel."""
+    """One input is 1000 times the others, which round to zero; its outputs cancel."""
     network = checkpoint.load(tuned.directory)
     tokenizer = checkpoint.load_tokenizer(tuned.directory)
     name = "bert.encoder.layer.2.output.dense"
@@ -62,7 +62,7 @@ def test_a_layer_that_int8_ruins_stays_float(tuned, make_context, tmp_path):
         intermediate.bias[0] = 3000.0
         network.get_submodule(name).weight.mul_(20)
         network.get_submodule(name).weight[:, 0] = 0
-        network.classifier.weight.mul_(0.3)  # answers that are sure do not show what they bear
+        network.classifier.weight.mul_(0.3)  # saturated answers would hide the damage
     checkpoint.save(network, tokenizer, tmp_path / "ruined")
     ruined = artifact_of(tmp_path / "ruined", Kind.CHECKPOINT)
     plan, _ = planned(Quantize(calibration_rows=32), make_context(), ruined)

@@ -1,4 +1,4 @@
-"""What a bundle is measured beside."""
+"""The references that a bundle is measured with."""
 
 from __future__ import annotations
 

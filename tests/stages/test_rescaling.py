@@ -1,4 +1,4 @@
-"""What is left of a layer makes up for what was removed."""
+"""The remaining units of a layer compensate for the removed ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.stages.classifiers import classifier, masked_logits
 
 
 def twins() -> tuple[Any, Any]:
-    """A model in which two neurons are copies, and the model without one of them."""
+    """A model in which two neurons are identical, and the same model without one of them."""
     model = classifier("bert")
     layer = model.bert.encoder.layer[2]
     with torch.no_grad():
@@ -36,7 +36,7 @@ def rescale(pruned, whole, batches) -> int:
 
 
 def test_rescaling_makes_up_for_a_removed_twin():
-    """With one of two copies gone, the other must count twice."""
+    """If one of two copies is removed, the other must count twice."""
     whole, pruned = twins()
     before = masked_logits(pruned, {})
     assert rescale(pruned, whole, unpadded(64, (8,))) == 0
@@ -45,7 +45,7 @@ def test_rescaling_makes_up_for_a_removed_twin():
 
 
 def test_rescaling_batch_by_batch_is_the_least_squares_solution_over_all_tokens():
-    """Against one system of all tokens, solved directly: ‖A·s - t‖² + ridge·‖s - 1‖²."""
+    """Checked against one system of all tokens, solved directly: ‖A·s - t‖² + ridge·‖s - 1‖²."""
     whole, pruned = twins()
     batches = unpadded(16, (5, 8, 11, 8))
     inputs, target = [], []

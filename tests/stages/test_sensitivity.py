@@ -1,4 +1,4 @@
-"""What rounding does to a layer."""
+"""The effect of rounding on a layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stages import sensitivity
 
 
 def test_fake_quantization_is_pytorchs():
-    """Against torch's own affine quantization."""
+    """Checked against torch's own affine quantization."""
     values = torch.from_numpy(np.random.default_rng(0).normal(size=500).astype(np.float32))
     low, high = values.min(), values.max()
     step = float(high - low) / 255

@@ -1,4 +1,4 @@
-"""Steps of equal length are told as one progress."""
+"""Steps of equal weight are reported as one progress."""
 
 from __future__ import annotations
 

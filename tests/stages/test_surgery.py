@@ -1,4 +1,4 @@
-"""A model with units removed answers as the whole one with those units masked."""
+"""A model with units removed answers like the whole one with those units masked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Truncated decompositions: no rank does better, and ranks go where they save most."""
+"""Truncated decompositions are optimal for their rank, and ranks are spent where they save most."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_error_on_the_tokens_is_the_best_any_rank_can_reach(layer):
     for rank in (1, 4, 9):
         down, up = decomposition.factors(rank)
         error = outputs - tokens.double() @ down.T @ up.T
-        # Eckart and Young: no product of that rank comes closer to the outputs themselves.
+        # Eckart and Young: no product of that rank is closer to the outputs.
         best = np.linalg.svd(outputs.numpy(), compute_uv=False)[rank:]
         assert float(error.norm()) == pytest.approx(float(np.linalg.norm(best)), rel=1e-4)
         assert decomposition.relative_error(rank) == pytest.approx(
@@ -40,7 +40,7 @@ def test_inputs_in_a_small_space_need_no_more_rank():
     tokens = torch.randn(200, 3, generator=draw) @ torch.randn(3, 32, generator=draw)
     assert svd.decompose(weight, tokens.T @ tokens).relative_error(3) < 1e-2
     plain = torch.linalg.svdvals(weight)
-    assert float(plain[3:].norm() / plain.norm()) > 0.7  # the weight alone would not say so
+    assert float(plain[3:].norm() / plain.norm()) > 0.7  # the weight alone does not show it
 
 
 def decomposition_of(values, outputs=64, inputs=64):

@@ -1,4 +1,4 @@
-"""A teacher's outputs: as it gives them, and once, also over a kill."""
+"""A teacher's outputs are exact and computed only once, even across a kill."""
 
 from __future__ import annotations
 

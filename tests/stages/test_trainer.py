@@ -1,4 +1,4 @@
-"""The training loop: exact over a kill, quiet, in the CPU's own precision."""
+"""The training loop: exactly resumable, quiet, in the CPU's own precision."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_progress_is_told_and_stdout_stays_empty(tiny_encoder, make_context, cap
 
 @pytest.mark.parametrize("has", [True, False])
 def test_bf16_is_for_cpus_that_have_it(tiny_encoder, make_context, monkeypatch, has):
-    """Elsewhere it is emulated, and slower than fp32."""
+    """On other CPUs bfloat16 is emulated and slower than fp32."""
     seen = set()
 
     def watch(module, given, answer):
@@ -52,7 +52,7 @@ def test_the_model_comes_out_in_full_precision_and_ready_to_answer(tiny_encoder,
     assert not network.training
     assert {weight.dtype for weight in network.parameters()} == {torch.float32}
     assert network(input_ids=torch.tensor([[2, 5, 3]])).logits.dtype == torch.float32
-    assert "forward" not in vars(network)  # no autocast wrapper stays behind
+    assert "forward" not in vars(network)  # no autocast wrapper is left
 
 
 def test_a_diverging_training_says_so_in_one_line(tiny_encoder, make_context):
@@ -99,7 +99,7 @@ KILLED = """
 
 
 def run_killed(encoder: Path, work: Path, output: Path, kill_at: int) -> tuple[int, list[int]]:
-    """Fine-tune in a process of its own; return its exit code and the steps that it reported."""
+    """Fine-tune in a separate process; return its exit code and the steps it reported."""
     script = textwrap.dedent(KILLED).format(
         kill_at=kill_at,
         work=str(work),
@@ -130,13 +130,13 @@ def test_a_run_killed_in_its_second_epoch_goes_on_to_the_same_weights(
     work, output = tmp_path / "killed", tmp_path / "result"
     code, steps = run_killed(tiny_encoder.directory, work, output, kill_at)
     assert (code, steps[-1]) == (-signal.SIGKILL, kill_at)
-    # The newest checkpoint was cut off in the middle: the run must not go on from it.
+    # The newest checkpoint is incomplete: the run must not resume from it.
     (work / "training" / "checkpoint-14").mkdir()
     (work / "training" / "checkpoint-14" / "model.safetensors").write_bytes(b"half")
 
     code, steps = run_killed(tiny_encoder.directory, work, output, kill_at=-1)
     assert code == 0
-    assert steps == list(range(kill_at, 17))  # killed before the step's own checkpoint
+    assert steps == list(range(kill_at, 17))  # killed before the checkpoint of that step
     assert same_weights(checkpoint.load(plain.output), checkpoint.load(output))
 
 

@@ -1,4 +1,4 @@
-"""A training learns, is the same twice, survives a kill, and says when it diverges."""
+"""Training learns, is reproducible, survives a kill, and reports divergence."""
 
 from __future__ import annotations
 

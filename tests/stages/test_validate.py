@@ -22,8 +22,8 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
     context.progress = lambda done, total, note: notes.append((done / total, note))
     draft = Validate(**QUICK | {"memory": True, "cold_starts": 2}).run(context, chain["export"])
     found = read_measurements(context)
-    assert list(found.models) == ["candidate", "finetune", "distill"]  # no stranger
-    assert found.aliases == {"quantize": "distill"}  # the same weights, not built twice
+    assert list(found.models) == ["candidate", "finetune", "distill"]  # not the unrelated model
+    assert found.aliases == {"quantize": "distill"}  # the same weights are built once
     assert found.truth == context.splits["eval"].labels
     teacher, student = found.models["finetune"], found.models["distill"]
     assert teacher.size > student.size > 0
@@ -33,7 +33,7 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
     starts = [model.cold_start for model in found.models.values()]
     assert all(len(times) == 2 and min(times) > 0 for times in starts)
     assert set(found.latency["cpu"].samples) == set(found.models)
-    # The student's own fp32 export answers as the deployed bundle of the same weights does.
+    # The student's fp32 export answers like the deployed bundle of the same weights.
     ours, theirs = (np.array(found.models[n].probabilities) for n in ("candidate", "distill"))
     assert np.abs(ours - theirs).max() < 1e-4
     budgets = [
@@ -51,7 +51,7 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
 
 @pytest.mark.parametrize("throttled", [None, "calibration work took 1.7 times as long at the end"])
 def test_a_disturbed_measurement_does_not_last(context, chain, monkeypatch, throttled):
-    """Kept, it would be found again for ever, and the run never come to a verdict."""
+    """If it were kept, every run would find it again and never reach a verdict."""
     from pipeline.measure import latency
 
     take = latency.measure
@@ -98,7 +98,7 @@ def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain):
 
 
 def test_a_model_that_answers_nan_fails_the_verdict(context, chain, tmp_path):
-    """As after a training that diverged."""
+    """As after training that diverged."""
     from onnx import helper, load, numpy_helper, save
 
     broken = tmp_path / "broken"

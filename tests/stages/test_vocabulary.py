@@ -1,4 +1,4 @@
-"""A pruned vocabulary cuts the text it knows into the same tokens, and spells the rest."""
+"""A pruned vocabulary splits known text into the same tokens, and spells other words."""
 
 import os
 from pathlib import Path

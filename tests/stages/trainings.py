@@ -1,4 +1,4 @@
-"""A short fine-tuning, and whether two models have the same weights."""
+"""A short fine-tuning run, and a comparison of two models' weights."""
 
 from __future__ import annotations
 

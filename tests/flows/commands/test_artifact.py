@@ -1,4 +1,4 @@
-"""The store seen from the command line: what is there, whole or not, named, and gone."""
+"""The store on the command line: list, verify, tag and delete artifacts."""
 
 from __future__ import annotations
 

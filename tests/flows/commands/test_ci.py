@@ -1,4 +1,4 @@
-"""``rarefy ci`` from a recipe to every file that a CI system reads, and never an empty page."""
+"""``rarefy ci`` writes every file that a CI system reads, and never an empty page."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ OUTPUTS = {
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """One project for the tests that export and measure: the export is made once."""
+    """One project for all tests that export and measure, so the export is made once."""
     with pytest.MonkeyPatch.context() as patch:
         yield make_project(tmp_path_factory.mktemp("shop"), patch)
 
 
 @pytest.fixture
 def on_github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which GitHub's files for a step lie."""
+    """A folder with the files that GitHub gives to a step."""
     folder = tmp_path / "github"
     folder.mkdir()
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -90,7 +90,7 @@ def outcome(case: object) -> str:
 def test_ten_budgets_in_every_state(
     shop: Project, rarefy: Rarefy, on_github: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real export, really measured on two targets, judged twice: strictly and leniently."""
+    """A real export, measured on two targets and judged twice: strictly and leniently."""
     monkeypatch.setenv("GITHUB_WORKSPACE", str(shop.folder))
     recipe = shop.recipe("quickstages:Head", "export", MEASURE, budgets=BUDGETS)
     out = shop.folder / "out"
@@ -141,7 +141,7 @@ def test_ten_budgets_in_every_state(
 def test_a_run_that_dies_leaves_a_page_that_says_why(
     project: Project, rarefy: Rarefy, on_github: Path
 ) -> None:
-    """Neither an empty page nor the verdict of the run before."""
+    """The page is neither empty nor that of the previous run."""
     out = project.folder / "out"
     good = project.recipe("quickstages:Head", "quickstages:Judge", name="good", budgets=EASY)
     assert rarefy("ci", good, "--out", out, "--engine", "inline").code == 0
@@ -224,11 +224,11 @@ def test_a_gate_that_asks_nothing_is_refused(project: Project, rarefy: Rarefy) -
     assert "has no budgets, so this gate would let everything pass" in said.err
     suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
     assert suite.errors == 1
-    # A recipe's own run may ask nothing; then there is no verdict, and none in the history.
+    # A recipe may have no budgets; then there is no verdict, and none in the history.
     said = rarefy("run", recipe, "--engine", "inline", "--json")
     assert (said.code, json.loads(said.out)["outcome"]) == (0, None)
     assert json.loads(rarefy("history", "--json").out) == []
-    # A first release has a verdict on what can be judged yet, be it nothing.
+    # A first release has a verdict on the budgets that can be judged, even if there are none.
     said = rarefy(*arguments, "--baseline", "production", "--first")
     assert (said.code, said.out) == (0, "verdict: pass\n")
     suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
@@ -238,7 +238,7 @@ def test_a_gate_that_asks_nothing_is_refused(project: Project, rarefy: Rarefy) -
 
 @pytest.mark.usefixtures("quiet_machine")
 def test_the_baseline_is_measured_beside_the_candidate(shop: Project, rarefy: Rarefy) -> None:
-    """The same bundle under a tag: its size cannot have got worse."""
+    """The baseline is the same bundle under a tag, so its size cannot be worse."""
     out = shop.folder / "out"
     options = ("--out", out, "--engine", "inline", "--threads", "1")
     made = shop.recipe("quickstages:Head", "export", name="made")

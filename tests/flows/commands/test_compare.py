@@ -1,4 +1,4 @@
-"""A candidate against a baseline, measured here or recorded on this very machine."""
+"""Compare a candidate with a baseline that is measured now or was recorded on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUICK = ("--seconds", "1", "--rows", "20")
 
 @pytest.fixture
 def bundle(here: Project, tmp_path: Path) -> Path:
-    """A copy of the run's bundle, to be changed."""
+    """A copy of the run's bundle that can be changed."""
     return shutil.copytree(here.home / "runs" / "tiny" / "bundle", tmp_path / "other")
 
 

@@ -1,4 +1,4 @@
-"""``rarefy doctor``: what this machine has."""
+"""``rarefy doctor``: report what this machine has."""
 
 from __future__ import annotations
 

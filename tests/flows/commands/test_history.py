@@ -1,4 +1,4 @@
-"""``rarefy history``, and what runs and validations leave in it."""
+"""``rarefy history``, and the entries that runs and validations add."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PASSES = "budgets:\n  - {metric: accuracy, min: 50 %}\n"
 
 @pytest.fixture
 def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
-    """A history in a home of its own, which the commands use."""
+    """A history in its own home, which the commands use."""
     monkeypatch.setenv("RAREFY_HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     return History(tmp_path / "home" / FILE)
@@ -49,7 +49,7 @@ def test_an_arrow_stands_only_where_intervals_are_apart_on_one_machine(
     lines = rarefy("history", "reviews").out.splitlines()[1:]
     assert ["↑" in line for line in lines] == [False, True, False, False]
     assert "↑ 19.9\u00a0%" in lines[1]
-    assert digest("bundle 3")[:12] in lines[0]  # the latest first
+    assert digest("bundle 3")[:12] in lines[0]  # newest first
     (latest,) = rarefy("history", "--limit", "1").out.splitlines()[1:]
     assert "reviews" in latest
 

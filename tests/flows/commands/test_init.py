@@ -1,4 +1,4 @@
-"""A new recipe passes its own check, whatever it was made from."""
+"""A new recipe passes ``recipe check``, whatever it was made from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle under load, from the command line: a table, a gate, and what cannot be sent."""
+"""A bundle under load on the command line: a table, a gate, and requests that cannot be sent."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def test_a_row_for_each_rate(rarefy: Callable[..., Said], bundle: Path, text: Pa
     said = rarefy("load", bundle, "--data", text, *QUICK, "--rate", "50", "--workers", "2")
     assert said.code == 0, said.err
     lines = [line for line in said.out.splitlines() if line.strip()]
-    assert len(lines) == 3  # a heading, and two rates
+    assert len(lines) == 3  # a heading and two rates
     assert "p99" in lines[0]
-    assert "–" in lines[1]  # a hundred requests carry no p99
+    assert "–" in lines[1]  # a hundred requests are too few for a p99
 
 
 def test_json_has_every_number(rarefy: Callable[..., Said], bundle: Path, text: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_gate(
     code: int,
     words: str,
 ) -> None:
-    """Of a simulated worker: each answer takes a millisecond."""
+    """A simulated worker, which takes a millisecond for each answer."""
     sent = arrivals(requests / 10, 10, seed=0)
     found = served(sent, [0.001] * len(sent))
     monkeypatch.setattr(load, "measure", lambda *_, **__: found)
@@ -95,7 +95,7 @@ def test_the_gate(
 def test_a_gate_on_a_real_measurement(
     rarefy: Callable[..., Said], bundle: Path, text: Path
 ) -> None:
-    """No answer takes a microsecond."""
+    """No model answers within a microsecond."""
     many = ("--data", text, "--arrivals", "constant", "--rate", "400", "--seconds", "1")
     missed = rarefy("load", bundle, *many, "--max-p99", "1us", "--json")
     assert missed.code == 3

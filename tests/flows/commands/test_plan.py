@@ -1,4 +1,4 @@
-"""``rarefy plan``: what would run, what it will need, and what is known of the model."""
+"""``rarefy plan``: what would run, what it needs, and what is known about the model."""
 
 from __future__ import annotations
 

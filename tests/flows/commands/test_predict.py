@@ -1,4 +1,4 @@
-"""A bundle's answer to a text, from the command line."""
+"""Predict the label of a text on the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.project import Project, Said
 def test_a_session_that_fell_back_to_the_cpu_ends_with_5(
     rarefy: Callable[..., Said], bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where the driver is too old: ONNX Runtime goes on with the CPU and says nothing."""
+    """As if the driver were too old: ONNX Runtime silently falls back to the CPU."""
     import onnxruntime
 
     real = onnxruntime.InferenceSession

@@ -1,4 +1,4 @@
-"""A tag moves on a passing verdict of that very bundle, and goes back."""
+"""A tag moves only with a passing verdict on that bundle, and can be rolled back."""
 
 from __future__ import annotations
 

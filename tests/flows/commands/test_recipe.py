@@ -1,4 +1,4 @@
-"""Recipes before they run: shown, checked, copied, and the schema that editors read."""
+"""Recipes before a run: show, check and copy them, and print the schema for editors."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def test_examples_are_listed_with_what_they_are_about(rarefy: Callable[..., Said
 
 
 def test_the_schema_in_the_repository_is_this_versions(rarefy: Callable[..., Said]) -> None:
-    """Write it anew with: rarefy recipe schema > schema/recipe.schema.json."""
+    """Regenerate it with: rarefy recipe schema > schema/recipe.schema.json."""
     assert json.loads(rarefy("recipe", "schema").out) == json.loads(SCHEMA.read_text())

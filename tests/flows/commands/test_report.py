@@ -1,4 +1,4 @@
-"""``rarefy report``: drawn again from the run's record."""
+"""``rarefy report``: render the report again from the run's record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rarefy rollback``: a tag goes back, and says from where."""
+"""``rarefy rollback``: move a tag back and print where it pointed."""
 
 from __future__ import annotations
 

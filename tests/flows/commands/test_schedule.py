@@ -1,4 +1,4 @@
-"""A recipe on a schedule: refused with a way out, or served by a real server and run by it."""
+"""A recipe on a schedule: refused with a remedy, or served and run by a real Prefect server."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def free_port() -> int:
 
 
 def ask(url: str, body: dict[str, Any] | None = None) -> Any:
-    """GET, or POST a body; None where the server has nothing, or is too busy to say.
+    """GET, or POST a body; return None if the server has nothing or is too busy.
 
     The server answers 503 while another connection holds its SQLite file; nothing was done then,
     and Prefect's own client asks again too.
@@ -145,7 +145,7 @@ def wait(found: Callable[[], Any], seconds: float, what: str) -> Any:
 
 @contextmanager
 def process(module: tuple[str, ...], environment: dict[str, str], folder: Path) -> Iterator[None]:
-    """Run ``python -m`` in a session of its own, and end all of it."""
+    """Run ``python -m`` in its own session, and terminate the whole session."""
     with (folder / f"{module[0]}.log").open("w") as log:
         running = subprocess.Popen(
             [sys.executable, "-m", *module],
