@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -215,6 +216,8 @@ def run(
     from flows.options import stderr
     from pipeline.store.home import Home
 
+    # As in flows.cli: waiting threads sleep, or training beside any other load is far slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     place, loaded = Home(Path(home).expanduser()), _with_baseline(recipe, baseline)
     job = Job(
         recipe=str(recipe.path or recipe.where.source),
