@@ -74,7 +74,7 @@ def test_the_main_job_from_plan_to_release(project: Project, monkeypatch):
     assert compared.as_json()["accuracy"]["flips"] == 0
     assert compared.verdict is not None
     assert "McNemar" in repr(compared)
-    with pytest.raises(rarefy.RecipeError, match="its recipe was made in Python; give the recipe"):
+    with pytest.raises(rarefy.RecipeError, match="its recipe was built in Python; pass the recipe"):
         rarefy.validate("tiny", home="home")
 
 

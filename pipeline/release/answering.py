@@ -1,4 +1,4 @@
-"""A bundle that answers from Python: any number of rows, in batches of equal length."""
+"""Predict with a bundle from Python: any number of rows, in batches of equal length."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from pipeline.terms.progress import Progress, silent
 
 T = TypeVar("T")
 WINDOW = 4096
-"""Rows that are tokenized at once: enough to find many of the same length."""
+"""Rows that are tokenized at once; enough that many have the same length."""
 
 
 class Prediction(NamedTuple):
-    """A label, and the probability of each label; the probabilities sum to one."""
+    """The predicted label, and the probability of each label; the probabilities sum to one."""
 
     label: str
     probabilities: dict[str, float]
 
 
 class Bundle:
-    """A bundle that is loaded and answers.
+    """A bundle loaded for inference.
 
     Args:
         reference: a bundle's folder, a run's name or folder, a tag, a digest, or ``URL#tag``.
         home: the state folder in which names, tags and digests are looked up.
         provider: execution provider: ``cpu``, ``cuda`` or ``tensorrt``.
-        threads: intra-op threads; by default those that the bundle was made for.
+        threads: intra-op threads; by default the number that the bundle was exported for.
 
     Raises RecipeError if there is no such bundle, IntegrityError if it is damaged, ProviderError
-    if the provider is not active.
+    if the provider is not available.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Bundle:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels in the order of the model's outputs."""
+        """The labels, in the order of the model's outputs."""
         return self._model.labels
 
     @property
@@ -75,17 +75,17 @@ class Bundle:
         batch_size: int = 32,
         progress: Progress = silent,
     ) -> list[Prediction]:
-        """Answer each text, or each text with its pair, in their order.
+        """Return one prediction for each text, or for each text with its pair, in order.
 
-        Rows of the same length in tokens are answered together, so nothing is padded. Dynamic
-        int8 takes the range of its inputs over a whole batch: with ``batch_size=1`` the
-        probabilities are exactly those that were validated, with more they differ in the last
-        digits. Raises ValueError if there are more texts than pairs, or fewer.
+        Rows with the same number of tokens share a batch, so nothing is padded. Dynamic int8
+        quantizes activations over the range of a whole batch: with ``batch_size=1`` the
+        probabilities are exactly those that were validated; with larger batches they differ in
+        the last digits. Raises ValueError if ``texts`` and ``pairs`` differ in number.
         """
         answers: list[Prediction] = []
         for window in _batches(_rows(texts, pairs), WINDOW):
             answers += self._answer(window, batch_size)
-            progress(len(answers), 0, "rows answered")
+            progress(len(answers), 0, "rows predicted")
         return answers
 
     def _answer(self, rows: list[tuple[str, str | None]], batch_size: int) -> list[Prediction]:

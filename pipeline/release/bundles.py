@@ -1,4 +1,4 @@
-"""What a user may call a bundle: a directory, a run, a tag, or a digest."""
+"""Find a bundle by the name that a user gives: a folder, a run, a tag or a digest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GRAPH = "model.onnx"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle's files; ``artifact`` where they lie in a store, else what their manifest says."""
+    """A bundle's folder and its manifest; ``manifest`` is None if the folder has none."""
 
     name: str
     directory: Path
@@ -24,23 +24,22 @@ class Bundle:
 
     @property
     def digest(self) -> str:
-        """The digest of its manifest; its path where a bundle has none."""
+        """The digest of the manifest; the bundle's path if it has none."""
         return self.manifest.digest if self.manifest else str(self.directory)
 
     @property
     def artifact(self) -> Artifact:
-        """The bundle as an artifact. Raises IntegrityError where its manifest is gone."""
+        """The bundle as an artifact. Raises IntegrityError if it has no manifest."""
         if self.manifest is None:
             raise IntegrityError(f"{self.directory}: the bundle has no manifest.json")
         return Artifact(self.directory, self.manifest, self.manifest.digest)
 
 
 def find(reference: str, home: Home) -> Bundle:
-    """Return the bundle that a directory, a run's name or folder, a tag or a digest means.
+    """Return the bundle with this folder, run name, run folder, tag or digest.
 
-    A ``URL#tag`` is brought from the store there.
-
-    Raises RecipeError where there is none, or where it is an artifact of another kind.
+    A ``URL#tag`` is pulled from the remote store. Raises RecipeError if there is no such bundle,
+    or if the artifact is of another kind.
     """
     for directory in (
         Path(reference),
@@ -50,27 +49,27 @@ def find(reference: str, home: Home) -> Bundle:
         if (directory / GRAPH).is_file():
             return Bundle(reference, directory, _manifest(directory))
     if Path(reference).is_dir():
-        raise RecipeError(f"{reference}: no bundle in this folder: there is no {GRAPH}")
+        raise RecipeError(f"{reference}: this folder is not a bundle: it has no {GRAPH}")
     artifact = _stored(reference, home)
     if artifact.kind is not Kind.BUNDLE:
         raise RecipeError(
-            f"{reference}: is the {artifact.kind} that {artifact.manifest.stage.name!r} made, "
-            "not a bundle: 'export' makes bundles"
+            f"{reference}: this is the {artifact.kind} that {artifact.manifest.stage.name!r} "
+            "made, not a bundle; 'export' makes bundles"
         )
     return Bundle(reference, artifact.directory, artifact.manifest)
 
 
 def check_bytes(bundle: Bundle) -> None:
-    """Raise IntegrityError where a file of a bundle is not what its manifest says, if it has one.
+    """Raise IntegrityError if a file of the bundle does not match its manifest, if it has one.
 
-    Hashed and not trusted: a store's bundle is opened by its sizes alone.
+    The store checks only file sizes when it opens an artifact, so the files are hashed here.
     """
     for entry in bundle.manifest.files if bundle.manifest else ():
         path = bundle.directory / entry.path
         if not path.is_file() or file_sha256(path) != entry.sha256:
             raise IntegrityError(
-                f"{bundle.name}: {entry.path} is not the file that the bundle's manifest.json "
-                "names: what is measured would not be what the verdict says"
+                f"{bundle.name}: {entry.path} does not match the digest in the bundle's "
+                "manifest.json, so a verdict would not be about this bundle"
             )
 
 
@@ -83,8 +82,8 @@ def _stored(reference: str, home: Home) -> Artifact:
         return home.store().open(reference)
     except RecipeError:
         raise RecipeError(
-            f"{reference}: no bundle: it is no folder with {GRAPH}, no run in {home.runs}, and no "
-            f"tag or digest in {home.path / 'store'}"
+            f"{reference}: no such bundle: it is not a folder with {GRAPH}, not a run in "
+            f"{home.runs}, and not a tag or digest in {home.path / 'store'}"
         ) from None
 
 

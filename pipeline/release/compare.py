@@ -1,4 +1,4 @@
-"""A candidate against a baseline, whatever the baseline is: a bundle, or an older run's numbers."""
+"""Compare a candidate with a baseline: either a bundle, or the recorded numbers of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.verdict import judge as judging
 from pipeline.verdict.verdict import Verdict
 
 MARGIN = 0.05
-"""The change of the latency that is worth a word if nobody says which."""
+"""The default margin on the latency ratio: a smaller change counts as equal."""
 
 
 def compare(
@@ -37,10 +37,10 @@ def compare(
     """Measure a candidate beside a baseline on the rows of ``split``.
 
     ``baseline``: a bundle as ``bundles.find`` takes it, or the path of a run's run.json, whose
-    absolute numbers are then used if they come from this very machine.
+    absolute numbers are used if they come from this same machine.
 
-    Raises ModelError for other labels, IntegrityError for damage, EvidenceError if recorded
-    numbers cannot be compared with this machine's.
+    Raises ModelError if the labels differ, IntegrityError if a bundle is damaged, EvidenceError
+    if the recorded numbers cannot be compared with numbers of this machine.
     """
     bundles.check_bytes(candidate)
     options = (split, labels, target, effort, margin, progress)
@@ -53,7 +53,7 @@ def compare(
 
 
 def judge(compared: Compared, limit: float, target: Target) -> Verdict:
-    """Judge that accuracy, median latency and size are no worse than ``limit``, a share."""
+    """Judge that accuracy, median latency and size regress by no more than ``limit``, a share."""
     budgets = [
         Budget(metric=metric, max_regression=limit, against=BASELINE) for metric in REGRESSIONS
     ]
@@ -63,9 +63,9 @@ def judge(compared: Compared, limit: float, target: Target) -> Verdict:
 
 
 def labelled_rows(candidate: Bundle, table: Data, base: Path) -> tuple[Split, list[str]]:
-    """Return the eval rows of ``table`` (its paths start from ``base``) and the candidate's labels.
+    """Return the eval rows of ``table`` (paths relative to ``base``) and the candidate's labels.
 
-    Raises ModelError if the candidate names no labels, DataError if the rows have others.
+    Raises ModelError if the candidate does not name its labels, DataError if the rows have others.
     """
     labels = baselines.labels_of(candidate.name, candidate.directory)
     return data.load(table, data.locate(table, base), labels)[0]["eval"], labels

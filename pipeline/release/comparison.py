@@ -1,4 +1,4 @@
-"""A candidate against a baseline: answers on the same rows, latencies taken next to each other."""
+"""Compare two bundles: predictions on the same rows, latencies measured side by side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Effort:
-    """What the latency comparison may take: rows of the split, least processes, most seconds."""
+    """Limits of the latency comparison: maximum rows, minimum processes, maximum seconds."""
 
     rows: int
     processes: int
@@ -29,10 +29,10 @@ class Effort:
 
 @dataclass(frozen=True)
 class Compared:
-    """What was measured of both sides, and whether the median latency changed by the margin.
+    """The measurements of both sides, and whether the median latency changed by the margin.
 
-    ``names``: how the user called each side. ``latency``: the session that each side was timed in,
-    one and the same unless the baseline's numbers come from the file ``recorded``.
+    ``names``: the user's name for each side. ``latency``: the session in which each side was timed;
+    the same for both unless the baseline's numbers come from the file ``recorded``.
     """
 
     names: dict[str, str]
@@ -43,7 +43,10 @@ class Compared:
     recorded: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it; differences are candidate − baseline, ratios candidate / baseline."""
+        """Return the comparison as JSON values.
+
+        Differences are candidate − baseline, ratios candidate / baseline.
+        """
         models, times = self.measurements.models, self.times
         here = self.latency[CANDIDATE]
         return {
@@ -77,7 +80,7 @@ def compare(
     margin: float,
     progress: Progress,
 ) -> Compared:
-    """Measure candidate and baseline here; times are taken until their change is clear."""
+    """Measure candidate and baseline; latency is measured until the change is conclusive."""
     from pipeline.measure import gate
 
     models = {side: answered(sides[side], split, target, progress) for side in SIDES}
@@ -95,7 +98,7 @@ def compare(
 
 
 def answered(side: Bundle, split: Split, target: Target, progress: Progress) -> ModelMeasurement:
-    """Let a bundle answer the split, and weigh it."""
+    """Measure a bundle's predictions on the split and its size."""
     from pipeline.measure import accuracy, memory
     from pipeline.measure.measurements import ModelMeasurement
 
@@ -115,7 +118,7 @@ def answered(side: Bundle, split: Split, target: Target, progress: Progress) -> 
 
 
 def timing(split: Split, target: Target, effort: Effort) -> dict[str, Any]:
-    """Return what ``latency.measure`` is asked beside the bundles: the rows and the effort."""
+    """Return the arguments of ``latency.measure`` other than the bundles."""
     import numpy as np
 
     count = min(effort.rows, len(split))
@@ -132,7 +135,7 @@ def timing(split: Split, target: Target, effort: Effort) -> dict[str, Any]:
 
 
 def gathered(models: dict[str, ModelMeasurement], split: Split, labels: list[str]) -> Measurements:
-    """Put both sides into the form that budgets are judged by."""
+    """Return the measurements of both sides in the form in which budgets are judged."""
     from pipeline.measure import machine
     from pipeline.measure.measurements import Measurements
 
@@ -148,7 +151,7 @@ def gathered(models: dict[str, ModelMeasurement], split: Split, labels: list[str
 
 
 def agreement(measurements: Measurements) -> dict[str, Any]:
-    """Return both accuracies, their paired difference, McNemar's test, and how many rows flip."""
+    """Return both accuracies, their paired difference, McNemar's p-value and the flipped rows."""
     import numpy as np
 
     from pipeline.measure import scores, statistics

@@ -1,4 +1,4 @@
-"""Which recipe made a run."""
+"""Find the recipe that made a run."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ from pipeline.terms.errors import IntegrityError, RecipeError
 
 
 def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> LoadedRecipe:
-    """Return the recipe that was given (or its file), else the one that made a run.
+    """Return the given recipe (or load it from the given file), else the one that made a run.
 
-    Raises RecipeError if none was given and ``reference`` is not a run, or the recipe of that run
-    was made in Python.
+    Raises RecipeError if none is given and ``reference`` is not a run, or if the recipe of that
+    run was built in Python. Raises IntegrityError if run.json is damaged.
     """
     if isinstance(given, LoadedRecipe):
         return given
     if given is not None:
         return recipes.load(given)
     for folder in (home.runs / reference, Path(reference), Path(reference).parent):
-        record = folder / "run.json"  # a bundle has one too, but of the stage that made it
+        record = folder / "run.json"  # a bundle's own run.json has no command
         if record.is_file() and (command := _command(record)):
             words = shlex.split(command)
             if words[0] != "rarefy":
-                raise RecipeError(f"{reference}: its recipe was made in Python; give the recipe")
+                raise RecipeError(
+                    f"{reference}: its recipe was built in Python; pass the recipe itself"
+                )
             return recipes.load(Path(words[2] if words[1] == "ci" else words[-1]))
-    raise RecipeError(f"{reference}: is not a run, so say the recipe with --recipe")
+    raise RecipeError(f"{reference}: this is not a run; name the recipe with --recipe")
 
 
 def _command(record: Path) -> str | None:
     try:
         found: str | None = json.loads(record.read_text()).get("command")
     except (ValueError, AttributeError):
-        raise IntegrityError(f"{record}: damaged; say the recipe with --recipe") from None
+        raise IntegrityError(
+            f"{record}: the file is damaged; name the recipe with --recipe"
+        ) from None
     return found

@@ -1,4 +1,4 @@
-"""The rules of a promotion: a tag moves to a bundle that passed, and to no other."""
+"""Promote a bundle: move a tag to it, but only if the bundle passed its budgets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BY_HAND = "`rarefy artifact tag {tag} {digest}` moves a tag without a verdict"
 
 
 class MissedError(BudgetError):
-    """The run missed its budgets, so the tag stays; ``missed`` holds a reason for each."""
+    """The run missed budgets, so the tag does not move; ``missed`` holds a reason for each."""
 
     def __init__(self, message: str, digest: str, run: Path, missed: list[str]) -> None:
         self.digest, self.run, self.missed = digest, run, missed
@@ -34,7 +34,7 @@ class MissedError(BudgetError):
 
 @dataclass(frozen=True)
 class Promotion:
-    """A promotion: the tag, its digest now and before, the run's folder, the store pushed to."""
+    """A promotion: the tag, its digest now and before, the run's folder, and the remote's URL."""
 
     tag: str
     digest: str
@@ -50,17 +50,17 @@ class Promotion:
 def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Promotion:
     """Point a tag at the bundle of a run (a name, its folder or a digest), if it passed.
 
-    ``url``: another store that gets the bundle and the tag too. Raises MissedError for a missed
-    budget, EvidenceError for any other verdict than a pass and for a tag that has moved since the
-    run was compared with it, IntegrityError for damage; the tag stays where it is then.
+    ``url``: a remote store that also gets the bundle and the tag. Raises MissedError if a budget
+    was missed, EvidenceError if the verdict is not a pass or the tag has moved since the run was
+    compared with it, IntegrityError if the bundle is damaged. If it raises, the tag has not moved.
     """
     check_name(tag)
     bundle, store = bundles.find(reference, home), home.store()
     run, record = verdict_of(bundle, home, tag)
     assert record.verdict is not None
     if record.verdict.outcome == "fail":
-        stays = f"{reference}: missed its budgets; {tag!r} stays where it is"
-        raise MissedError(stays, bundle.digest, run, record.verdict.missed)
+        message = f"{reference}: missed its budgets; {tag!r} was not moved"
+        raise MissedError(message, bundle.digest, run, record.verdict.missed)
     places = [tag] if url is None else [tag, f"{url}#{tag}"]
     check_verdict(record, bundle, places)
     check_newest(record, bundle, home, tag)
@@ -79,20 +79,20 @@ def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Pro
 
 
 def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
-    """Return the newest run with a verdict on this very bundle, and its folder.
+    """Return the folder and the record of the newest run with a verdict on this bundle.
 
-    Raises EvidenceError where there is none.
+    Raises EvidenceError if there is none.
     """
     places = [Path(bundle.name), home.runs / bundle.name, Path(bundle.name).parent]
     named = [place / "run.json" for place in places if (place / "bundle").is_dir()]
     others = home.runs.glob("*/run.json")
     newest_first = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
-    why = "no run here has a verdict on this bundle"
+    why = "no run has a verdict on this bundle"
     for path in filter(Path.is_file, (*named, *newest_first)):
         try:
             record = folder.read(path.parent)
         except ValueError:
-            why = f"{path} cannot be read, so no verdict on this bundle is known: run again"
+            why = f"no verdict on this bundle, but {path} cannot be read; run the recipe again"
             continue
         if record.verdict is not None and _judged(record) == bundle.digest:
             return path.parent, record
@@ -101,15 +101,15 @@ def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
 
 
 def _judged(record: ReportData) -> str | None:
-    """Return the digest of the bundle that a run measured."""
+    """Return the digest of the bundle that a run measured; None if it measured none."""
     return record.measurements.models[CANDIDATE].digest if record.measurements else None
 
 
 def check_verdict(record: ReportData, bundle: Bundle, places: list[str]) -> None:
-    """Raise EvidenceError where a verdict that did not fail is no pass either.
+    """Raise EvidenceError if a verdict other than "fail" is not a pass.
 
-    ``places``: what is to be moved, a tag here and a remote's. All budgets of a first release may
-    be against the very tag that it founds: then there is none to judge.
+    ``places``: the tags to move, the local one first. If all budgets of a first release are
+    against the tag that it creates, there are none to judge, and the promotion is allowed.
     """
     judged = record.verdict
     assert judged is not None
@@ -124,13 +124,13 @@ def check_verdict(record: ReportData, bundle: Bundle, places: list[str]) -> None
     if why is not None:
         tag = places[0]
         by_hand = BY_HAND.format(tag=tag, digest=bundle.digest[:12])
-        raise EvidenceError(f"{bundle.name}: {why}; {tag!r} stays where it is; {by_hand}")
+        raise EvidenceError(f"{bundle.name}: {why}; {tag!r} was not moved; {by_hand}")
 
 
 def check_newest(record: ReportData, bundle: Bundle, home: Home, tag: str) -> None:
-    """Raise where the history has a newer verdict of the recipe on this bundle that is no pass.
+    """Raise if the history has a newer verdict of the recipe on this bundle that is not a pass.
 
-    BudgetError where that one missed a budget, EvidenceError where it is inconclusive.
+    Raises BudgetError if that verdict missed a budget, EvidenceError if it is inconclusive.
     """
     past = history.History(home.path / history.FILE)
     newest = past.verdicts(record.name, limit=1, bundle=bundle.digest)
@@ -139,13 +139,13 @@ def check_newest(record: ReportData, bundle: Bundle, home: Home, tag: str) -> No
     (latest,) = newest
     error = BudgetError if latest.standing == "fail" else EvidenceError
     raise error(
-        f"{bundle.name}: the newest verdict on it is {latest.standing} ({latest.command}, "
-        f"{latest.time}); {tag!r} stays where it is"
+        f"{bundle.name}: its newest verdict is {latest.standing} ({latest.command}, "
+        f"{latest.time}); {tag!r} was not moved"
     )
 
 
 def check_unmoved_since(record: ReportData, baseline: str, tag: str, now: str | None) -> None:
-    """Raise EvidenceError where a run was compared with ``baseline``, and that has moved since."""
+    """Raise EvidenceError if ``baseline`` has moved since the run was compared with it."""
     assert record.measurements is not None
     name = _as_measured(record, baseline)
     if name is None:
@@ -154,14 +154,15 @@ def check_unmoved_since(record: ReportData, baseline: str, tag: str, now: str | 
     if then != now and now != _judged(record):
         was, now_at = (digest[:12] if digest else "nothing" for digest in (then, now))
         raise EvidenceError(
-            f"measured against {was}, but {baseline} is {now_at} now: run again; {tag!r} stays"
+            f"the run was measured against {was}, but {baseline} is {now_at} now; run again; "
+            f"{tag!r} was not moved"
         )
 
 
 def _as_measured(record: ReportData, baseline: str) -> str | None:
-    """Return what the run calls a tag that it was compared with; None for any other.
+    """Return the run's own name for a tag that it was compared with; None if it was not.
 
-    A remote's URL may be spelt in several ways.
+    The names can differ because a remote's URL can be written in several ways.
     """
     assert record.measurements is not None
     names = [*record.measurements.baselines, *record.absent]
@@ -173,9 +174,9 @@ def _as_measured(record: ReportData, baseline: str) -> str | None:
 
 
 def whole(store: Store, bundle: Bundle) -> Artifact:
-    """Return the bundle in the store, hashed; one that only a folder holds is taken over.
+    """Return the bundle in the store, verified; add it to the store if only a folder holds it.
 
-    Raises IntegrityError for damage.
+    Raises IntegrityError if the bundle is damaged.
     """
     artifact = bundle.artifact
     if artifact.digest in store.digests():

@@ -1,7 +1,8 @@
-"""A baseline whose numbers come from an older run's file, on the same machine and no other.
+"""Compare with a baseline whose numbers come from the file of an earlier run on this machine.
 
-Absolute milliseconds of another session: they hold only where the machine's fingerprint is equal,
-and even there a busier hour shows as a change. Measured beside the candidate is always better.
+Absolute times of another session are comparable only if the machine's fingerprint is equal, and
+even then a busier machine shows up as a change. Measuring the baseline beside the candidate is
+always better.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ if TYPE_CHECKING:
     from pipeline.terms.vocabulary import Target
 
 ALIKE = 0.05
-"""How far the mean length of the timed rows may be from that of the file, as a share."""
+"""The largest relative difference between the mean lengths of our timed rows and the file's."""
 
 
 def read(path: Path) -> Measurements:
-    """Read measurements from a measurements.json, or from a run's run.json.
+    """Read measurements from a measurements.json or from a run's run.json.
 
-    Raises RecipeError where the file holds none, EvidenceError where an older rarefy wrote it.
+    Raises RecipeError if the file holds none, EvidenceError if its schema is of another version.
     """
     from pipeline.measure.measurements import SCHEMA, Measurements
 
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RecipeError(f"{path}: cannot be read as JSON: {error}") from None
+        raise RecipeError(f"{path}: cannot read it as JSON: {error}") from None
     record = value.get("measurements", value) if isinstance(value, dict) else None
     schema = record.get("schema") if isinstance(record, dict) else None
     if not isinstance(record, dict) or not str(schema).startswith("rarefy.measurements/"):
@@ -51,7 +52,9 @@ def read(path: Path) -> Measurements:
             f"{path}: holds no measurements; name a run's run.json or a measurements.json"
         )
     if schema != SCHEMA:
-        raise EvidenceError(f"{path}: is {schema}, this rarefy reads {SCHEMA}: measure it again")
+        raise EvidenceError(
+            f"{path}: its schema is {schema}, but this rarefy reads {SCHEMA}; measure it again"
+        )
     try:
         return Measurements.model_validate(record)
     except ValueError as error:
@@ -70,8 +73,8 @@ def compare(
 ) -> Compared:
     """Measure the candidate alone, and compare with the numbers in a file.
 
-    Raises ModelError for other labels; EvidenceError where the file's machine, rows, provider or
-    threads are others.
+    Raises ModelError if the labels differ, EvidenceError if the file's machine, rows, provider or
+    threads differ.
     """
     from pipeline.measure import latency
 
@@ -79,13 +82,13 @@ def compare(
     check_machine(old, path)
     if old.labels != labels:
         raise ModelError(
-            f"{path}: its model answers with the labels {', '.join(old.labels)}; "
-            f"the candidate with {', '.join(labels)}"
+            f"{path}: its model predicts the labels {', '.join(old.labels)}, but the candidate "
+            f"predicts {', '.join(labels)}"
         )
     if (old.data, old.truth) != (split.sha256, split.labels):
         raise EvidenceError(
-            f"{path}: was measured on other eval rows ({len(old.truth)} there, {len(split)} here; "
-            "the file's bytes differ), so no row can be compared"
+            f"{path}: was measured on other eval rows ({len(old.truth)} there, {len(split)} here, "
+            "and the digests of the files differ), so the rows cannot be compared"
         )
     then = timed_like(old, target, path)
     models = {
@@ -106,7 +109,7 @@ def compare(
 
 
 def check_machine(old: Measurements, path: Path) -> None:
-    """Raise EvidenceError, with what differs, where this is not the machine of the file."""
+    """Raise EvidenceError, naming the differences, if the file was made on another machine."""
     from pipeline.measure import machine
 
     here, there = machine.fingerprint(), old.machine
@@ -117,42 +120,42 @@ def check_machine(old: Measurements, path: Path) -> None:
         for name, (theirs, ours) in sorted(machine.differences(there, here).items())
     ]
     raise EvidenceError(
-        f"{path}: was measured on another machine, so its numbers say nothing here; different: "
-        f"{', '.join(facts)}; name the baseline's bundle, and it is measured beside the candidate"
+        f"{path}: was measured on another machine, so its numbers do not apply here; different: "
+        f"{', '.join(facts)}; name the baseline's bundle to measure it beside the candidate"
     )
 
 
 def timed_like(old: Measurements, target: Target, path: Path) -> Latency:
-    """Return the file's times of its candidate with our provider and threads, as the baseline's.
+    """Return the file's times on our provider and threads, with its candidate as our baseline.
 
-    Raises EvidenceError where it has none.
+    Raises EvidenceError if it has none.
     """
     for timed in old.latency.values():
         if (timed.provider, timed.threads) == (target.provider, target.threads):
             return timed.model_copy(update={"samples": {BASELINE: timed.samples[CANDIDATE]}})
     known = ", ".join(f"{t.provider} with {t.threads} threads" for t in old.latency.values())
     raise EvidenceError(
-        f"{path}: has no times on {target.provider} with {target.threads} threads; "
+        f"{path}: has no latencies on {target.provider} with {target.threads} threads; "
         f"it has {known or 'none'}"
     )
 
 
 def check_rows(now: Latency, then: Latency, path: Path) -> None:
-    """Raise EvidenceError where the rows that were timed are of another length than the file's."""
+    """Raise EvidenceError if the timed rows differ in mean length from the file's."""
     ours, theirs = (sum(t.tokens) / max(1, len(t.tokens)) for t in (now, then))
     if not theirs or abs(ours / theirs - 1) > ALIKE:
         raise EvidenceError(
-            f"{path}: its timed rows have {theirs:.1f} tokens on average, ours {ours:.1f}; time "
-            "the same rows (--rows), or name the baseline's bundle"
+            f"{path}: its timed rows have {theirs:.1f} tokens on average, but ours have "
+            f"{ours:.1f}; time the same rows (--rows), or name the baseline's bundle"
         )
 
 
 def change(now: Latency, then: Latency, margin: float) -> Comparison:
-    """Say whether the median changed by the margin between two sessions.
+    """Decide whether the median changed by the margin between two sessions.
 
-    Nothing is paired here, so the interval of the ratio is put together from those of the two
+    The samples are not paired, so the interval of the ratio is combined from those of the two
     medians on a log scale (Zou and Donner 2008, "Construction of confidence limits about effect
-    measures"), and Mann–Whitney is that of two independent samples.
+    measures"), and the test is Mann–Whitney's for two independent samples.
     """
     from scipy.stats import mannwhitneyu
 
@@ -184,7 +187,7 @@ def unpaired_ratio(over: Interval, under: Interval) -> Interval:
 
 
 def judge(compared: Compared, budgets: list[Budget], target: Target) -> Verdict:
-    """Judge budgets against recorded numbers; a time fails only where it is a regression."""
+    """Judge budgets against recorded numbers; a timed one fails only if it is a regression."""
     exact = [budget for budget in budgets if not metrics.known(budget.metric).timed]
     judged = judging.judge(exact, [target], compared.measurements)
     for budget in budgets:
@@ -215,8 +218,8 @@ def _time(compared: Compared, budget: Budget, target: Target) -> BudgetResult:
         high=ratio.high - 1,
         outcome=outcome,
         reason=(
-            f"{budget.metric} is {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times that "
-            f"in {compared.recorded}, an absolute number of another session: {word} at a margin "
-            f"of {budget.limit:.1%}"
+            f"{budget.metric} is {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times the "
+            f"one in {compared.recorded}, which was measured in another session: {word} at a "
+            f"margin of {budget.limit:.1%}"
         ),
     )

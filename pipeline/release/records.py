@@ -1,4 +1,4 @@
-"""What a command leaves in the project's history of verdicts."""
+"""Add verdicts to the project's history."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from pipeline.verdict.verdict import Verdict
 
 
 def keep(home: Path, data: ReportData, sources: Path) -> None:
-    """Add a verdict to ``home``'s history; what goes wrong is a warning on stderr.
+    """Add a verdict to ``home``'s history; print a warning on stderr if that fails.
 
-    ``sources``: the recipe's folder, whose git commit is noted. A run's verdict and report matter
-    more than its place in the history.
+    ``sources``: the recipe's folder, whose git commit is recorded. A failure is not an error,
+    because a run's verdict and report matter more than its entry in the history.
     """
     try:
         commit = history.commit(sources)
         history.History(home / history.FILE).add(data, commit)
     except (RarefyError, OSError) as error:
-        print(f"rarefy: warning: this verdict is not in the history: {error}", file=sys.stderr)
+        print(
+            f"rarefy: warning: the verdict was not added to the history: {error}", file=sys.stderr
+        )
 
 
 def keep_validated(
     home: Path, plan: Plan, bundle: Bundle, verdict: Verdict, measurements: Measurements
 ) -> None:
-    """Add the verdict on a bundle that was measured again, without the run that made it."""
+    """Add the verdict on a bundle that was measured again without being rebuilt."""
     loaded = plan.loaded
     words = ["rarefy", "validate", bundle.name]
     words += ["--recipe", str(loaded.path)] if loaded.path else []

@@ -1,4 +1,4 @@
-"""The rules of a rollback: a tag goes back to what it pointed at, once the bytes are hashed."""
+"""Roll a tag back to an earlier artifact, after verifying the artifact's files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pipeline.terms.vocabulary import REMOTE_TAG
 
 
 def rollback(tag: str, home: Home, target: str | None = None) -> tuple[str, str]:
-    """Move a tag of this store, or a remote's (``URL#TAG``), back; return before and after.
+    """Move a local or remote (``URL#TAG``) tag back; return the digests before and after.
 
-    ``target``: the beginning of a digest in the tag's history; by default the one before.
-    Raises RecipeError if there is no such digest, IntegrityError if its bytes are gone or damaged.
+    ``target``: the beginning of a digest in the tag's history; by default the previous one.
+    Raises RecipeError if there is no such digest, IntegrityError if its files are missing or
+    damaged.
     """
     return (_there if REMOTE_TAG in tag else _here)(tag, target, home)
 
@@ -39,8 +40,8 @@ def _here(tag: str, target: str | None, home: Home) -> tuple[str, str]:
     digest = destination(pointed, tag, target)
     if digest not in store.digests():
         raise IntegrityError(
-            f"{tag}: the bytes of {digest[:12]} are not in this store any more; `rarefy artifact "
-            f"pull URL#{digest[:12]}` brings them from a store that has them"
+            f"{tag}: artifact {digest[:12]} is no longer in this store; get it from a store that "
+            f"has it with `rarefy artifact pull URL#{digest[:12]}`"
         )
     if problems := store.verify(digest):
         raise IntegrityError(f"artifact {digest[:12]} is damaged: {problems[0]}; {REMEDY}")
@@ -49,7 +50,7 @@ def _here(tag: str, target: str | None, home: Home) -> tuple[str, str]:
 
 
 def destination(tag: Tag, name: str, target: str | None) -> str:
-    """Return the digest to go back to. Raises RecipeError where the history has none such."""
+    """Return the digest to go back to. Raises RecipeError if the tag's history has no such one."""
     if target is None:
         if tag.before is None:
             raise RecipeError(f"{name}: there is nothing before {tag.digest[:12]} to go back to")
@@ -58,7 +59,7 @@ def destination(tag: Tag, name: str, target: str | None) -> str:
     matches = [digest for digest in past if len(target) >= 6 and digest.startswith(target)]
     if len(matches) != 1:
         known = ", ".join(digest[:12] for digest in past)
-        raise RecipeError(f"--to {target}: {name} never was there; it was at {known}")
+        raise RecipeError(f"--to {target}: {name} never pointed there; it pointed at {known}")
     if matches[0] == tag.digest:
-        raise RecipeError(f"--to {target}: {name} is there already")
+        raise RecipeError(f"--to {target}: {name} already points there")
     return matches[0]

@@ -1,4 +1,4 @@
-"""What a budget's tag means: an artifact of this store, or of another one."""
+"""Resolve the tag of a budget to an artifact of this store or of a remote one."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ USUAL: tuple[dict[str, Any], ...] = (
     {"metric": "latency_p50", "max_regression": "5 %"},
     {"metric": "size", "max_regression": "5 %"},
 )
-"""What is asked of a candidate beside a baseline that the recipe does not know."""
+"""The budgets against a baseline if the recipe has none."""
 
 
 def open_tag(store: Store, name: str) -> Artifact:
-    """Return what a tag points at; of a remote's tag (``URL#tag``) the artifact is brought here.
+    """Return the artifact that a tag points at; pull it first if the tag is remote (``URL#tag``).
 
-    Raises NoTagError where there is none, RecipeError where it is of another kind.
+    Raises NoTagError if the tag does not exist, RecipeError if it points at an artifact that
+    makes no predictions.
     """
     if name == CANDIDATE:
-        raise RecipeError("is the measured bundle's own name; give the tag another one")
+        raise RecipeError("this name is reserved for the measured bundle; choose another tag")
     if REMOTE_TAG in name:
         artifact = _pulled(store, name)
     else:
@@ -41,7 +42,7 @@ def open_tag(store: Store, name: str) -> Artifact:
         artifact = store.open(tag.digest)
     if artifact.kind not in COMPARABLE:
         raise RecipeError(
-            f"the tag points at {artifact.kind} {artifact.short}, which answers nothing"
+            f"the tag points at {artifact.kind} {artifact.short}, which makes no predictions"
         )
     return artifact
 
@@ -51,38 +52,38 @@ def _pulled(store: Store, name: str) -> Artifact:
 
     url, reference = remote.split(name)
     if "://" not in url and not url.startswith("/"):
-        raise RecipeError(f"{url!r} is no URL and no absolute path")
+        raise RecipeError(f"{url!r} is neither a URL nor an absolute path")
     return remote.pull(store, url, reference)
 
 
 def labels_of(name: str, directory: Path) -> list[str]:
-    """Return the labels that a model answers with. Raises ModelError where it names none."""
+    """Return the labels that a model predicts. Raises ModelError if its config names none."""
     try:
         named = json.loads((directory / "config.json").read_text())["id2label"]
         return [named[key] for key in sorted(named, key=int)]
     except (OSError, ValueError, KeyError):
-        raise ModelError(f"{name}: its config.json names no labels") from None
+        raise ModelError(f"{name}: config.json does not name the labels") from None
 
 
 def check(name: str, directory: Path, labels: list[str]) -> None:
-    """Raise ModelError where a model does not answer with just these labels, in this order."""
+    """Raise ModelError if a model does not predict exactly these labels, in this order."""
     own = labels_of(name, directory)
     if own != labels:
         raise ModelError(
-            f"{name}: answers with the labels {', '.join(own)}; the other side has "
-            f"{', '.join(labels)}: they cannot be compared"
+            f"{name}: predicts the labels {', '.join(own)}, but the other side has "
+            f"{', '.join(labels)}, so they cannot be compared"
         )
 
 
 def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
-    """Point every budget against a tag to this one; where there is none, add the usual three.
+    """Point every budget against a tag to this one; if there is none, add the usual three.
 
-    Raises RecipeError where the tag could be no tag.
+    Raises RecipeError if ``tag`` is a stage of the recipe or not a valid tag name.
     """
     ids = {step.id for step in loaded.steps}
     if tag in ids or (REMOTE_TAG not in tag and not NAME.fullmatch(tag)):
-        what = "is a stage of the recipe" if tag in ids else "is no tag's name"
-        raise RecipeError(f"baseline {tag!r}: {what}; expected a tag, or another store's: URL#tag")
+        what = "is a stage of the recipe" if tag in ids else "is not a valid tag name"
+        raise RecipeError(f"baseline {tag!r} {what}; give a tag, or URL#tag for a remote store")
     budgets = tuple(
         budget.model_copy(update={"against": tag}) if budget.against in loaded.tags else budget
         for budget in loaded.recipe.budgets

@@ -1,6 +1,6 @@
-"""The engine: runs the steps of a plan, each once for its fingerprint, and scores what they made.
+"""The engine: run the steps of a plan, each once per fingerprint, and score their outputs.
 
-No Prefect here: a flow calls ``Run.execute`` once a step.
+This module does not use Prefect: a flow calls ``Run.execute`` once per step.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Named = TypeVar("Named", DataRecord, Source)
 
 @dataclass(frozen=True)
 class Finished:
-    """A step after it ran, or after its artifact was found."""
+    """A step that has run, or whose artifact was found in the store."""
 
     id: str
     artifact: Artifact
@@ -51,7 +51,11 @@ class Finished:
     scores: tuple[Metric, ...]
 
     def row(self, parameters: int | None) -> LedgerRow:
-        """Return the ledger's row; a bundle has as many parameters as its checkpoint."""
+        """Return the step's row of the ledger.
+
+        ``parameters``: the input's parameter count, used if the manifest has none (a bundle has
+        as many as its checkpoint).
+        """
         manifest = self.artifact.manifest
         main = self.scores[0] if self.scores else None
         return LedgerRow(
@@ -71,7 +75,7 @@ class Finished:
 
 @dataclass
 class Run:
-    """A plan that is carried out. Making one costs nothing; ``execute`` works."""
+    """The execution of a plan. Creating one costs nothing; ``execute`` does the work."""
 
     plan: Plan
     finished: dict[str, Finished] = field(default_factory=dict)
@@ -83,14 +87,15 @@ class Run:
         progress: Progress = silent,
         waiting: Callable[[], None] = lambda: None,
     ) -> Finished:
-        """Run one step, or find it done; its inputs must be finished. Scores the result.
+        """Run one step, or take its artifact from the store, and score the result.
 
-        Raises RarefyError with the step's id where the stage fails.
+        The step's inputs must be finished. ``waiting`` is called when another process holds the
+        lock. Raises RarefyError with the step's id if the stage fails.
         """
         known = {name: step.artifact for name, step in self.finished.items()}
         fingerprint = self.plan.fingerprint(identifier, known)
         if fingerprint is None:
-            raise RarefyError(f"{identifier}: an input is not made yet")
+            raise RarefyError(f"{identifier}: one of its inputs has not been made yet")
         started = time.perf_counter()
         artifact = self.plan.store.lookup(fingerprint)
         cached = artifact is not None
@@ -110,7 +115,7 @@ class Run:
         return self.finished[identifier]
 
     def check(self, artifact: Artifact) -> None:
-        """Hash an artifact's files, once in a run. Raises IntegrityError where they are damaged."""
+        """Verify an artifact's files, once per run. Raises IntegrityError if one is damaged."""
         if artifact.digest in self._whole:
             return
         if problems := self.plan.store.verify(artifact.digest):
@@ -154,7 +159,10 @@ class Run:
         output: Path,
         progress: Progress = silent,
     ) -> Context:
-        """Give a stage what it said it reads, and no more: all else is not in its fingerprint."""
+        """Return the context of a stage: only what it declares to read.
+
+        Anything else is not in its fingerprint.
+        """
         plan = self.plan
         _check_device(plan.device)
         return Context(
@@ -207,7 +215,9 @@ class Run:
             raise RarefyError(f"{identifier}: the stage {stage.name!r} wrote no file")
         for name in (MANIFEST, RUN):
             if (output / name).exists():
-                raise RarefyError(f"{identifier}: {name} is the store's; name the file otherwise")
+                raise RarefyError(
+                    f"{identifier}: the file name {name} is reserved for the store; use another"
+                )
         for metric in draft.metrics:
             if not math.isfinite(metric.value):
                 raise RarefyError(f"{identifier}: {metric.name} is {metric.value}; did it diverge?")
@@ -233,7 +243,7 @@ class Run:
         )
 
     def ledger(self) -> list[LedgerRow]:
-        """Return the rows of all finished steps, in order."""
+        """Return the rows of all finished steps, in the order in which they ran."""
         rows: list[LedgerRow] = []
         parameters: dict[str, int | None] = {}
         for step in self.finished.values():
@@ -244,13 +254,13 @@ class Run:
 
 
 def _at(base: Path, record: Named, field: str) -> Named:
-    """Return a manifest's record whose ``field`` names no folder of this machine."""
+    """Return a copy of a manifest's record whose ``field`` holds no path of this machine."""
     name = sources.portable(getattr(record, field), base)
     return record.model_copy(update={field: name})
 
 
 def default_device() -> str:
-    """Return "cuda" where there is a device and a torch built for it; torch is not loaded."""
+    """Return "cuda" if there is a device and torch is built for it; does not import torch."""
     has_device = Path("/dev/nvidiactl").exists()
     return (
         "cuda" if has_device and "+cpu" not in (distribution_version("torch") or "+cpu") else "cpu"
@@ -262,4 +272,4 @@ def _check_device(device: str) -> None:
         import torch
 
         if not torch.cuda.is_available():
-            raise ProviderError("device cuda: torch finds no CUDA device; use --device cpu")
+            raise ProviderError("torch finds no CUDA device; use --device cpu")

@@ -1,4 +1,4 @@
-"""Whether a plan's eval split can carry its budgets: known before anything runs."""
+"""Check before a run whether the eval split has enough rows to judge the budgets."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pipeline.verdict.power import Need
 
 
 def needs(plan: Plan, last: Path) -> list[Need]:
-    """Return for every margin of a score how many eval rows it needs, and how many there are.
+    """Return how many eval rows each margin on a score needs, and how many there are.
 
-    ``last``: the folder of the recipe's last run, whose measurements tell how often models differ.
+    ``last``: the folder of the recipe's last run; its measurements show how often models differ.
     """
     return power.needs(plan.budgets, plan.summary.rows["eval"], _earlier(last))
 
 
 def _earlier(last: Path) -> Measurements | None:
-    """Return what the last run measured; None where there was none, or an older version's."""
+    """Return the last run's measurements; None if it has none that this version can read."""
     try:
         return folder.read(last).measurements
     except (OSError, ValueError):

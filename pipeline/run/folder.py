@@ -1,4 +1,4 @@
-"""The folder of a run: report, summary, verdict, bundle and CI files, each replaced whole."""
+"""Write a run's folder: report, summary, verdict, bundle and CI files, each replaced atomically."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ CI_FILES = {
     "benchmark_smaller": "benchmark-smaller.json",
     "benchmark_bigger": "benchmark-bigger.json",
 }
-"""What ``draw_ci`` writes: its name here, and the file's."""
+"""The files that ``draw_ci`` writes, by their keys in its result."""
 WRITTEN = ("report.html", "summary.md", "verdict.json", "run.json", *CI_FILES.values())
 BUNDLE = "bundle"
 _UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, (*WRITTEN, BUNDLE)))})-[0-9a-f]{{32}}")
-"""The names of what is not whole yet, or no more: a file or a folder beside the one it becomes."""
+"""Temporary names: a file or folder that is being written or removed, beside its final name."""
 
 
 def write(outcome: Outcome, directory: Path) -> dict[str, str]:
-    """Write report.html, summary.md, verdict.json and the bundle's copy; return what is where.
+    """Write report.html, summary.md, verdict.json and a copy of the bundle; return their paths.
 
-    Each file is replaced in one step, so a reader never sees half of one; what an earlier run left
-    and this one has not made goes. Raises ProviderError where the disk is full.
+    Each file is replaced in one step, so a reader never sees half of one. Files of an earlier run
+    that this one did not make are removed. Raises ProviderError if the disk is full.
     """
     with _holding(directory):
         paths = _draw(outcome.data, directory)
@@ -47,7 +47,7 @@ def write(outcome: Outcome, directory: Path) -> dict[str, str]:
 
 
 def draw(data: ReportData, directory: Path) -> dict[str, Path]:
-    """Write report.html, summary.md and, where budgets were judged, verdict.json."""
+    """Write report.html, summary.md and, if budgets were judged, verdict.json."""
     with _holding(directory):
         return _draw(data, directory)
 
@@ -55,7 +55,7 @@ def draw(data: ReportData, directory: Path) -> dict[str, Path]:
 def _draw(data: ReportData, directory: Path) -> dict[str, Path]:
     from pipeline.report import html, markdown
 
-    (directory / "verdict.json").unlink(missing_ok=True)  # an older one must not stand beside
+    (directory / "verdict.json").unlink(missing_ok=True)  # it may belong to an earlier run
     paths = {"report": directory / "report.html", "summary": directory / "summary.md"}
     _replace(paths["report"], html.render(data))
     _replace(paths["summary"], markdown.render(data))
@@ -66,7 +66,7 @@ def _draw(data: ReportData, directory: Path) -> dict[str, Path]:
 
 
 def draw_ci(data: ReportData, directory: Path, strict: bool) -> dict[str, str]:
-    """Write what CI systems and trackers read of a run; return what is where."""
+    """Write the files that CI systems and benchmark trackers read; return their paths."""
     from pipeline.report.ci import bencher, benchmark_action, junit, openmetrics
     from pipeline.report.ci.numbers import measured
 
@@ -85,9 +85,10 @@ def draw_ci(data: ReportData, directory: Path, strict: bool) -> dict[str, str]:
 
 
 def draw_broken(name: str, reason: str, directory: Path) -> None:
-    """Write junit.xml and summary.md of a run that came to no verdict, and nothing else.
+    """Write junit.xml and summary.md of a run that reached no verdict, and nothing else.
 
-    What an earlier run left in ``directory`` goes, or its verdict would be taken for this one's.
+    Files of an earlier run in ``directory`` are removed; otherwise its verdict would be mistaken
+    for this run's.
     """
     from pipeline.report import markdown
     from pipeline.report.ci import junit
@@ -104,12 +105,15 @@ def draw_broken(name: str, reason: str, directory: Path) -> None:
 
 
 def read(directory: Path) -> ReportData:
-    """Read the data of a run that ``write`` left in ``directory``. Raises OSError, ValueError."""
+    """Read the data of a run that ``write`` saved in ``directory``.
+
+    Raises OSError if run.json cannot be read, ValueError if its content is not valid.
+    """
     return ReportData.model_validate(json.loads((directory / "run.json").read_text()))
 
 
 def copy_bundle(bundle: Artifact, target: Path) -> None:
-    """Copy a bundle out of the store; an older copy is replaced when the new one is whole."""
+    """Copy a bundle out of the store; replace an older copy once the new one is complete."""
     fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
     shutil.copytree(bundle.directory, fresh)
     if target.exists():
@@ -123,9 +127,9 @@ def copy_bundle(bundle: Artifact, target: Path) -> None:
 
 @contextmanager
 def _holding(directory: Path) -> Iterator[None]:
-    """Hold a run's folder, made where it is not there, against other processes that write there.
+    """Lock a run's folder against other writers; create the folder if it does not exist.
 
-    What a killed one left unfinished is removed.
+    Temporary files that a killed process left behind are removed.
     """
     with disk.speaking(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -137,7 +141,7 @@ def _holding(directory: Path) -> Iterator[None]:
 
 
 def _drop_bundle(directory: Path) -> None:
-    """Remove a bundle that an earlier run left; a folder that is none stays."""
+    """Remove the bundle of an earlier run; leave a folder that is not a bundle."""
     if (directory / BUNDLE / "manifest.json").is_file():
         shutil.rmtree(directory / BUNDLE)
 

@@ -1,4 +1,4 @@
-"""The first artifact of every run: the pretrained model, found and brought into the store."""
+"""Import the pretrained model into the store: the first artifact of every run."""
 
 from __future__ import annotations
 
@@ -30,43 +30,43 @@ TOKENIZER = (
     "sentencepiece.bpe.model",
 )
 LEFT_OUT, NEW = "left_out", "new"
-"""Keys of the manifest's ``model``."""
+"""Keys of the manifest's ``model``: the weights left out, and the parameters drawn at random."""
 SIDECARS = ("shapes.json",)
 SHIFTED = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
 
 @dataclass(frozen=True)
 class Located:
-    """A model found on this machine, before it is in the store."""
+    """A model found on this machine, before its import into the store."""
 
     source: Source
     directory: Path
     files: tuple[Path, ...]
     weights: tuple[Path, ...]
-    """Those of the files that hold weights."""
+    """The subset of ``files`` that holds weights."""
     labels: tuple[str, ...]
     positions: int | None
-    """The most tokens that the model has positions for; None where it has no table of them."""
+    """The maximum number of tokens; None if the model has no position table."""
 
     def kind(self, labels: list[str]) -> Kind:
-        """A checkpoint if it has a head for just these labels, else an encoder."""
+        """Return CHECKPOINT if the model has a head for exactly these labels, else ENCODER."""
         return Kind.CHECKPOINT if set(self.labels) == set(labels) else Kind.ENCODER
 
     def warnings(self, labels: list[str]) -> list[str]:
-        """Return what the user should know before the import: a head that is for other labels."""
+        """Return a warning if the model's head is for other labels and will be replaced."""
         if not self.labels or self.kind(labels) is Kind.CHECKPOINT:
             return []
         return [
             f"model: its head is for other labels ({', '.join(self.labels[:5])}"
-            f"{', …' if len(self.labels) > 5 else ''}); a fresh head replaces it"
+            f"{', …' if len(self.labels) > 5 else ''}) and will be replaced by a new one"
         ]
 
 
 def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
-    """Find a model and the files of it that are used.
+    """Find a model and the files to import.
 
-    Raises ModelError where config, weights or tokenizer are missing, IntegrityError for weights
-    that are pickled, unless the recipe allows them.
+    Raises ModelError if the config, weights or tokenizer are missing, IntegrityError if the
+    weights are pickled and the recipe does not allow that.
     """
     directory, revision = sources.model_directory(reference, base)
     config = directory / "config.json"
@@ -77,7 +77,7 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
     except ValueError as error:
         raise ModelError(f"model: {reference}: config.json is not JSON: {error}") from None
     if not isinstance(values, dict):
-        raise ModelError(f"model: {reference}: config.json is no JSON object")
+        raise ModelError(f"model: {reference}: config.json is not a JSON object")
     try:
         weights = pretrained.weight_files(directory, allow_pickle)
     except RarefyError as error:
@@ -106,16 +106,20 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _positions(config: dict[str, Any]) -> int | None:
-    """RoBERTa and its kin count positions from the padding id, so they have fewer than they say."""
-    said = config.get("max_position_embeddings")
-    if not isinstance(said, int):
+    """Return the number of usable positions; None if the config does not state one.
+
+    RoBERTa and its relatives start counting after the padding id, so they can use fewer positions
+    than the config states.
+    """
+    stated = config.get("max_position_embeddings")
+    if not isinstance(stated, int):
         return None
     shifted = config.get("model_type") in SHIFTED
-    return said - int(config.get("pad_token_id", 1)) - 1 if shifted else said
+    return stated - int(config.get("pad_token_id", 1)) - 1 if shifted else stated
 
 
 class ImportModel(Stage):
-    """Bring a pretrained model into the store. Added by the engine, not named in a recipe."""
+    """Import a pretrained model into the store. The engine adds this stage to every recipe."""
 
     name: ClassVar[str] = "import"
     version: ClassVar[int] = 2
@@ -128,7 +132,7 @@ class ImportModel(Stage):
 
     @classmethod
     def of(cls, located: Located) -> ImportModel:
-        """Make the stage of a located model: its parameters name every byte that is read."""
+        """Return the stage for a located model, with the digest of every file that it reads."""
         digests = {path.name: file_sha256(path) for path in located.files}
         return cls(
             reference=located.source.reference,
@@ -137,9 +141,10 @@ class ImportModel(Stage):
         )
 
     def resources(self, work: Workload) -> Resources:
-        """Return what importing needs: the weights on disk; in memory the file's and the model's.
+        """Return what importing needs: the weights on disk; in memory, the file's and the model's.
 
-        Surely half: a head that is left out may not be known by its name.
+        The lower bound is half the weights: a head that will be left out cannot always be
+        recognized by its name.
         """
         whole = weights(work.shape)
         return Resources(
@@ -150,14 +155,14 @@ class ImportModel(Stage):
         )
 
     def bring(self, located: Located, context: Context) -> Draft:
-        """Load model and tokenizer as others saved them, and write both in our own form."""
+        """Load the model and tokenizer as published, and save both in the store's own format."""
         from pipeline.model import checkpoint
 
         answers = located.kind(list(context.task.labels)) is Kind.CHECKPOINT
         context.progress(0, 1, "reading the weights")
         found = pretrained.load(located.directory, located.weights, complete=answers)
         with tempfile.TemporaryDirectory(prefix="rarefy-tokenizer-") as folder:
-            for path in located.files:  # and no other file: these are in the fingerprint
+            for path in located.files:  # only these files are in the fingerprint
                 if path.name in (*TOKENIZER, "config.json"):
                     shutil.copyfile(path, Path(folder) / path.name)
             tokenizer = checkpoint.load_tokenizer(Path(folder))
@@ -168,24 +173,27 @@ class ImportModel(Stage):
         return Draft(roles, description | {key: names for key, names in changes.items() if names})
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        raise NotImplementedError("the engine calls bring: an import has no input")
+        raise NotImplementedError("an import has no input; the engine calls bring() instead")
 
 
 def warnings(manifest: Manifest) -> list[str]:
-    """Return what the user should know of an import: weights left out, and parts that are new."""
+    """Return warnings about an import: weights left out, and parameters drawn at random."""
     model = manifest.model
-    said = []
+    sentences = []
     if left_out := model.get(LEFT_OUT):
-        said.append(
-            f"model: {', '.join(left_out)} left out: {model['architecture']} has no place for it"
+        sentences.append(
+            f"model: {', '.join(left_out)} left out, because {model['architecture']} does not "
+            "use it"
         )
     if new := model.get(NEW):
-        said.append(f"model: no weights for {', '.join(new)}: drawn at random, for training to set")
-    return said
+        sentences.append(
+            f"model: no weights for {', '.join(new)}; initialized at random, to be trained"
+        )
+    return sentences
 
 
 def _licence(directory: Path) -> str | None:
-    """Return the licence that the model card's front matter names."""
+    """Return the licence named in the model card's front matter; None if there is none."""
     card = directory / "README.md"
     if not card.is_file():
         return None

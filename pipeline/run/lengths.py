@@ -1,4 +1,4 @@
-"""How many tokens the rows have: counted once for these bytes and this tokenizer."""
+"""Count the tokens of the rows, once per data digest and tokenizer."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ VERSION = 2
 
 @dataclass
 class Lengths:
-    """By split: rows that are too long, tokens after the cut, and those of the longest row."""
+    """Per split: rows over the limit, tokens after truncation, and tokens of the longest row."""
 
     over: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     longest: dict[str, int] = field(default_factory=dict)
 
     def warnings(self, limit: int) -> list[str]:
-        """Return a sentence for every split with rows that are cut at ``limit`` tokens."""
+        """Return a warning for every split with rows truncated at ``limit`` tokens."""
         return [
-            f"{name}: {plural(rows, 'row')} longer than max_length ({limit} tokens), cut there"
+            f"{name}: {plural(rows, 'row')} longer than max_length ({limit} tokens), truncated"
             for name, rows in self.over.items()
             if rows
         ]
 
 
 def key(data_digest: str, model_digest: str, task: str) -> str:
-    """Return the key of the note that keeps the counts: it names all they depend on."""
+    """Return the key under which the store keeps the counts: it covers all they depend on."""
     value = {"version": VERSION, "data": data_digest, "model": model_digest, "task": task}
     return f"lengths-{value_sha256(value)}"
 

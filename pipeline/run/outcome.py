@@ -1,4 +1,4 @@
-"""What a run came to: its verdict, the data of its report and its bundle."""
+"""The outcome of a run: its verdict, the data of its report and its bundle."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ MEASUREMENTS = "measurements.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a run. ``bundle`` is the last ONNX bundle, where the recipe makes one."""
+    """The outcome of a run. ``bundle`` is the one that was measured, or else the last one."""
 
     data: ReportData
     bundle: Artifact | None
 
     def exit_code(self, strict: bool) -> int:
-        """0 pass or nothing to judge, 3 a budget was missed, 4 inconclusive under ``strict``."""
+        """Return 0 (passed, or no budgets), 3 (budget missed) or 4 (inconclusive, ``strict``)."""
         return self.data.verdict.exit_code(strict) if self.data.verdict else 0
 
 
 def conclude(run: Run, command: str) -> Outcome:
-    """Judge the finished run's budgets by its last measurements."""
+    """Judge the budgets of a finished run by its last measurements."""
     finished = run.finished.values()
     reports = [step.artifact for step in finished if step.artifact.kind is Kind.REPORT]
     bundles = [step.artifact for step in finished if step.artifact.kind is Kind.BUNDLE]
@@ -42,7 +42,7 @@ def conclude(run: Run, command: str) -> Outcome:
         measurements = Measurements.model_validate_json(text)
         judged = judge.judge(run.plan.budgets, recipe.targets, measurements)
         if not judged.budgets and not run.plan.absent:
-            judged = None  # nothing was asked; of a first release there may be nothing to ask yet
+            judged = None  # the recipe has no budgets; a first release gets a verdict without any
     data = ReportData(
         name=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -63,7 +63,7 @@ def conclude(run: Run, command: str) -> Outcome:
 
 
 def _delivered(bundles: list[Artifact], measurements: Measurements | None) -> Artifact | None:
-    """Return the bundle that was measured, or the last one where none was."""
+    """Return the bundle that was measured, or the last one if none was measured."""
     if measurements is not None:
         measured = measurements.models[CANDIDATE].digest
         bundles = [bundle for bundle in bundles if bundle.digest == measured] or bundles

@@ -1,7 +1,7 @@
-"""What a recipe comes to on this machine before anything runs: kinds, fingerprints, what is cached.
+"""Plan a recipe on this machine before anything runs: kinds, fingerprints and cache hits.
 
-A fingerprint is the sha256 of all that a step's output depends on; the same fingerprint, the same
-artifact.
+A fingerprint is the sha256 of everything that a step's output depends on. Steps with the same
+fingerprint have the same artifact.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class Planned:
-    """A step before it runs. ``fingerprint`` is None while an input is not made yet."""
+    """A step before it runs. ``fingerprint`` is None until all its inputs exist."""
 
     id: str
     stage: Stage
@@ -46,10 +46,10 @@ class Planned:
 
 @dataclass
 class Plan:
-    """A recipe against a store, on this machine.
+    """A recipe with the store and the machine it will run on.
 
-    Reads the recipe's model config and hashes its data, but runs nothing: every error that can be
-    known before work is raised by ``plan``.
+    Reads the model's config and hashes the data, but runs nothing. ``steps`` raises every error
+    that can be detected before a run.
     """
 
     loaded: LoadedRecipe
@@ -57,28 +57,28 @@ class Plan:
     device: str = "cpu"
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     first: bool = False
-    """Whether this is a first release: budgets against a tag that is not there yet are left out."""
+    """For a first release: skip budgets against a tag that does not exist yet."""
 
     @cached_property
     def sources(self) -> dict[str, data.Source]:
-        """The splits' files and the digests of their bytes."""
+        """The files of the splits and their digests."""
         return data.locate(self.loaded.recipe.data, self.loaded.base)
 
     @cached_property
     def data_digest(self) -> str:
-        """One digest of all splits' bytes and of how they are read."""
+        """The digest of all splits and of how they are read."""
         return data.digest(self.loaded.recipe.data, self.sources)
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How the recipe says to read the data."""
+        """The recipe's options for reading the data."""
         return self.loaded.recipe.data.model_dump(
             include={"text", "label", "max_length"}, mode="json"
         )
 
     @cached_property
     def summary(self) -> data.Summary:
-        """Labels, row counts and warnings; read from the store when the bytes are known already."""
+        """Labels, row counts and warnings; taken from the store if the data was read before."""
         key = f"data-{self.data_digest}"
         known = self.store.note(key)
         if known is not None:
@@ -89,33 +89,33 @@ class Plan:
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences for the user about data and model; what the import did and cut, once it ran."""
+        """Warnings about the data and the model; those about the import only once it has run."""
         budgets = self.loaded.recipe.budgets
         first = [
-            f"first release: there is no {name!r} yet, so left out is "
+            f"first release: the tag {name!r} does not exist yet, so these budgets are skipped: "
             + ", ".join(f"{b.metric} {b.form}" for b in budgets if b.against == name)
             for name in self.absent
         ]
         cut = self.row_lengths.warnings(self.loaded.recipe.data.max_length)
-        said = self.located.warnings(self.summary.labels)
-        said += importing.warnings(self._imported.manifest) if self._imported else []
-        return self.summary.warnings + said + first + cut
+        model = self.located.warnings(self.summary.labels)
+        model += importing.warnings(self._imported.manifest) if self._imported else []
+        return self.summary.warnings + model + first + cut
 
     @property
     def row_lengths(self) -> lengths.Lengths:
-        """What is known of the rows' lengths: nothing before the model was imported."""
+        """The token counts of the rows; empty until the model has been imported."""
         model = self._imported
         known = self.store.note(self._lengths_key(model)) if model else None
         return lengths.Lengths(**(known or {}))
 
     @property
     def _imported(self) -> Artifact | None:
-        """The model in the store, if it was imported."""
+        """The imported model; None if it is not in the store yet."""
         fingerprint = self.fingerprint(MODEL, {})
         return self.store.lookup(fingerprint) if fingerprint else None
 
     def count_lengths(self, model: Artifact, progress: Progress) -> None:
-        """Count the rows that the model's tokenizer makes too long, and keep the counts."""
+        """Count the tokens of the rows with the model's tokenizer, and store the counts."""
         key = self._lengths_key(model)
         if self.store.note(key) is None:
             counts = lengths.count(model.directory, self.task, self.splits, progress)
@@ -126,9 +126,9 @@ class Plan:
 
     @cached_property
     def baselines(self) -> dict[str, Artifact]:
-        """The artifacts that the budgets' tags mean now, those of remotes brought here.
+        """The artifacts that the budgets' tags point at now; remote ones are pulled.
 
-        Raises RecipeError for a missing one; of a first release it is left out.
+        Raises RecipeError if a tag does not exist, unless this is a first release.
         """
         found = {}
         for name in self.loaded.tags:
@@ -141,12 +141,12 @@ class Plan:
 
     @property
     def absent(self) -> list[str]:
-        """Of a first release: the tags that budgets compare with and that are not there yet."""
+        """The tags of the budgets that do not exist yet; empty unless this is a first release."""
         return [name for name in self.loaded.tags if name not in self.baselines]
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
-        """The recipe's budgets; of a first release those that can be judged yet."""
+        """The recipe's budgets, without those against a tag that does not exist yet."""
         return tuple(b for b in self.loaded.recipe.budgets if b.against not in self.absent)
 
     @property
@@ -166,13 +166,13 @@ class Plan:
 
     @cached_property
     def labels(self) -> list[str]:
-        """The labels in the order of the outputs: the model's own where it has just these."""
+        """The labels in output order: the model's own order if it has exactly these labels."""
         own = list(self.located.labels)
         return own if set(own) == set(self.summary.labels) else self.summary.labels
 
     @cached_property
     def splits(self) -> dict[str, data.Split]:
-        """The rows themselves; read only when a stage runs."""
+        """The rows, read only when a stage runs."""
         return data.load(self.loaded.recipe.data, self.sources, self.labels)[0]
 
     @cached_property
@@ -190,10 +190,10 @@ class Plan:
         return importing.ImportModel.of(self.located)
 
     def steps(self) -> list[Planned]:
-        """Return every step with its kind and, where it is done already, its artifact.
+        """Return every step with its kind and, if it is cached, its artifact.
 
-        Raises RecipeError for an order of stages that cannot work and for budgets that cannot be
-        judged; DataError and ModelError for what the recipe names.
+        Raises RecipeError if the order of the stages cannot work or a budget cannot be judged,
+        DataError or ModelError if the recipe's data or model cannot be used.
         """
         self._check_task()
         self._check_budgets()
@@ -208,7 +208,7 @@ class Plan:
             stage = self.stage_of(identifier)
             fingerprint = self.fingerprint(identifier, known)
             if fingerprint is None:
-                self._surroundings(identifier, stage)  # a missing file is said now, not then
+                self._surroundings(identifier, stage)  # report a missing file now, not mid-run
             artifact = self.store.lookup(fingerprint) if fingerprint else None
             if artifact:
                 known[identifier] = artifact
@@ -216,7 +216,7 @@ class Plan:
         return planned
 
     def kinds(self) -> dict[str, Kind]:
-        """Follow the kinds along the chain. Raises RecipeError where they do not fit."""
+        """Return the kind of each step's output. Raises RecipeError if a stage cannot take one."""
         kinds = {MODEL: self.located.kind(self.summary.labels)}
         for step in self.loaded.steps:
             given, stage = kinds[step.input], step.stage
@@ -224,7 +224,7 @@ class Plan:
                 wanted = " or ".join(sorted(_a(kind) for kind in stage.consumes))
                 raise self.loaded.error(
                     step,
-                    f"takes {wanted}, but {step.input!r} gives {_a(given)}{_mend(given, stage)}",
+                    f"takes {wanted}, but {step.input!r} makes {_a(given)}{_remedy(given, stage)}",
                 )
             kinds[step.id] = stage.produces or given
         return kinds
@@ -241,21 +241,23 @@ class Plan:
         if problems:
             raise self.loaded.where.say(("budgets",), problems[0])
         if recipe.budgets and all(step.stage.produces != Kind.REPORT for step in self.loaded.steps):
-            raise self.loaded.where.say(("budgets",), "no 'validate' stage measures them")
+            raise self.loaded.where.say(
+                ("budgets",), "no 'validate' stage measures them; add one after 'export'"
+            )
 
     def _check_references(self, kinds: dict[str, Kind]) -> None:
-        """Raise RecipeError where a budget compares with what ``validate`` does not measure."""
+        """Raise RecipeError if a budget is against a step that ``validate`` does not measure."""
         measured = {name for step in self.loaded.steps for name in step.stage.measures(kinds)}
         for position, budget in enumerate(self.loaded.recipe.budgets):
             if budget.against in kinds and budget.against not in measured:
                 raise self.loaded.where.say(
                     ("budgets", position, "against"),
                     f"{budget.against!r} is not measured as a reference; "
-                    f"there is {', '.join(sorted(measured)) or 'none'}",
+                    f"measured are: {', '.join(sorted(measured)) or 'none'}",
                 )
 
     def _check_baselines(self) -> None:
-        """Raise ModelError where a tagged bundle answers with other labels than the data has."""
+        """Raise ModelError if a tagged model predicts other labels than the data has."""
         for name, artifact in self.baselines.items():
             baselines.check(name, artifact.directory, self.labels)
 
@@ -266,9 +268,10 @@ class Plan:
             ids = [step.id for step in self.loaded.steps]
             near = nearest(name, [*ids, *error.known])
             hint = f"; did you mean {near!r}?" if near else ""
-            hint += "; a first release is run with --first"
+            hint += "; for a first release, run with --first"
         return self.loaded.where.say(
-            ("budgets", position, "against"), f"{name!r} is no stage here, and {error}{hint}"
+            ("budgets", position, "against"),
+            f"{name!r} is not a stage of this recipe, and {error}{hint}",
         )
 
     def _check_length(self) -> None:
@@ -276,14 +279,14 @@ class Plan:
         if positions is not None and given > positions:
             raise self.loaded.where.say(
                 ("data", "max_length"),
-                f"{given} tokens, but the model has positions for {positions}",
+                f"{given} tokens, but the model has positions for only {positions}",
             )
 
     def stage_of(self, identifier: str) -> Stage:
         return self.importer if identifier == MODEL else self.loaded.step(identifier).stage
 
     def parents(self, identifier: str) -> list[tuple[str, str]]:
-        """Return role and step id of all the artifacts that a step is made from, its input last."""
+        """Return the role and step id of every artifact that a step reads, its input last."""
         if identifier == MODEL:
             return []
         step = self.loaded.step(identifier)
@@ -294,7 +297,7 @@ class Plan:
         return [*parents, ("input", step.input)]
 
     def ancestors(self, step: Step) -> list[str]:
-        """Return the ids of all steps before this one on its chain, first to last."""
+        """Return the ids of all steps before this one on its chain, in order."""
         chain: list[str] = []
         current = step.input
         while current != MODEL:
@@ -303,7 +306,7 @@ class Plan:
         return chain[::-1]
 
     def fingerprint(self, identifier: str, known: dict[str, Artifact]) -> str | None:
-        """Return the sha256 of all that a step's output depends on; None if an input is missing."""
+        """Return the sha256 of all that a step's output depends on; None if an input is unknown."""
         stage = self.stage_of(identifier)
         parents = self.parents(identifier)
         if any(name not in known for _, name in parents):
@@ -325,7 +328,7 @@ class Plan:
         return value_sha256(value)
 
     def _surroundings(self, identifier: str, stage: Stage) -> dict[str, Any]:
-        """Return what a stage's output depends on beside its code, parameters and parents."""
+        """Return what a stage's output depends on besides its code, parameters and parents."""
         recipe = self.loaded.recipe
         files = []
         for path in stage.files(self.loaded.base):
@@ -352,8 +355,8 @@ def _a(kind: Kind) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
-def _mend(given: Kind, stage: Stage) -> str:
-    """Say what usually mends a wrong order."""
+def _remedy(given: Kind, stage: Stage) -> str:
+    """Return the usual fix for a wrong order, to end the error message."""
     if given is Kind.ADAPTER:
         return "; put 'merge' between them"
     if stage.consumes == {Kind.ADAPTER}:

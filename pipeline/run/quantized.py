@@ -1,7 +1,7 @@
-"""Where a quantization plan goes along the chain, from the stage that writes it to the bundle.
+"""Follow a quantization plan along the chain, from the stage that writes it to the bundle.
 
-A plan names modules and the ranges of their inputs, so it is true of the weights it was made for.
-A stage says in ``Stage.quantization`` what becomes of it.
+A plan names modules and the ranges of their inputs, so it is valid only for the weights it was
+made for. A stage declares in ``Stage.quantization`` whether it keeps the plan.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ModelError, RarefyError
 
 FACTS = "quantization"
-"""The key of ``Draft.model`` under which a manifest says what the plan is."""
+"""The key of ``Draft.model`` under which a manifest describes the plan."""
 
 
 def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | None]:
     """Return for each step the id of the step whose plan its output carries; None if no plan.
 
-    A bundle carries a plan out, so what comes after it has none. Raises RecipeError if a step
-    would lose a plan.
+    A bundle implements the plan, so steps after it have none. Raises RecipeError if a step would
+    lose a plan.
     """
     planners: dict[str, str | None] = dict.fromkeys(kinds)
     for step in loaded.steps:
@@ -38,26 +38,26 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
             planners[step.id] = given
         else:
             lost = f"would lose the quantization plan of {given!r}"
-            raise loaded.error(step, f"{lost}; put {given!r} after it")
+            raise loaded.error(step, f"{lost}; move {given!r} after it")
     return planners
 
 
 def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft) -> Draft:
-    """Copy the input's plan beside the output of a stage that keeps it; return the fuller draft.
+    """Copy the input's plan to the output of a stage that keeps it; return the extended draft.
 
-    Raises RarefyError if the stage does not do what it says of plans.
+    Raises RarefyError if what the stage wrote contradicts its ``quantization``.
     """
     there = (output / quantization.FILE).is_file()
     source = model.directory / quantization.FILE
     if stage.quantization == "plans" and not there:
         raise RarefyError(
-            f"the stage says that it plans quantization, and wrote no {quantization.FILE}"
+            f"the stage declares quantization = 'plans' but wrote no {quantization.FILE}"
         )
     keeps = stage.quantization == "keeps" and source.is_file()
     if there and not keeps and stage.quantization != "plans":
         raise RarefyError(
-            f"the stage wrote {quantization.FILE}; a stage that does says so: "
-            "quantization = 'plans', or 'keeps'"
+            f"the stage wrote {quantization.FILE} but does not declare it; "
+            "set quantization = 'plans' or 'keeps'"
         )
     if not keeps or kind is Kind.BUNDLE:
         return draft
@@ -72,15 +72,15 @@ def check_bundle(draft: Draft, planner: str | None, made: Mapping[str, Artifact]
     """Raise ModelError if a bundle's precision is not that of the recipe's last plan.
 
     Args:
-        draft: of the stage that made the bundle; one that names no precision is not checked.
-        planner: the id of the step that wrote the plan; None if there is none to carry out: the
-            precision is then the stage's own choice.
-        made: the artifacts of the steps before, by id.
+        draft: the draft of the bundle; not checked if it names no precision.
+        planner: the id of the step that wrote the plan; None if there is no plan to implement, so
+            that the precision is the stage's own choice.
+        made: the artifacts of the earlier steps, by id.
     """
     plan = quantization.read(made[planner].directory) if planner else None
     shipped = draft.model.get("precision")
     if plan and shipped not in (None, plan.precision):
         raise ModelError(
-            f"the bundle is {shipped}, but the recipe's last plan, of {planner!r}, says "
+            f"the bundle is {shipped}, but the recipe's last plan, made by {planner!r}, asks for "
             f"{plan.precision}"
         )

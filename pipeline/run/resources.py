@@ -1,6 +1,6 @@
-"""What the steps of a plan will need of this machine, and whether it can give it.
+"""Estimate what the steps of a plan need, and check that this machine has it.
 
-Disk and memory come from the stages' own formulas, times from what the store knows of earlier runs.
+Disk and memory come from the stages' own formulas, times from earlier runs in the store.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pipeline.terms.wording import quantity
 
 @dataclass(frozen=True)
 class Needed:
-    """What a step needs; ``seconds`` is None if no earlier run tells."""
+    """What a step needs; ``seconds`` is None if no earlier run can be used for an estimate."""
 
     resources: Resources
     seconds: float | None = None
 
 
 def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
-    """Return what each step needs that is still to run, by its id."""
+    """Return what each step that has yet to run needs, by its id."""
     found: dict[str, Needed] = {}
     known: dict[str, Shape | None] = {}
     kinds = {step.id: step.kind for step in steps}
@@ -46,13 +46,13 @@ def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
         given = None if step.id == MODEL else kinds[plan.loaded.step(step.id).input]
         seconds = _seconds(plan, step.stage, given, work, resources) if work else None
         found[step.id] = Needed(resources, seconds)
-        # A stage that says nothing is taken to give a model that is no larger than its input.
+        # Assume that a stage without an estimate makes a model no larger than its input.
         known[step.id] = resources.shape or (work.shape.shrunk(0) if work else None)
     return found
 
 
 def _resources(step: Planned, work: Workload) -> Resources:
-    """Return what a stage says of its needs. Raises RarefyError that names the step if it fails."""
+    """Return the stage's own estimate. Raises RarefyError, naming the step, if the stage fails."""
     try:
         return step.stage.resources(work)
     except RarefyError:
@@ -63,10 +63,10 @@ def _resources(step: Planned, work: Workload) -> Resources:
 
 
 def check(plan: Plan, steps: list[Planned], needed: dict[str, Needed]) -> None:
-    """Raise ProviderError if a step surely does not fit the store's disk or the machine's memory.
+    """Raise ProviderError if a step certainly exceeds the store's disk or the machine's memory.
 
-    What an interrupted step has written already counts as free. Of a step on a GPU the memory is
-    not checked: most of it is the device's.
+    Space that an interrupted run of the step already uses counts as free. Memory is not checked
+    for a GPU run, because most of it is on the device.
     """
     free, total = free_disk(plan.store.root), total_memory()
     for step in steps:
@@ -76,29 +76,29 @@ def check(plan: Plan, steps: list[Planned], needed: dict[str, Needed]) -> None:
         if disk.least > there:
             raise ProviderError(
                 f"{step.id}: needs at least {quantity(disk.least, 'B')} on the disk of "
-                f"{plan.store.root}, and {quantity(there, 'B')} are free; `rarefy artifact gc` "
-                "makes room, --home names another place"
+                f"{plan.store.root}, but only {quantity(there, 'B')} are free; free space with "
+                "`rarefy artifact gc`, or choose another folder with --home"
             )
         if plan.device == "cpu" and memory.least > total:
             raise ProviderError(
-                f"{step.id}: needs at least {quantity(memory.least, 'B')} of memory, and this "
-                f"machine has {quantity(total, 'B')}; take a smaller model or another machine"
+                f"{step.id}: needs at least {quantity(memory.least, 'B')} of memory, but this "
+                f"machine has {quantity(total, 'B')}; use a smaller model or a larger machine"
             )
 
 
 def free_disk(directory: Path) -> int:
-    """Return the bytes that are free on the disk of a directory; a disk of no size tells none."""
+    """Return the free bytes on a directory's disk; ``sys.maxsize`` if the disk reports no size."""
     usage = shutil.disk_usage(directory)
-    return usage.free if usage.total else sys.maxsize  # some network disks do not say
+    return usage.free if usage.total else sys.maxsize  # some network disks report zero
 
 
 def total_memory() -> int:
-    """Return the bytes of memory of this machine, swap included: slow is not impossible."""
+    """Return this machine's memory in bytes, with swap: slow is not impossible."""
     return int(psutil.virtual_memory().total + psutil.swap_memory().total)
 
 
 def _written(plan: Plan, step: Planned) -> int:
-    """Return the bytes that an interrupted run of a step has left in its work directory."""
+    """Return the bytes that an interrupted run of a step left in its work directory."""
     if step.fingerprint is None or step.cached:
         return 0
     left = plan.store.root / "work" / step.fingerprint
@@ -106,7 +106,7 @@ def _written(plan: Plan, step: Planned) -> int:
 
 
 def _workload(plan: Plan, step: Planned, known: dict[str, Shape | None]) -> Workload | None:
-    """Return what is known of a step's work; None if its input's shape is not."""
+    """Return the size of a step's work; None if the shape of its input is unknown."""
     if step.id == MODEL:
         shape = shapes.of_directory(plan.located.directory, plan.located.files)
         references: dict[str, Shape | None] = {}
@@ -134,7 +134,10 @@ def _workload(plan: Plan, step: Planned, known: dict[str, Shape | None]) -> Work
 def _seconds(
     plan: Plan, stage: Stage, given: Kind | None, work: Workload, resources: Resources
 ) -> float | None:
-    """Return the time of the stage's newest run here on such an input, scaled by the effort."""
+    """Return the estimated seconds; None if the stage has not run here on such an input.
+
+    The estimate is the time of the stage's newest run, scaled by the ratio of the efforts.
+    """
     for artifact, parents in _made_here(plan, stage):
         took = artifact.run_record().get("seconds")
         source = parents.get("input")
@@ -143,7 +146,7 @@ def _seconds(
         try:
             before = _effort_of(plan, artifact, source, parents, type(stage))
         except Exception:  # noqa: S112
-            continue  # made by another version of the stage, from what is gone, or by a plug-in
+            continue  # another version of the stage made it, its inputs are gone, or a plug-in fails
         now = _effort(stage, work, resources)
         if before:
             return float(took) * now / before
@@ -151,7 +154,7 @@ def _seconds(
 
 
 def _made_here(plan: Plan, stage: Stage) -> Iterator[tuple[Artifact, dict[str, Artifact]]]:
-    """Yield what the stage made on this machine, the newest first, with its parents by role."""
+    """Yield the stage's artifacts made on this machine, newest first, with parents by role."""
     root = plan.store.root / "artifacts" / "sha256"
     mark = f'"name":"{stage.name}"'.encode()
     for directory in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
@@ -166,7 +169,7 @@ def _made_here(plan: Plan, stage: Stage) -> Iterator[tuple[Artifact, dict[str, A
         here = (run.get("host"), run.get("device"), run.get("threads"))
         wanted = (platform.node(), plan.device, plan.threads)
         same = artifact.manifest.stage.name == stage.name and here == wanted
-        if same and not run.get("resumed"):  # then its seconds are not those of the whole work
+        if same and not run.get("resumed"):  # a resumed run recorded only part of the time
             yield artifact, parents
 
 
@@ -177,7 +180,7 @@ def _effort_of(
     parents: dict[str, Artifact],
     kind: type[Stage],
 ) -> float | None:
-    """Return the effort of an earlier run; None if its input's shape is not known."""
+    """Return the effort of an earlier run; None if the shape of its input is unknown."""
     manifest = artifact.manifest
     stage = kind.model_validate(manifest.stage.parameters)
     shape = shapes.of_manifest((source or artifact).manifest.model)
@@ -199,7 +202,7 @@ def _effort_of(
 
 
 def _effort(stage: Stage, work: Workload, resources: Resources) -> float:
-    """Return the stage's own measure; for one that has none rows × epochs."""
+    """Return the stage's own measure of effort; rows × epochs if it has none."""
     if resources.effort is not None:
         return resources.effort
     epochs = getattr(stage, "epochs", 1)

@@ -1,4 +1,4 @@
-"""Scores: an artifact's metrics on the eval split, measured once for these bytes and kept."""
+"""Score an artifact on the eval split; scores are measured once and kept in the store."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def score(
     progress: Progress,
     waiting: Callable[[], None],
 ) -> tuple[Metric, ...]:
-    """Return the metrics of an artifact; empty for a kind that has no answers.
+    """Return the metrics of an artifact; empty for a kind that makes no predictions.
 
-    Measured only if the store has no note of it, once ``check`` has hashed the artifact. Raises
-    IntegrityError if its bytes are damaged, RarefyError if the model answers NaN.
+    If the store has no score yet, ``check`` verifies the artifact and the score is measured.
+    Raises IntegrityError if the artifact is damaged, RarefyError if the model outputs NaN.
     """
     if artifact.kind not in SCORED:
         return ()
@@ -44,7 +44,7 @@ def score(
 
 
 def _key(plan: Plan, artifact: Artifact) -> str:
-    """Name all that a score depends on. A bundle's kernels depend on the CPU, and may round so."""
+    """Return a key of all that a score depends on; ONNX kernels and rounding depend on the CPU."""
     recipe = plan.loaded.recipe
     target = recipe.targets[0]
     if artifact.kind is Kind.BUNDLE:
@@ -90,7 +90,7 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress) -> dict[str, An
     broken = int(np.sum(~np.isfinite(probabilities).all(axis=1)))
     if broken:
         raise RarefyError(
-            f"{artifact.manifest.stage.name}: the model answers NaN on {broken} of {len(split)} "
+            f"{artifact.manifest.stage.name}: the model outputs NaN for {broken} of {len(split)} "
             "eval rows; did its training diverge?"
         )
     scores = accuracy.metrics(plan.task.scores, probabilities, split.labels, "eval")

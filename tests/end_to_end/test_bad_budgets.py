@@ -108,7 +108,7 @@ def bundle_copy(shop: Workshop, name: str) -> Path:
         ),
         (
             [{"metric": "accuracy", "max_drop": "1 %", "against": "haed"}],
-            "budgets[0].against: 'haed' is no stage here, and no tag in",
+            "budgets[0].against: 'haed' is not a stage of this recipe, and no tag in",
         ),
         (
             [{"metric": "accuracy", "max_drop": "1 %", "against": "heads"}],
@@ -116,7 +116,7 @@ def bundle_copy(shop: Workshop, name: str) -> Path:
         ),
         (
             [EASY, {"metric": "size", "max_regression": "5 %", "against": "production"}],
-            "budgets[1].against: 'production' is no stage here, and no tag in",
+            "budgets[1].against: 'production' is not a stage of this recipe, and no tag in",
         ),
         (
             [{"metric": "size", "max_regression": "5 %", "against": "newes"}],
@@ -124,7 +124,7 @@ def bundle_copy(shop: Workshop, name: str) -> Path:
         ),
         (
             [{"metric": "size", "max_regression": "5 %", "against": "export"}],
-            "budgets[0].against: 'export' is not measured as a reference; there is head",
+            "budgets[0].against: 'export' is not measured as a reference; measured are: head",
         ),
         ([EASY, {"metric": "size", "min": "2 GB"}], "at least 2e+09 and at most 1e+09"),
         ([{"metric": "accuracy", "min": 80}], "did you mean '80 %'?"),
@@ -174,7 +174,7 @@ def test_a_baseline_that_answers_with_other_labels(shop: Workshop, rarefy: Raref
             options = () if command[0] == "run" else ("--recipe", recipe)
             said = rarefy(*command, *options)
             assert said.code == 2
-            expected = f"{name}: answers with the labels {', '.join(labels)}; the other side has"
+            expected = f"{name}: predicts the labels {', '.join(labels)}, but the other side has"
             assert expected in said.err
 
 

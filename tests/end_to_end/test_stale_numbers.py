@@ -323,7 +323,7 @@ def test_rarefy_validate_measures_no_bytes_under_another_s_digest(workshop, caps
     edit(workshop.folder / "copy/tokenizer.json", *WORDS)
     code, said = validate(workshop, str(workshop.folder / "copy"), capsys)
     assert code == 6
-    assert "tokenizer.json is not the file that the bundle's manifest.json names" in said["error"]
+    assert "tokenizer.json does not match the digest in the bundle's manifest.json" in said["error"]
 
 
 def test_rarefy_validate_takes_the_tag_as_it_is_now(workshop, capsys):

@@ -62,7 +62,7 @@ def test_every_command_explains_itself_and_speaks_json(
     [
         (("nonsense",), 2, "No such command"),
         (("plan", "missing.yaml"), 2, "rarefy: missing.yaml: no such recipe"),
-        (("predict", "missing", "text"), 2, "rarefy: missing: no bundle"),
+        (("predict", "missing", "text"), 2, "rarefy: missing: no such bundle"),
         (("report", "missing"), 2, "rarefy: missing: no such run; available: none"),
         (("artifact", "show", "missing"), 2, "rarefy: missing: no artifact"),
         (("artifact", "verify"), 2, "--all"),

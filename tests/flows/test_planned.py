@@ -71,5 +71,5 @@ def test_what_cannot_fit_is_refused_before_anything_runs(
     said = rarefy(*command, project.recipe("finetune: {epochs: 1}"))
     assert said.code == 5
     assert said.err.startswith("rarefy: model: needs at least ")
-    assert "10 kB are free" in " ".join(said.err.split())
+    assert "only 10 kB are free" in " ".join(said.err.split())
     assert not list((project.home / "store" / "artifacts" / "sha256").iterdir())

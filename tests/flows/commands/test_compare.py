@@ -70,9 +70,9 @@ def test_compare_refuses_other_labels(
     (bundle / "config.json").write_text(json.dumps(config))
     said = rarefy("compare", "tiny", bundle)
     assert said.code == 2
-    assert "answers with the labels cat, dog" in said.err
+    assert "predicts the labels cat, dog" in said.err
     (bundle / "config.json").write_text("{}")
-    assert "names no labels" in rarefy("compare", "tiny", bundle).err
+    assert "does not name the labels" in rarefy("compare", "tiny", bundle).err
 
 
 @pytest.mark.parametrize("value", ["5", "0%", "-1%", "many", "100%"])
@@ -94,4 +94,4 @@ def test_a_bundle_whose_bytes_are_not_its_manifest_s_is_not_compared(
     sides = (bundle, "tiny") if side == "candidate" else ("tiny", bundle)
     said = rarefy("compare", *sides, "--data", here.folder / "eval.jsonl", *QUICK)
     assert said.code == 6
-    assert "model.onnx is not the file that the bundle's manifest.json names" in said.err
+    assert "model.onnx does not match the digest in the bundle's manifest.json" in said.err

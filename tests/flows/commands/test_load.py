@@ -130,7 +130,7 @@ def test_what_cannot_be_sent_is_said(
     assert "no column 'review'; there is text" in column.err
     nameless = rarefy("load", bundle, *QUICK)
     assert nameless.code == 2
-    assert "say the recipe with --recipe" in nameless.err
+    assert "name the recipe with --recipe" in nameless.err
 
 
 @pytest.mark.parametrize("limit", ["20 MB", "0", "-5ms", "fast", "5 %"])

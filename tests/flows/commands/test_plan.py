@@ -30,8 +30,8 @@ def test_what_an_import_left_out_and_made_anew_is_told_by_run_and_plan(
     recipe = project.recipe("quickstages:Head")
     assert "model:" not in rarefy("plan", recipe).out
     notes = [
-        "model: cls.seq_relationship left out: BertModel has no place for it",
-        "model: no weights for pooler.dense: drawn at random, for training to set",
+        "model: cls.seq_relationship left out, because BertModel does not use it",
+        "model: no weights for pooler.dense; initialized at random, to be trained",
     ]
     ran = rarefy("run", recipe, "--engine", "inline")
     assert ran.code == 0
@@ -51,5 +51,5 @@ def test_a_head_for_other_labels_is_told_before_anything_runs(
     write_model(encoder, "roberta", "AutoModelForSequenceClassification", ("spam", "ham"))
     planned = rarefy("plan", project.recipe("quickstages:Head"))
     assert planned.code == 0
-    note = "note: model: its head is for other labels (spam, ham); a fresh head replaces it"
+    note = "note: model: its head is for other labels (spam, ham) and will be replaced by a new one"
     assert note in " ".join(planned.out.split())

@@ -40,7 +40,7 @@ def test_a_missed_budget_is_named_and_nothing_moves(desk: Desk) -> None:
     said = desk.rarefy("promote", "tiny")
     assert said.code == 3
     assert said.err.count("missed: ") == 1
-    assert "'production' stays where it is" in said.err
+    assert "'production' was not moved" in said.err
     assert desk.production is None
     shown = json.loads(desk.rarefy("promote", "tiny", "--json").out)
     assert (shown["moved"], shown["exit_code"], len(shown["missed"])) == (False, 3, 1)

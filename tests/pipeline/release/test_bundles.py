@@ -33,7 +33,7 @@ def test_what_is_no_bundle_is_said(here: Project, rarefy: Callable[..., Said]) -
     rows = json.loads(rarefy("artifact", "ls", "--kind", "checkpoint", "--json").out)
     said = rarefy("predict", rows[0]["digest"], "text")
     assert (said.code, said.out) == (2, "")
-    assert "is the checkpoint that 'head' made, not a bundle" in said.err
+    assert "this is the checkpoint that 'head' made, not a bundle" in said.err
     empty = rarefy("predict", here.folder / "encoder", "text")
     assert empty.code == 2
-    assert "there is no model.onnx" in empty.err
+    assert "it has no model.onnx" in empty.err

@@ -39,11 +39,11 @@ def test_what_is_no_pass_is_not_promoted(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda values: values.update(verdict=None), "no run here has a verdict on this bundle"),
+        (lambda values: values.update(verdict=None), "no run has a verdict on this bundle"),
         (lambda values: values["verdict"].update(budgets=[]), "no budget was judged"),
         (
             lambda values: values["measurements"]["models"]["candidate"].update(digest="0" * 64),
-            "no run here has a verdict on this bundle",
+            "no run has a verdict on this bundle",
         ),
         (lambda values: values.pop("ledger"), "run.json cannot be read"),
     ],
@@ -71,7 +71,7 @@ def test_a_newer_verdict_on_the_same_bundle_counts(desk: Desk, outcome: str, cod
     assert said.code == code
     assert (desk.production == desk.digest) == (code == 0)
     if code:
-        assert f"the newest verdict on it is {outcome} (rarefy ci tiny.yaml, 2999" in said.err
+        assert f"its newest verdict is {outcome} (rarefy ci tiny.yaml, 2999" in said.err
 
 
 def test_an_older_verdict_does_not(desk: Desk) -> None:
@@ -91,7 +91,7 @@ def test_a_baseline_that_moved_since_is_said(desk: Desk) -> None:
     desk.store.tag("production", third.digest)
     said = desk.rarefy("promote", "tiny")
     assert said.code == 4
-    told = f"measured against {other.short}, but production is {third.short} now: run again"
+    told = f"measured against {other.short}, but production is {third.short} now; run again"
     assert told in said.err
     assert desk.production == third.digest
     desk.store.tag("production", other.digest)
@@ -150,7 +150,7 @@ def test_a_remote_spelt_otherwise_is_the_same_place(desk: Desk, tmp_path: Path) 
         refused = desk.rarefy("promote", "tiny", "--to", spelt)
         assert refused.code == 4
         assert "is " in refused.err
-        assert "now: run again" in refused.err
+        assert "now; run again" in refused.err
 
 
 def test_a_first_release_whose_budgets_wait_for_it_founds_that_tag_only(

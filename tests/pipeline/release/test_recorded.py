@@ -28,7 +28,7 @@ def test_numbers_of_an_older_run_on_this_machine(
     assert found["latency"]["recorded"] == str(file)
     assert found["accuracy"]["flips"] == 0
     reasons = [b["reason"] for b in found["verdict"]["budgets"] if b["metric"] == "latency_p50"]
-    assert "an absolute number of another session" in reasons[0]
+    assert "which was measured in another session" in reasons[0]
     table = rarefy(*arguments)
     assert "baseline's times were read from" in " ".join(table.err.split())
 
@@ -40,11 +40,11 @@ def test_numbers_of_an_older_run_on_this_machine(
         (("machine", "cores", "logical"), 512, 4, "cores.logical (512 there, "),
         (("machine", "libraries", "onnxruntime"), "1.0", 4, "libraries.onnxruntime (1.0 there, "),
         (("truth",), [0] * 20, 4, "was measured on other eval rows (20 there, 20 here"),
-        (("data",), "0" * 64, 4, "the file's bytes differ), so no row can be compared"),
-        (("labels",), ["cat", "dog"], 2, "answers with the labels cat, dog"),
-        (("latency",), {}, 4, "has no times on cpu with 1 threads; it has none"),
+        (("data",), "0" * 64, 4, "the digests of the files differ), so the rows cannot"),
+        (("labels",), ["cat", "dog"], 2, "predicts the labels cat, dog"),
+        (("latency",), {}, 4, "has no latencies on cpu with 1 threads; it has none"),
         (("latency", "cpu", "threads"), 8, 4, "it has cpu with 8 threads"),
-        (("latency", "cpu", "tokens"), [60, 60], 4, "have 60.0 tokens on average, ours"),
+        (("latency", "cpu", "tokens"), [60, 60], 4, "have 60.0 tokens on average, but ours"),
         (("schema",), "rarefy.measurements/1", 4, "this rarefy reads rarefy.measurements/2"),
         (("models",), 3, 2, "validation error"),
     ],
@@ -68,8 +68,8 @@ def test_a_file_without_measurements(
     for file, words in {
         here.home / "runs" / "tiny" / "verdict.json": "holds no measurements",
         tmp_path / "list.json": "holds no measurements",
-        tmp_path / "broken.json": "cannot be read as JSON",
-        tmp_path / "nosuch.json": "cannot be read as JSON",
+        tmp_path / "broken.json": "cannot read it as JSON",
+        tmp_path / "nosuch.json": "cannot read it as JSON",
     }.items():
         said = rarefy("compare", "tiny", file)
         assert said.code == 2

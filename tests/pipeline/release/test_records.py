@@ -51,7 +51,7 @@ def test_a_broken_history_costs_a_run_nothing_but_a_warning(
     assert (project.home / "runs" / "tiny" / "verdict.json").exists()
     warning = [line for line in said.err.splitlines() if "warning" in line]
     assert len(warning) == 1
-    assert "this verdict is not in the history" in warning[0]
+    assert "the verdict was not added to the history" in warning[0]
     assert (project.home / FILE).read_bytes() == before
     assert rarefy("history").code == 6
 

@@ -19,7 +19,7 @@ def test_rollback_to_what_it_cannot(desk: Desk) -> None:
         desk.store.tag("production", each.digest)
     never = desk.rarefy("rollback", "production", "--to", desk.digest)
     assert never.code == 2
-    assert f"production never was there; it was at {one.short}, {two.short}" in never.err
+    assert f"production never pointed there; it pointed at {one.short}, {two.short}" in never.err
     assert desk.rarefy("rollback", "production", "--to", two.short).code == 2
     damage(one.directory / "a.txt")
     damaged = desk.rarefy("rollback", "production")
@@ -28,7 +28,7 @@ def test_rollback_to_what_it_cannot(desk: Desk) -> None:
     shutil.rmtree(one.directory)
     gone = desk.rarefy("rollback", "production")
     assert gone.code == 6
-    assert "are not in this store any more" in gone.err
+    assert "is no longer in this store" in gone.err
     assert desk.production == two.digest
 
 

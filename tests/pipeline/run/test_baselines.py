@@ -54,22 +54,24 @@ def test_a_tag_of_this_store_and_of_another_one(tmp_path, kind):
 def test_what_answers_nothing_is_no_baseline(tmp_path):
     store = Store(tmp_path / "store")
     store.tag("report", publish(store, Kind.REPORT).digest)
-    with pytest.raises(RecipeError, match=r"the tag points at report .*, which answers nothing"):
+    with pytest.raises(
+        RecipeError, match=r"the tag points at report .*, which makes no predictions"
+    ):
         baselines.open_tag(store, "report")
     store.tag("candidate", publish(store, Kind.BUNDLE).digest)
-    with pytest.raises(RecipeError, match="the measured bundle's own name"):
+    with pytest.raises(RecipeError, match="reserved for the measured bundle"):
         baselines.open_tag(store, "candidate")
-    with pytest.raises(RecipeError, match="is no URL and no absolute path"):
+    with pytest.raises(RecipeError, match="is neither a URL nor an absolute path"):
         baselines.open_tag(store, "../shared#production")
 
 
 def test_a_baseline_of_other_labels_or_of_none(tmp_path):
     store = Store(tmp_path / "store")
     swapped = publish(store, Kind.BUNDLE, LABELS[::-1])
-    with pytest.raises(ModelError, match="labels positive, negative; the other side has"):
+    with pytest.raises(ModelError, match="labels positive, negative, but the other side has"):
         baselines.check("production", swapped.directory, list(LABELS))
     (swapped.directory / "config.json").write_text("{}")
-    with pytest.raises(ModelError, match="names no labels"):
+    with pytest.raises(ModelError, match="does not name the labels"):
         baselines.check("production", swapped.directory, list(LABELS))
 
 
@@ -78,9 +80,11 @@ def test_no_such_tag_says_where_what_there_is_and_what_to_do(workshop: Workshop)
     store.tag("staging", publish(store, Kind.BUNDLE).digest)
     with pytest.raises(RecipeError) as caught:
         workshop.open(*CHAIN, budgets=[SIZE, PRODUCTION]).plan.steps()
-    words = r"trial\.yaml:\d+: budgets\[1\]\.against: 'production' is no stage here, and no tag in "
+    words = (
+        r"trial\.yaml:\d+: budgets\[1\]\.against: 'production' is not a stage of .*, and no tag in "
+    )
     assert re.search(words, str(caught.value))
-    assert "(tags: staging); a first release is run with --first" in str(caught.value)
+    assert "(tags: staging); for a first release, run with --first" in str(caught.value)
     store.tag("productoin", publish(store, Kind.BUNDLE).digest)
     with pytest.raises(RecipeError, match="did you mean 'productoin'"):
         workshop.open(*CHAIN, budgets=[SIZE, PRODUCTION]).plan.steps()
@@ -93,13 +97,14 @@ def test_a_first_release_leaves_those_budgets_out_and_says_so(workshop: Workshop
     assert [budget.metric for budget in run.plan.budgets] == ["size"]
     assert run.plan.absent == ["production"]
     assert run.plan.warnings[-1] == (
-        "first release: there is no 'production' yet, so left out is accuracy max_drop"
+        "first release: the tag 'production' does not exist yet, "
+        "so these budgets are skipped: accuracy max_drop"
     )
 
 
 def test_a_first_release_forgives_nothing_but_a_tag_that_is_not_there(workshop, tmp_path):
     for against, words in {
-        "report": "which answers nothing",
+        "report": "which makes no predictions",
         f"file://{tmp_path}/not/mounted#production": "no such bucket or folder",
     }.items():
         workshop.store.tag("report", publish(workshop.store, Kind.REPORT).digest)

@@ -277,14 +277,14 @@ def test_what_is_left_out_is_said_and_recorded(make, bring):
     make("bert", "AutoModelForPreTraining", without="cls.predictions")
     artifact, said = bring()
     assert artifact.manifest.model["left_out"] == ["cls.seq_relationship"]
-    assert said == ["model: cls.seq_relationship left out: BertModel has no place for it"]
+    assert said == ["model: cls.seq_relationship left out, because BertModel does not use it"]
 
 
 def test_what_is_new_is_said_recorded_and_the_same_each_time(make, bring, workshop):
     make("bert", without="pooler")
     first, said = bring()
     assert first.manifest.model["new"] == ["pooler.dense"]
-    assert said == ["model: no weights for pooler.dense: drawn at random, for training to set"]
+    assert said == ["model: no weights for pooler.dense; initialized at random, to be trained"]
     shutil.rmtree(workshop.folder / "store")
     assert bring()[0].digest == first.digest
 
@@ -313,7 +313,9 @@ def test_a_head_for_just_these_labels_is_taken_whole(make, bring):
 def test_a_head_for_other_labels_is_said_before_anything_runs(workshop, make):
     make("bert", "AutoModelForSequenceClassification", labels=("spam", "ham"))
     said = workshop.open("quick:Word").plan.warnings
-    assert "model: its head is for other labels (spam, ham); a fresh head replaces it" in said
+    assert (
+        "model: its head is for other labels (spam, ham) and will be replaced by a new one" in said
+    )
 
 
 def test_no_code_of_a_model_s_folder_runs(workshop, make, bring, model):

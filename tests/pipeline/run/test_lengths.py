@@ -15,7 +15,7 @@ def test_rows_over_the_length_limit_are_counted_and_said(workshop):
     assert not any("max_length" in text for text in run.plan.warnings), "there is no tokenizer yet"
     execute(run)
     over = sum(len(row["text"].split()) + 2 > 8 for row in rows)
-    expected = f"eval: {over} rows longer than max_length (8 tokens), cut there"
+    expected = f"eval: {over} rows longer than max_length (8 tokens), truncated"
     assert expected in run.plan.warnings
     assert expected in workshop.open("quick:Word", data=data).plan.warnings
     wide = workshop.open("quick:Word", data=data | {"max_length": 32})

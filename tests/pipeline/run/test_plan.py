@@ -35,14 +35,14 @@ def test_a_plan_says_what_is_cached_and_runs_nothing(workshop):
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        (["export"], r"export: takes .*, but 'model' gives an encoder; put 'finetune' before it"),
-        (["finetune", "merge"], "takes an adapter, but 'finetune' gives a checkpoint; put 'adapt'"),
-        (["quantize"], "but 'model' gives an encoder; put 'finetune' before it"),
-        (["finetune", "adapt", "export"], "gives an adapter; put 'merge' between them"),
-        (["finetune", "validate"], "takes a bundle.*gives a checkpoint; put 'export' before it"),
+        (["export"], r"export: takes .*, but 'model' makes an encoder; put 'finetune' before it"),
+        (["finetune", "merge"], "takes an adapter, but 'finetune' makes a checkpoint; put 'adapt'"),
+        (["quantize"], "but 'model' makes an encoder; put 'finetune' before it"),
+        (["finetune", "adapt", "export"], "makes an adapter; put 'merge' between them"),
+        (["finetune", "validate"], "takes a bundle.*makes a checkpoint; put 'export' before it"),
         (
             ["finetune", "export", "finetune"],
-            r"stages\[2\]\.finetune: takes .* but 'export' gives a bundle",
+            r"stages\[2\]\.finetune: takes .* but 'export' makes a bundle",
         ),
     ],
 )

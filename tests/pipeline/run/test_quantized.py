@@ -141,7 +141,7 @@ def test_a_stage_that_would_lose_the_plan_is_refused_with_its_line(shop, name, s
     said = str(caught.value)
     assert "trial.yaml:" in said
     assert name.rpartition(":")[2].lower() in said
-    assert said.endswith("would lose the quantization plan of 'quantize'; put 'quantize' after it")
+    assert said.endswith("would lose the quantization plan of 'quantize'; move 'quantize' after it")
     assert shop.store.digests() == []
 
 
@@ -149,7 +149,7 @@ def test_the_plan_is_lost_along_the_chain_and_not_by_place_in_the_file(shop):
     """After 'quantize' in the file, but made from what was before it."""
     branch = {"prune": {"layers": [0]}, "from": "head"}
     shop.open(*INT8, branch).plan.steps()
-    with pytest.raises(RecipeError, match="plan of 'quantize'; put 'quantize' after it"):
+    with pytest.raises(RecipeError, match="plan of 'quantize'; move 'quantize' after it"):
         shop.open(*INT8, "adapt", "merge", {"prune": {"layers": [0]}}).plan.steps()
 
 
@@ -178,7 +178,7 @@ def test_the_last_plan_is_the_one_that_is_carried(shop):
 
 
 def test_a_bundle_of_another_precision_than_the_plan_asks_for_is_refused(shop):
-    message = "careless: the bundle is fp32, but the recipe's last plan, of 'quantize', says int8"
+    message = "careless: the bundle is fp32, but .* last plan, made by 'quantize', asks for int8"
     with pytest.raises(ModelError, match=message):
         shop.run(*INT8, "own:Careless")
 
@@ -196,9 +196,9 @@ def test_an_exporter_may_choose_the_precision_if_nothing_was_planned(shop):
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ("own:Empty", "empty: the stage says that it plans quantization, and wrote no quanti"),
-        ("own:Keen", "keen: the stage wrote quantization.json; a stage that does says so"),
-        ("own:Smuggler", "smuggler: the stage wrote quantization.json; a stage that does says so"),
+        ("own:Empty", "empty: the stage declares quantization = 'plans' but wrote no quanti"),
+        ("own:Keen", "keen: the stage wrote quantization.json but does not declare it"),
+        ("own:Smuggler", "smuggler: the stage wrote quantization.json but does not declare it"),
     ],
 )
 def test_a_stage_does_what_it_says_of_plans(shop, stage, message):

@@ -139,7 +139,7 @@ def test_what_surely_does_not_fit_the_memory_is_refused(workshop, monkeypatch):
     plan = workshop.open(TUNE).plan
     least = needed(plan)["finetune"].resources.memory.least
     monkeypatch.setattr(resources, "total_memory", lambda: least - 1)
-    with pytest.raises(ProviderError, match=r"^finetune: needs at least .* of memory, and this"):
+    with pytest.raises(ProviderError, match=r"^finetune: needs at least .* of memory, but this"):
         check(plan)
     plan.device = "cuda"
     check(plan)
