@@ -56,8 +56,7 @@ def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft)
     keeps = stage.quantization == "keeps" and source.is_file()
     if there and not keeps and stage.quantization != "plans":
         raise RarefyError(
-            f"the stage wrote {quantization.FILE} but does not declare it; "
-            "set quantization = 'plans' or 'keeps'"
+            f"the stage wrote {quantization.FILE} but does not declare quantization = 'plans'"
         )
     if not keeps or kind is Kind.BUNDLE:
         return draft

@@ -146,7 +146,7 @@ def _seconds(
         try:
             before = _effort_of(plan, artifact, source, parents, type(stage))
         except Exception:  # noqa: S112
-            continue  # another version of the stage made it, its inputs are gone, or a plug-in fails
+            continue  # made by another version of the stage, inputs gone, or a plug-in fails
         now = _effort(stage, work, resources)
         if before:
             return float(took) * now / before

@@ -197,8 +197,8 @@ def test_an_exporter_may_choose_the_precision_if_nothing_was_planned(shop):
     ("stage", "message"),
     [
         ("own:Empty", "empty: the stage declares quantization = 'plans' but wrote no quanti"),
-        ("own:Keen", "keen: the stage wrote quantization.json but does not declare it"),
-        ("own:Smuggler", "smuggler: the stage wrote quantization.json but does not declare it"),
+        ("own:Keen", "keen: the stage wrote quantization.json but does not declare"),
+        ("own:Smuggler", "smuggler: the stage wrote quantization.json but does not declare"),
     ],
 )
 def test_a_stage_does_what_it_says_of_plans(shop, stage, message):
