@@ -1,4 +1,4 @@
-"""Places in a recipe's file: an error gets file, line, key, and the nearest known key."""
+"""Locations in a recipe's file: errors get file, line and key, and a hint at misspelt keys."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipeline.terms.naming import hint
 
 @dataclass(frozen=True)
 class Places:
-    """Turns places in the recipe into ``file:line: key``."""
+    """Turns locations in the recipe into ``file:line: key``."""
 
     source: str
     lines: dict[yaml_source.Location, int]
 
     def say(self, at: yaml_source.Location, message: str) -> RecipeError:
-        if not self.lines:  # made in Python: there is no file to look into
+        if not self.lines:  # a recipe built in Python has no file
             return RecipeError(f"{self.source}: {_dotted(at)}: {message}")
         known = at
         while known and known not in self.lines:
@@ -32,14 +32,14 @@ class Places:
     def error(
         self, error: ValidationError, model: type[BaseModel], at: yaml_source.Location
     ) -> RecipeError:
-        """Word the error that explains most; a key that is not known gets the nearest that is."""
+        """Report the most helpful of pydantic's errors, with a hint if a key is unknown."""
         first = _foremost(error.errors())
         place = _place(first)
         if first["type"] == "extra_forbidden":
             siblings = _fields_at(model, place[:-1])
             return self.say((*at, *place), f"unknown key{hint(place[-1], siblings)}")
         if first["type"] == "missing":
-            return self.say((*at, *place), "is required")
+            return self.say((*at, *place), "this key is required")
         message = first["msg"].removeprefix("Value error, ")
         given = first.get("input")
         shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
@@ -47,7 +47,11 @@ class Places:
 
 
 def _foremost(errors: list[ErrorDetails]) -> ErrorDetails:
-    """An unknown key explains a missing one; of a union, the member of the right type explains."""
+    """Return the most helpful error.
+
+    An unknown key often explains a missing one. For a union, the error from the member of the right
+    type is the helpful one.
+    """
     for error in errors:
         if error["type"] == "extra_forbidden":
             return error
@@ -63,14 +67,14 @@ def _place(error: ErrorDetails) -> tuple[str | int, ...]:
 
 
 def _is_union_tag(part: str | int) -> bool:
-    """Pydantic names the member of a union in the location; a reader looks for the key."""
+    """Return whether pydantic added this part to name a union's member; it is not a key."""
     return isinstance(part, str) and (
         part in ("str", "function-before[parse(), float]") or "[" in part
     )
 
 
 def _fields_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
-    """Return the keys that are known at a place below ``model``."""
+    """Return the known keys at a location below ``model``."""
     schema = model.model_json_schema()
     node: dict[str, Any] = schema
     for part in place:

@@ -1,4 +1,4 @@
-"""The recipe: what a YAML file may say, checked before anything runs."""
+"""The recipe: its format, and the checks before anything runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.terms.vocabulary import NAME, REMOTE_TAG, Data, Name, Part, Target
 
 @dataclass(frozen=True)
 class Step:
-    """A stage at its place in the recipe: its id, its parameters, and the id of its input."""
+    """A stage of a recipe with its id, its parameters, and the id of its input."""
 
     id: str
     stage: Stage
@@ -30,7 +30,7 @@ class Step:
 
 
 class Recipe(Part):
-    """A model, data, a chain of stages, and the budgets that the result must keep."""
+    """A model, data, a chain of stages, and the budgets that the result must meet."""
 
     name: Name
     model: str = Field(
@@ -42,12 +42,16 @@ class Recipe(Part):
     targets: tuple[Target, ...] = (Target(),)
     budgets: tuple[Budget, ...] = ()
     seed: int = Field(0, ge=0, lt=2**32)
-    allow_pickle: bool = Field(False, description="load pickled weights, with weights_only")
+    allow_pickle: bool = Field(False, description="also load pickled weights, with weights_only")
 
     @field_validator("budgets", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        """A mapping is one budget; ``max_regression`` without a metric is one of each of these."""
+        """Expand short forms of budgets.
+
+        A mapping becomes a list of one budget. ``max_regression`` without a metric becomes one
+        budget for each metric in ``REGRESSIONS``.
+        """
         listed = [value] if isinstance(value, dict) else value
         if not isinstance(listed, list):
             return value
@@ -62,15 +66,15 @@ class Recipe(Part):
     def _distinct(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
         names = [target.name for target in value]
         if not value or len(set(names)) != len(names):
-            raise ValueError("give at least one target, each with a name of its own")
+            raise ValueError("give at least one target, each with a different name")
         return value
 
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe with its text and steps; ``base`` is the folder that its paths start from.
+    """A recipe with its text and steps; its paths are relative to ``base``.
 
-    ``path`` is its file, or None for a recipe that was made in Python.
+    ``path`` is the recipe's file, or None if it was built in Python.
     """
 
     path: Path | None
@@ -82,14 +86,14 @@ class LoadedRecipe:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """What budgets compare with that is no stage: tags, each once."""
+        """The tags that budgets compare with, without duplicates."""
         ids = {step.id for step in self.steps}
         named = [budget.against for budget in self.recipe.budgets]
         return tuple(dict.fromkeys(name for name in named if name and name not in ids))
 
     @property
     def portable_text(self) -> str:
-        """The text as it is recorded: paths in it name no folder of this machine."""
+        """The text as it is recorded, without absolute paths of this machine."""
         text = self.text
         for path in sorted(_strings(self.recipe.model_dump(mode="json")), key=len, reverse=True):
             recorded = sources.portable_values(path, self.base)
@@ -99,7 +103,7 @@ class LoadedRecipe:
 
     @property
     def budget_lines(self) -> list[int]:
-        """The line of each budget in the file; a short one stands for several."""
+        """The line of each budget in the file; several budgets share the line of a short form."""
         known, lines = self.where.lines, []
         for at in [("budgets", place) for place in range(len(self.recipe.budgets))]:
             here = at if at in known else ("budgets",)
@@ -108,19 +112,19 @@ class LoadedRecipe:
         return lines[: len(self.recipe.budgets)]
 
     def step(self, identifier: str) -> Step:
-        """Return a step by its id. Raises StopIteration where there is none."""
+        """Return a step by its id. Raises StopIteration if there is none."""
         return next(step for step in self.steps if step.id == identifier)
 
     def error(self, step: Step, message: str) -> RecipeError:
-        """Word an error about a step, with the file and line where it stands."""
+        """Return an error about a step, with the step's file and line."""
         return self.where.say(("stages", step.position, step.stage.name), message)
 
 
 def load(path: Path) -> LoadedRecipe:
-    """Read and check a recipe. Raises RecipeError with file, line, key and what was expected."""
+    """Read and check a recipe. Raises RecipeError with file, line, key and the expected value."""
     document = yaml_source.read(path)
     if not isinstance(document.values, dict):
-        raise RecipeError(f"{path}:1: a recipe is a mapping with name, model, data and stages")
+        raise RecipeError(f"{path}:1: a recipe must be a mapping with name, model, data and stages")
     where = Places(str(path), document.lines)
     return check(document.values, document.text, path.resolve().parent, where, path)
 
@@ -146,21 +150,24 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
         identifier, source = given.pop("as", None), given.pop("from", None)
         if len(given) != 1:
             keys = ", ".join(map(str, given)) or "none"
-            raise where.say(at, f"name one stage, with 'as' and 'from' if needed; found {keys}")
+            message = f"expected one stage, optionally with 'as' and 'from'; found {keys}"
+            raise where.say(at, message)
         name, parameters = next(iter(given.items()))
         stage = _stage(name, parameters, folder, (*at, name), where)
         known = [step.id for step in steps]
         if identifier is None:
             identifier = _next_id(stage.name, known)
         if not isinstance(identifier, str) or not NAME.fullmatch(identifier):
-            raise where.say((*at, "as"), f"{identifier!r} is not a name ({NAME.pattern})")
+            message = f"{identifier!r} is not a valid name; names match {NAME.pattern}"
+            raise where.say((*at, "as"), message)
         if identifier in (*known, "model"):
-            raise where.say((*at, "as"), f"the id {identifier!r} is taken")
+            raise where.say((*at, "as"), f"the id {identifier!r} is already taken")
         if source is not None and source not in (*known, "model"):
-            raise where.say((*at, "from"), f"{source!r} is no earlier stage{hint(source, known)}")
+            message = f"{source!r} is not an earlier stage{hint(source, known)}"
+            raise where.say((*at, "from"), message)
         for role, reference in stage.references().items():
             if reference not in known:
-                message = f"{role}: {reference!r} is no earlier stage{hint(reference, known)}"
+                message = f"{role}: {reference!r} is not an earlier stage{hint(reference, known)}"
                 raise where.say((*at, name), message)
         previous = steps[-1].id if steps else "model"
         steps.append(Step(identifier, stage, source or previous, position))
@@ -175,7 +182,7 @@ def _stage(
     except RecipeError as error:
         raise where.say(at, str(error)) from None
     if not isinstance(parameters, dict | None):
-        raise where.say(at, f"its parameters are a mapping, found {parameters!r}")
+        raise where.say(at, f"the parameters must be a mapping, found {parameters!r}")
     try:
         return kind.model_validate(parameters or {})
     except ValidationError as error:
@@ -183,7 +190,7 @@ def _stage(
 
 
 def _strings(value: Any) -> set[str]:
-    """Return all strings in plain values, at any depth."""
+    """Return all strings in nested plain values."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -192,7 +199,7 @@ def _strings(value: Any) -> set[str]:
 
 
 def _next_id(name: str, known: list[str]) -> str:
-    """Return a stage's name, or with ``-2``, ``-3``, … where it stands in the recipe already."""
+    """Return a stage's name, with ``-2``, ``-3``, … appended if the id is already in use."""
     numbered = (f"{name}-{number}" for number in range(2, len(known) + 3))
     return next(identifier for identifier in (name, *numbered) if identifier not in known)
 
@@ -204,10 +211,11 @@ def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: Places) -> No
         at: yaml_source.Location = ("budgets", position)
         name = budget.against
         if name and name not in ids:
-            # It may be a tag, which only a store knows; but so near to a stage it is misspelt.
+            # It may be a tag, which only a store knows. A name very similar to a stage is a typo.
             misspelt = nearest(name, ids, cutoff=0.85) is not None
             if misspelt or (REMOTE_TAG not in name and not NAME.fullmatch(name)):
-                raise where.say((*at, "against"), f"{name!r} is no stage here{hint(name, ids)}")
+                message = f"{name!r} is not a stage of this recipe{hint(name, ids)}"
+                raise where.say((*at, "against"), message)
         if budget.target and budget.target not in targets:
-            message = f"{budget.target!r} is no target here{hint(budget.target, targets)}"
+            message = f"{budget.target!r} is not a target{hint(budget.target, targets)}"
             raise where.say((*at, "target"), message)

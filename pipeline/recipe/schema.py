@@ -1,4 +1,4 @@
-"""The JSON schema of recipes, which editors read."""
+"""The JSON schema of recipes, for editors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.terms.errors import RecipeError
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of a recipe, with every stage's parameters that can be loaded."""
+    """Return the JSON schema of a recipe, with the parameters of every stage that can be loaded."""
     schema = Recipe.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "rarefy recipe"
@@ -25,11 +25,11 @@ def json_schema() -> dict[str, Any]:
         try:
             own = discovery.find(name).model_json_schema()
         except RecipeError:
-            continue  # a broken plug-in is named when a recipe names it
+            continue  # a broken plug-in is reported when a recipe uses it
         schema["$defs"].update(own.pop("$defs", {}))
         entry["properties"][name] = {"anyOf": [own, {"type": "null"}]}
     schema["properties"]["stages"]["items"] = {"anyOf": [{"type": "string"}, entry]}
-    # What ``Recipe._listed`` allows: one budget without its list, a regression without a metric.
+    # Short forms of ``Recipe._listed``: a budget without a list, a regression without a metric.
     budget = schema["$defs"]["Budget"]
     budget["anyOf"] = [{"required": [key]} for key in (*budget.pop("required"), "max_regression")]
     budgets = schema["properties"]["budgets"]

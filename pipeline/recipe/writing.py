@@ -1,4 +1,4 @@
-"""A recipe as the YAML that it equals, and a recipe made in Python."""
+"""Recipes as YAML, and recipes built in Python."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Data, Part, Target
 
 Entry = Stage | str | Mapping[str, Any]
-"""A stage of a recipe: its parameters, its name, or its entry as in YAML."""
+"""A stage of a recipe: a Stage object, its name, or its entry as in YAML."""
 
 
 def build(
@@ -33,10 +33,10 @@ def build(
     base: Path | str = ".",
     **others: Any,
 ) -> LoadedRecipe:
-    """Make a recipe from Python objects, checked as the YAML that it equals would be.
+    """Build a recipe from Python objects, with the same checks as for the equivalent YAML.
 
-    ``base`` is the folder that relative paths start from; ``others`` are the recipe's remaining
-    keys (task, seed, allow_pickle). Raises RecipeError that names the key.
+    Relative paths start from ``base``; ``others`` are the recipe's remaining keys (task, seed,
+    allow_pickle). Raises RecipeError with the key that is wrong.
     """
     values: dict[str, Any] = {"name": name, "model": str(model), **others}
     values["data"] = _plain(data)
@@ -52,7 +52,7 @@ def build(
 
 
 def step(stage: Stage, *, id: str | None = None, input: str | None = None) -> dict[str, Any]:  # noqa: A002
-    """Return a recipe's entry for a stage with an id or an input of its own (``as``, ``from``)."""
+    """Return a recipe's entry for a stage with an explicit id (``as``) or input (``from``)."""
     entry: dict[str, Any] = _entry(stage)
     given = {"as": id, "from": input}
     return entry | {key: value for key, value in given.items() if value is not None}
@@ -72,14 +72,14 @@ def _plain(part: Part | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_signs(values: dict[str, Any]) -> dict[str, Any]:
-    """Write a regression of over 100 % with its sign: without it, it is taken for a slip."""
+    """Write a regression of 100 % or more with the % sign; a bare number counts as a typo."""
     if values.get("max_regression", 0) >= 1:
         return values | {"max_regression": f"{100 * values['max_regression']:g} %"}
     return values
 
 
 def as_values(loaded: LoadedRecipe) -> dict[str, Any]:
-    """Return the recipe as plain values, defaults filled in; reading them gives the same recipe."""
+    """Return the recipe as plain values with defaults. Reading them gives the same recipe."""
     values = loaded.recipe.model_dump(mode="json", exclude_none=True)
     values["stages"] = [_stage(step) for step in loaded.steps]
     if "budgets" in values:
@@ -93,19 +93,19 @@ def _stage(step: Step) -> dict[str, Any]:
 
 
 def stage_name(kind: type[Stage]) -> str:
-    """Return the name by which a recipe finds a stage: registered, or module:Class.
+    """Return the name of a stage in a recipe: its registered name, or module:Class.
 
-    Raises RecipeError for a class that cannot be found again: one that a function made.
+    Raises RecipeError if the class cannot be imported by name, e.g. if it is local to a function.
     """
     if kind.name in installed() and discovery.find(kind.name) is kind:
         return kind.name
     if "." in kind.__qualname__:
-        raise RecipeError(f"stage {kind.__qualname__}: define it at the top of its module")
+        raise RecipeError(f"stage {kind.__qualname__}: define it at the top level of its module")
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def as_yaml(loaded: LoadedRecipe) -> str:
-    """Return the recipe as YAML, each stage below its own explanation."""
+    """Return the recipe as YAML, each stage preceded by its documentation as a comment."""
     values = as_values(loaded)
     parts = []
     for key, value in values.items():

@@ -1,4 +1,4 @@
-"""YAML with line numbers and limits, by YAML 1.2's rules: ``1e-4`` is a number, ``on`` a string."""
+"""YAML 1.2 with line numbers and size limits: ``1e-4`` is a number, ``on`` is a string."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Location = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML document: its text, its plain values, the line (from 1) on which each key stands."""
+    """A YAML document: its text, its plain values, and the line of each key, counted from 1."""
 
     text: str
     values: Any
@@ -27,7 +27,7 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that reads scalars by YAML 1.2's core schema."""
+    """A safe loader that resolves scalars by the core schema of YAML 1.2."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -47,9 +47,11 @@ def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
 
 
 def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    """PyYAML reads 010 as octal, and fails on 09."""
+    """Read a decimal integer; PyYAML reads 010 as octal and fails on 09."""
     if len(node.value) > 1000:
-        raise yaml.constructor.ConstructorError(None, None, "too long a number", node.start_mark)
+        raise yaml.constructor.ConstructorError(
+            None, None, "the number is too long", node.start_mark
+        )
     return int(node.value)
 
 
@@ -60,7 +62,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 def read(path: Path) -> Document:
     """Read a YAML file.
 
-    Raises RecipeError if there is none or it cannot be read, and what ``parse`` raises.
+    Raises RecipeError if the file is missing or unreadable, or if ``parse`` rejects it.
     """
     try:
         return parse(path.read_bytes(), str(path))
@@ -71,12 +73,13 @@ def read(path: Path) -> Document:
 
 
 def parse(data: bytes, path: str) -> Document:
-    """Parse a YAML document; ``path`` names it in errors.
+    """Parse a YAML document; errors refer to it as ``path``.
 
-    Raises RecipeError for a document that is too large, malformed or repetitive.
+    Raises RecipeError if the document is too large, malformed, too deeply nested or has duplicate
+    keys.
     """
     if len(data) > MAX_BYTES:
-        raise RecipeError(f"{path}: {len(data)} bytes; a recipe has at most {MAX_BYTES}")
+        raise RecipeError(f"{path}: {len(data)} bytes; the limit for a recipe is {MAX_BYTES}")
     lines: dict[Location, int] = {}
     try:
         text = data.decode()
@@ -90,15 +93,15 @@ def parse(data: bytes, path: str) -> Document:
         raise RecipeError(f"{path}: not UTF-8 at byte {error.start}") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise RecipeError(f"{path}:{line}: not YAML: {error.problem}") from None
+        raise RecipeError(f"{path}:{line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+        raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:
         raise RecipeError(f"{path}: the recipe is nested too deeply") from None
 
 
 def _index(path: str, node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:
-    """Note the line of every node; an alias is walked anew, so expansion counts to the limit."""
+    """Record the line of every node. Each use of an alias counts towards the limit on values."""
     if len(lines) > MAX_NODES or len(at) > 50:
         raise RecipeError(f"{path}: the recipe expands to more than {MAX_NODES} values")
     lines.setdefault(at, node.start_mark.line + 1)
@@ -107,9 +110,9 @@ def _index(path: str, node: yaml.Node, at: Location, lines: dict[Location, int])
         for key, value in node.value:
             where = f"{path}:{key.start_mark.line + 1}"
             if not isinstance(key, yaml.ScalarNode):
-                raise RecipeError(f"{where}: a key is a plain word here, not a list or a mapping")
+                raise RecipeError(f"{where}: a key must be a plain word, not a list or a mapping")
             if key.value in seen:
-                raise RecipeError(f"{where}: {key.value!r} stands twice in the same mapping")
+                raise RecipeError(f"{where}: duplicate key {key.value!r}")
             seen.add(key.value)
             lines[(*at, key.value)] = key.start_mark.line + 1
             _index(path, value, (*at, key.value), lines)

@@ -1,4 +1,4 @@
-"""What a stage author needs: ``from pipeline.stage import Stage, Context, Draft``."""
+"""The API for stage authors: ``from pipeline.stage import Stage, Context, Draft``."""
 
 from pipeline.stage.contract import Asked, Context, Draft, Quantization, Stage
 

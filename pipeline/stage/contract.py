@@ -1,4 +1,4 @@
-"""What a stage is, what it is given, and what it gives."""
+"""The interface between a stage and the engine: parameters, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pipeline.terms.progress import Progress, silent
 from pipeline.terms.vocabulary import Target
 
 Quantization = Literal["loses", "keeps", "plans"]
-"""What a stage does to a quantization plan; see ``Stage.quantization``."""
+"""How a stage treats a quantization plan; see ``Stage.quantization``."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What a stage says of the files it left in ``context.output``. Only the engine publishes.
+    """A stage's description of the files it wrote to ``context.output``; the engine publishes it.
 
-    ``roles`` maps a file's relative path to its role (weights, tokenizer, config, graph, …).
-    ``model`` goes into the manifest: architecture, labels, parameters, whatever the stage knows.
-    What does not last is published, and made again by the next run: a measurement that was
-    disturbed.
+    ``roles``  maps a file's relative path to its role (weights, tokenizer, config, graph, …)
+    ``model``  goes into the manifest: architecture, labels, parameters, whatever the stage knows
+    ``lasts``  False for a result that is published but recomputed by the next run, such as a
+               disturbed measurement
     """
 
     roles: dict[str, str] = field(default_factory=dict)
@@ -39,9 +39,9 @@ class Draft:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a recipe asks for beside its stages, as far as a stage's output may depend on it.
+    """The parts of a recipe, besides its stages, that a stage's output may depend on.
 
-    ``baselines``: what budgets compare with that is no stage of the recipe, a tag -> its digest.
+    ``baselines`` maps each tag that budgets compare with to its digest.
     """
 
     targets: tuple[Target, ...] = ()
@@ -52,17 +52,17 @@ class Asked:
 
 @dataclass
 class Context:
-    """What is given to a stage beside its parameters.
+    """Everything that a stage receives besides its parameters.
 
-    ``output``    an empty directory; what is written here becomes the artifact
-    ``work``      a directory kept until the stage is done: a killed run finds it again, so a
-                  long stage saves its progress here and goes on from it
-    ``splits``    the data splits that the stage names in ``reads``
-    ``artifacts`` its input and what it names in ``references``, by step id (its teacher)
-    ``progress``  called as progress(done, total, note); cheap, call it often
+    ``output``    an empty directory whose contents become the artifact
+    ``work``      a directory kept until the stage succeeds; a long stage saves its progress here
+                  so that it can resume after the run is killed
+    ``splits``    the data splits that the stage lists in ``reads``
+    ``artifacts`` its input and the artifacts it lists in ``references``, by step id
+    ``progress``  called as progress(done, total, note); cheap, so call it often
     ``device``    "cpu" or "cuda"
-    ``asked``     targets, budgets and slices of the recipe; what is read of it must be told by
-                  ``environment``
+    ``asked``     targets, budgets and slices of the recipe; ``environment`` must return whatever
+                  the stage reads from it
     ``baselines`` the artifacts of the tags that budgets compare with
     """
 
@@ -84,69 +84,70 @@ class Context:
         return self.asked.targets
 
     def split(self, name: str) -> Split:
-        """Return a data split. Raises RecipeError where it was not given: see ``Stage.reads``."""
+        """Return a data split. Raises RecipeError if the stage does not have it; see ``reads``."""
         if name not in self.splits:
             known = ", ".join(self.splits) or "none"
             raise RecipeError(
-                f"data.{name}: the stage asks for this split and was given {known}; the recipe "
-                "must have it, and the stage name it in 'reads'"
+                f"data.{name}: the stage needs this split but received only {known}; define it in "
+                "the recipe and list it in the stage's 'reads'"
             )
         return self.splits[name]
 
 
 class Stage(BaseModel):
-    """A stage is its parameters: the fields are what a recipe may say.
+    """Base class of stages. The fields are the parameters that a recipe can set.
 
-    Subclasses set the class variables and write ``run``. Their docstring explains the technique
-    and cites the paper; it is what ``rarefy recipe show`` prints.
+    Subclasses set the class variables and implement ``run``. Their docstring, which
+    ``rarefy recipe show`` prints, explains the technique and cites the paper.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    """Raise it when the output for the same input changes."""
+    """Increase it when the output for the same input changes."""
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
-    """None: the kind of the input."""
+    """None means the same kind as the input."""
     reads: ClassVar[frozenset[str]] = frozenset({"train"})
-    """The data splits whose bytes belong to the fingerprint."""
+    """The data splits that the stage reads; their bytes are part of the fingerprint."""
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers")
-    """The distributions whose versions change the output."""
+    """The distributions whose versions affect the output; they are part of the fingerprint."""
     quantization: ClassVar[Quantization] = "loses"
-    """What becomes of the input's quantization plan (``pipeline/model/quantization.py``).
+    """What happens to the input's quantization plan (``pipeline/model/quantization.py``).
 
-    "loses": the output has none, so the recipe may not put the stage after ``quantize``. "keeps":
-    modules keep their names and their inputs about the same ranges, so the plan stays true; the
-    engine copies it along, and a bundle has its precision. "plans": the stage writes a plan.
+    "loses": the output has no plan, so the stage cannot come after ``quantize``. "keeps": module
+    names and input ranges stay about the same, so the plan stays valid; the engine copies it, and a
+    bundle gets its precision. "plans": the stage writes a plan.
     """
 
     sees_ancestors: ClassVar[bool] = False
-    """Whether all earlier artifacts of the chain are given too, and belong to the fingerprint."""
+    """Whether the stage also receives all earlier artifacts, which then join the fingerprint."""
 
     def references(self) -> dict[str, str]:
-        """Return earlier stages that this one needs beside its input: role -> stage id."""
+        """Return the earlier stages that this one needs besides its input: role -> stage id."""
         return {}
 
     def files(self, base: Path) -> tuple[Path, ...]:
-        """Return files that the stage reads beside the splits; ``base``: the recipe's folder."""
+        """Return the files that the stage reads besides the splits; ``base``: recipe's folder."""
         return ()
 
     def measures(self, kinds: dict[str, Kind]) -> tuple[str, ...]:
-        """Return the steps, of id -> kind, that budgets may compare with."""
+        """Return the ids, from a mapping of step id -> kind, that budgets may compare with."""
         return tuple(kinds) if self.produces is Kind.REPORT else ()
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return what the output depends on beside data and parameters: the machine, targets."""
+        """Return what else the output depends on besides data and parameters: machine, targets."""
         return {}
 
     def resources(self, work: Workload) -> Resources:
-        """Return the disk and memory that the work will need, as far as the stage can say.
+        """Estimate the disk space and memory that the work needs, as far as the stage can tell.
 
-        ``rarefy plan`` shows it, and a run is refused if the machine surely has less.
+        ``rarefy plan`` shows the estimate. A run is refused if the machine has less than the
+        guaranteed minimum.
         """
         return Resources()
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Do the work: read ``model``, write files to ``context.output``."""
+        """Do the work: read ``model``, write files to ``context.output`` and describe them."""
         raise NotImplementedError

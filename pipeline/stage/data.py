@@ -1,4 +1,4 @@
-"""Labelled text: read through the datasets library, checked, known by the digest of its bytes."""
+"""Labelled text: read with the datasets library, checked, and identified by a digest."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ FORMATS = {
     ".parquet": "parquet",
 }
 CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
-"""Without this a label or a text that says None, NA or null would count as missing."""
+"""Without these options, a label or a text "None", "NA" or "null" would count as missing."""
 _INTEGER = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 NO_VALUE = "(none)"
-"""What a row without a value in a slice's column is sliced by."""
+"""The slice of rows without a value in the slice's column."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of text: ``pairs`` is None for single sentences, ``labels`` for unlabelled text.
+    """Rows of text. ``pairs`` is None for single sentences, ``labels`` is None if unlabelled.
 
-    ``columns``: what the recipe slices the eval split by, a column -> each row's value.
+    ``columns`` maps each slice column of the eval split to its value in every row.
     """
 
     name: str
@@ -58,9 +58,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of the recipe's data without reading it again: kept by its digest.
+    """Facts about the recipe's data, saved under its digest so that it need not be read again.
 
-    ``warnings`` are sentences for the user: rows left out and why.
+    ``warnings`` are sentences for the user, e.g. how many rows were left out and why.
     """
 
     labels: list[str]
@@ -71,7 +71,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Source:
-    """One split's file on this machine, with the digest of its bytes when it was planned."""
+    """The local file of one split, with the digest of its bytes at planning time."""
 
     name: str
     reference: str
@@ -80,12 +80,12 @@ class Source:
 
     @property
     def ending(self) -> str | None:
-        """The part of the file's name that tells its format: .csv of rows.csv.gz."""
+        """The file extension that determines the format, e.g. .csv for rows.csv.gz, or None."""
         return next((s.lower() for s in self.path.suffixes[::-1] if s.lower() in FORMATS), None)
 
 
 def locate(data: Data, base: Path) -> dict[str, Source]:
-    """Find every split's file and hash its bytes. Raises DataError for one that is missing."""
+    """Find the file of every split and hash its bytes. Raises DataError if one is missing."""
     found = {}
     for name, reference in data.references.items():
         path = sources.data_file(reference, base, f"data.{name}")
@@ -94,7 +94,7 @@ def locate(data: Data, base: Path) -> dict[str, Source]:
 
 
 def read_text(data: Data, reference: str, base: Path) -> Split:
-    """Read one file's text columns alone, labelled or not. Raises DataError as ``load`` does."""
+    """Read only the text columns of a file, labelled or not. Raises DataError like ``load``."""
     path = sources.data_file(reference, base, "data")
     source = Source("unlabelled", reference, path, file_sha256(path))
     raw = _rows(data, source, [])
@@ -102,7 +102,7 @@ def read_text(data: Data, reference: str, base: Path) -> Split:
 
 
 def digest(data: Data, splits: dict[str, Source]) -> str:
-    """Return one digest of all splits' bytes and of how the recipe says to read them."""
+    """Return one digest over the bytes of all splits and the recipe's settings for reading them."""
     reading = data.model_dump(include={"text", "label", "max_length", "slices"}, mode="json")
     value = {"reading": reading, "splits": {name: s.sha256 for name, s in splits.items()}}
     return value_sha256(value)
@@ -111,10 +111,10 @@ def digest(data: Data, splits: dict[str, Source]) -> str:
 def load(
     data: Data, located: dict[str, Source], order: list[str] | None = None
 ) -> tuple[dict[str, Split], Summary]:
-    """Read all splits; ``order`` is the labels' order where a model has one already.
+    """Read all splits; ``order`` is the label order of an existing model, if there is one.
 
-    Raises DataError for a wrong column, an empty split, one class only, a label in eval that
-    train has not, and for a file whose bytes changed since it was located.
+    Raises DataError if a column is missing or unsuitable, a split is empty, train has fewer than
+    two classes, eval has a label that train lacks, or a file changed since it was located.
     """
     warnings: list[str] = []
     raw = {name: _rows(data, source, warnings) for name, source in located.items()}
@@ -128,7 +128,8 @@ def load(
             if unseen:
                 shown = ", ".join(map(repr, unseen[:3]))
                 raise DataError(
-                    f"{located[name].reference}: {name} has the label {shown}, which train has not"
+                    f"{located[name].reference}: {name} has the label {shown}, which does not "
+                    "occur in train"
                 )
             labels = [index[label] for label in rows.labels]
             counted = Counter(rows.labels)
@@ -162,7 +163,7 @@ def _rows(data: Data, source: Source, warnings: list[str]) -> _Raw:
     missing = [column for column in columns if column not in table]
     if missing:
         known = ", ".join(table) or "none"
-        raise DataError(f"{source.reference}: no column {missing[0]!r}; there is {known}")
+        raise DataError(f"{source.reference}: no column {missing[0]!r}; the file has {known}")
     if source.name != "unlabelled":
         _check_labels(table[data.label], data.label, source)
     kept: list[list[str]] = [[] for _ in columns]
@@ -181,7 +182,7 @@ def _rows(data: Data, source: Source, warnings: list[str]) -> _Raw:
     if unlabelled:
         warnings.append(f"{source.name}: {plural(unlabelled, 'row')} without a label left out")
     if not kept[0]:
-        raise DataError(f"{source.reference}: the {source.name} split has no usable row")
+        raise DataError(f"{source.reference}: the {source.name} split has no usable rows")
     by_column = dict(zip(columns, kept, strict=True))
     return _Raw(
         kept[0],
@@ -192,17 +193,19 @@ def _rows(data: Data, source: Source, warnings: list[str]) -> _Raw:
 
 
 def _read(source: Source) -> dict[str, list[Any]]:
-    """Read a file into columns, without the library's cache: it goes by names and times."""
+    """Read a file into columns, bypassing the library's cache, which trusts names and times."""
     import datasets
 
     if source.ending is None:
         known = ", ".join(FORMATS)
-        raise DataError(f"{source.reference}: cannot tell its format; name it with one of {known}")
+        raise DataError(
+            f"{source.reference}: unknown file format; use one of the extensions {known}"
+        )
     if source.path.stat().st_size == 0:
         raise DataError(f"{source.reference}: the {source.name} split is empty")
     separator = {".csv": ",", ".tsv": "\t"}.get(source.ending)
     datasets.disable_progress_bars()
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would call home for a local file
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # sent even for local files
     with tempfile.TemporaryDirectory(prefix="rarefy-data-") as cache:
         try:
             options = {} if separator is None else _as_text(source.path, separator)
@@ -224,9 +227,10 @@ def _read(source: Source) -> dict[str, list[Any]]:
 
 
 def _as_text(path: Path, separator: str) -> dict[str, Any]:
-    """Return what the library needs to read every column of a CSV file as text.
+    """Return the options with which the library reads every column of a CSV file as text.
 
-    By itself it makes True of true and 7 of 007, chunk by chunk, and None of a label NA.
+    By default it turns true into True, 007 into 7 (decided chunk by chunk) and a label NA into
+    None.
     """
     import datasets
     import pandas
@@ -245,10 +249,11 @@ def _missing(value: Any) -> bool:
 
 
 def _check_labels(values: Iterable[Any], column: str, source: Source) -> None:
-    """Raise DataError if a column holds scores or sets of labels instead of one class a row.
+    """Raise DataError if a column holds scores or sets of labels instead of one class per row.
 
-    A CSV file has no types, so its text is read for what it shows: a list anywhere, or numbers
-    alone of which one is not whole. In other formats, text is a name, whatever it looks like.
+    A CSV file has no types, so its text is interpreted: the column is rejected if any value is a
+    list, or if all values are numbers and one is not an integer. In other formats, any text is a
+    class name.
     """
     present = [value for value in values if not _missing(value)]
     if source.ending in (".csv", ".tsv"):
@@ -260,18 +265,18 @@ def _check_labels(values: Iterable[Any], column: str, source: Source) -> None:
     for value, shown in zip(parsed, present, strict=True):
         if isinstance(value, (str, int)) or (isinstance(value, float) and value.is_integer()):
             continue
-        kinds = {float: "numbers that are not whole", list: "lists", dict: "mappings"}
-        what = kinds.get(type(value), f"values of the type {type(value).__name__}")
+        kinds = {float: "numbers that are not integers", list: "lists", dict: "mappings"}
+        what = kinds.get(type(value), f"values of type {type(value).__name__}")
         example = shown if isinstance(shown, str) else repr(shown)
         raise DataError(
-            f"{source.reference}: column {column!r} holds {what} ({example[:40]}); classification "
-            "needs one class a row, a name or an integer; regression and several labels a row are "
-            "not supported"
+            f"{source.reference}: column {column!r} contains {what} ({example[:40]}); "
+            "classification needs one class per row, a name or an integer; regression and several "
+            "labels per row are not supported"
         )
 
 
 def _literal(text: str) -> Any:
-    """Return the number or the list that a CSV field shows, else the text itself."""
+    """Return the number or list that a CSV field represents, else the text itself."""
     if text.lstrip()[:1] == "[":
         try:
             return list(ast.literal_eval(text.strip()))
@@ -281,22 +286,24 @@ def _literal(text: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    """Labels may be integers, or integers that a missing one made floats: 1.0 is the label 1."""
+    """Return a label as text. Missing values turn integers into floats, so 1.0 is the label 1."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
 
 
 def _label_names(labels: Iterable[str], source: Source) -> list[str]:
-    """Return the labels in a stable order: integers by value, names by the alphabet."""
+    """Return the labels in a stable order: integers by value, names alphabetically."""
     names = sorted(Counter(labels))
     if all(_INTEGER.fullmatch(name) for name in names):
         names.sort(key=int)
     if len(names) < 2:
-        raise DataError(f"{source.reference}: train has only the class {names[0]!r}")
+        raise DataError(
+            f"{source.reference}: train has only the class {names[0]!r}; at least two are needed"
+        )
     if len(names) > 1000:
         raise DataError(
-            f"{source.reference}: train has {len(names)} labels; is 'label' the column?"
+            f"{source.reference}: train has {len(names)} different labels; check 'data.label'"
         )
     return names
 
@@ -312,5 +319,7 @@ def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:
         )
     )
     if both:
-        verb = "stands" if both == 1 else "stand"
-        warnings.append(f"eval: {plural(both, 'row')} {verb} in train too; the accuracy flatters")
+        verb = "is" if both == 1 else "are"
+        warnings.append(
+            f"eval: {plural(both, 'row')} {verb} also in train, so accuracy is overestimated"
+        )

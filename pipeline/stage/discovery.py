@@ -1,4 +1,4 @@
-"""How stages are found: by a registered name, or as ``module:Class`` beside the recipe."""
+"""Discovery of stages: by registered name, or as ``module:Class`` next to the recipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.terms.naming import hint
 
 ENTRY_POINTS = "rarefy.stages"
 OWN = ("stages", "pipeline")
-"""The packages whose stages say by their version that their output changed."""
+"""The packages whose stages signal a changed output by their version."""
 
 
 @cache
@@ -32,10 +32,11 @@ def installed() -> dict[str, EntryPoint]:
 
 
 def find(name: str, folder: Path | None = None) -> type[Stage]:
-    """Return the stage class of a registered name or of ``module:Class``.
+    """Return the stage class for a registered name or ``module:Class``.
 
-    ``folder`` is the recipe's: ``module`` may be a file beside it, or be installed. Raises
-    RecipeError with the nearest known name, or with what is broken in a plug-in.
+    ``module`` is an installed module or a file in ``folder``, the recipe's folder. Raises
+    RecipeError with the most similar name if the name is unknown, or with the reason if a plug-in
+    cannot be loaded.
     """
     if name in installed():
         point = installed()[name]
@@ -60,14 +61,15 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
 
 
 def source_digests(kind: type[Stage]) -> list[str]:
-    """Return the sha256 of each source of a third party's stage; our own have versions instead.
+    """Return the sha256 of each source of a third-party stage; our own stages have versions.
 
-    A source is the file of a module, or the text of a class that was defined in a notebook.
-    Raises RecipeError if that text is not known: its results could not be told from older ones.
+    A source is a module's file, or the text of a class that was defined in a notebook. Raises
+    RecipeError if that text is unavailable, because its results could not be told from those of an
+    older version.
     """
-    theirs = [base for base in kind.__mro__ if issubclass(base, Stage) and not _is_ours(base)]
-    files = {str(file): base for base in theirs if (file := _file(base))}
-    texts = [_text(base) for base in theirs if not _file(base)]
+    foreign = [base for base in kind.__mro__ if issubclass(base, Stage) and not _is_ours(base)]
+    files = {str(file): base for base in foreign if (file := _file(base))}
+    texts = [_text(base) for base in foreign if not _file(base)]
     return [file_sha256(Path(file)) for file in sorted(files)] + texts
 
 
@@ -84,7 +86,7 @@ def _text(kind: type[Stage]) -> str:
         return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
     except (OSError, TypeError):
         raise RecipeError(
-            f"stage {kind.__qualname__}: its source cannot be read; define it in a file"
+            f"stage {kind.__qualname__}: the source cannot be read; define the stage in a file"
         ) from None
 
 
@@ -99,15 +101,15 @@ def _module(name: str, folder: Path | None) -> ModuleType:
 
 @cache
 def _load_file(file: Path, sha256: str) -> ModuleType:
-    """Load a file beside a recipe under a name of its own, anew when its bytes change.
+    """Load a file next to a recipe under a unique module name, and reload it if its bytes change.
 
-    Not by ``import``: that would take another recipe's file of the same name, or what the file
-    said before it was edited.
+    A plain ``import`` could return another recipe's file of the same name, or an outdated version
+    of this one.
     """
     name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}_{sha256[:8]}"
     spec = spec_from_loader(name, _SourceLoader(name, str(file)))
     if spec is None or spec.loader is None:
-        raise ImportError(f"no module can be made of {file}")
+        raise ImportError(f"{file} cannot be loaded as a module")
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -119,7 +121,7 @@ def _load_file(file: Path, sha256: str) -> ModuleType:
 
 
 class _SourceLoader(SourceFileLoader):
-    """Compiles from source: the bytecode cache goes by size and whole seconds."""
+    """Loader that always compiles from source: the bytecode cache compares sizes and seconds."""
 
     def get_code(self, fullname: str) -> CodeType:
         code: CodeType = self.source_to_code(self.get_data(self.path), self.path)

@@ -1,7 +1,7 @@
-"""Scores of answers (rows × labels) against the truth, for any weights of the rows.
+"""Scores of predictions (rows × labels) against the true labels, for arbitrary row weights.
 
-A formula gives a function of row weights, so that the bootstrap draws thousands of samples at once;
-with all weights one it gives the score itself.
+A formula returns a function of row weights, so the bootstrap can evaluate thousands of resamples at
+once. With all weights equal to one, the function returns the score itself.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ Labels = NDArray[np.int64]
 Score = Callable[[Floats], Floats]
 """A metric as a function of row weights: draws × rows -> draws."""
 Formula = Callable[[Floats, Labels], Score]
-"""Probabilities (rows × labels) and each row's true label -> the score."""
+"""Maps probabilities (rows × labels) and the true label of each row to a score."""
 BINS = 15
 
 
 def share(rows: NDArray[np.bool_]) -> Score:
-    """Return the share of rows that something is true of, as a function of row weights."""
+    """Return the fraction of rows that are True, as a function of row weights."""
     counted = rows.astype(float)
     return lambda weights: weights @ counted / weights.sum(axis=1)
 
 
 def accuracy(probabilities: Floats, truth: Labels) -> Score:
-    """Return accuracy as a function of row weights; a row answered NaN is wrong."""
+    """Return accuracy as a function of row weights. A row with NaN counts as wrong."""
     return share(answers(probabilities) == truth)
 
 
@@ -49,7 +49,7 @@ def macro_f1(probabilities: Floats, truth: Labels) -> Score:
 
 
 def ece(probabilities: Floats, truth: Labels) -> Score:
-    """Return the expected calibration error (15 bins, Guo et al. 2017) by row weights."""
+    """Return expected calibration error (15 bins, Guo et al. 2017) as a function of row weights."""
     confidence = probabilities.max(axis=1)
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gap = (answers(probabilities) == truth) - confidence
@@ -58,10 +58,10 @@ def ece(probabilities: Floats, truth: Labels) -> Score:
 
 
 def answers(probabilities: Floats) -> Labels:
-    """Return each row's label, -1 where the row holds a value that is not finite."""
+    """Return the predicted label of each row, or -1 if the row has a value that is not finite."""
     finite = np.asarray(np.isfinite(probabilities).all(axis=1))
     return np.where(finite, np.where(finite[:, None], probabilities, 0).argmax(axis=1), -1)
 
 
 FORMULAS: Final[dict[str, Formula]] = {"accuracy": accuracy, "macro_f1": macro_f1, "ece": ece}
-"""The scores of one label a row."""
+"""The scores for tasks with one label per row."""

@@ -1,6 +1,6 @@
-"""What a stage will need of the machine: bytes on disk and in memory, as far as they are known.
+"""Estimates of the disk space and memory that a stage needs.
 
-Sizes are in bytes. A weight, a gradient and each of AdamW's two averages take ``FLOAT`` bytes.
+Sizes are in bytes. A weight, a gradient and each of AdamW's two moments take ``FLOAT`` bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FLOAT = 4
 
 @dataclass(frozen=True)
 class Span:
-    """A number of bytes: surely ``least``, and hardly more than ``most``."""
+    """A range for a number: at least ``least``, and most likely not more than ``most``."""
 
     least: int = 0
     most: int = 0
@@ -28,26 +28,26 @@ class Span:
         return Span(self.least * factor, self.most * factor)
 
     def __or__(self, other: Span) -> Span:
-        """Return the span of whichever needs more, for what is not needed at the same time."""
+        """Return the larger of two spans, for needs that do not occur at the same time."""
         return Span(max(self.least, other.least), max(self.most, other.most))
 
 
 PROCESS = Span(200_000_000, 700_000_000)
-"""A Python process with torch and transformers; most of it is libraries' code."""
+"""A Python process with torch and transformers, mostly library code."""
 UNKNOWN_LENGTH = 3
-"""Tokens that a row has at least: one of its own between the special ones."""
+"""The minimum number of tokens in a row: one between two special tokens."""
 TOKENIZED = Span(44, 60)
-"""A token of a row in Python lists: an integer of its own and two or three references."""
+"""A token in Python lists: one integer object and two or three references."""
 
 
 def weights(shape: Shape, copies: int = 1) -> Span:
-    """Return the fp32 weights of a model, some copies of them: 4 · parameters each."""
+    """Return the size of ``copies`` of a model's fp32 weights, 4 · parameters bytes each."""
     size = FLOAT * shape.parameters * copies
     return Span(size if shape.exact else 0, size)
 
 
 def upto(size: int) -> Span:
-    """Return a span that is at most ``size``: what depends on rows that are not known yet."""
+    """Return a span of at most ``size``, for needs that depend on rows not known yet."""
     return Span(0, size)
 
 
@@ -57,15 +57,15 @@ def exactly(size: int) -> Span:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is known of a stage's work before it runs.
+    """The facts about a stage's work that are known before it runs.
 
-    ``shape``       the input's; of a bundle, that of the checkpoint it was made from
-    ``references``  those of the other artifacts that it is given, by step id, where they are known
-    ``rows``        rows of each split of the recipe
-    ``tokens``      tokens of each split, cut to ``max_length``
-    ``longest``     tokens of each split's longest row, at most
-    ``labels``      how many
-    ``providers``   how many execution providers the recipe's targets have
+    ``shape``       shape of the input; for a bundle, of the checkpoint that it was made from
+    ``references``  shapes of the other artifacts that the stage receives, by step id, if known
+    ``rows``        number of rows in each split of the recipe
+    ``tokens``      number of tokens in each split, truncated to ``max_length``
+    ``longest``     upper bound on the tokens in each split's longest row
+    ``labels``      number of labels
+    ``providers``   number of execution providers among the recipe's targets
     ``base``        the recipe's folder
     """
 
@@ -79,26 +79,27 @@ class Workload:
     base: Path = Path()
 
     def tokens_of(self, splits: frozenset[str]) -> Span:
-        """Return the tokens of some splits together."""
+        """Return the total number of tokens in the given splits."""
         return sum((self.tokens[name] for name in sorted(splits & self.tokens.keys())), Span())
 
     def longest_of(self, splits: frozenset[str]) -> int:
-        """Return the tokens of the longest row of some splits, at most."""
+        """Return an upper bound on the tokens in the longest row of the given splits."""
         return max((self.longest[name] for name in splits & self.longest.keys()), default=0)
 
     def rows_of(self, splits: frozenset[str]) -> int:
-        """Return the rows of some splits together."""
+        """Return the total number of rows in the given splits."""
         return sum(self.rows[name] for name in splits & self.rows.keys())
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a stage needs; None for what it does not say.
+    """The resources that a stage needs; None if the stage cannot estimate one.
 
-    ``disk``    at the peak: unfinished work and output together
-    ``memory``  at the peak, of all its processes; on a GPU the device's memory is part of it
-    ``shape``   the model that it gives
-    ``effort``  what its time grows with, in any unit: two runs of a stage are compared by it
+    ``disk``    peak disk space: unfinished work plus output
+    ``memory``  peak memory of all its processes, including device memory on a GPU
+    ``shape``   shape of the model that it produces
+    ``effort``  a quantity that its run time is proportional to, in any unit, used to predict the
+                time of one run from another
     """
 
     disk: Span | None = None

@@ -112,7 +112,7 @@ def bundle_copy(shop: Workshop, name: str) -> Path:
         ),
         (
             [{"metric": "accuracy", "max_drop": "1 %", "against": "heads"}],
-            "budgets[0].against: 'heads' is no stage here, did you mean 'head'?",
+            "budgets[0].against: 'heads' is not a stage of this recipe, did you mean 'head'?",
         ),
         (
             [EASY, {"metric": "size", "max_regression": "5 %", "against": "production"}],
@@ -137,7 +137,7 @@ def bundle_copy(shop: Workshop, name: str) -> Path:
             "budgets[0].metric: Input should be a valid string",
         ),
         ([{"metric": "size", "max": "1 GB", "min": 1}], "give exactly one of max, min"),
-        ([{"metric": "size", "max": "1 GB", "target": "gpu"}], "'gpu' is no target here"),
+        ([{"metric": "size", "max": "1 GB", "target": "gpu"}], "'gpu' is not a target"),
         ([{"metric": "size", "max": float("nan")}], "'.nan' is not a quantity; write it like"),
         (
             [{"metric": "size", "max": "twenty"}],

@@ -1,4 +1,4 @@
-"""Tasks: what a row is, what the head is, and how an answer is scored. One file a task."""
+"""Tasks, one file each: the format of a row, the model's head, and how predictions are scored."""
 
 from __future__ import annotations
 
@@ -18,29 +18,33 @@ ENTRY_POINTS = "rarefy.tasks"
 
 
 class Task(Protocol):
-    """What the stages need to know of a task."""
+    """The interface of a task, as stages use it."""
 
     name: str
     labels: tuple[str, ...]
     max_length: int
     text_columns: tuple[str, ...]
     scores: Mapping[str, Formula]
-    """The metrics that its answers are scored by, the main one first."""
+    """The metrics that score its predictions, the main one first."""
 
     def encode(
         self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
     ) -> list[dict[str, list[int]]]:
-        """Tokenize rows of a split, cut to ``max_length``, unpadded: one dict of id lists a row."""
+        """Tokenize rows, truncated to ``max_length``, unpadded: one dict of id lists per row."""
 
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
-        """Return how many tokens rows have before ``encode`` cuts them."""
+        """Return the number of tokens in each row before ``encode`` truncates it."""
 
     def load_model(self, directory: str) -> Any:
-        """Load the body in ``directory`` with a fresh head, or its own where the labels fit."""
+        """Load the body in ``directory`` with a new head, or with its own if the labels match."""
 
 
 def find(name: str) -> type:
-    """Return the class of a task. Raises RecipeError with the nearest known name."""
+    """Return a task's class.
+
+    Raises RecipeError with the most similar name if the task is unknown, or with the reason if it
+    cannot be loaded.
+    """
     points = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name not in points:
         raise RecipeError(f"unknown task {name!r}{hint(name, points)}")
@@ -48,5 +52,7 @@ def find(name: str) -> type:
         found: type = points[name].load()
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        raise RecipeError(f"{points[name].value} cannot be loaded: {reason}") from error
+        raise RecipeError(
+            f"task {name} ({points[name].value}) cannot be loaded: {reason}"
+        ) from error
     return found

@@ -1,4 +1,4 @@
-"""One label for a sentence or a pair of sentences."""
+"""Text classification: one label per sentence or sentence pair."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TextClassification:
-    """A sequence classifier: ``labels`` in the order of the model's outputs."""
+    """Sequence classification; ``labels`` are in the order of the model's outputs."""
 
     labels: tuple[str, ...]
     max_length: int
@@ -28,7 +28,7 @@ class TextClassification:
     def encode(
         self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
     ) -> list[dict[str, list[int]]]:
-        """Tokenize rows (all by default), cut to ``max_length``, unpadded: one dict a row."""
+        """Tokenize rows (default: all), truncated to ``max_length``, unpadded: one dict per row."""
         chosen = range(len(split)) if rows is None else rows
         if not len(chosen):
             return []
@@ -39,7 +39,7 @@ class TextClassification:
         ]
 
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
-        """Return how many tokens rows have before ``encode`` cuts them."""
+        """Return the number of tokens in each row before ``encode`` truncates it."""
         texts, pairs = _texts(split, rows)
         encoded = tokenizer(texts, pairs, truncation=False, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]
@@ -47,12 +47,12 @@ class TextClassification:
     def load_model(self, directory: str) -> Any:
         """Return the sequence classifier that transformers builds for the body in ``directory``.
 
-        A head that is there is kept if its labels are ours, in our order. Otherwise the whole head
-        is drawn anew from torch's generator; so is BERT's pooler, if the body has none. A pruned or
-        factorized body keeps its shapes.
+        An existing head is kept if it has the same labels in the same order. Otherwise the whole
+        head is initialized from torch's random generator, and BERT's pooler too if the body has
+        none. A pruned or factorized body keeps its shapes.
 
-        Raises ModelError if the model is not whole or has no classifier, IntegrityError if its
-        weights are pickled or cut off.
+        Raises ModelError if the model is incomplete or transformers has no classifier for it,
+        IntegrityError if its weights are pickled or truncated.
         """
         from optimum.exporters.tasks import TasksManager
 
@@ -63,7 +63,9 @@ class TextClassification:
                 TasksManager.get_model_class_for_task(self.name), config
             )
         except ValueError as error:
-            raise ModelError(f"{directory}: no classifier for this model: {error}") from error
+            raise ModelError(
+                f"{directory}: transformers has no classifier for this model: {error}"
+            ) from error
         own = [config.id2label.get(index) for index in range(config.num_labels)]
         names = dict(enumerate(self.labels))
         config.id2label, config.label2id = names, {label: index for index, label in names.items()}

@@ -127,7 +127,7 @@ def test_what_cannot_be_sent_is_said(
     assert "empty" in said.err
     column = rarefy("load", bundle, "--data", text, *QUICK, "--text", "review")
     assert column.code == 2
-    assert "no column 'review'; there is text" in column.err
+    assert "no column 'review'; the file has text" in column.err
     nameless = rarefy("load", bundle, *QUICK)
     assert nameless.code == 2
     assert "name the recipe with --recipe" in nameless.err

@@ -120,6 +120,6 @@ def test_a_new_slice_trains_nothing_anew(workshop):
 
 
 def test_a_slice_without_its_column_is_refused_before_anything_runs(workshop):
-    with pytest.raises(DataError, match="no column 'source'; there is text, label"):
+    with pytest.raises(DataError, match="no column 'source'; the file has text, label"):
         workshop.open("quick:Count", data=DATA | {"slices": ["source"]}).plan.steps()
     assert workshop.ran() == []

@@ -31,7 +31,7 @@ def said(values: dict[str, object], places: Places = PLACES) -> str:
     ("values", "message"),
     [
         ({"parts": [{"rate": "x"}]}, "r.yaml:4: parts[0].rate: Input should be a valid number"),
-        ({"parts": [{}]}, "r.yaml:4: parts[0].rate: is required"),
+        ({"parts": [{}]}, "r.yaml:4: parts[0].rate: this key is required"),
         ({"parts": [{"rat": 1}]}, "r.yaml:3: parts[0].rat: unknown key, did you mean 'rate'?"),
         ({"part": []}, "r.yaml:1: part: unknown key, did you mean 'parts'?"),
     ],
@@ -48,5 +48,5 @@ def test_what_was_found_is_shown() -> None:
 
 def test_a_recipe_made_in_python_has_keys_and_no_lines() -> None:
     assert said({"parts": [{}]}, Places("recipe 'a'", {})) == (
-        "recipe 'a': parts[0].rate: is required"
+        "recipe 'a': parts[0].rate: this key is required"
     )

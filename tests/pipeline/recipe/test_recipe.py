@@ -93,15 +93,23 @@ def test_a_stage_that_stands_twice_gets_a_number(check):
             "8: stages[0].finetune.learning_rat: unknown key, did you mean 'learning_rate'?",
         ),
         ("- finetune:", "- finetun:", "7: stages[0].finetun: unknown stage 'finetun', did you"),
-        ("from: finetune", "from: fintune", "12: stages[1].from: 'fintune' is no earlier stage, d"),
-        ("against: finetune", "against: finetun", "16: budgets[0].against: 'finetun' is no stage"),
-        ("model: model\n", "", "1: model: is required"),
+        (
+            "from: finetune",
+            "from: fintune",
+            "12: stages[1].from: 'fintune' is not an earlier stage, d",
+        ),
+        (
+            "against: finetune",
+            "against: finetun",
+            "16: budgets[0].against: 'finetun' is not a stage",
+        ),
+        ("model: model\n", "", "1: model: this key is required"),
         ("epochs: 2", "epochs: many", "9: stages[0].finetune.epochs: Input should be a valid int"),
         ("epochs: 2", "epochs: 0", "9: stages[0].finetune.epochs: Input should be greater than"),
         ("1e-4", "1e999", "8: stages[0].finetune.learning_rate: Input should be"),
-        ("as: again", "as: ../up", "11: stages[1].as: '../up' is not a name"),
-        ("as: again", "as: finetune", "11: stages[1].as: the id 'finetune' is taken"),
-        ("as: again", "as: model", "11: stages[1].as: the id 'model' is taken"),
+        ("as: again", "as: ../up", "11: stages[1].as: '../up' is not a valid name"),
+        ("as: again", "as: finetune", "11: stages[1].as: the id 'finetune' is already taken"),
+        ("as: again", "as: model", "11: stages[1].as: the id 'model' is already taken"),
         ("name: good", "name: Good Name", "1: name: String should match pattern"),
         (
             "max_drop: 1 %",
@@ -114,10 +122,14 @@ def test_a_stage_that_stands_twice_gets_a_number(check):
         (
             "    against:",
             "    target: gpu\n    against:",
-            "16: budgets[0].target: 'gpu' is no targ",
+            "16: budgets[0].target: 'gpu' is not a targ",
         ),
-        ("as: again", "prune: {}", "10: stages[1]: name one stage, with 'as' and 'from' if"),
-        ("{epochs: 1}", "3", "10: stages[1].finetune: its parameters are a mapping, found 3"),
+        (
+            "as: again",
+            "prune: {}",
+            "10: stages[1]: expected one stage, optionally with 'as' and 'from'",
+        ),
+        ("{epochs: 1}", "3", "10: stages[1].finetune: the parameters must be a mapping, found 3"),
         (
             "  train: train.jsonl",
             "  text: [a, b, c]\n  train: x",
@@ -132,13 +144,13 @@ def test_what_is_wrong_is_named_with_its_line(refused, old, new, message):
 
 
 def test_a_recipe_that_is_no_mapping(check):
-    with pytest.raises(RecipeError, match=r"r\.yaml:1: a recipe is a mapping"):
+    with pytest.raises(RecipeError, match=r"r\.yaml:1: a recipe must be a mapping"):
         check("- finetune\n")
 
 
 def test_a_reference_to_a_later_stage_is_refused(check):
     text = GOOD.replace("  - finetune: {epochs: 1}", "  - adapt: {teacher: later}")
-    with pytest.raises(RecipeError, match="'later' is no earlier stage; known: finetune"):
+    with pytest.raises(RecipeError, match="'later' is not an earlier stage; known: finetune"):
         check(text)
 
 

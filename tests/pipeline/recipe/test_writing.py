@@ -79,7 +79,7 @@ def test_a_large_regression_is_recorded_with_its_sign(workshop):
     ("changes", "words"),
     [
         ({"stages": ["finetun"]}, r"recipe 'small': stages\[0\].*did you mean 'finetune'"),
-        ({"data": {"train": "a"}}, r"recipe 'small': data\.eval: is required"),
+        ({"data": {"train": "a"}}, r"recipe 'small': data\.eval: this key is required"),
         ({"sed": 1}, r"recipe 'small': sed: unknown key, did you mean 'seed'"),
     ],
 )
@@ -105,5 +105,5 @@ def test_a_stage_of_ones_own_is_given_as_it_is(workshop):
 
         name = "local"
 
-    with pytest.raises(front.RecipeError, match="define it at the top of its module"):
+    with pytest.raises(front.RecipeError, match="define it at the top level of its module"):
         small(workshop, Local())

@@ -109,7 +109,7 @@ def test_one_changed_byte_of_train_trains_again(workshop):
 
 
 def test_a_stage_gets_no_split_that_it_does_not_declare(workshop):
-    with pytest.raises(RecipeError, match=r"peek: data\.eval: the stage asks for this split"):
+    with pytest.raises(RecipeError, match=r"peek: data\.eval: the stage needs this split"):
         workshop.run("quick:Peek")
 
 

@@ -70,7 +70,7 @@ BUDGET = {"metric": "size", "max": "20 MB"}
         (
             {"data": {"train": "train.jsonl", "eval": "eval.jsonl", "label": "stars"}},
             DataError,
-            "no column 'stars'; there is text, label",
+            "no column 'stars'; the file has text, label",
         ),
     ],
 )

@@ -11,7 +11,7 @@ from pipeline.terms.errors import RecipeError
 
 def test_a_split_that_was_not_given_is_named(tmp_path):
     context = Context(None, {}, 0, "cpu", 1, tmp_path, tmp_path, {}, (), tmp_path)
-    with pytest.raises(RecipeError, match=r"data\.eval: the stage asks for this split"):
+    with pytest.raises(RecipeError, match=r"data\.eval: the stage needs this split"):
         context.split("eval")
 
 

@@ -102,14 +102,17 @@ def labelled(*labels) -> list[dict]:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"train": labelled(1.0, 0.25, 3)}, "train.jsonl: column 'label' holds numbers that are"),
-        ({"train": labelled(1.0, 0.25, 3)}, "whole (0.25)"),
+        (
+            {"train": labelled(1.0, 0.25, 3)},
+            "train.jsonl: column 'label' contains numbers that are",
+        ),
+        ({"train": labelled(1.0, 0.25, 3)}, "not integers (0.25)"),
         ({"train": labelled(1, 0), "evaluation": labelled(0.5)}, "eval.jsonl: column 'label'"),
-        ({"train": labelled(["joy"], ["joy", "awe"])}, "column 'label' holds lists (['joy'])"),
+        ({"train": labelled(["joy"], ["joy", "awe"])}, "column 'label' contains lists (['joy'])"),
         ({"train": labelled([0, 1], [1, 0])}, "([0, 1])"),
-        ({"train": labelled({"a": 1}, {"a": 2})}, "column 'label' holds mappings ({'a': 1})"),
-        ({"train": "text,label\na,-1\nb,.25\n", "ending": "csv"}, "not whole (.25)"),
-        ({"train": "text,label\na,1e-3\nb,2\n", "ending": "csv"}, "not whole (1e-3)"),
+        ({"train": labelled({"a": 1}, {"a": 2})}, "column 'label' contains mappings ({'a': 1})"),
+        ({"train": "text,label\na,-1\nb,.25\n", "ending": "csv"}, "not integers (.25)"),
+        ({"train": "text,label\na,1e-3\nb,2\n", "ending": "csv"}, "not integers (1e-3)"),
         ({"train": "text\tlabel\na\tjoy\nb\t['joy', 'awe']\n", "ending": "tsv"}, "lists (['joy"),
         ({"train": 'text,label\na,"[1, 0]"\nb,"[0, 1]"\n', "ending": "csv"}, "lists ([1, 0])"),
     ],
@@ -119,7 +122,7 @@ def test_labels_that_are_no_classes_are_refused(load, files, message):
     with pytest.raises(DataError) as caught:
         load(**files)
     assert message in str(caught.value)
-    assert "one class a row" in str(caught.value)
+    assert "one class per row" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -145,7 +148,7 @@ def test_sentence_pairs(load):
     rows = [{"a": "one", "b": "two", "label": 0}, {"a": "three", "b": "four", "label": 1}]
     splits, summary = load(rows, rows[:1], text=("a", "b"))
     assert (splits["train"].texts, splits["train"].pairs) == (["one", "three"], ["two", "four"])
-    assert "eval: 1 row stands in train too; the accuracy flatters" in summary.warnings
+    assert "eval: 1 row is also in train, so accuracy is overestimated" in summary.warnings
 
 
 def test_rows_without_text_are_left_out_counted_and_said(load):
@@ -183,24 +186,24 @@ def test_a_label_without_eval_rows_is_said(load):
     [
         ({"train": ""}, "train.jsonl: the train split is empty"),
         ({"evaluation": ""}, "eval.jsonl: the eval split is empty"),
-        ({"train": [{"text": "", "label": "x"}]}, "the train split has no usable row"),
+        ({"train": [{"text": "", "label": "x"}]}, "the train split has no usable rows"),
         (
             {"train": [{"sentence": "a", "label": "x"}]},
-            "no column 'text'; there is sentence, label",
+            "no column 'text'; the file has sentence, label",
         ),
-        ({"label": "stars"}, "train.jsonl: no column 'stars'; there is text, label"),
+        ({"label": "stars"}, "train.jsonl: no column 'stars'; the file has text, label"),
         ({"train": TRAIN[:1]}, "train.jsonl: train has only the class 'bad'"),
         (
             {"evaluation": [{"text": "x", "label": "ugly"}]},
-            "eval.jsonl: eval has the label 'ugly', which train has not",
+            "eval.jsonl: eval has the label 'ugly', which does not occur in train",
         ),
         ({"train": "no json at all\n"}, "train.jsonl: cannot be read:"),
         ({"train": jsonl(TRAIN) + '{"text": "cut'}, "train.jsonl: cannot be read:"),
         (
             {"train": [{"text": f"t{n}", "label": f"l{n}"} for n in range(1001)]},
-            "train has 1001 labels; is 'label' the column?",
+            "train has 1001 different labels; check 'data.label'",
         ),
-        ({"ending": "txt"}, "train.txt: cannot tell its format; name it with one of .jsonl"),
+        ({"ending": "txt"}, "train.txt: unknown file format; use one of the extensions .jsonl"),
     ],
 )
 def test_data_that_does_not_fit_is_refused_in_one_line(load, files, message):
@@ -246,7 +249,9 @@ def test_slice_columns_are_read_of_eval_alone(load):
 
 
 def test_a_missing_slice_column_is_named(load):
-    with pytest.raises(DataError, match=r"eval\.jsonl: no column 'source'; there is text, label"):
+    with pytest.raises(
+        DataError, match=r"eval\.jsonl: no column 'source'; the file has text, label"
+    ):
         load(slices=("source",))
 
 
