@@ -25,7 +25,10 @@ class Columns:
         return list(self.values)
 
     def text(self) -> str | None:
-        """Return the column that looks like text: by name, else the one with longest strings."""
+        """Return the likely text column: by name, else the one with the longest strings, or None.
+
+        A column without strings is never the text.
+        """
         lengths = {
             name: sum(len(value) for value in values if isinstance(value, str)) / len(values)
             for name, values in self.values.items()
@@ -35,7 +38,7 @@ class Columns:
         return named[0] if named else max(lengths, key=lambda name: lengths[name], default=None)
 
     def label(self, text: str | None) -> str | None:
-        """Return the column that looks like labels: by name, else the one with fewest values."""
+        """Return the likely label column: by name, else the one with the fewest values, or None."""
         counts = {
             name: len(set(map(str, values)))
             for name, values in self.values.items()

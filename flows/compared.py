@@ -69,11 +69,11 @@ class ComparisonView:
                 f"{CHANGES[times['change']]} {percent(times['margin'])}",
             ],
         ]
-        for what, word in (("size", size), ("parameters", count)):
-            ours, theirs = (models[side][what] for side in SIDES)
-            if ours and theirs:
-                ratio = wording.times(ours / theirs)
-                rows.append([what, word(ours), word(theirs), f"{ratio} the baseline's"])
+        for name, shown in (("size", size), ("parameters", count)):
+            candidate, baseline = (models[side][name] for side in SIDES)
+            if candidate and baseline:
+                ratio = wording.times(candidate / baseline)
+                rows.append([name, shown(candidate), shown(baseline), f"{ratio} the baseline's"])
         return rows
 
     def __repr__(self) -> str:

@@ -142,7 +142,7 @@ def show_verdict(judged: Verdict | None, console: Console) -> None:
 
 
 def verdict_table(judged: Verdict) -> Table:
-    """Return a table with the outcome of each budget, its name and the reason."""
+    """Return a table of the budgets, each with its outcome, its name and the reason."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("", "budget", "reason"):
         table.add_column(column)

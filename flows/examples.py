@@ -79,5 +79,5 @@ def _named(example: Example) -> list[Path]:
     named += [path for step in loaded.steps for path in step.stage.files(loaded.base)]
     found = {path.resolve() for path in named if path.is_file()}
     beside = {path for path in found if path.is_relative_to(loaded.base)}
-    papers = {path.parent / name for path in beside for name in ("LICENSE", "README.md")}
-    return sorted(beside | {path for path in papers if path.is_file()})
+    licences = {path.parent / name for path in beside for name in ("LICENSE", "README.md")}
+    return sorted(beside | {path for path in licences if path.is_file()})

@@ -21,7 +21,7 @@ COLUMNS = ("step", "stage", "output", "", "disk", "memory", "time", "artifact")
 
 @dataclass(frozen=True)
 class PlanView:
-    """What would run, what is cached, and whether the eval split is large enough to judge by."""
+    """The steps of a plan, which are cached, what they need, and the eval rows for the budgets."""
 
     plan: Plan
     steps: list[Planned]

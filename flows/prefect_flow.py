@@ -77,7 +77,7 @@ def _carry_out(job: Job, loaded: LoadedRecipe, display: Display | None) -> Resul
     for identifier in jobs.step_ids(run):
         before = [states[name] for _, name in run.plan.parents(identifier)]
         states[identifier] = stage(identifier, wait_for=before, return_state=True)
-        states[identifier].result()  # raises what the step raised
+        states[identifier].result()  # re-raises the step's error
         create_table_artifact(
             key="rarefy-ledger",
             table=[row.model_dump() for row in run.ledger()],

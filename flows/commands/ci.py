@@ -59,9 +59,11 @@ def ci(
     """Run RECIPE as a CI gate. An inconclusive budget also fails the build, unless --lenient.
 
     Writes verdict.json, summary.md, report.html, junit.xml, metrics.txt, bmf.json,
-    benchmark-smaller.json, benchmark-bigger.json and bundle/ to --out. If the run fails, they
-    state the reason. --baseline replaces the tag in every budget against a tag. If the recipe has
-    no such budget, three are added: accuracy, latency and size may get only slightly worse.
+    benchmark-smaller.json, benchmark-bigger.json and bundle/ to --out. If the run fails, these
+    files give the reason.
+
+    --baseline replaces the tag in every budget against a tag. If the recipe has no such budget,
+    three are added: accuracy, latency and size may get only slightly worse.
 
     Example: `rarefy ci demo.yaml --baseline production --out build/rarefy`
     """

@@ -103,7 +103,7 @@ def init(
 
 @dataclass(frozen=True)
 class _Ask:
-    """Return the value of a flag; if not given, the default with --yes, else ask the user."""
+    """The source of an answer: the flag if given, the default with --yes, else the user."""
 
     silent: bool
 
