@@ -1,4 +1,4 @@
-"""Budgets that cannot be judged as they stand: a clear line, the right exit code, never a pass."""
+"""Budgets that cannot be judged: a clear message, the right exit code, and never a pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EASY = {"metric": "size", "max": "1 GB"}
 
 @dataclass(frozen=True)
 class Said:
-    """How a command ended; ``json`` is what it printed."""
+    """A command's exit code and output; ``json`` is its parsed stdout."""
 
     code: int
     out: str
@@ -54,7 +54,7 @@ def rarefy(capsys: pytest.CaptureFixture[str]) -> Rarefy:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop:
-    """A workshop whose chain ran once."""
+    """A workshop whose chain has run once."""
     workshop = Workshop(tmp_path_factory.mktemp("made"))
     shutil.copytree(tiny_model, workshop.folder / "model")
     shutil.copyfile(QUICK_STAGES, workshop.folder / "quick.py")
@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop
 
 @pytest.fixture
 def shop(made: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """A copy of it, which is the project's home too."""
+    """A copy of that workshop, which is also the project's home."""
     copy = Workshop(tmp_path / "copy")
     shutil.copytree(made.folder, copy.folder)
     monkeypatch.setenv("RAREFY_HOME", str(copy.folder))
@@ -84,14 +84,14 @@ def publish(shop: Workshop, directory: Path, tag: str, kind: Kind = Kind.BUNDLE)
 
 
 def bundle_copy(shop: Workshop, name: str) -> Path:
-    """The files of the candidate, to be changed."""
+    """The candidate's files, which can be changed."""
     folder = shop.folder / name
     shutil.copytree(shop.store.open("newest").directory, folder)
     (folder / "manifest.json").unlink()
     return folder
 
 
-# Said before anything runs
+# Reported before anything runs
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_what_no_measurement_could_answer_is_refused(
 
 
 def test_a_baseline_that_answers_with_other_labels(shop: Workshop, rarefy: Rarefy) -> None:
-    """Also with the same ones in another order, where each answer would be read as the other."""
+    """Also if the labels are the same in another order, which would swap the answers."""
     for name, labels in (("other", ["cat", "dog"]), ("turned", ["positive", "negative"])):
         folder = bundle_copy(shop, name)
         config = json.loads((folder / "config.json").read_text())
@@ -190,7 +190,7 @@ def test_a_baseline_that_answers_nothing(shop: Workshop, rarefy: Rarefy) -> None
 
 
 def test_a_baseline_whose_bytes_were_changed(shop: Workshop, rarefy: Rarefy) -> None:
-    """Its size stays as it was."""
+    """The size of the file does not change."""
     baseline = publish(shop, bundle_copy(shop, "old"), "production")
     graph = baseline.path("model.onnx")
     data = bytearray(graph.read_bytes())
@@ -207,11 +207,11 @@ def test_a_baseline_whose_bytes_were_changed(shop: Workshop, rarefy: Rarefy) -> 
         assert f"artifact {baseline.short} (test) is damaged: model.onnx" in said.err
 
 
-# Found when it is measured
+# Found during measurement
 
 
 def test_twenty_rows_carry_no_margin_of_a_point(shop: Workshop, rarefy: Rarefy) -> None:
-    """The two answer alike on all rows, and still nothing was shown."""
+    """Both models give the same answers on all rows, which still proves nothing."""
     asked = {"metric": "accuracy", "max_drop": "1 %", "against": "newest"}
     recipe = shop.recipe(*CHAIN, budgets=[asked, EASY])
     for options, code in (((), 0), (("--strict",), 4)):
@@ -222,7 +222,7 @@ def test_twenty_rows_carry_no_margin_of_a_point(shop: Workshop, rarefy: Rarefy) 
 
 
 def broken_bundle(shop: Workshop, tag: str) -> Artifact:
-    """The candidate with NaN for one of its weights."""
+    """The candidate with one weight set to NaN."""
     import numpy as np
     from onnx import TensorProto, load, numpy_helper, save
 
@@ -238,7 +238,7 @@ def broken_bundle(shop: Workshop, tag: str) -> Artifact:
 
 
 def test_a_model_that_answers_nan(shop: Workshop, rarefy: Rarefy) -> None:
-    """Every budget is kept, and still it fails."""
+    """All budgets are met, and yet the run fails."""
     broken_bundle(shop, "broken")
     recipe = shop.recipe(*CHAIN, budgets=[EASY])
     assert rarefy("validate", "newest", "--recipe", recipe).code == 0
@@ -279,7 +279,7 @@ def test_a_target_that_this_machine_has_not(shop: Workshop, rarefy: Rarefy) -> N
 def test_a_runner_that_is_throttled_half_way(
     shop: Workshop, rarefy: Rarefy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the times say: neither a pass nor a fail."""
+    """Whatever the measured times are, the result is neither a pass nor a fail."""
     from pipeline.measure import latency
 
     why = "calibration work took 1.7 times as long at the end"

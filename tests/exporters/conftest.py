@@ -1,4 +1,4 @@
-"""Tiny models of several architectures, and rows to compare them on."""
+"""Tiny models of several architectures, and rows on which to compare them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tiny(name: str) -> Any:
         sizes |= {"intermediate_size": 64}
     config = getattr(transformers, f"{name}Config")(**sizes)
     model = getattr(transformers, f"{name}ForSequenceClassification")(config).eval()
-    # A fresh classifier answers much the same to everything; a trained one does not.
+    # A new classifier gives nearly the same answer to everything; a trained one does not.
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:

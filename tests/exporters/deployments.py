@@ -1,4 +1,4 @@
-"""A checkpoint of real weights cut to two layers, and plans for it."""
+"""A checkpoint of real weights, reduced to two layers, and plans for it."""
 
 from __future__ import annotations
 

@@ -8,12 +8,12 @@ from exporters import onnx, parity
 from tests.exporters.conftest import tiny
 
 INPUTS = {"Bert": onnx.INPUTS, "Electra": onnx.INPUTS}
-PAD = 1  # what RoBERTa and MPNet count positions by
+PAD = 1  # RoBERTa and MPNet count positions from the padding id
 TRACED = {}
 
 
 def exported(name, rows):
-    """Return a graph of its own for each test, and PyTorch's answers; traced once."""
+    """Return a fresh copy of the graph, which is traced once, and PyTorch's answers."""
     if name not in TRACED:
         model = tiny(name)
         graph = onnx.export(model, INPUTS.get(name, onnx.INPUTS[:2]))

@@ -1,4 +1,4 @@
-"""Graphs of a few nodes, and what ONNX Runtime makes of them."""
+"""Graphs of a few nodes, and their outputs in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def model(inputs: dict[str, tuple[list[Any], ir.DataType]]) -> tuple[ir.Model, list[ir.Value]]:
-    """Return a model without nodes that has these inputs, and the inputs."""
+    """Return a model with these inputs and no nodes, and the inputs."""
     values = [
         ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(kind))
         for name, (shape, kind) in inputs.items()
@@ -20,7 +20,7 @@ def model(inputs: dict[str, tuple[list[Any], ir.DataType]]) -> tuple[ir.Model, l
 
 
 def finish(made: ir.Model, nodes: list[ir.Node]) -> ir.Model:
-    """Put the nodes in; the last one's output, ``y``, is the graph's."""
+    """Add the nodes; the last one's output, ``y``, becomes the graph's."""
     made.graph.extend(nodes)
     output = nodes[-1].outputs[0]
     output.name, output.type = "y", ir.TensorType(ir.DataType.FLOAT)

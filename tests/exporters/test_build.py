@@ -1,4 +1,4 @@
-"""Bundles from real weights: they answer elsewhere, from odd shapes too, and refuse bad plans."""
+"""Bundles of real weights run elsewhere, also with uneven shapes; invalid plans are refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_static_ranges_need_no_look_at_the_inputs(minilm, tmp_path):
     info = build(source, tmp_path / "bundle", task=TASK, split=SPLIT, form="deploy")
     assert info.integer_matmuls == 13
     assert "DynamicQuantizeLinear" not in info.operators
-    # Four a layer; in the last, the query's one token has its own; one for the pooler.
+    # Four per layer; a fifth in the last layer, for the query's one token; one for the pooler.
     assert info.operators["QuantizeLinear"] == 4 + 5 + 1
 
 
@@ -53,7 +53,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(deployed, minilm, tmp_path):
 
 
 def test_pruned_and_factorized_shapes_are_exported(minilm, tmp_path):
-    """Uneven heads, fewer neurons, a thin layer, as the sidecar brings them back."""
+    """Uneven heads, fewer neurons and a thin layer, as the sidecar restores them."""
     model, tokenizer = checkpoint.load(minilm), checkpoint.load_tokenizer(minilm)
     layer = model.bert.encoder.layer[0]
     attention = layer.attention
@@ -73,7 +73,7 @@ def test_pruned_and_factorized_shapes_are_exported(minilm, tmp_path):
     quantization.write(plan_for(source), source)
     output.mkdir()
     info = build(source, output, task=TASK, split=SPLIT, form="deploy")
-    assert info.integer_matmuls == 14  # the thin layer is two
+    assert info.integer_matmuls == 14  # the thin layer counts twice
     assert info.model["heads"] == [5, 12]
 
 

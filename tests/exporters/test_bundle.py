@@ -1,4 +1,4 @@
-"""A bundle is whole, and answers elsewhere with nothing but what it needs."""
+"""A bundle is complete, and runs elsewhere with only what it needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from exporters import bundle
 from pipeline.terms.digests import file_sha256
 
 NEEDED = ("onnxruntime", "tokenizers", "numpy", "numpy.libs", "flatbuffers")
-"""All that a bundle may import, and what those import themselves."""
+"""Everything that a bundle may import, with transitive imports."""
 
 
 def test_a_copied_bundle_answers_its_sample_with_nothing_but_what_it_needs(deployed, tmp_path):

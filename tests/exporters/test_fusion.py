@@ -1,4 +1,4 @@
-"""After all passes every architecture's attention is fused and its products are integer."""
+"""After all passes, each architecture's attention is fused and its products are integer."""
 
 from __future__ import annotations
 

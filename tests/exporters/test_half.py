@@ -1,4 +1,4 @@
-"""Half precision answers as full precision does."""
+"""Half precision gives the same answers as full precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with
 
 
 def test_half_precision_answers_as_full_precision_does(rows):
-    """The conversion alone, run on the CPU; speed is for GPUs."""
+    """Test only the conversion, on the CPU; fp16 is faster on GPUs only."""
     from exporters import half, onnx, parity
     from exporters.passes import clean, first_token, mask, scale
 

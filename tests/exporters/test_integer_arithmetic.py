@@ -1,4 +1,4 @@
-"""Which CPUs need narrower weights."""
+"""Detect which CPUs need narrower weights."""
 
 from __future__ import annotations
 

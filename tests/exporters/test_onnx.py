@@ -1,4 +1,4 @@
-"""An exported graph: our names, the model's answers, and no trace of the machine."""
+"""An exported graph has our names, gives the model's answers, and holds no local paths."""
 
 from __future__ import annotations
 

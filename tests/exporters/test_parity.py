@@ -1,4 +1,4 @@
-"""A pass that changes the answers is refused."""
+"""A pass that changes the answers raises an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nothing reads goes, what is computed twice is computed once."""
+"""Unused values are removed, and duplicate computations are merged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes of Reshape as constants."""
+"""The shapes of Reshape nodes become constants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.exporters.small_graphs import finish, model, normal, operators, run
 
 
 def reshaped(first: tuple[int, int]) -> ir.Model:
-    """x as batch × sequence × 2 heads × 3, its shape computed; ``first``: the axis of batch."""
+    """Reshape x to batch × sequence × 2 heads × 3 by a computed shape; ``first``: batch axis."""
     made, (x,) = model({"x": (["batch", "sequence", 6], ir.DataType.FLOAT)})
     batch = node("Shape", [x], start=first[0], end=first[1])
     sequence = node("Shape", [x], start=1, end=2)

@@ -1,4 +1,4 @@
-"""Embedding tables as int8 rows."""
+"""Embedding tables become int8 rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last layer computes what is read of it."""
+"""The last layer computes only what is read from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.exporters.graphs import exported
 
 
 def test_the_last_layer_sees_one_token(rows):
-    """The feed-forward network of the last layer gets 1 token where the others get all."""
+    """The last layer's feed-forward network gets 1 token; those of other layers get all."""
     import onnxruntime
 
     graph, expected = exported("Bert", rows)

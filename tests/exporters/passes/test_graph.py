@@ -1,4 +1,4 @@
-"""What the passes share."""
+"""Functions that the passes share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Integer products against numpy and torch."""
+"""Integer products, checked against numpy and torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_layers_that_read_the_same_value_share_its_quantizer(rows):
     modules = [node.metadata_props.get("module") for node in graph.graph]
     plan = Plan(linears={name: LinearPlan(precision="int8") for name in modules if name})
     integer_matmul.apply(graph, plan)
-    # A layer: query, key and value share one; attention output, intermediate, output: one each.
+    # Per layer: one shared by query, key and value; one each for the three other products.
     # Then the pooler and the classifier.
     assert fusion.histogram(graph)["DynamicQuantizeLinear"] == 2 * 4 + 2
     assert fusion.histogram(graph)["MatMulIntegerToFloat"] == 2 * 6 + 2
@@ -33,7 +33,7 @@ def test_weights_are_rounded_to_the_nearest_of_255_steps_a_column():
 
 
 def test_ranges_become_what_pytorch_makes_of_them():
-    """Against torch's own affine quantization."""
+    """Checked against torch's own affine quantization."""
     for low, high in ((-1.3, 4.2), (0.5, 2.0), (-3.0, -1.0)):
         step, zero = integer_matmul.uint8_range(low, high)
         values = torch.linspace(min(low, 0), max(high, 0), 50)
@@ -42,7 +42,7 @@ def test_ranges_become_what_pytorch_makes_of_them():
 
 
 def test_an_integer_product_computes_what_its_formula_says(rows):
-    """One layer in ONNX Runtime against the same sum in integers, by numpy."""
+    """Compare one layer in ONNX Runtime with the same integer sum in numpy."""
     import onnxruntime
 
     rng = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""Every linear layer as MatMul and Add."""
+"""Every linear layer becomes MatMul and Add."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attention mask: what is padded is hidden, and nothing else."""
+"""The attention mask hides padding and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.exporters.small_graphs import finish, model, normal, operators, run
 
 
 def attention() -> ir.Model:
-    """softmax(scores + mask), the mask made in a roundabout way of batch × 1 × n × n."""
+    """softmax(scores + mask), with a batch × 1 × n × n mask built as a trace builds it."""
     made, (scores, given) = model(
         {
             "scores": (["batch", 1, "n", "n"], ir.DataType.FLOAT),

@@ -1,4 +1,4 @@
-"""The factor of attention scores moves into the query's weights."""
+"""The scale of the attention scores is folded into the query's weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny real bundles for tests of measurement: an embedding, some layers of real work, a head."""
+"""Tiny real bundles for measurement tests: an embedding, layers that do real work, a head."""
 
 import json
 

@@ -7,7 +7,7 @@ from pipeline.measure.load import Load
 
 
 class Clock:
-    """Time that passes only by sleep and by work."""
+    """A clock that advances only by sleep and by work."""
 
     now = 0.0
 
@@ -19,7 +19,7 @@ class Clock:
 
 
 def served(sent, lengths):
-    """One worker's requests, each of a given service time; response and service in ms."""
+    """Simulate one worker with given service times; return response and service times in ms."""
     clock = Clock()
 
     def answer(index):

@@ -1,4 +1,4 @@
-"""Answers on a split, and their metrics with intervals."""
+"""A bundle's answers on a split, and their metrics with confidence intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TASK = TextClassification(LABELS, 32, ("text",))
 
 
 def test_batches_by_length_answer_as_each_row_alone(tmp_path):
-    """And in the rows' own order."""
+    """The answers are also in the order of the rows."""
     encoder = write_encoder(tmp_path / "encoder", layers=1, hidden=16)
     model = TASK.load_model(str(encoder)).eval()
     tokenizer = checkpoint.load_tokenizer(encoder)
@@ -59,7 +59,7 @@ def test_a_metric_lies_inside_its_interval_and_counts_its_rows():
     one = found["accuracy"]
     assert one.value == pytest.approx(np.mean(sure == truth))
     assert one.low < one.value < one.high
-    # The normal approximation, by hand.
+    # The normal approximation, computed by hand.
     reach = 1.96 * np.sqrt(one.value * (1 - one.value) / 400)
     assert (one.high - one.low) / 2 == pytest.approx(reach, rel=0.15)
     assert one.n == 400

@@ -1,4 +1,4 @@
-"""Calibration: the bins add up to the error, and a model that knows how sure to be has little."""
+"""Calibration: the bins add up to the error, which is small for a calibrated model."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from pipeline.measure.measurements import Measurements, ModelMeasurement
 
 
 def _measured(sure, right):
-    """Truth is 0 everywhere; the answer is 0 where right, as sure as given."""
+    """The truth is always 0; the answer is 0 where ``right``, with the given confidence."""
     sides = np.stack([np.where(right, sure, 1 - sure), np.where(right, 1 - sure, sure)], axis=1)
     model = ModelMeasurement(digest="d", size=1, probabilities=sides.tolist())
     return Measurements(

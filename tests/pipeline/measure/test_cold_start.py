@@ -16,12 +16,12 @@ def test_each_model_is_started_in_every_round_and_the_parts_add_up(tmp_path):
     for start in found["a"]:
         assert start.total == pytest.approx(start.imports + start.load + start.answer)
         assert min(start) > 0
-    assert len(notes) == 6  # the first of each is not counted
+    assert len(notes) == 6  # the first start of each is not counted
     assert [done for done, _, _ in notes] == list(range(6))
 
 
 def test_nothing_but_the_runtime_is_imported(tmp_path):
-    """What a service would not import must not be in its cold start."""
+    """A cold start must not include imports that a service does not need."""
     import subprocess
     import sys
 
@@ -47,7 +47,7 @@ def test_no_rows_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(("n", "coverage"), [(6, 0.96875), (8, 0.9921875), (9, 0.9609375)])
 def test_the_interval_holds_the_median_as_often_as_it_says(n, coverage):
-    """By the binomial; 9 values leave out their smallest and largest."""
+    """From the binomial distribution: with 9 values, the smallest and largest are left out."""
     generator = np.random.default_rng(0)
     held = 0
     for _ in range(2000):

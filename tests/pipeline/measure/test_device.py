@@ -1,4 +1,4 @@
-"""A GPU's memory, where its driver tells of it."""
+"""A GPU's memory, if its driver reports it."""
 
 from __future__ import annotations
 

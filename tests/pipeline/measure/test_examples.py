@@ -1,4 +1,4 @@
-"""The rows that are shown: flips both ways, and the surest errors."""
+"""The rows that a report shows: flips in both directions, and the most confident errors."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A job in a process of its own: how it fails, and whose code it runs."""
+"""A job in a separate process: how it fails, and which code it runs."""
 
 from __future__ import annotations
 

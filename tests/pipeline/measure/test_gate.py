@@ -27,14 +27,14 @@ def test_each_change_has_its_word(factor, change):
 
 
 def test_processes_that_disagree_leave_it_open():
-    """A mean of 10 % over processes that differ by far more is no regression yet."""
+    """A mean slowdown of 10 % is not a regression if processes differ by much more."""
     found = gate.compare(_calls(1.10001, pace=0.2), _calls(1), 0.05)
     assert found.change == "inconclusive"
     assert found.ratio.low < 1.05 < found.ratio.high
 
 
 def test_a_tail_that_grows_is_a_regression_of_the_tail_alone():
-    """Of every hundred calls three take three times as long: the middle stays where it was."""
+    """Three of every hundred calls take three times as long, which does not move the median."""
     slow = _calls(1.00001)
     slow[:, ::33] *= 3
     assert gate.compare(slow, _calls(1), 0.05).change == "equal"

@@ -1,4 +1,4 @@
-"""Interleaved timing: what is gathered, when it ends, and what is seen in it."""
+"""Interleaved timing: what is collected, when it stops, and what it detects."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def timed(made):
-    """The one real measurement; what is said of it holds however long its calls took."""
+    """The one real measurement; the assertions hold however long its calls take."""
     return latency.measure(made, bundles.texts(), processes=2, seconds=1, seed=1, lengths=(8, 32))
 
 
 class Machine:
-    """Simulated processes: each takes a second, a call ``pace`` ms for every token of its row."""
+    """Simulated processes: each takes a second, a call takes ``pace`` ms per token of its row."""
 
     def __init__(self, **pace):
         self.pace, self.now, self.count = pace, 0.0, 0
@@ -67,7 +67,7 @@ class Machine:
 
 @pytest.fixture
 def simulate(monkeypatch):
-    """Return a maker of machines, on which ``latency.measure`` runs from then on."""
+    """Return a factory of simulated machines for ``latency.measure`` to run on."""
 
     def start(**pace):
         machine = Machine(**pace)
@@ -79,7 +79,7 @@ def simulate(monkeypatch):
 
 
 def measure(machine, **options):
-    """Measure models of the machine's paces; a folder of none is opened."""
+    """Measure models at the machine's paces; no folder is opened."""
     models = {name: Path(name) for name in machine.pace}
     return latency.measure(models, bundles.texts(), **options)
 
@@ -162,7 +162,7 @@ def test_sampling_goes_on_until_it_is_clear(simulate):
 
     machine = simulate(candidate=0.1, teacher=0.5)
     found = measure(machine, processes=2, seconds=60, clear=clear)
-    assert seen == [2, 4]  # then 7 and 11
+    assert seen == [2, 4]  # the next would be 7 and 11
     assert found.looks == stopping.LOOKS
     assert found.stopped == "every budget on it was clear"
 
@@ -182,7 +182,7 @@ def test_at_least_the_processes_that_were_asked_for_are_started(simulate):
 
 
 def test_a_runner_that_is_throttled_half_way_is_found(simulate):
-    """From the third process on everything takes twice the time."""
+    """From the third process on, everything takes twice as long."""
     machine = simulate(candidate=0.1, teacher=0.5)
     assert measure(machine, processes=4, seconds=1).throttled is None
     machine = simulate(candidate=0.1, teacher=0.5)
@@ -241,13 +241,13 @@ def test_twenty_times_the_work_is_seen_slower(simulate):
 
 
 def test_the_noise_floor_is_about_one(simulate):
-    """The same model against itself is no twenty-fold difference."""
+    """A model compared with itself does not show a twenty-fold difference."""
     low, high = measure(simulate(candidate=0.1, teacher=2.0), processes=5, seconds=1).noise
     assert 0.9 < low <= 1 <= high < 1.1
 
 
 def test_positions_are_the_same_row_for_all(simulate):
-    """Over all processes in order, a call's time stands at the tokens of its row."""
+    """In all processes, in order, each call's time is matched with the tokens of its row."""
     timed = measure(simulate(candidate=0.1, teacher=2.0), processes=3, seconds=1)
     for name, pace in (("candidate", 0.1), ("teacher", 2.0)):
         calls = np.array([ms for process in timed.samples[name] for ms in process])

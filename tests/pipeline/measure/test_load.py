@@ -25,9 +25,9 @@ def test_a_worker_of_constant_service_is_the_simulated_queue():
 
 
 def test_a_stall_is_in_the_times_of_those_behind_it():
-    """One answer takes a second. 100 a second were to be sent meanwhile, and each waited.
+    """One answer takes a second. Meanwhile 100 requests per second were due, and each waited.
 
-    A closed loop would have sent none of them, and told of one slow answer in 1000.
+    A closed loop would have sent none of them, and reported one slow answer in 1000.
     """
     sent = arrivals(100, 10, seed=0, kind="constant")
     lengths = [0.001] * len(sent)
@@ -52,7 +52,7 @@ def test_more_than_the_workers_can_do_is_saturated(length):
 
 
 def test_a_queue_that_never_empties_again_is_saturated():
-    """On average the services would fit; the slow ones come together, at the end."""
+    """The services would fit on average, but the slow ones are all at the end."""
     sent = arrivals(100, 10, seed=0, kind="constant")
     found = served(sent, [0.001] * 400 + [0.015] * 600)
     assert found.demand < 1
@@ -67,7 +67,7 @@ def test_twenty_requests_carry_no_p99():
 
 
 def test_a_request_is_taken_once(tmp_path):
-    """By four threads at once, each with the file opened anew, as processes do."""
+    """Four threads take requests at once; each opens the file itself, as processes do."""
     counter = tmp_path / "counter"
     counter.write_bytes(bytes(8))
     found: list[list[int]] = [[] for _ in range(4)]

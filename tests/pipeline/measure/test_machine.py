@@ -71,7 +71,7 @@ def test_a_neighbour_a_thief_and_interruptions_are_named():
 
 
 def test_a_real_neighbour_is_seen():
-    """A spinning process is counted as others' work, not as ours."""
+    """A spinning process counts as the load of others, not as our own."""
     code = "while True: pass"
     with subprocess.Popen([sys.executable, "-c", code]) as neighbour:
         try:

@@ -1,4 +1,4 @@
-"""What validate found, read back as it was."""
+"""Validate's measurements are read back unchanged."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ MEGABYTE = 2**20
 
 
 def test_a_bundle_of_more_weights_takes_so_much_more_memory(tmp_path):
-    """64 MiB of weights that the graph keeps are 64 MiB more; not a parent's hundreds."""
+    """64 MiB of weights add 64 MiB to the peak, without the parent process's memory."""
     small = bundles.make(tmp_path / "small")
     large = bundles.make(tmp_path / "large")
     ballast = np.random.default_rng(0).standard_normal((64, MEGABYTE // 4)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Checked against queueing theory and Lindley's recursion, which know nothing of the code."""
+"""Checked against queueing theory and Lindley's recursion, independently of the code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MANY = 200_000
 
 
 def lindley(sent, service):
-    """Waits of one server: W' = max(0, W + S - A) (Lindley 1952)."""
+    """Return the waits at one server: W' = max(0, W + S - A) (Lindley 1952)."""
     waits, wait = [], 0.0
     for index in range(len(sent)):
         if index:
@@ -32,7 +32,7 @@ def test_one_server_is_lindleys_recursion():
 
 @pytest.mark.parametrize("utilisation", [0.5, 0.7])
 def test_a_constant_service_waits_as_m_d_1(utilisation):
-    """Pollaczek–Khinchine: the mean wait is ρ/(2(1 − ρ)) of a service."""
+    """Pollaczek–Khinchine: the mean wait is ρ/(2(1 − ρ)) service times."""
     sent = arrivals(utilisation, MANY, seed=1)
     waits = fifo(sent, [1.0] * len(sent), 1) - sent - 1
     expected = utilisation / (2 * (1 - utilisation))

@@ -1,4 +1,4 @@
-"""A score's bounds: never surer than the rows allow, and near 5 % false passes at the margin."""
+"""Bounds of a score: as wide as the rows require, with near 5 % false passes at the margin."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def _answers(labels, of=2):
 
 
 def _table(both, gains, losses, neither):
-    """Truth 0 and 1 in turn; who is right as counted."""
+    """The truth alternates between 0 and 1; the counts say which model is right."""
     ours = np.repeat([True, True, False, False], [both, gains, losses, neither])
     theirs = np.repeat([True, False, True, False], [both, gains, losses, neither])
     truth = np.arange(len(ours)) % 2
@@ -29,7 +29,7 @@ def test_accuracy_has_tango_s_interval_and_half_a_row_more_on_the_bounds_of_a_bu
 
 
 def test_a_row_s_kind_drawn_at_once_is_the_bootstrap_of_rows():
-    """The same distribution as drawing rows: equal quantiles up to the draws' own noise."""
+    """The distribution equals that of drawing rows: same quantiles up to sampling noise."""
     ours, theirs, truth = _table(2600, 90, 150, 160)
     pair = [formulas.macro_f1(side, truth) for side in (ours, theirs)]
     by_row = statistics.paired_bootstrap(*pair, len(truth), 1)
@@ -43,7 +43,7 @@ def test_a_row_s_kind_drawn_at_once_is_the_bootstrap_of_rows():
 def test_models_that_never_differ_are_not_known_to_be_equal(name):
     found = scores.compare(name, *_table(27, 0, 0, 3), 0)
     for bounds in (found.difference, found.difference90):
-        # A true loss of 8 % would leave no trace in 30 rows every twelfth time: 0.92**30 = 0.08.
+        # In 8 % of samples, a true loss of 8 % does not show in 30 rows: 0.92**30 = 0.08.
         assert bounds.value == 0
         assert bounds.low < -0.08
     assert found.ratio90.low < 1 - 0.08 / 0.9
@@ -65,7 +65,7 @@ def test_thirty_right_answers_do_not_prove_a_perfect_score(name):
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1"])
 def test_a_drop_of_just_the_margin_passes_at_most_every_twentieth_time(name):
-    """Classes balanced and mistakes alike in both: macro F1 drops as accuracy does."""
+    """With balanced classes and equal mistakes in both, macro F1 drops as accuracy does."""
     generator = np.random.default_rng(0)
     passed, trials, margin = 0, 400, 0.02
     for trial in range(trials):
@@ -73,7 +73,7 @@ def test_a_drop_of_just_the_margin_passes_at_most_every_twentieth_time(name):
         found = scores.compare(name, *_table(*counts), trial)
         passed += statistics.non_inferiority(found.difference90, margin) == "pass"
     assert passed / trials < 0.05 + 3 * 0.011
-    assert passed  # a test that never passes would be as useless
+    assert passed  # a budget that never passes would be useless too
 
 
 def test_a_reference_without_a_right_answer_gives_no_ratio():

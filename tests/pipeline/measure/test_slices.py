@@ -1,4 +1,4 @@
-"""Slices: the rows where a candidate loses are found, and chance is not called a loss."""
+"""Slices: find the rows where a candidate loses, without calling chance a loss."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ DATA = {"train": "train.jsonl", "eval": "eval.jsonl"}
 
 
 def _model(right):
-    """Truth is 0 everywhere; a row is answered 0 where ``right``."""
+    """The truth is always 0; a row is answered 0 where ``right``."""
     found = np.full((len(right), 2), 0.1)
     found[np.arange(len(right)), np.where(right, 0, 1)] = 0.9
     return ModelMeasurement(digest="d", size=1, probabilities=found.tolist())
@@ -65,7 +65,7 @@ def test_a_slice_that_wins_is_not_worse():
 
 
 def test_equal_models_are_rarely_called_worse_anywhere():
-    """Twenty-four slices, 120 times: uncorrected, every third family would have one."""
+    """24 slices, 120 times: without correction, a third of the families would have a finding."""
     generator = np.random.default_rng(0)
     alarms = 0
     for _ in range(120):

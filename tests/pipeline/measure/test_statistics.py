@@ -23,7 +23,7 @@ def test_mcnemar_is_the_binomial_tail():
 
 
 def _likelihood(gains: int, losses: int, n: int, delta: float) -> float:
-    """Best log-likelihood of a paired table whose difference of accuracies is delta."""
+    """Return the maximum log-likelihood of a paired table if accuracies differ by delta."""
 
     def negative(loss_share: float) -> float:
         cells = ((gains, loss_share + delta), (losses, loss_share))
@@ -83,7 +83,7 @@ def test_non_inferiority_rarely_passes_a_true_drop_of_the_margin():
 
 
 def _answers(right):
-    """Two-label probabilities with the truth 1: right where asked."""
+    """Two-label probabilities for the truth 1, correct where ``right``."""
     confident = np.where(right, 0.9, 0.2)
     return np.stack([1 - confident, confident], axis=1)
 
@@ -114,7 +114,7 @@ def test_twenty_samples_carry_no_p99():
 
 
 def test_the_ratio_of_medians_covers_a_known_ratio(monkeypatch):
-    """Rows of very different lengths, noisy calls, five processes that favour one of the two."""
+    """Rows of very different lengths, noisy calls, and five processes that favour one model."""
     monkeypatch.setattr(statistics, "DRAWS", 200)
     generator = np.random.default_rng(5)
     covered, trials, widths = 0, 300, []

@@ -1,4 +1,4 @@
-"""When sampling stops, decided on counts and seconds that are made up."""
+"""When sampling stops, tested on made-up counts and seconds."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_it_stops_as_soon_as_the_question_is_answered():
 @pytest.mark.parametrize(
     ("count", "spent", "over"),
     [
-        (1, 100.0, False),  # fewer than the least number
+        (1, 100.0, False),  # fewer than the minimum
         (2, 6.0, False),  # a third process would end after 9 s
         (2, 7.0, True),  # after 10.5 s
         (10, 9.5, True),

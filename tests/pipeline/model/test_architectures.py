@@ -1,4 +1,4 @@
-"""The table of architectures against transformers' own models."""
+"""The table of architectures, checked against transformers' own models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints come back as they were written, and say in one line why they cannot."""
+"""Checkpoints load as they were saved, or a one-line error gives the reason."""
 
 import json
 import os

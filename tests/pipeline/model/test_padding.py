@@ -1,4 +1,4 @@
-"""A tokenizer that names no padding token: the config's is taken, or the remedy is said."""
+"""A tokenizer without a padding token: use the config's, or raise an error with the remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.terms.errors import ModelError
 
 @pytest.fixture
 def change(tmp_path: Path, tiny_model: Path) -> Any:
-    """Return a maker of models whose tokenizer names no padding token."""
+    """Return a factory of models whose tokenizer has no padding token."""
 
     def make(special: bool = True, **config: Any) -> Path:
         directory = tmp_path / "unpadded"
@@ -46,7 +46,7 @@ def test_the_token_that_the_config_names_pads(change, special):
 
 @pytest.mark.parametrize("named", [None, 7, 10_000])
 def test_no_token_or_a_word_of_the_language_is_refused_with_the_remedy(change, named):
-    """Row 7 of the vocabulary is a word: padding with it would take it out of the texts."""
+    """Token 7 is a word: if it were the padding, texts would lose it."""
     with pytest.raises(ModelError, match=r'no padding token.*"pad_token" to the model\'s') as said:
         checkpoint.load_tokenizer(change(pad_token_id=named))
     assert "\n" not in str(said.value)

@@ -1,4 +1,4 @@
-"""Models as others saved them: what can be taken is taken and told, what matters must be there."""
+"""Models saved by others: usable weights are loaded and reported, essential ones required."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load(directory: Path, **options: Any) -> Pretrained:
 
 
 def same(network: Any, found: Pretrained, but: str = "nothing") -> bool:
-    """Whether all weights of the body came through as they were."""
+    """Return True if all weights of the body were loaded unchanged."""
     was, brought = (model.base_model.state_dict() for model in (network, found.model))
     names = [name for name in was if not name.startswith(but)]
     return bool(names) and all(torch.equal(was[name], brought[name]) for name in names)
@@ -50,7 +50,7 @@ def unchanged(found: Pretrained) -> bool:
 @pytest.mark.parametrize("prefixed", [False, True])
 @pytest.mark.parametrize("named", [True, False])
 def test_a_body_under_a_config_that_names_another_class_or_none(tmp_path, kind, prefixed, named):
-    """Sentence-transformers writes a body without prefix, and the config that it started from."""
+    """sentence-transformers saves a body without prefix, and the config it started from."""
     network = write_model(tmp_path, kind)
     if named:
         configure(tmp_path, architectures=[MASKED[kind]])
@@ -80,7 +80,7 @@ def test_a_head_that_pretraining_left_is_kept(tmp_path, kind, auto):
 
 
 def test_all_heads_are_kept_though_the_config_names_one(tmp_path):
-    """As bert-base-uncased is published: masked words, next sentence, a pooler."""
+    """As bert-base-uncased is published: masked-language and next-sentence heads, a pooler."""
     network = write_model(tmp_path, "bert", "AutoModelForPreTraining")
     configure(tmp_path, architectures=["BertForMaskedLM"])
     found = load(tmp_path)

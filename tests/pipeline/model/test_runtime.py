@@ -1,4 +1,4 @@
-"""A bundle answers, or says in one line why not; a hostile graph is not loaded."""
+"""A bundle answers or gives a one-line error; a malicious graph is not loaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "good": 3, "bad": 4, "film": 5}
 
 
 def write_bundle(directory):
-    """A classifier by hand: the logits are the counts of 'bad' and of 'good'."""
+    """A handmade classifier: the logits are the counts of 'bad' and of 'good'."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
@@ -105,7 +105,7 @@ def test_a_directory_that_is_no_bundle_is_said(tmp_path):
 
 
 def external(directory, location, length=8):
-    """A graph with one tensor outside it."""
+    """A graph with one tensor in an external file."""
     tensor = onnx.numpy_helper.from_array(np.zeros(2, dtype=np.float32), "outside")
     set_external_data(tensor, location, offset=0, length=length)
     tensor.ClearField("raw_data")
@@ -161,7 +161,7 @@ def test_the_call_on_the_device_gives_the_same_logits(tmp_path):
 
 
 class GPU:
-    """An onnxruntime that promises a GPU; its sessions say that they run on ``providers``."""
+    """An onnxruntime that lists a GPU; its sessions report that they run on ``providers``."""
 
     def __init__(self, monkeypatch, providers=("CUDAExecutionProvider", "CPUExecutionProvider")):
         import onnxruntime
@@ -208,7 +208,7 @@ def test_a_provider_that_runs_no_node_is_refused(tmp_path, monkeypatch):
     ],
 )
 def test_the_matrix_products_say_where_a_graph_runs(cpu, cuda, told):
-    """An int8 graph for CPUs on a GPU: its provider is active, and does the small things."""
+    """A CPU int8 graph on a GPU: the provider is active, but runs only minor nodes."""
     parts = [
         SimpleNamespace(
             ep_name=f"{name}ExecutionProvider",
@@ -251,7 +251,7 @@ def test_a_provider_that_fails_at_a_call_does_not_answer_elsewhere(tmp_path, mon
 
 
 def test_tensorrt_keeps_the_engines_of_other_weights_apart(tmp_path, monkeypatch):
-    """Its own name for an engine knows the shapes only, so another model's would answer."""
+    """TensorRT's own engine name covers only shapes, so it could load another model's engine."""
     gpu = GPU(monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folders = []

@@ -1,4 +1,4 @@
-"""A model's sizes, read from its files, are those of the model that transformers loads."""
+"""A model's sizes, read from its files, match the model that transformers loads."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_what_tells_no_sizes_is_unknown(config: str | None, tmp_path: Path) -> N
 
 
 def test_a_pointer_in_place_of_the_weights_is_unknown(tmp_path: Path) -> None:
-    """As Git LFS leaves it where the file was not fetched: its first bytes are no length."""
+    """A Git LFS pointer instead of the file: its first bytes are not a length."""
     tiny("Bert").save_pretrained(tmp_path)
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
     (tmp_path / "model.safetensors").write_text(pointer)

@@ -1,4 +1,4 @@
-"""References: a path beside the recipe, a package's file, a hub's revision."""
+"""Model references: a path relative to the recipe, a package's file, a hub revision."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_hub_gives_a_revision_s_files(tmp_path, monkeypatch):
     ((name, revision, patterns),) = asked
     assert (name, revision) == ("owner/name", "v1")
     assert not any(pattern.endswith((".bin", ".py")) for pattern in patterns)
-    # Pickled weights come where there are no others, of the same revision.
+    # Pickled weights are fetched if there are no others, from the same revision.
     (tmp_path / "c0ffee" / "model.safetensors").unlink()
     sources.model_directory("hub:owner/name@v1", tmp_path)
     assert [(revision, "pytorch_model*.bin" in p) for _, revision, p in asked[1:]] == [

@@ -1,4 +1,4 @@
-"""A wrong recipe is answered with file, line, key, and what was expected."""
+"""An invalid recipe raises an error with file, line, key, and what was expected."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_reference_to_a_later_stage_is_refused(check):
 
 @pytest.fixture
 def plug_ins(monkeypatch):
-    """Pretend that these entry points are installed beside our own."""
+    """Pretend that these entry points are installed in addition to rarefy's own."""
 
     def add(**values: str) -> None:
         points = {

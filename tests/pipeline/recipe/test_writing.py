@@ -1,4 +1,4 @@
-"""A recipe as the YAML that it equals, and a recipe made in Python."""
+"""A recipe written as the equivalent YAML, and a recipe made in Python."""
 
 from __future__ import annotations
 

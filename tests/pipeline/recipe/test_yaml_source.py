@@ -1,4 +1,4 @@
-"""YAML without its traps, within limits, with line numbers."""
+"""YAML without its pitfalls, within limits, with line numbers."""
 
 from __future__ import annotations
 

@@ -12,5 +12,5 @@ from tests.project import Project
 
 @pytest.fixture
 def file(here: Project, tmp_path: Path) -> Path:
-    """A copy of the run's record, to be changed."""
+    """A copy of the run's record that can be changed."""
     return Path(shutil.copyfile(here.home / "runs" / "tiny" / "run.json", tmp_path / "run.json"))

@@ -1,4 +1,4 @@
-"""A run's record that is changed."""
+"""A run's record that tests can change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle that answers from Python."""
+"""A bundle used from Python."""
 
 from __future__ import annotations
 

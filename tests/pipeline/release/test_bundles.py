@@ -1,4 +1,4 @@
-"""A bundle by any of its names: asked, measured again, compared, reported on."""
+"""Name a bundle in any way to query, measure, compare or report on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_every_name_of_a_bundle_gives_the_same_answer(
     folder = here.home / "runs" / "tiny"
     names = ("tiny", folder, folder / "bundle", "shelf", digest, digest[:10])
     answers = {rarefy("predict", name, "a fine film", "--json").out for name in names}
-    Store(here.home / "store").untag("shelf")  # others use this project too
+    Store(here.home / "store").untag("shelf")  # other tests use this project too
     assert len(answers) == 1
     answer = json.loads(answers.pop())
     assert answer["text"] == "a fine film"

@@ -1,4 +1,4 @@
-"""The gate on a comparison."""
+"""The regression gate of a comparison."""
 
 from __future__ import annotations
 

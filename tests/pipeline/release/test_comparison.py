@@ -1,4 +1,4 @@
-"""Two models on the same rows."""
+"""Compare two models on the same rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which recipe made a run."""
+"""Find the recipe that made a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of a release: only what passed, measured against what is there now."""
+"""The rules of a release: the bundle passed against what the tag points at now."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_without_a_verdict_on_this_bundle_nothing_moves(desk: Desk, change, word
 
 @pytest.mark.parametrize(("outcome", "code"), [("fail", 3), ("inconclusive", 4), ("pass", 0)])
 def test_a_newer_verdict_on_the_same_bundle_counts(desk: Desk, outcome: str, code: int) -> None:
-    """The run passed; `rarefy ci` beside production, or `rarefy validate`, said otherwise since."""
+    """The run passed, but `rarefy ci` or `rarefy validate` has since given another verdict."""
     budgets = [asked("size", "max", 1.0, 2.0)] if outcome == "fail" else []
     newer = finished(
         0, budgets=budgets, outcome=outcome, command="rarefy ci tiny.yaml", name="tiny"
@@ -126,7 +126,7 @@ def test_promote_to_a_remote_moves_both_tags_or_none(desk: Desk, tmp_path: Path)
     there = Store(tmp_path / "shared")
     assert there.tags() == {"production": desk.digest} == desk.store.tags()
     assert there.find_tag("production").moves[0].why == "promote"
-    # What it was measured with there has moved on.
+    # The tag that it was compared with has moved since.
     other = publish(there, "other").digest
     there.tag("production", other)
     desk.store.untag("production")

@@ -1,4 +1,4 @@
-"""Numbers of an older run: what they say here, and when they say nothing."""
+"""Recorded numbers of an older run: when they are comparable here and when not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs and validations leave in the history."""
+"""The history entries of runs and validations."""
 
 from __future__ import annotations
 

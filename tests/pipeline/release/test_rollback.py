@@ -1,4 +1,4 @@
-"""What a tag can go back to."""
+"""The digests that a tag can be rolled back to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as it comes out of a real chain, with measurements made by hand."""
+"""A run as a real chain produces it, with handmade measurements."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ledger() -> list[LedgerRow]:
 
 
 def probabilities(truth: list[int], accuracy: float, noise: random.Random) -> list[list[float]]:
-    """Answers right on just that share of the rows: mostly the first ones, some exchanged."""
+    """Answers that are right on exactly that share of rows: mostly the first ones, some swapped."""
     correct = [row < round(accuracy * len(truth)) for row in range(len(truth))]
     for _ in range(len(truth) // 100):
         one, other = noise.randrange(len(truth)), noise.randrange(len(truth))
@@ -123,7 +123,7 @@ def measurements(calls: int = 400, rows: int = 2500, samples: int = 12) -> Measu
 
 
 def loses_a_slice() -> Measurements:
-    """The same, but of the longest rows the candidate answers every twelfth the other way."""
+    """The same, but the candidate flips its answer on every twelfth of the longest rows."""
     found = measurements().model_copy(deep=True)
     answers = found.models["candidate"].probabilities
     longest = [row for row, part in enumerate(found.slices["length"]) if part == "31–64 tokens"]

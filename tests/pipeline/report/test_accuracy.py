@@ -1,4 +1,4 @@
-"""What a report says of accuracy beyond one number."""
+"""What a report shows about accuracy beyond one number."""
 
 from __future__ import annotations
 

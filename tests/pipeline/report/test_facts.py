@@ -1,4 +1,4 @@
-"""The numbers the report derives, against mathematics and scipy."""
+"""Numbers that the report derives, checked against mathematics and scipy."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_delivered_stage_is_the_bundle_that_was_measured() -> None:
 
 
 def _everywhere(metric: str) -> dict[str, tuple[float, float, float]]:
-    """Return the candidate's number with its interval, from each place that shows it."""
+    """Return the candidate's number and interval from each place that shows them."""
     data = report_data()
     measured = data.measurements
     answers = np.asarray(measured.models[CANDIDATE].probabilities)

@@ -1,4 +1,4 @@
-"""The verdict in a sentence, and three numbers."""
+"""The verdict in one sentence and three numbers."""
 
 from __future__ import annotations
 

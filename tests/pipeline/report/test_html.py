@@ -1,4 +1,4 @@
-"""The HTML report: self-contained, bounded, harmless, complete, and good in a real browser."""
+"""The HTML report: self-contained, bounded, safe, complete, and correct in a real browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Markdown summary: every budget, and texts that cannot break a table."""
+"""The Markdown summary lists every budget, and no text can break its table."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_chain_without_validate_is_said_to_be_unjudged() -> None:
 
 
 def test_the_summary_renders_as_tables_with_all_cells() -> None:
-    """Rendered by GitHub's rules for tables; a stray pipe would push cells over."""
+    """Rendered by GitHub's rules for tables, where a stray pipe would shift cells."""
     hostile = budgets()[7].model_copy(update={"reason": HOSTILE})
     data = ten(budgets=[*budgets(), hostile])
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(markdown.render(data))

@@ -1,4 +1,4 @@
-"""Every page asks nothing of any network, and escapes what it is given."""
+"""No page makes network requests, and all text is escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A number that is followed over time, in words."""
+"""Describe a number over time in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trend page: self-contained, bounded, harmless, honest, and good in a real browser."""
+"""The trend page: self-contained, bounded, safe, honest, and correct in a real browser."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def fill(history: History, verdicts: int, recipes: list[str]) -> None:
 
 
 def grow(history: History, times: int) -> None:
-    """Repeat what the history holds, as if all had happened so many times."""
+    """Repeat the entries of the history, as if everything had happened several times."""
     with sqlite3.connect(history.path) as database:
         (count,) = database.execute("SELECT max(id) FROM verdicts").fetchone()
         for shift in range(count, count * times, count):

@@ -1,4 +1,4 @@
-"""Verdicts as a project's runs leave them over weeks, with numbers made by hand."""
+"""Verdicts as a project's runs produce them over weeks, with handmade numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def finished(
     outcome: Outcome | None = None,
     **changes: Any,
 ) -> ReportData:
-    """A run that ended ``index`` half days after the start, its candidate right on so many rows.
+    """A run that ended ``index`` half days after the start; its candidate has ``right`` rows right.
 
     With ``milliseconds``, the target ``cpu`` has five processes of calls close to it. The verdict
     is the worst of the budgets' outcomes unless it is given.

@@ -1,4 +1,4 @@
-"""A chain of quick stages, and a change to a file that nobody sees."""
+"""A chain of quick stages, and an undetectable change to a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CHAIN = ({"quick:Word": {"word": "one"}}, {"quick:Word": {"word": "two"}, "as": 
 
 
 def flip(path: Path, old: bytes, new: bytes) -> None:
-    """Change bytes in place: the same size, the same time of change."""
+    """Change bytes in place, with the same size and modification time."""
     assert len(old) == len(new)
     times = path.stat()
     data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""What a budget's tag means: here, in another store, or nothing yet."""
+"""Resolve a budget's tag: in this store, in another one, or not there yet."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZE = {"metric": "size", "max": "1 MB"}
 
 
 def publish(store: Store, kind: Kind, labels=LABELS):
-    """Publish what looks like a model that answers with these labels."""
+    """Publish a stand-in for a model with these labels."""
     with store.draft() as draft:
         config = {"id2label": {str(at): name for at, name in enumerate(labels)}}
         (draft / "config.json").write_text(json.dumps(config))

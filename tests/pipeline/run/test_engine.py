@@ -1,4 +1,4 @@
-"""The engine: every step once for its fingerprint, never a stale number, errors before work."""
+"""The engine: one run per fingerprint, never a stale number, errors before work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cached(finished) -> list[bool]:
     return [step.cached for step in finished.values()]
 
 
-# The same work once
+# The same work is done once
 
 
 def test_the_second_run_is_all_cache_hits(workshop):
@@ -40,7 +40,7 @@ def test_the_second_run_is_all_cache_hits(workshop):
 
 
 def test_what_does_not_last_is_published_and_made_again(workshop):
-    """A measurement that was disturbed has a report, and the next run measures anew."""
+    """A disturbed measurement is reported, and the next run measures again."""
     stage = {"quick:Word": {"lasts": False}}
     first = workshop.run(stage)["word"]
     assert workshop.store.verify(first.artifact.digest) == []
@@ -226,7 +226,7 @@ def test_a_cut_file_is_caught_by_the_next_plan(workshop):
         workshop.open(*CHAIN).plan.steps()
 
 
-# The real thing, and what the engine costs to load
+# A real chain, and the cost of importing the engine
 
 
 def test_real_stages_on_a_tiny_model_are_cached_too(workshop):

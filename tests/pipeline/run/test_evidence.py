@@ -1,4 +1,4 @@
-"""Too few eval rows for a margin: said before the run, inconclusive after it, never a pass."""
+"""Too few eval rows for a margin: a warning before the run, inconclusive after, never a pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.stage import Draft, Stage
 
 
 class Twins(Stage):
-    """Measure a candidate that answers just as its reference does, right nine times of ten."""
+    """Measure a candidate that answers exactly like its reference, right nine times out of ten."""
 
     name: ClassVar[str] = "twins"
     produces: ClassVar = Kind.REPORT

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: whole, of that run alone, whoever else writes there."""
+"""A run's folder: complete, from that run alone, and safe from concurrent writers."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_kill_while_it_writes_costs_nothing(
     mine = folder / f".mine-{'0' * 32}"
     mine.mkdir()
     files.write(Outcome(report_data(), bundle), folder)
-    mine.rmdir()  # what others keep there stays
+    mine.rmdir()  # files of others are kept
     assert whole(folder)
 
 

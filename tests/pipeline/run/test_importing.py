@@ -1,4 +1,4 @@
-"""A pretrained model comes into the store whole, unpickled, with a vocabulary that fits."""
+"""A pretrained model is imported completely, without pickle, with a matching vocabulary."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_shard_that_is_missing_is_known_by_its_weights(workshop, model):
 
 
 class Evil:
-    """Runs code when it is unpickled the ordinary way."""
+    """Runs code when it is unpickled normally."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -197,7 +197,7 @@ def test_a_model_with_a_head_for_just_these_labels_is_a_checkpoint(workshop, mod
 
 
 def test_the_same_model_for_other_labels_is_another_artifact(workshop, model):
-    """Found by review: the kind depends on the data, and was not in the fingerprint."""
+    """The kind depends on the data and must be part of the fingerprint."""
     names = {"0": "negative", "1": "positive"}
     configure(model, architectures=["BertForSequenceClassification"], id2label=names)
     fits = workshop.open("finetune").plan.steps()[0]
@@ -231,7 +231,7 @@ def test_a_length_that_the_model_has_no_positions_for(workshop, model, changes, 
 
 @pytest.fixture
 def bring(workshop):
-    """Import the model that the test wrote; return the artifact and what the user is told."""
+    """Import the model that the test wrote; return the artifact and the notes for the user."""
 
     def do(stage="quick:Word", **changes):
         run = workshop.open(stage, **changes)
@@ -244,7 +244,7 @@ def bring(workshop):
 
 @pytest.fixture
 def make(model):
-    """Replace the workshop's model by another one, of whose weights some may be left out."""
+    """Replace the workshop's model by another one, optionally without some weights."""
 
     def do(kind, auto="AutoModel", without="nothing", labels=(), **config):
         shutil.rmtree(model)
@@ -264,7 +264,7 @@ def same_weights(artifact, state: dict) -> bool:
 
 
 def test_a_sentence_transformers_directory_needs_no_word(make, bring):
-    """Its config names the masked-language model it was made of; it holds the body, unprefixed."""
+    """The config names a masked-language model, but the weights are the body, without prefix."""
     network = make("mpnet", architectures=["MPNetForMaskedLM"])
     artifact, said = bring()
     assert same_weights(artifact, network.state_dict())

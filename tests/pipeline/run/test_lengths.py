@@ -1,4 +1,4 @@
-"""Rows that the models cannot read as a whole."""
+"""Rows that are too long for the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run came to, as it is recorded."""
+"""The recorded outcome of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_recorded_recipe_names_no_path_of_this_machine(workshop, tmp_path_fa
 
 
 def test_a_manifest_names_no_path_of_this_machine(workshop):
-    """Model, data and a stage's own file, given absolutely: all inside the recipe's folder."""
+    """Model, data and a stage's file, given as absolute paths inside the recipe's folder."""
     folder = workshop.folder
     stages = (
         {"quick:Word": {}},

@@ -1,4 +1,4 @@
-"""A recipe against a store: what is cached, and what cannot work, before anything runs."""
+"""Plan a recipe against a store: what is cached, and what cannot work, before a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan says it will need: disk, memory, and time from earlier runs on this machine."""
+"""A plan's resources: disk, memory, and time estimated from earlier runs on this machine."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def check(plan: Plan) -> None:
 
 
 def say(artifact: Artifact, **changes: Any) -> None:
-    """Change what is recorded of how an artifact was made."""
+    """Change the record of how an artifact was made."""
     path = artifact.directory / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 @pytest.fixture
 def tuned(workshop: Workshop) -> Artifact:
-    """A training that is recorded to have taken ten seconds, of one epoch over 24 rows."""
+    """A training recorded as ten seconds for one epoch over 24 rows."""
     artifact = workshop.run(TUNE)["finetune"].artifact
     say(artifact, seconds=10.0)
     return artifact
@@ -67,7 +67,7 @@ def test_lengths_that_were_counted_narrow_what_is_said(workshop):
 
 
 def test_a_stage_that_says_nothing_is_unknown(workshop):
-    """What follows may be given a model as large as its input, or a smaller one."""
+    """The next stage may get a model as large as the input, or a smaller one."""
     found = needed(workshop.open("quick:Head", "quantize").plan)
     assert (found["head"].resources.disk, found["head"].resources.memory) == (None, None)
     after = found["quantize"].resources.disk
@@ -212,7 +212,7 @@ def test_a_damaged_record_of_a_run_tells_no_time(workshop, tuned):
 
 
 def test_a_disk_that_does_not_say_its_size_refuses_nothing(workshop, monkeypatch):
-    """As some network file systems: nothing in all, and nothing free."""
+    """As on some network file systems, which report no size and no free space."""
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
     check(workshop.open(TUNE).plan)
 

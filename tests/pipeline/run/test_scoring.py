@@ -1,4 +1,4 @@
-"""A model's accuracy on the eval split, measured when it must be."""
+"""A model's accuracy on the eval split, measured only when needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.pipeline.run.chains import flip
 
 
 def test_one_changed_byte_of_eval_measures_anew_and_trains_nothing(workshop):
-    """The size and the time of the file stay as they were."""
+    """The file's size and modification time do not change."""
     workshop.run("quick:Head")
     before = workshop.run("quick:Head")["head"]
     assert workshop.ran() == ["head"]

@@ -1,4 +1,4 @@
-"""What a stage is, and what it is given."""
+"""The contract of a stage, and what it gets."""
 
 from __future__ import annotations
 

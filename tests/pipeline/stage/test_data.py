@@ -1,4 +1,4 @@
-"""Labelled text: what is left out is counted and said, what does not fit is refused."""
+"""Labelled text: skipped rows are counted and reported, invalid ones refused."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_csv_tsv_and_parquet_say_the_same(load, tmp_path):
 
 
 def test_a_csv_s_labels_are_what_it_says(load):
-    """Its reader would make True of true, 7 of 007, and floats of integers beside a gap."""
+    """A type-guessing reader turns true into True, 007 into 7, integers with gaps into floats."""
     rows = "text,label,\n1.50,true,0\n007,007,1\nc,1e3,2\n"
     splits, summary = load(rows, "text,label\nx,007\n", "csv")
     assert summary.labels == ["007", "1e3", "true"]
@@ -118,7 +118,7 @@ def labelled(*labels) -> list[dict]:
     ],
 )
 def test_labels_that_are_no_classes_are_refused(load, files, message):
-    """Every score, every set of labels would be a class of its own, named by its text."""
+    """Otherwise each score or set of labels would become a class named by its text."""
     with pytest.raises(DataError) as caught:
         load(**files)
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""A stage named ``module:Class`` lies beside the recipe or is installed; its bytes are known."""
+"""A stage ``module:Class`` is beside the recipe or installed; its bytes are fingerprinted."""
 
 from __future__ import annotations
 

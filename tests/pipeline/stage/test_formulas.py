@@ -1,4 +1,4 @@
-"""Formulas of scores, against the textbook's definitions."""
+"""Formulas of scores, checked against textbook definitions."""
 
 import numpy as np
 import pytest

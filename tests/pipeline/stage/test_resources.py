@@ -1,4 +1,4 @@
-"""Spans of bytes, and what is added up from them."""
+"""Spans of bytes and their sums."""
 
 from __future__ import annotations
 

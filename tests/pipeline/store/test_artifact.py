@@ -1,4 +1,4 @@
-"""An artifact's digest is its bytes and its history; paths stay inside."""
+"""An artifact's digest covers its bytes and its history; paths stay inside its folder."""
 
 from __future__ import annotations
 

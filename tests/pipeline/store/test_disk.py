@@ -1,4 +1,4 @@
-"""A disk that is full or read-only is said in one line, and loses nothing."""
+"""A full or read-only disk gives a one-line error, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> Store:
 
 
 class SafetensorError(Exception):
-    """What the safetensors library raises; it is no OSError."""
+    """The safetensors library raises its own error, which is not an OSError."""
 
 
 @pytest.mark.parametrize(

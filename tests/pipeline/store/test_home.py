@@ -1,4 +1,4 @@
-"""The state folder and what lies where in it."""
+"""The layout of the state folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another store behind a URL: whole or not seen, hashed when it comes, clear when it refuses."""
+"""A remote store behind a URL: atomic pushes, verified pulls, clear errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def other(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A bucket of a server that speaks S3, on this machine; credentials from the environment."""
+    """A bucket of a local S3 server; credentials come from the environment."""
     import boto3
     from moto.server import ThreadedMotoServer
 

@@ -1,4 +1,4 @@
-"""The store: whole artifacts or none, and damage is noticed."""
+"""The store: artifacts are complete or absent, and damage is detected."""
 
 from __future__ import annotations
 

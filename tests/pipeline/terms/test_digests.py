@@ -1,4 +1,4 @@
-"""Canonical JSON: one text for one value."""
+"""Canonical JSON: equal values give the same text."""
 
 from __future__ import annotations
 

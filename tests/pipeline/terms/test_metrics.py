@@ -1,4 +1,4 @@
-"""The table of metrics agrees with itself."""
+"""The table of metrics is consistent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A misspelt name is answered with the one that was meant."""
+"""For a misspelled name, suggest the intended one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of several outcomes the worst counts."""
+"""The worst of several outcomes counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantities read as people write them."""
+"""Parse quantities as people write them."""
 
 from __future__ import annotations
 

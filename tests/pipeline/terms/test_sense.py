@@ -1,4 +1,4 @@
-"""Budgets before anything is measured: what nothing or everything keeps is refused."""
+"""Refuse budgets that nothing or everything meets, before anything is measured."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_check_finds_a_limit_that_says_nothing(budget, words):
     ],
 )
 def test_check_finds_bounds_that_contradict_each_other(budgets):
-    """In either order."""
+    """The order of the two does not matter."""
     given = [Budget(metric=m, target=t, **{form: limit}) for m, form, limit, t in budgets]
     for ordered in (given, given[::-1]):
         (problem,) = check(ordered)

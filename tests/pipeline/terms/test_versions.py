@@ -1,4 +1,4 @@
-"""Versions are read from metadata, under either name of ONNX Runtime."""
+"""Versions are read from metadata, under both package names of ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of a recipe."""
+"""The terms of a recipe: data, targets and names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measurements to judge."""
+"""Measurements for tests to judge."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ ROWS = 1000
 
 
 def answers_where(right, labels=2):
-    """Truth is 0 everywhere; a row is answered 0 where ``right``, else 1."""
+    """The truth is always 0; a row is answered 0 where ``right``, else 1."""
     found = np.full((len(right), labels), 0.1)
     found[np.arange(len(right)), np.where(right, 0, 1)] = 0.9
     return found.tolist()
@@ -24,7 +24,7 @@ def answers_right(share):
 
 
 def calls_of(ms, processes=3, calls=150, seed=0):
-    """Rows of different lengths, equal for equal seeds, and a 1 % noise of each call."""
+    """Rows of different lengths, equal for equal seeds, with 1 % noise on each call."""
     rows = np.random.default_rng(seed).lognormal(0, 0.4, (processes, calls))
     noise = np.random.default_rng([seed, int(ms * 1e6)]).lognormal(0, 0.01, (processes, calls))
     return (ms * rows * noise).tolist()

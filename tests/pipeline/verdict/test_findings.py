@@ -1,4 +1,4 @@
-"""Each form of a budget in each state, and the reason given for it."""
+"""Each form of a budget in each outcome, and the reason given for it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_too_little_or_nothing_measured_never_passes(ours, theirs, outcome, reas
         ({"metric": "accuracy", "min": "90 %"}, "inconclusive"),
         ({"metric": "accuracy", "min": "95 %"}, "fail"),
         ({"metric": "macro_f1", "min": "30 %"}, "pass"),
-        ({"metric": "ece", "max": "5 %"}, "pass"),  # 0.9 right, 0.9 sure
+        ({"metric": "ece", "max": "5 %"}, "pass"),  # accuracy 0.9, confidence 0.9
         ({"metric": "ece", "max": 0.0}, "inconclusive"),
         ({"metric": "ece", "min": "5 %"}, "fail"),
         ({"metric": "agreement", "min": "97 %"}, "pass"),
@@ -142,7 +142,7 @@ def test_the_reason_of_a_drop_has_its_bounds_and_the_margin(measurements):
 
 
 def test_a_reason_says_better_where_the_candidate_is(measurements):
-    """20 MB are 77.78 % less than 90 MB; the value stays a regression, so it is negative."""
+    """20 MB is 77.78 % less than 90 MB; the value is a regression, so it is negative."""
     found = one(measurements, metric="size", max_regression="5 %", against="finetune")
     assert found.value == pytest.approx(20 / 90 - 1)
     assert found.reason == (
@@ -152,7 +152,7 @@ def test_a_reason_says_better_where_the_candidate_is(measurements):
 
 
 def test_a_slower_candidate_is_a_regression(measurements):
-    """10 % more work on every call, against a 5 % margin."""
+    """10 % more work in every call, with a margin of 5 %."""
     measurements.latency["cpu"].samples["candidate"] = [
         [ms * 1.1 for ms in process] for process in calls_of(5.0, seed=0)
     ]

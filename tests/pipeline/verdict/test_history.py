@@ -1,4 +1,4 @@
-"""The history of verdicts: what is kept, what is not said twice, and what a broken file costs."""
+"""The history of verdicts: what it keeps, duplicates, and recovery from a broken file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_accuracy_size_and_latency_are_kept_though_no_budget_asks(history: Histo
     history.add(finished(0, right=86, rows=100, milliseconds=1.25, size=9_890_000))
     found = {(one.metric, one.target): one for one in history.verdicts()[0].plain}
     accuracy = found["accuracy", None]
-    # Wilson's interval of 86 in 100, by hand
+    # Wilson's interval for 86 of 100, by hand
     assert (accuracy.value, accuracy.low, accuracy.high) == pytest.approx(
         (0.86, 0.7786, 0.9147), abs=1e-4
     )

@@ -101,7 +101,7 @@ def test_a_throttled_target_is_nothing_to_budgets_that_ask_no_clock(measurements
 
 
 def test_the_answers_of_another_provider_are_judged_too(measurements):
-    """A GPU that rounds otherwise may lose what the CPU keeps; one that answers NaN fails."""
+    """A GPU that rounds differently may miss a budget that the CPU meets; NaN always fails."""
     targets = (Target(), Target(name="gpu", provider="cuda"))
     measurements.elsewhere = {"gpu": answers_right(0.80)}
     verdict = judge([Budget(metric="accuracy", min="85 %")], targets, measurements)

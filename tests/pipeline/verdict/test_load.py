@@ -1,4 +1,4 @@
-"""When a p99 under load passes, fails, or cannot be said."""
+"""When a p99 under load passes, fails, or is inconclusive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that a margin needs: said before the run, and kept by what the verdict then does."""
+"""The rows that a margin needs: predicted before the run and confirmed by the verdict."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which numbers of two verdicts may be compared, and how far apart they are."""
+"""Which numbers of two verdicts are comparable, and how much they differ."""
 
 from __future__ import annotations
 

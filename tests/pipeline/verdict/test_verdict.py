@@ -1,4 +1,4 @@
-"""A verdict, which keeps its worst."""
+"""A verdict takes its worst outcome."""
 
 from __future__ import annotations
 

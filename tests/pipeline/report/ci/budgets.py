@@ -1,4 +1,4 @@
-"""Ten budgets in every state, and the parsers of those who read them."""
+"""Ten budgets covering every outcome, and the parsers of the CI systems that read them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ten(**changes: Any) -> ReportData:
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Read with Prometheus's own parser, which refuses what is not OpenMetrics."""
+    """Parse with Prometheus's own parser, which refuses invalid OpenMetrics."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)

@@ -10,5 +10,5 @@ from tests.pipeline.report.factory import report_data
 
 @pytest.fixture(scope="session")
 def numbers() -> list[Measured]:
-    """What was measured in the factory's run; its bootstrap is done once."""
+    """The measurements of the factory's run, bootstrapped once for all tests."""
     return measured(report_data())

@@ -1,4 +1,4 @@
-"""GitHub's annotations, read as its runner reads them."""
+"""GitHub's annotations, parsed as its runner parses them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.pipeline.report.ci.budgets import HOSTILE, ten
 
 
 def parsed(command: str) -> tuple[str, dict[str, str], str]:
-    """Read a workflow command as the runner does."""
+    """Parse a workflow command as the runner does."""
     head, _, message = command.removeprefix("::").partition("::")
     level, _, rest = head.partition(" ")
     properties = dict(pair.split("=", 1) for pair in rest.split(","))

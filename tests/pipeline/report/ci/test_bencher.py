@@ -1,4 +1,4 @@
-"""Bencher's JSON by its schema."""
+"""Bencher's JSON, validated with its schema."""
 
 from __future__ import annotations
 

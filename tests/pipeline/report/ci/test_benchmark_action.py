@@ -1,4 +1,4 @@
-"""github-action-benchmark's entries by its schema."""
+"""github-action-benchmark's entries, validated with its schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A budget's name and state on a CI page."""
+"""A budget's name and outcome on a CI page."""
 
 from __future__ import annotations
 

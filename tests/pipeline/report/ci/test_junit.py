@@ -1,4 +1,4 @@
-"""JUnit's XML by a stock parser, over budgets in every state."""
+"""JUnit XML, read by a standard parser, for budgets in every outcome."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def counts(text: str) -> tuple[int, int, int, int]:
 
 
 def test_ten_budgets_are_ten_test_cases() -> None:
-    """Four miss an error-level budget or cannot be had, two are undecided, two only warn."""
+    """Four error-level budgets fail or cannot be measured, two are inconclusive, two only warn."""
     strict, lenient = (junit.render(ten(), strict) for strict in (True, False))
     assert counts(strict) == (10, 5, 0, 0)
     assert counts(lenient) == (10, 3, 0, 2)
@@ -49,7 +49,7 @@ def test_a_failure_and_an_undecided_budget_are_told_apart_and_give_their_reason(
 
 
 def test_a_case_keeps_its_name_when_its_limit_changes() -> None:
-    """CI systems keep the history of a test under its name."""
+    """CI systems track the history of a test by its name."""
     before = junit.render(ten(), strict=True)
     stricter = [budget.model_copy(update={"limit": budget.limit / 2}) for budget in budgets()]
     assert list(kinds(junit.render(ten(budgets=stricter), strict=True))) == list(kinds(before))
@@ -65,7 +65,7 @@ def test_missing_evidence_is_an_error_however_lenient() -> None:
 
 
 def test_a_run_without_a_verdict_is_no_empty_suite() -> None:
-    """Jenkins takes a report without tests for an error of its own."""
+    """Jenkins treats a report without tests as an error."""
     assert counts(junit.render(report_data(verdict=None), strict=True)) == (1, 0, 0, 1)
     assert counts(junit.broken("demo", "the weights are made of cheese")) == (1, 0, 1, 0)
 

@@ -1,4 +1,4 @@
-"""The numbers that every format shares: where there are none, none breaks."""
+"""The numbers that all formats share: no format breaks if there are none."""
 
 from __future__ import annotations
 

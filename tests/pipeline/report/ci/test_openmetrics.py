@@ -1,4 +1,4 @@
-"""OpenMetrics by Prometheus's own parser, and by GitLab's rules."""
+"""OpenMetrics, read by Prometheus's own parser and by GitLab's rules."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_what_is_no_number_is_left_out(numbers: list[Measured]) -> None:
 
 
 def test_gitlab_reads_each_line_as_a_name_and_a_value(numbers: list[Measured]) -> None:
-    """Its parser cuts a line at any # and splits the rest as a shell does."""
+    """GitLab's parser cuts a line at any # and splits the rest like a shell."""
     hostile = budgets()[0].model_copy(update={"against": "s3://bucket/store#production"})
     odd = hostile.model_copy(update={"against": HOSTILE})
     text = openmetrics.render(ten(budgets=[hostile, odd]), numbers)

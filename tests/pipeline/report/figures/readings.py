@@ -1,4 +1,4 @@
-"""Readings of a metric over verdicts, as the trend's figure gets them."""
+"""Readings of a metric over verdicts, as the trend figure receives them."""
 
 from __future__ import annotations
 

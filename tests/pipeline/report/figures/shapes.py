@@ -1,4 +1,4 @@
-"""What the tests read out of a figure."""
+"""Helpers that extract shapes and titles from a figure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def tooltips(figure: str) -> list[str]:
-    """Return the titles of a figure's groups, and see that it is well-formed."""
+    """Return the titles of a figure's groups; raise an error if it is not well-formed."""
     groups = ElementTree.fromstring(figure).iter(f"{SVG}g")
     return [title.text or "" for group in groups for title in group.findall(f"{SVG}title")]
 

@@ -1,4 +1,4 @@
-"""Axes that figures share: numbers stand at their rules and marks."""
+"""Axes that figures share: numbers are placed at their rules and marks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which share of the calls was answered within a time."""
+"""The share of calls that were answered within a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was made from what."""
+"""The lineage of artifacts."""
 
 from __future__ import annotations
 

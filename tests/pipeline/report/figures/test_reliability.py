@@ -1,4 +1,4 @@
-"""A reliability diagram, true to the bins."""
+"""A reliability diagram that matches its bins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scales and ticks against their definition; texts that stay texts."""
+"""Scales and ticks, checked against their definition; texts are escaped."""
 
 from __future__ import annotations
 

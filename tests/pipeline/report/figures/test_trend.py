@@ -1,4 +1,4 @@
-"""The trend's figure: what is comparable is joined, what is not is not."""
+"""The trend figure connects only comparable readings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.pipeline.report.figures.readings import LATENCY, columns, past, readi
 
 
 def strokes(figure: str, colour: str) -> list[str]:
-    """The connected strokes of the figure's paths of one colour."""
+    """Return the connected strokes of the figure's paths of one colour."""
     paths = re.findall(rf'<path d="([^"]*)" fill="none" stroke="var\(--{colour}\)"', figure)
     return [stroke for path in paths for stroke in re.findall(r"M[^M]*", path)]
 

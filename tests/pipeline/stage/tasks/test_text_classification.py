@@ -1,4 +1,4 @@
-"""Classification of texts: rows, metrics, and the classifier that is built on a body."""
+"""Text classification: rows, metrics, and the classifier that is built on a body."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load(directory: Path, labels: tuple[str, ...] = LABELS) -> Any:
 
 
 def same_body(one: Any, other: Any) -> bool:
-    """Whether two models have the same weights, apart from their heads and poolers."""
+    """Return True if two models have equal weights, apart from heads and poolers."""
     was, now = (
         {k: v for k, v in model.base_model.state_dict().items() if not k.startswith("pooler")}
         for model in (one, other)
@@ -48,7 +48,7 @@ def head(model: Any, kind: str) -> list[nn.Linear]:
 
 
 def is_fresh(layer: nn.Linear) -> bool:
-    """Drawn from N(0, 0.02) with a bias of zero, as transformers draws all its heads."""
+    """Weights are drawn from N(0, 0.02) and biases are zero, as in all heads of transformers."""
     return (
         float(layer.bias.detach().abs().max()) == 0
         and float(layer.weight.detach().abs().max()) < 0.12
@@ -79,7 +79,7 @@ def test_a_pair_is_two_segments(encoder):
 
 
 def test_accuracy_and_macro_f1_by_hand():
-    """Six rows: of class 0 two hits and a miss, of class 1 two hits and a miss."""
+    """Six rows: two hits and one miss in each of the two classes."""
     answers = np.array([[0.9, 0.1]] * 2 + [[0.1, 0.9]] * 3 + [[0.9, 0.1]])
     truth = np.array([0, 0, 0, 1, 1, 1])
     once = np.ones((1, len(truth)))
@@ -120,7 +120,7 @@ def test_a_head_for_these_labels_is_kept(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_as_many_labels_as_the_body_is_wide(tmp_path, kind):
-    """Found by reading: layers of the body with as many outputs were drawn anew with the head."""
+    """Layers of the body with as many outputs as the head must keep their weights."""
     network = write_model(tmp_path, kind)
     model = load(tmp_path, tuple(f"label {at}" for at in range(16)))
     assert same_body(network, model)
@@ -145,7 +145,7 @@ def test_bert_s_pooler_is_drawn_with_the_head_if_it_is_not(tmp_path):
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
 def test_the_head_is_drawn_as_transformers_draws_it(tmp_path, kind):
-    """The same seed gives the head that the library itself would give."""
+    """The same seed gives the same head as the library itself."""
     import transformers
 
     write_model(tmp_path, kind)
