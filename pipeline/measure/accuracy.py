@@ -1,4 +1,4 @@
-"""Answers of an artifact on a split, and the metrics of those answers with their intervals."""
+"""Compute an artifact's answers on a split, and their metrics with intervals."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def checkpoint_probabilities(
 def bundle_probabilities(
     directory: Path, split: Split, *, provider: str, threads: int, progress: Progress
 ) -> NDArray[np.float64]:
-    """Return a bundle's probabilities (rows × labels), row by row as it will answer."""
+    """Return a bundle's probabilities (rows × labels), one row at a time as in production."""
     from pipeline.model.runtime import BundleModel
 
     model = BundleModel(directory, provider=provider, threads=threads)
@@ -60,9 +60,9 @@ def metrics(
     truth: Sequence[int],
     split: str,
 ) -> tuple[Metric, ...]:
-    """Return scores of answers (rows × labels) with their intervals, as a manifest keeps them.
+    """Return the scores of answers (rows × labels) with intervals, as stored in a manifest.
 
-    ``task``: the formulas that its task scores them by.
+    ``task``: score name -> formula.
     """
     import numpy as np
 
@@ -81,6 +81,6 @@ def metrics(
 
 
 def as_table(probabilities: NDArray[np.float64]) -> list[list[float]]:
-    """Return probabilities as nested lists, rounded so that equal answers give equal bytes."""
+    """Return probabilities as nested lists, rounded so equal answers serialize to equal bytes."""
     table: list[list[Any]] = probabilities.round(7).tolist()
     return table

@@ -1,4 +1,4 @@
-"""Whether a model is as often right as it is sure.
+"""Calibration: does a model's confidence match its accuracy?
 
 Guo et al. 2017, "On calibration of modern neural networks" (arXiv 1706.04599).
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bin:
-    """The rows whose answer is about as sure: mean confidence and share that is right."""
+    """The rows in one confidence bin, with their mean confidence and accuracy."""
 
     rows: int
     confidence: float
@@ -25,9 +25,9 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A model's expected calibration error (15 bins), and the bins with rows, least sure first.
+    """A model's expected calibration error (15 bins) and its non-empty bins by confidence.
 
-    ``confidence`` and ``accuracy``: their means over all rows.
+    ``confidence`` and ``accuracy`` are means over all rows.
     """
 
     ece: Interval
@@ -37,7 +37,7 @@ class Calibration:
 
 
 def of(measurements: Measurements, model: str) -> Calibration | None:
-    """Return a measured model's calibration; None where an answer is no number."""
+    """Return a measured model's calibration, None if an answer is NaN or infinite."""
     import numpy as np
 
     from pipeline.stage.formulas import BINS

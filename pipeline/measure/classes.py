@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of each class, candidate beside reference, and its flips both ways."""
+"""Precision, recall and F1 per class for candidate and reference, and the rows that flipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scores:
-    """One model on one class. None where there is nothing to take a share of."""
+    """One model on one class. A score is None if its denominator is zero."""
 
     precision: float | None
     recall: float | None
@@ -23,9 +23,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class: its rows, both models' scores, and the rows that only one of them has right.
+    """One class: its rows, both models' scores, and the rows that only one model has right.
 
-    ``lost``: rows of this class that only the reference has right; ``won``: only the candidate.
+    ``lost``: rows of this class that only the reference has right. ``won``: rows that only the
+    candidate has right.
     """
 
     label: str
@@ -37,7 +38,7 @@ class ClassResult:
 
 
 def compare(measurements: Measurements, reference: str) -> list[ClassResult]:
-    """Return every class in the labels' order. Raises KeyError for a model not measured."""
+    """Return every class in label order. Raises KeyError if a model was not measured."""
     import numpy as np
 
     truth = np.asarray(measurements.truth)
@@ -60,8 +61,8 @@ def _scores(answers: NDArray[np.int64], truth: NDArray[np.int64], count: int) ->
     given = np.bincount(answers[answers >= 0], minlength=count).tolist()
     rows = np.bincount(truth, minlength=count).tolist()
     return [
-        Scores(_share(hit, said), _share(hit, there), _share(2 * hit, said + there))
-        for hit, said, there in zip(hits, given, rows, strict=True)
+        Scores(_share(hit, predicted), _share(hit, actual), _share(2 * hit, predicted + actual))
+        for hit, predicted, actual in zip(hits, given, rows, strict=True)
     ]
 
 

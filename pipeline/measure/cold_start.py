@@ -1,4 +1,4 @@
-"""Cold start: from the start of a fresh process to its first answer, models in turn."""
+"""Measure the cold start: the time from the start of a fresh process to its first answer."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.terms.progress import Progress, silent
 
 
 class ColdStart(NamedTuple):
-    """One start, in ms: all of it, and its parts one after the other.
+    """The time of one start in ms: the total and its consecutive parts.
 
-    ``imports``: the interpreter, onnxruntime, tokenizers and numpy; ``load``: the session and the
-    tokenizer; ``answer``: the first row, text to probabilities.
+    ``imports``: the interpreter, onnxruntime, tokenizers and numpy. ``load``: the session and the
+    tokenizer. ``answer``: the first row, from text to probabilities.
     """
 
     total: float
@@ -40,17 +40,19 @@ def measure(
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, list[ColdStart]]:
-    """Start each bundle ``runs`` times in fresh processes, all of them once a round.
+    """Start each bundle ``runs`` times in fresh processes, each bundle once per round.
 
-    ``bundles``: name -> directory. The order within a round is random; position i of every model
-    is the same round. The row is the one of median length. A first start of each is not counted: it
-    brings files into the page cache, and there they stay, so a machine that has just booted is
-    slower than this. The monotonic clock is the same for all processes of a machine.
+    ``bundles``: name -> directory. The order within a round is random; entry i of every model
+    comes from the same round. The row is the one of median length. The first start of each bundle
+    is not counted: it loads the files into the page cache, where they stay. A machine that has
+    just booted is therefore slower than the result. The monotonic clock is shared by all
+    processes of a machine.
 
-    Raises ProviderError and EvidenceError as ``fresh.call`` does.
+    Raises ProviderError and EvidenceError as ``fresh.call`` does, and EvidenceError if there are
+    no texts.
     """
     if not texts:
-        raise EvidenceError("a cold start needs a row to answer")
+        raise EvidenceError("a cold start needs at least one row to answer")
     row = sorted(range(len(texts)), key=lambda at: len(texts[at]))[len(texts) // 2]
     request = {
         "text": texts[row],
@@ -89,10 +91,10 @@ def _start(request: dict[str, Any], name: str) -> ColdStart:
 def median(values: Sequence[float]) -> Interval:
     """Return the median of independent values with its distribution-free 95 % interval.
 
-    The bounds are order statistics: of 6 values the smallest and the largest, which hold the median
-    with 1 − 2/2⁶ = 96.9 %. With fewer than 6 there is no such interval.
+    The bounds are order statistics. With 6 values they are the smallest and the largest, which
+    include the median with probability 1 − 2/2⁶ = 96.9 %.
 
-    Raises ValueError where there are fewer.
+    Raises ValueError if there are fewer than 6 values, for which no such interval exists.
     """
     from scipy.stats import binom
 
@@ -100,14 +102,14 @@ def median(values: Sequence[float]) -> Interval:
     n = len(ascending)
     outside = int(binom.ppf(0.025, n, 0.5))
     if not outside:
-        raise ValueError(f"{n} values carry no 95 % interval of a median")
+        raise ValueError(f"{n} values are too few for a 95 % interval of the median")
     return Interval(float(np.median(ascending)), ascending[outside - 1], ascending[n - outside])
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Interval:
-    """Return the median of two models' ratios in the same rounds, with the interval of ``median``.
+    """Return the median of two models' per-round ratios, with the interval of ``median``.
 
-    A sign test turned round (Thompson 1936): it asks of the noise only that rounds are
-    independent. What slows a whole round, as a neighbour does, is in both and leaves the ratio.
+    The interval inverts a sign test (Thompson 1936): it only assumes that rounds are independent.
+    Load that slows a whole round slows both models and cancels out of the ratio.
     """
     return median([over / under for over, under in zip(numerator, denominator, strict=True)])

@@ -1,6 +1,7 @@
-"""One process that starts, loads a bundle and answers once. Started by ``measure.cold_start``.
+"""Start, load a bundle and answer one row. This process is started by ``measure.cold_start``.
 
-It imports what a service would, and nothing of ours but the runtime: every import is counted.
+It imports what a service would import, and of rarefy only the runtime, because the time of every
+import counts.
 """
 
 import json
@@ -17,7 +18,7 @@ from pipeline.terms.errors import RarefyError
 
 
 def main() -> None:
-    """Answer; leave the monotonic clock's ns after the imports, the load and the answer."""
+    """Answer one row; write the monotonic clock in ns after the imports, load and answer."""
     imported = time.monotonic_ns()
     folder = Path(sys.argv[1])
     request = json.loads((folder / "request.json").read_text())

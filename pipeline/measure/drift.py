@@ -1,4 +1,4 @@
-"""Whether the machine became another one while it was timed: throttled, or loaded half way."""
+"""Detect whether the machine's speed changed during timing, by throttling or other load."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ CUTS = (0.25, 0.5, 0.75)
 
 
 def found(calls: Sequence[Sequence[float]], rows: Sequence[Sequence[int]]) -> str | None:
-    """Return a sentence where one model's calls became much longer or shorter for good.
+    """Return a sentence if one model's calls became lastingly longer or shorter, else None.
 
-    ``calls``: process × calls in ms in the order of time, ``rows`` the row of each. Each call is
-    taken as a share of its row's median; a change is one by a quarter, on either side of a cut
-    through the session, that Mann–Whitney does not leave to chance.
+    ``calls``: process × calls in ms, in time order; ``rows``: the row of each call. Each call is
+    divided by the median of its row. A change is reported if the medians before and after a cut
+    through the session differ by a quarter and a Mann–Whitney test is significant.
     """
     from scipy.stats import mannwhitneyu
 
@@ -33,9 +33,10 @@ def found(calls: Sequence[Sequence[float]], rows: Sequence[Sequence[int]]) -> st
         size = max(ratio, 1 / ratio)
         if size > worst and mannwhitneyu(before, after).pvalue < CHANCE:
             worst = size
-            first, second = ("after", "before") if ratio > 1 else ("before", "after")
+            parts = [f"in the last {1 - cut:.0%}", f"in the first {cut:.0%}"]
+            longer, shorter = parts if ratio > 1 else reversed(parts)
             sentence = (
-                f"calls took {size:.2f} times as long {first} {cut:.0%} of the session as "
-                f"{second}: the machine was throttled or loaded meanwhile"
+                f"calls took {size:.2f} times as long {longer} of the session as {shorter}, "
+                "which suggests throttling or other load on the machine"
             )
     return sentence

@@ -1,4 +1,4 @@
-"""Rows that show a reader what the candidate lost, what it won, and where it is sure and wrong."""
+"""Choose example rows: what the candidate lost, what it won, and its confident errors."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ NOT_A_NUMBER = "not a number"
 def choose(
     labels: Sequence[str], split: Split, models: Mapping[str, ModelMeasurement]
 ) -> list[dict[str, str]]:
-    """Return up to twelve rows of each kind, the candidate's surest answers first.
+    """Return up to twelve rows of each kind, the candidate's most confident answers first.
 
-    ``lost``: only the first reference is right; ``won``: only the candidate is; ``sure and
-    wrong``: the candidate is wrong, and the row is not among those lost. None without labels.
+    ``lost``: only the first reference is right. ``won``: only the candidate is right. ``sure and
+    wrong``: the candidate is wrong, and the row is not among those lost. Returns an empty list if
+    the split has no labels.
     """
     import numpy as np
 

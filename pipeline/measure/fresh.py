@@ -1,4 +1,4 @@
-"""A job in a fresh Python process, so that nothing of this one's memory or threads is in it."""
+"""Run a job in a fresh Python process, free of this process's memory and threads."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def call(
 ) -> dict[str, Any]:
     """Run ``python -m module`` with a JSON request and return its JSON answer.
 
-    ``what`` names the job in errors, ``tick`` is called some times a second while it runs.
-    Raises ProviderError where the process says that the machine lacks a provider, EvidenceError
-    where it dies, fails or takes more than ``timeout`` seconds.
+    ``what`` names the job in errors. ``tick`` is called a few times per second while it runs.
+
+    Raises ProviderError if the process reports a missing execution provider, EvidenceError if it
+    dies, fails, or takes more than ``timeout`` seconds.
     """
     with tempfile.TemporaryDirectory(prefix="rarefy-measure-") as name:
         folder = Path(name)
@@ -50,7 +51,7 @@ def call(
 
 
 def serve(job: Job) -> None:
-    """Be the process on the other side of ``call``: read the request, do the job, answer."""
+    """Run in the process that ``call`` starts: read the request, do the job, write the answer."""
     folder = Path(sys.argv[1])
     try:
         answer = job(json.loads((folder / "request.json").read_text()))
@@ -61,7 +62,10 @@ def serve(job: Job) -> None:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """Return the environment: this very code, whatever the working directory holds; own threads."""
+    """Return an environment with ``threads`` OpenMP threads that imports this very package.
+
+    PYTHONPATH makes the import independent of the working directory.
+    """
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
@@ -82,7 +86,7 @@ def _wait(
                 return process.wait(_POLL)
             except subprocess.TimeoutExpired:
                 tick()
-        raise EvidenceError(f"{what} did not end within {timeout:.0f} s")
+        raise EvidenceError(f"{what} did not finish within {timeout:.0f} s and was stopped")
     finally:
         if process.poll() is None:
             process.kill()
@@ -91,11 +95,11 @@ def _wait(
 
 def _failure(code: int, stderr: str, what: str) -> RarefyError:
     lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    last = lines[-1].strip() if lines else "it said nothing"
+    last = lines[-1].strip() if lines else "it printed no error"
     if code == ProviderError.exit_code:
         return ProviderError(last)
     if code < 0:
         name = signal.Signals(-code).name
-        hint = ", perhaps for want of memory" if name == "SIGKILL" else ""
+        hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
         return EvidenceError(f"{what} was killed by {name}{hint}")
     return EvidenceError(f"{what} failed with exit code {code}: {last}")

@@ -1,4 +1,4 @@
-"""Is one model slower than another by more than a margin? The word, and how sure it is."""
+"""Decide whether one model is slower than another by more than a margin."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from pipeline.terms.interval import Interval
 Change = Literal["regression", "improvement", "equal", "inconclusive"]
 BASELINE = "baseline"
 CHANCE = 0.002
-"""asv's level of a rank test: below it a longer time is no accident."""
+"""The significance level of the rank test, as in asv."""
 
 
 class Comparison(NamedTuple):
-    """``ratio`` is candidate / baseline: above one the candidate is slower.
+    """The outcome of a comparison.
 
-    ``p`` is Wilcoxon's, of the median alone.
+    ``ratio`` is candidate / baseline; above 1 the candidate is slower. ``p`` is the p-value of
+    Wilcoxon's test, None unless medians were compared.
     """
 
     change: Change
@@ -35,10 +36,10 @@ def measure(
     margin: float,
     **options: Any,
 ) -> tuple[Comparison, Latency]:
-    """Time two bundles beside each other until their medians' change is clear, or time is up.
+    """Time two bundles side by side until the change of the median is clear or time is up.
 
-    ``options`` are those of ``latency.measure``. On a machine that was throttled meanwhile nothing
-    is clear.
+    ``options`` are those of ``latency.measure``. The change is inconclusive if the machine was
+    throttled during the measurement.
     """
 
     def judged(timed: Latency) -> Comparison:
@@ -62,12 +63,12 @@ def compare(
     percentile: float = 50,
     looks: int = 1,
 ) -> Comparison:
-    """Compare a percentile of two models' calls (process × calls, position i the same row).
+    """Compare a percentile of two models' calls (process × calls, position i is the same row).
 
-    A change is called only where the whole interval of the ratio lies beyond the margin and, of
-    the median, Wilcoxon's test leaves less than 0.002 to chance (it asks about the middle: three
-    slow calls of a hundred move a p99, and not it); "equal" only where the whole interval lies
-    within the margin. ``margin``: a share, 0.05 for 5 %.
+    The result is "regression" or "improvement" only if the whole interval of the ratio is beyond
+    the margin and, for the median, Wilcoxon's test has p < 0.002. (The test concerns the median:
+    three slow calls in a hundred move a p99 but not the test.) The result is "equal" only if the
+    whole interval is within the margin. ``margin`` is a share, 0.05 for 5 %.
     """
     ratio = statistics.percentile_ratio(candidate, baseline, percentile, looks=looks)
     change: Change = "inconclusive"

@@ -1,4 +1,4 @@
-"""Latencies of several bundles, interleaved row by row in one fresh process after the other."""
+"""Measure the latency of several bundles, interleaved row by row in successive fresh processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.terms.errors import EvidenceError
 from pipeline.terms.progress import Progress, silent
 
 SHARE = 30
-"""A process times for this part of the whole, when its models are loaded and warm."""
+"""A process times calls for 1/SHARE of the session, once its models are loaded and warm."""
 QUIET = 0.2
 
 
@@ -33,19 +33,21 @@ def measure(
     clear: Callable[[Latency], bool] | None = None,
     progress: Progress = silent,
 ) -> Latency:
-    """Time each bundle on the same rows, next to each other, in random order.
+    """Time each bundle on the same rows, side by side, in random order.
 
-    ``bundles``: name -> directory. Fresh processes, one after the other, each load them all, are
-    tied to ``threads`` quiet cores, warm up until steady, and time row by row. There are at least
-    ``processes`` of them. Without ``clear`` no more; with it, sampling goes on until ``clear`` says
-    of what was found that it is enough, or ``seconds`` are over. ``lengths``: tokens, of which each
-    process times some calls too. The baseline (the first bundle that is not the candidate) is
-    loaded and timed twice: the interval of its median against itself is the session's noise floor.
+    ``bundles``: name -> directory. Fresh processes run one after the other. Each loads all bundles,
+    is pinned to ``threads`` quiet cores, warms up until its times are steady, and times row by row.
+    Without ``clear``, exactly ``processes`` of them run. With it, they are the minimum: sampling
+    goes on until ``clear`` returns True for the latencies so far or ``seconds`` are over.
+    ``lengths``: each process also times some calls at these numbers of tokens. The baseline (the
+    first bundle that is not the candidate) is loaded and timed twice: the interval of its median
+    against itself is the session's noise floor.
 
-    Raises ProviderError where the provider is not active, EvidenceError where a process dies.
+    Raises ProviderError if the provider is not active, EvidenceError if a process dies or there
+    are no texts.
     """
     if not texts:
-        raise EvidenceError("latency needs at least one row to time")
+        raise EvidenceError("a latency measurement needs at least one row to time")
     twice = next((name for name in bundles if name != CANDIDATE), next(iter(bundles)))
     request = {
         "bundles": {name: str(path.resolve()) for name, path in bundles.items()},
@@ -63,12 +65,12 @@ def measure(
     def spent() -> float:
         return time.monotonic() - started
 
-    def told(note: str) -> None:
+    def report(note: str) -> None:
         progress(min(spent(), seconds), seconds, note)
 
     answers: list[dict[str, Any]] = []
     while True:
-        answers.append(_sample(request, seed, len(answers), 600 + 10 * seconds, told))
+        answers.append(_sample(request, seed, len(answers), 600 + 10 * seconds, report))
         count, elapsed = len(answers), spent()
         if count not in rule.looks and not rule.over(count, elapsed):
             continue
@@ -80,9 +82,9 @@ def measure(
 
 
 def _sample(
-    request: dict[str, Any], seed: int, number: int, timeout: float, told: Callable[[str], None]
+    request: dict[str, Any], seed: int, number: int, timeout: float, report: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Return what one fresh process timed; ``told`` hears of it while it works."""
+    """Return the timings of one fresh process; ``report`` gets a progress note while it runs."""
     provider, threads = request["provider"], request["threads"]
     return fresh.call(
         "pipeline.measure.latency_worker",
@@ -90,12 +92,12 @@ def _sample(
         what=f"latency on {provider}: process {number + 1}",
         timeout=timeout,
         threads=threads,
-        tick=lambda: told(f"timing on {provider}, process {number + 1}"),
+        tick=lambda: report(f"timing on {provider}, process {number + 1}"),
     )
 
 
 def _cores(threads: int, number: int) -> list[int]:
-    """Return quiet cores for a process: another start for each, so that no core is in them all."""
+    """Return quiet cores for a process, rotated so that processes use different cores."""
     cores = machine.quiet_cores(QUIET) if threads < len(machine.cores()) else machine.cores()
     if len(cores) < threads:
         cores = machine.cores()
@@ -103,13 +105,16 @@ def _cores(threads: int, number: int) -> list[int]:
     return [cores[(start + offset) % len(cores)] for offset in range(min(threads, len(cores)))]
 
 
-def _gathered(said: list[list[str]]) -> list[str]:
-    """Return each thing that processes said once, with how many said it and its worst number."""
+def _gathered(notes: list[list[str]]) -> list[str]:
+    """Merge the notes of processes that differ only in numbers.
+
+    Each merged note gives the count of processes that reported it and keeps the highest number.
+    """
     alike: dict[str, list[str]] = {}
-    for sentence in (sentence for one in said for sentence in one):
+    for sentence in (sentence for process in notes for sentence in process):
         alike.setdefault(re.sub(r"[\d.]+", "#", sentence), []).append(sentence)
     return [
-        f"{len(sentences)} of {len(said)} processes: {max(sentences, key=_first_number)}"
+        f"in {len(sentences)} of {len(notes)} processes, {max(sentences, key=_first_number)}"
         for sentences in alike.values()
     ]
 
@@ -127,9 +132,10 @@ def gather(
     threads: int,
     looks: int,
 ) -> Latency:
-    """Put together what the processes answered of the models ``names``.
+    """Combine the processes' answers about the models ``names``.
 
-    ``twice``: the model that each process timed twice, ``looks``: how often sampling may stop.
+    ``twice``: the model that each process timed twice; ``looks``: the number of points at which
+    sampling may stop.
     """
 
     def by_model(calls: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:

@@ -1,4 +1,4 @@
-"""One process of a latency measurement: load every bundle, warm up, time them side by side.
+"""Run one process of a latency measurement: load all bundles, warm up, time them side by side.
 
 Started by ``pipeline.measure.latency`` as ``python -m``; see ``pipeline.measure.fresh``.
 """
@@ -21,14 +21,14 @@ from pipeline.model.runtime import BundleModel
 Feed = dict[str, NDArray[np.int64]]
 AGAIN = "(again)"  # no stage can have this id
 LEAST, MOST = 40, 200
-"""Rounds of a process: fewer carry nothing; more buy little, as processes differ more."""
+"""Rounds per process: fewer are too few; more add little, since processes differ more."""
 FIXED = 20
-"""Calls of each fixed length in a process."""
+"""Calls per fixed length and process."""
 BLOCK, STEADY, WARM = 20, 0.05, 0.5
 
 
 class Timed(NamedTuple):
-    """One model under its name; ``on_device``: its time without copies is taken too."""
+    """One named model; ``on_device``: also take its time without copies to the device."""
 
     name: str
     model: BundleModel
@@ -37,7 +37,7 @@ class Timed(NamedTuple):
 
 @dataclass
 class Calls:
-    """The rounds of a process: the row of each, and its ms by model."""
+    """The rounds of a process: the row of each, and the ms by model."""
 
     names: list[str]
     rows: list[int] = field(default_factory=list)
@@ -50,7 +50,10 @@ class Calls:
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
-    """Time the bundles. ``wall``, ``cpu``, ``tokenizer``, ``device``: ms by model, one a round."""
+    """Time the bundles.
+
+    Of the answer, ``wall``, ``cpu``, ``tokenizer`` and ``device`` hold ms by model, one per round.
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])
     generator = np.random.default_rng(request["seed"])
@@ -64,7 +67,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     calls = _rounds(models, texts, pairs, seconds, generator)
     busy = machine.busy(before, machine.snapshot(), request["threads"])
     if not steady:
-        busy.append("times were not steady yet when the warm-up's time was over")
+        busy.append("times were not steady when the warm-up ended")
     wall = calls.by_model("wall")
     return {
         "wall": wall,
@@ -80,11 +83,11 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load(request: dict[str, Any], generator: np.random.Generator) -> list[Timed]:
-    """Load every bundle, the one that is timed twice under a second name too.
+    """Load every bundle, and the one that is timed twice under a second name as well.
 
-    Where a model's weights come to lie in memory is worth some percent of its speed, and depends
-    on what was loaded before: in random order this is noise between processes, which the
-    intervals hold, and no bias.
+    A model's speed varies by a few percent with the place of its weights in memory, which depends
+    on what was loaded before. A random order turns this bias into noise between processes, which
+    the intervals include.
     """
     options = {"provider": request["provider"], "threads": request["threads"]}
     bundles = request["bundles"] | {AGAIN: request["bundles"][request["twice"]]}
@@ -104,7 +107,10 @@ def _warm_up(
     seconds: float,
     generator: np.random.Generator,
 ) -> bool:
-    """Run the same rows, short to longest, until no model's times change; say if they stayed."""
+    """Run the same rows, short to long, until all models' times are steady.
+
+    Returns False if the time was over first.
+    """
     deadline = time.perf_counter() + seconds
     spread = np.linspace(0, len(lengths) - 1, min(BLOCK, len(lengths))).astype(int)
     rows = np.argsort(lengths, kind="stable")[spread]
@@ -128,7 +134,7 @@ def _rounds(
     seconds: float,
     generator: np.random.Generator,
 ) -> Calls:
-    """Pass over all rows in a new random order each time, until the time or the rounds are over."""
+    """Go over the rows, each time in a new random order, until time or rounds are used up."""
     calls = Calls([timed.name for timed in models])
     order: list[int] = []
     deadline = time.perf_counter() + seconds
@@ -146,7 +152,7 @@ def _round(
     calls: Calls,
     generator: np.random.Generator,
 ) -> None:
-    """Take one row from text to logits on every model, in random order; append the ms."""
+    """Run one row from text to logits on every model, in random order; append the ms."""
     ms: dict[str, list[float]] = {}
     text, pair = [texts[row]], None if pairs is None else [pairs[row]]
     for index in generator.permutation(len(models)).tolist():
@@ -178,13 +184,13 @@ def _fixed(
     lengths: list[int],
     generator: np.random.Generator,
 ) -> dict[str, dict[str, list[float]]]:
-    """Time inputs of just so many tokens, made of the rows' own tokens: length -> model -> ms."""
+    """Time inputs of exact lengths, made of the rows' tokens; return length -> model -> ms."""
     by_length: dict[str, dict[str, list[float]]] = {}
     for length in lengths:
         feeds = [_of_length(timed.model.encode(texts, pairs), length) for timed in models]
         times: dict[str, list[float]] = {timed.name: [] for timed in models}
         for timed, feed in zip(models, feeds, strict=True):
-            timed.model.run(feed)  # a length that is new to a provider may cost it a compilation
+            timed.model.run(feed)  # a provider may compile for a new length
         for _ in range(FIXED):
             for index in generator.permutation(len(models)).tolist():
                 before = time.perf_counter_ns()
@@ -195,7 +201,10 @@ def _fixed(
 
 
 def _of_length(feeds: list[Feed], length: int) -> Feed:
-    """Return one input of ``length`` tokens: the rows' in a line, special ones at the ends."""
+    """Return one input of ``length`` tokens: the rows' tokens joined, special tokens at the ends.
+
+    The joined tokens are repeated or cut to fit.
+    """
     line = {
         name: np.concatenate([feed[name][:, 1:-1] for feed in feeds], axis=1) for name in feeds[0]
     }

@@ -1,4 +1,4 @@
-"""A bundle under load: requests at a given rate, whether or not the last ones are answered."""
+"""Load-test a bundle with an open loop: requests arrive at a given rate, answered or not."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from pipeline.terms.wording import plural
 
 MOST = 1_000_000
 BLOCKS = 10
-"""Requests near each other wait for the same ones: an interval takes stretches, not requests."""
+"""Intervals resample blocks of requests, because neighbouring requests wait for the same ones."""
 LATE = 1.0
 LEAD = 0.3
-"""Seconds from when all are ready to the first request."""
+"""Seconds between all workers being ready and the first request."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What ``workers`` workers did with requests at ``rate`` a second.
+    """The result of a load test with ``workers`` workers and ``rate`` requests per second.
 
-    Lists are in the order of sending. ``sent``: s from the start, when each was meant to be sent;
-    ``response``: ms from that moment to its answer; ``service``: ms that a worker had it.
-    ``broken``: answers that are NaN or infinite.
+    Lists are in the order of sending. ``sent``: scheduled sending time, in s from the start.
+    ``response``: ms from the scheduled time to the answer. ``service``: ms that a worker spent on
+    the request. ``broken``: the number of answers that are NaN or infinite.
     """
 
     rate: float
@@ -51,56 +51,59 @@ class Load:
 
     @property
     def achieved(self) -> float:
-        """Answers a second, from the first request's sending to the last answer."""
+        """The throughput: answers per second, from the first request to the last answer."""
         last = max(s + ms / 1e3 for s, ms in zip(self.sent, self.response, strict=True))
         return len(self.sent) / max(last, self.seconds)
 
     @property
     def utilisation(self) -> float:
-        """The part of their time in which the workers were at work."""
+        """The share of time that the workers were busy."""
         return sum(self.service) / 1e3 / self.workers / (len(self.sent) / self.achieved)
 
     @property
     def demand(self) -> float:
-        """The part of the workers' time that the rate asks for; from 1 on no queue is stable."""
+        """The offered load as a share of the workers' time; at 1 or more, no queue is stable."""
         return self.rate * float(np.mean(self.service)) / 1e3 / self.workers
 
     @property
     def saturated(self) -> str | None:
-        """Why the queue has no steady state, so that a longer run would give longer times."""
+        """Why the queue has no steady state, None if it has one.
+
+        Without a steady state, a longer run gives longer response times.
+        """
         if self.demand >= 1:
-            return f"{self.rate:g} a second ask for {self.demand:.0%} of the workers' time"
+            return f"{self.rate:g} requests a second need {self.demand:.0%} of the workers' time"
         waited = np.asarray(self.response) - np.asarray(self.service)
         later = waited[len(waited) // 2 :]
         if len(later) >= BLOCKS and float(later.min()) > LATE:
-            return "in the second half of the run no request found a free worker"
+            return "no request found a free worker in the second half of the run"
         return None
 
     @property
     def ideal(self) -> NDArray[np.float64]:
-        """The ms that each response takes in a queue with these services and nothing else."""
+        """The response times in ms of an ideal queue with the measured service times."""
         sent = [moment * 1e3 for moment in self.sent]
         answered = fifo(sent, self.service, self.workers)
         return np.subtract(answered, sent)
 
     @property
     def late(self) -> float:
-        """The share of responses that are over 1 ms longer than the queue itself explains.
+        """The share of responses that took over 1 ms longer than in the ideal queue.
 
-        There the machine, or this test's own processes, were late; never shorter, only longer.
+        The machine or this test's own processes delayed them. Such delays only lengthen responses.
         """
         return float(np.mean(np.asarray(self.response) - self.ideal > LATE))
 
     def percentile(self, percent: float, *, of_service: bool = False) -> Interval | None:
-        """Return a percentile in ms; None where the sample cannot carry it.
+        """Return a percentile in ms, None if the sample is too small for it.
 
-        Its 95 % interval takes the run's ten stretches as ``statistics`` takes processes.
+        Its 95 % interval treats the run's ten blocks as ``statistics`` treats processes.
         """
         values = np.asarray(self.service if of_service else self.response)
         if len(values) < BLOCKS or not statistics.carries(percent, len(values)):
             return None
-        stretches = [stretch.tolist() for stretch in np.array_split(values, BLOCKS)]
-        return statistics.percentile_interval(stretches, percent)
+        blocks = [block.tolist() for block in np.array_split(values, BLOCKS)]
+        return statistics.percentile_interval(blocks, percent)
 
 
 def measure(
@@ -117,25 +120,29 @@ def measure(
     kind: Arrivals = "poisson",
     progress: Progress = silent,
 ) -> Load:
-    """Send requests at ``rate`` a second for ``seconds``, open loop, and time the answers.
+    """Send ``rate`` requests a second for ``seconds``, open loop, and time the answers.
 
-    The moments of sending are drawn beforehand. Worker processes, each with its own session and
-    ``threads`` cores, take them from one queue; a request is a random row, from text to
-    probabilities. Its time runs from when it was to be sent, so that what a slow answer does to
-    those behind it is in theirs.
+    The sending times are drawn in advance. Worker processes, each with its own session and
+    ``threads`` cores, take requests from one queue. A request is a random row, from text to
+    probabilities. Its response time starts at the scheduled sending time, so the delay that a slow
+    answer causes for later requests is counted.
 
-    Raises RecipeError for more than a million requests, ProviderError where the provider is not
-    active, EvidenceError where no request falls into the time or a worker dies.
+    Raises RecipeError for more than a million requests, ProviderError if the provider is not
+    active, EvidenceError if no request falls into the time, a request got no answer, or a worker
+    dies.
     """
     if rate * seconds > MOST:
         raise RecipeError(
-            f"{rate:g} a second for {seconds:g} s are over {MOST} requests; send fewer"
+            f"{rate:g} requests a second for {seconds:g} s are more than {MOST:,} requests; "
+            "lower the rate or the duration"
         )
+    if not texts:
+        raise EvidenceError("a load test needs at least one row")
     sent = arrivals(rate, seconds, seed, kind)
-    if not texts or not sent:
-        what = "row" if not texts else "request"
+    if not sent:
         raise EvidenceError(
-            f"a load test needs at least one {what}; {rate:g} a second, {seconds:g} s"
+            f"{rate:g} requests a second for {seconds:g} s give no request; "
+            "raise the rate or the duration"
         )
     rows = np.random.default_rng([seed, 1]).integers(0, len(texts), len(sent)).tolist()
     with tempfile.TemporaryDirectory(prefix="rarefy-load-") as name:
@@ -169,9 +176,9 @@ def measure(
 
 
 def _run(
-    request: dict[str, Any], workers: int, seconds: float, told: Callable[[float], None]
+    request: dict[str, Any], workers: int, seconds: float, report: Callable[[float], None]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Start the workers, give the sign when all are ready; return their answers and the noise."""
+    """Start the workers and, when all are ready, the load; return their answers and the noise."""
     folder, threads = Path(request["folder"]), request["threads"]
     (folder / COUNTER).write_bytes(bytes(8))
 
@@ -187,7 +194,7 @@ def _run(
     with ThreadPoolExecutor(workers) as pool:
         calls = [pool.submit(call, number) for number in range(workers)]
         try:
-            told(0)
+            report(0)
             _until_ready(folder, calls)
         except BaseException:
             _start(folder, "")
@@ -196,7 +203,7 @@ def _run(
         _start(folder, repr(begin))
         before = machine.snapshot()
         while not all(call.done() for call in calls):
-            told(min(max(time.monotonic() - begin, 0), seconds))
+            report(min(max(time.monotonic() - begin, 0), seconds))
             time.sleep(0.2)
         after = machine.snapshot()
         answers = [call.result() for call in calls]
@@ -204,7 +211,7 @@ def _run(
 
 
 def _until_ready(folder: Path, calls: list[Future[dict[str, Any]]]) -> None:
-    """Return when every worker is warm. Raises what one of them died of."""
+    """Wait until every worker is warm. Raises the error of a worker that failed."""
     while len(list(folder.glob("ready-*"))) < len(calls):
         for call in calls:
             if call.done():
@@ -213,7 +220,7 @@ def _until_ready(folder: Path, calls: list[Future[dict[str, Any]]]) -> None:
 
 
 def _start(folder: Path, moment: str) -> None:
-    """Let the workers begin at a moment of the monotonic clock, or end where there is none."""
+    """Tell the workers the start time on the monotonic clock; "" makes them exit."""
     (folder / "written").write_text(moment)
     (folder / "written").rename(folder / START)
 
@@ -221,7 +228,7 @@ def _start(folder: Path, moment: str) -> None:
 def _noise(
     before: machine.Snapshot, after: machine.Snapshot, answers: list[dict[str, Any]], threads: int
 ) -> list[str]:
-    """Return why the machine was not quiet, the workers' own CPU time left out."""
+    """Return why the machine was not quiet, not counting the workers' own CPU time."""
     cpu = sum(answer["cpu"] for answer in answers)
     switches = sum(answer["switches"] for answer in answers)
     ours = replace(after, process=after.process + cpu, switches=before.switches + switches)
@@ -233,6 +240,6 @@ def _noise(
 
 
 def _cores(threads: int, number: int) -> list[int]:
-    """Return a worker's own cores, shared only where there are not enough."""
+    """Return a worker's own cores; workers share cores only if there are too few."""
     cores = machine.cores()
     return [cores[(threads * number + at) % len(cores)] for at in range(min(threads, len(cores)))]

@@ -1,4 +1,4 @@
-"""One worker of a load test: take the next request, wait until it is sent, answer it.
+"""Run one worker of a load test: take the next request, wait for its sending time, answer it.
 
 Started by ``pipeline.measure.load`` as ``python -m``; see ``pipeline.measure.fresh``.
 """
@@ -19,13 +19,13 @@ from pipeline.measure import fresh, machine
 from pipeline.model.runtime import BundleModel
 
 WARM = 30
-"""Requests answered before the clock starts, the shortest and the longest row among them."""
+"""Requests answered before timing starts, including the shortest and the longest row."""
 POLL = 0.002
 START, COUNTER = "start", "counter"
 
 
 class Clock(Protocol):
-    """What ``serve`` needs of the module ``time``."""
+    """The part of the ``time`` module that ``serve`` needs."""
 
     def monotonic(self) -> float: ...
 
@@ -33,7 +33,7 @@ class Clock(Protocol):
 
 
 class Served(NamedTuple):
-    """A request by its index: when its service began and ended (s), whether all is finite."""
+    """A request's index, when its service began and ended (s), and if its answer is finite."""
 
     request: int
     began: float
@@ -47,10 +47,11 @@ def serve(
     answer: Callable[[int], bool],
     clock: Clock = time,
 ) -> list[Served]:
-    """Answer each request that is taken, not before it is sent.
+    """Answer each request that is taken, but not before it is sent.
 
-    ``sent``: the moment of each on the clock. A worker that is late does not shift those that
-    follow: they were meant to be sent when they were (Tene, "How not to measure latency").
+    ``sent``: the sending time of each request on the clock. A late worker does not shift later
+    requests: their times count from when they should have been sent (Tene, "How not to measure
+    latency").
     """
     served = []
     for index in taken:
@@ -64,7 +65,7 @@ def serve(
 
 
 def take(counter: Path, count: int) -> Iterator[int]:
-    """Yield the indices below ``count`` that no other process has taken, in their order."""
+    """Yield the indices below ``count`` that no other process has taken, in ascending order."""
     with counter.open("r+b", buffering=0) as file:
         while True:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -77,7 +78,7 @@ def take(counter: Path, count: int) -> Iterator[int]:
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
-    """Load, warm up, wait for the common start, and serve; return what was served."""
+    """Load the bundle, warm up, wait for the common start and serve; return what was served."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])
     texts, pairs, rows = request["texts"], request["pairs"], request["rows"]
@@ -113,15 +114,15 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wait_for_start(folder: Path, number: int) -> float | None:
-    """Say that this worker is ready; return the moment on the monotonic clock when all begin.
+    """Report that this worker is ready; return the common start time on the monotonic clock.
 
-    None where another worker failed and there is nothing to do.
+    Returns None if another worker failed and the test is cancelled.
     """
     (folder / f"ready-{number}").touch()
     while not (folder / START).exists():
         time.sleep(POLL)
-    told = (folder / START).read_text()
-    return float(told) if told else None
+    moment = (folder / START).read_text()
+    return float(moment) if moment else None
 
 
 if __name__ == "__main__":

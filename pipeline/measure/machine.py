@@ -1,4 +1,4 @@
-"""What this machine is, and whether it was quiet while something was timed."""
+"""Fingerprint the machine, and detect other load on it during a measurement."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ FLAGS = (
 OTHERS = 0.10
 STEAL = 0.01
 SWITCHES = 20.0
-"""A second. The kernel's own threads take a core some times a second; a neighbour more often."""
+"""Per second. Kernel threads preempt a core a few times a second; other load does so more often."""
 
 
 def fingerprint() -> dict[str, Any]:
-    """Return what a latency depends on here, JSON-ready and equal from run to run.
+    """Return the facts that latency depends on, JSON-serializable and equal from run to run.
 
-    CPU model and the flags that choose kernels, cores that may be used, memory, GPUs, Python, and
-    library versions from their metadata: nothing is imported, so it takes milliseconds.
+    CPU model and the flags that select kernels, usable cores, memory, GPUs, Python, and library
+    versions. The versions come from package metadata without an import, so it takes milliseconds.
     """
     import psutil
 
@@ -59,12 +59,12 @@ def fingerprint() -> dict[str, Any]:
 
 
 def digest(facts: dict[str, Any]) -> str:
-    """Return the sha256 of a fingerprint: two machines with the same one may be compared."""
+    """Return the sha256 of a fingerprint; timings of equal digests may be compared."""
     return value_sha256(facts)
 
 
 def flat(facts: dict[str, Any], within: str = "") -> dict[str, str]:
-    """Return a fingerprint's facts as text by dotted name."""
+    """Return a fingerprint's facts as text, keyed by dotted name."""
     text: dict[str, str] = {}
     for name, value in facts.items():
         if isinstance(value, dict):
@@ -77,7 +77,7 @@ def flat(facts: dict[str, Any], within: str = "") -> dict[str, str]:
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return the facts in which two fingerprints differ, by dotted name; "none": it has none."""
+    """Return the facts that differ, by dotted name; a missing fact is "none"."""
     old, new = flat(first), flat(second)
     return {
         name: (old.get(name, "none"), new.get(name, "none"))
@@ -87,10 +87,10 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tupl
 
 
 def providers() -> tuple[str, ...]:
-    """Return the execution providers that the installed packages and devices promise.
+    """Return the execution providers that installed packages and devices should offer.
 
-    A promise only: the session says what is active. With both onnxruntime and onnxruntime-gpu
-    installed, the first wins and there is no GPU.
+    Only the session knows which provider is active. If both onnxruntime and onnxruntime-gpu are
+    installed, onnxruntime wins and the GPU is not available.
     """
     libraries = _libraries()
     if "onnxruntime-gpu" in libraries and "onnxruntime" not in libraries and _gpus():
@@ -109,7 +109,7 @@ def cores() -> list[int]:
 
 
 def quiet_cores(busy: float) -> list[int]:
-    """Return those of ``cores`` that were in use for no more than a share of a tenth second."""
+    """Return the ``cores`` that were in use for at most the share ``busy`` of 0.1 s."""
     import psutil
 
     shares = psutil.cpu_percent(interval=0.1, percpu=True)
@@ -129,7 +129,7 @@ def _libraries() -> dict[str, str]:
 
 @cache
 def _cpu() -> tuple[str, tuple[str, ...]]:
-    """Return the CPU's name and those of its flags that decide which kernels run."""
+    """Return the CPU's name and its flags that decide which kernels run."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -142,7 +142,7 @@ def _cpu() -> tuple[str, tuple[str, ...]]:
 
 
 def _quota() -> str | None:
-    """Return a container's CPU quota ("150000 100000": one and a half cores), None without one."""
+    """Return the container's CPU quota ("150000 100000" is 1.5 cores), None if there is none."""
     path = Path("/sys/fs/cgroup/cpu.max")
     text = path.read_text().strip() if path.is_file() else "max"
     return None if text.startswith("max") else text
@@ -164,7 +164,7 @@ def _gpu_driver() -> str | None:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Counters of the machine and of this process at one moment, times in seconds."""
+    """Counters of the machine and of this process at one moment; times are in seconds."""
 
     clock: float
     machine: float
@@ -197,24 +197,24 @@ def snapshot() -> Snapshot:
 
 
 def _throttled() -> int:
-    """Return how often heat slowed a core, or a container's quota stopped us, as far as is told."""
+    """Return how often heat or a container's quota slowed us, as far as the system reports it."""
     count = 0
     for path in Path("/sys/devices/system/cpu").glob("cpu*/thermal_throttle/core_throttle_count"):
         count += int(path.read_text())
     quota = Path("/sys/fs/cgroup/cpu.stat")
-    told = (
+    periods = (
         re.search(r"^nr_throttled (\d+)", quota.read_text(), re.MULTILINE)
         if quota.exists()
         else None
     )
-    return count + (int(told[1]) if told else 0)
+    return count + (int(periods[1]) if periods else 0)
 
 
 def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
-    """Return why the machine was not quiet for a process that ran ``threads`` threads, if so.
+    """Return the signs of other load while this process ran ``threads`` threads, if any.
 
-    The load average reaches back a minute, before the measurement, so it counts only where it
-    passes all cores and the threads; other processes' CPU time is exact for the interval.
+    The load average covers the last minute, also before the measurement, so it counts only if it
+    exceeds the number of cores plus threads. Other processes' CPU time is exact for the interval.
     """
     seconds, signs = after.clock - before.clock, []
     logical = os.cpu_count() or 1
@@ -228,7 +228,7 @@ def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
     if switches > SWITCHES * threads:
         signs.append(f"the timed process was interrupted {switches:.0f} times a second")
     if after.throttled > before.throttled:
-        signs.append("the CPU was throttled, by heat or by the container's quota")
+        signs.append("the CPU was throttled by heat or by the container's quota")
     if after.load > logical + threads:
         signs.append(f"the load average was {after.load:.1f} on {logical} cores")
     return signs

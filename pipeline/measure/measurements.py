@@ -1,4 +1,4 @@
-"""What ``validate`` found: enough to judge any budget later without measuring again."""
+"""The results of ``validate``: enough to judge any budget later without measuring again."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ CANDIDATE = "candidate"
 
 
 class _Record(BaseModel):
-    # A model may answer NaN: it stays readable, and JSON has no word for it but a string.
+    # A model may answer NaN. Strings keep NaN readable, because JSON has no literal for it.
     model_config = ConfigDict(extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
 
 
 class ModelMeasurement(_Record):
     """One model: the candidate, a reference in fused fp32 ONNX Runtime, or a tagged bundle.
 
-    ``probabilities`` is rows × labels on the eval split; ``size`` counts every file needed to
-    answer, in bytes; ``memory`` is the peak resident set of a fresh process that loads and
-    answers, less that of one with the same imports only, in bytes; ``device_memory`` that of the
-    GPU; ``cold_start`` the ms from the start of a fresh process to its first answer, one entry a
-    process, entry i of every model from the same round.
+    ``probabilities`` is rows × labels on the eval split. ``size`` is the bytes of all files needed
+    to answer. ``memory`` is the peak resident set, in bytes, of a fresh process that loads and
+    answers, minus that of a process with the same imports only. ``device_memory`` is the peak on
+    the GPU. ``cold_start`` is the ms from the start of a fresh process to its first answer, one
+    entry per process; entry i of every model comes from the same round.
     """
 
     digest: str
@@ -43,15 +43,15 @@ class ModelMeasurement(_Record):
 class Latency(_Record):
     """Latencies on one target, in ms, batch 1, unpadded eval rows.
 
-    ``samples[model][process]`` holds one process's calls; position i is the same row for every
-    model, timed next to each other in random order. ``cpu``, ``tokenizer`` (ms from text to
-    feed, right before the call) and ``device`` (GPU only: ms with inputs and outputs in its
-    memory) are laid out alike. ``tokens`` goes through the processes' calls in order. ``fixed``
-    holds calls of rows of one length each: tokens -> model -> process. ``noise`` is the interval
-    of the A/A ratio: the baseline's median against its own.
+    ``samples[model][process]`` holds one process's calls. Position i is the same row for every
+    model, timed side by side in random order. ``cpu``, ``tokenizer`` (ms from text to feed, right
+    before the call) and ``device`` (GPU only: ms with inputs and outputs in its memory) have the
+    same layout. ``tokens`` lists the calls of all processes in order. ``fixed`` holds calls of
+    rows of one length each: tokens -> model -> process. ``noise`` is the interval of the A/A
+    ratio, the baseline's median against itself.
 
-    Sampling may have stopped at any of ``looks`` looks at the data, so every interval that is read
-    from it is at 1 − 0.05/looks (Bonferroni): at 95 % whenever it stopped.
+    Sampling may have stopped at any of ``looks`` looks at the data. Every interval is therefore
+    computed at 1 − 0.05/looks (Bonferroni), so its coverage is 95 % whenever sampling stopped.
     """
 
     samples: dict[str, list[list[float]]]
@@ -65,35 +65,35 @@ class Latency(_Record):
     noise: tuple[float, float] | None = None
     busy: list[str] = Field(default_factory=list, description="why the machine was not quiet")
     throttled: str | None = Field(
-        default=None, description="how the machine changed while it was timed"
+        default=None, description="how the machine's speed changed during timing"
     )
     looks: int = 1
     seconds: float = 0.0
-    stopped: str = Field(default="", description="why no more was timed")
+    stopped: str = Field(default="", description="why timing stopped")
     provider: str = ""
     threads: int = 1
 
     def end_to_end(self, model: str) -> list[list[float]]:
-        """Return a model's calls from text to logits: the tokenizer's ms and the model's."""
+        """Return a model's calls from text to logits, the tokenizer's ms plus the model's."""
         pairs = zip(self.samples[model], self.tokenizer.get(model, []), strict=False)
         return [[a + b for a, b in zip(*process, strict=True)] for process in pairs]
 
     def percentile(self, model: str, percent: float, *, whole: bool = False) -> Interval:
-        """Return a percentile of a model's calls in ms, with ``whole`` from text to logits."""
+        """Return a percentile of a model's calls in ms; ``whole``: from text to logits."""
         from pipeline.measure.statistics import percentile_interval
 
         calls = self.end_to_end(model) if whole else self.samples[model]
         return percentile_interval(calls, percent, looks=self.looks)
 
     def ratio(self, over: str, under: str, percent: float = 50) -> Interval:
-        """Return the ratio of a percentile of two models' calls."""
+        """Return the ratio of a percentile of two models' calls, ``over`` / ``under``."""
         from pipeline.measure.statistics import percentile_ratio
 
         return percentile_ratio(self.samples[over], self.samples[under], percent, looks=self.looks)
 
 
 class Measurements(_Record):
-    """All that was measured, with the machine it was measured on."""
+    """All measurements, with the machine they were taken on."""
 
     schema_: Literal["rarefy.measurements/2"] = Field(default=SCHEMA, alias="schema")
     machine: dict[str, Any]
@@ -102,31 +102,31 @@ class Measurements(_Record):
     data: str = Field(default="", description="the sha256 of the eval split's file")
     truth: list[int]
     slices: dict[str, list[str]] = Field(
-        default_factory=dict, description="slicing -> each eval row's part of it"
+        default_factory=dict, description="slicing -> each eval row's part in it"
     )
     models: dict[str, ModelMeasurement]
     elsewhere: dict[str, list[list[float]]] = Field(
         default_factory=dict,
-        description="target -> the candidate's answers, where another provider gives them",
+        description="target -> the candidate's answers, if its provider differs",
     )
     aliases: dict[str, str] = Field(
-        default_factory=dict, description="stage id -> the model here that has the same weights"
+        default_factory=dict, description="stage id -> the measured model with the same weights"
     )
     baselines: dict[str, str] = Field(
-        default_factory=dict, description="the models here that are tags -> the tag's digest"
+        default_factory=dict, description="measured models that are tags -> the tag's digest"
     )
     latency: dict[str, Latency]
     samples: list[dict[str, str]] = Field(
-        default_factory=list, description="the text of rows where candidate and reference differ"
+        default_factory=list, description="the text of example rows with both models' answers"
     )
 
     @property
     def references(self) -> list[str]:
-        """Names of the models that the candidate is compared with; the first is the teacher."""
+        """Names of the models that the candidate is compared with, the teacher first."""
         return [name for name in self.models if name != CANDIDATE]
 
     def answers(self, model: str) -> NDArray[np.int64]:
-        """Return the label that a model gives each eval row, -1 where its answer is no number."""
+        """Return a model's label for each eval row, -1 if its answer is NaN or infinite."""
         import numpy as np
 
         from pipeline.stage import formulas
@@ -134,7 +134,7 @@ class Measurements(_Record):
         return formulas.answers(np.asarray(self.models[model].probabilities, dtype=float))
 
     def right(self, model: str) -> NDArray[np.bool_]:
-        """Return for each eval row whether a model's answer is the true label."""
+        """Return for each eval row whether a model's label is the true one."""
         import numpy as np
 
         right: NDArray[np.bool_] = self.answers(model) == np.asarray(self.truth)
@@ -150,13 +150,13 @@ class Measurements(_Record):
         return scores.alone(name, answers, np.asarray(self.truth))
 
     def on(self, target: str | None) -> Measurements:
-        """Return the measurements as a target has them: with its own answers, where it has any."""
+        """Return the measurements with a target's own answers, if it has any."""
         if target not in self.elsewhere:
             return self
         ours = self.models[CANDIDATE].model_copy(update={"probabilities": self.elsewhere[target]})
         return self.model_copy(update={"models": self.models | {CANDIDATE: ours}})
 
     def name_of(self, stage: str) -> str | None:
-        """Return the measured model that stands for a stage's id, None where there is none."""
+        """Return the measured model that represents a stage id, None if there is none."""
         name = self.aliases.get(stage, stage)
         return name if name in self.models else None

@@ -1,4 +1,4 @@
-"""Peak memory of answering, and the size of what is needed to answer."""
+"""Measure a bundle's peak memory and the size of the files it needs to answer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from pipeline.measure import fresh
 
 PAPERS = ("README.md", "LICENSE", "NOTICE", "SHA256SUMS", "manifest.json", "run.json", "predict.py")
-"""Files of a bundle that nobody needs to answer; so are its ``samples/``."""
+"""Files of a bundle that are not needed to answer; neither is its ``samples/`` folder."""
 ROWS = 16
 
 
 class Peak(NamedTuple):
-    """Bytes at the peak: resident on the host, and on the GPU (None where there is none)."""
+    """Peak memory in bytes: resident on the host, and on the GPU (None if there is none)."""
 
     host: int
     device: int | None
@@ -28,12 +28,12 @@ def peak(
     provider: str = "cpu",
     threads: int = 1,
 ) -> Peak:
-    """Return the peak bytes of loading a bundle and answering its longest rows.
+    """Return the peak memory in bytes of loading a bundle and answering its longest rows.
 
-    Measured in a fresh process; on the host, less what one with the same imports takes. On a GPU it
-    is the rise of the device's memory in use, the provider's own context included, up to when all
-    rows are answered: the runtime's arena gives nothing back. Others must leave the GPU alone
-    meanwhile, as they must for its times.
+    The peak is measured in a fresh process, minus that of a process with the same imports only. On
+    a GPU it is the rise of the memory in use until all rows are answered, which includes the
+    provider's own context; the runtime's arena never shrinks. As for timings, nothing else may use
+    the GPU meanwhile.
 
     Raises ProviderError and EvidenceError as ``fresh.call`` does.
     """
@@ -60,7 +60,7 @@ def peak(
 
 
 def size(directory: Path) -> int:
-    """Return the bytes of every file needed to answer, tokenizer and external data included."""
+    """Return the bytes of all files needed to answer, including tokenizer and external data."""
     return sum(
         path.stat().st_size
         for path in directory.rglob("*")

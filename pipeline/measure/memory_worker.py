@@ -1,4 +1,4 @@
-"""One fresh process whose peak memory is wanted. Started by ``pipeline.measure.memory``."""
+"""Measure the peak memory of this process, which ``pipeline.measure.memory`` starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.model.runtime import BundleModel
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
-    """Load the bundle (none if ``directory`` is None) and answer; return the peaks in bytes."""
+    """Load and run the bundle (none if ``directory`` is None); return the peaks in bytes."""
     if request["directory"] is None:
         return {"peak": _peak(), "device": None}
     on_gpu = request["provider"] != "cpu"
@@ -31,10 +31,10 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _peak() -> int:
-    """Return the peak resident set of this program.
+    """Return the peak resident set of this program in bytes.
 
-    Linux hands ``ru_maxrss`` down through fork and exec: it would tell the size of the process
-    that started this one. VmHWM belongs to this program alone.
+    On Linux, ``ru_maxrss`` is inherited through fork and exec, so it could be that of the parent
+    process. VmHWM belongs to this program alone.
     """
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None

@@ -1,4 +1,4 @@
-"""The arithmetic of an open queue: when requests come, and when each is served. No clock in it."""
+"""Compute when the requests of an open queue arrive and when each is served; uses no clock."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Arrivals = Literal["poisson", "constant"]
 
 
 def arrivals(rate: float, seconds: float, seed: int, kind: Arrivals = "poisson") -> list[float]:
-    """Return the moments within ``seconds`` at which requests are sent, ascending from 0.
+    """Return the times within ``seconds`` at which requests are sent, in ascending order.
 
-    ``poisson``: independent users, so the gaps are exponential with mean 1/rate; ``constant``: a
-    clock, one every 1/rate.
+    ``poisson``: independent users, so the gaps are exponential with mean 1/rate. ``constant``: one
+    request every 1/rate, starting at 0.
     """
     if kind == "constant":
         return [float(moment) for moment in np.arange(0, seconds, 1 / rate)]
@@ -29,9 +29,10 @@ def arrivals(rate: float, seconds: float, seed: int, kind: Arrivals = "poisson")
 
 
 def fifo(sent: Sequence[float], service: Sequence[float], workers: int) -> NDArray[np.float64]:
-    """Return when each request is answered: the first sent is the first served, by who is free.
+    """Return when each request is answered, first come, first served by the first free worker.
 
-    ``sent``: ascending; ``service``: how long each takes; both in one unit, which is the result's.
+    ``sent``: ascending; ``service``: how long each request takes. Both use the same unit, which is
+    also that of the result.
     """
     free = [0.0] * workers
     answered = np.empty(len(sent))

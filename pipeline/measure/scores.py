@@ -1,8 +1,9 @@
-"""A score with its bounds, alone and against a reference on the same rows: what budgets look at.
+"""Compute the scores that budgets use, with intervals, alone and relative to a reference.
 
-Accuracy has score intervals (Wilson's, Tango's). Any other score has a bootstrap over rows, which
-knows nothing where nothing differs: thirty right answers, resampled, are always right. So no
-score's bounds lie nearer to it than accuracy's own lie to accuracy, at what a row weighs there.
+Accuracy has score intervals (Wilson's, Tango's). All other scores use a bootstrap over rows, which
+has zero width if nothing differs: thirty right answers, resampled, are always right. So the bounds
+of a score are never closer to it than accuracy's bounds are to accuracy, scaled by the weight of a
+row.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from pipeline.terms.interval import Interval
 HALF_A_ROW = 0.5
 """The continuity correction of one-sided bounds.
 
-Without it a drop of just the margin passes up to 6 % of the time where few rows differ; with it
-at most 5 % (``benchmarks/coverage.py`` sums over all tables).
+Without it, a true drop equal to the margin passes up to 6 % of the time if few rows differ; with
+it, at most 5 % (``benchmarks/coverage.py`` sums over all tables).
 """
 
 Z90 = 1.645
-"""Normal quantile of the ends of a 90 % interval."""
+"""The normal quantile for a 90 % interval."""
 
 
 def alone(
@@ -37,10 +38,11 @@ def alone(
     seed: int = SEED,
     formula: Formula | None = None,
 ) -> Interval:
-    """Return a score with its 95 % interval; ``formula``: that of a score not in ``FORMULAS``.
+    """Return a score with its 95 % interval.
 
-    ``probabilities``: rows × labels, ``truth``: the index of each row's label. A row answered NaN
-    is wrong; the calibration error of such answers is NaN.
+    ``probabilities``: rows × labels; ``truth``: each row's label index; ``formula``: needed for a
+    score that is not in ``FORMULAS``. A row answered NaN counts as wrong; the calibration error of
+    such answers is NaN.
     """
     right = int(np.sum(formulas.answers(probabilities) == truth))
     accuracy = statistics.wilson(right, len(truth))
@@ -49,7 +51,7 @@ def alone(
     score = (formula or formulas.FORMULAS[name])(probabilities, truth)
     wide = _no_surer(statistics.bootstrap(score, len(truth), seed), accuracy)
     low, high = wide.low, wide.high
-    if name == "ece":  # an error: what rows that few may hide lies above it
+    if name == "ece":  # an error: with few rows, the true one may be higher
         low = _least_error(probabilities, truth, accuracy, seed)
         high = max(high, wide.value + accuracy.value - accuracy.low)
     if metrics.known(name).unit == "%":
@@ -60,11 +62,11 @@ def alone(
 def compare(
     name: str, ours: Floats, theirs: Floats, truth: NDArray[np.int64], seed: int = SEED
 ) -> Bootstrap:
-    """Return accuracy or macro_f1 of candidate and reference on the same rows.
+    """Compare accuracy or macro_f1 of candidate and reference on the same rows.
 
-    Not ece: chance adds to both errors, and so pulls their ratio towards one.
+    Not for ece: sampling noise inflates both errors and so biases their ratio towards 1.
 
-    Of a reference that scores 0 the ratio is infinite or NaN.
+    If the reference scores 0, the ratio is infinite or NaN.
     """
     gains, losses = flips(*(formulas.answers(side) == truth for side in (ours, theirs)))
     two_sided = statistics.paired_difference(gains, losses, len(truth))
@@ -86,24 +88,24 @@ def compare(
 
 
 def agreement(ours: Floats, theirs: Floats) -> Interval:
-    """Return the share of rows that two models answer alike, with its 95 % interval."""
+    """Return the share of rows with the same answer from both models, with a 95 % interval."""
     same = formulas.answers(ours) == formulas.answers(theirs)
     return statistics.wilson(int(same.sum()), len(same))
 
 
 def flips(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the rows that only we have right, and those that only they have."""
+    """Return the number of rows that only the first model has right, and only the second."""
     return int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
 
 
 def _least_error(
     probabilities: Floats, truth: NDArray[np.int64], accuracy: Interval, seed: int
 ) -> float:
-    """Return a lower bound of the calibration error: that of accuracy − mean confidence.
+    """Return a lower bound of the calibration error, from accuracy − mean confidence.
 
-    By chance alone every bin's share differs from its confidence, so the measured error is above
-    the true one, and so is its bootstrap. The gap of the means has no such bias, and by the
-    triangle inequality the true error is no smaller.
+    Sampling noise alone makes each bin's accuracy differ from its confidence, so the measured error
+    is biased upwards, and so is its bootstrap. The difference of the means has no such bias, and
+    by the triangle inequality the true error is at least as large.
     """
     gap = (formulas.answers(probabilities) == truth) - probabilities.max(axis=1)
     mean_gap = statistics.bootstrap(lambda w: w @ gap / w.sum(axis=1), len(truth), seed)
@@ -112,9 +114,10 @@ def _least_error(
 
 
 def _weight(drawn: Bootstrap, gains: int, losses: int, rows: int) -> float:
-    """Return how much more a flip moves a score than it moves accuracy, and no less than 1.
+    """Return how much more a flip changes a score than it changes accuracy, at least 1.
 
-    The ratio of the standard errors of both differences: the bootstrap's, and accuracy's own.
+    This is the ratio of the standard errors of the two differences: the bootstrap's for the score,
+    and accuracy's own.
     """
     variance = (gains + losses) / rows - ((gains - losses) / rows) ** 2
     if variance <= 0:
@@ -130,15 +133,15 @@ def _resampled(
     truth: NDArray[np.int64],
     seed: int,
 ) -> tuple[Bootstrap, float]:
-    """Return the paired bootstrap of a score of answers, and the reference's score.
+    """Return the paired bootstrap of a score, and the reference's score.
 
-    Rows with the same truth and answers are alike, so it is drawn how often each kind of row
-    comes: the same distribution as row by row, in a fraction of the time.
+    Rows with the same truth and answers are interchangeable, so the counts of each kind of row are
+    drawn. This gives the same distribution as drawing single rows in a fraction of the time.
     """
     answers = [formulas.answers(side) for side in (ours, theirs)]
     kinds, counts = np.unique(np.stack([truth, *answers]), axis=1, return_counts=True)
     labels = ours.shape[1]
-    certain = np.vstack([np.eye(labels), np.full(labels, np.nan)])  # answers() gives −1: no number
+    certain = np.vstack([np.eye(labels), np.full(labels, np.nan)])  # answers() is −1 for NaN
     scores = [metric(certain[kind], kinds[0]) for kind in kinds[1:]]
     draws = np.random.default_rng(seed).multinomial(
         len(truth), counts / len(truth), statistics.RESAMPLES
@@ -149,7 +152,7 @@ def _resampled(
 
 
 def _no_surer(interval: Interval, accuracy: Interval, weight: float = 1.0) -> Interval:
-    """Widen a score's bounds to be at least ``weight`` times as far from it as accuracy's are."""
+    """Widen a score's bounds to at least ``weight`` times the distance of accuracy's bounds."""
     low, high = (weight * (bound - accuracy.value) for bound in accuracy[1:])
     return _wider(interval, interval.value + low, interval.value + high)
 

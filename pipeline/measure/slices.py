@@ -1,8 +1,8 @@
-"""Accuracy by slice of the eval split: where a model that keeps its average loses its rows.
+"""Accuracy by slice of the eval split: shows losses that the average hides.
 
-A slicing gives every row a part: its length, its label, its value of a column. Over all parts
-together McNemar's tests are corrected for their number (Holm 1979, "A simple sequentially
-rejective multiple test procedure"): without it one of twenty slices would look worse by chance.
+A slicing assigns every row to a part: by its length, its label, or its value in a column. The
+p-values of McNemar's tests are corrected over all parts together (Holm 1979, "A simple sequentially
+rejective multiple test procedure"); uncorrected, one of twenty slices would look worse by chance.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ SIGNIFICANT = 0.05
 class SliceResult:
     """One part of a slicing: both models' accuracies on its rows, and how they differ.
 
-    ``difference`` is candidate − reference with Tango's interval; ``p`` is McNemar's exact test,
-    ``corrected_p`` after Holm over all parts of all slicings. ``worse``: the candidate is, and
-    that with a corrected p below 0.05.
+    ``difference`` is candidate − reference with Tango's interval. ``p`` is the p-value of
+    McNemar's exact test, ``corrected_p`` after Holm's correction over all parts of all slicings.
+    ``worse``: the candidate is significantly worse (corrected p below 0.05).
     """
 
     slicing: str
@@ -50,8 +50,8 @@ class SliceResult:
 def of(split: Split, labels: Sequence[str], tokens: Sequence[int]) -> dict[str, list[str]]:
     """Return slicing -> each row's part: by length, by true label, and by the split's columns.
 
-    ``tokens``: each row's length as the model reads it. A column of the name of another slicing
-    is called ``column …``.
+    ``tokens``: each row's length in the model's tokens. A column with the name of another slicing
+    becomes ``column …``.
     """
     slicings = {LENGTH: by_length(tokens)}
     if split.labels is not None:
@@ -62,7 +62,7 @@ def of(split: Split, labels: Sequence[str], tokens: Sequence[int]) -> dict[str, 
 
 
 def token_counts(bundle: Path, split: Split, provider: str) -> list[int]:
-    """Return how many tokens of each row a bundle's own tokenizer gives its model."""
+    """Return the number of tokens of each row, using the bundle's own tokenizer."""
     from pipeline.model.runtime import BundleModel
 
     feeds = BundleModel(bundle, provider=provider).encode(split.texts, split.pairs)
@@ -70,7 +70,7 @@ def token_counts(bundle: Path, split: Split, provider: str) -> list[int]:
 
 
 def by_length(tokens: Sequence[int]) -> list[str]:
-    """Return each row's quartile of the lengths, as ``4–9 tokens``; equal lengths stay together."""
+    """Return each row's length quartile, such as ``4–9 tokens``; equal lengths stay together."""
     import numpy as np
 
     lengths = np.asarray(tokens)
@@ -86,7 +86,7 @@ def by_length(tokens: Sequence[int]) -> list[str]:
 
 
 def by_value(values: Sequence[str]) -> list[str]:
-    """Return each row's value; the rare ones, and all but the 19 most frequent, are ``other``."""
+    """Return each row's value; rare values and all but the 19 most frequent become ``other``."""
     counts = Counter(values)
     kept = {value for value, count in counts.items() if count >= FEWEST_ROWS}
     if len(counts) > MOST_PARTS:
@@ -96,10 +96,9 @@ def by_value(values: Sequence[str]) -> list[str]:
 
 
 def compare(measurements: Measurements, reference: str) -> list[SliceResult]:
-    """Return every part of every slicing, those where the candidate loses most rows' share first.
+    """Return every part of every slicing, largest loss of accuracy first.
 
-    A slicing that leaves the split whole is left out. Raises KeyError for a model that was not
-    measured.
+    A slicing with a single part is skipped. Raises KeyError if a model was not measured.
     """
     import numpy as np
 
@@ -136,9 +135,10 @@ def compare(measurements: Measurements, reference: str) -> list[SliceResult]:
 
 
 def holm(chances: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number: below 0.05 one is wrong in 5 % of families.
+    """Return p-values corrected for multiple testing by Holm's method.
 
-    The smallest is taken times their number, the next times one less, and so on, never falling.
+    The smallest p-value is multiplied by their number n, the next by n − 1, and so on; corrected
+    values never decrease. Rejecting those below 0.05 is wrong in at most 5 % of families.
     """
     corrected = [0.0] * len(chances)
     least = 0.0

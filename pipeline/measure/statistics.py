@@ -1,6 +1,6 @@
 """Intervals and tests behind a verdict: proportions, paired differences, ratios of latencies.
 
-Every interval is at 95 % unless its function says otherwise. Everything random takes a seed.
+Intervals are at 95 % unless the function says otherwise. All random functions take a seed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pipeline.stage.formulas import Floats, Score
 from pipeline.terms.interval import Interval
 
 SEED = 0
-"""Of every interval, so that one number has one interval wherever it is shown."""
+"""The seed of every interval, so a number has the same interval wherever it is shown."""
 RESAMPLES = 2000
 DRAWS = 1000
-"""Of processes and calls: enough for a standard error."""
+"""Bootstrap draws of processes or calls: enough for a standard error."""
 _CHUNK = 2_000_000  # weights held at once: 16 MB
 
 
@@ -27,8 +27,8 @@ class Bootstrap(NamedTuple):
     """A metric of candidate and reference on the same rows: 95 % and one-sided 95 % bounds.
 
     ``difference`` and ``ratio`` are two-sided 95 % intervals (candidate − reference, candidate /
-    reference). ``difference90`` and ``ratio90`` run from the 5th to the 95th percentile: each of
-    their ends is a one-sided 95 % bound, which is what non-inferiority asks for.
+    reference). ``difference90`` and ``ratio90`` run from the 5th to the 95th percentile: each end
+    is a one-sided 95 % bound, as a non-inferiority test requires.
     """
 
     difference: Interval
@@ -46,9 +46,10 @@ def wilson(successes: int, n: int) -> Interval:
 
 
 def mcnemar(gains: int, losses: int) -> float:
-    """Return the exact two-sided p-value that gains and losses are equally likely.
+    """Return McNemar's exact two-sided p-value; under H0, gains and losses are equally likely.
 
-    ``gains``: rows that only the candidate has right; ``losses``: only the reference.
+    ``gains``: rows that only the candidate has right; ``losses``: rows that only the reference
+    has right.
     """
     from scipy.stats import binomtest
 
@@ -62,8 +63,9 @@ def paired_difference(
 ) -> Interval:
     """Return the difference of two accuracies on the same n rows, with Tango's score interval.
 
-    Unlike a bootstrap it does not shrink to nothing where the models never disagree.
-    ``correction``: rows by which each bound is moved outwards, for continuity.
+    Unlike a bootstrap interval, it keeps a width if the models never disagree.
+    ``correction``: continuity correction, in rows by which each bound moves outwards.
+
     Tango 1998, "Equivalence test and confidence interval for the difference in proportions for
     the paired-sample design".
     """
@@ -95,9 +97,9 @@ def paired_difference(
 def non_inferiority(
     difference90: Interval, margin: float
 ) -> Literal["pass", "fail", "inconclusive"]:
-    """Judge "no worse than the reference by the margin" from one-sided 95 % bounds.
+    """Test whether the candidate is at most ``margin`` worse, from one-sided 95 % bounds.
 
-    ``difference90``: candidate − reference with the 90 % interval. Returns "pass", "fail" or
+    ``difference90``: candidate − reference with its 90 % interval. Returns "pass", "fail" or
     "inconclusive".
     """
     if difference90.low > -margin:
@@ -106,7 +108,7 @@ def non_inferiority(
 
 
 def bootstrap(score: Score, rows: int, seed: int = SEED, resamples: int = RESAMPLES) -> Interval:
-    """Return a metric with its percentile bootstrap 95 % interval over rows."""
+    """Return a metric with its 95 % percentile bootstrap interval over rows."""
     value = float(score(np.ones((1, rows)))[0])
     draws = np.concatenate([score(weights) for weights in _weights(rows, resamples, seed)])
     return _interval(value, draws, 0.95)
@@ -115,9 +117,9 @@ def bootstrap(score: Score, rows: int, seed: int = SEED, resamples: int = RESAMP
 def paired_bootstrap(
     candidate: Score, reference: Score, rows: int, seed: int, resamples: int = RESAMPLES
 ) -> Bootstrap:
-    """Resample rows, the same for both models, and return the difference and the ratio.
+    """Return the difference and ratio from a bootstrap that draws the same rows for both models.
 
-    A ratio whose reference is 0 is infinite or NaN, and so are its bounds.
+    If the reference is 0, the ratio and its bounds are infinite or NaN.
     """
     ones = np.ones((1, rows))
     whole = float(candidate(ones)[0]), float(reference(ones)[0])
@@ -127,7 +129,7 @@ def paired_bootstrap(
 
 
 def paired(ours: Floats, theirs: Floats, whole: tuple[float, float]) -> Bootstrap:
-    """Return difference and ratio from both models' draws, and their scores on the whole."""
+    """Return the difference and ratio from both models' draws and their scores on all rows."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios, ratio = ours / theirs, float(np.float64(whole[0]) / whole[1])
     differences, difference = ours - theirs, whole[0] - whole[1]
@@ -140,7 +142,7 @@ def paired(ours: Floats, theirs: Floats, whole: tuple[float, float]) -> Bootstra
 
 
 def _weights(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """Yield how often each row is drawn, chunk × rows, until there are ``resamples``."""
+    """Yield the count of each row per draw, chunk × rows, ``resamples`` draws in total."""
     generator = np.random.default_rng(seed)
     chunk = max(1, _CHUNK // rows)
     for start in range(0, resamples, chunk):
@@ -150,18 +152,18 @@ def _weights(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
 
 
 def carries(percentile: float, n: int) -> bool:
-    """Say whether n samples can carry a percentile.
+    """Return whether n samples are enough to estimate a percentile.
 
-    They can where a distribution-free 95 % interval exists: the percentile lies between the
-    smallest and the largest sample with 97.5 % certainty on either side. The median needs 6
-    samples, p90 36, p95 72, p99 368.
+    They are if a distribution-free 95 % interval exists: the percentile is above the smallest and
+    below the largest sample with 97.5 % probability each. The median needs 6 samples, p90 36,
+    p95 72, p99 368.
     """
     share = percentile / 100
     return max(share**n, (1 - share) ** n) <= 0.025
 
 
 def samples_needed(percentile: float) -> int:
-    """Return the smallest number of samples that can carry a percentile."""
+    """Return the smallest number of samples that is enough to estimate a percentile."""
     return next(n for n in count(1) if carries(percentile, n))
 
 
@@ -192,8 +194,8 @@ def percentile_ratio(
 ) -> Interval:
     """Return the ratio of a percentile of two models' latencies with its interval.
 
-    Position i of a process is the same row for both, timed side by side, so the bootstrap draws
-    the same processes for both. See ``_between_processes``.
+    Position i of a process is the same row for both models, timed side by side, so the bootstrap
+    draws the same processes for both. See ``_between_processes``.
     """
     pair = [
         [np.asarray(process, dtype=float) for process in model]
@@ -208,10 +210,10 @@ def percentile_ratio(
 
 
 def slower(candidate: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]]) -> float:
-    """Return the one-sided p-value that the candidate's calls are not longer.
+    """Return the one-sided p-value of a test that the candidate is slower.
 
-    Wilcoxon's signed-rank test on the log ratios of the calls that were timed side by side:
-    Mann–Whitney on the calls themselves sees nothing but the rows' different lengths.
+    This is Wilcoxon's signed-rank test on the log ratios of calls that were timed side by side. A
+    Mann–Whitney test on the calls themselves would mostly see the rows' different lengths.
     """
     from scipy.stats import wilcoxon
 
@@ -224,15 +226,15 @@ def slower(candidate: Sequence[Sequence[float]], baseline: Sequence[Sequence[flo
 
 
 def _between_processes(value: float, draws: Floats, processes: int, looks: int) -> Interval:
-    """Return the interval of a percentile, or of a ratio of two, from draws of the bootstrap.
+    """Return the interval of a percentile, or of a ratio of two, from bootstrap draws.
 
-    Where weights come to lie in memory makes one process some percent faster than another, so
-    whole processes are drawn (calls within them too would count their noise twice); they are few,
-    so the standard error is the bootstrap's, on a log scale and times √(k/(k−1)), with Student's
-    quantile for k − 1 degrees (Cameron, Gelbach and Miller 2008, "Bootstrap-based improvements for
-    inference with clustered errors"). Percentiles of the draws alone would be far too narrow. At
-    ``looks`` looks at growing data each interval is at 1 − 0.05/looks. One process tells nothing
-    of others: its interval is that of its calls.
+    The place of the weights in memory makes one process a few percent faster than another, so
+    whole processes are drawn. (Drawing calls within them too would count their noise twice.) As
+    processes are few, percentiles of the draws would be far too narrow. Instead, the standard
+    error is the bootstrap's, on a log scale and times √(k/(k−1)), with Student's quantile for
+    k − 1 degrees of freedom (Cameron, Gelbach and Miller 2008, "Bootstrap-based improvements for
+    inference with clustered errors"). With ``looks`` looks at growing data, each interval is at
+    1 − 0.05/looks. A single process says nothing about others; its interval covers only its calls.
     """
     from scipy.stats import t
 
@@ -244,9 +246,9 @@ def _between_processes(value: float, draws: Floats, processes: int, looks: int) 
 
 
 def _resample(models: list[list[Floats]], seed: int) -> Iterator[list[Floats]]:
-    """Yield each model's calls of one draw of processes, the same for all models, joined.
+    """Yield each model's joined calls for a draw of processes that is the same for all models.
 
-    Of a single process its calls are drawn.
+    If there is only one process, its calls are drawn.
     """
     generator = np.random.default_rng(seed)
     processes = len(models[0])

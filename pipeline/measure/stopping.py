@@ -1,4 +1,4 @@
-"""When a session of timing has seen enough: a few looks at growing data, and no more."""
+"""Decide when to stop timing, with a small number of looks at the growing data."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LOOKS, GROWTH = 4, 1.75
 
 @dataclass(frozen=True)
 class Rule:
-    """Take at least ``processes`` processes; with ``clear``, more until it says it is enough.
+    """Run ``processes`` processes; with ``clear``, go on until it returns True.
 
-    ``clear`` sees what was gathered so far. ``seconds`` end the session once the least number of
-    processes is there.
+    ``clear`` gets the latencies gathered so far. ``seconds`` is the time limit; it ends the session
+    only after ``processes`` processes.
     """
 
     processes: int
@@ -26,19 +26,21 @@ class Rule:
 
     @property
     def looks(self) -> list[int]:
-        """The numbers of processes after which to look."""
+        """The numbers of processes after which to look at the data."""
         if self.clear is None:
             return [self.processes]
         return [math.ceil(self.processes * GROWTH**look) for look in range(LOOKS)]
 
     def over(self, count: int, spent: float) -> bool:
-        """Whether another process would end after ``seconds``, ``count`` having taken ``spent``."""
+        """Return whether one more process, after ``count`` in ``spent`` s, exceeds ``seconds``."""
         return count >= self.processes and spent * (count + 1) / count > self.seconds
 
     def stopped(self, gathered: Latency, count: int, spent: float) -> str:
-        """Return why sampling ends after ``count`` processes, "" if it goes on."""
+        """Return why sampling stops after ``count`` processes, "" if it goes on."""
         if self.clear is not None and self.clear(gathered):
-            return "every budget on it was clear"
+            return "the results were clear"
         if count == self.looks[-1]:
-            return f"{count} processes were asked for"
-        return f"the {self.seconds:g} s were over" if self.over(count, spent) else ""
+            return f"the limit of {count} processes was reached"
+        return (
+            f"the time limit of {self.seconds:g} s was reached" if self.over(count, spent) else ""
+        )

@@ -41,7 +41,7 @@ def test_a_provider_that_is_not_there_is_a_provider_error(tmp_path):
 
 
 def test_no_rows_is_an_error(tmp_path):
-    with pytest.raises(EvidenceError, match="a row to answer"):
+    with pytest.raises(EvidenceError, match="at least one row to answer"):
         cold_start.measure({"a": tmp_path}, [])
 
 

@@ -164,21 +164,21 @@ def test_sampling_goes_on_until_it_is_clear(simulate):
     found = measure(machine, processes=2, seconds=60, clear=clear)
     assert seen == [2, 4]  # the next would be 7 and 11
     assert found.looks == stopping.LOOKS
-    assert found.stopped == "every budget on it was clear"
+    assert found.stopped == "the results were clear"
 
 
 def test_sampling_ends_when_the_time_is_over(simulate):
     machine = simulate(candidate=0.1, teacher=0.5)
     found = measure(machine, processes=2, seconds=5.5, clear=lambda _: False)
     assert len(found.samples["candidate"]) == 5  # a sixth would end after 6 s
-    assert found.stopped == "the 5.5 s were over"
+    assert found.stopped == "the time limit of 5.5 s was reached"
 
 
 def test_at_least_the_processes_that_were_asked_for_are_started(simulate):
     machine = simulate(candidate=0.1, teacher=0.5)
     found = measure(machine, processes=2, seconds=0.1, clear=lambda _: False)
     assert len(found.samples["candidate"]) == 2
-    assert found.stopped == "the 0.1 s were over"
+    assert found.stopped == "the time limit of 0.1 s was reached"
 
 
 def test_a_runner_that_is_throttled_half_way_is_found(simulate):
@@ -187,7 +187,7 @@ def test_a_runner_that_is_throttled_half_way_is_found(simulate):
     assert measure(machine, processes=4, seconds=1).throttled is None
     machine = simulate(candidate=0.1, teacher=0.5)
     machine.slower = lambda process: 2.0 if process >= 2 else 1.0
-    assert "times as long after " in measure(machine, processes=4, seconds=1).throttled
+    assert "times as long in the last " in measure(machine, processes=4, seconds=1).throttled
 
 
 def _answer(process, rows=(3, 1, 2)):
@@ -227,8 +227,8 @@ def test_processes_answers_are_gathered_by_model_and_process():
 def test_what_processes_say_alike_is_said_once_with_the_worst():
     said = [["others used 0.20 of 2 cores"], [], ["others used 1.52 of 2 cores", "not steady"]]
     assert latency._gathered(said) == [
-        "2 of 3 processes: others used 1.52 of 2 cores",
-        "1 of 3 processes: not steady",
+        "in 2 of 3 processes, others used 1.52 of 2 cores",
+        "in 1 of 3 processes, not steady",
     ]
 
 

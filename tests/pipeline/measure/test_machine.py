@@ -67,7 +67,7 @@ def test_a_neighbour_a_thief_and_interruptions_are_named():
     assert "hypervisor took" in sentences
     assert "interrupted 500 times a second" in sentences
     assert "load average was 999.0" in sentences
-    assert "throttled, by heat or by the container's quota" in sentences
+    assert "throttled by heat or by the container's quota" in sentences
 
 
 def test_a_real_neighbour_is_seen():

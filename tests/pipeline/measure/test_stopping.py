@@ -11,7 +11,7 @@ NOTHING = Latency(samples={})
 def test_without_a_question_it_takes_the_processes_that_were_asked_for():
     rule = Rule(5, seconds=60)
     assert rule.looks == [5]
-    assert rule.stopped(NOTHING, 5, 1.0) == "5 processes were asked for"
+    assert rule.stopped(NOTHING, 5, 1.0) == "the limit of 5 processes was reached"
 
 
 def test_a_question_is_asked_at_few_looks_at_growing_data():
@@ -19,13 +19,13 @@ def test_a_question_is_asked_at_few_looks_at_growing_data():
     assert rule.looks == [5, 9, 16, 27]
     assert len(rule.looks) == LOOKS
     assert rule.stopped(NOTHING, 9, 1.0) == ""
-    assert rule.stopped(NOTHING, 27, 1.0) == "27 processes were asked for"
+    assert rule.stopped(NOTHING, 27, 1.0) == "the limit of 27 processes was reached"
 
 
 def test_it_stops_as_soon_as_the_question_is_answered():
     rule = Rule(2, 60, clear=lambda timed: timed.seconds > 3)
     assert rule.stopped(Latency(samples={}, seconds=2), 2, 2.0) == ""
-    assert rule.stopped(Latency(samples={}, seconds=4), 4, 4.0) == "every budget on it was clear"
+    assert rule.stopped(Latency(samples={}, seconds=4), 4, 4.0) == "the results were clear"
 
 
 @pytest.mark.parametrize(
@@ -40,5 +40,5 @@ def test_it_stops_as_soon_as_the_question_is_answered():
 def test_no_process_starts_that_would_end_too_late(count, spent, over):
     rule = Rule(2, seconds=10, clear=lambda _: False)
     assert rule.over(count, spent) == over
-    reason = "the 10 s were over" if over else ""
+    reason = "the time limit of 10 s was reached" if over else ""
     assert rule.stopped(NOTHING, count, spent) == reason
