@@ -55,7 +55,7 @@ def test_a_metric_lies_inside_its_interval_and_counts_its_rows():
     truth = draw.integers(0, 2, 400)
     sure = np.where(draw.random(400) < 0.8, truth, 1 - truth)
     answers = np.eye(2)[sure] * 0.8 + 0.1
-    found = {m.name: m for m in accuracy.metrics(TASK, answers, truth.tolist(), "eval")}
+    found = {m.name: m for m in accuracy.metrics(TASK.scores, answers, truth.tolist(), "eval")}
     one = found["accuracy"]
     assert one.value == pytest.approx(np.mean(sure == truth))
     assert one.low < one.value < one.high
