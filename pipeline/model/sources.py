@@ -57,7 +57,7 @@ def portable(reference: str, base: Path) -> str:
 def portable_values(value: Any, base: Path) -> Any:
     """Return a stage's parameters, or a part of them, with paths made ``portable``.
 
-    A string counts as a path if it is absolute and exists on this machine.
+    A string counts as a path if it starts with / or ~ and exists on this machine.
     """
     if isinstance(value, dict):
         return {key: portable_values(each, base) for key, each in value.items()}

@@ -75,8 +75,8 @@ def read(path: Path) -> Document:
 def parse(data: bytes, path: str) -> Document:
     """Parse a YAML document; errors refer to it as ``path``.
 
-    Raises RecipeError if the document is too large, malformed, too deeply nested or has duplicate
-    keys.
+    Raises RecipeError if the document is malformed, too deeply nested, too large (also once its
+    aliases are expanded) or has duplicate keys.
     """
     if len(data) > MAX_BYTES:
         raise RecipeError(f"{path}: {len(data)} bytes; the limit for a recipe is {MAX_BYTES}")

@@ -64,7 +64,7 @@ def test_every_command_explains_itself_and_speaks_json(
         (("plan", "missing.yaml"), 2, "rarefy: missing.yaml: no such recipe"),
         (("predict", "missing", "text"), 2, "rarefy: missing: no such bundle"),
         (("report", "missing"), 2, "rarefy: missing: no such run; available: none"),
-        (("artifact", "show", "missing"), 2, "rarefy: missing: no artifact"),
+        (("artifact", "show", "missing"), 2, "rarefy: missing: no such artifact"),
         (("artifact", "verify"), 2, "--all"),
         (("recipe", "cp", "missing"), 2, "missing: no such example; available: "),
         (("init", "--yes"), 2, "--train is needed with --yes"),
