@@ -1,4 +1,4 @@
-"""What a report says of accuracy beyond one number: slices, classes, calibration, examples."""
+"""The report's details on accuracy: slices, classes, calibration and example rows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipeline.verdict.record import ReportData
 TITLES = {
     examples.LOST: "Lost: only {reference} is right",
     examples.WON: "Won: only the candidate is right",
-    examples.SURE: "Sure and wrong: the candidate’s surest other errors",
+    examples.SURE: "Confidently wrong: the candidate’s other errors, most confident first",
 }
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of one kind: a title, the columns, and the cells of each row."""
+    """Example rows of one kind: a title, the column names, and the cells of each row."""
 
     title: str
     columns: list[str]
@@ -30,7 +30,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class AccuracyView:
-    """Candidate against ``reference``. ``slices`` worst first, ``classes`` most flips first."""
+    """Candidate against ``reference``; ``slices`` worst first, ``classes`` most flips first."""
 
     reference: str
     slices: list[SliceResult]
@@ -40,7 +40,7 @@ class AccuracyView:
 
 
 def build(data: ReportData) -> AccuracyView | None:
-    """Return the view; None where candidate and a reference were not both measured."""
+    """Return the view; None unless both the candidate and a reference were measured."""
     measured, reference = data.measurements, facts.reference(data)
     if measured is None or reference is None or CANDIDATE not in measured.models:
         return None
@@ -62,10 +62,10 @@ def build(data: ReportData) -> AccuracyView | None:
 
 
 def in_words(part: SliceResult) -> str:
-    """Say what the corrected test of a slice tells."""
-    word = "no clear difference"
+    """Return the result of the corrected test on a slice, with its p-value."""
+    word = "no significant difference"
     if part.corrected_p < SIGNIFICANT:
-        word = f"{'worse' if part.worse else 'better'}, hardly by chance"
+        word = f"significantly {'worse' if part.worse else 'better'}"
     return f"{word} ({chance(part.corrected_p)})"
 
 
@@ -75,13 +75,13 @@ def chance(p: float) -> str:
 
 
 def _examples(samples: list[dict[str, str]], reference: str) -> list[Examples]:
-    """Group the sample rows by their kind, in the order of ``TITLES``, unknown kinds last."""
+    """Group the example rows by kind, in the order of ``TITLES``, unknown kinds last."""
     kinds = dict.fromkeys([*TITLES, *(sample.get("kind", "") for sample in samples)])
     groups = []
     for kind in kinds:
         rows = [sample for sample in samples if sample.get("kind", "") == kind]
         columns = list(dict.fromkeys(key for row in rows for key in row if key != "kind"))
         if rows:
-            title = TITLES.get(kind, kind or "Sample rows").format(reference=reference)
+            title = TITLES.get(kind, kind or "Example rows").format(reference=reference)
             groups.append(Examples(title, columns, [[r.get(c, "") for c in columns] for r in rows]))
     return groups

@@ -1,4 +1,4 @@
-"""What a report says beyond the raw numbers: who is compared with whom, and by how much."""
+"""Derive comparisons from a run's raw numbers: which models are compared, and by how much."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.verdict.record import LedgerRow, ReportData
 
 @dataclass(frozen=True)
 class Point:
-    """A model on the plane of accuracy (share) against median latency (ms)."""
+    """A model in the plot of accuracy (share) against median latency (ms)."""
 
     name: str
     latency: Interval
@@ -25,10 +25,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Flips:
-    """Candidate against reference on the same rows.
+    """Rows on which candidate and reference disagree.
 
     ``lost``: only the reference is right; ``won``: only the candidate is; ``both_wrong``: they
-    differ and neither is. ``p`` is McNemar's exact test of lost = won.
+    differ and neither is. ``p`` is the p-value of McNemar's exact test of lost = won.
     """
 
     reference: str
@@ -45,7 +45,7 @@ class Flips:
 
 
 def reference(data: ReportData) -> str | None:
-    """Return the model that the candidate is compared with: the one most budgets name."""
+    """Return the model that most budgets compare the candidate with; None if there is none."""
     measured = data.measurements
     if measured is None:
         return None
@@ -58,7 +58,7 @@ def reference(data: ReportData) -> str | None:
 
 
 def measured_name(data: ReportData, row: LedgerRow) -> str | None:
-    """Return the name under which a ledger row was measured, None where it was not."""
+    """Return the name under which a ledger row was measured; None if it was not measured."""
     if data.measurements is None:
         return None
     candidate = data.measurements.models.get(CANDIDATE)
@@ -68,7 +68,7 @@ def measured_name(data: ReportData, row: LedgerRow) -> str | None:
 
 
 def candidate_row(data: ReportData) -> LedgerRow | None:
-    """Return the ledger row of what is delivered: the measured bundle, else the last model."""
+    """Return the ledger row of the delivered model: the measured bundle, else the last model."""
     models = [row for row in data.ledger if row.kind != Kind.REPORT]
     for row in models:
         if measured_name(data, row) == CANDIDATE:
@@ -77,7 +77,7 @@ def candidate_row(data: ReportData) -> LedgerRow | None:
 
 
 def percentile(samples: Sequence[Sequence[float]], percent: float) -> float | None:
-    """Return a percentile of calls (process × calls); None if they cannot carry it."""
+    """Return a percentile of calls (process × calls); None if there are too few for it."""
     from pipeline.measure import statistics
 
     carried = statistics.carries(percent, sum(map(len, samples)))
@@ -92,7 +92,7 @@ def median(samples: Sequence[Sequence[float]]) -> float | None:
 
 
 def accuracy(data: ReportData, model: str) -> Interval | None:
-    """Return a measured model's accuracy from its answers; None where it has none."""
+    """Return a measured model's accuracy from its predictions; None if it has none."""
     measured = data.measurements
     if measured is None or model not in measured.models or not measured.truth:
         return None
@@ -112,7 +112,7 @@ def points(data: ReportData, target: str) -> list[Point]:
 
 
 def pareto(models: list[Point]) -> list[Point]:
-    """Return the models that no other one beats in both latency and accuracy, fastest first."""
+    """Return the Pareto front, fastest first: no other model is both faster and more accurate."""
     front: list[Point] = []
     for point in sorted(models, key=lambda p: (p.latency.value, -p.accuracy.value)):
         if not front or point.accuracy.value > front[-1].accuracy.value:
@@ -121,7 +121,7 @@ def pareto(models: list[Point]) -> list[Point]:
 
 
 def flips(data: ReportData) -> Flips | None:
-    """Compare candidate and reference row by row; None where either was not measured."""
+    """Compare candidate and reference row by row; None if either was not measured."""
     from pipeline.measure import classes
     from pipeline.measure.statistics import mcnemar
 
@@ -136,7 +136,7 @@ def flips(data: ReportData) -> Flips | None:
 
 
 def speedup(data: ReportData, target: str) -> Interval | None:
-    """Return how many times faster the candidate's median is than the reference's."""
+    """Return the reference's median latency divided by the candidate's; None if not measured."""
     name = reference(data)
     if data.measurements is None or name is None:
         return None
@@ -147,7 +147,7 @@ def speedup(data: ReportData, target: str) -> Interval | None:
 
 
 def retained(data: ReportData) -> Interval | None:
-    """Return the share of the reference's accuracy that is kept, as the verdict has it."""
+    """Return the share of the reference's accuracy that is retained, as in the verdict."""
     import numpy as np
 
     from pipeline.measure import scores

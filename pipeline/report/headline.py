@@ -1,4 +1,4 @@
-"""The report's first sentence and its three numbers: faster, smaller, accuracy kept."""
+"""The report's first sentence and its three numbers: faster, smaller, accuracy retained."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.verdict.record import ReportData
 
 @dataclass(frozen=True)
 class Number:
-    """One big number: the figure, what it means, its interval, and where it comes from."""
+    """One headline number: the figure, its meaning, its interval, and how it was obtained."""
 
     figure: str
     meaning: str
@@ -23,7 +23,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Headline:
-    """The banner. ``outcome`` is None where nothing was judged."""
+    """The banner. ``outcome`` is None if no budget was judged."""
 
     outcome: Outcome | None
     symbol: str
@@ -33,7 +33,7 @@ class Headline:
 
 
 def build(data: ReportData) -> Headline:
-    """Say the verdict in one sentence and the three numbers that were measured."""
+    """Return the verdict in one sentence and the headline numbers that were measured."""
     numbers = tuple(_speed(data) + _smaller(data) + _kept(data))
     if data.verdict is None or not data.verdict.budgets:
         word = "Not validated" if data.measurements is None else "Measured, not judged"
@@ -45,17 +45,17 @@ def build(data: ReportData) -> Headline:
 def _judged(data: ReportData) -> str:
     budgets = data.verdict.budgets if data.verdict else []
     missed = [b for b in budgets if b.outcome == "fail"]
-    kept = len(budgets) - sum(b.outcome != "pass" for b in budgets)
+    met = len(budgets) - sum(b.outcome != "pass" for b in budgets)
     open_ = [b for b in budgets if b.outcome == "inconclusive"]
     total = wording.plural(len(budgets), "budget")
     if not missed and not open_:
-        return f"All {total} kept." if len(budgets) > 1 else "The one budget is kept."
-    parts = [f"{kept} of {total} kept"]
+        return f"All {total} met." if len(budgets) > 1 else "The only budget is met."
+    parts = [f"{met} of {total} met"]
     if missed:
         warn = sum(b.level == "warn" for b in missed)
         parts.append(f"{len(missed)} missed" + _warnings(warn, len(missed)))
     if open_:
-        parts.append(f"{len(open_)} undecided")
+        parts.append(f"{len(open_)} inconclusive")
     return "; ".join(parts) + "."
 
 
@@ -67,7 +67,7 @@ def _warnings(count: int, of: int) -> str:
 
 def _unjudged(data: ReportData) -> str:
     if data.absent:
-        return "A first release: there is nothing yet that its budgets could compare with."
+        return "First release: there is no baseline yet to compare with."
     if data.measurements is not None:
         return "The recipe has no budgets, so there is no verdict."
     row = facts.candidate_row(data)
@@ -76,7 +76,7 @@ def _unjudged(data: ReportData) -> str:
     text = f"The chain ends at {row.id} ({wording.size(row.size)}"
     if row.accuracy:
         text += f", {row.metric or 'accuracy'} {wording.score(row.accuracy[0])}"
-    return f"{text}). Add the stage validate and budgets for a verdict."
+    return f"{text}). Add the stage validate and budgets to get a verdict."
 
 
 def _speed(data: ReportData) -> list[Number]:
@@ -91,7 +91,7 @@ def _speed(data: ReportData) -> list[Number]:
         return []
     theirs, ours = (percentile_of(latency.samples[model], 50) for model in (name, CANDIDATE))
     detail = (
-        f"p50 {wording.milliseconds(ours)} against {wording.milliseconds(theirs)} of {name} in "
+        f"p50 {wording.milliseconds(ours)} against {wording.milliseconds(theirs)} for {name} in "
         f"fused fp32 ONNX Runtime, on {target} with {wording.plural(latency.threads, 'thread')}"
     )
     return [_comparison(ratio, "faster", "slower", detail)]
@@ -102,7 +102,10 @@ def _smaller(data: ReportData) -> list[Number]:
     if measured is None or name is None or CANDIDATE not in measured.models:
         return []
     ours, theirs = measured.models[CANDIDATE].size, measured.models[name].size
-    detail = f"{wording.size(ours)} against {wording.size(theirs)} of {name}, every file to answer"
+    detail = (
+        f"{wording.size(ours)} against {wording.size(theirs)} for {name}, "
+        "counting every file needed for inference"
+    )
     ratio = theirs / max(ours, 1)
     return [_comparison(Interval(ratio, ratio, ratio), "smaller", "larger", detail)]
 
@@ -124,7 +127,7 @@ def _kept(data: ReportData) -> list[Number]:
     detail = ""
     if ours and theirs and data.measurements:
         detail = (
-            f"{wording.percent(ours.value)} against {wording.percent(theirs.value)} of {name} "
+            f"{wording.percent(ours.value)} against {wording.percent(theirs.value)} for {name} "
             f"on {len(data.measurements.truth):,} eval rows"
         )
-    return [Number(wording.percent(kept.value), "of accuracy kept", interval, detail)]
+    return [Number(wording.percent(kept.value), "of accuracy retained", interval, detail)]

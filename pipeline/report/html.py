@@ -1,4 +1,4 @@
-"""The report as one HTML file that asks nothing of any network and runs no script."""
+"""The report as one HTML file that loads nothing and runs no script."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.terms import metrics
 from pipeline.verdict.record import LineageNode, ReportData
 
 WIDE, HALF, NARROW = 980, 475, 350
-"""Figures are drawn for a wide page, for half of one, and for a phone, so that text stays text."""
+"""Widths for which figures are drawn: a wide page, half of one, and a phone. Text is not scaled."""
 MAX_SLICES = 24
 MAX_CLASSES = 24
 MAX_EXAMPLES = 12
@@ -37,7 +37,7 @@ MAX_MODELS = 24
 
 @dataclass(frozen=True)
 class LatencyRow:
-    """One model on one target. A percentile is None where the sample cannot carry it."""
+    """One model on one target. A percentile is None if there are too few samples for it."""
 
     model: str
     samples: int
@@ -51,7 +51,7 @@ class LatencyRow:
 
 @dataclass(frozen=True)
 class TargetView:
-    """What the page says of one target."""
+    """The contents of one target's section."""
 
     name: str
     latency: Latency
@@ -63,7 +63,7 @@ class TargetView:
 
 
 def render(data: ReportData) -> str:
-    """Return the page: self-contained, under 1 MB however much was measured."""
+    """Return the page: self-contained, and always under 1 MB."""
     from pipeline.measure.statistics import samples_needed
 
     filters: dict[str, Callable[..., str]] = {
@@ -115,7 +115,7 @@ def compact(value: Any, limit: int = MAX_CELL) -> str:
 
 
 def machine(data: ReportData) -> dict[str, str]:
-    """Return the machine's facts as flat text."""
+    """Return the machine's properties as flat name -> text."""
     facts = list(flat(data.machine).items())[:MAX_LINES]
     return {name: wording.shorten(fact, 200) for name, fact in facts}
 
@@ -165,18 +165,18 @@ def _targets(data: ReportData) -> list[TargetView]:
 
 
 def _cold_starts(data: ReportData) -> str | None:
-    """Return each model's median start with its interval; None where none can be told."""
+    """Return each model's median cold start with its interval; None if no model has enough."""
     from pipeline.measure import cold_start
     from pipeline.measure.statistics import carries
 
     measured = data.measurements.models if data.measurements else {}
-    told = []
+    starts = []
     for name, model in list(measured.items())[:MAX_MODELS]:
         if carries(50, len(model.cold_start)):
             start = cold_start.median(model.cold_start)
             value, low, high = map(wording.significant, start)
-            told.append(f"{name} {value} ms [{low}, {high}]")
-    return ", ".join(told) or None
+            starts.append(f"{name} {value} ms [{low}, {high}]")
+    return ", ".join(starts) or None
 
 
 def _target(data: ReportData, name: str, anchor: str) -> TargetView:

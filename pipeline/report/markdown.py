@@ -1,4 +1,4 @@
-"""The report's summary as GitHub-flavoured Markdown: for a step summary and Prefect's artifact."""
+"""The report's summary as GitHub-flavoured Markdown, for step summaries and Prefect artifacts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|#&~])")
 
 
 def render(data: ReportData) -> str:
-    """Return verdict line, budgets and ledger."""
+    """Return the summary: verdict, budgets, worst slice, stages and warnings."""
     head = headline.build(data)
     parts = [f"## {head.symbol} {head.word}: {escape(data.name)}", escape(head.sentence)]
     if head.numbers:
@@ -21,7 +21,7 @@ def render(data: ReportData) -> str:
     if data.verdict:
         parts += [f"> ✗ No verdict: {escape(reason)}" for reason in data.verdict.evidence]
     if data.verdict and data.verdict.budgets:
-        header = ["Outcome", "Metric", "Target", "Asked", "Measured", "95 % bounds", "Reason"]
+        header = ["Outcome", "Metric", "Target", "Required", "Measured", "95 % bounds", "Reason"]
         rows = [_budget(budget) for budget in data.verdict.budgets]
         parts.append("### Budgets\n\n" + _table(header, rows, "llllrrl"))
     if worst := _worst_slice(data):
@@ -35,7 +35,7 @@ def render(data: ReportData) -> str:
 
 
 def escape(text: str) -> str:
-    """Make a text harmless inside a table's cell: no pipe, no line break, no markup."""
+    """Escape a text for a table cell: no pipe, no line break, no markup."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
@@ -59,17 +59,17 @@ def _budget(budget: BudgetResult) -> list[str]:
 
 
 def _worst_slice(data: ReportData) -> str | None:
-    """Say on which slice the candidate loses most; None unless some loss is hardly by chance."""
+    """Return a warning about the worst slice; None if no slice is significantly worse."""
     view = accuracy.build(data)
     worse = [part for part in view.slices if part.worse] if view else []
     if view is None or not worse:
         return None
     part, count = worse[0], len(view.slices)
-    more = f"; {len(worse)} of {count} slices are worse" if len(worse) > 1 else ""
+    more = f"; {len(worse)} of {count} slices are significantly worse" if len(worse) > 1 else ""
     return (
         f"> ⚠ Worst slice: {escape(part.slicing)} **{escape(part.part)}**, "
         f"{wording.percent(part.candidate.value)} against "
-        f"{wording.percent(part.reference.value)} of {escape(view.reference)} on "
+        f"{wording.percent(part.reference.value)} for {escape(view.reference)} on "
         f"{part.rows:,} rows ({escape(accuracy.chance(part.corrected_p))}, corrected for "
         f"{count} slices){more}"
     )

@@ -1,4 +1,4 @@
-"""The frame of every HTML page of the report: its template, style and the words all pages share."""
+"""Render an HTML page from a template, with the style and filters that all pages share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent
 
 
 def render(template: str, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
-    """Return a page from a template of this folder; ``filters`` are those that it alone needs."""
+    """Render a template of this folder; ``filters`` are those of this page alone."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 

@@ -1,4 +1,4 @@
-"""The report's figures as pictures that stand alone: in a notebook, in a README."""
+"""The report's figures as standalone pictures, for a notebook or a README."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ THEMES = {
 
 
 def pictures(data: ReportData, theme: str = "light") -> dict[str, str]:
-    """Return name -> SVG with a background of its own, for every figure that the run can fill.
+    """Return name -> SVG with its own background, for every figure that the run has data for.
 
     Raises KeyError if ``theme`` is neither "light" nor "dark".
     """
@@ -51,7 +51,7 @@ def pictures(data: ReportData, theme: str = "light") -> dict[str, str]:
 
 
 def _stand_alone(picture: str, colours: dict[str, str]) -> str:
-    """Give a picture colours of its own in place of the page's, a margin and a background."""
+    """Return a picture with fixed colours instead of the page's, a margin and a background."""
     for name, colour in colours.items():
         picture = picture.replace(f"var(--{name})", colour)
     head, body = picture[: picture.index("<title")], picture[picture.index("<title") :]

@@ -1,4 +1,4 @@
-"""The words of a number that is followed over time: its title, its unit, what changed."""
+"""Describe a number that is tracked over time: its title, its unit and its last change."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pipeline.verdict.readings import Key, Past, Reading, apart, comparable
 Followed = list[tuple[Past, Reading]]
 """Verdicts with one number each, oldest first."""
 _RELATIVE = {
-    "max_drop": "drop below {}",
-    "min_retained": "kept of {}",
+    "max_drop": "drop from {}",
+    "min_retained": "retained of {}",
     "min_speedup": "speed-up over {}",
     "min_shrink": "times smaller than {}",
-    "max_regression": "worse than {}",
+    "max_regression": "regression from {}",
 }
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is different from the verdict before, and whether that is for the better."""
+    """The difference from the previous verdict, and whether it is an improvement."""
 
     text: str
     better: bool
 
 
 def title(key: Key) -> str:
-    """Return what was measured: ``Latency p50, speed-up over teacher``."""
+    """Return the number's title, such as ``Latency p50, speed-up over teacher``."""
     name = metrics.title(key.metric)
     if key.form is None:
         return name
@@ -37,17 +37,17 @@ def title(key: Key) -> str:
 
 
 def unit(key: Key) -> str:
-    """Return the unit: %, points, ×, ms, B, or nothing for a count."""
+    """Return the unit: %, points, ×, ms, B, or an empty string for a count."""
     return metrics.unit(key.metric, key.form)
 
 
 def shown(key: Key, value: float) -> str:
-    """Return a value with its unit, as the report writes it."""
+    """Return a value with its unit, formatted as in the report."""
     return wording.amount(key.metric, key.form, value).replace("-", "−")
 
 
 def interval(key: Key, reading: Reading) -> str | None:
-    """Return the bounds of a reading, None where it is exact or missing."""
+    """Return the bounds of a reading; None if it is exact or missing."""
     if reading.value is None or reading.bounds == (reading.value, reading.value):
         return None
     low, high = reading.bounds
@@ -59,23 +59,23 @@ def interval(key: Key, reading: Reading) -> str | None:
 
 
 def higher_is_better(key: Key) -> bool:
-    """Return which way a number is wanted to go."""
+    """Return whether a higher value of the number is better."""
     if key.form is not None:
         return key.form.startswith("min")
     return metrics.known(key.metric).higher_is_better
 
 
 def change(key: Key, followed: Followed) -> Change | None:
-    """Return how the last number differs from the one before.
+    """Return how the last value differs from the previous one.
 
-    None where it cannot be said: the intervals overlap, or the machine is another one.
+    Returns None if the change is not clear: the intervals overlap, or the machine changed.
     """
     if len(followed) < 2:
         return None
     (past, before), (now, after) = followed[-2:]
     if not comparable(key, past, now) or not apart(key, before, after):
         return None
-    assert before.value is not None and after.value is not None  # noqa: PT018 (apart saw to it)
+    assert before.value is not None and after.value is not None  # noqa: PT018 (checked by apart)
     step = after.value - before.value
     arrow = "↑" if step > 0 else "↓"
     if unit(key) in ("%", "points"):

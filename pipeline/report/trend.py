@@ -1,4 +1,4 @@
-"""The history of verdicts as one HTML page that asks nothing of any network and runs no script."""
+"""The history of verdicts as one HTML page that loads nothing and runs no script."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MAX_RECIPES = 8
 MAX_CHARTS = 12
 MAX_DRAWN = 90
 MAX_MARKS = 1200
-"""Marks on one page: with more charts, each shows fewer of the latest verdicts."""
+"""Marks on one page: the more charts there are, the fewer verdicts each of them shows."""
 MAX_ROWS = 80
-"""Rows of all recipes' tables together; of one, at most a quarter."""
+"""Rows of all recipes' tables together; one recipe's table gets at most a quarter of them."""
 MAX_MACHINES = 6
 MAX_TEXT = 300
 
@@ -36,7 +36,7 @@ class Release(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """One number over time, and how it stands now."""
+    """One number over time, with its latest value."""
 
     title: str
     target: str | None
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class MachineLine:
-    """A machine of the charts: its letter, what it is, how it differs from the one before."""
+    """A machine in the charts: its letter, its description, its changes from the previous one."""
 
     letter: str
     words: str
@@ -68,7 +68,7 @@ class MachineLine:
 
 @dataclass(frozen=True)
 class Story:
-    """What the page tells of one recipe."""
+    """The contents of one recipe's section."""
 
     name: str
     count: int
@@ -84,23 +84,23 @@ class Story:
 
 
 def render(history: History, recipe: str | None, releases: Sequence[Release] = ()) -> str:
-    """Return the page of one recipe or of all, the latest first; under 1 MB however long it is.
+    """Return the page of one recipe or of all, the most recent first; it is always under 1 MB.
 
-    There must be a verdict. Raises what reading the history raises.
+    There must be at least one verdict. Raises the errors of reading the history.
     """
     names = history.recipes() if recipe is None else [recipe]
-    told = {name: history.verdicts(name, MAX_DRAWN) for name in names[:MAX_RECIPES]}
-    charts = sum(min(len(_keys(verdicts)), MAX_CHARTS) for verdicts in told.values())
+    pasts = {name: history.verdicts(name, MAX_DRAWN) for name in names[:MAX_RECIPES]}
+    charts = sum(min(len(_keys(verdicts)), MAX_CHARTS) for verdicts in pasts.values())
     drawn = min(MAX_DRAWN, MAX_MARKS // max(charts, 1))
     stories = [
         _story(
             history.count(name),
             verdicts[-drawn:],
-            MAX_ROWS // max(len(told), 4),
+            MAX_ROWS // max(len(pasts), 4),
             releases,
             f"r{index}",
         )
-        for index, (name, verdicts) in enumerate(told.items())
+        for index, (name, verdicts) in enumerate(pasts.items())
     ]
     return page.render(
         "trend.html.j2",
@@ -116,7 +116,7 @@ def render(history: History, recipe: str | None, releases: Sequence[Release] = (
 
 
 def _keys(verdicts: Iterable[Past]) -> list[Key]:
-    """Return what is followed: metrics' own values first, and the latest verdict's before older."""
+    """Return the numbers to chart: absolute values first, those of the latest verdict first."""
     keys = dict.fromkeys(key for past in reversed(list(verdicts)) for key in readings(past))
     return sorted(keys, key=lambda key: key.form is not None)
 
@@ -170,7 +170,7 @@ def _chart(
     return Chart(
         title=series.title(key),
         target=key.target,
-        value="no number" if last.value is None else series.shown(key, last.value),
+        value="no value" if last.value is None else series.shown(key, last.value),
         interval=series.interval(key, last),
         outcome=last.outcome,
         change=series.change(key, followed),
@@ -179,7 +179,7 @@ def _chart(
 
 
 def _letters(verdicts: Sequence[Past]) -> dict[str, str]:
-    """Name machines A, B, …, AA, … in the order in which they come."""
+    """Return digest -> letter: A, B, …, AA, … in the order in which the machines appear."""
     names: dict[str, str] = {}
     for past in verdicts:
         index = len(names)
@@ -214,9 +214,9 @@ def _machine(machine: Machine) -> str:
 
 
 def _tags(verdicts: Sequence[Past], releases: Sequence[Release]) -> dict[int, tuple[str, ...]]:
-    """Return verdict -> the tags that were moved to its bundle on the strength of it.
+    """Return verdict -> the tags that were moved to its bundle because of it.
 
-    That is the bundle's last verdict before the move.
+    A move is credited to the bundle's last verdict before it.
     """
     by_verdict: dict[int, tuple[str, ...]] = {}
     for release in releases:
@@ -228,28 +228,28 @@ def _tags(verdicts: Sequence[Past], releases: Sequence[Release]) -> dict[int, tu
 
 
 def _why(past: Past) -> tuple[str, ...]:
-    """Return why a verdict is no pass, the errors first."""
+    """Return the reasons why a verdict is not a pass, errors first."""
     missed = sorted(
         (budget for budget in past.budgets if budget.outcome != "pass"),
         key=lambda budget: (budget.level != "error", budget.outcome != "fail"),
     )
-    said = [f"{SYMBOL[budget.outcome]} {budget.reason}" for budget in missed]
-    return tuple(wording.shorten(text, MAX_TEXT) for text in [*past.evidence, *said][:3])
+    reasons = [f"{SYMBOL[budget.outcome]} {budget.reason}" for budget in missed]
+    return tuple(wording.shorten(text, MAX_TEXT) for text in [*past.evidence, *reasons][:3])
 
 
 def _legend() -> list[tuple[str, str]]:
-    """Return the marks with their words."""
+    """Return the marks and their labels."""
     marks: list[tuple[Outcome | None, str]] = [
-        ("pass", "budget kept"),
+        ("pass", "budget met"),
         ("fail", "budget missed"),
-        ("inconclusive", "undecided"),
-        (None, "no budget on it"),
+        ("inconclusive", "inconclusive"),
+        (None, "no budget"),
     ]
     drawn = [(_symbol(mark(9, 8, outcome)), words) for outcome, words in marks]
     rule = svg.line(9, 1, 9, 15, svg.PAGE.muted, 1.2, "1 3")
     limit = svg.line(1, 8, 17, 8, svg.PAGE.limit, 1.3, "4 3")
     drawn.append((_symbol(limit), "budget"))
-    drawn.append((_symbol(rule), "another machine"))
+    drawn.append((_symbol(rule), "machine changed"))
     return [*drawn, (_symbol(promoted(9, 5)), "promoted")]
 
 

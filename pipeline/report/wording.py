@@ -1,4 +1,4 @@
-"""Numbers with their units, which no line breaks apart, and what a budget asks."""
+"""Format numbers with their units, without line breaks inside, and budgets in words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ significant, times = wording.significant, wording.times
 
 
 def unbroken(text: str) -> str:
-    """Return a text that stays on one line: a number with its unit."""
+    """Return a text with no-break spaces, so that a number stays with its unit."""
     return text.replace(" ", NBSP)
 
 
@@ -32,24 +32,24 @@ size, count, milliseconds, percent, points, duration = map(
 
 
 def score(value: float) -> str:
-    """A task metric: shares as per cent, anything else as a plain number."""
+    """Return a task metric: a share as a percentage, anything else as a plain number."""
     return percent(value) if -1 <= value <= 1 else significant(value)
 
 
 def amount(metric: str, form: str | None, value: float) -> str:
-    """A metric's own value, or the number that a form of budget bounds, in its unit."""
+    """Return a metric's value, or the number that a budget's form limits, with its unit."""
     plain = count if metrics.known(metric).kind == "count" else score
     units = {"%": percent, "points": points, "×": times, "ms": milliseconds, "B": size}
     return units.get(metrics.unit(metric, form), plain)(value)
 
 
 def budget_value(budget: BudgetResult, value: float) -> str:
-    """A number of a budget: its limit, its value or a bound."""
+    """Return a number of a budget (limit, value or bound) with its unit."""
     return amount(budget.metric, budget.form, value)
 
 
 def asked(budget: BudgetResult) -> str:
-    """What a budget asks, in words: ``at least 5.00× faster than teacher``."""
+    """Return a budget's requirement in words: ``at least 5.00× faster than teacher``."""
     limit = budget_value(budget, budget.limit)
     return {
         "max": f"at most {limit}",
@@ -63,17 +63,17 @@ def asked(budget: BudgetResult) -> str:
 
 
 def interval(budget: BudgetResult) -> str | None:
-    """The measured bounds of a budget, or None where the value is exact or missing."""
+    """Return the bounds of a budget's value; None if the value is exact or missing."""
     if budget.low is None or budget.high is None or budget.low == budget.high:
         return None
     return f"{budget_value(budget, budget.low)} – {budget_value(budget, budget.high)}"
 
 
 def kind(name: str) -> str:
-    """An artifact's kind for people."""
+    """Return the display name of an artifact's kind."""
     return "ONNX bundle" if name == Kind.BUNDLE else name
 
 
 def shorten(text: str, limit: int) -> str:
-    """Cut a text to ``limit`` characters, with an ellipsis where something was cut."""
+    """Return a text of at most ``limit`` characters, with an ellipsis if it was cut."""
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

@@ -1,6 +1,6 @@
-"""What stops a build, as GitHub's workflow commands: shown at the line of the recipe that asks it.
+"""Budgets that are not met, as GitHub workflow commands at the budget's line of the recipe.
 
-GitHub shows ten errors, ten warnings and ten notices of a step; what stops the build comes first.
+GitHub shows ten errors, ten warnings and ten notices per step, so errors come first.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ ORDER: tuple[Level, ...] = ("error", "warning", "notice")
 def render(
     data: ReportData, strict: bool, file: str, lines: Sequence[tuple[Budget, int]]
 ) -> list[str]:
-    """Return a command for every budget that is not kept, and for missing evidence.
+    """Return a command for every budget that is not met, and for every lack of evidence.
 
-    ``file``: the recipe's path as GitHub knows it; ``lines``: its budgets, each with its line.
-    A missed budget is an error; one that is undecided an error if ``strict``, else a warning. Of
-    level ``warn``, one that was missed is a warning, one that is undecided a notice.
+    ``file``: the recipe's path in the GitHub repository; ``lines``: its budgets with their lines.
+    A missed budget is an error; an inconclusive one is an error if ``strict``, else a warning. At
+    level ``warn``, a missed budget is a warning and an inconclusive one is a notice.
     """
     if data.verdict is None:
         return []
@@ -44,9 +44,10 @@ def render(
 
 
 def broken(name: str, reason: str, recipe: str, file: str) -> str:
-    """Return the command for a run that came to no verdict.
+    """Return the command for a run that reached no verdict.
 
-    ``recipe`` is its path as ``reason`` may begin with it, and a line; ``file`` as GitHub knows it.
+    ``recipe``: the path with which ``reason`` may begin, followed by a line number; ``file``: the
+    path in the GitHub repository.
     """
     place = re.match(re.escape(recipe) + r":(\d+): ", reason)
     line = int(place[1]) if place else None
@@ -54,14 +55,14 @@ def broken(name: str, reason: str, recipe: str, file: str) -> str:
 
 
 def command(level: Level, message: str, file: str, line: int | None, title: str) -> str:
-    """Word a workflow command; what would end it, or a property of it, is escaped."""
+    """Return a workflow command; characters that would end it or a property are escaped."""
     properties = {"file": file, "line": None if line is None else str(line), "title": title}
     given = [f"{k}={_property(v)}" for k, v in properties.items() if v is not None]
     return f"::{level} {','.join(given)}::{_data(message)}"
 
 
 def _data(text: str) -> str:
-    # str.splitlines knows more line ends than the runner; they are blanked.
+    # Python's str.splitlines knows more line ends than the runner; replace them by spaces.
     text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x85\u2028\u2029]", " ", cases.printable(text))
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 

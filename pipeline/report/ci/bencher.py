@@ -14,8 +14,8 @@ UNITS = {"ms": "-ms", "B": "-bytes"}
 def render(data: ReportData, numbers: Sequence[Measured]) -> str:
     """Return benchmark -> measure -> value with its bounds, as JSON.
 
-    A benchmark is the recipe, or the recipe on a target; a measure says its unit: ``accuracy`` is a
-    share, ``latency-p50-ms`` a time, ``size-bytes`` a size.
+    A benchmark is the recipe, or the recipe on a target. A measure's name ends with its unit:
+    ``latency-p50-ms``, ``size-bytes``; ``accuracy`` is a share.
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
     for number in of_candidate(numbers):

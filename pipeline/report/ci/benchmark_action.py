@@ -1,7 +1,7 @@
-"""The candidate's numbers for github-action-benchmark, which keeps a chart on GitHub Pages.
+"""The candidate's numbers for github-action-benchmark, which charts them on GitHub Pages.
 
 Its tools ``customSmallerIsBetter`` and ``customBiggerIsBetter`` each read a list of name, unit,
-value, range and extra; so what should shrink and what should grow go to two files.
+value, range and extra, so the two directions need two files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ UNITS = {"%": (100.0, "%"), "×": (1.0, "×"), "ms": (1.0, "ms"), "B": (1e-6, "M
 
 
 def render(data: ReportData, numbers: Sequence[Measured], bigger: bool) -> str:
-    """Return the numbers of which more (or, without ``bigger``, less) is better, as JSON."""
+    """Return the numbers for which bigger (or, without ``bigger``, smaller) is better, as JSON."""
     row = facts.candidate_row(data)
     about = [f"artifact {row.digest[:12]}"] if row else []
     if "cpu" in data.machine:
@@ -37,7 +37,7 @@ def _entry(recipe: str, number: Measured, about: list[str]) -> dict[str, str | f
     }
     extra = list(about)
     if number.low is not None and number.high is not None:
-        # Half the wider side: the action draws and rescales "± number" only.
+        # The action parses and rescales only "± number", so give the wider side.
         reach = max(number.value - number.low, number.high - number.value) * scale
         entry["range"] = f"± {plain(reach)}"
         low, high = plain(number.low * scale), plain(number.high * scale)

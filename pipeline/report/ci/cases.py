@@ -1,4 +1,4 @@
-"""What a budget comes to on a CI page: its name there, and whether it stops the build."""
+"""Name a budget for CI systems, and decide whether it stops the build."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def names(budgets: Sequence[BudgetResult]) -> list[str]:
-    """Return a name for each budget, no two alike, and the same from run to run.
+    """Return a unique name for each budget, the same from run to run.
 
-    The limit is left out: a budget that is made stricter keeps its history.
+    The name does not contain the limit, so that a budget keeps its history if the limit changes.
     """
     seen: Counter[str] = Counter()
     unique = []
@@ -35,12 +35,12 @@ def names(budgets: Sequence[BudgetResult]) -> list[str]:
 
 
 def state(budget: BudgetResult) -> State:
-    """Return how a budget came out; one of level ``warn`` never stops a build."""
+    """Return a budget's state; ``warned`` if it is not met but its level is ``warn``."""
     if budget.level == "warn" and budget.outcome != "pass":
         return "warned"
     return budget.outcome
 
 
 def printable(text: str) -> str:
-    """Replace what XML and consoles cannot carry, NUL and ANSI escapes among it."""
+    """Replace characters that XML does not allow, such as NUL and the ANSI escape character."""
     return _NOT_XML.sub("\ufffd", text)

@@ -1,7 +1,7 @@
-"""The verdict as JUnit XML: one test case a budget, for Jenkins, GitLab and all that read it.
+"""The verdict as JUnit XML, one test case per budget, for Jenkins, GitLab and other readers.
 
-The form is that of the Jenkins xUnit plug-in's ``junit-10.xsd``: attributes and elements that it
-does not know are not written, or strict readers refuse the whole file.
+The file follows ``junit-10.xsd`` of the Jenkins xUnit plug-in and contains no other attributes or
+elements, because strict readers would reject the whole file.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pipeline.report.ci.cases import printable
 from pipeline.verdict.record import ReportData
 from pipeline.verdict.verdict import BudgetResult
 
-UNJUDGED = "a first release: there is nothing yet that its budgets could compare with"
+UNJUDGED = "first release: there is no baseline yet to compare with"
 
 
 def render(data: ReportData, strict: bool) -> str:
     """Return the test suite of a run.
 
-    A missed budget is a failure. One that is undecided is a failure of type ``inconclusive`` if
-    ``strict``, else skipped. A budget of level ``warn`` passes, and its output says what it found.
-    What takes the evidence from the measurement itself is an error.
+    A missed budget is a failure. An inconclusive one is a failure of type ``inconclusive`` if
+    ``strict``, else skipped. A budget of level ``warn`` passes, with its result as output. Each
+    reason why the whole measurement is no evidence is an error.
     """
     suite = _Suite(data.name, data.created, sum(row.seconds for row in data.ledger))
     suite.properties(_facts(data))
@@ -38,14 +38,14 @@ def render(data: ReportData, strict: bool) -> str:
 
 
 def broken(name: str, reason: str) -> str:
-    """Return the test suite of a run that came to no verdict: one error that says why."""
+    """Return the test suite of a run that reached no verdict: one error with the reason."""
     suite = _Suite(name)
     suite.case("run", "error", "rarefy", reason)
     return suite.text()
 
 
 class _Suite:
-    """A test suite that is written down case by case."""
+    """A test suite to which cases are added one by one."""
 
     def __init__(self, name: str, created: str | None = None, seconds: float = 0.0) -> None:
         self.name = f"rarefy.{name}"
@@ -62,7 +62,7 @@ class _Suite:
             ElementTree.SubElement(parent, "property", attributes)
 
     def case(self, name: str, tag: str, kind: str, text: str) -> None:
-        """Add a test case. One whose ``tag`` is system-out, not failure or the like, passes."""
+        """Add a test case with a child element ``tag``; the case passes if it is system-out."""
         attributes = {"name": printable(name), "classname": self.name}
         case = ElementTree.SubElement(self._suite, "testcase", attributes)
         self.cases.append(case)
@@ -79,7 +79,7 @@ class _Suite:
         }
         numbers = {name: str(count) for name, count in counts.items()}
         self._suite.attrib |= numbers | {"skipped": str(self._count("skipped"))}
-        # No "skipped" at the top: the xUnit plug-in's schema has none there.
+        # The xUnit plug-in's schema has no "skipped" attribute on the top element.
         top = ElementTree.Element("testsuites", {"name": "rarefy"} | numbers)
         top.append(self._suite)
         ElementTree.indent(top)
@@ -100,7 +100,7 @@ def _budget(suite: _Suite, name: str, budget: BudgetResult, strict: bool) -> Non
 
 
 def _facts(data: ReportData) -> dict[str, str]:
-    """Return what a reader needs to repeat the run: command, artifact, machine."""
+    """Return what is needed to reproduce the run: command, artifact and machine."""
     properties = {
         "command": data.command,
         "verdict": data.verdict.outcome if data.verdict else "none",

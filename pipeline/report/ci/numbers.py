@@ -1,4 +1,4 @@
-"""The numbers of a run that other tools keep: of which model, on which target, how sure."""
+"""The numbers of a run for other tools, each with its model, target and interval."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pipeline.verdict.record import ReportData
 
 @dataclass(frozen=True)
 class Measured:
-    """One number with its 95 % bounds, where it has any: shares, ms, bytes, ratios, counts.
+    """One number with its 95 % bounds if it has any: a share, ms, bytes, a ratio or a count.
 
-    ``unit`` is that of ``METRICS``: ``%`` for a share between 0 and 1, ``ms``, ``B``, ``×``
-    or nothing.
+    ``unit`` is that of ``METRICS``: ``%`` for a share between 0 and 1, ``ms``, ``B``, ``×`` or
+    an empty string.
     """
 
     metric: str
@@ -36,27 +36,27 @@ class Measured:
 
 
 def measured(data: ReportData) -> list[Measured]:
-    """Return every finite number of the measured models; without any, those of the ledger.
+    """Return every finite number of the measured models, or of the ledger if none was measured.
 
-    Latencies have bounds for the candidate only: a bootstrap for each of all models takes long.
-    A bound that is no finite number is left out; a value that is none takes its number with it.
+    Only the candidate's latencies have bounds, because a bootstrap for every model takes long.
+    A bound that is not finite is left out; a number whose value is not finite is left out whole.
     """
     numbers = _measured(data) if data.measurements else _ledger(data)
     return [_bounded(number) for number in numbers if math.isfinite(number.value)]
 
 
 def of_candidate(numbers: Iterable[Measured]) -> list[Measured]:
-    """Return the numbers of what would be released."""
+    """Return the candidate's numbers."""
     return [number for number in numbers if number.model == CANDIDATE]
 
 
 def plain(value: float) -> str:
-    """Write a number without noise: whole numbers exactly, others with six digits."""
+    """Format a number: integers exactly, others with six significant digits."""
     return f"{value:.0f}" if value.is_integer() else f"{value:.6g}"
 
 
 def rounded(value: float) -> float:
-    """Round a number as ``plain`` writes it."""
+    """Return a number rounded as in ``plain``."""
     return float(plain(value))
 
 
@@ -107,7 +107,7 @@ def _measured(data: ReportData) -> Iterator[Measured]:
 
 
 def _scores(measured: Measurements) -> Iterator[Measured]:
-    """Yield the candidate's other scores. Where it answers NaN, there are none."""
+    """Yield the candidate's other scores; none if it outputs NaN."""
     answers = measured.models[CANDIDATE].probabilities
     if measured.truth and all(math.isfinite(p) for row in answers for p in row):
         for metric in metrics.of_kind("score", "error"):
@@ -125,7 +125,7 @@ def _agreement(data: ReportData) -> Iterator[Measured]:
 
 
 def _percentiles(timed: Latency, name: str, target: str, *, whole: bool) -> Iterator[Measured]:
-    """Yield the percentiles that a model's calls can carry."""
+    """Yield the percentiles for which the model has enough calls."""
     samples = timed.end_to_end(name) if whole else timed.samples[name]
     if not all(math.isfinite(call) for process in samples for call in process):
         return

@@ -1,7 +1,7 @@
-"""The run's numbers in OpenMetrics' text form, for GitLab's metrics report and for Prometheus.
+"""The run's numbers in OpenMetrics text format, for GitLab's metrics report and for Prometheus.
 
-Times are in seconds and sizes in bytes, as OpenMetrics asks. GitLab compares values as strings and
-reads a line as a shell would, up to the first ``#``; so numbers are rounded, and no label has one.
+Times are in seconds and sizes in bytes, as OpenMetrics requires. GitLab compares values as strings,
+so numbers are rounded. It ignores the rest of a line after ``#``, so no label contains one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffd]+")
 
 
 class _Unit(NamedTuple):
-    """A unit's name at the end of a metric's, and what one of ours is in it."""
+    """A unit's suffix in the metric's name, and the factor from our unit to it."""
 
     name: str
     scale: float = 1.0
@@ -37,23 +37,23 @@ UNITS = {
 
 
 def render(data: ReportData, numbers: Sequence[Measured]) -> str:
-    """Return all metric families of a run; what is no finite number is left out."""
+    """Return all metric families of a run; values that are not finite are left out."""
     page = _Page({"recipe": data.name})
-    page.info("rarefy_run", "Where the run was measured.", _machine(data))
+    page.info("rarefy_run", "The machine on which the run was measured.", _machine(data))
     if data.verdict is not None:
         page.states("rarefy_verdict", "The verdict on all budgets.", {}, data.verdict.outcome)
         _budgets(page, data)
     for number in numbers:
         labels = {"model": number.model} | ({"target": number.target} if number.target else {})
         values = (number.value, number.low, number.high)
-        page.gauge(number.metric, f"{number.metric} of a model.", number.unit, labels, values)
+        page.gauge(number.metric, f"The model's {number.metric}.", number.unit, labels, values)
     for row in data.ledger:
         _stage(page, row)
     return page.text()
 
 
 class _Page:
-    """Metric families with their samples, in the order in which they are first met."""
+    """Metric families with their samples, in the order in which they are added."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         self._labels = dict(labels)
@@ -67,14 +67,14 @@ class _Page:
         labels: Mapping[str, str],
         values: tuple[float | None, ...],
     ) -> None:
-        """Add a value and, each in a family of its own, its lower and upper bound."""
+        """Add a value and its lower and upper bound, each in its own family."""
         suffix, scale = UNITS[unit]
         sides = (("", ""), ("_low", " Lower bound."), ("_high", " Upper bound."))
-        for (side, said), value in zip(sides, values, strict=False):
+        for (side, suffix_about), value in zip(sides, values, strict=False):
             if value is None or not math.isfinite(value):
                 continue
             family = "_".join(filter(None, (f"rarefy_{_NOT_NAME.sub('_', name)}{side}", suffix)))
-            lines = self._family(family, "gauge", about + said, suffix)
+            lines = self._family(family, "gauge", about + suffix_about, suffix)
             lines.append(f"{family}{self._pairs(labels)} {plain(value * scale)}")
 
     def info(self, name: str, about: str, labels: Mapping[str, str]) -> None:
@@ -103,7 +103,7 @@ class _Page:
 
 
 def _label(value: str) -> str:
-    """Escape a label's value; GitLab cuts a line at any ``#``, so it becomes ``@``."""
+    """Escape a label's value; ``#`` becomes ``@``, because GitLab cuts the line there."""
     text = _CONTROL.sub(" ", cases.printable(value)).replace("#", "@")
     return text.replace("\\", r"\\").replace('"', r"\"")
 
@@ -112,10 +112,10 @@ def _budgets(page: _Page, data: ReportData) -> None:
     judged = data.verdict.budgets if data.verdict else []
     for name, budget in zip(cases.names(judged), judged, strict=True):
         labels = {"budget": name, "level": budget.level}
-        page.states("rarefy_budget", "How a budget came out.", labels, budget.outcome)
+        page.states("rarefy_budget", "The outcome of a budget.", labels, budget.outcome)
         values = (budget.value, budget.low, budget.high)
-        page.gauge("budget_value", "What a budget was judged by.", "", labels, values)
-        page.gauge("budget_limit", "What a budget asks.", "", labels, (budget.limit,))
+        page.gauge("budget_value", "The value a budget was judged by.", "", labels, values)
+        page.gauge("budget_limit", "The limit of a budget.", "", labels, (budget.limit,))
 
 
 def _stage(page: _Page, row: LedgerRow) -> None:
@@ -123,7 +123,7 @@ def _stage(page: _Page, row: LedgerRow) -> None:
     if row.accuracy:
         scored = labels | {"metric": row.metric or "accuracy"}
         page.gauge("stage_score", "The task's metric after a stage.", "%", scored, row.accuracy)
-    page.gauge("stage_size", "What a stage made, in bytes.", "B", labels, (row.size,))
+    page.gauge("stage_size", "The size of a stage's output.", "B", labels, (row.size,))
     page.gauge("stage_parameters", "Parameters after a stage.", "", labels, (row.parameters,))
 
 

@@ -1,4 +1,4 @@
-"""The axes that figures share: rules with their numbers, and marks below them."""
+"""The axes that figures share: horizontal rules with their labels, and ticks below."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEIGHT = 320.0
 
 
 class Frame(NamedTuple):
-    """Where a figure's curves are drawn, in pixels."""
+    """The plot area of a figure, in pixels."""
 
     left: float
     right: float
@@ -21,7 +21,7 @@ class Frame(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A horizontal line: where it is, its number in words, and how it is dashed."""
+    """A horizontal line: its position, its label, and its dash pattern."""
 
     y: float
     words: str
@@ -39,9 +39,9 @@ def axes(
     rules: Iterable[Rule],
     marks: Iterable[tuple[float, str]],
 ) -> str:
-    """Return both axes; ``titles``: above the upright one, below the other.
+    """Return both axes; ``titles``: of the vertical axis (at its top) and the horizontal one.
 
-    ``marks``: where on the lower axis a number stands, and the number.
+    ``marks``: positions and labels of the ticks on the horizontal axis.
     """
     left, right, _, bottom = inside
     parts = [svg.text(0, 12, titles[0], PAGE.muted, size=11.5)]

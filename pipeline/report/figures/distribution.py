@@ -1,4 +1,4 @@
-"""The latency's distribution: which share of the calls was answered within a time (ECDF)."""
+"""The distribution of latencies: the share of calls completed within a time (ECDF)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pipeline.report.figures.axes import HEIGHT, Rule, axes, frame
 from pipeline.report.figures.svg import PAGE
 
 STEPS = 160
-"""Points a curve is drawn with, however many samples there are."""
+"""Points per curve, whatever the number of samples."""
 MARKED = (50, 95)
 ROOM = 62
-"""Pixels kept free on both sides for the marks' words."""
+"""Pixels kept free on both sides for the labels of the marks."""
 
 
 def distribution(samples: dict[str, list[list[float]]], width: int, name: str) -> str:
-    """Return the curves; ``samples``: model -> process × calls in ms, no model without a call.
+    """Return the curves; ``samples``: model -> process × calls in ms, at least one call each.
 
-    The time axis is logarithmic and ends at the 99.5th percentile, so that one straggler does
-    not flatten the rest.
+    The time axis is logarithmic and ends at the 99.5th percentile, so that one outlier does not
+    flatten the rest.
     """
     from pipeline.measure.statistics import percentile_of
 
@@ -31,7 +31,7 @@ def distribution(samples: dict[str, list[list[float]]], width: int, name: str) -
     high = max(_at(calls, 0.995) for calls in series.values()) * 1.05
     across = svg.log(low, high, left + ROOM, right - ROOM)
     up = svg.linear(0, 1, bottom, top)
-    titles = ("Share of calls answered within", "latency in ms, logarithmic")
+    titles = ("Share of calls completed within", "latency in ms (log scale)")
     rules = [
         Rule(up(percent / 100), f"{percent}{wording.NBSP}%", "" if percent in MARKED else "1 3")
         for percent in (0, 25, 50, 75, 95)
@@ -43,11 +43,11 @@ def distribution(samples: dict[str, list[list[float]]], width: int, name: str) -
         parts.append(_curve(calls, model == CANDIDATE, across, up, high))
     for model, calls in series.items():
         parts.append(_marks(model, calls, model == fastest, across, up))
-    said = "; ".join(
+    description = "; ".join(
         f"{model}: p50 {wording.milliseconds(percentile_of(calls, 50))}"
         for model, calls in samples.items()
     )
-    return svg.document(name, width, HEIGHT, "Latency distribution", said, "".join(parts))
+    return svg.document(name, width, HEIGHT, "Latency distribution", description, "".join(parts))
 
 
 def _at(samples: list[float], share: float) -> float:
@@ -77,7 +77,7 @@ def _marks(
     across: svg.Scale,
     up: svg.Scale,
 ) -> str:
-    """Mark p50 and p95, where the sample carries them, on the side away from the other curve."""
+    """Mark p50 and p95 if there are enough samples, on the side away from the other curve."""
     own = model == CANDIDATE
     colour = PAGE.accent if own else PAGE.ink
     weight = 650 if own else 400

@@ -1,4 +1,4 @@
-"""Disagreements by class: rows that only the reference gets right, and only the candidate."""
+"""Disagreements by class: rows that only the reference or only the candidate gets right."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def flips(changed: facts.Flips, width: int, name: str) -> str:
             svg.text(middle + won + 7, y + 4, str(row.won), PAGE.ink),
         ]
     parts.append(svg.line(middle, top - 4, middle, height - 4, PAGE.muted))
-    said = "; ".join(f"{c.label}: {c.lost} lost, {c.won} won" for c in order)
-    return svg.document(name, width, height, "Disagreements by class", said, "".join(parts))
+    description = "; ".join(f"{c.label}: {c.lost} lost, {c.won} won" for c in order)
+    return svg.document(name, width, height, "Disagreements by class", description, "".join(parts))

@@ -1,4 +1,4 @@
-"""The ledger as a picture: accuracy, size and latency, small multiples aligned by stage."""
+"""The ledger as a figure: accuracy, size and latency as small multiples aligned by stage."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MAX_ROWS = 40
 HEAD = 44
 """Pixels above the rows for a panel's title and note."""
 LIMIT = 16
-"""Pixels more where a panel says where its budget is."""
+"""Additional pixels if a panel labels its budget."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One stage in one panel: its value, its interval if it has one, and the value in words."""
+    """One stage in one panel: its value, its interval if it has one, and the value's label."""
 
     value: float
     shown: str
@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity over all stages. Bars start at zero; intervals are dots on an axis of theirs."""
+    """One quantity over all stages: bars that start at zero, or dots with intervals."""
 
     title: str
     note: str
@@ -41,7 +41,7 @@ class Panel:
 
 
 def ledger(data: ReportData, width: int, name: str) -> str:
-    """Return the picture, ``width`` pixels wide: panels side by side, or stacked if narrow."""
+    """Return the figure, ``width`` pixels wide: panels side by side, or stacked if narrow."""
     rows = [row for row in data.ledger if row.kind != Kind.REPORT][:MAX_ROWS]
     panels = _panels(data, rows)
     chosen = facts.candidate_row(data)
@@ -50,9 +50,9 @@ def ledger(data: ReportData, width: int, name: str) -> str:
         body, height = _side_by_side(rows, panels, marked, width)
     else:
         body, height = _stacked(rows, panels, marked, width)
-    said = "; ".join(f"{p.title}: {_spoken(rows, p)}" for p in panels)
+    description = "; ".join(f"{p.title}: {_spoken(rows, p)}" for p in panels)
     title = f"Accuracy, size and latency after each stage of {data.name}"
-    return svg.document(name, width, height, title, said, body)
+    return svg.document(name, width, height, title, description, body)
 
 
 def _spoken(rows: list[LedgerRow], panel: Panel) -> str:
@@ -74,7 +74,7 @@ def _panels(data: ReportData, rows: list[LedgerRow]) -> list[Panel]:
         panels.append(Panel(metrics.title(metric), "on eval, 95 % interval", cells, False, limit))
     sizes = tuple(Cell(row.size, wording.size(row.size)) for row in rows)
     panels.append(
-        Panel("Size", "every file", sizes, True, _absolute(data, "size") or _size_limit(data))
+        Panel("Size", "all files", sizes, True, _absolute(data, "size") or _size_limit(data))
     )
     latencies = data.measurements.latency if data.measurements else {}
     for target in list(latencies)[:MAX_LATENCY_PANELS]:
@@ -102,7 +102,7 @@ def _absolute(data: ReportData, metric: str) -> float | None:
 
 
 def _score_limit(data: ReportData, metric: str) -> float | None:
-    """Return the lowest score that the budgets allow; relative ones start from their stage's."""
+    """Return the lowest score that a budget allows; None if no budget limits the score."""
     scores = {row.id: row.accuracy[0] for row in data.ledger if row.accuracy}
     for budget in data.verdict.budgets if data.verdict else []:
         base = scores.get(budget.against or "")
@@ -200,7 +200,7 @@ def _panel(
     centres: list[float],
     marked: list[bool],
 ) -> str:
-    values = 66  # pixels at the right edge for the numbers in words
+    values = 66  # pixels at the right edge for the labels of the values
     scale = _scale(panel, x, x + width - values)
     bottom = centres[-1] + (centres[1] - centres[0]) / 2 if len(centres) > 1 else centres[0] + 16
     parts = [

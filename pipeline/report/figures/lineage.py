@@ -1,4 +1,4 @@
-"""The lineage as an arc diagram: artifacts in order, and what each was made from."""
+"""The lineage as an arc diagram: artifacts in order, each joined to what it was made from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STEP = 34.0
 
 
 def lineage(nodes: list[LineageNode], width: int, name: str) -> str:
-    """Return the diagram. A parent right above is a straight line, an earlier one an arc."""
+    """Return the diagram. The edge to the artifact directly above is straight, others are arcs."""
     places = {node.digest: index for index, node in enumerate(nodes)}
     edges = [
         (places[parent], child, role)
@@ -27,10 +27,12 @@ def lineage(nodes: list[LineageNode], width: int, name: str) -> str:
         last = index == len(nodes) - 1
         parts.append(svg.mark(rail, y, last))
         parts.append(_words(node, rail + 16, y, width, last))
-    said = "; ".join(
+    description = "; ".join(
         f"{nodes[child].id} from {nodes[parent].id} as {role}" for parent, child, role in edges
     )
-    return svg.document(name, width, height, "What was made from what", said, "".join(parts))
+    return svg.document(
+        name, width, height, "Lineage of the artifacts", description, "".join(parts)
+    )
 
 
 def _y(index: int) -> float:

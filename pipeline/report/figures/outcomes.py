@@ -1,4 +1,4 @@
-"""A recipe's verdicts in a row: how often it passed, at a glance."""
+"""A recipe's verdicts in a row, to show at a glance how often it passed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPES: dict[Outcome, tuple[float, str]] = {
     "inconclusive": (17, "var(--inconclusive)"),
     "fail": (26, "var(--fail)"),
 }
-"""Outcome -> height and colour: what needs a look stands out, in grey too."""
+"""Outcome -> height and colour; the heights differ so that failures stand out without colour."""
 
 
 def outcomes(verdicts: Sequence[Past], name: str) -> str:
@@ -33,10 +33,10 @@ def outcomes(verdicts: Sequence[Past], name: str) -> str:
             )
         else:
             body = svg.bar(x, y, 7, height, colour)
-        said = f"{past.time[:16].replace('T', ' ')} · {past.standing}"
-        parts.append(svg.group(said, body))
+        tooltip = f"{past.time[:16].replace('T', ' ')} · {past.standing}"
+        parts.append(svg.group(tooltip, body))
     counted = {word: sum(past.standing == word for past in verdicts) for word in SHAPES}
-    told = ", ".join(f"{count} {word}" for word, count in counted.items() if count)
+    summary = ", ".join(f"{count} {word}" for word, count in counted.items() if count)
     return svg.document(
-        name, len(verdicts) * STEP, HEIGHT, "Verdicts, oldest first", told, "".join(parts)
+        name, len(verdicts) * STEP, HEIGHT, "Verdicts, oldest first", summary, "".join(parts)
     )

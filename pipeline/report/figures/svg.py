@@ -1,4 +1,4 @@
-"""The few SVG shapes, scales and colours that the figures are drawn with."""
+"""The SVG shapes, scales and colours that the figures use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-se
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours by what they say. ``accent`` is the candidate, ``other`` a reference."""
+    """Colours by their meaning. ``accent`` is for the candidate, ``other`` for a reference."""
 
     surface: str
     ink: str
@@ -33,7 +33,7 @@ PAGE = Palette(
     "var(--other)",
     "var(--limit)",
 )
-"""The page's own colours, light or dark."""
+"""The CSS variables of the page, which has a light and a dark theme."""
 
 
 def text(
@@ -67,7 +67,7 @@ def line(
 
 
 def bar(x: float, y: float, width: float, height: float, fill: str) -> str:
-    """Return a filled rectangle, at least a pixel wide so that a small value is seen."""
+    """Return a filled rectangle, at least a pixel wide so that a small value is visible."""
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 1):.1f}" height="{height:.1f}" '
         f'rx="1.5" fill="{fill}"/>'
@@ -97,14 +97,14 @@ def mark(x: float, y: float, candidate: bool) -> str:
 
 
 def group(tooltip: str, body: str) -> str:
-    """Return a group with a tooltip that needs no script."""
+    """Return a group with a tooltip, which needs no script."""
     return f"<g><title>{escape(tooltip)}</title>{body}</g>"
 
 
 def document(
     name: str, width: float, height: float, title: str, description: str, body: str
 ) -> str:
-    """Return the SVG element; ``name`` must be unique in the page, for screen readers' sake."""
+    """Return the SVG element; ``name`` must be unique in the page, because ids are made from it."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}" role="img" '
@@ -115,13 +115,13 @@ def document(
 
 
 def fit(content: str, pixels: float, size: float) -> str:
-    """Cut a text to about ``pixels``, taking the width of a wide system font's average letter."""
+    """Cut a text to about ``pixels``, by the average letter width of a wide system font."""
     letters = max(int(pixels / (0.58 * size)), 2)
     return content if len(content) <= letters else content[: letters - 1] + "…"
 
 
 def linear(low: float, high: float, start: float, end: float) -> Scale:
-    """Return the map of low..high to start..end; a domain without extent maps to its middle."""
+    """Return the map of low..high to start..end; if low equals high, all map to the middle."""
     if high == low:
         return lambda value: (start + end) / 2
     return lambda value: start + (value - low) / (high - low) * (end - start)
@@ -134,7 +134,7 @@ def log(low: float, high: float, start: float, end: float) -> Scale:
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Return round values (1, 2 or 5 times a power of ten apart) inside low..high."""
+    """Return round values in low..high whose step is 1, 2 or 5 times a power of ten."""
     if high <= low:
         return [low]
     raw = (high - low) / about
@@ -145,7 +145,7 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times powers of ten inside low..high, linear ones where those are few."""
+    """Return 1, 2 and 5 times powers of ten in low..high; linear ticks if there are under three."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
     return values if len(values) >= 3 else ticks(low, high, 3)

@@ -18,7 +18,7 @@ def tradeoff(models: list[facts.Point], width: int, name: str) -> str:
     across = svg.log(low, high, left, right)
     floor, ceiling = _range(models)
     up = svg.linear(floor, ceiling, bottom, top)
-    titles = ("Accuracy", "← faster · p50 latency in ms, logarithmic")
+    titles = ("Accuracy", "← faster · p50 latency in ms (log scale)")
     rules = [
         Rule(up(value), f"{100 * value:.3g}{wording.NBSP}%")
         for value in svg.ticks(floor, ceiling, 5)
@@ -30,11 +30,11 @@ def tradeoff(models: list[facts.Point], width: int, name: str) -> str:
     parts += [_point(point, across, up) for point in models]
     for point in sorted(models, key=lambda p: not p.candidate):
         parts.append(_label(point, across, up, (left, right), taken))
-    said = "; ".join(
+    summary = "; ".join(
         f"{p.name}: {wording.milliseconds(p.latency.value)}, {wording.percent(p.accuracy.value)}"
         for p in models
     )
-    return svg.document(name, width, HEIGHT, "Accuracy against latency", said, "".join(parts))
+    return svg.document(name, width, HEIGHT, "Accuracy against latency", summary, "".join(parts))
 
 
 def _range(models: list[facts.Point]) -> tuple[float, float]:
@@ -69,7 +69,7 @@ def _point(point: facts.Point, across: svg.Scale, up: svg.Scale) -> str:
 
 
 def _boxes(point: facts.Point, across: svg.Scale, up: svg.Scale) -> list[Box]:
-    """Return what a point covers: its mark and its error bar, as left, top, right, bottom."""
+    """Return the boxes of a point's mark and error bar, as left, top, right, bottom."""
     x, y = across(point.latency.value), up(point.accuracy.value)
     bar = (x - 4, up(point.accuracy.high), x + 4, up(point.accuracy.low))
     return [(x - 7, y - 7, x + 7, y + 7), bar]
@@ -88,7 +88,7 @@ def _label(
     edges: tuple[float, float],
     taken: list[Box],
 ) -> str:
-    """Write the name beside the point where it covers least, and note the place as taken."""
+    """Place the name beside the point where it overlaps least, and add its box to ``taken``."""
     x, y = across(point.latency.value), up(point.accuracy.value)
     name = svg.fit(point.name, 130, 12)
     long = 7.2 * len(name)

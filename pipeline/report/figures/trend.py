@@ -1,4 +1,4 @@
-"""One number over a recipe's verdicts: intervals, budgets, and where the machine changed."""
+"""One number over a recipe's verdicts: values, intervals, budgets and changes of machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.verdict.readings import Key, Past, Reading
 WIDTH, HEIGHT = 310, 174
 LEFT, RIGHT, TOP, BOTTOM = 47.0, 302.0, 18.0, 148.0
 MANY = 40
-"""Above so many verdicts the marks are smaller."""
+"""With more verdicts than this, the marks are smaller."""
 _UNITS: dict[str, tuple[tuple[float, str], ...]] = {
     "%": ((0.01, "%"),),
     "points": ((0.01, "points"),),
@@ -26,7 +26,7 @@ _UNITS: dict[str, tuple[tuple[float, str], ...]] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One verdict's place: its machine's letter, what it says of the number, and its releases."""
+    """One verdict in the chart: its machine's letter, its reading, and the tags moved to it."""
 
     past: Past
     letter: str
@@ -35,18 +35,18 @@ class Column:
 
 
 def trend(key: Key, columns: Sequence[Column], name: str) -> str:
-    """Return the chart; every verdict has its column, whether it has the number or not."""
+    """Return the chart; every verdict has a column, even without a reading."""
     scale = _Scale(key, columns)
     parts = [_axes(scale, columns), _machines(scale, columns), _limits(scale, columns)]
     parts += [_whiskers(scale, columns), _joined(scale, columns)]
     parts += [_column(scale, index, column) for index, column in enumerate(columns)]
     return svg.document(
-        name, WIDTH, HEIGHT, series.title(key), _told(key, columns), "".join(parts)
+        name, WIDTH, HEIGHT, series.title(key), _description(key, columns), "".join(parts)
     ).replace(f'width="{WIDTH}" height="{HEIGHT}" ', "", 1)
 
 
 class _Scale:
-    """Where a column and a value lie in the picture, and the axis's round values."""
+    """The positions of columns and values in the chart, and the ticks of the axis."""
 
     def __init__(self, key: Key, columns: Sequence[Column]) -> None:
         self.key = key
@@ -98,7 +98,7 @@ def _axes(scale: _Scale, columns: Sequence[Column]) -> str:
 
 
 def _machines(scale: _Scale, columns: Sequence[Column]) -> str:
-    """Draw a rule wherever the machine is another one, with its letter where there is room."""
+    """Draw a rule wherever the machine changes, with its letter if there is room."""
     parts, taken = [], 0.0
     for index, letter in _moves(columns):
         x = scale.across(index) - scale.step / 2
@@ -106,12 +106,12 @@ def _machines(scale: _Scale, columns: Sequence[Column]) -> str:
         if x - taken > 14:
             taken = x
             body += svg.text(x, 9, letter, PAGE.muted, size=11, anchor="middle", weight=650)
-        parts.append(svg.group(f"from here on machine {letter}", body))
+        parts.append(svg.group(f"machine {letter} from here on", body))
     return "".join(parts)
 
 
 def _moves(columns: Sequence[Column]) -> list[tuple[int, str]]:
-    """Return the columns at which the machine is another one, with its letter."""
+    """Return the columns at which the machine changes, with the new machine's letter."""
     pairs = enumerate(pairwise(columns), start=1)
     return [
         (index, after.letter) for index, (before, after) in pairs if before.letter != after.letter
@@ -119,7 +119,7 @@ def _moves(columns: Sequence[Column]) -> list[tuple[int, str]]:
 
 
 def _limits(scale: _Scale, columns: Sequence[Column]) -> str:
-    """Draw each budget's limit as a step from verdict to verdict; say it where it is far off."""
+    """Draw each budget's limit as a step line with a label; only the label if it is off scale."""
     parts = []
     half = scale.step / 2 if len(columns) > 1 else 20
     for form in dict.fromkeys(f for c in columns if c.reading for f in c.reading.limits):
@@ -137,24 +137,24 @@ def _limits(scale: _Scale, columns: Sequence[Column]) -> str:
         line = svg.path(commands, PAGE.limit, 1.3, "4 3") if commands else ""
         words = "at least" if form.startswith("min") else "at most"
         known = [limit for limit in limits if limit is not None]
-        said = f"{words} {series.shown(scale.key, known[-1])}"
-        label = _label(scale, columns, said, known[-1], len(set(known)) == 1)
-        parts.append(svg.group(f"budget: {said}", line + label))
+        required = f"{words} {series.shown(scale.key, known[-1])}"
+        label = _label(scale, columns, required, known[-1], len(set(known)) == 1)
+        parts.append(svg.group(f"budget: {required}", line + label))
     return "".join(parts)
 
 
 def _label(
-    scale: _Scale, columns: Sequence[Column], said: str, limit: float, constant: bool
+    scale: _Scale, columns: Sequence[Column], words: str, limit: float, constant: bool
 ) -> str:
-    """Write a limit beside its line where it covers least; at the left only a constant one."""
+    """Place a limit's label where it covers least; at the left only if the limit is constant."""
     if limit > scale.high:
-        heights, said = [9.0], f"{said} ↑"
+        heights, words = [9.0], f"{words} ↑"
     elif limit < scale.low:
-        heights, said = [BOTTOM - 5], f"{said} ↓"
+        heights, words = [BOTTOM - 5], f"{words} ↓"
     else:
         beside = (scale.up(limit) - 5, scale.up(limit) + 13)
         heights = [y for y in beside if TOP + 4 <= y <= BOTTOM - 3]
-    long = 6.3 * len(said)
+    long = 6.3 * len(words)
     places = [(RIGHT - long, y, "end") for y in heights]
     if constant:
         places += [(LEFT + 4, y, "start") for y in heights]
@@ -175,7 +175,7 @@ def _label(
     left, y, anchor = min(places, key=covered)
     x = RIGHT if anchor == "end" else left
     halo = f'<g paint-order="stroke" stroke="{PAGE.surface}" stroke-width="4">'
-    return halo + svg.text(x, y, said, PAGE.limit, size=11, anchor=anchor) + "</g>"
+    return halo + svg.text(x, y, words, PAGE.limit, size=11, anchor=anchor) + "</g>"
 
 
 def _whiskers(scale: _Scale, columns: Sequence[Column]) -> str:
@@ -194,7 +194,7 @@ def _whiskers(scale: _Scale, columns: Sequence[Column]) -> str:
 
 
 def _joined(scale: _Scale, columns: Sequence[Column]) -> str:
-    """Join neighbours' values where they may be compared: on one machine, or exact everywhere."""
+    """Join neighbouring values that can be compared: of one machine, or of an exact metric."""
     commands, letter = "", None
     for index, column in enumerate(columns):
         if column.reading is None or column.reading.value is None:
@@ -208,7 +208,7 @@ def _joined(scale: _Scale, columns: Sequence[Column]) -> str:
 
 
 def _column(scale: _Scale, index: int, column: Column) -> str:
-    """Draw one verdict's mark; its whole column answers to the pointer."""
+    """Draw one verdict's mark; its whole column shows the tooltip."""
     reading = column.reading
     if reading is None:
         return ""
@@ -228,7 +228,7 @@ def _column(scale: _Scale, index: int, column: Column) -> str:
 
 
 def mark(x: float, y: float, outcome: Outcome | None, small: bool = False) -> str:
-    """Return a dot for pass, a ring for no budget, a cross for fail, a diamond for undecided."""
+    """Return a dot for pass, a cross for fail, a diamond for inconclusive, a ring for no budget."""
     if outcome == "fail":
         arm = 3.4 if small else 4.2
         cross = f"M{x - arm:.1f} {y - arm:.1f}l{2 * arm:g} {2 * arm:g}m0 {-2 * arm:g}"
@@ -249,14 +249,14 @@ def mark(x: float, y: float, outcome: Outcome | None, small: bool = False) -> st
 
 
 def promoted(x: float, y: float) -> str:
-    """Return the mark of a release, below the axis: the tip at x, y."""
+    """Return the mark of a promotion, a triangle below the axis with its tip at x, y."""
     return f'<path d="M{x:.1f} {y:.1f}l4 7h-8z" fill="{PAGE.ink}"/>'
 
 
 def _tooltip(key: Key, column: Column) -> str:
     past, reading = column.past, column.reading
     assert reading is not None
-    value = "no number" if reading.value is None else series.shown(key, reading.value)
+    value = "no value" if reading.value is None else series.shown(key, reading.value)
     bounds = series.interval(key, reading)
     parts = [past.time[:16].replace("T", " "), value + (f" ({bounds})" if bounds else "")]
     parts.append(reading.outcome or "no budget")
@@ -264,26 +264,26 @@ def _tooltip(key: Key, column: Column) -> str:
         parts.append(f"bundle {past.bundle[:12]}")
     parts += [f"promoted to {tag}" for tag in column.tags]
     if past.again:
-        parts.append("judged again, measured before")
+        parts.append("judged again, not measured again")
     if reading.value is None and reading.reasons:
         parts.append(reading.reasons[0])
     parts += past.evidence[:1]
     return wording.shorten(" · ".join(parts), 160)
 
 
-def _told(key: Key, columns: Sequence[Column]) -> str:
-    """Return the picture in words."""
+def _description(key: Key, columns: Sequence[Column]) -> str:
+    """Return the chart in words, for screen readers."""
     read = [c.reading for c in columns if c.reading and c.reading.value is not None]
     values = [one.value for one in read if one.value is not None]
     if not values:
-        return "No verdict has this number."
+        return "No verdict has a value."
     parts = [f"{len(values)} verdicts from {columns[0].past.time} to {columns[-1].past.time}"]
     parts.append(f"latest {series.shown(key, values[-1])}")
     ends = (series.shown(key, min(values)), series.shown(key, max(values)))
     parts.append(f"between {ends[0]} and {ends[1]}")
     stands = [c.reading.outcome for c in columns if c.reading]
-    missed, undecided = stands.count("fail"), stands.count("inconclusive")
-    parts.append(f"{missed} missed, {undecided} undecided")
+    missed, inconclusive = stands.count("fail"), stands.count("inconclusive")
+    parts.append(f"{missed} missed, {inconclusive} inconclusive")
     moved = len(_moves(columns))
     parts.append(f"the machine changed {moved} times" if moved else "one machine")
     return "; ".join(parts)

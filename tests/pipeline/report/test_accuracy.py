@@ -17,7 +17,7 @@ def test_the_view_compares_with_the_reference_of_the_budgets() -> None:
     assert [found.title.partition(":")[0] for found in view.examples] == [
         "Lost",
         "Won",
-        "Sure and wrong",
+        "Confidently wrong",
     ]
     for found in view.examples:
         assert "kind" not in found.columns

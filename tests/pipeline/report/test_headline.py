@@ -28,8 +28,8 @@ def test_the_sentence_counts_the_budgets() -> None:
     kept = sum(budget.outcome == "pass" for budget in found)
     missed = sum(budget.outcome == "fail" for budget in found)
     assert said.outcome == "fail"
-    assert said.sentence.startswith(f"{kept} of {len(found)} budgets kept; {missed} missed")
-    assert said.sentence.endswith(f"{len(found) - kept - missed} undecided.")
+    assert said.sentence.startswith(f"{kept} of {len(found)} budgets met; {missed} missed")
+    assert said.sentence.endswith(f"{len(found) - kept - missed} inconclusive.")
 
 
 def test_without_a_verdict_it_says_what_is_lacking() -> None:

@@ -41,14 +41,14 @@ def test_cold_starts_are_told_where_there_are_enough_and_a_gpus_time_where_there
     measured = measurements(calls=20, rows=50).model_copy(deep=True)
     page = html.render(report_data(measurements=measured))
     assert "Cold start" not in page
-    assert "On the device" not in page
+    assert "Device time" not in page
     measured.models["candidate"].cold_start = [290.0, 301.0, 295.0, 288.0, 310.0, 293.0]
     measured.models["teacher"].cold_start = [400.0] * 5
     first = next(iter(measured.latency.values()))
     first.device = {"candidate": [[7.25] * 20]}
     page = html.render(report_data(measurements=measured))
     assert "page cache, median: candidate 294 ms [288, 310].</p>" in page
-    assert page.count("On the device p50") == 1
+    assert page.count("Device time p50") == 1
     assert '<td class="n">7.25</td>' in page
 
 
@@ -89,11 +89,11 @@ def test_hostile_text_is_shown_and_never_run() -> None:
 def test_a_slice_that_loses_is_first_and_said_in_words() -> None:
     page = unescape(html.render(report_data(measurements=loses_a_slice())))
     table = page[page.index('id="slices"') : page.index('id="classes"')]
-    assert "worse than teacher on <strong>" in table
+    assert "significantly worse than teacher on <strong>" in table
     first, second = (table.index(part) for part in ("31–64 tokens", "18–30 tokens"))
     assert first < second
-    assert "worse, hardly by chance (p < 0.001)" in table[first:second]
-    assert "no clear difference (p = " in table[second:]
+    assert "significantly worse (p < 0.001)" in table[first:second]
+    assert "no significant difference (p = " in table[second:]
 
 
 def test_classes_calibration_and_examples_of_each_kind_are_shown() -> None:
@@ -103,7 +103,7 @@ def test_classes_calibration_and_examples_of_each_kind_are_shown() -> None:
     assert 'aria-labelledby="reliability-wide-title' in page
     for title in ("Lost: only teacher is right", "Won: only the candidate is right"):
         assert page.count(f"<h3>{title}</h3>") == 1
-    assert "<h3>Sure and wrong" in page
+    assert "<h3>Confidently wrong" in page
 
 
 def test_nothing_is_asked_of_a_network() -> None:

@@ -70,8 +70,8 @@ def test_the_page_tells_outcomes_machines_and_releases(history: History) -> None
     assert "accuracy is 86 %; 99 % was asked" in page
     assert "libraries.onnxruntime: 1.31.0 → 1.32.0" in page
     assert page.count("promoted to production</span>") == 1
-    assert "in all 3 pass, 1 inconclusive, 1 fail" in " ".join(page.split())
-    assert "The measurement carries no verdict: the CPU was throttled" in page
+    assert "in total 3 pass, 1 inconclusive, 1 fail" in " ".join(page.split())
+    assert "The measurement does not support a verdict: the CPU was throttled" in page
 
 
 def test_a_thousand_verdicts_stay_under_a_megabyte(history: History, tmp_path: Path) -> None:

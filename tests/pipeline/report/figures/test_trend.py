@@ -21,7 +21,7 @@ def test_numbers_of_one_machine_are_joined_and_of_two_are_not() -> None:
     assert [stroke.count("L") for stroke in strokes(one, "accent")] == [2]
     two = chart(LATENCY, columns(1.0, 1.1, 1.2, 1.3, machines="AABB"), "x")
     assert [stroke.count("L") for stroke in strokes(two, "accent")] == [1, 1]
-    assert "from here on machine B" in two
+    assert "machine B from here on" in two
 
 
 def test_a_size_is_the_same_number_on_every_machine() -> None:
@@ -34,7 +34,7 @@ def test_a_missing_number_breaks_the_line_and_says_so() -> None:
     found[1] = Column(past(), "A", reading(None, outcome="fail", reasons=("it answered NaN",)))
     figure = chart(LATENCY, found, "x")
     assert [stroke.count("L") for stroke in strokes(figure, "accent")] == [0, 0]
-    assert "no number · fail · it answered NaN" in figure
+    assert "no value · fail · it answered NaN" in figure
 
 
 def test_outcomes_differ_in_shape_and_not_only_in_colour() -> None:
