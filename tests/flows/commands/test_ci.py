@@ -213,7 +213,7 @@ def test_a_missing_baseline_is_an_error_and_a_first_release_is_none(
     assert added in missing.err
     first = rarefy(*arguments, "--baseline", "production", "--first")
     assert first.code == 0
-    assert "there is no 'production' yet" in first.err
+    assert "the tag 'production' does not exist yet" in first.err
 
 
 def test_a_gate_that_asks_nothing_is_refused(project: Project, rarefy: Rarefy) -> None:
