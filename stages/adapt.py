@@ -24,10 +24,9 @@ class Adapt(Training):
     LoRA (Hu et al. 2022, arXiv 2106.09685) adds B·A, of rank ``rank``, scaled by alpha / rank, to
     each targeted layer. DoRA (Liu et al. 2024, arXiv 2402.09353) also trains the weights'
     magnitudes separately from their directions. Adapters need a learning rate about ten times
-    that of full fine-tuning. With a ``teacher``, nine tenths of the loss compare with the
-    teacher's answers (Hinton et al. 2015, arXiv 1503.02531), which recovers accuracy lost to
-    pruning or factorization. The adapter is stored beside the base weights until ``merge`` folds
-    it in.
+    that of full fine-tuning. With a ``teacher``, its answers make up nine tenths of the loss
+    (Hinton et al. 2015, arXiv 1503.02531), which recovers accuracy lost to pruning or
+    factorization. The adapter is stored beside the base weights until ``merge`` folds it in.
     """
 
     name: ClassVar[str] = "adapt"

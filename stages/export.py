@@ -28,7 +28,8 @@ class Export(Stage):
     build the mask in four nodes, fold the attention scale into the weights, compute the last layer
     for the first token only, and use int8 embeddings and integer matrix products where the plan
     says so. After each pass, the logits are compared with PyTorch's on real rows, padded and
-    unpadded, and the operators are counted; any deviation is an error.
+    unpadded; at the end, the operators are counted. A difference beyond the tolerance is an
+    error, and so are operators that differ from what the plan demands.
     """
 
     name: ClassVar[str] = "export"

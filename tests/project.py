@@ -25,7 +25,7 @@ from pipeline.stage import Draft, Stage
 
 
 class Head(Stage):
-    """Put a fresh head on, without training."""
+    """Add a new head without training it."""
 
     name: ClassVar[str] = "head"
     consumes: ClassVar = frozenset({Kind.ENCODER})
@@ -45,7 +45,7 @@ class Head(Stage):
 
 
 class Break(Stage):
-    """Fail as a stage fails."""
+    """Fail with an error of the model."""
 
     name: ClassVar[str] = "break"
 
@@ -54,7 +54,7 @@ class Break(Stage):
 
 
 class Judge(Stage):
-    """Say that every answer is right."""
+    """Write measurements in which every answer is right."""
 
     name: ClassVar[str] = "judge"
     produces: ClassVar = Kind.REPORT

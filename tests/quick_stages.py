@@ -1,4 +1,4 @@
-"""Stages for tests: they run in no time, and write down every time they do."""
+"""Quick stages for tests, which log each time they really run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write_down(context: Context, word: str) -> None:
 
 
 class Word(Stage):
-    """Write a word down; what it makes is not scored."""
+    """Write a word to a file; the artifact is not scored."""
 
     name: ClassVar[str] = "word"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.REPORT})
@@ -84,7 +84,7 @@ class Listen(Word):
 
 
 class Link(Word):
-    """Leave a link where a file should be."""
+    """Write a symbolic link instead of a file."""
 
     name: ClassVar[str] = "link"
 
@@ -94,7 +94,7 @@ class Link(Word):
 
 
 class Nothing(Word):
-    """Write nothing at all."""
+    """Write no files."""
 
     name: ClassVar[str] = "nothing"
 
@@ -103,7 +103,7 @@ class Nothing(Word):
 
 
 class Head(Stage):
-    """Put a fresh head on; ``fill`` sets its bias, e.g. to NaN as a training that diverged."""
+    """Add a new head; ``fill`` sets its bias, e.g. to NaN as after training that diverged."""
 
     name: ClassVar[str] = "head"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER})
