@@ -53,19 +53,23 @@ def run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> Resul
     Raises the engine's own errors. If a budget is missed, the flow fails, but a Result is returned.
     """
     results: list[Result] = []
+    errors: list[Exception] = []  # kept here: in a notebook `state.result` is a coroutine
 
     # Define a flow for each call: its closure holds what cannot be a plain flow parameter.
     @flow(name=NAME, persist_result=False, validate_parameters=False)
     def compress(**parameters: Any) -> State[Any]:
-        results.append(_carry_out(job, loaded, display))
+        try:
+            results.append(_carry_out(job, loaded, display))
+        except Exception as error:
+            errors.append(error)
+            raise
         return _state(results[-1])
 
     state = compress(**asdict(job), return_state=True)
     if results:
         return results[-1]
-    error: Any = state.result(raise_on_failure=False)
-    if isinstance(error, BaseException):
-        raise error
+    if errors:
+        raise errors[-1]
     raise RarefyError(f"the flow ended in state {state.name}: {state.message}")
 
 

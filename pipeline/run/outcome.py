@@ -10,6 +10,7 @@ from pipeline.measure import machine
 from pipeline.measure.measurements import CANDIDATE, Measurements
 from pipeline.run.engine import Run
 from pipeline.store.artifact import Artifact, Kind
+from pipeline.terms.errors import RecipeError
 from pipeline.verdict import judge
 from pipeline.verdict.record import LineageNode, ReportData
 
@@ -31,12 +32,14 @@ class Outcome:
 def conclude(run: Run, command: str) -> Outcome:
     """Judge the budgets of a finished run by its last measurements."""
     finished = run.finished.values()
-    reports = [step.artifact for step in finished if step.artifact.kind is Kind.REPORT]
+    reports = [step.artifact for step in finished if _measured(step.artifact)]
     bundles = [step.artifact for step in finished if step.artifact.kind is Kind.BUNDLE]
     measurements, judged = None, None
     recipe = run.plan.loaded.recipe
     for artifact in (*reports[-1:], *bundles[-1:]):
         run.check(artifact)
+    if run.plan.budgets and not reports:
+        raise RecipeError(f"budgets: no stage wrote {MEASUREMENTS}; 'validate' does")
     if reports:
         text = reports[-1].path(MEASUREMENTS).read_bytes()
         measurements = Measurements.model_validate_json(text)
@@ -60,6 +63,12 @@ def conclude(run: Run, command: str) -> Outcome:
         machine=machine.fingerprint(),
     )
     return Outcome(data, _delivered(bundles, measurements))
+
+
+def _measured(artifact: Artifact) -> bool:
+    """Whether an artifact is a report of measurements; a plug-in's may be of anything else."""
+    names = {entry.path for entry in artifact.manifest.files}
+    return artifact.kind is Kind.REPORT and MEASUREMENTS in names
 
 
 def _delivered(bundles: list[Artifact], measurements: Measurements | None) -> Artifact | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import inspect
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from pipeline.stage import notebook
 from pipeline.stage.contract import Stage
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
@@ -82,12 +82,12 @@ def _file(kind: type[Stage]) -> str | None:
 
 
 def _text(kind: type[Stage]) -> str:
-    try:
-        return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
-    except (OSError, TypeError):
+    text = notebook.source(kind)
+    if text is None:
         raise RecipeError(
             f"stage {kind.__qualname__}: the source cannot be read; define the stage in a file"
-        ) from None
+        )
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _module(name: str, folder: Path | None) -> ModuleType:

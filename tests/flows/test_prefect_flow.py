@@ -77,3 +77,41 @@ def test_prefect_shows_a_cached_step_a_missed_budget_and_an_error(project: Proje
     stored = rows(project, "select task_inputs from task_run where name = 'head'")
     assert all("task_run" in str(row) for row in stored), "the order of the steps is shown"
     assert not [row for row in rows(project, "select data from task_run_state") if row[0]]
+
+
+NOTEBOOK = """
+import asyncio
+
+import rarefy
+
+
+async def cell():  # a cell of a notebook runs inside an event loop
+    recipe = rarefy.Recipe(
+        "broken",
+        model="encoder",
+        data={"train": "train.jsonl", "eval": "eval.jsonl", "max_length": 16},
+        stages=["quickstages:Head", "quickstages:Break"],
+    )
+    try:
+        rarefy.run(recipe, home="home", engine="prefect", quiet=True)
+    except rarefy.ModelError as error:
+        print(error)
+
+
+asyncio.run(cell())
+"""
+
+
+@pytest.mark.slow
+def test_an_error_in_a_notebook_is_the_engine_s_own(project: Project) -> None:
+    paths = (Path(__file__).parents[2], os.environ.get("PYTHONPATH", ""))
+    done = subprocess.run(
+        [sys.executable, "-c", NOTEBOOK],
+        cwd=project.folder,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout == "break: the weights are made of cheese\n", done.stderr

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pipeline.run import outcome
+from pipeline.terms.errors import RecipeError
 from tests.conftest import execute
 
 
@@ -37,3 +40,16 @@ def test_a_manifest_names_no_path_of_this_machine(workshop):
     assert finished["model"].artifact.manifest.source.reference == "model"
     assert finished["listen"].artifact.manifest.stage.parameters["file"] == "quick.py"
     assert finished["count"].artifact.manifest.data[0].name == "train.jsonl"
+
+
+def test_a_report_of_something_else_than_measurements_ends_a_run_without_a_verdict(workshop):
+    run = workshop.open("quick:Word")
+    execute(run)
+    assert outcome.conclude(run, "rarefy run trial.yaml").data.verdict is None
+
+
+def test_budgets_that_nothing_measured_are_not_passed_over(workshop):
+    run = workshop.open("quick:Word", budgets=[{"metric": "size", "max": "1 MB"}])
+    execute(run)
+    with pytest.raises(RecipeError, match=r"budgets: no stage wrote measurements\.json"):
+        outcome.conclude(run, "rarefy run trial.yaml")

@@ -1,0 +1,81 @@
+"""The source of a class in a notebook changes with all that it uses, and with nothing else."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from types import ModuleType
+
+import pytest
+
+from pipeline.stage import notebook
+
+CELL = '''
+class Word:
+    """Say a word."""
+
+    def run(self):
+        return helper() * TIMES
+'''
+HELPER = "def helper():\n    return 'word'\n"
+
+
+class Kernel:
+    """Runs cells as IPython does: in one module without a file, each known by its lines."""
+
+    def __init__(self) -> None:
+        self.module = ModuleType("kernel_of_a_test")
+        self.count = 0
+
+    def run(self, text: str) -> None:
+        self.count += 1
+        name = f"<cell {self.count}>"
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        exec(compile(text, name, "exec"), vars(self.module))
+
+    def source(self, name: str = "Word") -> str | None:
+        return notebook.source(getattr(self.module, name))
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    made = Kernel()
+    monkeypatch.setitem(sys.modules, made.module.__name__, made.module)
+    made.run(HELPER)
+    made.run("TIMES = 2\n")
+    made.run(CELL)
+    return made
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        CELL.replace("helper() *", "helper() +"),
+        HELPER.replace("'word'", "'other'"),
+        "TIMES = 3\n",
+        "def helper():\n    return deeper()\ndef deeper():\n    return 'word'\n",
+    ],
+)
+def test_an_edit_of_the_class_or_of_what_it_uses_counts(kernel, edit):
+    before = kernel.source()
+    kernel.run(edit)
+    assert before is not None
+    assert kernel.source() != before
+
+
+def test_what_the_class_does_not_use_does_not_count(kernel):
+    before = kernel.source()
+    kernel.run("other = 5\nword = 'run'\n" + CELL + "\nshown = Word().run()\n")
+    assert kernel.source() == before
+
+
+def test_a_decorated_class_and_method_are_found(kernel):
+    kernel.run("import functools\ndef keep(it):\n    return it\n")
+    decorated = CELL.replace("class", "@keep\nclass").replace("    def", "    @keep\n    def")
+    kernel.run(decorated)
+    assert "@keep\nclass Word" in (kernel.source() or "")
+
+
+def test_a_class_whose_lines_are_not_known_has_no_source(kernel):
+    exec(CELL, vars(kernel.module))
+    assert kernel.source() is None
