@@ -38,10 +38,10 @@ def measure(
     ``bundles``: name -> directory. Fresh processes run one after the other. Each loads all bundles,
     is pinned to ``threads`` quiet cores, warms up until its times are steady, and times row by row.
     Without ``clear``, exactly ``processes`` of them run. With it, they are the minimum: sampling
-    goes on until ``clear`` returns True for the latencies so far or ``seconds`` are over.
-    ``lengths``: each process also times some calls at these numbers of tokens. The baseline (the
-    first bundle that is not the candidate) is loaded and timed twice: the interval of its median
-    against itself is the session's noise floor.
+    goes on until ``clear`` returns True for the latencies so far, ``seconds`` are over, or the
+    last look of ``stopping.Rule`` is reached. ``lengths``: each process also times some calls at
+    these numbers of tokens. The baseline (the first bundle that is not the candidate) is loaded and
+    timed twice: the interval of its median against itself is the session's noise floor.
 
     Raises ProviderError if the provider is not active, EvidenceError if a process dies or there
     are no texts.
