@@ -17,6 +17,8 @@ TITLES = {
     examples.WON: "Won: only the candidate is right",
     examples.SURE: "Confidently wrong: the candidate’s other errors, most confident first",
 }
+HEADINGS = {"sureness": "confidence"}
+"""Column names for readers, if they differ from the keys in measurements.json."""
 
 
 @dataclass(frozen=True)
@@ -83,5 +85,6 @@ def _examples(samples: list[dict[str, str]], reference: str) -> list[Examples]:
         columns = list(dict.fromkeys(key for row in rows for key in row if key != "kind"))
         if rows:
             title = TITLES.get(kind, kind or "Example rows").format(reference=reference)
-            groups.append(Examples(title, columns, [[r.get(c, "") for c in columns] for r in rows]))
+            cells = [[row.get(key, "") for key in columns] for row in rows]
+            groups.append(Examples(title, [HEADINGS.get(key, key) for key in columns], cells))
     return groups

@@ -79,7 +79,7 @@ class Run:
 
     plan: Plan
     finished: dict[str, Finished] = field(default_factory=dict)
-    _whole: set[str] = field(default_factory=set)
+    _verified: set[str] = field(default_factory=set)
 
     def execute(
         self,
@@ -116,14 +116,14 @@ class Run:
 
     def check(self, artifact: Artifact) -> None:
         """Verify an artifact's files, once per run. Raises IntegrityError if one is damaged."""
-        if artifact.digest in self._whole:
+        if artifact.digest in self._verified:
             return
         if problems := self.plan.store.verify(artifact.digest):
             made = artifact.manifest.stage.name
             raise IntegrityError(
                 f"artifact {artifact.short} ({made}) is damaged: {problems[0]}; {REMEDY}"
             )
-        self._whole.add(artifact.digest)
+        self._verified.add(artifact.digest)
 
     def _make(
         self, identifier: str, fingerprint: str, known: dict[str, Artifact], progress: Progress
@@ -148,7 +148,7 @@ class Run:
                 "resumed": resumed,
             }
             published = self.plan.store.publish(output, manifest, run, lasts=draft.lasts)
-        self._whole.add(published.digest)
+        self._verified.add(published.digest)
         return published
 
     def context(

@@ -151,7 +151,7 @@ class Plan:
 
     @property
     def asked(self) -> Asked:
-        """What stages may know of the recipe beside the other stages."""
+        """The parts of the recipe, other than its stages, that a stage may read."""
         return Asked(
             targets=self.loaded.recipe.targets,
             budgets=self.budgets,

@@ -23,7 +23,7 @@ def render(data: ReportData, strict: bool) -> str:
 
     A missed budget is a failure. An inconclusive one is a failure of type ``inconclusive`` if
     ``strict``, else skipped. A budget of level ``warn`` passes, with its result as output. Each
-    reason why the whole measurement is no evidence is an error.
+    reason why the measurement does not support a verdict is an error.
     """
     suite = _Suite(data.name, data.created, sum(row.seconds for row in data.ledger))
     suite.properties(_facts(data))

@@ -21,6 +21,7 @@ def test_the_view_compares_with_the_reference_of_the_budgets() -> None:
     ]
     for found in view.examples:
         assert "kind" not in found.columns
+        assert "confidence" in found.columns
         assert all(len(row) == len(found.columns) for row in found.rows)
 
 
