@@ -15,7 +15,7 @@ def test_plan_says_what_the_gate_will_need(project: Project, rarefy: Callable[..
     assert rarefy("plan", recipe, "--baseline", "production").code == 2
     planned = rarefy("plan", recipe, "--baseline", "production", "--first")
     assert planned.code == 0
-    assert "there is no 'production' yet" in planned.out
+    assert "the tag 'production' does not exist yet" in planned.out
 
 
 def test_what_an_import_left_out_and_made_anew_is_told_by_run_and_plan(
