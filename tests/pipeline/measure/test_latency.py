@@ -262,7 +262,9 @@ def test_a_provider_that_is_not_there_is_a_provider_error(made):
 def test_a_bundle_that_cannot_load_names_the_process_and_the_reason(made, tmp_path):
     broken = bundles.make(tmp_path / "broken")
     (broken / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(EvidenceError, match=r"process 1 failed with exit code 2: .+cannot load it"):
+    with pytest.raises(
+        EvidenceError, match=r"process 1 failed with exit code 2: .+cannot load this file"
+    ):
         latency.measure(made | {"prune": broken}, bundles.texts(3), processes=1, seconds=1)
 
 
