@@ -100,7 +100,7 @@ def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
     first = releases.run(recipe, "--first")
     assert first.code == 0, first.err
     assert [b["form"] for b in first.json["budgets"]] == ["max"]
-    assert "there is no 'production' yet" in " ".join(first.json["warnings"])
+    assert "the tag 'production' does not exist yet" in " ".join(first.json["warnings"])
     assert rarefy("promote", "first").code == 0
     one = releases.production()
     assert one is not None
