@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -225,7 +226,7 @@ def run(
         out=str(out or place.runs / loaded.recipe.name),
         device=_device(device),
         threads=threads,
-        command=f"rarefy run {recipe.path}" if recipe.path else "rarefy.run(recipe)",
+        command=_command(recipe, first),
         first=first,
     )
     with Display(stderr(), quiet=quiet) as display:
@@ -234,7 +235,7 @@ def run(
 
 def compare(
     candidate: Bundle | Path | str,
-    baseline: str,
+    baseline: Bundle | Path | str,
     *,
     max_regression: float | None = None,
     recipe: LoadedRecipe | None = None,
@@ -246,8 +247,8 @@ def compare(
 
     Args:
         candidate: a bundle, or the name of one.
-        baseline: the name of a bundle (a run, a tag, a digest, a folder, ``URL#tag``), or a run's
-            run.json.
+        baseline: a bundle, the name of one (a run, a tag, a digest, a folder, ``URL#tag``), or
+            a run's run.json.
         max_regression: the largest share, e.g. 0.05 for 5 %, by which accuracy, latency and size
             may be worse; None measures without judging.
         recipe: the recipe whose eval split is used; default: that of the candidate's run.
@@ -280,7 +281,7 @@ def compare(
     target = Target(threads=threads)
     compared = comparing.compare(
         side,
-        baseline,
+        str(baseline.files.directory if isinstance(baseline, Bundle) else baseline),
         split,
         labels,
         place,
@@ -352,8 +353,18 @@ def main() -> None:
 
 def _device(device: str) -> str:
     from pipeline.run.engine import default_device
+    from pipeline.terms.errors import ProviderError
 
+    if device not in ("auto", "cpu", "cuda"):
+        raise ProviderError(f"device {device!r}: expected 'auto', 'cpu' or 'cuda'")
     return default_device() if device == "auto" else device
+
+
+def _command(recipe: LoadedRecipe, first: bool) -> str:
+    """Return the command that a run is recorded with; `rarefy validate` finds the recipe by it."""
+    if recipe.path is None:
+        return "rarefy.run(recipe)"
+    return shlex.join(["rarefy", "run", *(["--first"] if first else []), str(recipe.path)])
 
 
 def _with_baseline(recipe: LoadedRecipe, baseline: str | None) -> LoadedRecipe:

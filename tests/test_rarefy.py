@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import rarefy
+from pipeline.release.origin import recipe_of
+from pipeline.store.home import Home
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +79,22 @@ def test_the_main_job_from_plan_to_release(project: Project, monkeypatch):
     assert "McNemar" in repr(compared)
     with pytest.raises(rarefy.RecipeError, match="its recipe was built in Python; pass the recipe"):
         rarefy.validate("tiny", home="home")
+
+
+def test_a_run_s_recipe_is_found_again_whatever_its_file_is_called(project: Project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    path = project.recipe("quickstages:Head", "export").rename(project.folder / "my recipe.yaml")
+    result = rarefy.run(rarefy.load(path), home="home", quiet=True)
+    assert recipe_of(str(result.bundle), None, Home(Path("home"))).path == path
+    other = shutil.copytree(result.bundle, project.folder / "other")
+    for baseline in (other, rarefy.Bundle(other)):
+        compared = rarefy.compare(result.bundle, baseline, home="home", seconds=1)
+        assert compared.as_json()["accuracy"]["flips"] == 0
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(rarefy.ProviderError, match="device 'gpu': expected"):
+        rarefy._device("gpu")
 
 
 QUICK = {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}

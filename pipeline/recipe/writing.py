@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +40,19 @@ def build(
     Relative paths start from ``base``; ``others`` are the recipe's remaining keys (task, seed,
     allow_pickle). Raises RecipeError with the key that is wrong.
     """
-    values: dict[str, Any] = {"name": name, "model": str(model), **others}
+    where = Places(f"recipe {name!r}", {})
+    values: dict[str, Any] = {"name": name, "model": str(model), **_plain(others)}
     values["data"] = _plain(data)
-    values["stages"] = [_entry(stage) for stage in stages]
+    values["stages"] = [_entry(stage) for stage in _listed(stages)]
     values |= {
-        key: [_plain(part) for part in parts]
+        key: [_plain(part) for part in _listed(parts)]
         for key, parts in (("targets", targets), ("budgets", budgets))
         if parts
     }
-    text = _dump(values)
-    where = Places(f"recipe {name!r}", {})
+    try:
+        text = _dump(values)
+    except yaml.representer.RepresenterError as error:
+        raise RecipeError(f"{where.source}: {error.args[-1]!r} has no form in YAML") from None
     return recipes.check(values, text, Path(base).expanduser().resolve(), where, None)
 
 
@@ -58,17 +63,32 @@ def step(stage: Stage, *, id: str | None = None, input: str | None = None) -> di
     return entry | {key: value for key, value in given.items() if value is not None}
 
 
+def _listed(given: Any) -> Iterable[Any]:
+    """Return what was given for a list; one thing alone is a list of it."""
+    alone = isinstance(given, str | Mapping | Part | Stage) or not isinstance(given, Iterable)
+    return [given] if alone else given
+
+
 def _entry(stage: Entry) -> Any:
     if not isinstance(stage, Stage):
-        return stage if isinstance(stage, str) else dict(stage)
+        return _plain(stage)
     parameters: dict[str, Any] = stage.model_dump(mode="json", exclude_defaults=True)
     return {stage_name(type(stage)): parameters}
 
 
-def _plain(part: Part | Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(part, Part):
-        return dict(part)
-    return _with_signs(part.model_dump(mode="json", exclude_defaults=True))
+def _plain(value: Any) -> Any:
+    """Return what YAML can hold of a recipe's part: paths as text, NumPy's numbers as Python's."""
+    if isinstance(value, Part):
+        return _with_signs(value.model_dump(mode="json", exclude_defaults=True))
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
 
 
 def _with_signs(values: dict[str, Any]) -> dict[str, Any]:

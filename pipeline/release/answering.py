@@ -80,8 +80,13 @@ class Bundle:
         Rows with the same number of tokens share a batch, so nothing is padded. Dynamic int8
         quantizes activations over the range of a whole batch: with ``batch_size=1`` the
         probabilities are exactly those that were validated; with larger batches they differ in
-        the last digits. Raises ValueError if ``texts`` and ``pairs`` differ in number.
+        the last digits. Raises ValueError if ``texts`` and ``pairs`` differ in number, or
+        if one of them is a single text.
         """
+        if isinstance(texts, str) or isinstance(pairs, str):
+            raise ValueError("predict takes a list of texts; put a single text into a list")
+        if batch_size < 1:
+            raise ValueError(f"batch_size: {batch_size}, expected 1 or more")
         answers: list[Prediction] = []
         for window in _batches(_rows(texts, pairs), WINDOW):
             answers += self._answer(window, batch_size)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 Name = Annotated[str, Field(pattern=NAME.pattern)]
@@ -19,6 +20,13 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+Reference = Annotated[
+    str,
+    BeforeValidator(lambda given: os.fspath(given) if isinstance(given, os.PathLike) else given),
+]
+"""Where a file is; from Python also as a Path."""
+
+
 class Data(Part):
     """The labelled text, and which columns to read.
 
@@ -26,9 +34,11 @@ class Data(Part):
     ``package:import_name/file`` or ``hub:owner/name@revision/path/in/the/repository.parquet``.
     """
 
-    train: str
-    eval: str
-    unlabelled: str | None = Field(None, description="in-domain text for the teacher to label")
+    train: Reference
+    eval: Reference
+    unlabelled: Reference | None = Field(
+        None, description="in-domain text for the teacher to label"
+    )
     text: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = Field(
         "text", description="the text column, or two columns for a sentence pair"
     )

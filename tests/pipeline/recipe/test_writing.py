@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import rarefy as front
@@ -69,6 +71,28 @@ def test_a_recipe_made_in_python_is_the_yaml_that_it_is_recorded_as(workshop, tm
     assert (made.recipe.seed, made.recipe.targets[0].threads) == (3, 2)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": Path("model")},
+        {"data": front.Data(train=Path("train.jsonl"), eval=Path("eval.jsonl"))},
+        {"data": {"train": Path("train.jsonl"), "eval": Path("eval.jsonl"), "text": ("text",)}},
+        {"budgets": {"metric": "accuracy", "min": 0.5}},
+        {"budgets": [{"metric": "accuracy", "min": np.float64(0.5)}], "seed": np.int64(3)},
+        {"stages": front.Finetune(epochs=1)},
+        {"stages": [{"finetune": {"epochs": np.int64(2)}}]},
+        {"targets": front.Target(threads=2)},
+    ],
+    ids=str,
+)
+def test_what_python_users_have_at_hand_is_taken(workshop, tmp_path, changes):
+    given = {"stages": ["finetune"]} | changes
+    made = small(workshop, **given)
+    (tmp_path / "same.yaml").write_text(made.text)
+    read = recipes.load(tmp_path / "same.yaml")
+    assert (read.recipe, read.steps) == (made.recipe, made.steps)
+
+
 def test_a_large_regression_is_recorded_with_its_sign(workshop):
     budget = front.Budget(metric="size", max_regression="150 %", against="production")
     made = small(workshop, "export", budgets=[budget])
@@ -80,6 +104,10 @@ def test_a_large_regression_is_recorded_with_its_sign(workshop):
     [
         ({"stages": ["finetun"]}, r"recipe 'small': stages\[0\].*did you mean 'finetune'"),
         ({"data": {"train": "a"}}, r"recipe 'small': data\.eval: this key is required"),
+        ({"data": "train.jsonl"}, r"recipe 'small': data: "),
+        ({"budgets": ["accuracy"]}, r"recipe 'small': budgets\[0\]: "),
+        ({"stages": [front.Finetune]}, r"recipe 'small': <class .*Finetune'> has no form in YAML"),
+        ({"stages": [("finetune", {})]}, r"recipe 'small': stages\[0\]: "),
         ({"sed": 1}, r"recipe 'small': sed: unknown key, did you mean 'seed'"),
     ],
 )

@@ -33,3 +33,11 @@ def test_windows_of_rows_are_answered_one_after_the_other(made: Project, monkeyp
     answers = model.predict(texts, progress=lambda done, total, note: told.append(done))
     assert told == [4, 8, 11]
     assert answers == [one for text in texts for one in model.predict([text])]
+
+
+def test_a_single_text_and_no_batch_are_refused(made: Project):
+    model = Bundle("tiny", home=made.home)
+    with pytest.raises(ValueError, match="put a single text into a list"):
+        model.predict("A fine film.")
+    with pytest.raises(ValueError, match="batch_size: 0"):
+        model.predict(["A fine film."], batch_size=0)
