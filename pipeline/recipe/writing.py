@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from pipeline.recipe import recipe as recipes
+from pipeline.recipe import yaml_source
 from pipeline.recipe.places import Places
 from pipeline.recipe.recipe import LoadedRecipe, Step
 from pipeline.stage import Stage, discovery
@@ -50,7 +51,7 @@ def build(
         if parts
     }
     try:
-        text = _dump(values)
+        text = yaml_source.dump(values)
     except yaml.representer.RepresenterError as error:
         raise RecipeError(f"{where.source}: {error.args[-1]!r} has no form in YAML") from None
     return recipes.check(values, text, Path(base).expanduser().resolve(), where, None)
@@ -130,12 +131,12 @@ def as_yaml(loaded: LoadedRecipe) -> str:
     parts = []
     for key, value in values.items():
         if key != "stages":
-            parts.append(_dump({key: value}))
+            parts.append(yaml_source.dump({key: value}))
             continue
         parts.append("\nstages:\n")
         for step, entry in zip(loaded.steps, value, strict=True):
             parts += [f"  # {line}".rstrip() + "\n" for line in _explanation(step)]
-            block = _dump([entry]).splitlines(keepends=True)
+            block = yaml_source.dump([entry]).splitlines(keepends=True)
             parts += [f"  {line}" for line in block]
             parts.append("\n")
     return "".join(parts)
@@ -143,8 +144,3 @@ def as_yaml(loaded: LoadedRecipe) -> str:
 
 def _explanation(step: Step) -> list[str]:
     return (inspect.getdoc(step.stage) or "").splitlines()
-
-
-def _dump(value: Any) -> str:
-    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
-    return text

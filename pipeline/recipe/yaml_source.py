@@ -42,6 +42,22 @@ for _tag, _pattern, _first in (
     )
 
 
+class _Dumper(yaml.SafeDumper):
+    """A safe dumper that quotes the strings that ``_Loader`` would read as something else."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def dump(value: Any) -> str:
+    """Return plain values as YAML that ``parse`` reads back as the same values.
+
+    Raises yaml.representer.RepresenterError for a value that is not plain.
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
 def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
     return float(node.value)
 

@@ -28,7 +28,8 @@ def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> 
             words = shlex.split(command)
             if words[0] != "rarefy":
                 raise RecipeError(
-                    f"{reference}: its recipe was built in Python; pass the recipe itself"
+                    f"{reference}: its recipe was built in Python; pass the recipe, or a file "
+                    "of it with --recipe"
                 )
             return recipes.load(Path(words[2] if words[1] == "ci" else words[-1]))
     raise RecipeError(f"{reference}: this is not a run; name the recipe with --recipe")

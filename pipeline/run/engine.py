@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.measure import memory
 from pipeline.model import sources
 from pipeline.run import quantized, scoring
 from pipeline.run.plan import MODEL, Plan
@@ -69,7 +70,10 @@ class Finished:
             accuracy=(main.value, main.low or 0.0, main.high or 0.0) if main else None,
             rows=main.n if main else None,
             parameters=manifest.model.get("parameters", parameters),
-            size=manifest.size,
+            # A bundle's size is what answering needs, as in the verdict: not its papers.
+            size=memory.size(self.artifact.directory)
+            if self.artifact.kind is Kind.BUNDLE
+            else manifest.size,
         )
 
 

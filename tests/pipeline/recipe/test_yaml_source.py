@@ -104,3 +104,23 @@ def test_a_missing_recipe_and_a_folder(tmp_path):
         yaml_source.read(tmp_path / "nowhere.yaml")
     with pytest.raises(RecipeError, match="cannot be read: Is a directory"):
         yaml_source.read(tmp_path)
+
+
+@given(
+    st.recursive(
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.text(alphabet="0123456789.eE+-_ytnouesl~:# '\"", max_size=8),
+        ),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+        ),
+        max_leaves=6,
+    )
+)
+def test_what_is_dumped_reads_back_as_the_same_values(value):
+    text = yaml_source.dump({"a": value})
+    assert yaml_source.parse(text.encode(), "recipe").values == {"a": value}
