@@ -109,7 +109,7 @@ def write_rows(path: Path, count: int, seed: int) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_environment() -> Iterator[None]:
     """Isolate the environment variables that commands set for Prefect from other tests."""
     before = dict(os.environ)
@@ -193,7 +193,7 @@ class Said:
 
 
 @pytest.fixture
-def rarefy(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def rarefy(capsys: pytest.CaptureFixture[str], own_environment: None) -> Callable[..., Said]:
     """Run the command line in this process, as the console script does."""
     from flows.cli import main
 
