@@ -9,11 +9,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.run.outcome import Outcome
 from pipeline.store import disk
 from pipeline.store.artifact import Artifact
 from pipeline.verdict.record import ReportData
+
+if TYPE_CHECKING:  # judging loads numpy, and `rarefy plan` only reads a folder
+    from pipeline.run.outcome import Outcome
 
 CI_FILES = {
     "junit": "junit.xml",
