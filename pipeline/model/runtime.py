@@ -204,11 +204,21 @@ class BundleModel:
 
     def _precision(self) -> str:
         """Return the precision in the graph's metadata, or "" if another tool made the graph."""
+        noted = {entry.key: entry.value for entry in self._graph().metadata_props}
+        return str(noted.get("precision", ""))
+
+    def rows_interact(self) -> bool:
+        """Say whether a row's answer depends on the rows in its batch.
+
+        It does if the graph quantizes activations by their range at run time: that range is taken
+        over the whole tensor.
+        """
+        return any(node.op_type == "DynamicQuantizeLinear" for node in self._graph().graph.node)
+
+    def _graph(self) -> Any:
         import onnx
 
-        graph = onnx.load(str(self._file(MODEL)), load_external_data=False)
-        noted = {entry.key: entry.value for entry in graph.metadata_props}
-        return str(noted.get("precision", ""))
+        return onnx.load(str(self._file(MODEL)), load_external_data=False)
 
     def _options(self, threads: int | None) -> Any:
         """Return the session options stored in the bundle, with the caller's number of threads."""

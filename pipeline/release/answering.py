@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -17,6 +16,8 @@ from pipeline.store.home import Home
 from pipeline.terms.progress import Progress, silent
 
 T = TypeVar("T")
+BATCH = 32
+"""Rows that share a call if they do not change each other's answers."""
 WINDOW = 4096
 """Rows that are tokenized at once; enough that many have the same length."""
 
@@ -52,9 +53,6 @@ class Bundle:
         self.home = Home(Path(home).expanduser())
         self.files = bundles.find(str(reference), self.home)
         bundles.check_bytes(self.files)
-        if threads is None:
-            stored = self.files.directory / "session_options.json"
-            threads = int(json.loads(stored.read_text())["intra_op_num_threads"])
         self._model = BundleModel(self.files.directory, provider=provider, threads=threads)
 
     @property
@@ -72,19 +70,21 @@ class Bundle:
         texts: Iterable[str],
         pairs: Iterable[str] | None = None,
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         progress: Progress = silent,
     ) -> list[Prediction]:
         """Return one prediction for each text, or for each text with its pair, in order.
 
-        Rows with the same number of tokens share a batch, so nothing is padded. Dynamic int8
-        quantizes activations over the range of a whole batch: with ``batch_size=1`` the
-        probabilities are exactly those that were validated; with larger batches they differ in
-        the last digits. Raises ValueError if ``texts`` and ``pairs`` differ in number, or
-        if one of them is a single text.
+        Rows with the same number of tokens share a batch, so nothing is padded. A graph in dynamic
+        int8 takes the range of its activations over a whole batch, so a row's answer depends on
+        the rows beside it (``benchmarks/batches.py``). By default such a bundle therefore answers
+        row by row, as it was validated, and any other in batches of 32. Raises ValueError if
+        ``texts`` and ``pairs`` differ in number, or if one of them is a single text.
         """
         if isinstance(texts, str) or isinstance(pairs, str):
             raise ValueError("predict takes a list of texts; put a single text into a list")
+        if batch_size is None:
+            batch_size = 1 if self._model.rows_interact() else BATCH
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size}, expected 1 or more")
         answers: list[Prediction] = []

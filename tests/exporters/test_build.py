@@ -11,6 +11,7 @@ from exporters.build import build
 from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.model.runtime import BundleModel
+from pipeline.release.answering import Bundle
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError
 from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with, plan_for
@@ -33,12 +34,24 @@ def test_int8_is_a_quarter_of_the_reference_and_agrees_with_it(deployed, minilm,
     np.testing.assert_allclose(theirs, exact, atol=1e-5)
 
 
+def test_dynamic_int8_answers_as_it_was_validated_however_many_rows_are_asked(deployed):
+    """Its ranges are taken over a whole batch, so rows of one length must not share one."""
+    _, output = deployed
+    texts = [f"{word} film, and {other}." for word in TEXTS[0].split() for other in ("ok", "bad")]
+    alone = BundleModel(output).probabilities(texts)
+    asked = Bundle(output).predict(texts)
+    assert [[*answer.probabilities.values()] for answer in asked] == alone.tolist()
+    together = Bundle(output).predict(texts, batch_size=32)
+    assert [[*answer.probabilities.values()] for answer in together] != alone.tolist()
+
+
 def test_static_ranges_need_no_look_at_the_inputs(minilm, tmp_path):
     source = copy_with(minilm, plan_for(minilm, "static"), tmp_path / "checkpoint")
     (tmp_path / "bundle").mkdir()
     info = build(source, tmp_path / "bundle", task=TASK, split=SPLIT, form="deploy")
     assert info.integer_matmuls == 13
     assert "DynamicQuantizeLinear" not in info.operators
+    assert not BundleModel(tmp_path / "bundle").rows_interact()
     # Four per layer; a fifth in the last layer, for the query's one token; one for the pooler.
     assert info.operators["QuantizeLinear"] == 4 + 5 + 1
 

@@ -35,6 +35,24 @@ def test_windows_of_rows_are_answered_one_after_the_other(made: Project, monkeyp
     assert answers == [one for text in texts for one in model.predict([text])]
 
 
+def test_rows_of_one_length_share_a_call_if_they_do_not_interact(made: Project, monkeypatch):
+    model = Bundle("tiny", home=made.home)
+    rows: list[int] = []
+    run = BundleModel.run
+
+    def counted(self, feed):
+        rows.append(len(feed["input_ids"]))
+        return run(self, feed)
+
+    monkeypatch.setattr(BundleModel, "run", counted)
+    model.predict(["a film"] * 40)
+    assert rows == [32, 8]
+    rows.clear()
+    monkeypatch.setattr(BundleModel, "rows_interact", lambda self: True)
+    model.predict(["a film"] * 3)
+    assert rows == [1, 1, 1]
+
+
 def test_a_single_text_and_no_batch_are_refused(made: Project):
     model = Bundle("tiny", home=made.home)
     with pytest.raises(ValueError, match="put a single text into a list"):
