@@ -19,6 +19,7 @@ from pipeline.store.store import Store
 from tests.desk import desk
 from tests.models import LABELS, make_context, sentences, tiny_encoder, write_encoder
 from tests.project import here, made, own_environment, project, rarefy
+from tests.quiet import quiet_machine
 
 __all__ = [
     "desk",
@@ -27,6 +28,7 @@ __all__ = [
     "make_context",
     "own_environment",
     "project",
+    "quiet_machine",
     "rarefy",
     "tiny_encoder",
 ]
@@ -43,12 +45,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         if "gpu" in item.keywords and not Path("/dev/nvidiactl").exists():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
-
-
-@pytest.fixture
-def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip the check that the machine is quiet enough for a verdict."""
-    monkeypatch.setattr("pipeline.measure.drift.found", lambda calls, rows: None)
 
 
 QUICK_STAGES = Path(__file__).parent / "quick_stages.py"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import sentences, write_encoder
+from tests.quiet import quiet
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -163,7 +164,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
             threads=1,
             command=f"rarefy run {recipe}",
         )
-        jobs.run_inline(job, recipes.load(recipe))
+        with quiet():
+            jobs.run_inline(job, recipes.load(recipe))
     return project
 
 

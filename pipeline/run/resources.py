@@ -5,6 +5,7 @@ Disk and memory come from the stages' own formulas, times from earlier runs in t
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import shutil
 import sys
@@ -37,6 +38,7 @@ def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
     found: dict[str, Needed] = {}
     known: dict[str, Shape | None] = {}
     kinds = {step.id: step.kind for step in steps}
+    manifests = _manifests(plan)
     for step in steps:
         if step.artifact is not None:
             known[step.id] = shapes.of_manifest(step.artifact.manifest.model)
@@ -44,7 +46,7 @@ def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
         work = _workload(plan, step, known)
         resources = _resources(step, work) if work else Resources()
         given = None if step.id == MODEL else kinds[plan.loaded.step(step.id).input]
-        seconds = _seconds(plan, step.stage, given, work, resources) if work else None
+        seconds = _seconds(plan, step.stage, given, work, resources, manifests) if work else None
         found[step.id] = Needed(resources, seconds)
         # Assume that a stage without an estimate makes a model no larger than its input.
         known[step.id] = resources.shape or (work.shape.shrunk(0) if work else None)
@@ -132,13 +134,18 @@ def _workload(plan: Plan, step: Planned, known: dict[str, Shape | None]) -> Work
 
 
 def _seconds(
-    plan: Plan, stage: Stage, given: Kind | None, work: Workload, resources: Resources
+    plan: Plan,
+    stage: Stage,
+    given: Kind | None,
+    work: Workload,
+    resources: Resources,
+    manifests: dict[str, bytes],
 ) -> float | None:
     """Return the estimated seconds; None if the stage has not run here on such an input.
 
     The estimate is the time of the stage's newest run, scaled by the ratio of the efforts.
     """
-    for artifact, parents in _made_here(plan, stage):
+    for artifact, parents in _made_here(plan, stage, manifests):
         took = artifact.run_record().get("seconds")
         source = parents.get("input")
         if took is None or (source.kind if source else None) is not given:
@@ -153,15 +160,26 @@ def _seconds(
     return None
 
 
-def _made_here(plan: Plan, stage: Stage) -> Iterator[tuple[Artifact, dict[str, Artifact]]]:
-    """Yield the stage's artifacts made on this machine, newest first, with parents by role."""
+def _manifests(plan: Plan) -> dict[str, bytes]:
+    """Return digest -> manifest of the store's artifacts, newest first; read once for all steps."""
     root = plan.store.root / "artifacts" / "sha256"
-    mark = f'"name":"{stage.name}"'.encode()
+    found = {}
     for directory in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
+        with contextlib.suppress(OSError):
+            found[directory.name] = (directory / "manifest.json").read_bytes()
+    return found
+
+
+def _made_here(
+    plan: Plan, stage: Stage, manifests: dict[str, bytes]
+) -> Iterator[tuple[Artifact, dict[str, Artifact]]]:
+    """Yield the stage's artifacts made on this machine, newest first, with parents by role."""
+    mark = f'"name":"{stage.name}"'.encode()
+    for digest, manifest in manifests.items():
+        if mark not in manifest:
+            continue
         try:
-            if mark not in (directory / "manifest.json").read_bytes():
-                continue
-            artifact = plan.store.open(directory.name)
+            artifact = plan.store.open(digest)
             parents = {p.role: plan.store.open(p.digest) for p in artifact.manifest.parents}
             run = artifact.run_record()
         except (OSError, ValueError, RarefyError):

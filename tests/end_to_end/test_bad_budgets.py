@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 from tests.conftest import QUICK_STAGES, Workshop, labelled_rows
+from tests.quiet import quiet
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
@@ -60,7 +61,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop
     shutil.copyfile(QUICK_STAGES, workshop.folder / "quick.py")
     workshop.write_rows("train.jsonl", labelled_rows(24, seed=0))
     workshop.write_rows("eval.jsonl", labelled_rows(20, seed=1))
-    bundle = workshop.run(*CHAIN)["export"].artifact
+    with quiet():
+        bundle = workshop.run(*CHAIN)["export"].artifact
     workshop.store.tag("newest", bundle.digest)
     return workshop
 
