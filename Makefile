@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
+# Two at once, for two cores; the fixtures of a file are made once, so its tests stay together. In the
+# order of the folders, since the longest files have the fewest tests and would come last.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: help demo test test-quick lint format benchmark clean
 
 help: ## Say what there is to make
@@ -15,10 +19,10 @@ demo: $(VENV)/.runtime ## Compress a real model on real text, from nothing to ve
 	$(BIN)/rarefy run examples/demo.yaml
 
 test: $(VENV)/.dev ## Install and run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-quick: $(VENV)/.dev ## Run the unit tests: all that are not marked slow
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types and who imports whom
 	$(BIN)/ruff format --check .
