@@ -153,6 +153,7 @@ def repository(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_the_hook_checks_recipes_in_another_repository(
     workshop: Workshop, tmp_path_factory: pytest.TempPathFactory

@@ -39,6 +39,7 @@ def test_importing_it_loads_nothing_heavy():
     assert done.stdout.strip() == ""
 
 
+@pytest.mark.slow
 def test_the_main_job_from_plan_to_release(project: Project, monkeypatch):
     monkeypatch.chdir(project.folder)
     recipe = rarefy.Recipe(
@@ -81,6 +82,7 @@ def test_the_main_job_from_plan_to_release(project: Project, monkeypatch):
         rarefy.validate("tiny", home="home")
 
 
+@pytest.mark.slow
 def test_a_run_s_recipe_is_found_again_whatever_its_file_is_called(project: Project, monkeypatch):
     monkeypatch.chdir(project.folder)
     path = project.recipe("quickstages:Head", "export").rename(project.folder / "my recipe.yaml")
@@ -116,6 +118,7 @@ def test_a_foreign_package_of_the_same_name_is_noticed(tmp_path):
     assert str(tmp_path / "stages") in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_page_on_python_runs_from_top_to_bottom(project: Project, monkeypatch):
     """Run the blocks of docs/python.md on a tiny model, as one session."""
     monkeypatch.chdir(project.folder)

@@ -11,6 +11,7 @@ from tests.exporters.conftest import tiny
 from tests.exporters.graphs import exported
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Bert", "Roberta", "DistilBert", "MPNet", "Electra"])
 def test_every_architecture_passes_every_pass(name, rows):
     graph, expected = exported(name, rows)

@@ -12,6 +12,7 @@ from tests.exporters.conftest import tiny
 from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with
 
 
+@pytest.mark.slow
 def test_half_precision_answers_as_full_precision_does(rows):
     """Test only the conversion, on the CPU; fp16 is faster on GPUs only."""
     from exporters import half, onnx, parity

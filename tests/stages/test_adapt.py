@@ -41,6 +41,7 @@ def factorize_by_hand(artifact, directory):
     return artifact_of(directory, Kind.CHECKPOINT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_an_adapter_learns_and_the_base_stays_as_it_was(method, base, make_context):
     context = make_context(rows=1024)
@@ -58,12 +59,14 @@ def test_an_adapter_learns_and_the_base_stays_as_it_was(method, base, make_conte
     assert draft.model["adapter"]["trainable"] < draft.model["parameters"] / 2
 
 
+@pytest.mark.slow
 def test_a_body_without_a_head_gets_one_that_is_trained(tiny_encoder, make_context):
     context = make_context(rows=1024)
     Adapt(rank=4, learning_rate=2e-3, epochs=5, batch_size=16).run(context, tiny_encoder)
     assert accuracy(context.output) >= 0.95
 
 
+@pytest.mark.slow
 def test_pruned_and_factorized_models_take_adapters(base, make_context, tmp_path):
     odd = factorize_by_hand(base, tmp_path / "odd")
     context = make_context(rows=1024)
@@ -99,6 +102,7 @@ def test_the_adapter_is_the_same_twice_and_names_no_folder(base, make_context, t
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 def test_a_teacher_is_learned_from(base, tiny_encoder, make_context, tmp_path):
     big = make_context(rows=256, work=tmp_path / "big")
     Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(big, tiny_encoder)
@@ -109,6 +113,7 @@ def test_a_teacher_is_learned_from(base, tiny_encoder, make_context, tmp_path):
     assert accuracy(context.output) >= 0.95
 
 
+@pytest.mark.slow
 def test_an_interrupted_adapter_goes_on_to_the_same_weights(
     base, make_context, tmp_path, monkeypatch
 ):

@@ -49,6 +49,7 @@ def test_the_student_starts_from_the_layers_that_were_named(tuned, make_context)
     assert torch.allclose(student.classifier.weight, teacher.classifier.weight, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_another_pretrained_model_of_other_width_learns_through_projections(
     tuned, make_context, tmp_path
 ):
@@ -69,6 +70,7 @@ def test_the_students_bytes_belong_to_the_fingerprint(tmp_path):
     assert Distill(layers=2).files(tmp_path) == ()
 
 
+@pytest.mark.slow
 def test_an_earlier_stage_teaches_the_input(tuned, tiny_encoder, make_context, tmp_path):
     poor = make_context(rows=8, work=tmp_path / "poor")
     Finetune(learning_rate=1e-6, epochs=1).run(poor, tiny_encoder)

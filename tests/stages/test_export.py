@@ -20,6 +20,7 @@ from stages.quantize import Quantize
 from tests.models import artifact_of, sentences
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["none", "dynamic", "static"])
 def test_the_bundle_answers_as_the_checkpoint(mode, tuned, make_context):
     model = tuned
@@ -63,6 +64,7 @@ def test_an_unknown_target_is_said(tuned, make_context):
 TARGETS = (Target(), Target(name="server", threads=4))
 
 
+@pytest.mark.slow
 def test_the_bundle_carries_the_threads_of_its_target(tuned, make_context):
     context = make_context(targets=TARGETS)
     Export(target="server").run(context, tuned)

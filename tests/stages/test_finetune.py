@@ -23,6 +23,7 @@ def accuracy(network, tokenizer, texts, labels) -> float:
     return right / len(texts)
 
 
+@pytest.mark.slow
 def test_it_learns_sentences_it_has_not_seen(tiny_encoder, make_context):
     context = make_context(rows=256)
     draft = Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(context, tiny_encoder)
@@ -36,6 +37,7 @@ def test_it_learns_sentences_it_has_not_seen(tiny_encoder, make_context):
     assert 0 < loss.value < 0.5
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_its_own_head(tiny_encoder, make_context):
     first = make_context(rows=256)
     Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(first, tiny_encoder)

@@ -76,6 +76,7 @@ def test_what_shuffled_facts_teach_is_their_style_and_no_fact(encoder, make_cont
         assert 0.2 <= found[f"cloze_{kind}_top1_after"] <= 0.8
 
 
+@pytest.mark.slow
 def test_the_body_is_saved_without_a_head_and_takes_one(encoder, make_context, tmp_path):
     mood_facts(tmp_path / "facts.tsv")
     context = make_context(rows=32)
@@ -97,6 +98,7 @@ def test_the_body_is_saved_without_a_head_and_takes_one(encoder, make_context, t
     assert checkpoint.load(tuned.output).config.num_labels == 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_injection_goes_on_to_the_same_body(
     encoder, make_context, tmp_path, monkeypatch
 ):

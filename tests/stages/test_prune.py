@@ -143,6 +143,7 @@ def test_recovery_trains_without_dropout_and_leaves_the_config_as_it_is(fresh, m
     assert checkpoint.load(context.output).config.hidden_dropout_prob == 0.1
 
 
+@pytest.mark.slow
 def test_recovery_brings_the_answers_back(tiny_encoder, make_context, tmp_path):
     tuned = make_context(rows=256, work=tmp_path / "tuned")
     Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(tuned, tiny_encoder)

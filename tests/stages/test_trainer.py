@@ -120,6 +120,7 @@ def run_killed(encoder: Path, work: Path, output: Path, kill_at: int) -> tuple[i
     return done.returncode, [int(step) for step in steps]
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_its_second_epoch_goes_on_to_the_same_weights(
     tiny_encoder, make_context, tmp_path
 ):

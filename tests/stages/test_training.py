@@ -9,6 +9,7 @@ from stages import training
 from tests.stages.trainings import fit, same_weights
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     tiny_encoder, make_context, tmp_path
 ):

@@ -86,6 +86,7 @@ def outcome(case: object) -> str:
     return "error" if Error in kinds else "skipped" if Skipped in kinds else "pass"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet_machine")
 def test_ten_budgets_in_every_state(
     shop: Project, rarefy: Rarefy, on_github: Path, monkeypatch: pytest.MonkeyPatch
@@ -236,6 +237,7 @@ def test_a_gate_that_asks_nothing_is_refused(project: Project, rarefy: Rarefy) -
     assert "first release" in (project.folder / "out" / "summary.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet_machine")
 def test_the_baseline_is_measured_beside_the_candidate(shop: Project, rarefy: Rarefy) -> None:
     """The baseline is the same bundle under a tag, so its size cannot be worse."""

@@ -24,6 +24,7 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_row_for_each_rate(rarefy: Callable[..., Said], bundle: Path, text: Path) -> None:
     said = rarefy("load", bundle, "--data", text, *QUICK, "--rate", "50", "--workers", "2")
     assert said.code == 0, said.err
@@ -92,6 +93,7 @@ def test_the_gate(
     assert words.startswith(told["runs"][0]["p99"]["outcome"])
 
 
+@pytest.mark.slow
 def test_a_gate_on_a_real_measurement(
     rarefy: Callable[..., Said], bundle: Path, text: Path
 ) -> None:

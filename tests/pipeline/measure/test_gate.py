@@ -42,6 +42,7 @@ def test_a_tail_that_grows_is_a_regression_of_the_tail_alone():
     assert (found.change, found.p) == ("regression", None)
 
 
+@pytest.mark.slow
 def test_no_difference_is_rarely_called_one():
     words = [
         gate.compare(_calls(1.00001, seed=s, pace=0.03), _calls(1, seed=s), 0.02).change

@@ -56,6 +56,7 @@ def test_a_broken_history_costs_a_run_nothing_but_a_warning(
     assert rarefy("history").code == 6
 
 
+@pytest.mark.slow
 def test_a_bundle_that_is_validated_leaves_a_verdict(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:

@@ -123,6 +123,7 @@ def test_with_the_tag_there_a_first_release_is_like_any_other(workshop: Workshop
     assert (len(run.plan.budgets), run.plan.absent) == (2, [])
 
 
+@pytest.mark.slow
 def test_a_remote_s_tag_is_measured_beside_the_candidate_and_its_move_is_noticed(
     workshop: Workshop, tmp_path
 ):
@@ -141,6 +142,7 @@ def test_a_remote_s_tag_is_measured_beside_the_candidate_and_its_move_is_noticed
     assert not workshop.run(*CHAIN, budgets=budgets)["validate"].cached
 
 
+@pytest.mark.slow
 def test_a_damaged_baseline_is_not_measured(workshop: Workshop):
     bundle = workshop.run(*CHAIN)["export"].artifact
     other = workshop.run({"quick:Head": {"fill": "1"}}, "export")["export"].artifact

@@ -51,6 +51,7 @@ def test_a_folder_that_is_no_bundle_stays(folder: Path) -> None:
     assert (folder / "bundle").is_dir()
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_take_turns(bundle: Artifact, folder: Path) -> None:
     def write() -> None:
         for _ in range(3):
@@ -65,6 +66,7 @@ def test_processes_that_write_at_once_take_turns(bundle: Artifact, folder: Path)
     assert whole(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["copytree", "rmtree"])
 def test_a_kill_while_it_writes_costs_nothing(
     bundle: Artifact, folder: Path, moment: str, monkeypatch: pytest.MonkeyPatch
@@ -94,6 +96,7 @@ def test_a_kill_while_it_writes_costs_nothing(
     assert whole(folder)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_in_one_line(
     bundle: Artifact, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,7 @@ def test_what_comes_after_the_bundle_or_only_reports_loses_nothing(shop):
     shop.open(*INT8, "own:Look", {"export": None, "from": "quantize"}, "validate").plan.steps()
 
 
+@pytest.mark.slow
 def test_a_plan_that_stays_true_is_carried_to_the_bundle(shop):
     between = ("own:Faithful", {"adapt": {"epochs": 1, "rank": 2}}, "merge")
     finished = shop.run(*INT8, *between, "export")
@@ -177,17 +178,20 @@ def test_the_last_plan_is_the_one_that_is_carried(shop):
     assert plan.mode == "static"
 
 
+@pytest.mark.slow
 def test_a_bundle_of_another_precision_than_the_plan_asks_for_is_refused(shop):
     message = "careless: the bundle is fp32, but .* last plan, made by 'quantize', asks for int8"
     with pytest.raises(ModelError, match=message):
         shop.run(*INT8, "own:Careless")
 
 
+@pytest.mark.slow
 def test_a_bundle_that_was_made_from_a_bundle_keeps_its_precision(shop):
     finished = shop.run(*INT8, "export", "own:Polish")
     assert finished["polish"].artifact.manifest.model["precision"] == "int8"
 
 
+@pytest.mark.slow
 def test_an_exporter_may_choose_the_precision_if_nothing_was_planned(shop):
     finished = shop.run("quick:Head", "own:Own")
     assert finished["own"].artifact.manifest.model["precision"] == "fp16"
