@@ -63,14 +63,15 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
     """Measure a bundle beside the checkpoints of the recipe's chain that are in the store.
 
     Raises ModelError if the labels of the bundle and of the data differ, EvidenceError if a budget
-    compares with a checkpoint that is not in the store, and IntegrityError if the bundle's bytes
-    differ from its manifest: the verdict would name bytes that were not measured.
+    compares with a checkpoint that is not in the store, and IntegrityError if the bytes of the
+    bundle or of a reference differ from their manifest: the verdict would name bytes that were not
+    measured.
     """
     baselines.check(bundle.name, bundle.directory, run.plan.labels)
     bundles.check_bytes(bundle)
-    for baseline in run.plan.baselines.values():
-        run.check(baseline)
     stage, references = _stage(run)
+    for compared in (*references.values(), *run.plan.baselines.values()):
+        run.check(compared)
     # Runs with equal inputs share a folder, which keeps the references that were exported before.
     work = _work(run, stage)
     with (

@@ -6,6 +6,7 @@ Imported lazily because it imports torch.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Sequence
@@ -13,16 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_pt_utils import safe_globals
 
 from pipeline.stage import Context
+from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
 from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
 
 CHECKPOINT_SECONDS = 60.0
 WHOLE = "whole.json"
-"""Written last into a checkpoint; a checkpoint without it is incomplete."""
+"""The losses so far and the size of every file of a checkpoint, which is incomplete without it.
+
+Written last, when the other files are on the disk: after a crash they would be missing otherwise.
+"""
+
+log = logging.getLogger(__name__)
 
 PADDING = {"attention_mask": 0, "labels": -100}
 
@@ -96,14 +105,41 @@ def collate(rows: Sequence[Row], tokenizer: Any) -> dict[str, torch.Tensor]:
 
 
 def last_whole(directory: Path) -> Path | None:
-    """Return the newest complete checkpoint, or None; delete incomplete ones."""
-    whole = []
-    for path in directory.glob("checkpoint-*"):
-        if (path / WHOLE).exists():
-            whole.append(path)
-        else:
-            shutil.rmtree(path)
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    """Return the newest checkpoint that can be loaded, or None; delete all newer ones.
+
+    A complete one that cannot be loaded, e.g. after damage to the disk, is logged.
+    """
+    paths = sorted(directory.glob("checkpoint-*"), key=lambda path: -_step(path))
+    for path in paths:
+        problem = _problem(path) if (path / WHOLE).exists() else ""
+        if problem is None:
+            return path
+        if problem:
+            log.warning("training: %s cannot be resumed from: %s", path.name, problem)
+        shutil.rmtree(path)
+    return None
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _problem(checkpoint: Path) -> str | None:
+    """Return in one line why a checkpoint cannot be loaded, or None if it can."""
+    try:
+        sizes = json.loads((checkpoint / WHOLE).read_text()).get("files", {})
+        for name, size in sizes.items():
+            if (checkpoint / name).stat().st_size != size:
+                return f"{name} is truncated"
+        for path in checkpoint.iterdir():
+            if path.suffix == ".safetensors":
+                load_file(path)
+            elif path.suffix in (".pt", ".pth"):
+                with safe_globals():
+                    torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        return next(iter(str(error).splitlines()), type(error).__name__)
+    return None
 
 
 def use_bf16(device: str) -> bool:
@@ -125,7 +161,7 @@ def _arguments(context: Context, parameters: Training, directory: Path) -> Train
         use_cpu=context.device != "cuda",
         eval_strategy="no",
         save_strategy="no",  # _Watch saves at time intervals
-        save_total_limit=2,  # one may be incomplete when the process is killed
+        save_total_limit=2,  # the newest may be incomplete or damaged
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,
@@ -195,8 +231,10 @@ class _Watch(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        part = checkpoint / f"{WHOLE}.part"
-        part.write_text(json.dumps({"losses": self.trainer.losses}))
-        part.replace(checkpoint / WHOLE)
+        files = [path for path in checkpoint.rglob("*") if path.is_file()]
+        for path in (*files, checkpoint, checkpoint.parent):
+            disk.sync(path)
+        sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+        disk.write(checkpoint / WHOLE, {"losses": self.trainer.losses, "files": sizes})
         self.saved_at = time.monotonic()
         return control

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.store.artifact import Kind
+from pipeline.store.home import Home
+from tests.pipeline.run.chains import flip
 from tests.project import Project, Said
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
@@ -21,3 +24,16 @@ def test_validate_needs_the_references(
     said = rarefy(*arguments, "--home", tmp_path / "empty")
     assert said.code == 4
     assert "'head', but this store has no such checkpoint" in said.err
+
+
+def test_a_damaged_reference_is_not_measured(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path
+) -> None:
+    home = shutil.copytree(here.home, tmp_path / "home")
+    store = Home(home).store()
+    (head,) = (a for a in map(store.open, store.digests()) if a.kind is Kind.CHECKPOINT)
+    weights = head.path("model.safetensors")
+    flip(weights, weights.read_bytes()[-64:], bytes(64))
+    said = rarefy("validate", "tiny", "--home", home)
+    assert said.code == 6
+    assert f"artifact {head.short} (head) is damaged: model.safetensors" in said.err

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pipeline.model import checkpoint
+from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
 from stages import losses, trainer, training
 from stages.finetune import Finetune
@@ -139,6 +140,79 @@ def test_a_run_killed_in_its_second_epoch_goes_on_to_the_same_weights(
     assert code == 0
     assert steps == list(range(kill_at, 17))  # killed before the checkpoint of that step
     assert same_weights(checkpoint.load(plain.output), checkpoint.load(output))
+
+
+class CrashError(Exception):
+    """The end of a training before its time."""
+
+
+def crashed(encoder, make_context, monkeypatch, at: int) -> Path:
+    """Train up to a step, with a checkpoint at each; return the folder of the checkpoints."""
+
+    def progress(done, total, note):
+        if done == at:
+            raise CrashError
+
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(CrashError):
+        fit(make_context(progress=progress), encoder)
+    return make_context().work / "training"
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", cut),
+        ("model.safetensors", overwrite),
+        ("optimizer.pt", cut),
+        ("optimizer.pt", Path.unlink),
+        (trainer.WHOLE, cut),
+    ],
+)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    tiny_encoder, make_context, tmp_path, monkeypatch, caplog, name, damage
+):
+    plain, _ = fit(make_context(work=tmp_path / "plain"), tiny_encoder)
+    saved = crashed(tiny_encoder, make_context, monkeypatch, at=6)
+    assert sorted(path.name for path in saved.iterdir()) == ["checkpoint-4", "checkpoint-5"]
+    damage(saved / "checkpoint-5" / name)
+    network, trained = fit(make_context(), tiny_encoder)
+    assert trained.resumed_from == 4
+    assert same_weights(plain, network)
+    (line,) = [record.getMessage() for record in caplog.records if "resumed" in record.msg]
+    assert line.startswith("training: checkpoint-5 cannot be resumed from: ")
+
+
+def test_a_training_without_a_usable_checkpoint_starts_again(
+    tiny_encoder, make_context, monkeypatch
+):
+    saved = crashed(tiny_encoder, make_context, monkeypatch, at=3)
+    for path in saved.glob("*/optimizer.pt"):
+        cut(path)
+    assert fit(make_context(), tiny_encoder)[1].resumed_from == 0
+
+
+def test_a_checkpoint_counts_once_its_files_are_on_the_disk(
+    tiny_encoder, make_context, monkeypatch
+):
+    """Power may fail at any time: the mark of a complete checkpoint must not outlive its files."""
+    done, sync, write = [], disk.sync, disk.write
+    monkeypatch.setattr(disk, "sync", lambda path: (done.append(path), sync(path)))
+    monkeypatch.setattr(disk, "write", lambda path, value: (done.append(path), write(path, value)))
+    fit(make_context(rows=8), tiny_encoder, epochs=1)
+    marks = [path for path in done if path.name == trainer.WHOLE]
+    assert marks, "one is written after the last step"
+    for mark in marks:
+        others = {path for path in mark.parent.iterdir() if path != mark}
+        assert others <= set(done[: done.index(mark)])
 
 
 def test_batches_hold_every_row_once_an_epoch_and_rows_of_like_length():
