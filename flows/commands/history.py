@@ -126,6 +126,7 @@ def _plain(past: Past) -> dict[str, Any]:
     machine = past.machine
     return {
         "time": past.time,
+        "measured_at": past.measured,
         "recipe": past.recipe,
         "command": past.command,
         "bundle": past.bundle,

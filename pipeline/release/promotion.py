@@ -19,6 +19,7 @@ from pipeline.store.tags import check_name
 from pipeline.terms.errors import BudgetError, EvidenceError, IntegrityError
 from pipeline.terms.vocabulary import REMOTE_TAG
 from pipeline.verdict import history
+from pipeline.verdict.readings import Past
 from pipeline.verdict.record import ReportData
 
 BY_HAND = "`rarefy artifact tag {tag} {digest}` moves a tag without a verdict"
@@ -128,20 +129,28 @@ def check_verdict(record: ReportData, bundle: Bundle, places: list[str]) -> None
 
 
 def check_newest(record: ReportData, bundle: Bundle, home: Home, tag: str) -> None:
-    """Raise if the history has a newer verdict of the recipe on this bundle that is not a pass.
+    """Raise if the recipe's newest measurement of this bundle gave a verdict that is not a pass.
 
-    Raises BudgetError if that verdict missed a budget, EvidenceError if it is inconclusive.
+    A verdict on measurements from the cache is as old as the measurements. Raises BudgetError if
+    the newest one missed a budget, EvidenceError if it is inconclusive.
     """
     past = history.History(home.path / history.FILE)
-    newest = past.verdicts(record.name, limit=1, bundle=bundle.digest)
-    if not newest or newest[0].standing == "pass" or newest[0].time < record.created:
+    verdicts = past.verdicts(record.name, bundle=bundle.digest)
+    latest = max(verdicts, key=lambda one: (one.measured, one.id), default=None)
+    if latest is None or latest.standing == "pass" or latest.measured < record.measured:
         return
-    (latest,) = newest
     error = BudgetError if latest.standing == "fail" else EvidenceError
     raise error(
         f"{bundle.name}: its newest verdict is {latest.standing} ({latest.command}, "
-        f"{latest.time}); {tag!r} was not moved"
+        f"{latest.time}){_older(record, latest)}; {tag!r} was not moved"
     )
+
+
+def _older(record: ReportData, latest: Past) -> str:
+    """Say that the run's own pass rests on older measurements, if it was given later."""
+    if record.created <= latest.time:
+        return ""
+    return f"; the later pass of this run is on measurements of {record.measured} from the cache"
 
 
 def check_unmoved_since(record: ReportData, baseline: str, tag: str, now: str | None) -> None:

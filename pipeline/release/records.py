@@ -38,9 +38,11 @@ def keep_validated(
     loaded = plan.loaded
     words = ["rarefy", "validate", bundle.name]
     words += ["--recipe", str(loaded.path)] if loaded.path else []
+    now = datetime.now(UTC)
     data = ReportData(
         name=loaded.recipe.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now.isoformat(timespec="seconds"),
+        measured_at=now.isoformat(timespec="milliseconds"),
         command=shlex.join(words),
         recipe=loaded.portable_text,
         task=loaded.recipe.task,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.measure import machine
@@ -49,6 +49,7 @@ def conclude(run: Run, command: str) -> Outcome:
     data = ReportData(
         name=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured_at=_measured_at(reports[-1]) if reports else None,
         command=command,
         recipe=run.plan.loaded.portable_text,
         task=recipe.task,
@@ -69,6 +70,19 @@ def _measured(artifact: Artifact) -> bool:
     """Whether an artifact is a report of measurements; a plug-in's may be of anything else."""
     names = {entry.path for entry in artifact.manifest.files}
     return artifact.kind is Kind.REPORT and MEASUREMENTS in names
+
+
+def _measured_at(report: Artifact) -> str | None:
+    """Return when an artifact's stage ended, also if this run found it in the store.
+
+    Returns None if the artifact has no run record.
+    """
+    record = report.run_record()
+    try:
+        ended = datetime.fromisoformat(record["started"]) + timedelta(seconds=record["seconds"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return ended.isoformat(timespec="milliseconds")
 
 
 def _delivered(bundles: list[Artifact], measurements: Measurements | None) -> Artifact | None:

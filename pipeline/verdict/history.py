@@ -29,7 +29,7 @@ from pipeline.verdict.record import ReportData
 from pipeline.verdict.verdict import BudgetResult
 
 FILE: Final = "history.sqlite"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 WAIT: Final = 30.0
 """Seconds to wait for another writer; a write takes milliseconds."""
 _TABLES = """
@@ -37,7 +37,8 @@ CREATE TABLE machines (digest TEXT PRIMARY KEY, facts TEXT NOT NULL);
 CREATE TABLE verdicts (
     id INTEGER PRIMARY KEY, time TEXT NOT NULL, recipe TEXT NOT NULL, command TEXT NOT NULL,
     bundle TEXT, outcome TEXT NOT NULL, evidence TEXT NOT NULL, "commit" TEXT,
-    machine TEXT NOT NULL REFERENCES machines, measured TEXT NOT NULL, judged TEXT NOT NULL
+    machine TEXT NOT NULL REFERENCES machines, measured TEXT NOT NULL, judged TEXT NOT NULL,
+    measured_at TEXT
 );
 CREATE INDEX verdicts_recipe ON verdicts (recipe, id);
 CREATE INDEX verdicts_measured ON verdicts (recipe, measured);
@@ -48,6 +49,9 @@ CREATE TABLE numbers (
 );
 CREATE INDEX numbers_verdict ON numbers (verdict);
 """
+_FROM_1 = "ALTER TABLE verdicts ADD COLUMN measured_at TEXT"
+_READ_1 = "CREATE TEMP VIEW verdicts AS SELECT *, NULL AS measured_at FROM main.verdicts"
+"""Read a file of schema 1 without changing it: the view hides the table of the same name."""
 
 
 _NUMBER = (
@@ -93,9 +97,10 @@ class History:
             row = (
                 *(data.created, data.name, data.command, bundle, data.verdict.outcome),
                 *(json.dumps(data.verdict.evidence), commit, machine.digest, measured, judged),
+                data.measured_at,
             )
             added = database.execute(
-                "INSERT INTO verdicts VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+                "INSERT INTO verdicts VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
             ).lastrowid
             numbers = [*map(_plain_row, plain), *map(_budget_row, data.verdict.budgets)]
             database.executemany(
@@ -133,7 +138,10 @@ class History:
             rows = database.execute(
                 'SELECT id, time, recipe, command, bundle, outcome, evidence, "commit", machine, '
                 "facts, EXISTS (SELECT 1 FROM verdicts AS earlier WHERE earlier.id < verdicts.id "
-                "AND earlier.recipe = verdicts.recipe AND earlier.measured = verdicts.measured) "
+                "AND earlier.recipe = verdicts.recipe AND earlier.measured = verdicts.measured), "
+                # In schema 1, the first verdict on a measurement has the best time for it.
+                "coalesce(measured_at, (SELECT min(earlier.time) FROM verdicts AS earlier "
+                "WHERE earlier.recipe = verdicts.recipe AND earlier.measured = verdicts.measured)) "
                 "FROM verdicts JOIN machines ON machines.digest = machine "
                 "WHERE (?1 IS NULL OR recipe = ?1) AND (?3 IS NULL OR bundle = ?3) "
                 "ORDER BY id DESC LIMIT ?2",
@@ -162,7 +170,7 @@ class History:
             try:
                 if write:
                     database.execute("BEGIN IMMEDIATE")
-                self._prepare(database)
+                self._prepare(database, write)
                 yield database
                 if write:
                     database.execute("COMMIT")
@@ -182,8 +190,11 @@ class History:
                 "a new history"
             ) from None
 
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        """Create the tables if they are missing. Raises IntegrityError if the schema is newer."""
+    def _prepare(self, database: sqlite3.Connection, write: bool) -> None:
+        """Create the tables if they are missing; update those of an earlier version.
+
+        Raises IntegrityError if the schema is newer.
+        """
         (schema,) = database.execute("PRAGMA user_version").fetchone()
         if schema > SCHEMA:
             raise IntegrityError(
@@ -193,6 +204,9 @@ class History:
         if schema == 0:
             for statement in filter(str.strip, _TABLES.split(";")):
                 database.execute(statement)
+        if schema == 1:
+            database.execute(_FROM_1 if write else _READ_1)
+        if schema < SCHEMA and (write or schema == 0):
             database.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
@@ -266,10 +280,11 @@ def _finite(*values: float | None) -> list[float | None]:
 
 
 def _past(row: Sequence[Any]) -> Past:
-    number, time, recipe, command, bundle, outcome, evidence, commit, digest, facts, again = row
+    number, time, recipe, command, bundle, outcome, evidence, commit, digest, facts = row[:10]
+    again, measured = row[10:]
     machine = Machine(digest, json.loads(facts))
     verdict = (number, time, recipe, command, bundle, outcome, json.loads(evidence), commit)
-    return Past(*verdict, machine, bool(again))
+    return Past(*verdict, machine, bool(again), measured)
 
 
 def _put(past: Past, row: Sequence[Any]) -> None:

@@ -65,6 +65,8 @@ class Past:
     commit: str | None
     machine: Machine
     again: bool
+    measured: str = ""
+    """When its measurements ended; they may be much older than the verdict."""
     plain: list[Plain] = field(default_factory=list)
     budgets: list[BudgetResult] = field(default_factory=list)
 

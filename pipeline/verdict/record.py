@@ -50,6 +50,9 @@ class ReportData(BaseModel):
 
     name: str
     created: str = Field(description="ISO 8601, UTC")
+    measured_at: str | None = Field(
+        None, description="when the measurements ended; None in records of earlier versions"
+    )
     command: str = Field(description="the command that reproduces the run")
     recipe: str = Field(description="the recipe's text")
     task: str
@@ -64,3 +67,8 @@ class ReportData(BaseModel):
     verdict: Verdict | None = None
     measurements: Measurements | None = None
     machine: dict[str, Any]
+
+    @property
+    def measured(self) -> str:
+        """When the measurements ended, as ISO 8601; the record's own time if it does not say."""
+        return self.measured_at or self.created

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.run import folder
 from pipeline.store.store import Store
 from pipeline.verdict.history import History
 from tests.desk import Desk
 from tests.pipeline.report.verdicts import asked, finished
 from tests.pipeline.store.artifacts import damage, publish
+from tests.project import Project
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,33 @@ def test_an_older_verdict_does_not(desk: Desk) -> None:
     older.measurements.models["candidate"].digest = desk.digest
     assert History(desk.home / "history.sqlite").add(older)
     assert desk.rarefy("promote", "tiny").code == 0
+
+
+def test_a_pass_from_the_cache_does_not_hide_a_newer_failing_measurement(
+    desk: Desk, here: Project
+) -> None:
+    """Run, measure again with a fail, run from the cache: the last pass is on old measurements."""
+    past = History(desk.home / "history.sqlite")
+    first = folder.read(desk.run)
+    assert past.add(first)
+    budgets = [asked("size", "max", 1.0, 2.0)]
+    failed = finished(1, budgets=budgets, name="tiny", command="rarefy validate tiny")
+    failed.measurements.models["candidate"].digest = desk.digest
+    now = datetime.now(UTC).isoformat()
+    assert past.add(failed.model_copy(update={"created": now, "measured_at": now}))
+    time.sleep(1.1)  # a record's own time is in seconds
+    recipe, home = here.folder / "tiny.yaml", ("--home", desk.home)
+    said = desk.rarefy("run", recipe, "--engine", "inline", "--threads", "1", *home)
+    assert (said.code, said.out) == (0, "verdict: pass\n")
+    again = folder.read(desk.run)
+    assert first.measured_at is not None
+    assert again.measured_at == first.measured_at
+    assert [one.outcome for one in past.verdicts()] == ["pass", "fail", "pass"]
+    said = desk.rarefy("promote", "tiny", *home)
+    assert said.code == 3
+    assert "its newest verdict is fail (rarefy validate tiny, " in said.err
+    assert f"this run is on measurements of {first.measured_at} from the cache" in said.err
+    assert desk.production is None
 
 
 def test_a_baseline_that_moved_since_is_said(desk: Desk) -> None:

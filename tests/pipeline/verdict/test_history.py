@@ -163,12 +163,28 @@ def test_a_damaged_file_is_said_in_one_line_and_left_alone(history: History, dam
 def test_a_newer_schema_is_refused(history: History) -> None:
     history.add(finished(0))
     with sqlite3.connect(history.path) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 3")
     for use in (history.verdicts, lambda: history.add(finished(1))):
         with pytest.raises(
-            IntegrityError, match="schema 2, but this rarefy supports only 1; upgrade rarefy"
+            IntegrityError, match="schema 3, but this rarefy supports only 2; upgrade rarefy"
         ):
             use()
+
+
+def test_a_verdict_is_as_old_as_its_measurement_also_in_a_file_of_schema_1(
+    history: History,
+) -> None:
+    """Schema 1 has no time of measurement: the first verdict on a measurement is its time."""
+    for day, index in enumerate((0, 1, 0), 1):
+        history.add(finished(index).model_copy(update={"created": f"2025-01-0{day}"}))
+    with sqlite3.connect(history.path) as database:
+        database.execute("ALTER TABLE verdicts DROP COLUMN measured_at")
+        database.execute("PRAGMA user_version = 1")
+    before, days = history.path.read_bytes(), ["2025-01-01", "2025-01-02", "2025-01-01"]
+    assert [past.measured for past in history.verdicts()] == days
+    assert history.path.read_bytes() == before, "reading does not upgrade it"
+    assert history.add(finished(2).model_copy(update={"measured_at": "2025-02-01"}))
+    assert [past.measured for past in history.verdicts()] == [*days, "2025-02-01"]
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
