@@ -226,7 +226,7 @@ def run(
         out=str(out or place.runs / loaded.recipe.name),
         device=_device(device),
         threads=threads,
-        command=_command(recipe, first),
+        command=_command(recipe, baseline, first),
         first=first,
     )
     with Display(stderr(), quiet=quiet) as display:
@@ -360,11 +360,14 @@ def _device(device: str) -> str:
     return default_device() if device == "auto" else device
 
 
-def _command(recipe: LoadedRecipe, first: bool) -> str:
+def _command(recipe: LoadedRecipe, baseline: str | None, first: bool) -> str:
     """Return the command that a run is recorded with; `rarefy validate` finds the recipe by it."""
     if recipe.path is None:
         return "rarefy.run(recipe)"
-    return shlex.join(["rarefy", "run", *(["--first"] if first else []), str(recipe.path)])
+    flags, path = ["--first"] if first else [], str(recipe.path)
+    if baseline is None:
+        return shlex.join(["rarefy", "run", *flags, path])
+    return shlex.join(["rarefy", "ci", path, "--baseline", baseline, *flags])
 
 
 def _with_baseline(recipe: LoadedRecipe, baseline: str | None) -> LoadedRecipe:

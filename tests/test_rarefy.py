@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -92,6 +93,16 @@ def test_a_run_s_recipe_is_found_again_whatever_its_file_is_called(project: Proj
     for baseline in (other, rarefy.Bundle(other)):
         compared = rarefy.compare(result.bundle, baseline, home="home", seconds=1)
         assert compared.as_json()["accuracy"]["flips"] == 0
+
+
+@pytest.mark.slow
+def test_the_command_of_a_run_against_a_baseline_names_the_baseline(project: Project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    path = project.recipe("quickstages:Head", "export", f"validate: {json.dumps(QUICK)}")
+    result = rarefy.run(rarefy.load(path), home="home", baseline="last", first=True, quiet=True)
+    recorded = json.loads((result.bundle.parent / "run.json").read_text())["command"]
+    assert recorded == f"rarefy ci {path} --baseline last --first"
+    assert recipe_of(str(result.bundle), None, Home(Path("home"))).path == path
 
 
 def test_an_unknown_device_is_refused():

@@ -114,8 +114,9 @@ def _positions(config: dict[str, Any]) -> int | None:
     stated = config.get("max_position_embeddings")
     if not isinstance(stated, int):
         return None
+    padding = config.get("pad_token_id")
     shifted = config.get("model_type") in SHIFTED
-    return stated - int(config.get("pad_token_id", 1)) - 1 if shifted else stated
+    return stated - (1 if padding is None else int(padding)) - 1 if shifted else stated
 
 
 class ImportModel(Stage):

@@ -215,6 +215,7 @@ def test_the_same_model_for_other_labels_is_another_artifact(workshop, model):
     [
         ({"max_position_embeddings": 64}, 64),
         ({"model_type": "roberta", "max_position_embeddings": 66, "pad_token_id": 1}, 64),
+        ({"model_type": "roberta", "max_position_embeddings": 66, "pad_token_id": None}, 64),
         ({"max_position_embeddings": None}, None),
     ],
 )
