@@ -54,24 +54,24 @@ class Adapt(Training):
         """Return the resources for training T weights beside the model's P frozen ones.
 
         T is rank · (inputs + outputs) for each adapted layer, plus the pooler and the head (h² and
-        h · labels). Disk: the base, the adapter, and training checkpoints of the adapter. Memory:
-        4·P + 16·T, the rows, and the activations, which are kept as in full training. A teacher
-        runs first and leaves its logits on disk.
+        h · labels). Disk: the base, the adapter, training checkpoints of the adapter, and the
+        tokenized rows. Memory: 4·P + 16·T and the activations, which are kept as in full training.
+        A teacher runs first and leaves its logits on disk.
         """
         shape, h, i = work.shape, work.shape.hidden, work.shape.intermediate
         wide = 8 * h + (2 * (h + i) if self.target == "all-linear" else 0)
         trained = self.rank * shape.layers * wide + h * h + h * work.labels
         whole = replace(shape, parameters=shape.parameters + trained, exact=False)
         length, rows = work.longest_of(self.reads), footprint.tokenized(work, self.reads)
-        memory = weights(shape) + upto(4 * FLOAT * trained) + rows
+        memory = weights(shape) + upto(4 * FLOAT * trained)
         memory += footprint.activations(shape, self.batch_size, length)
         disk = weights(shape) + upto(FLOAT * trained + footprint.checkpoints(shape, trained).most)
+        disk += rows
         effort = work.rows_of(self.reads) * self.epochs * shape.body
         if self.teacher:
             teacher = work.references.get(self.teacher, shape)
             memory |= weights(teacher) + footprint.answering(teacher, TEACHER_BATCH, length)
-            memory += upto(rows.most)
-            disk += upto(footprint.logits(work, self.reads).most)
+            disk += rows + upto(footprint.logits(work, self.reads).most)
             effort += work.rows_of(self.reads) * teacher.body
         return Resources(disk=disk, memory=PROCESS + memory, shape=whole, effort=effort)
 
@@ -113,18 +113,16 @@ class Adapt(Training):
         from stages import losses
         from stages import teacher as teaching
 
-        rows = training.labelled_rows(context, tokenizer, context.split("train"))
+        split = context.split("train")
+        rows = training.labelled_rows(context, tokenizer, split, numbered=bool(self.teacher))
         if self.teacher is None:
             loss = losses.classification()
         else:
             teacher, teacher_tokenizer = training.open_network(
                 context, context.artifacts[self.teacher]
             )
-            teacher_rows = training.labelled_rows(
-                context, teacher_tokenizer, context.split("train")
-            )
+            teacher_rows = training.labelled_rows(context, teacher_tokenizer, split)
             answers = teaching.outputs(context, teacher, teacher_tokenizer, teacher_rows)
-            rows = [row | {"row": index} for index, row in enumerate(rows)]
             loss = teaching.imitation(answers, alpha=0.9, temperature=2.0)
         return training.train(context, self, adapted, tokenizer, rows, loss)
 

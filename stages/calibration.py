@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from pipeline.stage import Context
-from stages import training
 from stages.parameters import CALIBRATION_BATCH
 
 
@@ -20,9 +19,12 @@ def sample(context: Context, tokenizer: Any, count: int) -> list[dict[str, Any]]
 
     The seed determines the sample. Its order is random, so any prefix is a random sample too.
     """
-    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    split = context.split("train")
     draw = random.Random(context.seed)  # noqa: S311
-    return draw.sample(rows, min(count, len(rows)))
+    chosen = draw.sample(range(len(split)), min(count, len(split)))
+    rows = context.task.encode(tokenizer, split, chosen)
+    labels = split.labels or [-100] * len(split)
+    return [row | {"labels": labels[at]} for row, at in zip(rows, chosen, strict=True)]
 
 
 def batches(

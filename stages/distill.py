@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,9 @@ from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from stages import footprint, training
 from stages.parameters import TEACHER_BATCH, Row, Training
+
+if TYPE_CHECKING:
+    from stages.rows import Rows
 
 
 class Distill(Training):
@@ -94,12 +97,15 @@ class Distill(Training):
         length = work.longest_of(self.reads)
         answering = weights(teacher) + weights(student)
         answering += footprint.answering(teacher, TEACHER_BATCH, length)
-        rows = footprint.tokenized(work, self.reads)
         assert trained.disk is not None
         assert trained.memory is not None
         return Resources(
-            disk=trained.disk + states + footprint.logits(work, self.reads),
-            memory=(PROCESS + answering + rows * 2) | (trained.memory + rows),
+            # The rows as the teacher reads them; the student's are counted with its training.
+            disk=trained.disk
+            + states
+            + footprint.logits(work, self.reads)
+            + footprint.tokenized(work, self.reads),
+            memory=(PROCESS + answering) | trained.memory,
             shape=student,
             effort=work.rows_of(self.reads) * (self.epochs * student.body + teacher.body),
         )
@@ -170,13 +176,11 @@ class Distill(Training):
         surgery.keep_layers(student, taken)
         return student, tokenizer, taken
 
-    def _rows(self, context: Context, tokenizer: Any) -> list[Row]:
-        rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    def _rows(self, context: Context, tokenizer: Any) -> Rows:
+        splits = [context.split("train")]
         if "unlabelled" in context.splits:
-            rows += training.labelled_rows(context, tokenizer, context.splits["unlabelled"])
-        for index, row in enumerate(rows):
-            row["row"] = index
-        return rows
+            splits.append(context.splits["unlabelled"])
+        return training.labelled_rows(context, tokenizer, *splits, numbered=True)
 
     def _pairs(
         self, student: Any, teacher: Any, taken: tuple[int, ...] | None

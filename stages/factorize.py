@@ -55,10 +55,9 @@ class Factorize(Stage):
         vectors = 8 * shape.layers * (10 * h * h + 2 * h * i)
         small = shape.shrunk((1 - self.ratio) * shape.linear)
         step = footprint.activations(shape, CALIBRATION_BATCH, work.longest_of(self.reads))
-        memory = weights(shape) + footprint.tokenized(work, self.reads)
         return Resources(
             disk=weights(small),
-            memory=PROCESS + memory + (step | upto(vectors)) + upto(moments),
+            memory=PROCESS + weights(shape) + (step | upto(vectors)) + upto(moments),
             shape=small,
             effort=min(self.calibration_rows, work.rows_of(self.reads)) * shape.body,
         )

@@ -7,10 +7,12 @@ weights.
 from __future__ import annotations
 
 from pipeline.model.shape import Shape
-from pipeline.stage.resources import FLOAT, TOKENIZED, Span, Workload, upto, weights
+from pipeline.stage.resources import FLOAT, Span, Workload, upto, weights
 
 SAVED = 3
 """The most training checkpoints on disk: two are kept while a third is written."""
+LISTED = 60
+"""Bytes of a token in Python lists: one integer object and two or three references."""
 OPTIMIZED = 3
 """Numbers kept for each trained weight: its gradient and AdamW's two moments."""
 
@@ -55,9 +57,16 @@ def answering(shape: Shape, rows: int, length: int) -> Span:
 
 
 def tokenized(work: Workload, splits: frozenset[str]) -> Span:
-    """Return the size of the tokenized rows of some splits as Python lists."""
-    tokens = work.tokens_of(splits)
-    return Span(tokens.least * TOKENIZED.least, tokens.most * TOKENIZED.most)
+    """Return an upper bound on the tokenized rows of some splits on disk (``stages.rows``).
+
+    Each token has an id, a mask and perhaps a type, four bytes each.
+    """
+    return upto(3 * 4 * work.tokens_of(splits).most)
+
+
+def listed(work: Workload, splits: frozenset[str]) -> Span:
+    """Return an upper bound on the tokenized rows of some splits as Python lists."""
+    return upto(LISTED * work.tokens_of(splits).most)
 
 
 def logits(work: Workload, splits: frozenset[str]) -> Span:

@@ -93,7 +93,7 @@ class Inject(Training):
             disk=weights(shape) + saved + upto(saved.most),
             memory=PROCESS
             + footprint.training(network)
-            + upto(2 * footprint.tokenized(work, reads).most)
+            + footprint.listed(work, reads) * 2
             + footprint.activations(shape, self.batch_size, length)
             + upto(decoded),
             shape=shape,

@@ -56,15 +56,16 @@ class Training(Stage):
     def resources(self, work: Workload) -> Resources:
         """Return the resources for training all weights.
 
-        Disk: the output (4·P), and training checkpoints of weights and AdamW's moments. Memory:
-        weights, gradients and moments (16·P), the tokenized rows, and one step's activations.
+        Disk: the output (4·P), training checkpoints of weights and AdamW's moments, and the
+        tokenized rows. Memory: weights, gradients and moments (16·P), and one step's activations.
         """
         shape, length = work.shape, work.longest_of(self.reads)
         return Resources(
-            disk=weights(shape) + footprint.checkpoints(shape),
+            disk=weights(shape)
+            + footprint.checkpoints(shape)
+            + footprint.tokenized(work, self.reads),
             memory=PROCESS
             + footprint.training(shape)
-            + footprint.tokenized(work, self.reads)
             + footprint.activations(shape, self.batch_size, length),
             shape=shape,
             effort=work.rows_of(self.reads) * self.epochs * shape.body,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
@@ -95,7 +96,7 @@ class Prune(Stage):
         of units² numbers per part, in fp32; for one part at a time, two such blocks and the second
         moment of its columns, in fp64; the activations of one batch's backward pass. Recovery
         trains the pruned model after the unpruned one has answered all rows. Disk: the output, and
-        recovery's checkpoints and logits.
+        recovery's checkpoints, logits and tokenized rows.
         """
         shape, small = work.shape, self._shape(work.shape)
         length, h, i = work.longest_of(self.reads), work.shape.hidden, work.shape.intermediate
@@ -107,15 +108,15 @@ class Prune(Stage):
             search += upto(FLOAT * blocks)
             search += footprint.activations(shape, CALIBRATION_BATCH, length)
         search += upto(3 * 8 * max(i, h) ** 2)
-        rows = footprint.tokenized(work, self.reads)
-        memory, disk = search + rows, weights(small)
+        memory, disk = search, weights(small)
         effort = float(min(self.calibration_rows, work.rows_of(self.reads)) * shape.body)
         if self.recover_epochs:
             knobs = self._recovery().resources(replace(work, shape=small))
             assert knobs.memory is not None
             assert knobs.disk is not None
-            memory |= knobs.memory + upto(rows.most)
+            memory |= knobs.memory
             disk = knobs.disk + footprint.logits(work, self.reads)
+            disk += footprint.tokenized(work, self.reads)
             effort += knobs.effort or 0
         return Resources(disk=disk, memory=PROCESS + memory, shape=small, effort=effort)
 
@@ -163,7 +164,7 @@ class Prune(Stage):
         from stages import vocabulary
 
         split = context.split("train")
-        counts = vocabulary.count_tokens(tokenizer, [*split.texts, *(split.pairs or ())])
+        counts = vocabulary.count_tokens(tokenizer, chain(split.texts, split.pairs or ()))
         kept = vocabulary.kept_ids(tokenizer, counts)
         smaller = vocabulary.prune_tokenizer(tokenizer, kept)
         vocabulary.prune_embeddings(network, kept)
@@ -289,9 +290,7 @@ class Prune(Stage):
 
         unpruned, unpruned_tokenizer = training.open_network(context, model)
         split = context.split("train")
-        rows = training.labelled_rows(context, tokenizer, split)
-        for index, row in enumerate(rows):
-            row["row"] = index
+        rows = training.labelled_rows(context, tokenizer, split, numbered=True)
         unpruned_rows = training.labelled_rows(context, unpruned_tokenizer, split)
         answers = teaching.outputs(context, unpruned, unpruned_tokenizer, unpruned_rows)
         training.set_dropout(network, 0)  # as in distillation: the soft answers regularize

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.stage import Context
 from stages import losses
 from stages.parameters import TEACHER_BATCH, Loss, Row
+from stages.rows import lengths
 from stages.trainer import collate, use_bf16
 
 DONE = "done.npz"
@@ -32,7 +34,7 @@ class TeacherOutputs:
     """
 
     logits: Tensor
-    starts: list[int]
+    starts: NDArray[np.int64]
     path: Path
     layers: int
     width: int
@@ -65,7 +67,7 @@ def outputs(
     """
     directory = context.work / "teacher"
     directory.mkdir(parents=True, exist_ok=True)
-    starts = np.cumsum([0, *(len(row["input_ids"]) for row in rows)]).tolist()
+    starts = np.concatenate([[0], np.cumsum(lengths(rows))])
     config = teacher.config
     result = TeacherOutputs(
         torch.empty(len(rows), config.num_labels),
@@ -90,20 +92,19 @@ def _answer(
 ) -> None:
     """Fill ``result`` batch by batch, longest rows last; resume where an earlier run stopped."""
     directory = result.path.parent
-    order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
+    order = np.argsort(lengths(rows), kind="stable")
     done = _resume(directory, result)
     saved_at = time.monotonic()
     with result.path.open("r+b" if result.path.exists() else "w+b") as file:
         for start in range(done, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            logits, hidden = _forward(
-                context, teacher, tokenizer, [rows[r] for r in chosen], layers
-            )
+            asked = [rows[row] for row in chosen]
+            logits, hidden = _forward(context, teacher, tokenizer, asked, layers)
             result.logits[chosen] = logits
             for row, states in zip(chosen, hidden, strict=True):
-                length = len(rows[row]["input_ids"])
-                file.seek(result.starts[row] * len(layers) * result.width * 2)
-                file.write(states[:length].tobytes())
+                first, end = result.starts[row], result.starts[row + 1]
+                file.seek(first * len(layers) * result.width * 2)
+                file.write(states[: end - first].tobytes())
             done = start + len(chosen)
             context.progress(done, len(order), "teacher answers")
             if time.monotonic() - saved_at > SAVE_SECONDS or done == len(order):

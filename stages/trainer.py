@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -23,6 +25,7 @@ from pipeline.stage import Context
 from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
 from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
+from stages.rows import lengths
 
 CHECKPOINT_SECONDS = 60.0
 WHOLE = "whole.json"
@@ -48,8 +51,7 @@ def fit(
     directory: Path,
 ) -> Trained:
     """Train ``network`` in place; see :func:`stages.training.train`."""
-    lengths = [len(row["input_ids"]) for row in rows]
-    batches = length_grouped(lengths, parameters.batch_size, epochs, context.seed)
+    batches = length_grouped(lengths(rows), parameters.batch_size, epochs, context.seed)
     trainer = _Trainer(
         context, network, tokenizer, rows, batches, loss, _arguments(context, parameters, directory)
     )
@@ -66,22 +68,23 @@ def fit(
 
 
 def length_grouped(
-    lengths: Sequence[int], batch_size: int, epochs: int, seed: int, pool: int = 50
-) -> list[list[int]]:
+    lengths: NDArray[np.int64], batch_size: int, epochs: int, seed: int, pool: int = 50
+) -> list[NDArray[np.int32]]:
     """Return the batches of all epochs: rows of similar length together, batches in random order.
 
     Rows are shuffled, cut into pools of ``pool`` batches, and sorted by length inside a pool. All
     batches are drawn in advance from ``seed`` alone, so a resumed run sees exactly the remaining
     ones. (The Trainer's own length-grouped sampler draws from the global generator and would draw
-    different ones.)
+    different ones.) A batch is an array of row indices, 4 bytes each.
     """
     generator = torch.Generator().manual_seed(seed)
-    batches: list[list[int]] = []
+    batches: list[NDArray[np.int32]] = []
     for _ in range(epochs):
-        order: list[int] = torch.randperm(len(lengths), generator=generator).tolist()
-        epoch = []
+        order = torch.randperm(len(lengths), generator=generator).numpy().astype(np.int32)
+        epoch: list[NDArray[np.int32]] = []
         for start in range(0, len(order), pool * batch_size):
-            part = sorted(order[start : start + pool * batch_size], key=lengths.__getitem__)
+            part = order[start : start + pool * batch_size]
+            part = part[np.argsort(lengths[part], kind="stable")]
             epoch += [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
         shuffled = torch.randperm(len(epoch), generator=generator).tolist()
         batches += [epoch[position] for position in shuffled]
@@ -180,7 +183,7 @@ class _Trainer(Trainer):
         network: Any,
         tokenizer: Any,
         rows: Sequence[Row],
-        batches: list[list[int]],
+        batches: Sequence[Sequence[int] | NDArray[np.int32]],
         loss: Loss,
         arguments: TrainingArguments,
     ) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from pipeline.stage import Context
 from pipeline.stage.data import Split
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ModelError
 from stages.parameters import Loss, Row, Trained, Training
+
+if TYPE_CHECKING:
+    from stages.rows import Rows
+
+CHUNK = 1000
+"""Rows that are tokenized at once."""
 
 
 def prepare(context: Context) -> None:
@@ -82,12 +89,21 @@ def check_labels(network: Any, labels: tuple[str, ...], where: str) -> None:
         )
 
 
-def labelled_rows(context: Context, tokenizer: Any, split: Split) -> list[Row]:
-    """Tokenize a split, unpadded. ``labels`` is the class index, or -100 without labels."""
-    rows: list[Row] = [dict(row) for row in context.task.encode(tokenizer, split)]
-    labels = split.labels if split.labels is not None else [-100] * len(rows)
-    for row, label in zip(rows, labels, strict=True):
-        row["labels"] = label
+def labelled_rows(context: Context, tokenizer: Any, *splits: Split, numbered: bool = False) -> Rows:
+    """Tokenize splits, unpadded, into a file in ``context.work``; see ``stages.rows.Rows``.
+
+    ``labels`` is the class index, or -100 without labels. With ``numbered``, ``row`` is the index.
+    """
+    from stages.rows import Rows
+
+    rows = Rows(context.work, numbered=numbered)
+    for split in splits:
+        for start in range(0, len(split), CHUNK):
+            chosen = range(start, min(start + CHUNK, len(split)))
+            labels = split.labels[start : chosen.stop] if split.labels else [-100] * len(chosen)
+            rows.extend(context.task.encode(tokenizer, split, chosen), labels)
+            if len(split) > CHUNK:
+                context.progress(chosen.stop, len(split), f"{split.name}: tokenizing")
     return rows
 
 
@@ -96,7 +112,7 @@ def train(
     parameters: Training,
     network: Any,
     tokenizer: Any,
-    rows: list[Row],
+    rows: Sequence[Row],
     loss: Loss,
     *,
     epochs: int | None = None,

@@ -12,10 +12,14 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pipeline.terms.errors import ModelError
+
+CHUNK = 1000
+"""Texts that are tokenized at once."""
 
 
 def count_tokens(tokenizer: Any, texts: Iterable[str]) -> Counter[int]:
@@ -24,8 +28,10 @@ def count_tokens(tokenizer: Any, texts: Iterable[str]) -> Counter[int]:
     backend.no_truncation()
     backend.no_padding()
     counts: Counter[int] = Counter()
-    for encoding in backend.encode_batch(list(texts), add_special_tokens=False):
-        counts.update(encoding.ids)
+    remaining = iter(texts)
+    while chunk := list(islice(remaining, CHUNK)):
+        for encoding in backend.encode_batch(chunk, add_special_tokens=False):
+            counts.update(encoding.ids)
     return counts
 
 

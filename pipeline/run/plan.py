@@ -15,6 +15,7 @@ from pipeline.recipe.recipe import LoadedRecipe, Step
 from pipeline.run import baselines, importing, lengths, quantized
 from pipeline.stage import Asked, Stage, data, tasks
 from pipeline.stage.discovery import source_digests
+from pipeline.stage.table_file import Source
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.store import Store
 from pipeline.store.tags import NoTagError
@@ -60,7 +61,7 @@ class Plan:
     """For a first release: skip budgets against a tag that does not exist yet."""
 
     @cached_property
-    def sources(self) -> dict[str, data.Source]:
+    def sources(self) -> dict[str, Source]:
         """The files of the splits and their digests."""
         return data.locate(self.loaded.recipe.data, self.loaded.base)
 
@@ -83,7 +84,8 @@ class Plan:
         known = self.store.note(key)
         if known is not None:
             return data.Summary(**known)
-        summary = data.load(self.loaded.recipe.data, self.sources)[1]
+        folder = self.store.root / "tmp"
+        summary = data.load(self.loaded.recipe.data, self.sources, folder=folder)[1]
         self.store.keep_note(key, vars(summary))
         return summary
 
@@ -173,7 +175,8 @@ class Plan:
     @cached_property
     def splits(self) -> dict[str, data.Split]:
         """The rows, read only when a stage runs."""
-        return data.load(self.loaded.recipe.data, self.sources, self.labels)[0]
+        folder = self.store.root / "tmp"
+        return data.load(self.loaded.recipe.data, self.sources, self.labels, folder)[0]
 
     @cached_property
     def task(self) -> tasks.Task:

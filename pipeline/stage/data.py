@@ -5,29 +5,23 @@ from __future__ import annotations
 import ast
 import math
 import re
-import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.model import sources
+from pipeline.stage import table_file
+from pipeline.stage.table_file import Source, Table
+from pipeline.stage.texts import Texts
 from pipeline.store.artifact import DataRecord
 from pipeline.terms.digests import file_sha256, value_sha256
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
 from pipeline.terms.wording import plural
 
-FORMATS = {
-    ".jsonl": "json",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-}
-CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
-"""Without these options, a label or a text "None", "NA" or "null" would count as missing."""
 _INTEGER = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 NO_VALUE = "(none)"
@@ -38,14 +32,15 @@ NO_VALUE = "(none)"
 class Split:
     """Rows of text. ``pairs`` is None for single sentences, ``labels`` is None if unlabelled.
 
-    ``columns`` maps each slice column of the eval split to its value in every row.
+    ``columns`` maps each slice column of the eval split to its value in every row. The texts of
+    eval are lists; those of the other splits are on disk (``Texts``).
     """
 
     name: str
     reference: str
     sha256: str
-    texts: list[str]
-    pairs: list[str] | None
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
     labels: list[int] | None
     columns: dict[str, list[str]] = field(default_factory=dict)
 
@@ -69,21 +64,6 @@ class Summary:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Source:
-    """The local file of one split, with the digest of its bytes at planning time."""
-
-    name: str
-    reference: str
-    path: Path
-    sha256: str
-
-    @property
-    def ending(self) -> str | None:
-        """The file extension that determines the format, e.g. .csv for rows.csv.gz, or None."""
-        return next((s.lower() for s in self.path.suffixes[::-1] if s.lower() in FORMATS), None)
-
-
 def locate(data: Data, base: Path) -> dict[str, Source]:
     """Find the file of every split and hash its bytes. Raises DataError if one is missing."""
     found = {}
@@ -97,7 +77,7 @@ def read_text(data: Data, reference: str, base: Path) -> Split:
     """Read only the text columns of a file, labelled or not. Raises DataError like ``load``."""
     path = sources.data_file(reference, base, "data")
     source = Source("unlabelled", reference, path, file_sha256(path))
-    raw = _rows(data, source, [])
+    raw = _rows(data, source, [], list)
     return Split(source.name, reference, source.sha256, raw.texts, raw.pairs, None)
 
 
@@ -109,15 +89,23 @@ def digest(data: Data, splits: dict[str, Source]) -> str:
 
 
 def load(
-    data: Data, located: dict[str, Source], order: list[str] | None = None
+    data: Data,
+    located: dict[str, Source],
+    order: list[str] | None = None,
+    folder: Path | None = None,
 ) -> tuple[dict[str, Split], Summary]:
     """Read all splits; ``order`` is the label order of an existing model, if there is one.
+
+    ``folder`` is where the texts are kept that are not held in memory; see ``Texts``.
 
     Raises DataError if a column is missing or unsuitable, a split is empty, train has fewer than
     two classes, eval has a label that train lacks, or a file changed since it was located.
     """
     warnings: list[str] = []
-    raw = {name: _rows(data, source, warnings) for name, source in located.items()}
+    raw = {
+        name: _rows(data, source, warnings, list if name == "eval" else partial(Texts, folder))
+        for name, source in located.items()
+    }
     names = order or _label_names(raw["train"].labels or [], located["train"])
     index = {label: position for position, label in enumerate(names)}
     splits, counts = {}, {}
@@ -148,96 +136,63 @@ def load(
 
 @dataclass
 class _Raw:
-    texts: list[str]
-    pairs: list[str] | None
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
     labels: list[str] | None
     columns: dict[str, list[str]]
 
 
-def _rows(data: Data, source: Source, warnings: list[str]) -> _Raw:
-    table = _read(source)
+def _rows(data: Data, source: Source, warnings: list[str], store: Callable[[], Any]) -> _Raw:
+    """Read a split's usable rows; ``store`` makes what holds a text column: a list, ``Texts``."""
     slices = list(data.slices) if source.name == "eval" else []
     columns = [*data.text_columns, *slices]
     if source.name != "unlabelled":
         columns.append(data.label)
-    missing = [column for column in columns if column not in table]
-    if missing:
-        known = ", ".join(table) or "none"
-        raise DataError(f"{source.reference}: no column {missing[0]!r}; the file has {known}")
-    if source.name != "unlabelled":
-        _check_labels(table[data.label], data.label, source)
-    kept: list[list[str]] = [[] for _ in columns]
+    texts = [store() for _ in data.text_columns]
+    others: list[list[str]] = [[] for _ in columns[len(texts) :]]
+    known: dict[str, str] = {}
     empty = unlabelled = 0
-    for row in zip(*(table[column] for column in columns), strict=True):
-        texts = row[: len(data.text_columns)]
-        if any(not isinstance(text, str) or not text.strip() for text in texts):
-            empty += 1
-        elif source.name != "unlabelled" and _missing(row[-1]):
-            unlabelled += 1
-        else:
-            for column, value in zip(kept, row, strict=True):
-                column.append(NO_VALUE if _missing(value) else _text(value))
+    with table_file.opened(source) as table:
+        missing = [column for column in columns if column not in table.names]
+        if missing:
+            found = ", ".join(table.names) or "none"
+            raise DataError(f"{source.reference}: no column {missing[0]!r}; the file has {found}")
+        if source.name != "unlabelled":
+            _check_labels(_once(table, data.label), data.label, source)
+        for row in table.rows(columns):
+            if any(not isinstance(text, str) or not text.strip() for text in row[: len(texts)]):
+                empty += 1
+            elif source.name != "unlabelled" and _missing(row[-1]):
+                unlabelled += 1
+            else:
+                for column, text in zip(texts, row, strict=False):
+                    column.append(text)
+                for values, value in zip(others, row[len(texts) :], strict=True):
+                    text = NO_VALUE if _missing(value) else _text(value)
+                    values.append(known.setdefault(text, text))
     if empty:
         warnings.append(f"{source.name}: {plural(empty, 'row')} without text left out")
     if unlabelled:
         warnings.append(f"{source.name}: {plural(unlabelled, 'row')} without a label left out")
-    if not kept[0]:
+    if not len(texts[0]):
         raise DataError(f"{source.reference}: the {source.name} split has no usable rows")
-    by_column = dict(zip(columns, kept, strict=True))
     return _Raw(
-        kept[0],
-        kept[1] if len(data.text_columns) == 2 else None,
-        kept[-1] if source.name != "unlabelled" else None,
-        {column: by_column[column] for column in slices},
+        texts[0],
+        texts[1] if len(texts) == 2 else None,
+        others[-1] if source.name != "unlabelled" else None,
+        dict(zip(slices, others, strict=False)),
     )
 
 
-def _read(source: Source) -> dict[str, list[Any]]:
-    """Read a file into columns, bypassing the library's cache, which trusts names and times."""
-    import datasets
-
-    if source.ending is None:
-        known = ", ".join(FORMATS)
-        raise DataError(
-            f"{source.reference}: unknown file format; use one of the extensions {known}"
-        )
-    if source.path.stat().st_size == 0:
-        raise DataError(f"{source.reference}: the {source.name} split is empty")
-    separator = {".csv": ",", ".tsv": "\t"}.get(source.ending)
-    datasets.disable_progress_bars()
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # sent even for local files
-    with tempfile.TemporaryDirectory(prefix="rarefy-data-") as cache:
-        try:
-            options = {} if separator is None else _as_text(source.path, separator)
-            table = datasets.load_dataset(
-                FORMATS[source.ending],
-                data_files={"rows": str(source.path)},
-                split="rows",
-                cache_dir=cache,
-                keep_in_memory=True,
-                **options,
-            )
-            columns = {name: list(table[name]) for name in table.column_names}
-        except Exception as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
-            raise DataError(f"{source.reference}: cannot be read: {reason}") from error
-    if file_sha256(source.path) != source.sha256:
-        raise DataError(f"{source.reference}: the file changed while it was read; run again")
-    return columns
-
-
-def _as_text(path: Path, separator: str) -> dict[str, Any]:
-    """Return the options with which the library reads every column of a CSV file as text.
-
-    By default it turns true into True, 007 into 7 (decided chunk by chunk) and a label NA into
-    None.
-    """
-    import datasets
-    import pandas
-
-    text = datasets.Value("string")
-    columns = pandas.read_csv(path, sep=separator, nrows=0).columns
-    return CSV | {"sep": separator, "features": datasets.Features(dict.fromkeys(columns, text))}
+def _once(table: Table, column: str) -> Iterator[Any]:
+    """Yield a column's values, each text once."""
+    seen = set()
+    for (value,) in table.rows([column]):
+        if not isinstance(value, str):
+            yield value
+        elif value not in seen:
+            seen.add(value)
+            yield value
 
 
 def _missing(value: Any) -> bool:
@@ -309,17 +264,18 @@ def _label_names(labels: Iterable[str], source: Source) -> list[str]:
 
 
 def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:
-    seen = set(
-        zip(splits["train"].texts, splits["train"].pairs or splits["train"].texts, strict=True)
-    )
-    both = sum(
-        pair in seen
-        for pair in zip(
-            splits["eval"].texts, splits["eval"].pairs or splits["eval"].texts, strict=True
-        )
-    )
+    evaluated = list(_pairs(splits["eval"]))
+    asked = set(evaluated)
+    seen = {pair for pair in _pairs(splits["train"]) if pair in asked}
+    both = sum(pair in seen for pair in evaluated)
     if both:
         verb = "is" if both == 1 else "are"
         warnings.append(
             f"eval: {plural(both, 'row')} {verb} also in train, so accuracy is overestimated"
         )
+
+
+def _pairs(split: Split) -> Iterator[tuple[str, str]]:
+    if split.pairs is None:
+        return ((text, "") for text in split.texts)
+    return zip(split.texts, split.pairs, strict=True)

@@ -36,8 +36,6 @@ PROCESS = Span(200_000_000, 700_000_000)
 """A Python process with torch and transformers, mostly library code."""
 UNKNOWN_LENGTH = 3
 """The minimum number of tokens in a row: one between two special tokens."""
-TOKENIZED = Span(44, 60)
-"""A token in Python lists: one integer object and two or three references."""
 
 
 def weights(shape: Shape, copies: int = 1) -> Span:

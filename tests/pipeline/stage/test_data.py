@@ -53,18 +53,16 @@ def test_integer_labels_go_by_value(load):
 def test_csv_tsv_and_parquet_say_the_same(load, tmp_path):
     import datasets
 
-    expected = load()[0]["train"].texts
-    assert load("text,label\ndull,bad\nbright,good\n", "text,label\nx,bad\ny,good\n", "csv")[0][
-        "train"
-    ].texts == (expected)
-    assert load("text\tlabel\ndull\tbad\nbright\tgood\n", "text\tlabel\nx\tbad\n", "tsv")[0][
-        "train"
-    ].texts == (expected)
+    expected = list(load()[0]["train"].texts)
+    csv = load("text,label\ndull,bad\nbright,good\n", "text,label\nx,bad\ny,good\n", "csv")
+    assert list(csv[0]["train"].texts) == expected
+    tsv = load("text\tlabel\ndull\tbad\nbright\tgood\n", "text\tlabel\nx\tbad\n", "tsv")
+    assert list(tsv[0]["train"].texts) == expected
     for name, rows in {"train": TRAIN, "eval": EVAL}.items():
         datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / f"{name}.parquet"))
     recipe = Data(train="train.parquet", eval="eval.parquet")
     splits, _ = data.load(recipe, data.locate(recipe, tmp_path))
-    assert splits["train"].texts == expected
+    assert list(splits["train"].texts) == expected
 
 
 def test_a_csv_s_labels_are_what_it_says(load):
@@ -72,7 +70,7 @@ def test_a_csv_s_labels_are_what_it_says(load):
     rows = "text,label,\n1.50,true,0\n007,007,1\nc,1e3,2\n"
     splits, summary = load(rows, "text,label\nx,007\n", "csv")
     assert summary.labels == ["007", "1e3", "true"]
-    assert splits["train"].texts == ["1.50", "007", "c"]
+    assert list(splits["train"].texts) == ["1.50", "007", "c"]
 
 
 def test_labels_that_only_look_like_integers_are_names(load):
@@ -92,7 +90,7 @@ def test_labels_that_say_none_are_labels(load):
         "text,label\nnull,None\nNA,good\nN/A,None\n", "text,label\nx,None\n", "csv"
     )
     assert summary.labels == ["None", "good"]
-    assert splits["train"].texts == ["null", "NA", "N/A"]
+    assert list(splits["train"].texts) == ["null", "NA", "N/A"]
 
 
 def labelled(*labels) -> list[dict]:
@@ -147,7 +145,8 @@ def test_a_score_without_being_the_label_may_be_a_slice(load):
 def test_sentence_pairs(load):
     rows = [{"a": "one", "b": "two", "label": 0}, {"a": "three", "b": "four", "label": 1}]
     splits, summary = load(rows, rows[:1], text=("a", "b"))
-    assert (splits["train"].texts, splits["train"].pairs) == (["one", "three"], ["two", "four"])
+    train = splits["train"]
+    assert (list(train.texts), list(train.pairs)) == (["one", "three"], ["two", "four"])
     assert "eval: 1 row is also in train, so accuracy is overestimated" in summary.warnings
 
 
@@ -161,7 +160,7 @@ def test_rows_without_text_are_left_out_counted_and_said(load):
 def test_nan_as_text_is_no_text(load):
     nan = "text,label\ndull,bad\nNaN,bad\nnan,good\n,good\nbright,good\n"
     splits, summary = load(nan, "text,label\nx,bad\n", "csv")
-    assert splits["train"].texts == ["dull", "bright"]
+    assert list(splits["train"].texts) == ["dull", "bright"]
     assert "train: 3 rows without text left out" in summary.warnings
 
 

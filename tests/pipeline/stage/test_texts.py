@@ -1,0 +1,51 @@
+"""Texts on disk: they read as a list does, without its memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+
+from pipeline.stage.texts import Texts
+
+WRITTEN = ["one", "", "zwölf Bücher", "two\nlines", "文", "last"]
+
+
+@pytest.fixture
+def texts(tmp_path) -> Texts:
+    made = Texts(tmp_path)
+    for text in WRITTEN:
+        made.append(text)
+    return made
+
+
+def test_they_read_as_they_were_written(texts):
+    assert list(texts) == WRITTEN
+    assert [texts[row] for row in (4, 0, -1, 2)] == ["文", "one", "last", "zwölf Bücher"]
+    assert (texts[1:3], texts[::-2]) == (WRITTEN[1:3], WRITTEN[::-2])
+    assert len(texts) == len(WRITTEN)
+    with pytest.raises(IndexError):
+        texts[6]
+
+
+def test_a_text_can_be_added_after_reading(texts):
+    assert texts[0] == "one"
+    texts.append("more")
+    assert list(texts) == [*WRITTEN, "more"]
+
+
+def test_no_file_is_left_behind(texts, tmp_path):
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_does_not_grow_with_the_texts(tmp_path):
+    tracemalloc.start()
+    try:
+        made = Texts(tmp_path)
+        for row in range(5000):
+            made.append(f"{row} " * 200)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 200_000
+    assert made[4999] == "4999 " * 200
