@@ -17,8 +17,8 @@ from typing import TypeVar
 from pipeline.measure import memory
 from pipeline.model import sources
 from pipeline.run import quantized, scoring
-from pipeline.run.plan import MODEL, Plan
-from pipeline.stage import Context, Draft, Stage
+from pipeline.run.plan import MODEL, Plan, Read
+from pipeline.stage import Context, Draft, Stage, discovery
 from pipeline.store.artifact import (
     MANIFEST,
     RUN,
@@ -97,6 +97,7 @@ class Run:
         lock. Raises RarefyError with the step's id if the stage fails.
         """
         known = {name: step.artifact for name, step in self.finished.items()}
+        read = self.plan.read(identifier)  # before the fingerprint, which must describe it
         fingerprint = self.plan.fingerprint(identifier, known)
         if fingerprint is None:
             raise RarefyError(f"{identifier}: one of its inputs has not been made yet")
@@ -108,7 +109,7 @@ class Run:
                 artifact = self.plan.store.lookup(fingerprint)
                 cached = artifact is not None
                 if artifact is None:
-                    artifact = self._make(identifier, fingerprint, known, progress)
+                    artifact = self._make(identifier, fingerprint, known, read, progress)
         if identifier == MODEL:
             self.plan.count_lengths(artifact, progress)
         scores = scoring.score(self.plan, artifact, self.check, progress, waiting)
@@ -130,7 +131,12 @@ class Run:
         self._verified.add(artifact.digest)
 
     def _make(
-        self, identifier: str, fingerprint: str, known: dict[str, Artifact], progress: Progress
+        self,
+        identifier: str,
+        fingerprint: str,
+        known: dict[str, Artifact],
+        read: Read,
+        progress: Progress,
     ) -> Artifact:
         stage = self.plan.stage_of(identifier)
         inputs = {name: known[name] for _, name in self.plan.parents(identifier)}
@@ -142,6 +148,7 @@ class Run:
             resumed = any(work.iterdir())
             context = self.context(stage, inputs, work, output, progress)
             draft = self._run_stage(identifier, stage, context, known)
+            self._check_unchanged(identifier, read)
             manifest = self._manifest(identifier, stage, fingerprint, known, output, draft)
             run = {
                 "started": started.isoformat(),
@@ -154,6 +161,21 @@ class Run:
             published = self.plan.store.publish(output, manifest, run, lasts=draft.lasts)
         self._verified.add(published.digest)
         return published
+
+    def _check_unchanged(self, identifier: str, read: Read) -> None:
+        """Raise RarefyError if the stage's code or a file that it reads changed while it ran.
+
+        Its result would be found again under a fingerprint of bytes that it may not come from.
+        """
+        now = self.plan.read(identifier)
+        if now == read:
+            return
+        changed = [path for path, digest in read.files.items() if now.files.get(path) != digest]
+        what = changed[0] if changed else "its code"
+        raise RarefyError(
+            f"{identifier}: {what} changed while the stage ran, so its result is not stored; run "
+            "again"
+        )
 
     def context(
         self,
@@ -190,6 +212,7 @@ class Run:
         try:
             if identifier == MODEL:
                 return self.plan.importer.bring(self.plan.located, context)
+            discovery.ready(type(stage))
             model = context.artifacts[self.plan.loaded.step(identifier).input]
             draft, kinds = stage.run(context, model), self.plan.kinds()
             draft = quantized.carry(stage, model, context.output, kinds[identifier], draft)

@@ -142,14 +142,15 @@ class ImportModel(Stage):
         )
 
     def resources(self, work: Workload) -> Resources:
-        """Return what importing needs: the weights on disk; in memory, the file's and the model's.
+        """Return what importing needs: the weights twice on disk; in memory, file and model.
 
-        The lower bound is half the weights: a head that will be left out cannot always be
-        recognized by its name.
+        On disk they are copied first. The lower bound is half the weights each: a file may hold
+        them in half precision, and a head that will be left out cannot always be recognized by its
+        name.
         """
         whole = weights(work.shape)
         return Resources(
-            disk=Span(whole.least // 2, whole.most),
+            disk=Span(2 * (whole.least // 2), 2 * whole.most),
             memory=PROCESS + Span(whole.least // 2, 3 * whole.most),
             shape=work.shape,
             effort=work.shape.parameters,
@@ -161,17 +162,32 @@ class ImportModel(Stage):
 
         answers = located.kind(list(context.task.labels)) is Kind.CHECKPOINT
         context.progress(0, 1, "reading the weights")
-        found = pretrained.load(located.directory, located.weights, complete=answers)
-        with tempfile.TemporaryDirectory(prefix="rarefy-tokenizer-") as folder:
-            for path in located.files:  # only these files are in the fingerprint
-                if path.name in (*TOKENIZER, "config.json"):
-                    shutil.copyfile(path, Path(folder) / path.name)
-            tokenizer = checkpoint.load_tokenizer(Path(folder))
+        with tempfile.TemporaryDirectory(dir=context.work) as folder:
+            copied = self._copy(located, Path(folder))
+            weights = [copied / path.name for path in located.weights]
+            try:
+                found = pretrained.load(copied, weights, complete=answers)
+                tokenizer = checkpoint.load_tokenizer(copied)
+            except RarefyError as error:  # name the user's folder
+                error.args = (str(error).replace(str(copied), str(located.directory)),)
+                raise
             roles = checkpoint.save(found.model, tokenizer, context.output)
         context.progress(1, 1, "written")
         description = checkpoint.describe(checkpoint.load(context.output))
         changes = {LEFT_OUT: list(found.left_out), NEW: list(found.new)}
         return Draft(roles, description | {key: names for key, names in changes.items() if names})
+
+    def _copy(self, located: Located, folder: Path) -> Path:
+        """Copy the files in the fingerprint, and no others; return the folder.
+
+        Raises ModelError if one has changed since it was hashed.
+        """
+        for path in located.files:
+            copy = folder / path.name
+            shutil.copyfile(path, copy)
+            if file_sha256(copy) != self.files_sha256[path.name]:
+                raise ModelError(f"{path}: the file changed after the run was planned; run again")
+        return folder
 
     def run(self, context: Context, model: Artifact) -> Draft:
         raise NotImplementedError("an import has no input; the engine calls bring() instead")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pipeline.recipe.recipe import LoadedRecipe, Step
@@ -43,6 +44,14 @@ class Planned:
     @property
     def cached(self) -> bool:
         return self.artifact is not None
+
+
+@dataclass(frozen=True)
+class Read:
+    """The digests of a stage's code, and of the files other than data that it reads, by path."""
+
+    code: list[str]
+    files: dict[Path, str]
 
 
 @dataclass
@@ -316,7 +325,7 @@ class Plan:
             return None
         value: dict[str, Any] = {
             "stage": [stage.name, stage.version],
-            "source": source_digests(type(stage)),
+            "source": self.read(identifier).code,
             "parameters": stage.model_dump(mode="json"),
         }
         if identifier == MODEL:
@@ -330,20 +339,28 @@ class Plan:
             ]
         return value_sha256(value)
 
-    def _surroundings(self, identifier: str, stage: Stage) -> dict[str, Any]:
-        """Return what a stage's output depends on besides its code, parameters and parents."""
-        recipe = self.loaded.recipe
-        files = []
+    def read(self, identifier: str) -> Read:
+        """Return the code of a step's stage and the files that it names, as they are now.
+
+        Raises RecipeError if a file is missing, RarefyError if code has changed since it was
+        loaded.
+        """
+        stage, files = self.stage_of(identifier), {}
         for path in stage.files(self.loaded.base):
             if not path.is_file():
                 raise self.loaded.error(self.loaded.step(identifier), f"{path}: no such file")
-            files.append(file_sha256(path))
+            files[path] = file_sha256(path)
+        return Read(source_digests(type(stage)), files)
+
+    def _surroundings(self, identifier: str, stage: Stage) -> dict[str, Any]:
+        """Return what a stage's output depends on besides its code, parameters and parents."""
+        recipe = self.loaded.recipe
         return {
             "data": {name: self.sources[name].sha256 for name in self.reads(stage)},
             "reading": self.reading,
             "labels": self.labels,
             "task": recipe.task,
-            "files": files,
+            "files": list(self.read(identifier).files.values()),
             "seed": recipe.seed,
             "libraries": {name: distribution_version(name) for name in stage.libraries},
             "device": self.device,

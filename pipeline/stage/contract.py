@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.stage import code
 from pipeline.stage.data import Split
 from pipeline.stage.resources import Resources, Workload
 from pipeline.stage.tasks import Task
@@ -102,6 +103,12 @@ class Stage(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Remember the bytes of the class's code, which are part of the fingerprint."""
+        super().__pydantic_init_subclass__(**options)
+        code.note(cls)
 
     name: ClassVar[str]
     version: ClassVar[int] = 1

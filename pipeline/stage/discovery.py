@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import sys
 from collections.abc import Callable
 from functools import cache
-from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any
 
-from pipeline.stage import notebook
+from pipeline.stage import code, notebook
 from pipeline.stage.contract import Stage
-from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 
 ENTRY_POINTS = "rarefy.stages"
-OWN = ("stages", "pipeline")
-"""The packages whose stages signal a changed output by their version."""
 
 
 @cache
@@ -63,22 +57,38 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
 def source_digests(kind: type[Stage]) -> list[str]:
     """Return the sha256 of each source of a third-party stage; our own stages have versions.
 
-    A source is a module's file, or the text of a class that was defined in a notebook. Raises
-    RecipeError if that text is unavailable, because its results could not be told from those of an
-    older version.
+    A source is the file of the class's module, the text of a class that was defined in a notebook,
+    or a module that one of these imports, with its name. Raises RecipeError if that text is
+    unavailable, because its results could not be told from those of an older version. Raises
+    RarefyError if a file has changed since it was loaded.
     """
-    foreign = [base for base in kind.__mro__ if issubclass(base, Stage) and not _is_ours(base)]
-    files = {str(file): base for base in foreign if (file := _file(base))}
-    texts = [_text(base) for base in foreign if not _file(base)]
-    return [file_sha256(Path(file)) for file in sorted(files)] + texts
+    files: dict[Path, str] = {}
+    helpers: dict[str, code.Source] = {}
+    texts = []
+    for base in _foreign(kind):
+        if code.of(base).source is None:
+            texts.append(_text(base))
+            code.note(base)  # other cells may have run since
+        elif source := code.of(base).source:
+            source.check()
+            files[source.path] = source.sha256
+        helpers |= code.of(base).helpers
+    for helper in helpers.values():
+        helper.check()
+    named = [f"{n} {s.sha256}" for n, s in sorted(helpers.items()) if s.path not in files]
+    return [files[path] for path in sorted(files)] + texts + named
 
 
-def _is_ours(kind: type[Stage]) -> bool:
-    return kind.__module__.partition(".")[0] in OWN
+def ready(kind: type[Stage]) -> None:
+    """Let a third-party stage import its neighbours while it runs, and not another recipe's."""
+    for base in reversed(_foreign(kind)):
+        code.ready(base)
 
 
-def _file(kind: type[Stage]) -> str | None:
-    return getattr(sys.modules.get(kind.__module__), "__file__", None)
+def _foreign(kind: type[Stage]) -> list[type[Stage]]:
+    """Return a stage's class and its bases, without ours."""
+    stages = [base for base in kind.__mro__ if issubclass(base, Stage)]
+    return [base for base in stages if base.__module__.partition(".")[0] not in code.OWN]
 
 
 def _text(kind: type[Stage]) -> str:
@@ -91,38 +101,8 @@ def _text(kind: type[Stage]) -> str:
 
 
 def _module(name: str, folder: Path | None) -> ModuleType:
-    file = folder / f"{name}.py" if folder and "." not in name else None
-    if folder and str(folder) not in sys.path:
-        sys.path.append(str(folder))
-    if file is None or not file.is_file():
+    if folder is None:
         return importlib.import_module(name)
-    return _load_file(file, hashlib.sha256(file.read_bytes()).hexdigest())
-
-
-@cache
-def _load_file(file: Path, sha256: str) -> ModuleType:
-    """Load a file next to a recipe under a unique module name, and reload it if its bytes change.
-
-    A plain ``import`` could return another recipe's file of the same name, or an outdated version
-    of this one.
-    """
-    name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}_{sha256[:8]}"
-    spec = spec_from_loader(name, _SourceLoader(name, str(file)))
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} cannot be loaded as a module")
-    module = module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-class _SourceLoader(SourceFileLoader):
-    """Loader that always compiles from source: the bytecode cache compares sizes and seconds."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
-        return code
+    code.focus(folder)
+    file = folder / f"{name}.py"
+    return code.load(file) if file.is_file() else importlib.import_module(name)

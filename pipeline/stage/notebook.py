@@ -9,7 +9,7 @@ import json
 import linecache
 import sys
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
@@ -21,24 +21,45 @@ def source(kind: type) -> str | None:
     ``inspect.getsource`` finds functions of a notebook, but no classes before Python 3.13. Returns
     None if a text is not known: in a plain Python prompt, or of a class without methods.
     """
-    names = vars(sys.modules[kind.__module__])
     texts: dict[str, str] = {}
-    ahead: list[type | FunctionType] = [kind]
+    for item in _used(kind):
+        if isinstance(item, type | FunctionType):
+            text = _class_text(item) if isinstance(item, type) else _function_text(item)
+            if text is None and item is kind:
+                return None
+            texts[item.__qualname__] = text or ""
+        elif isinstance(item, tuple):
+            texts[item[0]] = _constant(item[1])
+    return "\n".join(texts[name] for name in sorted(texts))
+
+
+def modules(kind: type) -> list[ModuleType]:
+    """Return the modules that a class of a notebook uses, itself or what they define."""
+    return [item for item in _used(kind) if isinstance(item, ModuleType)]
+
+
+def _used(kind: type) -> Iterator[type | FunctionType | ModuleType | tuple[str, Any]]:
+    """Return a class, what it uses of its notebook (constants with their name), and modules."""
+    names = vars(sys.modules[kind.__module__])
+    seen: set[int] = set()
+    ahead: list[Any] = [kind]
     while ahead:
         item = ahead.pop()
-        if item.__qualname__ in texts:
+        if id(item) in seen:
             continue
-        text = _class_text(item) if isinstance(item, type) else _function_text(item)
-        if text is None and item is kind:
-            return None
-        texts[item.__qualname__] = text or ""
+        seen.add(id(item))
+        yield item
+        if not isinstance(item, type | FunctionType):
+            continue
         for name in _globals(item):
             value = names.get(name)
-            if isinstance(value, type | FunctionType) and value.__module__ == kind.__module__:
+            if isinstance(value, type | FunctionType):
+                here = value.__module__ == kind.__module__
+                ahead.append(value if here else sys.modules.get(value.__module__))
+            elif isinstance(value, ModuleType):
                 ahead.append(value)
             elif name in names and isinstance(value, PLAIN):
-                texts[name] = _constant(value)
-    return "\n".join(texts[name] for name in sorted(texts))
+                yield name, value
 
 
 def _constant(value: Any) -> str:

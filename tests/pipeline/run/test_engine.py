@@ -18,7 +18,7 @@ from pipeline.terms.errors import (
     RarefyError,
     RecipeError,
 )
-from tests.conftest import execute
+from tests.conftest import Workshop, execute
 from tests.pipeline.run.chains import CHAIN, flip
 
 
@@ -76,6 +76,116 @@ def test_an_edit_of_a_stage_s_own_file_runs_it_again(workshop):
     workshop.run(*CHAIN)
     flip(workshop.folder / "quick.py", b"a bug", b"a BUG")
     assert cached(workshop.run(*CHAIN)) == [True, False, False]
+
+
+def while_it_runs(run, change) -> None:
+    """Execute a run whose last stage makes a change first."""
+    stage = run.plan.loaded.steps[-1].stage
+    plain = type(stage).run
+
+    def changed(self, context, model):
+        change()
+        return plain(self, context, model)
+
+    object.__setattr__(stage, "run", changed.__get__(stage))
+    execute(run)
+
+
+@pytest.mark.parametrize("when", ["after the plan", "while it runs"])
+def test_code_that_is_edited_meanwhile_stores_nothing(workshop, when):
+    """The old code runs: its result must not be found under the new code's fingerprint."""
+    run = workshop.open(*CHAIN)
+    run.plan.steps()
+
+    def edit():
+        flip(workshop.folder / "quick.py", b"a bug", b"a BUG")
+
+    if when == "after the plan":
+        edit()
+    with pytest.raises(RarefyError, match=r"quick\.py: the file has changed since it was loaded"):
+        while_it_runs(run, edit if when == "while it runs" else lambda: None)
+    assert cached(workshop.run(*CHAIN))[-1] is False
+    assert cached(workshop.run(*CHAIN)) == [True] * 3
+
+
+def test_a_file_that_changes_while_a_stage_reads_it_stores_nothing(workshop):
+    notes = workshop.folder / "notes.txt"
+    notes.write_text("a")
+    stages = ("quick:Word", {"quick:Listen": {"to": "word", "file": "notes.txt"}})
+    with pytest.raises(RarefyError, match=r"listen: \S+notes\.txt changed while the stage ran"):
+        while_it_runs(workshop.open(*stages), lambda: notes.write_text("b"))
+    assert cached(workshop.run(*stages)) == [True, True, False]
+
+
+HELPED = """
+from typing import ClassVar
+
+import speech
+from pipeline.stage import Draft, Stage
+from quick import Word
+
+
+class Say(Word):
+    name: ClassVar[str] = "say"
+
+    def run(self, context, model):
+        from late import loudly
+
+        with (context.base / "ran.log").open("a") as log:
+            log.write("say\\n")
+        (context.output / "word.txt").write_text(loudly(speech.word()))
+        return Draft()
+"""
+
+
+@pytest.fixture
+def helped(workshop):
+    """A stage that imports a module, which imports another, and a third one while it runs."""
+    for name, text in {
+        "own": HELPED,
+        "speech": "import deeper\n\n\ndef word():\n    return deeper.WORD\n",
+        "deeper": "WORD = 'aaa'\n",
+        "late": "def loudly(word):\n    return word.upper()\n",
+    }.items():
+        (workshop.folder / f"{name}.py").write_text(text)
+    return workshop
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "word"),
+    [
+        ("speech", b"deeper.WORD", b"'b' + 'b'  ", "BB"),
+        ("deeper", b"aaa", b"ccc", "CCC"),
+        ("late", b"upper", b"title", "Aaa"),
+    ],
+)
+def test_an_edit_of_a_module_that_a_stage_imports_runs_it_again(helped, name, old, new, word):
+    assert helped.run("own:Say")["say"].artifact.path("word.txt").read_text() == "AAA"
+    flip(helped.folder / f"{name}.py", old, new)
+    said = helped.run("own:Say")["say"]
+    assert said.cached is False
+    assert said.artifact.path("word.txt").read_text() == word
+    flip(helped.folder / f"{name}.py", new, old)
+    assert helped.run("own:Say")["say"].cached, "the first result is that of this code"
+
+
+def test_a_module_that_is_edited_meanwhile_stores_nothing(helped):
+    run = helped.open("own:Say")
+    with pytest.raises(RarefyError, match=r"late\.py: the file has changed since it was loaded"):
+        while_it_runs(run, lambda: flip(helped.folder / "late.py", b"upper", b"title"))
+    said = helped.run("own:Say")["say"]
+    assert (said.cached, said.artifact.path("word.txt").read_text()) == (False, "Aaa")
+
+
+def test_two_recipes_modules_of_the_same_name_stay_apart(helped, tmp_path):
+    """Both are loaded before either runs, as in a notebook."""
+    other = Workshop(tmp_path / "other")
+    shutil.copytree(helped.folder, other.folder, ignore=shutil.ignore_patterns("store", "other"))
+    (other.folder / "deeper.py").write_text("WORD = 'zzz'\n")
+    (other.folder / "late.py").write_text("def loudly(word):\n    return word\n")
+    runs = [helped.open("own:Say"), other.open("own:Say")]
+    for run, word in zip(runs, ["AAA", "zzz"], strict=True):
+        assert execute(run)["say"].artifact.path("word.txt").read_text() == word
 
 
 def test_a_stage_s_other_files_count_and_must_be_there(workshop):

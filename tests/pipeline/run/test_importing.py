@@ -13,6 +13,7 @@ from pipeline.run.importing import locate
 from pipeline.run.plan import MODEL
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
+from tests.conftest import execute
 from tests.models import LABELS, rename_weights, write_model
 
 
@@ -128,6 +129,18 @@ def test_a_shard_that_is_missing_is_known_by_its_weights(workshop, model):
     (model / "model-00001-of-00002.safetensors").write_bytes(b"cut")
     with pytest.raises(IntegrityError, match="not a complete safetensors file"):
         workshop.run("quick:Word")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_file_that_changes_after_the_plan_is_not_imported(workshop, model, name):
+    """It would be published under the fingerprint of the file that was planned with."""
+    run = workshop.open("quick:Word")
+    run.plan.steps()
+    path = model / name
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(ModelError, match=rf"{name}: the file changed after the run was planned"):
+        execute(run)
+    assert workshop.store.digests() == []
 
 
 class Evil:

@@ -1,0 +1,280 @@
+"""The code of stages that are not ours: the files it is in, and the bytes that were loaded.
+
+A stage's code is its module and every module that this imports, directly or through others,
+wherever the import stands. Installed packages do not count, unless the stage is in one: a stage
+names their versions in ``libraries``. A module that is imported by a computed name is not found.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import pkgutil
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from pipeline.stage import notebook
+from pipeline.terms.digests import file_sha256, value_sha256
+from pipeline.terms.errors import RarefyError
+
+OWN = ("rarefy", "pipeline", "stages", "exporters", "flows")
+"""Our packages: their stages signal a changed output by their version."""
+_MARK = "rarefy_sha256"
+"""The attribute of a module's spec that holds the digest of its bytes."""
+_INSTALLED = ("site-packages", "dist-packages")
+_STANDARD = Path(sysconfig.get_path("stdlib"))
+
+
+class Source(NamedTuple):
+    """A file of code, and the sha256 of the bytes that were loaded or will be."""
+
+    path: Path
+    sha256: str
+
+    def check(self) -> None:
+        """Raise RarefyError if the file has changed since its code was loaded, or is gone."""
+        if not self.path.is_file() or file_sha256(self.path) != self.sha256:
+            raise RarefyError(
+                f"{self.path}: the file has changed since it was loaded, so no result is stored "
+                "for it; run again (in a notebook, reload the module first)"
+            )
+
+
+class Code(NamedTuple):
+    """The code of a class: its module's file (None in a notebook), and what that imports."""
+
+    source: Source | None
+    helpers: dict[str, Source]
+
+
+_classes: WeakKeyDictionary[type, Code] = WeakKeyDictionary()
+_folders: list[str] = []
+"""The folders of recipes, whose modules are compiled from their source each time."""
+_added: list[str] = []
+"""Those of them that are in ``sys.path`` because of us."""
+
+
+# Loading
+
+
+class Loader(SourceFileLoader):
+    """Compiles a file's bytes and keeps their digest; there is no bytecode cache.
+
+    That cache compares sizes and seconds, so it misses a quick edit.
+    """
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Read the file once, and run what was read."""
+        source = self.get_data(self.path)
+        setattr(module.__spec__, _MARK, hashlib.sha256(source).hexdigest())
+        exec(self.source_to_code(source, self.path), vars(module))  # noqa: S102
+
+
+class _Alone(Loader):
+    """Loads a module under a name that no import statement uses."""
+
+
+def load(file: Path) -> ModuleType:
+    """Load a file under a name of its own; load it again if it or a file that it imports changes.
+
+    A plain ``import`` could return another recipe's file of the same name, or an outdated version
+    of this one.
+    """
+    source = file.read_bytes()
+    helpers = {name: each.sha256 for name, each in _helpers(_imports(source, "", "")).items()}
+    version = value_sha256([str(file), hashlib.sha256(source).hexdigest(), helpers])
+    name = f"{file.stem}_{version[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = spec_from_loader(name, _Alone(name, str(file)))
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} cannot be loaded as a module")
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def focus(folder: Path) -> None:
+    """Make the modules in a recipe's folder importable, before those of other recipes.
+
+    Libraries still come first, so no file in the folder hides one. If a module has changed on the
+    disk, or would now come from another folder, all are loaded again when they are imported.
+    """
+    name = str(folder)
+    if _finder not in sys.path_hooks:
+        sys.path_hooks.insert(0, _finder)
+    if name not in _folders:
+        _folders.append(name)
+        for path in [path for path in sys.path_importer_cache if path.startswith(name)]:
+            del sys.path_importer_cache[path]
+    if name in _added or name not in sys.path:
+        others = [path for path in _added if path != name]
+        sys.path[:] = [path for path in sys.path if path not in _added] + [name, *others]
+        _added[:] = [name, *others]
+    importlib.invalidate_caches()
+    loaded = {name: module for name, module in sys.modules.items() if _is_a_neighbour(module)}
+    if any(map(_is_stale, loaded.values())):  # another may hold on to what it imported from it
+        for module in loaded:
+            del sys.modules[module]
+
+
+def ready(kind: type) -> None:
+    """Let the imports inside a class's functions find the modules that its code names.
+
+    The recipe that was loaded last may have others of the same names.
+    """
+    code = of(kind)
+    file = code.source.path if code.source else None
+    if folders := [folder for folder in _folders if file and file.is_relative_to(folder)]:
+        focus(Path(max(folders, key=len)))
+
+
+def _finder(path: str) -> Any:
+    if not any(Path(path).is_relative_to(folder) for folder in _folders):
+        raise ImportError(path)
+    return FileFinder(path, (Loader, SOURCE_SUFFIXES))
+
+
+def _is_a_neighbour(module: Any) -> bool:
+    """Return whether an import statement found a module in a recipe's folder."""
+    return type(getattr(getattr(module, "__spec__", None), "loader", None)) is Loader
+
+
+def _is_stale(module: Any) -> bool:
+    spec, path = module.__spec__, Path(module.__spec__.origin)
+    now = _find(spec.name)
+    if now is None or now.origin != spec.origin or not path.is_file():
+        return True
+    return file_sha256(path) != getattr(spec, _MARK, None)
+
+
+# What a class's code is
+
+
+def note(kind: type) -> None:
+    """Remember the code of a class at the time that the class is made, when it was just read.
+
+    Raises RarefyError if a file of it has changed since it was loaded.
+    """
+    module = sys.modules.get(kind.__module__)
+    top = kind.__module__.partition(".")[0]
+    if module is None or top in OWN:
+        return
+    file = _file(module)
+    if file is None:
+        names = [*_imports((notebook.source(kind) or "").encode(), "", "")]
+        names += [used.__name__ for used in notebook.modules(kind)]
+        _classes[kind] = Code(None, _helpers(names))
+    elif file.suffix == ".py" and file.is_file():
+        names = [*_imports(file.read_bytes(), module.__name__, module.__package__ or "")]
+        helpers = _helpers(names, top)
+        helpers.pop(module.__name__, None)
+        _classes[kind] = Code(_found(module.__name__, file), helpers)
+
+
+def of(kind: type) -> Code:
+    """Return a class's code as it was when the class was made; no code for our own classes."""
+    return _classes.get(kind, Code(None, {}))
+
+
+def _helpers(names: Iterable[str], top: str = "") -> dict[str, Source]:
+    """Return the sources of these modules and of those that they import, as far as they count.
+
+    ``top`` is a package that counts even if it is installed.
+    """
+    ahead, seen = list(names), set[str]()
+    found = {}
+    while ahead:
+        for name in _prefixes(ahead.pop()):
+            path = None if name in seen else _path(name, top)
+            seen.add(name)
+            if path is None:
+                continue
+            if path.suffix == ".py":
+                package = name if path.stem == "__init__" else name.rpartition(".")[0]
+                ahead += _imports(path.read_bytes(), name, package)
+            if path.stat().st_size:  # an empty __init__.py says nothing
+                found[name] = _found(name, path)
+    return found
+
+
+def _imports(source: bytes, name: str, package: str) -> Iterator[str]:
+    """Return the names that a module may import, and the packages that it is in."""
+    yield name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1]
+            start = [*base, node.module] if node.level else [node.module]
+            module = ".".join(part for part in start if part)
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _prefixes(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[: count + 1]) for count in range(len(parts))] if name else []
+
+
+def _path(name: str, package: str) -> Path | None:
+    """Return the file of a module that counts as the stage's own; None for any other."""
+    top = name.partition(".")[0]
+    if top in OWN or top in sys.stdlib_module_names:
+        return None
+    spec = getattr(sys.modules.get(name), "__spec__", None) or _find(name)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin)
+    if top != package and (_STANDARD in path.parents or not {*path.parts}.isdisjoint(_INSTALLED)):
+        return None
+    return path if path.is_file() else None
+
+
+def _find(name: str) -> ModuleSpec | None:
+    """Find a module without importing it, or the packages that it is in."""
+    top, *inner = name.split(".")
+    finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+    spec = next(filter(None, (finder.find_spec(top, None) for finder in finders)), None)
+    for depth in range(len(inner)):
+        folders = spec.submodule_search_locations if spec else None
+        importers = filter(None, map(pkgutil.get_importer, folders or ()))
+        inside = [each.find_spec(".".join([top, *inner[: depth + 1]])) for each in importers]
+        found = [each for each in inside if each is not None]
+        # Regular packages and modules come before folders without an __init__.py.
+        spec = min(found, key=lambda each: each.loader is None, default=None)
+    return spec
+
+
+def _found(name: str, path: Path) -> Source:
+    """Return a module's file with the digest of the bytes that were loaded, or that will be.
+
+    If another loader than ours read them, it is that of the file when it was first seen here.
+    """
+    now, module = file_sha256(path), sys.modules.get(name)
+    if module is None or _file(module) != path:
+        return Source(path, now)
+    keeper: Any = module.__spec__ or module
+    if not hasattr(keeper, _MARK):
+        setattr(keeper, _MARK, now)
+    source = Source(path, getattr(keeper, _MARK))
+    source.check()
+    return source
+
+
+def _file(module: ModuleType) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file) if file else None
