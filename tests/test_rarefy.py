@@ -40,6 +40,30 @@ def test_importing_it_loads_nothing_heavy():
     assert done.stdout.strip() == ""
 
 
+WITHOUT_UNIX = """
+import builtins, sys
+real = builtins.__import__
+
+def other_system(name, globals=None, *rest):
+    ours = (globals or {}).get("__name__", "").split(".")[0]
+    if name in ("fcntl", "resource") and ours in ("rarefy", *rarefy.FOLDERS):
+        raise ImportError(f"there is no {name} on this system")
+    return real(name, globals, *rest)
+
+import rarefy
+builtins.__import__ = other_system
+names = [getattr(rarefy, name) for name in rarefy.__all__]
+from flows import cli, planned
+from flows.commands import artifact, plan, predict, promote, remote, rollback
+from pipeline.release import answering
+from pipeline.store import garbage
+"""
+
+
+def test_importing_bundle_predict_artifact_and_plan_needs_nothing_of_unix():
+    subprocess.run([sys.executable, "-c", WITHOUT_UNIX], check=True, cwd=ROOT)
+
+
 @pytest.mark.slow
 def test_the_main_job_from_plan_to_release(project: Project, monkeypatch):
     monkeypatch.chdir(project.folder)

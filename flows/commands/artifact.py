@@ -101,14 +101,22 @@ def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: b
 
     Example: `rarefy artifact verify --all`
     """
+    from pipeline.store.artifact import NewerError
     from pipeline.terms.errors import IntegrityError
 
     if everything == bool(references):
         raise click.UsageError("give the artifacts to verify, or --all")
     store = home.store()
     digests = store.digests() if everything else [store.resolve(name) for name in references]
-    checked = {digest: store.verify(digest) for digest in digests}
-    damaged = sum(1 for problems in checked.values() if problems)
+    checked: dict[str, list[str]] = {}
+    newer = 0
+    for digest in digests:
+        try:
+            checked[digest] = store.verify(digest)
+        except NewerError as error:
+            checked[digest] = [str(error)]
+            newer += 1
+    damaged = sum(1 for problems in checked.values() if problems) - newer
     if as_json:
         show_json([{"digest": d, "ok": not p, "problems": p} for d, p in checked.items()])
     else:
@@ -120,7 +128,7 @@ def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: b
                 "next run creates them again",
                 err=True,
             )
-    return IntegrityError.exit_code if damaged else 0
+    return IntegrityError.exit_code if damaged or newer else 0
 
 
 @artifact.command(short_help="Point a tag at an artifact, or delete a tag.")
@@ -169,16 +177,18 @@ def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None
     """Delete artifacts older than --days that no tag needs, and files left by runs that died.
 
     A tag needs the artifact that it points at, those of its last 10 moves, because
-    `rarefy rollback` may go back to them, and everything that these were made from. Remote stores
-    are never changed.
+    `rarefy rollback` may go back to them, and everything that these were made from. What a running
+    process uses and what a newer version of rarefy made is kept, too. Remote stores are never
+    changed.
 
     Example: `rarefy artifact gc --days 30 --yes`
     """
-    store = home.store()
-    disposable = store.garbage(days=days, damaged=damaged)
-    if yes:
-        for garbage in disposable:
-            store.discard(garbage)
+    from pipeline.store.garbage import Collector
+
+    collector = Collector(home.store(), days=days, damaged=damaged)
+    disposable = collector.find()
+    if yes:  # what is needed by now stays
+        disposable = [garbage for garbage in disposable if collector.delete(garbage)]
     freed = sum(garbage.size for garbage in disposable)
     if as_json:
         rows = [{"path": str(g.path), "size": g.size, "reason": g.reason} for g in disposable]
@@ -213,6 +223,7 @@ def diff(first: str, second: str, home: Home, as_json: bool) -> None:
 
 def listing(store: Store) -> list[dict[str, Any]]:
     """Return every artifact's kind, stage, digest, size, age in seconds and tags, newest first."""
+    from pipeline.store.artifact import NewerError
     from pipeline.terms.errors import IntegrityError
 
     rows = []
@@ -231,6 +242,8 @@ def listing(store: Store) -> list[dict[str, Any]]:
                 "size": stored.manifest.size,
                 "age": round(_age(stored), 1),
             }
+        except NewerError:
+            row["kind"] = "newer"
         except IntegrityError:
             pass  # listed as damaged; `verify` shows what is wrong
         rows.append(row)

@@ -92,6 +92,6 @@ def _manifest(directory: Path) -> Manifest | None:
     if not path.is_file():
         return None
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.parse(path.read_bytes(), str(directory))
     except ValueError:
         raise IntegrityError(f"{path}: the bundle's manifest is damaged") from None

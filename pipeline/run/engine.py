@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +33,7 @@ from pipeline.store.artifact import (
     StageRecord,
     list_files,
 )
+from pipeline.store.lease import Lease
 from pipeline.store.store import REMEDY
 from pipeline.terms.errors import IntegrityError, ProviderError, RarefyError
 from pipeline.terms.progress import Progress, silent
@@ -85,6 +87,11 @@ class Run:
     finished: dict[str, Finished] = field(default_factory=dict)
     _verified: set[str] = field(default_factory=set)
 
+    @cached_property
+    def lease(self) -> Lease:
+        """What protects the artifacts that this run uses from ``gc``, while it lives."""
+        return self.plan.store.lease()
+
     def execute(
         self,
         identifier: str,
@@ -102,11 +109,11 @@ class Run:
         if fingerprint is None:
             raise RarefyError(f"{identifier}: one of its inputs has not been made yet")
         started = time.perf_counter()
-        artifact = self.plan.store.lookup(fingerprint)
+        artifact = self._cached(fingerprint)
         cached = artifact is not None
         if artifact is None:
             with self.plan.store.lock(fingerprint, waiting):
-                artifact = self.plan.store.lookup(fingerprint)
+                artifact = self._cached(fingerprint)
                 cached = artifact is not None
                 if artifact is None:
                     artifact = self._make(identifier, fingerprint, known, read, progress)
@@ -119,10 +126,22 @@ class Run:
         self.finished[identifier] = Finished(identifier, artifact, cached, seconds, scores)
         return self.finished[identifier]
 
+    def _cached(self, fingerprint: str) -> Artifact | None:
+        """Return the artifact of finished work, now in use by this run; None if there is none."""
+        artifact = self.plan.store.lookup(fingerprint)
+        if artifact is None or not self.plan.store.use(artifact.digest, self.lease):
+            return None
+        return artifact
+
     def check(self, artifact: Artifact) -> None:
-        """Verify an artifact's files, once per run. Raises IntegrityError if one is damaged."""
+        """Take an artifact into use and verify its files, once per run.
+
+        Raises IntegrityError if one is damaged, or if the artifact was deleted since the plan.
+        """
         if artifact.digest in self._verified:
             return
+        if not self.plan.store.use(artifact.digest, self.lease):
+            raise IntegrityError(f"artifact {artifact.short} was deleted meanwhile; run again")
         if problems := self.plan.store.verify(artifact.digest):
             made = artifact.manifest.stage.name
             raise IntegrityError(
@@ -158,7 +177,9 @@ class Run:
                 "threads": self.plan.threads,
                 "resumed": resumed,
             }
-            published = self.plan.store.publish(output, manifest, run, lasts=draft.lasts)
+            published = self.plan.store.publish(
+                output, manifest, run, lasts=draft.lasts, lease=self.lease
+            )
         self._verified.add(published.digest)
         return published
 

@@ -118,7 +118,9 @@ def read(directory: Path) -> ReportData:
 def copy_bundle(bundle: Artifact, target: Path) -> None:
     """Copy a bundle out of the store; replace an older copy once the new one is complete."""
     fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
-    shutil.copytree(bundle.directory, fresh)
+    # The store's files are read-only; a copy for users is not.
+    shutil.copytree(bundle.directory, fresh, copy_function=shutil.copyfile)
+    disk.sync_tree(fresh)
     if target.exists():
         old = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
         target.rename(old)
@@ -150,6 +152,4 @@ def _drop_bundle(directory: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    disk.write_text(path, text)

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.terms.digests import canonical_json, file_sha256
-from pipeline.terms.errors import IntegrityError
+from pipeline.terms.errors import IntegrityError, RarefyError
 
 SCHEMA: Final = "rarefy.artifact/1"
 MANIFEST = "manifest.json"
 RUN = "run.json"
+_NUMBERED = re.compile(r"rarefy\.artifact/(\d+)")
+
+
+class NewerError(RarefyError):
+    """An artifact was made by a newer version of rarefy: not damage, and never garbage (exit 6)."""
+
+    exit_code: ClassVar[int] = IntegrityError.exit_code
 
 
 class Kind(StrEnum):
@@ -117,6 +125,23 @@ class Manifest(Record):
     metrics: tuple[Metric, ...] = ()
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @classmethod
+    def parse(cls, data: bytes, name: str) -> Manifest:
+        """Parse a manifest; ``name`` says in errors what it belongs to.
+
+        Raises NewerError if a newer version of rarefy wrote it, ValueError if it is damaged. The
+        schema is read first, because a newer version may change anything else.
+        """
+        values = json.loads(data)
+        schema = values.get("schema") if isinstance(values, dict) else None
+        number = _NUMBERED.fullmatch(schema) if isinstance(schema, str) else None
+        if number and int(number[1]) > int(SCHEMA.rpartition("/")[2]):
+            raise NewerError(
+                f"{name}: made by a newer version of rarefy (manifest schema {number[1]}); "
+                "upgrade rarefy"
+            )
+        return cls.model_validate(values)
 
     def canonical(self) -> bytes:
         """Return the manifest as canonical JSON: sorted keys, no spaces, UTF-8, no NaN."""

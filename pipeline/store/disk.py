@@ -1,9 +1,8 @@
-"""Atomic writes of small JSON files, locks on directories, and readable errors for full disks."""
+"""Atomic writes of small files, locks on directories, and readable errors of the disk."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import uuid
@@ -12,8 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.store import locks
 from pipeline.terms.errors import IntegrityError, ProviderError
 
+LOCK = ".lock"
+"""The file in a directory that ``held`` locks."""
+_DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL = (
     "No space left on device",
     "Disk quota exceeded",
@@ -32,17 +35,30 @@ def read(path: Path, key: str) -> Any:
 
 def write(path: Path, value: Any) -> None:
     """Write JSON atomically: a reader sees either the old file or the complete new one."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with temporary.open("w") as file:
-        json.dump(value, file)
+    write_text(path, json.dumps(value))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically, in UTF-8; it is on the disk when this returns."""
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
     sync(path.parent)
 
 
+def remove(path: Path) -> None:
+    """Delete a file so that a crash does not bring it back; it may be missing."""
+    path.unlink(missing_ok=True)
+    sync(path.parent)
+
+
 def sync(path: Path) -> None:
     """Flush a file or a directory to the disk."""
+    if os.name == "nt":  # pragma: no cover - Windows flushes no directories
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -50,20 +66,33 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def seal(path: Path) -> None:
+    """Flush a finished file to the disk and make it read-only."""
+    sync(path)
+    path.chmod(path.stat().st_mode & ~0o222)
+
+
+def sync_tree(directory: Path) -> None:
+    """Flush a directory with everything in it to the disk."""
+    for path in directory.rglob("*"):
+        sync(path)
+    sync(directory)
+
+
 @contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a directory. The kernel releases it when the process exits."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    """Hold an exclusive lock on a directory, through a hidden file in it that goes at the end."""
+    path = directory / LOCK
+    with locks.held(path):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # who waits for it notices and locks a new file
 
 
 @contextmanager
 def speaking(root: Path) -> Iterator[None]:
-    """Turn errors about a full or read-only disk into a ProviderError of one line."""
+    """Turn errors about a full disk or missing permission into a ProviderError of one line."""
     try:
         yield
     except Exception as error:
@@ -72,8 +101,12 @@ def speaking(root: Path) -> Iterator[None]:
                 f"{root}: the disk is full; free some space and run again, published artifacts are "
                 "intact"
             ) from error
-        if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES):
-            raise ProviderError(f"{root}: cannot write here: {error.strerror}") from error
+        if isinstance(error, OSError) and error.errno in _DENIED:
+            where = error.filename or root
+            raise ProviderError(
+                f"{where}: cannot write here: {error.strerror}; get write permission for {root}, "
+                "or choose another folder"
+            ) from error
         raise
 
 

@@ -24,7 +24,6 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations
-from pydantic import ValidationError
 
 from pipeline.store import disk
 from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
@@ -213,8 +212,8 @@ class Remote:
         if data is None:
             raise RecipeError(f"{self.url}: there is no artifact {digest[:12]}")
         try:
-            manifest = Manifest.model_validate_json(data)
-        except ValidationError:
+            manifest = Manifest.parse(data, f"{self.url}: artifact {digest[:12]}")
+        except ValueError:
             manifest = None
         if manifest is None or manifest.digest != digest:
             raise IntegrityError(f"{self.url}: the manifest of artifact {digest[:12]} is damaged")

@@ -9,49 +9,43 @@ Layout, below the store's root::
     notes/<key>.json                  derived facts that can be recomputed, e.g. a data summary
     work/<fingerprint>/               progress of an unfinished stage, kept if it is killed
     tmp/<id>/                         drafts that are not published yet
-    locks/                            flock files; the kernel releases them when a process exits
+    leases/<id>/                      digests that a living process uses
+    locks/                            lock files; the kernel releases them when a process exits
 
 A crash at any point leaves either nothing or a complete artifact: a draft is hashed and synced in
 ``tmp``, its digest is recorded under its fingerprint, and a single rename makes it visible. (A
 fingerprint without its artifact is ignored. If it were written last, a crash between the two steps
-would lose finished work.)
+would lose finished work.) The files of a published artifact are read-only.
+
+Whoever decides which artifacts exist holds the **guard** for a moment, one lock of the store:
+publishing, tagging, taking an artifact into use, and each single deletion of ``gc``. A process that
+uses an artifact for longer holds a lease on it (``pipeline/store/lease.py``).
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
+import os
 import shutil
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from pipeline.store import disk
+from pipeline.store import disk, locks
 from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
+from pipeline.store.lease import Lease
 from pipeline.store.tags import ANY, Tag, Why, check_name, check_unmoved, moved, parse
 from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import IntegrityError, RecipeError
+from pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
 from pipeline.terms.vocabulary import NAME
 
 SCHEMA = 1
 REMEDY = "remove it with `rarefy artifact gc --damaged --yes`, and the next run rebuilds it"
+GUARD = "store"
+"""The lock of the guard: who holds it decides which artifacts exist and where tags point."""
 _HEX = set("0123456789abcdef")
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """A directory that ``gc`` would delete, its size in bytes, and the reason."""
-
-    path: Path
-    size: int
-    reason: str
 
 
 class Store:
@@ -91,13 +85,39 @@ class Store:
     @contextmanager
     def lock(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold an exclusive lock across processes; call ``waiting`` if another process holds it."""
-        with (self.root / "locks" / name).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                waiting()
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with locks.held(self.lock_file(name), waiting):
             yield
+
+    def lock_file(self, name: str) -> Path:
+        """Return the file that ``lock(name)`` locks."""
+        return self.root / "locks" / name
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Decide alone, for a moment, which artifacts exist and where tags point.
+
+        Not reentrant. Turns errors about a full disk or missing permission into a ProviderError.
+        """
+        with disk.speaking(self.root), self.lock(GUARD):
+            yield
+
+    def lease(self) -> Lease:
+        """Return a new lease, with which this process protects what it uses from ``gc``."""
+        return Lease(self.root)
+
+    def use(self, digest: str, lease: Lease | None = None) -> bool:
+        """Take an artifact into use; return False if the store does not have it (any more).
+
+        Its age starts again, and ``gc`` leaves it alone as long as the lease is held.
+        """
+        with self.guard():
+            directory = self.directory(digest)
+            if not directory.is_dir():
+                return False
+            os.utime(directory)
+            if lease is not None:
+                lease.add(digest)
+        return True
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
@@ -113,7 +133,7 @@ class Store:
                 yield directory
             finally:
                 shutil.rmtree(directory, ignore_errors=True)
-                (self.root / "locks" / f"draft-{identifier}").unlink(missing_ok=True)
+                self.lock_file(f"draft-{identifier}").unlink(missing_ok=True)
 
     def work(self, fingerprint: str) -> Path:
         """Return the directory where an unfinished stage keeps its progress if it is killed."""
@@ -123,12 +143,18 @@ class Store:
         return path
 
     def publish(
-        self, directory: Path, manifest: Manifest, run: dict[str, Any], *, lasts: bool = True
+        self,
+        directory: Path,
+        manifest: Manifest,
+        run: dict[str, Any],
+        *,
+        lasts: bool = True,
+        lease: Lease | None = None,
     ) -> Artifact:
         """Move a draft into the store and record its fingerprint; a rename makes it visible.
 
         If ``lasts`` is False, the fingerprint is not recorded, so the next run repeats the work.
-        Raises ProviderError if the disk is full.
+        ``lease`` protects the artifact from the start. Raises ProviderError if the disk is full.
         """
         fingerprint = manifest.stage.fingerprint
         with disk.speaking(self.root):
@@ -136,9 +162,9 @@ class Store:
             if lasts:
                 entry = self.root / "fingerprints" / f"{fingerprint}.json"
                 disk.write(entry, {"digest": manifest.digest})
-            self._place(directory, manifest.digest)
+        self._place(directory, manifest.digest, lease)
         shutil.rmtree(self.root / "work" / fingerprint, ignore_errors=True)
-        return Artifact(self._directory(manifest.digest), manifest, manifest.digest)
+        return Artifact(self.directory(manifest.digest), manifest, manifest.digest)
 
     def adopt(self, directory: Path, manifest: Manifest, run: dict[str, Any]) -> Artifact:
         """Move a draft that holds another store's artifact into this store.
@@ -155,28 +181,39 @@ class Store:
                 )
         with disk.speaking(self.root):
             self._seal(directory, manifest, run)
-            self._place(directory, manifest.digest)
-        return Artifact(self._directory(manifest.digest), manifest, manifest.digest)
+        self._place(directory, manifest.digest)
+        return Artifact(self.directory(manifest.digest), manifest, manifest.digest)
 
     def _seal(self, directory: Path, manifest: Manifest, run: dict[str, Any]) -> None:
-        """Write a draft's manifest and run record, and flush all files to disk."""
+        """Complete a draft, flush it to disk, and make its files read-only."""
         (directory / MANIFEST).write_bytes(manifest.canonical())
         (directory / RUN).write_text(json.dumps(run, indent=1, sort_keys=True))
         for path in directory.rglob("*"):
-            disk.sync(path)
+            (disk.seal if path.is_file() else disk.sync)(path)
         disk.sync(directory)
 
-    def _place(self, directory: Path, digest: str) -> None:
+    def _place(self, directory: Path, digest: str, lease: Lease | None = None) -> None:
         """Rename a sealed draft to its final path, replacing a damaged copy of the artifact."""
-        final = self._directory(digest)
-        if final.exists() and self.verify(digest):
-            self.discard(Garbage(final, 0, "damaged"))
-        try:
-            directory.rename(final)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-        disk.sync(final.parent)
+        final = self.directory(digest)
+        with self.guard():
+            if lease is not None:
+                lease.add(digest)
+            if final.exists() and self.verify(digest):
+                shutil.rmtree(self.hide(final), ignore_errors=True)
+            if final.exists():
+                os.utime(final)
+            else:
+                directory.rename(final)
+            disk.sync(final.parent)
+
+    def hide(self, path: Path) -> Path:
+        """Move a folder of the store away with one rename; return where its files can be deleted.
+
+        The caller holds the lock of those who use the folder.
+        """
+        doomed = self.root / "tmp" / uuid.uuid4().hex
+        path.rename(doomed)
+        return doomed
 
     # Reading
 
@@ -189,30 +226,30 @@ class Store:
         if not path.exists():
             return None
         digest = disk.read(path, "digest")
-        return self.open(digest) if self._directory(digest).is_dir() else None
+        return self.open(digest) if self.directory(digest).is_dir() else None
 
     def open(self, reference: str) -> Artifact:
         """Open an artifact by digest, by a unique prefix of it (6 or more digits), or by tag.
 
         Checks the manifest and the file sizes. Raises RecipeError if there is no such artifact,
-        IntegrityError if it is damaged.
+        IntegrityError if it is damaged, NewerError if a newer version of rarefy made it, and
+        ProviderError if this user may not read it.
         """
         digest = self.resolve(reference)
-        directory = self._directory(digest)
+        directory = self.directory(digest)
+        name = f"artifact {digest[:12]}"
         try:
-            manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
-        except (OSError, ValidationError):
-            raise IntegrityError(
-                f"artifact {digest[:12]}: its manifest is damaged; {REMEDY}"
-            ) from None
+            manifest = Manifest.parse((directory / MANIFEST).read_bytes(), name)
+        except PermissionError as error:
+            raise _unreadable(directory / MANIFEST, error) from error
+        except (OSError, ValueError):
+            raise IntegrityError(f"{name}: its manifest is damaged; {REMEDY}") from None
         if manifest.digest != digest:
-            raise IntegrityError(f"artifact {digest[:12]}: its manifest was modified; {REMEDY}")
+            raise IntegrityError(f"{name}: its manifest was modified; {REMEDY}")
         for entry in manifest.files:
             path = directory / entry.path
             if not path.is_file() or path.stat().st_size != entry.size:
-                raise IntegrityError(
-                    f"artifact {digest[:12]}: {entry.path} is missing or truncated; {REMEDY}"
-                )
+                raise IntegrityError(f"{name}: {entry.path} is missing or truncated; {REMEDY}")
         return Artifact(directory, manifest, digest)
 
     def resolve(self, reference: str) -> str:
@@ -223,7 +260,7 @@ class Store:
         if tag := self.find_tag(reference):
             return tag.digest
         matches = []
-        if len(reference) == 64 and set(reference) <= _HEX and self._directory(reference).is_dir():
+        if len(reference) == 64 and set(reference) <= _HEX and self.directory(reference).is_dir():
             matches = [reference]
         elif len(reference) >= 6 and set(reference) <= _HEX:
             matches = [d for d in self.digests() if d.startswith(reference)]
@@ -236,20 +273,29 @@ class Store:
         return matches[0]
 
     def digests(self) -> list[str]:
-        """Return the digests of all artifacts, sorted."""
-        return sorted(path.name for path in (self.root / "artifacts" / "sha256").iterdir())
+        """Return the digests of all artifacts, sorted; other files in that folder are ignored."""
+        names = (path.name for path in (self.root / "artifacts" / "sha256").iterdir())
+        return sorted(name for name in names if len(name) == 64 and set(name) <= _HEX)
 
     def verify(self, digest: str) -> list[str]:
-        """Hash every file again and return the problems found, an empty list if there are none."""
+        """Hash every file again and return the problems found, an empty list if there are none.
+
+        Raises NewerError if a newer version of rarefy made the artifact, ProviderError if this
+        user may not read it.
+        """
         try:
             artifact = self.open(digest)
         except IntegrityError as error:
             return [str(error)]
-        problems = [
-            f"{entry.path}: the content has changed since it was published"
-            for entry in artifact.manifest.files
-            if file_sha256(artifact.directory / entry.path) != entry.sha256
-        ]
+        problems = []
+        for entry in artifact.manifest.files:
+            path = artifact.directory / entry.path
+            try:
+                changed = file_sha256(path) != entry.sha256
+            except PermissionError as error:
+                raise _unreadable(path, error) from error
+            if changed:
+                problems.append(f"{entry.path}: the content has changed since it was published")
         listed = {entry.path for entry in artifact.manifest.files} | {MANIFEST, RUN}
         for path in artifact.directory.rglob("*"):
             name = path.relative_to(artifact.directory).as_posix()
@@ -273,40 +319,65 @@ class Store:
 
         ``expect`` is the digest that the tag must point at now, or None if it must not exist yet.
         Raises EvidenceError if the tag was moved in the meantime, RecipeError if the name is
-        invalid.
+        invalid or the artifact is not in this store, IntegrityError if it is damaged.
         """
         check_name(name)
-        with disk.speaking(self.root), self.lock(f"tag-{name}"):
+        with self.guard():
+            self.open(digest)
             current = self.find_tag(name)
             check_unmoved(name, current, expect)
             if current is not None and current.digest == digest:
                 return current
             tag = moved(current, digest, why, run, verdict)
-            value = tag.model_dump(mode="json", by_alias=True)
-            disk.write(self.root / "tags" / f"{name}.json", value)
+            self._write_tag(name, tag)
         return tag
+
+    def restore(self, name: str, moved_to: Tag, before: Tag | None) -> bool:
+        """Take back the move that made a tag ``moved_to``; return False if it moved on since."""
+        with self.guard():
+            if self.find_tag(name) != moved_to:
+                return False
+            if before is not None:
+                self._write_tag(name, before)
+            else:
+                disk.remove(self._tag_file(name))
+        return True
 
     def untag(self, name: str) -> None:
         """Remove a tag and its history. Raises RecipeError if it does not exist."""
-        path = self.root / "tags" / f"{name}.json"
-        if not NAME.fullmatch(name) or not path.exists():
-            raise RecipeError(f"there is no tag {name!r}")
-        path.unlink()
+        with self.guard():
+            path = self._tag_file(name)
+            if not NAME.fullmatch(name) or not path.exists():
+                raise RecipeError(f"there is no tag {name!r}")
+            disk.remove(path)
 
     def tags(self) -> dict[str, str]:
         """Return a mapping of tag name -> digest."""
-        return {name: tag.digest for name, tag in self._tags().items()}
+        return {name: tag.digest for name, tag in self.all_tags().items()}
 
     def find_tag(self, name: str) -> Tag | None:
         """Return a tag with its history. Returns None if it does not exist."""
-        path = self.root / "tags" / f"{name}.json"
-        if not NAME.fullmatch(name) or not path.is_file():
+        if not NAME.fullmatch(name):
             return None
-        return parse(path.read_bytes(), str(path))
+        path = self._tag_file(name)
+        try:
+            data = path.read_bytes()
+        except (FileNotFoundError, IsADirectoryError):
+            return None
+        except PermissionError as error:
+            raise _unreadable(path, error) from error
+        return parse(data, str(path))
 
-    def _tags(self) -> dict[str, Tag]:
-        paths = sorted((self.root / "tags").glob("*.json"))
-        return {path.stem: parse(path.read_bytes(), str(path)) for path in paths}
+    def all_tags(self) -> dict[str, Tag]:
+        """Return a mapping of tag name -> tag with its history."""
+        names = sorted(path.stem for path in (self.root / "tags").glob("*.json"))
+        return {name: tag for name in names if (tag := self.find_tag(name))}
+
+    def _tag_file(self, name: str) -> Path:
+        return self.root / "tags" / f"{name}.json"
+
+    def _write_tag(self, name: str, tag: Tag) -> None:
+        disk.write(self._tag_file(name), tag.model_dump(mode="json", by_alias=True))
 
     def note(self, key: str) -> Any:
         """Return a saved derived fact. Returns None if it is missing or unreadable."""
@@ -320,72 +391,13 @@ class Store:
         with disk.speaking(self.root):
             disk.write(self.root / "notes" / f"{key}.json", value)
 
-    # Garbage
-
-    def garbage(self, *, days: float, damaged: bool = False) -> list[Garbage]:
-        """Find what can be deleted, without deleting it.
-
-        These are artifacts older than ``days`` that no tag reaches or can be rolled back to, drafts
-        of dead processes, and old progress of unfinished stages. With ``damaged``, find only the
-        artifacts that fail verification.
-        """
-        unneeded = []
-        kept = set().union(*(tag.kept for tag in self._tags().values()))
-        needed = set() if damaged else self._reachable(kept)
-        horizon = time.time() - days * 86400
-        for digest in self.digests():
-            path = self._directory(digest)
-            if damaged and (problems := self.verify(digest)):
-                unneeded.append(Garbage(path, _size(path), f"damaged: {problems[0]}"))
-            elif not damaged and digest not in needed and path.stat().st_mtime < horizon:
-                unneeded.append(Garbage(path, _size(path), "not needed by any tag"))
-        if not damaged:
-            for path in (self.root / "tmp").iterdir():
-                if not self._held(f"draft-{path.name}"):
-                    unneeded.append(Garbage(path, _size(path), "draft of a dead process"))
-            for path in (self.root / "work").iterdir():
-                if path.stat().st_mtime < horizon and not self._held(path.name):
-                    unneeded.append(Garbage(path, _size(path), "unfinished work"))
-        return unneeded
-
-    def discard(self, garbage: Garbage) -> None:
-        """Delete one directory of garbage: move it away with one rename, then delete its files."""
-        doomed = self.root / "tmp" / uuid.uuid4().hex
-        try:
-            garbage.path.rename(doomed)
-        except FileNotFoundError:
-            return  # another process deleted it
-        shutil.rmtree(doomed, ignore_errors=True)
-
-    def _reachable(self, digests: Iterable[str]) -> set[str]:
-        """Return the digests and all their ancestors. Raises IntegrityError if one is damaged.
-
-        The parents of an artifact with a damaged manifest are unknown, so nothing may be deleted.
-        """
-        seen: set[str] = set()
-        todo = list(digests)
-        while todo:
-            digest = todo.pop()
-            if digest in seen or not self._directory(digest).is_dir():
-                continue
-            seen.add(digest)
-            todo += [parent.digest for parent in self.open(digest).manifest.parents]
-        return seen
-
-    def _held(self, lock: str) -> bool:
-        path = self.root / "locks" / lock
-        if not path.exists():
-            return False
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return True
-        return False
-
-    def _directory(self, digest: str) -> Path:
+    def directory(self, digest: str) -> Path:
+        """Return where an artifact is, or would be."""
         return self.root / "artifacts" / "sha256" / digest
 
 
-def _size(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+def _unreadable(path: Path, error: OSError) -> ProviderError:
+    return ProviderError(
+        f"{path}: cannot read this file: {error.strerror}; another user owns it: get read "
+        "permission for the store"
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.pipeline.store.artifacts import make_newer
 from tests.project import Project, Said
 
 
@@ -82,6 +83,19 @@ def test_list_goes_on_past_a_damaged_artifact(stored: Stored) -> None:
     shutil.rmtree(stored.directory("head"))
     stored.directory("head").mkdir()
     assert sorted(row["kind"] for row in stored.json("ls")) == ["damaged", "encoder", "report"]
+
+
+def test_an_artifact_of_a_newer_version_is_said_and_kept(stored: Stored) -> None:
+    head = stored.directory("head")
+    make_newer(head)
+    said = stored.rarefy("artifact", "verify", "--all")
+    assert said.code == 6
+    assert "made by a newer version of rarefy (manifest schema 2); upgrade rarefy" in said.out
+    assert "gc --damaged" not in said.err
+    assert "newer" in {row["kind"] for row in stored.json("ls")}
+    for options in (["--days", "0"], ["--damaged"]):
+        assert stored.rarefy("artifact", "gc", *options, "--yes").code == 0
+    assert head.is_dir()
 
 
 def test_gc_keeps_what_a_tag_reaches(stored: Stored) -> None:

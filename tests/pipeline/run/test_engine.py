@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pipeline.recipe import recipe as recipes
 from pipeline.run.engine import Run
 from pipeline.run.plan import MODEL, Plan
 from pipeline.store.artifact import list_files
+from pipeline.store.garbage import Collector
 from pipeline.terms.errors import (
     IntegrityError,
     ProviderError,
@@ -20,6 +22,7 @@ from pipeline.terms.errors import (
 )
 from tests.conftest import Workshop, execute
 from tests.pipeline.run.chains import CHAIN, flip
+from tests.pipeline.store.artifacts import overwrite
 
 
 def cached(finished) -> list[bool]:
@@ -312,6 +315,29 @@ def test_a_full_disk_in_the_middle_of_a_stage(workshop, monkeypatch):
     assert cached(workshop.run(*CHAIN)) == [True, True, False]
 
 
+# Garbage collection meanwhile
+
+
+def test_what_a_run_has_in_use_is_not_deleted_under_it(workshop):
+    workshop.run(*CHAIN)
+    run = workshop.open(*CHAIN)
+    execute(run)
+    assert Collector(workshop.store, days=-1).find() == []
+    del run
+    gc.collect()
+    assert len(Collector(workshop.store, days=-1).find()) == 3
+
+
+def test_an_input_that_gc_deleted_after_the_plan_is_said(workshop):
+    word = workshop.run(CHAIN[0])["word"].artifact
+    run = workshop.open(*CHAIN)
+    for found in Collector(workshop.store, days=-1).find():
+        assert Collector(workshop.store, days=-1).delete(found)
+    with pytest.raises(IntegrityError, match="was deleted meanwhile; run again"):
+        run.check(word)
+    assert cached(workshop.run(*CHAIN)) == [False, False, False]
+
+
 # Damage
 
 
@@ -324,14 +350,14 @@ def test_a_flipped_bit_is_caught_before_a_stage_reads_it(workshop):
         workshop.run(*CHAIN)
     assert caught.value.exit_code == 6
     assert workshop.ran() == ["one"]
-    for garbage in workshop.store.garbage(days=14, damaged=True):
-        workshop.store.discard(garbage)
+    collector = Collector(workshop.store, days=14, damaged=True)
+    assert [collector.delete(found) for found in collector.find()] == [True]
     assert cached(workshop.run(*CHAIN)) == [True, False, False]
 
 
 def test_a_cut_file_is_caught_by_the_next_plan(workshop):
     word = workshop.run(CHAIN[0])["word"].artifact
-    word.path("word.txt").write_text("o")
+    overwrite(word.path("word.txt"), "o")
     with pytest.raises(IntegrityError, match=r"word\.txt is missing or truncated"):
         workshop.open(*CHAIN).plan.steps()
 

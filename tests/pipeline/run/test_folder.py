@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,9 +75,9 @@ def test_a_kill_while_it_writes_costs_nothing(
     files.write(Outcome(report_data(), bundle), folder)
     work = getattr(shutil, moment)
 
-    def killed(*arguments: Path) -> None:
+    def killed(*arguments: Path, **named: Any) -> None:
         if moment == "copytree":
-            work(*arguments, ignore=lambda *_: ["sub"])
+            work(*arguments, ignore=lambda *_: ["sub"], **named)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def write() -> None:
@@ -100,7 +101,7 @@ def test_a_kill_while_it_writes_costs_nothing(
 def test_a_full_disk_is_said_in_one_line(
     bundle: Artifact, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_arguments: object) -> None:
+    def full(*_arguments: object, **_named: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     files.write(Outcome(report_data(), bundle), folder)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
-from pipeline.store.artifact import Kind, Manifest, Parent, StageRecord, list_files
+from pipeline.store.artifact import (
+    MANIFEST,
+    Kind,
+    Manifest,
+    Parent,
+    StageRecord,
+    list_files,
+)
 from pipeline.store.store import Store
 
 
-def publish(store: Store, text: str = "hello", fingerprint: str = "f" * 64, parents=()):
+def publish(store: Store, text: str = "hello", fingerprint: str = "f" * 64, parents=(), lease=None):
     with store.draft() as draft:
         (draft / "sub").mkdir()
         (draft / "a.txt").write_text(text)
@@ -20,11 +28,25 @@ def publish(store: Store, text: str = "hello", fingerprint: str = "f" * 64, pare
             parents=tuple(Parent(digest=digest, role="input") for digest in parents),
             stage=StageRecord(name="s", version=1, parameters={}, fingerprint=fingerprint),
         )
-        return store.publish(draft, manifest, {"seconds": 1.5})
+        return store.publish(draft, manifest, {"seconds": 1.5}, lease=lease)
+
+
+def overwrite(path: Path, text: str) -> None:
+    """Change a published file, which is read-only."""
+    path.chmod(0o644)
+    path.write_text(text)
+
+
+def make_newer(directory: Path) -> None:
+    """Turn an artifact into one that a version with another manifest schema wrote."""
+    values = json.loads((directory / MANIFEST).read_text())
+    values |= {"schema": "rarefy.artifact/2", "parts": values.pop("files")}
+    overwrite(directory / MANIFEST, json.dumps(values))
 
 
 def damage(path: Path) -> None:
     """Flip one bit in place: same size, same time."""
+    path.chmod(0o644)
     times = path.stat()
     data = bytearray(path.read_bytes())
     data[0] ^= 1

@@ -14,7 +14,7 @@ from pipeline.store import remote
 from pipeline.store.store import Store
 from pipeline.store.tags import NoTagError
 from pipeline.terms.errors import EvidenceError, IntegrityError, ProviderError, RecipeError
-from tests.pipeline.store.artifacts import damage, publish
+from tests.pipeline.store.artifacts import damage, overwrite, publish
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_a_cut_file_is_mended_by_the_next_push(store, other, url):
 def test_a_copy_that_was_cut_here_is_brought_again(store, other, url):
     made = publish(store)
     remote.push(store, made.digest, url)
-    (remote.pull(other, url, made.digest).directory / "a.txt").write_text("x")
+    overwrite(remote.pull(other, url, made.digest).directory / "a.txt", "x")
     assert other.verify(remote.pull(other, url, made.digest).digest) == []
 
 

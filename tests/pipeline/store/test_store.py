@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 import threading
 import time
@@ -11,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store.artifact import MANIFEST
+from pipeline.run import folder
+from pipeline.store import disk
+from pipeline.store.artifact import MANIFEST, NewerError
 from pipeline.store.store import Store
 from pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
-from tests.pipeline.store.artifacts import damage, publish
+from tests.pipeline.store.artifacts import damage, make_newer, overwrite, publish
+
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -67,7 +72,7 @@ def test_a_reference_that_means_nothing_or_too_much(store, monkeypatch):
 
 def test_a_cut_file_is_caught_when_it_is_opened(store):
     made = publish(store)
-    (made.directory / "a.txt").write_text("hell")
+    overwrite(made.directory / "a.txt", "hell")
     with pytest.raises(
         IntegrityError, match=r"a\.txt is missing or truncated; remove it with `rarefy artifact gc"
     ):
@@ -94,27 +99,15 @@ def test_a_changed_and_a_broken_manifest(store):
     made = publish(store)
     path = made.directory / MANIFEST
     values = json.loads(path.read_text())
-    path.write_text(json.dumps(values | {"kind": "bundle"}))
+    overwrite(path, json.dumps(values | {"kind": "bundle"}))
     with pytest.raises(IntegrityError, match="its manifest was modified"):
         store.open(made.digest)
     for broken in ("{", json.dumps(values | {"files": [{"path": "../up"}]})):
-        path.write_text(broken)
+        overwrite(path, broken)
         with pytest.raises(IntegrityError, match="its manifest is damaged"):
             store.open(made.digest)
     path.unlink()
     assert "its manifest is damaged" in store.verify(made.digest)[0]
-
-
-def test_damage_goes_with_gc_and_the_work_can_be_done_again(store):
-    made = publish(store)
-    store.tag("keep", made.digest)
-    damage(made.directory / "a.txt")
-    (found,) = store.garbage(days=14, damaged=True)
-    assert found.reason.startswith("damaged: a.txt")
-    store.discard(found)
-    assert store.lookup("f" * 64) is None
-    assert publish(store).digest == made.digest
-    assert store.verify(made.digest) == []
 
 
 def test_publishing_over_a_damaged_twin_mends_it(store):
@@ -123,40 +116,6 @@ def test_publishing_over_a_damaged_twin_mends_it(store):
     (store.root / "fingerprints" / f"{'f' * 64}.json").unlink()
     publish(store)
     assert store.verify(made.digest) == []
-
-
-def test_gc_of_damage_works_where_a_manifest_is_broken_and_else_refuses(store):
-    made = publish(store)
-    store.tag("keep", made.digest)
-    (made.directory / MANIFEST).write_text("{")
-    with pytest.raises(IntegrityError, match="gc --damaged --yes"):
-        store.garbage(days=0)
-    assert [g.path for g in store.garbage(days=0, damaged=True)] == [made.directory]
-
-
-def test_gc_keeps_what_a_tag_reaches_and_what_is_young(store):
-    parent = publish(store, "parent", "1" * 64)
-    child = publish(store, "child", "2" * 64, parents=[parent.digest])
-    loose = publish(store, "loose", "3" * 64)
-    store.tag("best", child.digest)
-    assert store.garbage(days=1) == []
-    assert [g.path for g in store.garbage(days=-1)] == [loose.directory]
-    store.untag("best")
-    assert len(store.garbage(days=-1)) == 3
-
-
-def test_gc_takes_drafts_and_work_of_dead_processes_only(store):
-    (store.root / "tmp" / "dead").mkdir()
-    store.work("0" * 64)
-    with store.draft() as alive, store.lock("1" * 64):
-        store.work("1" * 64)
-        found = {garbage.path.name for garbage in store.garbage(days=-1)}
-        assert found == {"dead", "0" * 64}
-        assert alive.is_dir()
-    for garbage in store.garbage(days=-1):
-        store.discard(garbage)
-        store.discard(garbage)
-    assert list((store.root / "tmp").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -197,6 +156,28 @@ def test_a_tag_moves_only_from_where_it_was_expected(store):
     assert store.tags() == {"best": two.digest}
 
 
+def test_a_tag_needs_an_artifact_that_is_there_and_whole(store):
+    made = publish(store)
+    with pytest.raises(RecipeError, match="no such artifact or tag"):
+        store.tag("best", "0" * 64)
+    overwrite(made.directory / "a.txt", "hell")
+    with pytest.raises(IntegrityError, match=r"a\.txt is missing or truncated"):
+        store.tag("best", made.digest)
+    assert store.tags() == {}
+
+
+def test_a_move_is_taken_back_unless_the_tag_moved_on(store):
+    one, two = publish(store, "one", "1" * 64), publish(store, "two", "2" * 64)
+    first = store.tag("best", one.digest)
+    assert store.restore("best", first, None)
+    assert store.find_tag("best") is None
+    first = store.tag("best", one.digest)
+    second = store.tag("best", two.digest)
+    assert not store.restore("best", first, None)
+    assert store.restore("best", second, first)
+    assert store.find_tag("best") == first
+
+
 def test_of_two_who_move_a_tag_at_once_one_is_refused(store):
     digests = [publish(store, str(n), f"{n}" * 64).digest for n in range(4)]
     store.tag("best", digests[0])
@@ -226,25 +207,14 @@ def test_a_tag_that_is_there_already_does_not_move(store):
     assert [move.why for move in store.find_tag("best").moves] == ["tag"]
 
 
-def test_gc_keeps_what_a_rollback_would_need(store):
-    parent = publish(store, "parent", "1" * 64)
-    old = publish(store, "old", "2" * 64, parents=[parent.digest])
-    new = publish(store, "new", "3" * 64)
-    for made in (old, new):
-        store.tag("best", made.digest)
-    assert store.garbage(days=-1) == []
-    for number in range(10):
-        store.tag("best", publish(store, str(number), f"{number:064x}").digest)
-    gone = {garbage.path.name for garbage in store.garbage(days=-1)}
-    assert gone == {parent.digest, old.digest, new.digest}
-
-
 def test_another_store_s_artifact_is_taken_over_but_not_as_work_done_here(store, tmp_path):
     made = publish(store)
     other = Store(tmp_path / "other")
     for damaged in (False, True):
         with other.draft() as draft:
-            shutil.copytree(made.directory, draft, dirs_exist_ok=True)
+            shutil.copytree(
+                made.directory, draft, dirs_exist_ok=True, copy_function=shutil.copyfile
+            )
             if damaged:
                 damage(draft / "a.txt")
                 with pytest.raises(IntegrityError, match=r"a\.txt does not match its manifest"):
@@ -279,30 +249,84 @@ def test_a_store_of_a_newer_rarefy_is_refused(store):
         Store(store.root)
 
 
+def test_an_artifact_of_a_newer_rarefy_is_neither_read_nor_called_damaged(store):
+    made = publish(store)
+    make_newer(made.directory)
+    says = (
+        rf"artifact {made.short}: made by a newer version of rarefy \(manifest schema 2\); upgrade"
+    )
+    for use in (
+        lambda: store.open(made.digest),
+        lambda: store.verify(made.digest),
+        lambda: store.lookup("f" * 64),
+        lambda: publish(store),
+    ):
+        with pytest.raises(NewerError, match=says) as caught:
+            use()
+        assert caught.value.exit_code == 6
+    assert made.directory.is_dir()
+
+
+def test_published_files_are_read_only_and_a_copy_of_a_bundle_is_not(store, tmp_path):
+    made = publish(store)
+    files = [path for path in made.directory.rglob("*") if path.is_file()]
+    assert len(files) == 4
+    assert not any(path.stat().st_mode & 0o222 for path in files)
+    folder.copy_bundle(made, tmp_path / "bundle")
+    copies = [path for path in (tmp_path / "bundle").rglob("*") if path.is_file()]
+    assert len(copies) == 4
+    assert all(path.stat().st_mode & 0o200 for path in copies)
+
+
+def as_another_user(work):
+    """Run ``work`` as a user who owns nothing; return what it raised."""
+    found = FORK.Queue()
+
+    def other():
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        try:
+            work()
+            found.put(None)
+        except BaseException as error:  # its type is the answer
+            found.put((type(error).__name__, str(error)))
+
+    process = FORK.Process(target=other)
+    process.start()
+    said = found.get(timeout=20)
+    process.join()
+    return said
+
+
+def test_another_user_s_store_is_refused_in_a_sentence(store):
+    made = publish(store)
+    for path in (store.root, *store.root.parents[:3]):
+        path.chmod(path.stat().st_mode | 0o055)
+    assert as_another_user(lambda: store.open(made.digest)) is None
+    if os.geteuid() == 0:
+        kind, said = as_another_user(lambda: store.tag("best", made.digest))
+        assert kind == "ProviderError"
+        assert "cannot lock this file: Permission denied; another user may own it" in said
+    (made.directory / MANIFEST).chmod(0)
+    (made.directory / "a.txt").chmod(0)
+    kind, said = as_another_user(lambda: store.verify(made.digest))
+    assert kind == "ProviderError"
+    assert "manifest.json: cannot read this file: Permission denied" in said
+
+
+def test_removing_a_tag_reaches_the_disk(store, monkeypatch):
+    store.tag("best", publish(store).digest)
+    synced = []
+    monkeypatch.setattr(disk, "sync", synced.append)
+    store.untag("best")
+    assert synced == [store.root / "tags"]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "1"}'])
 def test_a_damaged_marker_is_named(store, text):
     (store.root / "store.json").write_text(text)
     with pytest.raises(IntegrityError, match=r"store\.json: the file is damaged"):
         Store(store.root)
-
-
-def test_a_lock_waits_for_another_process_and_says_so(store):
-    held, release = multiprocessing.Event(), multiprocessing.Event()
-
-    def hold():
-        with store.lock("x" * 64):
-            held.set()
-            release.wait(20)
-
-    other = multiprocessing.get_context("fork").Process(target=hold)
-    other.start()
-    assert held.wait(20)
-    said = []
-    threading.Timer(0.2, release.set).start()
-    with store.lock("x" * 64, lambda: said.append("waiting")):
-        assert release.is_set()
-    other.join()
-    assert said == ["waiting"]
 
 
 def test_a_copied_store_is_whole(store, tmp_path):

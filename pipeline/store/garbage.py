@@ -1,0 +1,151 @@
+"""Garbage collection: find what a store does not need any more, and delete it piece by piece.
+
+Other processes run, tag and publish meanwhile. Therefore nothing is deleted because of what was
+true when it was listed: each piece is looked at again under the lock that whoever uses it takes,
+and that lock is held only until one rename has moved the piece away.
+
+- An artifact: under the store's guard. A tag may have been set, a process may have taken it into
+  use (``Store.use``), another may have mended it.
+- The progress of a stage: under that stage's lock. A draft: under the draft's lock.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.store import lease, locks
+from pipeline.store.artifact import NewerError
+from pipeline.store.store import Store
+from pipeline.terms.errors import IntegrityError
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A directory that ``gc`` would delete, its size in bytes, and the reason."""
+
+    path: Path
+    size: int
+    reason: str
+    kind: Literal["artifact", "draft", "work"]
+
+
+class Collector:
+    """Finds and deletes the garbage of a store.
+
+    This is what no tag reaches or can be rolled back to, no living process uses and nobody has used
+    for ``days``; drafts of dead processes; and old progress of unfinished stages. With ``damaged``,
+    it is only the artifacts that fail verification. Artifacts of a newer version of rarefy are
+    never garbage.
+    """
+
+    def __init__(self, store: Store, *, days: float, damaged: bool = False) -> None:
+        self.store, self.damaged = store, damaged
+        self._horizon = time.time() - days * 86400
+        self._parents: dict[str, list[str]] = {}  # of artifacts that were read; they never change
+
+    def find(self) -> list[Garbage]:
+        """Return the garbage, without deleting it.
+
+        Raises IntegrityError or NewerError if an artifact that is needed cannot be read: what it
+        was made from is then unknown, so nothing may be deleted.
+        """
+        found = []
+        needed = self._needed()
+        for digest in self.store.digests():
+            if reason := self._reason(digest, needed):
+                path = self.store.directory(digest)
+                found.append(Garbage(path, _size(path), reason, "artifact"))
+        if self.damaged:
+            return found
+        lease.sweep(self.store.root)
+        for path in (self.store.root / "tmp").iterdir():
+            with locks.if_free(self._lock(path, "draft")) as free:
+                if free:
+                    found.append(Garbage(path, _size(path), "draft of a dead process", "draft"))
+        for path in (self.store.root / "work").iterdir():
+            with locks.if_free(self._lock(path, "work")) as free:
+                if free and self._old(path):
+                    found.append(Garbage(path, _size(path), "unfinished work", "work"))
+        return found
+
+    def delete(self, garbage: Garbage) -> bool:
+        """Delete a piece of garbage; return False if it is needed by now or already gone."""
+        doomed = (self._take_artifact if garbage.kind == "artifact" else self._take)(garbage)
+        if doomed is None:
+            return False
+        shutil.rmtree(doomed, ignore_errors=True)
+        return True
+
+    def _take_artifact(self, garbage: Garbage) -> Path | None:
+        with self.store.guard():
+            digest = garbage.path.name
+            if not garbage.path.is_dir() or not self._reason(digest, self._needed()):
+                return None
+            return self.store.hide(garbage.path)
+
+    def _take(self, garbage: Garbage) -> Path | None:
+        lock = self._lock(garbage.path, garbage.kind)
+        with locks.if_free(lock) as free:
+            work = garbage.kind == "work"
+            if not free or not garbage.path.exists() or (work and not self._old(garbage.path)):
+                return None
+            if not work:
+                lock.unlink(missing_ok=True)
+            return self.store.hide(garbage.path)
+
+    def _lock(self, path: Path, kind: str) -> Path:
+        return self.store.lock_file(path.name if kind == "work" else f"draft-{path.name}")
+
+    def _reason(self, digest: str, needed: set[str]) -> str | None:
+        """Return why an artifact is garbage, or None if it is not."""
+        try:
+            if self.damaged:
+                problems = self.store.verify(digest)
+                return f"damaged: {problems[0]}" if problems else None
+            if digest in needed or not self._old(self.store.directory(digest)):
+                return None
+            with suppress(IntegrityError):
+                self.store.open(digest)
+        except NewerError:
+            return None
+        return "not needed by any tag"
+
+    def _needed(self) -> set[str]:
+        """Return what tags keep, with all its ancestors, and what living processes use."""
+        if self.damaged:
+            return set()
+        kept = (tag.kept for tag in self.store.all_tags().values())
+        return self._reachable(set().union(*kept)) | lease.leased(self.store.root)
+
+    def _reachable(self, digests: Iterable[str]) -> set[str]:
+        seen: set[str] = set()
+        todo = list(digests)
+        while todo:
+            digest = todo.pop()
+            if digest in seen or not self.store.directory(digest).is_dir():
+                continue
+            seen.add(digest)
+            if digest not in self._parents:
+                manifest = self.store.open(digest).manifest
+                self._parents[digest] = [parent.digest for parent in manifest.parents]
+            todo += self._parents[digest]
+        return seen
+
+    def _old(self, path: Path) -> bool:
+        with suppress(FileNotFoundError):
+            return path.stat().st_mtime < self._horizon
+        return False
+
+
+def _size(directory: Path) -> int:
+    total = 0
+    for path in directory.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total

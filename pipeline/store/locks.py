@@ -1,0 +1,89 @@
+"""Locks between processes: files that ``filelock`` locks and the kernel releases.
+
+A lock is released when its process ends, also after SIGKILL. The file stays behind, and an unlocked
+file means nothing. Threads of one process exclude each other as processes do.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.terms.errors import ProviderError
+
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextmanager
+def held(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock ``path``; call ``waiting`` once if another process or thread holds it.
+
+    Raises ProviderError if the file cannot be locked at all, e.g. for lack of permission.
+    """
+    lock = _lock(path)
+    if not _acquired(lock):
+        waiting()
+        with _speaking(path):
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock and yield True, or yield False at once if another process holds it."""
+    lock = _lock(path)
+    free = _acquired(lock)
+    try:
+        yield free
+    finally:
+        if free:
+            lock.release()
+
+
+def take(path: Path) -> FileLock:
+    """Acquire a lock that nobody else holds, until ``release`` or the end of the process."""
+    lock = _lock(path)
+    with _speaking(path):
+        lock.acquire()
+    return lock
+
+
+def _lock(path: Path) -> FileLock:
+    # A marker file instead of a kernel lock would outlive a killed process.
+    return FileLock(path, thread_local=False, poll_interval=0.02, fallback_to_soft=False)
+
+
+def _acquired(lock: FileLock) -> bool:
+    with _speaking(Path(lock.lock_file)):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return False
+    return True
+
+
+@contextmanager
+def _speaking(path: Path) -> Iterator[None]:
+    """Turn an error that is not contention into a ProviderError of one line."""
+    try:
+        yield
+    except Timeout:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _DENIED:
+            raise ProviderError(
+                f"{path}: cannot lock this file: {reason}; another user may own it: get write "
+                "permission for the folder, or choose another one with --home"
+            ) from error
+        raise ProviderError(
+            f"{path}: cannot lock this file: {reason}; the file system may have no locks: choose a "
+            "folder on a local disk with --home"
+        ) from error

@@ -1,0 +1,173 @@
+"""Garbage collection: what is needed stays, also if it became needed while gc was at work."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.store.artifact import MANIFEST, NewerError
+from pipeline.store.garbage import Collector, Garbage
+from pipeline.store.store import Store
+from pipeline.terms.errors import IntegrityError
+from tests.pipeline.store.artifacts import damage, make_newer, overwrite, publish
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def garbage(store: Store, days: float = -1, damaged: bool = False) -> list[Garbage]:
+    return Collector(store, days=days, damaged=damaged).find()
+
+
+def delete(store: Store, found: Garbage, damaged: bool = False) -> bool:
+    return Collector(store, days=-1, damaged=damaged).delete(found)
+
+
+def test_damage_goes_with_gc_and_the_work_can_be_done_again(store):
+    made = publish(store)
+    store.tag("keep", made.digest)
+    damage(made.directory / "a.txt")
+    (found,) = garbage(store, days=14, damaged=True)
+    assert found.reason.startswith("damaged: a.txt")
+    assert delete(store, found, damaged=True)
+    assert store.lookup("f" * 64) is None
+    assert publish(store).digest == made.digest
+    assert store.verify(made.digest) == []
+
+
+def test_gc_of_damage_works_where_a_manifest_is_broken_and_else_refuses(store):
+    made = publish(store)
+    store.tag("keep", made.digest)
+    overwrite(made.directory / MANIFEST, "{")
+    with pytest.raises(IntegrityError, match="gc --damaged --yes"):
+        garbage(store, days=0)
+    assert [g.path for g in garbage(store, days=0, damaged=True)] == [made.directory]
+
+
+def test_gc_keeps_what_a_tag_reaches_and_what_is_young(store):
+    parent = publish(store, "parent", "1" * 64)
+    child = publish(store, "child", "2" * 64, parents=[parent.digest])
+    loose = publish(store, "loose", "3" * 64)
+    store.tag("best", child.digest)
+    assert garbage(store, days=1) == []
+    assert [g.path for g in garbage(store, days=-1)] == [loose.directory]
+    store.untag("best")
+    assert len(garbage(store, days=-1)) == 3
+
+
+def test_gc_takes_drafts_and_work_of_dead_processes_only(store):
+    (store.root / "tmp" / "dead").mkdir()
+    store.work("0" * 64)
+    with store.draft() as alive, store.lock("1" * 64):
+        store.work("1" * 64)
+        found = {found.path.name for found in garbage(store, days=-1)}
+        assert found == {"dead", "0" * 64}
+        assert alive.is_dir()
+    for found in garbage(store, days=-1):
+        assert delete(store, found)
+        assert not delete(store, found)
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_gc_keeps_what_a_rollback_would_need(store):
+    parent = publish(store, "parent", "1" * 64)
+    old = publish(store, "old", "2" * 64, parents=[parent.digest])
+    new = publish(store, "new", "3" * 64)
+    for made in (old, new):
+        store.tag("best", made.digest)
+    assert garbage(store, days=-1) == []
+    for number in range(10):
+        store.tag("best", publish(store, str(number), f"{number:064x}").digest)
+    gone = {found.path.name for found in garbage(store, days=-1)}
+    assert gone == {parent.digest, old.digest, new.digest}
+
+
+def test_what_was_tagged_after_it_was_listed_stays(store):
+    made = publish(store)
+    collector = Collector(store, days=-1)
+    (found,) = collector.find()
+    store.tag("best", made.digest)
+    assert not collector.delete(found)
+    assert store.verify("best") == []
+    store.untag("best")
+    assert collector.delete(found)
+    assert store.digests() == []
+
+
+def test_what_was_mended_after_it_was_listed_stays(store):
+    made = publish(store)
+    damage(made.directory / "a.txt")
+    collector = Collector(store, days=14, damaged=True)
+    (found,) = collector.find()
+    publish(store)
+    assert not collector.delete(found)
+    assert store.verify(made.digest) == []
+
+
+def test_what_a_run_took_from_the_cache_is_young_again(store):
+    made = publish(store)
+    old = time.time() - 15 * 86400
+    os.utime(made.directory, (old, old))
+    collector = Collector(store, days=14)
+    (found,) = collector.find()
+    assert store.use(made.digest)
+    assert not collector.delete(found)
+    assert garbage(store, days=14) == []
+
+
+def test_a_stage_that_resumed_after_its_progress_was_listed_keeps_it(store):
+    work, collector = store.work("0" * 64), Collector(store, days=-1)
+    (found,) = collector.find()
+    with store.lock("0" * 64):
+        assert not collector.delete(found)
+        assert work.is_dir()
+    assert collector.delete(found)
+
+
+def test_progress_that_moved_on_after_it_was_listed_stays(store):
+    work = store.work("0" * 64)
+    old = time.time() - 15 * 86400
+    os.utime(work, (old, old))
+    collector = Collector(store, days=14)
+    (found,) = collector.find()
+    (work / "step").touch()
+    assert not collector.delete(found)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_artifact_of_a_newer_version_is_no_garbage(store, damaged):
+    newer = publish(store)
+    make_newer(newer.directory)
+    assert garbage(store, damaged=damaged) == []
+    assert newer.directory.is_dir()
+
+
+def test_nothing_is_deleted_if_a_tag_reaches_an_artifact_of_a_newer_version(store):
+    """What it was made from is unknown."""
+    publish(store, "parent", "1" * 64)
+    child = publish(store, "child", "2" * 64)
+    store.tag("best", child.digest)
+    make_newer(child.directory)
+    with pytest.raises(NewerError, match=r"newer version of rarefy \(manifest schema 2\); upgrade"):
+        garbage(store)
+
+
+def test_a_stray_file_among_the_artifacts_is_left_alone(store):
+    made = publish(store)
+    (made.directory.parent / ".DS_Store").touch()
+    damage(made.directory / "a.txt")
+    assert [found.path for found in garbage(store, damaged=True)] == [made.directory]
+
+
+def test_deleting_copes_with_files_that_are_read_only(store):
+    made = publish(store)
+    with pytest.raises(PermissionError) if os.geteuid() else pytest.MonkeyPatch.context():
+        (made.directory / "a.txt").open("a").close()
+    (found,) = garbage(store)
+    assert delete(store, found)
+    assert list((store.root / "tmp").iterdir()) == []

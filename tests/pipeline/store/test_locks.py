@@ -1,0 +1,70 @@
+"""Locks exclude processes and threads, say who waits, and never blame another run for an error."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipeline.store import locks
+from pipeline.store.store import Store
+from pipeline.terms.errors import ProviderError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_a_lock_waits_for_another_process_and_says_so(store):
+    held, release = multiprocessing.Event(), multiprocessing.Event()
+
+    def hold():
+        with store.lock("x" * 64):
+            held.set()
+            release.wait(20)
+
+    other = multiprocessing.get_context("fork").Process(target=hold)
+    other.start()
+    assert held.wait(20)
+    said = []
+    threading.Timer(0.2, release.set).start()
+    with store.lock("x" * 64, lambda: said.append("waiting")):
+        assert release.is_set()
+    other.join()
+    assert said == ["waiting"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EIO, errno.EROFS])
+def test_an_error_of_locking_is_not_called_another_run(store, monkeypatch, number):
+    def refuse(*_arguments):
+        raise OSError(number, os.strerror(number))
+
+    said = []
+    monkeypatch.setattr("fcntl.flock", refuse)
+    refused = pytest.raises(ProviderError, match=f"cannot lock this file: {os.strerror(number)}")
+    with refused, store.lock("x" * 64, lambda: said.append("waiting")):
+        pass
+    assert said == []
+
+
+def test_threads_exclude_each_other_too(tmp_path):
+    inside, most = [], []
+
+    def work():
+        for _ in range(5):
+            with locks.held(tmp_path / "lock"):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 20
