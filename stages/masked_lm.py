@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.model import no_code
 from pipeline.stage import Context
 from pipeline.terms.errors import ModelError
 from stages import losses
@@ -53,8 +54,8 @@ def open_model(directory: Path) -> tuple[Any, bool]:
     from transformers import AutoModelForMaskedLM
 
     try:
-        model, report = AutoModelForMaskedLM.from_pretrained(
-            str(directory), local_files_only=True, output_loading_info=True
+        model, report = no_code.from_folder(
+            AutoModelForMaskedLM, directory, output_loading_info=True
         )
     except ValueError as error:
         reason = str(error).strip().splitlines()[0]
@@ -73,7 +74,7 @@ def save_body(model: Any, tokenizer: Any, source: Path, output: Path) -> tuple[A
 
     from pipeline.model import checkpoint
 
-    body = AutoModel.from_pretrained(str(source), local_files_only=True).float()
+    body = no_code.from_folder(AutoModel, source).float()
     missing = body.load_state_dict(model.base_model.state_dict(), strict=False).missing_keys
     if any(not name.startswith("pooler.") for name in missing):
         raise ModelError(

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import architectures, padding
+from pipeline.model import architectures, no_code, padding
 from pipeline.model.architectures import encoder_layers
 from pipeline.terms.digests import canonical_json
 from pipeline.terms.errors import IntegrityError, ModelError
@@ -67,9 +67,7 @@ def load_tokenizer(directory: Path) -> Any:
     if not any((Path(directory) / name).is_file() for name in VOCABULARIES):
         raise ModelError(f"{directory}: tokenizer.json is missing")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(directory), local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = no_code.from_folder(AutoTokenizer, Path(directory))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{directory}: the tokenizer cannot be loaded: {reason}") from error
@@ -173,9 +171,9 @@ def read_config(directory: Path) -> Any:
     if not (directory / "config.json").is_file():
         raise ModelError(f"{directory}: config.json is missing; is this a checkpoint?")
     try:
-        config = AutoConfig.from_pretrained(
-            str(directory), local_files_only=True, trust_remote_code=False
-        )
+        config = no_code.from_folder(AutoConfig, directory)
+    except ModelError:
+        raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{directory}/config.json: {reason}") from error

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pipeline.model import no_code
 from pipeline.terms.errors import ModelError
 
 _BRACKETED = re.compile(r"\[.+\]|<.+>|\|.+\|")
@@ -33,10 +34,8 @@ def _named_by_config(tokenizer: Any, directory: Path) -> str | None:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(
-            str(directory), local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError):
+        config = no_code.from_folder(AutoConfig, directory)
+    except (OSError, ValueError, ModelError):
         return None
     index = getattr(config, "pad_token_id", None)
     if not isinstance(index, int):

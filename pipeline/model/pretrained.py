@@ -158,6 +158,7 @@ def _filled(model_class: Any, config: Any, state: dict[str, Any], complete: bool
             model, report = model_class.from_pretrained(
                 None,
                 config=copy.deepcopy(config),
+                trust_remote_code=False,
                 state_dict=dict(state),
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,

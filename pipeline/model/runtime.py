@@ -11,7 +11,7 @@ import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -327,16 +327,27 @@ def check_graph(path: Path) -> None:
             if content.find(b"location") < 0:
                 return
     import onnx
-    from onnx.external_data_helper import (
-        ExternalDataInfo,
-        _get_all_tensors,
-        uses_external_data,
-    )
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-    for tensor in _get_all_tensors(onnx.load(str(path), load_external_data=False)):
+    for tensor in _tensors(onnx.load(str(path), load_external_data=False)):
         if uses_external_data(tensor):
             info = ExternalDataInfo(tensor)
             _check_external(path, tensor.name, info.location, info.offset or 0, info.length or 0)
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Yield every tensor of a graph, wherever it is: in attributes, subgraphs, sparse tensors.
+
+    onnx's own list leaves out the indices and values of sparse tensors.
+    """
+    import onnx
+
+    if isinstance(message, onnx.TensorProto):
+        yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in (value,) if hasattr(value, "ListFields") else value:
+                yield from _tensors(part)
 
 
 def _check_external(path: Path, tensor: str, location: str, offset: int, length: int) -> None:

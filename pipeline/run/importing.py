@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline.model import pretrained, sources
+from pipeline.model import no_code, pretrained, sources
 from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.resources import PROCESS, Resources, Span, Workload, weights
 from pipeline.store.artifact import Artifact, Kind, Manifest, Source
@@ -65,7 +65,8 @@ class Located:
 def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
     """Find a model and the files to import.
 
-    Raises ModelError if the config, weights or tokenizer are missing, IntegrityError if the
+    Raises ModelError if the config, weights or tokenizer are missing or the model needs code of its
+    own, IntegrityError if the
     weights are pickled and the recipe does not allow that.
     """
     directory, revision = sources.model_directory(reference, base)
@@ -79,6 +80,7 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
     if not isinstance(values, dict):
         raise ModelError(f"model: {reference}: config.json is not a JSON object")
     try:
+        no_code.check(directory)
         weights = pretrained.weight_files(directory, allow_pickle)
     except RarefyError as error:
         error.args = (f"model: {reference}: {error}",)

@@ -104,12 +104,20 @@ def test_a_directory_that_is_no_bundle_is_said(tmp_path):
         BundleModel(tmp_path)
 
 
-def external(directory, location, length=8):
-    """A graph with one tensor in an external file."""
-    tensor = onnx.numpy_helper.from_array(np.zeros(2, dtype=np.float32), "outside")
+def outside(location, length=8, kind=np.float32):
+    """A tensor in an external file."""
+    tensor = onnx.numpy_helper.from_array(np.zeros(2, dtype=kind), "outside")
     set_external_data(tensor, location, offset=0, length=length)
     tensor.ClearField("raw_data")
-    graph = helper.make_graph([], "g", [], [], [tensor])
+    return tensor
+
+
+def external(directory, location, length=8):
+    """A graph with one tensor in an external file."""
+    return saved(directory, helper.make_graph([], "g", [], [], [outside(location, length)]))
+
+
+def saved(directory, graph):
     path = directory / "model.onnx"
     path.write_bytes(helper.make_model(graph).SerializeToString())
     return path
@@ -119,6 +127,28 @@ def external(directory, location, length=8):
 def test_external_data_outside_the_bundle_is_refused(location, tmp_path):
     with pytest.raises(IntegrityError, match="outside the bundle"):
         check_graph(external(tmp_path, location))
+
+
+def hidden(place):
+    """A graph with an external tensor where onnx's own list of tensors does not look."""
+    ones = onnx.numpy_helper.from_array(np.ones(2, np.float32), "ones")
+    at = onnx.numpy_helper.from_array(np.arange(2), "at")
+    graph = helper.make_graph([], "g", [], [])
+    if place == "sparse values":
+        graph.sparse_initializer.append(helper.make_sparse_tensor(outside("../secret"), at, [4]))
+    elif place == "sparse indices":
+        far = outside("../secret", 16, np.int64)
+        graph.sparse_initializer.append(helper.make_sparse_tensor(ones, far, [4]))
+    else:
+        sparse = helper.make_sparse_tensor(outside("../secret"), at, [4])
+        graph.node.append(helper.make_node("Constant", [], ["c"], sparse_value=sparse))
+    return graph
+
+
+@pytest.mark.parametrize("place", ["sparse values", "sparse indices", "a sparse constant"])
+def test_external_data_in_a_sparse_tensor_is_refused(place, tmp_path):
+    with pytest.raises(IntegrityError, match="outside the bundle"):
+        check_graph(saved(tmp_path, hidden(place)))
 
 
 def test_external_data_is_a_whole_regular_file_beside_the_graph(tmp_path):

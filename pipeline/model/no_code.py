@@ -1,0 +1,42 @@
+"""Read a model's folder with transformers, without running code from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.terms.errors import ModelError
+
+
+def from_folder(auto: Any, directory: Path, **options: Any) -> Any:
+    """Return what one of transformers' Auto classes reads from a folder; never from the network.
+
+    Without ``trust_remote_code=False``, transformers asks at a terminal whether to run the code.
+    Raises ModelError if the model needs code of its own; otherwise what transformers raises.
+    """
+    check(directory)
+    return auto.from_pretrained(
+        str(directory), local_files_only=True, trust_remote_code=False, **options
+    )
+
+
+def check(directory: Path) -> None:
+    """Raise ModelError if config.json needs code from the folder (``auto_map``) to be understood.
+
+    Code for a model type that transformers knows is ignored: its own classes are used.
+    """
+    try:
+        values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # whoever reads the config says what is wrong with it
+    if not isinstance(values, dict) or "auto_map" not in values:
+        return
+    from transformers import CONFIG_MAPPING
+
+    kind = values.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        raise ModelError(
+            f"{directory}/config.json: the model type {kind!r} needs code from this folder "
+            "(auto_map), and rarefy runs no code of a model; use a type that transformers has"
+        )

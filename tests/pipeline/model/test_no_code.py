@@ -1,0 +1,90 @@
+"""The code in a model's folder never runs, and every load goes through the one function."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+from pathlib import Path
+
+import pytest
+import transformers
+
+from pipeline.model import checkpoint, no_code
+from pipeline.terms.errors import ModelError
+from stages import masked_lm
+from tests.models import write_model
+
+ROOT = Path(__file__).parents[3]
+LOADS = ("from_pretrained", "from_config")
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch) -> Path:
+    """A model that needs its own code, in front of a terminal where someone answers y."""
+    monkeypatch.setattr(builtins, "input", lambda *_: "y")
+    write_model(tmp_path, "bert")
+    code = f"open({str(tmp_path / 'pwned')!r}, 'w')\n"
+    (tmp_path / "modeling_evil.py").write_text(code)
+    path, names = (
+        tmp_path / "config.json",
+        {"AutoConfig": "Config", "AutoModelForMaskedLM": "Model"},
+    )
+    values = {"auto_map": {auto: f"modeling_evil.{name}" for auto, name in names.items()}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | values | {"model_type": "evil"}))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "load", [checkpoint.read_config, checkpoint.load_tokenizer, masked_lm.open_model]
+)
+def test_a_model_that_needs_its_own_code_is_refused_in_one_line(evil, load):
+    with pytest.raises(ModelError, match=r"config\.json: the model type 'evil' needs code") as said:
+        load(evil)
+    assert "\n" not in str(said.value)
+    assert not (evil / "pwned").exists()
+
+
+def test_transformers_itself_would_have_asked_and_run_it(evil):
+    """The control: without our function, the answer y runs the code."""
+    with pytest.raises(Exception, match=r".*"):
+        transformers.AutoConfig.from_pretrained(evil, local_files_only=True)
+    assert (evil / "pwned").exists()
+
+
+def test_a_known_type_is_read_without_its_code(evil):
+    path = evil / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "bert"}))
+    model, new = masked_lm.open_model(evil)
+    assert (type(model), new) == (transformers.BertForMaskedLM, True)
+    assert not (evil / "pwned").exists()
+
+
+def test_an_unreadable_config_is_left_to_its_reader(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    no_code.check(tmp_path)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        checkpoint.read_config(tmp_path)
+
+
+def loads() -> dict[str, ast.Call]:
+    found = {}
+    for folder in ("pipeline", "stages", "exporters", "flows"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in LOADS:
+                    name = path.relative_to(ROOT).as_posix()
+                    found[f"{name}: {ast.unparse(node.func)}"] = node
+    return found
+
+
+def test_every_load_says_that_no_code_may_run():
+    silent = []
+    for place, call in loads().items():
+        given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        if given.get("trust_remote_code") != "False":
+            silent.append(place)
+    assert silent == ["pipeline/model/checkpoint.py: PeftModel.from_pretrained"], (
+        "peft only adds weights to a model that is loaded already"
+    )
+    assert "pipeline/model/no_code.py: auto.from_pretrained" in loads()
