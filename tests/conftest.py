@@ -18,12 +18,14 @@ from pipeline.run.plan import MODEL, Plan
 from pipeline.store.store import Store
 from tests.desk import desk
 from tests.models import LABELS, make_context, sentences, tiny_encoder, write_encoder
+from tests.network import loopback_only
 from tests.project import here, made, own_environment, project, rarefy
 from tests.quiet import quiet_machine
 
 __all__ = [
     "desk",
     "here",
+    "loopback_only",
     "made",
     "make_context",
     "own_environment",
