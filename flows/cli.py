@@ -6,7 +6,9 @@ Command modules import what they need inside the command, so ``--help`` answers 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
 
 import rich_click as click
@@ -83,6 +85,9 @@ def main(arguments: list[str] | None = None) -> None:
     # Let waiting threads sleep. If they spin, they take cores that the working threads need, and
     # training next to any other load becomes several times slower. Torch reads this when it loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if threading.current_thread() is threading.main_thread():
+        # As after Ctrl-C: what was started is ended, and finished stages are kept.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
     verbose = "-v" in given or "--verbose" in given

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from flows import jobs, prefect_settings
+from flows import jobs, prefect_server, prefect_settings, server_guard
 from flows.display import Display
 from flows.jobs import Job
 from flows.results import Result
@@ -32,6 +32,8 @@ def run(
     if display is not None:
         display.starting("starting Prefect")
     prefect_settings.prepare(Home(Path(job.home)).prefect, verbose)
+    if prefect_server.api_url() is None:
+        server_guard.start()  # Prefect will embed a server
     from flows import prefect_flow  # Prefect reads its settings when it is imported
 
     return prefect_flow.run(job, loaded, display)

@@ -1,0 +1,75 @@
+"""Ends the embedded Prefect server of a run that died without ending it.
+
+Prefect stops the server it embeds when Python exits, so not if the run is killed. A guard process
+waits on a pipe for the end of the run, whatever the reason, and then ends the servers that carry
+the run's mark in their environment. This needs no signal that only one system has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+MARK = "RAREFY_SERVER_OF"
+"""Environment variable that a run's server inherits."""
+SERVER = "prefect.server"
+LOOKS, PAUSE, PATIENCE = 3, 1.0, 3.0
+"""The guard looks several times: a server may be starting when the run dies."""
+
+
+_guards: list[subprocess.Popen[bytes]] = []
+"""This process's guard; it is kept because its pipe would be closed with it."""
+
+
+def start() -> None:
+    """Mark the servers that this process starts from now on, and start the one guard of them."""
+    if _guards:
+        return
+    mark = os.environ[MARK] = f"{os.getpid()}-{uuid.uuid4().hex}"
+    guard = subprocess.Popen(
+        [sys.executable, "-P", __file__, mark],
+        stdin=subprocess.PIPE,  # closed by the system when this process ends
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C and a closed terminal end the run, not its guard
+    )
+    _guards.append(guard)
+
+
+def end(mark: str) -> None:
+    """End every server that carries ``mark``: politely, then by force."""
+    import psutil
+
+    for look in range(LOOKS):
+        if look:
+            time.sleep(PAUSE)
+        found = [process for process in psutil.process_iter() if _carries(process, mark)]
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        for process in psutil.wait_procs(found, timeout=PATIENCE)[1]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    import psutil
+
+    try:
+        given = any(SERVER in word for word in process.cmdline())
+        return given and process.environ().get(MARK) == mark
+    except (psutil.Error, OSError):
+        return False  # it ended meanwhile, or belongs to somebody else
+
+
+if __name__ == "__main__":
+    sys.stdin.buffer.read()
+    end(sys.argv[1])
