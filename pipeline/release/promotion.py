@@ -15,8 +15,8 @@ from pipeline.store import remote
 from pipeline.store.artifact import Artifact
 from pipeline.store.home import Home
 from pipeline.store.store import REMEDY, Store
-from pipeline.store.tags import check_name
-from pipeline.terms.errors import BudgetError, EvidenceError, IntegrityError
+from pipeline.store.tags import Tag, check_name
+from pipeline.terms.errors import BudgetError, EvidenceError, IntegrityError, RarefyError
 from pipeline.terms.vocabulary import REMOTE_TAG
 from pipeline.verdict import history
 from pipeline.verdict.readings import Past
@@ -53,7 +53,8 @@ def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Pro
 
     ``url``: a remote store that also gets the bundle and the tag. Raises MissedError if a budget
     was missed, EvidenceError if the verdict is not a pass or the tag has moved since the run was
-    compared with it, IntegrityError if the bundle is damaged. If it raises, the tag has not moved.
+    compared with it, IntegrityError if the bundle is damaged. If it raises, no tag has moved, or
+    the message says which one did. After a kill, promote again: what moved already stays.
     """
     check_name(tag)
     bundle, store = bundles.find(reference, home), home.store()
@@ -70,13 +71,30 @@ def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Pro
     check_unmoved_since(record, tag, tag, before)
     artifact = whole(store, bundle)
     facts: dict[str, Any] = {"why": "promote", "run": record.name, "verdict": "pass"}
-    if url is not None:
-        there = remote.find_tag(url, tag)
-        there_before = there.digest if there else None
-        check_unmoved_since(record, f"{url}#{tag}", tag, there_before)
-        remote.push(store, artifact.digest, url, tag, expect=there_before, **facts)
-    store.tag(tag, artifact.digest, expect=before, **facts)
+    if url is None:
+        store.tag(tag, artifact.digest, expect=before, **facts)
+        return Promotion(tag, artifact.digest, before, run, None)
+    there = remote.find_tag(url, tag)
+    there_before = there.digest if there else None
+    check_unmoved_since(record, f"{url}#{tag}", tag, there_before)
+    remote.push(store, artifact.digest, url)
+    here = store.tag(tag, artifact.digest, expect=before, **facts)
+    try:
+        remote.move(url, tag, artifact.digest, expect=there_before, **facts)
+    except BaseException as error:
+        if here != current:
+            _take_back(store, tag, here, current, error)
+        raise
     return Promotion(tag, artifact.digest, before, run, url)
+
+
+def _take_back(store: Store, tag: str, here: Tag, before: Tag | None, error: BaseException) -> None:
+    """Undo the local move of a promotion that failed at the remote, or say that it stays."""
+    if not store.restore(tag, here, before) and isinstance(error, RarefyError):
+        error.args = (
+            f"{error}; here {tag!r} had moved to {here.digest[:12]} and was then moved again by "
+            "another process, so that move stays in its history",
+        )
 
 
 def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:

@@ -27,7 +27,7 @@ def _there(tag: str, target: str | None, home: Home) -> tuple[str, str]:
     if pointed is None:
         raise NoTagError(f"no tag {name!r} in {url}", remote.Remote.open(url).tags())
     digest = destination(pointed, tag, target)
-    remote.rollback(url, name, digest, expect=pointed.digest)
+    remote.move(url, name, digest, expect=pointed.digest, why="rollback")
     return pointed.digest, digest
 
 

@@ -2,22 +2,28 @@
 
 A remote is a folder with the store's layout, on ``s3://``, ``gs://``, ``az://``, ``file://`` or any
 other file system that fsspec supports; ``https://`` is read-only. A push uploads an artifact's
-files first, then its manifest, then the tag, so a partial upload is never visible. A pull checks
-every file against the manifest before it publishes the artifact locally. Ancestors are not copied,
-because a bundle is self-contained.
+files first, then its manifest, then the tag, so a partial upload is never visible. Before a tag
+moves, the bytes there are compared with the manifest's hashes. A pull checks every file against the
+manifest before it publishes the artifact locally. Ancestors are not copied, because a bundle is
+self-contained.
+
+A tag there moves by compare and swap where the service has it (``pipeline/store/swap.py``): of two
+who move it at once, one is refused or sees the other's move. On a local disk, the remote is another
+store, and its guard is held.
 
 Credentials come from the environment or the provider's configuration files, never from the URL.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +31,26 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations
 
-from pipeline.store import disk
+from pipeline.store import disk, locks, swap
 from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
-from pipeline.store.store import REMEDY, Store
+from pipeline.store.store import GUARD, REMEDY, Store
 from pipeline.store.tags import ANY, NoTagError, Tag, Why, check_name, check_unmoved, moved, parse
-from pipeline.terms.errors import IntegrityError, ProviderError, RarefyError, RecipeError
+from pipeline.terms.errors import (
+    EvidenceError,
+    IntegrityError,
+    ProviderError,
+    RarefyError,
+    RecipeError,
+)
 from pipeline.terms.vocabulary import REMOTE_TAG
 
 BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
 """Protocols without real folders; creating a folder there could create the bucket."""
 READ_ONLY = frozenset({"http", "https"})
+ATTEMPTS = 20
+"""How often to try again to move a tag that others move at the same time."""
+_PART = 50 * 2**20
+"""Bytes. s3fs sends a file of less than two parts in one request."""
 _ARTIFACTS = "artifacts/sha256"
 _DIGEST = re.compile("[0-9a-f]{64}")
 _BEGINNING = re.compile("[0-9a-f]{6,63}")
@@ -61,9 +77,7 @@ def push(
 ) -> int:
     """Copy an artifact to a remote and point a tag there at it; return the bytes of files sent.
 
-    Files that the remote already has are not sent again. The tag is read, compared with ``expect``
-    and written. fsspec has no atomic compare-and-swap: if two processes write at the same time, the
-    later one wins and the earlier move is missing from the history.
+    Files that the remote already has are not sent again, unless they are damaged there.
 
     Raises IntegrityError if the local artifact is damaged, EvidenceError if the tag was moved in
     the meantime, and RecipeError or ProviderError if the remote rejects the request.
@@ -71,16 +85,16 @@ def push(
     if tag is not None:
         check_name(tag)
     artifact = store.open(digest)
+    remote = Remote.open(url)
+    lease = store.lease()
+    store.use(digest, lease)
     if problems := store.verify(digest):
         raise IntegrityError(f"artifact {artifact.short} is damaged: {problems[0]}; {REMEDY}")
-    remote = Remote.open(url)
     remote.check_writable()
     sent = remote.send(artifact)
+    lease.close()
     if tag is not None:
-        current = remote.find_tag(tag)
-        check_unmoved(f"{url}#{tag}", current, expect)
-        if current is None or current.digest != digest:
-            remote.write(f"tags/{tag}.json", moved(current, digest, why, run, verdict).file())
+        remote.move_tag(tag, digest, expect, why, run, verdict)
     return sent
 
 
@@ -93,7 +107,9 @@ def pull(store: Store, url: str, reference: str) -> Artifact:
     remote = Remote.open(url)
     digest = remote.resolve(reference)
     try:
-        return store.open(digest)
+        here = store.open(digest)
+        if store.use(digest):
+            return here
     except (RecipeError, IntegrityError):
         pass  # missing or truncated here, so fetch it
     manifest = remote.manifest(digest)
@@ -113,18 +129,24 @@ def find_tag(url: str, name: str) -> Tag | None:
     return Remote.open(url).find_tag(name)
 
 
-def rollback(url: str, name: str, digest: str, expect: str) -> None:
-    """Point a remote's tag back at an earlier artifact, after checking that artifact's bytes.
+def move(
+    url: str,
+    name: str,
+    digest: str,
+    *,
+    expect: str | None = ANY,
+    why: Why = "tag",
+    run: str | None = None,
+    verdict: str | None = None,
+) -> None:
+    """Point a remote's tag at an artifact there, after checking that artifact's bytes.
 
     Raises IntegrityError if they are missing or damaged, EvidenceError if the tag was moved in the
     meantime, and RecipeError or ProviderError if the remote rejects the request.
     """
     remote = Remote.open(url)
     remote.check_writable()
-    remote.check_bytes(digest)
-    current = remote.find_tag(name)
-    check_unmoved(f"{url}#{name}", current, expect)
-    remote.write(f"tags/{name}.json", moved(current, digest, "rollback").file())
+    remote.move_tag(name, digest, expect, why, run, verdict)
 
 
 def place(reference: str) -> str:
@@ -136,11 +158,15 @@ def place(reference: str) -> str:
 
 @dataclass(frozen=True)
 class Remote:
-    """A store's folder behind a URL: ``root`` is its path in the file system ``system``."""
+    """A store's folder behind a URL: ``root`` is its path in the file system ``system``.
+
+    ``_whole`` holds the digests whose bytes this object has checked.
+    """
 
     url: str
     system: Any
     root: str
+    _whole: set[str] = field(default_factory=set, compare=False)
 
     @classmethod
     def open(cls, url: str) -> Remote:
@@ -163,8 +189,7 @@ class Remote:
 
     @property
     def protocols(self) -> set[str]:
-        protocol = self.system.protocol
-        return {protocol} if isinstance(protocol, str) else set(protocol)
+        return swap.protocols(self.system)
 
     def check_writable(self) -> None:
         """Raise RecipeError if the remote is read-only or its bucket does not exist."""
@@ -206,7 +231,7 @@ class Remote:
         """Read an artifact's manifest.
 
         Raises RecipeError if the artifact does not exist, IntegrityError if the manifest is
-        damaged.
+        damaged, NewerError if a newer version of rarefy wrote it.
         """
         data = self.read(f"{_ARTIFACTS}/{digest}/{MANIFEST}")
         if data is None:
@@ -226,11 +251,90 @@ class Remote:
         except RecipeError as error:
             raise IntegrityError(f"{error} any more") from None
         for entry in manifest.files:
-            data = self.read(f"{_ARTIFACTS}/{digest}/{entry.path}")
-            if data is None or hashlib.sha256(data).hexdigest() != entry.sha256:
+            if self.sha256(f"{_ARTIFACTS}/{digest}/{entry.path}") != entry.sha256:
                 raise IntegrityError(
                     f"{self.url}: {entry.path} of artifact {digest[:12]} is damaged or missing"
                 )
+
+    def sha256(self, path: str) -> str | None:
+        """Return the sha256 of a file's bytes there, in hex. Returns None if it does not exist.
+
+        S3 tells the one that it checked when the file came; otherwise the file is read, in chunks.
+        """
+        full = f"{self.root}/{path}"
+        with _speaking(self.url):
+            try:
+                if self.protocols & swap.S3:
+                    bucket, _, key = full.partition("/")
+                    head = self.system.call_s3(
+                        "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED"
+                    )
+                    known = head.get("ChecksumSHA256", "")
+                    if known and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
+                        return base64.b64decode(known).hex()
+                with self.system.open(full, "rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
+            except FileNotFoundError:
+                return None
+
+    def move_tag(
+        self,
+        name: str,
+        digest: str,
+        expect: str | None,
+        why: Why,
+        run: str | None = None,
+        verdict: str | None = None,
+    ) -> None:
+        """Point a tag at an artifact whose bytes are there and whole.
+
+        Raises IntegrityError if they are not, EvidenceError if the tag does not point at ``expect``
+        or others keep moving it, ProviderError if it is not known whether the move arrived.
+        """
+        path = f"tags/{name}.json"
+        self._make_folder(path)
+        with self._guard() as deletable:
+            if deletable or digest not in self._whole:
+                self.check_bytes(digest)
+            for _ in range(ATTEMPTS):
+                with _speaking(self.url):
+                    seen = swap.read(self.system, f"{self.root}/{path}")
+                current = None if seen.data is None else parse(seen.data, f"{self.url}/{path}")
+                check_unmoved(f"{self.url}#{name}", current, expect)
+                if current is not None and current.digest == digest:
+                    return
+                data = moved(current, digest, why, run, verdict).file()
+                if self._swap(path, data, seen):
+                    return
+        raise EvidenceError(f"{self.url}#{name}: others keep moving this tag; try again")
+
+    def _swap(self, path: str, data: bytes, seen: swap.Seen) -> bool:
+        with _speaking(self.url):
+            try:
+                swap.replace(self.system, f"{self.root}/{path}", data, seen)
+            except swap.ChangedError:
+                return False
+            except swap.LostError as error:
+                raise ProviderError(
+                    f"{self.url}: the connection broke while {path} was written, so it may have "
+                    f"moved or not; look there and try again: {_line(error.__cause__)}"
+                ) from error
+        return True
+
+    @contextmanager
+    def _guard(self) -> Iterator[bool]:
+        """Hold the guard of the store there and yield True, if it is on this machine's disk.
+
+        Elsewhere nothing deletes artifacts, and there is nothing to hold.
+        """
+        if not isinstance(self.system, LocalFileSystem):
+            yield False
+            return
+        folder = Path(self.root) / "locks"
+        with disk.speaking(folder):
+            folder.mkdir(exist_ok=True)
+            with locks.held(folder / GUARD):
+                yield True
 
     def run_record(self, digest: str) -> dict[str, Any]:
         """Read an artifact's run record. Returns {} if it is missing or unreadable."""
@@ -241,24 +345,44 @@ class Remote:
         return record if isinstance(record, dict) else {}
 
     def send(self, artifact: Artifact) -> int:
-        """Send the files that are missing or differ in size, then the manifest.
+        """Send the files that are missing or damaged there, then the manifest.
 
-        Returns the number of bytes sent, without the manifest and the run record.
+        Returns the number of bytes sent, without the manifest and the run record. Raises
+        IntegrityError if a file is not whole there after it was sent.
         """
         folder, sent = f"{_ARTIFACTS}/{artifact.digest}", 0
         present = self.sizes(folder)
         for entry in artifact.manifest.files:
-            if present.get(entry.path) != entry.size:
-                self._make_folder(f"{folder}/{entry.path}")
-                with _speaking(self.url):
-                    path = artifact.directory / entry.path
-                    self.system.put_file(str(path), f"{self.root}/{folder}/{entry.path}")
-                sent += entry.size
+            path = f"{folder}/{entry.path}"
+            if present.get(entry.path) == entry.size and self.sha256(path) == entry.sha256:
+                continue
+            self._put(artifact.directory / entry.path, path)
+            sent += entry.size
+            if self.sha256(path) != entry.sha256:
+                raise IntegrityError(f"{self.url}: {path} did not arrive whole; push again")
         last = artifact.manifest.canonical()
-        if present.get(MANIFEST) != len(last):
+        if MANIFEST not in present or self.read(f"{folder}/{MANIFEST}") != last:
             self.write(f"{folder}/{RUN}", json.dumps(artifact.run_record()).encode())
             self.write(f"{folder}/{MANIFEST}", last)
+        self._whole.add(artifact.digest)
         return sent
+
+    def _put(self, source: Path, path: str) -> None:
+        """Send a file. Nobody looks at it before the manifest is there."""
+        self._make_folder(path)
+        final = f"{self.root}/{path}"
+        with _speaking(self.url):
+            if isinstance(self.system, LocalFileSystem):
+                Path(final).unlink(missing_ok=True)  # published files are read-only
+                self.system.put_file(str(source), final)
+                disk.seal(Path(final))
+            elif self.protocols & swap.S3 and source.stat().st_size < 2 * _PART:
+                # S3 checks this hash and keeps it; of a file in parts it could not tell it.
+                self.system.put_file(
+                    str(source), final, chunksize=_PART, ChecksumAlgorithm="SHA256"
+                )
+            else:
+                self.system.put_file(str(source), final)
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return relative path -> size in bytes for all files below a folder."""
@@ -304,7 +428,9 @@ class Remote:
                 return
             temporary = f"{final}.{uuid.uuid4().hex}"
             self.system.pipe_file(temporary, data)
+            disk.seal(Path(temporary))
             self.system.mv(temporary, final)
+            disk.sync(Path(final).parent)
 
     def _make_folder(self, path: str) -> None:
         if not self.protocols & BUCKETS:
@@ -354,5 +480,5 @@ def _missing_package(url: str, error: ImportError) -> str:
     return f"the protocol {protocol!r} needs another package; run: pip install {package}"
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException | None) -> str:
     return next(iter(str(error).strip().splitlines()), "no reason given")

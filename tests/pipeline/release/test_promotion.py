@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.run import folder
+from pipeline.store import remote
 from pipeline.store.store import Store
 from pipeline.verdict.history import History
 from tests.desk import Desk
@@ -170,6 +172,81 @@ def test_promote_to_a_remote_moves_both_tags_or_none(desk: Desk, tmp_path: Path)
     nowhere = desk.rarefy("promote", "tiny", "--to", f"file://{tmp_path}/not/mounted")
     assert nowhere.code == 2
     assert desk.production is None
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
+    """Let another process act between the move of the local tag and that of the remote's."""
+    real = remote.move
+
+    def move(*arguments: Any, **named: Any) -> None:
+        act()
+        real(*arguments, **named)
+
+    monkeypatch.setattr(remote, "move", move)
+
+
+def test_a_promotion_that_the_remote_refuses_moves_nothing_here(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, there = f"file://{tmp_path}/shared", Store(tmp_path / "shared")
+    other = publish(there, "other").digest
+    meanwhile(monkeypatch, lambda: there.tag("production", other))
+    said = desk.rarefy("promote", "tiny", "--to", url)
+    assert said.code == 4
+    assert "was moved in the meantime" in said.err
+    assert there.tags() == {"production": other}
+    assert desk.store.find_tag("production") is None
+
+
+def test_the_history_here_is_as_before_a_promotion_that_the_remote_refused(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, there = f"file://{tmp_path}/shared", Store(tmp_path / "shared")
+    before = desk.store.tag("production", publish(desk.store, "before").digest)
+    other = publish(there, "other").digest
+    meanwhile(monkeypatch, lambda: there.tag("production", other))
+    assert desk.rarefy("promote", "tiny", "--to", url).code == 4
+    assert desk.store.find_tag("production") == before
+
+
+def test_a_move_that_cannot_be_taken_back_is_said(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, there = f"file://{tmp_path}/shared", Store(tmp_path / "shared")
+    mine, other = publish(desk.store, "mine").digest, publish(there, "other").digest
+    meanwhile(
+        monkeypatch,
+        lambda: (there.tag("production", other), desk.store.tag("production", mine)),
+    )
+    said = desk.rarefy("promote", "tiny", "--to", url)
+    assert said.code == 4
+    assert f"had moved to {desk.digest[:12]} and was then moved again" in said.err
+    assert desk.production == mine
+
+
+def test_a_local_tag_that_moved_meanwhile_leaves_the_remote_s_alone(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, there = f"file://{tmp_path}/shared", Store(tmp_path / "shared")
+    mine, real = publish(desk.store, "mine").digest, remote.push
+
+    def push(*arguments: Any, **named: Any) -> int:
+        desk.store.tag("production", mine)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(remote, "push", push)
+    assert desk.rarefy("promote", "tiny", "--to", url).code == 4
+    assert there.tags() == {}
+    assert desk.production == mine
+
+
+def test_a_promotion_that_was_killed_half_way_is_finished_by_the_next(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, there = f"file://{tmp_path}/shared", Store(tmp_path / "shared")
+    desk.store.tag("production", desk.digest)  # here it was killed
+    assert desk.rarefy("promote", "tiny", "--to", url).code == 0
+    assert there.tags() == {"production": desk.digest} == desk.store.tags()
 
 
 def test_a_remote_spelt_otherwise_is_the_same_place(desk: Desk, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline.store import remote
+from pipeline.store import remote, swap
+from pipeline.store.artifact import NewerError
 from pipeline.store.store import Store
-from pipeline.store.tags import NoTagError
+from pipeline.store.tags import ANY, NoTagError
 from pipeline.terms.errors import EvidenceError, IntegrityError, ProviderError, RecipeError
-from tests.pipeline.store.artifacts import damage, overwrite, publish
+from tests.pipeline.store.artifacts import damage, make_newer, overwrite, publish
+
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -147,6 +151,175 @@ def test_a_cut_file_is_mended_by_the_next_push(store, other, url):
     put(url, f"artifacts/sha256/{made.digest}/a.txt", b"hel")
     assert remote.push(store, made.digest, url) == 5
     assert other.verify(remote.pull(other, url, made.digest).digest) == []
+
+
+def test_a_file_of_the_right_size_but_other_bytes_is_mended_by_the_next_push(store, other, url):
+    made = publish(store)
+    remote.push(store, made.digest, url, "production")
+    put(url, f"artifacts/sha256/{made.digest}/a.txt", b"jello")
+    assert remote.push(store, made.digest, url, "production") == 5
+    assert other.verify(remote.pull(other, url, "production").digest) == []
+
+
+def test_a_damaged_manifest_is_mended_by_the_next_push(store, other, url):
+    made = publish(store)
+    remote.push(store, made.digest, url)
+    path = f"artifacts/sha256/{made.digest}/manifest.json"
+    put(url, path, files(url)[path].replace(b"checkpoint", b"checkpoimt"))
+    assert remote.push(store, made.digest, url) == 0
+    assert other.verify(remote.pull(other, url, made.digest).digest) == []
+
+
+def test_a_tag_does_not_move_to_bytes_that_did_not_arrive(store, url, monkeypatch):
+    one, two = publish(store, "one", "1" * 64), publish(store, "two", "2" * 64)
+    remote.push(store, one.digest, url, "production")
+    system = fsspec.url_to_fs(url)[0]
+    real = system.put_file
+
+    def flip(source, target, **named):
+        real(source, target, **named)
+        system.pipe_file(target, b"tow" if source.endswith("a.txt") else b"\x00\x01\x02")
+
+    monkeypatch.setattr(system, "put_file", flip)
+    with pytest.raises(IntegrityError, match=r"a\.txt did not arrive whole; push again"):
+        remote.push(store, two.digest, url, "production")
+    monkeypatch.undo()
+    assert remote.find_tag(url, "production").digest == one.digest
+
+
+def test_what_s3_vouches_for_is_not_read_back(store, shared, monkeypatch):
+    made = publish(store)
+    system = fsspec.url_to_fs(shared)[0]
+    monkeypatch.setattr(system, "open", lambda *_a, **_n: pytest.fail("a file was read back"))
+    for _ in range(2):
+        remote.push(store, made.digest, shared, "production")
+    assert remote.find_tag(shared, "production").digest == made.digest
+
+
+def interrupted(monkeypatch, *others):
+    """Let another process act just before a tag is written."""
+    todo, real = list(others), swap.replace
+
+    def replace(*arguments):
+        if todo:
+            todo.pop(0)()
+        real(*arguments)
+
+    monkeypatch.setattr(swap, "replace", replace)
+
+
+@pytest.fixture
+def shared(bucket: str) -> str:
+    """A remote that has conditional writes."""
+    return f"s3://{bucket}/{uuid.uuid4().hex}"
+
+
+def test_of_two_who_move_a_tag_there_at_once_one_is_refused(store, shared, monkeypatch):
+    one, two, three = (publish(store, str(n), f"{n}" * 64) for n in range(3))
+    remote.push(store, one.digest, shared, "production")
+
+    def other():
+        remote.push(store, two.digest, shared, "production", expect=one.digest)
+
+    interrupted(monkeypatch, other)
+    with pytest.raises(EvidenceError, match="was moved in the meantime"):
+        remote.push(store, three.digest, shared, "production", expect=one.digest)
+    assert linear(shared) == [one.digest, two.digest]
+
+
+def test_of_two_who_found_a_tag_there_at_once_one_is_refused(store, shared, monkeypatch):
+    one, two = publish(store, "one", "1" * 64), publish(store, "two", "2" * 64)
+    interrupted(monkeypatch, lambda: remote.push(store, two.digest, shared, "new", expect=None))
+    with pytest.raises(EvidenceError, match="it pointed at nothing when this was decided"):
+        remote.push(store, one.digest, shared, "new", expect=None)
+    assert linear(shared, "new") == [two.digest]
+
+
+def test_who_expects_nothing_moves_a_tag_on_top_of_another_s_move(store, shared, monkeypatch):
+    one, two, three = (publish(store, str(n), f"{n}" * 64) for n in range(3))
+    remote.push(store, one.digest, shared, "production")
+    interrupted(monkeypatch, lambda: remote.push(store, two.digest, shared, "production"))
+    remote.push(store, three.digest, shared, "production")
+    assert linear(shared) == [one.digest, two.digest, three.digest]
+
+
+def test_a_rollback_does_not_undo_a_move_that_it_did_not_see(store, shared, monkeypatch):
+    one, two, three = (publish(store, str(n), f"{n}" * 64) for n in range(3))
+    for made in (one, two):
+        remote.push(store, made.digest, shared, "production")
+    interrupted(monkeypatch, lambda: remote.push(store, three.digest, shared, "production"))
+    with pytest.raises(EvidenceError, match="was moved in the meantime"):
+        remote.move(shared, "production", one.digest, expect=two.digest, why="rollback")
+    assert linear(shared)[-1] == three.digest
+
+
+def linear(url, tag="production"):
+    """Return where a tag pointed, after checking that each move begins where the last ended."""
+    moves = remote.find_tag(url, tag).moves
+    assert [move.previous for move in moves] == [None, *(move.digest for move in moves)][:-1]
+    return [move.digest for move in moves]
+
+
+def test_pushes_to_a_disk_take_turns_with_its_own_store(store, other, monkeypatch):
+    made = [publish(store, str(n), f"{n}" * 64) for n in range(6)]
+    url = other.root.as_uri()
+    for each in made[3:]:
+        remote.push(store, each.digest, url)
+
+    def push(each):
+        remote.push(store, each.digest, url, "production")
+
+    work = [
+        *((push, (each,)) for each in made[:3]),
+        *((other.tag, ("production", each.digest)) for each in made[3:]),
+    ]
+    processes = [FORK.Process(target=target, args=arguments) for target, arguments in work]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert sorted(linear(url)) == sorted(each.digest for each in made)
+
+
+def test_an_answer_that_was_lost_counts_as_what_really_happened(store, shared, monkeypatch):
+    made = publish(store)
+    system = fsspec.url_to_fs(shared)[0]
+    real = system.pipe_file
+
+    def lose_the_answer(path, data, **named):
+        real(path, data, **named)
+        if "/tags/" in path:
+            raise ConnectionError("the line is dead")
+
+    monkeypatch.setattr(system, "pipe_file", lose_the_answer)
+    remote.push(store, made.digest, shared, "production")
+    assert linear(shared) == [made.digest]
+
+    def lose_everything(path, data, **named):
+        monkeypatch.setattr(system, "info", dead)
+        dead()
+
+    def dead(*_arguments, **_named):
+        raise ConnectionError("the line is dead")
+
+    monkeypatch.setattr(system, "pipe_file", lose_everything)
+    other = publish(store, "other", "2" * 64)
+    monkeypatch.setattr(remote.Remote, "check_bytes", lambda *_arguments: None)
+    there = remote.Remote.open(shared)
+    with pytest.raises(ProviderError, match="may have moved or not; look there and try again"):
+        there.move_tag("production", other.digest, ANY, "tag")
+
+
+def test_an_artifact_of_a_newer_version_there_says_so(store, other, url):
+    made = publish(store)
+    remote.push(store, made.digest, url)
+    make_newer(made.directory)
+    path = f"artifacts/sha256/{made.digest}/manifest.json"
+    put(url, path, (made.directory / "manifest.json").read_bytes())
+    with pytest.raises(
+        NewerError, match=r"made by a newer version of rarefy \(manifest schema 2\)"
+    ):
+        remote.pull(other, url, made.digest)
 
 
 def test_a_copy_that_was_cut_here_is_brought_again(store, other, url):
