@@ -32,7 +32,7 @@ class Adapt(Training):
     name: ClassVar[str] = "adapt"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.ADAPTER
-    libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "peft")
+    libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy", "peft")
     quantization: ClassVar[Quantization] = "keeps"
 
     method: Literal["lora", "dora"] = "lora"

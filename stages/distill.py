@@ -39,6 +39,7 @@ class Distill(Training):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
+    libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
 
     layers: int | tuple[int, ...] | None = Field(
         None, description="layers of the input to keep: indices, or a number to spread evenly"

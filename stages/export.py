@@ -37,9 +37,10 @@ class Export(Stage):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     libraries: ClassVar[tuple[str, ...]] = (
-        "torch",
-        "transformers",
+        *Stage.libraries,
+        "numpy",
         "onnx",
+        "onnx_ir",
         "onnxscript",
         "onnxruntime",
     )

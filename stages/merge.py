@@ -25,7 +25,7 @@ class Merge(Stage):
     name: ClassVar[str] = "merge"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ADAPTER})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft")
+    libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
     quantization: ClassVar[Quantization] = "keeps"
 
     def resources(self, work: Workload) -> Resources:

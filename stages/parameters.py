@@ -40,7 +40,7 @@ class Trained:
 class Training(Stage):
     """Base of the training stages: AdamW's parameters (Loshchilov & Hutter 2019, 1711.05101)."""
 
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate")
+    libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate")
 
     epochs: int = Field(3, ge=1, le=1000, description="passes over the training rows")
     learning_rate: float = Field(5e-5, gt=0, lt=1, description="peak learning rate, after warm-up")

@@ -61,7 +61,7 @@ class Prune(Stage):
     version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers", "accelerate")
+    libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate", "numpy")
 
     heads: Share = Field(0.0, description="share of the attention heads to remove")
     neurons: Share = Field(0.0, description="share of the feed-forward neurons to remove")

@@ -42,11 +42,13 @@ class Validate(Stage):
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval"})
     libraries: ClassVar[tuple[str, ...]] = (
-        "onnxruntime",
+        *Stage.libraries,
+        "numpy",
         "onnx",
-        "torch",
-        "transformers",
-        "tokenizers",
+        "onnx_ir",
+        "onnxscript",
+        "onnxruntime",
+        "scipy",
     )
     sees_ancestors: ClassVar[bool] = True
 

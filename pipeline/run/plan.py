@@ -29,6 +29,8 @@ from pipeline.terms.progress import Progress
 from pipeline.terms.versions import distribution_version
 
 MODEL = "model"
+READERS = ("datasets", "pandas", "pyarrow")
+"""The distributions that turn a data file into rows."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Plan:
     @cached_property
     def summary(self) -> data.Summary:
         """Labels, row counts and warnings; taken from the store if the data was read before."""
-        key = f"data-{self.data_digest}"
+        key = f"data-{value_sha256([self.data_digest, versions(READERS)])}"
         known = self.store.note(key)
         if known is not None:
             return data.Summary(**known)
@@ -330,7 +332,7 @@ class Plan:
         }
         if identifier == MODEL:
             value["kind"] = self.located.kind(self.summary.labels)
-            value["libraries"] = {name: distribution_version(name) for name in stage.libraries}
+            value["libraries"] = versions(stage.libraries)
         else:
             value |= self._surroundings(identifier, stage)
             value["parents"] = [
@@ -362,13 +364,18 @@ class Plan:
             "task": recipe.task,
             "files": list(self.read(identifier).files.values()),
             "seed": recipe.seed,
-            "libraries": {name: distribution_version(name) for name in stage.libraries},
+            "libraries": versions((*stage.libraries, *(READERS if self.reads(stage) else ()))),
             "device": self.device,
             "environment": stage.environment(self.asked),
         }
 
     def reads(self, stage: Stage) -> list[str]:
         return sorted(name for name in stage.reads if name in self.sources)
+
+
+def versions(libraries: tuple[str, ...]) -> dict[str, str | None]:
+    """Return the installed version of each distribution, or None."""
+    return {name: distribution_version(name) for name in libraries}
 
 
 def _a(kind: Kind) -> str:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.measure import machine
-from pipeline.run.plan import Plan
+from pipeline.run.plan import READERS, Plan, versions
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import DataError, RarefyError
 from pipeline.terms.progress import Progress
-from pipeline.terms.versions import distribution_version
 
 VERSION = 2
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnxruntime")
 SCORED = (Kind.CHECKPOINT, Kind.ADAPTER, Kind.BUNDLE)
 
 
@@ -58,9 +58,7 @@ def _key(plan: Plan, artifact: Artifact) -> str:
         "reading": plan.reading,
         "task": recipe.task,
         "labels": plan.labels,
-        "libraries": {
-            name: distribution_version(name) for name in ("torch", "transformers", "onnxruntime")
-        },
+        "libraries": versions((*LIBRARIES, *READERS)),
         "on": on,
     }
     return f"score-{value_sha256(value)}"

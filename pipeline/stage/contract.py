@@ -118,8 +118,11 @@ class Stage(BaseModel):
     """None means the same kind as the input."""
     reads: ClassVar[frozenset[str]] = frozenset({"train"})
     """The data splits that the stage reads; their bytes are part of the fingerprint."""
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers")
-    """The distributions whose versions affect the output; they are part of the fingerprint."""
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
+    """The distributions whose versions affect the output; they are part of the fingerprint.
+
+    Those that read the data are added for a stage that reads some.
+    """
     quantization: ClassVar[Quantization] = "loses"
     """What happens to the input's quantization plan (``pipeline/model/quantization.py``).
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.recipe import recipe as recipes
+from pipeline.run import plan as plans
+from pipeline.run import scoring
 from pipeline.run.engine import Run
 from pipeline.run.plan import Plan
 from pipeline.store.artifact import Kind
@@ -30,6 +32,51 @@ def test_a_plan_says_what_is_cached_and_runs_nothing(workshop):
     ]
     assert planned[1].kind is Kind.REPORT
     assert workshop.ran() == ["one", "two"]
+
+
+DATA = ["finetune", "distill", "adapt", "quantize", "merge", "export", "validate"]
+
+
+def everything(plan: Plan) -> tuple[dict[str, str], str]:
+    """Return the fingerprint of each step, as if each had made the imported model, and a score."""
+    model = plan.store.open(plan.store.digests()[0])
+    known = dict.fromkeys(("model", *(step.id for step in plan.loaded.steps)), model)
+    prints = {name: str(plan.fingerprint(name, known)) for name in known}
+    return prints, scoring._key(plan, model)
+
+
+@pytest.mark.parametrize(
+    ("library", "steps"),
+    [
+        ("tokenizers", ["model", *DATA]),
+        ("pyarrow", DATA),
+        ("datasets", DATA),
+        ("numpy", ["distill", "adapt", "export", "validate"]),
+        ("onnx_ir", ["export", "validate"]),
+        ("prefect", []),
+    ],
+)
+def test_a_library_s_version_counts_where_it_shapes_the_output(
+    workshop, monkeypatch, library, steps
+):
+    workshop.run("quick:Word")
+    chain = (
+        "finetune",
+        {"distill": {"layers": 1}},
+        {"adapt": {}},
+        "quantize",
+        "merge",
+        "export",
+        "validate",
+    )
+    there = plans.distribution_version
+    assert there(library) is not None
+    monkeypatch.setattr(plans, "distribution_version", lambda n: (there(n), n == library))
+    after, other = everything(workshop.open(*chain).plan)
+    monkeypatch.setattr(plans, "distribution_version", lambda n: (there(n), False))
+    before, score = everything(workshop.open(*chain).plan)
+    assert [name for name in before if before[name] != after[name]] == steps
+    assert (other != score) is (library not in ("onnx_ir", "prefect"))
 
 
 @pytest.mark.parametrize(
