@@ -13,6 +13,7 @@ import warnings
 
 import rich_click as click
 
+from flows import github, pipe
 from flows.commands.artifact import artifact
 from flows.commands.ci import ci
 from flows.commands.compare import compare
@@ -29,6 +30,7 @@ from flows.commands.rollback import rollback
 from flows.commands.run import run
 from flows.commands.schedule import schedule
 from flows.commands.validate import validate
+from pipeline.terms.credentials import redact
 
 click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.COMMAND_GROUPS = {
@@ -44,7 +46,7 @@ click.rich_click.COMMAND_GROUPS = {
 }
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=pipe.Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rarefy")
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and the libraries' logs.")
 def cli(verbose: bool) -> None:
@@ -55,7 +57,7 @@ def cli(verbose: bool) -> None:
 
     Exit codes: 0 pass · 1 unexpected error · 2 wrong usage, recipe or data · 3 budget missed ·
     4 no verdict, or inconclusive with --strict · 5 the machine lacks something ·
-    6 damaged files · 130 interrupted.
+    6 damaged files · 130 interrupted · 141 nobody reads the output.
     """
 
 
@@ -93,21 +95,28 @@ def main(arguments: list[str] | None = None) -> None:
     verbose = "-v" in given or "--verbose" in given
     if not verbose:  # these warnings address callers of the libraries, not users of rarefy
         warnings.filterwarnings("ignore", module="accelerate|peft|torch|transformers")
+    with github.guarded():
+        sys.exit(_run(given, verbose, as_json))
+
+
+def _run(given: list[str], verbose: bool, as_json: bool) -> int:
+    """Run a command and return its exit code; report an error as one line."""
     try:
         code = cli.main(given, prog_name="rarefy", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         code = _say("interrupted; finished stages are kept, run again to resume", 130, as_json)
     except click.ClickException as error:
+        error.message = redact(error.message)
         if as_json:
             code = _say(error.format_message(), 2, as_json)
         else:
             error.show()
             code = 2
-    except BrokenPipeError:
-        code = 0
+    except pipe.BrokenError as broken:
+        code = pipe.CODE if pipe.nobody_reads() else _failed(broken.error, verbose, as_json)
     except Exception as error:
         code = _failed(error, verbose, as_json)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _failed(error: Exception, verbose: bool, as_json: bool) -> int:
@@ -116,7 +125,7 @@ def _failed(error: Exception, verbose: bool, as_json: bool) -> int:
     if verbose:
         import traceback
 
-        traceback.print_exception(error)
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
     if isinstance(error, RarefyError):
         return _say(str(error), error.exit_code, as_json)
     text = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
@@ -124,6 +133,7 @@ def _failed(error: Exception, verbose: bool, as_json: bool) -> int:
 
 
 def _say(message: str, code: int, as_json: bool) -> int:
+    message = redact(message)
     if as_json:
         from flows.options import show_json
 

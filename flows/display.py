@@ -14,11 +14,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.report import headline
 from pipeline.terms.interval import Interval
 from pipeline.terms.metrics import known
 from pipeline.terms.outcomes import SYMBOL, Outcome
 from pipeline.terms.wording import bounds, count, size
-from pipeline.verdict.record import LedgerRow
+from pipeline.verdict.record import LedgerRow, ReportData
 from pipeline.verdict.verdict import Verdict
 
 COLOUR: Final[dict[Outcome, str]] = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
@@ -139,6 +140,13 @@ def show_verdict(judged: Verdict | None, console: Console) -> None:
     console.print(verdict_table(judged))
     for sentence in judged.evidence:
         console.print(f"no verdict: {sentence}", soft_wrap=True)
+
+
+def verdict_line(data: ReportData, none: str) -> str:
+    """Return a run's last line: its outcome, and that a first release was compared with nothing."""
+    outcome = data.verdict.outcome if data.verdict else none
+    first = headline.first_release(data.absent)
+    return f"verdict: {outcome}" + (f" ({first[0].lower()}{first[1:-1]})" if first else "")
 
 
 def verdict_table(judged: Verdict) -> Table:

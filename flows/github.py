@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
+import sys
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 import rich_click as click
 
@@ -17,6 +22,54 @@ CUT = (
 )
 
 
+_COMMAND = re.compile(r"(^|[\r\n\x0b\x0c\x85\u2028\u2029])(\s*):(?=:)|##(?=\[)")
+"""What the runner takes for a command: ``::`` at the start of a line, and ``##[`` anywhere."""
+
+
+class _Guarded:
+    """A stream whose text holds no workflow command; ``unguarded`` is the stream below it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.unguarded = stream
+
+    def write(self, text: str) -> int:
+        return self.unguarded.write(harmless(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unguarded, name)
+
+
+def harmless(text: str) -> str:
+    """Return a text in which no line is a workflow command: ``::`` becomes ``: :``."""
+    return _COMMAND.sub(lambda found: f"{found[0]} ", text)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """In a job, print nothing that the runner would take for a command, except by ``annotate``.
+
+    A column's name or a label may contain a line break, or be wrapped where a line begins. Output
+    that goes to a file is not changed, because the runner does not read it.
+    """
+    if not active():
+        yield
+        return
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", _guard(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _guard(stream: TextIO) -> object:
+    try:
+        to_file = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        to_file = False
+    return stream if to_file else _Guarded(stream)
+
+
 def active() -> bool:
     """Return whether this process runs in a GitHub Actions job."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
@@ -26,7 +79,7 @@ def annotate(commands: Iterable[str]) -> None:
     """Print workflow commands on stderr, which the runner also reads: stdout is for data."""
     if active():
         for command in commands:
-            click.echo(command, err=True)
+            click.echo(command, file=getattr(sys.stderr, "unguarded", sys.stderr))
 
 
 def summarize(text: str) -> None:

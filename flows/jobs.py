@@ -45,6 +45,7 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> 
     If the eval split has too few rows for a budget, the display shows a note: the run will end
     inconclusive.
     """
+    folder.check_ours(Path(job.out))
     plan = Plan(loaded, Home(Path(job.home)).store(), job.device, first=job.first)
     if job.threads:
         plan.threads = job.threads

@@ -6,6 +6,8 @@ import logging
 import os
 from pathlib import Path
 
+from flows import logs
+
 
 def prepare(home: Path, verbose: bool = False) -> None:
     """Set the variables that Prefect reads: no telemetry, and its database in our folder.
@@ -13,6 +15,7 @@ def prepare(home: Path, verbose: bool = False) -> None:
     Variables that the user has set are kept. The log of a run goes to the server. It goes to the
     console only if ``verbose``, because our own display and errors are shown there.
     """
+    logs.hide_credentials()
     home.mkdir(parents=True, exist_ok=True)
     level = "INFO" if verbose else "CRITICAL"
     for name, value in {

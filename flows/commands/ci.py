@@ -127,7 +127,7 @@ def _load(job: Job) -> LoadedRecipe:
 def _report(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_json: bool) -> int:
     """Write the CI files and, on GitHub, the annotations and the summary; print the verdict."""
     from flows import github
-    from flows.display import show_verdict
+    from flows.display import show_verdict, verdict_line
     from pipeline.report.ci import annotations
     from pipeline.run import folder, outcome
 
@@ -146,7 +146,7 @@ def _report(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_jso
     show_verdict(judged, console)
     for name, path in paths.items():
         console.print(f"{name:<18} {path}", soft_wrap=True)
-    click.echo(f"verdict: {verdict}")
+    click.echo(verdict_line(data, "none"))
     return code
 
 
@@ -154,17 +154,21 @@ def _report_error(job: Job, error: Exception) -> None:
     """Write the reason why there is no verdict to the CI files and to GitHub."""
     from flows import github
     from pipeline.report.ci import annotations
+    from pipeline.terms.credentials import redact
     from pipeline.terms.errors import RarefyError
 
     reason = str(error)
     if not isinstance(error, RarefyError):
         reason = f"unexpected {type(error).__name__}: {reason}"
-    reason = next(iter(reason.splitlines()), "no reason given")
+    reason = redact(next(iter(reason.splitlines()), "no reason given"))
     name = Path(job.recipe).stem
     github.annotate([annotations.broken(name, reason, job.recipe, _file(job.recipe))])
-    _draw_broken(job, reason)
-    github.summarize((Path(job.out) / "summary.md").read_text(encoding="utf-8"))
     github.output({"outcome": "error"})
+    try:
+        _draw_broken(job, reason)
+    except RarefyError:
+        return  # the folder holds files of others; that is the reason already
+    github.summarize((Path(job.out) / "summary.md").read_text(encoding="utf-8"))
 
 
 def _draw_broken(job: Job, reason: str) -> None:

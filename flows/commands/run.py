@@ -55,7 +55,7 @@ def run(
     Example: `rarefy run demo.yaml`
     """
     from flows import compress
-    from flows.display import Display, show_verdict
+    from flows.display import Display, show_verdict, verdict_line
     from flows.jobs import Job
     from pipeline.recipe import recipe as recipes
     from pipeline.run import outcome
@@ -84,5 +84,5 @@ def run(
     for name, path in result.paths.items():
         if name in ("bundle", "report"):
             console.print(f"{name:<8} {path}", soft_wrap=True)
-    click.echo(f"verdict: {judged.outcome if judged else 'none (no validate stage)'}")
+    click.echo(verdict_line(result.outcome.data, "none (no validate stage)"))
     return code

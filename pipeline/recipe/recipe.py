@@ -13,6 +13,7 @@ from pipeline.model import sources
 from pipeline.recipe import yaml_source
 from pipeline.recipe.places import Places
 from pipeline.stage import Stage, discovery
+from pipeline.terms import credentials
 from pipeline.terms.budget import REGRESSIONS, Budget
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint, nearest
@@ -99,7 +100,7 @@ class LoadedRecipe:
             recorded = sources.portable_values(path, self.base)
             if recorded != path:
                 text = recorded.join(re.split(rf"{re.escape(path)}(?![\w./-])", text))
-        return text
+        return credentials.redact(text)  # a comment may hold anything
 
     @property
     def budget_lines(self) -> list[int]:
@@ -133,6 +134,7 @@ def check(
     values: dict[str, Any], text: str, base: Path, where: Places, path: Path | None
 ) -> LoadedRecipe:
     """Check a recipe's plain values. Raises RecipeError at its place, as ``where`` words it."""
+    _check_secrets(values, (), where)
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
@@ -140,6 +142,19 @@ def check(
     steps = _steps(recipe, base, where)
     _check_budgets(recipe, steps, where)
     return LoadedRecipe(path, base, text, recipe, steps, where)
+
+
+def _check_secrets(value: Any, at: yaml_source.Location, where: Places) -> None:
+    """Raise RecipeError at the first URL with credentials, before anything records or says it."""
+    if isinstance(value, str) and credentials.found_in(value):
+        raise where.say(at, credentials.REFUSED)
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _check_secrets(key, at, where)
+            _check_secrets(each, (*at, key), where)
+    if isinstance(value, list | tuple):
+        for position, each in enumerate(value):
+            _check_secrets(each, (*at, position), where)
 
 
 def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:

@@ -100,7 +100,7 @@ def _take_back(store: Store, tag: str, here: Tag, before: Tag | None, error: Bas
 def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
     """Return the folder and the record of the newest run with a verdict on this bundle.
 
-    Raises EvidenceError if there is none.
+    Raises EvidenceError if there is none, or if the run's folder holds another run's bundle.
     """
     places = [Path(bundle.name), home.runs / bundle.name, Path(bundle.name).parent]
     named = [place / "run.json" for place in places if (place / "bundle").is_dir()]
@@ -113,6 +113,8 @@ def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
         except ValueError:
             why = f"no verdict on this bundle, but {path} cannot be read; run the recipe again"
             continue
+        if path in named:
+            folder.check_bundle(record, path.parent)
         if record.verdict is not None and _judged(record) == bundle.digest:
             return path.parent, record
     by_hand = BY_HAND.format(tag=tag, digest=bundle.digest[:12])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.measure.measurements import CANDIDATE
@@ -49,14 +50,23 @@ def _judged(data: ReportData) -> str:
     open_ = [b for b in budgets if b.outcome == "inconclusive"]
     total = wording.plural(len(budgets), "budget")
     if not missed and not open_:
-        return f"All {total} met." if len(budgets) > 1 else "The only budget is met."
+        met_all = f"All {total} met." if len(budgets) > 1 else "The only budget is met."
+        return f"{met_all} {first_release(data.absent)}".strip()
     parts = [f"{met} of {total} met"]
     if missed:
         warn = sum(b.level == "warn" for b in missed)
         parts.append(f"{len(missed)} missed" + _warnings(warn, len(missed)))
     if open_:
         parts.append(f"{len(open_)} inconclusive")
-    return "; ".join(parts) + "."
+    return f"{'; '.join(parts)}. {first_release(data.absent)}".strip()
+
+
+def first_release(absent: Sequence[str]) -> str:
+    """Say that there was no baseline to compare with; empty if no tag was absent."""
+    if not absent:
+        return ""
+    tags = ", ".join(absent)
+    return f"First release: nothing was compared with a baseline, because {tags} does not exist."
 
 
 def _warnings(count: int, of: int) -> str:
@@ -67,7 +77,7 @@ def _warnings(count: int, of: int) -> str:
 
 def _unjudged(data: ReportData) -> str:
     if data.absent:
-        return "First release: there is no baseline yet to compare with."
+        return first_release(data.absent)
     if data.measurements is not None:
         return "The recipe has no budgets, so there is no verdict."
     row = facts.candidate_row(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pipeline.report import accuracy, headline, wording
+from pipeline.terms.credentials import redact
 from pipeline.terms.outcomes import SYMBOL
 from pipeline.verdict.record import LedgerRow, ReportData
 from pipeline.verdict.verdict import BudgetResult
@@ -35,8 +36,8 @@ def render(data: ReportData) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape a text for a table cell: no pipe, no line break, no markup."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """Escape a text for a table cell: no pipe, no line break, no markup, no credentials."""
+    return _SPECIAL.sub(r"\\\1", " ".join(redact(text).split()))
 
 
 def _number(number: headline.Number) -> str:

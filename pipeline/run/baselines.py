@@ -12,8 +12,10 @@ from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.store import Store
 from pipeline.store.tags import NoTagError
+from pipeline.terms import credentials
 from pipeline.terms.budget import Budget
 from pipeline.terms.errors import ModelError, RecipeError
+from pipeline.terms.naming import misspelt
 from pipeline.terms.vocabulary import NAME, REMOTE_TAG
 
 COMPARABLE = (Kind.BUNDLE, Kind.CHECKPOINT)
@@ -45,6 +47,25 @@ def open_tag(store: Store, name: str) -> Artifact:
             f"the tag points at {artifact.kind} {artifact.short}, which makes no predictions"
         )
     return artifact
+
+
+def check_first(name: str, missing: NoTagError) -> None:
+    """Raise RecipeError if a tag that does not exist is rather mistyped than a first release.
+
+    That is so if its remote does not exist either, or if there is a tag with nearly the same name.
+    """
+    tag = name
+    if REMOTE_TAG in name:
+        from pipeline.store import remote
+
+        url, tag = remote.split(name)
+        remote.Remote.open(url).check_exists()
+    near = misspelt(tag, missing.known)
+    if near is not None:
+        raise RecipeError(
+            f"there is no tag {tag!r}, but there is {near!r}; correct the name, or, if it is "
+            "right, create the tag by hand with `rarefy artifact tag` (`push --tag` for a remote)"
+        )
 
 
 def _pulled(store: Store, name: str) -> Artifact:
@@ -80,6 +101,8 @@ def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
 
     Raises RecipeError if ``tag`` is a stage of the recipe or not a valid tag name.
     """
+    if credentials.found_in(tag):
+        raise RecipeError(f"--baseline: {credentials.REFUSED}")
     ids = {step.id for step in loaded.steps}
     if tag in ids or (REMOTE_TAG not in tag and not NAME.fullmatch(tag)):
         what = "is a stage of the recipe" if tag in ids else "is not a valid tag name"

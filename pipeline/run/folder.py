@@ -11,8 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.run import ownership
 from pipeline.store import disk
-from pipeline.store.artifact import Artifact
+from pipeline.store.artifact import MANIFEST, Artifact
+from pipeline.terms.credentials import redact
+from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import EvidenceError
 from pipeline.verdict.record import ReportData
 
 if TYPE_CHECKING:  # judging loads numpy, and `rarefy plan` only reads a folder
@@ -35,30 +39,43 @@ _UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, (*WRITTEN, BUNDLE)))})-[
 def write(outcome: Outcome, directory: Path) -> dict[str, str]:
     """Write report.html, summary.md, verdict.json and a copy of the bundle; return their paths.
 
-    Each file is replaced in one step, so a reader never sees half of one. Files of an earlier run
-    that this one did not make are removed. Raises ProviderError if the disk is full.
+    Each file is replaced in one step, so a reader never sees half of one. The verdict is written
+    last: if it is there, it is on the bundle beside it. Files of an earlier run that this one did
+    not make are removed. Raises RecipeError if a file of that name is not rarefy's, ProviderError
+    if the disk is full.
     """
     with _holding(directory):
-        paths = _draw(outcome.data, directory)
+        check_ours(directory)
+        paths = {}
         if outcome.bundle is not None:
             paths["bundle"] = directory / BUNDLE
-            copy_bundle(outcome.bundle, paths["bundle"])
+            fresh = _copy(outcome.bundle, paths["bundle"])
+            _drop_verdict(directory)
+            _swap(fresh, paths["bundle"])
         else:
+            _drop_verdict(directory)
             _drop_bundle(directory)
         _replace(directory / "run.json", outcome.data.model_dump_json(by_alias=True))
+        paths |= _draw(outcome.data, directory)
     return {name: str(path) for name, path in paths.items()}
 
 
 def draw(data: ReportData, directory: Path) -> dict[str, Path]:
-    """Write report.html, summary.md and, if budgets were judged, verdict.json."""
+    """Write report.html, summary.md and, if budgets were judged, verdict.json.
+
+    Raises EvidenceError if the folder's bundle is not of this run, RecipeError if a file of that
+    name is not rarefy's.
+    """
     with _holding(directory):
+        check_ours(directory)
+        check_bundle(data, directory)
+        _drop_verdict(directory)
         return _draw(data, directory)
 
 
 def _draw(data: ReportData, directory: Path) -> dict[str, Path]:
     from pipeline.report import html, markdown
 
-    (directory / "verdict.json").unlink(missing_ok=True)  # it may belong to an earlier run
     paths = {"report": directory / "report.html", "summary": directory / "summary.md"}
     _replace(paths["report"], html.render(data))
     _replace(paths["summary"], markdown.render(data))
@@ -91,13 +108,15 @@ def draw_broken(name: str, reason: str, directory: Path) -> None:
     """Write junit.xml and summary.md of a run that reached no verdict, and nothing else.
 
     Files of an earlier run in ``directory`` are removed; otherwise its verdict would be mistaken
-    for this run's.
+    for this run's. Raises RecipeError if a file of that name is not rarefy's.
     """
     from pipeline.report import markdown
     from pipeline.report.ci import junit
 
     with _holding(directory):
-        for file in WRITTEN:
+        check_ours(directory)
+        # The junit.xml last: while it is there, the files without a mark are known to be ours.
+        for file in sorted(WRITTEN, key=CI_FILES["junit"].__eq__):
             (directory / file).unlink(missing_ok=True)
         _drop_bundle(directory)
         _replace(directory / CI_FILES["junit"], junit.broken(name, reason))
@@ -115,12 +134,38 @@ def read(directory: Path) -> ReportData:
     return ReportData.model_validate(json.loads((directory / "run.json").read_text()))
 
 
-def copy_bundle(bundle: Artifact, target: Path) -> None:
-    """Copy a bundle out of the store; replace an older copy once the new one is complete."""
+def check_ours(directory: Path) -> None:
+    """Raise RecipeError if a file that a run would replace was not written by rarefy."""
+    ownership.check(directory, WRITTEN, BUNDLE)
+
+
+def check_bundle(data: ReportData, directory: Path) -> None:
+    """Raise EvidenceError if the bundle in a run's folder is not of that run.
+
+    That is so if a later run was stopped after it had replaced the bundle.
+    """
+    manifest = directory / BUNDLE / MANIFEST
+    if not manifest.is_file():
+        return
+    digest = file_sha256(manifest)  # the manifest is canonical JSON, so this is its digest
+    if data.lineage and digest not in {node.digest for node in data.lineage}:
+        raise EvidenceError(
+            f"{directory}: its verdict is not on bundle {digest[:12]}, which lies beside it: a run "
+            "was stopped while it wrote this folder; run it again"
+        )
+
+
+def _copy(bundle: Artifact, target: Path) -> Path:
+    """Copy a bundle out of the store to a temporary folder beside ``target``, on the disk."""
     fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
     # The store's files are read-only; a copy for users is not.
     shutil.copytree(bundle.directory, fresh, copy_function=shutil.copyfile)
     disk.sync_tree(fresh)
+    return fresh
+
+
+def _swap(fresh: Path, target: Path) -> None:
+    """Replace a bundle by its complete copy."""
     if target.exists():
         old = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
         target.rename(old)
@@ -128,6 +173,7 @@ def copy_bundle(bundle: Artifact, target: Path) -> None:
         shutil.rmtree(old)
     else:
         fresh.rename(target)
+    disk.sync(target.parent)
 
 
 @contextmanager
@@ -145,6 +191,11 @@ def _holding(directory: Path) -> Iterator[None]:
             yield
 
 
+def _drop_verdict(directory: Path) -> None:
+    """Remove the verdict of an earlier run, so that it never lies beside another bundle."""
+    disk.remove(directory / "verdict.json")
+
+
 def _drop_bundle(directory: Path) -> None:
     """Remove the bundle of an earlier run; leave a folder that is not a bundle."""
     if (directory / BUNDLE / "manifest.json").is_file():
@@ -152,4 +203,5 @@ def _drop_bundle(directory: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    disk.write_text(path, text)
+    """Replace a file in one step, on the disk; credentials in URLs are left out."""
+    disk.write_text(path, redact(text))

@@ -117,5 +117,6 @@ def as_json(outcome: Outcome, paths: dict[str, str], exit_code: int) -> dict[str
         "budgets": [budget.model_dump() for budget in judged.budgets] if judged else [],
         "evidence": judged.evidence if judged else [],
         "warnings": outcome.data.warnings,
+        "absent": outcome.data.absent,
         **paths,
     }

@@ -150,6 +150,7 @@ class Plan:
             except RecipeError as error:
                 if not (self.first and isinstance(error, NoTagError)):
                     raise self._no_baseline(name, error) from None
+                self._check_first(name, error)
         return found
 
     @property
@@ -274,6 +275,12 @@ class Plan:
         """Raise ModelError if a tagged model predicts other labels than the data has."""
         for name, artifact in self.baselines.items():
             baselines.check(name, artifact.directory, self.labels)
+
+    def _check_first(self, name: str, missing: NoTagError) -> None:
+        try:
+            baselines.check_first(name, missing)
+        except RecipeError as error:
+            raise self._no_baseline(name, error) from None
 
     def _no_baseline(self, name: str, error: RecipeError) -> RecipeError:
         position = [budget.against for budget in self.loaded.recipe.budgets].index(name)

@@ -35,6 +35,7 @@ from pipeline.store import disk, locks, swap
 from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
 from pipeline.store.store import GUARD, REMEDY, Store
 from pipeline.store.tags import ANY, NoTagError, Tag, Why, check_name, check_unmoved, moved, parse
+from pipeline.terms import credentials
 from pipeline.terms.errors import (
     EvidenceError,
     IntegrityError,
@@ -42,6 +43,7 @@ from pipeline.terms.errors import (
     RarefyError,
     RecipeError,
 )
+from pipeline.terms.naming import misspelt
 from pipeline.terms.vocabulary import REMOTE_TAG
 
 BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
@@ -177,11 +179,8 @@ class Remote:
         """
         if not url:
             raise RecipeError("a remote needs a URL, e.g. s3://bucket/rarefy")
-        if re.search("//[^/@]*:[^/@]*@", url):
-            raise RecipeError(
-                "the URL contains a password, which would end up in recipes and records; pass "
-                "credentials through the environment instead"
-            )
+        if credentials.found_in(url):
+            raise RecipeError(credentials.REFUSED)
         with _speaking(url):
             system, root = fsspec.url_to_fs(url)
             system.invalidate_cache()
@@ -437,6 +436,28 @@ class Remote:
             with _speaking(self.url):
                 parent = f"{self.root}/{path}".rsplit("/", 1)[0]
                 self.system.makedirs(parent, exist_ok=True)
+
+    def check_exists(self) -> None:
+        """Raise RecipeError if there is nothing at the URL, so that it may be mistyped.
+
+        A bucket has no folders: a path that holds nothing yet is an error only if one with nearly
+        the same name is beside it.
+        """
+        self._check_place()
+        with _speaking(self.url):
+            if self.system.exists(self.root):
+                return
+        parent, _, name = self.root.rpartition("/")
+        if not self.protocols & BUCKETS:
+            raise RecipeError(
+                f"{self.url}: no such folder; correct the URL, or create the folder for a first "
+                "release"
+            )
+        with _speaking(self.url):
+            paths = self.system.ls(parent, detail=False)
+        near = misspelt(name, [path.rstrip("/").rpartition("/")[2] for path in paths])
+        if near is not None:
+            raise RecipeError(f"{self.url}: nothing is there; did you mean {near!r}?")
 
     def _check_place(self) -> None:
         """Raise RecipeError if the bucket, or the remote's parent folder, does not exist."""

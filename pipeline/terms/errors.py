@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from pipeline.terms.credentials import redact
 
 
 class RarefyError(Exception):
-    """Base of all errors whose message is one line that a person can act on."""
+    """Base of all errors whose message is one line that a person can act on.
+
+    Credentials in URLs are removed from the message.
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*(redact(one) if isinstance(one, str) else one for one in arguments))
 
 
 class RecipeError(RarefyError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,3 +23,25 @@ def hint(value: Any, known: Iterable[str]) -> str:
     names = list(known)
     near = nearest(value, names)
     return f", did you mean {near!r}?" if near else f"; known: {', '.join(names) or 'none'}"
+
+
+def misspelt(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that ``name`` is probably a typing error of, or None.
+
+    Names that differ in a number or in a short part are different names: ``prod-a`` and ``prod-b``,
+    ``spam-de`` and ``spam-en``.
+    """
+    return next((other for other in known if other != name and _one_typed_wrong(name, other)), None)
+
+
+def _one_typed_wrong(name: str, other: str) -> bool:
+    parts, others = (re.split("[-._]", each) for each in (name, other))
+    return len(parts) == len(others) and all(map(_alike, parts, others))
+
+
+def _alike(part: str, other: str) -> bool:
+    if part == other:
+        return True
+    digits = [re.sub(r"\D", "", each) for each in (part, other)]
+    likeness = difflib.SequenceMatcher(None, part, other).ratio()
+    return len(part) >= 4 and digits[0] == digits[1] and likeness >= 0.8

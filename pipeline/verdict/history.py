@@ -81,7 +81,9 @@ class History:
         candidate = data.measurements.models.get(CANDIDATE)
         bundle = candidate.digest if candidate else None
         measured = _sha256(data.measurements.model_dump_json(by_alias=True))
-        judged = _sha256(measured, data.verdict.model_dump_json(by_alias=True))
+        # Without the bundle: it is part of the measurements, and earlier versions left it out.
+        verdict = data.verdict.model_dump_json(by_alias=True, exclude={"bundle"})
+        judged = _sha256(measured, verdict)
         with self._open() as database:
             if judged == _latest(database, data.name):
                 return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.measure.measurements import Measurements
+from pipeline.measure.measurements import CANDIDATE, Measurements
 from pipeline.terms.budget import Budget
 from pipeline.terms.metrics import METRICS
 from pipeline.terms.outcomes import worst
@@ -46,4 +46,6 @@ def judge(
     ]
     if evidence and outcome == "pass":
         outcome = "inconclusive"
-    return Verdict(outcome=outcome, budgets=results, evidence=evidence)
+    candidate = measurements.models.get(CANDIDATE)
+    digest = candidate.digest if candidate else None
+    return Verdict(outcome=outcome, bundle=digest, budgets=results, evidence=evidence)

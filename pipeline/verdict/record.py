@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.measure.measurements import Measurements
 from pipeline.verdict.verdict import Verdict
+
+SCHEMA: Final = "rarefy.run/1"
+"""Records of earlier versions do not name it."""
 
 
 class LedgerRow(BaseModel):
@@ -46,8 +49,9 @@ class LineageNode(BaseModel):
 class ReportData(BaseModel):
     """A run from recipe to verdict."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
+    schema_: Literal["rarefy.run/1"] = Field(default=SCHEMA, alias="schema")
     name: str
     created: str = Field(description="ISO 8601, UTC")
     measured_at: str | None = Field(

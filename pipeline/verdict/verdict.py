@@ -41,6 +41,9 @@ class Verdict(BaseModel):
 
     schema_: Literal["rarefy.verdict/2"] = Field(default=SCHEMA, alias="schema")
     outcome: Outcome
+    bundle: str | None = Field(
+        None, description="the digest of what was measured; None in verdicts of earlier versions"
+    )
     budgets: list[BudgetResult]
     evidence: list[str] = Field(default_factory=list)
 

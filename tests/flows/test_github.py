@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import rich_click as click
+from rich.console import Console
 
 from flows import github
 
@@ -36,3 +38,32 @@ def test_an_output_cannot_bring_another_along(
     first, *middle, end = (tmp_path / "output").read_text().splitlines()
     assert first == f"report<<{end}"
     assert end not in middle
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("note: a\n::set-output name=x::1\n", "note: a\n: :set-output name=x::1\n"),
+        ("::error::x", ": :error::x"),
+        ("a\r  ::add-mask::x", "a\r  : :add-mask::x"),
+        ("a\u2028::debug::x", "a\u2028: :debug::x"),
+        ("x ##[error]y", "x ## [error]y"),
+        ("quickstages:Head and a::b", "quickstages:Head and a::b"),
+    ],
+)
+def test_a_line_that_data_made_is_no_command(text: str, shown: str) -> None:
+    assert github.harmless(text) == shown
+
+
+def test_in_a_job_only_annotations_are_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    with github.guarded():
+        Console(stderr=True, width=40).print("a wrapped line of thirty letters ::error::me")
+        click.echo("note: the column 'a\n::error::mine' is empty", err=True)
+        github.annotate(["::error::ours"])
+        print("::error::also mine")
+    said = capsys.readouterr()
+    lines = [line for line in (said.out + said.err).splitlines() if line.startswith("::")]
+    assert lines == ["::error::ours"]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from pipeline.report import headline
 from pipeline.report.ci import cases
 from pipeline.terms.budget import Budget
 from pipeline.verdict.record import ReportData
@@ -29,7 +30,10 @@ def render(
     """
     if data.verdict is None:
         return []
-    found: list[tuple[Level, str]] = [
+    found: list[tuple[Level, str]] = []
+    if first := headline.first_release(data.absent):
+        found.append(("warning", command("warning", first, file, None, f"{data.name}: unjudged")))
+    found += [
         ("error", command("error", sentence, file, None, f"{data.name}: no evidence"))
         for sentence in data.verdict.evidence
     ]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+from pipeline.terms.credentials import redact
 from pipeline.verdict.verdict import BudgetResult
 
 State = Literal["pass", "fail", "inconclusive", "warned"]
@@ -42,5 +43,8 @@ def state(budget: BudgetResult) -> State:
 
 
 def printable(text: str) -> str:
-    """Replace characters that XML does not allow, such as NUL and the ANSI escape character."""
-    return _NOT_XML.sub("\ufffd", text)
+    """Return a text as CI systems may show it: without credentials and without control characters.
+
+    Characters that XML does not allow are replaced, such as NUL and the ANSI escape character.
+    """
+    return _NOT_XML.sub("\ufffd", redact(text))

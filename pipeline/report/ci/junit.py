@@ -9,13 +9,11 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from pipeline.measure.machine import flat
-from pipeline.report import facts
+from pipeline.report import facts, headline
 from pipeline.report.ci import cases
 from pipeline.report.ci.cases import printable
 from pipeline.verdict.record import ReportData
 from pipeline.verdict.verdict import BudgetResult
-
-UNJUDGED = "first release: there is no baseline yet to compare with"
 
 
 def render(data: ReportData, strict: bool) -> str:
@@ -32,8 +30,10 @@ def render(data: ReportData, strict: bool) -> str:
     budgets = data.verdict.budgets if data.verdict else []
     for name, budget in zip(cases.names(budgets), budgets, strict=True):
         _budget(suite, name, budget, strict)
+    for tag in data.absent:
+        suite.case(f"against {tag}", "skipped", "unjudged", headline.first_release([tag]))
     if not suite.cases:
-        suite.case("verdict", "skipped", "unjudged", UNJUDGED)
+        suite.case("verdict", "skipped", "unjudged", "no budget was judged")
     return suite.text()
 
 

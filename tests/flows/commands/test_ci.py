@@ -231,7 +231,8 @@ def test_a_gate_that_asks_nothing_is_refused(project: Project, rarefy: Rarefy) -
     assert json.loads(rarefy("history", "--json").out) == []
     # A first release has a verdict on the budgets that can be judged, even if there are none.
     said = rarefy(*arguments, "--baseline", "production", "--first")
-    assert (said.code, said.out) == (0, "verdict: pass\n")
+    first = "first release: nothing was compared with a baseline, because production does not exist"
+    assert (said.code, said.out) == (0, f"verdict: pass ({first})\n")
     suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
     assert [type(result) for case in suite for result in case.result] == [Skipped]
     assert "first release" in (project.folder / "out" / "summary.md").read_text()
@@ -274,3 +275,73 @@ def test_a_run_that_is_ended_from_outside_leaves_a_page_too(
     assert said.code == 130
     suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
     assert (suite.tests, suite.errors) == (1, 1)
+
+
+def everything_said(said: Said, *folders: Path) -> str:
+    """Return all output and the content of all files, also those of a database."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    texts = [path.read_bytes().decode("latin1") for path in files]
+    return "\n".join([said.out, said.err, *texts])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://AKIA123:hush@bucket/store",
+        "s3://AKIA123:hush/hush+=@bucket/store",
+        "https://hush@host.example/store",
+        "https://user:hush@host.example/store",
+        "simplecache::s3://AKIA123:hush@bucket/store",
+        "https://bucket.example/store?X-Amz-Signature=hush&X-Amz-Expires=9",
+        "https://account.example/store?sv=2022&sig=hush%3D",
+        "https://host.example/store?access_token=hush",
+    ],
+)
+def test_a_secret_in_a_url_is_refused_before_a_job_exists_and_never_said(
+    project: Project, rarefy: Rarefy, on_github: Path, url: str
+) -> None:
+    """As a baseline, in the recipe's places, and as a remote; Prefect never starts."""
+    out = project.folder / "out"
+    stages, easy = ("quickstages:Head", "quickstages:Judge"), EASY
+    against = f"budgets: [{{metric: accuracy, min: 1 %, against: '{url}#production'}}]\n"
+    plain = project.recipe(*stages, budgets=easy, name="plain")
+    budget = project.recipe(*stages, budgets=against, name="budget")
+    data, model, stage = (project.folder / f"{name}.yaml" for name in ("data", "model", "stage"))
+    data.write_text(plain.read_text().replace("eval.jsonl", f'"{url}"'))
+    model.write_text(plain.read_text().replace("model: encoder", f'model: "{url}"'))
+    stage.write_text(plain.read_text().replace("Head", f'Head: {{note: "{url}"}}'))
+    for arguments in (
+        ("ci", plain, "--out", out, "--baseline", f"{url}#production"),
+        *(("ci", recipe, "--out", out) for recipe in (budget, data, model, stage)),
+        ("plan", plain, "--baseline", f"{url}#production"),
+        ("artifact", "push", "0" * 64, url, "--tag", "x", "superfluous", url),
+        ("artifact", "pull", f"{url}#production"),
+        ("rollback", f"{url}#production"),
+    ):
+        said = rarefy(*arguments)
+        assert said.code == 2, said.err
+        assert "hush" not in everything_said(said, out, on_github, project.home)
+    assert "credentials" in (out / "junit.xml").read_text()
+    assert not (project.home / "prefect").exists()
+
+
+@pytest.mark.slow
+def test_what_a_library_says_about_a_signed_url_is_redacted_everywhere(
+    project: Project, rarefy: Rarefy, on_github: Path
+) -> None:
+    stages = project.folder / "modules" / "quickstages.py"
+    error = 'OSError("GET https://bucket.example/x?X-Amz-Signature=hush: 403")'
+    stages.write_text(
+        stages.read_text().replace('ModelError("the weights are made of cheese")', error)
+    )
+    recipe = project.recipe(
+        "quickstages:Head", "quickstages:Break", "quickstages:Judge", budgets=EASY
+    )
+    out = project.folder / "out"
+    said = rarefy("-v", "ci", recipe, "--out", out)
+    assert said.code == 1
+    assert "GET https://bucket.example/x?X-Amz-Signature=***: 403" in said.err
+    assert "X-Amz-Signature=***: 403" in (out / "junit.xml").read_text()
+    written = everything_said(said, out, on_github, project.home)
+    assert "X-Amz-Signature" in written
+    assert "hush" not in written

@@ -102,6 +102,37 @@ def test_a_first_release_leaves_those_budgets_out_and_says_so(workshop: Workshop
     )
 
 
+@pytest.mark.parametrize(
+    ("against", "words"),
+    [
+        ("prodution", "there is no tag 'prodution', but there is 'production'; correct the name"),
+        ("{there}#productoin", "no tag 'productoin', but there is 'production'; correct the name"),
+        ("{there}d#production", "no such folder; correct the URL, or create the folder"),
+        ("memory://shop/sharde#production", "no such folder"),
+    ],
+)
+def test_a_mistyped_tag_or_remote_is_no_first_release(workshop, tmp_path, against, words):
+    there = Store(tmp_path / "shared")
+    for store in (workshop.store, there):
+        store.tag("production", publish(store, Kind.BUNDLE).digest)
+    named = against.format(there=f"file://{tmp_path}/shared")
+    run = workshop.open(*CHAIN, budgets=[{**PRODUCTION, "against": named}])
+    run.plan.first = True
+    with pytest.raises(RecipeError, match=re.escape(words)) as said:
+        run.plan.steps()
+    assert re.search(r"trial\.yaml:\d+: budgets\[0\]\.against: ", str(said.value))
+
+
+def test_a_first_release_in_a_remote_that_exists(workshop, tmp_path):
+    there = Store(tmp_path / "shared")
+    there.tag("spam-de", publish(there, Kind.BUNDLE).digest)
+    named = f"file://{tmp_path}/shared#spam-en"
+    run = workshop.open(*CHAIN, budgets=[{**PRODUCTION, "against": named}])
+    run.plan.first = True
+    run.plan.steps()
+    assert run.plan.absent == [named]
+
+
 def test_a_first_release_forgives_nothing_but_a_tag_that_is_not_there(workshop, tmp_path):
     for against, words in {
         "report": "which makes no predictions",

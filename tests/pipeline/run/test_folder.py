@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
 import shutil
@@ -16,7 +17,9 @@ from pipeline.run import folder as files
 from pipeline.run.outcome import Outcome
 from pipeline.store.artifact import Artifact
 from pipeline.store.store import Store
-from pipeline.terms.errors import ProviderError
+from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import EvidenceError, ProviderError
+from pipeline.verdict.record import ReportData
 from tests.pipeline.report.factory import report_data
 from tests.pipeline.store.artifacts import publish
 
@@ -98,6 +101,61 @@ def test_a_kill_while_it_writes_costs_nothing(
 
 
 @pytest.mark.slow
+def record_of(bundle: Artifact) -> ReportData:
+    """The record of a run that measured this bundle."""
+    data = report_data()
+    assert data.verdict is not None
+    judged = data.verdict.model_copy(update={"bundle": bundle.digest})
+    made = data.lineage[-1].model_copy(update={"digest": bundle.digest})
+    return data.model_copy(update={"verdict": judged, "lineage": [made]})
+
+
+def test_a_kill_at_any_moment_leaves_no_verdict_beside_another_bundle(
+    bundle: Artifact, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kill the writer at each write to the disk in turn, until one run gets through."""
+    mark = '<meta name="generator" content="rarefy">'
+    monkeypatch.setattr("pipeline.report.html.render", lambda _data: mark)  # it takes a second
+    bundles = [bundle, publish(Store(tmp_path / "store"), "another", "0" * 64)]
+    files.write(Outcome(record_of(bundle), bundle), folder)
+    sync, step, seen = os.fsync, 0, set()
+
+    def write(new: Artifact, last: int) -> None:
+        count = 0
+
+        def counted(descriptor: int) -> None:
+            nonlocal count
+            count += 1
+            if count > last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", counted)
+        files.write(Outcome(record_of(new), new), folder)
+
+    while True:
+        step += 1
+        writer = FORK.Process(target=write, args=(bundles[step % 2], step))
+        writer.start()
+        writer.join(60)
+        digest = file_sha256(folder / "bundle" / "manifest.json")
+        verdict = folder / "verdict.json"
+        if verdict.exists():
+            assert json.loads(verdict.read_text())["bundle"] == digest
+        record = files.read(folder)
+        if record.lineage[0].digest != digest:
+            assert not verdict.exists()
+            with pytest.raises(EvidenceError, match="a run was stopped while it wrote this folder"):
+                files.check_bundle(record, folder)
+            seen.add("mixed")
+        assert writer.exitcode in (0, -signal.SIGKILL)
+        if writer.exitcode == 0:
+            break
+        seen.add("killed")
+    assert seen == {"mixed", "killed"}
+    assert whole(folder)
+
+
 def test_a_full_disk_is_said_in_one_line(
     bundle: Artifact, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

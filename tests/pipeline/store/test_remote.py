@@ -435,7 +435,7 @@ def test_what_a_remote_refuses_is_one_line(store, error, kind, words, monkeypatc
     [
         ("foo://bucket/x", RecipeError, "Protocol not known: foo"),
         ("", RecipeError, "a remote needs a URL"),
-        ("sftp://user:secret@host/x", RecipeError, "the URL contains a password"),
+        ("sftp://user:secret@host/x", RecipeError, "the URL contains credentials"),
     ],
 )
 def test_a_url_that_is_none(store, url, kind, words):

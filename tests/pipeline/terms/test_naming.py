@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.terms.naming import hint, nearest
+from pipeline.terms.naming import hint, misspelt, nearest
 
 NAMES = ["finetune", "distill", "quantize"]
 
@@ -25,3 +26,23 @@ def test_without_a_similar_name_all_are_listed() -> None:
 def test_one_letter_left_out_is_found_again(name: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(name) - 1))
     assert nearest(name[:at] + name[at + 1 :], NAMES) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "typo"),
+    [
+        ("prodution", "production", True),
+        ("producton-eu", "production-eu", True),
+        ("prod_eu", "prod-eu", True),
+        ("stagin", "staging", True),
+        ("prod-a", "prod-b", False),
+        ("spam-de", "spam-en", False),
+        ("model-v1", "model-v2", False),
+        ("release2024", "release2025", False),
+        ("production-eu", "production", False),
+        ("staging", "production", False),
+        ("production", "production", False),
+    ],
+)
+def test_a_typing_error_is_told_from_another_name(name: str, other: str, typo: bool) -> None:
+    assert misspelt(name, [other]) == (other if typo else None)

@@ -1,0 +1,54 @@
+"""A closed pipe: ``rarefy artifact ls | head`` ends quietly, and never as a success."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+from typing import Any, Final, TextIO
+
+import rich_click as click
+
+CODE: Final = 141
+"""128 + SIGPIPE, as a shell reports a program that a closed pipe ended."""
+
+
+class BrokenError(Exception):
+    """Something wrote to a closed pipe; ``error`` is the original exception."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Group(click.RichGroup):
+    """A group of commands that raises BrokenError; click would exit 1, whoever's pipe it was."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise BrokenError(error) from error
+            raise
+
+
+def nobody_reads() -> bool:
+    """Return whether the reader of our output is gone; then discard what is still written to it.
+
+    If it is not, the broken pipe was another one, e.g. that of a worker process that died.
+    """
+    gone = [stream for stream in (sys.stdout, sys.stderr) if _closed(stream)]
+    for stream in gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(gone)
+
+
+def _closed(stream: TextIO) -> bool:
+    poll = select.poll()
+    try:
+        poll.register(stream.fileno(), 0)
+    except (OSError, ValueError):  # not a file of the system, as in tests and notebooks
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))

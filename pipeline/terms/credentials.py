@@ -1,0 +1,57 @@
+"""Credentials in URLs: find them, and hide them in every text that is shown or recorded.
+
+A secret in a URL would end up in records, reports, logs and Prefect's database. Recipes and command
+lines with one are refused before a job exists, and what libraries say about URLs is redacted.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+HIDDEN: Final = "***"
+REFUSED: Final = (
+    "the URL contains credentials (a user, password, token or signature), which would end up in "
+    "records and logs; pass them through the environment, as the cloud's own tools read them"
+)
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s\"'<>`]+")
+_SECRET_NAME = re.compile(
+    r"(?:.*(?:token|secret|signature|password|passwd|pwd|credentials?|authorization|apikey"
+    r"|access_?key(?:_?id)?|private_?key)|(?:.*[_.-])?(?:sig|key|auth|jwt))$",
+    re.IGNORECASE,
+)
+"""``X-Amz-Signature``, ``X-Goog-Credential``, ``sig``, ``access_token``, ``AWSAccessKeyId``, …"""
+_PARAMETER = re.compile(
+    r"([?&;#]|%26|%3F)([\w.%-]+)=([^&;#\\]+?)(?=[&;#\\]|[:.,)]*$)", re.IGNORECASE
+)
+_CONTAINER = re.compile(r"[a-z0-9-]+@[a-z0-9]+\.(?:dfs|blob)\.core\.[a-z.]+")
+"""Azure's ``abfs://CONTAINER@ACCOUNT.dfs.core.windows.net``: no user, and nothing secret."""
+_AZURE = frozenset({"abfs", "abfss", "az", "wasb", "wasbs"})
+
+
+def redact(text: str) -> str:
+    """Return a text with the credentials in its URLs replaced by ``***``."""
+    if "://" not in text:
+        return text
+    return _URL.sub(lambda found: _clean(found[0]), text)
+
+
+def found_in(text: str) -> bool:
+    """Return whether a URL in the text contains credentials."""
+    return redact(text) != text
+
+
+def _clean(url: str) -> str:
+    scheme, rest = url.split("://", 1)
+    host = re.match(r"[^/?#]*", rest)
+    authority = host[0] if host else ""
+    # A secret may contain a slash, so with USER:SECRET everything up to the last @ is hidden.
+    end = rest.rfind("@") if ":" in authority else authority.rfind("@")
+    if end >= 0 and not (scheme.lower() in _AZURE and _CONTAINER.fullmatch(authority)):
+        rest = HIDDEN + rest[end:]
+    return f"{scheme}://{_PARAMETER.sub(_hide, rest)}"
+
+
+def _hide(parameter: re.Match[str]) -> str:
+    sign, name, value = parameter.groups()
+    return f"{sign}{name}={HIDDEN if _SECRET_NAME.fullmatch(name) else value}"

@@ -1,0 +1,30 @@
+"""What libraries log holds no credentials."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from flows import logs
+
+
+def test_messages_arguments_and_tracebacks_are_redacted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = logging.getLogRecordFactory()
+    logs.hide_credentials()
+    try:
+        log = logging.getLogger("library")
+        log.error("GET %s failed", "https://host/x?sig=hush")
+        try:
+            raise OSError("https://user:hush@host/x: 403")
+        except OSError:
+            log.exception("it failed")
+        log.error("%d of %d", 1, 2)
+    finally:
+        logging.setLogRecordFactory(before)
+    assert "hush" not in caplog.text
+    assert "GET https://host/x?sig=*** failed" in caplog.text
+    assert "OSError: https://***@host/x: 403" in caplog.text
+    assert "1 of 2" in caplog.text

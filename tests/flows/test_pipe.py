@@ -1,0 +1,48 @@
+"""A reader that goes away ends a command quietly, and a gate never as a success."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.project import Project, Said
+
+LOUD = """
+import sys
+import rich_click as click
+from flows import cli, pipe
+@cli.cli.command()
+def shout():
+    for _ in range(100_000):
+        click.echo("a line")
+    return 3
+cli.main(["shout"])
+"""
+
+
+def test_a_closed_pipe_ends_with_the_code_of_sigpipe_and_no_word() -> None:
+    shout = subprocess.Popen(
+        [sys.executable, "-c", LOUD], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert shout.stdout is not None
+    assert shout.stderr is not None
+    assert shout.stdout.readline() == b"a line\n"
+    shout.stdout.close()
+    said = shout.stderr.read()
+    assert (shout.wait(60), said) == (141, b"")
+
+
+def test_the_broken_pipe_of_a_worker_is_an_error(
+    project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(_path: Path) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("pipeline.recipe.recipe.load", died)
+    said = rarefy("plan", project.recipe("quickstages:Head"))
+    assert said.code == 1
+    assert "unexpected BrokenPipeError" in said.err

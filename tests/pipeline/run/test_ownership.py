@@ -1,0 +1,83 @@
+"""A run's folder may be any folder: files of other programs are neither replaced nor lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.run import folder as files
+from pipeline.run import ownership
+from pipeline.run.outcome import Outcome
+from pipeline.store.store import Store
+from pipeline.terms.errors import RecipeError
+from tests.pipeline.report.factory import report_data
+from tests.pipeline.store.artifacts import publish
+
+PREVIOUS = Path(__file__).parents[2] / "previous" / "home" / "runs" / "tiny"
+FOREIGN = {
+    "report.html": "<html><p>rarefy</p></html>",
+    "summary.md": "## Summary of my thesis\n",
+    "verdict.json": '{"guilty": true}',
+    "run.json": '{"schema": "mine/1", "command": "make"}',
+    "junit.xml": '<testsuites name="pytest"></testsuites>',
+    "metrics.txt": "accuracy 0.9\n",
+    "bmf.json": '{"mine": {"latency": {"value": 1}}}',
+    "benchmark-smaller.json": "[]",
+    "benchmark-bigger.json": "[]",
+}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", [*FOREIGN, "bundle"])
+def test_a_file_of_another_program_is_refused_and_stays(tmp_path: Path, name: str) -> None:
+    theirs = tmp_path / "out" / name
+    if name == "bundle":
+        theirs = theirs / "app.js"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text(FOREIGN.get(name, "mine"))
+    before = content(tmp_path / "out")
+    bundle = publish(Store(tmp_path / "store"))
+    for write in (
+        lambda: files.write(Outcome(report_data(), bundle), tmp_path / "out"),
+        lambda: files.draw(report_data(), tmp_path / "out"),
+        lambda: files.draw_broken("demo", "a reason", tmp_path / "out"),
+    ):
+        with pytest.raises(RecipeError, match=f"{name}: rarefy did not make this") as said:
+            write()
+        assert "\n" not in str(said.value)
+        assert content(tmp_path / "out") == before
+
+
+def test_what_a_run_wrote_is_replaced_by_the_next(tmp_path: Path) -> None:
+    bundle = publish(Store(tmp_path / "store"))
+    for data in (report_data(), report_data(verdict=None, measurements=None)):
+        files.write(Outcome(data, bundle), tmp_path / "out")
+        files.draw_ci(data, tmp_path / "out", strict=True)
+        files.check_ours(tmp_path / "out")
+    files.draw_broken("demo", "a reason", tmp_path / "out")
+    assert set(content(tmp_path / "out")) == {"junit.xml", "summary.md"}
+    files.write(Outcome(report_data(), bundle), tmp_path / "out")
+
+
+def test_a_file_without_room_for_a_mark_is_foreign_beside_a_run_that_did_not_write_it(
+    tmp_path: Path,
+) -> None:
+    files.draw_broken("demo", "a reason", tmp_path)
+    (tmp_path / "bmf.json").write_text(FOREIGN["bmf.json"])
+    with pytest.raises(RecipeError, match=r"bmf\.json: rarefy did not make this"):
+        files.check_ours(tmp_path)
+
+
+def test_a_folder_of_an_earlier_version_is_ours(tmp_path: Path) -> None:
+    ownership.check(PREVIOUS, files.WRITTEN, files.BUNDLE)
+    record = json.loads((PREVIOUS / "run.json").read_text())
+    assert "schema" not in record

@@ -1,0 +1,72 @@
+"""Credentials in URLs are found in every form, and hidden in every text."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+
+from pipeline.terms.credentials import found_in, redact
+from pipeline.terms.errors import IntegrityError
+
+SECRET = "hush"
+SECRETS = [
+    "s3://AKIA123:hush@bucket/store",
+    "s3://AKIA123:hush/hush+hush=@bucket/store#production",
+    "s3://AKIA123:a@b/hush@bucket",
+    "s3://:hush@bucket/store",
+    "https://hush@host.example/store",
+    "https://hush@host.example:8080/store/a@b",
+    "https://user:hush@host.example/store?a=1",
+    "simplecache::s3://AKIA123:hush@bucket/store",
+    "https://bucket.s3.amazonaws.com/store?X-Amz-Date=1&X-Amz-Signature=hush",
+    "https://bucket.s3.amazonaws.com/store?X-Amz-Credential=hush&X-Amz-Expires=9",
+    "https://b.s3.amazonaws.com/x?AWSAccessKeyId=hush&Signature=hush&Expires=1",
+    "https://account.blob.core.windows.net/c/x?sv=2022&se=2026&sig=hush%3D",
+    "https://host.example/store?token=hush",
+    "https://host.example/store?version=3&access_token=hush#production",
+    "https://host.example/store?api_key=hush",
+    "HTTPS://HUSHER:hush@host.example/",
+]
+HARMLESS = [
+    "s3://models/rarefy#production",
+    "s3://models/rarefy/a@b",
+    "file:///shared/store@home#production",
+    "https://host.example:8080/store?versionId=3&keyspace=a",
+    "abfss://container@account.dfs.core.windows.net/store",
+    "hub:owner/name@revision",
+    "write to someone@host.example about key=value",
+    "s3://***@bucket/store",
+]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_every_form_is_found_and_hidden(url: str) -> None:
+    assert found_in(url)
+    said = redact(f"cannot read {url}: no such bucket")
+    assert SECRET not in said
+    assert said.startswith("cannot read ")
+    assert said.endswith(": no such bucket")
+    assert redact(said) == said
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert not found_in(text)
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_json_stays_json(url: str) -> None:
+    before = json.dumps({"a": f'"{url}"\n', "b": [1, "x@y"]}, separators=(",", ":"))
+    after = json.loads(redact(before))
+    assert after["b"] == [1, "x@y"]
+    assert SECRET not in after["a"]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_no_error_of_ours_holds_a_secret(url: str) -> None:
+    error = IntegrityError(f"{url}: damaged", 3)
+    for shown in (str(error), repr(error), pickle.dumps(error).decode("latin1")):
+        assert SECRET not in shown
+    assert error.args[1] == 3
