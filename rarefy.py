@@ -191,6 +191,7 @@ def run(
     threads: int | None = None,
     first: bool = False,
     baseline: str | None = None,
+    fresh: bool = False,
     quiet: bool = False,
 ) -> Result:
     """Run a recipe from model to verdict; reuse finished stages from the store.
@@ -204,6 +205,7 @@ def run(
         threads: training threads; default: all cores.
         first: for a first release, skip budgets against a tag that does not exist yet.
         baseline: a tag, or ``URL#tag``, that replaces the tag in every budget against one.
+        fresh: compute and measure everything again, and believe nothing that the store has cached.
         quiet: show no progress.
 
     Returns:
@@ -226,8 +228,9 @@ def run(
         out=str(out or place.runs / loaded.recipe.name),
         device=_device(device),
         threads=threads,
-        command=_command(recipe, baseline, first),
+        command=_command(recipe, baseline, {"--first": first, "--fresh": fresh}),
         first=first,
+        fresh=fresh,
     )
     with Display(stderr(), quiet=quiet) as display:
         return compress.run(job, loaded, engine, display)
@@ -360,11 +363,11 @@ def _device(device: str) -> str:
     return default_device() if device == "auto" else device
 
 
-def _command(recipe: LoadedRecipe, baseline: str | None, first: bool) -> str:
+def _command(recipe: LoadedRecipe, baseline: str | None, options: dict[str, bool]) -> str:
     """Return the command that a run is recorded with; `rarefy validate` finds the recipe by it."""
     if recipe.path is None:
         return "rarefy.run(recipe)"
-    flags, path = ["--first"] if first else [], str(recipe.path)
+    flags, path = [flag for flag in options if options[flag]], str(recipe.path)
     if baseline is None:
         return shlex.join(["rarefy", "run", *flags, path])
     return shlex.join(["rarefy", "ci", path, "--baseline", baseline, *flags])

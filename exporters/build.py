@@ -13,6 +13,7 @@ from exporters.passes import clean, embeddings, first_token, integer_matmul, mas
 from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import Plan
 from pipeline.model.runtime import MODEL
+from pipeline.report import markdown
 from pipeline.stage.data import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import DataError, ModelError
@@ -107,7 +108,7 @@ def build(
         roles=bundle.ROLES,
         model=checkpoint.describe(model) | {"form": form, "precision": precision},
     )
-    bundle.write_card(output, _facts(info, target_provider, threads, task, split))
+    bundle.write_card(output, _facts(info, target_provider, threads, task))
     bundle.write_sums(output)
     report(4, 4, "bundle written")
     return info
@@ -164,13 +165,12 @@ def _label(graph: ir.Model, form: Form, precision: str) -> None:
     graph.metadata_props.update({"schema": SCHEMA, "form": form, "precision": precision})
 
 
-def _facts(
-    info: BuildInfo, provider: str, threads: int, task: Task, split: Split
-) -> dict[str, Any]:
+def _facts(info: BuildInfo, provider: str, threads: int, task: Task) -> dict[str, Any]:
     """Return the values of the model card's template."""
-    sample = split.texts[0].replace('"', "'").replace("\n", " ")
     return {
-        **{key: info.model[key] for key in ("architecture", "labels", "layers", "hidden")},
+        **{key: info.model[key] for key in ("layers", "hidden")},
+        "architecture": markdown.escape(info.model["architecture"]),
+        "labels": [markdown.escape(label) for label in info.model["labels"]],
         "form": info.form,
         "provider": provider,
         "threads": threads,
@@ -181,5 +181,4 @@ def _facts(
         "difference": info.parity.max_difference,
         "agreement": info.parity.agreement,
         "rows": info.parity.rows,
-        "sample": sample,
     }

@@ -31,6 +31,7 @@ class Job:
     command: str
     first: bool = False
     baseline: str | None = None
+    fresh: bool = False
 
 
 def load(job: Job) -> LoadedRecipe:
@@ -46,7 +47,7 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> 
     inconclusive.
     """
     folder.check_ours(Path(job.out))
-    plan = Plan(loaded, Home(Path(job.home)).store(), job.device, first=job.first)
+    plan = Plan(loaded, Home(Path(job.home)).store(fresh=job.fresh), job.device, first=job.first)
     if job.threads:
         plan.threads = job.threads
     steps = plan.steps()
@@ -79,9 +80,9 @@ def execute(run: Run, identifier: str, display: Display | None = None) -> Finish
 def conclude(run: Run, job: Job) -> Result:
     """Judge the run, write the report and a copy of the bundle, and record the verdict."""
     outcome = outcomes.conclude(run, job.command)
-    result = Result(outcome, folder.write(outcome, Path(job.out)))
-    records.keep(Path(job.home), outcome.data, run.plan.loaded.base)
-    return result
+    paths = folder.write(outcome, Path(job.out))
+    unrecorded = records.keep(Path(job.home), outcome.data, run.plan.loaded.base)
+    return Result(outcome, paths, unrecorded)
 
 
 def run_inline(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> Result:

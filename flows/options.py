@@ -66,6 +66,15 @@ def first_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def fresh_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--fresh``, given to the command as ``fresh: bool``."""
+    return click.option(
+        "--fresh",
+        is_flag=True,
+        help="Compute and measure everything again; believe nothing that the store has cached.",
+    )(command)
+
+
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--engine``, ``--device`` and ``--threads``, which say how to run a recipe."""
     engine = click.option(

@@ -41,9 +41,10 @@ def compress(
     command: str = "rarefy run",
     first: bool = False,
     baseline: str | None = None,
+    fresh: bool = False,
 ) -> State[Any]:
     """Run a recipe from model to verdict. The flow's state is Failed if a budget is missed."""
-    job = Job(recipe, home, out, device, threads, command, first, baseline)
+    job = Job(recipe, home, out, device, threads, command, first, baseline, fresh)
     return _state(_carry_out(job, jobs.load(job), None))
 
 

@@ -16,7 +16,7 @@ from pipeline.run.plan import Plan
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.home import Home
 from pipeline.terms.digests import value_sha256
-from pipeline.terms.errors import EvidenceError, RecipeError
+from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.versions import distribution_version
 from pipeline.verdict.judge import judge
@@ -32,6 +32,13 @@ class Validated:
     verdict: Verdict
     measurements: Measurements
     warnings: list[str]
+    unrecorded: RarefyError | None = None
+    """Why a verdict that is not a pass could not be added to the history."""
+
+    def exit_code(self, strict: bool) -> int:
+        """Return the exit code of the verdict, but never 0 if it is missing in the history."""
+        code = self.verdict.exit_code(strict)
+        return code or (self.unrecorded.exit_code if self.unrecorded else 0)
 
 
 def validate(
@@ -55,8 +62,8 @@ def validate(
         raise RecipeError(f"{loaded.where.source} has no budgets to judge the bundle by; add some")
     measured = measure(Run(plan), bundle, progress)
     verdict = judge(plan.budgets, loaded.recipe.targets, measured)
-    records.keep_validated(home.path, plan, bundle, verdict, measured)
-    return Validated(bundle, verdict, measured, plan.warnings)
+    unrecorded = records.keep_validated(home.path, plan, bundle, verdict, measured)
+    return Validated(bundle, verdict, measured, plan.warnings, unrecorded)
 
 
 def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:

@@ -14,6 +14,7 @@ from flows.planned import html_table
 from pipeline.report import wording
 from pipeline.report.pictures import pictures
 from pipeline.run.outcome import Outcome
+from pipeline.terms.errors import RarefyError
 from pipeline.terms.outcomes import SYMBOL
 from pipeline.verdict.record import LedgerRow
 from pipeline.verdict.verdict import Verdict
@@ -66,6 +67,13 @@ class Result:
 
     outcome: Outcome
     paths: dict[str, str]
+    unrecorded: RarefyError | None = None
+    """Why a verdict that is not a pass could not be added to the history."""
+
+    def exit_code(self, strict: bool) -> int:
+        """Return the exit code of the verdict, but never 0 if it is missing in the history."""
+        code = self.outcome.exit_code(strict)
+        return code or (self.unrecorded.exit_code if self.unrecorded else 0)
 
     @property
     def verdict(self) -> Verdict | None:

@@ -33,7 +33,7 @@ class Export(Stage):
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     libraries: ClassVar[tuple[str, ...]] = (

@@ -107,6 +107,16 @@ def test_the_action_runs_with_its_defaults(tmp_path: Path) -> None:
     assert (code, calls) == (0, [["-m", "pip", "install", "/here[cpu]"]])
 
 
+def test_inputs_of_several_lines_are_read_whole(tmp_path: Path) -> None:
+    inputs = {"RECIPE": "a.yaml", "OUT": "out", "BASELINE": ""}
+    code, calls = run_step("Run the gate", tmp_path, **inputs, ARGS="--fresh\n  --lenient\n")
+    assert (code, calls) == (0, [["ci", "a.yaml", "--out", "out", "--fresh", "--lenient"]])
+    (tmp_path / "called").unlink()
+    inputs = {"EXTRA": "cpu", "GITHUB_ACTION_PATH": "/here"}
+    code, calls = run_step("Install rarefy", tmp_path, **inputs, PACKAGES="s3fs\ngcsfs adlfs\n")
+    assert calls == [["-m", "pip", "install", "/here[cpu]", "s3fs", "gcsfs", "adlfs"]]
+
+
 def test_the_action_knows_two_builds_of_onnxruntime(tmp_path: Path) -> None:
     inputs = {"EXTRA": "cpu] evil[x", "PACKAGES": "", "GITHUB_ACTION_PATH": "/here"}
     assert run_step("Install rarefy", tmp_path, **inputs) == (2, [])

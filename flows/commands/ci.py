@@ -12,6 +12,7 @@ import rich_click as click
 from flows.options import (
     engine_options,
     first_option,
+    fresh_option,
     home_option,
     json_option,
     recipe_argument,
@@ -40,6 +41,7 @@ UNFINISHED = "the run was stopped before it reached a verdict; its log shows how
     help="The folder for all outputs.",
 )
 @first_option
+@fresh_option
 @click.option("--lenient", is_flag=True, help="Exit 0 if a budget is inconclusive, and warn.")
 @engine_options
 @home_option
@@ -49,6 +51,7 @@ def ci(
     baseline: str | None,
     out: Path,
     first: bool,
+    fresh: bool,
     lenient: bool,
     engine: Engine,
     device: str,
@@ -65,6 +68,9 @@ def ci(
     --baseline replaces the tag in every budget against a tag. If the recipe has no such budget,
     three are added: accuracy, latency and size may get only slightly worse.
 
+    A cache that the CI system restored is believed as it is. Use --fresh for the runs that precede
+    a promotion: it computes and measures everything again.
+
     Example: `rarefy ci demo.yaml --baseline production --out build/rarefy`
     """
     from flows import compress
@@ -77,8 +83,11 @@ def ci(
         out=str(out),
         device=device,
         threads=threads,
-        command=_command(recipe, baseline, out, first, lenient),
+        command=_command(
+            recipe, baseline, out, {"--first": first, "--fresh": fresh, "--lenient": lenient}
+        ),
         first=first,
+        fresh=fresh,
         baseline=baseline,
     )
     try:
@@ -95,9 +104,8 @@ def ci(
         raise
 
 
-def _command(recipe: Path, baseline: str | None, out: Path, first: bool, lenient: bool) -> str:
+def _command(recipe: Path, baseline: str | None, out: Path, flags: dict[str, bool]) -> str:
     words = ["rarefy", "ci", str(recipe), *(["--baseline", baseline] if baseline else [])]
-    flags = {"--first": first, "--lenient": lenient}
     return shlex.join([*words, "--out", str(out), *(flag for flag in flags if flags[flag])])
 
 
@@ -131,7 +139,7 @@ def _report(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_jso
     from pipeline.report.ci import annotations
     from pipeline.run import folder, outcome
 
-    data, code = result.outcome.data, result.outcome.exit_code(strict)
+    data, code = result.outcome.data, result.exit_code(strict)
     paths = result.paths | folder.draw_ci(data, Path(job.out), strict)
     judged = data.verdict
     verdict = "none" if judged is None else judged.outcome

@@ -11,6 +11,7 @@ import rich_click as click
 from flows.options import (
     engine_options,
     first_option,
+    fresh_option,
     home_option,
     json_option,
     recipe_argument,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--strict", is_flag=True, help="Exit 4 if a budget is inconclusive.")
 @first_option
+@fresh_option
 @engine_options
 @home_option
 @json_option
@@ -42,6 +44,7 @@ def run(
     out: Path | None,
     strict: bool,
     first: bool,
+    fresh: bool,
     device: str,
     threads: int | None,
     home: Home,
@@ -50,7 +53,7 @@ def run(
     """Run RECIPE and write a verdict on every budget, report.html and the ONNX bundle.
 
     Finished stages are read from the store; a run that was interrupted or killed resumes where it
-    stopped.
+    stopped. With --fresh, everything is computed and measured again.
 
     Example: `rarefy run demo.yaml`
     """
@@ -67,15 +70,16 @@ def run(
         out=str(out or home.runs / loaded.recipe.name),
         device=device,
         threads=threads,
-        command=f"rarefy run {'--first ' if first else ''}{shlex.quote(str(recipe))}",
+        command=_command(recipe, first, fresh),
         first=first,
+        fresh=fresh,
     )
     console = stderr()
     with Display(console, quiet=as_json) as display:
         result = compress.run(job, loaded, engine, display, verbose=verbose())
         for warning in result.outcome.data.warnings:
             display.say(f"note: {warning}", "yellow")
-    code = result.outcome.exit_code(strict)
+    code = result.exit_code(strict)
     judged = result.outcome.data.verdict
     if as_json:
         show_json(outcome.as_json(result.outcome, result.paths, code))
@@ -86,3 +90,8 @@ def run(
             console.print(f"{name:<8} {path}", soft_wrap=True)
     click.echo(verdict_line(result.outcome.data, "none (no validate stage)"))
     return code
+
+
+def _command(recipe: Path, first: bool, fresh: bool) -> str:
+    flags = {"--first": first, "--fresh": fresh}
+    return shlex.join(["rarefy", "run", *(flag for flag in flags if flags[flag]), str(recipe)])

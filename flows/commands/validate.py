@@ -52,7 +52,7 @@ def validate(
         )
         for warning in done.warnings:
             display.say(f"note: {warning}", "yellow")
-    judged, code = done.verdict, done.verdict.exit_code(strict)
+    judged, code = done.verdict, done.exit_code(strict)
     if as_json:
         shown = judged.model_dump(mode="json", by_alias=True)
         summary = {"bundle": done.bundle.digest, "exit_code": code, "warnings": done.warnings}

@@ -24,7 +24,12 @@ class Home:
     def prefect(self) -> Path:
         return self.path / "prefect"
 
-    def store(self) -> Store:
+    def store(self, *, fresh: bool = False) -> Store:
+        """Return the store; a ``fresh`` one believes no earlier work."""
+        if fresh:
+            from pipeline.store.fresh import Fresh
+
+            return Fresh(self.path / "store")
         from pipeline.store.store import Store  # imported late to keep --help fast
 
         return Store(self.path / "store")

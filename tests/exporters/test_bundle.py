@@ -37,6 +37,14 @@ def test_a_copied_bundle_answers_its_sample_with_nothing_but_what_it_needs(deplo
     assert json.loads(answer.stdout) == json.loads((there / "samples/response.json").read_text())
 
 
+def test_the_card_holds_no_row_of_the_data_and_one_harmless_command(deployed):
+    """A row would be run by a shell: $(…), backticks and quotes are not data there."""
+    card = (deployed[1] / "README.md").read_text()
+    request = json.loads((deployed[1] / "samples" / "request.json").read_text())
+    assert not [text for text in request["texts"] if text in card]
+    assert 'python predict.py "A text to classify."' in card.splitlines()
+
+
 def test_the_files_are_those_that_are_promised_and_their_sums_hold(deployed):
     info, output = deployed
     found = {p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()}

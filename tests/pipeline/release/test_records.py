@@ -56,6 +56,27 @@ def test_a_broken_history_costs_a_run_nothing_but_a_warning(
     assert rarefy("history").code == 6
 
 
+UNDECIDED = "budgets:\n  - {metric: accuracy, min: 95 %}\n"
+
+
+@pytest.mark.parametrize(("budgets", "code"), [(MISSED, 3), (UNDECIDED, 6), (PASSES, 0)])
+def test_what_is_no_pass_and_was_not_recorded_is_no_success(
+    project: Project, rarefy: Callable[..., Said], budgets: str, code: int
+) -> None:
+    """20 of 20 rows right leave a minimum of 95 % undecided, which exits 0 if it is recorded."""
+    project.home.mkdir()
+    recipe = project.recipe(*STAGES, budgets=budgets)
+    assert rarefy("run", recipe, "--engine", "inline").code == (0 if code == 6 else code)
+    (project.home / FILE).write_bytes(b"not a database at all\n" * 200)
+    for command in (("run", recipe), ("ci", recipe, "--lenient", "--out", project.folder / "out")):
+        said = rarefy(*command, "--engine", "inline")
+        assert said.code == code
+        lines = [line for line in said.err.splitlines() if "not added to the history" in line]
+        assert len(lines) == 1
+        assert ("`rarefy promote` would not know of it" in lines[0]) == (code != 0)
+        assert (project.folder / "out" / "verdict.json").exists() or command[0] == "run"
+
+
 @pytest.mark.slow
 def test_a_bundle_that_is_validated_leaves_a_verdict(
     project: Project, rarefy: Callable[..., Said]

@@ -110,6 +110,7 @@ def record_of(bundle: Artifact) -> ReportData:
     return data.model_copy(update={"verdict": judged, "lineage": [made]})
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_no_verdict_beside_another_bundle(
     bundle: Artifact, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,54 @@
+"""A store that believes only what this process has made, for runs that trust no cache.
+
+What a CI system restored may hold a wrong artifact under the right fingerprint, a wrong score, or a
+prepared checkpoint of an unfinished training. Nothing of that is read. What is made is published as
+in any store, so later runs find it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pipeline.store.artifact import Artifact, Manifest
+from pipeline.store.store import Store
+
+
+class Fresh(Store):
+    """A store without earlier work: no cache hit, no note, no progress of an unfinished stage.
+
+    Artifacts can be opened by tag or digest, because their bytes are checked.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._made: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
+        self._begun: set[str] = set()
+
+    def publish(
+        self, directory: Path, manifest: Manifest, run: dict[str, Any], **options: Any
+    ) -> Artifact:
+        artifact = super().publish(directory, manifest, run, **options)
+        self._made[manifest.stage.fingerprint] = artifact.digest
+        return artifact
+
+    def lookup(self, fingerprint: str) -> Artifact | None:
+        digest = self._made.get(fingerprint)
+        return None if digest is None else self.open(digest)
+
+    def work(self, fingerprint: str) -> Path:
+        path = super().work(fingerprint)
+        if fingerprint not in self._begun:
+            self._begun.add(fingerprint)
+            shutil.rmtree(path)
+        return super().work(fingerprint)
+
+    def note(self, key: str) -> Any:
+        return json.loads(self._notes[key]) if key in self._notes else None
+
+    def keep_note(self, key: str, value: Any) -> None:
+        self._notes[key] = json.dumps(value)
+        super().keep_note(key, value)
