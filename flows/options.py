@@ -66,6 +66,15 @@ def first_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def no_code_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--no-code``, given to the command as ``no_code: bool``."""
+    return click.option(
+        "--no-code",
+        is_flag=True,
+        help="Do not import the recipe's own modules: for recipes that you do not trust.",
+    )(command)
+
+
 def fresh_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--fresh``, given to the command as ``fresh: bool``."""
     return click.option(

@@ -11,6 +11,7 @@ from flows.options import (
     first_option,
     home_option,
     json_option,
+    no_code_option,
     recipe_argument,
     show_json,
     stdout,
@@ -24,16 +25,26 @@ from pipeline.store.home import Home
     "--baseline", metavar="TAG", help="Plan `rarefy ci` with this baseline: TAG or URL#TAG."
 )
 @first_option
+@no_code_option
 @device_option
 @home_option
 @json_option
 def plan(
-    recipe: Path, baseline: str | None, first: bool, device: str, home: Home, as_json: bool
+    recipe: Path,
+    baseline: str | None,
+    first: bool,
+    no_code: bool,
+    device: str,
+    home: Home,
+    as_json: bool,
 ) -> None:
     """Check RECIPE, its data and its model, and show what `rarefy run` would do.
 
     Also shows what each stage needs in disk, memory and time, and whether the eval split has
     enough rows for the budgets' margins.
+
+    A stage `module:Class` is imported, so code beside the recipe runs. With --no-code, a recipe
+    with such a stage is refused.
 
     Example: `rarefy plan demo.yaml`
     """
@@ -41,7 +52,13 @@ def plan(
     from pipeline.recipe import recipe as recipes
     from pipeline.run import baselines
     from pipeline.run.plan import Plan
+    from pipeline.terms.errors import RecipeError
 
+    if no_code and (own := recipes.check_form(recipe)):
+        raise RecipeError(
+            f"{recipe}: to plan it, {', '.join(own)} must be imported, which --no-code forbids; "
+            "`rarefy recipe check --no-code` checks its form"
+        )
     loaded = recipes.load(recipe)
     if baseline is not None:
         loaded = baselines.with_baseline(loaded, baseline)

@@ -8,7 +8,14 @@ from typing import Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, recipe_argument, show_json, stdout
+from flows.options import (
+    home_option,
+    json_option,
+    no_code_option,
+    recipe_argument,
+    show_json,
+    stdout,
+)
 from pipeline.store.home import Home
 
 
@@ -85,17 +92,21 @@ def show(recipe: Path, as_json: bool) -> None:
 
 @recipe.command(short_help="Check recipes, their data and models without running them.")
 @click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@no_code_option
 @home_option
 @json_option
-def check(recipes: tuple[Path, ...], home: Home, as_json: bool) -> int:
+def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -> int:
     """Check each of RECIPES: keys, values, the order of stages, budgets, data files and the model.
+
+    A stage `module:Class` is imported, so code beside the recipe runs. With --no-code it is not
+    imported, and only the form of such a recipe is checked.
 
     Errors name the file, the line and the key. All recipes are checked; the exit code is that of
     the first error, 2 for a wrong recipe.
 
     Example: `rarefy recipe check recipes/*.yaml`
     """
-    from pipeline.recipe.recipe import load
+    from pipeline.recipe.recipe import check_form, load
     from pipeline.run.plan import Plan
     from pipeline.terms.errors import RarefyError
 
@@ -103,6 +114,16 @@ def check(recipes: tuple[Path, ...], home: Home, as_json: bool) -> int:
     for path in recipes:
         answer: dict[str, Any] = {"recipe": str(path), "ok": True, "error": None}
         try:
+            own = check_form(path) if no_code else []
+            if own:
+                answer["unchecked"] = own
+                answers.append(answer)
+                if not as_json:
+                    click.echo(
+                        f"ok {path} (only its form: {', '.join(own)} was not imported, so its "
+                        "parameters, the order of stages, data and model were not checked)"
+                    )
+                continue
             # A missing tag gives a warning, not an error: it may exist where the recipe will run.
             plan = Plan(load(path), home.store(), first=True)
             plan.steps()

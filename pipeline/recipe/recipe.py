@@ -123,25 +123,50 @@ class LoadedRecipe:
 
 def load(path: Path) -> LoadedRecipe:
     """Read and check a recipe. Raises RecipeError with file, line, key and the expected value."""
+    values, text, where = _read(path)
+    return check(values, text, path.resolve().parent, where, path)
+
+
+def check_form(path: Path) -> list[str]:
+    """Check a recipe without running code of it; return its own stages, which were not imported.
+
+    Keys and values are checked, and the parameters of installed stages. If the recipe has no stages
+    of its own (``module:Class``), ``load`` runs no code of it either. Raises what ``load`` raises.
+    """
+    values, _, where = _read(path)
+    recipe, own = _validated(values, where), []
+    for position, entry in enumerate(recipe.stages):
+        name, parameters = _entry(entry, ("stages", position), where)[:2]
+        if ":" in str(name) and name not in discovery.installed():
+            own.append(str(name))
+        else:
+            _stage(name, parameters, path.parent, ("stages", position, name), where)
+    return own
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str, Places]:
     document = yaml_source.read(path)
     if not isinstance(document.values, dict):
         raise RecipeError(f"{path}:1: a recipe must be a mapping with name, model, data and stages")
-    where = Places(str(path), document.lines)
-    return check(document.values, document.text, path.resolve().parent, where, path)
+    return document.values, document.text, Places(str(path), document.lines)
 
 
 def check(
     values: dict[str, Any], text: str, base: Path, where: Places, path: Path | None
 ) -> LoadedRecipe:
     """Check a recipe's plain values. Raises RecipeError at its place, as ``where`` words it."""
-    _check_secrets(values, (), where)
-    try:
-        recipe = Recipe.model_validate(values)
-    except ValidationError as error:
-        raise where.error(error, Recipe, ()) from None
+    recipe = _validated(values, where)
     steps = _steps(recipe, base, where)
     _check_budgets(recipe, steps, where)
     return LoadedRecipe(path, base, text, recipe, steps, where)
+
+
+def _validated(values: dict[str, Any], where: Places) -> Recipe:
+    _check_secrets(values, (), where)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise where.error(error, Recipe, ()) from None
 
 
 def _check_secrets(value: Any, at: yaml_source.Location, where: Places) -> None:
@@ -161,13 +186,7 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
     steps: list[Step] = []
     for position, entry in enumerate(recipe.stages):
         at: yaml_source.Location = ("stages", position)
-        given = {entry: None} if isinstance(entry, str) else dict(entry)
-        identifier, source = given.pop("as", None), given.pop("from", None)
-        if len(given) != 1:
-            keys = ", ".join(map(str, given)) or "none"
-            message = f"expected one stage, optionally with 'as' and 'from'; found {keys}"
-            raise where.say(at, message)
-        name, parameters = next(iter(given.items()))
+        name, parameters, identifier, source = _entry(entry, at, where)
         stage = _stage(name, parameters, folder, (*at, name), where)
         known = [step.id for step in steps]
         if identifier is None:
@@ -187,6 +206,19 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
         previous = steps[-1].id if steps else "model"
         steps.append(Step(identifier, stage, source or previous, position))
     return tuple(steps)
+
+
+def _entry(
+    entry: dict[str, Any] | str, at: yaml_source.Location, where: Places
+) -> tuple[Any, Any, Any, Any]:
+    """Return a stage's name and parameters, and what ``as`` and ``from`` say, or None."""
+    given = {entry: None} if isinstance(entry, str) else dict(entry)
+    identifier, source = given.pop("as", None), given.pop("from", None)
+    if len(given) != 1:
+        keys = ", ".join(map(str, given)) or "none"
+        raise where.say(at, f"expected one stage, optionally with 'as' and 'from'; found {keys}")
+    name, parameters = next(iter(given.items()))
+    return name, parameters, identifier, source
 
 
 def _stage(

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.project import Project, Said
 
 SCHEMA = Path(__file__).parents[3] / "schema" / "recipe.schema.json"
@@ -41,3 +43,35 @@ def test_examples_are_listed_with_what_they_are_about(rarefy: Callable[..., Said
 def test_the_schema_in_the_repository_is_this_versions(rarefy: Callable[..., Said]) -> None:
     """Regenerate it with: rarefy recipe schema > schema/recipe.schema.json."""
     assert json.loads(rarefy("recipe", "schema").out) == json.loads(SCHEMA.read_text())
+
+
+@pytest.mark.parametrize("command", [("recipe", "check"), ("plan",)])
+def test_no_code_of_a_recipe_is_imported_with_no_code(
+    project: Project, rarefy: Callable[..., Said], command: tuple[str, ...]
+) -> None:
+    """Importing the module would leave a file; without --no-code it does."""
+    left = project.folder / "was-here"
+    (project.folder / "mine.py").write_text(f"open({str(left)!r}, 'w').close()\n")
+    recipe = project.recipe("mine:Stage: {any: thing}", "export")
+    said = rarefy(*command, recipe, "--no-code")
+    if command == ("plan",):
+        assert said.code == 2
+        assert "to plan it, mine:Stage must be imported, which --no-code forbids" in said.err
+    else:
+        assert said.code == 0
+        assert said.out.startswith(f"ok {recipe} (only its form: mine:Stage was not imported, so ")
+    assert not left.exists()
+    assert rarefy(*command, recipe).code == 2, "the module has no class Stage"
+    assert left.exists()
+
+
+def test_what_can_be_checked_without_code_is_checked(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    wrong = project.recipe("mine:Stage", "export: {tarket: cpu}")
+    said = rarefy("recipe", "check", wrong, "--no-code")
+    assert said.code == 2
+    assert f"{wrong}:7: " in said.err
+    installed = project.recipe("finetune", "export")
+    assert rarefy("recipe", "check", installed, "--no-code").out == f"ok {installed}\n"
+    assert rarefy("plan", installed, "--no-code").code == 0
