@@ -22,7 +22,7 @@ from typing import Literal
 from pipeline.store import lease, locks
 from pipeline.store.artifact import NewerError
 from pipeline.store.store import Store
-from pipeline.terms.errors import IntegrityError
+from pipeline.terms.errors import IntegrityError, RecipeError
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ class Collector:
                 return None
             with suppress(IntegrityError):
                 self.store.open(digest)
-        except NewerError:
-            return None
+        except (NewerError, RecipeError):
+            return None  # RecipeError: another process has just deleted it
         return "not needed by any tag"
 
     def _needed(self) -> set[str]:
@@ -132,7 +132,10 @@ class Collector:
                 continue
             seen.add(digest)
             if digest not in self._parents:
-                manifest = self.store.open(digest).manifest
+                try:
+                    manifest = self.store.open(digest).manifest
+                except RecipeError:
+                    continue  # another process has just deleted it
                 self._parents[digest] = [parent.digest for parent in manifest.parents]
             todo += self._parents[digest]
         return seen

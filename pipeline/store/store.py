@@ -226,7 +226,10 @@ class Store:
         if not path.exists():
             return None
         digest = disk.read(path, "digest")
-        return self.open(digest) if self.directory(digest).is_dir() else None
+        try:
+            return self.open(digest)
+        except RecipeError:
+            return None
 
     def open(self, reference: str) -> Artifact:
         """Open an artifact by digest, by a unique prefix of it (6 or more digits), or by tag.
@@ -237,6 +240,14 @@ class Store:
         """
         digest = self.resolve(reference)
         directory = self.directory(digest)
+        try:
+            return self._open(directory, digest)
+        except IntegrityError:
+            if directory.is_dir():
+                raise
+            raise self._unknown(reference) from None  # it was deleted while it was read
+
+    def _open(self, directory: Path, digest: str) -> Artifact:
         name = f"artifact {digest[:12]}"
         try:
             manifest = Manifest.parse((directory / MANIFEST).read_bytes(), name)
@@ -265,12 +276,15 @@ class Store:
         elif len(reference) >= 6 and set(reference) <= _HEX:
             matches = [d for d in self.digests() if d.startswith(reference)]
         if not matches:
-            raise RecipeError(f"{reference}: no such artifact or tag in {self.root}")
+            raise self._unknown(reference)
         if len(matches) > 1:
             raise RecipeError(
                 f"{reference}: {len(matches)} artifacts match this prefix; give more digits"
             )
         return matches[0]
+
+    def _unknown(self, reference: str) -> RecipeError:
+        return RecipeError(f"{reference}: no such artifact or tag in {self.root}")
 
     def digests(self) -> list[str]:
         """Return the digests of all artifacts, sorted; other files in that folder are ignored."""
@@ -280,8 +294,8 @@ class Store:
     def verify(self, digest: str) -> list[str]:
         """Hash every file again and return the problems found, an empty list if there are none.
 
-        Raises NewerError if a newer version of rarefy made the artifact, ProviderError if this
-        user may not read it.
+        Raises RecipeError if there is no such artifact, NewerError if a newer version of rarefy
+        made it, ProviderError if this user may not read it.
         """
         try:
             artifact = self.open(digest)
@@ -292,6 +306,8 @@ class Store:
             path = artifact.directory / entry.path
             try:
                 changed = file_sha256(path) != entry.sha256
+            except FileNotFoundError:
+                raise self._unknown(digest) from None  # it was deleted while it was read
             except PermissionError as error:
                 raise _unreadable(path, error) from error
             if changed:

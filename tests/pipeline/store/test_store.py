@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.run import folder
 from pipeline.store import disk
+from pipeline.store import store as stores
 from pipeline.store.artifact import MANIFEST, NewerError
 from pipeline.store.store import Store
 from pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
@@ -80,6 +81,22 @@ def test_a_cut_file_is_caught_when_it_is_opened(store):
     (made.directory / "a.txt").unlink()
     with pytest.raises(IntegrityError, match="missing or truncated"):
         store.open(made.digest)
+
+
+def test_what_is_deleted_while_it_is_read_is_missing_and_not_damaged(store, monkeypatch):
+    made, real = publish(store), stores.Manifest.parse
+
+    def parse(data, name):
+        shutil.rmtree(made.directory)
+        return real(data, name)
+
+    monkeypatch.setattr(stores.Manifest, "parse", parse)
+    with pytest.raises(RecipeError, match="no such artifact"):
+        store.open(made.digest)
+    monkeypatch.undo()
+    assert publish(store) == made
+    monkeypatch.setattr(stores.Manifest, "parse", parse)
+    assert store.lookup("f" * 64) is None
 
 
 @pytest.mark.parametrize("name", ["a.txt", "sub/b.bin"])
