@@ -66,6 +66,8 @@ def files(url: str) -> dict[str, bytes]:
 
 def put(url: str, path: str, data: bytes) -> None:
     system, root = fsspec.url_to_fs(url)
+    if url.startswith("file:") and Path(f"{root}/{path}").exists():
+        Path(f"{root}/{path}").chmod(0o644)
     system.pipe_file(f"{root}/{path}", data)
 
 
