@@ -118,4 +118,6 @@ def _state(result: Result) -> State[Any]:
         return Failed(message="; ".join(judged.missed), data=summary)
     if judged is not None and judged.evidence:
         return Failed(message="; ".join(judged.evidence), data=summary)
+    if result.unrecorded is not None:
+        return Failed(message=f"not in the history: {result.unrecorded}", data=summary)
     return Completed(data=summary)

@@ -122,6 +122,19 @@ def test_the_action_knows_two_builds_of_onnxruntime(tmp_path: Path) -> None:
     assert run_step("Install rarefy", tmp_path, **inputs) == (2, [])
 
 
+def test_the_job_that_runs_a_change_s_code_has_no_key_that_can_write() -> None:
+    jobs = yaml.safe_load((ROOT / "examples/ci/github.yml").read_text())["jobs"]
+    checked_out = [
+        name for name, job in jobs.items()
+        if any(str(one.get("uses")).startswith("actions/checkout") for one in job["steps"])
+    ]  # fmt: skip
+    assert checked_out == ["gate"]
+    assert "WRITE" not in yaml.safe_dump(jobs["gate"])
+    assert (jobs["promote"]["environment"], jobs["promote"]["needs"]) == ("production", "gate")
+    assert "github.ref == 'refs/heads/main'" in jobs["promote"]["if"]
+    assert "--fresh" in yaml.safe_dump(jobs["gate"])
+
+
 def test_the_examples_name_commands_and_options_that_there_are() -> None:
     """The command line accepts every ``rarefy`` line of the examples and of docs/ci.md."""
     from click.testing import CliRunner

@@ -489,3 +489,17 @@ def test_a_tag_s_name_is_checked_before_anything_is_sent(store, url):
     with pytest.raises(RecipeError, match="is not a valid name"):
         remote.push(store, made.digest, url, "Production")
     assert files(url) == {}
+
+
+def test_a_place_that_may_be_mistyped_is_said(store, bucket, tmp_path):
+    made = publish(store)
+    remote.push(store, made.digest, f"s3://{bucket}/team/rarefy", "production")
+    for url in (f"s3://{bucket}/team/rarefy", f"s3://{bucket}/team/another", f"file://{tmp_path}"):
+        remote.Remote.open(url).check_exists()
+    for url, words in {
+        f"s3://{bucket}/team/rarfey": "nothing is there; did you mean 'rarefy'",
+        "s3://modles/team/rarefy": "no such bucket or folder: modles",
+        f"file://{tmp_path}/nowhere": "no such folder; correct the URL, or create the folder",
+    }.items():
+        with pytest.raises(RecipeError, match=words):
+            remote.Remote.open(url).check_exists()
