@@ -37,10 +37,11 @@ from typing import Any, ClassVar
 
 from pipeline.stage import Context, Draft, Stage
 from pipeline.store.artifact import Artifact, Kind
+from pipeline.verdict.record import ReportData
 
 COUNT = 500
 PROCESSES = 4
-OPERATIONS = 5
+OPERATIONS = 6
 """Of each process in one interleaving."""
 WORDS = ("one", "two", "three", "four")
 TAGS = ("production", "staging")
@@ -228,8 +229,8 @@ class _Process:
         from pipeline.recipe import recipe as recipes
         from pipeline.run import folder
         from pipeline.run.engine import Run
+        from pipeline.run.outcome import Outcome
         from pipeline.run.plan import MODEL, Plan
-        from pipeline.store import disk
 
         word = self.random.choice(WORDS)
         run = Run(Plan(recipes.load(self.project / f"{word}.yaml"), self.store, threads=1))
@@ -237,12 +238,8 @@ class _Process:
         for step in steps:
             if problems := self._verify(step.artifact.digest):
                 self.violations.append(f"run: {step.id} was not whole: {problems}")
-        place = self.home.runs / word
-        place.mkdir(exist_ok=True)
-        with disk.held(place):
-            folder.copy_bundle(steps[-1].artifact, place / folder.BUNDLE)
-            record = _record(word, steps[-1].artifact.digest)
-            disk.write_text(place / "run.json", record)
+        bundle = steps[-1].artifact
+        folder.write(Outcome(_record(word, bundle.digest), bundle), self.home.runs / word)
         return "cached" if all(step.cached for step in steps) else "made"
 
     def _verify(self, digest: str) -> Any:
@@ -360,10 +357,9 @@ def _project(project: Path) -> None:
     tiny_model(project / "model")
 
 
-def _record(name: str, digest: str) -> str:
+def _record(name: str, digest: str) -> ReportData:
     """Return the record of a run whose bundle passed its one budget."""
     from pipeline.measure.measurements import CANDIDATE, Measurements, ModelMeasurement
-    from pipeline.verdict.record import ReportData
     from pipeline.verdict.verdict import BudgetResult, Verdict
 
     candidate = ModelMeasurement(digest=digest, size=1000, probabilities=[[1.0, 0.0]])
@@ -391,7 +387,7 @@ def _record(name: str, digest: str) -> str:
             samples=[],
         ),
         machine={},
-    ).model_dump_json(by_alias=True)
+    )
 
 
 @contextlib.contextmanager

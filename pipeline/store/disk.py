@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,10 @@ def sync(path: Path) -> None:
 
 
 def seal(path: Path) -> None:
-    """Flush a finished file to the disk and make it read-only."""
+    """Flush a finished file to the disk and make it read-only, where the file system can do so."""
     sync(path)
-    path.chmod(path.stat().st_mode & ~0o222)
+    with suppress(PermissionError):
+        path.chmod(path.stat().st_mode & ~0o222)
 
 
 def sync_tree(directory: Path) -> None:

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.run import folder
+from pipeline.run.outcome import Outcome
 from pipeline.store import disk
 from pipeline.store import store as stores
 from pipeline.store.artifact import MANIFEST, NewerError
 from pipeline.store.store import Store
 from pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
+from tests.pipeline.report.factory import report_data
 from tests.pipeline.store.artifacts import damage, make_newer, overwrite, publish
 
 FORK = multiprocessing.get_context("fork")
@@ -289,7 +291,7 @@ def test_published_files_are_read_only_and_a_copy_of_a_bundle_is_not(store, tmp_
     files = [path for path in made.directory.rglob("*") if path.is_file()]
     assert len(files) == 4
     assert not any(path.stat().st_mode & 0o222 for path in files)
-    folder.copy_bundle(made, tmp_path / "bundle")
+    folder.write(Outcome(report_data(), made), tmp_path)
     copies = [path for path in (tmp_path / "bundle").rglob("*") if path.is_file()]
     assert len(copies) == 4
     assert all(path.stat().st_mode & 0o200 for path in copies)
