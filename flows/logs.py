@@ -24,7 +24,11 @@ def _redacted(*arguments: Any, **others: Any) -> logging.LogRecord:
     record = _make(*arguments, **others)
     # Arguments that do not fit the message are left to logging, which reports them.
     with contextlib.suppress(TypeError, ValueError):
-        record.msg, record.args = redact(record.getMessage()), ()
+        message = record.getMessage()
+        if (clean := redact(message)) != message:  # some formatters read the arguments
+            record.msg, record.args = clean, ()
     if record.exc_info and record.exc_info[0] is not None:
-        record.exc_text = redact(_formatter.formatException(record.exc_info))
+        trace = _formatter.formatException(record.exc_info)
+        if (clean := redact(trace)) != trace:
+            record.exc_text = clean
     return record

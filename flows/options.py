@@ -27,9 +27,19 @@ def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         show_envvar=True,
         metavar="DIR",
-        callback=lambda _context, _parameter, value: Home(Path(value).expanduser()),
+        callback=lambda *given: Home(Path(without_credentials(*given)).expanduser()),
         help="The folder for artifacts and reports.",
     )(command)
+
+
+def without_credentials(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+    """Return an option's value; raise RecipeError if it is a URL with credentials."""
+    from pipeline.terms import credentials
+    from pipeline.terms.errors import RecipeError
+
+    if value is not None and credentials.found_in(str(value)):
+        raise RecipeError(credentials.REFUSED)
+    return value
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:

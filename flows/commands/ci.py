@@ -19,6 +19,7 @@ from flows.options import (
     show_json,
     stderr,
     verbose,
+    without_credentials,
 )
 from pipeline.store.home import Home
 
@@ -37,6 +38,7 @@ UNFINISHED = "the run was stopped before it reached a verdict; its log shows how
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
+    callback=without_credentials,
     required=True,
     help="The folder for all outputs.",
 )

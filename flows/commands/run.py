@@ -18,6 +18,7 @@ from flows.options import (
     show_json,
     stderr,
     verbose,
+    without_credentials,
 )
 from pipeline.store.home import Home
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
+    callback=without_credentials,
     help="The folder for report and bundle; default: runs/NAME in --home.",
 )
 @click.option("--strict", is_flag=True, help="Exit 4 if a budget is inconclusive.")

@@ -14,7 +14,8 @@ REFUSED: Final = (
     "the URL contains credentials (a user, password, token or signature), which would end up in "
     "records and logs; pass them through the environment, as the cloud's own tools read them"
 )
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s\"'<>`]+")
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)(:/{1,2})([^\s\"'<>`]+)")
+"""A URL; with one slash too, which is what is left of it where it was taken for a path."""
 _SECRET_NAME = re.compile(
     r"(?:.*(?:token|secret|signature|password|passwd|pwd|credentials?|authorization|apikey"
     r"|access_?key(?:_?id)?|private_?key)|(?:.*[_.-])?(?:sig|key|auth|jwt))$",
@@ -31,9 +32,7 @@ _AZURE = frozenset({"abfs", "abfss", "az", "wasb", "wasbs"})
 
 def redact(text: str) -> str:
     """Return a text with the credentials in its URLs replaced by ``***``."""
-    if "://" not in text:
-        return text
-    return _URL.sub(lambda found: _clean(found[0]), text)
+    return _URL.sub(_clean, text) if ":/" in text else text
 
 
 def found_in(text: str) -> bool:
@@ -41,15 +40,15 @@ def found_in(text: str) -> bool:
     return redact(text) != text
 
 
-def _clean(url: str) -> str:
-    scheme, rest = url.split("://", 1)
+def _clean(url: re.Match[str]) -> str:
+    scheme, colon, rest = url.groups()
     host = re.match(r"[^/?#]*", rest)
     authority = host[0] if host else ""
     # A secret may contain a slash, so with USER:SECRET everything up to the last @ is hidden.
     end = rest.rfind("@") if ":" in authority else authority.rfind("@")
     if end >= 0 and not (scheme.lower() in _AZURE and _CONTAINER.fullmatch(authority)):
         rest = HIDDEN + rest[end:]
-    return f"{scheme}://{_PARAMETER.sub(_hide, rest)}"
+    return f"{scheme}{colon}{_PARAMETER.sub(_hide, rest)}"
 
 
 def _hide(parameter: re.Match[str]) -> str:

@@ -317,6 +317,9 @@ def test_a_secret_in_a_url_is_refused_before_a_job_exists_and_never_said(
         ("artifact", "push", "0" * 64, url, "--tag", "x", "superfluous", url),
         ("artifact", "pull", f"{url}#production"),
         ("rollback", f"{url}#production"),
+        ("run", plain, "--out", url),
+        ("run", plain, "--home", url),
+        ("run", url),
     ):
         said = rarefy(*arguments)
         assert said.code == 2, said.err

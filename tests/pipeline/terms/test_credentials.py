@@ -26,6 +26,7 @@ SECRETS = [
     "https://host.example/store?version=3&access_token=hush#production",
     "https://host.example/store?api_key=hush",
     "HTTPS://HUSHER:hush@host.example/",
+    "https:/user:hush@host.example/store",
 ]
 HARMLESS = [
     "s3://models/rarefy#production",
@@ -36,6 +37,7 @@ HARMLESS = [
     "hub:owner/name@revision",
     "write to someone@host.example about key=value",
     "s3://***@bucket/store",
+    "C:/Users/me@work/store",
 ]
 
 
