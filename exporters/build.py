@@ -51,6 +51,7 @@ def build(
     form: Form,
     target_provider: str = "cpu",
     threads: int = 1,
+    samples: bool = True,
     progress: Progress | None = None,
 ) -> BuildInfo:
     """Write a bundle for a checkpoint into the empty directory ``output``.
@@ -60,6 +61,7 @@ def build(
         output: the folder for the files.
         task: defines the labels and how rows are tokenized.
         split: real rows for the parity check and for the sample request.
+        samples: whether the bundle contains a few of the rows and its answers to them.
         form: "reference" is fp32 with fused operators, as one would deploy the model without
             rarefy; it is the baseline. "deploy" has our graph passes and follows the plan.
         target_provider: cpu, cuda or tensorrt.
@@ -97,7 +99,8 @@ def build(
         threads=threads,
         max_length=task.max_length,
     )
-    bundle.write_samples(output, split, target_provider)
+    if samples:
+        bundle.write_samples(output, split, target_provider)
     info = BuildInfo(
         form=form,
         precision=precision,
@@ -105,10 +108,10 @@ def build(
         integer_matmuls=fusion.histogram(graph)["MatMulIntegerToFloat"],
         size=(output / MODEL).stat().st_size,
         operators=dict(sorted(fusion.histogram(graph).items())),
-        roles=bundle.ROLES,
+        roles={name: role for name, role in bundle.ROLES.items() if samples or role != "sample"},
         model=checkpoint.describe(model) | {"form": form, "precision": precision},
     )
-    bundle.write_card(output, _facts(info, target_provider, threads, task))
+    bundle.write_card(output, _facts(info, target_provider, threads, task, samples))
     bundle.write_sums(output)
     report(4, 4, "bundle written")
     return info
@@ -165,7 +168,9 @@ def _label(graph: ir.Model, form: Form, precision: str) -> None:
     graph.metadata_props.update({"schema": SCHEMA, "form": form, "precision": precision})
 
 
-def _facts(info: BuildInfo, provider: str, threads: int, task: Task) -> dict[str, Any]:
+def _facts(
+    info: BuildInfo, provider: str, threads: int, task: Task, samples: bool
+) -> dict[str, Any]:
     """Return the values of the model card's template."""
     return {
         **{key: info.model[key] for key in ("layers", "hidden")},
@@ -181,4 +186,5 @@ def _facts(info: BuildInfo, provider: str, threads: int, task: Task) -> dict[str
         "difference": info.parity.max_difference,
         "agreement": info.parity.agreement,
         "rows": info.parity.rows,
+        "samples": samples,
     }

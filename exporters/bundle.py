@@ -30,7 +30,7 @@ ROLES = {
     "predict.py": "runner",
     SUMS: "checksums",
 }
-"""Every file of a bundle and its role in the manifest."""
+"""Every file of a bundle and its role in the manifest; ``samples/`` only if the recipe wants it."""
 
 
 def write_model(
@@ -78,7 +78,7 @@ def write_model(
 
 
 def write_samples(output: Path, split: Split, provider: str) -> None:
-    """Write a sample request of a few rows, and this bundle's answer to it.
+    """Write a sample request of a few rows, word for word, and this bundle's answer to it.
 
     The answer is computed on the CPU if this machine lacks the bundle's provider.
     """

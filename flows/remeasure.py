@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.measure import answers
 from pipeline.measure.measurements import Measurements
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.release import bundles, origin, records
@@ -87,9 +88,8 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
         tempfile.TemporaryDirectory(prefix="rarefy-validate-") as output,
     ):
         context = run.context(stage, references, run.plan.store.work(work), Path(output), progress)
-        draft = stage.run(context, bundle.artifact)
-        name = next(name for name, role in draft.roles.items() if role == "measurements")
-        return Measurements.model_validate_json((Path(output) / name).read_bytes())
+        stage.run(context, bundle.artifact)
+        return answers.load(Path(output))
 
 
 def _work(run: Run, stage: Validate) -> str:

@@ -91,6 +91,7 @@ def export(
                 split=split,
                 form="reference",
                 target_provider=provider,
+                samples=False,
                 progress=progress,
             )
             partial.rename(final)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.measure import examples, machine, slices
+from pipeline.measure import answers, examples, machine, slices
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.stage import Asked, Context, Draft, Stage
 from pipeline.stage.resources import PROCESS, Resources, Span, Workload, upto, weights
@@ -20,8 +20,6 @@ from pipeline.terms.errors import DataError, RecipeError
 from pipeline.terms.vocabulary import Name, Target
 from stages import references
 from stages.steps import Steps
-
-MEASUREMENTS = "measurements.json"
 
 
 class Validate(Stage):
@@ -37,7 +35,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval"})
@@ -62,6 +60,7 @@ class Validate(Stage):
         (), description="fixed lengths, in tokens, to measure latency at in addition"
     )
     memory: bool = Field(True, description="measure the peak memory of each model")
+    examples: bool = Field(True, description="keep example rows word for word, for the report")
     cold_starts: int = Field(
         6, ge=0, le=100, description="fresh processes that start, load and answer once"
     )
@@ -106,7 +105,7 @@ class Validate(Stage):
         )
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Export the references, measure everything, and write ``measurements.json``."""
+        """Export the references, measure everything, and write what was found."""
         split = context.split("eval")
         if split.labels is None:
             raise DataError(f"{split.reference}: the eval split needs labels for validate")
@@ -152,13 +151,11 @@ class Validate(Stage):
         for target in context.targets:
             bundles = built[target.provider]
             measured.latency[target.name] = self._time(bundles, target, measured, context, steps)
-        measured.samples.extend(examples.choose(context.task.labels, split, measured.models))
-        text = measured.model_dump_json(by_alias=True)
-        (context.output / MEASUREMENTS).write_text(text, encoding="utf-8")
+        if self.examples:
+            measured.samples.extend(examples.choose(context.task.labels, split, measured.models))
+        roles = answers.save(measured, context.output)
         steady = not any(timed.throttled for timed in measured.latency.values())
-        return Draft(
-            {MEASUREMENTS: "measurements"}, metrics=_metrics(context, measured), lasts=steady
-        )
+        return Draft(roles, metrics=_metrics(context, measured), lasts=steady)
 
     def _measure(
         self, context: Context, artifact: Artifact, directory: Path, steps: Steps
@@ -171,7 +168,7 @@ class Validate(Stage):
         progress = steps.next("answering the eval split")
         # Answers are not timed, and more threads give the same answers sooner.
         threads = max(target.threads, context.threads)
-        answers = accuracy.bundle_probabilities(
+        given = accuracy.bundle_probabilities(
             directory, split, progress=progress, provider=target.provider, threads=threads
         )
         steps.next("measuring memory")
@@ -182,7 +179,7 @@ class Validate(Stage):
             parameters=artifact.manifest.model.get("parameters"),
             memory=peak.host if peak else None,
             device_memory=peak.device if peak else None,
-            probabilities=accuracy.as_table(answers),
+            probabilities=accuracy.as_table(given),
         )
 
     def _answer_elsewhere(
@@ -192,14 +189,14 @@ class Validate(Stage):
         from pipeline.measure import accuracy
 
         for target in _elsewhere(context.targets):
-            answers = accuracy.bundle_probabilities(
+            given = accuracy.bundle_probabilities(
                 model.directory,
                 context.split("eval"),
                 provider=target.provider,
                 threads=max(target.threads, context.threads),
                 progress=steps.next(f"answering on {target.name}"),
             )
-            measured.elsewhere[target.name] = accuracy.as_table(answers)
+            measured.elsewhere[target.name] = accuracy.as_table(given)
 
     def _start(
         self, bundles: Mapping[str, Path], measured: Measurements, context: Context, steps: Steps
@@ -300,12 +297,12 @@ def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
 
     from pipeline.measure import accuracy
 
-    answers = np.asarray(measurements.models[CANDIDATE].probabilities)
-    broken = float(np.mean(~np.isfinite(answers).all(axis=1)))
+    given = np.asarray(measurements.models[CANDIDATE].probabilities)
+    broken = float(np.mean(~np.isfinite(given).all(axis=1)))
     if not broken:
-        return accuracy.metrics(task.scores, answers, measurements.truth, "eval")
+        return accuracy.metrics(task.scores, given, measurements.truth, "eval")
     main = dict([next(iter(task.scores.items()))])
     return (
-        *accuracy.metrics(main, answers, measurements.truth, "eval"),
-        Metric(name="not_a_number", split="eval", value=broken, n=len(answers)),
+        *accuracy.metrics(main, given, measurements.truth, "eval"),
+        Metric(name="not_a_number", split="eval", value=broken, n=len(given)),
     )

@@ -146,9 +146,11 @@ def make_context(tmp_path: Path) -> Callable[..., Context]:
         work.mkdir(exist_ok=True)
         texts, labels = sentences(rows)
         split = Split("train", "train.jsonl", "0" * 64, texts, None, labels)
+        texts, labels = sentences(16, seed=9)
+        evaluated = Split("eval", "eval.jsonl", "1" * 64, texts, None, labels)
         values: dict[str, Any] = {
             "task": TextClassification(LABELS, 32, ("text",)),
-            "splits": {"train": split},
+            "splits": {"train": split, "eval": evaluated},
             "seed": 0,
             "device": "cpu",
             "threads": 1,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.measure.answers import DIGITS
 from pipeline.store.artifact import Metric
 from pipeline.terms.progress import Progress
 
@@ -82,5 +83,5 @@ def metrics(
 
 def as_table(probabilities: NDArray[np.float64]) -> list[list[float]]:
     """Return probabilities as nested lists, rounded so equal answers serialize to equal bytes."""
-    table: list[list[Any]] = probabilities.round(7).tolist()
+    table: list[list[Any]] = probabilities.round(DIGITS).tolist()
     return table

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SCHEMA: Final = "rarefy.measurements/2"
+SCHEMA: Final = "rarefy.measurements/3"
+READABLE: Final = ("rarefy.measurements/2", SCHEMA)
+FILE = "measurements.json"
 CANDIDATE = "candidate"
 
 
@@ -24,7 +26,8 @@ class _Record(BaseModel):
 class ModelMeasurement(_Record):
     """One model: the candidate, a reference in fused fp32 ONNX Runtime, or a tagged bundle.
 
-    ``probabilities`` is rows × labels on the eval split. ``size`` is the bytes of all files needed
+    ``probabilities`` is rows × labels on the eval split; on disk they are beside the JSON
+    (``pipeline.measure.answers``). ``size`` is the bytes of all files needed
     to answer. ``memory`` is the peak resident set, in bytes, of a fresh process that loads and
     answers, minus that of a process with the same imports only. ``device_memory`` is the peak on
     the GPU. ``cold_start`` is the ms from the start of a fresh process to its first answer, one
@@ -37,7 +40,7 @@ class ModelMeasurement(_Record):
     memory: int | None = None
     device_memory: int | None = None
     cold_start: list[float] = Field(default_factory=list)
-    probabilities: list[list[float]]
+    probabilities: list[list[float]] = Field(default_factory=list)
 
 
 class Latency(_Record):
@@ -95,7 +98,9 @@ class Latency(_Record):
 class Measurements(_Record):
     """All measurements, with the machine they were taken on."""
 
-    schema_: Literal["rarefy.measurements/2"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["rarefy.measurements/2", "rarefy.measurements/3"] = Field(
+        default=SCHEMA, alias="schema"
+    )
     machine: dict[str, Any]
     task: str
     labels: list[str]
@@ -118,6 +123,9 @@ class Measurements(_Record):
     latency: dict[str, Latency]
     samples: list[dict[str, str]] = Field(
         default_factory=list, description="the text of example rows with both models' answers"
+    )
+    answers_sha256: str = Field(
+        default="", description="of the file with the answers; empty if they are here"
     )
 
     @property

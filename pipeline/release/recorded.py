@@ -37,9 +37,11 @@ ALIKE = 0.05
 def read(path: Path) -> Measurements:
     """Read measurements from a measurements.json or from a run's run.json.
 
-    Raises RecipeError if the file holds none, EvidenceError if its schema is of another version.
+    The answers are read from the file beside it. Raises RecipeError if the file holds none or the
+    answers are missing, EvidenceError if its schema is of another version.
     """
-    from pipeline.measure.measurements import SCHEMA, Measurements
+    from pipeline.measure import answers
+    from pipeline.measure.measurements import READABLE, SCHEMA, Measurements
 
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -51,12 +53,12 @@ def read(path: Path) -> Measurements:
         raise RecipeError(
             f"{path}: holds no measurements; name a run's run.json or a measurements.json"
         )
-    if schema != SCHEMA:
+    if schema not in READABLE:
         raise EvidenceError(
             f"{path}: its schema is {schema}, but this rarefy reads {SCHEMA}; measure it again"
         )
     try:
-        return Measurements.model_validate(record)
+        return answers.read(Measurements.model_validate(record), path.with_name(answers.FILE))
     except ValueError as error:
         raise RecipeError(f"{path}: {str(error).splitlines()[0]}") from None
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.measure import answers
 from pipeline.run import ownership
 from pipeline.store import disk
 from pipeline.store.artifact import MANIFEST, Artifact
@@ -30,14 +31,17 @@ CI_FILES = {
     "benchmark_bigger": "benchmark-bigger.json",
 }
 """The files that ``draw_ci`` writes, by their keys in its result."""
-WRITTEN = ("report.html", "summary.md", "verdict.json", "run.json", *CI_FILES.values())
+WRITTEN = (
+    *("report.html", "summary.md", "verdict.json", answers.FILE, "run.json"),
+    *CI_FILES.values(),
+)
 BUNDLE = "bundle"
 _UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, (*WRITTEN, BUNDLE)))})-[0-9a-f]{{32}}")
 """Temporary names: a file or folder that is being written or removed, beside its final name."""
 
 
 def write(outcome: Outcome, directory: Path) -> dict[str, str]:
-    """Write report.html, summary.md, verdict.json and a copy of the bundle; return their paths.
+    """Write a run's report, verdict, record, answers and a copy of its bundle; return their paths.
 
     Each file is replaced in one step, so a reader never sees half of one. The verdict is written
     last: if it is there, it is on the bundle beside it. Files of an earlier run that this one did
@@ -55,9 +59,24 @@ def write(outcome: Outcome, directory: Path) -> dict[str, str]:
         else:
             _drop_verdict(directory)
             _drop_bundle(directory)
-        _replace(directory / "run.json", outcome.data.model_dump_json(by_alias=True))
+        _record(outcome.data, directory)
         paths |= _draw(outcome.data, directory)
     return {name: str(path) for name, path in paths.items()}
+
+
+def _record(data: ReportData, directory: Path) -> None:
+    """Write run.json, and before it the answers, whose digest it holds."""
+    path = directory / answers.FILE
+    if data.measurements is None:
+        path.unlink(missing_ok=True)
+    else:
+        temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+        measured = answers.write(data.measurements, temporary)
+        disk.sync(temporary)
+        temporary.replace(path)
+        data = data.model_copy(update={"measurements": measured})
+    text = data.model_dump_json(by_alias=True, exclude={"measurements": answers.APART})
+    _replace(directory / "run.json", text)
 
 
 def draw(data: ReportData, directory: Path) -> dict[str, Path]:
@@ -131,7 +150,11 @@ def read(directory: Path) -> ReportData:
 
     Raises OSError if run.json cannot be read, ValueError if its content is not valid.
     """
-    return ReportData.model_validate(json.loads((directory / "run.json").read_text()))
+    data = ReportData.model_validate(json.loads((directory / "run.json").read_text()))
+    if data.measurements is None:
+        return data
+    measured = answers.read(data.measurements, directory / answers.FILE)
+    return data.model_copy(update={"measurements": measured})
 
 
 def check_ours(directory: Path) -> None:

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.measure import machine
-from pipeline.measure.measurements import CANDIDATE, Measurements
+from pipeline.measure import answers, machine
+from pipeline.measure.measurements import CANDIDATE, FILE, Measurements
 from pipeline.run.engine import Run
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import RecipeError
 from pipeline.verdict import judge
 from pipeline.verdict.record import LineageNode, ReportData
-
-MEASUREMENTS = "measurements.json"
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,9 @@ def conclude(run: Run, command: str) -> Outcome:
     for artifact in (*reports[-1:], *bundles[-1:]):
         run.check(artifact)
     if run.plan.budgets and not reports:
-        raise RecipeError(f"budgets: no stage wrote {MEASUREMENTS}; 'validate' does")
+        raise RecipeError(f"budgets: no stage wrote {FILE}; 'validate' does")
     if reports:
-        text = reports[-1].path(MEASUREMENTS).read_bytes()
-        measurements = Measurements.model_validate_json(text)
+        measurements = answers.load(reports[-1].directory)
         judged = judge.judge(run.plan.budgets, recipe.targets, measurements)
         if not judged.budgets and not run.plan.absent:
             judged = None  # the recipe has no budgets; a first release gets a verdict without any
@@ -69,7 +66,7 @@ def conclude(run: Run, command: str) -> Outcome:
 def _measured(artifact: Artifact) -> bool:
     """Whether an artifact is a report of measurements; a plug-in's may be of anything else."""
     names = {entry.path for entry in artifact.manifest.files}
-    return artifact.kind is Kind.REPORT and MEASUREMENTS in names
+    return artifact.kind is Kind.REPORT and FILE in names
 
 
 def _measured_at(report: Artifact) -> str | None:

@@ -17,6 +17,7 @@ _MARKS = {
     "verdict.json": rb'"schema":\s*"rarefy\.verdict/',
     # Records of earlier versions have no schema.
     "run.json": rb'"schema":\s*"rarefy\.run/|"ledger":(?s:.*)"lineage":',
+    "answers.safetensors": rb'"schema":\s*"rarefy\.answers/',
     "junit.xml": rb'<testsuites name="rarefy"',
     "metrics.txt": rb"\A# TYPE rarefy_",
 }

@@ -80,7 +80,8 @@ class History:
             return False
         candidate = data.measurements.models.get(CANDIDATE)
         bundle = candidate.digest if candidate else None
-        measured = _sha256(data.measurements.model_dump_json(by_alias=True))
+        whole = data.measurements.model_dump_json(by_alias=True, exclude={"answers_sha256"})
+        measured = _sha256(whole)
         # Without the bundle: it is part of the measurements, and earlier versions left it out.
         verdict = data.verdict.model_dump_json(by_alias=True, exclude={"bundle"})
         judged = _sha256(measured, verdict)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.measure import machine
+from pipeline.measure import answers, machine
 from pipeline.measure.measurements import CANDIDATE, Measurements
 from pipeline.model.quantization import FILE as PLAN
 from pipeline.run import outcome
@@ -92,14 +92,13 @@ def anew(finished: dict[str, Finished]) -> list[str]:
 
 
 def measured(step: Finished) -> Measurements:
-    text = step.artifact.path(outcome.MEASUREMENTS).read_bytes()
-    return Measurements.model_validate_json(text)
+    return answers.load(step.artifact.directory)
 
 
 def right(found: Measurements, name: str = CANDIDATE) -> float:
     """Count the share of rows that a model answers correctly, independently of the code."""
-    answers = [row.index(max(row)) for row in found.models[name].probabilities]
-    return sum(a == y for a, y in zip(answers, found.truth, strict=True)) / len(answers)
+    given = [row.index(max(row)) for row in found.models[name].probabilities]
+    return sum(a == y for a, y in zip(given, found.truth, strict=True)) / len(given)
 
 
 def edit(path: Path, *changes: tuple[str, str]) -> None:
@@ -151,9 +150,11 @@ def test_inverted_labels_turn_the_accuracy_over_and_train_nothing(workshop, made
     before = made.run(*CHAIN)
     edit(workshop.folder / "eval.jsonl", ("negative", "positive"))
     finished = workshop.run(*CHAIN)
-    assert anew(finished) == ["validate"]
+    assert anew(finished) == ["export", "validate"], "a bundle's samples are eval rows"
+    assert finished["finetune"].artifact.digest == before["finetune"].artifact.digest
+    old, new = (f["export"].artifact.path("model.onnx").read_bytes() for f in (before, finished))
+    assert old == new
     for name in ("finetune", "export"):
-        assert finished[name].artifact.digest == before[name].artifact.digest
         assert accuracy(finished[name]) == pytest.approx(1 - accuracy(before[name]))
     old, new = measured(before["validate"]), measured(finished["validate"])
     assert new.truth == [1 - label for label in old.truth]

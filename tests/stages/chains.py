@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.measure.measurements import Measurements
+from pipeline.measure import answers
 from pipeline.model import checkpoint
 from pipeline.stage.data import Split
 from pipeline.stage.tasks.text_classification import TextClassification
@@ -43,4 +43,4 @@ def make_checkpoint(folder, layers):
 
 
 def read_measurements(context):
-    return Measurements.model_validate_json((context.output / "measurements.json").read_bytes())
+    return answers.load(context.output)

@@ -53,6 +53,33 @@ def draft_layers(model) -> int:
     return len(plan.integer_modules)
 
 
+def contents(folder) -> str:
+    """All that a bundle says outside its graph and vocabulary."""
+    left_out = ("model.onnx", "tokenizer.json")
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name not in left_out]
+    return "\n".join(path.read_text() for path in files)
+
+
+def test_a_bundle_holds_no_training_row_and_eval_rows_only_if_wanted(tuned, make_context):
+    """A row of the training data may be somebody's secret; a bundle is given to others."""
+    context = make_context(targets=(Target(),))
+    trained, evaluated = (context.splits[name].texts for name in ("train", "eval"))
+    Export().run(context, tuned)
+    request = json.loads((context.output / "samples/request.json").read_text())
+    assert request["texts"] == evaluated[:3]
+    assert not [text for text in trained if text in contents(context.output)]
+
+    bare = make_context(targets=(Target(),))
+    draft = Export(samples="none").run(bare, tuned)
+    assert not (bare.output / "samples").exists()
+    assert not [text for text in [*trained, *evaluated] if text in contents(bare.output)]
+    assert "samples" not in (bare.output / "README.md").read_text()
+    assert set(draft.roles) == {
+        p.relative_to(bare.output).as_posix() for p in bare.output.rglob("*") if p.is_file()
+    }
+    assert BundleModel(bare.output).probabilities(evaluated[:1]).shape == (1, 2)
+
+
 def test_an_unknown_target_is_said(tuned, make_context):
     context = make_context(targets=(Target(name="laptop"),))
     with pytest.raises(

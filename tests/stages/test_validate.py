@@ -97,6 +97,12 @@ def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain):
     assert sum(sample["kind"] == "lost" for sample in found.samples) == min(lost, 12)
 
 
+def test_no_row_is_kept_word_for_word_if_not_wanted(context, chain):
+    Validate(**QUICK, models=("finetune",), examples=False).run(context, chain["export"])
+    written = (context.output / "measurements.json").read_text()
+    assert not [text for text in context.splits["eval"].texts if text in written]
+
+
 def test_a_model_that_answers_nan_fails_the_verdict(context, chain, tmp_path):
     """As after training that diverged."""
     from onnx import helper, load, numpy_helper, save

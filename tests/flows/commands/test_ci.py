@@ -52,7 +52,7 @@ STATES = {
 }
 OUTPUTS = {
     "verdict.json", "summary.md", "report.html", "run.json", "junit.xml", "metrics.txt", "bmf.json",
-    "benchmark-smaller.json", "benchmark-bigger.json", "bundle",
+    "benchmark-smaller.json", "benchmark-bigger.json", "answers.safetensors", "bundle",
 }  # fmt: skip
 
 

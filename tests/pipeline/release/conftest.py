@@ -13,4 +13,6 @@ from tests.project import Project
 @pytest.fixture
 def file(here: Project, tmp_path: Path) -> Path:
     """A copy of the run's record that can be changed."""
-    return Path(shutil.copyfile(here.home / "runs" / "tiny" / "run.json", tmp_path / "run.json"))
+    for name in ("answers.safetensors", "run.json"):
+        shutil.copyfile(here.home / "runs" / "tiny" / name, tmp_path / name)
+    return tmp_path / "run.json"

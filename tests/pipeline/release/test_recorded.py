@@ -45,7 +45,7 @@ def test_numbers_of_an_older_run_on_this_machine(
         (("latency",), {}, 4, "has no latencies on cpu with 1 threads; it has none"),
         (("latency", "cpu", "threads"), 8, 4, "it has cpu with 8 threads"),
         (("latency", "cpu", "tokens"), [60, 60], 4, "have 60.0 tokens on average, but ours"),
-        (("schema",), "rarefy.measurements/1", 4, "this rarefy reads rarefy.measurements/2"),
+        (("schema",), "rarefy.measurements/1", 4, "this rarefy reads rarefy.measurements/3"),
         (("models",), 3, 2, "validation error"),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",

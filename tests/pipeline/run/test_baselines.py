@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from pipeline.measure import answers
 from pipeline.recipe import recipe as recipes
 from pipeline.run import baselines
 from pipeline.store import remote
@@ -163,10 +164,10 @@ def test_a_remote_s_tag_is_measured_beside_the_candidate_and_its_move_is_noticed
     remote.push(workshop.store, bundle.digest, url, "production")
     budgets = [PRODUCTION | {"against": f"{url}#production"}]
     run = workshop.run(*CHAIN, budgets=budgets)["validate"]
-    found = json.loads(run.artifact.path("measurements.json").read_text())
-    assert found["baselines"] == {f"{url}#production": bundle.digest}
-    ours, theirs = (found["models"][name] for name in ("candidate", f"{url}#production"))
-    assert ours["probabilities"] == theirs["probabilities"]
+    found = answers.load(run.artifact.directory)
+    assert found.baselines == {f"{url}#production": bundle.digest}
+    ours, theirs = (found.models[name] for name in ("candidate", f"{url}#production"))
+    assert ours.probabilities == theirs.probabilities != []
     assert workshop.run(*CHAIN, budgets=budgets)["validate"].cached
     other = workshop.run({"quick:Head": {"fill": "1"}}, "export")["export"].artifact
     remote.push(workshop.store, other.digest, url, "production")

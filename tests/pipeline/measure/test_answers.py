@@ -1,0 +1,91 @@
+"""The answers beside the JSON: exact, once, and refused if they belong to other measurements."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+
+from pipeline.measure import accuracy, answers
+from pipeline.measure.measurements import CANDIDATE, Measurements, ModelMeasurement
+
+ROWS, LABELS = 2000, 20
+
+
+def measured(seed: int = 0, **changes) -> Measurements:
+    draw = np.random.default_rng(seed)
+
+    def table() -> list[list[float]]:
+        return accuracy.as_table(draw.dirichlet(np.full(LABELS, 0.1), ROWS))
+
+    fields = {
+        "machine": {},
+        "task": "text-classification",
+        "labels": [str(at) for at in range(LABELS)],
+        "truth": [0] * ROWS,
+        "models": {
+            name: ModelMeasurement(digest=name, size=1, probabilities=table())
+            for name in (CANDIDATE, "s3://bucket/store#production")
+        },
+        "elsewhere": {"gpu": table()},
+        "latency": {},
+    }
+    return Measurements(**fields | changes)
+
+
+def test_answers_are_read_back_exactly(tmp_path):
+    given = measured()
+    assert answers.save(given, tmp_path) == {
+        "measurements.json": "measurements",
+        "answers.safetensors": "answers",
+    }
+    assert answers.load(tmp_path) == given
+
+
+def test_they_are_not_in_the_json_and_take_half_of_its_space(tmp_path):
+    given = measured()
+    answers.save(given, tmp_path)
+    inline = len(given.model_dump_json())
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert sizes["measurements.json"] < inline / 20
+    assert sum(sizes.values()) < inline / 2
+
+
+def test_numbers_that_are_not_rounded_or_not_numbers_stay_what_they_are(tmp_path):
+    """A plug-in may write any; a broken model answers NaN."""
+    odd = [[1 / 3, math.nan], [math.inf, 1e-12]]
+    models = {CANDIDATE: ModelMeasurement(digest="c", size=1, probabilities=odd)}
+    answers.save(measured(models=models, elsewhere={}), tmp_path)
+    found = answers.load(tmp_path).models[CANDIDATE].probabilities
+    np.testing.assert_array_equal(found, odd)
+
+
+def test_equal_answers_are_equal_bytes(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        answers.save(measured(), tmp_path / name)
+    for file in ("measurements.json", "answers.safetensors"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_json_of_an_earlier_version_has_its_answers_inside(tmp_path):
+    given = measured()
+    values = json.loads(given.model_dump_json(by_alias=True)) | {"schema": "rarefy.measurements/2"}
+    del values["answers_sha256"]
+    (tmp_path / "measurements.json").write_text(json.dumps(values))
+    assert answers.load(tmp_path).models == given.models
+
+
+def test_answers_that_are_missing_or_of_another_run_are_said(tmp_path):
+    (tmp_path / "other").mkdir()
+    answers.save(measured(), tmp_path)
+    answers.save(measured(seed=1), tmp_path / "other")
+    shutil.copyfile(tmp_path / "other/answers.safetensors", tmp_path / "answers.safetensors")
+    with pytest.raises(ValueError, match=r"^answers\.safetensors belongs to other measurements$"):
+        answers.load(tmp_path)
+    (tmp_path / "answers.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"is missing beside the JSON file; copy both$"):
+        answers.load(tmp_path)
