@@ -1,6 +1,8 @@
-"""What rarefy's stores promise, put to the test: random interleavings of everything at once.
+"""What rarefy's stores promise, put to the test: everything at once, and kills at any time.
 
-    python -m benchmarks.promises [--interleavings 500] [--folder FOLDER]      about 20 minutes
+    python -m benchmarks.promises [--interleavings 500] [--kills 200] [--folder FOLDER]
+
+The interleavings take about 20 minutes, the kills about an hour; 0 leaves a part out.
 
 With ``--folder``, what is measured is kept there, and only what is missing is measured: a run that
 was stopped goes on where it was. Nothing is compared by time, so the machine need not be quiet.
@@ -14,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks import interleavings
+from benchmarks import interleavings, kills
 from benchmarks.record import Claim, finish
 
 SEED = 0
@@ -24,14 +26,23 @@ def main() -> int:
     """Measure, print what the measurement cannot show, and record the claims."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--interleavings", type=int, default=interleavings.COUNT)
+    parser.add_argument("--kills", type=int, default=kills.COUNT)
     parser.add_argument("--folder", type=Path, default=None)
     given = parser.parse_args()
+    rows, claims = [], []
     with tempfile.TemporaryDirectory(prefix="rarefy-promises-") as temporary:
         folder = given.folder or Path(temporary)
-        mixed = interleavings.measure(given.interleavings, folder / "interleavings", SEED)
-    rows = [{"part": "interleavings"} | row for row in mixed]
-    print(f"what this cannot show: {interleavings.LIMITS}")
-    return finish("promises", rows, [of_interleavings(mixed)], SEED)
+        if given.interleavings:
+            mixed = interleavings.measure(given.interleavings, folder / "interleavings", SEED)
+            rows += [{"part": "interleavings"} | row for row in mixed]
+            claims.append(of_interleavings(mixed))
+            print(f"what the interleavings cannot show: {interleavings.LIMITS}")
+        if given.kills:
+            struck = kills.measure(given.kills, folder / "kills", SEED)
+            rows += [{"part": "kills"} | row for row in struck]
+            claims.append(of_kills(struck))
+            print(f"what the kills cannot show: {kills.LIMITS}")
+    return finish("promises", rows, claims, SEED)
 
 
 def of_interleavings(rows: list[dict[str, Any]]) -> Claim:
@@ -47,6 +58,21 @@ def of_interleavings(rows: list[dict[str, Any]]) -> Claim:
         "no violation",
         f"{wrong} with a violation; {sum(outcomes.values())} operations, {moves} moves of tags",
         wrong == 0,
+    )
+
+
+def of_kills(rows: list[dict[str, Any]]) -> Claim:
+    """Return the claim on the kills: no attempt violates a promise."""
+    ended = [row for row in rows if row["ended"]]
+    digests = {row["digest"] for row in ended}
+    wrong = [row for row in rows if row["violations"]]
+    steps = sum(len(row["made"]) for row in rows)
+    return Claim(
+        f"{kills.killed(rows)} SIGKILLs over {len(ended)} runs of a chain of 10 steps on MiniLM: "
+        "the same bundle as without, all artifacts whole, nothing published is computed again",
+        "no violation",
+        f"{len(wrong)} with a violation; {steps} steps, {len(digests)} digest(s) of the bundle",
+        not wrong and len(digests) == 1,
     )
 
 
