@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from types import TracebackType
@@ -19,7 +19,7 @@ from pipeline.terms.interval import Interval
 from pipeline.terms.metrics import known
 from pipeline.terms.outcomes import SYMBOL, Outcome
 from pipeline.terms.wording import bounds, count, size
-from pipeline.verdict.record import LedgerRow, ReportData
+from pipeline.verdict.record import LedgerRow
 from pipeline.verdict.verdict import Verdict
 
 COLOUR: Final[dict[Outcome, str]] = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
@@ -142,10 +142,13 @@ def show_verdict(judged: Verdict | None, console: Console) -> None:
         console.print(f"no verdict: {sentence}", soft_wrap=True)
 
 
-def verdict_line(data: ReportData, none: str) -> str:
-    """Return a run's last line: its outcome, and that a first release was compared with nothing."""
-    outcome = data.verdict.outcome if data.verdict else none
-    first = headline.first_release(data.absent)
+def verdict_line(judged: Verdict | None, absent: Sequence[str], none: str = "none") -> str:
+    """Return a run's last line: its outcome, and that a first release was compared with nothing.
+
+    ``absent``: the tags that do not exist yet; ``none``: what to say if there is no verdict.
+    """
+    outcome = judged.outcome if judged else none
+    first = headline.first_release(absent)
     return f"verdict: {outcome}" + (f" ({first[0].lower()}{first[1:-1]})" if first else "")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.measure import answers
@@ -33,6 +33,8 @@ class Validated:
     verdict: Verdict
     measurements: Measurements
     warnings: list[str]
+    absent: list[str] = field(default_factory=list)
+    """Tags of budgets that do not exist yet, so nothing was compared with them."""
     unrecorded: RarefyError | None = None
     """Why a verdict that is not a pass could not be added to the history."""
 
@@ -64,7 +66,7 @@ def validate(
     measured = measure(Run(plan), bundle, progress)
     verdict = judge(plan.budgets, loaded.recipe.targets, measured)
     unrecorded = records.keep_validated(home.path, plan, bundle, verdict, measured)
-    return Validated(bundle, verdict, measured, plan.warnings, unrecorded)
+    return Validated(bundle, verdict, measured, plan.warnings, plan.absent, unrecorded)
 
 
 def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:

@@ -9,7 +9,7 @@ from typing import overload
 
 from rich.table import Table
 
-from flows.display import as_text, verdict_table
+from flows.display import as_text, verdict_line, verdict_table
 from flows.planned import html_table
 from pipeline.report import wording
 from pipeline.report.pictures import pictures
@@ -108,7 +108,8 @@ class Result:
     def __repr__(self) -> str:
         judged = self.verdict
         table = as_text(verdict_table(judged)) + "\n" if judged else ""
-        return f"{table}verdict: {judged.outcome if judged else 'none'}\nreport: {self.report}"
+        line = verdict_line(judged, self.outcome.data.absent)
+        return f"{table}{line}\nreport: {self.report}"
 
     def _repr_html_(self) -> str:
         rows = [

@@ -156,7 +156,7 @@ def _report(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_jso
     show_verdict(judged, console)
     for name, path in paths.items():
         console.print(f"{name:<18} {path}", soft_wrap=True)
-    click.echo(verdict_line(data, "none"))
+    click.echo(verdict_line(judged, data.absent))
     return code
 
 

@@ -90,7 +90,7 @@ def run(
     for name, path in result.paths.items():
         if name in ("bundle", "report"):
             console.print(f"{name:<8} {path}", soft_wrap=True)
-    click.echo(verdict_line(result.outcome.data, "none (no validate stage)"))
+    click.echo(verdict_line(judged, result.outcome.data.absent, "none (no validate stage)"))
     return code
 
 

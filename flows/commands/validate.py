@@ -42,7 +42,7 @@ def validate(
     Example: `rarefy validate production --recipe demo.yaml`
     """
     from flows import remeasure
-    from flows.display import Display, show_verdict
+    from flows.display import Display, show_verdict, verdict_line
 
     console = stderr()
     with Display(console, quiet=as_json) as display:
@@ -56,8 +56,9 @@ def validate(
     if as_json:
         shown = judged.model_dump(mode="json", by_alias=True)
         summary = {"bundle": done.bundle.digest, "exit_code": code, "warnings": done.warnings}
+        summary["absent"] = done.absent
         show_json(summary | shown)
         return code
     show_verdict(judged, console)
-    click.echo(f"verdict: {judged.outcome}")
+    click.echo(verdict_line(judged, done.absent))
     return code

@@ -24,3 +24,10 @@ def test_validate_measures_again_and_judges(here: Project, rarefy: Callable[...,
     assert missed.code == 3
     outcomes = [budget["outcome"] for budget in json.loads(missed.out)["budgets"]]
     assert outcomes == ["pass", "fail"]
+    first = here.folder / "first.yaml"
+    budget = "  - {metric: size, max_regression: 5 %, against: production}\n"
+    first.write_text((here.folder / "tiny.yaml").read_text() + budget)
+    said = rarefy("validate", "tiny", "--recipe", first, "--first")
+    assert said.code == 0
+    loud = "first release: nothing was compared with a baseline, because production does not exist"
+    assert said.out == f"verdict: pass ({loud})\n"
