@@ -282,7 +282,7 @@ class _Process:
 
         collector = Collector(self.store, days=-1)
         found = collector.find()
-        time.sleep(self.random.random() * 0.05)
+        time.sleep(self.random.random() * 0.3)  # long enough for others to need what it found
         return f"{sum(map(collector.delete, found))} deleted"
 
     def _any(self) -> str:
