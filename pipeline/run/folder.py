@@ -36,7 +36,7 @@ WRITTEN = (
     *CI_FILES.values(),
 )
 BUNDLE = "bundle"
-_UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, (*WRITTEN, BUNDLE)))})-[0-9a-f]{{32}}")
+_UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, (*WRITTEN, BUNDLE)))})[-.][0-9a-f]{{32}}")
 """Temporary names: a file or folder that is being written or removed, beside its final name."""
 
 
