@@ -8,8 +8,10 @@ import tracemalloc
 import pytest
 
 from pipeline.stage.data import Split
-from stages import training
+from stages import losses, training
+from stages.finetune import Finetune
 from stages.rows import Rows, lengths
+from tests.stages.trainings import same_weights
 
 
 def test_rows_are_what_the_task_encodes(tiny_encoder, make_context):
@@ -37,6 +39,19 @@ def test_rows_are_what_the_task_encodes(tiny_encoder, make_context):
     assert (rows[-1], rows[2:4]) == (expected[-1], expected[2:4])
     with pytest.raises(IndexError):
         rows[len(rows)]
+
+
+def test_training_on_them_gives_the_same_bytes_as_on_a_list(tiny_encoder, make_context, tmp_path):
+    def trained(name, kind):
+        context = make_context(work=tmp_path / name)
+        training.prepare(context)
+        network, tokenizer = training.open_network(context, tiny_encoder)
+        rows = kind(training.labelled_rows(context, tokenizer, context.split("train")))
+        stage = Finetune(learning_rate=2e-3, epochs=1, batch_size=8)
+        training.train(context, stage, network, tokenizer, rows, losses.classification())
+        return network
+
+    assert same_weights(trained("rows", lambda rows: rows), trained("list", list))
 
 
 def test_lists_may_have_lengths_of_their_own(tmp_path):
