@@ -46,6 +46,8 @@ def nobody_reads() -> bool:
 
 
 def _closed(stream: TextIO) -> bool:
+    if not hasattr(select, "poll"):
+        return False  # Windows: it reports the error instead
     poll = select.poll()
     try:
         poll.register(stream.fileno(), 0)

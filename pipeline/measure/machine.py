@@ -48,7 +48,7 @@ def fingerprint() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu[0],
         "flags": list(cpu[1]),
-        "cores": {"physical": len(cores()), "logical": len(_allowed()), "quota": _quota()},
+        "cores": {"physical": len(cores()), "logical": len(allowed()), "quota": _quota()},
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "gpus": list(_gpus()),
         "gpu_driver": _gpu_driver(),
@@ -101,7 +101,7 @@ def providers() -> tuple[str, ...]:
 def cores() -> list[int]:
     """Return one logical CPU of each physical core that this process may run on."""
     first: dict[str, int] = {}
-    for cpu in _allowed():
+    for cpu in allowed():
         path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         siblings = path.read_text().strip() if path.exists() else str(cpu)
         first.setdefault(siblings, cpu)
@@ -116,7 +116,8 @@ def quiet_cores(busy: float) -> list[int]:
     return [core for core in cores() if core < len(shares) and shares[core] <= 100 * busy]
 
 
-def _allowed() -> Sequence[int]:
+def allowed() -> Sequence[int]:
+    """Return the logical CPUs that this process may run on, or all if the system cannot say."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return range(os.cpu_count() or 1)

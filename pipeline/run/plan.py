@@ -6,12 +6,12 @@ fingerprint have the same artifact.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline.measure import machine
 from pipeline.recipe.recipe import LoadedRecipe, Step
 from pipeline.run import baselines, importing, lengths, quantized
 from pipeline.stage import Asked, Stage, data, tasks
@@ -67,7 +67,7 @@ class Plan:
     loaded: LoadedRecipe
     store: Store
     device: str = "cpu"
-    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    threads: int = field(default_factory=lambda: len(machine.allowed()))
     first: bool = False
     """For a first release: skip budgets against a tag that does not exist yet."""
 

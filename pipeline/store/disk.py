@@ -16,7 +16,6 @@ from pipeline.terms.errors import IntegrityError, ProviderError
 
 LOCK = ".lock"
 """The file in a directory that ``held`` locks."""
-_DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL = (
     "No space left on device",
     "Disk quota exceeded",
@@ -88,7 +87,7 @@ def held(directory: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)  # who waits for it notices and locks a new file
+            locks.discard(path)  # who waits for it notices and locks a new file
 
 
 @contextmanager
@@ -102,7 +101,7 @@ def speaking(root: Path) -> Iterator[None]:
                 f"{root}: the disk is full; free some space and run again, published artifacts are "
                 "intact"
             ) from error
-        if isinstance(error, OSError) and error.errno in _DENIED:
+        if isinstance(error, OSError) and error.errno in locks.DENIED:
             where = error.filename or root
             raise ProviderError(
                 f"{where}: cannot write here: {error.strerror}; get write permission for {root}, "

@@ -96,7 +96,7 @@ class Collector:
             if not free or not garbage.path.exists() or (work and not self._old(garbage.path)):
                 return None
             if not work:
-                lock.unlink(missing_ok=True)
+                locks.discard(lock)
             return self.store.hide(garbage.path)
 
     def _lock(self, path: Path, kind: str) -> Path:

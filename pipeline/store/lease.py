@@ -63,7 +63,7 @@ def sweep(root: Path) -> None:
         with locks.if_free(lock) as dead:
             if dead:
                 shutil.rmtree(folder, ignore_errors=True)
-                lock.unlink(missing_ok=True)
+                locks.discard(lock)
 
 
 def _folders(root: Path) -> list[Path]:
@@ -75,5 +75,5 @@ def _end(folder: Path, lock: FileLock, file: Path, owner: int) -> None:
     if os.getpid() != owner:
         return  # a forked child ends; its parent still uses the lease
     shutil.rmtree(folder, ignore_errors=True)
-    file.unlink(missing_ok=True)
+    locks.discard(file)
     lock.release()

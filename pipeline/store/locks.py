@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from pipeline.terms.errors import ProviderError
 
-_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""The errors of a user who may not write."""
 
 
 @contextmanager
@@ -55,6 +56,15 @@ def take(path: Path) -> FileLock:
     return lock
 
 
+def discard(path: Path) -> None:
+    """Delete the file of a lock that this process holds, or leave it if the system refuses.
+
+    Windows deletes no file that is open.
+    """
+    with suppress(PermissionError):
+        path.unlink(missing_ok=True)
+
+
 def _lock(path: Path) -> FileLock:
     # A marker file instead of a kernel lock would outlive a killed process.
     return FileLock(path, thread_local=False, poll_interval=0.02, fallback_to_soft=False)
@@ -78,7 +88,7 @@ def _speaking(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        if error.errno in _DENIED:
+        if error.errno in DENIED:
             raise ProviderError(
                 f"{path}: cannot lock this file: {reason}; another user may own it: get write "
                 "permission for the folder, or choose another one with --home"

@@ -133,7 +133,7 @@ class Store:
                 yield directory
             finally:
                 shutil.rmtree(directory, ignore_errors=True)
-                self.lock_file(f"draft-{identifier}").unlink(missing_ok=True)
+                locks.discard(self.lock_file(f"draft-{identifier}"))
 
     def work(self, fingerprint: str) -> Path:
         """Return the directory where an unfinished stage keeps its progress if it is killed."""

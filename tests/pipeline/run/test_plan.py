@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from pipeline.recipe import recipe as recipes
@@ -32,6 +34,14 @@ def test_a_plan_says_what_is_cached_and_runs_nothing(workshop):
     ]
     assert planned[1].kind is Kind.REPORT
     assert workshop.ran() == ["one", "two"]
+
+
+def test_a_plan_needs_nothing_that_only_linux_has(workshop, monkeypatch):
+    loaded = workshop.open(*CHAIN).plan.loaded
+    monkeypatch.delattr(os, "sched_getaffinity")
+    plan = Plan(loaded, workshop.store)
+    assert plan.threads == os.cpu_count()
+    assert len(plan.steps()) == 3
 
 
 DATA = ["finetune", "distill", "adapt", "quantize", "merge", "export", "validate"]

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.store import locks
+from pipeline.store.garbage import Collector
 from pipeline.store.store import Store
 from pipeline.terms.errors import ProviderError
+from tests.pipeline.store.artifacts import publish
 
 
 @pytest.fixture
@@ -68,3 +70,20 @@ def test_threads_exclude_each_other_too(tmp_path):
     for thread in threads:
         thread.join()
     assert most == [1] * 20
+
+
+def test_a_system_that_deletes_no_open_file_can_publish(store, monkeypatch):
+    """Windows."""
+    real = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == "locks":
+            raise PermissionError(errno.EACCES, "used by another process", str(path))
+        real(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    lease = store.lease()
+    made = publish(store, lease=lease)
+    lease.close()
+    assert store.verify(made.digest) == []
+    assert [found.path for found in Collector(store, days=-1).find()] == [made.directory]
