@@ -6,6 +6,7 @@ Only rarefy's own files may be replaced or removed. ``--out`` can be any folder,
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -40,7 +41,10 @@ def check(directory: Path, files: tuple[str, ...], bundle: str) -> None:
         if path.exists() and not ours:
             raise _foreign(path)
     folder = directory / bundle
-    if folder.is_dir() and any(folder.iterdir()) and not _has(folder / "manifest.json", _MANIFEST):
+    ours = folder.is_dir() and not folder.is_symlink()
+    if ours and any(folder.iterdir()):
+        ours = _has(folder / "manifest.json", _MANIFEST)
+    if os.path.lexists(folder) and not ours:
         raise _foreign(folder)
 
 

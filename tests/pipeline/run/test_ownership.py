@@ -58,6 +58,23 @@ def test_a_file_of_another_program_is_refused_and_stays(tmp_path: Path, name: st
         assert content(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_called_bundle_and_is_no_folder_is_refused_and_stays(
+    tmp_path: Path, kind: str
+) -> None:
+    theirs, elsewhere = tmp_path / "out" / "bundle", tmp_path / "elsewhere"
+    theirs.parent.mkdir()
+    elsewhere.mkdir()
+    if kind == "file":
+        theirs.write_text("mine")
+    else:
+        theirs.symlink_to(elsewhere)
+    with pytest.raises(RecipeError, match="bundle: rarefy did not make this"):
+        files.write(Outcome(report_data(), publish(Store(tmp_path / "store"))), theirs.parent)
+    assert [path.name for path in theirs.parent.iterdir()] == ["bundle"]
+    assert theirs.is_symlink() or theirs.read_text() == "mine"
+
+
 def test_what_a_run_wrote_is_replaced_by_the_next(tmp_path: Path) -> None:
     bundle = publish(Store(tmp_path / "store"))
     for data in (report_data(), report_data(verdict=None, measurements=None)):
