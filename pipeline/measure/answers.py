@@ -44,12 +44,13 @@ def write(measured: Measurements, path: Path) -> Measurements:
     Equal answers give equal bytes. They are read back exactly as they are.
     """
     import numpy as np
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     tables = {f"model/{name}": model.probabilities for name, model in measured.models.items()}
     tables |= {f"elsewhere/{name}": table for name, table in measured.elsewhere.items()}
     arrays = {name: _narrow(np.asarray(table, float)) for name, table in tables.items()}
-    save_file(arrays, path, metadata={"schema": SCHEMA})
+    # Not ``save_file``, which lets nobody but this user read the file, whatever the umask.
+    path.write_bytes(save(arrays, metadata={"schema": SCHEMA}))
     return measured.model_copy(update={"answers_sha256": file_sha256(path)})
 
 

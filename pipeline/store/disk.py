@@ -65,11 +65,16 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def seal(path: Path) -> None:
-    """Flush a finished file to the disk and make it read-only, where the file system can do so."""
+def seal(path: Path, like: Path | None = None) -> None:
+    """Flush a finished file to the disk and make it read-only, where the file system can do so.
+
+    Whoever may read the file ``like`` may then read this one: safetensors writes for its user only,
+    whatever the umask.
+    """
     sync(path)
     with suppress(PermissionError):
-        path.chmod(path.stat().st_mode & ~0o222)
+        mode = path.stat().st_mode | (like.stat().st_mode & 0o444 if like else 0)
+        path.chmod(mode & ~0o222)
 
 
 def sync_tree(directory: Path) -> None:

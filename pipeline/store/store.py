@@ -189,7 +189,7 @@ class Store:
         (directory / MANIFEST).write_bytes(manifest.canonical())
         (directory / RUN).write_text(json.dumps(run, indent=1, sort_keys=True))
         for path in directory.rglob("*"):
-            (disk.seal if path.is_file() else disk.sync)(path)
+            disk.seal(path, like=directory / MANIFEST) if path.is_file() else disk.sync(path)
         disk.sync(directory)
 
     def _place(self, directory: Path, digest: str, lease: Lease | None = None) -> None:

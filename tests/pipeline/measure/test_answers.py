@@ -36,6 +36,12 @@ def measured(seed: int = 0, **changes) -> Measurements:
     return Measurements(**fields | changes)
 
 
+def test_whoever_may_read_the_numbers_may_read_the_answers(tmp_path):
+    answers.save(measured(), tmp_path)
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
 def test_answers_are_read_back_exactly(tmp_path):
     given = measured()
     assert answers.save(given, tmp_path) == {

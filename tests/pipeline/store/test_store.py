@@ -16,7 +16,7 @@ from pipeline.run import folder
 from pipeline.run.outcome import Outcome
 from pipeline.store import disk
 from pipeline.store import store as stores
-from pipeline.store.artifact import MANIFEST, NewerError
+from pipeline.store.artifact import MANIFEST, Kind, Manifest, NewerError, StageRecord, list_files
 from pipeline.store.store import Store
 from pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
 from tests.pipeline.report.factory import report_data
@@ -295,6 +295,17 @@ def test_published_files_are_read_only_and_a_copy_of_a_bundle_is_not(store, tmp_
     copies = [path for path in (tmp_path / "bundle").rglob("*") if path.is_file()]
     assert len(copies) == 4
     assert all(path.stat().st_mode & 0o200 for path in copies)
+
+
+def test_whoever_may_read_the_store_may_read_weights_that_were_written_for_one_user(store):
+    with store.draft() as draft:
+        (draft / "model.safetensors").touch(mode=0o600)  # as safetensors creates it
+        stage = StageRecord(name="s", version=1, parameters={}, fingerprint="f" * 64)
+        manifest = Manifest(kind=Kind.CHECKPOINT, files=list_files(draft), stage=stage)
+        made = store.publish(draft, manifest, {})
+    modes = {path.name: path.stat().st_mode & 0o777 for path in made.directory.iterdir()}
+    assert modes["model.safetensors"] == modes[MANIFEST]
+    assert modes[MANIFEST] & 0o400
 
 
 def as_another_user(work):
