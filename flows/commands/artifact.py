@@ -227,12 +227,12 @@ def listing(store: Store) -> list[dict[str, Any]]:
     from pipeline.terms.errors import IntegrityError
 
     rows = []
-    tags = {name: store.find_tag(name) for name in store.tags()}
+    tags = store.all_tags()
     for digest in store.digests():
         row: dict[str, Any] = {"kind": "damaged", "stage": "", "digest": digest, "size": 0}
         row |= {"age": None, "tags": [], "past_tags": []}
         for name, tag in tags.items():
-            if tag and digest in {move.digest for move in tag.moves}:
+            if digest in {move.digest for move in tag.moves}:
                 row["tags" if tag.digest == digest else "past_tags"].append(name)
         try:
             stored = store.open(digest)

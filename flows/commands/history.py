@@ -111,12 +111,10 @@ def _releases(home: Home) -> list[Release]:
 
     if not (home.path / "store").is_dir():
         return []
-    store = home.store()
-    tags = {name: store.find_tag(name) for name in store.tags()}
+    tags = home.store().all_tags()
     return [
         Release(name, move.digest, datetime.fromtimestamp(move.time, UTC).isoformat())
         for name, tag in tags.items()
-        if tag is not None
         for move in tag.moves
         if move.why != "rollback"
     ]

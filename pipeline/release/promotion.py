@@ -14,9 +14,9 @@ from pipeline.run import folder
 from pipeline.store import remote
 from pipeline.store.artifact import Artifact
 from pipeline.store.home import Home
-from pipeline.store.store import REMEDY, Store
+from pipeline.store.store import Store
 from pipeline.store.tags import Tag, check_name
-from pipeline.terms.errors import BudgetError, EvidenceError, IntegrityError, RarefyError
+from pipeline.terms.errors import BudgetError, EvidenceError, RarefyError
 from pipeline.terms.vocabulary import REMOTE_TAG
 from pipeline.verdict import history
 from pipeline.verdict.readings import Past
@@ -209,8 +209,7 @@ def whole(store: Store, bundle: Bundle) -> Artifact:
     """
     artifact = bundle.artifact
     if artifact.digest in store.digests():
-        if problems := store.verify(artifact.digest):
-            raise IntegrityError(f"artifact {artifact.short} is damaged: {problems[0]}; {REMEDY}")
+        store.check(artifact.digest)
         return store.open(artifact.digest)
     with store.draft() as draft:
         for entry in artifact.manifest.files:

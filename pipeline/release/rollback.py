@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pipeline.store import remote
 from pipeline.store.home import Home
-from pipeline.store.store import REMEDY
 from pipeline.store.tags import NoTagError, Tag
 from pipeline.terms.errors import IntegrityError, RecipeError
 from pipeline.terms.vocabulary import REMOTE_TAG
@@ -43,8 +42,7 @@ def _here(tag: str, target: str | None, home: Home) -> tuple[str, str]:
             f"{tag}: artifact {digest[:12]} is no longer in this store; get it from a store that "
             f"has it with `rarefy artifact pull URL#{digest[:12]}`"
         )
-    if problems := store.verify(digest):
-        raise IntegrityError(f"artifact {digest[:12]} is damaged: {problems[0]}; {REMEDY}")
+    store.check(digest)
     store.tag(tag, digest, expect=pointed.digest, why="rollback")
     return pointed.digest, digest
 

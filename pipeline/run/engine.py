@@ -34,7 +34,6 @@ from pipeline.store.artifact import (
     list_files,
 )
 from pipeline.store.lease import Lease
-from pipeline.store.store import REMEDY
 from pipeline.terms.errors import IntegrityError, ProviderError, RarefyError
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.versions import distribution_version
@@ -142,11 +141,7 @@ class Run:
             return
         if not self.plan.store.use(artifact.digest, self.lease):
             raise IntegrityError(f"artifact {artifact.short} was deleted meanwhile; run again")
-        if problems := self.plan.store.verify(artifact.digest):
-            made = artifact.manifest.stage.name
-            raise IntegrityError(
-                f"artifact {artifact.short} ({made}) is damaged: {problems[0]}; {REMEDY}"
-            )
+        self.plan.store.check(artifact.digest)
         self._verified.add(artifact.digest)
 
     def _make(

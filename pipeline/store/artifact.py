@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pipeline.terms.digests import canonical_json, file_sha256
+from pipeline.terms.digests import SHA256, canonical_json, file_sha256
 from pipeline.terms.errors import IntegrityError, RarefyError
 
 SCHEMA: Final = "rarefy.artifact/1"
@@ -55,7 +55,7 @@ class FileEntry(Record):
 
     path: str
     size: int = Field(ge=0)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: str = Field(pattern=SHA256)
     role: str = "other"
 
     @field_validator("path")

@@ -33,19 +33,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.store import disk, locks
+from pipeline.store import disk, integrity, locks
 from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
 from pipeline.store.lease import Lease
 from pipeline.store.tags import ANY, Tag, Why, check_name, check_unmoved, moved, parse
-from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
+from pipeline.terms.digests import file_sha256, is_beginning, is_sha256
+from pipeline.terms.errors import IntegrityError, RecipeError
 from pipeline.terms.vocabulary import NAME
 
 SCHEMA = 1
-REMEDY = "remove it with `rarefy artifact gc --damaged --yes`, and the next run rebuilds it"
 GUARD = "store"
 """The lock of the guard: who holds it decides which artifacts exist and where tags point."""
-_HEX = set("0123456789abcdef")
 
 
 class Store:
@@ -241,27 +239,11 @@ class Store:
         digest = self.resolve(reference)
         directory = self.directory(digest)
         try:
-            return self._open(directory, digest)
+            return integrity.opened(directory, digest)
         except IntegrityError:
             if directory.is_dir():
                 raise
             raise self._unknown(reference) from None  # it was deleted while it was read
-
-    def _open(self, directory: Path, digest: str) -> Artifact:
-        name = f"artifact {digest[:12]}"
-        try:
-            manifest = Manifest.parse((directory / MANIFEST).read_bytes(), name)
-        except PermissionError as error:
-            raise _unreadable(directory / MANIFEST, error) from error
-        except (OSError, ValueError):
-            raise IntegrityError(f"{name}: its manifest is damaged; {REMEDY}") from None
-        if manifest.digest != digest:
-            raise IntegrityError(f"{name}: its manifest was modified; {REMEDY}")
-        for entry in manifest.files:
-            path = directory / entry.path
-            if not path.is_file() or path.stat().st_size != entry.size:
-                raise IntegrityError(f"{name}: {entry.path} is missing or truncated; {REMEDY}")
-        return Artifact(directory, manifest, digest)
 
     def resolve(self, reference: str) -> str:
         """Return the digest that a tag, a digest or a unique digest prefix refers to.
@@ -271,10 +253,10 @@ class Store:
         if tag := self.find_tag(reference):
             return tag.digest
         matches = []
-        if len(reference) == 64 and set(reference) <= _HEX and self.directory(reference).is_dir():
-            matches = [reference]
-        elif len(reference) >= 6 and set(reference) <= _HEX:
-            matches = [d for d in self.digests() if d.startswith(reference)]
+        if is_sha256(reference):
+            matches = [reference] if self.directory(reference).is_dir() else []
+        elif is_beginning(reference):
+            matches = [digest for digest in self.digests() if digest.startswith(reference)]
         if not matches:
             raise self._unknown(reference)
         if len(matches) > 1:
@@ -289,7 +271,7 @@ class Store:
     def digests(self) -> list[str]:
         """Return the digests of all artifacts, sorted; other files in that folder are ignored."""
         names = (path.name for path in (self.root / "artifacts" / "sha256").iterdir())
-        return sorted(name for name in names if len(name) == 64 and set(name) <= _HEX)
+        return sorted(filter(is_sha256, names))
 
     def verify(self, digest: str) -> list[str]:
         """Hash every file again and return the problems found, an empty list if there are none.
@@ -298,26 +280,24 @@ class Store:
         made it, ProviderError if this user may not read it.
         """
         try:
-            artifact = self.open(digest)
+            return self._changes(self.open(digest))
         except IntegrityError as error:
             return [str(error)]
-        problems = []
-        for entry in artifact.manifest.files:
-            path = artifact.directory / entry.path
-            try:
-                changed = file_sha256(path) != entry.sha256
-            except FileNotFoundError:
-                raise self._unknown(digest) from None  # it was deleted while it was read
-            except PermissionError as error:
-                raise _unreadable(path, error) from error
-            if changed:
-                problems.append(f"{entry.path}: the content has changed since it was published")
-        listed = {entry.path for entry in artifact.manifest.files} | {MANIFEST, RUN}
-        for path in artifact.directory.rglob("*"):
-            name = path.relative_to(artifact.directory).as_posix()
-            if path.is_file() and name not in listed:
-                problems.append(f"{name}: not listed in the manifest")
-        return problems
+
+    def check(self, digest: str) -> None:
+        """Hash every file of an artifact again. Raises IntegrityError if one is damaged."""
+        artifact = self.open(digest)
+        if problems := self._changes(artifact):
+            made = artifact.manifest.stage.name
+            raise IntegrityError(
+                f"artifact {artifact.short} ({made}) is damaged: {problems[0]}; {integrity.REMEDY}"
+            )
+
+    def _changes(self, artifact: Artifact) -> list[str]:
+        try:
+            return integrity.changes(artifact)
+        except FileNotFoundError:
+            raise self._unknown(artifact.digest) from None  # it was deleted while it was read
 
     # Tags and notes
 
@@ -381,7 +361,7 @@ class Store:
         except (FileNotFoundError, IsADirectoryError):
             return None
         except PermissionError as error:
-            raise _unreadable(path, error) from error
+            raise integrity.unreadable(path, error) from error
         return parse(data, str(path))
 
     def all_tags(self) -> dict[str, Tag]:
@@ -393,7 +373,7 @@ class Store:
         return self.root / "tags" / f"{name}.json"
 
     def _write_tag(self, name: str, tag: Tag) -> None:
-        disk.write(self._tag_file(name), tag.model_dump(mode="json", by_alias=True))
+        disk.write_text(self._tag_file(name), tag.file().decode())
 
     def note(self, key: str) -> Any:
         """Return a saved derived fact. Returns None if it is missing or unreadable."""
@@ -410,10 +390,3 @@ class Store:
     def directory(self, digest: str) -> Path:
         """Return where an artifact is, or would be."""
         return self.root / "artifacts" / "sha256" / digest
-
-
-def _unreadable(path: Path, error: OSError) -> ProviderError:
-    return ProviderError(
-        f"{path}: cannot read this file: {error.strerror}; another user owns it: get read "
-        "permission for the store"
-    )

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.terms.digests import SHA256, is_beginning, is_sha256
 from pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
 from pipeline.terms.vocabulary import NAME
 
@@ -21,7 +22,7 @@ ANY: Final = "*"
 KEPT = 10
 """How many entries of each tag's history protect their artifacts from garbage collection."""
 
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Digest = Annotated[str, Field(pattern=SHA256)]
 Why = Literal["tag", "promote", "rollback"]
 
 
@@ -116,7 +117,7 @@ def check_name(name: str) -> None:
     """Raise RecipeError if a tag's name is invalid or looks like a digest."""
     if not NAME.fullmatch(name):
         raise RecipeError(f"tag {name!r} is not a valid name; names match {NAME.pattern}")
-    if len(name) >= 6 and set(name) <= set("0123456789abcdef"):
+    if is_beginning(name) or is_sha256(name):
         raise RecipeError(f"tag {name!r} looks like a digest prefix; choose another name")
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+SHA256: Final = "^[0-9a-f]{64}$"
+"""The pattern of a sha256 in hex."""
+_BEGINNING = re.compile("[0-9a-f]{6,63}")
 
 
 def canonical_json(value: Any) -> bytes:
@@ -25,3 +30,13 @@ def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_sha256(text: str) -> bool:
+    """Return whether a text is a whole sha256 in hex."""
+    return re.fullmatch(SHA256, text) is not None
+
+
+def is_beginning(text: str) -> bool:
+    """Return whether a text can stand for a sha256 as its first digits, of which it needs six."""
+    return _BEGINNING.fullmatch(text) is not None

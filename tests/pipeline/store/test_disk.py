@@ -15,11 +15,6 @@ from pipeline.terms.errors import ProviderError
 from tests.pipeline.store.artifacts import publish
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 class SafetensorError(Exception):
     """The safetensors library raises its own error, which is not an OSError."""
 

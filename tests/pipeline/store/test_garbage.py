@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +12,6 @@ from pipeline.store.garbage import Collector, Garbage
 from pipeline.store.store import Store
 from pipeline.terms.errors import IntegrityError
 from tests.pipeline.store.artifacts import damage, make_newer, overwrite, publish
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def garbage(store: Store, days: float = -1, damaged: bool = False) -> list[Garbage]:

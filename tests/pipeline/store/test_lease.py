@@ -6,20 +6,12 @@ import multiprocessing
 import os
 import signal
 import time
-from pathlib import Path
-
-import pytest
 
 from pipeline.store.garbage import Collector, Garbage
 from pipeline.store.store import Store
 from tests.pipeline.store.artifacts import publish
 
 FORK = multiprocessing.get_context("fork")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def garbage(store: Store) -> list[Garbage]:

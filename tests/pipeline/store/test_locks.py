@@ -12,14 +12,8 @@ import pytest
 
 from pipeline.store import locks
 from pipeline.store.garbage import Collector
-from pipeline.store.store import Store
 from pipeline.terms.errors import ProviderError
 from tests.pipeline.store.artifacts import publish
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def test_a_lock_waits_for_another_process_and_says_so(store):

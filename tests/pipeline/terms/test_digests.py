@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.terms.digests import canonical_json
+from pipeline.terms.digests import canonical_json, is_beginning, is_sha256
 
 values = st.recursive(
     st.none()
@@ -41,3 +41,19 @@ def test_canonical_json_says_the_same_whatever_the_order_of_keys(value):
 def test_canonical_json_has_no_nan():
     with pytest.raises(ValueError):
         canonical_json({"loss": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("text", "whole", "beginning"),
+    [
+        ("a" * 64, True, False),
+        ("a" * 63, False, True),
+        ("0123ab", False, True),
+        ("0123a", False, False),
+        ("A" * 64, False, False),
+        ("a" * 64 + "\n", False, False),
+        ("abcdef-", False, False),
+    ],
+)
+def test_a_digest_and_its_beginning_are_recognized(text, whole, beginning):
+    assert (is_sha256(text), is_beginning(text)) == (whole, beginning)
