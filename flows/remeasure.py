@@ -100,7 +100,7 @@ def _work(run: Run, stage: Validate) -> str:
         "version": stage.version,
         "rarefy": distribution_version("rarefy"),
         "libraries": {name: distribution_version(name) for name in stage.libraries},
-        "task": run.plan.loaded.recipe.task,
+        "task": [run.plan.loaded.recipe.task, *run.plan.task_code],
         "labels": run.plan.labels,
         "reading": run.plan.reading,
     }

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.measure import machine
 from pipeline.recipe.recipe import LoadedRecipe, Step
 from pipeline.run import baselines, importing, lengths, quantized
-from pipeline.stage import Asked, Stage, data, tasks
+from pipeline.stage import Asked, Stage, code, data, tasks
 from pipeline.stage.discovery import source_digests
 from pipeline.stage.table_file import Source
 from pipeline.store.artifact import Artifact, Kind
@@ -50,7 +50,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Read:
-    """The digests of a stage's code, and of the files other than data that it reads, by path."""
+    """The digests of a stage's and the task's code, and of the files other than data that it reads, by path."""
 
     code: list[str]
     files: dict[Path, str]
@@ -135,7 +135,8 @@ class Plan:
             self.store.keep_note(key, vars(counts))
 
     def _lengths_key(self, model: Artifact) -> str:
-        return lengths.key(self.data_digest, model.digest, self.loaded.recipe.task)
+        task = [self.loaded.recipe.task, *self.task_code]
+        return lengths.key(self.data_digest, model.digest, " ".join(task))
 
     @cached_property
     def baselines(self) -> dict[str, Artifact]:
@@ -199,6 +200,14 @@ class Plan:
             text_columns=recipe.data.text_columns,
         )
         return made
+
+    @property
+    def task_code(self) -> list[str]:
+        """The digests of a plug-in task's code, which encodes rows and scores; [] for ours.
+
+        Raises RarefyError if it has changed since it was loaded.
+        """
+        return code.digests(type(self.task))
 
     @cached_property
     def importer(self) -> importing.ImportModel:
@@ -359,7 +368,7 @@ class Plan:
             if not path.is_file():
                 raise self.loaded.error(self.loaded.step(identifier), f"{path}: no such file")
             files[path] = file_sha256(path)
-        return Read(source_digests(type(stage)), files)
+        return Read([*source_digests(type(stage)), *self.task_code], files)
 
     def _surroundings(self, identifier: str, stage: Stage) -> dict[str, Any]:
         """Return what a stage's output depends on besides its code, parameters and parents."""

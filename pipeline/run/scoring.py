@@ -56,7 +56,7 @@ def _key(plan: Plan, artifact: Artifact) -> str:
         "artifact": artifact.digest,
         "eval": plan.sources["eval"].sha256,
         "reading": plan.reading,
-        "task": recipe.task,
+        "task": " ".join([recipe.task, *plan.task_code]),
         "labels": plan.labels,
         "libraries": versions((*LIBRARIES, *READERS)),
         "on": on,

@@ -1,4 +1,4 @@
-"""The code of stages that are not ours: the files it is in, and the bytes that were loaded.
+"""The code of stages and tasks that are not ours: the files it is in, and the bytes that were loaded.
 
 A stage's code is its module and every module that this imports, directly or through others,
 wherever the import stands. Installed packages do not count, unless the stage is in one: a stage
@@ -183,6 +183,18 @@ def note(kind: type) -> None:
         helpers = _helpers(names, top)
         helpers.pop(module.__name__, None)
         _classes[kind] = Code(_found(module.__name__, file), helpers)
+
+
+def digests(kind: type) -> list[str]:
+    """Return the sha256 of a noted class's file and of the modules that it imports; [] for ours.
+
+    Raises RarefyError if one has changed since it was loaded.
+    """
+    code = of(kind)
+    sources = ([code.source] if code.source else []) + [s for _, s in sorted(code.helpers.items())]
+    for source in sources:
+        source.check()
+    return [source.sha256 for source in sources]
 
 
 def of(kind: type) -> Code:

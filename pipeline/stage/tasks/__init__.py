@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.terms.errors import RecipeError
+from pipeline.stage import code
+from pipeline.terms.errors import RarefyError, RecipeError
 from pipeline.terms.naming import hint
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Task(Protocol):
 
 
 def find(name: str) -> type:
-    """Return a task's class.
+    """Return a task's class, whose code ``code.digests`` knows if it is not ours.
 
     Raises RecipeError with the most similar name if the task is unknown, or with the reason if it
     cannot be loaded.
@@ -50,6 +51,9 @@ def find(name: str) -> type:
         raise RecipeError(f"unknown task {name!r}{hint(name, points)}")
     try:
         found: type = points[name].load()
+        code.note(found)
+    except RarefyError:
+        raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise RecipeError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 
 import pytest
 
@@ -42,6 +44,42 @@ def test_a_plan_needs_nothing_that_only_linux_has(workshop, monkeypatch):
     plan = Plan(loaded, workshop.store)
     assert plan.threads == os.cpu_count()
     assert len(plan.steps()) == 3
+
+
+TASK = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.stage import formulas
+from pipeline.stage.tasks.text_classification import TextClassification
+
+
+@dataclass(frozen=True)
+class Mine(TextClassification):
+    scores: ClassVar = {"first": formulas.accuracy}
+
+    def load_model(self, directory):
+        return super().load_model(directory)
+"""
+
+
+def test_an_edit_of_a_plug_in_task_is_no_cache_hit(workshop, monkeypatch):
+    plugin, metadata = workshop.folder / "plugin", workshop.folder / "plugin/mytask-1.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mytask\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[rarefy.tasks]\nmine = mytask:Mine\n")
+    monkeypatch.syspath_prepend(plugin)
+
+    def head(text: str):
+        (plugin / "mytask.py").write_text(text)
+        sys.modules.pop("mytask", None)  # as in a new process
+        importlib.invalidate_caches()
+        return workshop.run("quick:Head", task="mine")["head"]
+
+    assert not head(TASK).cached
+    assert head(TASK).cached
+    again = head(TASK.replace('"first"', '"other"'))
+    assert (again.cached, again.scores[0].name) == (False, "other")
 
 
 DATA = ["finetune", "distill", "adapt", "quantize", "merge", "export", "validate"]
