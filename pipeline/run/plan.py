@@ -50,7 +50,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Read:
-    """The digests of a stage's and the task's code, and of the files other than data that it reads, by path."""
+    """The digests of the code of a stage and its task, and of other files than data, by path."""
 
     code: list[str]
     files: dict[Path, str]

@@ -1,4 +1,4 @@
-"""The code of stages and tasks that are not ours: the files it is in, and the bytes that were loaded.
+"""The code of stages and tasks that are not ours: its files, and the bytes that were loaded.
 
 A stage's code is its module and every module that this imports, directly or through others,
 wherever the import stands. Installed packages do not count, unless the stage is in one: a stage

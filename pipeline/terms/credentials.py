@@ -14,11 +14,15 @@ REFUSED: Final = (
     "the URL contains credentials (a user, password, token or signature), which would end up in "
     "records and logs; pass them through the environment, as the cloud's own tools read them"
 )
-_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)(:/{1,2})([^\s\"'<>`]+)")
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)(:/+)([^\s\"'<>`]+)")
 """A URL; with one slash too, which is what is left of it where it was taken for a path."""
+_WHOLE = re.compile(r"([a-zA-Z][a-zA-Z0-9+.:-]*)(:/+)(\S.*)", re.DOTALL)
+"""A text that is one URL, whose secret may hold characters that end a URL in a sentence."""
+_PATHS = frozenset({"file", "local"})
+"""What stands after three slashes is a path, not a host."""
 _SECRET_NAME = re.compile(
-    r"(?:.*(?:token|secret|signature|password|passwd|pwd|credentials?|authorization|apikey"
-    r"|access_?key(?:_?id)?|private_?key)|(?:.*[_.-])?(?:sig|key|auth|jwt))$",
+    r"(?:.*(?:token|secret|signature|password|passwd|passphrase|pwd|credentials?|authorization|apikey"
+    r"|access_?key(?:_?id)?|private_?key)|(?:.*[_.-])?(?:sig|key|auth|jwt|pass))$",
     re.IGNORECASE,
 )
 """``X-Amz-Signature``, ``X-Goog-Credential``, ``sig``, ``access_token``, ``AWSAccessKeyId``, …"""
@@ -36,12 +40,15 @@ def redact(text: str) -> str:
 
 
 def found_in(text: str) -> bool:
-    """Return whether a URL in the text contains credentials."""
-    return redact(text) != text
+    """Return whether the text contains, or is, a URL with credentials."""
+    whole = _WHOLE.fullmatch(text)
+    return redact(text) != text or (whole is not None and _clean(whole) != text)
 
 
 def _clean(url: re.Match[str]) -> str:
     scheme, colon, rest = url.groups()
+    if scheme.lower() in _PATHS and len(colon) > len("://"):
+        return url[0]
     host = re.match(r"[^/?#]*", rest)
     authority = host[0] if host else ""
     # A secret may contain a slash, so with USER:SECRET everything up to the last @ is hidden.

@@ -27,6 +27,16 @@ SECRETS = [
     "https://host.example/store?api_key=hush",
     "HTTPS://HUSHER:hush@host.example/",
     "https:/user:hush@host.example/store",
+    "s3:///AKIA123:hush@bucket/store",
+    "https://host.example/store?pass=hush",
+    "https://host.example/store?passphrase=hush",
+]
+ODD = [
+    "s3://AKIA123:hu sh@bucket/store",
+    "s3://AKIA123:hu'sh@bucket/store",
+    's3://AKIA123:hu"sh@bucket/store',
+    "s3://AKIA123:<hush>@bucket/store",
+    "simplecache::s3://AKIA123:hu sh@bucket/store",
 ]
 HARMLESS = [
     "s3://models/rarefy#production",
@@ -38,6 +48,9 @@ HARMLESS = [
     "write to someone@host.example about key=value",
     "s3://***@bucket/store",
     "C:/Users/me@work/store",
+    "file:///me@work/store",
+    "file:///shared/a:b/me@work",
+    "note: see s3://models/rarefy or write to me@work",
 ]
 
 
@@ -49,6 +62,11 @@ def test_every_form_is_found_and_hidden(url: str) -> None:
     assert said.startswith("cannot read ")
     assert said.endswith(": no such bucket")
     assert redact(said) == said
+
+
+@pytest.mark.parametrize("url", ODD)
+def test_a_url_is_refused_also_if_its_secret_could_not_stand_in_a_sentence(url: str) -> None:
+    assert found_in(url)
 
 
 @pytest.mark.parametrize("text", HARMLESS)
