@@ -65,7 +65,7 @@ def push(store: Store, digest: str, url: str, tag: str | None = None) -> int:
 
 
 def pull(store: Store, url: str, reference: str) -> Artifact:
-    """Copy an artifact from a remote, by its tag or digest there, unless the store has it already.
+    """Copy an artifact from a remote, by its tag or digest there, unless the store has it whole.
 
     Raises NoTagError if the remote has no such tag. Raises IntegrityError, and publishes nothing,
     if the files do not match the manifest.
@@ -74,10 +74,10 @@ def pull(store: Store, url: str, reference: str) -> Artifact:
     digest = remote.resolve(reference)
     try:
         here = store.open(digest)
-        if store.use(digest):
+        if store.use(digest) and not store.verify(digest):
             return here
     except (RecipeError, IntegrityError):
-        pass  # missing or truncated here, so fetch it
+        pass  # missing or damaged here, so fetch it
     manifest = remote.manifest(digest)
     with store.draft() as draft:
         for entry in manifest.files:

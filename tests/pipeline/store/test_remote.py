@@ -42,6 +42,15 @@ def test_what_is_pushed_is_pulled_by_tag_digest_and_beginning(store, tmp_path, u
         assert found.run_record() == {"seconds": 1.5}
 
 
+def test_a_pull_replaces_a_copy_here_that_is_damaged_and_has_the_right_size(store, tmp_path):
+    made = publish(store)
+    url = f"file://{tmp_path}/remote"
+    remote.push(store, made.digest, url, "production")
+    damage(made.path("a.txt"))
+    remote.pull(store, url, "production")
+    assert store.verify(made.digest) == []
+
+
 def test_a_remote_on_a_disk_is_a_store(store, tmp_path):
     made = publish(store)
     remote.push(store, made.digest, f"file://{tmp_path}/remote", "production")
