@@ -112,7 +112,7 @@ def test_a_run_s_recipe_is_found_again_whatever_its_file_is_called(project: Proj
     monkeypatch.chdir(project.folder)
     path = project.recipe("quickstages:Head", "export").rename(project.folder / "my recipe.yaml")
     result = rarefy.run(rarefy.load(path), home="home", quiet=True)
-    assert recipe_of(str(result.bundle), None, Home(Path("home"))).path == path
+    assert recipe_of(str(result.report.parent), None, Home(Path("home"))).path == path
     other = shutil.copytree(result.bundle, project.folder / "other")
     for baseline in (other, rarefy.Bundle(other)):
         compared = rarefy.compare(result.bundle, baseline, home="home", seconds=1)
@@ -122,11 +122,11 @@ def test_a_run_s_recipe_is_found_again_whatever_its_file_is_called(project: Proj
 @pytest.mark.slow
 def test_the_command_of_a_run_against_a_baseline_names_the_baseline(project: Project, monkeypatch):
     monkeypatch.chdir(project.folder)
-    path = project.recipe("quickstages:Head", "export", f"validate: {json.dumps(QUICK)}")
+    path = project.recipe("quickstages:Head", "quickstages:Judge")
     result = rarefy.run(rarefy.load(path), home="home", baseline="last", first=True, quiet=True)
-    recorded = json.loads((result.bundle.parent / "run.json").read_text())["command"]
+    recorded = json.loads((result.report.parent / "run.json").read_text())["command"]
     assert recorded == f"rarefy ci {path} --baseline last --first"
-    assert recipe_of(str(result.bundle), None, Home(Path("home"))).path == path
+    assert recipe_of(str(result.report.parent), None, Home(Path("home"))).path == path
 
 
 def test_an_unknown_device_is_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,23 +169,27 @@ def overwrite(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("model.safetensors", cut),
-        ("model.safetensors", overwrite),
-        ("optimizer.pt", cut),
-        ("optimizer.pt", Path.unlink),
-        (trainer.WHOLE, cut),
-    ],
+DAMAGES = (
+    ("model.safetensors", cut),
+    ("model.safetensors", overwrite),
+    ("optimizer.pt", cut),
+    ("optimizer.pt", Path.unlink),
+    (trainer.WHOLE, cut),
 )
+
+
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    tiny_encoder, make_context, tmp_path, monkeypatch, caplog, name, damage
+    tiny_encoder, make_context, tmp_path, monkeypatch, caplog
 ):
     plain, _ = fit(make_context(work=tmp_path / "plain"), tiny_encoder)
     saved = crashed(tiny_encoder, make_context, monkeypatch, at=6)
     assert sorted(path.name for path in saved.iterdir()) == ["checkpoint-4", "checkpoint-5"]
-    damage(saved / "checkpoint-5" / name)
+    for number, (name, damage) in enumerate(DAMAGES):
+        copy = shutil.copytree(saved, tmp_path / f"copy-{number}")
+        damage(copy / "checkpoint-5" / name)
+        assert trainer.last_whole(copy) == copy / "checkpoint-4", (name, damage)
+    caplog.clear()
+    cut(saved / "checkpoint-5" / "model.safetensors")
     network, trained = fit(make_context(), tiny_encoder)
     assert trained.resumed_from == 4
     assert same_weights(plain, network)
