@@ -11,7 +11,7 @@ from pipeline.model import runtime
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.release import records
-from pipeline.run import baselines, evidence, folder, resources
+from pipeline.run import baselines, evidence, folder, ownership, resources
 from pipeline.run import outcome as outcomes
 from pipeline.run.engine import Finished, Run
 from pipeline.run.plan import MODEL, Plan
@@ -46,7 +46,7 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> 
     If the eval split has too few rows for a budget, the display shows a note: the run will end
     inconclusive.
     """
-    folder.check_ours(Path(job.out))
+    ownership.check(Path(job.out))
     plan = Plan(loaded, Home(Path(job.home)).store(fresh=job.fresh), job.device, first=job.first)
     if job.threads:
         plan.threads = job.threads

@@ -19,7 +19,7 @@ from pipeline.store.home import Home
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from pipeline.terms.progress import Progress, silent
-from pipeline.terms.versions import distribution_version
+from pipeline.terms.versions import distribution_version, versions
 from pipeline.verdict.judge import judge
 from pipeline.verdict.verdict import Verdict
 from stages.validate import Validate
@@ -99,7 +99,7 @@ def _work(run: Run, stage: Validate) -> str:
     value = {
         "version": stage.version,
         "rarefy": distribution_version("rarefy"),
-        "libraries": {name: distribution_version(name) for name in stage.libraries},
+        "libraries": versions(stage.libraries),
         "task": [run.plan.loaded.recipe.task, *run.plan.task_code],
         "labels": run.plan.labels,
         "reading": run.plan.reading,

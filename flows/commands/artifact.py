@@ -167,14 +167,14 @@ def tag(name: str, reference: str | None, delete: bool, home: Home, as_json: boo
     type=click.FloatRange(0),
     default=14.0,
     show_default=True,
-    help="Keep artifacts younger than this many days.",
+    help="Keep what was made or used in this many days.",
 )
 @click.option("--damaged", is_flag=True, help="Delete only artifacts that fail verification.")
 @click.option("--yes", is_flag=True, help="Delete; without it, only list what would be deleted.")
 @home_option
 @json_option
 def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None:
-    """Delete artifacts older than --days that no tag needs, and files left by runs that died.
+    """Delete artifacts that no tag needs and no run used for --days, and what dead runs left.
 
     A tag needs the artifact that it points at, those of its last 10 moves, because
     `rarefy rollback` may go back to them, and everything that these were made from. What a running

@@ -63,9 +63,9 @@ def ci(
 ) -> int:
     """Run RECIPE as a CI gate. An inconclusive budget also fails the build, unless --lenient.
 
-    Writes verdict.json, summary.md, report.html, junit.xml, metrics.txt, bmf.json,
-    benchmark-smaller.json, benchmark-bigger.json and bundle/ to --out. If the run fails, these
-    files give the reason.
+    Writes verdict.json, summary.md, report.html, run.json, answers.safetensors, junit.xml,
+    metrics.txt, bmf.json, benchmark-smaller.json, benchmark-bigger.json and bundle/ to --out. If
+    the run fails, summary.md and junit.xml give the reason.
 
     --baseline replaces the tag in every budget against a tag. If the recipe has no such budget,
     three are added: accuracy, latency and size may get only slightly worse.
@@ -164,6 +164,7 @@ def _report_error(job: Job, error: Exception) -> None:
     """Write the reason why there is no verdict to the CI files and to GitHub."""
     from flows import github
     from pipeline.report.ci import annotations
+    from pipeline.run import names
     from pipeline.terms.credentials import redact
     from pipeline.terms.errors import RarefyError
 
@@ -178,7 +179,7 @@ def _report_error(job: Job, error: Exception) -> None:
         _draw_broken(job, reason)
     except RarefyError:
         return  # the folder holds files of others; that is the reason already
-    github.summarize((Path(job.out) / "summary.md").read_text(encoding="utf-8"))
+    github.summarize((Path(job.out) / names.SUMMARY).read_text(encoding="utf-8"))
 
 
 def _draw_broken(job: Job, reason: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.store.artifact import Artifact, Kind, Manifest
+from pipeline.store.artifact import MANIFEST, Artifact, Kind, Manifest
 from pipeline.store.home import Home
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import IntegrityError, RecipeError
@@ -88,7 +88,7 @@ def _stored(reference: str, home: Home) -> Artifact:
 
 
 def _manifest(directory: Path) -> Manifest | None:
-    path = directory / "manifest.json"
+    path = directory / MANIFEST
     if not path.is_file():
         return None
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.run import names
 from pipeline.store.home import Home
 from pipeline.terms.errors import IntegrityError, RecipeError
 
@@ -23,7 +24,7 @@ def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> 
     if given is not None:
         return recipes.load(given)
     for folder in (home.runs / reference, Path(reference), Path(reference).parent):
-        record = folder / "run.json"  # a bundle's own run.json has no command
+        record = folder / names.RECORD  # a bundle's own run.json has no command
         if record.is_file() and (command := _command(record)):
             words = shlex.split(command)
             if words[0] != "rarefy":

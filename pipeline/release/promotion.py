@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.release import bundles
 from pipeline.release.bundles import Bundle
-from pipeline.run import folder
+from pipeline.run import folder, names
 from pipeline.store import remote
 from pipeline.store.artifact import Artifact
 from pipeline.store.home import Home
@@ -103,8 +103,8 @@ def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
     Raises EvidenceError if there is none, or if the run's folder holds another run's bundle.
     """
     places = [Path(bundle.name), home.runs / bundle.name, Path(bundle.name).parent]
-    named = [place / "run.json" for place in places if (place / "bundle").is_dir()]
-    others = home.runs.glob("*/run.json")
+    named = [place / names.RECORD for place in places if (place / names.BUNDLE).is_dir()]
+    others = home.runs.glob(f"*/{names.RECORD}")
     newest_first = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
     why = "no run has a verdict on this bundle"
     for path in filter(Path.is_file, (*named, *newest_first)):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.measure import answers
-from pipeline.run import ownership
+from pipeline.run import names, ownership
 from pipeline.store import disk
 from pipeline.store.artifact import MANIFEST, Artifact
 from pipeline.terms.credentials import redact
@@ -23,20 +22,8 @@ from pipeline.verdict.record import ReportData
 if TYPE_CHECKING:  # judging loads numpy, and `rarefy plan` only reads a folder
     from pipeline.run.outcome import Outcome
 
-CI_FILES = {
-    "junit": "junit.xml",
-    "metrics": "metrics.txt",
-    "bencher": "bmf.json",
-    "benchmark_smaller": "benchmark-smaller.json",
-    "benchmark_bigger": "benchmark-bigger.json",
-}
-"""The files that ``draw_ci`` writes, by their keys in its result."""
-WRITTEN = (
-    *("report.html", "summary.md", "verdict.json", answers.FILE, "run.json"),
-    *CI_FILES.values(),
-)
-BUNDLE = "bundle"
-_UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, (*WRITTEN, BUNDLE)))})[-.][0-9a-f]{{32}}")
+_FINAL = "|".join(map(re.escape, (*names.FILES, names.BUNDLE)))
+_UNFINISHED = re.compile(rf"\.({_FINAL})[-.][0-9a-f]{{32}}")
 """Temporary names: a file or folder that is being written or removed, beside its final name."""
 
 
@@ -49,10 +36,10 @@ def write(outcome: Outcome, directory: Path) -> dict[str, str]:
     if the disk is full.
     """
     with _holding(directory):
-        check_ours(directory)
+        ownership.check(directory)
         paths = {}
         if outcome.bundle is not None:
-            paths["bundle"] = directory / BUNDLE
+            paths["bundle"] = directory / names.BUNDLE
             fresh = _copy(outcome.bundle, paths["bundle"])
             _drop_verdict(directory)
             _swap(fresh, paths["bundle"])
@@ -66,17 +53,17 @@ def write(outcome: Outcome, directory: Path) -> dict[str, str]:
 
 def _record(data: ReportData, directory: Path) -> None:
     """Write run.json, and before it the answers, whose digest it holds."""
-    path = directory / answers.FILE
+    path = directory / names.ANSWERS
     if data.measurements is None:
         path.unlink(missing_ok=True)
     else:
-        temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+        temporary = disk.temporary(path)
         measured = answers.write(data.measurements, temporary)
         disk.sync(temporary)
         temporary.replace(path)
         data = data.model_copy(update={"measurements": measured})
     text = data.model_dump_json(by_alias=True, exclude={"measurements": answers.APART})
-    _replace(directory / "run.json", text)
+    _replace(directory / names.RECORD, text)
 
 
 def draw(data: ReportData, directory: Path) -> dict[str, Path]:
@@ -86,7 +73,7 @@ def draw(data: ReportData, directory: Path) -> dict[str, Path]:
     name is not rarefy's.
     """
     with _holding(directory):
-        check_ours(directory)
+        ownership.check(directory)
         check_bundle(data, directory)
         _drop_verdict(directory)
         return _draw(data, directory)
@@ -95,11 +82,11 @@ def draw(data: ReportData, directory: Path) -> dict[str, Path]:
 def _draw(data: ReportData, directory: Path) -> dict[str, Path]:
     from pipeline.report import html, markdown
 
-    paths = {"report": directory / "report.html", "summary": directory / "summary.md"}
+    paths = {"report": directory / names.REPORT, "summary": directory / names.SUMMARY}
     _replace(paths["report"], html.render(data))
     _replace(paths["summary"], markdown.render(data))
     if data.verdict is not None:
-        paths["verdict"] = directory / "verdict.json"
+        paths["verdict"] = directory / names.VERDICT
         _replace(paths["verdict"], data.verdict.model_dump_json(by_alias=True, indent=1) + "\n")
     return paths
 
@@ -119,8 +106,8 @@ def draw_ci(data: ReportData, directory: Path, strict: bool) -> dict[str, str]:
     }
     with _holding(directory):
         for name, text in texts.items():
-            _replace(directory / CI_FILES[name], text)
-    return {name: str(directory / CI_FILES[name]) for name in texts}
+            _replace(directory / names.CI_FILES[name], text)
+    return {name: str(directory / names.CI_FILES[name]) for name in texts}
 
 
 def draw_broken(name: str, reason: str, directory: Path) -> None:
@@ -133,14 +120,14 @@ def draw_broken(name: str, reason: str, directory: Path) -> None:
     from pipeline.report.ci import junit
 
     with _holding(directory):
-        check_ours(directory)
+        ownership.check(directory)
         # The junit.xml last: while it is there, the files without a mark are known to be ours.
-        for file in sorted(WRITTEN, key=CI_FILES["junit"].__eq__):
+        for file in sorted(names.FILES, key=names.JUNIT.__eq__):
             (directory / file).unlink(missing_ok=True)
         _drop_bundle(directory)
-        _replace(directory / CI_FILES["junit"], junit.broken(name, reason))
+        _replace(directory / names.JUNIT, junit.broken(name, reason))
         _replace(
-            directory / "summary.md",
+            directory / names.SUMMARY,
             f"## ✗ No verdict: {markdown.escape(name)}\n\n{markdown.escape(reason)}\n",
         )
 
@@ -150,16 +137,11 @@ def read(directory: Path) -> ReportData:
 
     Raises OSError if run.json cannot be read, ValueError if its content is not valid.
     """
-    data = ReportData.model_validate(json.loads((directory / "run.json").read_text()))
+    data = ReportData.model_validate(json.loads((directory / names.RECORD).read_text()))
     if data.measurements is None:
         return data
-    measured = answers.read(data.measurements, directory / answers.FILE)
+    measured = answers.read(data.measurements, directory / names.ANSWERS)
     return data.model_copy(update={"measurements": measured})
-
-
-def check_ours(directory: Path) -> None:
-    """Raise RecipeError if a file that a run would replace was not written by rarefy."""
-    ownership.check(directory, WRITTEN, BUNDLE)
 
 
 def check_bundle(data: ReportData, directory: Path) -> None:
@@ -167,7 +149,7 @@ def check_bundle(data: ReportData, directory: Path) -> None:
 
     That is so if a later run was stopped after it had replaced the bundle.
     """
-    manifest = directory / BUNDLE / MANIFEST
+    manifest = directory / names.BUNDLE / MANIFEST
     if not manifest.is_file():
         return
     digest = file_sha256(manifest)  # the manifest is canonical JSON, so this is its digest
@@ -180,7 +162,7 @@ def check_bundle(data: ReportData, directory: Path) -> None:
 
 def _copy(bundle: Artifact, target: Path) -> Path:
     """Copy a bundle out of the store to a temporary folder beside ``target``, on the disk."""
-    fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+    fresh = disk.temporary(target)
     # The store's files are read-only; a copy for users is not.
     shutil.copytree(bundle.directory, fresh, copy_function=shutil.copyfile)
     disk.sync_tree(fresh)
@@ -190,7 +172,7 @@ def _copy(bundle: Artifact, target: Path) -> Path:
 def _swap(fresh: Path, target: Path) -> None:
     """Replace a bundle by its complete copy."""
     if target.exists():
-        old = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+        old = disk.temporary(target)
         target.rename(old)
         fresh.rename(target)
         shutil.rmtree(old)
@@ -216,13 +198,13 @@ def _holding(directory: Path) -> Iterator[None]:
 
 def _drop_verdict(directory: Path) -> None:
     """Remove the verdict of an earlier run, so that it never lies beside another bundle."""
-    disk.remove(directory / "verdict.json")
+    disk.remove(directory / names.VERDICT)
 
 
 def _drop_bundle(directory: Path) -> None:
     """Remove the bundle of an earlier run; leave a folder that is not a bundle."""
-    if (directory / BUNDLE / "manifest.json").is_file():
-        shutil.rmtree(directory / BUNDLE)
+    if (directory / names.BUNDLE / MANIFEST).is_file():
+        shutil.rmtree(directory / names.BUNDLE)
 
 
 def _replace(path: Path, text: str) -> None:

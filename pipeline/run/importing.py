@@ -66,8 +66,7 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
     """Find a model and the files to import.
 
     Raises ModelError if the config, weights or tokenizer are missing or the model needs code of its
-    own, IntegrityError if the
-    weights are pickled and the recipe does not allow that.
+    own, IntegrityError if the weights are pickled and the recipe does not allow that.
     """
     directory, revision = sources.model_directory(reference, base)
     config = directory / "config.json"

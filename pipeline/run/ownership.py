@@ -10,17 +10,19 @@ import os
 import re
 from pathlib import Path
 
+from pipeline.run import names
+from pipeline.store.artifact import MANIFEST
 from pipeline.terms.errors import RecipeError
 
 _MARKS = {
-    "report.html": rb'<meta name="generator" content="rarefy">|<p class="eyebrow"><span>rarefy<',
-    "summary.md": "\\A## (✓|✗|\\?|○) ".encode(),
-    "verdict.json": rb'"schema":\s*"rarefy\.verdict/',
+    names.REPORT: rb'<meta name="generator" content="rarefy">|<p class="eyebrow"><span>rarefy<',
+    names.SUMMARY: "\\A## (✓|✗|\\?|○) ".encode(),
+    names.VERDICT: rb'"schema":\s*"rarefy\.verdict/',
     # Records of earlier versions have no schema.
-    "run.json": rb'"schema":\s*"rarefy\.run/|"ledger":(?s:.*)"lineage":',
-    "answers.safetensors": rb'"schema":\s*"rarefy\.answers/',
-    "junit.xml": rb'<testsuites name="rarefy"',
-    "metrics.txt": rb"\A# TYPE rarefy_",
+    names.RECORD: rb'"schema":\s*"rarefy\.run/|"ledger":(?s:.*)"lineage":',
+    names.ANSWERS: rb'"schema":\s*"rarefy\.answers/',
+    names.JUNIT: rb'<testsuites name="rarefy"',
+    names.METRICS: rb"\A# TYPE rarefy_",
 }
 """What each file contains if rarefy wrote it."""
 _FINISHED = rb'<testsuites name="rarefy"(?s:.*)<properties>'
@@ -28,22 +30,22 @@ _FINISHED = rb'<testsuites name="rarefy"(?s:.*)<properties>'
 _MANIFEST = rb'"schema":\s*"rarefy\.artifact/'
 
 
-def check(directory: Path, files: tuple[str, ...], bundle: str) -> None:
-    """Raise RecipeError if one of ``files``, or the folder ``bundle``, is not rarefy's.
+def check(directory: Path) -> None:
+    """Raise RecipeError if a file or folder that a run would replace was not written by rarefy.
 
     The formats of Bencher and github-action-benchmark have no room for a mark: they are rarefy's if
     the junit.xml beside them is that of a finished run.
     """
-    finished = _has(directory / "junit.xml", _FINISHED)
-    for name in files:
+    finished = _has(directory / names.JUNIT, _FINISHED)
+    for name in names.FILES:
         path = directory / name
         ours = _has(path, _MARKS[name]) if name in _MARKS else finished
         if path.exists() and not ours:
             raise _foreign(path)
-    folder = directory / bundle
+    folder = directory / names.BUNDLE
     ours = folder.is_dir() and not folder.is_symlink()
     if ours and any(folder.iterdir()):
-        ours = _has(folder / "manifest.json", _MANIFEST)
+        ours = _has(folder / MANIFEST, _MANIFEST)
     if os.path.lexists(folder) and not ours:
         raise _foreign(folder)
 

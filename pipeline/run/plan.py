@@ -26,7 +26,7 @@ from pipeline.terms.digests import file_sha256, value_sha256
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import nearest
 from pipeline.terms.progress import Progress
-from pipeline.terms.versions import distribution_version
+from pipeline.terms.versions import versions
 
 MODEL = "model"
 READERS = ("datasets", "pandas", "pyarrow")
@@ -232,7 +232,7 @@ class Plan:
             stage = self.stage_of(identifier)
             fingerprint = self.fingerprint(identifier, known)
             if fingerprint is None:
-                self._surroundings(identifier, stage)  # report a missing file now, not mid-run
+                self._surroundings(stage, self.read(identifier))  # say now if a file is missing
             artifact = self.store.lookup(fingerprint) if fingerprint else None
             if artifact:
                 known[identifier] = artifact
@@ -341,16 +341,17 @@ class Plan:
         parents = self.parents(identifier)
         if any(name not in known for _, name in parents):
             return None
+        read = self.read(identifier)
         value: dict[str, Any] = {
             "stage": [stage.name, stage.version],
-            "source": self.read(identifier).code,
+            "source": read.code,
             "parameters": stage.model_dump(mode="json"),
         }
         if identifier == MODEL:
             value["kind"] = self.located.kind(self.summary.labels)
             value["libraries"] = versions(stage.libraries)
         else:
-            value |= self._surroundings(identifier, stage)
+            value |= self._surroundings(stage, read)
             value["parents"] = [
                 [name if stage.sees_ancestors else role, known[name].digest]
                 for role, name in parents
@@ -370,7 +371,7 @@ class Plan:
             files[path] = file_sha256(path)
         return Read([*source_digests(type(stage)), *self.task_code], files)
 
-    def _surroundings(self, identifier: str, stage: Stage) -> dict[str, Any]:
+    def _surroundings(self, stage: Stage, read: Read) -> dict[str, Any]:
         """Return what a stage's output depends on besides its code, parameters and parents."""
         recipe = self.loaded.recipe
         return {
@@ -378,7 +379,7 @@ class Plan:
             "reading": self.reading,
             "labels": self.labels,
             "task": recipe.task,
-            "files": list(self.read(identifier).files.values()),
+            "files": list(read.files.values()),
             "seed": recipe.seed,
             "libraries": versions((*stage.libraries, *(READERS if self.reads(stage) else ()))),
             "device": self.device,
@@ -387,11 +388,6 @@ class Plan:
 
     def reads(self, stage: Stage) -> list[str]:
         return sorted(name for name in stage.reads if name in self.sources)
-
-
-def versions(libraries: tuple[str, ...]) -> dict[str, str | None]:
-    """Return the installed version of each distribution, or None."""
-    return {name: distribution_version(name) for name in libraries}
 
 
 def _a(kind: Kind) -> str:

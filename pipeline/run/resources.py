@@ -20,7 +20,7 @@ from pipeline.model.shape import Shape
 from pipeline.run.plan import MODEL, Plan, Planned
 from pipeline.stage import Stage
 from pipeline.stage.resources import UNKNOWN_LENGTH, Resources, Span, Workload, exactly
-from pipeline.store.artifact import Artifact, Kind
+from pipeline.store.artifact import MANIFEST, Artifact, Kind
 from pipeline.terms.errors import ProviderError, RarefyError
 from pipeline.terms.wording import quantity
 
@@ -166,7 +166,7 @@ def _manifests(plan: Plan) -> dict[str, bytes]:
     found = {}
     for directory in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
         with contextlib.suppress(OSError):
-            found[directory.name] = (directory / "manifest.json").read_bytes()
+            found[directory.name] = (directory / MANIFEST).read_bytes()
     return found
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.measure import machine
-from pipeline.run.plan import READERS, Plan, versions
+from pipeline.run.plan import READERS, Plan
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import DataError, RarefyError
 from pipeline.terms.progress import Progress
+from pipeline.terms.versions import versions
 
 VERSION = 2
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnxruntime")

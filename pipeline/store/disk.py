@@ -39,13 +39,18 @@ def write(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically, in UTF-8; it is on the disk when this returns."""
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    with temporary.open("w", encoding="utf-8") as file:
+    part = temporary(path)
+    with part.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+    part.replace(path)
     sync(path.parent)
+
+
+def temporary(path: Path) -> Path:
+    """Return a new hidden name beside ``path``, for what replaces it or for what it was."""
+    return path.with_name(f".{path.name}-{uuid.uuid4().hex}")
 
 
 def remove(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterable
 
 
 def version(name: str) -> str | None:
@@ -20,3 +21,8 @@ def distribution_version(name: str) -> str | None:
     installed.
     """
     return version(name) or version(f"{name}-gpu")
+
+
+def versions(names: Iterable[str]) -> dict[str, str | None]:
+    """Return the ``distribution_version`` of each name."""
+    return {name: distribution_version(name) for name in names}

@@ -80,7 +80,7 @@ def test_what_a_run_wrote_is_replaced_by_the_next(tmp_path: Path) -> None:
     for data in (report_data(), report_data(verdict=None, measurements=None)):
         files.write(Outcome(data, bundle), tmp_path / "out")
         files.draw_ci(data, tmp_path / "out", strict=True)
-        files.check_ours(tmp_path / "out")
+        ownership.check(tmp_path / "out")
     files.draw_broken("demo", "a reason", tmp_path / "out")
     assert set(content(tmp_path / "out")) == {"junit.xml", "summary.md"}
     files.write(Outcome(report_data(), bundle), tmp_path / "out")
@@ -92,10 +92,10 @@ def test_a_file_without_room_for_a_mark_is_foreign_beside_a_run_that_did_not_wri
     files.draw_broken("demo", "a reason", tmp_path)
     (tmp_path / "bmf.json").write_text(FOREIGN["bmf.json"])
     with pytest.raises(RecipeError, match=r"bmf\.json: rarefy did not make this"):
-        files.check_ours(tmp_path)
+        ownership.check(tmp_path)
 
 
 def test_a_folder_of_an_earlier_version_is_ours(tmp_path: Path) -> None:
-    ownership.check(PREVIOUS, files.WRITTEN, files.BUNDLE)
+    ownership.check(PREVIOUS)
     record = json.loads((PREVIOUS / "run.json").read_text())
     assert "schema" not in record

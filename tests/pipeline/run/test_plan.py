@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from pipeline.recipe import recipe as recipes
-from pipeline.run import plan as plans
 from pipeline.run import scoring
 from pipeline.run.engine import Run
 from pipeline.run.plan import Plan
 from pipeline.store.artifact import Kind
+from pipeline.terms import versions
 from pipeline.terms.errors import (
     DataError,
     ModelError,
@@ -109,11 +109,13 @@ def test_a_library_s_version_counts_where_it_shapes_the_output(workshop, monkeyp
     chain = ("finetune", {"distill": {"layers": 1}}, {"adapt": {}}, "quantize", "merge", "export")
     plan = workshop.open(*chain, "validate").plan
     before, score = everything(plan)
-    there = plans.distribution_version
+    there = versions.distribution_version
     for library, steps in SHAPES.items():
         other = {library: "0.0.1"}
         assert there(library) not in (None, "0.0.1")
-        monkeypatch.setattr(plans, "distribution_version", lambda n, o=other: o.get(n) or there(n))
+        monkeypatch.setattr(
+            versions, "distribution_version", lambda n, o=other: o.get(n) or there(n)
+        )
         after, rescored = everything(plan)
         assert [name for name in before if before[name] != after[name]] == steps, library
         assert (rescored != score) is (library not in ("onnx_ir", "prefect")), library
