@@ -32,6 +32,11 @@ class Group(click.RichGroup):
             if error.errno == errno.EPIPE:
                 raise BrokenError(error) from error
             raise
+        except SystemExit as ended:
+            # rich discards the output of a closed pipe by itself, and exits with 1.
+            if isinstance(ended.__context__, BrokenPipeError):
+                raise SystemExit(CODE) from None
+            raise
 
 
 def nobody_reads() -> bool:

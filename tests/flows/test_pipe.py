@@ -14,19 +14,21 @@ from tests.project import Project, Said
 LOUD = """
 import sys
 import rich_click as click
-from flows import cli, pipe
+from flows import cli, options
 @cli.cli.command()
 def shout():
     for _ in range(100_000):
-        click.echo("a line")
+        say("a line")
     return 3
 cli.main(["shout"])
 """
 
 
-def test_a_closed_pipe_ends_with_the_code_of_sigpipe_and_no_word() -> None:
+@pytest.mark.parametrize("say", ["click.echo", "options.stdout().print"])
+def test_a_closed_pipe_ends_with_the_code_of_sigpipe_and_no_word(say: str) -> None:
+    program = LOUD.replace("say(", f"{say}(")
     shout = subprocess.Popen(
-        [sys.executable, "-c", LOUD], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert shout.stdout is not None
     assert shout.stderr is not None
