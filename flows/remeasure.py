@@ -78,6 +78,9 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
     measured.
     """
     baselines.check(bundle.name, bundle.directory, run.plan.labels)
+    store = run.plan.store
+    if bundle.manifest and bundle.directory == store.directory(bundle.digest):
+        store.use(bundle.digest, run.lease)  # measuring takes minutes
     bundles.check_bytes(bundle)
     stage, references = _stage(run)
     for compared in (*references.values(), *run.plan.baselines.values()):
@@ -85,11 +88,11 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
     # Runs with equal inputs share a folder, which keeps the references that were exported before.
     work = _work(run, stage)
     with (
-        run.plan.store.lock("validate"),  # one timing at a time
-        run.plan.store.lock(work),
+        store.lock("validate"),  # one timing at a time
+        store.lock(work),
         tempfile.TemporaryDirectory(prefix="rarefy-validate-") as output,
     ):
-        context = run.context(stage, references, run.plan.store.work(work), Path(output), progress)
+        context = run.context(stage, references, store.work(work), Path(output), progress)
         stage.run(context, bundle.artifact)
         return answers.load(Path(output))
 

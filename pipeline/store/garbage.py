@@ -79,7 +79,10 @@ class Collector:
         doomed = (self._take_artifact if garbage.kind == "artifact" else self._take)(garbage)
         if doomed is None:
             return False
-        shutil.rmtree(doomed, ignore_errors=True)
+        if doomed.is_dir():
+            shutil.rmtree(doomed, ignore_errors=True)
+        else:  # a file that somebody put there
+            doomed.unlink(missing_ok=True)
         return True
 
     def _take_artifact(self, garbage: Garbage) -> Path | None:
@@ -148,7 +151,7 @@ class Collector:
 
 def _size(directory: Path) -> int:
     total = 0
-    for path in directory.rglob("*"):
+    for path in (directory, *directory.rglob("*")):
         with suppress(FileNotFoundError):
             total += path.stat().st_size if path.is_file() else 0
     return total

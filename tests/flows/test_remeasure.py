@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.store.artifact import Kind
+from pipeline.store.garbage import Collector
 from pipeline.store.home import Home
+from pipeline.terms.errors import ModelError
 from tests.pipeline.run.chains import flip
-from tests.project import Project, Said
+from tests.project import Project, Said, bundle_digest
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
@@ -24,6 +26,24 @@ def test_validate_needs_the_references(
     said = rarefy(*arguments, "--home", tmp_path / "empty")
     assert said.code == 4
     assert "'head', but this store has no such checkpoint" in said.err
+
+
+def test_gc_leaves_a_bundle_alone_while_it_is_measured(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = shutil.copytree(here.home, tmp_path / "home")
+    store = Home(home).store()
+    bundle, recipe, found = bundle_digest(here), here.folder / "tiny.yaml", []
+
+    def measuring(*_anything: object) -> None:
+        found.append({garbage.path.name for garbage in Collector(store, days=-1).find()})
+        raise ModelError("enough")
+
+    monkeypatch.setattr("stages.validate.Validate.run", measuring)
+    assert "enough" in rarefy("validate", bundle, "--recipe", recipe, "--home", home).err
+    (garbage,) = found
+    assert garbage
+    assert bundle not in garbage
 
 
 def test_a_damaged_reference_is_not_measured(

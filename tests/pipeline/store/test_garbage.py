@@ -165,3 +165,12 @@ def test_deleting_copes_with_files_that_are_read_only(store):
     (found,) = garbage(store)
     assert delete(store, found)
     assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_a_stray_file_among_drafts_and_work_is_deleted_once(store):
+    for folder in ("tmp", "work"):
+        (store.root / folder / "stray").write_text("five!")
+    found = garbage(store)
+    assert [each.size for each in found] == [5, 5]
+    assert all(delete(store, each) for each in found)
+    assert garbage(store) == []
