@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.measure import machine
 from pipeline.recipe.recipe import LoadedRecipe, Step
-from pipeline.run import baselines, importing, lengths, quantized
+from pipeline.run import baselines, importing, kinds, lengths, quantized
 from pipeline.stage import Asked, Stage, code, data, tasks
 from pipeline.stage.discovery import source_digests
 from pipeline.stage.table_file import Source
@@ -223,9 +223,9 @@ class Plan:
         self._check_budgets()
         self._check_baselines()
         self._check_length()
-        kinds = self.kinds()
-        quantized.follow(self.loaded, kinds)
-        self._check_references(kinds)
+        made = self.kinds()
+        quantized.follow(self.loaded, made)
+        self._check_references(made)
         known: dict[str, Artifact] = {}
         planned = []
         for identifier in (MODEL, *(step.id for step in self.loaded.steps)):
@@ -236,22 +236,12 @@ class Plan:
             artifact = self.store.lookup(fingerprint) if fingerprint else None
             if artifact:
                 known[identifier] = artifact
-            planned.append(Planned(identifier, stage, kinds[identifier], fingerprint, artifact))
+            planned.append(Planned(identifier, stage, made[identifier], fingerprint, artifact))
         return planned
 
     def kinds(self) -> dict[str, Kind]:
         """Return the kind of each step's output. Raises RecipeError if a stage cannot take one."""
-        kinds = {MODEL: self.located.kind(self.summary.labels)}
-        for step in self.loaded.steps:
-            given, stage = kinds[step.input], step.stage
-            if given not in stage.consumes:
-                wanted = " or ".join(sorted(_a(kind) for kind in stage.consumes))
-                raise self.loaded.error(
-                    step,
-                    f"takes {wanted}, but {step.input!r} makes {_a(given)}{_remedy(given, stage)}",
-                )
-            kinds[step.id] = stage.produces or given
-        return kinds
+        return kinds.follow(self.loaded, {MODEL: self.located.kind(self.summary.labels)})
 
     def _check_task(self) -> None:
         try:
@@ -388,20 +378,3 @@ class Plan:
 
     def reads(self, stage: Stage) -> list[str]:
         return sorted(name for name in stage.reads if name in self.sources)
-
-
-def _a(kind: Kind) -> str:
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
-
-
-def _remedy(given: Kind, stage: Stage) -> str:
-    """Return the usual fix for a wrong order, to end the error message."""
-    if given is Kind.ADAPTER:
-        return "; put 'merge' between them"
-    if stage.consumes == {Kind.ADAPTER}:
-        return "; put 'adapt' before it"
-    if given is Kind.ENCODER:
-        return "; put 'finetune' before it"
-    if stage.consumes == {Kind.BUNDLE}:
-        return "; put 'export' before it"
-    return "; give it another input with 'from'"

@@ -121,27 +121,6 @@ def test_a_library_s_version_counts_where_it_shapes_the_output(workshop, monkeyp
         assert (rescored != score) is (library not in ("onnx_ir", "prefect")), library
 
 
-@pytest.mark.parametrize(
-    ("stages", "message"),
-    [
-        (["export"], r"export: takes .*, but 'model' makes an encoder; put 'finetune' before it"),
-        (["finetune", "merge"], "takes an adapter, but 'finetune' makes a checkpoint; put 'adapt'"),
-        (["quantize"], "but 'model' makes an encoder; put 'finetune' before it"),
-        (["finetune", "adapt", "export"], "makes an adapter; put 'merge' between them"),
-        (["finetune", "validate"], "takes a bundle.*makes a checkpoint; put 'export' before it"),
-        (
-            ["finetune", "export", "finetune"],
-            r"stages\[2\]\.finetune: takes .* but 'export' makes a bundle",
-        ),
-    ],
-)
-def test_an_order_that_cannot_work_is_refused_before_anything_runs(workshop, stages, message):
-    with pytest.raises(RecipeError, match=message) as caught:
-        workshop.open(*stages).plan.steps()
-    assert "trial.yaml:" in str(caught.value)
-    assert workshop.store.digests() == []
-
-
 BUDGET = {"metric": "size", "max": "20 MB"}
 
 
