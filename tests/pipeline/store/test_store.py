@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pathlib
 import shutil
 import threading
 import time
@@ -236,6 +237,25 @@ def test_an_artifact_of_a_newer_rarefy_is_neither_read_nor_called_damaged(store)
             use()
         assert caught.value.exit_code == 6
     assert made.directory.is_dir()
+
+
+def test_all_of_an_artifact_is_on_the_disk_before_it_is_visible(store, monkeypatch):
+    synced, before = set(), set()
+    fsync, rename = os.fsync, pathlib.Path.rename
+
+    def syncing(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def renaming(path, target):
+        before.update(synced)
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(pathlib.Path, "rename", renaming)
+    made = publish(store)
+    parts = (made.directory, *made.directory.rglob("*"))
+    assert [part.name for part in parts if part.stat().st_ino not in before] == []
 
 
 def test_published_files_are_read_only_and_a_copy_of_a_bundle_is_not(store, tmp_path):
