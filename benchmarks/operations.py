@@ -102,8 +102,8 @@ class Log:
             write(store, name, tag)
             self.written.append(("here", name, tag.moves[-1].time))
 
-        def restore_tag(store: Store, name: str, moved_to: Any, before: Any) -> bool:
-            done = restore(store, name, moved_to, before)
+        def restore_tag(store: Store, name: str, moved_to: Any) -> bool:
+            done = restore(store, name, moved_to)
             if done:
                 self.undone.append(("here", name, moved_to.moves[-1].time))
             return done

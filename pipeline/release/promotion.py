@@ -82,19 +82,27 @@ def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Pro
     try:
         remote.move(url, tag, artifact.digest, expect=there_before, **facts)
     except BaseException as error:
-        if here != current:
-            _take_back(store, tag, here, current, error)
+        if before != artifact.digest:
+            _take_back(store, tag, here, error)
         raise
     return Promotion(tag, artifact.digest, before, run, url)
 
 
-def _take_back(store: Store, tag: str, here: Tag, before: Tag | None, error: BaseException) -> None:
+def _take_back(store: Store, tag: str, here: Tag, error: BaseException) -> None:
     """Undo the local move of a promotion that failed at the remote, or say that it stays."""
-    if not store.restore(tag, here, before) and isinstance(error, RarefyError):
+    if not store.restore(tag, here) and isinstance(error, RarefyError):
         error.args = (
             f"{error}; here {tag!r} had moved to {here.digest[:12]} and was then moved again by "
             "another process, so that move stays in its history",
         )
+
+
+def _changed(path: Path) -> float:
+    """Return when a file was changed; 0 if a run that replaces it has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
@@ -105,7 +113,7 @@ def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
     places = [Path(bundle.name), home.runs / bundle.name, Path(bundle.name).parent]
     named = [place / names.RECORD for place in places if (place / names.BUNDLE).is_dir()]
     others = home.runs.glob(f"*/{names.RECORD}")
-    newest_first = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
+    newest_first = sorted(others, key=_changed, reverse=True)
     why = "no run has a verdict on this bundle"
     for path in filter(Path.is_file, (*named, *newest_first)):
         try:

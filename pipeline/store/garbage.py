@@ -98,9 +98,13 @@ class Collector:
             work = garbage.kind == "work"
             if not free or not garbage.path.exists() or (work and not self._old(garbage.path)):
                 return None
-            if not work:
+            try:
+                doomed = self.store.hide(garbage.path)
+            except FileNotFoundError:
+                return None  # another gc, which has moved it away already, has just deleted it
+            if not work:  # only now: with a new lock file, another gc would find the draft free
                 locks.discard(lock)
-            return self.store.hide(garbage.path)
+            return doomed
 
     def _lock(self, path: Path, kind: str) -> Path:
         return self.store.lock_file(path.name if kind == "work" else f"draft-{path.name}")

@@ -328,12 +328,15 @@ class Store:
             self._write_tag(name, tag)
         return tag
 
-    def restore(self, name: str, moved_to: Tag, before: Tag | None) -> bool:
-        """Take back the move that made a tag ``moved_to``; return False if it moved on since."""
+    def restore(self, name: str, moved_to: Tag) -> bool:
+        """Take back the newest move of a tag ``moved_to``; return False if it moved on since.
+
+        The tag as its mover saw it may be older than that: others may have moved it away and back.
+        """
         with self.guard():
             if self.find_tag(name) != moved_to:
                 return False
-            if before is not None:
+            if before := moved_to.previous:
                 self._write_tag(name, before)
             else:
                 disk.remove(self._tag_file(name))

@@ -63,6 +63,14 @@ class Tag(BaseModel):
         return self.history or (Move(digest=self.digest, time=self.time),)
 
     @property
+    def previous(self) -> Tag | None:
+        """The tag without its newest move, or None if that was its first."""
+        if len(self.moves) == 1:
+            return None
+        last = self.moves[-2]
+        return Tag(digest=last.digest, time=last.time, history=self.moves[:-1])
+
+    @property
     def stack(self) -> list[str]:
         """Digests from the oldest to the current one, without those that were rolled back."""
         stack: list[str] = []

@@ -152,6 +152,13 @@ def test_a_run_s_folder_from_elsewhere_is_taken_over_if_it_is_whole(
     assert Store(tmp_path / "third" / "store").tags() == {}
 
 
+def test_a_run_that_is_being_replaced_meanwhile_is_passed_over(desk: Desk) -> None:
+    record = desk.home / "runs" / "other" / "run.json"
+    record.parent.mkdir()
+    record.symlink_to("removed")  # listed, and gone when it is looked at
+    assert desk.rarefy("promote", desk.digest, "production").code == 0
+
+
 def test_promote_to_a_remote_moves_both_tags_or_none(desk: Desk, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/shared"
     said = desk.rarefy("promote", "tiny", "--to", url)
@@ -207,6 +214,26 @@ def test_the_history_here_is_as_before_a_promotion_that_the_remote_refused(
     meanwhile(monkeypatch, lambda: there.tag("production", other))
     assert desk.rarefy("promote", "tiny", "--to", url).code == 4
     assert desk.store.find_tag("production") == before
+
+
+def test_moves_away_and_back_meanwhile_stay_when_the_remote_refuses(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, there = f"file://{tmp_path}/shared", Store(tmp_path / "shared")
+    one, two = publish(desk.store, "one").digest, publish(desk.store, "two").digest
+    other, real = publish(there, "other").digest, remote.push
+    desk.store.tag("production", one)
+    seen = []
+
+    def push(*arguments: Any, **named: Any) -> int:
+        desk.store.tag("production", two)
+        seen.append(desk.store.tag("production", one))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(remote, "push", push)
+    meanwhile(monkeypatch, lambda: there.tag("production", other))
+    assert desk.rarefy("promote", "tiny", "--to", url).code == 4
+    assert desk.store.find_tag("production") == seen[0]
 
 
 def test_a_move_that_cannot_be_taken_back_is_said(

@@ -174,3 +174,13 @@ def test_a_stray_file_among_drafts_and_work_is_deleted_once(store):
     assert [each.size for each in found] == [5, 5]
     assert all(delete(store, each) for each in found)
     assert garbage(store) == []
+
+
+def test_a_draft_that_another_gc_has_just_deleted_is_no_error(store, monkeypatch):
+    draft = store.root / "tmp" / "dead"
+    draft.mkdir()
+    collector = Collector(store, days=0)
+    (garbage,) = collector.find()
+    hide = store.hide
+    monkeypatch.setattr(store, "hide", lambda path: (path.rmdir(), hide(path))[1])
+    assert not collector.delete(garbage)

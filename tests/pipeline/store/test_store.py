@@ -142,12 +142,12 @@ def test_a_tag_needs_an_artifact_that_is_there_and_whole(store):
 def test_a_move_is_taken_back_unless_the_tag_moved_on(store):
     one, two = publish(store, "one", "1" * 64), publish(store, "two", "2" * 64)
     first = store.tag("best", one.digest)
-    assert store.restore("best", first, None)
+    assert store.restore("best", first)
     assert store.find_tag("best") is None
     first = store.tag("best", one.digest)
     second = store.tag("best", two.digest)
-    assert not store.restore("best", first, None)
-    assert store.restore("best", second, first)
+    assert not store.restore("best", first)
+    assert store.restore("best", second)
     assert store.find_tag("best") == first
 
 
