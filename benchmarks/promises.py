@@ -34,30 +34,41 @@ def main() -> int:
         folder = given.folder or Path(temporary)
         if given.interleavings:
             mixed = interleavings.measure(given.interleavings, folder / "interleavings", SEED)
-            rows += [{"part": "interleavings"} | row for row in mixed]
+            rows.append({"part": "interleavings"} | summary(mixed))
             claims.append(of_interleavings(mixed))
             print(f"what the interleavings cannot show: {interleavings.LIMITS}")
         if given.kills:
             struck = kills.measure(given.kills, folder / "kills", SEED)
-            rows += [{"part": "kills"} | row for row in struck]
+            rows += [{"part": "kills"} | row for row in struck if row["ended"] or row["violations"]]
             claims.append(of_kills(struck))
             print(f"what the kills cannot show: {kills.LIMITS}")
     return finish("promises", rows, claims, SEED)
 
 
-def of_interleavings(rows: list[dict[str, Any]]) -> Claim:
-    """Return the claim on the interleavings: none of them violates a promise."""
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how often each operation ended in which way, and what was wrong with which row."""
     outcomes: Counter[str] = Counter()
     for row in rows:
         outcomes.update(row["outcomes"])
-    wrong = sum(1 for row in rows if row["violations"])
-    moves = sum(row["moves"] for row in rows)
+    return {
+        "count": len(rows),
+        "moves": sum(row["moves"] for row in rows),
+        "seconds": round(sum(row["seconds"] for row in rows)),
+        "outcomes": dict(sorted(outcomes.items())),
+        "violations": {row["number"]: row["violations"] for row in rows if row["violations"]},
+    }
+
+
+def of_interleavings(rows: list[dict[str, Any]]) -> Claim:
+    """Return the claim on the interleavings: none of them violates a promise."""
+    found = summary(rows)
+    wrong, operations = len(found["violations"]), sum(found["outcomes"].values())
     return Claim(
         f"{len(rows)} interleavings of {interleavings.PROCESSES} processes: every tag points at "
         "whole bytes, histories are linear, no move and nothing in use is lost",
-        "no violation",
-        f"{wrong} with a violation; {sum(outcomes.values())} operations, {moves} moves of tags",
-        wrong == 0,
+        f"no violation in {interleavings.COUNT}",
+        f"{wrong} with a violation; {operations} operations, {found['moves']} moves of tags",
+        wrong == 0 and len(rows) >= interleavings.COUNT,
     )
 
 
@@ -70,9 +81,9 @@ def of_kills(rows: list[dict[str, Any]]) -> Claim:
     return Claim(
         f"{kills.killed(rows)} SIGKILLs over {len(ended)} runs of a chain of 10 steps on MiniLM: "
         "the same bundle as without, all artifacts whole, nothing published is computed again",
-        "no violation",
+        f"no violation in {kills.COUNT}",
         f"{len(wrong)} with a violation; {steps} steps, {len(digests)} digest(s) of the bundle",
-        not wrong and len(digests) == 1,
+        not wrong and len(digests) == 1 and kills.killed(rows) >= kills.COUNT,
     )
 
 
