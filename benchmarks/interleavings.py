@@ -81,6 +81,7 @@ def _interleave(
 ) -> dict[str, Any]:
     """Let all processes work at once; return what they did and what is wrong afterwards."""
     began = time.perf_counter()
+    shutil.rmtree(home, ignore_errors=True)  # of one that was stopped half way
     (home / "runs").mkdir(parents=True)
     remote = f"{url}/{seed}-{number}"
     for at, worker in enumerate(workers):
