@@ -1,0 +1,161 @@
+"""Multi-label classification: any number of labels per row, each with its own threshold.
+
+``outputs``: rows × 2L, the probabilities of L labels and then the decisions (0 or 1) that the
+model's thresholds make of them. ``truth``: rows × L of 0 and 1. A row answered NaN has all its
+decisions wrong and ranks below every other row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pipeline.stage import formulas
+from pipeline.stage.formulas import Floats, Formula, Labels, Score
+from pipeline.stage.scoring.means import ratio
+
+FALLBACK = 0.5
+"""The threshold of a label that the development split has no example of."""
+_SLACK = 1e-9  # a budget of 1 % of 300 rows is three rows, whatever the rounding
+
+Curve = Callable[[Floats], tuple[Floats, Floats]]
+"""Maps row weights to the weight of positives and of negatives down to each distinct value."""
+
+
+def micro_f1(outputs: Floats, truth: Labels) -> Score:
+    """Return the F1 of all decisions together as a function of row weights."""
+    hit, wrong = _decided(outputs, truth)
+    hits = 2.0 * hit.sum(axis=1)
+    return ratio(hits, hits + wrong.sum(axis=1))
+
+
+def macro_f1(outputs: Floats, truth: Labels) -> Score:
+    """Return the mean F1 over labels; 0 for a label that never occurs or is never found."""
+    hit, wrong = (part.astype(float) for part in _decided(outputs, truth))
+
+    def score(weights: Floats) -> Floats:
+        hits, errors = weights @ hit, weights @ wrong
+        f1 = np.divide(2 * hits, 2 * hits + errors, out=np.zeros_like(hits), where=hits > 0)
+        found: Floats = f1.mean(axis=1)
+        return found
+
+    return score
+
+
+def subset_accuracy(outputs: Floats, truth: Labels) -> Score:
+    """Return the share of rows with every label right as a function of row weights."""
+    _, wrong = _decided(outputs, truth)
+    return formulas.share(np.asarray(~wrong.any(axis=1)))
+
+
+def mean_average_precision(outputs: Floats, truth: Labels) -> Score:
+    """Return the average precision of each label, averaged over the labels that occur.
+
+    Average precision is Σ (R_k − R_(k−1)) P_k over the distinct probabilities (as scikit-learn's
+    ``average_precision_score``). Needs memory for a few times draws × rows.
+    """
+    curves = _curves(outputs, truth)
+
+    def score(weights: Floats) -> Floats:
+        total, occurring = np.zeros(len(weights)), np.zeros(len(weights))
+        for curve in curves:
+            positives, negatives = curve(weights)
+            found = np.diff(positives, axis=1, prepend=0.0)
+            flagged = positives + negatives
+            precision = np.divide(positives, flagged, out=np.zeros_like(flagged), where=flagged > 0)
+            whole, any_found = positives[:, -1], positives[:, -1] > 0
+            area = (found * precision).sum(axis=1)
+            total += np.divide(area, whole, out=np.zeros_like(whole), where=any_found)
+            occurring += any_found
+        return _over(total, occurring)
+
+    return score
+
+
+def recall_at(false_positives: float, label: int | None = None) -> Formula:
+    """Return the score "recall at a false-positive budget".
+
+    It is the largest recall of a threshold at which at most the share ``false_positives`` of the
+    rows without the label are flagged, for one label or averaged over the labels that occur.
+    """
+
+    def formula(outputs: Floats, truth: Labels) -> Score:
+        curves = _curves(outputs, truth)
+        chosen = curves if label is None else curves[label : label + 1]
+
+        def score(weights: Floats) -> Floats:
+            total, occurring = np.zeros(len(weights)), np.zeros(len(weights))
+            for curve in chosen:
+                positives, negatives = curve(weights)
+                whole = positives[:, -1]
+                allowed = negatives <= (false_positives + _SLACK) * negatives[:, -1:]
+                best = np.where(allowed, positives, 0.0).max(axis=1)
+                total += np.divide(best, whole, out=np.zeros_like(whole), where=whole > 0)
+                occurring += whole > 0
+            return _over(total, occurring)
+
+        return score
+
+    return formula
+
+
+def thresholds(probabilities: Floats, truth: Labels, fallback: float = FALLBACK) -> Floats:
+    """Return the threshold of each label that maximizes its F1: flagged if p ≥ threshold.
+
+    ``probabilities`` and ``truth``: rows × L of a development split. A threshold stands half way
+    between two neighbouring probabilities (the lowest half way to 0). Of thresholds with the same
+    F1, the one nearest to ``fallback`` is taken, and of two as near the higher. A label without
+    positive rows gets ``fallback``: every threshold has F1 0 there, and the rule would be noise
+    (Lipton, Elkan and Naryanaswamy 2014, "Optimal thresholding of classifiers to maximize F1").
+    """
+    columns = zip(np.nan_to_num(probabilities).T, truth.T, strict=True)
+    return np.array([_threshold(*column, fallback) for column in columns])
+
+
+def _threshold(probabilities: Floats, truth: Labels, fallback: float) -> float:
+    if not truth.any():
+        return fallback
+    values, inverse = np.unique(-probabilities, return_inverse=True)
+    values = -values  # distinct, the highest first
+    hits = np.cumsum(np.bincount(inverse, truth, len(values)))
+    flagged = np.cumsum(np.bincount(inverse, minlength=len(values)))
+    f1 = 2 * hits / (flagged + truth.sum())
+    cuts = (values + np.append(values[1:], 0.0)) / 2
+    cuts = np.where(
+        cuts > np.append(values[1:], -1.0), cuts, values
+    )  # neighbours in floating point
+    best = cuts[f1 >= f1.max() * (1 - 1e-12)]
+    return float(min(best, key=lambda cut: (abs(cut - fallback), -cut)))
+
+
+def _decided(outputs: Floats, truth: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows × labels: which labels are rightly found, and which decisions are wrong."""
+    decisions = outputs[:, truth.shape[1] :]
+    return (decisions == 1) & (truth == 1), decisions != truth
+
+
+def _curves(outputs: Floats, truth: Labels) -> list[Curve]:
+    probabilities = outputs[:, : truth.shape[1]]
+    ranked = np.where(np.isnan(probabilities), -np.inf, probabilities)
+    return [_curve(*column) for column in zip(ranked.T, truth.T, strict=True)]
+
+
+def _curve(values: Floats, truth: Labels) -> Curve:
+    order = np.argsort(-values, kind="stable")
+    down = values[order]
+    ends = np.append(np.flatnonzero(down[1:] != down[:-1]), len(down) - 1)
+    true = truth[order] == 1
+
+    def curve(weights: Floats) -> tuple[Floats, Floats]:
+        sorted_weights = weights[:, order]
+        positives = np.cumsum(sorted_weights * true, axis=1)[:, ends]
+        negatives = np.cumsum(sorted_weights * ~true, axis=1)[:, ends]
+        return positives, negatives
+
+    return curve
+
+
+def _over(total: Floats, occurring: Floats) -> Floats:
+    found: Floats = np.divide(total, occurring, out=np.zeros_like(total), where=occurring > 0)
+    return found

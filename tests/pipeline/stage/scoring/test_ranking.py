@@ -1,0 +1,157 @@
+"""Ranking measures are trec_eval's without ties, and means over all orders with ties."""
+
+import itertools
+
+import numpy as np
+import pytest
+import pytrec_eval
+from sklearn.metrics import ndcg_score
+
+from pipeline.stage.scoring import ranking
+from pipeline.stage.scoring.ranking import Relevance
+
+
+def groups(seed, levels=None):
+    """Rows of 30 queries in a random order, with relevance 0 to 2; one query has one row."""
+    generator = np.random.default_rng(seed)
+    query = generator.permutation(np.append(generator.integers(0, 29, 400), 29))
+    relevance = generator.choice([0.0, 0, 0, 1, 2], len(query))
+    scores = relevance + generator.normal(0, 1.5, len(query))
+    return (np.round(scores * levels) if levels else scores), relevance, query
+
+
+def trec(scores, relevance, query):
+    qrels = {str(q): {} for q in range(30)}
+    run = {str(q): {} for q in range(30)}
+    for row, q in enumerate(query):
+        qrels[str(q)][str(row)] = int(relevance[row])
+        run[str(q)][str(row)] = float(scores[row])
+    wanted = {"ndcg_cut.10", "ndcg_cut.3", "recall.5", "recip_rank"}
+    found = pytrec_eval.RelevanceEvaluator(qrels, wanted).evaluate(run)
+    return {name: [found[str(q)][name] for q in range(30)] for name in found["0"]}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_measures_are_trec_eval_s(seed):
+    scores, relevance, query = groups(seed)
+    expected = trec(scores, relevance, query)
+    places = ranking.by_group(scores, relevance, query, 30)
+    assert ranking.ndcg(places) == pytest.approx(expected["ndcg_cut_10"])
+    assert ranking.ndcg(places, 3) == pytest.approx(expected["ndcg_cut_3"])
+    assert ranking.recall(places, 5) == pytest.approx(expected["recall_5"])
+    assert ranking.reciprocal_rank(places, 400) == pytest.approx(expected["recip_rank"])
+    cut = [value if value >= 0.1 else 0 for value in expected["recip_rank"]]
+    assert ranking.reciprocal_rank(places) == pytest.approx(cut)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_ties_ndcg_is_sklearn_s(seed):
+    scores, relevance, query = groups(seed, levels=1)
+    found = ranking.ndcg(ranking.by_group(scores, relevance, query, 30))
+    for q in range(29):
+        rows = query == q
+        expected = ndcg_score([relevance[rows]], [scores[rows]], k=10)
+        assert found[q] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_with_ties_a_measure_is_its_mean_over_all_orders(seed):
+    generator = np.random.default_rng(seed)
+    relevance = generator.choice([0.0, 0, 1, 3], 6)
+    scores = generator.integers(0, 3, 6).astype(float)
+    one = np.zeros(6, dtype=int)
+
+    def measured(values, top):
+        places = ranking.by_group(values, relevance, one, 1)
+        names = ranking.ndcg, ranking.recall, ranking.reciprocal_rank
+        return [name(places, top)[0] for name in names]
+
+    for top in (1, 3, 10):
+        orders = [
+            measured(scores + 0.1 * np.array(order), top)
+            for order in itertools.permutations(range(6))
+        ]
+        assert measured(scores, top) == pytest.approx(np.mean(orders, axis=0))
+
+
+def test_the_order_in_the_file_is_worth_nothing():
+    constant, one = np.zeros(20), np.zeros(20, dtype=int)
+    first, last = np.eye(20)[0], np.eye(20)[19]
+    found = [
+        [
+            measure(ranking.by_group(constant, relevance, one, 1), 10)[0]
+            for relevance in (first, last)
+        ]
+        for measure in (ranking.ndcg, ranking.recall, ranking.reciprocal_rank)
+    ]
+    for one_order, other in found:
+        assert one_order == other
+    assert found[1][0] == 0.5
+    assert found[2][0] == pytest.approx(sum(1 / rank for rank in range(1, 11)) / 20)
+
+
+def test_a_query_without_a_relevant_row_or_without_rows_has_0():
+    query, relevance = np.array([0, 0, 2]), np.array([0.0, 0, 1])
+    places = ranking.by_group(np.arange(3.0), relevance, query, 4)
+    for measure in (ranking.ndcg, ranking.recall, ranking.reciprocal_rank):
+        assert measure(places, 10).tolist() == [0, 0, 1, 0]
+
+
+def test_a_score_that_is_nan_ranks_last():
+    query, relevance = np.zeros(3, dtype=int), np.array([1.0, 0, 0])
+    places = ranking.by_group(np.array([np.nan, -5, 1]), relevance, query, 1)
+    assert ranking.reciprocal_rank(places) == pytest.approx([1 / 3])
+    corpus = np.array([[np.nan], [-5], [1.0]])
+    searched = ranking.by_search(np.ones((1, 1)), corpus, Relevance(*np.array([[0], [0], [1]])))
+    assert ranking.reciprocal_rank(searched) == pytest.approx([1 / 3])
+
+
+def test_a_search_is_the_ranking_of_all_documents(monkeypatch):
+    generator = np.random.default_rng(0)
+    queries, documents = generator.normal(size=(7, 4)), generator.normal(size=(50, 4))
+    documents[20] = documents[21]
+    pairs = np.unique(generator.integers(0, (7, 50), (25, 2)), axis=0)
+    pairs = generator.permutation(pairs)
+    grades = generator.integers(0, 3, len(pairs)).astype(float)
+    scores = queries.astype(np.float32) @ documents.astype(np.float32).T
+    relevance = np.zeros((7, 50))
+    relevance[tuple(pairs.T)] = grades
+    every = ranking.by_group(
+        scores.ravel().astype(float), relevance.ravel(), np.repeat(np.arange(7), 50), 7
+    )
+    for held in (1, 120, 10_000):  # one query at a time, two, all
+        monkeypatch.setattr(ranking, "_HELD", held)
+        found = ranking.by_search(queries, documents, Relevance(*pairs.T, grades))
+        for measure in (ranking.ndcg, ranking.recall, ranking.reciprocal_rank):
+            assert measure(found, 10) == pytest.approx(measure(every, 10))
+
+
+@pytest.mark.slow
+def test_a_search_is_that_of_sentence_transformers():
+    from sentence_transformers.evaluation import InformationRetrievalEvaluator
+    from sentence_transformers.util import semantic_search
+
+    generator = np.random.default_rng(1)
+    documents = generator.normal(size=(500, 16)).astype(np.float32)
+    queries = (documents[:40] + generator.normal(0, 1.2, (40, 16))).astype(np.float32)
+    relevant = {str(q): {str(q), str(q + 100)} for q in range(40)}
+    evaluator = InformationRetrievalEvaluator(
+        {str(q): "" for q in range(40)},
+        {str(d): "" for d in range(500)},
+        relevant,
+        mrr_at_k=[10],
+        ndcg_at_k=[10],
+        precision_recall_at_k=[5],
+    )
+    hits = [
+        [{"corpus_id": str(hit["corpus_id"]), "score": hit["score"]} for hit in found]
+        for found in semantic_search(queries, documents, top_k=10)
+    ]
+    expected = evaluator.compute_metrics(hits)
+    query = np.repeat(np.arange(40), 2)
+    document = np.stack([np.arange(40), np.arange(40) + 100], axis=1).ravel()
+    units = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (queries, documents)]
+    places = ranking.by_search(*units, Relevance(query, document, np.ones(80)))
+    assert ranking.ndcg(places).mean() == pytest.approx(expected["ndcg@k"][10])
+    assert ranking.reciprocal_rank(places).mean() == pytest.approx(expected["mrr@k"][10])
+    assert ranking.recall(places, 5).mean() == pytest.approx(expected["recall@k"][5])
