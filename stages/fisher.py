@@ -88,10 +88,13 @@ def _laid_over(mask: Tensor, width: int) -> Any:
 def magnitude(part: Part) -> Tensor:
     """Return the norm of each unit's input weights times that of its output weights.
 
-    For heads the input weights are those of the value; query and key are left out.
+    For heads the input weights are those of the value; query and key are left out. For gated
+    neurons they are those of the gate, in which the output is linear.
     """
-    parent, name = part.producers[-1]
-    into = weight_of(getattr(parent, name)).detach().reshape(part.count, -1).norm(dim=1)
+    last = part.producers[-1]
+    weight = weight_of(last.linear).detach()
+    matrices = weight.reshape(last.blocks, part.count, last.each, -1)
+    into = matrices[-1, :, -1].norm(dim=1)
     out = weight_of(part.sink).detach().T.reshape(part.count, -1).norm(dim=1)
     return (into * out).cpu()
 

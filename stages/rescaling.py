@@ -64,11 +64,12 @@ def _equations(
 ) -> fisher.NormalEquations:
     """Accumulate one part's normal equations, whose target is the unpruned residual stream."""
     equations = fisher.NormalEquations(weight_of(part.sink).detach(), part.width)
-    bias = bias_of(part.sink).detach()
+    bias = bias_of(part.sink)
+    shift = 0.0 if bias is None else bias.detach()
     for batch in batches:
         residual, units = _reach(model, part, batch)
         goal = _stream_after(whole, original, batch)
-        equations.add(units, goal - residual - bias)
+        equations.add(units, goal - residual - shift)
     return equations
 
 
@@ -86,7 +87,7 @@ def _reach(model: Any, part: Part, batch: Batch) -> tuple[Tensor, Tensor]:
     _run(
         model,
         batch,
-        part.source.register_forward_pre_hook(enter),
+        part.entry.register_forward_pre_hook(enter),
         part.sink.register_forward_pre_hook(reach),
     )
     residual, units = seen
@@ -107,7 +108,7 @@ def _stream_after(model: Any, part: Part, batch: Batch) -> Tensor:
     _run(
         model,
         batch,
-        part.source.register_forward_pre_hook(enter),
+        part.entry.register_forward_pre_hook(enter),
         part.sink.register_forward_hook(leave),
     )
     residual, output = seen

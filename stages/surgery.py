@@ -1,7 +1,9 @@
 """Physically remove heads, neurons and layers from a model: smaller matrices, not masks.
 
 Heads and feed-forward neurons are both *units*: some linear layers produce them and one linear
-layer consumes them. A head is ``head size`` columns wide, a neuron one.
+layer consumes them. A head is ``head size`` columns wide, a neuron one. A producer may hold several
+matrices (fused query, key and value; the two halves of a gated layer): a unit is its rows in all
+of them.
 """
 
 from __future__ import annotations
@@ -14,60 +16,85 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.model import architectures, checkpoint
-from pipeline.terms.errors import ModelError
+from pipeline.model import checkpoint
+from pipeline.model import parts as model_parts
+from pipeline.model.architectures.description import Units
 
 Unit = Literal["heads", "neurons"]
+
+
+@dataclass(frozen=True)
+class Producer:
+    """A linear layer whose outputs are units: ``parent.name``; see ``Maker`` for their order."""
+
+    parent: nn.Module
+    name: str
+    blocks: int = 1
+    each: int = 1
+
+    @property
+    def linear(self) -> Any:
+        return getattr(self.parent, self.name)
 
 
 @dataclass(frozen=True)
 class Part:
     """The units of one kind in one layer.
 
-    ``producers``  (parent, attribute) of the linear layers whose outputs are the units; all of
-                   them read the residual stream
+    ``producers``  the linear layers whose outputs are the units
     ``consumer``   (parent, attribute) of the linear layer that reads the units
+    ``inlet``      (parent, attribute) of the module whose input is the residual stream
     ``width``      columns per unit
+    ``vectors``    (parent, attribute) of parameters with one number per column
     """
 
-    producers: tuple[tuple[nn.Module, str], ...]
+    producers: tuple[Producer, ...]
     consumer: tuple[nn.Module, str]
+    inlet: tuple[nn.Module, str]
     width: int
+    vectors: tuple[tuple[nn.Module, str], ...] = ()
 
     @property
-    def source(self) -> nn.Module:
-        """The first producer, whose input is the residual stream."""
-        parent, name = self.producers[0]
+    def entry(self) -> Any:
+        parent, name = self.inlet
         return getattr(parent, name)
 
     @property
-    def sink(self) -> nn.Module:
+    def sink(self) -> Any:
         parent, name = self.consumer
         return getattr(parent, name)
 
     @property
     def count(self) -> int:
-        return architectures.out_features(self.source) // self.width
+        last = self.producers[-1]
+        return model_parts.out_features(last.linear) // (last.blocks * last.each * self.width)
 
 
 def parts(model: Any, unit: Unit) -> list[Part]:
     """Return a model's heads or neurons, one part per layer.
 
-    Raises ModelError if the architecture is unknown or its heads cannot be removed one by one.
+    Raises ModelError if the family is not described or its heads cannot be removed one by one.
     """
-    row = architectures.of(model)
-    if unit == "heads" and row.head_bias:
-        raise ModelError(
-            f"prune.heads: in {model.config.model_type} the heads of all layers share one table of "
-            "relative positions, so heads cannot be removed; prune neurons or layers instead"
-        )
-    names = (row.query, row.key, row.value) if unit == "heads" else (row.up,)
-    sink = row.output if unit == "heads" else row.down
-    width = architectures.head_size(model) if unit == "heads" else 1
-    return [
-        Part(tuple(_locate(layer, name) for name in names), _locate(layer, sink), width)
-        for layer in checkpoint.encoder_layers(model)
-    ]
+    row = model_parts.of(model)
+    if unit == "heads":
+        model_parts.check_heads(model.config.to_dict())
+    units = row.heads if unit == "heads" else row.neurons
+    width = model_parts.head_size(model) if unit == "heads" else 1
+    return [_part(layer, units, width) for layer in checkpoint.encoder_layers(model)]
+
+
+def _part(layer: Any, units: Units, width: int) -> Part:
+    producers = tuple(
+        Producer(*_locate(layer, maker.path), maker.blocks, maker.each)
+        for maker in model_parts.makers(layer, units)
+    )
+    return Part(
+        producers,
+        consumer=_locate(layer, units.reader),
+        inlet=_locate(layer, units.entry),
+        width=width,
+        vectors=tuple(_locate(layer, path) for path in units.vectors),
+    )
 
 
 def _locate(layer: Any, path: str) -> tuple[nn.Module, str]:
@@ -75,9 +102,14 @@ def _locate(layer: Any, path: str) -> tuple[nn.Module, str]:
     return layer.get_submodule(parent), name
 
 
-def columns(units: Tensor, width: int) -> Tensor:
-    """Return the columns of units: unit u has columns u·width … (u + 1)·width − 1."""
-    return (units[:, None] * width + torch.arange(width, device=units.device)).flatten()
+def columns(units: Tensor, width: int, blocks: int = 1, total: int = 0) -> Tensor:
+    """Return the columns of units: in each block, unit u has columns u·width … (u + 1)·width − 1.
+
+    ``total`` is the number of units in a block.
+    """
+    starts = torch.arange(blocks, device=units.device) * total * width
+    one = (units[:, None] * width + torch.arange(width, device=units.device)).flatten()
+    return (starts[:, None] + one).flatten()
 
 
 def weight_of(linear: Any) -> Tensor:
@@ -85,16 +117,20 @@ def weight_of(linear: Any) -> Tensor:
     return linear.up.weight @ linear.down.weight if hasattr(linear, "down") else linear.weight
 
 
-def bias_of(linear: Any) -> Tensor:
-    return linear.up.bias if hasattr(linear, "up") else linear.bias
+def bias_of(linear: Any) -> Tensor | None:
+    bias: Tensor | None = linear.up.bias if hasattr(linear, "up") else linear.bias
+    return bias
 
 
 def keep_units(part: Part, kept: Tensor) -> None:
     """Keep only the units ``kept`` (indices in rising order) of a part."""
-    chosen = columns(kept, part.width)
+    total, chosen = part.count, columns(kept, part.width)
     with torch.no_grad():
-        for parent, name in part.producers:
-            setattr(parent, name, _slice_outputs(getattr(parent, name), chosen))
+        for made in part.producers:
+            outputs = columns(kept, made.each * part.width, made.blocks, total)
+            setattr(made.parent, made.name, _slice_outputs(made.linear, outputs))
+        for parent, name in part.vectors:
+            setattr(parent, name, nn.Parameter(getattr(parent, name)[chosen]))
         parent, name = part.consumer
         setattr(parent, name, _slice_inputs(getattr(parent, name), chosen))
 
@@ -131,12 +167,19 @@ def scale_units(part: Part, scales: Tensor) -> None:
 
 
 def keep_layers(model: Any, kept: Sequence[int]) -> None:
-    """Keep only the layers ``kept``, and update the config."""
+    """Keep only the layers ``kept``, and update the config.
+
+    Raises ModelError if the model cannot do without another layer.
+    """
+    model_parts.check_layers(model.config.to_dict(), kept)
     layers = checkpoint.encoder_layers(model)
     chosen = [layers[index] for index in kept]
     del layers[:]
     layers.extend(chosen)
     model.config.num_hidden_layers = len(chosen)
+    for key in model_parts.of(model).per_layer:
+        values = getattr(model.config, key)
+        setattr(model.config, key, [values[index] for index in kept])
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Saving and loading of checkpoints, whether plain, pruned, factorized or with an adapter.
 
 ``config.json`` defines the original shapes of a model. If pruning or factorization changed them,
-``shapes.json`` beside it lists every linear layer that deviates.
+``shapes.json`` beside it lists every linear layer that deviates, and vectors outside of them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import architectures, no_code, padding
-from pipeline.model.architectures import encoder_layers
+from pipeline.model import no_code, padding, parts
+from pipeline.model.architectures import ARCHITECTURES
+from pipeline.model.parts import encoder_layers
 from pipeline.terms.digests import canonical_json
 from pipeline.terms.errors import IntegrityError, ModelError
 
@@ -89,7 +90,7 @@ def save(model: Any, tokenizer: Any, directory: Path) -> dict[str, str]:
     """
     from safetensors.torch import save_file
 
-    if model is not architectures.unwrapped(model):
+    if model is not parts.unwrapped(model):
         raise ModelError("the model has an adapter attached; merge it before saving a checkpoint")
     check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings)
     directory = Path(directory)
@@ -108,18 +109,21 @@ def save(model: Any, tokenizer: Any, directory: Path) -> dict[str, str]:
 
 
 def describe(model: Any) -> dict[str, Any]:
-    """Return a model's entry for the manifest: sizes per layer, parameters, labels."""
-    plain = architectures.unwrapped(model)
+    """Return a model's entry for the manifest: sizes per layer, parameters, labels.
+
+    The heads and neurons of a family that is not described are unknown, so their lists are empty.
+    """
+    plain = parts.unwrapped(model)
     config = plain.config
-    known = config.model_type in architectures.ARCHITECTURES
+    known = config.model_type in ARCHITECTURES
     names = config.id2label or {}
     return {
         "architecture": type(plain).__name__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "layers": int(config.num_hidden_layers),
-        "hidden": int(config.hidden_size),
-        "heads": architectures.head_counts(plain) if known else [],
-        "intermediate": architectures.neuron_counts(plain) if known else [],
+        "layers": parts.depth(config) or 0,
+        "hidden": parts.width(config) or int(plain.get_input_embeddings().embedding_dim),
+        "heads": parts.head_counts(plain) if known else [],
+        "intermediate": parts.neuron_counts(plain) if known else [],
         "vocabulary": int(plain.get_input_embeddings().num_embeddings),
         "labels": [str(names[index]) for index in sorted(names)],
     }
@@ -197,7 +201,8 @@ def named_class(config: Any, directory: Path) -> Any:
 
 
 def _reshape(model: Any, path: Path) -> None:
-    """Give the model's linear layers the shapes listed in the file at ``path``."""
+    """Give the model's linear layers and vectors the shapes listed in the file at ``path``."""
+    import torch
     from torch import nn
 
     try:
@@ -212,6 +217,10 @@ def _reshape(model: Any, path: Path) -> None:
             else:
                 inputs, outputs = sizes
                 model.set_submodule(name, nn.Linear(inputs, outputs, bias=bias))
+        for name, size in shapes.get("vectors", {}).items():
+            parent, _, own = name.rpartition(".")
+            model.get_parameter(name)  # raises AttributeError if there is none
+            setattr(model.get_submodule(parent), own, nn.Parameter(torch.zeros(size)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{path}: does not match the model: {reason}") from error
@@ -220,8 +229,10 @@ def _reshape(model: Any, path: Path) -> None:
 
 def count_heads(model: Any) -> None:
     """Set the head count of each attention module to match its weights."""
-    row, size = architectures.of(model), architectures.head_size(model)
-    for layer, heads in zip(encoder_layers(model), architectures.head_counts(model), strict=True):
+    row, size = parts.of(model), parts.head_size(model)
+    if row.head_count is None:
+        return
+    for layer, heads in zip(encoder_layers(model), parts.head_counts(model), strict=True):
         attention = layer.get_submodule(row.attention)
         setattr(attention, row.head_count, heads)
         if hasattr(attention, "all_head_size"):
@@ -295,22 +306,27 @@ def _own_tensors(model: Any) -> dict[str, Any]:
 
 
 def _deviations(model: Any) -> dict[str, Any]:
-    """Return the linear layers whose shapes differ from those in the config."""
+    """Return the linear layers, and vectors outside of them, that the config does not describe."""
     import torch
     from torch import nn
 
     with torch.device("meta"):
         plain = type(model)(model.config)
     linear, thin = {}, {}
+    vectors: dict[str, int] = {}
     for name, expected in plain.named_modules():
-        if not isinstance(expected, nn.Linear):
-            continue
         actual = model.get_submodule(name)
+        if not isinstance(expected, nn.Linear):
+            own = {n: p for n, p in expected.named_parameters(name, recurse=False) if p.dim() == 1}
+            sizes = {n: len(model.get_parameter(n)) for n in own}
+            vectors |= {n: size for n, size in sizes.items() if size != len(own[n])}
+            continue
         if hasattr(actual, "down"):
             thin[name] = [actual.down.in_features, actual.up.in_features, actual.up.out_features]
         elif actual.weight.shape != expected.weight.shape:
             linear[name] = [actual.in_features, actual.out_features]
-    return {"schema": SCHEMA, "linear": linear, "factorized": thin}
+    found = {"schema": SCHEMA, "linear": linear, "factorized": thin}
+    return found | {"vectors": vectors} if vectors else found
 
 
 def _save_tokenizer(tokenizer: Any, directory: Path) -> dict[str, str]:

@@ -8,13 +8,15 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from pipeline.model import parts
+
 HEADS = ("cls.", "lm_head.", "vocab_", "generator_", "discriminator_")
 """Name prefixes of the weights of pretraining heads, which an import leaves out."""
 _NAMES = {
-    "layers": ("num_hidden_layers", "n_layers"),
-    "hidden": ("hidden_size", "dim"),
-    "heads": ("num_attention_heads", "n_heads"),
-    "intermediate": ("intermediate_size", "hidden_dim"),
+    "layers": parts.DEPTH,
+    "hidden": parts.WIDTH,
+    "heads": ("num_attention_heads", "n_heads", "n_head", "num_heads"),
+    "intermediate": ("intermediate_size", "hidden_dim", "d_ff", "d_inner", "n_inner"),
     "vocabulary": ("vocab_size",),
 }
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.nn import functional
 
+from pipeline.model import checkpoint
 from stages import fisher, surgery
 from tests.stages.classifiers import IDS, MASK, PATHS, classifier, masked_logits
 
 
-def test_mask_gradients_are_those_of_finite_differences():
-    model = classifier("bert").double()
+@pytest.mark.parametrize(
+    ("kind", "step", "tolerance"),
+    [
+        ("bert", 1e-5, 1e-7),
+        ("deberta-v3", 1e-5, 1e-7),
+        ("modernbert", 1e-2, 1e-5),  # computes norms or softmax in float32
+        ("deberta", 1e-2, 1e-5),
+    ],
+)
+def test_mask_gradients_are_those_of_finite_differences(kind, step, tolerance):
+    model = classifier(kind, "eager").double()
     parts = [surgery.parts(model, "heads")[1], surgery.parts(model, "neurons")[0]]
     labels = torch.tensor([0, 1])
     batch = {"input_ids": IDS, "attention_mask": MASK, "labels": labels}
@@ -25,14 +36,41 @@ def test_mask_gradients_are_those_of_finite_differences():
         return functional.cross_entropy(logits, labels, reduction="none")
 
     for gradient, name, size, width, unit in (
-        (heads, PATHS["bert"][0].format(1), 4, 8, 2),
-        (neurons, PATHS["bert"][1].format(0), 64, 1, 17),
+        (heads, PATHS[kind][0].format(1), 4, 8, 2),
+        (neurons, PATHS[kind][1].format(0), 64, 1, 17),
     ):
-        step = torch.zeros(size, dtype=torch.float64)
-        step[unit] = 1e-5
-        up = loss(name, (1 + step).repeat_interleave(width))
-        down = loss(name, (1 - step).repeat_interleave(width))
-        torch.testing.assert_close(gradient[:, unit], (up - down) / 2e-5, atol=1e-7, rtol=1e-5)
+        change = torch.zeros(size, dtype=torch.float64)
+        change[unit] = step
+        up = loss(name, (1 + change).repeat_interleave(width))
+        down = loss(name, (1 - change).repeat_interleave(width))
+        slope = (up - down) / (2 * step)
+        assert slope.abs().min() > 10 * tolerance
+        torch.testing.assert_close(gradient[:, unit], slope, atol=tolerance, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "makers"),
+    [
+        ("bert", ("attention.self.value", "intermediate.dense")),
+        ("deberta", ("attention.self.in_proj", "intermediate.dense")),
+        ("deberta-v3", ("attention.self.value_proj", "intermediate.dense")),
+        ("modernbert", ("attn.Wqkv", "mlp.Wi")),
+    ],
+)
+def test_magnitude_is_that_of_value_and_gate_wherever_they_are_in_the_matrix(kind, makers):
+    model = classifier(kind, "eager")
+    layer = checkpoint.encoder_layers(model)[1]
+    value, gate = (layer.get_submodule(name).weight.detach() for name in makers)
+    if kind == "modernbert":
+        value, gate = value.chunk(3)[2], gate.chunk(2)[1]
+    if kind == "deberta":  # transformers: view(heads, 3 · size), then chunk(3)
+        value = value.view(4, 3, 8, 32)[:, 2]
+    for unit, into, width in (("heads", value, 8), ("neurons", gate, 1)):
+        out = model.get_submodule(PATHS[kind][unit == "neurons"].format(1)).weight.detach()
+        count = out.shape[1] // width
+        expected = into.reshape(count, -1).norm(dim=1)
+        expected = expected * out.reshape(32, count, width).norm(dim=(0, 2))
+        torch.testing.assert_close(fisher.magnitude(surgery.parts(model, unit)[1]), expected)
 
 
 def test_ranking_is_global_with_a_floor_and_multiples():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 import torch
 
 from stages import rescaling, surgery
@@ -70,3 +71,18 @@ def test_rescaling_batch_by_batch_is_the_least_squares_solution_over_all_tokens(
     scales = torch.linalg.lstsq(stacked, wanted).solution
     assert rescale(pruned, whole, batches) == 0
     torch.testing.assert_close(sink.weight.detach().double(), weight * scales, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["roberta-prelayernorm", "modernbert", "deberta", "deberta-v3"])
+def test_heads_and_neurons_of_other_families_are_rescaled_to_their_residual_stream(kind):
+    """A unit that was twice as large before is scaled by two, where a norm comes first as well."""
+    whole = classifier(kind, "eager")
+    batches = unpadded(64, (6, 9))
+    for unit in ("heads", "neurons"):
+        halved = copy.deepcopy(whole)
+        part, original = (surgery.parts(model, unit)[1] for model in (halved, whole))
+        surgery.scale_units(part, torch.tensor([0.5] + [1.0] * (part.count - 1)))
+        assert rescaling.rescale(halved, [part], whole, [original], batches, lambda *_: None) == 0
+        ratio = part.sink.weight / original.sink.weight
+        torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=0.1, rtol=0)
+        assert (ratio[:, : part.width] - 1).abs().max() < 0.1

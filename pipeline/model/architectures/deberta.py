@@ -1,0 +1,53 @@
+"""DeBERTa, and DeBERTa-v2, which is also the model type of DeBERTa-v3.
+
+He et al. 2021 (arXiv 2006.03654). A head also has a key and a query for relative positions, made
+from an embedding table that all layers share. They have projections of their own, or use those of
+the content (``share_att_key``); either way a head's columns are removed from all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.model.architectures.bert import BERT
+from pipeline.model.architectures.description import Config, Maker, Units, plain
+
+
+def _talking(config: Config) -> str:
+    return "talking heads read each other's scores" if config.get("talking_head") else ""
+
+
+def _convolution(config: Config) -> str:
+    return "a convolution belongs to the first layer" if config.get("conv_kernel_size") else ""
+
+
+DEBERTA = replace(
+    BERT,
+    heads=Units(
+        makers=(
+            Maker("attention.self.pos_proj", optional=True),
+            Maker("attention.self.pos_q_proj", optional=True),
+            Maker("attention.self.in_proj", each=3),
+        ),
+        reader="attention.output.dense",
+        entry="attention.self.in_proj",
+        vectors=("attention.self.q_bias", "attention.self.v_bias"),
+    ),
+    heads_stay=_talking,
+)
+DEBERTA_V2 = replace(
+    BERT,
+    heads=Units(
+        makers=(
+            Maker("attention.self.pos_key_proj", optional=True),
+            Maker("attention.self.pos_query_proj", optional=True),
+            *plain("attention.self.query_proj", "attention.self.key_proj"),
+            *plain("attention.self.value_proj"),
+        ),
+        reader="attention.output.dense",
+        entry="attention.self.value_proj",  # query and key may also project the positions
+    ),
+    first_stays=_convolution,
+)
+
+FAMILIES = {"deberta": DEBERTA, "deberta-v2": DEBERTA_V2}

@@ -1,0 +1,130 @@
+"""Ask a model for its parts: its layers, and the heads and neurons in them.
+
+Pruning, factorization, distillation and adapters share these functions. What needs no parts works
+for every other model as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from pipeline.model.architectures import ARCHITECTURES
+from pipeline.model.architectures.description import Architecture, Config, Maker, Units
+from pipeline.terms.errors import ModelError
+
+DEPTH = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+"""Names of the number of layers in the config of one model or another."""
+WIDTH = ("hidden_size", "dim", "d_model", "n_embd")
+"""Names of the size of the hidden states."""
+
+
+def named(config: Config) -> Architecture:
+    """Return the description of the model with this config.
+
+    Raises ModelError if its family is not described.
+    """
+    kind = config.get("model_type")
+    if kind not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ModelError(
+            f"model type {kind!r} is not supported, because its parts are not described; "
+            f"described are: {known}"
+        )
+    return ARCHITECTURES[kind]
+
+
+def of(model: Any) -> Architecture:
+    """Return a model's description. Raises ModelError if its family is not described."""
+    return named({"model_type": model.config.model_type})
+
+
+def check_heads(config: Config) -> None:
+    """Raise ModelError if heads cannot be removed from single layers of this model."""
+    reason = named(config).heads_stay(config)
+    if reason:
+        raise ModelError(
+            f"prune.heads: in {config['model_type']}, {reason}, so heads cannot be removed; "
+            "prune neurons or layers instead"
+        )
+
+
+def check_layers(config: Config, kept: Sequence[int]) -> None:
+    """Raise ModelError if the model cannot do without a layer that is not among ``kept``."""
+    reason = named(config).first_stays(config)
+    if reason and 0 not in kept:
+        raise ModelError(f"in {config['model_type']}, {reason}, so layer 0 must be kept")
+
+
+def depth(config: Any) -> int | None:
+    """Return the number of layers in a config of transformers or JSON; None if it does not say."""
+    return _first(config, DEPTH)
+
+
+def width(config: Any) -> int | None:
+    """Return the size of the hidden states in such a config; None if it does not say."""
+    return _first(config, WIDTH)
+
+
+def _first(config: Any, names: tuple[str, ...]) -> int | None:
+    get = config.get if isinstance(config, Mapping) else partial(getattr, config)
+    found = (get(name, None) for name in names)
+    return next((value for value in found if isinstance(value, int)), None)
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the transformers model under peft adapters, or the model itself if it has none."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def body(model: Any) -> Any:
+    """Return the model without its task's head."""
+    return unwrapped(model).base_model
+
+
+def encoder_layers(model: Any) -> Any:
+    """Return the ModuleList of layers. Raises ModelError if the family is not described."""
+    return body(model).get_submodule(of(unwrapped(model)).layers)
+
+
+def makers(layer: Any, units: Units) -> list[Maker]:
+    """Return the makers of units that exist in a layer."""
+    return [each for each in units.makers if not each.optional or _has(layer, each.path)]
+
+
+def _has(layer: Any, path: str) -> bool:
+    parent, _, name = path.rpartition(".")
+    return getattr(layer.get_submodule(parent), name, None) is not None
+
+
+def out_features(linear: Any) -> int:
+    """Return the number of outputs of a linear layer: plain, factorized or with an adapter."""
+    if hasattr(linear, "up"):
+        return out_features(linear.up)
+    return int(getattr(linear, "base_layer", linear).out_features)
+
+
+def head_size(model: Any) -> int:
+    """Return the size of one attention head, which pruning never changes."""
+    config = model.config
+    own = getattr(config, "attention_head_size", None)
+    return int(own or config.hidden_size // config.num_attention_heads)
+
+
+def head_counts(model: Any) -> list[int]:
+    """Return the number of attention heads in each layer."""
+    units, size = of(unwrapped(model)).heads, head_size(model)
+    return [count(layer, units, size) for layer in encoder_layers(model)]
+
+
+def neuron_counts(model: Any) -> list[int]:
+    """Return the number of feed-forward neurons in each layer."""
+    units = of(unwrapped(model)).neurons
+    return [count(layer, units, 1) for layer in encoder_layers(model)]
+
+
+def count(layer: Any, units: Units, width: int) -> int:
+    """Return the number of units of ``width`` columns in a layer."""
+    last = units.makers[-1]
+    return out_features(layer.get_submodule(last.path)) // (last.blocks * last.each * width)

@@ -1,0 +1,13 @@
+"""The defaults of a description."""
+
+from __future__ import annotations
+
+from pipeline.model.architectures.description import Maker, never, plain
+
+
+def test_a_plain_layer_is_one_matrix():
+    assert plain("query", "key") == (Maker("query", 1, 1, False), Maker("key", 1, 1, False))
+
+
+def test_nothing_stays_by_default():
+    assert never({"model_type": "bert"}) == ""

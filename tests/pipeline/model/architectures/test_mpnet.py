@@ -1,0 +1,13 @@
+"""MPNet's heads stay, because its layers share a table with a column per head."""
+
+from __future__ import annotations
+
+from pipeline.model.architectures.mpnet import MPNET
+from tests.pipeline.model.test_parts import classifier
+
+
+def test_the_table_is_outside_of_the_layers():
+    encoder = classifier("mpnet").mpnet.encoder
+    assert encoder.relative_attention_bias.weight.shape[1] == 4
+    assert "share one table" in MPNET.heads_stay({})
+    assert MPNET.first_stays({}) == ""
