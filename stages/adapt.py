@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from pipeline.model.architectures.description import Config
 from pipeline.stage import Context, Draft, Quantization
 from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind
@@ -75,6 +77,17 @@ class Adapt(Training):
             effort += work.rows_of(self.reads) * teacher.body
         return Resources(disk=disk, memory=PROCESS + memory, shape=whole, effort=effort)
 
+    def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
+        """Check that attention's linear layers are described, if only they get an adapter."""
+        from pipeline.model import parts
+
+        if self.target == "attention":
+            try:
+                parts.named(config)
+            except ModelError as error:
+                raise ModelError(f"adapt.target: {error}; write 'all-linear' instead") from error
+        return config
+
     def run(self, context: Context, model: Artifact) -> Draft:
         """Attach and train the adapter, and save it beside the base's unchanged files."""
         import peft
@@ -130,23 +143,38 @@ class Adapt(Training):
 def adapted_layers(network: Any, target: str) -> list[str]:
     """Return the full names of the encoder's linear layers: all of them, or attention's only.
 
-    A factorized layer counts as its two thin layers. Raises ModelError if no layer matches.
+    In a family that is not described, these are all of the body but its pooler. A factorized layer
+    counts as its two thin layers. Raises ModelError if no layer matches.
     """
     from torch import nn
 
-    from pipeline.model import checkpoint
-
-    inside = {id(module) for module in checkpoint.encoder_layers(network).modules()}
+    inside = {id(module) for root in _roots(network, target) for module in root.modules()}
     names = [
         name
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear)
-        and id(module) in inside
-        and (target == "all-linear" or ".attention." in name)
+        if isinstance(module, nn.Linear) and id(module) in inside
     ]
     if not names:
         raise ModelError(f"adapt.target: the model has no linear layers that match {target!r}")
     return names
+
+
+def _roots(network: Any, target: str) -> list[Any]:
+    """Return the modules that contain the targeted linear layers."""
+    from pipeline.model import parts
+    from pipeline.model.architectures import ARCHITECTURES
+
+    if target == "all-linear" and network.config.model_type not in ARCHITECTURES:
+        body = parts.body(network)
+        return [module for name, module in body.named_children() if name != "pooler"]
+    layers, heads = parts.encoder_layers(network), parts.of(network).heads
+    if target == "all-linear":
+        return list(layers)
+    return [
+        layer.get_submodule(path)
+        for layer in layers
+        for path in (*(maker.path for maker in parts.makers(layer, heads)), heads.reader)
+    ]
 
 
 def head_modules(network: Any) -> list[str]:

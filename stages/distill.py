@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from pipeline.model.architectures.description import Config
 from pipeline.model.shape import Shape
 from pipeline.stage import Context, Draft
 from pipeline.stage.resources import PROCESS, Resources, Span, Workload, upto, weights
@@ -77,6 +78,25 @@ class Distill(Training):
         if self.student is None:
             return ()
         return importing.locate(self.student, base, allow_pickle=False).files
+
+    def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
+        """Check that the layers that are asked for can be had; return the student's config."""
+        from pipeline.model import parts
+        from pipeline.run import importing
+
+        teacher = references.get("teacher", config)
+        if self.student is not None:
+            config = importing.locate(self.student, base, allow_pickle=False).config
+        if self.hidden_weight:
+            for each in (config, teacher):
+                _need_parts(each, "hidden_weight", "only the answers can be learned")
+        depth = parts.depth(config)
+        if self.layers is None or depth is None:
+            return config
+        _need_parts(config, "layers", "give a 'student' instead")
+        kept = choose_layers(self.layers, depth)
+        parts.check_layers(config, kept)
+        return parts.shortened(config, len(kept))
 
     def resources(self, work: Workload) -> Resources:
         """Return the larger of what the teacher's pass and the student's training need.
@@ -172,6 +192,8 @@ class Distill(Training):
             student = context.task.load_model(str(directory))
             return student, checkpoint.load_tokenizer(directory), None
         student, tokenizer = training.open_network(context, model)
+        if self.layers is None:
+            return student, tokenizer, None
         depth = len(checkpoint.encoder_layers(student))
         taken = choose_layers(self.layers, depth)
         surgery.keep_layers(student, taken)
@@ -186,9 +208,15 @@ class Distill(Training):
     def _pairs(
         self, student: Any, teacher: Any, taken: tuple[int, ...] | None
     ) -> list[tuple[int, int]]:
-        """Return pairs (student's layer, teacher's layer) whose outputs should agree."""
-        from pipeline.model import checkpoint
+        """Return pairs (student's layer, teacher's layer) whose outputs should agree.
 
+        There are none if the layers of either are not described.
+        """
+        from pipeline.model import checkpoint
+        from pipeline.model.architectures import ARCHITECTURES
+
+        if any(network.config.model_type not in ARCHITECTURES for network in (student, teacher)):
+            return []
         if taken is not None and self.teacher is None:
             return list(enumerate(taken))
         depth, teacher_depth = (
@@ -207,16 +235,23 @@ class Distill(Training):
         return 0.0
 
 
+def _need_parts(config: Config, key: str, otherwise: str) -> None:
+    from pipeline.model import parts
+
+    try:
+        parts.named(config)
+    except ModelError as error:
+        raise ModelError(f"distill.{key}: {error}; {otherwise}") from error
+
+
 PROJECTIONS = "distillation_projections"
 
 
-def choose_layers(layers: int | Sequence[int] | None, depth: int) -> tuple[int, ...]:
+def choose_layers(layers: int | Sequence[int], depth: int) -> tuple[int, ...]:
     """Return the layer indices as given, or that many, spread evenly from the first to the last.
 
     Raises ModelError if the model has no such layers.
     """
-    if layers is None:
-        return tuple(range(depth))
     if isinstance(layers, int):
         if layers > depth:
             raise ModelError(f"distill.layers: cannot keep {layers} layers, the model has {depth}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from pipeline.model.architectures.description import Config
 from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
@@ -61,6 +63,13 @@ class Factorize(Stage):
             shape=small,
             effort=min(self.calibration_rows, work.rows_of(self.reads)) * shape.body,
         )
+
+    def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
+        """Check that the model's layers are described."""
+        from pipeline.model import parts
+
+        parts.named(config)
+        return config
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Measure the inputs, decompose the layers, choose ranks, replace the layers, and save."""

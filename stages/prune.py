@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from pipeline.model.architectures.description import Config
 from pipeline.model.shape import Shape
 from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
@@ -131,6 +133,51 @@ class Prune(Stage):
     def _recovery(self) -> Training:
         return Training(epochs=self.recover_epochs, learning_rate=self.learning_rate)
 
+    def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
+        """Check that the model has the parts that are removed; return its config afterwards."""
+        from pipeline.model import parts
+
+        if not (self.heads or self.neurons or self.layers):
+            return config
+        try:
+            parts.named(config)
+        except ModelError as error:
+            raise ModelError(f"{error}; only 'vocabulary' can be pruned") from error
+        if self.heads:
+            parts.check_heads(config)
+        depth = parts.depth(config)
+        if not self.layers or depth is None:
+            return config
+        kept = self._kept_layers(depth)
+        if kept is None:
+            return parts.shortened(config, depth - self._count_gone(depth))
+        parts.check_layers(config, kept)
+        return parts.shortened(config, len(kept))
+
+    def _count_gone(self, depth: int) -> int:
+        """Return how many of ``depth`` layers to remove. Raises ModelError if none would remain."""
+        gone = len(set(self.layers)) if isinstance(self.layers, tuple) else self.layers * depth
+        if round(gone) >= depth:
+            raise ModelError(
+                f"prune.layers: this would remove all {depth} layers; keep at least one"
+            )
+        return round(gone)
+
+    def _kept_layers(self, depth: int) -> list[int] | None:
+        """Return the layers that the indices in ``layers`` leave; None if it is a share.
+
+        Raises ModelError if the model has no such layer or would keep none.
+        """
+        if not isinstance(self.layers, tuple):
+            return None
+        wrong = [layer for layer in self.layers if not 0 <= layer < depth]
+        if wrong:
+            raise ModelError(
+                f"prune.layers: no layer {wrong[0]}; the model has layers 0 to {depth - 1}"
+            )
+        self._count_gone(depth)
+        return [layer for layer in range(depth) if layer not in self.layers]
+
     def run(self, context: Context, model: Artifact) -> Draft:
         """Remove tokens, layers, then heads and neurons; train to recover; save."""
         from pipeline.model import checkpoint
@@ -177,23 +224,13 @@ class Prune(Stage):
         from stages import calibration, surgery
 
         depth = len(checkpoint.encoder_layers(network))
-        if isinstance(self.layers, tuple):
-            wrong = [layer for layer in self.layers if not 0 <= layer < depth]
-            if wrong:
-                raise ModelError(
-                    f"prune.layers: no layer {wrong[0]}; the model has layers 0 to {depth - 1}"
-                )
-            gone = set(self.layers)
-        else:
+        kept = self._kept_layers(depth)
+        if kept is None:
             batches = list(calibration.batches(rows[:SEARCH_ROWS], context.device))
-            gone = least_needed_layers(
-                network, round(self.layers * depth), batches, context.progress
-            )
-        if len(gone) >= depth:
-            raise ModelError(
-                f"prune.layers: this would remove all {depth} layers; keep at least one"
-            )
-        surgery.keep_layers(network, [layer for layer in range(depth) if layer not in gone])
+            count = self._count_gone(depth)
+            gone = least_needed_layers(network, count, batches, context.progress)
+            kept = [layer for layer in range(depth) if layer not in gone]
+        surgery.keep_layers(network, kept)
 
     def _prune_units(
         self, context: Context, network: Any, rows: list[Row], metrics: list[Metric]
@@ -310,17 +347,19 @@ def least_needed_layers(
 ) -> set[int]:
     """Choose ``count`` layers one by one, each time the one whose removal changes answers least.
 
+    The first layer is not a candidate if the model cannot do without it.
     The change is measured as the Kullback-Leibler divergence from the whole model's answers.
     """
-    from pipeline.model import checkpoint
+    from pipeline.model import checkpoint, parts
     from stages import losses, surgery
 
     layers = checkpoint.encoder_layers(network)
+    first = int(parts.first_stays(network.config.to_dict()))
     whole = answers(network, batches)
     gone: set[int] = set()
     for step in range(count):
         change = {}
-        for candidate in range(len(layers)):
+        for candidate in range(first, len(layers)):
             if candidate not in gone:
                 with surgery.skipped([layers[index] for index in (*gone, candidate)]):
                     change[candidate] = float(losses.soft(answers(network, batches), whole, 1.0))

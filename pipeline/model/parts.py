@@ -29,8 +29,7 @@ def named(config: Config) -> Architecture:
     if kind not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise ModelError(
-            f"model type {kind!r} is not supported, because its parts are not described; "
-            f"described are: {known}"
+            f"the parts of a model of type {kind!r} are not described; described are: {known}"
         )
     return ARCHITECTURES[kind]
 
@@ -50,6 +49,11 @@ def check_heads(config: Config) -> None:
         )
 
 
+def first_stays(config: Config) -> bool:
+    """Return whether the model cannot do without its first layer."""
+    return bool(named(config).first_stays(config))
+
+
 def check_layers(config: Config, kept: Sequence[int]) -> None:
     """Raise ModelError if the model cannot do without a layer that is not among ``kept``."""
     reason = named(config).first_stays(config)
@@ -60,6 +64,11 @@ def check_layers(config: Config, kept: Sequence[int]) -> None:
 def depth(config: Any) -> int | None:
     """Return the number of layers in a config of transformers or JSON; None if it does not say."""
     return _first(config, DEPTH)
+
+
+def shortened(config: Config, count: int) -> Config:
+    """Return a config with ``count`` layers; the lists with an entry per layer do not change."""
+    return {**config, **{name: count for name in DEPTH if config.get(name)}}
 
 
 def width(config: Any) -> int | None:

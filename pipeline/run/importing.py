@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pipeline.model import no_code, pretrained, sources
+from pipeline.model.architectures.description import Config
 from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.resources import PROCESS, Resources, Span, Workload, weights
 from pipeline.store.artifact import Artifact, Kind, Manifest, Source
@@ -45,6 +46,7 @@ class Located:
     weights: tuple[Path, ...]
     """The subset of ``files`` that holds weights."""
     labels: tuple[str, ...]
+    config: Config
     positions: int | None
     """The maximum number of tokens; None if the model has no position table."""
 
@@ -94,6 +96,7 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
         files=(config, *weights, *tokenizer, *extra),
         weights=tuple(weights),
         labels=_labels(values),
+        config=values,
         positions=_positions(values),
     )
 

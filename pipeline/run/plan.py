@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.measure import machine
 from pipeline.recipe.recipe import LoadedRecipe, Step
-from pipeline.run import baselines, importing, kinds, lengths, quantized
+from pipeline.run import baselines, families, importing, kinds, lengths, quantized
 from pipeline.stage import Asked, Stage, code, data, tasks
 from pipeline.stage.discovery import source_digests
 from pipeline.stage.table_file import Source
@@ -225,6 +225,7 @@ class Plan:
         self._check_length()
         made = self.kinds()
         quantized.follow(self.loaded, made)
+        families.follow(self.loaded, {MODEL: self.located.config})
         self._check_references(made)
         known: dict[str, Artifact] = {}
         planned = []

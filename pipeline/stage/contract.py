@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.model.architectures.description import Config
 from pipeline.stage import code
 from pipeline.stage.data import Split
 from pipeline.stage.resources import Resources, Workload
@@ -145,6 +147,16 @@ class Stage(BaseModel):
     def measures(self, kinds: dict[str, Kind]) -> tuple[str, ...]:
         """Return the ids, from a mapping of step id -> kind, that budgets may compare with."""
         return tuple(kinds) if self.produces is Kind.REPORT else ()
+
+    def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
+        """Check that the stage can work on a model, and return the config of the one it makes.
+
+        Called by ``rarefy recipe check`` and before a run. ``config`` is what is known of the
+        input's config.json: its ``model_type`` and number of layers are those that it will have.
+        ``references`` has the configs of the models in ``references()``, by role; ``base`` is the
+        recipe's folder. Raises ModelError if the stage cannot work on such a model.
+        """
+        return config
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what else the output depends on besides data and parameters: machine, targets."""

@@ -14,6 +14,7 @@ from stages import adapt, trainer
 from stages.adapt import Adapt
 from stages.finetune import Finetune
 from tests.models import artifact_of, sentences
+from tests.stages.classifiers import classifier
 
 
 def accuracy(directory) -> float:
@@ -134,3 +135,31 @@ def test_an_interrupted_adapter_goes_on_to_the_same_weights(
     assert seen == list(range(11, 17))
     name = "adapter/adapter_model.safetensors"
     assert file_sha256(whole.output / name) == file_sha256(resumed.output / name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention", "others"),
+    [
+        ("bert", 4, 2),
+        ("distilbert", 4, 2),
+        ("mpnet", 4, 2),
+        ("modernbert", 2, 2),
+        ("deberta", 4, 2),
+        ("deberta-v3", 4, 2),
+    ],
+)
+def test_the_linear_layers_of_attention_and_of_the_rest_are_found_in_every_family(
+    kind, attention, others
+):
+    model = classifier(kind, "eager")
+    found = adapt.adapted_layers(model, "attention")
+    assert len(found) == 3 * attention
+    assert all("ffn" not in name and "mlp" not in name for name in found)
+    assert len(adapt.adapted_layers(model, "all-linear")) == 3 * (attention + others)
+
+
+def test_all_linear_layers_but_pooler_and_head_get_an_adapter_in_a_family_that_is_not_described():
+    model = classifier("albert", "eager", embedding_size=16)
+    found = adapt.adapted_layers(model, "all-linear")
+    assert len(found) == 1 + 6  # the projection of the embeddings, and one layer that all share
+    assert not any("pooler" in name or "classifier" in name for name in found)

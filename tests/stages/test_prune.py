@@ -161,3 +161,9 @@ def test_recovery_brings_the_answers_back(tiny_encoder, make_context, tmp_path):
             functional.kl_div(own.log_softmax(-1), theirs.softmax(-1), reduction="batchmean")
         )
     assert losses[3] < losses[0] / 2
+
+
+def test_a_first_layer_that_must_stay_is_no_candidate():
+    model = classifier("modernbert")
+    rows = [{"input_ids": IDS[:1], "attention_mask": torch.ones_like(IDS[:1])}]
+    assert least_needed_layers(model, 2, rows, lambda *_: None) == {1, 2}

@@ -1,0 +1,112 @@
+"""What a model's family or depth rules out is refused at plan, with the stage's file and line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.run import families
+from pipeline.run.plan import MODEL
+from pipeline.terms.errors import RecipeError
+from tests.models import write_model
+
+
+@pytest.fixture
+def undescribed(workshop) -> Path:
+    """A workshop whose model is an ALBERT, which transformers knows and no table describes."""
+    shutil.rmtree(workshop.folder / "model")
+    write_model(workshop.folder / "model", "albert")
+    return workshop.folder
+
+
+def configure(folder: Path, **changes) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+NOT_DESCRIBED = r"the parts of a model of type 'albert' are not described; described are: bert, .*"
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({"prune": {"heads": 0.5}}, f"{NOT_DESCRIBED}; only 'vocabulary' can be pruned"),
+        ({"prune": {"neurons": 0.5}}, NOT_DESCRIBED),
+        ({"prune": {"layers": [0]}}, NOT_DESCRIBED),
+        ({"factorize": {}}, NOT_DESCRIBED),
+        ({"distill": {"layers": 1}}, rf"distill\.layers: {NOT_DESCRIBED}; give a 'student'"),
+        ({"adapt": {"target": "attention"}}, rf"adapt\.target: {NOT_DESCRIBED}; write 'all-l"),
+        (
+            {"distill": {"student": "model", "hidden_weight": 1}},
+            rf"distill\.hidden_weight: {NOT_DESCRIBED}; only the answers",
+        ),
+    ],
+)
+def test_what_needs_parts_is_refused_by_name(workshop, undescribed, stage, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        workshop.open("finetune", stage).plan.steps()
+    name = next(iter(stage))
+    assert f"trial.yaml:8: stages[1].{name}: " in str(caught.value)
+    assert caught.value.exit_code == 2
+    assert workshop.store.digests() == []
+
+
+def test_what_needs_no_parts_is_planned_for_any_family(workshop, undescribed):
+    stages = [
+        "finetune",
+        {"distill": {"student": "model"}},
+        {"prune": {"vocabulary": True}},
+        "adapt",
+        "merge",
+        "quantize",
+        "export",
+    ]
+    assert len(workshop.open(*stages).plan.steps()) == 8
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([{"prune": {"layers": [5]}}], "no layer 5; the model has layers 0 to 1"),
+        ([{"prune": {"layers": [0, 1]}}], "would remove all 2 layers"),
+        ([{"distill": {"layers": 3}}], "cannot keep 3 layers, the model has 2"),
+        ([{"distill": {"layers": [1, 0]}}], "in rising order"),
+        ([{"distill": {"layers": 1}}, {"prune": {"layers": [1]}}], "no layer 1; .* layers 0 to 0"),
+        ([{"prune": {"layers": 0.5}}, {"distill": {"layers": 2}}], "keep 2 layers, .* has 1"),
+    ],
+)
+def test_layers_that_the_model_will_not_have(workshop, stages, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        workshop.open("finetune", *stages).plan.steps()
+    assert "trial.yaml:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "message"),
+    [
+        ("mpnet", {"prune": {"heads": 0.2}}, "in mpnet, the heads of all layers share one table"),
+        ("modernbert", {"prune": {"layers": [0]}}, "in modernbert, .* layer 0 must be kept"),
+        ("modernbert", {"distill": {"layers": [1]}}, "in modernbert, .* layer 0 must be kept"),
+    ],
+)
+def test_parts_that_must_stay(workshop, kind, stage, message):
+    configure(workshop.folder / "model", model_type=kind, max_position_embeddings=130)
+    with pytest.raises(RecipeError, match=message):
+        workshop.open("finetune", stage).plan.steps()
+
+
+def test_the_family_after_a_distillation_is_that_of_the_student(workshop):
+    shutil.copytree(workshop.folder / "model", workshop.folder / "student")
+    changes = {"num_hidden_layers": 1, "max_position_embeddings": 130}
+    configure(workshop.folder / "student", model_type="mpnet", **changes)
+    stages = ["finetune", {"distill": {"student": "student"}}, {"prune": {"neurons": 0.5}}]
+    loaded = workshop.open(*stages).plan.loaded
+    found = families.follow(loaded, {MODEL: {"model_type": "bert", "num_hidden_layers": 2}})
+    assert found["finetune"]["num_hidden_layers"] == 2
+    assert found["distill"]["model_type"] == found["prune"]["model_type"] == "mpnet"
+    assert found["distill"]["num_hidden_layers"] == 1
+    with pytest.raises(RecipeError, match="in mpnet"):
+        workshop.open(*stages[:2], {"prune": {"heads": 0.5}}).plan.steps()
