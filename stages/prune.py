@@ -60,7 +60,7 @@ class Prune(Stage):
     """
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate", "numpy")
@@ -211,9 +211,11 @@ class Prune(Stage):
         from stages import vocabulary
 
         split = context.split("train")
-        counts = vocabulary.count_tokens(tokenizer, chain(split.texts, split.pairs or ()))
-        kept = vocabulary.kept_ids(tokenizer, counts)
+        columns = (split.texts, split.pairs or ())
+        counts = vocabulary.count_tokens(tokenizer, chain(*columns))
+        kept = vocabulary.kept_ids(tokenizer, counts, vocabulary.fixed_ids(network))
         smaller = vocabulary.prune_tokenizer(tokenizer, kept)
+        vocabulary.check_split(tokenizer, smaller, kept, chain(*columns))
         vocabulary.prune_embeddings(network, kept)
         rate, total = vocabulary.unseen_rate(counts), sum(counts.values())
         metrics.append(Metric(name="unseen_token_rate", split="train", value=rate, n=total))
