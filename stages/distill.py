@@ -184,12 +184,16 @@ class Distill(Training):
         self, context: Context, model: Artifact
     ) -> tuple[Any, Any, tuple[int, ...] | None]:
         """Return the student, its tokenizer, and the input's layers it is built from (or None)."""
-        from pipeline.model import checkpoint, sources
+        from pipeline.model import checkpoint, pooling
+        from pipeline.run import importing
         from stages import surgery
 
         if self.student is not None:
-            directory, _ = sources.model_directory(self.student, context.base)
+            found = importing.locate(self.student, context.base, allow_pickle=False)
+            directory = found.directory
             student = context.task.load_model(str(directory))
+            if found.pooling is not None:
+                pooling.note(student.config, found.pooling)
             return student, checkpoint.load_tokenizer(directory), None
         student, tokenizer = training.open_network(context, model)
         if self.layers is None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline.model import no_code, pretrained, sources
+from pipeline.model import no_code, pooling, pretrained, sources
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.resources import PROCESS, Resources, Span, Workload, weights
@@ -33,7 +35,16 @@ TOKENIZER = (
 LEFT_OUT, NEW = "left_out", "new"
 """Keys of the manifest's ``model``: the weights left out, and the parameters drawn at random."""
 SIDECARS = ("shapes.json",)
-SHIFTED = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+SHIFTED = (
+    *("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text"),
+    *("roberta-prelayernorm", "xlm-roberta-xl", "xmod"),
+)
+"""Model types whose positions start after the padding id."""
+POSITIONS = ("max_position_embeddings", "n_positions")
+ROTARY = ("rope_theta", "rope_parameters", "rope_scaling", "global_rope_theta", "rotary_pct")
+"""Keys of a config that only models with rotary positions have."""
+TABLELESS = ("modernbert", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "eurobert")
+"""Model types with rotary positions whose config may leave out those keys."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +60,23 @@ class Located:
     config: Config
     positions: int | None
     """The maximum number of tokens; None if the model has no position table."""
+    trained_length: int | None
+    """The number of tokens beyond which its training says nothing; None if that is not known."""
+    pooling: pooling.Pooling | None = None
+    """How sentence-transformers makes embeddings of its outputs; None if it does not say."""
 
     def kind(self, labels: list[str]) -> Kind:
         """Return CHECKPOINT if the model has a head for exactly these labels, else ENCODER."""
         return Kind.CHECKPOINT if set(self.labels) == set(labels) else Kind.ENCODER
+
+    def length_warnings(self, max_length: int) -> list[str]:
+        """Return a warning if texts may be longer than those that the model was trained on."""
+        if self.trained_length is None or max_length <= self.trained_length:
+            return []
+        return [
+            f"model: data.max_length is {max_length} tokens, but the model is made for at most "
+            f"{self.trained_length}"
+        ]
 
     def warnings(self, labels: list[str]) -> list[str]:
         """Return a warning if the model's head is for other labels and will be replaced."""
@@ -67,10 +91,16 @@ class Located:
 def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
     """Find a model and the files to import.
 
-    Raises ModelError if the config, weights or tokenizer are missing or the model needs code of its
-    own, IntegrityError if the weights are pickled and the recipe does not allow that.
+    A sentence-transformers directory may have the transformer in a folder of its own.
+
+    Raises ModelError if the config, weights or tokenizer are missing, the model needs code of its
+    own, or embeddings are made in a way that rarefy does not know; IntegrityError if the weights
+    are pickled and the recipe does not allow that.
     """
-    directory, revision = sources.model_directory(reference, base)
+    root, revision = sources.model_directory(reference, base)
+    with _about(reference):
+        parts = pooling.layout(root)
+    directory = parts.transformer
     config = directory / "config.json"
     try:
         values = json.loads(config.read_text())
@@ -80,25 +110,34 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
         raise ModelError(f"model: {reference}: config.json is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise ModelError(f"model: {reference}: config.json is not a JSON object")
-    try:
+    with _about(reference):
         no_code.check(directory)
         weights = pretrained.weight_files(directory, allow_pickle)
-    except RarefyError as error:
-        error.args = (f"model: {reference}: {error}",)
-        raise
     tokenizer = [directory / name for name in TOKENIZER if (directory / name).is_file()]
     if not tokenizer:
         raise ModelError(f"model: {reference}: there is no tokenizer in {directory}")
     extra = [directory / name for name in SIDECARS if (directory / name).is_file()]
     return Located(
-        source=Source(reference=reference, revision=revision, licence=_licence(directory)),
+        source=Source(reference=reference, revision=revision, licence=_licence(root)),
         directory=directory,
-        files=(config, *weights, *tokenizer, *extra),
+        files=(config, *weights, *tokenizer, *extra, *(root / name for name in parts.files)),
         weights=tuple(weights),
         labels=_labels(values),
         config=values,
         positions=_positions(values),
+        trained_length=parts.max_length or (None if _has_table(values) else _stated(values)),
+        pooling=parts.pooling,
     )
+
+
+@contextmanager
+def _about(reference: str) -> Iterator[None]:
+    """Begin the text of errors with the model's reference."""
+    try:
+        yield
+    except RarefyError as error:
+        error.args = (f"model: {reference}: {error}",)
+        raise
 
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:
@@ -110,24 +149,40 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _positions(config: dict[str, Any]) -> int | None:
-    """Return the number of usable positions; None if the config does not state one.
+    """Return the number of usable positions; None if there is no table of them.
 
     RoBERTa and its relatives start counting after the padding id, so they can use fewer positions
     than the config states.
     """
-    stated = config.get("max_position_embeddings")
-    if not isinstance(stated, int):
+    stated = _stated(config)
+    if stated is None or not _has_table(config):
         return None
     padding = config.get("pad_token_id")
     shifted = config.get("model_type") in SHIFTED
     return stated - (1 if padding is None else int(padding)) - 1 if shifted else stated
 
 
+def _stated(config: dict[str, Any]) -> int | None:
+    found = (config.get(name) for name in POSITIONS)
+    return next((value for value in found if isinstance(value, int)), None)
+
+
+def _has_table(config: dict[str, Any]) -> bool:
+    """Return whether a model looks its positions up in a table, which ends.
+
+    Rotary and relative positions can be computed for any length. What the config states is then
+    the length that the model was trained on.
+    """
+    relative = config.get("position_biased_input") is False
+    rotary = config.get("model_type") in TABLELESS or any(key in config for key in ROTARY)
+    return not (relative or rotary)
+
+
 class ImportModel(Stage):
     """Import a pretrained model into the store. The engine adds this stage to every recipe."""
 
     name: ClassVar[str] = "import"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     consumes: ClassVar[frozenset[Kind]] = frozenset()
     reads: ClassVar[frozenset[str]] = frozenset()
 
@@ -138,7 +193,7 @@ class ImportModel(Stage):
     @classmethod
     def of(cls, located: Located) -> ImportModel:
         """Return the stage for a located model, with the digest of every file that it reads."""
-        digests = {path.name: file_sha256(path) for path in located.files}
+        digests = {_name(path, located): file_sha256(path) for path in located.files}
         return cls(
             reference=located.source.reference,
             revision=located.source.revision,
@@ -175,6 +230,10 @@ class ImportModel(Stage):
             except RarefyError as error:  # name the user's folder
                 error.args = (str(error).replace(str(copied), str(located.directory)),)
                 raise
+            if located.pooling is not None:
+                pooling.note(found.model.config, located.pooling)
+            if getattr(found.model.config, "pad_token_id", 0) is None:
+                found.model.config.pad_token_id = tokenizer.pad_token_id  # decoders read it
             roles = checkpoint.save(found.model, tokenizer, context.output)
         context.progress(1, 1, "written")
         description = checkpoint.describe(checkpoint.load(context.output))
@@ -187,14 +246,25 @@ class ImportModel(Stage):
         Raises ModelError if one has changed since it was hashed.
         """
         for path in located.files:
-            copy = folder / path.name
+            name = _name(path, located)
+            copy = folder / name
+            copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, copy)
-            if file_sha256(copy) != self.files_sha256[path.name]:
+            if file_sha256(copy) != self.files_sha256[name]:
                 raise ModelError(f"{path}: the file changed after the run was planned; run again")
         return folder
 
     def run(self, context: Context, model: Artifact) -> Draft:
         raise NotImplementedError("an import has no input; the engine calls bring() instead")
+
+
+def _name(path: Path, located: Located) -> str:
+    """Return a file's name, after that of its folder if it is not beside config.json.
+
+    The transformer may be in the directory of sentence-transformers or in a folder in it.
+    """
+    inside = path.parent in (located.directory, located.directory.parent)
+    return path.name if inside else f"{path.parent.name}/{path.name}"
 
 
 def warnings(manifest: Manifest) -> list[str]:

@@ -111,6 +111,7 @@ class Plan:
         ]
         cut = self.row_lengths.warnings(self.loaded.recipe.data.max_length)
         model = self.located.warnings(self.summary.labels)
+        model += self.located.length_warnings(self.loaded.recipe.data.max_length)
         model += importing.warnings(self._imported.manifest) if self._imported else []
         return self.summary.warnings + model + first + cut
 

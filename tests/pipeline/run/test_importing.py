@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.model import checkpoint
+from pipeline.model.pooling import Pooling, read
 from pipeline.run.importing import locate
 from pipeline.run.plan import MODEL
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
 from tests.conftest import execute
 from tests.models import LABELS, rename_weights, write_model
+from tests.pipeline.model.test_pooling import write
 
 
 @pytest.fixture
@@ -390,3 +392,75 @@ def test_the_packaged_minilm(workshop, bring):
         brought = checkpoint.load(artifact.directory)(**rows)
         torch.testing.assert_close(brought.last_hidden_state, was(**rows).last_hidden_state)
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "positions", "trained"),
+    [
+        ({"model_type": "modernbert", "max_position_embeddings": 8192}, None, 8192),
+        ({"model_type": "qwen3", "rope_theta": 1e6, "max_position_embeddings": 4096}, None, 4096),
+        (
+            {
+                "model_type": "deberta-v2",
+                "position_biased_input": False,
+                "max_position_embeddings": 512,
+            },
+            None,
+            512,
+        ),
+        ({"model_type": "deberta-v2", "max_position_embeddings": 512}, 512, None),
+        ({"model_type": "gpt2", "max_position_embeddings": None, "n_positions": 1024}, 1024, None),
+        (
+            {"model_type": "camembert", "max_position_embeddings": 514, "pad_token_id": 1},
+            512,
+            None,
+        ),
+    ],
+)
+def test_only_a_table_of_positions_ends(tmp_path, model, changes, positions, trained):
+    configure(model, **changes)
+    found = locate("model", tmp_path, allow_pickle=False)
+    assert (found.positions, found.trained_length) == (positions, trained)
+    warned = found.length_warnings(600)
+    assert warned == (
+        [f"model: data.max_length is 600 tokens, but the model is made for at most {trained}"]
+        if trained == 512
+        else []
+    )
+
+
+@pytest.mark.parametrize("transformer", ["", "0_Transformer"])
+def test_the_pooling_of_sentence_transformers_is_imported(workshop, model, bring, transformer):
+    plain, _ = bring()
+    if transformer:
+        inner = model / transformer
+        shutil.copytree(model, workshop.folder / "inner")
+        shutil.rmtree(model)
+        model.mkdir()
+        shutil.move(workshop.folder / "inner", inner)
+    write(model / "st", {"pooling_mode": "cls"}, "Normalize", transformer=transformer)
+    for path in (model / "st").iterdir():
+        if path.name != transformer:
+            shutil.move(path, model / path.name)
+    shutil.rmtree(model / "st")
+    (model / transformer / "sentence_bert_config.json").write_text('{"max_seq_length": 96}')
+    artifact, warned = bring()
+    assert artifact.digest != plain.digest
+    config = json.loads((artifact.directory / "config.json").read_text())
+    assert config["rarefy_pooling"] == {"mode": "cls", "normalize": True}
+    assert read(artifact.directory) == Pooling("cls", normalize=True)
+    again = checkpoint.load(artifact.directory)
+    checkpoint.save(again, checkpoint.load_tokenizer(artifact.directory), workshop.folder / "out")
+    assert read(workshop.folder / "out") == Pooling("cls", normalize=True)
+    assert any("data.max_length is 128 tokens" in said and "96" in said for said in warned)
+    (model / "1_Pooling/config.json").write_text('{"pooling_mode": "mean"}')
+    other, _ = bring()
+    assert read(other.directory) == Pooling("mean", normalize=True)
+
+
+def test_a_pooling_that_cannot_be_computed_names_the_model(tmp_path, model):
+    write(model / "st", {"pooling_mode": "max"})
+    for path in (model / "st").iterdir():
+        shutil.move(path, model / path.name)
+    with pytest.raises(ModelError, match=r"model: model: 1_Pooling/config\.json: the pooling max"):
+        locate("model", tmp_path, allow_pickle=False)

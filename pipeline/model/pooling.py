@@ -1,0 +1,160 @@
+"""How a sentence-transformers directory makes one embedding of a text's token embeddings.
+
+Such a directory lists its modules in ``modules.json``: the transformer, a pooling, and perhaps a
+normalization to length one. An import writes what they say into the model's config.json, under
+``rarefy_pooling``, where saving and loading keep it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from pipeline.terms.errors import ModelError
+
+Mode = Literal["mean", "cls", "last"]
+"""The mean over the tokens of the mask, the first token, or the last token of the mask."""
+
+MODULES = "modules.json"
+SETTINGS = "config.json"
+SENTENCES = "sentence_bert_config.json"
+KEY = "rarefy_pooling"
+
+_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""The flags of sentence-transformers before version 6, and the names of later versions."""
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """``normalize``: whether embeddings are divided by their Euclidean length."""
+
+    mode: Mode = "mean"
+    normalize: bool = True
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the parts of a model's directory are.
+
+    ``transformer``  the folder with config.json and the weights
+    ``pooling``      what modules.json says; None if there is none
+    ``files``        the files that say so, relative to the directory
+    ``max_length``   the number of tokens to which sentence-transformers cuts texts, if it is given
+    """
+
+    transformer: Path
+    pooling: Pooling | None = None
+    files: tuple[str, ...] = ()
+    max_length: int | None = None
+
+
+def read(directory: Path) -> Pooling:
+    """Return the pooling of an imported model or a sentence-transformers directory.
+
+    The default is the normalized mean. Raises ModelError if the directory asks for another pooling
+    than mean, first or last token, or for further modules.
+    """
+    try:
+        values = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        values = {}
+    if isinstance(values, dict) and KEY in values:
+        return of_config(values[KEY])
+    return layout(directory).pooling or Pooling()
+
+
+def of_config(value: Any) -> Pooling:
+    """Return the pooling in a config's ``rarefy_pooling``. Raises ModelError if it is malformed."""
+    if (
+        not isinstance(value, dict)
+        or value.get("mode") not in get_args(Mode)
+        or not isinstance(value.get("normalize"), bool)
+    ):
+        raise ModelError(
+            f"config.json: {KEY}: {value!r}, expected a mode (mean, cls or last) and whether to "
+            "normalize"
+        )
+    return Pooling(value["mode"], value["normalize"])
+
+
+def note(config: Any, pooling: Pooling) -> None:
+    """Write a pooling into a config of transformers."""
+    setattr(config, KEY, asdict(pooling))
+
+
+def layout(directory: Path) -> Layout:
+    """Return where the parts of a model's directory are, of sentence-transformers or not.
+
+    Raises ModelError if modules.json is malformed or lists what rarefy cannot compute.
+    """
+    path = directory / MODULES
+    if not path.is_file():
+        return Layout(directory)
+    transformer, mode, normalize, files = directory, None, False, [MODULES]
+    for kind, folder in _modules(path):
+        if kind == "Transformer":
+            transformer = directory / folder
+        elif kind == "Pooling" and mode is None:
+            files.append(f"{folder}/{SETTINGS}")
+            mode = _mode(directory / folder / SETTINGS)
+        elif kind == "Normalize" and mode is not None:
+            normalize = True
+        else:
+            raise ModelError(
+                f"{MODULES}: the module {kind} ({folder}) cannot be computed; supported are a "
+                "Transformer, then a Pooling, then perhaps a Normalize"
+            )
+    if mode is None:
+        raise ModelError(f"{MODULES}: there is no Pooling module")
+    return Layout(transformer, Pooling(mode, normalize), tuple(files), _max_length(transformer))
+
+
+def _modules(path: Path) -> list[tuple[str, str]]:
+    """Return the class name, without its module, and the folder of each entry of modules.json."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        found = [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in entries]
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(
+            f"{MODULES}: expected a list of modules, each with a type and a path"
+        ) from None
+    for _, folder in found:
+        if len(Path(folder).parts) > 1 or ".." in folder:
+            raise ModelError(f"{MODULES}: the path {folder!r} is not a folder beside this file")
+    return found
+
+
+def _mode(path: Path) -> Mode:
+    """Return the mode in a Pooling module's config."""
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        given = values.get("pooling_mode") or [m for key, m in _FLAGS.items() if values.get(key)]
+    except (OSError, ValueError, AttributeError):
+        raise ModelError(f"{name}: the config of the pooling is missing or not JSON") from None
+    modes = [given] if isinstance(given, str) else list(given) or ["mean"]
+    mode = "last" if modes == ["lasttoken"] else modes[0]
+    if len(modes) > 1 or mode not in get_args(Mode):
+        raise ModelError(
+            f"{name}: the pooling {' and '.join(map(str, modes))} is not supported; "
+            "supported is one of mean, cls and lasttoken"
+        )
+    return cast("Mode", mode)
+
+
+def _max_length(transformer: Path) -> int | None:
+    try:
+        values = json.loads((transformer / SENTENCES).read_text(encoding="utf-8"))
+        stated = values.get("max_seq_length")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return stated if isinstance(stated, int) else None

@@ -1,0 +1,108 @@
+"""How sentence-transformers makes embeddings is read, and what cannot be computed is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.model import pooling
+from pipeline.model.pooling import Pooling
+from pipeline.terms.errors import ModelError
+
+OLD, NEW = "sentence_transformers.models", "sentence_transformers.sentence_transformer.modules"
+
+
+def write(directory: Path, modes: dict, *further: str, transformer: str = "", home=OLD) -> Path:
+    """Write the files of a sentence-transformers directory that say how embeddings are made."""
+    names = ["Transformer", "Pooling", *further]
+    folders = [transformer, *(f"{at}_{name}" for at, name in enumerate(names) if at)]
+    entries = [
+        {"idx": at, "name": str(at), "path": folder, "type": f"{home}.{name}"}
+        for at, (name, folder) in enumerate(zip(names, folders, strict=True))
+    ]
+    (directory / "1_Pooling").mkdir(parents=True)
+    (directory / transformer).mkdir(exist_ok=True)
+    (directory / "modules.json").write_text(json.dumps(entries))
+    (directory / "1_Pooling/config.json").write_text(json.dumps(modes))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("modes", "mode"),
+    [
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode_lasttoken": True}, "last"),
+        ({"embedding_dimension": 8, "pooling_mode": "lasttoken"}, "last"),
+        ({"pooling_mode": ["mean"], "pooling_mode_cls_token": True}, "mean"),
+        ({}, "mean"),
+    ],
+)
+@pytest.mark.parametrize("further", [(), ("Normalize",)])
+def test_the_modes_of_old_and_new_directories(tmp_path, modes, mode, further):
+    home = NEW if "pooling_mode" in modes else OLD
+    directory = write(tmp_path / "st", modes, *further, home=home)
+    assert pooling.read(directory) == Pooling(mode, normalize=bool(further))
+
+
+def test_a_plain_directory_means_the_normalized_mean(tmp_path):
+    assert pooling.read(tmp_path) == Pooling("mean", normalize=True)
+    assert pooling.layout(tmp_path) == pooling.Layout(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("modes", "further", "message"),
+    [
+        ({"pooling_mode_max_tokens": True}, (), r"1_Pooling/config\.json: the pooling max is not"),
+        ({"pooling_mode": "weightedmean"}, (), "the pooling weightedmean is not supported"),
+        ({"pooling_mode": ["cls", "mean"]}, (), "the pooling cls and mean is not supported"),
+        ({"pooling_mode": "new"}, (), "supported is one of mean, cls and lasttoken"),
+        ({"pooling_mode": "mean"}, ("Dense",), r"modules\.json: the module Dense \(2_Dense\)"),
+        ([], (), "is missing or not JSON"),
+    ],
+)
+def test_what_cannot_be_computed_is_one_line(tmp_path, modes, further, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        pooling.read(write(tmp_path / "st", modes, *further))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "expected a list"),
+        ('[{"path": ""}]', "expected a list"),
+        ('[{"path": "", "type": "x.Transformer"}]', "no Pooling module"),
+        ('[{"path": "../x", "type": "x.Pooling"}]', "not a folder beside"),
+        ('[{"path": "2_Normalize", "type": "x.Normalize"}]', "the module Normalize"),
+    ],
+)
+def test_a_malformed_list_of_modules(tmp_path, text, message):
+    (tmp_path / "modules.json").write_text(text)
+    with pytest.raises(ModelError, match=message):
+        pooling.read(tmp_path)
+
+
+def test_the_transformer_may_have_a_folder_of_its_own_and_a_length(tmp_path):
+    directory = write(tmp_path / "st", {}, transformer="0_Transformer")
+    (directory / "0_Transformer/sentence_bert_config.json").write_text('{"max_seq_length": 96}')
+    found = pooling.layout(directory)
+    assert found.transformer == directory / "0_Transformer"
+    assert found.files == ("modules.json", "1_Pooling/config.json")
+    assert found.max_length == 96
+
+
+def test_a_note_in_the_config_comes_first(tmp_path):
+    config = SimpleNamespace()
+    pooling.note(config, Pooling("cls", normalize=False))
+    (tmp_path / "config.json").write_text(json.dumps(vars(config)))
+    assert pooling.read(tmp_path) == Pooling("cls", normalize=False)
+
+
+@pytest.mark.parametrize("value", [None, {"mode": "max", "normalize": True}, {"mode": "cls"}])
+def test_a_note_that_is_malformed(value):
+    with pytest.raises(ModelError, match="rarefy_pooling"):
+        pooling.of_config(value)
