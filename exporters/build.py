@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from exporters import bundle, fusion, half, integer_arithmetic, onnx, parity
+from exporters import boundaries, bundle, fusion, half, integer_arithmetic, onnx, parity
 from exporters.passes import clean, embeddings, first_token, integer_matmul, mask, scale
 from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import Plan
@@ -85,9 +85,11 @@ def build(
     step = max(1, len(split) // ROWS)
     rows = task.encode(tokenizer, split, range(0, len(split), step)[:ROWS])
     names = [str(value.name) for value in graph.graph.inputs]
-    expected = parity.cases(model, rows, names, tokenizer.pad_token_id or 0)
+    longer = boundaries.long_rows(model.config, rows, task.max_length)
+    expected = parity.cases(model, rows, names, tokenizer.pad_token_id or 0, longer)
     report(2, 4, "rewriting the graph")
-    graph, precision, close = _rewrite(graph, form, plan, expected)
+    longest = boundaries.reach(model.config, task.max_length)
+    graph, precision, close = _rewrite(graph, form, plan, expected, longest)
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
     bundle.write_model(
@@ -134,13 +136,13 @@ def _check_target(plan: Plan | None, provider: str) -> None:
 
 
 def _rewrite(
-    graph: ir.Model, form: Form, plan: Plan | None, expected: list[parity.Case]
+    graph: ir.Model, form: Form, plan: Plan | None, expected: list[parity.Case], longest: int
 ) -> tuple[ir.Model, parity.Precision, parity.Parity]:
     """Run the passes of a form in order, and check parity after each."""
     close = parity.check(graph, expected, "fp32", "tracing")
     passes = [mask, scale] + ([first_token] if form == "deploy" else [])
     for rewrite in passes:
-        if rewrite.apply(graph):
+        if rewrite.apply(graph, *([longest] if rewrite is mask else [])):
             clean.apply(graph)
             close = parity.check(graph, expected, "fp32", _name(rewrite))
     fusion.check_fused(graph)
@@ -155,7 +157,7 @@ def _rewrite(
         parity.check(graph, expected, "int8", _name(embeddings))
     integer_matmul.apply(graph, plan, reduce_range=integer_arithmetic.saturates())
     clean.apply(graph)
-    fusion.check_integer(graph, len(plan.integer_modules))
+    fusion.check_integer(graph, plan.integer_modules)
     return graph, "int8", parity.check(graph, expected, "int8", _name(integer_matmul))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from exporters.passes import clean, constant, linear
+from exporters.passes import clean, constant, linear, normalization
 from pipeline.terms.errors import ModelError
 
 OPSET = 20  # the first with a Gelu operator
@@ -71,6 +71,7 @@ def export(model: Any, input_names: tuple[str, ...]) -> ir.Model:
     _name_weights(graph)
     linear.apply(graph)
     constant.apply(graph)
+    normalization.apply(graph)
     _forget_traces(graph)
     clean.apply(graph)
     return graph
@@ -127,15 +128,23 @@ def _name_axes(model: ir.Model) -> None:
 
 def _name_weights(model: ir.Model) -> None:
     """Note the module path of each linear layer on its node, from the exporter's scopes."""
-    for node in model.graph:
-        if node.op_type not in ("MatMul", "Gemm") or node.inputs[1] is None:
-            continue
-        scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
+    products = [node for node in model.graph if node.op_type in ("MatMul", "Gemm")]
+    for node in products:
         weight = node.inputs[1]
-        if len(scopes) < 2 or not weight.is_initializer() or len(list(weight.uses())) != 1:
+        if weight is None or not weight.is_initializer():
             continue
-        # Do not rely on the exporter's name of the weight: its layout may differ from PyTorch's.
-        node.metadata_props["module"] = scopes[-2].removeprefix("model.")
+        # A layer may be used several times (ALBERT), but a weight belongs to one layer.
+        modules = {_module(usage.node) if usage.node in products else "" for usage in weight.uses()}
+        module = _module(node)
+        if module and modules == {module}:
+            node.metadata_props["module"] = module
+
+
+def _module(node: ir.Node) -> str:
+    """Return the module whose operator this is, or "" for the classifier's own operators."""
+    scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
+    # Do not rely on the exporter's name of the weight: its layout may differ from PyTorch's.
+    return str(scopes[-2]).removeprefix("model.") if len(scopes) >= 2 else ""
 
 
 def _forget_traces(model: ir.Model) -> None:

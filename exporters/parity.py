@@ -1,10 +1,10 @@
 """Check after every rewrite that the graph still gives the same answers as the PyTorch model.
 
 Graph rewrites often do silent damage: a fusion with a wrong head count loads, runs and gives wrong
-answers. Therefore the logits are compared on a single token, on real rows, and on padded batches of
-rows of different length. Integer arithmetic changes logits by more than a tolerance that would
-still catch a fault. For int8, the probabilities are compared instead, and the labels of those rows
-on which PyTorch is decided.
+answers. Therefore the logits are compared on a single token, on real rows, on rows of the full
+length, and on padded batches of rows of different length. Integer arithmetic changes logits by more
+than a tolerance that would still catch a fault. For int8, the probabilities are compared instead,
+and the labels of those rows on which PyTorch is decided.
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ class Parity:
 
 
 def cases(
-    model: Any, rows: Sequence[dict[str, list[int]]], names: Sequence[str], pad: int
+    model: Any,
+    rows: Sequence[dict[str, list[int]]],
+    names: Sequence[str],
+    pad: int,
+    longer: Sequence[dict[str, list[int]]] = (),
 ) -> list[Case]:
     """Return inputs of various shapes with PyTorch's answers.
 
@@ -57,10 +61,14 @@ def cases(
         rows: tokenized rows, unpadded.
         names: the graph's inputs.
         pad: the tokenizer's padding id.
+        longer: rows that reach past the model's boundaries; see ``exporters.boundaries``.
     """
     feeds = [_padded([{name: row[name][:1] for name in names} for row in rows[:1]], names, pad)]
     feeds += [_padded([row], names, pad) for row in rows]
     feeds += [_padded(rows[at : at + BATCH], names, pad) for at in range(0, len(rows), 4 * BATCH)]
+    feeds += [_padded([row], names, pad) for row in longer]
+    if longer:
+        feeds.append(_padded([*rows[:1], *longer[-2:]], names, pad))
     return [Case(feed, _answer(model, feed)) for feed in feeds]
 
 

@@ -34,7 +34,7 @@ class Export(Stage):
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"eval"})

@@ -1,7 +1,8 @@
 """Make the target shapes of Reshape constants: 0 keeps an axis, -1 infers it.
 
 The exporter computes them from the inputs' sizes in each layer (Shape, Concat), although batch and
-sequence always stay the first two axes. Sizes that are already constant, those of heads, are kept.
+sequence mostly stay the first two axes. Sizes that are already constant, those of heads, are kept.
+A Reshape that restores these axes (GPT-2 joins them for each linear layer) stays computed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ def apply(model: ir.Model) -> int:
         if layer.op_type != "Reshape" or layer.inputs[1] is None:
             continue
         target = layer.inputs[1].producer()
+        if not _keeps_leading_axes(layer):
+            continue
         if target is None or target.op_type != "Concat" or len(target.inputs) < 3:
             continue
         leading = [value.producer() if value else None for value in target.inputs[:2]]
@@ -33,6 +36,15 @@ def apply(model: ir.Model) -> int:
         layer.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
         count += 1
     return count
+
+
+def _keeps_leading_axes(layer: ir.Node) -> bool:
+    """Return whether the first two axes are the same before and after, by the traced shapes."""
+    before = layer.inputs[0].shape if layer.inputs[0] is not None else None
+    after = layer.outputs[0].shape
+    if before is None or after is None or min(len(before), len(after)) < 2:
+        return False
+    return list(before[:2]) == list(after[:2])
 
 
 def _is_axis(source: ir.Node, axis: int) -> bool:

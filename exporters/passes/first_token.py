@@ -108,7 +108,7 @@ def _wanted(step: ir.Node, axis: int, ranks: dict[ir.Value, int]) -> list[tuple[
             if own >= 0 and value.shape is not None and value.shape[own] != 1:
                 wanted.append((at, own))
         return wanted
-    if step.op_type in ("LayerNormalization", "Softmax"):
+    if step.op_type in ("LayerNormalization", "SimplifiedLayerNormalization", "Softmax"):
         last = step.attributes.get_int("axis", -1) in (-1, rank - 1)
         return [(0, axis)] if last and axis < rank - 1 else []
     if step.op_type == "MatMul":

@@ -29,6 +29,6 @@ def test_every_architecture_passes_every_pass(name, rows):
     plan = Plan(linears={module: LinearPlan(precision="int8") for module in names})
     assert integer_matmul.apply(graph, plan) == len(names)
     clean.apply(graph)
-    fusion.check_integer(graph, len(names))
+    fusion.check_integer(graph, names)
     close = parity.check(graph, expected, "int8", "integer_matmul")
     assert close.agreement > 0.9
