@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from pipeline.model import hub
 from pipeline.terms.errors import DataError, ModelError, RarefyError
 
 
@@ -14,8 +15,8 @@ def model_directory(reference: str, base: Path) -> tuple[Path, str | None]:
 
     Raises ModelError if the directory does not exist or the hub model cannot be downloaded.
     """
-    if reference.startswith("hub:"):
-        return _hub_model(reference)
+    if reference.startswith(hub.PREFIX):
+        return hub.model(reference)
     if reference.startswith("package:"):
         path = _package_path(reference, ModelError)
     else:
@@ -27,8 +28,8 @@ def model_directory(reference: str, base: Path) -> tuple[Path, str | None]:
 
 def data_file(reference: str, base: Path, key: str) -> Path:
     """Return the file of a data reference. Raises DataError if it cannot be found."""
-    if reference.startswith("hub:"):
-        return _hub_data(reference, key)
+    if reference.startswith(hub.PREFIX):
+        return hub.data(reference, key)
     if reference.startswith("package:"):
         path = _package_path(reference, DataError)
     else:
@@ -89,50 +90,3 @@ def _package_path(reference: str, error: type[RarefyError]) -> Path:
     if not path.is_relative_to(root):
         raise error(f"{reference}: the path leads outside the package")
     return path
-
-
-def _split_hub(reference: str) -> tuple[str, str | None]:
-    name, _, revision = reference.removeprefix("hub:").partition("@")
-    return name, revision or None
-
-
-def _hub_model(reference: str) -> tuple[Path, str | None]:
-    """Download a model from the hub: weights as safetensors, config and tokenizer.
-
-    Pickled weights are downloaded only if there are no others. The recipe decides whether they may
-    be used.
-    """
-    from huggingface_hub import snapshot_download
-
-    name, revision = _split_hub(reference)
-    patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "README.md"]
-    try:
-        path = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-        if not any(path.glob("*.safetensors")):
-            patterns.append("pytorch_model*.bin")
-            path = Path(snapshot_download(name, revision=path.name, allow_patterns=patterns))
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"model: {reference}: cannot be downloaded from the hub: {reason}"
-        ) from error
-    return path, path.name
-
-
-def _hub_data(reference: str, key: str) -> Path:
-    """Download one dataset file: ``hub:owner/name@revision/path/in/the/repository.parquet``."""
-    from huggingface_hub import hf_hub_download
-
-    name, revision = _split_hub(reference)
-    if revision is None or "/" not in revision:
-        raise DataError(
-            f"{key}: {reference}: expected hub:owner/name@revision/path/to/file.parquet"
-        )
-    revision, _, path = revision.partition("/")
-    try:
-        return Path(hf_hub_download(name, path, revision=revision, repo_type="dataset"))
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(
-            f"{key}: {reference}: cannot be downloaded from the hub: {reason}"
-        ) from error
