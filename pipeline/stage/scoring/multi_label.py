@@ -20,7 +20,10 @@ FALLBACK = 0.5
 _SLACK = 1e-9  # a budget of 1 % of 300 rows is three rows, whatever the rounding
 
 Curve = Callable[[Floats], tuple[Floats, Floats]]
-"""Maps row weights to the weight of positives and of negatives down to each distinct value."""
+"""Maps row weights to the weight of positive rows, and of all rows, down to each distinct value.
+
+Only values of positive rows are there, because recall changes at no other; then all rows.
+"""
 
 
 def micro_f1(outputs: Floats, truth: Labels) -> Score:
@@ -60,9 +63,8 @@ def mean_average_precision(outputs: Floats, truth: Labels) -> Score:
     def score(weights: Floats) -> Floats:
         total, occurring = np.zeros(len(weights)), np.zeros(len(weights))
         for curve in curves:
-            positives, negatives = curve(weights)
+            positives, flagged = curve(weights)
             found = np.diff(positives, axis=1, prepend=0.0)
-            flagged = positives + negatives
             precision = np.divide(positives, flagged, out=np.zeros_like(flagged), where=flagged > 0)
             whole, any_found = positives[:, -1], positives[:, -1] > 0
             area = (found * precision).sum(axis=1)
@@ -87,8 +89,8 @@ def recall_at(false_positives: float, label: int | None = None) -> Formula:
         def score(weights: Floats) -> Floats:
             total, occurring = np.zeros(len(weights)), np.zeros(len(weights))
             for curve in chosen:
-                positives, negatives = curve(weights)
-                whole = positives[:, -1]
+                positives, flagged = curve(weights)
+                negatives, whole = flagged - positives, positives[:, -1]
                 allowed = negatives <= (false_positives + _SLACK) * negatives[:, -1:]
                 best = np.where(allowed, positives, 0.0).max(axis=1)
                 total += np.divide(best, whole, out=np.zeros_like(whole), where=whole > 0)
@@ -143,15 +145,16 @@ def _curves(outputs: Floats, truth: Labels) -> list[Curve]:
 
 def _curve(values: Floats, truth: Labels) -> Curve:
     order = np.argsort(-values, kind="stable")
-    down = values[order]
-    ends = np.append(np.flatnonzero(down[1:] != down[:-1]), len(down) - 1)
-    true = truth[order] == 1
+    true = order[truth[order] == 1]
+    reached = np.unique(-values[true])  # distinct, the highest first
+    ends = np.append(np.searchsorted(-values[order], reached, "right"), len(order)) - 1
+    true_ends = np.append(np.searchsorted(-values[true], reached, "right"), len(true)) - 1
 
     def curve(weights: Floats) -> tuple[Floats, Floats]:
-        sorted_weights = weights[:, order]
-        positives = np.cumsum(sorted_weights * true, axis=1)[:, ends]
-        negatives = np.cumsum(sorted_weights * ~true, axis=1)[:, ends]
-        return positives, negatives
+        flagged = np.cumsum(weights[:, order], axis=1)[:, ends]
+        if not len(true):
+            return np.zeros_like(flagged), flagged
+        return np.cumsum(weights[:, true], axis=1)[:, true_ends], flagged
 
     return curve
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.stage.formulas import Floats, Labels
+from pipeline.stage.formulas import Floats, Labels, Score
+from pipeline.stage.scoring.means import mean
 
 TOP = 10
 _HELD = 8_000_000  # scores held at once: 32 MB
@@ -103,6 +104,20 @@ def by_scores(
             higher[pair], equal[pair] = np.sum(row > own), np.sum(row == own)
     kept = grade > 0
     return Places(queries, query[kept], grade[kept], higher[kept], equal[kept])
+
+
+def formula(
+    query: Labels, queries: int, measure: Callable[[Places], Floats]
+) -> Callable[[Floats, Floats], Score]:
+    """Return a score of outputs (rows × 1) and each row's relevance, by weights of queries.
+
+    ``query``: each row's query, an index below ``queries``; ``measure``: e.g. ``ndcg``.
+    """
+
+    def scored(outputs: Floats, truth: Floats) -> Score:
+        return mean(measure(by_group(outputs[:, 0], truth, query, queries)))
+
+    return scored
 
 
 def ndcg(places: Places, top: int = TOP) -> Floats:

@@ -56,14 +56,12 @@ def spearman(outputs: Floats, truth: Floats) -> Score:
     def score(weights: Floats) -> Floats:
         total = weights.sum(axis=1)
         x, y = (ranks(weights) / total[:, None] - 0.5 for ranks in (first, second))
-        parts = ((x, None), (y, None), (x, x), (y, y), (x, y))
-        sums = (
-            np.einsum("dn,dn->d", weights, one)
-            if other is None
-            else np.einsum("dn,dn,dn->d", weights, one, other)
-            for one, other in parts
+        xx, yy, xy = (
+            np.einsum("dn,dn,dn->d", weights, one, other) / total
+            for one, other in ((x, x), (y, y), (x, y))
         )
-        return _correlation(*(part / total for part in sums))
+        zero = np.zeros_like(total)  # the mean of midranks, from which they are counted
+        return _correlation(zero, zero, xx, yy, xy)
 
     return score
 

@@ -90,6 +90,14 @@ def test_the_order_in_the_file_is_worth_nothing():
     assert found[2][0] == pytest.approx(sum(1 / rank for rank in range(1, 11)) / 20)
 
 
+def test_the_formula_is_a_mean_over_queries_by_their_weights():
+    scores, relevance, query = groups(0)
+    score = ranking.formula(query, 30, ranking.ndcg)(scores[:, None], relevance)
+    values = trec(scores, relevance, query)["ndcg_cut_10"]
+    weights = np.arange(30.0)
+    assert score(weights[None]) == pytest.approx([np.average(values, weights=weights)])
+
+
 def test_a_query_without_a_relevant_row_or_without_rows_has_0():
     query, relevance = np.array([0, 0, 2]), np.array([0.0, 0, 1])
     places = ranking.by_group(np.arange(3.0), relevance, query, 4)

@@ -1,0 +1,190 @@
+"""Intervals of scores, alone and compared, from resampled blocks (rows, sentences, queries, pairs).
+
+A plain bootstrap is too sure of itself in two ways. If few blocks differ, a sample without one of
+the rare losses looks safe, and if none differs, its interval has no width. And percentiles do not
+follow the skewness of a small sample.
+
+So the blocks are drawn with Dirichlet weights (Rubin 1981, "The Bayesian bootstrap"), and each end
+of an interval gets a share of one block more that nobody has seen: the worst plausible one at the
+lower end, the best at the upper. With a whole block this is Gaffke's bound of a mean (Gaffke 2005,
+"Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
+variable"). For shares it is the bound of Clopper and Pearson, and if nothing differs in n blocks it
+is the rule of three: 3/n at 95 %. It errs to the safe side, which a budget's one-sided bounds
+should. The two-sided interval, which is to cover the truth in 95 of 100 samples and not in 98, gets
+a third of a block if many differ and the whole block if none does.
+
+How bad a block can be is estimated from the blocks' influences on the score (the pseudo-values of
+the jackknife). ``benchmarks/coverage_tasks.py`` checks what comes of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.measure.statistics import RESAMPLES, SEED, Bootstrap
+from pipeline.stage.formulas import Floats, Score
+from pipeline.terms.interval import Interval
+
+GROUPS = 2000
+"""With more blocks, that many groups of neighbouring blocks are left out in turn."""
+FEW = 2
+"""With that many blocks that differ, the next may be half way from the worst seen to the worst."""
+LEAST_UNSEEN = 1 / 3
+"""The part of an unseen block in a two-sided interval if very many blocks differ."""
+_CHUNK = 2_000_000  # weights held at once: 16 MB
+_ROUNDING = 1e-9  # influences below that share of the score are none
+
+
+class Unseen(NamedTuple):
+    """The block that nobody has seen: how far it may move a score, and how much of it is added.
+
+    ``reach`` is in the unit of the score, as the block's influence × number of blocks.
+    """
+
+    reach: float
+    part: float
+
+
+class _Draws(NamedTuple):
+    scores: Floats  # models × draws
+    total: Floats  # of the weights before they were normalized
+    generator: np.random.Generator
+
+    def share_of(self, part: float) -> Floats:
+        """Return the weight of ``part`` of one more block in each draw."""
+        extra = self.generator.gamma(part, size=self.total.shape)
+        return extra / (extra + self.total)
+
+
+def compare(
+    candidate: Score, reference: Score, blocks: int, seed: int = SEED, resamples: int = RESAMPLES
+) -> Bootstrap:
+    """Compare a score of two models on the same blocks.
+
+    ``candidate``, ``reference``: the score as a function of block weights. Bounds of the ratio are
+    those of 1 + difference / reference, draw by draw; they say nothing if the reference's score may
+    be 0. If it is 0, they are infinite or NaN. If a score is NaN, so are all bounds.
+    """
+    ours, theirs = (_whole(score, blocks) for score in (candidate, reference))
+    first, second = (influences(score, blocks) for score in (candidate, reference))
+    largest = max(_largest(first, ours, blocks), _largest(second, theirs, blocks))
+    unseen = unseen_block(first - second, largest)
+    draws = _draw((candidate, reference), blocks, seed, resamples)
+    two_sided, one_sided = (
+        _ends(draws.scores[0] - draws.scores[1], draws, tail, each)
+        for tail, each in ((0.025, unseen), (0.05, unseen._replace(part=1.0)))
+    )
+    difference = [float(np.quantile(*end)) for end in (*two_sided, *one_sided)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = [
+            float(np.quantile(1 + end / draws.scores[1], tail))
+            for end, tail in (*two_sided, *one_sided)
+        ]
+        value = float(np.float64(ours) / theirs)
+    return Bootstrap(
+        _nested(ours - theirs, *difference),
+        _nested(value, *ratio),
+        Interval(ours - theirs, *difference[2:]),
+        Interval(value, *ratio[2:]),
+    )
+
+
+def alone(score: Score, blocks: int, seed: int = SEED, resamples: int = RESAMPLES) -> Interval:
+    """Return a score with its 95 % interval."""
+    value, influence = _whole(score, blocks), influences(score, blocks)
+    unseen = unseen_block(influence - value, _largest(influence, value, blocks))
+    draws = _draw((score,), blocks, seed, resamples)
+    ends = _ends(draws.scores[0] - value, draws, 0.025, unseen)
+    return Interval(value, *(value + float(np.quantile(*end)) for end in ends))
+
+
+def influences(score: Score, blocks: int) -> Floats:
+    """Return each block's pseudo-value n S − (n − 1) S₍₋ᵢ₎, which for a mean is its own value.
+
+    With more than ``GROUPS`` blocks, neighbours share one: the score and the sum of what each adds
+    to it, so that a rare difference is seen as it is.
+    """
+    whole, size = _whole(score, blocks), _size(blocks)
+    if blocks == 1:
+        return np.array([whole])
+    starts = np.arange(0, blocks, size)
+    found, step = [], max(1, _CHUNK // blocks)
+    for first in range(0, len(starts), step):
+        chunk = starts[first : first + step]
+        weights = np.ones((len(chunk), blocks))
+        for row, start in enumerate(chunk):
+            weights[row, start : start + size] = 0.0
+        left = weights.sum(axis=1)
+        found.append(whole + left * (whole - score(weights)))
+    return np.concatenate(found)
+
+
+def unseen_block(changes: Floats, largest: float) -> Unseen:
+    """Return the unseen block, from each block's influence on a difference.
+
+    ``changes``: influences, of which those of blocks without a difference are 0; ``largest``: how
+    far the worst block of a model is from its best, which a block that fails for once may lose.
+
+    The effective number of blocks that differ is k = Σc²/max c². The more have been seen, the less
+    likely is the next to be worse than all of them: the reach goes from ``largest`` to the largest
+    change by the share k/(k + ``FEW``). (Of k alike, the next is the largest with probability
+    1/(k + 1); the tails of rank correlations need more.)
+    """
+    most = float(np.abs(changes).max())
+    if not most > _ROUNDING * largest:
+        return Unseen(largest, 1.0)
+    differing = float(np.sum((changes / most) ** 2))
+    new = FEW / (differing + FEW)
+    return Unseen(most + max(largest - most, 0.0) * new, LEAST_UNSEEN + (1 - LEAST_UNSEEN) * new)
+
+
+def _ends(
+    drawn: Floats, draws: _Draws, tail: float, unseen: Unseen
+) -> tuple[tuple[Floats, float], tuple[Floats, float]]:
+    """Return, for the lower and the upper end, the draws and the quantile of them."""
+    share = draws.share_of(unseen.part)
+    seen = (1 - share) * drawn
+    return (seen - share * unseen.reach, tail), (seen + share * unseen.reach, 1 - tail)
+
+
+def _draw(scores: tuple[Score, ...], blocks: int, seed: int, resamples: int) -> _Draws:
+    generator = np.random.default_rng(seed)
+    found, totals = [], []
+    for weights in _weights(generator, blocks, resamples):
+        total = weights.sum(axis=1)
+        weights *= blocks / total[:, None]
+        found.append(np.stack([score(weights) for score in scores]))
+        totals.append(total)
+    return _Draws(np.concatenate(found, axis=1), np.concatenate(totals), generator)
+
+
+def _weights(generator: np.random.Generator, blocks: int, resamples: int) -> Iterator[Floats]:
+    chunk = max(1, _CHUNK // blocks)
+    for start in range(0, resamples, chunk):
+        yield generator.exponential(size=(min(chunk, resamples - start), blocks))
+
+
+def _nested(value: float, low: float, high: float, low90: float, high90: float) -> Interval:
+    """Return the 95 % interval, which holds the 90 % one although that adds more of a block."""
+    return Interval(value, min(low, low90), max(high, high90))
+
+
+def _largest(influence: Floats, value: float, blocks: int) -> float:
+    """Return how far a block may move a score: from the best seen to the worst, or to nothing.
+
+    In groups, it is the mean block of each group.
+    """
+    each = value + (influence - value) / _size(blocks)
+    return float(max(each.max(), 0.0) - min(each.min(), 0.0))
+
+
+def _size(blocks: int) -> int:
+    return math.ceil(blocks / GROUPS)
+
+
+def _whole(score: Score, blocks: int) -> float:
+    return float(score(np.ones((1, blocks)))[0])
