@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import no_code, padding, parts
+from pipeline.model import conversion, no_code, padding, parts
 from pipeline.model.architectures import ARCHITECTURES
 from pipeline.model.parts import encoder_layers
 from pipeline.terms.digests import canonical_json
@@ -37,7 +37,6 @@ PLAN = "quantization.json"
 ADAPTER = "adapter"
 WEIGHTS = "model.safetensors"
 SCHEMA = "rarefy.shapes/1"
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
 
 
 def load(directory: Path) -> Any:
@@ -60,20 +59,22 @@ def load(directory: Path) -> Any:
 def load_tokenizer(directory: Path) -> Any:
     """Load the fast tokenizer in ``directory`` and make sure that it has a padding token.
 
-    Raises ModelError if there is no fast tokenizer or no padding token.
+    A vocabulary without tokenizer.json is converted. Raises ModelError if there is no fast
+    tokenizer, it cannot be converted, or it has no padding token.
     """
     from transformers import AutoTokenizer
 
-    # transformers returns an empty tokenizer if it finds no vocabulary file.
-    if not any((Path(directory) / name).is_file() for name in VOCABULARIES):
-        raise ModelError(f"{directory}: tokenizer.json is missing")
+    conversion.check(Path(directory))
     try:
         tokenizer = no_code.from_folder(AutoTokenizer, Path(directory))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{directory}: the tokenizer cannot be loaded: {reason}") from error
     if not tokenizer.is_fast:
-        raise ModelError(f"{directory}: the tokenizer has no fast version (tokenizer.json)")
+        raise ModelError(
+            f"{directory}: transformers has no fast version of {type(tokenizer).__name__}, and "
+            "there is no tokenizer.json"
+        )
     padding.check(tokenizer, Path(directory))
     return tokenizer
 

@@ -29,7 +29,9 @@ TOKENIZER = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "bpe.codes",
     "spiece.model",
+    "spm.model",
     "sentencepiece.bpe.model",
 )
 LEFT_OUT, NEW = "left_out", "new"
