@@ -9,7 +9,15 @@ from typing import Any, Literal
 import onnx_ir as ir
 
 from exporters import boundaries, bundle, fusion, half, integer_arithmetic, onnx, parity
-from exporters.passes import clean, embeddings, first_token, integer_matmul, mask, scale
+from exporters.passes import (
+    clean,
+    embeddings,
+    first_token,
+    integer_matmul,
+    mask,
+    positions,
+    scale,
+)
 from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import Plan
 from pipeline.model.runtime import MODEL
@@ -88,8 +96,8 @@ def build(
     longer = boundaries.long_rows(model.config, rows, task.max_length)
     expected = parity.cases(model, rows, names, tokenizer.pad_token_id or 0, longer)
     report(2, 4, "rewriting the graph")
-    longest = boundaries.reach(model.config, task.max_length)
-    graph, precision, close = _rewrite(graph, form, plan, expected, longest)
+    bounds = {mask: boundaries.reach(model.config, task.max_length), positions: task.max_length}
+    graph, precision, close = _rewrite(graph, form, plan, expected, bounds)
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
     bundle.write_model(
@@ -136,13 +144,20 @@ def _check_target(plan: Plan | None, provider: str) -> None:
 
 
 def _rewrite(
-    graph: ir.Model, form: Form, plan: Plan | None, expected: list[parity.Case], longest: int
+    graph: ir.Model,
+    form: Form,
+    plan: Plan | None,
+    expected: list[parity.Case],
+    bounds: dict[Any, int],
 ) -> tuple[ir.Model, parity.Precision, parity.Parity]:
-    """Run the passes of a form in order, and check parity after each."""
+    """Run the passes of a form in order, and check parity after each.
+
+    ``bounds``: the longest row, for each pass whose result holds only up to some length.
+    """
     close = parity.check(graph, expected, "fp32", "tracing")
-    passes = [mask, scale] + ([first_token] if form == "deploy" else [])
+    passes = [mask, scale] + ([first_token, positions] if form == "deploy" else [])
     for rewrite in passes:
-        if rewrite.apply(graph, *([longest] if rewrite is mask else [])):
+        if rewrite.apply(graph, *([bounds[rewrite]] if rewrite in bounds else [])):
             clean.apply(graph)
             close = parity.check(graph, expected, "fp32", _name(rewrite))
     fusion.check_fused(graph)

@@ -1,34 +1,94 @@
-"""After all passes, each architecture's attention is fused and its products are integer."""
+"""After all passes, each family's graph is fused, answers as PyTorch does, and can be integer."""
 
 from __future__ import annotations
 
+import onnx_ir as ir
 import pytest
 
-from exporters import fusion, parity
-from exporters.passes import clean, embeddings, first_token, integer_matmul, mask, scale
+from exporters import fusion, onnx, parity
+from exporters.passes import (
+    clean,
+    embeddings,
+    first_token,
+    integer_matmul,
+    mask,
+    positions,
+    scale,
+)
+from exporters.passes.graph import constant, node
 from pipeline.model.quantization import LinearPlan, Plan
-from tests.exporters.conftest import tiny
-from tests.exporters.graphs import exported
+from pipeline.terms.errors import ModelError
+from stages import sensitivity
+from tests.exporters.families import FAMILIES, MASKS, PAD, classifier, row
+from tests.exporters.small_graphs import finish, normal
+from tests.exporters.small_graphs import model as small
+
+SHORT = [row(length) for length in (8, 3, 12, 5, 20, 7, 9, 15)]
+LONG = [row(length) for length in (16, 17, 18, 33, 300, 511, 512)]
+
+
+def integer(model, mode):
+    """Return a plan with every linear layer but the last in int8."""
+    names = sensitivity.linear_layers(model)
+    rows = [{name: ids[name] for name in ("input_ids", "attention_mask")} for ids in SHORT + LONG]
+    ranges = sensitivity.input_ranges(model, names, rows) if mode == "static" else {}
+    limits = {name: dict(zip(("low", "high"), pair, strict=True)) for name, pair in ranges.items()}
+    linears = {name: LinearPlan(precision="int8", **limits.get(name, {})) for name in names}
+    return Plan(mode=mode, linears=linears)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["Bert", "Roberta", "DistilBert", "MPNet", "Electra"])
-def test_every_architecture_passes_every_pass(name, rows):
-    graph, expected = exported(name, rows)
-    for rewrite in (mask, scale, first_token):
-        assert rewrite.apply(graph), rewrite.__name__
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_answers_as_in_pytorch_up_to_512_tokens(kind):
+    model = classifier(kind)
+    graph = onnx.export(model, onnx.INPUTS)
+    names = [str(value.name) for value in graph.graph.inputs]
+    expected = parity.cases(model, SHORT, names, PAD, LONG)
+    parity.check(graph, expected, "fp32", "tracing")
+    for rewrite in (mask, scale, first_token, positions):
+        count = rewrite.apply(graph)
         clean.apply(graph)
         parity.check(graph, expected, "fp32", rewrite.__name__)
+        if rewrite is mask:
+            assert count == MASKS.get(kind, 2)
     fusion.check_fused(graph)
-    assert embeddings.apply(graph) >= 2
-    clean.apply(graph)
-    modules = [node.metadata_props.get("module") for node in graph.graph]
-    names = [module for module in modules if module and "classifier" not in module]
-    assert len(names) >= 12
-    assert set(names) <= {module for module, _ in tiny(name).named_modules()}
-    plan = Plan(linears={module: LinearPlan(precision="int8") for module in names})
-    assert integer_matmul.apply(graph, plan) == len(names)
-    clean.apply(graph)
-    fusion.check_integer(graph, names)
-    close = parity.check(graph, expected, "int8", "integer_matmul")
-    assert close.agreement > 0.9
+    assert embeddings.apply(graph)
+    proto = ir.to_proto(graph)
+    for mode in ("dynamic", "static"):
+        plan, copy = integer(model, mode), ir.from_proto(proto)
+        assert integer_matmul.apply(copy, plan) >= len(plan.linears)
+        clean.apply(copy)
+        fusion.check_integer(copy, plan.integer_modules)
+        parity.check(copy, expected, "int8", mode)
+
+
+def used_twice() -> ir.Model:
+    """Return a graph that multiplies by the same layer's weight twice."""
+    made, (x,) = small({"x": (["rows", 4], ir.DataType.FLOAT)})
+    weight = constant(made, "shared.weight.T", normal(4, 4))
+    first = node("MatMul", [x, weight], like=x)
+    second = node("MatMul", [first.outputs[0], weight], like=x)
+    for product in (first, second):
+        product.metadata_props["module"] = "shared"
+    return finish(made, [first, second])
+
+
+def test_a_layer_that_is_used_twice_is_integer_only_if_both_products_are():
+    plan = Plan(linears={"shared": LinearPlan(precision="int8")})
+    graph = used_twice()
+    assert integer_matmul.apply(graph, plan) == 2
+    fusion.check_integer(graph, ["shared"])
+    half = used_twice()
+    del half.graph[1].metadata_props["module"]
+    integer_matmul.apply(half, plan)
+    half.graph[-1].metadata_props["module"] = "shared"
+    with pytest.raises(ModelError, match=r"0 matrix products are integer, .* has 1; .* is shared"):
+        fusion.check_integer(half, ["shared"])
+
+
+def test_an_operator_that_fusion_should_have_removed_is_an_error():
+    made, (x,) = small({"x": ([2], ir.DataType.FLOAT)})
+    fusion.check_fused(finish(made, [node("Gelu", [x])]))
+    made, (x,) = small({"x": ([2], ir.DataType.FLOAT)})
+    with pytest.raises(ModelError, match="it still has 1 Erf"):
+        fusion.check_fused(finish(made, [node("Erf", [x])]))
