@@ -38,12 +38,17 @@ def export(model: Any, input_names: tuple[str, ...]) -> ir.Model:
         A graph with the inputs that the model takes and one output, ``logits``: batch × labels.
 
     Raises:
-        ModelError: if PyTorch cannot trace the model.
+        ModelError: if PyTorch cannot trace the model, or the model takes no attention mask.
     """
     import torch
 
     takes = inspect.signature(model.forward).parameters
     names = tuple(name for name in INPUTS if name in input_names and name in takes)
+    if "attention_mask" not in names:
+        raise ModelError(
+            f"{type(model).__name__} cannot be exported: it takes no attention mask, so padding "
+            "would change its answers"
+        )
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
     # Use two rows of different length: the exporter would make an axis of size one a constant.
     example = {name: torch.ones((2, 9), dtype=torch.long) for name in names}

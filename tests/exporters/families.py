@@ -46,7 +46,7 @@ def classifier(kind: str, **changes: Any) -> Any:
     if kind != "distilbert":
         sizes |= {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4}
         sizes |= {"intermediate_size": 64}
-    settings = sizes | FAMILIES[kind] | changes
+    settings = sizes | FAMILIES.get(kind, {}) | changes
     config = transformers.AutoConfig.for_model(kind, num_labels=3, **settings)
     torch.manual_seed(3)
     model = transformers.AutoModelForSequenceClassification.from_config(config).eval()

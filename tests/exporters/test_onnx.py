@@ -8,6 +8,7 @@ import pytest
 from exporters import onnx, parity
 from pipeline.terms.errors import ModelError
 from tests.exporters.conftest import tiny
+from tests.exporters.families import classifier
 from tests.exporters.graphs import exported
 
 
@@ -43,3 +44,16 @@ def test_attention_is_left_as_it_was():
     with pytest.raises(ModelError, match="cannot be exported"):
         onnx.export(model, ("input_ids", "attention_mask"))
     assert model.config._attn_implementation == before
+
+
+def test_a_model_without_an_attention_mask_is_refused():
+    model = classifier("fnet")
+    with pytest.raises(ModelError, match="takes no attention mask"):
+        onnx.export(model, onnx.INPUTS)
+
+
+@pytest.mark.slow
+def test_a_decoder_without_a_padding_token_is_refused():
+    model = classifier("llama", pad_token_id=None)
+    with pytest.raises(ModelError, match="if no padding token is defined"):
+        onnx.export(model, onnx.INPUTS)
