@@ -162,12 +162,13 @@ def measure(
     squares = dict.fromkeys(layers.values(), 0.0)
     outputs: list[tuple[Any, Tensor]] = []
 
-    def see(linear: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def see(linear: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         # float64, because a float32 sum over thousands of tokens may have no Cholesky factor.
         tokens = inputs[0].detach().flatten(0, -2).double()
         moment = tokens.T @ tokens
         moments[linear] = moments[linear].add_(moment) if linear in moments else moment
         outputs.append((linear, output))
+        return output.clone()  # DeBERTa scales a projection in place, which hides its gradient
 
     handles = [linear.register_forward_hook(see) for linear in layers.values()]
     try:

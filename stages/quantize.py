@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.model import checkpoint, quantization
+from pipeline.model import checkpoint, parts, quantization
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.stage import Context, Draft, Quantization, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
@@ -103,7 +103,8 @@ class Quantize(Stage):
                 raise RecipeError(
                     f"quantize.exclude: no linear layer {name!r}; the model has {near}, …"
                 )
-        candidates = [name for name in layers if name not in self.exclude]
+        fixed = set(parts.position_projections(network))  # the export folds them into constants
+        candidates = [name for name in layers if name not in fixed.union(self.exclude)]
         rows = self._rows(context, model)
         ranges = {}
         if self.mode == "static":

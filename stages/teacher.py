@@ -121,7 +121,7 @@ def _forward(
     batch = {key: value.to(context.device) for key, value in collate(kept, tokenizer).items()}
     with (
         torch.inference_mode(),
-        torch.autocast(context.device, torch.bfloat16, enabled=use_bf16(context.device)),
+        torch.autocast(context.device, torch.bfloat16, enabled=use_bf16(context.device, teacher)),
     ):
         answer = teacher(**batch, output_hidden_states=bool(layers))
     if not layers:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import safe_globals
 
+from pipeline.model import parts
 from pipeline.stage import Context
 from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
@@ -52,9 +53,8 @@ def fit(
 ) -> Trained:
     """Train ``network`` in place; see :func:`stages.training.train`."""
     batches = length_grouped(lengths(rows), parameters.batch_size, epochs, context.seed)
-    trainer = _Trainer(
-        context, network, tokenizer, rows, batches, loss, _arguments(context, parameters, directory)
-    )
+    arguments = _arguments(context, parameters, directory, network)
+    trainer = _Trainer(context, network, tokenizer, rows, batches, loss, arguments)
     checkpoint = last_whole(directory)
     if checkpoint is not None:
         trainer.losses = json.loads((checkpoint / WHOLE).read_text())["losses"]
@@ -145,12 +145,16 @@ def _problem(checkpoint: Path) -> str | None:
     return None
 
 
-def use_bf16(device: str) -> bool:
-    """Return True if autocast to bfloat16 is faster on the device."""
+def use_bf16(device: str, network: Any) -> bool:
+    """Return True if autocast to bfloat16 is faster on the device and the model runs in it."""
+    if not parts.runs_in_bf16(network):
+        return False
     return torch.cuda.is_bf16_supported() if device == "cuda" else cpu_has_bf16()
 
 
-def _arguments(context: Context, parameters: Training, directory: Path) -> TrainingArguments:
+def _arguments(
+    context: Context, parameters: Training, directory: Path, network: Any
+) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(directory),
         num_train_epochs=1,  # the batches of all epochs are one sequence, for an exact resume
@@ -160,7 +164,7 @@ def _arguments(context: Context, parameters: Training, directory: Path) -> Train
         warmup_steps=parameters.warmup,
         lr_scheduler_type=parameters.schedule,
         seed=context.seed,
-        bf16=use_bf16(context.device),
+        bf16=use_bf16(context.device, network),
         use_cpu=context.device != "cuda",
         eval_strategy="no",
         save_strategy="no",  # _Watch saves at time intervals

@@ -99,7 +99,30 @@ def encoder_layers(model: Any) -> Any:
 
 def makers(layer: Any, units: Units) -> list[Maker]:
     """Return the makers of units that exist in a layer."""
-    return [each for each in units.makers if not each.optional or _has(layer, each.path)]
+    return [each for each in units.makers if not each.positions or _has(layer, each.path)]
+
+
+def position_projections(model: Any) -> list[str]:
+    """Return the names of the linear layers that read a table of relative positions, not the text.
+
+    Their outputs are constants of the model. Empty if the family is not described.
+    """
+    row = ARCHITECTURES.get(unwrapped(model).config.model_type)
+    if row is None:
+        return []
+    wanted = {
+        id(layer.get_submodule(maker.path))
+        for layer in encoder_layers(model)
+        for maker in makers(layer, row.heads)
+        if maker.positions
+    }
+    return [name for name, module in model.named_modules() if id(module) in wanted]
+
+
+def runs_in_bf16(model: Any) -> bool:
+    """Return whether a model's code runs under autocast to bfloat16, as far as is known."""
+    row = ARCHITECTURES.get(unwrapped(model).config.model_type)
+    return row is None or row.bf16
 
 
 def _has(layer: Any, path: str) -> bool:

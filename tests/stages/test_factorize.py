@@ -16,6 +16,7 @@ from stages import factorize, surgery
 from stages.factorize import Factorize
 from stages.prune import Prune
 from tests.models import LABELS, artifact_of, sentences, write_encoder
+from tests.stages.classifiers import IDS, MASK, classifier
 
 
 def test_gradient_weights_are_those_of_a_linear_model():
@@ -123,3 +124,10 @@ def test_real_weights_lose_less_than_by_plain_svd(tmp_path, make_context):
     with torch.no_grad():
         goal, own, other = (model(**batch).logits for model in (whole, aware, plain))
     assert (own - goal).norm() < 0.5 * (other - goal).norm()
+
+
+def test_gradients_are_found_behind_a_projection_that_is_scaled_in_place():
+    model = classifier("deberta", "eager")
+    batch = {"input_ids": IDS, "attention_mask": MASK, "labels": torch.tensor([0, 1])}
+    _, weights = factorize.measure(model, factorize.eligible(model), [batch], lambda *_: None)
+    assert min(weights) > 0

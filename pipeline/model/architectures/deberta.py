@@ -25,8 +25,8 @@ DEBERTA = replace(
     BERT,
     heads=Units(
         makers=(
-            Maker("attention.self.pos_proj", optional=True),
-            Maker("attention.self.pos_q_proj", optional=True),
+            Maker("attention.self.pos_proj", positions=True),
+            Maker("attention.self.pos_q_proj", positions=True),
             Maker("attention.self.in_proj", each=3),
         ),
         reader="attention.output.dense",
@@ -34,13 +34,14 @@ DEBERTA = replace(
         vectors=("attention.self.q_bias", "attention.self.v_bias"),
     ),
     heads_stay=_talking,
+    bf16=False,  # it fills bfloat16 scores with the lowest number of float32
 )
 DEBERTA_V2 = replace(
     BERT,
     heads=Units(
         makers=(
-            Maker("attention.self.pos_key_proj", optional=True),
-            Maker("attention.self.pos_query_proj", optional=True),
+            Maker("attention.self.pos_key_proj", positions=True),
+            Maker("attention.self.pos_query_proj", positions=True),
             *plain("attention.self.query_proj", "attention.self.key_proj"),
             *plain("attention.self.value_proj"),
         ),

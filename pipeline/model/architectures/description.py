@@ -28,14 +28,15 @@ class Maker:
     then all keys, then all values. With ``each`` = 3, query, key and value of one head lie side by
     side. A gated feed-forward layer has two blocks: activations and gates.
 
-    ``path``      relative to the layer
-    ``optional``  whether some configs do not have it
+    ``path``       relative to the layer
+    ``positions``  whether its input is not the text but a table of relative positions; configs
+                   without such positions do not have it
     """
 
     path: str
     blocks: int = 1
     each: int = 1
-    optional: bool = False
+    positions: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Architecture:
     ``per_layer``    keys of the config that hold a list with an entry for each layer
     ``heads_stay``   returns why heads cannot be removed from single layers, or ""
     ``first_stays``  returns why the first layer cannot be removed, or ""
+    ``bf16``         whether transformers' code of it runs under autocast to bfloat16
     """
 
     layers: str
@@ -74,6 +76,7 @@ class Architecture:
     per_layer: tuple[str, ...] = ()
     heads_stay: Callable[[Config], str] = never
     first_stays: Callable[[Config], str] = never
+    bf16: bool = True
 
 
 def plain(*paths: str) -> tuple[Maker, ...]:

@@ -102,3 +102,36 @@ def test_heads_and_layers_that_must_stay_are_refused_with_the_reason():
     parts.check_layers({"model_type": "modernbert"}, [0, 2])
     with pytest.raises(ModelError, match=r"in modernbert, .* so layer 0 must be kept"):
         parts.check_layers({"model_type": "modernbert"}, [1, 2])
+
+
+def test_projections_of_positions_are_those_that_no_text_reaches():
+    relative = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+    names = ["pos_key_proj", "pos_query_proj"]
+    model = classifier("deberta-v2", **relative)
+    assert parts.position_projections(model) == [
+        f"deberta.encoder.layer.{layer}.attention.self.{name}"
+        for layer in range(3)
+        for name in names
+    ]
+    assert (
+        parts.position_projections(classifier("deberta-v2", **relative, share_att_key=True)) == []
+    )
+    assert parts.position_projections(classifier("bert")) == []
+    other = SimpleNamespace(config=SimpleNamespace(model_type="mamba"))
+    assert parts.position_projections(other) == []
+
+
+@pytest.mark.parametrize(("kind", "runs"), [("bert", True), ("deberta", False), ("albert", True)])
+def test_bfloat16_is_known_not_to_work(kind, runs):
+    import torch
+
+    further = {"relative_attention": True, "pos_att_type": ["p2c"]} if kind == "deberta" else {}
+    model = classifier(kind, **further).eval()
+    assert parts.runs_in_bf16(model) == runs
+    with torch.autocast("cpu", torch.bfloat16):
+        try:
+            model(input_ids=torch.tensor([[1, 2, 3]]))
+        except RuntimeError:
+            assert not runs  # or transformers has mended it: then the table may say so
+        else:
+            assert runs

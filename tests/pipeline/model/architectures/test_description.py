@@ -6,7 +6,7 @@ from pipeline.model.architectures.description import Maker, never, plain
 
 
 def test_a_plain_layer_is_one_matrix():
-    assert plain("query", "key") == (Maker("query", 1, 1, False), Maker("key", 1, 1, False))
+    assert plain("query", "key") == (Maker("query", 1, 1, positions=False), Maker("key"))
 
 
 def test_nothing_stays_by_default():

