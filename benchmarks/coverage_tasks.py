@@ -18,7 +18,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -196,15 +196,16 @@ def _holds(found: Interval, value: float) -> bool:
     return bool(found.low <= value <= found.high)
 
 
-def measure(work: Path, trials: int) -> list[dict[str, Any]]:
-    """Return all settings, those from ``work`` that were finished before included."""
+def measure(work: Path, trials: int, sizes: Sequence[int] = BLOCKS) -> list[dict[str, Any]]:
+    """Return the settings of these sizes; those that were finished before come from ``work``."""
     code: list[Any] = [POPULATION, RESAMPLES, trials, [asdict(each) for each in (*CHANGES, WILD)]]
     code += [Path(str(module.__file__)).read_text() for module in (paired, multi_label, regression)]
     kept = work / f"{hashlib.sha256(repr(code).encode()).hexdigest()[:12]}.jsonl"
     found = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    found = [row for row in found if row["blocks"] in sizes]
     done = {(row["score"], row["change"], row["blocks"]) for row in found}
     for score, change, blocks in settings():
-        if (score, change.name, blocks) not in done:
+        if blocks in sizes and (score, change.name, blocks) not in done:
             start = time.perf_counter()
             row = simulate(score, change, blocks, trials)
             row["seconds"] = round(time.perf_counter() - start, 1)
@@ -295,9 +296,10 @@ def main() -> int:
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "rarefy-coverage-tasks"
     )
     parser.add_argument("--trials", type=int, default=TRIALS, help="per setting")
+    parser.add_argument("--blocks", type=int, nargs="+", default=BLOCKS, choices=BLOCKS)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    found = measure(given.work, given.trials)
+    found = measure(given.work, given.trials, given.blocks)
     show(found)
     return finish("coverage_tasks", found, claims(found), SEED)
 
