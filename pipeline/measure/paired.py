@@ -10,11 +10,14 @@ lower end, the best at the upper. With a whole block this is Gaffke's bound of a
 "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
 variable"). For shares it is the bound of Clopper and Pearson, and if nothing differs in n blocks it
 is the rule of three: 3/n at 95 %. It errs to the safe side, which a budget's one-sided bounds
-should. The two-sided interval, which is to cover the truth in 95 of 100 samples and not in 98, gets
-a third of a block if many differ and the whole block if none does.
+should. The two-sided interval gets a third of a block if many differ and the whole if none does; it
+covers the truth in 97 of 100 samples on average, and in nearly all if few blocks differ.
 
 How bad a block can be is estimated from the blocks' influences on the score (the pseudo-values of
-the jackknife). ``benchmarks/coverage_tasks.py`` checks what comes of it.
+the jackknife). No bound holds against rare failures that are far worse than the worst answer of
+either model in the sample, if a single one can move the score far: correlations and average
+precision.
+``benchmarks/coverage_tasks.py`` measures all of this.
 """
 
 from __future__ import annotations
