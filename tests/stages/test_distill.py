@@ -9,13 +9,16 @@ import torch
 from pydantic import ValidationError
 
 from pipeline.model import checkpoint
+from pipeline.model.pooling import Pooling, read
 from pipeline.stage.data import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from stages import training
 from stages.distill import Distill, choose_layers, same_tokens
 from stages.finetune import Finetune
+from tests.families import write_family
 from tests.models import FILL, artifact_of, sentences, write_encoder
+from tests.pipeline.model.test_pooling import write
 
 Tuned = namedtuple("Tuned", "artifact network tokenizer")
 
@@ -142,3 +145,30 @@ def test_layers_are_spread_from_the_first_to_the_last():
 def test_a_distillation_without_a_student_is_refused_with_the_recipe(parameters, message):
     with pytest.raises(ValidationError, match=message):
         Distill(**parameters)
+
+
+@pytest.mark.parametrize("family", ["albert", "qwen3"])
+def test_a_student_of_a_family_that_is_not_described_learns_the_answers_and_teaches(
+    family, tuned, make_context, tmp_path
+):
+    write_family(tmp_path / "other", family, layers=2)
+    context = make_context(rows=32)
+    stage = Distill(student="other", epochs=1, batch_size=8, learning_rate=1e-3)
+    draft = stage.run(context, tuned)
+    assert draft.model["architecture"].lower().startswith(family)
+    assert len(answers(context.output, sentences(3)[0])) == 3
+    taught = artifact_of(context.output, Kind.CHECKPOINT)
+    back = make_context(rows=8, work=tmp_path / "back", artifacts={"other": taught})
+    (tmp_path / "back").mkdir()
+    Distill(teacher="other", epochs=1).run(back, tuned)
+    assert checkpoint.describe(checkpoint.load(back.output))["layers"] == 3
+
+
+def test_a_student_from_sentence_transformers_keeps_its_pooling(tuned, make_context, tmp_path):
+    write_encoder(tmp_path / "small/0_Transformer", layers=1, hidden=16)
+    write(tmp_path / "st", {"pooling_mode": "cls"}, transformer="0_Transformer")
+    for name in ("modules.json", "1_Pooling"):
+        (tmp_path / "st" / name).rename(tmp_path / "small" / name)
+    context = make_context(rows=8)
+    Distill(student="small", epochs=1).run(context, tuned)
+    assert read(context.output) == Pooling("cls", normalize=False)

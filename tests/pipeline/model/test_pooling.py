@@ -7,10 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from pipeline.model import pooling
 from pipeline.model.pooling import Pooling
 from pipeline.terms.errors import ModelError
+from tests.models import write_encoder
 
 OLD, NEW = "sentence_transformers.models", "sentence_transformers.sentence_transformer.modules"
 
@@ -106,3 +108,35 @@ def test_a_note_in_the_config_comes_first(tmp_path):
 def test_a_note_that_is_malformed(value):
     with pytest.raises(ModelError, match="rarefy_pooling"):
         pooling.of_config(value)
+
+
+@pytest.mark.slow
+@pytest.mark.peer
+@pytest.mark.parametrize("mode", ["cls", "mean", "lasttoken"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_embeddings_are_those_of_sentence_transformers(tmp_path, mode, normalize):
+    peer = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.sentence_transformer import modules
+
+    from pipeline.model import checkpoint, pretrained
+
+    write_encoder(tmp_path / "plain", layers=1, hidden=16)
+    parts = [modules.Transformer(str(tmp_path / "plain")), modules.Pooling(16, mode)]
+    theirs = peer.SentenceTransformer(modules=parts + [modules.Normalize()] * normalize)
+    theirs.save(str(tmp_path / "st"))
+    found = pooling.layout(tmp_path / "st")
+    directory = found.transformer
+    network = pretrained.load(directory, pretrained.weight_files(directory)).model
+    tokenizer = checkpoint.load_tokenizer(directory)
+    texts = ["the film is lovely", "awful"]
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        states, mask = network(**batch).last_hidden_state, batch["attention_mask"]
+    own = {
+        "mean": (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True),
+        "cls": states[:, 0],
+        "last": states[torch.arange(2), mask.sum(1) - 1],
+    }[found.pooling.mode]
+    own = torch.nn.functional.normalize(own) if found.pooling.normalize else own
+    expected = theirs.encode(texts, convert_to_tensor=True).cpu()
+    torch.testing.assert_close(own, expected, atol=1e-5, rtol=1e-5)

@@ -13,6 +13,7 @@ import torch
 from pipeline.model import checkpoint, pretrained
 from pipeline.model.pretrained import Pretrained
 from pipeline.terms.errors import IntegrityError, ModelError
+from tests.families import FAMILIES, write_family
 from tests.models import KINDS, LABELS, rename_weights, write_model
 
 MASKED = {
@@ -234,3 +235,33 @@ def test_transformers_own_words_stay_as_they_were(tmp_path, capsys):
     load(tmp_path)
     assert capsys.readouterr().err == ""
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+LANGUAGE = {"llama": "AutoModelForCausalLM", "qwen3": "AutoModelForCausalLM"}
+OTHER_HEADS = ("language", "AutoModelForTokenClassification", "AutoModelForSequenceClassification")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("head", OTHER_HEADS)
+def test_every_family_is_loaded_with_any_head_from_one_file_or_shards(tmp_path, family, head):
+    if head == "language":
+        head = LANGUAGE.get(family, "AutoModelForMaskedLM")
+    network = write_family(tmp_path / "model", family, head, layers=2)
+    found = load(tmp_path / "model")
+    assert type(found.model) is type(network)
+    assert same(network, found)
+    assert unchanged(found)
+    network.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    configure(tmp_path / "shards", drop="architectures")
+    assert len(pretrained.weight_files(tmp_path / "shards")) > 1
+    assert same(network, load(tmp_path / "shards"))
+    tokenizer = checkpoint.load_tokenizer(tmp_path / "model")
+    checkpoint.save(found.model, tokenizer, tmp_path / "ours")
+    again = checkpoint.load(tmp_path / "ours")
+    assert same(network, Pretrained(again))
+    told = checkpoint.describe(again)
+    assert (told["layers"], told["hidden"]) == (2, 32)
+    assert told["heads"] == ([] if family in UNDESCRIBED else [4, 4])
+
+
+UNDESCRIBED = ("albert", "llama", "qwen3")
