@@ -184,7 +184,7 @@ class ImportModel(Stage):
     """Import a pretrained model into the store. The engine adds this stage to every recipe."""
 
     name: ClassVar[str] = "import"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     consumes: ClassVar[frozenset[Kind]] = frozenset()
     reads: ClassVar[frozenset[str]] = frozenset()
 

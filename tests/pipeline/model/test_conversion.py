@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
-from pipeline.model import checkpoint
+from pipeline.model import checkpoint, conversion
 from pipeline.run.plan import MODEL
 from pipeline.terms.errors import ModelError
 from tests import tokenizers
@@ -107,8 +107,7 @@ OPTIONS = {
     "xlm-roberta": {},
     "camembert": {},
     "deberta-v2": {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]"}
-    | {"bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"}
-    | {"normalization_rule_name": "identity"},
+    | {"bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"},
     "llama": {"model_type": "bpe", "byte_fallback": True, "normalization_rule_name": "identity"}
     | {"remove_extra_whitespaces": False},
 }
@@ -142,12 +141,32 @@ def test_a_sentencepiece_model_splits_as_sentencepiece_does(model, bring, kind):
     (model / "tokenizer.json").unlink()
     expected = train(model / FILES[kind], **OPTIONS[kind])
     _, its = bring()
-    for text in (*tokenizers.OTHERS, *tokenizers.corpus(20)):
+    odd = ["so ﬁne… ｆｕｌｌ"] if kind != "llama" else []
+    for text in (*tokenizers.OTHERS, *tokenizers.corpus(20), *odd):
         ids = [at for at in expected.encode(text) if at != expected.unk_id()]
         special = set(its.all_special_ids)
         found = [at for at in its(text)["input_ids"] if at not in special]
         assert found == [at + OFFSET[kind] for at in ids]
         assert set(its.tokenize(text)) >= {expected.id_to_piece(at) for at in ids}
+
+
+def test_the_published_map_of_characters_is_kept(tmp_path):
+    """The class of DeBERTa-v2 leaves it out; checked against the file itself."""
+    from tokenizers import Tokenizer, normalizers
+
+    tokenizers.write("deberta-v2", tmp_path)
+    train(tmp_path / "spm.model")
+    published = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    characters = conversion._character_map(tmp_path / "spm.model")
+    published.normalizer = normalizers.Precompiled(characters)
+    published.save(str(tmp_path / "tokenizer.json"))
+    text = "ﬁne… ｆｕｌｌ ①"
+    expected = published.encode(text).tokens
+    assert "ﬁ" not in "".join(expected)
+    for place in (tmp_path, tmp_path / "again"):
+        tokenizer = checkpoint.load_tokenizer(place)
+        assert tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"]) == expected
+        tokenizer.save_pretrained(tmp_path / "again")
 
 
 def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch):
