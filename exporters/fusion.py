@@ -48,17 +48,18 @@ def check_fused(model: ir.Model) -> None:
 
 
 def check_integer(model: ir.Model, planned: Iterable[str]) -> None:
-    """Raise ModelError unless the layers whose products are integer are those of the plan.
+    """Raise ModelError unless the layers whose weights are int8 are those of the plan.
 
-    A layer that the model uses several times has several products, and all must be integer.
+    A layer that the model uses several times has several products, and all must be int8.
     """
-    kinds = {"MatMulIntegerToFloat": set[str](), "MatMul": set[str]()}
+    integer, floating = set[str](), set[str]()
     for node in model.graph:
-        module = node.metadata_props.get("module")
-        if module and node.op_type in kinds:
-            kinds[node.op_type].add(module)
-    wanted = set(planned)
-    done = kinds["MatMulIntegerToFloat"] - kinds["MatMul"]
+        module, weight = node.metadata_props.get("module"), node.inputs[1:2]
+        if module and node.op_type == "MatMulIntegerToFloat":
+            integer.add(module)
+        elif module and node.op_type == "MatMul" and weight[0] is not None:
+            (floating if weight[0].is_initializer() else integer).add(module)
+    done, wanted = integer - floating, set(planned)
     if done != wanted:
         raise ModelError(
             f"export: {len(done)} matrix products are integer, but the quantization plan has "

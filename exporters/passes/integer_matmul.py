@@ -5,6 +5,10 @@ one scale and zero point, int8 weights with one scale per output channel, int32 
 results with the bias added, in one kernel. Layers that read the same value share its quantizer.
 The fusion is done here because the runtime's pattern matching loses fusions silently.
 
+A layer may also multiply constants: DeBERTa's keys and queries of relative positions. Such a
+product stays float, and only its weight is stored as int8: the runtime then computes it once, when
+it loads the graph, and not at every call.
+
 The quantizer is ``DynamicQuantizeLinear`` (the range of each input, found at run time) or
 ``QuantizeLinear`` with the range found by calibration.
 """
@@ -34,13 +38,17 @@ def apply(model: ir.Model, plan: Plan, *, reduce_range: bool = False) -> int:
         source, held = product.inputs[0], array(product.inputs[1])
         assert source is not None
         assert held is not None
+        largest = 63 if reduce_range else 127
+        count += 1
+        if not _varies(source):
+            _store_weight(model, product, held, largest)
+            continue
         key = (source, layer.low, layer.high)
         if key not in quantizers:
             made, triple = _quantizer(model, source, layer, str(module))
             model.graph.insert_before(product, made)
             quantizers[key] = triple
-        _replace_product(model, product, quantizers[key], held, 63 if reduce_range else 127)
-        count += 1
+        _replace_product(model, product, quantizers[key], held, largest)
     return count
 
 
@@ -57,6 +65,33 @@ def uint8_range(low: float, high: float) -> tuple[np.float32, np.uint8]:
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / 255, 1e-12)
     return np.float32(scale), np.uint8(np.clip(round(-low / scale), 0, 255))
+
+
+def _varies(value: ir.Value) -> bool:
+    """Return whether a value depends on an input of the graph."""
+    seen, waiting = set(), [value]
+    while waiting:
+        current = waiting.pop()
+        if current.is_graph_input():
+            return True
+        source = current.producer()
+        if source is not None and source not in seen:
+            seen.add(source)
+            waiting.extend(operand for operand in source.inputs if operand is not None)
+    return False
+
+
+def _store_weight(
+    model: ir.Model, product: ir.Node, weight: NDArray[np.float32], largest: int
+) -> None:
+    """Multiply by the int8 weight, converted to float by nodes that the runtime folds."""
+    numbers, scales = quantize_weight(weight, largest)
+    name = product.inputs[1].name if product.inputs[1] else None
+    wide = node("Cast", [constant(model, f"{name}.int8", numbers)], to=ir.DataType.FLOAT)
+    scale = constant(model, f"{name}.scale", scales)
+    scaled = node("Mul", [wide.outputs[0], scale], like=product.inputs[1])
+    model.graph.insert_before(product, [wide, scaled])
+    product.replace_input_with(1, scaled.outputs[0])
 
 
 def _quantizer(

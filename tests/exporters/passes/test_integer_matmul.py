@@ -67,3 +67,36 @@ def test_an_integer_product_computes_what_its_formula_says(rows):
     integers = np.clip(np.rint(x / step) + zero, 0, 255).astype(np.int64) - int(zero)
     want = integers @ numbers.astype(np.int64) * (step * scales) + bias
     np.testing.assert_allclose(session.run(None, {"x": x})[0], want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_product_of_constants_is_left_to_the_runtime_to_fold(tmp_path):
+    """The layer multiplies an input, and a constant with the same int8 weight."""
+    import onnxruntime
+
+    from exporters.passes.graph import constant, node
+    from tests.exporters.small_graphs import finish, normal, run
+    from tests.exporters.small_graphs import model as small
+
+    made, (x,) = small({"x": (["rows", 4], ir.DataType.FLOAT)})
+    weight = constant(made, "shared.weight.T", normal(4, 4))
+    places = node("MatMul", [constant(made, "places", normal(3, 4, seed=1)), weight], like=x)
+    product = node("MatMul", [x, weight], like=x)
+    for step in (places, product):
+        step.metadata_props["module"] = "shared"
+    turned = node("Transpose", [places.outputs[0]], perm=[1, 0])
+    scores = node("MatMul", [product.outputs[0], turned.outputs[0]])
+    graph = finish(made, [places, product, turned, scores])
+    given = normal(2, 4, seed=2)
+    before = run(graph, x=given)
+    assert integer_matmul.apply(graph, Plan(linears={"shared": LinearPlan(precision="int8")})) == 2
+    fusion.check_integer(graph, ["shared"])
+    assert "shared.weight.T" not in {
+        value.name for step in graph.graph for value in step.inputs if value
+    }
+    np.testing.assert_allclose(run(graph, x=given), before, atol=0.2)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "folded.onnx")
+    onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString(), options)
+    left = fusion.histogram(ir.load(tmp_path / "folded.onnx"))
+    assert (left["MatMulIntegerToFloat"], left["MatMul"]) == (1, 1)
