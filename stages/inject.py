@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, field_validator
 
 from pipeline.model import sources
+from pipeline.model.architectures import ARCHITECTURES
+from pipeline.model.architectures.description import Config
 from pipeline.stage import Context, Draft
 from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
@@ -100,6 +103,13 @@ class Inject(Training):
             effort=work.rows_of(reads) * self.epochs * shape.body,
         )
 
+    def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
+        """Check that transformers has a masked-language model of this type."""
+        kind = config.get("model_type")
+        if kind not in ARCHITECTURES and not _fills_masks(kind):  # all described families do
+            raise ModelError(f"inject: a model of type {kind!r} has no masked-language model")
+        return config
+
     def run(self, context: Context, model: Artifact) -> Draft:
         """Train on the facts, probe before and after, and save the body."""
         from pipeline.model import checkpoint
@@ -171,3 +181,10 @@ def _metrics(when: str, ranks: dict[str, Any]) -> list[Metric]:
             for key, value in values.items()
         ]
     return metrics
+
+
+def _fills_masks(kind: Any) -> bool:
+    """Return whether transformers has a masked-language model of a type. Imports torch."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
