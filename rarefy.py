@@ -52,9 +52,10 @@ _HOMES = {
     "flows.results": ("Result",),
     "pipeline.model.checkpoint": ("checkpoint",),
     "pipeline.recipe.writing": ("step",),
-    "pipeline.release.answering": ("Bundle", "Prediction"),
+    "pipeline.release.answering": ("Bundle",),
+    "pipeline.stage.tasks.text_classification": ("Prediction",),
     "pipeline.stage": ("Asked", "Context", "Draft", "Stage"),
-    "pipeline.stage.data": ("Split",),
+    "pipeline.stage.split": ("Split",),
     "pipeline.store.artifact": ("Artifact", "Kind", "Metric"),
     "pipeline.terms.budget": ("Budget",),
     "pipeline.terms.vocabulary": ("Data", "Target"),
@@ -280,13 +281,13 @@ def compare(
         place = Home(Path(home).expanduser())
         side = bundles.find(str(candidate), place)
     whose = recipe_of(side.name, recipe, place)
-    split, labels = comparing.labelled_rows(side, whose.recipe.data, whose.base)
+    task, split = comparing.labelled_rows(side, whose.recipe.data, whose.base)
     target = Target(threads=threads)
     compared = comparing.compare(
         side,
         str(baseline.files.directory if isinstance(baseline, Bundle) else baseline),
+        task,
         split,
-        labels,
         place,
         target=target,
         effort=Effort(rows=200, processes=5, seconds=seconds),

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from benchmarks.record import Claim, finish
 from pipeline.measure import scores, statistics
+from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.interval import Interval
 
 TRIALS, ECE_TRIALS = 2000, 400
@@ -104,7 +105,12 @@ def simulate(truth: Truth, rows: int) -> dict[tuple[str, str], dict[str, float]]
         for name in ("accuracy", "macro_f1"):
             ours, theirs = truth.scores(name)
             found = scores.compare(
-                name, certain[drawn[:, 1]], certain[drawn[:, 2]], drawn[:, 0], trial
+                TextClassification,
+                name,
+                certain[drawn[:, 1]],
+                certain[drawn[:, 2]],
+                drawn[:, 0],
+                trial,
             )
             difference, ratio = ours - theirs, ours / theirs
             passes = statistics.non_inferiority(found.difference90, -difference) == "pass"
@@ -159,7 +165,9 @@ def calibration(rows: int, gap: float) -> dict[str, float]:
     for trial in range(ECE_TRIALS):
         sure = generator.uniform(0.5, 1, rows)
         truth = (generator.random(rows) >= sure - gap).astype(np.int64)
-        found = scores.alone("ece", np.stack([sure, 1 - sure], axis=1), truth, trial)
+        found = scores.alone(
+            TextClassification, "ece", np.stack([sure, 1 - sure], axis=1), truth, trial
+        )
         covers += _holds(found, gap)
         passes += found.high <= gap
         fails += found.low > gap

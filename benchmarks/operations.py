@@ -59,7 +59,7 @@ def _record(name: str, digest: str) -> ReportData:
     from pipeline.measure.measurements import CANDIDATE, Measurements, ModelMeasurement
     from pipeline.verdict.verdict import BudgetResult, Verdict
 
-    candidate = ModelMeasurement(digest=digest, size=1000, probabilities=[[1.0, 0.0]])
+    candidate = ModelMeasurement(digest=digest, size=1000, answers=[[1.0, 0.0]])
     passed = BudgetResult(
         metric="size", form="max", limit=2000, value=1000, outcome="pass", reason="it is small"
     )

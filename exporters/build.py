@@ -22,7 +22,7 @@ from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import Plan
 from pipeline.model.runtime import MODEL
 from pipeline.report import markdown
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.progress import Progress, silent
@@ -88,16 +88,16 @@ def build(
     report = progress or silent
     report(0, 4, "tracing the model")
     model, tokenizer = checkpoint.load(checkpoint_dir), checkpoint.load_tokenizer(checkpoint_dir)
-    graph = onnx.export(model, tuple(tokenizer.model_input_names))
+    graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
     report(1, 4, "computing PyTorch's answers")
     step = max(1, len(split) // ROWS)
     rows = task.encode(tokenizer, split, range(0, len(split), step)[:ROWS])
     names = [str(value.name) for value in graph.graph.inputs]
     longer = boundaries.long_rows(model.config, rows, task.max_length)
-    expected = parity.cases(model, rows, names, tokenizer.pad_token_id or 0, longer)
+    expected = parity.cases(task, model, rows, names, tokenizer.pad_token_id or 0, longer)
     report(2, 4, "rewriting the graph")
     bounds = {mask: boundaries.reach(model.config, task.max_length), positions: task.max_length}
-    graph, precision, close = _rewrite(graph, form, plan, expected, bounds)
+    graph, precision, close = _rewrite(task, graph, form, plan, expected, bounds)
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
     bundle.write_model(
@@ -105,12 +105,12 @@ def build(
         output,
         model=model,
         tokenizer=tokenizer,
+        task=task,
         provider=target_provider,
         threads=threads,
-        max_length=task.max_length,
     )
     if samples:
-        bundle.write_samples(output, split, target_provider)
+        bundle.write_samples(output, task, split, target_provider)
     info = BuildInfo(
         form=form,
         precision=precision,
@@ -144,6 +144,7 @@ def _check_target(plan: Plan | None, provider: str) -> None:
 
 
 def _rewrite(
+    task: Task,
     graph: ir.Model,
     form: Form,
     plan: Plan | None,
@@ -154,26 +155,26 @@ def _rewrite(
 
     ``bounds``: the longest row, for each pass whose result holds only up to some length.
     """
-    close = parity.check(graph, expected, "fp32", "tracing")
+    close = parity.check(task, graph, expected, "fp32", "tracing")
     passes = [mask, scale] + ([first_token, positions] if form == "deploy" else [])
     for rewrite in passes:
         if rewrite.apply(graph, *([bounds[rewrite]] if rewrite in bounds else [])):
             clean.apply(graph)
-            close = parity.check(graph, expected, "fp32", _name(rewrite))
+            close = parity.check(task, graph, expected, "fp32", _name(rewrite))
     fusion.check_fused(graph)
     if plan is None:
         return graph, "fp32", close
     if plan.precision == "fp16":
         graph = half.apply(graph)
-        return graph, "fp16", parity.check(graph, expected, "fp16", "conversion to fp16")
+        return graph, "fp16", parity.check(task, graph, expected, "fp16", "conversion to fp16")
     if plan.embeddings == "int8":
         embeddings.apply(graph)
         clean.apply(graph)
-        parity.check(graph, expected, "int8", _name(embeddings))
+        parity.check(task, graph, expected, "int8", _name(embeddings))
     integer_matmul.apply(graph, plan, reduce_range=integer_arithmetic.saturates())
     clean.apply(graph)
     fusion.check_integer(graph, plan.integer_modules)
-    return graph, "int8", parity.check(graph, expected, "int8", _name(integer_matmul))
+    return graph, "int8", parity.check(task, graph, expected, "int8", _name(integer_matmul))
 
 
 def _name(module: Any) -> str:
@@ -192,7 +193,8 @@ def _facts(
     return {
         **{key: info.model[key] for key in ("layers", "hidden")},
         "architecture": markdown.escape(info.model["architecture"]),
-        "labels": [markdown.escape(label) for label in info.model["labels"]],
+        "labels": [markdown.escape(label) for label in task.labels],
+        "task": task.name,
         "form": info.form,
         "provider": provider,
         "threads": threads,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,14 @@ import onnx_ir as ir
 
 from exporters import fusion
 from pipeline.model.runtime import MODEL, PROVIDERS, BundleModel
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
+from pipeline.stage.tasks import Task
 from pipeline.terms.digests import file_sha256
 
 SUMS = "SHA256SUMS"
 SAMPLES = 3
+FIRST_LINE, LAST_LINE = "# The answer of one row", "# End of the answer."
+"""What a task's own lines in the runner begin with, and what comes after them."""
 ROLES = {
     MODEL: "graph",
     "config.json": "config",
@@ -39,9 +41,9 @@ def write_model(
     *,
     model: Any,
     tokenizer: Any,
+    task: Task,
     provider: str,
     threads: int,
-    max_length: int,
 ) -> None:
     """Write the graph, the tokenizer, the labels, the signature and the session options."""
     ir.save(graph, output / MODEL)
@@ -52,19 +54,18 @@ def write_model(
         output / "tokenizer_config.json",
         {
             "tokenizer_class": type(tokenizer).__name__,
-            "model_max_length": max_length,
+            "model_max_length": task.max_length,
             "model_input_names": tokenizer.model_input_names,
             **{key: str(token) for key, token in tokenizer.special_tokens_map.items()},
         },
     )
-    config = model.config
-    names = {str(index): str(config.id2label[index]) for index in sorted(config.id2label)}
+    names = {str(index): label for index, label in enumerate(task.labels)}
     labels = {label: int(index) for index, label in names.items()}
     write_json(
         output / "config.json",
-        {"model_type": config.model_type, "id2label": names, "label2id": labels},
+        {"model_type": model.config.model_type, "id2label": names, "label2id": labels},
     )
-    write_json(output / "signature.json", _signature(graph, len(names), max_length))
+    write_json(output / "signature.json", _signature(graph, task))
     write_json(
         output / "session_options.json",
         {
@@ -77,7 +78,7 @@ def write_model(
     )
 
 
-def write_samples(output: Path, split: Split, provider: str) -> None:
+def write_samples(output: Path, task: Task, split: Split, provider: str) -> None:
     """Write a sample request of a few rows, word for word, and this bundle's answer to it.
 
     The answer is computed on the CPU if this machine lacks the bundle's provider.
@@ -85,18 +86,13 @@ def write_samples(output: Path, split: Split, provider: str) -> None:
     import onnxruntime
 
     available = PROVIDERS[provider] in onnxruntime.get_available_providers()
-    texts = split.texts[:SAMPLES]
-    pairs = split.pairs[:SAMPLES] if split.pairs is not None else None
+    texts, pairs = (None if rows is None else list(rows[:SAMPLES]) for rows in task.requests(split))
     model = BundleModel(output, provider=provider if available else "cpu")
-    answers = []
-    for shares in model.probabilities(texts, pairs).round(6).tolist():
-        named = dict(zip(model.labels, shares, strict=True))
-        answers.append(
-            {"label": max(named, key=lambda label: named[label]), "probabilities": named}
-        )
+    answers = task.answers(model.units(texts or [], pairs)).round(6)
     (output / "samples").mkdir()
     write_json(output / "samples/request.json", {"texts": texts, "pairs": pairs})
-    write_json(output / "samples/response.json", {"predictions": answers})
+    named = [answer._asdict() for answer in task.predictions(answers)]
+    write_json(output / "samples/response.json", {"predictions": named})
 
 
 def write_card(output: Path, facts: dict[str, Any]) -> None:
@@ -112,7 +108,7 @@ def write_card(output: Path, facts: dict[str, Any]) -> None:
     )
     card = templates.get_template("model_card.md.j2").render(facts)
     (output / "README.md").write_text(card, encoding="utf-8")
-    shutil.copyfile(runner_path(), output / "predict.py")
+    (output / "predict.py").write_text(runner(str(facts["task"])), encoding="utf-8")
 
 
 def write_sums(output: Path) -> None:
@@ -122,9 +118,18 @@ def write_sums(output: Path) -> None:
     (output / SUMS).write_text("".join(lines))
 
 
-def runner_path() -> Path:
-    """Return the path of the stand-alone runner, which bundles contain as predict.py."""
-    return Path(__file__).with_name("runner.py")
+def runner(task: str) -> str:
+    """Return the code of a bundle's predict.py: ``runner.py`` with the task's own lines.
+
+    Those of text-classification are in it; those of another task are in ``runners/``.
+    """
+    code = Path(__file__).with_name("runner.py").read_text(encoding="utf-8")
+    own = Path(__file__).parent / "runners" / f"{task.replace('-', '_')}.py"
+    if not own.is_file():
+        return code
+    head, _, rest = code.partition(FIRST_LINE)
+    lines = own.read_text(encoding="utf-8")
+    return head + lines[lines.index(FIRST_LINE) :] + "\n\n" + rest[rest.index(LAST_LINE) :]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -132,15 +137,18 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def _signature(graph: ir.Model, labels: int, max_length: int) -> dict[str, Any]:
+def _signature(graph: ir.Model, task: Task) -> dict[str, Any]:
     def tensor(name: str | None, kind: str, shape: Sequence[str | int]) -> dict[str, Any]:
         return {"name": name, "dtype": kind, "shape": list(shape)}
 
     axes = ("batch", "sequence")
+    output = graph.graph.outputs[0]
+    assert output.shape is not None
+    shape = [size if isinstance(size, int) else str(size.value) for size in output.shape]
     return {
         "schema": "rarefy.signature/1",
-        "task": "text-classification",
+        "task": task.name,
         "inputs": [tensor(value.name, "int64", axes) for value in graph.graph.inputs],
-        "outputs": [tensor("logits", "float32", ("batch", labels))],
-        "max_length": max_length,
+        "outputs": [tensor(output.name, "float32", shape)],
+        "max_length": task.max_length,
     }

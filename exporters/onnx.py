@@ -1,4 +1,4 @@
-"""Export a PyTorch classifier as an ONNX graph with our names for axes, inputs and weights.
+"""Export a PyTorch model as an ONNX graph with our names for axes, inputs and weights.
 
 The graph comes from ``torch.onnx.export(dynamo=True)``. Every linear layer becomes MatMul + Add,
 and its nodes carry the path of their module, by which a quantization plan finds them. The
@@ -19,6 +19,7 @@ from typing import Any
 import onnx_ir as ir
 
 from exporters.passes import clean, constant, linear, normalization
+from pipeline.stage.tasks import Task
 from pipeline.terms.errors import ModelError
 
 OPSET = 20  # the first with a Gelu operator
@@ -27,15 +28,16 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def export(model: Any, input_names: tuple[str, ...]) -> ir.Model:
-    """Trace ``model`` (a classifier of transformers) and return its graph.
+def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
+    """Trace ``model`` and return its graph.
 
     Args:
-        model: a PreTrainedModel with ``logits`` among its outputs.
+        model: a PreTrainedModel with the task's head.
+        task: says which of the model's outputs the graph gives (``Task.raw``).
         input_names: the ``INPUTS`` that the tokenizer returns; each is batch × sequence, int64.
 
     Returns:
-        A graph with the inputs that the model takes and one output, ``logits``: batch × labels.
+        A graph with the inputs that the model takes and one output, e.g. logits: batch × labels.
 
     Raises:
         ModelError: if PyTorch cannot trace the model, or the model takes no attention mask.
@@ -58,12 +60,12 @@ def export(model: Any, input_names: tuple[str, ...]) -> ir.Model:
     with _eager_attention(model), _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
-                _logits_of(model, names).eval(),
+                _output_of(model, names, task).eval(),
                 tuple(example.values()),
                 dynamo=True,
                 dynamic_shapes=((axes,) * len(names),),  # one variadic argument
                 input_names=list(names),
-                output_names=["logits"],
+                output_names=[task.output],
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -82,20 +84,21 @@ def export(model: Any, input_names: tuple[str, ...]) -> ir.Model:
     return graph
 
 
-def _logits_of(model: Any, names: tuple[str, ...]) -> Any:
+def _output_of(model: Any, names: tuple[str, ...], task: Task) -> Any:
     import torch
 
-    class Logits(torch.nn.Module):  # type: ignore[misc]
-        """Take tensors by position, and return only the logits."""
+    class Output(torch.nn.Module):  # type: ignore[misc]
+        """Take tensors by position, and return only the task's raw output."""
 
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
         def forward(self, *tensors: Any) -> Any:
-            return self.model(**dict(zip(names, tensors, strict=True))).logits
+            inputs = dict(zip(names, tensors, strict=True))
+            return task.raw(self.model(**inputs), inputs)
 
-    return Logits()
+    return Output()
 
 
 @contextlib.contextmanager
@@ -125,9 +128,10 @@ def _quiet() -> Iterator[None]:
 def _name_axes(model: ir.Model) -> None:
     for value in model.graph.inputs:
         value.shape = ir.Shape(["batch", "sequence"])
-    logits = model.graph.outputs[0]
-    labels = logits.shape[1] if logits.shape is not None else "labels"
-    logits.shape = ir.Shape(["batch", labels])
+    output = model.graph.outputs[0]
+    if output.shape is not None:
+        between = ["sequence"] * (len(output.shape) - 2)
+        output.shape = ir.Shape(["batch", *between, output.shape[-1]])
     model.producer_name, model.ir_version = "rarefy", IR_VERSION
 
 

@@ -1,7 +1,7 @@
-"""Classify text with the model in this folder: ``python predict.py "some text"`` prints JSON.
+"""Run the model in this folder: ``python predict.py "some text"`` prints JSON.
 
 Requires only onnxruntime, tokenizers and numpy. Input: texts as arguments, or a JSON object
-``{"texts": [...], "pairs": [...] or null}`` on stdin. Output: a label and probabilities for each.
+``{"texts": [...], "pairs": [...] or null}`` on stdin. Output: one answer for each.
 """
 
 import json
@@ -43,11 +43,23 @@ def load() -> tuple[Any, Any]:
     return session, tokenizer
 
 
-def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, Any]]:
-    """Return {"label", "probabilities"} for each text, or for each text with its pair."""
-    session, tokenizer = load()
-    names = read("config.json")["id2label"]
+# The answer of one row, for text-classification.
+def described(outputs: Any, encoding: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """Return {"label", "probabilities"} from a row's logits (1 × labels)."""
+    names = config["id2label"]
     labels = [names[str(index)] for index in range(len(names))]
+    logits = outputs[0].astype(np.float64)
+    powers = np.exp(logits - logits.max())
+    shares = (powers / powers.sum()).round(6).tolist()
+    best = labels[int(np.argmax(logits))]
+    return {"label": best, "probabilities": dict(zip(labels, shares, strict=True))}
+
+
+# End of the answer.
+def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, Any]]:
+    """Return one answer for each text, or for each text with its pair."""
+    session, tokenizer = load()
+    config = read("config.json")
     wanted = [value.name for value in session.get_inputs()]
     answers = []
     for row in texts if pairs is None else zip(texts, pairs, strict=True):
@@ -58,11 +70,7 @@ def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, A
             "token_type_ids": encoding.type_ids,
         }
         feed = {name: np.array([known[name]], dtype=np.int64) for name in wanted}
-        logits = session.run(["logits"], feed)[0][0].astype(np.float64)
-        powers = np.exp(logits - logits.max())
-        shares = (powers / powers.sum()).round(6).tolist()
-        best = labels[int(np.argmax(logits))]
-        answers.append({"label": best, "probabilities": dict(zip(labels, shares, strict=True))})
+        answers.append(described(session.run(None, feed)[0], encoding, config))
     return answers
 
 

@@ -77,7 +77,7 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
     bundle or of a reference differ from their manifest: the verdict would name bytes that were not
     measured.
     """
-    baselines.check(bundle.name, bundle.directory, run.plan.labels)
+    baselines.check(bundle.name, bundle.directory, run.plan.task)
     store = run.plan.store
     if bundle.manifest and bundle.directory == store.directory(bundle.digest):
         store.use(bundle.digest, run.lease)  # measuring takes minutes

@@ -123,20 +123,19 @@ class Adapt(Training):
         return Draft(roles, facts, (trained.metric(),))
 
     def _train(self, context: Context, adapted: Any, tokenizer: Any) -> Trained:
-        from stages import losses
         from stages import teacher as teaching
 
         split = context.split("train")
         rows = training.labelled_rows(context, tokenizer, split, numbered=bool(self.teacher))
         if self.teacher is None:
-            loss = losses.classification()
+            loss = context.task.training()
         else:
             teacher, teacher_tokenizer = training.open_network(
                 context, context.artifacts[self.teacher]
             )
             teacher_rows = training.labelled_rows(context, teacher_tokenizer, split)
             answers = teaching.outputs(context, teacher, teacher_tokenizer, teacher_rows)
-            loss = teaching.imitation(answers, alpha=0.9, temperature=2.0)
+            loss = teaching.imitation(context.task, answers, alpha=0.9, temperature=2.0)
         return training.train(context, self, adapted, tokenizer, rows, loss)
 
 

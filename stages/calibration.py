@@ -1,9 +1,9 @@
-"""Calibration rows: a sample of the training split, batched without padding."""
+"""Calibration rows: a sample of a split, batched without padding."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -11,38 +11,35 @@ import torch
 from torch import Tensor
 
 from pipeline.stage import Context
-from stages.parameters import CALIBRATION_BATCH
+from stages.parameters import CALIBRATION_BATCH, Row
 
 
-def sample(context: Context, tokenizer: Any, count: int) -> list[dict[str, Any]]:
-    """Return ``count`` tokenized, labelled training rows (all if there are fewer).
+def sample(context: Context, tokenizer: Any, count: int, name: str = "train") -> list[Row]:
+    """Return ``count`` tokenized rows of a split with their targets (all if there are fewer).
 
     The seed determines the sample. Its order is random, so any prefix is a random sample too.
     """
-    split = context.split("train")
+    split = context.split(name)
     draw = random.Random(context.seed)  # noqa: S311
     chosen = draw.sample(range(len(split)), min(count, len(split)))
-    rows = context.task.encode(tokenizer, split, chosen)
-    labels = split.labels or [-100] * len(split)
-    return [row | {"labels": labels[at]} for row, at in zip(rows, chosen, strict=True)]
+    return context.task.examples(tokenizer, split, chosen)
 
 
 def batches(
-    rows: list[dict[str, Any]], device: str, size: int = CALIBRATION_BATCH
+    rows: Sequence[Row], device: str, size: int = CALIBRATION_BATCH
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield batches of rows of equal length.
+    """Yield batches of rows whose lists have equal lengths.
 
     Every position then holds a real token: statistics over activations need no mask, and no time
     is spent on padding.
     """
-    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
-    for _, group in groupby(ordered, key=lambda row: len(row["input_ids"])):
+    ordered = sorted(rows, key=_shape)
+    for _, group in groupby(ordered, key=_shape):
         same = list(group)
         for start in range(0, len(same), size):
             part = same[start : start + size]
             yield {key: torch.tensor([row[key] for row in part], device=device) for key in part[0]}
 
 
-def without_labels(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the batch without its labels: the model's own inputs."""
-    return {key: value for key, value in batch.items() if key != "labels"}
+def _shape(row: Row) -> list[int]:
+    return [len(value) for value in row.values() if isinstance(value, list)]

@@ -164,6 +164,7 @@ class Distill(Training):
             context, teacher, teacher_tokenizer, teacher_rows, teacher_layers
         )
         loss = teaching.imitation(
+            context.task,
             answers,
             alpha=self.alpha,
             temperature=self.temperature,

@@ -29,16 +29,16 @@ class Export(Stage):
     layer for the first token only, cut position embeddings to ``max_length``, and use int8
     embeddings and integer matrix products where the plan says so. After each pass, the logits are
     compared with PyTorch's on real rows, padded and unpadded, and on rows of the full length; at
-    the end, the operators are counted. A difference beyond the tolerance is an
-    error, and so are operators that differ from what the plan demands. No row of the training
-    split is read; three eval rows are in the bundle word for word, unless ``samples`` is none.
+    the end, the operators are counted. A difference beyond the tolerance is an error, and so are
+    operators that differ from what the plan demands. The rows are development rows, and three of
+    them are in the bundle word for word, unless ``samples`` is none.
     """
 
     name: ClassVar[str] = "export"
     version: ClassVar[int] = 8
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
-    reads: ClassVar[frozenset[str]] = frozenset({"eval"})
+    reads: ClassVar[frozenset[str]] = frozenset({"dev"})
     libraries: ClassVar[tuple[str, ...]] = (
         *Stage.libraries,
         "numpy",
@@ -50,8 +50,8 @@ class Export(Stage):
     quantization: ClassVar[Quantization] = "keeps"
 
     target: str | None = Field(None, description="name of a target; default: the recipe's first")
-    samples: Literal["eval", "none"] = Field(
-        "eval", description="rows that the bundle contains word for word, with its answers"
+    samples: Literal["dev", "none"] = Field(
+        "dev", description="rows that the bundle contains word for word, with its answers"
     )
 
     def environment(self, asked: Asked) -> dict[str, Any]:
@@ -89,17 +89,17 @@ class Export(Stage):
             model.directory,
             context.output,
             task=context.task,
-            split=context.split("eval"),
+            split=context.split("dev"),
             form="deploy",
             target_provider=target.provider,
             threads=target.threads,
-            samples=self.samples == "eval",
+            samples=self.samples == "dev",
             progress=context.progress,
         )
         rows = info.parity.rows
         metrics = (
-            Metric(name="parity", split="eval", value=info.parity.max_difference, n=rows),
-            Metric(name="agreement", split="eval", value=info.parity.agreement, n=rows),
+            Metric(name="parity", split="dev", value=info.parity.max_difference, n=rows),
+            Metric(name="agreement", split="dev", value=info.parity.agreement, n=rows),
             Metric(name="integer_matmuls", value=info.integer_matmuls),
             Metric(name="graph_bytes", value=info.size),
         )

@@ -15,7 +15,7 @@ from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from pipeline.terms.quantity import Quantity
 from stages import footprint, training
-from stages.parameters import CALIBRATION_BATCH
+from stages.parameters import CALIBRATION_BATCH, Loss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,7 +85,7 @@ class Factorize(Stage):
         rows = calibration.sample(context, tokenizer, self.calibration_rows)
         batches = list(calibration.batches(rows, context.device))
         note = lambda done, total: context.progress(done, total, "inputs")  # noqa: E731
-        moments, weights = measure(network, layers, batches, note)
+        moments, weights = measure(network, layers, batches, context.task.summed(), note)
         network.cpu()
         ranks, errors = self._replace(context, network, layers, moments, weights)
         roles = checkpoint.save(network, tokenizer, context.output)
@@ -146,17 +146,15 @@ def measure(
     network: Any,
     layers: dict[str, Any],
     batches: list[dict[str, Tensor]],
+    loss: Loss,
     progress: Callable[[int, int], None],
 ) -> tuple[list[Tensor], list[float]]:
     """Return each layer's Σ x·xᵀ over all tokens, and the mean squared gradient at its output.
 
-    The gradient is that of each row's own cross-entropy, as in the empirical Fisher information.
-    It estimates what a small error in the output costs.
+    The gradient is that of each row's own loss (``loss`` sums over a batch), as in the empirical
+    Fisher information. It estimates what a small error in the output costs.
     """
     import torch
-    from torch.nn import functional
-
-    from stages.calibration import without_labels
 
     moments: dict[Any, Tensor] = {}
     squares = dict.fromkeys(layers.values(), 0.0)
@@ -173,9 +171,8 @@ def measure(
     handles = [linear.register_forward_hook(see) for linear in layers.values()]
     try:
         for done, batch in enumerate(batches):
-            logits = network(**without_labels(batch)).logits
-            loss = functional.cross_entropy(logits, batch["labels"], reduction="sum")
-            gradients = torch.autograd.grad(loss, [output for _, output in outputs])
+            found = loss(network, batch)
+            gradients = torch.autograd.grad(found, [output for _, output in outputs])
             for (linear, _), gradient in zip(outputs, gradients, strict=True):
                 squares[linear] += float(gradient.square().mean(-1).sum())
             outputs.clear()

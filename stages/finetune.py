@@ -32,12 +32,11 @@ class Finetune(Training):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Train the model and save it with its head."""
         from pipeline.model import checkpoint
-        from stages import losses
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
         rows = training.labelled_rows(context, tokenizer, context.split("train"))
-        loss = losses.classification(self.label_smoothing)
+        loss = context.task.training(self.label_smoothing)
         trained = training.train(context, self, network, tokenizer, rows, loss)
         roles = checkpoint.save(network, tokenizer, context.output)
         return Draft(roles, checkpoint.describe(network), (trained.metric(),))

@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from stages.calibration import without_labels
+from stages.parameters import Loss
 from stages.surgery import Part, weight_of
 
 GREATEST_SCALE = 10.0
@@ -37,9 +36,11 @@ class Sensitivity:
 
 
 def sensitivities(
-    model: Any, parts: Sequence[Part], batches: Iterable[dict[str, Tensor]]
+    model: Any, parts: Sequence[Part], batches: Iterable[dict[str, Tensor]], loss: Loss
 ) -> list[Sensitivity]:
     """Run labelled batches forward and backward, and accumulate the mask's gradients per row.
+
+    ``loss`` is summed over the rows of a batch.
 
     The mask has one row for each row of the batch, so one backward pass gives every row's own
     gradient. The model must be in eval mode; its parameters get no gradients.
@@ -51,7 +52,9 @@ def sensitivities(
     for parameter in wanted:
         parameter.requires_grad_(False)
     for batch in batches:
-        for sensitivity, gradient in zip(sums, mask_gradients(model, parts, batch), strict=True):
+        for sensitivity, gradient in zip(
+            sums, mask_gradients(model, parts, batch, loss), strict=True
+        ):
             sensitivity.fisher += (gradient.T @ gradient).cpu()
             sensitivity.taylor += gradient.abs().sum(0).cpu()
     for parameter in wanted:
@@ -59,19 +62,18 @@ def sensitivities(
     return sums
 
 
-def mask_gradients(model: Any, parts: Sequence[Part], batch: dict[str, Tensor]) -> list[Tensor]:
-    """Return the gradient of each row's cross-entropy by its masks: rows × units per part."""
-    rows = len(batch["labels"])
-    device = batch["labels"].device
+def mask_gradients(
+    model: Any, parts: Sequence[Part], batch: dict[str, Tensor], loss: Loss
+) -> list[Tensor]:
+    """Return the gradient of each row's loss by its masks: rows × units per part."""
+    rows, device = len(batch["input_ids"]), batch["input_ids"].device
     masks = [torch.ones(rows, part.count, device=device, requires_grad=True) for part in parts]
     handles = [
         part.sink.register_forward_pre_hook(_laid_over(mask, part.width))
         for part, mask in zip(parts, masks, strict=True)
     ]
     try:
-        logits = model(**without_labels(batch)).logits
-        loss = functional.cross_entropy(logits, batch["labels"], reduction="sum")
-        return list(torch.autograd.grad(loss, masks))
+        return list(torch.autograd.grad(loss(model, batch), masks))
     finally:
         for handle in handles:
             handle.remove()

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from pipeline.model import no_code
-from pipeline.stage import Context
+from pipeline.stage import Context, losses
 from pipeline.terms.errors import ModelError
-from stages import losses
 from stages.knowledge import WHOLE_TERM, Sentence
 from stages.parameters import Row
 from stages.trainer import collate

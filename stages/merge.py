@@ -50,14 +50,14 @@ class Merge(Stage):
             raise ModelError(f"merge: {model.short} has no adapter to merge")
         tokenizer = checkpoint.load_tokenizer(model.directory)
         split = context.split("train")
-        rows = context.task.encode(tokenizer, split, range(min(ROWS, len(split))))
+        rows = context.task.examples(tokenizer, split, range(min(ROWS, len(split))))
         feeds = [{key: torch.tensor([value]) for key, value in row.items()} for row in rows]
         with torch.no_grad():
             context.progress(0, 2, "running the model with its adapter")
-            before = torch.cat([adapted(**feed).logits for feed in feeds])
+            before = torch.cat([context.task.outputs(adapted, feed) for feed in feeds])
             merged = adapted.merge_and_unload(safe_merge=True).eval()
             context.progress(1, 2, "running the merged model")
-            after = torch.cat([merged(**feed).logits for feed in feeds])
+            after = torch.cat([context.task.outputs(merged, feed) for feed in feeds])
         difference = float((before - after).abs().max())
         if not difference <= TOLERANCE:
             raise ModelError(

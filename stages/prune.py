@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.stage import Asked
+    from pipeline.stage.tasks import Task
     from stages.fisher import Sensitivity
     from stages.surgery import Part, Unit
 
@@ -63,6 +64,7 @@ class Prune(Stage):
     version: ClassVar[int] = 3
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate", "numpy")
 
     heads: Share = Field(0.0, description="share of the attention heads to remove")
@@ -192,7 +194,8 @@ class Prune(Stage):
         network.to(context.device)
         rows = calibration.sample(context, tokenizer, self.calibration_rows)
         if self.layers:
-            self._prune_layers(context, network, rows)
+            searched = calibration.sample(context, tokenizer, SEARCH_ROWS, "dev")
+            self._prune_layers(context, network, searched)
         if self.heads or self.neurons:
             self._prune_units(context, network, rows, metrics)
         network.cpu()
@@ -221,16 +224,16 @@ class Prune(Stage):
         metrics.append(Metric(name="unseen_token_rate", split="train", value=rate, n=total))
         return smaller
 
-    def _prune_layers(self, context: Context, network: Any, rows: list[Row]) -> None:
+    def _prune_layers(self, context: Context, network: Any, searched: list[Row]) -> None:
         from pipeline.model import checkpoint
         from stages import calibration, surgery
 
         depth = len(checkpoint.encoder_layers(network))
         kept = self._kept_layers(depth)
         if kept is None:
-            batches = list(calibration.batches(rows[:SEARCH_ROWS], context.device))
+            batches = list(calibration.batches(searched, context.device))
             count = self._count_gone(depth)
-            gone = least_needed_layers(network, count, batches, context.progress)
+            gone = least_needed_layers(context.task, network, count, batches, context.progress)
             kept = [layer for layer in range(depth) if layer not in gone]
         surgery.keep_layers(network, kept)
 
@@ -248,7 +251,7 @@ class Prune(Stage):
         }
         ordered = forward_order(sets.values())
         few = list(calibration.batches(rows[:RESCALE_ROWS], context.device))
-        loss = mean_loss(network, few)
+        loss = mean_loss(context.task, network, few)
         metrics.append(Metric(name="calibration_loss_before", split="train", value=loss))
         kept = self._search(context, network, rows, sets)
         whole = copy.deepcopy(network) if self.rescale else None
@@ -260,7 +263,7 @@ class Prune(Stage):
             note = lambda done, total: context.progress(done, total, "rescaling")  # noqa: E731
             abandoned = rescaling.rescale(network, ordered, whole, whole_parts, few, note)
             metrics.append(Metric(name="rescaling_abandoned", value=abandoned, n=len(ordered)))
-        loss = mean_loss(network, few)
+        loss = mean_loss(context.task, network, few)
         metrics.append(Metric(name="calibration_loss", split="train", value=loss))
 
     def _search(
@@ -302,7 +305,9 @@ class Prune(Stage):
             return {}
         batches = list(calibration.batches(rows, context.device))
         watched = _watched(batches, context.progress, "gradients of the masks")
-        found = fisher.sensitivities(network, forward_order(sets.values()), watched)
+        found = fisher.sensitivities(
+            network, forward_order(sets.values()), watched, context.task.summed()
+        )
         return {unit: found[at :: len(sets)] for at, unit in enumerate(sets)}
 
     def _importance(
@@ -333,7 +338,9 @@ class Prune(Stage):
         unpruned_rows = training.labelled_rows(context, unpruned_tokenizer, split)
         answers = teaching.outputs(context, unpruned, unpruned_tokenizer, unpruned_rows)
         training.set_dropout(network, 0)  # as in distillation: the soft answers regularize
-        loss = teaching.imitation(answers, alpha=RECOVERY_ALPHA, temperature=RECOVERY_TEMPERATURE)
+        loss = teaching.imitation(
+            context.task, answers, alpha=RECOVERY_ALPHA, temperature=RECOVERY_TEMPERATURE
+        )
         return training.train(
             context, self._recovery(), network, tokenizer, rows, loss, name="recovery"
         ).metric("recovery_loss")
@@ -345,49 +352,48 @@ def forward_order(by_unit: Iterable[Sequence[T]]) -> list[T]:
 
 
 def least_needed_layers(
-    network: Any, count: int, batches: list[Batch], progress: Progress
+    task: Task, network: Any, count: int, batches: list[Batch], progress: Progress
 ) -> set[int]:
     """Choose ``count`` layers one by one, each time the one whose removal changes answers least.
 
     The first layer is not a candidate if the model cannot do without it.
-    The change is measured as the Kullback-Leibler divergence from the whole model's answers.
+    The change is measured as the mean divergence from the whole model's answers.
     """
     from pipeline.model import checkpoint, parts
-    from stages import losses, surgery
+    from stages import surgery
 
     layers = checkpoint.encoder_layers(network)
     first = int(parts.first_stays(network.config.to_dict()))
-    whole = answers(network, batches)
+    whole = answers(task, network, batches)
     gone: set[int] = set()
     for step in range(count):
         change = {}
         for candidate in range(first, len(layers)):
             if candidate not in gone:
                 with surgery.skipped([layers[index] for index in (*gone, candidate)]):
-                    change[candidate] = float(losses.soft(answers(network, batches), whole, 1.0))
+                    found = task.divergence(whole, answers(task, network, batches))
+                change[candidate] = float(found.mean())
         gone.add(min(change, key=change.__getitem__))
         progress(step + 1, count, "layers")
     return gone
 
 
-def answers(network: Any, batches: list[Batch]) -> Tensor:
-    """Return the logits of all batches: rows × labels."""
+def answers(task: Task, network: Any, batches: list[Batch]) -> Tensor:
+    """Return the raw outputs of all batches: units × width."""
     import torch
-
-    from stages.calibration import without_labels
 
     with torch.no_grad():
-        return torch.cat([network(**without_labels(batch)).logits for batch in batches])
+        return torch.cat([task.outputs(network, batch) for batch in batches])
 
 
-def mean_loss(network: Any, batches: list[Batch]) -> float:
-    """Return the mean cross-entropy, rounded to digits that the thread count does not change."""
+def mean_loss(task: Task, network: Any, batches: list[Batch]) -> float:
+    """Return the mean loss of rows, rounded to digits that the thread count does not change."""
     import torch
 
-    from stages import losses
-
-    labels = torch.cat([batch["labels"] for batch in batches])
-    return round(float(losses.hard(answers(network, batches), labels)), 4)
+    loss = task.summed()
+    with torch.no_grad():
+        total = sum(float(loss(network, batch)) for batch in batches)
+    return round(total / sum(len(batch["input_ids"]) for batch in batches), 4)
 
 
 def _watched(batches: list[Batch], progress: Progress, note: str) -> Iterator[Batch]:

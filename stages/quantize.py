@@ -14,6 +14,7 @@ from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from stages import footprint
+from stages.parameters import Row
 
 SENSITIVITY_ROWS = 64
 
@@ -22,7 +23,7 @@ class Quantize(Stage):
     """Write a quantization plan: int8 for linear layers that tolerate it, or fp16 for GPUs.
 
     The weights do not change; ``export`` applies the plan. Each linear layer is tried alone in
-    int8 (weights per output channel, inputs per tensor) on calibration rows. Its damage is the
+    int8 (weights per output channel, inputs per tensor) on development rows. Its damage is the
     divergence of the answers from those in full precision, as KL in nats. Layers above
     ``max_damage`` stay float. ``mode: dynamic`` determines the range of each input at run time;
     ``static`` takes it from the calibration rows, which is faster at run time. The last layer of
@@ -31,8 +32,10 @@ class Quantize(Stage):
     """
 
     name: ClassVar[str] = "quantize"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
     quantization: ClassVar[Quantization] = "plans"
 
     precision: Literal["int8", "fp16"] = "int8"
@@ -105,15 +108,17 @@ class Quantize(Stage):
                 )
         fixed = set(parts.position_projections(network))  # the export folds them into constants
         candidates = [name for name in layers if name not in fixed.union(self.exclude)]
-        rows = self._rows(context, model)
+        rows = self._rows(context, model, "train", self.calibration_rows)
+        few = self._rows(context, model, "dev", SENSITIVITY_ROWS)
         ranges = {}
         if self.mode == "static":
             context.progress(0, 1, "recording input ranges")
             ranges = sensitivity.input_ranges(network, candidates, rows, self.percentile)
         chosen, damages = candidates, dict[str, float]()
         if self.sensitivity:
-            few = rows[:SENSITIVITY_ROWS]
-            damages = sensitivity.damages(network, candidates, few, ranges, context.progress)
+            damages = sensitivity.damages(
+                context.task, network, candidates, few, ranges, context.progress
+            )
             chosen = [name for name in candidates if damages[name] <= self.max_damage]
         plan = Plan(
             mode=self.mode,
@@ -125,8 +130,8 @@ class Quantize(Stage):
         )
         metrics = [Metric(name="integer_layers", value=len(chosen), n=len(layers))]
         if self.sensitivity and chosen:
-            together = sensitivity.joint_damage(network, chosen, rows[:SENSITIVITY_ROWS], ranges)
-            metrics.append(Metric(name="quantization_kl", split="train", value=together))
+            together = sensitivity.joint_damage(context.task, network, chosen, few, ranges)
+            metrics.append(Metric(name="quantization_kl", split="dev", value=together))
         return plan, metrics
 
     @staticmethod
@@ -138,12 +143,12 @@ class Quantize(Stage):
             precision="int8" if integer else "float", low=low, high=high, damage=damage
         )
 
-    def _rows(self, context: Context, model: Artifact) -> list[dict[str, list[int]]]:
-        """Tokenize rows spread evenly over the training split."""
-        split = context.split("train")
-        step = max(1, len(split) // self.calibration_rows)
-        chosen = range(0, len(split), step)[: self.calibration_rows]
-        return context.task.encode(checkpoint.load_tokenizer(model.directory), split, chosen)
+    def _rows(self, context: Context, model: Artifact, name: str, count: int) -> list[Row]:
+        """Tokenize rows spread evenly over a split."""
+        split = context.split(name)
+        step = max(1, len(split) // count)
+        chosen = range(0, len(split), step)[:count]
+        return context.task.examples(checkpoint.load_tokenizer(model.directory), split, chosen)
 
 
 def _copy(model: Artifact, context: Context) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.stage import Context
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import RecipeError
 from stages.steps import Steps

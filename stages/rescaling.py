@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.stage.tasks.task import inputs_of
 from stages import fisher
-from stages.calibration import without_labels
 from stages.surgery import Part, bias_of, scale_units, weight_of
 
 Batch = dict[str, Tensor]
@@ -118,7 +118,7 @@ def _stream_after(model: Any, part: Part, batch: Batch) -> Tensor:
 def _run(model: Any, batch: Batch, *handles: Any) -> None:
     try:
         with torch.no_grad(), suppress(_Enough):
-            model(**without_labels(batch))
+            model(**inputs_of(batch))
     finally:
         for handle in handles:
             handle.remove()

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from stages.parameters import Row
 
-IDS = "input_ids"
+IDS, LABELS = "input_ids", "labels"
 
 
 class Rows(Sequence[Row]):
     """Tokenized rows in a temporary file without a name; a row is read when it is asked for.
 
-    In memory are 8 bytes for each list of a row, and its label. ``labels`` is the class index, or
-    -100 without labels. With ``numbered``, ``row`` in a row is its index, under which a teacher's
+    In memory are 8 bytes for each list of a row, and its ``labels`` if that is a number: a class
+    index, or a score. With ``numbered``, ``row`` in a row is its index, under which a teacher's
     outputs are found. As in ``Texts``, the file is read with plain reads and is never left behind.
     """
 
@@ -29,20 +29,28 @@ class Rows(Sequence[Row]):
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with the object)
         self._keys: tuple[str, ...] = ()
         self._ends = array("q", [0])
-        self._labels = array("l")
+        self._labels: array[int] | array[float] = array("l")
+        self._count = 0
         self._numbered = numbered
 
-    def extend(self, encoded: Iterable[dict[str, list[int]]], labels: Iterable[int]) -> None:
-        """Add rows at the end, as a task encodes them, and their labels."""
+    def extend(self, rows: Iterable[Row]) -> None:
+        """Add rows at the end. Lists hold whole numbers; ``labels`` may be a list or a number."""
         ids = array("i")
         self._file.seek(ids.itemsize * self._ends[-1])
-        for row, label in zip(encoded, labels, strict=True):
-            self._keys = self._keys or tuple(row)
+        for row in rows:
+            self._keys = self._keys or tuple(key for key in row if isinstance(row[key], list))
             for key in self._keys:
                 ids.extend(row[key])
                 self._ends.append(self._ends[-1] + len(row[key]))
-            self._labels.append(label)
+            self._count += 1
+            if LABELS not in self._keys:
+                self._append(row[LABELS])
         self._file.write(ids)
+
+    def _append(self, label: float) -> None:
+        if not self._labels and isinstance(label, float):
+            self._labels = array("d")
+        self._labels.append(label)  # type: ignore[arg-type]  # all labels of a task are alike
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -51,7 +59,7 @@ class Rows(Sequence[Row]):
         return np.ascontiguousarray(lists[:, self._keys.index(IDS)])
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return self._count
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -70,7 +78,8 @@ class Rows(Sequence[Row]):
             key: ids[ends[n] - ends[0] : ends[n + 1] - ends[0]].tolist()
             for n, key in enumerate(self._keys)
         }
-        row["labels"] = self._labels[at]
+        if self._labels:
+            row[LABELS] = self._labels[at]
         if self._numbered:
             row["row"] = at
         return row

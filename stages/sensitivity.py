@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 
+from pipeline.stage.tasks import Task
+from pipeline.stage.tasks.task import Row, inputs_of
 from pipeline.terms.progress import Progress
+from stages import calibration
 
-Rows = Sequence[dict[str, list[int]]]
+Rows = Sequence[Row]
 Range = tuple[float, float]
 BATCH = 16
 SAMPLES = 200_000  # inputs kept per layer to compute a percentile
@@ -66,7 +68,8 @@ def input_ranges(
     hooks = [model.get_submodule(name).register_forward_pre_hook(recorder(name)) for name in names]
     try:
         for row in rows:
-            model(**{key: torch.tensor([ids]) for key, ids in row.items()})
+            inputs = {key: torch.tensor([ids]) for key, ids in row.items()}
+            model(**inputs_of(inputs))
     finally:
         for hook in hooks:
             hook.remove()
@@ -81,32 +84,41 @@ def input_ranges(
 
 @torch.no_grad()
 def damages(
+    task: Task,
     model: nn.Module,
     names: Sequence[str],
     rows: Rows,
     ranges: dict[str, Range],
     progress: Progress,
 ) -> dict[str, float]:
-    """Return each layer's KL of the answers (nats, mean over rows) when it alone is in int8."""
-    batches = _batches(rows)
-    exact = _answers(model, batches)
+    """Return each layer's damage when it alone is in int8.
+
+    It is the task's divergence of the answers from the exact ones, e.g. KL in nats; the mean over
+    units.
+    """
+    batches = list(calibration.batches(rows, "cpu", BATCH))
+    exact = _answers(task, model, batches)
     by_group = {}
     for position, name in enumerate(names):
         progress(position, len(names), f"trying {name} in int8")
         with _quantized(model, [name], ranges):
-            by_group[name] = _divergence(exact, _answers(model, batches))
+            by_group[name] = float(task.divergence(exact, _answers(task, model, batches)).mean())
     return by_group
 
 
 @torch.no_grad()
 def joint_damage(
-    model: nn.Module, names: Sequence[str], rows: Rows, ranges: dict[str, Range]
+    task: Task,
+    model: nn.Module,
+    names: Sequence[str],
+    rows: Rows,
+    ranges: dict[str, Range],
 ) -> float:
-    """Return the KL of the answers (nats, mean over rows) when all these layers are in int8."""
-    batches = _batches(rows)
-    exact = _answers(model, batches)
+    """Return the damage, as in ``damages``, when all these layers are in int8."""
+    batches = list(calibration.batches(rows, "cpu", BATCH))
+    exact = _answers(task, model, batches)
     with _quantized(model, names, ranges):
-        return _divergence(exact, _answers(model, batches))
+        return float(task.divergence(exact, _answers(task, model, batches)).mean())
 
 
 @contextlib.contextmanager
@@ -141,27 +153,8 @@ def _rounder(limits: Range | None) -> Callable[..., tuple[torch.Tensor]]:
     return round_inputs
 
 
-def _batches(rows: Rows) -> list[dict[str, torch.Tensor]]:
-    """Batch and pad rows of similar length together."""
-    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
-    batches = []
-    for at in range(0, len(ordered), BATCH):
-        group = ordered[at : at + BATCH]
-        # The mask hides the padding, so its id does not matter.
-        batches.append(
-            {
-                key: pad_sequence([torch.tensor(row[key]) for row in group], batch_first=True)
-                for key in group[0]
-            }
-        )
-    return batches
-
-
-def _answers(model: nn.Module, batches: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
-    """Return log-probabilities, rows × labels, in the order of the batches."""
-    logits = torch.cat([model(**batch).logits for batch in batches])
-    return logits.double().log_softmax(dim=-1)
-
-
-def _divergence(exact: torch.Tensor, other: torch.Tensor) -> float:
-    return float((exact.exp() * (exact - other)).sum(dim=-1).mean())
+def _answers(
+    task: Task, model: nn.Module, batches: Sequence[dict[str, torch.Tensor]]
+) -> torch.Tensor:
+    """Return the raw outputs, units × width, in the order of the batches."""
+    return torch.cat([task.outputs(model, batch) for batch in batches])

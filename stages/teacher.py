@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.stage import Context
-from stages import losses
+from pipeline.stage import Context, losses
+from pipeline.stage.tasks import Task
+from pipeline.stage.tasks.task import inputs_of
 from stages.parameters import TEACHER_BATCH, Loss, Row
 from stages.rows import lengths
 from stages.trainer import collate, use_bf16
@@ -25,19 +26,24 @@ SAVE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """A teacher's logits and hidden states for every row.
+    """A teacher's raw outputs and hidden states for every row.
 
-    ``logits`` (rows × labels, fp32) are held in memory. Hidden states are in a raw fp16 file,
-    unpadded, row after row: token × layer × width. They are read with plain reads rather than
-    memory-mapped, because mapped pages would count as resident memory. ``starts[r]`` is row r's
-    first token.
+    ``logits`` (units × width, fp32) are held in memory; ``units[r]`` is row r's first unit. Hidden
+    states are in a raw fp16 file, unpadded, row after row: token × layer × width. They are read
+    with plain reads rather than memory-mapped, because mapped pages would count as resident memory.
+    ``starts[r]`` is row r's first token.
     """
 
     logits: Tensor
+    units: NDArray[np.int64]
     starts: NDArray[np.int64]
     path: Path
     layers: int
     width: int
+
+    def raw(self, rows: Sequence[int]) -> Tensor:
+        """Return the raw outputs of some rows' units, row after row: units × width."""
+        return self.logits[_places(self.units, rows)]
 
     def hidden(self, rows: Sequence[int]) -> Tensor:
         """Return rows × layers × tokens × width, padded on the right with zeros, fp16."""
@@ -68,13 +74,16 @@ def outputs(
     directory = context.work / "teacher"
     directory.mkdir(parents=True, exist_ok=True)
     starts = np.concatenate([[0], np.cumsum(lengths(rows))])
-    config = teacher.config
+    task = context.task
+    units = [1] * len(rows) if task.unit_per_row else [task.units(row) for row in rows]
+    firsts = np.concatenate([[0], np.cumsum(units)])
     result = TeacherOutputs(
-        torch.empty(len(rows), config.num_labels),
+        torch.empty(int(firsts[-1]), task.width_of(teacher)),
+        firsts,
         starts,
         directory / "hidden.f16",
         len(layers),
-        config.hidden_size,
+        teacher.config.hidden_size,
     )
     _answer(context, teacher.to(context.device).eval(), tokenizer, rows, layers, batch_size, result)
     teacher.cpu()
@@ -100,7 +109,7 @@ def _answer(
             chosen = order[start : start + batch_size]
             asked = [rows[row] for row in chosen]
             logits, hidden = _forward(context, teacher, tokenizer, asked, layers)
-            result.logits[chosen] = logits
+            result.logits[_places(result.units, chosen)] = logits
             for row, states in zip(chosen, hidden, strict=True):
                 first, end = result.starts[row], result.starts[row + 1]
                 file.seek(first * len(layers) * result.width * 2)
@@ -116,19 +125,24 @@ def _answer(
 def _forward(
     context: Context, teacher: Any, tokenizer: Any, rows: Sequence[Row], layers: Sequence[int]
 ) -> tuple[Tensor, np.ndarray]:
-    """Return logits (rows × labels) and hidden states (rows × tokens × layers × width, fp16)."""
-    kept = [{k: v for k, v in row.items() if k not in ("labels", "row")} for row in rows]
-    batch = {key: value.to(context.device) for key, value in collate(kept, tokenizer).items()}
+    """Return raw outputs (units × width) and hidden states (rows × tokens × layers × width)."""
+    batch = {k: v.to(context.device) for k, v in collate(rows, tokenizer).items()}
     with (
         torch.inference_mode(),
         torch.autocast(context.device, torch.bfloat16, enabled=use_bf16(context.device, teacher)),
     ):
-        answer = teacher(**batch, output_hidden_states=bool(layers))
+        answer = teacher(**inputs_of(batch), output_hidden_states=bool(layers))
+        raw = context.task.select(answer, batch).float().cpu()
     if not layers:
-        return answer.logits.float().cpu(), np.empty((len(rows), 0, 0, 0), np.float16)
+        return raw, np.empty((len(rows), 0, 0, 0), np.float16)
     # hidden_states[0] are the embeddings; [i + 1] is the output of layer i.
     states = torch.stack([answer.hidden_states[layer + 1] for layer in layers], dim=2)
-    return answer.logits.float().cpu(), states.to(torch.float16).cpu().numpy()
+    return raw, states.to(torch.float16).cpu().numpy()
+
+
+def _places(firsts: NDArray[np.int64], rows: Sequence[int]) -> NDArray[np.int64]:
+    """Return the places of some rows' units, row after row."""
+    return np.concatenate([np.arange(firsts[row], firsts[row + 1]) for row in rows])
 
 
 def _save(directory: Path, result: TeacherOutputs, done: int) -> None:
@@ -147,6 +161,7 @@ def _resume(directory: Path, result: TeacherOutputs) -> int:
 
 
 def imitation(
+    task: Task,
     answers: TeacherOutputs,
     *,
     alpha: float,
@@ -162,13 +177,14 @@ def imitation(
     """
 
     def loss(student: Any, batch: dict[str, Tensor]) -> Tensor:
-        labels, rows = batch.pop("labels"), batch.pop("row").tolist()
-        answer = student(**batch, output_hidden_states=bool(layers))
-        goal = answers.logits[rows].to(labels.device)
-        total = alpha * losses.soft(answer.logits, goal, temperature)
-        total = total + (1 - alpha) * losses.hard(answer.logits, labels)
+        rows = batch["row"].tolist()
+        answer = student(**inputs_of(batch), output_hidden_states=bool(layers))
+        raw = task.select(answer, batch)
+        goal = answers.raw(rows).to(raw.device)
+        total = alpha * task.imitation(raw, goal, temperature)
+        total = total + (1 - alpha) * task.loss(raw, batch, total=False)
         if layers:
-            goals = answers.hidden(rows).to(labels.device)
+            goals = answers.hidden(rows).to(raw.device)
             projections = getattr(student, "distillation_projections", None)
             for at, layer in enumerate(layers):
                 states = answer.hidden_states[layer + 1]

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.stage import Context
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.store.artifact import Artifact, Kind
-from pipeline.terms.errors import ModelError
 from stages.parameters import Loss, Row, Trained, Training
 
 if TYPE_CHECKING:
@@ -56,8 +55,8 @@ def keep_freed_memory() -> None:
 def open_network(context: Context, artifact: Artifact) -> tuple[Any, Any]:
     """Return the model with the task's head, and its tokenizer.
 
-    An encoder gets a new head. A checkpoint has one already; raises ModelError if its labels are
-    not the recipe's.
+    An encoder gets a new head. A checkpoint has one already; raises ModelError if it is for other
+    labels or another task.
     """
     from pipeline.model import checkpoint
 
@@ -65,7 +64,7 @@ def open_network(context: Context, artifact: Artifact) -> tuple[Any, Any]:
         network = context.task.load_model(str(artifact.directory))
     else:
         network = checkpoint.load(artifact.directory)
-        check_labels(network, context.task.labels, artifact.short)
+        context.task.check_head(network, artifact.short)
     return network, checkpoint.load_tokenizer(artifact.directory)
 
 
@@ -78,21 +77,11 @@ def set_dropout(network: Any, share: float) -> None:
             module.p = share
 
 
-def check_labels(network: Any, labels: tuple[str, ...], where: str) -> None:
-    """Raise ModelError unless a model's labels are ``labels`` in the same order."""
-    config = network.config
-    names = tuple(str(config.id2label.get(index)) for index in range(config.num_labels))
-    if names != tuple(labels):
-        raise ModelError(
-            f"{where}: the model's labels are {', '.join(names)}, "
-            f"but the data's are {', '.join(labels)}"
-        )
-
-
 def labelled_rows(context: Context, tokenizer: Any, *splits: Split, numbered: bool = False) -> Rows:
     """Tokenize splits, unpadded, into a file in ``context.work``; see ``stages.rows.Rows``.
 
-    ``labels`` is the class index, or -100 without labels. With ``numbered``, ``row`` is the index.
+    ``labels`` is the row's target, as the task's loss takes it. With ``numbered``, ``row`` is the
+    index.
     """
     from stages.rows import Rows
 
@@ -100,8 +89,7 @@ def labelled_rows(context: Context, tokenizer: Any, *splits: Split, numbered: bo
     for split in splits:
         for start in range(0, len(split), CHUNK):
             chosen = range(start, min(start + CHUNK, len(split)))
-            labels = split.labels[start : chosen.stop] if split.labels else [-100] * len(chosen)
-            rows.extend(context.task.encode(tokenizer, split, chosen), labels)
+            rows.extend(context.task.examples(tokenizer, split, chosen))
             if len(split) > CHUNK:
                 context.progress(chosen.stop, len(split), f"{split.name}: tokenizing")
     return rows

@@ -107,7 +107,9 @@ class Validate(Stage):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Export the references, measure everything, and write what was found."""
         split = context.split("eval")
-        if split.labels is None:
+        task = context.task
+        truth = task.truth(split)
+        if not truth:
             raise DataError(f"{split.reference}: the eval split needs labels for validate")
         longest = context.task.max_length
         if any(not 4 <= length <= longest for length in self.lengths):
@@ -135,8 +137,8 @@ class Validate(Stage):
             task=context.task.name,
             labels=list(context.task.labels),
             data=split.sha256,
-            truth=split.labels,
-            slices=slices.of(split, context.task.labels, tokens),
+            truth=truth,
+            slices=slices.of(split, task, tokens),
             models={
                 name: self._measure(context, artifacts[name], directory, steps)
                 for name, directory in directories.items()
@@ -152,7 +154,7 @@ class Validate(Stage):
             bundles = built[target.provider]
             measured.latency[target.name] = self._time(bundles, target, measured, context, steps)
         if self.examples:
-            measured.samples.extend(examples.choose(context.task.labels, split, measured.models))
+            measured.samples.extend(examples.choose(task, split, truth, measured.models))
         roles = answers.save(measured, context.output)
         steady = not any(timed.throttled for timed in measured.latency.values())
         return Draft(roles, metrics=_metrics(context, measured), lasts=steady)
@@ -168,18 +170,20 @@ class Validate(Stage):
         progress = steps.next("answering the eval split")
         # Answers are not timed, and more threads give the same answers sooner.
         threads = max(target.threads, context.threads)
-        given = accuracy.bundle_probabilities(
-            directory, split, progress=progress, provider=target.provider, threads=threads
+        task = context.task
+        given = accuracy.bundle_answers(
+            directory, task, split, progress=progress, provider=target.provider, threads=threads
         )
         steps.next("measuring memory")
-        peak = memory.peak(directory, split.texts, split.pairs, **options) if self.memory else None
+        texts, pairs = task.requests(split)
+        peak = memory.peak(directory, texts, pairs, **options) if self.memory else None
         return ModelMeasurement(
             digest=artifact.digest,
             size=memory.size(directory),
             parameters=artifact.manifest.model.get("parameters"),
             memory=peak.host if peak else None,
             device_memory=peak.device if peak else None,
-            probabilities=accuracy.as_table(given),
+            answers=accuracy.as_table(given),
         )
 
     def _answer_elsewhere(
@@ -189,8 +193,9 @@ class Validate(Stage):
         from pipeline.measure import accuracy
 
         for target in _elsewhere(context.targets):
-            given = accuracy.bundle_probabilities(
+            given = accuracy.bundle_answers(
                 model.directory,
+                context.task,
                 context.split("eval"),
                 provider=target.provider,
                 threads=max(target.threads, context.threads),
@@ -204,11 +209,12 @@ class Validate(Stage):
         """Start the bundles in fresh processes, in turn, on the first target; record the ms."""
         from pipeline.measure import cold_start
 
-        target, split = context.targets[0], context.split("eval")
+        target = context.targets[0]
+        texts, pairs = context.task.requests(context.split("eval"))
         starts = cold_start.measure(
             bundles,
-            split.texts,
-            split.pairs,
+            texts,
+            pairs,
             provider=target.provider,
             threads=target.threads,
             runs=self.cold_starts,
@@ -232,9 +238,9 @@ class Validate(Stage):
         from pipeline.measure import latency
         from pipeline.verdict.judge import judge
 
-        split = context.split("eval")
-        count = min(self.rows, len(split))
-        rows = np.random.default_rng(context.seed).choice(len(split), count, replace=False)
+        texts, pairs = context.task.requests(context.split("eval"))
+        count = min(self.rows, len(texts))
+        rows = np.random.default_rng(context.seed).choice(len(texts), count, replace=False)
         budgets = [b for b in _timed(context.asked.budgets) if b.target in (None, target.name)]
 
         def clear(timed: Latency) -> bool:
@@ -244,8 +250,8 @@ class Validate(Stage):
 
         return latency.measure(
             bundles,
-            [split.texts[row] for row in rows],
-            None if split.pairs is None else [split.pairs[row] for row in rows],
+            [texts[row] for row in rows],
+            None if pairs is None else [pairs[row] for row in rows],
             provider=target.provider,
             threads=target.threads,
             processes=self.processes,
@@ -297,12 +303,11 @@ def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
 
     from pipeline.measure import accuracy
 
-    given = np.asarray(measurements.models[CANDIDATE].probabilities)
+    given, truth = measurements.table(CANDIDATE), measurements.truth
     broken = float(np.mean(~np.isfinite(given).all(axis=1)))
     if not broken:
-        return accuracy.metrics(task.scores, given, measurements.truth, "eval")
-    main = dict([next(iter(task.scores.items()))])
+        return accuracy.metrics(type(task), task.scores, given, truth, "eval")
     return (
-        *accuracy.metrics(main, given, measurements.truth, "eval"),
+        *accuracy.metrics(type(task), [measurements.main], given, truth, "eval"),
         Metric(name="not_a_number", split="eval", value=broken, n=len(given)),
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.stage import Asked, Context
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 
@@ -20,6 +20,7 @@ GOOD = ("fine", "lovely", "great", "warm", "bright", "clever")
 BAD = ("dull", "awful", "cold", "poor", "clumsy", "grey")
 FILL = ("the", "film", "is", "a", "very", "story", "and", "actor", "scene", "with", "kind", "of")
 LABELS = ("negative", "positive")
+TASK = TextClassification(LABELS, 32, ("text",))
 
 
 def sentences(count: int, seed: int = 0) -> tuple[list[str], list[int]]:
@@ -146,11 +147,13 @@ def make_context(tmp_path: Path) -> Callable[..., Context]:
         work.mkdir(exist_ok=True)
         texts, labels = sentences(rows)
         split = Split("train", "train.jsonl", "0" * 64, texts, None, labels)
+        texts, labels = sentences(32, seed=8)
+        held_out = Split("dev", "train.jsonl", "2" * 64, texts, None, labels)
         texts, labels = sentences(16, seed=9)
         evaluated = Split("eval", "eval.jsonl", "1" * 64, texts, None, labels)
         values: dict[str, Any] = {
             "task": TextClassification(LABELS, 32, ("text",)),
-            "splits": {"train": split, "eval": evaluated},
+            "splits": {"train": split, "dev": held_out, "eval": evaluated},
             "seed": 0,
             "device": "cpu",
             "threads": 1,
@@ -163,3 +166,10 @@ def make_context(tmp_path: Path) -> Callable[..., Context]:
         return Context(**(values | changes))
 
     return make
+
+
+def probabilities(bundle: Path, texts: Any, pairs: Any = None) -> Any:
+    """Return a bundle's probabilities for each text: rows × labels."""
+    from pipeline.model.runtime import BundleModel
+
+    return TASK.answers(BundleModel(bundle).units(texts, pairs))

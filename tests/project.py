@@ -66,7 +66,7 @@ class Judge(Stage):
 
         truth = context.split("eval").labels
         answers = [[0.1, 0.9] if label else [0.9, 0.1] for label in truth]
-        found = ModelMeasurement(digest=model.digest, size=1000, probabilities=answers)
+        found = ModelMeasurement(digest=model.digest, size=1000, answers=answers)
         text = Measurements(
             machine={},
             task=context.task.name,

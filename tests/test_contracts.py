@@ -54,7 +54,7 @@ def test_the_copy_keeps_every_contract(house: Path) -> None:
         ("exporters/build.py", "import flows.cli", "folders"),
         ("pipeline/terms/errors.py", "import pipeline.store.store", "rooms"),
         ("pipeline/measure/slices.py", "import pipeline.verdict.judge", "rooms"),
-        ("stages/losses.py", "def late():\n    from stages import distill", "no circles"),
+        ("stages/surgery.py", "def late():\n    from stages import distill", "no circles"),
     ],
 )
 def test_an_arrow_that_is_turned_breaks_its_contract(

@@ -13,7 +13,7 @@ from pipeline.terms.metrics import PERCENTILES
 
 if TYPE_CHECKING:
     from pipeline.measure.load import Load
-    from pipeline.stage.data import Split
+    from pipeline.stage.split import Split
 
 CODES = {"fail": 3, "inconclusive": 4}
 
@@ -143,13 +143,15 @@ def rows(
 ) -> Split:
     """Return the rows to send: those of the file if given, else the recipe's eval split."""
     from pipeline.release.origin import recipe_of
-    from pipeline.stage import data
+    from pipeline.stage import data, tasks
+    from pipeline.stage.tasks.text_classification import TextClassification
 
     if table is not None:
         source = rows_of(table, text)
-        return data.read_text(source, source.eval, Path())
+        return data.read_text(source, TextClassification, source.eval, Path())
     loaded = recipe_of(bundle, recipe, home)
-    return data.read_text(loaded.recipe.data, loaded.recipe.data.eval, loaded.base)
+    recipe_data, task = loaded.recipe.data, tasks.find(loaded.recipe.task)
+    return data.read_text(recipe_data, task, recipe_data.eval, loaded.base)
 
 
 def _notes(run: Load) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import rich_click as click
 
@@ -47,16 +48,18 @@ def predict(
     """
     from pipeline.model.runtime import BundleModel
     from pipeline.release.bundles import find
+    from pipeline.stage import tasks
 
     answering = find(bundle, home)
     if not texts and not pairs and sys.stdin.isatty():
         raise click.UsageError("give a TEXT or --pair FIRST SECOND, or pipe lines to stdin")
     model = BundleModel(answering.directory, provider=provider, threads=threads)
+    task = tasks.find(model.task)(model.labels, model.signature["max_length"], ())
     rows: Iterable[tuple[str, str | None]] = [*((text, None) for text in texts), *pairs]
     for text, second in rows or _lines():
         pair = [second] if second is not None else None
-        shares = model.probabilities([text], pair)[0]
-        _answer(text, second, dict(zip(model.labels, map(float, shares), strict=True)), as_json)
+        (given,) = task.predictions(task.answers(model.units([text], pair)))
+        _answer(text, second, given, as_json)
 
 
 def _lines() -> Iterator[tuple[str, str | None]]:
@@ -67,11 +70,9 @@ def _lines() -> Iterator[tuple[str, str | None]]:
             yield first, second if tab else None
 
 
-def _answer(text: str, second: str | None, shares: dict[str, float], as_json: bool) -> None:
-    label = max(shares, key=lambda name: shares[name])
+def _answer(text: str, second: str | None, given: Any, as_json: bool) -> None:
     if as_json:
-        answer = {"text": text, "pair": second, "label": label, "probabilities": shares}
+        answer = {"text": text, "pair": second} | given._asdict()
         click.echo(json.dumps(answer, ensure_ascii=False))
         return
-    listed = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
-    click.echo("\t".join([label, listed, text, *([second] if second is not None else [])]))
+    click.echo("\t".join([*given.columns(), text, *([second] if second is not None else [])]))

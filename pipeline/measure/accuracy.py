@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +14,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.stage.data import Split
-    from pipeline.stage.formulas import Formula
+    from pipeline.stage.split import Split
     from pipeline.stage.tasks import Task
 
 BATCH = 64
 
 
-def checkpoint_probabilities(
+def checkpoint_answers(
     directory: Path, task: Task, split: Split, progress: Progress, device: str = "cpu"
 ) -> NDArray[np.float64]:
-    """Return a checkpoint's probabilities (rows × labels) in fp32 PyTorch, batched by length."""
+    """Return a checkpoint's answers (units × columns) in fp32 PyTorch, batched by length."""
     import numpy as np
     import torch
 
@@ -32,56 +31,60 @@ def checkpoint_probabilities(
 
     model = checkpoint.load(directory).to(device)
     tokenizer = checkpoint.load_tokenizer(directory)
-    rows = task.encode(tokenizer, split)
+    rows = task.asked(tokenizer, split)
+    counts = [task.units(row) for row in rows]
+    firsts = np.concatenate([[0], np.cumsum(counts)])
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
-    result = np.empty((len(rows), len(task.labels)))
+    result = np.empty((int(firsts[-1]), task.width_of(model)))
     with torch.inference_mode():
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
             batch = tokenizer.pad([rows[row] for row in chosen], return_tensors="pt").to(device)
-            logits = model(**batch).logits.float()
-            result[chosen] = torch.softmax(logits, dim=-1).double().cpu().numpy()
+            places = np.concatenate([np.arange(firsts[row], firsts[row + 1]) for row in chosen])
+            result[places] = task.outputs(model, batch).float().cpu().numpy()
             progress(start + len(chosen), len(order), "scoring")
-    return result
+    return task.answers(result)
 
 
-def bundle_probabilities(
-    directory: Path, split: Split, *, provider: str, threads: int, progress: Progress
+def bundle_answers(
+    directory: Path,
+    task: Task,
+    split: Split,
+    *,
+    provider: str,
+    threads: int,
+    progress: Progress,
 ) -> NDArray[np.float64]:
-    """Return a bundle's probabilities (rows × labels), one row at a time as in production."""
+    """Return a bundle's answers (units × columns), one row at a time as in production."""
     from pipeline.model.runtime import BundleModel
 
     model = BundleModel(directory, provider=provider, threads=threads)
-    return model.probabilities(split.texts, split.pairs, progress=progress)
+    return task.answers(model.units(*task.requests(split), progress=progress))
 
 
 def metrics(
-    task: Mapping[str, Formula],
-    probabilities: NDArray[np.float64],
-    truth: Sequence[int],
+    task: type[Task],
+    names: Iterable[str],
+    answers: NDArray[np.float64],
+    truth: Sequence[Any],
     split: str,
 ) -> tuple[Metric, ...]:
-    """Return the scores of answers (rows × labels) with intervals, as stored in a manifest.
-
-    ``task``: score name -> formula.
-    """
-    import numpy as np
-
+    """Return scores of answers (units × columns) with intervals, as stored in a manifest."""
     from pipeline.measure import scores
 
-    labels = np.asarray(truth)
+    rows = len(task.right(answers, truth))
     return tuple(
         Metric(
             name=name,
             split=split,
-            n=len(labels),
-            **scores.alone(name, probabilities, labels, formula=formula)._asdict(),
+            n=rows,
+            **scores.alone(task, name, answers, truth)._asdict(),
         )
-        for name, formula in task.items()
+        for name in names
     )
 
 
-def as_table(probabilities: NDArray[np.float64]) -> list[list[float]]:
-    """Return probabilities as nested lists, rounded so equal answers serialize to equal bytes."""
-    table: list[list[Any]] = probabilities.round(DIGITS).tolist()
+def as_table(answers: NDArray[np.float64]) -> list[list[float]]:
+    """Return answers as nested lists, rounded so equal answers serialize to equal bytes."""
+    table: list[list[Any]] = answers.round(DIGITS).tolist()
     return table

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FILE = "answers.safetensors"
 SCHEMA = "rarefy.answers/1"
-APART: dict[str, Any] = {"models": {"__all__": {"probabilities"}}, "elsewhere": True}
+APART: dict[str, Any] = {"models": {"__all__": {"answers"}}, "elsewhere": True}
 """What the JSON leaves out, in pydantic's notation."""
 DIGITS = 7
 """Answers are rounded to this many decimals, which float32 holds exactly enough to restore."""
@@ -46,7 +46,7 @@ def write(measured: Measurements, path: Path) -> Measurements:
     import numpy as np
     from safetensors.numpy import save
 
-    tables = {f"model/{name}": model.probabilities for name, model in measured.models.items()}
+    tables = {f"model/{name}": model.answers for name, model in measured.models.items()}
     tables |= {f"elsewhere/{name}": table for name, table in measured.elsewhere.items()}
     arrays = {name: _narrow(np.asarray(table, float)) for name, table in tables.items()}
     # Not ``save_file``, which lets nobody but this user read the file, whatever the umask.
@@ -70,7 +70,7 @@ def read(measured: Measurements, path: Path) -> Measurements:
         raise ValueError(f"{path.name} belongs to other measurements")
     tables = {name: _widen(table).tolist() for name, table in load_file(path).items()}
     models = {
-        name: model.model_copy(update={"probabilities": tables[f"model/{name}"]})
+        name: model.model_copy(update={"answers": tables[f"model/{name}"]})
         for name, model in measured.models.items()
     }
     elsewhere = {

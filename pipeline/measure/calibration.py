@@ -42,7 +42,7 @@ def of(measurements: Measurements, model: str) -> Calibration | None:
 
     from pipeline.stage.formulas import BINS
 
-    probabilities = np.asarray(measurements.models[model].probabilities)
+    probabilities = measurements.table(model)
     if not np.isfinite(probabilities).all():
         return None
     confidence = probabilities.max(axis=1)

@@ -41,9 +41,12 @@ def compare(measurements: Measurements, reference: str) -> list[ClassResult]:
     """Return every class in label order. Raises KeyError if a model was not measured."""
     import numpy as np
 
+    from pipeline.stage import formulas
+
     truth = np.asarray(measurements.truth)
     count = len(measurements.labels)
-    ours, theirs = measurements.answers(CANDIDATE), measurements.answers(reference)
+    tables = [measurements.table(model) for model in (CANDIDATE, reference)]
+    ours, theirs = map(formulas.answers, tables)
     rows = np.bincount(truth, minlength=count)
     lost = np.bincount(truth[(theirs == truth) & (ours != truth)], minlength=count)
     won = np.bincount(truth[(ours == truth) & (theirs != truth)], minlength=count)

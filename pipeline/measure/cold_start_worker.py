@@ -27,7 +27,7 @@ def main() -> None:
             Path(request["directory"]), provider=request["provider"], threads=request["threads"]
         )
         loaded = time.monotonic_ns()
-        model.probabilities([request["text"]], request["pair"])
+        model.units([request["text"]], request["pair"])
         answered = time.monotonic_ns()
     except RarefyError as error:
         print(error, file=sys.stderr)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.measure.measurements import CANDIDATE, ModelMeasurement
 
 if TYPE_CHECKING:
-    from pipeline.stage.data import Split
+    from pipeline.stage.split import Split
+    from pipeline.stage.tasks import Task
 
 LOST, WON, SURE = "lost", "won", "sure and wrong"
 EACH = 12
-NOT_A_NUMBER = "not a number"
 
 
 def choose(
-    labels: Sequence[str], split: Split, models: Mapping[str, ModelMeasurement]
+    task: Task, split: Split, truth: Sequence[Any], models: Mapping[str, ModelMeasurement]
 ) -> list[dict[str, str]]:
     """Return up to twelve rows of each kind, the candidate's most confident answers first.
 
@@ -26,25 +26,16 @@ def choose(
     """
     import numpy as np
 
-    from pipeline.stage import formulas
-
-    if split.labels is None:
+    if not truth:
         return []
-    truth = np.asarray(split.labels)
-    probabilities = np.asarray(models[CANDIDATE].probabilities)
-    ours = formulas.answers(probabilities)
-    sure = np.where(ours >= 0, probabilities.max(axis=1), 0.0)
+    ours = np.asarray(models[CANDIDATE].answers, dtype=float)
+    right, said, wanted = task.right(ours, truth), task.said(ours, split), task.wanted(split)
+    sure = task.sureness(ours, truth)
     teacher = next((name for name in models if name != CANDIDATE), None)
-    theirs = ours
-    if teacher is not None:
-        theirs = formulas.answers(np.asarray(models[teacher].probabilities))
-    order = np.argsort(-sure, kind="stable")
-    kinds = {
-        LOST: (ours != truth) & (theirs == truth),
-        WON: (ours == truth) & (theirs != truth),
-        SURE: ours != truth,
-    }
-    names = [*labels, NOT_A_NUMBER]  # answers() gives -1
+    theirs = ours if teacher is None else np.asarray(models[teacher].answers, dtype=float)
+    known, reference = task.right(theirs, truth), task.said(theirs, split)
+    order = np.arange(len(right)) if sure is None else np.argsort(-sure, kind="stable")
+    kinds = {LOST: ~right & known, WON: right & ~known, SURE: ~right}
     found: list[dict[str, str]] = []
     shown: set[int] = set()
     for kind, rows in kinds.items():
@@ -53,9 +44,10 @@ def choose(
         found += [
             {"kind": kind, "text": split.texts[row]}
             | ({} if split.pairs is None else {"pair": split.pairs[row]})
-            | {"truth": names[truth[row]]}
-            | ({} if teacher is None else {"reference": names[theirs[row]]})
-            | {"candidate": names[ours[row]], "sureness": f"{sure[row]:.0%}"}
+            | {"truth": wanted[row]}
+            | ({} if teacher is None else {"reference": reference[row]})
+            | {"candidate": said[row]}
+            | ({} if sure is None else {"sureness": f"{sure[row]:.0%}"})
             for row in picked
         ]
     return found

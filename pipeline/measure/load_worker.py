@@ -88,7 +88,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
     def answer(row: int) -> bool:
         pair = None if pairs is None else [pairs[row]]
-        return bool(np.isfinite(model.probabilities([texts[row]], pair)).all())
+        return bool(np.isfinite(model.units([texts[row]], pair)).all())
 
     by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     for row in [by_length[0], by_length[-1], *by_length[:: max(1, len(texts) // WARM)]]:

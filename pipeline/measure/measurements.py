@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from pipeline.terms.interval import Interval
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from pipeline.stage.tasks import Task
 
 SCHEMA: Final = "rarefy.measurements/3"
 READABLE: Final = ("rarefy.measurements/2", SCHEMA)
@@ -26,11 +28,11 @@ class _Record(BaseModel):
 class ModelMeasurement(_Record):
     """One model: the candidate, a reference in fused fp32 ONNX Runtime, or a tagged bundle.
 
-    ``probabilities`` is rows × labels on the eval split; on disk they are beside the JSON
-    (``pipeline.measure.answers``). ``size`` is the bytes of all files needed
-    to answer. ``memory`` is the peak resident set, in bytes, of a fresh process that loads and
-    answers, minus that of a process with the same imports only. ``device_memory`` is the peak on
-    the GPU. ``cold_start`` is the ms from the start of a fresh process to its first answer, one
+    ``answers`` is units × columns on the eval split, as the task's ``answers`` gives them; on disk
+    they are beside the JSON (``pipeline.measure.answers``). ``size`` is the bytes of all files
+    needed to answer. ``memory`` is the peak resident set, in bytes, of a fresh process that loads
+    and answers, minus that of a process with the same imports only. ``device_memory`` is the peak
+    on the GPU. ``cold_start`` is the ms from the start of a fresh process to its first answer, one
     entry per process; entry i of every model comes from the same round.
     """
 
@@ -40,7 +42,9 @@ class ModelMeasurement(_Record):
     memory: int | None = None
     device_memory: int | None = None
     cold_start: list[float] = Field(default_factory=list)
-    probabilities: list[list[float]] = Field(default_factory=list)
+    answers: list[list[float]] = Field(
+        default_factory=list, validation_alias=AliasChoices("answers", "probabilities")
+    )
 
 
 class Latency(_Record):
@@ -105,7 +109,7 @@ class Measurements(_Record):
     task: str
     labels: list[str]
     data: str = Field(default="", description="the sha256 of the eval split's file")
-    truth: list[int]
+    truth: list[Any]
     slices: dict[str, list[str]] = Field(
         default_factory=dict, description="slicing -> each eval row's part in it"
     )
@@ -133,35 +137,39 @@ class Measurements(_Record):
         """Names of the models that the candidate is compared with, the teacher first."""
         return [name for name in self.models if name != CANDIDATE]
 
-    def answers(self, model: str) -> NDArray[np.int64]:
-        """Return a model's label for each eval row, -1 if its answer is NaN or infinite."""
+    @property
+    def scored_by(self) -> type[Task]:
+        """The task, which says how answers are scored."""
+        from pipeline.stage import tasks
+
+        return tasks.find(self.task)
+
+    @property
+    def main(self) -> str:
+        """The name of the task's main score."""
+        return next(iter(self.scored_by.scores))
+
+    def table(self, model: str) -> NDArray[np.float64]:
+        """Return a model's answers: units × columns."""
         import numpy as np
 
-        from pipeline.stage import formulas
-
-        return formulas.answers(np.asarray(self.models[model].probabilities, dtype=float))
+        return np.asarray(self.models[model].answers, dtype=float)
 
     def right(self, model: str) -> NDArray[np.bool_]:
-        """Return for each eval row whether a model's label is the true one."""
-        import numpy as np
-
-        right: NDArray[np.bool_] = self.answers(model) == np.asarray(self.truth)
-        return right
+        """Return for each eval row whether a model answers it rightly."""
+        return self.scored_by.right(self.table(model), self.truth)
 
     def score(self, name: str, model: str) -> Interval:
         """Return a score of a model's answers with its interval; see ``scores.alone``."""
-        import numpy as np
-
         from pipeline.measure import scores
 
-        answers = np.asarray(self.models[model].probabilities, dtype=float)
-        return scores.alone(name, answers, np.asarray(self.truth))
+        return scores.alone(self.scored_by, name, self.table(model), self.truth)
 
     def on(self, target: str | None) -> Measurements:
         """Return the measurements with a target's own answers, if it has any."""
         if target not in self.elsewhere:
             return self
-        ours = self.models[CANDIDATE].model_copy(update={"probabilities": self.elsewhere[target]})
+        ours = self.models[CANDIDATE].model_copy(update={"answers": self.elsewhere[target]})
         return self.model_copy(update={"models": self.models | {CANDIDATE: ours}})
 
     def name_of(self, stage: str) -> str | None:

@@ -24,7 +24,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     before = device.used() if on_gpu else None
     options = {"provider": request["provider"], "threads": request["threads"]}
     model = BundleModel(Path(request["directory"]), **options)
-    model.probabilities(request["texts"], request["pairs"])
+    model.units(request["texts"], request["pairs"])
     after = device.used() if on_gpu else None
     rise = None if before is None or after is None else max(after - before, 0)
     return {"peak": _peak(), "device": rise}

@@ -9,6 +9,8 @@ row.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from pipeline.measure import statistics
 from pipeline.measure.statistics import SEED, Bootstrap
 from pipeline.stage import formulas
 from pipeline.stage.formulas import Floats, Formula
+from pipeline.stage.tasks import Task
 from pipeline.terms import metrics
 from pipeline.terms.interval import Interval
 
@@ -32,27 +35,28 @@ Z90 = 1.645
 
 
 def alone(
+    task: type[Task],
     name: str,
-    probabilities: Floats,
-    truth: NDArray[np.int64],
+    answers: Floats,
+    truth: Sequence[Any],
     seed: int = SEED,
-    formula: Formula | None = None,
 ) -> Interval:
     """Return a score with its 95 % interval.
 
-    ``probabilities``: rows × labels; ``truth``: each row's label index; ``formula``: needed for a
-    score that is not in ``FORMULAS``. A row answered NaN counts as wrong; the calibration error of
-    such answers is NaN.
+    ``answers``: units × columns; ``truth``: as the task's ``truth`` returns it. A row answered NaN
+    counts as wrong; the calibration error of such answers is NaN.
     """
-    right = int(np.sum(formulas.answers(probabilities) == truth))
-    accuracy = statistics.wilson(right, len(truth))
+    right = task.right(answers, truth)
+    accuracy = statistics.wilson(int(right.sum()), len(right))
     if name == "accuracy":
         return accuracy
-    score = (formula or formulas.FORMULAS[name])(probabilities, truth)
-    wide = _no_surer(statistics.bootstrap(score, len(truth), seed), accuracy)
+    wide = statistics.bootstrap(task.scores[name](answers, np.asarray(truth)), len(right), seed)
+    if not task.counted:
+        return wide
+    wide = _no_surer(wide, accuracy)
     low, high = wide.low, wide.high
     if name == "ece":  # an error: with few rows, the true one may be higher
-        low = _least_error(probabilities, truth, accuracy, seed)
+        low = _least_error(answers, right, accuracy, seed)
         high = max(high, wide.value + accuracy.value - accuracy.low)
     if metrics.known(name).unit == "%":
         low, high = max(low, 0.0), min(high, 1.0)
@@ -60,18 +64,27 @@ def alone(
 
 
 def compare(
-    name: str, ours: Floats, theirs: Floats, truth: NDArray[np.int64], seed: int = SEED
+    task: type[Task],
+    name: str,
+    ours: Floats,
+    theirs: Floats,
+    truth: Sequence[Any],
+    seed: int = SEED,
 ) -> Bootstrap:
-    """Compare accuracy or macro_f1 of candidate and reference on the same rows.
+    """Compare a score of candidate and reference on the same rows.
 
     Not for ece: sampling noise inflates both errors and so biases their ratio towards 1.
 
     If the reference scores 0, the ratio is infinite or NaN.
     """
-    gains, losses = flips(*(formulas.answers(side) == truth for side in (ours, theirs)))
+    right = [task.right(side, truth) for side in (ours, theirs)]
+    if not task.counted:
+        scored = [task.scores[name](side, np.asarray(truth)) for side in (ours, theirs)]
+        return statistics.paired_bootstrap(scored[0], scored[1], len(right[0]), seed)
+    gains, losses = flips(*right)
     two_sided = statistics.paired_difference(gains, losses, len(truth))
     one_sided = statistics.paired_difference(gains, losses, len(truth), 0.90, HALF_A_ROW)
-    drawn, base = _resampled(formulas.FORMULAS[name], ours, theirs, truth, seed)
+    drawn, base = _resampled(task.scores[name], ours, theirs, np.asarray(truth), seed)
     difference, difference90 = two_sided, one_sided
     if name != "accuracy":
         weight = _weight(drawn, gains, losses, len(truth))
@@ -87,9 +100,9 @@ def compare(
     )
 
 
-def agreement(ours: Floats, theirs: Floats) -> Interval:
-    """Return the share of rows with the same answer from both models, with a 95 % interval."""
-    same = formulas.answers(ours) == formulas.answers(theirs)
+def agreement(task: type[Task], ours: Floats, theirs: Floats) -> Interval:
+    """Return the share of units with the same answer from both models, with a 95 % interval."""
+    same = task.same(ours, theirs)
     return statistics.wilson(int(same.sum()), len(same))
 
 
@@ -99,7 +112,7 @@ def flips(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, int]
 
 
 def _least_error(
-    probabilities: Floats, truth: NDArray[np.int64], accuracy: Interval, seed: int
+    probabilities: Floats, right: NDArray[np.bool_], accuracy: Interval, seed: int
 ) -> float:
     """Return a lower bound of the calibration error, from accuracy − mean confidence.
 
@@ -107,8 +120,8 @@ def _least_error(
     is biased upwards, and so is its bootstrap. The difference of the means has no such bias, and
     by the triangle inequality the true error is at least as large.
     """
-    gap = (formulas.answers(probabilities) == truth) - probabilities.max(axis=1)
-    mean_gap = statistics.bootstrap(lambda w: w @ gap / w.sum(axis=1), len(truth), seed)
+    gap = right - probabilities.max(axis=1)
+    mean_gap = statistics.bootstrap(lambda w: w @ gap / w.sum(axis=1), len(right), seed)
     mean_gap = _no_surer(mean_gap, accuracy)
     return max(mean_gap.low, -mean_gap.high)
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from pipeline.measure.measurements import CANDIDATE, Measurements
 
 if TYPE_CHECKING:
-    from pipeline.stage.data import Split
+    from pipeline.stage.split import Split
+    from pipeline.stage.tasks import Task
     from pipeline.terms.interval import Interval
 
 LENGTH, LABEL = "length", "label"
@@ -47,15 +48,15 @@ class SliceResult:
     worse: bool
 
 
-def of(split: Split, labels: Sequence[str], tokens: Sequence[int]) -> dict[str, list[str]]:
-    """Return slicing -> each row's part: by length, by true label, and by the split's columns.
+def of(split: Split, task: Task, tokens: Sequence[int]) -> dict[str, list[str]]:
+    """Return slicing -> each row's part: by length, by target, and by the split's columns.
 
     ``tokens``: each row's length in the model's tokens. A column with the name of another slicing
     becomes ``column …``.
     """
     slicings = {LENGTH: by_length(tokens)}
-    if split.labels is not None:
-        slicings[LABEL] = [labels[label] for label in split.labels]
+    if (by_target := task.parts(split)) is not None:
+        slicings[LABEL] = by_target
     for column, values in split.columns.items():
         slicings[f"column {column}" if column in slicings else column] = by_value(values)
     return slicings

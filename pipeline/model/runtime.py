@@ -45,7 +45,7 @@ def check_available(provider: str) -> None:
 
 
 class BundleModel:
-    """A classifier loaded from a bundle's directory.
+    """A model loaded from a bundle's directory.
 
     Args:
         directory: the bundle.
@@ -66,8 +66,11 @@ class BundleModel:
         self.directory = Path(directory).resolve()
         config = self._read("config.json")
         self.signature = self._read("signature.json")
-        self.labels = tuple(config["id2label"][str(at)] for at in range(len(config["id2label"])))
+        named = config["id2label"]
+        self.labels = tuple(named[str(at)] for at in range(len(named)))
         self.inputs = tuple(entry["name"] for entry in self.signature["inputs"])
+        self.output = self.signature["outputs"][0]["name"]
+        self.task = self.signature["task"]
         self.provider = provider
         self.session = self._session(provider, threads)
         self.tokenizer = Tokenizer.from_file(str(self._file("tokenizer.json")))
@@ -92,12 +95,12 @@ class BundleModel:
         return feeds
 
     def run(self, feed: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Return the logits, rows × labels, including copies to and from the device.
+        """Return the raw outputs of a batch, including copies to and from the device.
 
         Raises ProviderError if the provider fails, so that the session never falls back to another.
         """
         try:
-            logits: NDArray[np.float32] = self.session.run(["logits"], feed)[0]
+            logits: NDArray[np.float32] = self.session.run([self.output], feed)[0]
         except _provider_failure() as error:
             raise ProviderError(f"provider {self.provider!r} failed: {_line(error)}") from error
         return logits
@@ -110,7 +113,7 @@ class BundleModel:
         binding = self.session.io_binding()
         for name, array in feed.items():
             binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array, device, 0))
-        binding.bind_output("logits", device, 0)
+        binding.bind_output(self.output, device, 0)
         binding.synchronize_inputs()
         return binding
 
@@ -122,22 +125,22 @@ class BundleModel:
         binding.synchronize_outputs()
         return (time.perf_counter_ns() - before) / 1e6
 
-    def probabilities(
+    def units(
         self,
         texts: Sequence[str],
         pairs: Sequence[str] | None = None,
         progress: Progress | None = None,
-    ) -> NDArray[np.float64]:
-        """Return probabilities, rows × labels. Rows run one at a time, without padding."""
+    ) -> NDArray[np.float32]:
+        """Return the raw outputs, units × width. Rows run one at a time, without padding."""
         import numpy as np
 
         feeds = self.encode(texts, pairs)
-        answers = np.empty((len(feeds), len(self.labels)))
+        found = []
         for row, feed in enumerate(feeds):
-            answers[row] = softmax(self.run(feed))[0]
+            found.append(self.run(feed))
             if progress and row % 64 == 0:
                 progress(row, len(feeds), "rows predicted")
-        return answers
+        return np.concatenate(found)
 
     def _session(self, provider: str, threads: int | None) -> Any:
         import onnxruntime
@@ -246,16 +249,6 @@ class BundleModel:
         if not path.exists():
             raise ModelError(f"{self.directory}: {name} is missing; is this a bundle?")
         return path
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the probabilities of logits, rows × labels; each row sums to one."""
-    import numpy as np
-
-    wide = logits.astype(np.float64)
-    powers: NDArray[np.float64] = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    shares: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
-    return shares
 
 
 def _provider_failure() -> type[Exception]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.model.runtime import BundleModel, softmax
+from pipeline.model.runtime import BundleModel
 from pipeline.release import bundles
+from pipeline.stage import tasks
 from pipeline.store.home import Home
 from pipeline.terms.progress import Progress, silent
 
@@ -20,13 +21,6 @@ BATCH = 32
 """Rows that share a call if they do not change each other's answers."""
 WINDOW = 4096
 """Rows that are tokenized at once; enough that many have the same length."""
-
-
-class Prediction(NamedTuple):
-    """The predicted label, and the probability of each label; the probabilities sum to one."""
-
-    label: str
-    probabilities: dict[str, float]
 
 
 class Bundle:
@@ -54,6 +48,8 @@ class Bundle:
         self.files = bundles.find(str(reference), self.home)
         bundles.check_bytes(self.files)
         self._model = BundleModel(self.files.directory, provider=provider, threads=threads)
+        made = tasks.find(self._model.task)
+        self._task = made(self._model.labels, self._model.signature["max_length"], ())
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -72,8 +68,10 @@ class Bundle:
         *,
         batch_size: int | None = None,
         progress: Progress = silent,
-    ) -> list[Prediction]:
+    ) -> list[Any]:
         """Return one prediction for each text, or for each text with its pair, in order.
+
+        What a prediction is depends on the bundle's task: a ``Prediction`` for classification.
 
         Rows with the same number of tokens share a batch, so nothing is padded. A graph in dynamic
         int8 takes the range of its activations over a whole batch, so a row's answer depends on
@@ -87,33 +85,28 @@ class Bundle:
             batch_size = 1 if self._model.rows_interact() else BATCH
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size}, expected 1 or more")
-        answers: list[Prediction] = []
+        answers: list[Any] = []
         for window in _batches(_rows(texts, pairs), WINDOW):
             answers += self._answer(window, batch_size)
             progress(len(answers), 0, "rows predicted")
         return answers
 
-    def _answer(self, rows: list[tuple[str, str | None]], batch_size: int) -> list[Prediction]:
+    def _answer(self, rows: list[tuple[str, str | None]], batch_size: int) -> list[Any]:
         texts = [text for text, _ in rows]
         pairs = [pair for _, pair in rows if pair is not None] or None
         feeds = self._model.encode(texts, pairs)
-        probabilities = np.empty((len(feeds), len(self.labels)))
+        found: list[Any] = [None] * len(feeds)
         name = self._model.inputs[0]
         order = sorted(range(len(feeds)), key=lambda row: feeds[row][name].shape[1])
         for _, alike in itertools.groupby(order, key=lambda row: feeds[row][name].shape[1]):
             for batch in _batches(alike, batch_size):
-                probabilities[batch] = self._batch([feeds[row] for row in batch])
-        return [
-            Prediction(
-                self.labels[int(row.argmax())],
-                dict(zip(self.labels, row.tolist(), strict=True)),
-            )
-            for row in probabilities
-        ]
+                for row, raw in zip(batch, self._batch([feeds[row] for row in batch]), strict=True):
+                    found[row] = raw
+        return list(self._task.predictions(self._task.answers(np.stack(found))))
 
-    def _batch(self, feeds: list[dict[str, NDArray[np.int64]]]) -> NDArray[np.float64]:
+    def _batch(self, feeds: list[dict[str, NDArray[np.int64]]]) -> NDArray[np.float32]:
         joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
-        return softmax(self._model.run(joined))
+        return self._model.run(joined)
 
 
 def _rows(texts: Iterable[str], pairs: Iterable[str] | None) -> Iterable[tuple[str, str | None]]:

@@ -9,8 +9,10 @@ from pipeline.release import bundles, comparison, recorded
 from pipeline.release.bundles import Bundle
 from pipeline.release.comparison import BASELINE, Compared, Effort
 from pipeline.run import baselines
-from pipeline.stage import data
-from pipeline.stage.data import Split
+from pipeline.stage import data, tasks
+from pipeline.stage.split import Split
+from pipeline.stage.tasks import Task
+from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.home import Home
 from pipeline.terms.budget import REGRESSIONS, Budget
 from pipeline.terms.progress import Progress, silent
@@ -25,8 +27,8 @@ MARGIN = 0.05
 def compare(
     candidate: Bundle,
     baseline: str,
+    task: Task,
     split: Split,
-    labels: list[str],
     home: Home,
     *,
     target: Target = Target(),  # noqa: B008 (frozen)
@@ -43,11 +45,11 @@ def compare(
     if the recorded numbers cannot be compared with numbers of this machine.
     """
     bundles.check_bytes(candidate)
-    options = (split, labels, target, effort, margin, progress)
+    options = (task, split, target, effort, margin, progress)
     if baseline.endswith(".json"):
         return recorded.compare(candidate, Path(baseline), *options)
     other = bundles.find(baseline, home)
-    baselines.check(other.name, other.directory, labels)
+    baselines.check(other.name, other.directory, task)
     bundles.check_bytes(other)
     return comparison.compare({CANDIDATE: candidate, BASELINE: other}, *options)
 
@@ -62,10 +64,12 @@ def judge(compared: Compared, limit: float, target: Target) -> Verdict:
     return judging.judge(budgets, [target], compared.measurements)
 
 
-def labelled_rows(candidate: Bundle, table: Data, base: Path) -> tuple[Split, list[str]]:
-    """Return the eval rows of ``table`` (paths relative to ``base``) and the candidate's labels.
+def labelled_rows(candidate: Bundle, table: Data, base: Path) -> tuple[Task, Split]:
+    """Return the candidate's task, and the eval rows of ``table`` (paths relative to ``base``).
 
-    Raises ModelError if the candidate does not name its labels, DataError if the rows have others.
+    Raises ModelError if the candidate does not name its task and labels, DataError if the rows
+    have others.
     """
-    labels = baselines.labels_of(candidate.name, candidate.directory)
-    return data.load(table, data.locate(table, base), labels)[0]["eval"], labels
+    name, labels = baselines.answers_of(candidate.name, candidate.directory, TextClassification)
+    made = tasks.find(name)(tuple(labels), table.max_length, table.text_columns)
+    return made, data.load(table, type(made), data.locate(table, base), labels)[0]["eval"]

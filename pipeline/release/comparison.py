@@ -11,7 +11,8 @@ from pipeline.terms.progress import Progress
 if TYPE_CHECKING:
     from pipeline.measure.gate import Comparison
     from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
-    from pipeline.stage.data import Split
+    from pipeline.stage.split import Split
+    from pipeline.stage.tasks import Task
     from pipeline.terms.vocabulary import Target
 
 CANDIDATE, BASELINE = SIDES = ("candidate", "baseline")
@@ -73,8 +74,8 @@ class Compared:
 
 def compare(
     sides: dict[str, Bundle],
+    task: Task,
     split: Split,
-    labels: list[str],
     target: Target,
     effort: Effort,
     margin: float,
@@ -83,27 +84,30 @@ def compare(
     """Measure candidate and baseline; latency is measured until the change is conclusive."""
     from pipeline.measure import gate
 
-    models = {side: answered(sides[side], split, target, progress) for side in SIDES}
+    models = {side: answered(sides[side], task, split, target, progress) for side in SIDES}
     times, timed = gate.measure(
         sides[CANDIDATE].directory,
         sides[BASELINE].directory,
         margin=margin,
-        **timing(split, target, effort),
+        **timing(task, split, target, effort),
         progress=progress,
     )
-    found = gathered(models, split, labels)
+    found = gathered(models, task, split)
     found.latency[target.name] = timed
     names = {side: sides[side].name for side in SIDES}
     return Compared(names, found, dict.fromkeys(SIDES, timed), times, margin)
 
 
-def answered(side: Bundle, split: Split, target: Target, progress: Progress) -> ModelMeasurement:
+def answered(
+    side: Bundle, task: Task, split: Split, target: Target, progress: Progress
+) -> ModelMeasurement:
     """Measure a bundle's predictions on the split and its size."""
     from pipeline.measure import accuracy, memory
     from pipeline.measure.measurements import ModelMeasurement
 
-    answers = accuracy.bundle_probabilities(
+    answers = accuracy.bundle_answers(
         side.directory,
+        task,
         split,
         progress=progress,
         provider=target.provider,
@@ -113,19 +117,20 @@ def answered(side: Bundle, split: Split, target: Target, progress: Progress) -> 
         digest=side.digest,
         size=memory.size(side.directory),
         parameters=side.manifest.model.get("parameters") if side.manifest else None,
-        probabilities=accuracy.as_table(answers),
+        answers=accuracy.as_table(answers),
     )
 
 
-def timing(split: Split, target: Target, effort: Effort) -> dict[str, Any]:
+def timing(task: Task, split: Split, target: Target, effort: Effort) -> dict[str, Any]:
     """Return the arguments of ``latency.measure`` other than the bundles."""
     import numpy as np
 
-    count = min(effort.rows, len(split))
-    rows = np.random.default_rng(SEED).choice(len(split), count, replace=False)
+    texts, pairs = task.requests(split)
+    count = min(effort.rows, len(texts))
+    rows = np.random.default_rng(SEED).choice(len(texts), count, replace=False)
     return {
-        "texts": [split.texts[row] for row in rows],
-        "pairs": None if split.pairs is None else [split.pairs[row] for row in rows],
+        "texts": [texts[row] for row in rows],
+        "pairs": None if pairs is None else [pairs[row] for row in rows],
         "provider": target.provider,
         "threads": target.threads,
         "processes": effort.processes,
@@ -134,36 +139,34 @@ def timing(split: Split, target: Target, effort: Effort) -> dict[str, Any]:
     }
 
 
-def gathered(models: dict[str, ModelMeasurement], split: Split, labels: list[str]) -> Measurements:
+def gathered(models: dict[str, ModelMeasurement], task: Task, split: Split) -> Measurements:
     """Return the measurements of both sides in the form in which budgets are judged."""
     from pipeline.measure import machine
     from pipeline.measure.measurements import Measurements
 
     return Measurements(
         machine=machine.fingerprint(),
-        task="text-classification",
-        labels=labels,
+        task=task.name,
+        labels=list(task.labels),
         data=split.sha256,
-        truth=split.labels or [],
+        truth=task.truth(split),
         models=models,
         latency={},
     )
 
 
 def agreement(measurements: Measurements) -> dict[str, Any]:
-    """Return both accuracies, their paired difference, McNemar's p-value and the flipped rows."""
-    import numpy as np
-
+    """Return both main scores, their paired difference, McNemar's p-value and the flipped rows."""
     from pipeline.measure import scores, statistics
 
-    ours, theirs = (np.asarray(measurements.models[side].probabilities) for side in SIDES)
-    same = scores.agreement(ours, theirs)
+    task, truth, main = measurements.scored_by, measurements.truth, measurements.main
+    ours, theirs = (measurements.table(side) for side in SIDES)
+    same = scores.agreement(task, ours, theirs)
     gains, losses = scores.flips(*(measurements.right(side) for side in SIDES))
     return {
-        **{side: measurements.score("accuracy", side)._asdict() for side in SIDES},
-        "difference": statistics.paired_difference(
-            gains, losses, len(measurements.truth)
-        )._asdict(),
+        "metric": main,
+        **{side: measurements.score(main, side)._asdict() for side in SIDES},
+        "difference": scores.compare(task, main, ours, theirs, truth).difference._asdict(),
         "mcnemar_p": statistics.mcnemar(gains, losses),
         "agreement": same._asdict(),
         "gains": gains,

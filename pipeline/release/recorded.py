@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from pipeline.release import comparison
 from pipeline.release.bundles import Bundle
 from pipeline.release.comparison import BASELINE, CANDIDATE, Compared, Effort
+from pipeline.run import baselines
 from pipeline.terms import metrics
-from pipeline.terms.errors import EvidenceError, ModelError, RecipeError
+from pipeline.terms.errors import EvidenceError, RecipeError
 from pipeline.terms.outcomes import Outcome, worst
 from pipeline.terms.progress import Progress
 from pipeline.verdict import judge as judging
@@ -25,7 +26,8 @@ from pipeline.verdict.verdict import BudgetResult, Verdict
 if TYPE_CHECKING:
     from pipeline.measure.gate import Comparison
     from pipeline.measure.measurements import Latency, Measurements
-    from pipeline.stage.data import Split
+    from pipeline.stage.split import Split
+    from pipeline.stage.tasks import Task
     from pipeline.terms.budget import Budget
     from pipeline.terms.interval import Interval
     from pipeline.terms.vocabulary import Target
@@ -66,8 +68,8 @@ def read(path: Path) -> Measurements:
 def compare(
     candidate: Bundle,
     path: Path,
+    task: Task,
     split: Split,
-    labels: list[str],
     target: Target,
     effort: Effort,
     margin: float,
@@ -82,27 +84,23 @@ def compare(
 
     old = read(path)
     check_machine(old, path)
-    if old.labels != labels:
-        raise ModelError(
-            f"{path}: its model predicts the labels {', '.join(old.labels)}, but the candidate "
-            f"predicts {', '.join(labels)}"
-        )
-    if (old.data, old.truth) != (split.sha256, split.labels):
+    baselines.check_alike(str(path), (old.task, old.labels), task)
+    if (old.data, old.truth) != (split.sha256, task.truth(split)):
         raise EvidenceError(
             f"{path}: was measured on other eval rows ({len(old.truth)} there, {len(split)} here, "
             "and the digests of the files differ), so the rows cannot be compared"
         )
     then = timed_like(old, target, path)
     models = {
-        CANDIDATE: comparison.answered(candidate, split, target, progress),
+        CANDIDATE: comparison.answered(candidate, task, split, target, progress),
         BASELINE: old.models[CANDIDATE],
     }
-    asked = comparison.timing(split, target, effort)
+    asked = comparison.timing(task, split, target, effort)
     now = latency.measure({CANDIDATE: candidate.directory}, **asked, progress=progress)
     check_rows(now, then, path)
     return Compared(
         names={CANDIDATE: candidate.name, BASELINE: str(path)},
-        measurements=comparison.gathered(models, split, labels),
+        measurements=comparison.gathered(models, task, split),
         latency={CANDIDATE: now, BASELINE: then},
         times=change(now, then, margin),
         margin=margin,

@@ -92,11 +92,11 @@ def median(samples: Sequence[Sequence[float]]) -> float | None:
 
 
 def accuracy(data: ReportData, model: str) -> Interval | None:
-    """Return a measured model's accuracy from its predictions; None if it has none."""
+    """Return a measured model's main score, such as accuracy; None if it has no answers."""
     measured = data.measurements
     if measured is None or model not in measured.models or not measured.truth:
         return None
-    return measured.score("accuracy", model)
+    return measured.score(measured.main, model)
 
 
 def points(data: ReportData, target: str) -> list[Point]:
@@ -122,16 +122,20 @@ def pareto(models: list[Point]) -> list[Point]:
 
 def flips(data: ReportData) -> Flips | None:
     """Compare candidate and reference row by row; None if either was not measured."""
-    from pipeline.measure import classes
+    from pipeline.measure import classes, scores
     from pipeline.measure.statistics import mcnemar
 
     measured, name = data.measurements, reference(data)
     if measured is None or name is None or CANDIDATE not in measured.models or not measured.truth:
         return None
-    by_class = tuple(classes.compare(measured, name))
-    lost, won = sum(one.lost for one in by_class), sum(one.won for one in by_class)
-    differ = int((measured.answers(CANDIDATE) != measured.answers(name)).sum())
+    task, ours, theirs = measured.scored_by, measured.table(CANDIDATE), measured.table(name)
+    right = task.right(ours, measured.truth), task.right(theirs, measured.truth)
+    won, lost = scores.flips(*right)
     p = mcnemar(won, lost)
+    if not task.by_class:
+        return Flips(name, len(right[0]), lost, won, 0, p, ())
+    by_class = tuple(classes.compare(measured, name))
+    differ = int((~task.same(ours, theirs)).sum())
     return Flips(name, len(measured.truth), lost, won, differ - lost - won, p, by_class)
 
 
@@ -147,9 +151,7 @@ def speedup(data: ReportData, target: str) -> Interval | None:
 
 
 def retained(data: ReportData) -> Interval | None:
-    """Return the share of the reference's accuracy that is retained, as in the verdict."""
-    import numpy as np
-
+    """Return the share of the reference's main score that is retained, as in the verdict."""
     from pipeline.measure import scores
 
     measured, name = data.measurements, reference(data)
@@ -157,5 +159,6 @@ def retained(data: ReportData) -> Interval | None:
         return None
     if not measured.right(name).any():
         return None
-    ours, theirs = (np.array(measured.models[model].probabilities) for model in (CANDIDATE, name))
-    return scores.compare("accuracy", ours, theirs, np.array(measured.truth)).ratio
+    ours, theirs = measured.table(CANDIDATE), measured.table(name)
+    task = measured.scored_by
+    return scores.compare(task, measured.main, ours, theirs, measured.truth).ratio

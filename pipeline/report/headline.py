@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.report import facts, wording
+from pipeline.terms import metrics
 from pipeline.terms.interval import Interval
 from pipeline.terms.outcomes import SYMBOL, Outcome
 from pipeline.verdict.record import ReportData
@@ -140,4 +141,5 @@ def _kept(data: ReportData) -> list[Number]:
             f"{wording.percent(ours.value)} against {wording.percent(theirs.value)} for {name} "
             f"on {len(data.measurements.truth):,} eval rows"
         )
-    return [Number(wording.percent(kept.value), "of accuracy retained", interval, detail)]
+    main = metrics.title(data.measurements.main).lower() if data.measurements else "accuracy"
+    return [Number(wording.percent(kept.value), f"of {main} retained", interval, detail)]

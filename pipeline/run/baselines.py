@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.store import Store
 from pipeline.store.tags import NoTagError
@@ -18,6 +19,7 @@ from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.naming import misspelt
 from pipeline.terms.vocabulary import NAME, REMOTE_TAG
 
+SIGNATURE = "signature.json"
 COMPARABLE = (Kind.BUNDLE, Kind.CHECKPOINT)
 USUAL: tuple[dict[str, Any], ...] = (
     {"metric": "accuracy", "max_drop": "1 %"},
@@ -77,22 +79,42 @@ def _pulled(store: Store, name: str) -> Artifact:
     return remote.pull(store, url, reference)
 
 
-def labels_of(name: str, directory: Path) -> list[str]:
-    """Return the labels that a model predicts. Raises ModelError if its config names none."""
+def answers_of(name: str, directory: Path, task: type[Task]) -> tuple[str, list[str]]:
+    """Return the name of a model's task and the labels that it predicts.
+
+    A checkpoint does not say its task, so its head must be one of ``task``. Raises ModelError if
+    the model does not say what it predicts.
+    """
     try:
-        named = json.loads((directory / "config.json").read_text())["id2label"]
-        return [named[key] for key in sorted(named, key=int)]
-    except (OSError, ValueError, KeyError):
-        raise ModelError(f"{name}: config.json does not name the labels") from None
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        if (directory / SIGNATURE).is_file():
+            named = config["id2label"]
+            signature = json.loads((directory / SIGNATURE).read_text(encoding="utf-8"))
+            return str(signature["task"]), [named[key] for key in sorted(named, key=int)]
+        own = task.head(config)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        own = None
+    if own is None:
+        raise ModelError(f"{name}: config.json does not name the labels")
+    return task.name, own
 
 
-def check(name: str, directory: Path, labels: list[str]) -> None:
-    """Raise ModelError if a model does not predict exactly these labels, in this order."""
-    own = labels_of(name, directory)
-    if own != labels:
+def check(name: str, directory: Path, task: Task) -> None:
+    """Raise ModelError if a model is not for this task and its labels, in this order."""
+    check_alike(name, answers_of(name, directory, type(task)), task)
+
+
+def check_alike(name: str, other: tuple[str, list[str]], task: Task) -> None:
+    """Raise ModelError if a task's name and its labels are not those of ``task``."""
+    if other[0] != task.name:
         raise ModelError(
-            f"{name}: predicts the labels {', '.join(own)}, but the other side has "
-            f"{', '.join(labels)}, so they cannot be compared"
+            f"{name}: is a model for {other[0]}, but the other side is for {task.name}, so they "
+            "cannot be compared"
+        )
+    if other[1] != list(task.labels):
+        raise ModelError(
+            f"{name}: predicts the labels {', '.join(other[1])}, but the other side has "
+            f"{', '.join(task.labels)}, so they cannot be compared"
         )
 
 

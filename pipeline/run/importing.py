@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,11 @@ from pipeline.model import no_code, pooling, pretrained, sources
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.resources import PROCESS, Resources, Span, Workload, weights
+from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Manifest, Source
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError, RarefyError
 
-HEAD = "ForSequenceClassification"
 TOKENIZER = (
     "tokenizer.json",
     "tokenizer.model",
@@ -58,8 +58,8 @@ class Located:
     files: tuple[Path, ...]
     weights: tuple[Path, ...]
     """The subset of ``files`` that holds weights."""
-    labels: tuple[str, ...]
     config: Config
+    """The content of config.json."""
     positions: int | None
     """The maximum number of tokens; None if the model has no position table."""
     trained_length: int | None
@@ -67,9 +67,10 @@ class Located:
     pooling: pooling.Pooling | None = None
     """How sentence-transformers makes embeddings of its outputs; None if it does not say."""
 
-    def kind(self, labels: list[str]) -> Kind:
-        """Return CHECKPOINT if the model has a head for exactly these labels, else ENCODER."""
-        return Kind.CHECKPOINT if set(self.labels) == set(labels) else Kind.ENCODER
+    def kind(self, task: type[Task], labels: Sequence[str]) -> Kind:
+        """Return CHECKPOINT if the model has the task's head for these labels, else ENCODER."""
+        own = task.head(self.config)
+        return Kind.CHECKPOINT if own is not None and set(own) == set(labels) else Kind.ENCODER
 
     def length_warnings(self, max_length: int) -> list[str]:
         """Return a warning if texts may be longer than those that the model was trained on."""
@@ -80,13 +81,14 @@ class Located:
             f"{self.trained_length}"
         ]
 
-    def warnings(self, labels: list[str]) -> list[str]:
+    def warnings(self, task: type[Task], labels: Sequence[str]) -> list[str]:
         """Return a warning if the model's head is for other labels and will be replaced."""
-        if not self.labels or self.kind(labels) is Kind.CHECKPOINT:
+        own = task.head(self.config)
+        if not own or self.kind(task, labels) is Kind.CHECKPOINT:
             return []
         return [
-            f"model: its head is for other labels ({', '.join(self.labels[:5])}"
-            f"{', …' if len(self.labels) > 5 else ''}) and will be replaced by a new one"
+            f"model: its head is for other labels ({', '.join(own[:5])}"
+            f"{', …' if len(own) > 5 else ''}) and will be replaced by a new one"
         ]
 
 
@@ -124,7 +126,6 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
         directory=directory,
         files=(config, *weights, *tokenizer, *extra, *(root / name for name in parts.files)),
         weights=tuple(weights),
-        labels=_labels(values),
         config=values,
         positions=_positions(values),
         trained_length=parts.max_length or (None if _has_table(values) else _stated(values)),
@@ -140,14 +141,6 @@ def _about(reference: str) -> Iterator[None]:
     except RarefyError as error:
         error.args = (f"model: {reference}: {error}",)
         raise
-
-
-def _labels(config: dict[str, Any]) -> tuple[str, ...]:
-    architecture = next(iter(config.get("architectures") or [""]))
-    named = config.get("id2label") or {}
-    if not architecture.endswith(HEAD):
-        return ()
-    return tuple(str(named[key]) for key in sorted(named, key=int))
 
 
 def _positions(config: dict[str, Any]) -> int | None:
@@ -221,22 +214,24 @@ class ImportModel(Stage):
         """Load the model and tokenizer as published, and save both in the store's own format."""
         from pipeline.model import checkpoint
 
-        answers = located.kind(list(context.task.labels)) is Kind.CHECKPOINT
+        task = context.task
+        answers = located.kind(type(task), task.labels) is Kind.CHECKPOINT
         context.progress(0, 1, "reading the weights")
         with tempfile.TemporaryDirectory(dir=context.work) as folder:
             copied = self._copy(located, Path(folder))
             weights = [copied / path.name for path in located.weights]
             try:
-                found = pretrained.load(copied, weights, complete=answers)
+                found = pretrained.load(copied, weights, complete=answers and not task.body_only)
                 tokenizer = checkpoint.load_tokenizer(copied)
             except RarefyError as error:  # name the user's folder
                 error.args = (str(error).replace(str(copied), str(located.directory)),)
                 raise
+            model = found.model.base_model if task.body_only else found.model
             if located.pooling is not None:
-                pooling.note(found.model.config, located.pooling)
-            if getattr(found.model.config, "pad_token_id", 0) is None:
-                found.model.config.pad_token_id = tokenizer.pad_token_id  # decoders read it
-            roles = checkpoint.save(found.model, tokenizer, context.output)
+                pooling.note(model.config, located.pooling)
+            if getattr(model.config, "pad_token_id", 0) is None:
+                model.config.pad_token_id = tokenizer.pad_token_id  # decoders read it
+            roles = checkpoint.save(model, tokenizer, context.output)
         context.progress(1, 1, "written")
         description = checkpoint.describe(checkpoint.load(context.output))
         changes = {LEFT_OUT: list(found.left_out), NEW: list(found.new)}

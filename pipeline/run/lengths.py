@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.progress import Progress

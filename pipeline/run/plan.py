@@ -16,6 +16,7 @@ from pipeline.recipe.recipe import LoadedRecipe, Step
 from pipeline.run import baselines, families, importing, kinds, lengths, quantized
 from pipeline.stage import Asked, Stage, code, data, tasks
 from pipeline.stage.discovery import source_digests
+from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.store import Store
@@ -84,19 +85,19 @@ class Plan:
     @property
     def reading(self) -> dict[str, Any]:
         """The recipe's options for reading the data."""
-        return self.loaded.recipe.data.model_dump(
-            include={"text", "label", "max_length"}, mode="json"
-        )
+        return data.reading(self.loaded.recipe.data)
 
     @cached_property
     def summary(self) -> data.Summary:
         """Labels, row counts and warnings; taken from the store if the data was read before."""
-        key = f"data-{value_sha256([self.data_digest, versions(READERS)])}"
+        by = [self.loaded.recipe.task, *self.task_code, versions(READERS)]
+        key = f"data-{value_sha256([self.data_digest, by])}"
         known = self.store.note(key)
         if known is not None:
             return data.Summary(**known)
         folder = self.store.root / "tmp"
-        summary = data.load(self.loaded.recipe.data, self.sources, folder=folder)[1]
+        recipe = self.loaded.recipe.data
+        summary = data.load(recipe, self.task_class, self.sources, folder=folder)[1]
         self.store.keep_note(key, vars(summary))
         return summary
 
@@ -110,7 +111,7 @@ class Plan:
             for name in self.absent
         ]
         cut = self.row_lengths.warnings(self.loaded.recipe.data.max_length)
-        model = self.located.warnings(self.summary.labels)
+        model = self.located.warnings(self.task_class, self.summary.labels)
         model += self.located.length_warnings(self.loaded.recipe.data.max_length)
         model += importing.warnings(self._imported.manifest) if self._imported else []
         return self.summary.warnings + model + first + cut
@@ -183,24 +184,28 @@ class Plan:
     @cached_property
     def labels(self) -> list[str]:
         """The labels in output order: the model's own order if it has exactly these labels."""
-        own = list(self.located.labels)
+        own = self.task_class.head(self.located.config) or []
         return own if set(own) == set(self.summary.labels) else self.summary.labels
 
     @cached_property
-    def splits(self) -> dict[str, data.Split]:
+    def splits(self) -> dict[str, Split]:
         """The rows, read only when a stage runs."""
         folder = self.store.root / "tmp"
-        return data.load(self.loaded.recipe.data, self.sources, self.labels, folder)[0]
+        recipe = self.loaded.recipe.data
+        return data.load(recipe, self.task_class, self.sources, self.labels, folder)[0]
+
+    @cached_property
+    def task_class(self) -> type[tasks.Task]:
+        return tasks.find(self.loaded.recipe.task)
 
     @cached_property
     def task(self) -> tasks.Task:
         recipe = self.loaded.recipe
-        made: tasks.Task = tasks.find(recipe.task)(
+        return self.task_class(
             labels=tuple(self.labels),
             max_length=recipe.data.max_length,
             text_columns=recipe.data.text_columns,
         )
-        return made
 
     @property
     def task_code(self) -> list[str]:
@@ -208,7 +213,7 @@ class Plan:
 
         Raises RarefyError if it has changed since it was loaded.
         """
-        return code.digests(type(self.task))
+        return code.digests(self.task_class)
 
     @cached_property
     def importer(self) -> importing.ImportModel:
@@ -243,7 +248,10 @@ class Plan:
 
     def kinds(self) -> dict[str, Kind]:
         """Return the kind of each step's output. Raises RecipeError if a stage cannot take one."""
-        return kinds.follow(self.loaded, {MODEL: self.located.kind(self.summary.labels)})
+        return kinds.follow(self.loaded, {MODEL: self._imported_kind()})
+
+    def _imported_kind(self) -> Kind:
+        return self.located.kind(self.task_class, self.summary.labels)
 
     def _check_task(self) -> None:
         try:
@@ -275,7 +283,7 @@ class Plan:
     def _check_baselines(self) -> None:
         """Raise ModelError if a tagged model predicts other labels than the data has."""
         for name, artifact in self.baselines.items():
-            baselines.check(name, artifact.directory, self.labels)
+            baselines.check(name, artifact.directory, self.task)
 
     def _check_first(self, name: str, missing: NoTagError) -> None:
         try:
@@ -340,7 +348,8 @@ class Plan:
             "parameters": stage.model_dump(mode="json"),
         }
         if identifier == MODEL:
-            value["kind"] = self.located.kind(self.summary.labels)
+            value["kind"] = self._imported_kind()
+            value["body"] = self.task_class.body_only
             value["libraries"] = versions(stage.libraries)
         else:
             value |= self._surroundings(stage, read)

@@ -70,27 +70,29 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress) -> dict[str, An
 
     from pipeline.measure import accuracy
 
-    split = plan.splits["eval"]
-    if split.labels is None:
+    split, task = plan.splits["eval"], plan.task
+    truth = task.truth(split)
+    if not truth:
         raise DataError(f"{split.reference}: the eval split needs labels")
     if artifact.kind is Kind.BUNDLE:
         target = plan.loaded.recipe.targets[0]
-        probabilities = accuracy.bundle_probabilities(
+        answers = accuracy.bundle_answers(
             artifact.directory,
+            task,
             split,
             provider=target.provider,
             threads=target.threads,
             progress=progress,
         )
     else:
-        probabilities = accuracy.checkpoint_probabilities(
-            artifact.directory, plan.task, split, progress, plan.device
+        answers = accuracy.checkpoint_answers(
+            artifact.directory, task, split, progress, plan.device
         )
-    broken = int(np.sum(~np.isfinite(probabilities).all(axis=1)))
+    broken = int(np.sum(~np.isfinite(answers).all(axis=1)))
     if broken:
         raise RarefyError(
-            f"{artifact.manifest.stage.name}: the model outputs NaN for {broken} of {len(split)} "
-            "eval rows; did its training diverge?"
+            f"{artifact.manifest.stage.name}: the model outputs NaN for {broken} of {len(answers)} "
+            "answers; did its training diverge?"
         )
-    scores = accuracy.metrics(plan.task.scores, probabilities, split.labels, "eval")
+    scores = accuracy.metrics(type(task), task.scores, answers, truth, "eval")
     return {"metrics": [metric.model_dump() for metric in scores]}

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.model.architectures.description import Config
 from pipeline.stage import code
-from pipeline.stage.data import Split
 from pipeline.stage.resources import Resources, Workload
+from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.budget import Budget

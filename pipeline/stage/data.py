@@ -1,54 +1,28 @@
-"""Labelled text: read with the datasets library, checked, and identified by a digest."""
+"""Text with targets: read with the datasets library, checked, and identified by a digest."""
 
 from __future__ import annotations
 
-import ast
-import math
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.model import sources
-from pipeline.stage import table_file
+from pipeline.stage import development, table_file
+from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source, Table
+from pipeline.stage.tasks.task import Task
 from pipeline.stage.texts import Texts
-from pipeline.store.artifact import DataRecord
+from pipeline.stage.values import as_text, is_missing
 from pipeline.terms.digests import file_sha256, value_sha256
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
 from pipeline.terms.wording import plural
 
-_INTEGER = re.compile(r"-?[0-9]+")
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 NO_VALUE = "(none)"
 """The slice of rows without a value in the slice's column."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Rows of text. ``pairs`` is None for single sentences, ``labels`` is None if unlabelled.
-
-    ``columns`` maps each slice column of the eval split to its value in every row. The texts of
-    eval are lists; those of the other splits are on disk (``Texts``).
-    """
-
-    name: str
-    reference: str
-    sha256: str
-    texts: Sequence[str]
-    pairs: Sequence[str] | None
-    labels: list[int] | None
-    columns: dict[str, list[str]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def record(self) -> DataRecord:
-        return DataRecord(name=self.reference, split=self.name, rows=len(self), sha256=self.sha256)
 
 
 @dataclass(frozen=True)
@@ -70,26 +44,37 @@ def locate(data: Data, base: Path) -> dict[str, Source]:
     for name, reference in data.references.items():
         path = sources.data_file(reference, base, f"data.{name}")
         found[name] = Source(name, reference, path, file_sha256(path))
+    if development.NAME not in found:
+        found[development.NAME] = development.source(found["train"], data.share, data.group)
     return found
 
 
-def read_text(data: Data, reference: str, base: Path) -> Split:
+def read_text(data: Data, task: type[Task], reference: str, base: Path) -> Split:
     """Read only the text columns of a file, labelled or not. Raises DataError like ``load``."""
     path = sources.data_file(reference, base, "data")
     source = Source("unlabelled", reference, path, file_sha256(path))
-    raw = _rows(data, source, [], list)
+    raw = _rows(data, task, source, [], list)
     return Split(source.name, reference, source.sha256, raw.texts, raw.pairs, None)
 
 
 def digest(data: Data, splits: dict[str, Source]) -> str:
     """Return one digest over the bytes of all splits and the recipe's settings for reading them."""
-    reading = data.model_dump(include={"text", "label", "max_length", "slices"}, mode="json")
-    value = {"reading": reading, "splits": {name: s.sha256 for name, s in splits.items()}}
+    value = {
+        "reading": reading(data) | {"slices": data.slices},
+        "splits": {name: s.sha256 for name, s in splits.items()},
+    }
     return value_sha256(value)
+
+
+def reading(data: Data) -> dict[str, Any]:
+    """Return the recipe's options for reading rows, apart from where they are."""
+    cut = {"dev": data.share} if data.dev_file is None else {}
+    return cut | data.model_dump(include={"text", "label", "group", "max_length"}, mode="json")
 
 
 def load(
     data: Data,
+    task: type[Task],
     located: dict[str, Source],
     order: list[str] | None = None,
     folder: Path | None = None,
@@ -98,37 +83,43 @@ def load(
 
     ``folder`` is where the texts are kept that are not held in memory; see ``Texts``.
 
-    Raises DataError if a column is missing or unsuitable, a split is empty, train has fewer than
-    two classes, eval has a label that train lacks, or a file changed since it was located.
+    Raises DataError if a column is missing or unsuitable, a split is empty, train teaches nothing,
+    another split has a label that train lacks, or a file changed since it was located.
     """
     warnings: list[str] = []
+    cut = located[development.NAME] if data.dev_file is None else None
     raw = {
-        name: _rows(data, source, warnings, list if name == "eval" else partial(Texts, folder))
+        name: _rows(
+            data, task, source, warnings, list if name == "eval" else partial(Texts, folder)
+        )
         for name, source in located.items()
+        if source is not cut
     }
-    names = order or _label_names(raw["train"].labels or [], located["train"])
-    index = {label: position for position, label in enumerate(names)}
+    targets = raw["train"].targets
+    names = order or ([] if targets is None else task.names(targets, located["train"]))
     splits, counts = {}, {}
     for name, rows in raw.items():
-        labels = None
-        if rows.labels is not None:
-            unseen = sorted(set(rows.labels) - set(index))
-            if unseen:
-                shown = ", ".join(map(repr, unseen[:3]))
-                raise DataError(
-                    f"{located[name].reference}: {name} has the label {shown}, which does not "
-                    "occur in train"
-                )
-            labels = [index[label] for label in rows.labels]
-            counted = Counter(rows.labels)
-            counts[name] = {label: counted[label] for label in names}
-            absent = [label for label in names if not counted[label]]
+        source, labels = located[name], None
+        if rows.targets is not None:
+            labels = task.indexed(rows.targets, names, source)
+            counts[name] = task.counts(rows.targets, names)
+            absent = [label for label, count in counts[name].items() if not count]
             if absent:
                 warnings.append(f"{name}: no row has the label {', '.join(map(repr, absent[:3]))}")
-        source = located[name]
         splits[name] = Split(
-            name, source.reference, source.sha256, rows.texts, rows.pairs, labels, rows.columns
+            name,
+            source.reference,
+            source.sha256,
+            rows.texts,
+            rows.pairs,
+            labels,
+            rows.columns,
+            rows.groups,
         )
+    if cut is not None:
+        train = splits["train"]
+        strata = [task.stratum(target) for target in train.labels or ()]
+        splits["train"], splits[cut.name] = development.cut(train, strata, data.share, cut)
     _warn_overlap(splits, warnings)
     summary = Summary(names, {name: len(s) for name, s in splits.items()}, counts, warnings)
     return splits, summary
@@ -138,49 +129,65 @@ def load(
 class _Raw:
     texts: Sequence[str]
     pairs: Sequence[str] | None
-    labels: list[str] | None
+    targets: list[Any] | None
     columns: dict[str, list[str]]
+    groups: list[str] | None
 
 
-def _rows(data: Data, source: Source, warnings: list[str], store: Callable[[], Any]) -> _Raw:
+def _rows(
+    data: Data,
+    task: type[Task],
+    source: Source,
+    warnings: list[str],
+    store: Callable[[], Any],
+) -> _Raw:
     """Read a split's usable rows; ``store`` makes what holds a text column: a list, ``Texts``."""
-    slices = list(data.slices) if source.name == "eval" else []
-    columns = [*data.text_columns, *slices]
-    if source.name != "unlabelled":
-        columns.append(data.label)
+    targets = task.target_columns(data) if source.name != "unlabelled" else ()
+    others = list(data.slices) if source.name == "eval" else []
+    if data.group and source.name != "unlabelled":
+        others.append(data.group)
+    count = len(data.text_columns)
+    columns = [*data.text_columns, *targets, *others]
     texts = [store() for _ in data.text_columns]
-    others: list[list[str]] = [[] for _ in columns[len(texts) :]]
+    found: list[Any] = []
+    values: list[list[str]] = [[] for _ in others]
     known: dict[str, str] = {}
-    empty = unlabelled = 0
+    left: Counter[str] = Counter()
     with table_file.opened(source) as table:
         missing = [column for column in columns if column not in table.names]
         if missing:
-            found = ", ".join(table.names) or "none"
-            raise DataError(f"{source.reference}: no column {missing[0]!r}; the file has {found}")
-        if source.name != "unlabelled":
-            _check_labels(_once(table, data.label), data.label, source)
-        for row in table.rows(columns):
-            if any(not isinstance(text, str) or not text.strip() for text in row[: len(texts)]):
-                empty += 1
-            elif source.name != "unlabelled" and _missing(row[-1]):
-                unlabelled += 1
-            else:
-                for column, text in zip(texts, row, strict=False):
-                    column.append(text)
-                for values, value in zip(others, row[len(texts) :], strict=True):
-                    text = NO_VALUE if _missing(value) else _text(value)
-                    values.append(known.setdefault(text, text))
-    if empty:
-        warnings.append(f"{source.name}: {plural(empty, 'row')} without text left out")
-    if unlabelled:
-        warnings.append(f"{source.name}: {plural(unlabelled, 'row')} without a label left out")
+            known_names = ", ".join(table.names) or "none"
+            raise DataError(
+                f"{source.reference}: no column {missing[0]!r}; the file has {known_names}"
+            )
+        for column in targets:
+            task.check_column(_once(table, column), column, source)
+        for number, row in enumerate(table.rows(columns), 1):
+            read = task.read_row(row[:count], row[count : count + len(targets)], source, number)
+            if isinstance(read, str):
+                left[read] += 1
+                continue
+            for column, text in zip(texts, read[0], strict=True):
+                column.append(text)
+            target = read[1]
+            found.append(known.setdefault(target, target) if isinstance(target, str) else target)
+            for listed, value in zip(values, row[count + len(targets) :], strict=True):
+                text = NO_VALUE if is_missing(value) else as_text(value)
+                listed.append(known.setdefault(text, text))
+    for reason, rows in left.items():
+        warnings.append(f"{source.name}: {plural(rows, 'row')} {reason} left out")
     if not len(texts[0]):
         raise DataError(f"{source.reference}: the {source.name} split has no usable rows")
+    named = dict(zip(others, values, strict=True))
+    groups = named.get(data.group) if data.group else None
+    if groups is not None and data.group not in data.slices:
+        del named[str(data.group)]
     return _Raw(
         texts[0],
         texts[1] if len(texts) == 2 else None,
-        others[-1] if source.name != "unlabelled" else None,
-        dict(zip(slices, others, strict=False)),
+        found if targets else None,
+        named,
+        groups,
     )
 
 
@@ -193,74 +200,6 @@ def _once(table: Table, column: str) -> Iterator[Any]:
         elif value not in seen:
             seen.add(value)
             yield value
-
-
-def _missing(value: Any) -> bool:
-    return (
-        value is None
-        or (isinstance(value, float) and math.isnan(value))
-        or (isinstance(value, str) and not value.strip())
-    )
-
-
-def _check_labels(values: Iterable[Any], column: str, source: Source) -> None:
-    """Raise DataError if a column holds scores or sets of labels instead of one class per row.
-
-    A CSV file has no types, so its text is interpreted: the column is rejected if any value is a
-    list, or if all values are numbers and one is not an integer. In other formats, any text is a
-    class name.
-    """
-    present = [value for value in values if not _missing(value)]
-    if source.ending in (".csv", ".tsv"):
-        parsed = [_literal(value) for value in present]
-        if any(isinstance(value, str) for value in parsed):
-            parsed = [value if isinstance(value, list) else "a name" for value in parsed]
-    else:
-        parsed = present
-    for value, shown in zip(parsed, present, strict=True):
-        if isinstance(value, (str, int)) or (isinstance(value, float) and value.is_integer()):
-            continue
-        kinds = {float: "numbers that are not integers", list: "lists", dict: "mappings"}
-        what = kinds.get(type(value), f"values of type {type(value).__name__}")
-        example = shown if isinstance(shown, str) else repr(shown)
-        raise DataError(
-            f"{source.reference}: column {column!r} contains {what} ({example[:40]}); "
-            "classification needs one class per row, a name or an integer; regression and several "
-            "labels per row are not supported"
-        )
-
-
-def _literal(text: str) -> Any:
-    """Return the number or list that a CSV field represents, else the text itself."""
-    if text.lstrip()[:1] == "[":
-        try:
-            return list(ast.literal_eval(text.strip()))
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return text
-    return float(text) if _NUMBER.fullmatch(text.strip()) else text
-
-
-def _text(value: Any) -> str:
-    """Return a label as text. Missing values turn integers into floats, so 1.0 is the label 1."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _label_names(labels: Iterable[str], source: Source) -> list[str]:
-    """Return the labels in a stable order: integers by value, names alphabetically."""
-    names = sorted(Counter(labels))
-    if all(_INTEGER.fullmatch(name) for name in names):
-        names.sort(key=int)
-    if len(names) < 2:
-        raise DataError(
-            f"{source.reference}: train has only the class {names[0]!r}; at least two are needed"
-        )
-    if len(names) > 1000:
-        raise DataError(
-            f"{source.reference}: train has {len(names)} different labels; check 'data.label'"
-        )
-    return names
 
 
 def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:

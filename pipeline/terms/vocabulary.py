@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from pipeline.terms import quantity
 
 NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 Name = Annotated[str, Field(pattern=NAME.pattern)]
@@ -27,6 +29,19 @@ Reference = Annotated[
 """Where a file is; from Python also as a Path."""
 
 
+def _written(given: Any) -> Any:
+    return str(given) if isinstance(given, float) else given
+
+
+def _share(text: str) -> float | None:
+    """Return a share, written as 5 % or 0.05, or None for any other text."""
+    try:
+        share: float = quantity.parse(text)
+    except ValueError:
+        return None
+    return share
+
+
 class Data(Part):
     """The labelled text, and which columns to read.
 
@@ -36,13 +51,22 @@ class Data(Part):
 
     train: Reference
     eval: Reference
+    dev: Annotated[Reference, BeforeValidator(_written)] = Field(
+        "5 %",
+        description="rows on which everything is chosen: a share of train to cut off, or a file",
+    )
     unlabelled: Reference | None = Field(
         None, description="in-domain text for the teacher to label"
     )
     text: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = Field(
         "text", description="the text column, or two columns for a sentence pair"
     )
-    label: str = "label"
+    label: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        "label", description="the column to predict; none: the model's own answers are the truth"
+    )
+    group: str | None = Field(
+        None, description="a column whose equal values belong together, such as a query or a user"
+    )
     slices: tuple[str, ...] = Field(
         (), description="columns of the eval split; accuracy is also reported for each value"
     )
@@ -54,10 +78,34 @@ class Data(Part):
     def text_columns(self) -> tuple[str, ...]:
         return (self.text,) if isinstance(self.text, str) else self.text
 
+    @field_validator("dev", mode="after")
+    @classmethod
+    def _share_or_file(cls, value: str) -> str:
+        share = _share(value)
+        if share is not None and not 0 < share <= 0.5:
+            raise ValueError(f"{value!r} is a share of train; give one up to 50 %, or a file")
+        return value
+
+    @property
+    def share(self) -> float:
+        """The share of train that becomes the development split; 0 if that is a file."""
+        return _share(self.dev) or 0.0
+
+    @property
+    def dev_file(self) -> str | None:
+        """The reference of the development split; None if it is cut from train."""
+        return self.dev if _share(self.dev) is None else None
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        label = self.label or ()
+        return (label,) if isinstance(label, str) else label
+
     @property
     def references(self) -> dict[str, str]:
         """Return split name -> reference, for the splits that the recipe defines."""
-        pairs = {"train": self.train, "eval": self.eval, "unlabelled": self.unlabelled}
+        pairs = {"train": self.train, "dev": self.dev_file, "eval": self.eval}
+        pairs["unlabelled"] = self.unlabelled
         return {name: reference for name, reference in pairs.items() if reference}
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from pipeline.measure import cold_start, gate, scores, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.measure.statistics import Bootstrap
-from pipeline.stage import formulas
 from pipeline.stage.formulas import Floats
 from pipeline.terms.budget import Budget
 from pipeline.terms.interval import Interval
@@ -42,7 +41,7 @@ class _MissingError(Exception):
 def broken_answers(measurements: Measurements) -> BudgetResult | None:
     """Return a failed result if the candidate answers NaN or infinity, None otherwise."""
     try:
-        _probabilities(measurements, CANDIDATE)
+        _answers(measurements, CANDIDATE)
     except _MissingError as missing:
         return BudgetResult(
             metric="answers", form="max", limit=0, value=None, outcome="fail", reason=str(missing)
@@ -131,14 +130,18 @@ def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
 
 
 def _score(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
-    """Judge accuracy, macro F1 and calibration error."""
-    truth = np.asarray(measurements.truth)
-    ours = _probabilities(measurements, CANDIDATE)
+    """Judge a score of the task, such as accuracy, or an error."""
+    task, truth = measurements.scored_by, measurements.truth
+    if budget.metric not in task.scores:
+        known = ", ".join(task.scores)
+        raise _MissingError(f"{task.name} has no {budget.metric}; its scores are {known}")
+    ours = _answers(measurements, CANDIDATE)
     if budget.against is None:
-        return _absolute(budget, scores.alone(budget.metric, ours, truth), "")
-    theirs = _probabilities(measurements, _against(budget, measurements))
-    both = scores.compare(budget.metric, ours, theirs, truth)
-    lacking = power.lacking(budget, *(formulas.answers(side) == truth for side in (ours, theirs)))
+        return _absolute(budget, scores.alone(task, budget.metric, ours, truth), "")
+    theirs = _answers(measurements, _against(budget, measurements))
+    both = scores.compare(task, budget.metric, ours, theirs, truth)
+    right = [task.right(side, truth) for side in (ours, theirs)]
+    lacking = power.lacking(budget, *right) if task.counted else ""
     return (
         _drop(budget, both, lacking) if budget.form == "max_drop" else _kept(budget, both, lacking)
     )
@@ -191,8 +194,9 @@ def _regression(budget: Budget, interval: Interval, note: str, lacking: str = ""
 
 def _agreement(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     name = _first_reference(budget, measurements)
-    ours, theirs = _probabilities(measurements, CANDIDATE), _probabilities(measurements, name)
-    return _absolute(budget, scores.agreement(ours, theirs), f" with {name}")
+    ours, theirs = _answers(measurements, CANDIDATE), _answers(measurements, name)
+    same = scores.agreement(measurements.scored_by, ours, theirs)
+    return _absolute(budget, same, f" with {name}")
 
 
 # Timings
@@ -360,10 +364,10 @@ def _starts(measurements: Measurements, name: str) -> list[float]:
     return starts
 
 
-def _probabilities(measurements: Measurements, name: str) -> Floats:
+def _answers(measurements: Measurements, name: str) -> Floats:
     """Return a model's answers. Raises _MissingError if one is missing or not finite."""
-    answers = np.asarray(_model(measurements, name).probabilities, dtype=float)
-    rows = len(measurements.truth)
+    answers = np.asarray(_model(measurements, name).answers, dtype=float)
+    rows = measurements.scored_by.expected(measurements.truth)
     if answers.ndim != 2 or len(answers) != rows or not rows:
         raise _MissingError(f"{name} has answers for {len(answers)} of {rows} rows")
     broken = int(np.sum(~np.isfinite(answers).all(axis=1)))

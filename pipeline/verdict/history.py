@@ -214,15 +214,16 @@ class History:
 
 
 def plain_numbers(measurements: Measurements) -> list[Plain]:
-    """Return the candidate's accuracy, size, and median latency on every target."""
+    """Return the candidate's main score, size, and median latency on every target."""
     candidate = measurements.models.get(CANDIDATE)
     if candidate is None:
         return []
     numbers = []
-    if measurements.truth and len(candidate.probabilities) == len(measurements.truth):
-        finite = all(math.isfinite(p) for row in candidate.probabilities for p in row)
-        share = measurements.score("accuracy", CANDIDATE) if finite else (None, None, None)
-        numbers.append(Plain("accuracy", None, *share))
+    expected = measurements.scored_by.expected(measurements.truth)
+    if measurements.truth and len(candidate.answers) == expected:
+        finite = all(math.isfinite(p) for row in candidate.answers for p in row)
+        share = measurements.score(measurements.main, CANDIDATE) if finite else (None, None, None)
+        numbers.append(Plain(measurements.main, None, *share))
     for target, timed in measurements.latency.items():
         samples = timed.samples.get(CANDIDATE)
         if samples and all(samples):

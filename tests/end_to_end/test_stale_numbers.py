@@ -97,7 +97,7 @@ def measured(step: Finished) -> Measurements:
 
 def right(found: Measurements, name: str = CANDIDATE) -> float:
     """Count the share of rows that a model answers correctly, independently of the code."""
-    given = [row.index(max(row)) for row in found.models[name].probabilities]
+    given = [row.index(max(row)) for row in found.models[name].answers]
     return sum(a == y for a, y in zip(given, found.truth, strict=True)) / len(given)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from stages import sensitivity
 

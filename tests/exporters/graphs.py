@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from exporters import onnx, parity
 from tests.exporters.conftest import tiny
+from tests.models import TASK
 
 INPUTS = {"Bert": onnx.INPUTS, "Electra": onnx.INPUTS}
 PAD = 1  # RoBERTa and MPNet count positions from the padding id
@@ -16,8 +17,8 @@ def exported(name, rows):
     """Return a fresh copy of the graph, which is traced once, and PyTorch's answers."""
     if name not in TRACED:
         model = tiny(name)
-        graph = onnx.export(model, INPUTS.get(name, onnx.INPUTS[:2]))
+        graph = onnx.export(model, INPUTS.get(name, onnx.INPUTS[:2]), TASK)
         names = [value.name for value in graph.graph.inputs]
-        TRACED[name] = ir.to_proto(graph), parity.cases(model, rows, names, PAD)
+        TRACED[name] = ir.to_proto(graph), parity.cases(TASK, model, rows, names, PAD)
     proto, expected = TRACED[name]
     return ir.from_proto(proto), expected

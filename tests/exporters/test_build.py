@@ -15,6 +15,7 @@ from pipeline.release.answering import Bundle
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError
 from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with, plan_for
+from tests.models import probabilities
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,7 @@ def test_int8_is_a_quarter_of_the_reference_and_agrees_with_it(deployed, minilm,
     assert info.integer_matmuls == 2 * 6 + 1
     assert reference.integer_matmuls == 0
     assert info.size < 0.27 * reference.size
-    ours, theirs = (BundleModel(path).probabilities(TEXTS) for path in (output, tmp_path))
+    ours, theirs = (probabilities(path, TEXTS) for path in (output, tmp_path))
     assert np.abs(ours - theirs).max() < 0.1
     model, tokenizer = checkpoint.load(minilm), checkpoint.load_tokenizer(minilm)
     with torch.no_grad():
@@ -38,7 +39,7 @@ def test_dynamic_int8_answers_as_it_was_validated_however_many_rows_are_asked(de
     """Its ranges are taken over a whole batch, so rows of one length must not share one."""
     _, output = deployed
     texts = [f"{word} film, and {other}." for word in TEXTS[0].split() for other in ("ok", "bad")]
-    alone = BundleModel(output).probabilities(texts)
+    alone = probabilities(output, texts)
     asked = Bundle(output).predict(texts)
     assert [[*answer.probabilities.values()] for answer in asked] == alone.tolist()
     together = Bundle(output).predict(texts, batch_size=32)

@@ -22,6 +22,7 @@ from stages import sensitivity
 from tests.exporters.families import FAMILIES, MASKS, PAD, classifier, row
 from tests.exporters.small_graphs import finish, normal
 from tests.exporters.small_graphs import model as small
+from tests.models import TASK
 
 SHORT = [row(length) for length in (8, 3, 12, 5, 20, 7, 9, 15)]
 LONG = [row(length) for length in (16, 17, 18, 33, 300, 511, 512)]
@@ -41,14 +42,14 @@ def integer(model, mode):
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_every_family_answers_as_in_pytorch_up_to_512_tokens(kind):
     model = classifier(kind)
-    graph = onnx.export(model, onnx.INPUTS)
+    graph = onnx.export(model, onnx.INPUTS, TASK)
     names = [str(value.name) for value in graph.graph.inputs]
-    expected = parity.cases(model, SHORT, names, PAD, LONG)
-    parity.check(graph, expected, "fp32", "tracing")
+    expected = parity.cases(TASK, model, SHORT, names, PAD, LONG)
+    parity.check(TASK, graph, expected, "fp32", "tracing")
     for rewrite in (mask, scale, first_token, positions):
         count = rewrite.apply(graph)
         clean.apply(graph)
-        parity.check(graph, expected, "fp32", rewrite.__name__)
+        parity.check(TASK, graph, expected, "fp32", rewrite.__name__)
         if rewrite is mask:
             assert count == MASKS.get(kind, 2)
     fusion.check_fused(graph)
@@ -59,7 +60,7 @@ def test_every_family_answers_as_in_pytorch_up_to_512_tokens(kind):
         assert integer_matmul.apply(copy, plan) >= len(plan.linears)
         clean.apply(copy)
         fusion.check_integer(copy, plan.integer_modules)
-        parity.check(copy, expected, "int8", mode)
+        parity.check(TASK, copy, expected, "int8", mode)
 
 
 def used_twice() -> ir.Model:

@@ -19,13 +19,13 @@ def test_half_precision_answers_as_full_precision_does(rows):
     from exporters.passes import clean, first_token, mask, scale
 
     model = tiny("Bert")
-    graph = onnx.export(model, onnx.INPUTS)
-    expected = parity.cases(model, rows, onnx.INPUTS, 0)
+    graph = onnx.export(model, onnx.INPUTS, TASK)
+    expected = parity.cases(TASK, model, rows, onnx.INPUTS, 0)
     for rewrite in (mask, scale, first_token):
         rewrite.apply(graph)
         clean.apply(graph)
     converted = half.apply(graph)
-    assert parity.check(converted, expected, "fp16", "half").agreement >= 0.95
+    assert parity.check(TASK, converted, expected, "fp16", "half").agreement >= 0.95
     kinds = {value.dtype.name for value in converted.graph.initializers.values()}
     assert "FLOAT16" in kinds
 
@@ -36,5 +36,5 @@ def test_half_precision_runs_on_cuda(minilm, tmp_path):
     output = tmp_path / "bundle"
     output.mkdir()
     build(source, output, task=TASK, split=SPLIT, form="deploy", target_provider="cuda")
-    answers = BundleModel(output, provider="cuda").probabilities(TEXTS)
+    answers = TASK.answers(BundleModel(output, provider="cuda").units(TEXTS))
     assert np.allclose(answers.sum(axis=1), 1)

@@ -10,12 +10,13 @@ from pipeline.terms.errors import ModelError
 from tests.exporters.conftest import tiny
 from tests.exporters.families import classifier
 from tests.exporters.graphs import exported
+from tests.models import TASK
 
 
 @pytest.mark.parametrize("name", ["Bert", "DistilBert"])
 def test_it_answers_as_pytorch_before_any_pass(name, rows):
     graph, expected = exported(name, rows)
-    parity.check(graph, expected, "fp32", "export")
+    parity.check(TASK, graph, expected, "fp32", "export")
     inputs = [value.name for value in graph.graph.inputs]
     assert inputs == [n for n in onnx.INPUTS if name == "Bert" or n != "token_type_ids"]
     assert [output.name for output in graph.graph.outputs] == ["logits"]
@@ -42,18 +43,18 @@ def test_attention_is_left_as_it_was():
     before = model.config._attn_implementation
     model.forward = lambda input_ids, attention_mask: 1 / 0
     with pytest.raises(ModelError, match="cannot be exported"):
-        onnx.export(model, ("input_ids", "attention_mask"))
+        onnx.export(model, ("input_ids", "attention_mask"), TASK)
     assert model.config._attn_implementation == before
 
 
 def test_a_model_without_an_attention_mask_is_refused():
     model = classifier("fnet")
     with pytest.raises(ModelError, match="takes no attention mask"):
-        onnx.export(model, onnx.INPUTS)
+        onnx.export(model, onnx.INPUTS, TASK)
 
 
 @pytest.mark.slow
 def test_a_decoder_without_a_padding_token_is_refused():
     model = classifier("llama", pad_token_id=None)
     with pytest.raises(ModelError, match="if no padding token is defined"):
-        onnx.export(model, onnx.INPUTS)
+        onnx.export(model, onnx.INPUTS, TASK)

@@ -20,10 +20,10 @@ def compared() -> Compared:
     sure, wrong = [1.0, 0.0], [0.0, 1.0]
     sides = {
         "candidate": ModelMeasurement(
-            digest="c", size=5_000_000, parameters=10, probabilities=[wrong] + [sure] * 399
+            digest="c", size=5_000_000, parameters=10, answers=[wrong] + [sure] * 399
         ),
         "baseline": ModelMeasurement(
-            digest="b", size=10_000_000, parameters=20, probabilities=[sure] * 400
+            digest="b", size=10_000_000, parameters=20, answers=[sure] * 400
         ),
     }
     measured = Measurements(

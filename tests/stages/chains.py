@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.measure import answers
 from pipeline.model import checkpoint
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Artifact, Manifest, Parent, StageRecord, list_files
 from tests.models import LABELS, sentences, write_encoder

@@ -9,7 +9,7 @@ import pytest
 
 from exporters.build import build
 from pipeline.stage import Context
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Kind
 from pipeline.terms.vocabulary import Target

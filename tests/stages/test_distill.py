@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.model import checkpoint
 from pipeline.model.pooling import Pooling, read
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from stages import training

@@ -17,7 +17,7 @@ from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
 from stages.export import Export
 from stages.quantize import Quantize
-from tests.models import artifact_of, sentences
+from tests.models import artifact_of, probabilities, sentences
 
 
 @pytest.mark.slow
@@ -31,7 +31,7 @@ def test_the_bundle_answers_as_the_checkpoint(mode, tuned, make_context):
     context = make_context(targets=(Target(),))
     draft = Export().run(context, model)
     texts, labels = sentences(100, seed=5)
-    answers = BundleModel(context.output).probabilities(texts)
+    answers = probabilities(context.output, texts)
     network = checkpoint.load(tuned.directory)
     tokenizer = checkpoint.load_tokenizer(tuned.directory)
     with torch.no_grad():
@@ -60,24 +60,24 @@ def contents(folder) -> str:
     return "\n".join(path.read_text() for path in files)
 
 
-def test_a_bundle_holds_no_training_row_and_eval_rows_only_if_wanted(tuned, make_context):
-    """A row of the training data may be somebody's secret; a bundle is given to others."""
+def test_a_bundle_holds_no_training_row_and_development_rows_only_if_wanted(tuned, make_context):
+    """A row may be somebody's secret; a bundle is given to others."""
     context = make_context(targets=(Target(),))
-    trained, evaluated = (context.splits[name].texts for name in ("train", "eval"))
+    trained, held_out = (context.splits[name].texts for name in ("train", "dev"))
     Export().run(context, tuned)
     request = json.loads((context.output / "samples/request.json").read_text())
-    assert request["texts"] == evaluated[:3]
+    assert request["texts"] == held_out[:3]
     assert not [text for text in trained if text in contents(context.output)]
 
     bare = make_context(targets=(Target(),))
     draft = Export(samples="none").run(bare, tuned)
     assert not (bare.output / "samples").exists()
-    assert not [text for text in [*trained, *evaluated] if text in contents(bare.output)]
+    assert not [text for text in [*trained, *held_out] if text in contents(bare.output)]
     assert "samples" not in (bare.output / "README.md").read_text()
     assert set(draft.roles) == {
         p.relative_to(bare.output).as_posix() for p in bare.output.rglob("*") if p.is_file()
     }
-    assert BundleModel(bare.output).probabilities(evaluated[:1]).shape == (1, 2)
+    assert probabilities(bare.output, held_out[:1]).shape == (1, 2)
 
 
 def test_an_unknown_target_is_said(tuned, make_context):

@@ -15,7 +15,7 @@ from pipeline.terms.errors import ModelError
 from stages import factorize, surgery
 from stages.factorize import Factorize
 from stages.prune import Prune
-from tests.models import LABELS, artifact_of, sentences, write_encoder
+from tests.models import LABELS, TASK, artifact_of, sentences, write_encoder
 from tests.stages.classifiers import IDS, MASK, classifier
 
 
@@ -33,7 +33,9 @@ def test_gradient_weights_are_those_of_a_linear_model():
     torch.manual_seed(0)
     model, x, labels = Tiny(), torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
     batches = [{"x": x[:2], "labels": labels[:2]}, {"x": x[2:], "labels": labels[2:]}]
-    moments, weights = factorize.measure(model, {"linear": model.linear}, batches, lambda *_: None)
+    moments, weights = factorize.measure(
+        model, {"linear": model.linear}, batches, TASK.summed(), lambda *_: None
+    )
     gradient = model(x).logits.softmax(-1) - functional.one_hot(labels, 2)
     assert weights[0] == pytest.approx(float(gradient.square().mean(-1).sum()), rel=1e-5)
     torch.testing.assert_close(moments[0].float(), x.T @ x)
@@ -129,5 +131,7 @@ def test_real_weights_lose_less_than_by_plain_svd(tmp_path, make_context):
 def test_gradients_are_found_behind_a_projection_that_is_scaled_in_place():
     model = classifier("deberta", "eager")
     batch = {"input_ids": IDS, "attention_mask": MASK, "labels": torch.tensor([0, 1])}
-    _, weights = factorize.measure(model, factorize.eligible(model), [batch], lambda *_: None)
+    _, weights = factorize.measure(
+        model, factorize.eligible(model), [batch], TASK.summed(), lambda *_: None
+    )
     assert min(weights) > 0

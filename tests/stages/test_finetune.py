@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.model import checkpoint, sources
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from stages.finetune import Finetune
 from tests.models import artifact_of, sentences

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from pipeline.model import checkpoint
 from stages import fisher, surgery
+from tests.models import TASK
 from tests.stages.classifiers import IDS, MASK, PATHS, classifier, masked_logits
 
 
@@ -27,7 +28,7 @@ def test_mask_gradients_are_those_of_finite_differences(kind, step, tolerance):
     batch = {"input_ids": IDS, "attention_mask": MASK, "labels": labels}
     torch.set_default_dtype(torch.float64)
     try:
-        heads, neurons = fisher.mask_gradients(model, parts, batch)
+        heads, neurons = fisher.mask_gradients(model, parts, batch, TASK.summed())
     finally:
         torch.set_default_dtype(torch.float32)
 

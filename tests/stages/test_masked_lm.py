@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pipeline.model import checkpoint
-from stages import knowledge, losses, masked_lm
+from pipeline.stage import losses
+from stages import knowledge, masked_lm
 from stages.knowledge import Fact
 from tests.models import write_encoder
 from tests.stages.facts import WORDS

@@ -7,13 +7,13 @@ import torch
 from torch.nn import functional
 
 from pipeline.model import checkpoint
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from stages import surgery
 from stages.finetune import Finetune
 from stages.prune import Prune, least_needed_layers
-from tests.models import BAD, FILL, GOOD, artifact_of, write_encoder
+from tests.models import BAD, FILL, GOOD, TASK, artifact_of, write_encoder
 from tests.stages.classifiers import IDS, MASK, PATHS, classifier, masked_logits, one_where
 
 
@@ -89,7 +89,7 @@ def test_a_layer_that_does_nothing_goes_first():
             norm.weight.fill_(1), norm.bias.zero_()
         before.weight.fill_(1), before.bias.zero_()
     batch = {"input_ids": IDS, "attention_mask": MASK}
-    assert least_needed_layers(model, 1, [batch], lambda *_: None) == {1}
+    assert least_needed_layers(TASK, model, 1, [batch], lambda *_: None) == {1}
 
 
 def test_nothing_to_remove_is_refused():
@@ -166,4 +166,4 @@ def test_recovery_brings_the_answers_back(tiny_encoder, make_context, tmp_path):
 def test_a_first_layer_that_must_stay_is_no_candidate():
     model = classifier("modernbert")
     rows = [{"input_ids": IDS[:1], "attention_mask": torch.ones_like(IDS[:1])}]
-    assert least_needed_layers(model, 2, rows, lambda *_: None) == {1, 2}
+    assert least_needed_layers(TASK, model, 2, rows, lambda *_: None) == {1, 2}

@@ -20,10 +20,10 @@ def test_references_answer_as_pytorch_does(context, chain):
 
     Validate(**QUICK, models=("finetune",)).run(context, chain["export"])
     split = context.splits["eval"]
-    expected = accuracy.checkpoint_probabilities(
+    expected = accuracy.checkpoint_answers(
         chain["finetune"].directory, TASK, split, lambda *_: None
     )
-    found = np.array(read_measurements(context).models["finetune"].probabilities)
+    found = np.array(read_measurements(context).models["finetune"].answers)
     assert np.abs(found - expected).max() < 1e-4
 
 

@@ -7,10 +7,11 @@ import tracemalloc
 
 import pytest
 
-from pipeline.stage.data import Split
-from stages import losses, training
+from pipeline.stage.split import Split
+from stages import training
 from stages.finetune import Finetune
 from stages.rows import Rows, lengths
+from tests.models import TASK
 from tests.stages.trainings import same_weights
 
 
@@ -48,7 +49,7 @@ def test_training_on_them_gives_the_same_bytes_as_on_a_list(tiny_encoder, make_c
         network, tokenizer = training.open_network(context, tiny_encoder)
         rows = kind(training.labelled_rows(context, tokenizer, context.split("train")))
         stage = Finetune(learning_rate=2e-3, epochs=1, batch_size=8)
-        training.train(context, stage, network, tokenizer, rows, losses.classification())
+        training.train(context, stage, network, tokenizer, rows, TASK.training())
         return network
 
     assert same_weights(trained("rows", lambda rows: rows), trained("list", list))
@@ -60,7 +61,7 @@ def test_lists_may_have_lengths_of_their_own(tmp_path):
         Rows(tmp_path),
         [{"input_ids": [1, 2, 3], "spans": [-7]}, {"input_ids": [], "spans": [2**31 - 1, 5]}],
     )
-    rows.extend(given, [0, 1])
+    rows.extend(row | {"labels": at} for at, row in enumerate(given))
     assert list(rows) == [given[0] | {"labels": 0}, given[1] | {"labels": 1}]
     assert rows.lengths.tolist() == [3, 0]
 
@@ -72,7 +73,7 @@ def test_memory_does_not_grow_with_the_tokens(tmp_path):
         rows = Rows(tmp_path)
         for start in range(0, 5000, 100):
             ids = range(start + 1000, start + 1128)
-            rows.extend([{"input_ids": list(ids)} for _ in range(100)], [0] * 100)
+            rows.extend([{"input_ids": list(ids), "labels": 0} for _ in range(100)])
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -82,5 +83,5 @@ def test_memory_does_not_grow_with_the_tokens(tmp_path):
 
 def test_no_file_is_left_behind(tmp_path):
     rows = Rows(tmp_path)
-    rows.extend([{"input_ids": [1]}], [0])
+    rows.extend([{"input_ids": [1], "labels": 0}])
     assert list(tmp_path.iterdir()) == []

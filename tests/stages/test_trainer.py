@@ -19,8 +19,9 @@ import torch
 from pipeline.model import checkpoint
 from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
-from stages import losses, trainer, training
+from stages import trainer, training
 from stages.finetune import Finetune
+from tests.models import TASK
 from tests.stages.trainings import fit, same_weights
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +61,7 @@ def test_the_model_comes_out_in_full_precision_and_ready_to_answer(tiny_encoder,
 
 def test_a_diverging_training_says_so_in_one_line(tiny_encoder, make_context):
     def not_a_number(model, batch):
-        return losses.classification()(model, batch) * float("nan")
+        return TASK.training()(model, batch) * float("nan")
 
     context = make_context(rows=8)
     training.prepare(context)
@@ -74,7 +75,7 @@ KILLED = """
     import os, signal, sys
     from pathlib import Path
     from pipeline.store.artifact import Kind
-    from pipeline.stage.data import Split
+    from pipeline.stage.split import Split
     from pipeline.stage import Context
     from pipeline.stage.tasks.text_classification import TextClassification
     from stages import trainer

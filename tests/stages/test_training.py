@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import ModelError
-from stages import training
 from tests.stages.trainings import fit, same_weights
 
 
@@ -23,4 +23,4 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 def test_a_checkpoint_with_other_labels_is_refused(tiny_encoder, make_context):
     network = make_context().task.load_model(str(tiny_encoder.directory))
     with pytest.raises(ModelError, match=r"labels are negative, positive, but the data's are a, b"):
-        training.check_labels(network, ("a", "b"), "finetune")
+        TextClassification(("a", "b"), 8, ("text",)).check_head(network, "finetune")

@@ -34,7 +34,7 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
     assert all(len(times) == 2 and min(times) > 0 for times in starts)
     assert set(found.latency["cpu"].samples) == set(found.models)
     # The student's fp32 export answers like the deployed bundle of the same weights.
-    ours, theirs = (np.array(found.models[n].probabilities) for n in ("candidate", "distill"))
+    ours, theirs = (np.array(found.models[n].answers) for n in ("candidate", "distill"))
     assert np.abs(ours - theirs).max() < 1e-4
     budgets = [
         Budget(metric="parameters", min_shrink=1.1, against="finetune"),
@@ -90,9 +90,7 @@ def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain):
         right = {who: sample[who] == sample["truth"] for who in ("reference", "candidate")}
         assert right["candidate"] == (sample["kind"] == "won")
         assert right["reference"] or sample["kind"] != "lost"
-    ours, theirs = (
-        np.array(found.models[n].probabilities).argmax(1) for n in ("candidate", "finetune")
-    )
+    ours, theirs = (np.array(found.models[n].answers).argmax(1) for n in ("candidate", "finetune"))
     lost = int(np.sum((theirs == found.truth) & (ours != found.truth)))
     assert sum(sample["kind"] == "lost" for sample in found.samples) == min(lost, 12)
 

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, normalizers
 from benchmarks import vocabulary as measurements
 from pipeline.model import checkpoint
 from pipeline.model.sources import model_directory
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError

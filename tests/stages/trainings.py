@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from stages import losses, training
+from stages import training
 from stages.finetune import Finetune
+from tests.models import TASK
 
 
 def fit(context, encoder, **parameters):
@@ -13,7 +14,7 @@ def fit(context, encoder, **parameters):
     network, tokenizer = training.open_network(context, encoder)
     rows = training.labelled_rows(context, tokenizer, context.split("train"))
     stage = Finetune(**({"learning_rate": 2e-3, "epochs": 2, "batch_size": 8} | parameters))
-    trained = training.train(context, stage, network, tokenizer, rows, losses.classification())
+    trained = training.train(context, stage, network, tokenizer, rows, TASK.training())
     return network, trained
 
 

@@ -90,7 +90,7 @@ def _measured(data: ReportData) -> Iterator[Measured]:
     for name, model in measured.models.items():
         share = facts.accuracy(data, name)
         if share is not None:
-            yield _make("accuracy", name, None, share)
+            yield _make(measured.main, name, None, share)
         for metric in metrics.of_kind("count"):
             yield from _exact(metric, name, getattr(model, metric))
         if carries(50, len(model.cold_start)):
@@ -108,10 +108,10 @@ def _measured(data: ReportData) -> Iterator[Measured]:
 
 def _scores(measured: Measurements) -> Iterator[Measured]:
     """Yield the candidate's other scores; none if it outputs NaN."""
-    answers = measured.models[CANDIDATE].probabilities
+    answers = measured.models[CANDIDATE].answers
     if measured.truth and all(math.isfinite(p) for row in answers for p in row):
-        for metric in metrics.of_kind("score", "error"):
-            if metric != "accuracy":
+        for metric in measured.scored_by.scores:
+            if metric != measured.main:
                 yield _make(metric, CANDIDATE, None, measured.score(metric, CANDIDATE))
 
 

@@ -2,28 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ast
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from pipeline.model import pretrained
+from pipeline.stage import formulas
 from pipeline.stage.formulas import FORMULAS, Formula
-from pipeline.terms.errors import ModelError
+from pipeline.stage.tasks import heads
+from pipeline.stage.tasks.task import Row, Task
+from pipeline.stage.values import as_text, is_missing
+from pipeline.terms.errors import DataError
 
 if TYPE_CHECKING:
-    from pipeline.stage.data import Split
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from pipeline.stage.split import Split
+    from pipeline.stage.table_file import Source
+
+IGNORED = -100
+"""The class index of a row without a label."""
+NOT_A_NUMBER = "not a number"
+DECIDED = 0.1
+_INTEGER = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+
+
+class Prediction(NamedTuple):
+    """The predicted label, and the probability of each label; the probabilities sum to one."""
+
+    label: str
+    probabilities: dict[str, float]
+
+    def columns(self) -> list[str]:
+        """Return the answer as a line's columns."""
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in self.probabilities.items())
+        return [self.label, shares]
 
 
 @dataclass(frozen=True)
-class TextClassification:
+class TextClassification(Task):
     """Sequence classification; ``labels`` are in the order of the model's outputs."""
 
-    labels: tuple[str, ...]
-    max_length: int
-    text_columns: tuple[str, ...]
     name: ClassVar[str] = "text-classification"
     scores: ClassVar[Mapping[str, Formula]] = FORMULAS
+    counted: ClassVar[bool] = True
+    by_class: ClassVar[bool] = True
+
+    @classmethod
+    def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
+        """Raise DataError if a column holds scores or sets of labels instead of one class per row.
+
+        A CSV file has no types, so its text is interpreted: the column is rejected if any value is
+        a list, or if all values are numbers and one is not an integer. In other formats, any text
+        is a class name.
+        """
+        present = [value for value in values if not is_missing(value)]
+        if source.ending in (".csv", ".tsv"):
+            parsed = [_literal(value) for value in present]
+            if any(isinstance(value, str) for value in parsed):
+                parsed = [value if isinstance(value, list) else "a name" for value in parsed]
+        else:
+            parsed = present
+        for value, shown in zip(parsed, present, strict=True):
+            if isinstance(value, (str, int)) or (isinstance(value, float) and value.is_integer()):
+                continue
+            kinds = {float: "numbers that are not integers", list: "lists", dict: "mappings"}
+            what = kinds.get(type(value), f"values of type {type(value).__name__}")
+            example = shown if isinstance(shown, str) else repr(shown)
+            raise DataError(
+                f"{source.reference}: column {column!r} contains {what} ({example[:40]}); "
+                "text-classification needs one class per row, a name or an integer; other tasks "
+                "take scores (regression) and several labels (multi-label-classification)"
+            )
+
+    @classmethod
+    def target(cls, values: tuple[Any, ...]) -> str | None:
+        """Return the name of the row's class."""
+        return None if is_missing(values[0]) else as_text(values[0])
+
+    @classmethod
+    def stratum(cls, target: Any) -> Hashable:
+        """Return the class: a development split has about the same share of each."""
+        return int(target)
+
+    @classmethod
+    def names(cls, targets: Iterable[str], source: Source) -> list[str]:
+        """Return the classes in a stable order: integers by value, names alphabetically."""
+        names = sorted(Counter(targets))
+        if all(_INTEGER.fullmatch(name) for name in names):
+            names.sort(key=int)
+        if len(names) < 2:
+            raise DataError(
+                f"{source.reference}: train has only the class {names[0]!r}; at least two are "
+                "needed"
+            )
+        if len(names) > 1000:
+            raise DataError(
+                f"{source.reference}: train has {len(names)} different labels; check 'data.label'"
+            )
+        return names
+
+    @classmethod
+    def indexed(cls, targets: Sequence[str], names: Sequence[str], source: Source) -> list[int]:
+        """Return each row's class as an index into ``names``."""
+        index = {label: position for position, label in enumerate(names)}
+        unseen = sorted(set(targets) - set(index))
+        if unseen:
+            shown = ", ".join(map(repr, unseen[:3]))
+            raise DataError(
+                f"{source.reference}: {source.name} has the label {shown}, which does not occur "
+                "in train"
+            )
+        return [index[label] for label in targets]
+
+    @classmethod
+    def counts(cls, targets: Iterable[str], names: Sequence[str]) -> dict[str, int]:
+        """Return the number of rows of each class."""
+        counted = Counter(targets)
+        return {label: counted[label] for label in names}
+
+    @classmethod
+    def head(cls, config: Mapping[str, Any]) -> list[str] | None:
+        """Return the classes of a sequence classifier with one class per row."""
+        return heads.labels(config, heads.SEQUENCE, "single_label_classification")
 
     def encode(
         self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
@@ -44,6 +151,12 @@ class TextClassification:
         encoded = tokenizer(texts, pairs, truncation=False, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]
 
+    def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
+        """Return rows with the class index as ``labels``, or -100 without labels."""
+        encoded = self.encode(tokenizer, split, rows)
+        labels = [split.labels[row] if split.labels else IGNORED for row in rows]
+        return [row | {"labels": label} for row, label in zip(encoded, labels, strict=True)]
+
     def load_model(self, directory: str) -> Any:
         """Return the sequence classifier that transformers builds for the body in ``directory``.
 
@@ -54,25 +167,102 @@ class TextClassification:
         Raises ModelError if the model is incomplete or transformers has no classifier for it,
         IntegrityError if its weights are pickled or truncated.
         """
-        from optimum.exporters.tasks import TasksManager
+        return heads.load(Path(directory), self.name, self.labels, "single_label_classification")
 
-        found = pretrained.load(Path(directory), pretrained.weight_files(Path(directory))).model
-        config = found.config
-        try:
-            model_class = pretrained.class_for(
-                TasksManager.get_model_class_for_task(self.name), config
+    def check_head(self, network: Any, where: str) -> None:
+        """Raise ModelError unless a model's labels are the task's, in the same order."""
+        heads.check_labels(network, self.labels, where)
+
+    def loss(
+        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
+    ) -> Tensor:
+        """Return the cross-entropy of logits (rows × labels) with the classes."""
+        from pipeline.stage import losses
+
+        return losses.hard(outputs, batch["labels"], smoothing, total=total)
+
+    def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
+        """Return the divergence from the teacher's softened answers; see ``losses.soft``."""
+        from pipeline.stage import losses
+
+        return losses.soft(outputs, goal, temperature)
+
+    def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:
+        """Return the Kullback-Leibler divergence of each row's answers, in nats."""
+        exact, rough = (logits.double().log_softmax(dim=-1) for logits in (outputs, other))
+        nats: Tensor = (exact.exp() * (exact - rough)).sum(dim=-1)
+        return nats
+
+    def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return probabilities, rows × labels; each row sums to one."""
+        import numpy as np
+
+        wide = outputs.astype(np.float64)
+        powers: NDArray[np.float64] = np.exp(wide - wide.max(axis=-1, keepdims=True))
+        shares: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+        return shares
+
+    @classmethod
+    def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
+        """Return whether the most probable label is the true one."""
+        import numpy as np
+
+        return np.asarray(formulas.answers(answers) == np.asarray(truth))
+
+    @classmethod
+    def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return whether the most probable label is the same."""
+        import numpy as np
+
+        return np.asarray(formulas.answers(ours) == formulas.answers(theirs))
+
+    @classmethod
+    def decided(cls, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which rows have two most likely labels that are at least 0.1 apart."""
+        import numpy as np
+
+        top = np.sort(answers, axis=1)
+        return np.asarray(top[:, -1] - top[:, -2] >= DECIDED)
+
+    def predictions(self, answers: NDArray[np.float64]) -> list[Prediction]:
+        """Return the most probable label of each row, with all probabilities."""
+        return [
+            Prediction(
+                self.labels[int(row.argmax())],
+                dict(zip(self.labels, row.tolist(), strict=True)),
             )
-        except ValueError as error:
-            raise ModelError(
-                f"{directory}: transformers has no classifier for this model: {error}"
-            ) from error
-        own = [config.id2label.get(index) for index in range(config.num_labels)]
-        names = dict(enumerate(self.labels))
-        config.id2label, config.label2id = names, {label: index for index, label in names.items()}
-        config.problem_type = "single_label_classification"
-        if type(found) is model_class and own == list(self.labels):
-            return found
-        return pretrained.with_body(model_class, found).eval()
+            for row in answers
+        ]
+
+    def parts(self, split: Split) -> list[str] | None:
+        """Return each row's true class."""
+        return None if split.labels is None else self.wanted(split)
+
+    def said(self, answers: NDArray[np.float64], split: Split) -> list[str]:
+        """Return each row's most probable label."""
+        names = [*self.labels, NOT_A_NUMBER]  # answers() gives -1
+        return [names[label] for label in formulas.answers(answers).tolist()]
+
+    def wanted(self, split: Split) -> list[str]:
+        """Return each row's true label."""
+        return [self.labels[label] for label in split.labels or ()]
+
+    @classmethod
+    def sureness(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.float64]:
+        """Return the probability of the most probable label; 0 for an answer that is NaN."""
+        import numpy as np
+
+        return np.where(formulas.answers(answers) >= 0, answers.max(axis=1), 0.0)
+
+
+def _literal(text: str) -> Any:
+    """Return the number or list that a CSV field represents, else the text itself."""
+    if text.lstrip()[:1] == "[":
+        try:
+            return list(ast.literal_eval(text.strip()))
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return text
+    return float(text) if _NUMBER.fullmatch(text.strip()) else text
 
 
 def _texts(split: Split, rows: Sequence[int]) -> tuple[list[str], list[str] | None]:

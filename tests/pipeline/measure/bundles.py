@@ -21,7 +21,12 @@ def make(directory, layers=2, head=1.0):
     tokenizer.save(str(directory / "tokenizer.json"))
     files = {
         "config.json": {"id2label": {"0": "no", "1": "yes"}},
-        "signature.json": {"inputs": [{"name": "input_ids"}], "max_length": 128},
+        "signature.json": {
+            "task": "text-classification",
+            "inputs": [{"name": "input_ids"}],
+            "outputs": [{"name": "logits"}],
+            "max_length": 128,
+        },
         "session_options.json": {"graph_optimization_level": "all"},
     }
     for name, content in files.items():

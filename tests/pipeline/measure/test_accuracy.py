@@ -8,7 +8,7 @@ import torch
 
 from pipeline.measure import accuracy
 from pipeline.model import checkpoint
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from tests.models import LABELS, sentences, write_encoder
 from tests.pipeline.measure import bundles
@@ -25,7 +25,7 @@ def test_batches_by_length_answer_as_each_row_alone(tmp_path):
     texts, labels = sentences(70, seed=3)
     split = Split("eval", "eval.jsonl", "0" * 64, texts, None, labels)
     notes = []
-    found = accuracy.checkpoint_probabilities(
+    found = accuracy.checkpoint_answers(
         tmp_path / "model", TASK, split, lambda *told: notes.append(told)
     )
     assert notes[-1][:2] == (70, 70)
@@ -38,8 +38,13 @@ def test_batches_by_length_answer_as_each_row_alone(tmp_path):
 def test_a_bundle_answers_every_row_with_shares(tmp_path):
     texts = bundles.texts(5)
     split = Split("eval", "eval.jsonl", "0" * 64, texts, None, [0] * 5)
-    found = accuracy.bundle_probabilities(
-        bundles.make(tmp_path / "b"), split, provider="cpu", threads=1, progress=lambda *_: None
+    found = accuracy.bundle_answers(
+        bundles.make(tmp_path / "b"),
+        TASK,
+        split,
+        provider="cpu",
+        threads=1,
+        progress=lambda *_: None,
     )
     assert found.shape == (5, 2)
     assert found.sum(axis=1) == pytest.approx(np.ones(5))
@@ -55,7 +60,10 @@ def test_a_metric_lies_inside_its_interval_and_counts_its_rows():
     truth = draw.integers(0, 2, 400)
     sure = np.where(draw.random(400) < 0.8, truth, 1 - truth)
     answers = np.eye(2)[sure] * 0.8 + 0.1
-    found = {m.name: m for m in accuracy.metrics(TASK.scores, answers, truth.tolist(), "eval")}
+    found = {
+        m.name: m
+        for m in accuracy.metrics(TextClassification, TASK.scores, answers, truth.tolist(), "eval")
+    }
     one = found["accuracy"]
     assert one.value == pytest.approx(np.mean(sure == truth))
     assert one.low < one.value < one.high

@@ -27,7 +27,7 @@ def measured(seed: int = 0, **changes) -> Measurements:
         "labels": [str(at) for at in range(LABELS)],
         "truth": [0] * ROWS,
         "models": {
-            name: ModelMeasurement(digest=name, size=1, probabilities=table())
+            name: ModelMeasurement(digest=name, size=1, answers=table())
             for name in (CANDIDATE, "s3://bucket/store#production")
         },
         "elsewhere": {"gpu": table()},
@@ -63,9 +63,9 @@ def test_they_are_not_in_the_json_and_take_half_of_its_space(tmp_path):
 def test_numbers_that_are_not_rounded_or_not_numbers_stay_what_they_are(tmp_path):
     """A plug-in may write any; a broken model answers NaN."""
     odd = [[1 / 3, math.nan], [math.inf, 1e-12]]
-    models = {CANDIDATE: ModelMeasurement(digest="c", size=1, probabilities=odd)}
+    models = {CANDIDATE: ModelMeasurement(digest="c", size=1, answers=odd)}
     answers.save(measured(models=models, elsewhere={}), tmp_path)
-    found = answers.load(tmp_path).models[CANDIDATE].probabilities
+    found = answers.load(tmp_path).models[CANDIDATE].answers
     np.testing.assert_array_equal(found, odd)
 
 

@@ -10,10 +10,10 @@ from pipeline.measure.measurements import Measurements, ModelMeasurement
 def _measured(sure, right):
     """The truth is always 0; the answer is 0 where ``right``, with the given confidence."""
     sides = np.stack([np.where(right, sure, 1 - sure), np.where(right, 1 - sure, sure)], axis=1)
-    model = ModelMeasurement(digest="d", size=1, probabilities=sides.tolist())
+    model = ModelMeasurement(digest="d", size=1, answers=sides.tolist())
     return Measurements(
         machine={},
-        task="t",
+        task="text-classification",
         labels=["a", "b"],
         truth=[0] * len(sure),
         models={"candidate": model},
@@ -44,5 +44,5 @@ def test_a_model_too_sure_by_a_known_gap_has_that_error(gap):
 
 def test_answers_that_are_no_numbers_have_no_calibration():
     measured = _measured(np.array([0.9, 0.8]), np.array([True, True]))
-    measured.models["candidate"].probabilities[0] = [float("nan"), 0.1]
+    measured.models["candidate"].answers[0] = [float("nan"), 0.1]
     assert calibration.of(measured, "candidate") is None

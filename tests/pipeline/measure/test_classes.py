@@ -13,14 +13,14 @@ THEIRS = [0, 0, 0, 1, 1, 1, 2, 0]
 
 def _model(answers):
     certain = np.eye(4)[np.asarray(answers)]
-    return ModelMeasurement(digest="d", size=1, probabilities=certain.tolist())
+    return ModelMeasurement(digest="d", size=1, answers=certain.tolist())
 
 
 @pytest.fixture
 def measured():
     return Measurements(
         machine={},
-        task="t",
+        task="text-classification",
         labels=["a", "b", "c", "never"],
         truth=TRUTH,
         models={"candidate": _model(OURS), "finetune": _model(THEIRS)},
@@ -45,6 +45,6 @@ def test_flips_are_counted_both_ways_under_the_true_class(measured):
 
 
 def test_an_answer_that_is_no_number_is_missed_and_given_to_no_class(measured):
-    measured.models["candidate"].probabilities[0] = [float("nan")] * 4
+    measured.models["candidate"].answers[0] = [float("nan")] * 4
     a = classes.compare(measured, "finetune")[0]
     assert (a.candidate.precision, a.candidate.recall, a.lost) == (1 / 2, 1 / 4, 2)

@@ -4,15 +4,14 @@ import numpy as np
 
 from pipeline.measure import examples
 from pipeline.measure.measurements import ModelMeasurement
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
+from pipeline.stage.tasks.text_classification import TextClassification
 
 LABELS = ("bad", "good")
 
 
 def _model(good):
-    return ModelMeasurement(
-        digest="d", size=1, probabilities=np.stack([1 - good, good], axis=1).tolist()
-    )
+    return ModelMeasurement(digest="d", size=1, answers=np.stack([1 - good, good], axis=1).tolist())
 
 
 def _choose(ours, theirs, truth):
@@ -21,7 +20,9 @@ def _choose(ours, theirs, truth):
     models = {"candidate": _model(np.array(ours))}
     if theirs is not None:
         models["finetune"] = _model(np.array(theirs))
-    return examples.choose(LABELS, split, models)
+    return examples.choose(
+        TextClassification(LABELS, 8, ("text",)), split, split.labels or [], models
+    )
 
 
 def test_each_kind_holds_its_rows_the_surest_first():

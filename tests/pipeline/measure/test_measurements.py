@@ -12,8 +12,8 @@ from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, Mode
 
 
 def measured(**changes) -> Measurements:
-    ours = ModelMeasurement(digest="c", size=1, probabilities=[[0.9, 0.1]])
-    theirs = ModelMeasurement(digest="t", size=2, probabilities=[[0.8, 0.2]])
+    ours = ModelMeasurement(digest="c", size=1, answers=[[0.9, 0.1]])
+    theirs = ModelMeasurement(digest="t", size=2, answers=[[0.8, 0.2]])
     fields = {
         "machine": {},
         "task": "text-classification",
@@ -27,10 +27,10 @@ def measured(**changes) -> Measurements:
 
 
 def test_nan_survives_json_that_every_parser_reads():
-    broken = ModelMeasurement(digest="c", size=1, probabilities=[[math.nan, math.inf]])
+    broken = ModelMeasurement(digest="c", size=1, answers=[[math.nan, math.inf]])
     text = measured(models={CANDIDATE: broken}).model_dump_json(by_alias=True)
     json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    first, second = Measurements.model_validate_json(text).models[CANDIDATE].probabilities[0]
+    first, second = Measurements.model_validate_json(text).models[CANDIDATE].answers[0]
     assert math.isnan(first)
     assert second == math.inf
 
@@ -58,5 +58,5 @@ def test_a_stage_stands_for_the_model_of_its_weights():
 def test_a_target_has_its_own_answers_where_another_provider_gives_them():
     found = measured(elsewhere={"gpu": [[0.4, 0.6]]})
     assert found.on("cpu") is found
-    assert found.on("gpu").models[CANDIDATE].probabilities == [[0.4, 0.6]]
+    assert found.on("gpu").models[CANDIDATE].answers == [[0.4, 0.6]]
     assert found.on("gpu").models["finetune"] == found.models["finetune"]

@@ -6,6 +6,7 @@ from scipy.stats import binomtest
 
 from pipeline.measure import scores, statistics
 from pipeline.stage import formulas
+from pipeline.stage.tasks.text_classification import TextClassification
 
 
 def _answers(labels, of=2):
@@ -21,7 +22,7 @@ def _table(both, gains, losses, neither):
 
 
 def test_accuracy_has_tango_s_interval_and_half_a_row_more_on_the_bounds_of_a_budget():
-    found = scores.compare("accuracy", *_table(900, 20, 30, 50), 0)
+    found = scores.compare(TextClassification, "accuracy", *_table(900, 20, 30, 50), 0)
     assert found.difference == statistics.paired_difference(20, 30, 1000)
     plain = statistics.paired_difference(20, 30, 1000, 0.90)
     assert 0.0004 < plain.low - found.difference90.low < 0.0006  # half of a thousandth
@@ -33,7 +34,7 @@ def test_a_row_s_kind_drawn_at_once_is_the_bootstrap_of_rows():
     ours, theirs, truth = _table(2600, 90, 150, 160)
     pair = [formulas.macro_f1(side, truth) for side in (ours, theirs)]
     by_row = statistics.paired_bootstrap(*pair, len(truth), 1)
-    found = scores.compare("macro_f1", ours, theirs, truth, 0)
+    found = scores.compare(TextClassification, "macro_f1", ours, theirs, truth, 0)
     assert found.difference.value == pytest.approx(by_row.difference.value)
     for one, other in zip(found.ratio, by_row.ratio, strict=True):
         assert one == pytest.approx(other, abs=0.002)
@@ -41,7 +42,7 @@ def test_a_row_s_kind_drawn_at_once_is_the_bootstrap_of_rows():
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1"])
 def test_models_that_never_differ_are_not_known_to_be_equal(name):
-    found = scores.compare(name, *_table(27, 0, 0, 3), 0)
+    found = scores.compare(TextClassification, name, *_table(27, 0, 0, 3), 0)
     for bounds in (found.difference, found.difference90):
         # In 8 % of samples, a true loss of 8 % does not show in 30 rows: 0.92**30 = 0.08.
         assert bounds.value == 0
@@ -53,7 +54,7 @@ def test_models_that_never_differ_are_not_known_to_be_equal(name):
 def test_thirty_right_answers_do_not_prove_a_perfect_score(name):
     truth = np.arange(30) % 2
     certain = np.eye(2)[truth]
-    found = scores.alone(name, certain, truth, 0)
+    found = scores.alone(TextClassification, name, certain, truth, 0)
     unsure = 1 - binomtest(30, 30).proportion_ci(0.95, method="wilson").low
     if name == "ece":
         assert (found.value, found.low) == (0, 0)
@@ -70,12 +71,12 @@ def test_a_drop_of_just_the_margin_passes_at_most_every_twentieth_time(name):
     passed, trials, margin = 0, 400, 0.02
     for trial in range(trials):
         counts = generator.multinomial(1000, [0.85, 0.02, 0.04, 0.09])
-        found = scores.compare(name, *_table(*counts), trial)
+        found = scores.compare(TextClassification, name, *_table(*counts), trial)
         passed += statistics.non_inferiority(found.difference90, margin) == "pass"
     assert passed / trials < 0.05 + 3 * 0.011
     assert passed  # a budget that never passes would be useless too
 
 
 def test_a_reference_without_a_right_answer_gives_no_ratio():
-    found = scores.compare("accuracy", *_table(0, 10, 0, 90), 0)
+    found = scores.compare(TextClassification, "accuracy", *_table(0, 10, 0, 90), 0)
     assert not np.isfinite(found.ratio90.value)

@@ -5,7 +5,8 @@ import pytest
 
 from pipeline.measure import slices
 from pipeline.measure.measurements import Measurements, ModelMeasurement
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
+from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import DataError
 from tests.conftest import labelled_rows
 
@@ -17,7 +18,7 @@ def _model(right):
     """The truth is always 0; a row is answered 0 where ``right``."""
     found = np.full((len(right), 2), 0.1)
     found[np.arange(len(right)), np.where(right, 0, 1)] = 0.9
-    return ModelMeasurement(digest="d", size=1, probabilities=found.tolist())
+    return ModelMeasurement(digest="d", size=1, answers=found.tolist())
 
 
 def _measurements(ours, theirs, **slicings):
@@ -106,7 +107,7 @@ def test_a_column_named_as_a_slicing_of_ours_is_kept_apart():
     split = Split(
         "eval", "eval.jsonl", "0", ["a"] * 40, None, [0, 1] * 20, {"length": ["short"] * 40}
     )
-    found = slices.of(split, ("bad", "good"), [5] * 40)
+    found = slices.of(split, TextClassification(("bad", "good"), 8, ("text",)), [5] * 40)
     assert found["length"] == ["5 tokens"] * 40
     assert found["column length"] == ["short"] * 40
     assert found["label"][:2] == ["bad", "good"]

@@ -17,6 +17,7 @@ from onnx.external_data_helper import set_external_data
 from pipeline.model import runtime
 from pipeline.model.runtime import PROVIDERS, BundleModel, check_graph
 from pipeline.terms.errors import IntegrityError, ModelError, ProviderError
+from tests.models import TASK, probabilities
 
 WORDS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "good": 3, "bad": 4, "film": 5}
 
@@ -57,6 +58,8 @@ def write_bundle(directory):
     files = {
         "config.json": {"id2label": {"0": "negative", "1": "positive"}},
         "signature.json": {
+            "task": "text-classification",
+            "outputs": [{"name": "logits"}],
             "inputs": [{"name": "input_ids"}, {"name": "attention_mask"}],
             "max_length": 6,
         },
@@ -70,7 +73,7 @@ def write_bundle(directory):
 def test_it_answers_with_probabilities(tmp_path):
     model = BundleModel(write_bundle(tmp_path))
     assert model.labels == ("negative", "positive")
-    answers = model.probabilities(["good film", "bad bad film", "film"])
+    answers = TASK.answers(model.units(["good film", "bad bad film", "film"]))
     share = np.exp([1, -2, 0]) / (1 + np.exp([1, -2, 0]))
     np.testing.assert_allclose(answers[:, 1], share, rtol=1e-6)
     np.testing.assert_allclose(answers.sum(axis=1), 1)
@@ -311,8 +314,8 @@ def test_a_gpu_answers_as_the_cpu_does(tmp_path, provider):
         pytest.skip(f"this onnxruntime was built without {provider}")
     bundle, texts = write_bundle(tmp_path), ["good film", "bad bad film", "film"]
     model = BundleModel(bundle, provider=provider)
-    expected = BundleModel(bundle).probabilities(texts)
-    np.testing.assert_allclose(model.probabilities(texts), expected, atol=1e-3)
+    expected = probabilities(bundle, texts)
+    np.testing.assert_allclose(TASK.answers(model.units(texts)), expected, atol=1e-3)
     feed = model.encode(texts)[0]
     bound = model.resident(feed)
     model.session.run_with_iobinding(bound)

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.model.runtime import BundleModel
 from pipeline.release.answering import Bundle
+from tests.models import probabilities
 from tests.project import Project
 
 
@@ -14,7 +15,7 @@ def test_any_number_of_rows_is_answered_in_order(made: Project):
     model = Bundle(made.home / "runs" / "tiny" / "bundle")
     texts = [f"{word} film " * (1 + number % 5) for number in range(70) for word in ("a", "dull")]
     answers = model.predict(iter(texts), batch_size=8)
-    plain = BundleModel(model.files.directory).probabilities(texts)
+    plain = probabilities(model.files.directory, texts)
     assert len(answers) == len(texts)
     assert [list(a.probabilities) for a in answers[:1]] == [list(model.labels)]
     np.testing.assert_allclose([[*a.probabilities.values()] for a in answers], plain, atol=1e-5)

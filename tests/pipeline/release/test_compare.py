@@ -25,7 +25,7 @@ def test_recorded_times_are_judged_by_the_limit_not_by_the_word_that_was_asked_f
     rows = generator.lognormal(0, 0.3, 60) * generator.lognormal(0, 0.005, (9, 60))
     then = Latency(samples={"baseline": rows.tolist()})
     now = Latency(samples={"candidate": (rows * 1.1).tolist()}, throttled=throttled)
-    answers = ModelMeasurement(digest="d", size=1, probabilities=[[1.0, 0.0]] * 400)
+    answers = ModelMeasurement(digest="d", size=1, answers=[[1.0, 0.0]] * 400)
     measured = Measurements(
         machine={}, task="text-classification", labels=["a", "b"], truth=[0] * 400,
         models={"candidate": answers, "baseline": answers}, latency={},

@@ -17,11 +17,15 @@ def test_gains_are_rows_that_only_the_candidate_has_right() -> None:
         "baseline": [wrong, wrong, right, right],
     }
     models = {
-        side: ModelMeasurement(digest="", size=1, probabilities=rows)
-        for side, rows in answers.items()
+        side: ModelMeasurement(digest="", size=1, answers=rows) for side, rows in answers.items()
     }
     measured = Measurements(
-        machine={}, task="", labels=["a", "b"], truth=[0] * 4, models=models, latency={}
+        machine={},
+        task="text-classification",
+        labels=["a", "b"],
+        truth=[0] * 4,
+        models=models,
+        latency={},
     )
     found = comparison.agreement(measured)
     assert (found["gains"], found["losses"], found["flips"]) == (2, 1, 3)

@@ -125,7 +125,7 @@ def measurements(calls: int = 400, rows: int = 2500, samples: int = 12) -> Measu
 def loses_a_slice() -> Measurements:
     """The same, but the candidate flips its answer on every twelfth of the longest rows."""
     found = measurements().model_copy(deep=True)
-    answers = found.models["candidate"].probabilities
+    answers = found.models["candidate"].answers
     longest = [row for row, part in enumerate(found.slices["length"]) if part == "31–64 tokens"]
     for row in longest[::12]:
         answers[row].reverse()

@@ -22,7 +22,7 @@ from tests.pipeline.report.factory import digest, report_data
 def test_flips_count_who_alone_is_right_and_agree_with_an_exact_binomial_test() -> None:
     data = report_data()
     measured = data.measurements
-    ours, theirs = (measured.models[m].probabilities for m in (CANDIDATE, "teacher"))
+    ours, theirs = (measured.models[m].answers for m in (CANDIDATE, "teacher"))
     lost = won = 0
     for mine, other, true in zip(ours, theirs, measured.truth, strict=True):
         lost += other[true] > 0.5 > mine[true]
@@ -78,9 +78,12 @@ def _everywhere(metric: str) -> dict[str, tuple[float, float, float]]:
     """Return the candidate's number and interval from each place that shows them."""
     data = report_data()
     measured = data.measurements
-    answers = np.asarray(measured.models[CANDIDATE].probabilities)
+    answers = np.asarray(measured.models[CANDIDATE].answers)
     task = TextClassification(("negative", "positive"), 128, ("text",))
-    noted = {m.name: m for m in accuracy.metrics(task.scores, answers, measured.truth, "eval")}
+    noted = {
+        m.name: m
+        for m in accuracy.metrics(type(task), task.scores, answers, measured.truth, "eval")
+    }
     budget = Budget(metric=metric, max=1)
     judged = judge([budget], [Target(name="cpu")], measured).budgets[0]
     found = {"verdict": judged, "ledger": noted.get(metric)}

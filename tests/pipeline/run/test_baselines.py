@@ -15,7 +15,7 @@ from pipeline.store.artifact import Kind, Manifest, StageRecord, list_files
 from pipeline.store.store import Store
 from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
 from tests.conftest import Workshop
-from tests.models import LABELS
+from tests.models import LABELS, TASK
 from tests.pipeline.store.artifacts import damage
 from tests.project import Project
 
@@ -33,7 +33,10 @@ SIZE = {"metric": "size", "max": "1 MB"}
 def publish(store: Store, kind: Kind, labels=LABELS):
     """Publish a stand-in for a model with these labels."""
     with store.draft() as draft:
-        config = {"id2label": {str(at): name for at, name in enumerate(labels)}}
+        config = {
+            "architectures": ["BertForSequenceClassification"],
+            "id2label": {str(at): name for at, name in enumerate(labels)},
+        }
         (draft / "config.json").write_text(json.dumps(config))
         (draft / "kind").write_text(kind)
         stage = StageRecord(name="s", version=1, parameters={}, fingerprint="f" * 64)
@@ -70,10 +73,10 @@ def test_a_baseline_of_other_labels_or_of_none(tmp_path):
     store = Store(tmp_path / "store")
     swapped = publish(store, Kind.BUNDLE, LABELS[::-1])
     with pytest.raises(ModelError, match="labels positive, negative, but the other side has"):
-        baselines.check("production", swapped.directory, list(LABELS))
+        baselines.check("production", swapped.directory, TASK)
     (swapped.directory / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="does not name the labels"):
-        baselines.check("production", swapped.directory, list(LABELS))
+        baselines.check("production", swapped.directory, TASK)
 
 
 def test_no_such_tag_says_where_what_there_is_and_what_to_do(workshop: Workshop):
@@ -167,7 +170,7 @@ def test_a_remote_s_tag_is_measured_beside_the_candidate_and_its_move_is_noticed
     found = answers.load(run.artifact.directory)
     assert found.baselines == {f"{url}#production": bundle.digest}
     ours, theirs = (found.models[name] for name in ("candidate", f"{url}#production"))
-    assert ours.probabilities == theirs.probabilities != []
+    assert ours.answers == theirs.answers != []
     assert workshop.run(*CHAIN, budgets=budgets)["validate"].cached
     other = workshop.run({"quick:Head": {"fill": "1"}}, "export")["export"].artifact
     remote.push(workshop.store, other.digest, url, "production")

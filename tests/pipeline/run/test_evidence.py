@@ -29,7 +29,7 @@ class Twins(Stage):
         truth = context.split("eval").labels
         right = [row % 10 != 0 for row in range(len(truth))]
         answers = [[0.1, 0.9] if (y == 1) == ok else [0.9, 0.1] for y, ok in zip(truth, right)]
-        same = ModelMeasurement(digest=model.digest, size=1000, probabilities=answers)
+        same = ModelMeasurement(digest=model.digest, size=1000, answers=answers)
         text = Measurements(
             machine={}, task=context.task.name, labels=list(context.task.labels), truth=truth,
             models={"candidate": same, "head": same}, latency={},

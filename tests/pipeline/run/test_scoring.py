@@ -26,7 +26,7 @@ def test_one_changed_byte_of_eval_measures_anew_and_trains_nothing(workshop):
 
 
 def test_a_model_that_answers_nan_is_no_result(workshop):
-    with pytest.raises(RarefyError, match="the model outputs NaN for 12 of 12 eval rows"):
+    with pytest.raises(RarefyError, match="the model outputs NaN for 12 of 12 answers"):
         workshop.run({"quick:Head": {"fill": "nan"}})
 
 

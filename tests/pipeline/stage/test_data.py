@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.stage import data
+from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
@@ -31,7 +32,7 @@ def load(tmp_path: Path):
             text = rows if isinstance(rows, str) else jsonl(rows)
             (tmp_path / f"{name}.{ending}").write_text(text)
         recipe = Data(**{name: f"{name}.{ending}" for name in given}, **options)
-        return data.load(recipe, data.locate(recipe, tmp_path))
+        return data.load(recipe, TextClassification, data.locate(recipe, tmp_path))
 
     return do
 
@@ -40,7 +41,7 @@ def test_labels_are_in_a_stable_order_and_rows_are_counted(load):
     splits, summary = load()
     assert summary.labels == ["bad", "good"]
     assert splits["train"].labels == [0, 1]
-    assert summary.rows == {"train": 2, "eval": 2}
+    assert summary.rows == {"train": 2, "dev": 2, "eval": 2}  # too few rows to spare one
     assert summary.counts["eval"] == {"bad": 1, "good": 1}
     assert summary.warnings == []
 
@@ -61,7 +62,7 @@ def test_csv_tsv_and_parquet_say_the_same(load, tmp_path):
     for name, rows in {"train": TRAIN, "eval": EVAL}.items():
         datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / f"{name}.parquet"))
     recipe = Data(train="train.parquet", eval="eval.parquet")
-    splits, _ = data.load(recipe, data.locate(recipe, tmp_path))
+    splits, _ = data.load(recipe, TextClassification, data.locate(recipe, tmp_path))
     assert list(splits["train"].texts) == expected
 
 
@@ -128,7 +129,10 @@ def test_whole_numbers_that_a_gap_made_floats_are_classes(load, tmp_path):
     assert load(labelled(1.0, 0.0, None), labelled(1))[1].labels == ["0", "1"]
     (tmp_path / "floats.csv").write_text("text,label\na,1.0\nb,0.0\n")
     recipe = Data(train="floats.csv", eval="floats.csv")
-    assert data.load(recipe, data.locate(recipe, tmp_path))[1].labels == ["0.0", "1.0"]
+    assert data.load(recipe, TextClassification, data.locate(recipe, tmp_path))[1].labels == [
+        "0.0",
+        "1.0",
+    ]
 
 
 def test_names_that_look_like_numbers_or_lists_are_classes(load):
@@ -225,7 +229,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(load, tmp_path):
     located = data.locate(recipe, tmp_path)
     (tmp_path / "train.jsonl").write_text(jsonl(TRAIN).replace("dull", "gray"))
     with pytest.raises(DataError, match="changed while it was read; run again"):
-        data.load(recipe, located)
+        data.load(recipe, TextClassification, located)
 
 
 def test_the_digest_knows_every_byte_and_how_it_is_read(tmp_path):

@@ -13,11 +13,11 @@ def measurements():
     models = {
         "candidate": ModelMeasurement(
             digest="c", size=20_000_000, parameters=5_000_000, memory=60_000_000,
-            probabilities=answers_right(0.90),
+            answers=answers_right(0.90),
         ),
         "finetune": ModelMeasurement(
             digest="f", size=90_000_000, parameters=22_000_000, memory=None,
-            probabilities=answers_right(0.91),
+            answers=answers_right(0.91),
         ),
     }  # fmt: skip
     samples = {"candidate": calls_of(1.0), "finetune": calls_of(5.0)}

@@ -19,7 +19,7 @@ def cold_starts(candidate, teacher):
         labels=["a", "b"],
         truth=[0],
         models={
-            name: ModelMeasurement(digest=name, size=1, cold_start=ms, probabilities=[[0.9, 0.1]])
+            name: ModelMeasurement(digest=name, size=1, cold_start=ms, answers=[[0.9, 0.1]])
             for name, ms in models.items()
         },
         latency={},
@@ -195,7 +195,7 @@ def test_twenty_calls_carry_no_p99(measurements):
 
 
 def test_a_candidate_that_answers_nan_fails_even_without_a_budget(measurements):
-    measurements.models["candidate"].probabilities[3] = [float("nan"), float("nan")]
+    measurements.models["candidate"].answers[3] = [float("nan"), float("nan")]
     verdict = judge([], CPU, measurements)
     assert verdict.outcome == "fail"
     assert "NaN or infinity on 1 of 1000 rows" in verdict.budgets[0].reason
@@ -204,7 +204,7 @@ def test_a_candidate_that_answers_nan_fails_even_without_a_budget(measurements):
 
 
 def test_a_reference_that_answers_nan_is_nothing_to_compare_with(measurements):
-    measurements.models["finetune"].probabilities[3] = [float("nan"), 1.0]
+    measurements.models["finetune"].answers[3] = [float("nan"), 1.0]
     found = one(measurements, metric="accuracy", max_drop="3 %", against="finetune")
     assert found.outcome == "fail"
     assert "finetune answered NaN" in found.reason
@@ -216,7 +216,7 @@ def test_a_time_that_is_not_a_number_fails(measurements):
 
 
 def test_a_reference_at_zero_gives_no_ratio(measurements):
-    measurements.models["finetune"].probabilities = answers_right(0)
+    measurements.models["finetune"].answers = answers_right(0)
     found = one(measurements, metric="accuracy", min_retained="97 %", against="finetune")
     assert found.outcome == "fail"
     assert found.value is None
@@ -225,7 +225,7 @@ def test_a_reference_at_zero_gives_no_ratio(measurements):
 def test_two_models_that_never_differ_on_few_rows_are_undecided(measurements):
     measurements.truth = [0] * 30
     for model in measurements.models.values():
-        model.probabilities = answers_where([True] * 30)
+        model.answers = answers_where([True] * 30)
     for form in ({"max_drop": "1 %"}, {"min_retained": "99 %"}):
         found = one(measurements, metric="accuracy", against="finetune", **form)
         assert found.outcome == "inconclusive", found.reason

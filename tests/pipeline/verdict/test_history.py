@@ -101,7 +101,7 @@ def test_a_run_without_a_verdict_leaves_nothing(history: History) -> None:
 
 def test_numbers_that_are_none_are_kept_as_none(history: History) -> None:
     data = finished(0, budgets=[asked("accuracy", "min", 0.8, None)])
-    data.measurements.models["candidate"].probabilities[3] = [math.nan, 0.5]
+    data.measurements.models["candidate"].answers[3] = [math.nan, 0.5]
     history.add(data)
     (past,) = history.verdicts()
     assert [one.value for one in past.plain if one.metric == "accuracy"] == [None]

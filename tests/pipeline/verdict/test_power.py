@@ -17,11 +17,16 @@ def _answers(right):
 
 def _measurements(ours, theirs):
     models = {
-        name: ModelMeasurement(digest=name, size=1, probabilities=_answers(right).tolist())
+        name: ModelMeasurement(digest=name, size=1, answers=_answers(right).tolist())
         for name, right in (("candidate", ours), ("finetune", theirs))
     }
     return Measurements(
-        machine={}, task="t", labels=["a", "b"], truth=[0] * len(ours), models=models, latency={}
+        machine={},
+        task="text-classification",
+        labels=["a", "b"],
+        truth=[0] * len(ours),
+        models=models,
+        latency={},
     )
 
 

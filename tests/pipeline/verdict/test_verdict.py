@@ -10,7 +10,7 @@ from tests.pipeline.verdict.measured import CPU
 
 
 def test_measurements_and_verdict_survive_json_with_nan(measurements):
-    measurements.models["candidate"].probabilities[3] = [float("nan"), float("inf")]
+    measurements.models["candidate"].answers[3] = [float("nan"), float("inf")]
     text = measurements.model_dump_json(by_alias=True)
     again = Measurements.model_validate_json(text)
     verdict = judge([Budget(metric="accuracy", min=0.1)], CPU, again)

@@ -15,7 +15,7 @@ from tests.pipeline.report.factory import measurements, report_data
 
 def test_a_candidate_that_answers_nan_breaks_no_format() -> None:
     broken = measurements().model_copy(deep=True)
-    broken.models["candidate"].probabilities[0] = [math.nan, math.nan]
+    broken.models["candidate"].answers[0] = [math.nan, math.nan]
     broken.latency["cpu"].samples["candidate"][0][0] = math.nan
     data = report_data(measurements=broken)
     numbers = measured(data)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.model import checkpoint
-from pipeline.stage.data import Split
+from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import IntegrityError, ModelError
 from tests.models import KINDS, LABELS, rename_weights, write_encoder, write_model

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from stages import losses
+from pipeline.stage import losses
 
 
 def test_soft_is_the_divergence_of_the_softened_answers_times_t_squared():

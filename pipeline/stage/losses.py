@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 from torch.nn import functional
 
@@ -11,7 +9,7 @@ IGNORED = -100
 """The label of a row or token that has none."""
 
 
-def hard(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+def hard(logits: Tensor, labels: Tensor, smoothing: float = 0.0, *, total: bool = False) -> Tensor:
     """Return the cross-entropy averaged over the rows that have a label; 0 if none has one.
 
     Args:
@@ -19,11 +17,14 @@ def hard(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         labels: rows, class indices or ``IGNORED``.
         smoothing: share of the probability spread over all classes (Szegedy et al. 2016,
             arXiv 1512.00567).
+        total: return the sum over the rows instead of their mean.
     """
-    total = functional.cross_entropy(
+    summed = functional.cross_entropy(
         logits.float(), labels, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
     )
-    return total / (labels != IGNORED).sum().clamp(min=1)
+    if total:
+        return summed
+    return summed / (labels != IGNORED).sum().clamp(min=1)
 
 
 def soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -54,13 +55,3 @@ def hidden(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """
     difference = (student.float() - teacher.float()).square().mean(dim=-1)
     return (difference * mask).sum() / mask.sum()
-
-
-def classification(smoothing: float = 0.0) -> Any:
-    """Return the loss function of plain training: cross-entropy of the model's logits."""
-
-    def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
-        labels = batch.pop("labels")
-        return hard(model(**batch).logits, labels, smoothing)
-
-    return loss

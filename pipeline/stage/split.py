@@ -1,0 +1,35 @@
+"""The rows of one split, as stages and tasks read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.store.artifact import DataRecord
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of text. ``pairs`` is None for single texts, ``labels`` is None if unlabelled.
+
+    ``labels`` holds each row's target in the form of the recipe's task, e.g. the index of a class.
+    ``columns`` maps each slice column of the eval split to its value in every row, and ``groups``
+    is the value of the recipe's group column. The texts of eval are lists; those of the other
+    splits are on disk (``Texts``).
+    """
+
+    name: str
+    reference: str
+    sha256: str
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
+    labels: Sequence[Any] | None
+    columns: dict[str, list[str]] = field(default_factory=dict)
+    groups: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def record(self) -> DataRecord:
+        return DataRecord(name=self.reference, split=self.name, rows=len(self), sha256=self.sha256)

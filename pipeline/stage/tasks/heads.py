@@ -1,0 +1,64 @@
+"""Heads of transformers' classes: which labels they have, and how a body gets a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.model import pretrained
+from pipeline.terms.errors import ModelError
+
+SEQUENCE = "ForSequenceClassification"
+TOKENS = "ForTokenClassification"
+PROBLEM = "problem_type"
+
+
+def labels(config: Mapping[str, Any], ending: str, problem: str | None = None) -> list[str] | None:
+    """Return the labels of the head in a config.json; None if it has no such head.
+
+    ``ending``: how the name of the model's class ends. ``problem``: the ``problem_type`` that the
+    head must have, if it says one.
+    """
+    architecture = next(iter(config.get("architectures") or [""]))
+    if not architecture.endswith(ending) or config.get(PROBLEM) not in (None, problem):
+        return None
+    named = config.get("id2label") or {}
+    return [str(named[key]) for key in sorted(named, key=int)]
+
+
+def load(directory: Path, task: str, names: Sequence[str], problem: str | None) -> Any:
+    """Return the model with the head that transformers builds for a task (as optimum names it).
+
+    An existing head with these labels, in this order, is kept; otherwise a new one is drawn.
+    Raises ModelError if the model is incomplete or transformers has no such head for it,
+    IntegrityError if its weights are pickled or truncated.
+    """
+    from optimum.exporters.tasks import TasksManager
+
+    found = pretrained.load(directory, pretrained.weight_files(directory)).model
+    config = found.config
+    try:
+        model_class = pretrained.class_for(TasksManager.get_model_class_for_task(task), config)
+    except ValueError as error:
+        raise ModelError(
+            f"{directory}: transformers has no classifier for this model: {error}"
+        ) from error
+    own = [config.id2label.get(index) for index in range(config.num_labels)]
+    named = dict(enumerate(names))
+    config.id2label, config.label2id = named, {label: index for index, label in named.items()}
+    config.problem_type = problem
+    if type(found) is model_class and own == list(names):
+        return found
+    return pretrained.with_body(model_class, found).eval()
+
+
+def check_labels(network: Any, names: Sequence[str], where: str) -> None:
+    """Raise ModelError unless a model's labels are ``names`` in the same order."""
+    config = network.config
+    own = tuple(str(config.id2label.get(index)) for index in range(config.num_labels))
+    if own != tuple(names):
+        raise ModelError(
+            f"{where}: the model's labels are {', '.join(own)}, but the data's are "
+            f"{', '.join(names)}"
+        )

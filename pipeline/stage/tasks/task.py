@@ -1,0 +1,292 @@
+"""What the rest of the house asks a task: its rows, its head, its losses, its answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pipeline.terms.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from pipeline.stage.formulas import Formula
+    from pipeline.stage.split import Split
+    from pipeline.stage.table_file import Source
+    from pipeline.terms.vocabulary import Data
+
+Row = dict[str, Any]
+"""A tokenized row, unpadded: lists of ids by the model's input names, and ``labels``."""
+NOT_INPUTS = frozenset({"labels", "row", "first"})
+"""The keys of a batch that the model does not take."""
+
+
+class Answer(Protocol):
+    """What a user reads of one row: a NamedTuple."""
+
+    def _asdict(self) -> dict[str, Any]:
+        """Return the fields, which are the keys of the answer as JSON."""
+
+    def columns(self) -> list[str]:
+        """Return the answer as the columns of a printed line."""
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One task. A **unit** is what gets one answer: a row here; a word, or a text, elsewhere.
+
+    A model's raw **outputs** are units × width, e.g. the logits of rows. Its **answers** are what
+    the outputs mean, e.g. probabilities, of the same shape or another width. The **truth** is a
+    split's targets, in a form that JSON can hold.
+
+    ``labels`` are in the order of the model's outputs; empty if the task has none.
+    """
+
+    labels: tuple[str, ...]
+    max_length: int
+    text_columns: tuple[str, ...]
+
+    name: ClassVar[str]
+    output: ClassVar[str] = "logits"
+    """The name of an exported graph's output."""
+    body_only: ClassVar[bool] = False
+    """Whether its model is a body without a head, which an import takes out of any model."""
+    unit_per_row: ClassVar[bool] = True
+    """Whether each row is one unit; if not, ``units`` says how many."""
+    scores: ClassVar[Mapping[str, Formula]]
+    """The metrics that score its answers, the main one first."""
+
+    # The rows of a file
+
+    @classmethod
+    def target_columns(cls, data: Data) -> tuple[str, ...]:
+        """Return the columns that hold a row's target; empty for data without labels.
+
+        Raises DataError if the recipe names columns that the task cannot have.
+        """
+        if len(data.label_columns) > 1:
+            raise DataError(f"data.label: {cls.name} takes one column")
+        return data.label_columns
+
+    @classmethod
+    @abstractmethod
+    def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
+        """Raise DataError, before rows are read, if a target column holds something else."""
+
+    @classmethod
+    def read_row(
+        cls, texts: tuple[Any, ...], values: tuple[Any, ...], source: Source, number: int
+    ) -> tuple[tuple[str, ...], Any] | str:
+        """Return a row's texts and target, or in a few words why the row is left out.
+
+        ``values`` are those in ``target_columns``; the target of an unlabelled row is None.
+        ``number``: the row's place in the file, from 1, for errors. Raises DataError if the row is
+        wrong rather than incomplete.
+        """
+        if any(not isinstance(text, str) or not text.strip() for text in texts):
+            return "without text"
+        if not values:
+            return texts, None
+        target = cls.target(values)
+        return (texts, target) if target is not None else "without a label"
+
+    @classmethod
+    @abstractmethod
+    def target(cls, values: tuple[Any, ...]) -> Any | None:
+        """Return a row's target from its values in ``target_columns``; None if it has none."""
+
+    @classmethod
+    def stratum(cls, target: Any) -> Hashable:
+        """Return what a development split has in the same shares as train; None: nothing."""
+        return None
+
+    @classmethod
+    @abstractmethod
+    def names(cls, targets: Iterable[Any], source: Source) -> list[str]:
+        """Return the labels that occur in the training split, in a stable order.
+
+        Raises DataError if nothing can be learned from them.
+        """
+
+    @classmethod
+    @abstractmethod
+    def indexed(cls, targets: Sequence[Any], names: Sequence[str], source: Source) -> list[Any]:
+        """Return targets as numbers. Raises DataError for a label that is not in ``names``."""
+
+    @classmethod
+    @abstractmethod
+    def counts(cls, targets: Iterable[Any], names: Sequence[str]) -> dict[str, int]:
+        """Return how often each label occurs; empty if the task has no labels."""
+
+    @classmethod
+    @abstractmethod
+    def head(cls, config: Mapping[str, Any]) -> list[str] | None:
+        """Return the labels of the head that a model's config.json describes.
+
+        None if the model has no head for this task, so that training must give it one.
+        """
+
+    # Rows as tokens
+
+    @abstractmethod
+    def encode(
+        self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
+    ) -> list[dict[str, list[int]]]:
+        """Tokenize rows (default: all), truncated to ``max_length``, unpadded: one dict per row."""
+
+    @abstractmethod
+    def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
+        """Return the number of tokens in each row before ``encode`` truncates it."""
+
+    @abstractmethod
+    def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
+        """Return rows to train on: tokenized, and with their targets as ``labels``."""
+
+    # Its model
+
+    @abstractmethod
+    def load_model(self, directory: str) -> Any:
+        """Load the body in ``directory`` with a new head, or with its own if the labels match."""
+
+    @abstractmethod
+    def check_head(self, network: Any, where: str) -> None:
+        """Raise ModelError, beginning with ``where``, unless a model has this task's head."""
+
+    def units(self, row: Row) -> int:
+        """Return the number of units of a tokenized row."""
+        return 1
+
+    def width_of(self, model: Any) -> int:
+        """Return the number of a model's raw outputs for a unit."""
+        return int(model.config.num_labels)
+
+    def raw(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return what an exported graph gives: for a batch, from a model's own output."""
+        logits: Tensor = output.logits
+        return logits
+
+    def select(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the raw outputs of a batch's units (units × width) from a model's output."""
+        return self.raw(output, batch)
+
+    def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """Run a model on a batch, and return the raw outputs: units × width."""
+        return self.select(model(**inputs_of(batch)), batch)
+
+    # Its losses
+
+    @abstractmethod
+    def loss(
+        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
+    ) -> Tensor:
+        """Return the loss of raw outputs against a batch's ``labels``, a scalar.
+
+        The mean over units with a target (0 if there are none), or with ``total`` their sum.
+        """
+
+    @abstractmethod
+    def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
+        """Return the loss of a student's raw outputs against its teacher's, a scalar."""
+
+    @abstractmethod
+    def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:
+        """Return how far each unit's other outputs are from these: units; 0 if they are equal."""
+
+    def training(self, smoothing: float = 0.0) -> Callable[[Any, dict[str, Tensor]], Tensor]:
+        """Return the loss function of plain training: ``loss(model, batch)``, a scalar."""
+
+        def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
+            return self.loss(self.outputs(model, batch), batch, total=False, smoothing=smoothing)
+
+        return loss
+
+    def summed(self) -> Callable[[Any, dict[str, Tensor]], Tensor]:
+        """Return ``loss(model, batch)`` summed over the rows of a batch, for their gradients."""
+
+        def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
+            return self.loss(self.outputs(model, batch), batch, total=True)
+
+        return loss
+
+    # Its answers
+
+    counted: ClassVar[bool] = False
+    """Whether its scores count right rows, so that accuracy's exact intervals bound them."""
+
+    by_class: ClassVar[bool] = False
+    """Whether an answer is one of ``labels`` with its probability: precision, recall, ECE."""
+
+    def requests(self, split: Split) -> tuple[Sequence[str], Sequence[str] | None]:
+        """Return the texts, and their pairs if there are any, that a model is asked for a split."""
+        return split.texts, split.pairs
+
+    def asked(self, tokenizer: Any, split: Split) -> list[Row]:
+        """Return the tokenized ``requests`` of a split."""
+        return list(self.encode(tokenizer, split))
+
+    def truth(self, split: Split) -> list[Any]:
+        """Return what a split's answers are scored by."""
+        return list(split.labels or [])
+
+    @classmethod
+    def expected(cls, truth: Sequence[Any]) -> int:
+        """Return the number of answers that the truth asks for."""
+        return len(truth)
+
+    @abstractmethod
+    def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return what raw outputs (units × width) mean, as numbers: units × columns."""
+
+    @classmethod
+    @abstractmethod
+    def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
+        """Return for each row whether it is answered rightly; NaN is wrong.
+
+        It decides what a flip is: a row that only one of two models has right.
+        """
+
+    @classmethod
+    @abstractmethod
+    def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return for each unit whether two models give the same answer."""
+
+    @classmethod
+    def decided(cls, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return for which units rounding must not change the answer; by default for none."""
+        import numpy as np
+
+        return np.zeros(len(answers), bool)
+
+    @abstractmethod
+    def predictions(self, answers: NDArray[np.float64]) -> Sequence[Answer]:
+        """Return answers (units × columns) as what a user reads, one for each row."""
+
+    # Its rows in the report
+
+    def parts(self, split: Split) -> list[str] | None:
+        """Return a slicing of the rows by their target; None if there is none."""
+        return None
+
+    @abstractmethod
+    def said(self, answers: NDArray[np.float64], split: Split) -> list[str]:
+        """Return in words what each row of a split was answered."""
+
+    @abstractmethod
+    def wanted(self, split: Split) -> list[str]:
+        """Return in words what each row of a split should be answered."""
+
+    @classmethod
+    def sureness(
+        cls, answers: NDArray[np.float64], truth: Sequence[Any]
+    ) -> NDArray[np.float64] | None:
+        """Return how sure each row's answer is, from 0 to 1, if a model says so; else None."""
+        return None
+
+
+def inputs_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the model's own inputs in a batch."""
+    return {key: value for key, value in batch.items() if key not in NOT_INPUTS}

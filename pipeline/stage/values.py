@@ -1,0 +1,22 @@
+"""Single values of a data file: missing ones, and values as text."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell is empty: null, NaN, or blank text."""
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and not value.strip())
+    )
+
+
+def as_text(value: Any) -> str:
+    """Return a value as text. Missing values turn integers into floats, so 1.0 is the text 1."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

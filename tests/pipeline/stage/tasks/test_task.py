@@ -1,0 +1,38 @@
+"""What every task shares."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.stage.tasks.task import inputs_of
+from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.terms.errors import DataError
+from pipeline.terms.vocabulary import Data
+from tests.models import TASK
+
+
+def test_a_model_gets_its_inputs_and_nothing_else():
+    ids = torch.ones(2, 3)
+    batch = {"input_ids": ids, "labels": ids, "row": ids, "first": ids, "attention_mask": ids}
+    assert set(inputs_of(batch)) == {"input_ids", "attention_mask"}
+
+
+def test_data_without_labels_has_no_target_columns():
+    files = {"train": "t.jsonl", "eval": "e.jsonl"}
+    assert TextClassification.target_columns(Data(**files)) == ("label",)
+    assert TextClassification.target_columns(Data(**files, label=None)) == ()
+    with pytest.raises(DataError, match=r"^data.label: text-classification takes one column"):
+        TextClassification.target_columns(Data(**files, label=("a", "b")))
+
+
+def test_a_summed_loss_is_the_mean_times_the_rows(tiny_encoder):
+    model = TASK.load_model(str(tiny_encoder.directory))
+    batch = {
+        "input_ids": torch.tensor([[2, 8, 3], [2, 9, 3]]),
+        "attention_mask": torch.ones(2, 3, dtype=torch.long),
+        "labels": torch.tensor([0, 1]),
+    }
+    mean, total = TASK.training()(model, batch), TASK.summed()(model, batch)
+    assert total.item() == pytest.approx(2 * mean.item(), rel=1e-6)
+    assert batch.keys() == {"input_ids", "attention_mask", "labels"}

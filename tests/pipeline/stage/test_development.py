@@ -1,0 +1,77 @@
+"""The development split: drawn by what rows say, in the shares of their strata, whole groups."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from pipeline.stage import development
+from pipeline.stage.split import Split
+from pipeline.stage.table_file import Source
+
+FILE = Source("train", "train.jsonl", Path("train.jsonl"), "0" * 64)
+
+
+def split(texts, labels=None, groups=None, pairs=None):
+    return Split("train", "train.jsonl", "0" * 64, texts, pairs, labels, groups=groups)
+
+
+def cut(rows, strata=(), share=0.1):
+    return development.cut(rows, strata, share, development.source(FILE, share, None))
+
+
+def test_every_row_is_in_one_split_in_the_order_of_the_file():
+    texts = [f"row {at}" for at in range(500)]
+    train, dev = cut(
+        split(texts, list(range(500)), pairs=[text[::-1] for text in texts]), [0] * 500
+    )
+    assert (train.name, dev.name) == ("train", "dev")
+    assert len(dev) == 50
+    assert sorted([*train.texts, *dev.texts]) == sorted(texts)
+    assert list(train.labels) == sorted(train.labels)
+    assert [texts[at] for at in dev.labels] == list(dev.texts)
+    assert [text[::-1] for text in dev.texts] == dev.pairs[:]
+    assert dev.sha256 != train.sha256 == "0" * 64
+
+
+def test_a_rare_class_has_its_share():
+    strata = [int(at % 20 == 0) for at in range(2000)]
+    _, dev = cut(split([f"row {at}" for at in range(2000)], strata), strata)
+    assert Counter(dev.labels) == {0: 190, 1: 10}
+
+
+def test_equal_texts_stay_together_and_a_new_row_moves_no_other():
+    texts = [f"row {at % 100}" for at in range(1000)]
+    train, dev = cut(split(texts))
+    assert not set(train.texts) & set(dev.texts)
+    _, again = cut(split([*texts[::-1]]))
+    assert set(again.texts) == set(dev.texts)
+
+
+def test_groups_are_not_divided():
+    groups = [f"user {at // 10}" for at in range(1000)]
+    train, dev = cut(split([f"row {at}" for at in range(1000)], groups=groups), [0, 1] * 500)
+    assert len(dev) == 100
+    assert not set(train.groups) & set(dev.groups)
+
+
+def test_many_rows_spare_no_more_than_are_needed():
+    train, dev = cut(split([f"row {at}" for at in range(30_000)]))
+    assert len(dev) == development.MOST
+    assert len(train) == 28_000
+
+
+@pytest.mark.parametrize("texts", [["one", "two"], ["same"] * 40])
+def test_too_few_rows_stand_in_for_themselves(texts):
+    train, dev = cut(split(texts))
+    assert list(train.texts) == list(dev.texts) == texts
+
+
+def test_the_digest_says_how_it_was_cut():
+    made = {
+        development.source(FILE, share, group).sha256
+        for share, group in ((0.05, None), (0.1, None), (0.1, "user"))
+    }
+    assert len(made) == 3

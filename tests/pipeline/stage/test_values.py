@@ -1,0 +1,24 @@
+"""Cells of a table: what counts as missing, and numbers as text."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from pipeline.stage.values import as_text, is_missing
+
+
+@pytest.mark.parametrize("value", [None, math.nan, "", " \t"])
+def test_nothing_is_missing(value):
+    assert is_missing(value)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, False, "none", "nan", [], {}])
+def test_something_is_not(value):
+    assert not is_missing(value)
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.0, "1"), (1, "1"), (0.5, "0.5"), ("a", "a")])
+def test_a_whole_number_is_the_same_label_with_and_without_a_point(value, text):
+    assert as_text(value) == text
