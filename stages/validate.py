@@ -306,7 +306,7 @@ def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
     given, truth = measurements.table(CANDIDATE), measurements.truth
     broken = float(np.mean(~np.isfinite(given).all(axis=1)))
     if not broken:
-        return accuracy.metrics(type(task), task.scores, given, truth, "eval")
+        return accuracy.metrics(type(task), task.formulas(truth), given, truth, "eval")
     return (
         *accuracy.metrics(type(task), [measurements.main], given, truth, "eval"),
         Metric(name="not_a_number", split="eval", value=broken, n=len(given)),

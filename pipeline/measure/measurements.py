@@ -147,7 +147,7 @@ class Measurements(_Record):
     @property
     def main(self) -> str:
         """The name of the task's main score."""
-        return next(iter(self.scored_by.scores))
+        return next(iter(self.scored_by.formulas(self.truth)))
 
     def table(self, model: str) -> NDArray[np.float64]:
         """Return a model's answers: units × columns."""

@@ -1,9 +1,10 @@
 """Compute the scores that budgets use, with intervals, alone and relative to a reference.
 
-Accuracy has score intervals (Wilson's, Tango's). All other scores use a bootstrap over rows, which
-has zero width if nothing differs: thirty right answers, resampled, are always right. So the bounds
-of a score are never closer to it than accuracy's bounds are to accuracy, scaled by the weight of a
-row.
+Accuracy has score intervals (Wilson's, Tango's). Other scores that count right rows use a bootstrap
+over rows, which has zero width if nothing differs: thirty right answers, resampled, are always
+right. So the bounds of a score are never closer to it than accuracy's bounds are to accuracy,
+scaled by the weight of a row. Scores that do not count rows have the intervals of
+``pipeline.measure.paired``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.measure import statistics
+from pipeline.measure import paired, statistics
 from pipeline.measure.statistics import SEED, Bootstrap
 from pipeline.stage import formulas
 from pipeline.stage.formulas import Floats, Formula
@@ -50,17 +51,15 @@ def alone(
     accuracy = statistics.wilson(int(right.sum()), len(right))
     if name == "accuracy":
         return accuracy
-    wide = statistics.bootstrap(task.scores[name](answers, np.asarray(truth)), len(right), seed)
+    score = task.formulas(truth)[name](answers, truth)
     if not task.counted:
-        return wide
-    wide = _no_surer(wide, accuracy)
+        return _within(name, paired.alone(score, len(right), seed))
+    wide = _no_surer(statistics.bootstrap(score, len(right), seed), accuracy)
     low, high = wide.low, wide.high
     if name == "ece":  # an error: with few rows, the true one may be higher
         low = _least_error(answers, right, accuracy, seed)
         high = max(high, wide.value + accuracy.value - accuracy.low)
-    if metrics.known(name).unit == "%":
-        low, high = max(low, 0.0), min(high, 1.0)
-    return Interval(wide.value, low, high)
+    return _within(name, Interval(wide.value, low, high))
 
 
 def compare(
@@ -79,12 +78,12 @@ def compare(
     """
     right = [task.right(side, truth) for side in (ours, theirs)]
     if not task.counted:
-        scored = [task.scores[name](side, np.asarray(truth)) for side in (ours, theirs)]
-        return statistics.paired_bootstrap(scored[0], scored[1], len(right[0]), seed)
+        formula = task.formulas(truth)[name]
+        return paired.compare(formula(ours, truth), formula(theirs, truth), len(right[0]), seed)
     gains, losses = flips(*right)
     two_sided = statistics.paired_difference(gains, losses, len(truth))
     one_sided = statistics.paired_difference(gains, losses, len(truth), 0.90, HALF_A_ROW)
-    drawn, base = _resampled(task.scores[name], ours, theirs, np.asarray(truth), seed)
+    drawn, base = _resampled(task.formulas(truth)[name], ours, theirs, np.asarray(truth), seed)
     difference, difference90 = two_sided, one_sided
     if name != "accuracy":
         weight = _weight(drawn, gains, losses, len(truth))
@@ -104,6 +103,13 @@ def agreement(task: type[Task], ours: Floats, theirs: Floats) -> Interval:
     """Return the share of units with the same answer from both models, with a 95 % interval."""
     same = task.same(ours, theirs)
     return statistics.wilson(int(same.sum()), len(same))
+
+
+def _within(name: str, interval: Interval) -> Interval:
+    """Return the interval of a share inside 0 and 1."""
+    if metrics.known(name).unit != "%":
+        return interval
+    return Interval(interval.value, max(interval.low, 0.0), min(interval.high, 1.0))
 
 
 def flips(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, int]:

@@ -94,5 +94,5 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress) -> dict[str, An
             f"{artifact.manifest.stage.name}: the model outputs NaN for {broken} of {len(answers)} "
             "answers; did its training diverge?"
         )
-    scores = accuracy.metrics(type(task), task.scores, answers, truth, "eval")
+    scores = accuracy.metrics(type(task), task.formulas(truth), answers, truth, "eval")
     return {"metrics": [metric.model_dump() for metric in scores]}

@@ -7,17 +7,17 @@ once. With all weights equal to one, the function returns the score itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Score = Callable[[Floats], Floats]
 """A metric as a function of row weights: draws × rows -> draws."""
-Formula = Callable[[Floats, Labels], Score]
-"""Maps probabilities (rows × labels) and the true label of each row to a score."""
+Formula = Callable[[Floats, Any], Score]
+"""Maps a task's answers (units × columns) and its truth, a list, to a score."""
 BINS = 15
 
 
@@ -27,14 +27,14 @@ def share(rows: NDArray[np.bool_]) -> Score:
     return lambda weights: weights @ counted / weights.sum(axis=1)
 
 
-def accuracy(probabilities: Floats, truth: Labels) -> Score:
+def accuracy(probabilities: Floats, truth: ArrayLike) -> Score:
     """Return accuracy as a function of row weights. A row with NaN counts as wrong."""
-    return share(answers(probabilities) == truth)
+    return share(answers(probabilities) == np.asarray(truth))
 
 
-def macro_f1(probabilities: Floats, truth: Labels) -> Score:
+def macro_f1(probabilities: Floats, truth: ArrayLike) -> Score:
     """Return the mean F1 over labels as a function of row weights."""
-    answer = answers(probabilities)
+    answer, truth = answers(probabilities), np.asarray(truth)
     labels = np.arange(probabilities.shape[1])
     hit = ((answer[:, None] == labels) & (truth[:, None] == labels)).astype(float)
     wrong = ((answer[:, None] == labels) != (truth[:, None] == labels)).astype(float)
@@ -48,11 +48,11 @@ def macro_f1(probabilities: Floats, truth: Labels) -> Score:
     return score
 
 
-def ece(probabilities: Floats, truth: Labels) -> Score:
+def ece(probabilities: Floats, truth: ArrayLike) -> Score:
     """Return expected calibration error (15 bins, Guo et al. 2017) as a function of row weights."""
     confidence = probabilities.max(axis=1)
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gap = (answers(probabilities) == truth) - confidence
+    gap = (answers(probabilities) == np.asarray(truth)) - confidence
     by_bin = gap[:, None] * (bins[:, None] == np.arange(BINS))
     return lambda weights: np.abs(weights @ by_bin).sum(axis=1) / weights.sum(axis=1)
 

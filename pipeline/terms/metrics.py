@@ -58,6 +58,12 @@ def _score(title: str) -> Metric:
     return Metric("score", "%", frozenset(forms), title)
 
 
+def _number(title: str) -> Metric:
+    """A score without a unit, such as a correlation: it may be compared, but is no share."""
+    forms = {"min", "max", "max_drop", "min_retained", "max_regression"}
+    return Metric("score", "", frozenset(forms), title)
+
+
 def _time(kind: Kind, title: str) -> Metric:
     return Metric(kind, "ms", frozenset({"min", "max", "min_speedup", "max_regression"}), title)
 
@@ -72,6 +78,20 @@ PERCENTILES: Final = (50, 90, 95, 99)
 METRICS: Final[dict[str, Metric]] = {
     "accuracy": _score("Accuracy"),
     "macro_f1": _score("Macro F1"),
+    "micro_f1": _score("Micro F1"),
+    "mean_average_precision": _score("Mean average precision"),
+    "subset_accuracy": _score("Subset accuracy"),
+    "entity_f1": _score("Entity F1"),
+    "entity_precision": _score("Entity precision"),
+    "entity_recall": _score("Entity recall"),
+    "token_accuracy": _score("Token accuracy"),
+    "ndcg_10": _score("nDCG@10"),
+    "mrr_10": _score("MRR@10"),
+    "recall_10": _score("Recall@10"),
+    "spearman": _number("Spearman correlation"),
+    "pearson": _number("Pearson correlation"),
+    "mse": Metric("error", "", _BOUNDS, "Mean squared error"),
+    "mae": Metric("error", "", _BOUNDS, "Mean absolute error"),
     "ece": Metric("error", "%", _BOUNDS, "Calibration error"),
     "agreement": Metric("agreement", "%", _BOUNDS, "Agreement"),
     **{f"latency_p{p}": _time("latency", f"Latency p{p}") for p in PERCENTILES},

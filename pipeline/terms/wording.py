@@ -29,8 +29,8 @@ def size(value: float) -> str:
 
 
 def count(value: float) -> str:
-    """Format a count: 22.7 M."""
-    return _scaled(value, _COUNTS)
+    """Format a number without a unit: a count as 22.7 M, a correlation as 0.861."""
+    return _scaled(value, _COUNTS) if float(value).is_integer() else number(value)
 
 
 def milliseconds(value: float) -> str:

@@ -132,8 +132,8 @@ def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
 def _score(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge a score of the task, such as accuracy, or an error."""
     task, truth = measurements.scored_by, measurements.truth
-    if budget.metric not in task.scores:
-        known = ", ".join(task.scores)
+    if budget.metric not in task.formulas(truth):
+        known = ", ".join(task.formulas(truth))
         raise _MissingError(f"{task.name} has no {budget.metric}; its scores are {known}")
     ours = _answers(measurements, CANDIDATE)
     if budget.against is None:

@@ -58,7 +58,7 @@ class Task(ABC):
     unit_per_row: ClassVar[bool] = True
     """Whether each row is one unit; if not, ``units`` says how many."""
     scores: ClassVar[Mapping[str, Formula]]
-    """The metrics that score its answers, the main one first."""
+    """The metrics that score its answers, the main one first; see ``formulas``."""
 
     # The rows of a file
 
@@ -231,6 +231,11 @@ class Task(ABC):
     def truth(self, split: Split) -> list[Any]:
         """Return what a split's answers are scored by."""
         return list(split.labels or [])
+
+    @classmethod
+    def formulas(cls, truth: Sequence[Any]) -> Mapping[str, Formula]:
+        """Return the metrics for answers to this truth, the main one first."""
+        return cls.scores
 
     @classmethod
     def expected(cls, truth: Sequence[Any]) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pipeline.measure import scores, statistics
+from pipeline.measure import paired, scores, statistics
 from pipeline.stage import formulas
 from pipeline.stage.tasks.text_classification import TextClassification
 
@@ -80,3 +80,24 @@ def test_a_drop_of_just_the_margin_passes_at_most_every_twentieth_time(name):
 def test_a_reference_without_a_right_answer_gives_no_ratio():
     found = scores.compare(TextClassification, "accuracy", *_table(0, 10, 0, 90), 0)
     assert not np.isfinite(found.ratio90.value)
+
+
+class Counted(TextClassification):
+    """The same task, as if its scores did not count rows."""
+
+    counted = False
+
+
+def test_scores_that_count_no_rows_have_the_intervals_of_blocks():
+    ours, theirs, truth = _table(180, 6, 2, 12)
+    found = scores.compare(Counted, "macro_f1", ours, theirs, truth)
+    score = [formulas.macro_f1(side, truth) for side in (ours, theirs)]
+    assert found == paired.compare(*score, 200)
+    alone = scores.alone(Counted, "macro_f1", ours, truth)
+    assert alone.value == pytest.approx(paired.alone(score[0], 200).value)
+    assert 0 <= alone.low < alone.value < alone.high <= 1
+
+
+def test_a_share_stays_between_0_and_1():
+    ours, _, truth = _table(60, 0, 0, 0)
+    assert scores.alone(Counted, "macro_f1", ours, truth).high == 1
