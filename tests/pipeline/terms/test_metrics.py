@@ -14,7 +14,7 @@ def test_every_metric_has_a_title_and_forms_that_there_are(name: str) -> None:
     assert metric.forms
     assert metric.forms <= set(FORMS)
     assert metric.title == title(name)
-    assert metric.any(map(str.isupper, title))
+    assert any(letter.isupper() for letter in metric.title[:2])  # or nDCG
     assert not (metric.exact and metric.timed), "what a clock says is never exact"
 
 
