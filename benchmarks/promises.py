@@ -2,7 +2,8 @@
 
     python -m benchmarks.promises [--interleavings 500] [--kills 200] [--folder FOLDER]
 
-The interleavings take about 20 minutes, the kills about an hour; 0 leaves a part out.
+The interleavings take about 20 minutes, the kills about an hour. 0 leaves a part out, and what the
+record says of it stays, with the commit that it was measured at.
 
 With ``--folder``, what is measured is kept there, and only what is missing is measured: a run that
 was stopped goes on where it was. Nothing is compared by time, so the machine need not be quiet.
@@ -11,15 +12,17 @@ was stopped goes on where it was. Nothing is compared by time, so the machine ne
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from benchmarks import interleavings, kills
-from benchmarks.record import Claim, finish
+from benchmarks.record import COMMIT, Claim, finish
 
 SEED = 0
+RESULTS = Path(__file__).parent / "results" / "promises.json"
 
 
 def main() -> int:
@@ -34,15 +37,34 @@ def main() -> int:
         folder = given.folder or Path(temporary)
         if given.interleavings:
             mixed = interleavings.measure(given.interleavings, folder / "interleavings", SEED)
-            rows.append({"part": "interleavings"} | summary(mixed))
+            rows.append({"part": "interleavings", "commit": COMMIT} | summary(mixed))
             claims.append(of_interleavings(mixed))
             print(f"what the interleavings cannot show: {interleavings.LIMITS}")
         if given.kills:
             struck = kills.measure(given.kills, folder / "kills", SEED)
-            rows += [{"part": "kills"} | row for row in struck if row["ended"] or row["violations"]]
+            rows += [
+                {"part": "kills", "commit": COMMIT} | row
+                for row in struck
+                if row["ended"] or row["violations"]
+            ]
             claims.append(of_kills(struck))
             print(f"what the kills cannot show: {kills.LIMITS}")
+    left = [("interleavings", given.interleavings), ("kills", given.kills)]
+    for part in [name for name, count in left if not count]:
+        kept = earlier(part)
+        rows, claims = [*rows, *kept[0]], [*claims, *kept[1]]
     return finish("promises", rows, claims, SEED)
+
+
+def earlier(part: str) -> tuple[list[dict[str, Any]], list[Claim]]:
+    """Return what the record says of a part that is not measured now: its rows and its claim."""
+    if not RESULTS.is_file():
+        return [], []
+    record = json.loads(RESULTS.read_text())
+    rows = [row for row in record["rows"] if row["part"] == part]
+    word = "SIGKILLs" if part == "kills" else "interleavings"
+    claims = [Claim(**claim) for claim in record["must_show"] if f" {word} " in claim["claim"]]
+    return [{"commit": record["commit"]} | row for row in rows], claims
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
