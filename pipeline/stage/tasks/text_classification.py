@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from pipeline.stage import formulas
 from pipeline.stage.formulas import FORMULAS, Formula
 from pipeline.stage.tasks import heads
-from pipeline.stage.tasks.task import Row, Task
+from pipeline.stage.tasks.sequences import SequenceTask
+from pipeline.stage.tasks.task import Row
 from pipeline.stage.values import as_text, is_missing
 from pipeline.terms.errors import DataError
 
@@ -46,7 +47,7 @@ class Prediction(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TextClassification(Task):
+class TextClassification(SequenceTask):
     """Sequence classification; ``labels`` are in the order of the model's outputs."""
 
     name: ClassVar[str] = "text-classification"
@@ -131,25 +132,6 @@ class TextClassification(Task):
     def head(cls, config: Mapping[str, Any]) -> list[str] | None:
         """Return the classes of a sequence classifier with one class per row."""
         return heads.labels(config, heads.SEQUENCE, "single_label_classification")
-
-    def encode(
-        self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
-    ) -> list[dict[str, list[int]]]:
-        """Tokenize rows (default: all), truncated to ``max_length``, unpadded: one dict per row."""
-        chosen = range(len(split)) if rows is None else rows
-        if not len(chosen):
-            return []
-        texts, pairs = _texts(split, chosen)
-        encoded = tokenizer(texts, pairs, truncation=True, max_length=self.max_length)
-        return [
-            {key: encoded[key][row] for key in encoded} for row in range(len(encoded["input_ids"]))
-        ]
-
-    def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
-        """Return the number of tokens in each row before ``encode`` truncates it."""
-        texts, pairs = _texts(split, rows)
-        encoded = tokenizer(texts, pairs, truncation=False, verbose=False)
-        return [len(ids) for ids in encoded["input_ids"]]
 
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return rows with the class index as ``labels``, or -100 without labels."""
@@ -263,8 +245,3 @@ def _literal(text: str) -> Any:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return text
     return float(text) if _NUMBER.fullmatch(text.strip()) else text
-
-
-def _texts(split: Split, rows: Sequence[int]) -> tuple[list[str], list[str] | None]:
-    pairs = [split.pairs[row] for row in rows] if split.pairs is not None else None
-    return [split.texts[row] for row in rows], pairs

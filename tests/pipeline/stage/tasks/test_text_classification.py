@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from pipeline.model import checkpoint
-from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import IntegrityError, ModelError
-from tests.models import KINDS, LABELS, rename_weights, write_encoder, write_model
+from tests.models import KINDS, LABELS, rename_weights, write_model
 
 TASK = TextClassification(LABELS, 6, ("text",))
 OTHER = ("spam", "ham")
@@ -53,29 +52,6 @@ def is_fresh(layer: nn.Linear) -> bool:
         float(layer.bias.detach().abs().max()) == 0
         and float(layer.weight.detach().abs().max()) < 0.12
     )
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return write_encoder(tmp_path_factory.mktemp("task") / "encoder", layers=1, hidden=16)
-
-
-def test_rows_are_cut_to_the_limit_and_their_whole_length_is_known(encoder):
-    tokenizer = checkpoint.load_tokenizer(encoder)
-    split = Split(
-        "eval", "f", "0" * 64, ["the film", "a very fine story with a scene"], None, [0, 1]
-    )
-    short, long = TASK.encode(tokenizer, split)
-    assert (len(short["input_ids"]), len(long["input_ids"])) == (4, 6)
-    assert TASK.lengths(tokenizer, split, [0, 1]) == [4, 9]
-    assert TASK.encode(tokenizer, split, [1]) == [long]
-    assert TASK.encode(tokenizer, split, []) == []
-
-
-def test_a_pair_is_two_segments(encoder):
-    tokenizer = checkpoint.load_tokenizer(encoder)
-    (row,) = TASK.encode(tokenizer, Split("eval", "f", "0" * 64, ["film"], ["story"], [0]))
-    assert tokenizer.decode(row["input_ids"]) == "[CLS] film [SEP] story [SEP]"
 
 
 def test_accuracy_and_macro_f1_by_hand():
