@@ -88,6 +88,7 @@ def build(
     report = progress or silent
     report(0, 4, "tracing the model")
     model, tokenizer = checkpoint.load(checkpoint_dir), checkpoint.load_tokenizer(checkpoint_dir)
+    task = task.of_model(model.config.to_dict())
     graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
     report(1, 4, "computing PyTorch's answers")
     step = max(1, len(split) // ROWS)

@@ -63,7 +63,8 @@ def write_model(
     labels = {label: int(index) for index, label in names.items()}
     write_json(
         output / "config.json",
-        {"model_type": model.config.model_type, "id2label": names, "label2id": labels},
+        {"model_type": model.config.model_type, "id2label": names, "label2id": labels}
+        | task.chosen(),
     )
     write_json(output / "signature.json", _signature(graph, task))
     write_json(

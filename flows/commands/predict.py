@@ -55,6 +55,7 @@ def predict(
         raise click.UsageError("give a TEXT or --pair FIRST SECOND, or pipe lines to stdin")
     model = BundleModel(answering.directory, provider=provider, threads=threads)
     task = tasks.find(model.task)(model.labels, model.signature["max_length"], ())
+    task = task.of_model(model.config)
     rows: Iterable[tuple[str, str | None]] = [*((text, None) for text in texts), *pairs]
     for text, second in rows or _lines():
         pair = [second] if second is not None else None

@@ -24,6 +24,17 @@ def checkpoint_answers(
     directory: Path, task: Task, split: Split, progress: Progress, device: str = "cpu"
 ) -> NDArray[np.float64]:
     """Return a checkpoint's answers (units × columns) in fp32 PyTorch, batched by length."""
+    from pipeline.model import checkpoint
+
+    config = checkpoint.read_config(directory).to_dict()
+    outputs = checkpoint_outputs(directory, task, split, progress, device)
+    return task.of_model(config).answers(outputs)
+
+
+def checkpoint_outputs(
+    directory: Path, task: Task, split: Split, progress: Progress, device: str = "cpu"
+) -> NDArray[np.float64]:
+    """Return a checkpoint's raw outputs: units × width."""
     import numpy as np
     import torch
 
@@ -43,7 +54,7 @@ def checkpoint_answers(
             places = np.concatenate([np.arange(firsts[row], firsts[row + 1]) for row in chosen])
             result[places] = task.outputs(model, batch).float().cpu().numpy()
             progress(start + len(chosen), len(order), "scoring")
-    return task.answers(result)
+    return result
 
 
 def bundle_answers(
@@ -59,7 +70,8 @@ def bundle_answers(
     from pipeline.model.runtime import BundleModel
 
     model = BundleModel(directory, provider=provider, threads=threads)
-    return task.answers(model.units(*task.requests(split), progress=progress))
+    outputs = model.units(*task.requests(split), progress=progress)
+    return task.of_model(model.config).answers(outputs)
 
 
 def metrics(

@@ -64,9 +64,9 @@ class BundleModel:
         from tokenizers import Tokenizer
 
         self.directory = Path(directory).resolve()
-        config = self._read("config.json")
+        self.config = self._read("config.json")
         self.signature = self._read("signature.json")
-        named = config["id2label"]
+        named = self.config["id2label"]
         self.labels = tuple(named[str(at)] for at in range(len(named)))
         self.inputs = tuple(entry["name"] for entry in self.signature["inputs"])
         self.output = self.signature["outputs"][0]["name"]

@@ -49,7 +49,8 @@ class Bundle:
         bundles.check_bytes(self.files)
         self._model = BundleModel(self.files.directory, provider=provider, threads=threads)
         made = tasks.find(self._model.task)
-        self._task = made(self._model.labels, self._model.signature["max_length"], ())
+        task = made(self._model.labels, self._model.signature["max_length"], ())
+        self._task = task.of_model(self._model.config)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from pipeline.measure import memory
 from pipeline.model import sources
-from pipeline.run import quantized, scoring
+from pipeline.run import choosing, quantized, scoring
 from pipeline.run.plan import MODEL, Plan, Read
 from pipeline.stage import Context, Draft, Stage, discovery
 from pipeline.store.artifact import (
@@ -227,10 +227,16 @@ class Run:
     ) -> Draft:
         try:
             if identifier == MODEL:
-                return self.plan.importer.bring(self.plan.located, context)
+                draft, kinds = (
+                    self.plan.importer.bring(self.plan.located, context),
+                    self.plan.kinds(),
+                )
+                choosing.choose(context, kinds[identifier], context.output)
+                return draft
             discovery.ready(type(stage))
             model = context.artifacts[self.plan.loaded.step(identifier).input]
             draft, kinds = stage.run(context, model), self.plan.kinds()
+            choosing.choose(context, kinds[identifier], context.output)
             draft = quantized.carry(stage, model, context.output, kinds[identifier], draft)
             if kinds[identifier] is Kind.BUNDLE:
                 planner = quantized.follow(self.plan.loaded, kinds)[identifier]

@@ -13,8 +13,8 @@ from typing import Any
 
 from pipeline.measure import machine
 from pipeline.recipe.recipe import LoadedRecipe, Step
-from pipeline.run import baselines, families, importing, kinds, lengths, quantized
-from pipeline.stage import Asked, Stage, code, data, tasks
+from pipeline.run import baselines, choosing, families, importing, kinds, lengths, quantized
+from pipeline.stage import Asked, Stage, code, data, development, tasks
 from pipeline.stage.discovery import source_digests
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
@@ -351,6 +351,8 @@ class Plan:
             value["kind"] = self._imported_kind()
             value["body"] = self.task_class.body_only
             value["libraries"] = versions(stage.libraries)
+            if self.reads(stage):
+                value |= self._data(stage)
         else:
             value |= self._surroundings(stage, read)
             value["parents"] = [
@@ -375,10 +377,7 @@ class Plan:
     def _surroundings(self, stage: Stage, read: Read) -> dict[str, Any]:
         """Return what a stage's output depends on besides its code, parameters and parents."""
         recipe = self.loaded.recipe
-        return {
-            "data": {name: self.sources[name].sha256 for name in self.reads(stage)},
-            "reading": self.reading,
-            "labels": self.labels,
+        return self._data(stage) | {
             "task": recipe.task,
             "files": list(read.files.values()),
             "seed": recipe.seed,
@@ -387,5 +386,21 @@ class Plan:
             "environment": stage.environment(self.asked),
         }
 
+    def _data(self, stage: Stage) -> dict[str, Any]:
+        return {
+            "data": {name: self.sources[name].sha256 for name in self.reads(stage)},
+            "reading": self.reading,
+            "labels": self.labels,
+        }
+
     def reads(self, stage: Stage) -> list[str]:
-        return sorted(name for name in stage.reads if name in self.sources)
+        """Return the splits that a step reads: its stage, or the task to choose for its model."""
+        names = stage.reads | ({development.NAME} if self._chooses(stage) else set())
+        return sorted(name for name in names if name in self.sources)
+
+    def _chooses(self, stage: Stage) -> bool:
+        """Return whether the task chooses something for the model that a stage makes."""
+        if not self.task_class.chooses:
+            return False
+        made = self._imported_kind() if stage is self.importer else stage.produces
+        return made in (None, *choosing.MODELS)

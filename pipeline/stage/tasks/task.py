@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from pipeline.terms.errors import DataError
 
@@ -211,6 +211,23 @@ class Task(ABC):
             return self.loss(self.outputs(model, batch), batch, total=True)
 
         return loss
+
+    # What is chosen for each model
+
+    chooses: ClassVar[bool] = False
+    """Whether something, such as thresholds, is chosen for each model on the development split."""
+
+    def choose(self, outputs: NDArray[np.floating[Any]], split: Split) -> Self:
+        """Return the task with what is best for a model, by its raw outputs for a split's rows."""
+        return self
+
+    def chosen(self) -> dict[str, Any]:
+        """Return what was chosen, as it is kept in the model's config.json."""
+        return {}
+
+    def of_model(self, config: Mapping[str, Any]) -> Self:
+        """Return the task with what was chosen for the model that has this config.json."""
+        return self
 
     # Its answers
 
