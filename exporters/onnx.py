@@ -96,7 +96,7 @@ def _output_of(model: Any, names: tuple[str, ...], task: Task) -> Any:
 
         def forward(self, *tensors: Any) -> Any:
             inputs = dict(zip(names, tensors, strict=True))
-            return task.raw(self.model(**inputs), inputs)
+            return task.raw(self.model(**inputs), inputs, self.model.config)
 
     return Output()
 

@@ -122,7 +122,7 @@ def compare(
             f"{precision} allows {limit:.2g}"
         )
     likely, drifted = task.answers(want), task.answers(have)
-    same = task.same(likely, drifted)
+    same = task.alike(likely, drifted)
     if precision != "fp32":
         _check_answers(likely, drifted, same[task.decided(likely)], what)
     return Parity(difference, float(same.mean()), len(want))
@@ -162,5 +162,6 @@ def _answer(task: Task, model: Any, feed: Feed) -> NDArray[np.float32]:
 
     with torch.no_grad():
         tensors = {name: torch.from_numpy(value) for name, value in feed.items()}
-        raw: NDArray[np.float32] = task.raw(model(**tensors), tensors).float().numpy()
-    return raw
+        raw = task.raw(model(**tensors), tensors, model.config)
+    found: NDArray[np.float32] = raw.float().numpy()
+    return found

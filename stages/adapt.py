@@ -126,10 +126,10 @@ class Adapt(Training):
         from stages import teacher as teaching
 
         split = context.split("train")
-        rows = training.labelled_rows(context, tokenizer, split, numbered=bool(self.teacher))
         if self.teacher is None:
-            loss = context.task.training()
+            rows, loss = training.lessons(context, tokenizer, split), context.task.training()
         else:
+            rows = training.labelled_rows(context, tokenizer, split, numbered=True)
             teacher, teacher_tokenizer = training.open_network(
                 context, context.artifacts[self.teacher]
             )
@@ -180,8 +180,10 @@ def head_modules(network: Any) -> list[str]:
     """Return the names of the modules between the encoder's layers and the logits: pooler, head.
 
     They are trained in full, because a newly initialized head has nothing to adapt. A body that
-    was pretrained without a pooler gets a new one too.
+    was pretrained without a pooler gets a new one too. A body without a head has none of them.
     """
+    if network.base_model is network:
+        return []
     prefix = network.base_model_prefix
     names = [
         name

@@ -35,7 +35,7 @@ class Finetune(Training):
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
-        rows = training.labelled_rows(context, tokenizer, context.split("train"))
+        rows = training.lessons(context, tokenizer, context.split("train"))
         loss = context.task.training(self.label_smoothing)
         trained = training.train(context, self, network, tokenizer, rows, loss)
         roles = checkpoint.save(network, tokenizer, context.output)

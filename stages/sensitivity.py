@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.model import parts
 from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import Row, inputs_of
 from pipeline.terms.progress import Progress
@@ -25,8 +26,13 @@ SAMPLES = 200_000  # inputs kept per layer to compute a percentile
 
 
 def linear_layers(model: nn.Module) -> list[str]:
-    """Return the module paths of all linear layers except the last, which gives the logits."""
+    """Return the module paths of all linear layers except the last, which gives the logits.
+
+    Of a body without a head, all but those of its pooler, which nothing reads.
+    """
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if parts.body(model) is parts.unwrapped(model):
+        return [name for name in names if not name.startswith("pooler.")]
     return names[:-1]
 
 
@@ -75,8 +81,8 @@ def input_ranges(
             hook.remove()
     tail = (100 - percentile) / 200
     ranges = {}
-    for name, parts in kept.items():
-        values = torch.cat(parts).sort().values
+    for name, seen in kept.items():
+        values = torch.cat(seen).sort().values
         ends = (int(tail * (len(values) - 1)), round((1 - tail) * (len(values) - 1)))
         ranges[name] = (float(values[ends[0]]), float(values[ends[1]]))
     return ranges

@@ -132,7 +132,7 @@ def _forward(
         torch.autocast(context.device, torch.bfloat16, enabled=use_bf16(context.device, teacher)),
     ):
         answer = teacher(**inputs_of(batch), output_hidden_states=bool(layers))
-        raw = context.task.select(answer, batch).float().cpu()
+        raw = context.task.select(answer, batch, teacher.config).float().cpu()
     if not layers:
         return raw, np.empty((len(rows), 0, 0, 0), np.float16)
     # hidden_states[0] are the embeddings; [i + 1] is the output of layer i.
@@ -179,7 +179,7 @@ def imitation(
     def loss(student: Any, batch: dict[str, Tensor]) -> Tensor:
         rows = batch["row"].tolist()
         answer = student(**inputs_of(batch), output_hidden_states=bool(layers))
-        raw = task.select(answer, batch)
+        raw = task.select(answer, batch, student.config)
         goal = answers.raw(rows).to(raw.device)
         total = alpha * task.imitation(raw, goal, temperature)
         total = total + (1 - alpha) * task.loss(raw, batch, total=False)

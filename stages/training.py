@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.stage import Context
@@ -83,13 +83,28 @@ def labelled_rows(context: Context, tokenizer: Any, *splits: Split, numbered: bo
     ``labels`` is the row's target, as the task's loss takes it. With ``numbered``, ``row`` is the
     index.
     """
+    return _tokenized(context, context.task.examples, tokenizer, splits, numbered)
+
+
+def lessons(context: Context, tokenizer: Any, *splits: Split) -> Rows:
+    """Tokenize splits as ``labelled_rows`` does, into rows for training without a teacher."""
+    return _tokenized(context, context.task.lessons, tokenizer, splits, numbered=False)
+
+
+def _tokenized(
+    context: Context,
+    encode: Callable[[Any, Split, Sequence[int]], list[Row]],
+    tokenizer: Any,
+    splits: Sequence[Split],
+    numbered: bool,
+) -> Rows:
     from stages.rows import Rows
 
     rows = Rows(context.work, numbered=numbered)
     for split in splits:
         for start in range(0, len(split), CHUNK):
             chosen = range(start, min(start + CHUNK, len(split)))
-            rows.extend(context.task.examples(tokenizer, split, chosen))
+            rows.extend(encode(tokenizer, split, chosen))
             if len(split) > CHUNK:
                 context.progress(chosen.stop, len(split), f"{split.name}: tokenizing")
     return rows

@@ -28,7 +28,7 @@ def checkpoint_answers(
 
     config = checkpoint.read_config(directory).to_dict()
     outputs = checkpoint_outputs(directory, task, split, progress, device)
-    return task.of_model(config).answers(outputs)
+    return task.kept(task.of_model(config).answers(outputs), split)
 
 
 def checkpoint_outputs(
@@ -71,7 +71,7 @@ def bundle_answers(
 
     model = BundleModel(directory, provider=provider, threads=threads)
     outputs = model.units(*task.requests(split), progress=progress)
-    return task.of_model(model.config).answers(outputs)
+    return task.kept(task.of_model(model.config).answers(outputs), split)
 
 
 def metrics(

@@ -146,6 +146,10 @@ class Task(ABC):
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return rows to train on: tokenized, and with their targets as ``labels``."""
 
+    def lessons(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
+        """Return the rows of plain training, if they are others than a teacher answers."""
+        return self.examples(tokenizer, split, rows)
+
     # Its model
 
     @abstractmethod
@@ -164,18 +168,21 @@ class Task(ABC):
         """Return the number of a model's raw outputs for a unit."""
         return int(model.config.num_labels)
 
-    def raw(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return what an exported graph gives: for a batch, from a model's own output."""
+    def raw(self, output: Any, inputs: Mapping[str, Tensor], config: Any) -> Tensor:
+        """Return what an exported graph gives: for a batch, from the output of a model.
+
+        ``config``: the model's own, which may say how its output is read, e.g. pooled.
+        """
         logits: Tensor = output.logits
         return logits
 
-    def select(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    def select(self, output: Any, batch: Mapping[str, Tensor], config: Any) -> Tensor:
         """Return the raw outputs of a batch's units (units × width) from a model's output."""
-        return self.raw(output, batch)
+        return self.raw(output, batch, config)
 
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """Run a model on a batch, and return the raw outputs: units × width."""
-        return self.select(model(**inputs_of(batch)), batch)
+        return self.select(model(**inputs_of(batch)), batch, model.config)
 
     # Its losses
 
@@ -263,6 +270,13 @@ class Task(ABC):
     def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Return what raw outputs (units × width) mean, as numbers: units × columns."""
 
+    def kept(self, answers: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
+        """Return what of the answers for a split is stored, compared and scored; default: all.
+
+        ``right``, ``same``, ``said``, ``sureness`` and the formulas are given this.
+        """
+        return answers
+
     @classmethod
     @abstractmethod
     def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
@@ -275,6 +289,11 @@ class Task(ABC):
     @abstractmethod
     def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for each unit whether two models give the same answer."""
+
+    @classmethod
+    def alike(cls, exact: NDArray[np.float64], rough: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return for each unit whether rounding has kept its answer; default: ``same``."""
+        return cls.same(exact, rough)
 
     @classmethod
     def decided(cls, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
