@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -172,7 +173,8 @@ def _cell(work: Callable[[], Any]) -> Cell:
     try:
         work()
     except (RarefyError, AssertionError) as error:
-        return Cell(yes=False, reason=str(error).strip().splitlines()[0])
+        reason = str(error).strip().splitlines()[0]
+        return Cell(yes=False, reason=re.sub(r"\S*/(?=reach\.yaml)", "", reason))
     return Cell(yes=True)
 
 
