@@ -83,6 +83,8 @@ def render(data: ReportData) -> str:
         "report.html.j2",
         filters,
         data=data,
+        main=metrics.title(data.measurements.main if data.measurements else "accuracy"),
+        by_class=data.measurements is None or data.measurements.scored_by.by_class,
         head=headline.build(data),
         needed=samples_needed,
         percentiles=metrics.PERCENTILES,
@@ -130,7 +132,7 @@ def _ledger(data: ReportData) -> dict[str, str]:
 
 
 def _flips(flips: facts.Flips | None) -> dict[str, str]:
-    if flips is None or not flips.differ:
+    if flips is None or not flips.classes or not flips.differ:
         return {}
     return {
         "wide": flips_figure(flips, 620, "flips-wide"),
@@ -195,7 +197,7 @@ def _target(data: ReportData, name: str, anchor: str) -> TargetView:
         noise=_noise(latency),
         tokens=_tokens(latency),
         tradeoff={
-            form: tradeoff(models, width, f"{anchor}-tradeoff-{form}")
+            form: tradeoff(models, width, f"{anchor}-tradeoff-{form}", data.measurements.main)
             for form, width in widths.items()
             if models
         },

@@ -32,10 +32,11 @@ def pictures(data: ReportData, theme: str = "light") -> dict[str, str]:
     if data.ledger:
         drawn["ledger"] = ledger(data, WIDE, "ledger")
     for target in data.measurements.latency if data.measurements else ():
-        timed = data.measurements.latency[target].samples if data.measurements else {}
+        assert data.measurements is not None
+        timed, main = data.measurements.latency[target].samples, data.measurements.main
         if points := facts.points(data, target):
             name = f"tradeoff {target}"
-            drawn[name] = tradeoff(points, HALF, name.replace(" ", "-"))
+            drawn[name] = tradeoff(points, HALF, name.replace(" ", "-"), main)
         compared = [CANDIDATE, facts.reference(data)]
         samples = {model: timed[model] for model in compared if model and any(timed.get(model, []))}
         if samples:

@@ -16,7 +16,8 @@ def needs(plan: Plan, last: Path) -> list[Need]:
 
     ``last``: the folder of the recipe's last run; its measurements show how often models differ.
     """
-    return power.needs(plan.budgets, plan.summary.rows["eval"], _earlier(last))
+    rows, counted = plan.summary.rows["eval"], plan.task_class.counted
+    return power.needs(plan.budgets, rows, _earlier(last), counted=counted)
 
 
 def _earlier(last: Path) -> Measurements | None:

@@ -141,7 +141,11 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
     theirs = _answers(measurements, _against(budget, measurements))
     both = scores.compare(task, budget.metric, ours, theirs, truth)
     right = [task.right(side, truth) for side in (ours, theirs)]
-    lacking = power.lacking(budget, *right) if task.counted else ""
+    if task.counted:
+        lacking = power.lacking(budget, *right)
+    else:
+        base = task.formulas(truth)[budget.metric](theirs, truth)(np.ones((1, len(right[1]))))
+        lacking = power.lacking_blocks(budget, both, float(base[0]), len(right[1]))
     return (
         _drop(budget, both, lacking) if budget.form == "max_drop" else _kept(budget, both, lacking)
     )

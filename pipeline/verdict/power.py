@@ -2,6 +2,9 @@
 
 With too few rows, the verdict is inconclusive. The number needed depends on the margin and on how
 often the two models disagree. It is reported before the run and again with the verdict.
+
+That is so for scores that count right rows. For others, such as a correlation, it depends on how
+sure the difference of the last run was, so nothing is known before the first one.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ from typing import TYPE_CHECKING
 
 from pipeline.terms.budget import Budget
 from pipeline.terms.metrics import METRICS
+from pipeline.terms.wording import points
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from pipeline.measure.measurements import Measurements
+    from pipeline.measure.statistics import Bootstrap
 
 DISAGREEMENT = 0.08
 """The share of rows on which a compressed model typically disagrees with its teacher."""
@@ -34,6 +39,7 @@ class Need:
     """The eval rows that one budget needs for its margin (an absolute difference of scores).
 
     ``measured``: whether the disagreement comes from an earlier run rather than from the default.
+    ``error``: for a score that counts no rows, the standard error of the difference in that run.
     """
 
     budget: Budget
@@ -42,6 +48,7 @@ class Need:
     measured: bool
     rows: int
     needed: int
+    error: float | None = None
 
     @property
     def enough(self) -> bool:
@@ -53,6 +60,8 @@ class Need:
         origin = f"{share} of the answers differed in the last run"
         if not self.measured:
             origin = f"assuming that {share} of the answers differ"
+        if self.error is not None:
+            origin = f"the difference of the last run had a standard error of {points(self.error)}"
         return (
             f"{self.budget.metric} {self.budget.form} against {self.budget.against}: a margin of "
             f"{self.margin:.1%} needs about {self.needed:,} eval rows ({origin}); the split has "
@@ -60,8 +69,16 @@ class Need:
         )
 
 
-def needs(budgets: Sequence[Budget], rows: int, earlier: Measurements | None = None) -> list[Need]:
+def needs(
+    budgets: Sequence[Budget],
+    rows: int,
+    earlier: Measurements | None = None,
+    *,
+    counted: bool = True,
+) -> list[Need]:
     """Return the rows that each budget on a relative score needs; the split has ``rows``.
+
+    ``counted``: whether the task's scores count right rows; see ``Task.counted``.
 
     ``earlier``: measurements of the same recipe. They give the observed disagreement and the
     reference's accuracy; without them, defaults are assumed.
@@ -71,6 +88,9 @@ def needs(budgets: Sequence[Budget], rows: int, earlier: Measurements | None = N
         known = METRICS.get(budget.metric)
         if known is None or known.kind != "score" or budget.against is None:
             continue
+        if not counted:
+            asked += _from_error(budget, rows, earlier)
+            continue
         seen = None if earlier is None else _seen(earlier, budget.against)
         share, reference = seen or (DISAGREEMENT, REFERENCE)
         margin = margin_of(budget, reference)
@@ -78,6 +98,40 @@ def needs(budgets: Sequence[Budget], rows: int, earlier: Measurements | None = N
             needed = rows_needed(margin, share)
             asked.append(Need(budget, margin, share, seen is not None, rows, needed))
     return asked
+
+
+def _from_error(budget: Budget, rows: int, earlier: Measurements | None) -> list[Need]:
+    """Return what a budget on a score that counts no rows needs; empty if no run tells."""
+    from pipeline.measure import scores
+    from pipeline.measure.measurements import CANDIDATE
+
+    name = earlier.name_of(budget.against or "") if earlier else None
+    if earlier is None or name is None or CANDIDATE not in earlier.models or not earlier.truth:
+        return []
+    task, ours, theirs = earlier.scored_by, earlier.table(CANDIDATE), earlier.table(name)
+    if budget.metric not in task.formulas(earlier.truth):
+        return []
+    both = scores.compare(task, budget.metric, ours, theirs, earlier.truth)
+    blocks = len(task.right(ours, earlier.truth))
+    margin = margin_of(budget, earlier.score(budget.metric, name).value)
+    error = standard_error(both)
+    if not margin > 0 or not math.isfinite(error):
+        return []
+    needed = blocks_needed(margin, error, blocks)
+    return [Need(budget, margin, 0.0, True, rows, math.ceil(needed * rows / blocks), error)]
+
+
+def standard_error(both: Bootstrap) -> float:
+    """Return the standard error of a difference, from its one-sided 95 % bounds."""
+    return (both.difference90.high - both.difference90.low) / (2 * Z_BOUND)
+
+
+def blocks_needed(margin: float, error: float, blocks: int) -> int:
+    """Return the blocks needed to show non-inferiority with 80 % power if there is no true drop.
+
+    ``error``: the standard error of the difference on ``blocks`` blocks; it shrinks as 1/√blocks.
+    """
+    return math.ceil(blocks * ((Z_BOUND + Z_POWER) * error / margin) ** 2)
 
 
 def margin_of(budget: Budget, reference: float) -> float:
@@ -118,6 +172,17 @@ def lacking(budget: Budget, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) 
     if needed <= len(ours):
         return ""
     return f"; about {needed:,} eval rows are needed, but the split has only {len(ours):,}"
+
+
+def lacking_blocks(budget: Budget, both: Bootstrap, reference: float, blocks: int) -> str:
+    """Return what ``lacking`` returns, for a score that counts no rows."""
+    margin, error = margin_of(budget, reference), standard_error(both)
+    if not margin > 0 or not math.isfinite(error):
+        return ""
+    needed = blocks_needed(margin, error, blocks)
+    if needed <= blocks:
+        return ""
+    return f"; about {needed:,} are needed where the split has only {blocks:,} (rows or queries)"
 
 
 def _seen(measurements: Measurements, reference: str) -> tuple[float, float] | None:

@@ -6,19 +6,24 @@ from pipeline.report import facts, wording
 from pipeline.report.figures import svg
 from pipeline.report.figures.axes import HEIGHT, Rule, axes, frame
 from pipeline.report.figures.svg import PAGE
+from pipeline.terms import metrics
 
 Box = tuple[float, float, float, float]
 
 
-def tradeoff(models: list[facts.Point], width: int, name: str) -> str:
-    """Return the scatter plot; ``models`` must not be empty. Up and to the left is better."""
+def tradeoff(models: list[facts.Point], width: int, name: str, metric: str = "accuracy") -> str:
+    """Return the scatter plot; ``models`` must not be empty. Up and to the left is better.
+
+    ``metric``: the main score.
+    """
+    title = metrics.title(metric)
     left, right, top, bottom = inside = frame(width)
     low = min(p.latency.low for p in models) / 1.35
     high = max(p.latency.high for p in models) * 1.35
     across = svg.log(low, high, left, right)
     floor, ceiling = _range(models)
     up = svg.linear(floor, ceiling, bottom, top)
-    titles = ("Accuracy", "← faster · p50 latency in ms (log scale)")
+    titles = (title, "← faster · p50 latency in ms (log scale)")
     rules = [
         Rule(up(value), f"{100 * value:.3g}{wording.NBSP}%")
         for value in svg.ticks(floor, ceiling, 5)
@@ -34,7 +39,7 @@ def tradeoff(models: list[facts.Point], width: int, name: str) -> str:
         f"{p.name}: {wording.milliseconds(p.latency.value)}, {wording.percent(p.accuracy.value)}"
         for p in models
     )
-    return svg.document(name, width, HEIGHT, "Accuracy against latency", summary, "".join(parts))
+    return svg.document(name, width, HEIGHT, f"{title} against latency", summary, "".join(parts))
 
 
 def _range(models: list[facts.Point]) -> tuple[float, float]:

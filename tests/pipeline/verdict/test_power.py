@@ -117,3 +117,21 @@ def test_without_any_margin_there_is_nothing_to_count():
     budget = Budget(metric="accuracy", max_drop=0, against="finetune")
     assert power.needs([budget], 100) == []
     assert power.margin_of(budget, 0.9) == 0
+
+
+def test_a_score_that_counts_no_rows_needs_what_the_last_run_s_error_says(monkeypatch):
+    from pipeline.stage.tasks.text_classification import TextClassification
+
+    monkeypatch.setattr(TextClassification, "counted", False)
+    ours, theirs = np.arange(500) % 10 > 0, np.arange(500) % 10 != 1
+    budgets = [Budget(metric="macro_f1", max_drop="1 %", against="finetune")]
+    assert power.needs(budgets, 1000, counted=False) == [], "nothing is known before the first run"
+    earlier = _measurements(ours, theirs)
+    (need,) = power.needs(budgets, 1000, earlier, counted=False)
+    assert need.error is not None
+    assert 0.001 < need.error < 0.05
+    assert need.needed == pytest.approx(1000 * (2.487 * need.error / 0.01) ** 2, rel=0.01)
+    assert "had a standard error of" in need.text
+    result = judge(budgets, [Target(name="cpu")], earlier).budgets[0]
+    assert result.outcome == "inconclusive"
+    assert "the split has only 500 (rows or queries)" in result.reason
