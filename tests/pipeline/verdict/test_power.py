@@ -124,13 +124,13 @@ def test_a_score_that_counts_no_rows_needs_what_the_last_run_s_error_says(monkey
 
     monkeypatch.setattr(TextClassification, "counted", False)
     ours, theirs = np.arange(500) % 10 > 0, np.arange(500) % 10 != 1
-    budgets = [Budget(metric="macro_f1", max_drop="1 %", against="finetune")]
+    budgets = [Budget(metric="macro_f1", max_drop="0.5 %", against="finetune")]
     assert power.needs(budgets, 1000, counted=False) == [], "nothing is known before the first run"
     earlier = _measurements(ours, theirs)
     (need,) = power.needs(budgets, 1000, earlier, counted=False)
     assert need.error is not None
     assert 0.001 < need.error < 0.05
-    assert need.needed == pytest.approx(1000 * (2.487 * need.error / 0.01) ** 2, rel=0.01)
+    assert need.needed == pytest.approx(1000 * (2.487 * need.error / 0.005) ** 2, rel=0.01)
     assert "had a standard error of" in need.text
     result = judge(budgets, [Target(name="cpu")], earlier).budgets[0]
     assert result.outcome == "inconclusive"
