@@ -192,7 +192,7 @@ class Distill(Training):
         if self.student is not None:
             found = importing.locate(self.student, context.base, allow_pickle=False)
             directory = found.directory
-            student = context.task.load_model(str(directory))
+            student = training.with_head(context, directory)
             if found.pooling is not None:
                 pooling.note(student.config, found.pooling)
             return student, checkpoint.load_tokenizer(directory), None

@@ -37,7 +37,7 @@ Written last, when the other files are on the disk: after a crash they would be 
 
 log = logging.getLogger(__name__)
 
-PADDING = {"attention_mask": 0, "labels": -100}
+PADDING = {"attention_mask": 0, "labels": -100, "group": -1}
 
 
 def fit(

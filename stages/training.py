@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.stage import Context
@@ -61,11 +63,20 @@ def open_network(context: Context, artifact: Artifact) -> tuple[Any, Any]:
     from pipeline.model import checkpoint
 
     if artifact.kind is Kind.ENCODER:
-        network = context.task.load_model(str(artifact.directory))
+        network = with_head(context, artifact.directory)
     else:
         network = checkpoint.load(artifact.directory)
         context.task.check_head(network, artifact.short)
     return network, checkpoint.load_tokenizer(artifact.directory)
+
+
+def with_head(context: Context, directory: Path) -> Any:
+    """Return the model in a folder with the task's head: its own, or a new one."""
+    network = context.task.load_model(str(directory))
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    if context.task.head(config) is None:
+        context.task.start(network, context.split("train"))
+    return network
 
 
 def set_dropout(network: Any, share: float) -> None:

@@ -34,6 +34,7 @@ def choose(
     teacher = next((name for name in models if name != CANDIDATE), None)
     theirs = ours if teacher is None else np.asarray(models[teacher].answers, dtype=float)
     known, reference = task.right(theirs, truth), task.said(theirs, split)
+    blocks = task.blocks(split)
     order = np.arange(len(right)) if sure is None else np.argsort(-sure, kind="stable")
     kinds = {LOST: ~right & known, WON: right & ~known, SURE: ~right}
     found: list[dict[str, str]] = []
@@ -42,8 +43,8 @@ def choose(
         picked = [row for row in order[rows[order]].tolist() if row not in shown][:EACH]
         shown.update(picked)
         found += [
-            {"kind": kind, "text": split.texts[row]}
-            | ({} if split.pairs is None else {"pair": split.pairs[row]})
+            {"kind": kind, "text": split.texts[row if blocks is None else blocks[row]]}
+            | ({} if split.pairs is None or blocks is not None else {"pair": split.pairs[row]})
             | {"truth": wanted[row]}
             | ({} if teacher is None else {"reference": reference[row]})
             | {"candidate": said[row]}

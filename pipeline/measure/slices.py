@@ -52,13 +52,16 @@ def of(split: Split, task: Task, tokens: Sequence[int]) -> dict[str, list[str]]:
     """Return slicing -> each row's part: by length, by target, and by the split's columns.
 
     ``tokens``: each row's length in the model's tokens. A column with the name of another slicing
-    becomes ``column …``.
+    becomes ``column …``. If blocks of several rows are compared, such as queries, each is in the
+    part of the row that stands for it, and there is none by length.
     """
-    slicings = {LENGTH: by_length(tokens)}
+    blocks = task.blocks(split)
+    slicings = {LENGTH: by_length(tokens)} if blocks is None else {}
     if (by_target := task.parts(split)) is not None:
         slicings[LABEL] = by_target
     for column, values in split.columns.items():
-        slicings[f"column {column}" if column in slicings else column] = by_value(values)
+        of_block = values if blocks is None else [values[row] for row in blocks]
+        slicings[f"column {column}" if column in slicings else column] = by_value(of_block)
     return slicings
 
 

@@ -127,7 +127,7 @@ def _workload(plan: Plan, step: Planned, known: dict[str, Shape | None]) -> Work
         tokens={name: between * count for name, count in rows.items()}
         | {name: exactly(count) for name, count in lengths.tokens.items()},
         longest=dict.fromkeys(rows, longest) | lengths.longest,
-        labels=len(plan.labels),
+        labels=max(1, len(plan.labels)),
         providers=len({target.provider for target in plan.loaded.recipe.targets}),
         base=plan.loaded.base,
     )

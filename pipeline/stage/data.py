@@ -102,6 +102,8 @@ def load(
         source, labels = located[name], None
         if rows.targets is not None:
             labels = task.indexed(rows.targets, names, source)
+            if rows.groups is not None:
+                warnings += task.check_groups(labels, rows.groups, source)
             counts[name] = task.counts(rows.targets, names)
             absent = [label for label, count in counts[name].items() if not count]
             if absent:

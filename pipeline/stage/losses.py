@@ -27,6 +27,34 @@ def hard(logits: Tensor, labels: Tensor, smoothing: float = 0.0, *, total: bool 
     return summed / (labels != IGNORED).sum().clamp(min=1)
 
 
+def squared(scores: Tensor, goal: Tensor, *, total: bool = False) -> Tensor:
+    """Return the squared error averaged over the rows that have a goal; 0 if none has one.
+
+    ``scores``, ``goal``: one per row; a goal that is NaN is none. With ``total``, the sum.
+    """
+    known = ~goal.isnan()
+    summed = (scores.float()[known] - goal[known]).square().sum()
+    return summed if total else summed / known.sum().clamp(min=1)
+
+
+def relevance(scores: Tensor, goal: Tensor, group: Tensor, *, total: bool = False) -> Tensor:
+    """Return the loss of a reranker's logits for rows of queries.
+
+    Each row's binary cross-entropy with its relevance.
+
+    Args:
+        scores: one logit per row.
+        goal: the relevance of each row, from 0 to 1; NaN is none.
+        group: the number of each row's query.
+        total: return the sum over rows instead of their mean.
+    """
+    known = ~goal.isnan()
+    summed = functional.binary_cross_entropy_with_logits(
+        scores.float()[known], goal[known].float(), reduction="sum"
+    )
+    return summed if total else summed / known.sum().clamp(min=1)
+
+
 def soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Return the Kullback-Leibler divergence from the teacher's softened answers, times T².
 

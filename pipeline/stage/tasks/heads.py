@@ -30,7 +30,8 @@ def labels(config: Mapping[str, Any], ending: str, problem: str | None = None) -
 def load(directory: Path, task: str, names: Sequence[str], problem: str | None) -> Any:
     """Return the model with the head that transformers builds for a task (as optimum names it).
 
-    An existing head with these labels, in this order, is kept; otherwise a new one is drawn.
+    An existing head with these labels, in this order, is kept, and so is one with one output for
+    one name; otherwise a new one is drawn.
     Raises ModelError if the model is incomplete or transformers has no such head for it,
     IntegrityError if its weights are pickled or truncated.
     """
@@ -48,9 +49,17 @@ def load(directory: Path, task: str, names: Sequence[str], problem: str | None) 
     named = dict(enumerate(names))
     config.id2label, config.label2id = named, {label: index for index, label in named.items()}
     config.problem_type = problem
-    if type(found) is model_class and own == list(names):
+    fits = own == list(names) or len(own) == len(names) == 1
+    if type(found) is model_class and fits:
         return found
     return pretrained.with_body(model_class, found).eval()
+
+
+def last_linear(network: Any) -> Any:
+    """Return the linear layer that makes a classifier's logits."""
+    from torch import nn
+
+    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
 
 
 def check_labels(network: Any, names: Sequence[str], where: str) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 """A tokenized row, unpadded: lists of ids by the model's input names, and ``labels``."""
-NOT_INPUTS = frozenset({"labels", "row", "first"})
+NOT_INPUTS = frozenset({"labels", "row", "first", "group"})
 """The keys of a batch that the model does not take."""
 
 
@@ -118,6 +118,16 @@ class Task(ABC):
         """Return targets as numbers. Raises DataError for a label that is not in ``names``."""
 
     @classmethod
+    def check_groups(
+        cls, targets: Sequence[Any], groups: Sequence[str], source: Source
+    ) -> list[str]:
+        """Return warnings about the groups of a split's rows, given the indexed targets.
+
+        Raises DataError if nothing can be learned from them, or they cannot be scored.
+        """
+        return []
+
+    @classmethod
     @abstractmethod
     def counts(cls, targets: Iterable[Any], names: Sequence[str]) -> dict[str, int]:
         """Return how often each label occurs; empty if the task has no labels."""
@@ -155,6 +165,9 @@ class Task(ABC):
     @abstractmethod
     def load_model(self, directory: str) -> Any:
         """Load the body in ``directory`` with a new head, or with its own if the labels match."""
+
+    def start(self, network: Any, split: Split) -> None:  # noqa: B027
+        """Prepare a new head for the rows that it will be trained on; by default, nothing."""
 
     @abstractmethod
     def check_head(self, network: Any, where: str) -> None:
@@ -255,6 +268,13 @@ class Task(ABC):
     def truth(self, split: Split) -> list[Any]:
         """Return what a split's answers are scored by."""
         return list(split.labels or [])
+
+    def blocks(self, split: Split) -> Sequence[int] | None:
+        """Return the row that stands for each block; None if each row is a block of its own.
+
+        Blocks are what ``right`` decides on and a bootstrap draws, e.g. queries.
+        """
+        return None
 
     @classmethod
     def formulas(cls, truth: Sequence[Any]) -> Mapping[str, Formula]:

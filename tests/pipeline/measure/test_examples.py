@@ -5,6 +5,7 @@ import numpy as np
 from pipeline.measure import examples
 from pipeline.measure.measurements import ModelMeasurement
 from pipeline.stage.split import Split
+from pipeline.stage.tasks.regression import Regression
 from pipeline.stage.tasks.text_classification import TextClassification
 
 LABELS = ("bad", "good")
@@ -61,3 +62,17 @@ def test_without_a_reference_there_are_errors_only():
 def test_an_answer_that_is_no_number_is_shown_as_such():
     found = _choose([np.nan], [0.9], [1])
     assert (found[0]["candidate"], found[0]["sureness"]) == ("not a number", "0%")
+
+
+def test_a_query_is_shown_with_the_row_that_each_model_ranks_first():
+    queries, passages = ["b", "a", "b", "a"], ["b0", "a1", "b2", "a3"]
+    split = Split("eval", "e", "0", queries, passages, [1.0, 0.0, 0.0, 1.0], groups=queries)
+    task = Regression((), 8, ("query", "passage"))
+    models = {
+        name: ModelMeasurement(digest="d", size=1, answers=[[score] for score in scores])
+        for name, scores in (("candidate", [1, 2, 2, 3]), ("finetune", [2, 1, 1, 2]))
+    }
+    found = examples.choose(task, split, task.truth(split), models)
+    assert found == [
+        {"kind": "lost", "text": "b", "truth": "b0", "reference": "b0", "candidate": "b2"}
+    ]

@@ -6,6 +6,7 @@ import pytest
 from pipeline.measure import slices
 from pipeline.measure.measurements import Measurements, ModelMeasurement
 from pipeline.stage.split import Split
+from pipeline.stage.tasks.regression import Regression
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import DataError
 from tests.conftest import labelled_rows
@@ -125,3 +126,11 @@ def test_a_slice_without_its_column_is_refused_before_anything_runs(workshop):
     with pytest.raises(DataError, match="no column 'source'; the file has text, label"):
         workshop.open("quick:Count", data=DATA | {"slices": ["source"]}).plan.steps()
     assert workshop.ran() == []
+
+
+def test_queries_are_in_the_part_of_their_first_row_and_have_no_length():
+    groups = ["b", "a", "b"] * 20
+    columns = {"kind": ["x", "y", "z"] * 20}
+    split = Split("eval", "e", "0", groups, groups, [1] * 60, columns, groups)
+    found = slices.of(split, Regression((), 8, ("q", "p")), [3] * 60)
+    assert found == {"kind": ["other", "other"]}  # two blocks: too few for parts of their own
