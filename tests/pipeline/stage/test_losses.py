@@ -49,3 +49,22 @@ def test_hidden_ignores_padding():
     mask = torch.tensor([[1, 1, 0]])
     # Mean squares: 1 and 2 over two tokens.
     assert losses.hidden(student, teacher, mask).item() == pytest.approx(1.5)
+
+
+def test_a_reranker_s_loss_is_the_cross_entropy_with_the_relevance():
+    scores, goal = torch.tensor([0.0, 2.0, -1.0, 9.0]), torch.tensor([1.0, 0.5, 0.0, math.nan])
+    group = torch.zeros(4)
+    each = [
+        -(share * math.log(p) + (1 - share) * math.log(1 - p))
+        for share, p in ((1.0, 0.5), (0.5, 1 / (1 + math.exp(-2))), (0.0, 1 / (1 + math.e)))
+    ]
+    found = losses.relevance(scores, goal, group, total=True).item()
+    assert found == pytest.approx(sum(each), rel=1e-5)
+    assert losses.relevance(scores, goal, group).item() == pytest.approx(found / 3, rel=1e-5)
+    assert losses.relevance(scores, goal * math.nan, group).item() == 0
+
+
+def test_squared_errors_of_rows_without_a_score_do_not_count():
+    scores, goal = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, math.nan, 5.0])
+    assert losses.squared(scores, goal, total=True).item() == 5
+    assert losses.squared(scores, goal).item() == 2.5
