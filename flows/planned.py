@@ -46,9 +46,10 @@ class PlanView:
 
     @property
     def summary(self) -> str:
-        """The rows of each split and the labels."""
+        """The rows of each split and the labels, if there are any."""
         rows = ", ".join(f"{count} {name}" for name, count in self.plan.summary.rows.items())
-        return f"data: {rows} rows; labels: {', '.join(self.plan.labels)}"
+        labels = f"; labels: {', '.join(self.plan.labels)}" if self.plan.labels else ""
+        return f"data: {rows} rows{labels}"
 
     def rows(self) -> list[list[str]]:
         """Return a row for each step, in the order of ``COLUMNS``."""

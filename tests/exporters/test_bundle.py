@@ -52,3 +52,13 @@ def test_the_files_are_those_that_are_promised_and_their_sums_hold(deployed):
     for line in (output / bundle.SUMS).read_text().splitlines():
         digest, name = line.split("  ")
         assert file_sha256(output / name) == digest
+
+
+def test_a_card_of_a_model_without_labels_has_no_line_of_labels(tmp_path):
+    facts = dict.fromkeys(("layers", "hidden", "size", "max_length", "rows"), 1)
+    facts |= {"architecture": "A", "form": "deploy", "provider": "cpu", "precision": "fp32"}
+    facts |= {"integer_matmuls": 0, "threads": 1, "difference": 0.0, "agreement": 1.0}
+    bundle.write_card(tmp_path, facts | {"task": "regression", "labels": [], "samples": False})
+    card = (tmp_path / "README.md").read_text()
+    assert "A model for regression" in card
+    assert "labels |" not in card
