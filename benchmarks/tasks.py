@@ -1,4 +1,4 @@
-"""Run every task's example recipe on real text to a verdict, and an untrained student to a failing one.
+"""Run the example recipe of every task to its verdict, and an untrained student to a failing one.
 
     python -m benchmarks.tasks [NAME ...] [--home FOLDER]        about ten minutes a recipe
 

@@ -43,7 +43,10 @@ class ModelMeasurement(_Record):
     device_memory: int | None = None
     cold_start: list[float] = Field(default_factory=list)
     answers: list[list[float]] = Field(
-        default_factory=list, validation_alias=AliasChoices("answers", "probabilities")
+        default_factory=list,
+        validation_alias=AliasChoices("answers", "probabilities"),
+        # The key of earlier versions: the history knows measurements by a digest of their JSON.
+        serialization_alias="probabilities",
     )
 
 
