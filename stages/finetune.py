@@ -7,7 +7,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from pipeline.stage import Context, Draft
+from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
+from pipeline.terms.errors import RecipeError
 from stages import training
 from stages.parameters import Training
 
@@ -28,6 +30,11 @@ class Finetune(Training):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the target probability spread over all labels"
     )
+
+    def check_task(self, task: type[Task]) -> None:
+        """Raise RecipeError if there are no labels to smooth."""
+        if self.label_smoothing and not task.smooths:
+            raise RecipeError(f"label_smoothing: {task.name} has no labels to smooth; leave it out")
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Train the model and save it with its head."""

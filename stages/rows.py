@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from stages.parameters import Row
 
-IDS, LABELS = "input_ids", "labels"
+IDS, GROUP = "input_ids", "group"
 
 
 class Rows(Sequence[Row]):
     """Tokenized rows in a temporary file without a name; a row is read when it is asked for.
 
-    In memory are 8 bytes for each list of a row, and its ``labels`` if that is a number: a class
-    index, or a score. With ``numbered``, ``row`` in a row is its index, under which a teacher's
+    In memory are 8 bytes for each list of a row, and for each number in it, such as a class index,
+    a score or a group. With ``numbered``, ``row`` in a row is its index, under which a teacher's
     outputs are found. As in ``Texts``, the file is read with plain reads and is never left behind.
     """
 
@@ -29,12 +29,12 @@ class Rows(Sequence[Row]):
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with the object)
         self._keys: tuple[str, ...] = ()
         self._ends = array("q", [0])
-        self._labels: array[int] | array[float] = array("l")
+        self._numbers: dict[str, array[Any]] = {}
         self._count = 0
         self._numbered = numbered
 
     def extend(self, rows: Iterable[Row]) -> None:
-        """Add rows at the end. Lists hold whole numbers; ``labels`` may be a list or a number."""
+        """Add rows at the end. Lists hold whole numbers; all rows have the same keys."""
         ids = array("i")
         self._file.seek(ids.itemsize * self._ends[-1])
         for row in rows:
@@ -42,21 +42,23 @@ class Rows(Sequence[Row]):
             for key in self._keys:
                 ids.extend(row[key])
                 self._ends.append(self._ends[-1] + len(row[key]))
+            for key in row.keys() - self._keys:
+                kind = "d" if isinstance(row[key], float) else "l"
+                self._numbers.setdefault(key, array(kind)).append(row[key])
             self._count += 1
-            if LABELS not in self._keys:
-                self._append(row[LABELS])
         self._file.write(ids)
-
-    def _append(self, label: float) -> None:
-        if not self._labels and isinstance(label, float):
-            self._labels = array("d")
-        self._labels.append(label)  # type: ignore[arg-type]  # all labels of a task are alike
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """The number of tokens in each row."""
         lists = np.diff(np.frombuffer(self._ends, np.int64)).reshape(len(self), -1)
         return np.ascontiguousarray(lists[:, self._keys.index(IDS)])
+
+    @property
+    def groups(self) -> NDArray[np.int64] | None:
+        """The group of each row, below 0 for none; None if rows have no groups."""
+        found = self._numbers.get(GROUP)
+        return None if found is None else np.array(found, np.int64)
 
     def __len__(self) -> int:
         return self._count
@@ -78,8 +80,7 @@ class Rows(Sequence[Row]):
             key: ids[ends[n] - ends[0] : ends[n + 1] - ends[0]].tolist()
             for n, key in enumerate(self._keys)
         }
-        if self._labels:
-            row[LABELS] = self._labels[at]
+        row |= {key: values[at] for key, values in self._numbers.items()}
         if self._numbered:
             row["row"] = at
         return row
@@ -90,3 +91,16 @@ def lengths(rows: Sequence[Row]) -> NDArray[np.int64]:
     if isinstance(rows, Rows):
         return rows.lengths
     return np.array([len(row[IDS]) for row in rows], np.int64)
+
+
+def groups(rows: Sequence[Row]) -> NDArray[np.int64] | None:
+    """Return a group of each row, a number; None if no row has a group with another."""
+    if isinstance(rows, Rows):
+        found = rows.groups
+    else:
+        known = [row[GROUP] for row in rows if GROUP in row]
+        found = np.array(known, np.int64) if known else None
+    if found is None or (found < 0).all():
+        return None
+    alone = found.max() + 1 + np.arange(len(found))
+    return np.where(found < 0, alone, found)

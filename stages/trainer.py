@@ -26,7 +26,7 @@ from pipeline.stage import Context
 from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
 from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
-from stages.rows import lengths
+from stages.rows import groups, lengths
 
 CHECKPOINT_SECONDS = 60.0
 WHOLE = "whole.json"
@@ -37,7 +37,7 @@ Written last, when the other files are on the disk: after a crash they would be 
 
 log = logging.getLogger(__name__)
 
-PADDING = {"attention_mask": 0, "labels": -100, "group": -1}
+PADDING = {"attention_mask": 0, "labels": -100}
 
 
 def fit(
@@ -52,7 +52,9 @@ def fit(
     directory: Path,
 ) -> Trained:
     """Train ``network`` in place; see :func:`stages.training.train`."""
-    batches = length_grouped(lengths(rows), parameters.batch_size, epochs, context.seed)
+    batches = length_grouped(
+        lengths(rows), parameters.batch_size, epochs, context.seed, groups=groups(rows)
+    )
     arguments = _arguments(context, parameters, directory, network)
     trainer = _Trainer(context, network, tokenizer, rows, batches, loss, arguments)
     checkpoint = last_whole(directory)
@@ -68,7 +70,12 @@ def fit(
 
 
 def length_grouped(
-    lengths: NDArray[np.int64], batch_size: int, epochs: int, seed: int, pool: int = 50
+    lengths: NDArray[np.int64],
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    pool: int = 50,
+    groups: NDArray[np.int64] | None = None,
 ) -> list[NDArray[np.int32]]:
     """Return the batches of all epochs: rows of similar length together, batches in random order.
 
@@ -76,11 +83,22 @@ def length_grouped(
     batches are drawn in advance from ``seed`` alone, so a resumed run sees exactly the remaining
     ones. (The Trainer's own length-grouped sampler draws from the global generator and would draw
     different ones.) A batch is an array of row indices, 4 bytes each.
+
+    With ``groups``, a number for each row, the rows of a group stay together, except where a batch
+    is full; they are sorted by the longest of them.
     """
+    if groups is not None:
+        _, groups = np.unique(groups, return_inverse=True)
+        longest = np.zeros(groups.max() + 1, lengths.dtype)
+        np.maximum.at(longest, groups, lengths)
+        lengths = longest[groups]
     generator = torch.Generator().manual_seed(seed)
     batches: list[NDArray[np.int32]] = []
     for _ in range(epochs):
-        order = torch.randperm(len(lengths), generator=generator).numpy().astype(np.int32)
+        count = len(lengths) if groups is None else len(longest)
+        order = torch.randperm(count, generator=generator).numpy().astype(np.int32)
+        if groups is not None:  # here, the place of each group
+            order = np.argsort(order[groups], kind="stable").astype(np.int32)
         epoch: list[NDArray[np.int32]] = []
         for start in range(0, len(order), pool * batch_size):
             part = order[start : start + pool * batch_size]

@@ -258,6 +258,11 @@ class Plan:
             tasks.find(self.loaded.recipe.task)
         except RecipeError as error:
             raise self.loaded.where.say(("task",), str(error)) from error
+        for step in self.loaded.steps:
+            try:
+                step.stage.check_task(self.task_class)
+            except RecipeError as error:
+                raise self.loaded.error(step, str(error)) from error
 
     def _check_budgets(self) -> None:
         recipe = self.loaded.recipe

@@ -148,6 +148,13 @@ class Stage(BaseModel):
         """Return the ids, from a mapping of step id -> kind, that budgets may compare with."""
         return tuple(kinds) if self.produces is Kind.REPORT else ()
 
+    def check_task(self, task: type[Task]) -> None:
+        """Raise RecipeError if a parameter means nothing for the recipe's task.
+
+        Called by ``rarefy recipe check`` and before a run.
+        """
+        return
+
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check that the stage can work on a model, and return the config of the one it makes.
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline.stage.split import Split
 from stages import training
 from stages.finetune import Finetune
-from stages.rows import Rows, lengths
+from stages.rows import Rows, groups, lengths
 from tests.models import TASK
 from tests.stages.trainings import same_weights
 
@@ -85,3 +85,19 @@ def test_no_file_is_left_behind(tmp_path):
     rows = Rows(tmp_path)
     rows.extend([{"input_ids": [1], "labels": 0}])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_a_group_are_known_and_those_without_one_are_alone(tmp_path):
+    given = [{"input_ids": [1], "labels": 0.5, "group": group} for group in (1, 0, -1, 1, -1)]
+    rows = Rows(tmp_path)
+    rows.extend(given)
+    assert list(rows) == given
+    for kind in (rows, given):
+        found = groups(kind).tolist()
+        assert found[0] == found[3]
+        assert len(set(found)) == 4
+    for kind in (given[2:3], [{"input_ids": [1], "labels": 1}]):
+        rows = Rows(tmp_path)
+        rows.extend(kind)
+        assert groups(rows) is None
+        assert groups(kind) is None

@@ -254,3 +254,16 @@ def test_padding_adds_what_the_model_ignores(tiny_encoder):
     assert batch["input_ids"].tolist() == [[2, 7, 3], [2, 3, tokenizer.pad_token_id]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch["labels"].tolist() == [1, 0]
+
+
+def test_rows_of_a_group_share_a_batch_and_each_epoch_has_every_row():
+    draw = np.random.default_rng(0)
+    groups, lengths = draw.permutation(np.repeat(np.arange(50), 4)), draw.integers(5, 60, 200)
+    batches = trainer.length_grouped(lengths, 16, epochs=2, seed=3, pool=2, groups=groups)
+    assert [sorted(np.concatenate(part)) for part in (batches[:13], batches[13:])] == [
+        list(range(200))
+    ] * 2
+    for batch in batches:
+        _, counts = np.unique(groups[batch], return_counts=True)
+        assert (counts == 4).all()
+    assert batches[0].tolist() != batches[13].tolist()

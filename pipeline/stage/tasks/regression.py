@@ -17,7 +17,7 @@ from pipeline.stage.tasks import heads
 from pipeline.stage.tasks.sequences import SequenceTask
 from pipeline.stage.tasks.task import Row
 from pipeline.stage.values import is_missing
-from pipeline.terms.errors import DataError, ModelError, RecipeError
+from pipeline.terms.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +59,7 @@ class Regression(SequenceTask):
     """
 
     name: ClassVar[str] = "regression"
+    smooths: ClassVar[bool] = False
     scores: ClassVar[Mapping[str, Formula]] = {
         "spearman": regression.spearman,
         "pearson": regression.pearson,
@@ -133,8 +134,8 @@ class Regression(SequenceTask):
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return rows with the score as ``labels``, or NaN without scores.
 
-        ``group`` is a list of the number of the row's query, or of -1 without groups. With groups,
-        the score is the share of the highest relevance of the split.
+        ``group`` is the number of the row's query, or -1 without groups. With groups, the score is
+        the share of the highest relevance of the split.
         """
         scores, groups, most = [math.nan] * len(rows), [UNGROUPED] * len(rows), 1.0
         if split.groups is not None and split.labels:
@@ -145,7 +146,7 @@ class Regression(SequenceTask):
             scores = [split.labels[row] / most for row in rows]
         encoded = self.encode(tokenizer, split, rows)
         return [
-            row | {"labels": score, "group": [group]}
+            row | {"labels": score, "group": group}
             for row, score, group in zip(encoded, scores, groups, strict=True)
         ]
 
@@ -188,9 +189,7 @@ class Regression(SequenceTask):
         """Return the squared error of scores (rows × 1); with groups, see ``losses.relevance``."""
         from pipeline.stage import losses
 
-        if smoothing:
-            raise RecipeError("label_smoothing: regression has no labels to smooth; leave it out")
-        scores, goal, group = outputs[:, 0], batch["labels"], batch["group"][:, 0]
+        scores, goal, group = outputs[:, 0], batch["labels"], batch["group"]
         if bool((group != UNGROUPED).any()):
             return losses.relevance(scores, goal, group, total=total)
         return losses.squared(scores, goal, total=total)

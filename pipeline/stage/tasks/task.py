@@ -57,6 +57,8 @@ class Task(ABC):
     """Whether its model is a body without a head, which an import takes out of any model."""
     unit_per_row: ClassVar[bool] = True
     """Whether each row is one unit; if not, ``units`` says how many."""
+    smooths: ClassVar[bool] = True
+    """Whether its targets are labels, which ``label_smoothing`` may soften."""
     scores: ClassVar[Mapping[str, Formula]]
     """The metrics that score its answers, the main one first; see ``formulas``."""
 

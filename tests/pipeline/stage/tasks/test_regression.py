@@ -19,7 +19,7 @@ from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import heads
 from pipeline.stage.tasks.regression import Prediction, Regression
-from pipeline.terms.errors import DataError, ModelError, RecipeError
+from pipeline.terms.errors import DataError, ModelError
 from rarefy import Bundle
 from tests.models import sentences, write_encoder, write_model
 
@@ -173,22 +173,20 @@ def tokenizer(tmp_path_factory):
 
 def test_rows_to_train_on_have_their_score_and_their_query(tokenizer):
     rows = TASK.examples(tokenizer, plain([1.5, 2.5]), [1])
-    assert [(row["labels"], row["group"]) for row in rows] == [(2.5, [-1])]
+    assert [(row["labels"], row["group"]) for row in rows] == [(2.5, -1)]
     rows = TASK.examples(tokenizer, grouped([0, 1, 2], ["a", "b", "b"]), [0, 1, 2])
-    assert [(row["labels"], row["group"]) for row in rows] == [(0, [0]), (0.5, [1]), (1, [1])]
+    assert [(row["labels"], row["group"]) for row in rows] == [(0, 0), (0.5, 1), (1, 1)]
     (row,) = TASK.examples(tokenizer, Split("u", "u", "0" * 64, ["a"], None, None), [0])
     assert math.isnan(row["labels"])
 
 
 def test_the_loss_of_scores_is_their_squared_error_and_rows_without_one_have_none():
     outputs = torch.tensor([[1.0], [2.0], [5.0]])
-    batch = {"labels": torch.tensor([0.0, 4.0, math.nan]), "group": torch.full((3, 1), -1)}
+    batch = {"labels": torch.tensor([0.0, 4.0, math.nan]), "group": torch.full((3,), -1)}
     assert TASK.loss(outputs, batch, total=True).item() == 5
     assert TASK.loss(outputs, batch, total=False).item() == 2.5
     batch["labels"] = torch.full((3,), math.nan)
     assert TASK.loss(outputs, batch, total=False).item() == 0
-    with pytest.raises(RecipeError, match="label_smoothing: regression has no labels"):
-        TASK.loss(outputs, batch, total=False, smoothing=0.1)
 
 
 def test_a_student_is_as_far_off_as_its_scores():
@@ -304,3 +302,12 @@ def test_an_unanswerable_query_is_said_in_one_line_with_exit_code_2(workshop, ra
     said = rarefy("plan", recipe, "--home", workshop.folder / "home")
     assert said.code == 2
     assert "eval.jsonl: 1 query without a relevant row ('a')" in " ".join(said.err.split())
+
+
+def test_smoothed_labels_are_refused_by_recipe_check_with_the_stage_s_line(workshop, rarefy):
+    data = write_ratings(workshop)
+    recipe = workshop.recipe({"finetune": {"label_smoothing": 0.1}}, task="regression", data=data)
+    said = rarefy("recipe", "check", recipe, "--home", workshop.folder / "home")
+    assert said.code == 2
+    text = " ".join(said.err.split())
+    assert "finetune: label_smoothing: regression has no labels to smooth; leave it out" in text
