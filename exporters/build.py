@@ -110,6 +110,8 @@ def build(
         provider=target_provider,
         threads=threads,
     )
+    if precision != "fp32" and task.chooses and split.labels is not None:
+        task = bundle.choose(output, task, split, target_provider)
     if samples:
         bundle.write_samples(output, task, split, target_provider)
     info = BuildInfo(

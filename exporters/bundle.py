@@ -79,16 +79,25 @@ def write_model(
     )
 
 
+def choose(output: Path, task: Task, split: Split, provider: str) -> Task:
+    """Choose for the bundle by its own answers to a split, and write it to its config.json.
+
+    They are computed on the CPU if this machine lacks the bundle's provider.
+    """
+    model = _opened(output, provider)
+    outputs = model.units(*task.requests(split))
+    chosen = task.choose(outputs, split)
+    write_json(output / "config.json", model.config | chosen.chosen())
+    return chosen
+
+
 def write_samples(output: Path, task: Task, split: Split, provider: str) -> None:
     """Write a sample request of a few rows, word for word, and this bundle's answer to it.
 
     The answer is computed on the CPU if this machine lacks the bundle's provider.
     """
-    import onnxruntime
-
-    available = PROVIDERS[provider] in onnxruntime.get_available_providers()
     texts, pairs = (None if rows is None else list(rows[:SAMPLES]) for rows in task.requests(split))
-    model = BundleModel(output, provider=provider if available else "cpu")
+    model = _opened(output, provider)
     answers = task.answers(model.units(texts or [], pairs)).round(6)
     (output / "samples").mkdir()
     write_json(output / "samples/request.json", {"texts": texts, "pairs": pairs})
@@ -136,6 +145,13 @@ def runner(task: str) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON; equal values give equal bytes."""
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _opened(output: Path, provider: str) -> BundleModel:
+    import onnxruntime
+
+    available = PROVIDERS[provider] in onnxruntime.get_available_providers()
+    return BundleModel(output, provider=provider if available else "cpu")
 
 
 def _signature(graph: ir.Model, task: Task) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,7 @@ def _rows(
 ) -> _Raw:
     """Read a split's usable rows; ``store`` makes what holds a text column: a list, ``Texts``."""
     targets = task.target_columns(data) if source.name != "unlabelled" else ()
+    source = replace(source, targets=targets)
     others = list(data.slices) if source.name == "eval" else []
     if data.group and source.name != "unlabelled":
         others.append(data.group)

@@ -71,6 +71,35 @@ def soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return divergence * temperature**2
 
 
+def binary(logits: Tensor, flags: Tensor, smoothing: float = 0.0, *, total: bool = False) -> Tensor:
+    """Return the binary cross-entropy of labels that may occur together; 0 if no row has any flag.
+
+    Args:
+        logits: rows × labels.
+        flags: rows × labels, 1 for a label of the row, 0 for another; a row without is ``IGNORED``.
+        smoothing: the share of each flag that becomes one half.
+        total: return the sum over the rows of their mean over labels, instead of its mean.
+    """
+    known = flags[:, 0] != IGNORED
+    goal = flags[known] * (1 - smoothing) + smoothing / 2
+    each = functional.binary_cross_entropy_with_logits(
+        logits[known].float(), goal.float(), reduction="none"
+    )
+    summed = each.mean(dim=1).sum()
+    return summed if total else summed / known.sum().clamp(min=1)
+
+
+def soft_binary(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return the binary cross-entropy with the teacher's softened probabilities, times T².
+
+    ``soft`` for labels that may occur together: the mean over rows and labels (both logits are rows
+    × labels, and are divided by the ``temperature`` T).
+    """
+    goal = (teacher.float() / temperature).sigmoid()
+    loss = functional.binary_cross_entropy_with_logits(student.float() / temperature, goal)
+    return loss * temperature**2
+
+
 def hidden(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Return the mean squared difference of hidden states over tokens that are not padding.
 

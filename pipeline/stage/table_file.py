@@ -27,12 +27,16 @@ BATCH = 1000
 
 @dataclass(frozen=True)
 class Source:
-    """The local file of one split, with the digest of its bytes at planning time."""
+    """The local file of one split, with the digest of its bytes at planning time.
+
+    ``targets``: the columns that hold the target of a row, while its rows are read.
+    """
 
     name: str
     reference: str
     path: Path
     sha256: str
+    targets: tuple[str, ...] = ()
 
     @property
     def ending(self) -> str | None:

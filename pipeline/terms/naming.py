@@ -25,6 +25,16 @@ def hint(value: Any, known: Iterable[str]) -> str:
     return f", did you mean {near!r}?" if near else f"; known: {', '.join(names) or 'none'}"
 
 
+def repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that occurs a second time, None if there is none."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def misspelt(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that ``name`` is probably a typing error of, or None.
 

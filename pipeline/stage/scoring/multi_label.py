@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pipeline.stage import formulas
 from pipeline.stage.formulas import Floats, Formula, Labels, Score
@@ -26,14 +27,14 @@ Only values of positive rows are there, because recall changes at no other; then
 """
 
 
-def micro_f1(outputs: Floats, truth: Labels) -> Score:
+def micro_f1(outputs: Floats, truth: ArrayLike) -> Score:
     """Return the F1 of all decisions together as a function of row weights."""
     hit, wrong = _decided(outputs, truth)
     hits = 2.0 * hit.sum(axis=1)
     return ratio(hits, hits + wrong.sum(axis=1))
 
 
-def macro_f1(outputs: Floats, truth: Labels) -> Score:
+def macro_f1(outputs: Floats, truth: ArrayLike) -> Score:
     """Return the mean F1 over labels; 0 for a label that never occurs or is never found."""
     hit, wrong = (part.astype(float) for part in _decided(outputs, truth))
 
@@ -46,13 +47,13 @@ def macro_f1(outputs: Floats, truth: Labels) -> Score:
     return score
 
 
-def subset_accuracy(outputs: Floats, truth: Labels) -> Score:
+def subset_accuracy(outputs: Floats, truth: ArrayLike) -> Score:
     """Return the share of rows with every label right as a function of row weights."""
     _, wrong = _decided(outputs, truth)
     return formulas.share(np.asarray(~wrong.any(axis=1)))
 
 
-def mean_average_precision(outputs: Floats, truth: Labels) -> Score:
+def mean_average_precision(outputs: Floats, truth: ArrayLike) -> Score:
     """Return the average precision of each label, averaged over the labels that occur.
 
     Average precision is Σ (R_k − R_(k−1)) P_k over the distinct probabilities (as scikit-learn's
@@ -82,7 +83,7 @@ def recall_at(false_positives: float, label: int | None = None) -> Formula:
     rows without the label are flagged, for one label or averaged over the labels that occur.
     """
 
-    def formula(outputs: Floats, truth: Labels) -> Score:
+    def formula(outputs: Floats, truth: ArrayLike) -> Score:
         curves = _curves(outputs, truth)
         chosen = curves if label is None else curves[label : label + 1]
 
@@ -131,13 +132,15 @@ def _threshold(probabilities: Floats, truth: Labels, fallback: float) -> float:
     return float(min(best, key=lambda cut: (abs(cut - fallback), -cut)))
 
 
-def _decided(outputs: Floats, truth: Labels) -> tuple[np.ndarray, np.ndarray]:
+def _decided(outputs: Floats, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return rows × labels: which labels are rightly found, and which decisions are wrong."""
+    truth = np.asarray(truth)
     decisions = outputs[:, truth.shape[1] :]
     return (decisions == 1) & (truth == 1), decisions != truth
 
 
-def _curves(outputs: Floats, truth: Labels) -> list[Curve]:
+def _curves(outputs: Floats, truth: ArrayLike) -> list[Curve]:
+    truth = np.asarray(truth)
     probabilities = outputs[:, : truth.shape[1]]
     ranked = np.where(np.isnan(probabilities), -np.inf, probabilities)
     return [_curve(*column) for column in zip(ranked.T, truth.T, strict=True)]

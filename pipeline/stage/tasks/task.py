@@ -317,8 +317,7 @@ class Task(ABC):
         """Return for each unit whether rounding has kept its answer; default: ``same``."""
         return cls.same(exact, rough)
 
-    @classmethod
-    def decided(cls, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def decided(self, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for which units rounding must not change the answer; by default for none."""
         import numpy as np
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pipeline.stage import formulas
 from pipeline.stage.formulas import FORMULAS, Formula
-from pipeline.stage.tasks import heads
+from pipeline.stage.tasks import heads, labels
 from pipeline.stage.tasks.sequences import SequenceTask
 from pipeline.stage.tasks.task import Row
 from pipeline.stage.values import as_text, is_missing
@@ -30,7 +30,6 @@ IGNORED = -100
 """The class index of a row without a label."""
 NOT_A_NUMBER = "not a number"
 DECIDED = 0.1
-_INTEGER = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -95,31 +94,19 @@ class TextClassification(SequenceTask):
     @classmethod
     def names(cls, targets: Iterable[str], source: Source) -> list[str]:
         """Return the classes in a stable order: integers by value, names alphabetically."""
-        names = sorted(Counter(targets))
-        if all(_INTEGER.fullmatch(name) for name in names):
-            names.sort(key=int)
+        names = labels.ordered(targets, source)
         if len(names) < 2:
             raise DataError(
                 f"{source.reference}: train has only the class {names[0]!r}; at least two are "
                 "needed"
-            )
-        if len(names) > 1000:
-            raise DataError(
-                f"{source.reference}: train has {len(names)} different labels; check 'data.label'"
             )
         return names
 
     @classmethod
     def indexed(cls, targets: Sequence[str], names: Sequence[str], source: Source) -> list[int]:
         """Return each row's class as an index into ``names``."""
+        labels.check_known(set(targets), names, source)
         index = {label: position for position, label in enumerate(names)}
-        unseen = sorted(set(targets) - set(index))
-        if unseen:
-            shown = ", ".join(map(repr, unseen[:3]))
-            raise DataError(
-                f"{source.reference}: {source.name} has the label {shown}, which does not occur "
-                "in train"
-            )
         return [index[label] for label in targets]
 
     @classmethod

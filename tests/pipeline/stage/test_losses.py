@@ -68,3 +68,30 @@ def test_squared_errors_of_rows_without_a_score_do_not_count():
     scores, goal = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, math.nan, 5.0])
     assert losses.squared(scores, goal, total=True).item() == 5
     assert losses.squared(scores, goal).item() == 2.5
+
+
+def test_binary_is_the_mean_over_labels_and_over_rows_with_flags():
+    logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0], [9.0, 9.0]])
+    flags = torch.tensor([[1, 0], [0, 0], [losses.IGNORED] * 2])
+    rows = [(math.log(2) + math.log(4)) / 2, math.log(2)]
+    assert losses.binary(logits, flags).item() == pytest.approx(sum(rows) / 2, abs=1e-6)
+    assert losses.binary(logits, flags, total=True).item() == pytest.approx(sum(rows), abs=1e-6)
+    assert losses.binary(logits[2:], flags[2:]).item() == 0.0
+    # With half of each flag smoothed away, a flag of 1 is 0.75.
+    smoothed = losses.binary(logits[:1, 1:], flags[:1, :1], 0.5).item()
+    assert smoothed == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25), abs=1e-6)
+
+
+def test_soft_binary_is_least_at_the_teachers_answers_whose_gradient_keeps_its_scale():
+    teacher = torch.tensor([[math.log(4.0), 0.0]])
+    # The teacher says 0.8 and 0.5, the student 0.5 and 0.5: ln 2 whatever the teacher says.
+    student = torch.zeros(1, 2, requires_grad=True)
+    loss = losses.soft_binary(student, teacher, 1.0)
+    assert loss.item() == pytest.approx(math.log(2), abs=1e-6)
+    loss.backward()
+    assert student.grad is not None
+    assert student.grad.tolist()[0] == pytest.approx([(0.5 - 0.8) / 2, 0.0], abs=1e-6)
+    # At T = 2 the teacher's odds are 2 : 1, and T² / T is 2.
+    student.grad = None
+    losses.soft_binary(student, teacher, 2.0).backward()
+    assert student.grad.tolist()[0] == pytest.approx([2 * (1 / 2 - 2 / 3) / 2, 0.0], abs=1e-6)

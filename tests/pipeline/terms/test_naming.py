@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.terms.naming import hint, misspelt, nearest
+from pipeline.terms.naming import hint, misspelt, nearest, repeated
 
 NAMES = ["finetune", "distill", "quantize"]
 
@@ -46,3 +46,8 @@ def test_one_letter_left_out_is_found_again(name: str, data: st.DataObject) -> N
 )
 def test_a_typing_error_is_told_from_another_name(name: str, other: str, typo: bool) -> None:
     assert misspelt(name, [other]) == (other if typo else None)
+
+
+def test_the_first_name_that_occurs_again_is_found():
+    assert repeated(["a", "b", "c", "b", "a"]) == "b"
+    assert repeated(["a", "b"]) is None

@@ -1,0 +1,38 @@
+"""The names of labels: their order, and those that train does not have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+
+from pipeline.stage.table_file import Source
+from pipeline.terms.errors import DataError
+
+MOST = 1000
+_INTEGER = re.compile(r"-?[0-9]+")
+
+
+def ordered(names: Iterable[str], source: Source) -> list[str]:
+    """Return labels in a stable order: integers by value, names alphabetically.
+
+    Raises DataError if they are so many that the column can hardly be one of labels.
+    """
+    found = sorted(set(names))
+    if all(_INTEGER.fullmatch(name) for name in found):
+        found.sort(key=int)
+    if len(found) > MOST:
+        raise DataError(
+            f"{source.reference}: train has {len(found)} different labels; check 'data.label'"
+        )
+    return found
+
+
+def check_known(found: Collection[str], names: Sequence[str], source: Source) -> None:
+    """Raise DataError for labels of a split that do not occur in train."""
+    unseen = sorted(set(found) - set(names))
+    if unseen:
+        shown = ", ".join(map(repr, unseen[:3]))
+        raise DataError(
+            f"{source.reference}: {source.name} has the label {shown}, which does not occur "
+            "in train"
+        )

@@ -1,0 +1,30 @@
+"""The order of labels, and labels that train lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.stage.table_file import Source
+from pipeline.stage.tasks import labels
+from pipeline.terms.errors import DataError
+
+SOURCE = Source("eval", "eval.jsonl", Path("eval.jsonl"), "0" * 64)
+
+
+def test_integers_are_ordered_by_value_and_names_by_letter():
+    assert labels.ordered(["10", "9", "-1", "9"], SOURCE) == ["-1", "9", "10"]
+    assert labels.ordered(["10", "9", "b", "a"], SOURCE) == ["10", "9", "a", "b"]
+
+
+def test_a_thousand_labels_are_the_most():
+    assert len(labels.ordered(map(str, range(1000)), SOURCE)) == 1000
+    with pytest.raises(DataError, match=r"has 1001 different labels; check 'data\.label'"):
+        labels.ordered(map(str, range(1001)), SOURCE)
+
+
+def test_labels_that_train_lacks_are_named():
+    labels.check_known({"a"}, ["a", "b"], SOURCE)
+    with pytest.raises(DataError, match="eval has the label 'c', 'd', which does not occur"):
+        labels.check_known({"a", "d", "c"}, ["a", "b"], SOURCE)
