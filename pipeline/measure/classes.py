@@ -23,10 +23,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class: its rows, both models' scores, and the rows that only one model has right.
+    """One class: its rows, both models' scores, and the rows in which only one model finds it.
 
-    ``lost``: rows of this class that only the reference has right. ``won``: rows that only the
-    candidate has right.
+    ``lost``: rows of this class to which only the reference gives it. ``won``: rows to which only
+    the candidate gives it.
     """
 
     label: str
@@ -38,34 +38,33 @@ class ClassResult:
 
 
 def compare(measurements: Measurements, reference: str) -> list[ClassResult]:
-    """Return every class in label order. Raises KeyError if a model was not measured."""
-    import numpy as np
+    """Return every class in label order; empty if the task has no labels.
 
-    from pipeline.stage import formulas
-
-    truth = np.asarray(measurements.truth)
-    count = len(measurements.labels)
-    tables = [measurements.table(model) for model in (CANDIDATE, reference)]
-    ours, theirs = map(formulas.answers, tables)
-    rows = np.bincount(truth, minlength=count)
-    lost = np.bincount(truth[(theirs == truth) & (ours != truth)], minlength=count)
-    won = np.bincount(truth[(ours == truth) & (theirs != truth)], minlength=count)
-    candidate, other = _scores(ours, truth, count), _scores(theirs, truth, count)
+    Raises KeyError if a model was not measured.
+    """
+    task, truth = measurements.scored_by, measurements.truth
+    labels = measurements.labels
+    first, second = (
+        task.marks(measurements.table(model), truth, len(labels))
+        for model in (CANDIDATE, reference)
+    )
+    if first is None or second is None:
+        return []
+    (ours, true), (theirs, _) = first, second
+    rows = true.sum(axis=0)
+    lost, won = (true & theirs & ~ours).sum(axis=0), (true & ours & ~theirs).sum(axis=0)
+    candidate, other = _scores(ours, true), _scores(theirs, true)
     return [
         ClassResult(label, int(rows[at]), candidate[at], other[at], int(lost[at]), int(won[at]))
-        for at, label in enumerate(measurements.labels)
+        for at, label in enumerate(labels)
     ]
 
 
-def _scores(answers: NDArray[np.int64], truth: NDArray[np.int64], count: int) -> list[Scores]:
-    import numpy as np
-
-    hits = np.bincount(truth[answers == truth], minlength=count).tolist()
-    given = np.bincount(answers[answers >= 0], minlength=count).tolist()
-    rows = np.bincount(truth, minlength=count).tolist()
+def _scores(given: NDArray[np.bool_], true: NDArray[np.bool_]) -> list[Scores]:
+    counts = ((given & true).sum(axis=0), given.sum(axis=0), true.sum(axis=0))
     return [
         Scores(_share(hit, predicted), _share(hit, actual), _share(2 * hit, predicted + actual))
-        for hit, predicted, actual in zip(hits, given, rows, strict=True)
+        for hit, predicted, actual in zip(*(each.tolist() for each in counts), strict=True)
     ]
 
 

@@ -48,11 +48,11 @@ def build(data: ReportData) -> AccuracyView | None:
         return None
     if not measured.truth:
         return None
-    by_class = classes.compare(measured, reference) if measured.scored_by.by_class else []
+    by_class = classes.compare(measured, reference)
     calibrated = {
         model: found
         for model in (CANDIDATE, reference)
-        if by_class and (found := calibration.of(measured, model)) is not None
+        if measured.scored_by.by_class and (found := calibration.of(measured, model)) is not None
     }
     return AccuracyView(
         reference=reference,

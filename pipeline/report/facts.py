@@ -132,9 +132,9 @@ def flips(data: ReportData) -> Flips | None:
     right = task.right(ours, measured.truth), task.right(theirs, measured.truth)
     won, lost = scores.flips(*right)
     p = mcnemar(won, lost)
-    if not task.by_class:
-        return Flips(name, len(right[0]), lost, won, 0, p, ())
     by_class = tuple(classes.compare(measured, name))
+    if not by_class:
+        return Flips(name, len(right[0]), lost, won, 0, p, ())
     differ = int((~task.same(ours, theirs)).sum())
     return Flips(name, len(measured.truth), lost, won, differ - lost - won, p, by_class)
 

@@ -234,6 +234,15 @@ class MultiLabelClassification(SequenceTask):
 
         return np.asarray((_decisions(ours) == _decisions(theirs)).all(axis=1))
 
+    @classmethod
+    def marks(
+        cls, answers: NDArray[np.float64], truth: Sequence[Any], labels: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return the decisions and the true labels, rows × labels."""
+        import numpy as np
+
+        return _decisions(answers) == 1, np.asarray(truth) == 1
+
     def decided(self, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which rows have every probability at least 0.1 from its threshold."""
         import numpy as np

@@ -257,7 +257,7 @@ class Task(ABC):
     """Whether its scores count right rows, so that accuracy's exact intervals bound them."""
 
     by_class: ClassVar[bool] = False
-    """Whether an answer is one of ``labels`` with its probability: precision, recall, ECE."""
+    """Whether an answer is one of ``labels`` with its probability, so that it has an ECE."""
 
     def requests(self, split: Split) -> tuple[Sequence[str], Sequence[str] | None]:
         """Return the texts, and their pairs if there are any, that a model is asked for a split."""
@@ -311,6 +311,16 @@ class Task(ABC):
     @abstractmethod
     def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for each unit whether two models give the same answer."""
+
+    @classmethod
+    def marks(
+        cls, answers: NDArray[np.float64], truth: Sequence[Any], labels: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+        """Return which labels each row is given, and which it should be: rows × labels each.
+
+        They give each label's precision and recall. None if rows have no labels.
+        """
+        return None
 
     @classmethod
     def alike(cls, exact: NDArray[np.float64], rough: NDArray[np.float64]) -> NDArray[np.bool_]:

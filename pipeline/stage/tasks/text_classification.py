@@ -186,6 +186,17 @@ class TextClassification(SequenceTask):
         return np.asarray(formulas.answers(ours) == formulas.answers(theirs))
 
     @classmethod
+    def marks(
+        cls, answers: NDArray[np.float64], truth: Sequence[Any], labels: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return the most probable label and the true one, rows × labels."""
+        import numpy as np
+
+        each = np.arange(labels)
+        given = formulas.answers(answers)[:, None] == each
+        return given, np.asarray(truth)[:, None] == each
+
+    @classmethod
     def decided(cls, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which rows have two most likely labels that are at least 0.1 apart."""
         import numpy as np

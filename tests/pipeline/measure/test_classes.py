@@ -48,3 +48,39 @@ def test_an_answer_that_is_no_number_is_missed_and_given_to_no_class(measured):
     measured.models["candidate"].answers[0] = [float("nan")] * 4
     a = classes.compare(measured, "finetune")[0]
     assert (a.candidate.precision, a.candidate.recall, a.lost) == (1 / 2, 1 / 4, 2)
+
+
+def test_rows_with_several_labels_count_for_each_of_them():
+    def model(*decisions):
+        return ModelMeasurement(digest="d", size=1, answers=[[0.5, 0.5, *row] for row in decisions])
+
+    measured = Measurements(
+        machine={},
+        task="multi-label-classification",
+        labels=["a", "b"],
+        truth=[[1, 1], [1, 0], [0, 0]],
+        models={
+            "candidate": model((1, 0), (0, 0), (0, 1)),
+            "teacher": model((1, 1), (1, 1), (0, 0)),
+        },
+        latency={},
+    )
+    a, b = classes.compare(measured, "teacher")
+    assert (a.rows, a.lost, a.won) == (2, 1, 0)
+    assert (b.rows, b.lost, b.won) == (1, 1, 0)
+    assert a.candidate == classes.Scores(1.0, 0.5, pytest.approx(2 / 3))
+    assert b.candidate == classes.Scores(0.0, 0.0, 0.0)
+    assert b.reference == classes.Scores(0.5, 1.0, pytest.approx(2 / 3))
+
+
+def test_a_task_without_labels_has_no_classes():
+    one = ModelMeasurement(digest="d", size=1, answers=[[0.5], [1.0]])
+    measured = Measurements(
+        machine={},
+        task="regression",
+        labels=[],
+        truth=[0.5, 1.0],
+        models={"candidate": one, "teacher": one},
+        latency={},
+    )
+    assert classes.compare(measured, "teacher") == []
