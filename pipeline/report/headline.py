@@ -86,7 +86,7 @@ def _unjudged(data: ReportData) -> str:
         return "No stage has finished yet."
     text = f"The chain ends at {row.id} ({wording.size(row.size)}"
     if row.accuracy:
-        text += f", {row.metric or 'accuracy'} {wording.score(row.accuracy[0])}"
+        text += f", {row.metric or 'accuracy'} {wording.score(row.accuracy[0], row.metric)}"
     return f"{text}). Add the stage validate and budgets to get a verdict."
 
 
@@ -137,9 +137,9 @@ def _kept(data: ReportData) -> list[Number]:
     ours, theirs = facts.accuracy(data, CANDIDATE), facts.accuracy(data, name)
     detail = ""
     if ours and theirs and data.measurements:
+        each = [wording.score(side.value, data.measurements.main) for side in (ours, theirs)]
         detail = (
-            f"{wording.percent(ours.value)} against {wording.percent(theirs.value)} for {name} "
-            f"on {len(data.measurements.truth):,} eval rows"
+            f"{each[0]} against {each[1]} for {name} on {len(data.measurements.truth):,} eval rows"
         )
     main = metrics.title(data.measurements.main).lower() if data.measurements else "accuracy"
     return [Number(wording.percent(kept.value), f"of {main} retained", interval, detail)]

@@ -79,7 +79,7 @@ def _worst_slice(data: ReportData) -> str | None:
 def _ledger(row: LedgerRow) -> list[str]:
     score = interval = "–"
     if row.accuracy:
-        value, low, high = map(wording.score, row.accuracy)
+        value, low, high = (wording.score(end, row.metric) for end in row.accuracy)
         score, interval = value, f"{low} – {high}"
     return [
         escape(row.id),

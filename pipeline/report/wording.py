@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from pipeline.store.artifact import Kind
 from pipeline.terms import metrics, wording
@@ -31,14 +32,19 @@ size, count, milliseconds, percent, points, duration = map(
 )
 
 
-def score(value: float) -> str:
-    """Return a task metric: a share as a percentage, anything else as a plain number."""
+def score(value: float, metric: str | None = None) -> str:
+    """Return a task's score: a share as a percentage, anything else as a plain number.
+
+    A metric that is not in the table is taken for a share if it may be one.
+    """
+    if metric in metrics.METRICS:
+        return percent(value) if metrics.unit(metric) == "%" else significant(value)
     return percent(value) if -1 <= value <= 1 else significant(value)
 
 
 def amount(metric: str, form: str | None, value: float) -> str:
     """Return a metric's value, or the number that a budget's form limits, with its unit."""
-    plain = count if metrics.known(metric).kind == "count" else score
+    plain = count if metrics.known(metric).kind == "count" else partial(score, metric=metric)
     units = {"%": percent, "points": points, "×": times, "ms": milliseconds, "B": size}
     return units.get(metrics.unit(metric, form), plain)(value)
 

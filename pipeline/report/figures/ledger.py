@@ -27,6 +27,7 @@ class Cell:
     shown: str
     low: float | None = None
     high: float | None = None
+    metric: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def _panels(data: ReportData, rows: list[LedgerRow]) -> list[Panel]:
     if any(row.accuracy for row in rows):
         metric = next(row.metric or "accuracy" for row in rows if row.accuracy)
         cells = tuple(
-            Cell(row.accuracy[0], wording.score(row.accuracy[0]), *row.accuracy[1:])
+            Cell(row.accuracy[0], wording.score(row.accuracy[0], metric), *row.accuracy[1:], metric)
             if row.accuracy
             else None
             for row in rows
@@ -230,7 +231,7 @@ def _panel(
 def _tooltip(panel: Panel, cell: Cell) -> str:
     if cell.low is None or cell.high is None:
         return f"{panel.title} {cell.shown}"
-    low, high = wording.score(cell.low), wording.score(cell.high)
+    low, high = (wording.score(end, cell.metric) for end in (cell.low, cell.high))
     return f"{panel.title} {cell.shown}, 95 % interval {low} – {high}"
 
 

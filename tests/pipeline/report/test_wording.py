@@ -49,3 +49,12 @@ def test_a_shortened_text_fits(text: str, limit: int) -> None:
     short = wording.shorten(text, limit)
     assert len(short) <= limit
     assert short == text or short.endswith("…")
+
+
+def test_a_correlation_is_no_percentage_and_a_share_is_one() -> None:
+    assert wording.score(0.876, "spearman") == wording.amount("spearman", "min", 0.876) == "0.876"
+    assert wording.score(0.281, "mse") == wording.amount("mse", "max", 0.281) == "0.281"
+    for metric in ("ndcg_10", "accuracy", None, "of_a_plugin"):
+        assert wording.score(0.876, metric) == f"87.6{wording.NBSP}%"
+    assert wording.score(3.5, "of_a_plugin") == "3.50"
+    assert wording.amount("spearman", "min_retained", 0.97) == f"97.0{wording.NBSP}%"
