@@ -39,7 +39,7 @@ class Distill(Training):
     name: ClassVar[str] = "distill"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
-    reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
 
     layers: int | tuple[int, ...] | None = Field(
@@ -163,6 +163,8 @@ class Distill(Training):
         answers = teaching.outputs(
             context, teacher, teacher_tokenizer, teacher_rows, teacher_layers
         )
+        goals = context.task.goals(answers.logits, context.task.width_of(student))
+        answers = replace(answers, logits=goals)
         loss = teaching.imitation(
             context.task,
             answers,
@@ -206,8 +208,7 @@ class Distill(Training):
 
     def _rows(self, context: Context, tokenizer: Any) -> Rows:
         splits = [context.split("train")]
-        if "unlabelled" in context.splits:
-            splits.append(context.splits["unlabelled"])
+        splits += [context.splits[n] for n in ("unlabelled", "corpus") if n in context.splits]
         return training.labelled_rows(context, tokenizer, *splits, numbered=True)
 
     def _pairs(

@@ -64,7 +64,7 @@ class Prune(Stage):
     version: ClassVar[int] = 3
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
-    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate", "numpy")
 
     heads: Share = Field(0.0, description="share of the attention heads to remove")
@@ -213,8 +213,8 @@ class Prune(Stage):
         """Shrink the embeddings in place; return the smaller tokenizer."""
         from stages import vocabulary
 
-        split = context.split("train")
-        columns = (split.texts, split.pairs or ())
+        splits = [context.splits[name] for name in ("train", "corpus") if name in context.splits]
+        columns = [column or () for split in splits for column in (split.texts, split.pairs)]
         counts = vocabulary.count_tokens(tokenizer, chain(*columns))
         kept = vocabulary.kept_ids(tokenizer, counts, vocabulary.fixed_ids(network))
         smaller = vocabulary.prune_tokenizer(tokenizer, kept)

@@ -120,7 +120,8 @@ def collate(rows: Sequence[Row], tokenizer: Any) -> dict[str, torch.Tensor]:
         values = [row[key] for row in rows]
         if isinstance(first, list):
             width = max(map(len, values))
-            values = [value + [padding[key]] * (width - len(value)) for value in values]
+            fill = padding[key.rpartition(".")[2]]  # a row's further texts: positive.input_ids
+            values = [value + [fill] * (width - len(value)) for value in values]
         batch[key] = torch.tensor(values)
     return batch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +152,8 @@ def rows(
         return data.read_text(source, TextClassification, source.eval, Path())
     loaded = recipe_of(bundle, recipe, home)
     recipe_data, task = loaded.recipe.data, tasks.find(loaded.recipe.task)
-    return data.read_text(recipe_data, task, recipe_data.eval, loaded.base)
+    split = data.read_text(recipe_data, task, recipe_data.eval, loaded.base)
+    return replace(split, pairs=None) if task.searches else split  # a query is sent alone
 
 
 def _notes(run: Load) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.measure import machine
 from pipeline.recipe.recipe import LoadedRecipe, Step
 from pipeline.run import baselines, choosing, families, importing, kinds, lengths, quantized
-from pipeline.stage import Asked, Stage, code, data, development, tasks
+from pipeline.stage import Asked, Stage, code, corpus, data, development, tasks
 from pipeline.stage.discovery import source_digests
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
@@ -401,6 +401,7 @@ class Plan:
     def reads(self, stage: Stage) -> list[str]:
         """Return the splits that a step reads: its stage, or the task to choose for its model."""
         names = stage.reads | ({development.NAME} if self._chooses(stage) else set())
+        names |= {corpus.NAME} if "eval" in names else set()  # what eval's queries search
         return sorted(name for name in names if name in self.sources)
 
     def _chooses(self, stage: Stage) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.measure import machine
 from pipeline.run.plan import READERS, Plan
+from pipeline.stage import corpus
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import DataError, RarefyError
@@ -55,7 +56,7 @@ def _key(plan: Plan, artifact: Artifact) -> str:
     value = {
         "version": VERSION,
         "artifact": artifact.digest,
-        "eval": plan.sources["eval"].sha256,
+        "eval": corpus.digest(plan.sources),
         "reading": plan.reading,
         "task": " ".join([recipe.task, *plan.task_code]),
         "labels": plan.labels,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.model import sources
-from pipeline.stage import development, table_file
+from pipeline.stage import corpus, development, table_file
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source, Table
 from pipeline.stage.tasks.task import Task
@@ -69,7 +69,9 @@ def digest(data: Data, splits: dict[str, Source]) -> str:
 def reading(data: Data) -> dict[str, Any]:
     """Return the recipe's options for reading rows, apart from where they are."""
     cut = {"dev": data.share} if data.dev_file is None else {}
-    return cut | data.model_dump(include={"text", "label", "group", "max_length"}, mode="json")
+    negatives = {"negatives": data.negatives} if data.negatives else {}
+    options = data.model_dump(include={"text", "label", "group", "max_length"}, mode="json")
+    return cut | negatives | options
 
 
 def load(
@@ -86,14 +88,16 @@ def load(
     Raises DataError if a column is missing or unsuitable, a split is empty, train teaches nothing,
     another split has a label that train lacks, or a file changed since it was located.
     """
+    _check_search(data, task)
     warnings: list[str] = []
     cut = located[development.NAME] if data.dev_file is None else None
+    documents = corpus.read(located[corpus.NAME]) if corpus.NAME in located else None
     raw = {
         name: _rows(
             data, task, source, warnings, list if name == "eval" else partial(Texts, folder)
         )
         for name, source in located.items()
-        if source is not cut
+        if source is not cut and name != corpus.NAME
     }
     targets = raw["train"].targets
     names = order or ([] if targets is None else task.names(targets, located["train"]))
@@ -117,7 +121,11 @@ def load(
             labels,
             rows.columns,
             rows.groups,
+            rows.negatives,
         )
+    if documents is not None:
+        splits["eval"] = corpus.searching(splits["eval"], documents)
+        splits[corpus.NAME] = documents.split()
     if cut is not None:
         train = splits["train"]
         strata = [task.stratum(target) for target in train.labels or ()]
@@ -127,6 +135,12 @@ def load(
     return splits, summary
 
 
+def _check_search(data: Data, task: type[Task]) -> None:
+    given = [key for key in ("corpus", "negatives") if getattr(data, key)]
+    if given and not task.searches:
+        raise DataError(f"data.{given[0]}: {task.name} searches nothing; leave it out")
+
+
 @dataclass
 class _Raw:
     texts: Sequence[str]
@@ -134,6 +148,7 @@ class _Raw:
     targets: list[Any] | None
     columns: dict[str, list[str]]
     groups: list[str] | None
+    negatives: list[tuple[str, ...]] | None
 
 
 def _rows(
@@ -150,10 +165,12 @@ def _rows(
     if data.group and source.name != "unlabelled":
         others.append(data.group)
     count = len(data.text_columns)
-    columns = [*data.text_columns, *targets, *others]
+    wrong = [data.negatives] if data.negatives and source.name in ("train", "dev") else []
+    columns = [*data.text_columns, *targets, *others, *wrong]
     texts = [store() for _ in data.text_columns]
     found: list[Any] = []
     values: list[list[str]] = [[] for _ in others]
+    negatives: list[tuple[str, ...]] = []
     known: dict[str, str] = {}
     left: Counter[str] = Counter()
     with table_file.opened(source) as table:
@@ -174,7 +191,9 @@ def _rows(
                 column.append(text)
             target = read[1]
             found.append(known.setdefault(target, target) if isinstance(target, str) else target)
-            for listed, value in zip(values, row[count + len(targets) :], strict=True):
+            if wrong:
+                negatives.append(corpus.negatives(row[-1], str(data.negatives), source, number))
+            for listed, value in zip(values, row[count + len(targets) :], strict=False):
                 text = NO_VALUE if is_missing(value) else as_text(value)
                 listed.append(known.setdefault(text, text))
     for reason, rows in left.items():
@@ -191,6 +210,7 @@ def _rows(
         found if targets else None,
         named,
         groups,
+        negatives if wrong else None,
     )
 
 

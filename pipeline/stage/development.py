@@ -77,6 +77,7 @@ def _picked(split: Split, rows: list[int], source: Source) -> Split:
         pairs=of(split.pairs),
         labels=of(split.labels),
         groups=of(split.groups),
+        negatives=of(split.negatives),
     )
 
 

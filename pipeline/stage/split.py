@@ -17,6 +17,10 @@ class Split:
     ``columns`` maps each slice column of the eval split to its value in every row, and ``groups``
     is the value of the recipe's group column. The texts of eval are lists; those of the other
     splits are on disk (``Texts``).
+
+    ``negatives``: texts that each row's query must not find. ``corpus``: the documents that are
+    searched; such a split has one row for each query, whose label is the places of the documents
+    that it should find.
     """
 
     name: str
@@ -27,6 +31,8 @@ class Split:
     labels: Sequence[Any] | None
     columns: dict[str, list[str]] = field(default_factory=dict)
     groups: Sequence[str] | None = None
+    negatives: Sequence[tuple[str, ...]] | None = None
+    corpus: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)

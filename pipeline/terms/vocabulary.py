@@ -64,6 +64,12 @@ class Data(Part):
     label: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         "label", description="the column to predict; none: the model's own answers are the truth"
     )
+    corpus: Reference | None = Field(
+        None, description="the documents that a query searches: a file with columns id and text"
+    )
+    negatives: str | None = Field(
+        None, description="a column of train with texts that a query must not find: one or a list"
+    )
     group: str | None = Field(
         None, description="a column whose equal values belong together, such as a query or a user"
     )
@@ -105,7 +111,7 @@ class Data(Part):
     def references(self) -> dict[str, str]:
         """Return split name -> reference, for the splits that the recipe defines."""
         pairs = {"train": self.train, "dev": self.dev_file, "eval": self.eval}
-        pairs["unlabelled"] = self.unlabelled
+        pairs |= {"unlabelled": self.unlabelled, "corpus": self.corpus}
         return {name: reference for name, reference in pairs.items() if reference}
 
 

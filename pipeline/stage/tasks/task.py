@@ -53,6 +53,8 @@ class Task(ABC):
     name: ClassVar[str]
     output: ClassVar[str] = "logits"
     """The name of an exported graph's output."""
+    searches: ClassVar[bool] = False
+    """Whether ``data.corpus`` and ``data.negatives`` mean something to it."""
     body_only: ClassVar[bool] = False
     """Whether its model is a body without a head, which an import takes out of any model."""
     unit_per_row: ClassVar[bool] = True
@@ -213,6 +215,10 @@ class Task(ABC):
     @abstractmethod
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
         """Return the loss of a student's raw outputs against its teacher's, a scalar."""
+
+    def goals(self, outputs: Tensor, width: int) -> Tensor:
+        """Return a teacher's outputs (units × its width) for a student with that many outputs."""
+        return outputs
 
     @abstractmethod
     def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:

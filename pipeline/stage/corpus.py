@@ -1,0 +1,116 @@
+"""The documents that queries search, and which of them each query of the eval split should find."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.stage import table_file
+from pipeline.stage.split import Split
+from pipeline.stage.table_file import Source
+from pipeline.stage.values import as_text, is_missing
+from pipeline.terms.digests import value_sha256
+from pipeline.terms.errors import DataError
+
+NAME = "corpus"
+"""The name of its source and of its split."""
+ID, TEXT = "id", "text"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The documents of a file: their texts, and the place of each by its id."""
+
+    source: Source
+    texts: list[str]
+    places: dict[str, int]
+
+    def split(self) -> Split:
+        """Return the documents as rows of text without labels."""
+        return Split(NAME, self.source.reference, self.source.sha256, self.texts, None, None)
+
+
+def read(source: Source) -> Corpus:
+    """Read a file with the columns ``id`` and ``text``.
+
+    Raises DataError if a column is missing, the file is empty, or an id or text is missing or an
+    id is there twice.
+    """
+    texts: list[str] = []
+    places: dict[str, int] = {}
+    with table_file.opened(source) as table:
+        for column in (ID, TEXT):
+            if column not in table.names:
+                raise DataError(
+                    f"{source.reference}: no column {column!r}; a corpus has the columns id and "
+                    f"text, the file has {', '.join(table.names) or 'none'}"
+                )
+        for number, (given, text) in enumerate(table.rows([ID, TEXT]), 1):
+            where = f"{source.reference}: row {number}"
+            if is_missing(given):
+                raise DataError(f"{where} has no id")
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(f"{where}, document {as_text(given)!r}, has no text")
+            if places.setdefault(as_text(given), len(texts)) != len(texts):
+                raise DataError(f"{where}: the id {as_text(given)!r} is there twice")
+            texts.append(text)
+    if not texts:
+        raise DataError(f"{source.reference}: the corpus is empty")
+    return Corpus(source, texts, places)
+
+
+def searching(rows: Split, corpus: Corpus) -> Split:
+    """Return rows of a query and a document's id as one row for each query.
+
+    A query that stands in several rows should find all their documents; its other columns are those
+    of its first row. The digest covers both files. Raises DataError if an id is not in the corpus.
+    """
+    found: dict[str, list[int]] = {}
+    firsts: list[int] = []
+    for row, (query, document) in enumerate(zip(rows.texts, rows.pairs or (), strict=True)):
+        if document not in corpus.places:
+            raise DataError(
+                f"{rows.reference}: the query {query[:40]!r} should find the document "
+                f"{document[:40]!r}, which is not an id in {corpus.source.reference}"
+            )
+        if query not in found:
+            firsts.append(row)
+        found.setdefault(query, []).append(corpus.places[document])
+    columns = {name: [values[row] for row in firsts] for name, values in rows.columns.items()}
+    return replace(
+        rows,
+        sha256=_both(rows.sha256, corpus.source.sha256),
+        texts=list(found),
+        pairs=None,
+        labels=[tuple(dict.fromkeys(places)) for places in found.values()],
+        columns=columns,
+        groups=None,
+        corpus=corpus.texts,
+    )
+
+
+def digest(sources: Mapping[str, Source]) -> str:
+    """Return the digest of the eval split, with that of the corpus if it is searched."""
+    rows = sources["eval"].sha256
+    return _both(rows, sources[NAME].sha256) if NAME in sources else rows
+
+
+def _both(rows: str, documents: str) -> str:
+    return value_sha256([rows, documents])
+
+
+def negatives(value: Any, column: str, source: Source, number: int) -> tuple[str, ...]:
+    """Return the texts in a row's column of negatives: one, a list, or none.
+
+    Raises DataError if it holds something else.
+    """
+    if is_missing(value):
+        return ()
+    texts: Sequence[Any] = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
+        raise DataError(
+            f"{source.reference}: row {number}: column {column!r} holds {str(value)[:40]!r}; "
+            "expected a text or a list of texts"
+        )
+    return tuple(texts)

@@ -1,0 +1,111 @@
+"""A search by embeddings, reduced to what it is scored and compared by.
+
+``found`` holds one row for each query: the first ten documents, then for each document that the
+query should find how many are nearer and how many as near (itself included; see ``ranking``). The
+truth has those documents, by place in the corpus; queries with fewer are filled up with −1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.stage.formulas import Floats, Labels, Score
+from pipeline.stage.scoring import ranking
+from pipeline.stage.scoring.embeddings import normalize
+from pipeline.stage.scoring.means import mean
+from pipeline.stage.scoring.ranking import TOP, Places
+
+NONE = -1
+"""Fills rows up: there are fewer documents."""
+_HELD = 8_000_000  # scores held at once: 32 MB
+
+
+def truth(relevant: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return the documents that each query should find, filled up to equal numbers."""
+    width = max(map(len, relevant), default=0)
+    return [[*documents, *[NONE] * (width - len(documents))] for documents in relevant]
+
+
+def by_cosine(queries: Floats, documents: Floats, wanted: Labels) -> Floats:
+    """Return what each query finds by the cosine of embeddings (one a row).
+
+    A query has NaN if its own embedding or that of any document is not finite.
+    """
+    finite = (np.where(np.isfinite(side), side, 0) for side in (queries, documents))
+    near, corpus = (normalize(side).astype(np.float32) for side in finite)
+    found = by_scores(lambda chunk: near[chunk] @ corpus.T, len(documents), wanted)
+    broken = ~np.isfinite(queries).all(axis=1) | ~np.isfinite(documents).all()
+    found[broken] = np.nan
+    return found
+
+
+def by_scores(
+    score: Callable[[slice], NDArray[np.floating[Any]]], documents: int, wanted: Labels
+) -> Floats:
+    """Return what each query finds: queries × (10 + 2 · wanted).
+
+    ``score``: maps a slice of queries to queries × documents. ``wanted``: as ``truth``, an array.
+    Of equally near documents, the earlier ones are taken among the first ten.
+    """
+    queries, width = wanted.shape
+    found = np.full((queries, TOP + 2 * width), float(NONE))
+    step = max(1, _HELD // max(documents, 1))
+    for start in range(0, queries, step):
+        scores = score(slice(start, start + step))
+        for query, row in enumerate(scores, start):
+            first = _first(row)
+            found[query, : len(first)] = first
+            for at, document in enumerate(wanted[query]):
+                if document != NONE:
+                    found[query, TOP + at] = np.sum(row > row[document])
+                    found[query, TOP + width + at] = np.sum(row == row[document])
+    return found
+
+
+def _first(scores: NDArray[np.floating[Any]]) -> Labels:
+    """Return the ten best documents, best first."""
+    count = min(TOP, len(scores))
+    least = np.partition(scores, -count)[-count]
+    candidates = np.flatnonzero(scores >= least)
+    best: Labels = candidates[np.argsort(-scores[candidates], kind="stable")][:count]
+    return best
+
+
+def places(found: Floats) -> Places:
+    """Return the places of the documents that queries should find; each has relevance 1."""
+    width = (found.shape[1] - TOP) // 2
+    higher, equal = found[:, TOP : TOP + width], found[:, TOP + width :]
+    query, at = np.nonzero(equal > 0)
+    one = np.ones(len(query))
+    whole = (side[query, at].astype(np.int64) for side in (higher, equal))
+    return Places(len(found), query, one, *whole)
+
+
+def first_is_right(found: Floats) -> NDArray[np.bool_]:
+    """Return for each query whether the first document is one that it should find."""
+    shares = ranking.recall(places(found), 1)
+    wanted = (found[:, (found.shape[1] + TOP) // 2 :] > 0).sum(axis=1)
+    return np.asarray(shares * wanted > 0.5)  # of several tied ones, less than half are wrong
+
+
+def overlap(ours: Floats, theirs: Floats) -> Floats:
+    """Return for each row the share of the first ten that two models have in common."""
+    first, second = (np.where(side[:, :TOP] >= 0, side[:, :TOP], np.nan) for side in (ours, theirs))
+    both = (first[:, :, None] == second[:, None, :]).any(axis=2).sum(axis=1)
+    share: Floats = both / np.maximum(np.isfinite(first).sum(axis=1), 1)
+    return share
+
+
+def formula(measure: Callable[[Places], Floats]) -> Callable[[Floats, object], Score]:
+    """Return a score of ``found`` by weights of queries; ``measure``: e.g. ``ranking.ndcg``."""
+
+    def scored(found: Floats, _: object) -> Score:
+        if not np.isfinite(found).all():
+            return lambda weights: np.full(len(weights), np.nan)
+        return mean(measure(places(found)))
+
+    return scored

@@ -1,0 +1,117 @@
+"""Sentence embeddings from token embeddings, and their losses, as pure functions of tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.model.pooling import Pooling
+
+SCALE = 20.0
+"""What cosines are multiplied by before a softmax: the inverse of a temperature of 0.05."""
+COSINE, SIMILARITIES = 10.0, 20.0
+"""The weights of the two terms of ``imitation``."""
+
+
+def pooled(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """Return one embedding for each text: rows × width.
+
+    Args:
+        hidden: rows × tokens × width.
+        mask: rows × tokens, 1 for a token, 0 for padding: on the right, or for the mean and the
+            last token on either side.
+        pooling: the mean over tokens, the first token, or the last token, perhaps normalized.
+    """
+    if pooling.mode == "cls":
+        found = hidden[:, 0]
+    elif pooling.mode == "last":
+        places = torch.arange(mask.shape[1], device=mask.device)
+        last = (mask * places).argmax(dim=1)
+        found = hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1]))[:, 0]
+    else:
+        weight = mask[:, :, None].to(hidden.dtype)
+        found = (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-9)
+    if not pooling.normalize:
+        return found
+    return found / found.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-12)
+
+
+def ranking(queries: Tensor, documents: Tensor, same: Tensor, scale: float = SCALE) -> Tensor:
+    """Return the loss of finding each query's document among all documents of the batch.
+
+    Multiple negatives ranking (Henderson et al. 2017, arXiv 1705.00652), with cosines times
+    ``scale`` as in Sentence-BERT's library (Reimers and Gurevych 2019, arXiv 1908.10084).
+
+    Args:
+        queries: rows × width.
+        documents: at least rows × width; query i should find document i, and no other.
+        same: rows × documents, whether a document has the text that the query should find. Such a
+            document, other than its own, is not counted against it.
+        scale: the inverse of the temperature.
+    """
+    rows = torch.arange(len(queries), device=queries.device)
+    cosines = functional.normalize(queries.float()) @ functional.normalize(documents.float()).T
+    left = same.clone()
+    left[rows, rows] = False
+    logits = (scale * cosines).masked_fill(left, -1e4)
+    return functional.cross_entropy(logits, rows)
+
+
+def order(cosines: Tensor, scores: Tensor, scale: float = SCALE) -> Tensor:
+    """Return the loss of pairs whose cosines are in another order than their scores.
+
+    CoSENT (Su 2022, "CoSENT: a more effective sentence vector scheme than Sentence-BERT"): log(1 +
+    Σ exp(scale · (cosine of i − cosine of j))) over all i, j in the batch where j has the greater
+    score. Only the order of the scores counts, so they may have any scale.
+
+    Args:
+        cosines: pairs.
+        scores: pairs; NaN: the pair has none and is left out.
+        scale: the inverse of a temperature.
+    """
+    gaps = scale * (cosines[:, None] - cosines[None, :]).float()
+    wrong = gaps.masked_fill(~(scores[:, None] < scores[None, :]), float("-inf"))
+    return torch.cat([torch.zeros(1, device=gaps.device), wrong.flatten()]).logsumexp(dim=0)
+
+
+def imitation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return how far a student's embeddings are from a teacher's, in themselves and to each other.
+
+    10 · (1 − cosine with the teacher's), averaged over the texts, and 20 · the mean squared
+    difference of the cosines between all texts of the batch, which is what a search sees.
+
+    Args:
+        student: texts × width.
+        teacher: texts × width, as ``fitted`` to the student's width.
+    """
+    own, goal = (functional.normalize(side.float()) for side in (student, teacher))
+    apart = 1 - (own * goal).sum(dim=1).mean()
+    between = functional.mse_loss(own @ own.T, goal @ goal.T)
+    return COSINE * apart + SIMILARITIES * between
+
+
+def fitted(teacher: Tensor, width: int) -> Tensor:
+    """Return a teacher's embeddings (texts × its width) in another width.
+
+    Narrower: along the principal directions of the embeddings, which change the products of all
+    pairs of texts least (Eckart and Young 1936). They are not centred, because cosines are not
+    either. Wider: filled up with zeros, which changes no product.
+    """
+    own = teacher.shape[1]
+    if width >= own:
+        return functional.pad(teacher, (0, width - own))
+    values = teacher.double()
+    _, directions = torch.linalg.eigh(values.T @ values)  # in rising order
+    return (values @ directions[:, -width:]).to(teacher.dtype)
+
+
+def projected(embeddings: Tensor, seed: int) -> Tensor:
+    """Return the sum over the texts of each embedding's product with random signs.
+
+    A gradient's square is then an estimate of the diagonal of JᵀJ (Hutchinson 1989), the Fisher
+    information of a Gaussian around the embedding: how much it moves, without any label.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(0, 2, embeddings.shape, generator=generator) * 2 - 1
+    return (embeddings * signs.to(embeddings)).sum()

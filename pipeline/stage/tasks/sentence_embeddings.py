@@ -1,0 +1,400 @@
+"""Sentence embeddings: texts as vectors, for a search or for the similarity of pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from pipeline.model import pooling
+from pipeline.stage.formulas import Formula
+from pipeline.stage.tasks import embedding_lessons as lessons
+from pipeline.stage.tasks.task import Row, Task
+from pipeline.stage.values import as_text, is_missing
+from pipeline.terms.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from pipeline.stage.split import Split
+    from pipeline.stage.table_file import Source
+    from pipeline.terms.vocabulary import Data
+
+SAME_AT_LEAST = 0.5
+"""The share of the first ten that two models must have in common."""
+SAME_COSINE = 0.05
+"""The largest difference of two models' cosines of a pair that agree."""
+NEAR_PLACE = 0.1
+"""The share of all pairs by which a right pair's place may be wrong."""
+ALIKE = 0.9
+"""The least cosine of a text's embeddings before and after rounding."""
+SHOWN = 5
+"""The numbers of an embedding that a printed line shows."""
+
+
+class Embedding(NamedTuple):
+    """The embedding of a text."""
+
+    vector: list[float]
+
+    def columns(self) -> list[str]:
+        """Return the first numbers and the Euclidean norm."""
+        numbers = " ".join(f"{number:.4f}" for number in self.vector[:SHOWN])
+        more = " …" if len(self.vector) > SHOWN else ""
+        return [f"{numbers}{more}", f"norm {math.hypot(*self.vector):.4f}"]
+
+
+@dataclass(frozen=True)
+class SentenceEmbeddings(Task):
+    """A body without a head, whose token embeddings are pooled as its config.json says.
+
+    The data has one of two forms. With ``data.corpus``, rows are a query and what it should find;
+    they are scored by a search over the corpus. Without, rows are two texts and the score of their
+    similarity. A unit is a text: a query, a document, or one of the texts in pairs.
+    """
+
+    name: ClassVar[str] = "sentence-embeddings"
+    output: ClassVar[str] = "sentence_embedding"
+    body_only: ClassVar[bool] = True
+    searches: ClassVar[bool] = True
+    smooths: ClassVar[bool] = False
+
+    # The rows of a file
+
+    @classmethod
+    def target_columns(cls, data: Data) -> tuple[str, ...]:
+        """Return the column of scores; empty for a search."""
+        if len(data.text_columns) != 2:
+            raise DataError(
+                f"data.text: {cls.name} takes two columns: a query and what it should find, or two "
+                "texts with the score of their similarity"
+            )
+        if data.corpus is None and not data.label_columns:
+            raise DataError(
+                "data.corpus is missing: with label: null, a row is a query and what it should "
+                "find in a corpus, a file with columns id and text"
+            )
+        if data.label_columns and (data.corpus or data.negatives):
+            key = "corpus" if data.corpus else "negatives"
+            raise DataError(f"data.{key}: pairs with a score search nothing; write label: null")
+        return super().target_columns(data)
+
+    @classmethod
+    def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
+        """Raise DataError if a score is not a finite number."""
+        for value in values:
+            if not is_missing(value) and _score(value) is None:
+                raise DataError(
+                    f"{source.reference}: column {column!r} contains {str(value)[:40]!r}; "
+                    f"{cls.name} needs a number, the similarity of the two texts"
+                )
+
+    @classmethod
+    def read_row(
+        cls, texts: tuple[Any, ...], values: tuple[Any, ...], source: Source, number: int
+    ) -> tuple[tuple[str, ...], Any] | str:
+        """Return a row's texts and score; in a search, a document's id may be a number."""
+        searching = not values and source.name != "unlabelled"
+        if searching and is_missing(texts[1]) and not is_missing(texts[0]):
+            raise DataError(
+                f"{source.reference}: row {number}: the query {str(texts[0])[:40]!r} has nothing "
+                "that it should find"
+            )
+        if searching and source.name == "eval":
+            texts = (texts[0], as_text(texts[1]))
+        return super().read_row(texts, values, source, number)
+
+    @classmethod
+    def target(cls, values: tuple[Any, ...]) -> float | None:
+        """Return the score of a pair."""
+        return None if is_missing(values[0]) else _score(values[0])
+
+    @classmethod
+    def names(cls, targets: Iterable[Any], source: Source) -> list[str]:
+        """Return no labels. Raises DataError if all pairs have the same score."""
+        if len(set(targets)) < 2:
+            raise DataError(f"{source.reference}: all pairs have the same score")
+        return []
+
+    @classmethod
+    def indexed(cls, targets: Sequence[Any], names: Sequence[str], source: Source) -> list[Any]:
+        """Return the scores as they are."""
+        return list(targets)
+
+    @classmethod
+    def counts(cls, targets: Iterable[Any], names: Sequence[str]) -> dict[str, int]:
+        """Return nothing: there are no labels."""
+        return {}
+
+    @classmethod
+    def head(cls, config: Mapping[str, Any]) -> list[str] | None:
+        """Return no labels: every body answers without a head."""
+        return []
+
+    # Rows as tokens
+
+    def encode(
+        self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
+    ) -> list[dict[str, list[int]]]:
+        """Tokenize all texts of rows, each for itself: first the rows' first texts."""
+        chosen = range(len(split)) if rows is None else rows
+        return self._tokens(tokenizer, _texts(split, chosen))
+
+    def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
+        """Return the number of tokens in the longest text of each row."""
+        if not len(rows):
+            return []
+        texts = tokenizer(_texts(split, rows), truncation=False, verbose=False)["input_ids"]
+        counts = [len(ids) for ids in texts]
+        return [max(counts[at :: len(rows)]) for at in range(len(rows))]
+
+    def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
+        """Return one row for each text, with those of negatives: a teacher embeds each alone."""
+        wrong = [text for row in rows for text in lessons.negatives(split, row)]
+        tokens = self._tokens(tokenizer, [*_texts(split, rows), *wrong])
+        return [row | {"labels": lessons.UNSCORED} for row in tokens]
+
+    def lessons(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
+        """Return rows of a text, a second one (``positive.``) and, if given, a negative.
+
+        A row with several negatives is there once for each; one with none has its positive, which
+        the loss does not count.
+        """
+        return lessons.rows(self._tokens, tokenizer, split, rows)
+
+    def _tokens(self, tokenizer: Any, texts: Sequence[str]) -> list[Row]:
+        if not len(texts):
+            return []
+        encoded = tokenizer(list(texts), truncation=True, max_length=self.max_length)
+        return [{key: encoded[key][at] for key in encoded} for at in range(len(texts))]
+
+    # Its model
+
+    def load_model(self, directory: str) -> Any:
+        """Return the body in ``directory``, without any head, pooled as it says.
+
+        Raises ModelError if the model is incomplete, IntegrityError if its weights are pickled or
+        truncated.
+        """
+        from pipeline.model import pretrained
+
+        path = Path(directory)
+        body = pretrained.load(path, pretrained.weight_files(path)).model.base_model
+        pooling.note(body.config, pooling.read(path))
+        return body.eval()
+
+    def check_head(self, network: Any, where: str) -> None:
+        """Raise ModelError if a model has a head."""
+        if network.base_model is not network:
+            raise ModelError(
+                f"{where}: {type(network).__name__} has a head; {self.name} needs a body without"
+            )
+
+    def width_of(self, model: Any) -> int:
+        """Return the length of an embedding."""
+        return int(model.config.hidden_size)
+
+    def raw(self, output: Any, inputs: Mapping[str, Tensor], config: Any) -> Tensor:
+        """Return the embeddings of a batch, pooled as the model's config says: texts × width."""
+        from pipeline.stage import similarity
+
+        given = getattr(config, pooling.KEY, None)
+        how = pooling.Pooling() if given is None else pooling.of_config(given)
+        return similarity.pooled(output.last_hidden_state, inputs["attention_mask"], how)
+
+    # Its losses
+
+    def loss(
+        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
+    ) -> Tensor:
+        """Return 0, because a text alone has no target; ``total``: what its gradients tell.
+
+        See ``similarity.projected``.
+        """
+        from pipeline.stage import similarity
+
+        if not total:
+            return outputs.sum() * 0
+        return similarity.projected(outputs, int(batch["input_ids"].sum()))
+
+    def training(self, smoothing: float = 0.0) -> Callable[[Any, dict[str, Tensor]], Tensor]:
+        """Return the loss of ``lessons``: by the scores of pairs, or by a batch's documents."""
+        return partial(lessons.loss, self.outputs)
+
+    def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
+        """Return how far embeddings are from the teacher's; see ``similarity.imitation``."""
+        from pipeline.stage import similarity
+
+        return similarity.imitation(outputs, goal)
+
+    def goals(self, outputs: Tensor, width: int) -> Tensor:
+        """Return a teacher's embeddings in the student's width; see ``similarity.fitted``."""
+        from pipeline.stage import similarity
+
+        return similarity.fitted(outputs, width)
+
+    def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:
+        """Return 1 − the cosine of each text's embeddings."""
+        from torch.nn import functional
+
+        return 1 - functional.cosine_similarity(outputs.double(), other.double())
+
+    # Its answers
+
+    @classmethod
+    def formulas(cls, truth: Sequence[Any]) -> Mapping[str, Formula]:
+        """Return nDCG@10, recall@10 and MRR@10 of a search; Spearman and Pearson of pairs."""
+        from pipeline.stage.scoring import ranking, regression, search
+
+        if _is_search(truth):
+            return {
+                "ndcg_10": search.formula(ranking.ndcg),
+                "recall_10": search.formula(lambda places: ranking.recall(places, ranking.TOP)),
+                "mrr_10": search.formula(ranking.reciprocal_rank),
+            }
+        return {"spearman": regression.spearman, "pearson": regression.pearson}
+
+    def requests(self, split: Split) -> tuple[Sequence[str], Sequence[str] | None]:
+        """Return the queries and then the corpus, or each text of the pairs once."""
+        if split.corpus is not None:
+            return [*split.texts, *split.corpus], None
+        return list(dict.fromkeys([*split.texts, *(split.pairs or ())])), None
+
+    def asked(self, tokenizer: Any, split: Split) -> list[Row]:
+        """Return the tokenized ``requests`` of a split."""
+        return self._tokens(tokenizer, self.requests(split)[0])
+
+    def truth(self, split: Split) -> list[Any]:
+        """Return the places in the corpus that each query should find, or the pairs' scores."""
+        from pipeline.stage.scoring import search
+
+        if split.corpus is not None:
+            return search.truth(split.labels or ())
+        return super().truth(split)
+
+    def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return embeddings as they are: texts × width."""
+        import numpy as np
+
+        return outputs.astype(np.float64)
+
+    def kept(self, answers: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
+        """Return what each query finds (see ``scoring.search``), or each pair's cosine.
+
+        The embeddings of a corpus are not kept: 10,000 documents are 30 MB for each model.
+        """
+        import numpy as np
+
+        from pipeline.stage.scoring import embeddings, search
+
+        if split.corpus is not None:
+            queries = len(split.texts)
+            wanted = np.asarray(search.truth(split.labels or ()))
+            return search.by_cosine(answers[:queries], answers[queries:], wanted)
+        place = {text: at for at, text in enumerate(self.requests(split)[0])}
+        sides = [[place[text] for text in texts] for texts in (split.texts, split.pairs or ())]
+        return embeddings.cosines(answers[sides[0]], answers[sides[1]])[:, None]
+
+    @classmethod
+    def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
+        """Return whether a query finds first what it should, or a pair is about in its place.
+
+        That is: its place among all pairs, in the order of cosines, is at most a tenth of their
+        number from its place in the order of the scores. Nothing is right if an answer is NaN.
+        """
+        import numpy as np
+
+        from pipeline.stage.scoring import regression, search
+
+        if _is_search(truth):
+            return search.first_is_right(answers) & np.isfinite(answers).all(axis=1)
+        if not np.isfinite(answers).all():
+            return np.zeros(len(answers), bool)
+        one = np.ones((1, len(truth)))
+        places = [
+            regression.midranks(values)(one)[0]
+            for values in (answers[:, 0], np.asarray(truth, dtype=float))
+        ]
+        return np.asarray(np.abs(places[0] - places[1]) <= NEAR_PLACE * len(truth))
+
+    @classmethod
+    def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return whether two models agree.
+
+        In a search: at least half of the first ten documents are the same. On pairs: the cosines
+        differ by at most 0.05.
+        """
+        import numpy as np
+
+        from pipeline.stage.scoring import search
+
+        if ours.shape[1] > 1:
+            return np.asarray(search.overlap(ours, theirs) >= SAME_AT_LEAST)
+        return np.asarray(np.abs(ours - theirs)[:, 0] <= SAME_COSINE)
+
+    @classmethod
+    def alike(cls, exact: NDArray[np.float64], rough: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return whether the cosine of two embeddings of a text is at least 0.9."""
+        import numpy as np
+
+        from pipeline.stage.scoring import embeddings
+
+        return np.asarray(embeddings.cosines(exact, rough) >= ALIKE)
+
+    @classmethod
+    def decided(cls, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return that no embedding may be changed much by rounding."""
+        import numpy as np
+
+        return np.ones(len(answers), bool)
+
+    def predictions(self, answers: NDArray[np.float64]) -> list[Embedding]:
+        """Return each text's embedding."""
+        return [Embedding(row.tolist()) for row in answers]
+
+    # Its rows in the report
+
+    def said(self, answers: NDArray[np.float64], split: Split) -> list[str]:
+        """Return the first document that each query finds, or each pair's cosine."""
+        import numpy as np
+
+        if split.corpus is None:
+            return [f"{value:.3f}" for value in answers[:, 0]]
+        first = answers[:, 0]
+        return [
+            split.corpus[int(place)] if np.isfinite(place) else "not a number" for place in first
+        ]
+
+    def wanted(self, split: Split) -> list[str]:
+        """Return the documents that each query should find, or each pair's score."""
+        if split.corpus is None:
+            return [f"{score:g}" for score in split.labels or ()]
+        return [
+            " | ".join(split.corpus[place] for place in places) for places in split.labels or ()
+        ]
+
+
+def _score(value: Any) -> float | None:
+    """Return a finite number in a cell, which a CSV file holds as text; None if it is none."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _texts(split: Split, rows: Sequence[int]) -> list[str]:
+    """Return the first texts of rows, then their second ones if there are any."""
+    columns = [split.texts] if split.pairs is None else [split.texts, split.pairs]
+    return [column[row] for column in columns for row in rows]
+
+
+def _is_search(truth: Sequence[Any]) -> bool:
+    return bool(len(truth)) and isinstance(truth[0], Sequence)

@@ -1,0 +1,88 @@
+"""A reduced search has the scores of the whole one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.stage.scoring import embeddings, ranking, search
+from pipeline.stage.scoring.ranking import Relevance
+
+WANTED = [[3], [0, 7], [19], [5, 6, 7]]
+
+
+def sides(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    documents = draw.normal(size=(40, 6))
+    return documents[[3, 0, 19, 5]] + draw.normal(size=(4, 6)), documents
+
+
+def found(queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    return search.by_cosine(queries, documents, np.array(search.truth(WANTED)))
+
+
+def test_a_truth_is_filled_up():
+    assert search.truth(WANTED)[0] == [3, -1, -1]
+    assert search.truth([]) == []
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_scores_are_those_of_the_whole_search(tied):
+    queries, documents = sides()
+    if tied:
+        documents[10:20] = documents[0:10]
+    relevant = Relevance(
+        np.repeat(np.arange(4), [len(each) for each in WANTED]),
+        np.concatenate(WANTED),
+        np.ones(7),
+    )
+    unit = [embeddings.normalize(side) for side in (queries, documents)]
+    whole = ranking.by_search(unit[0], unit[1], relevant)
+    reduced = search.places(found(queries, documents))
+    for measure in (ranking.ndcg, ranking.reciprocal_rank, lambda p: ranking.recall(p, 10)):
+        assert measure(reduced) == pytest.approx(measure(whole))
+        score = search.formula(measure)(found(queries, documents), None)
+        assert score(np.array([[1.0, 0, 0, 2]]))[0] == pytest.approx(
+            (measure(whole)[0] + 2 * measure(whole)[3]) / 3
+        )
+
+
+def test_the_first_ten_are_the_nearest_and_the_earlier_of_equal_ones():
+    queries, documents = sides()
+    documents[30] = documents[3]
+    cosines = embeddings.normalize(queries) @ embeddings.normalize(documents).T
+    want = np.argsort(-cosines.round(6), axis=1, kind="stable")[:, :10]
+    assert found(queries, documents)[:, :10].tolist() == want.tolist()
+
+
+def test_a_search_in_fewer_documents_than_ten_is_filled_up():
+    queries, documents = sides()
+    result = search.by_cosine(queries[:1], documents[:4], np.array([[3]]))
+    assert sorted(result[0, :10].tolist()) == [-1] * 6 + [0, 1, 2, 3]
+    assert search.overlap(result, result).tolist() == [1.0]
+
+
+def test_right_is_the_query_whose_first_document_is_wanted():
+    queries, documents = sides()
+    result = found(queries, documents)
+    want = [int(result[at, 0]) in WANTED[at] for at in range(4)]
+    assert search.first_is_right(result).tolist() == want
+    assert 0 < sum(want) < 4
+    assert not search.first_is_right(found(queries, np.ones_like(documents))).any()
+
+
+def test_nan_in_a_query_breaks_it_and_nan_in_a_document_breaks_all():
+    queries, documents = sides()
+    queries[1, 0] = np.nan
+    result = found(queries, documents)
+    assert np.isnan(result).all(axis=1).tolist() == [False, True, False, False]
+    assert np.isnan(search.formula(ranking.ndcg)(result, None)(np.ones((1, 4))))
+    documents[5, 2] = np.inf
+    assert np.isnan(found(*[queries, documents])).all()
+
+
+def test_overlap_counts_common_documents_in_any_order():
+    one = np.array([[*range(10), 0, 1.0]])
+    other = np.array([[*range(14, 4, -1), 0, 1.0]])
+    assert search.overlap(one, one[:, [*range(9, -1, -1), 10, 11]]).tolist() == [1.0]
+    assert search.overlap(one, other).tolist() == [0.5]
