@@ -9,12 +9,12 @@ from flows.display import Display
 from flows.results import Result
 from pipeline.model import runtime
 from pipeline.recipe import recipe as recipes
-from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.release import records
 from pipeline.run import baselines, evidence, folder, ownership, resources
 from pipeline.run import outcome as outcomes
 from pipeline.run.engine import Finished, Run
-from pipeline.run.plan import MODEL, Plan
+from pipeline.run.plan import Plan
 from pipeline.store.artifact import Kind
 from pipeline.store.home import Home
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.measure import answers
 from pipeline.measure.measurements import Measurements
-from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.release import bundles, origin, records
 from pipeline.release.bundles import Bundle
 from pipeline.run import baselines
@@ -117,7 +117,7 @@ def _stage(run: Run) -> tuple[Validate, dict[str, Artifact]]:
     stage = wanted[-1].stage if wanted else Validate()
     assert isinstance(stage, Validate)
     chain = (
-        run.plan.ancestors(run.plan.loaded.step(wanted[-1].id))
+        [MODEL, *run.plan.ancestors(run.plan.loaded.step(wanted[-1].id))]
         if wanted
         else [s.id for s in planned]
     )

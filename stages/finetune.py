@@ -26,6 +26,7 @@ class Finetune(Training):
     name: ClassVar[str] = "finetune"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
+    needs_labels: ClassVar[bool] = True
 
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the target probability spread over all labels"

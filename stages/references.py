@@ -16,8 +16,6 @@ from pipeline.terms.errors import RecipeError
 from stages.steps import Steps
 
 PLAN = "quantization.json"
-IMPORTED = "model"
-"""The engine's id of the model that the recipe starts from."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +112,7 @@ def _ancestors(context: Context, model: Artifact) -> dict[str, Artifact]:
                 parents.add(parent.digest)
                 ahead.append(by_digest[parent.digest])
     return {
-        name: artifact
-        for name, artifact in context.artifacts.items()
-        if artifact.digest in parents and name != IMPORTED
+        name: artifact for name, artifact in context.artifacts.items() if artifact.digest in parents
     }
 
 

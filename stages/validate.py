@@ -136,6 +136,7 @@ class Validate(Stage):
             machine=machine.fingerprint(),
             task=context.task.name,
             labels=list(context.task.labels),
+            unlabelled=context.task.unlabelled,
             data=split.sha256,
             truth=truth,
             slices=slices.of(split, task, tokens),

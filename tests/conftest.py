@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from pipeline.recipe import recipe as recipes
+from pipeline.recipe.recipe import MODEL
 from pipeline.run.engine import Finished, Run
-from pipeline.run.plan import MODEL, Plan
+from pipeline.run.plan import Plan
 from pipeline.store.store import Store
 from tests.desk import desk
 from tests.models import LABELS, make_context, sentences, tiny_encoder, write_encoder

@@ -115,6 +115,32 @@ def write_model(
     return model
 
 
+def write_finetuned(directory: Path, kind: str = "bert", shuffled: bool = False) -> Path:
+    """Save a classifier of ``sentences`` that was trained for a moment, and is right nearly always.
+
+    ``shuffled``: it was trained on shuffled labels, and has learned nothing.
+    """
+    import random
+
+    import torch
+    from transformers import AutoTokenizer
+
+    model = write_model(directory, kind, "AutoModelForSequenceClassification", LABELS)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    texts, labels = sentences(96, seed=5)
+    if shuffled:
+        random.Random(0).shuffle(labels)
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(30):
+        loss = model(**batch, labels=torch.tensor(labels)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.save_pretrained(directory)
+    return directory
+
+
 def rename_weights(directory: Path, rename: Callable[[str], str]) -> None:
     """Rename a model's weights; drop those whose new name is empty."""
     from safetensors.torch import load_file, save_file

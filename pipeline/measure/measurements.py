@@ -111,6 +111,9 @@ class Measurements(_Record):
     machine: dict[str, Any]
     task: str
     labels: list[str]
+    unlabelled: bool = Field(
+        default=False, description="whether the truth is the answers of the recipe's model"
+    )
     data: str = Field(default="", description="the sha256 of the eval split's file")
     truth: list[Any]
     slices: dict[str, list[str]] = Field(
@@ -144,8 +147,10 @@ class Measurements(_Record):
     def scored_by(self) -> type[Task]:
         """The task, which says how answers are scored."""
         from pipeline.stage import tasks
+        from pipeline.stage.tasks import unlabelled
 
-        return tasks.find(self.task)
+        found = tasks.find(self.task)
+        return unlabelled.of(found) if self.unlabelled else found
 
     @property
     def main(self) -> str:

@@ -19,6 +19,9 @@ from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint, nearest
 from pipeline.terms.vocabulary import NAME, REMOTE_TAG, Data, Name, Part, Target
 
+MODEL = "model"
+"""The id of the model that the recipe starts from."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -88,7 +91,7 @@ class LoadedRecipe:
     @property
     def tags(self) -> tuple[str, ...]:
         """The tags that budgets compare with, without duplicates."""
-        ids = {step.id for step in self.steps}
+        ids = {MODEL, *(step.id for step in self.steps)}
         named = [budget.against for budget in self.recipe.budgets]
         return tuple(dict.fromkeys(name for name in named if name and name not in ids))
 
@@ -194,16 +197,16 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
         if not isinstance(identifier, str) or not NAME.fullmatch(identifier):
             message = f"{identifier!r} is not a valid name; names match {NAME.pattern}"
             raise where.say((*at, "as"), message)
-        if identifier in (*known, "model"):
+        if identifier in (*known, MODEL):
             raise where.say((*at, "as"), f"the id {identifier!r} is already taken")
-        if source is not None and source not in (*known, "model"):
+        if source is not None and source not in (*known, MODEL):
             message = f"{source!r} is not an earlier stage{hint(source, known)}"
             raise where.say((*at, "from"), message)
         for role, reference in stage.references().items():
-            if reference not in known:
+            if reference not in (*known, MODEL):
                 message = f"{role}: {reference!r} is not an earlier stage{hint(reference, known)}"
                 raise where.say((*at, name), message)
-        previous = steps[-1].id if steps else "model"
+        previous = steps[-1].id if steps else MODEL
         steps.append(Step(identifier, stage, source or previous, position))
     return tuple(steps)
 
@@ -252,7 +255,7 @@ def _next_id(name: str, known: list[str]) -> str:
 
 
 def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: Places) -> None:
-    ids = [step.id for step in steps]
+    ids = [MODEL, *(step.id for step in steps)]
     targets = [target.name for target in recipe.targets]
     for position, budget in enumerate(recipe.budgets):
         at: yaml_source.Location = ("budgets", position)

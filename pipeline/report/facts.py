@@ -99,6 +99,20 @@ def accuracy(data: ReportData, model: str) -> Interval | None:
     return measured.score(measured.main, model)
 
 
+def divergence(data: ReportData) -> Interval | None:
+    """Return the candidate's mean divergence from the first reference, in nats.
+
+    None if there is no reference, or answers are no probabilities.
+    """
+    from pipeline.measure import scores
+
+    measured = data.measurements
+    if measured is None or not measured.references or not measured.scored_by.probable:
+        return None
+    ours, theirs = measured.table(CANDIDATE), measured.table(measured.references[0])
+    return scores.divergence(measured.scored_by, ours, theirs)
+
+
 def points(data: ReportData, target: str) -> list[Point]:
     """Return every model that has both an accuracy and a latency on ``target``."""
     if data.measurements is None:

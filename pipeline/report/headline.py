@@ -133,6 +133,8 @@ def _kept(data: ReportData) -> list[Number]:
     kept, name = facts.retained(data), facts.reference(data)
     if kept is None or name is None:
         return []
+    if data.measurements and data.measurements.unlabelled:
+        return _agreeing(data)
     interval = f"{wording.percent(kept.low)} – {wording.percent(kept.high)}"
     ours, theirs = facts.accuracy(data, CANDIDATE), facts.accuracy(data, name)
     detail = ""
@@ -143,3 +145,17 @@ def _kept(data: ReportData) -> list[Number]:
         )
     main = metrics.title(data.measurements.main).lower() if data.measurements else "accuracy"
     return [Number(wording.percent(kept.value), f"of {main} retained", interval, detail)]
+
+
+def _agreeing(data: ReportData) -> list[Number]:
+    """Return how often the candidate answers as the model whose answers are the truth."""
+    measured, share = data.measurements, facts.accuracy(data, CANDIDATE)
+    if measured is None or share is None:
+        return []
+    detail = f"data without labels; on {len(measured.truth):,} eval rows"
+    nats = facts.divergence(data)
+    if nats is not None:
+        low, high = wording.significant(nats.low), wording.significant(nats.high)
+        detail += f", KL divergence {wording.significant(nats.value)} nats [{low}, {high}]"
+    interval = f"{wording.percent(share.low)} – {wording.percent(share.high)}"
+    return [Number(wording.percent(share.value), "agreement with the model", interval, detail)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.measure.measurements import CANDIDATE
-from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.store import Store
@@ -16,7 +16,7 @@ from pipeline.store.tags import NoTagError
 from pipeline.terms import credentials
 from pipeline.terms.budget import Budget
 from pipeline.terms.errors import ModelError, RecipeError
-from pipeline.terms.naming import misspelt
+from pipeline.terms.naming import misspelt, nearest
 from pipeline.terms.vocabulary import NAME, REMOTE_TAG
 
 SIGNATURE = "signature.json"
@@ -49,6 +49,39 @@ def open_tag(store: Store, name: str) -> Artifact:
             f"the tag points at {artifact.kind} {artifact.short}, which makes no predictions"
         )
     return artifact
+
+
+def resolve(loaded: LoadedRecipe, store: Store, first: bool) -> dict[str, Artifact]:
+    """Return the artifacts that a recipe's tags point at now; remote ones are pulled.
+
+    Raises RecipeError at the budget if a tag does not exist, unless this is a ``first`` release.
+    """
+    found = {}
+    for name in loaded.tags:
+        try:
+            found[name] = open_tag(store, name)
+        except RecipeError as error:
+            if not (first and isinstance(error, NoTagError)):
+                raise _no_baseline(loaded, name, error) from None
+            try:
+                check_first(name, error)
+            except RecipeError as mistyped:
+                raise _no_baseline(loaded, name, mistyped) from None
+    return found
+
+
+def _no_baseline(loaded: LoadedRecipe, name: str, error: RecipeError) -> RecipeError:
+    position = [budget.against for budget in loaded.recipe.budgets].index(name)
+    hint = ""
+    if isinstance(error, NoTagError):
+        ids = [step.id for step in loaded.steps]
+        near = nearest(name, [*ids, *error.known])
+        hint = f"; did you mean {near!r}?" if near else ""
+        hint += "; for a first release, run with --first"
+    return loaded.where.say(
+        ("budgets", position, "against"),
+        f"{name!r} is not a stage of this recipe, and {error}{hint}",
+    )
 
 
 def check_first(name: str, missing: NoTagError) -> None:
@@ -125,7 +158,7 @@ def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
     """
     if credentials.found_in(tag):
         raise RecipeError(f"--baseline: {credentials.REFUSED}")
-    ids = {step.id for step in loaded.steps}
+    ids = {MODEL, *(step.id for step in loaded.steps)}
     if tag in ids or (REMOTE_TAG not in tag and not NAME.fullmatch(tag)):
         what = "is a stage of the recipe" if tag in ids else "is not a valid tag name"
         raise RecipeError(f"baseline {tag!r} {what}; give a tag, or URL#tag for a remote store")

@@ -17,8 +17,9 @@ from typing import TypeVar
 
 from pipeline.measure import memory
 from pipeline.model import sources
+from pipeline.recipe.recipe import MODEL
 from pipeline.run import choosing, quantized, scoring
-from pipeline.run.plan import MODEL, Plan, Read
+from pipeline.run.plan import Plan, Read
 from pipeline.stage import Context, Draft, Stage, discovery
 from pipeline.store.artifact import (
     MANIFEST,
@@ -118,6 +119,9 @@ class Run:
                     artifact = self._make(identifier, fingerprint, known, read, progress)
         if identifier == MODEL:
             self.plan.count_lengths(artifact, progress)
+            if self.plan.task_class.unlabelled:
+                self.check(artifact)
+                self.plan.own_answers(artifact).keep(progress, waiting)
         scores = scoring.score(self.plan, artifact, self.check, progress, waiting)
         seconds = (
             artifact.run_record().get("seconds", 0.0) if cached else time.perf_counter() - started

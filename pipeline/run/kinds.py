@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.stage import Stage
 from pipeline.store.artifact import Kind
 
@@ -21,6 +21,9 @@ def follow(loaded: LoadedRecipe, first: dict[str, Kind]) -> dict[str, Kind]:
                 step,
                 f"takes {wanted}, but {step.input!r} makes {_a(given)}{_remedy(given, stage)}",
             )
+        for role, name in stage.references().items():
+            if name == MODEL and kinds[MODEL] is Kind.ENCODER:
+                raise loaded.error(step, f"{role}: the recipe's model has no head for the task")
         kinds[step.id] = stage.produces or given
     return kinds
 

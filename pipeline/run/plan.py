@@ -12,24 +12,32 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.measure import machine
-from pipeline.recipe.recipe import LoadedRecipe, Step
-from pipeline.run import baselines, choosing, families, importing, kinds, lengths, quantized
+from pipeline.recipe.recipe import MODEL, LoadedRecipe, Step
+from pipeline.run import (
+    baselines,
+    budgets,
+    choosing,
+    families,
+    importing,
+    kinds,
+    lengths,
+    quantized,
+)
+from pipeline.run.own_answers import VERSION as OWN
+from pipeline.run.own_answers import OwnAnswers
 from pipeline.stage import Asked, Stage, code, corpus, data, development, tasks
 from pipeline.stage.discovery import source_digests
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
+from pipeline.stage.tasks import unlabelled
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.store import Store
-from pipeline.store.tags import NoTagError
-from pipeline.terms import sense
 from pipeline.terms.budget import Budget
 from pipeline.terms.digests import file_sha256, value_sha256
-from pipeline.terms.errors import RecipeError
-from pipeline.terms.naming import nearest
+from pipeline.terms.errors import EvidenceError, RecipeError
 from pipeline.terms.progress import Progress
 from pipeline.terms.versions import versions
 
-MODEL = "model"
 READERS = ("datasets", "pandas", "pyarrow")
 """The distributions that turn a data file into rows."""
 
@@ -111,7 +119,7 @@ class Plan:
             for name in self.absent
         ]
         cut = self.row_lengths.warnings(self.loaded.recipe.data.max_length)
-        model = self.located.warnings(self.task_class, self.summary.labels)
+        model = self.located.warnings(self.task_class, self.labels)
         model += self.located.length_warnings(self.loaded.recipe.data.max_length)
         model += importing.warnings(self._imported.manifest) if self._imported else []
         return self.summary.warnings + model + first + cut
@@ -124,6 +132,13 @@ class Plan:
         return lengths.Lengths(**(known or {}))
 
     @property
+    def truth(self) -> dict[str, Any]:
+        """What scores depend on besides the data, if it has no labels: who answered it."""
+        if not self.task_class.unlabelled:
+            return {}
+        return {"own answers": [OWN, self._imported.digest if self._imported else None]}
+
+    @property
     def _imported(self) -> Artifact | None:
         """The imported model; None if it is not in the store yet."""
         fingerprint = self.fingerprint(MODEL, {})
@@ -133,8 +148,17 @@ class Plan:
         """Count the tokens of the rows with the model's tokenizer, and store the counts."""
         key = self._lengths_key(model)
         if self.store.note(key) is None:
-            counts = lengths.count(model.directory, self.task, self.splits, progress)
+            counts = lengths.count(model.directory, self.task, self.rows, progress)
             self.store.keep_note(key, vars(counts))
+
+    def own_answers(self, model: Artifact) -> OwnAnswers:
+        """Return the imported model's answers to rows without labels."""
+        about = {
+            "reading": self.reading,
+            "task": [self.loaded.recipe.task, *self.task_code],
+            "libraries": versions((*self.importer.libraries, *READERS)),
+        }
+        return OwnAnswers(self.store, model, self.task, self.rows, self.device, about)
 
     def _lengths_key(self, model: Artifact) -> str:
         task = [self.loaded.recipe.task, *self.task_code]
@@ -146,15 +170,7 @@ class Plan:
 
         Raises RecipeError if a tag does not exist, unless this is a first release.
         """
-        found = {}
-        for name in self.loaded.tags:
-            try:
-                found[name] = baselines.open_tag(self.store, name)
-            except RecipeError as error:
-                if not (self.first and isinstance(error, NoTagError)):
-                    raise self._no_baseline(name, error) from None
-                self._check_first(name, error)
-        return found
+        return baselines.resolve(self.loaded, self.store, self.first)
 
     @property
     def absent(self) -> list[str]:
@@ -185,18 +201,40 @@ class Plan:
     def labels(self) -> list[str]:
         """The labels in output order: the model's own order if it has exactly these labels."""
         own = self.task_class.head(self.located.config) or []
+        if self.task_class.unlabelled:
+            return own
         return own if set(own) == set(self.summary.labels) else self.summary.labels
 
     @cached_property
     def splits(self) -> dict[str, Split]:
-        """The rows, read only when a stage runs."""
+        """The rows with their targets, read only when a stage runs.
+
+        If they have no labels, the targets are the imported model's own answers. Raises
+        EvidenceError if it has not answered them yet.
+        """
+        if not self.task_class.unlabelled:
+            return self.rows
+        model = self._imported
+        if model is None:
+            raise EvidenceError(
+                "data.label is none, and the model that answers the rows is not in this store: run "
+                "the recipe to import it"
+            )
+        return self.own_answers(model).attached()
+
+    @cached_property
+    def rows(self) -> dict[str, Split]:
+        """The rows as they are in the data."""
         folder = self.store.root / "tmp"
         recipe = self.loaded.recipe.data
         return data.load(recipe, self.task_class, self.sources, self.labels, folder)[0]
 
     @cached_property
     def task_class(self) -> type[tasks.Task]:
-        return tasks.find(self.loaded.recipe.task)
+        found = tasks.find(self.loaded.recipe.task)
+        recipe = self.loaded.recipe.data
+        bare = recipe.label is None and not found.target_columns(recipe)
+        return unlabelled.of(found) if bare and found.answers_itself else found
 
     @cached_property
     def task(self) -> tasks.Task:
@@ -213,7 +251,7 @@ class Plan:
 
         Raises RarefyError if it has changed since it was loaded.
         """
-        return code.digests(self.task_class)
+        return code.digests(tasks.find(self.loaded.recipe.task))
 
     @cached_property
     def importer(self) -> importing.ImportModel:
@@ -226,13 +264,15 @@ class Plan:
         DataError or ModelError if the recipe's data or model cannot be used.
         """
         self._check_task()
-        self._check_budgets()
-        self._check_baselines()
+        budgets.check(self.loaded, self.task_class)
+        for name, tagged in self.baselines.items():
+            baselines.check(name, tagged.directory, self.task)
         self._check_length()
+        self._check_labels()
         made = self.kinds()
         quantized.follow(self.loaded, made)
         families.follow(self.loaded, {MODEL: self.located.config})
-        self._check_references(made)
+        budgets.check_references(self.loaded, made)
         known: dict[str, Artifact] = {}
         planned = []
         for identifier in (MODEL, *(step.id for step in self.loaded.steps)):
@@ -251,7 +291,7 @@ class Plan:
         return kinds.follow(self.loaded, {MODEL: self._imported_kind()})
 
     def _imported_kind(self) -> Kind:
-        return self.located.kind(self.task_class, self.summary.labels)
+        return self.located.kind(self.task_class, self.labels)
 
     def _check_task(self) -> None:
         try:
@@ -264,50 +304,23 @@ class Plan:
             except RecipeError as error:
                 raise self.loaded.error(step, str(error)) from error
 
-    def _check_budgets(self) -> None:
-        recipe = self.loaded.recipe
-        problems = sense.check(recipe.budgets)
-        if problems:
-            raise self.loaded.where.say(("budgets",), problems[0])
-        if recipe.budgets and all(step.stage.produces != Kind.REPORT for step in self.loaded.steps):
+    def _check_labels(self) -> None:
+        """Raise RecipeError if data without labels lacks a model that can label it."""
+        if not self.task_class.unlabelled:
+            return
+        if self._imported_kind() is not Kind.CHECKPOINT:
             raise self.loaded.where.say(
-                ("budgets",), "no 'validate' stage measures them; add one after 'export'"
+                ("data", "label"),
+                "data.label is none, so the model's own answers are the truth, but the model has "
+                f"no head for {self.task_class.name}; give a label column, or a finetuned model",
             )
-
-    def _check_references(self, kinds: dict[str, Kind]) -> None:
-        """Raise RecipeError if a budget is against a step that ``validate`` does not measure."""
-        measured = {name for step in self.loaded.steps for name in step.stage.measures(kinds)}
-        for position, budget in enumerate(self.loaded.recipe.budgets):
-            if budget.against in kinds and budget.against not in measured:
-                raise self.loaded.where.say(
-                    ("budgets", position, "against"),
-                    f"{budget.against!r} is not measured as a reference; "
-                    f"measured are: {', '.join(sorted(measured)) or 'none'}",
+        for step in self.loaded.steps:
+            if step.stage.needs_labels:
+                raise self.loaded.error(
+                    step,
+                    "data.label is none, and the model would only learn its own answers; begin "
+                    "with distill, prune or quantize, or give a label column",
                 )
-
-    def _check_baselines(self) -> None:
-        """Raise ModelError if a tagged model predicts other labels than the data has."""
-        for name, artifact in self.baselines.items():
-            baselines.check(name, artifact.directory, self.task)
-
-    def _check_first(self, name: str, missing: NoTagError) -> None:
-        try:
-            baselines.check_first(name, missing)
-        except RecipeError as error:
-            raise self._no_baseline(name, error) from None
-
-    def _no_baseline(self, name: str, error: RecipeError) -> RecipeError:
-        position = [budget.against for budget in self.loaded.recipe.budgets].index(name)
-        hint = ""
-        if isinstance(error, NoTagError):
-            ids = [step.id for step in self.loaded.steps]
-            near = nearest(name, [*ids, *error.known])
-            hint = f"; did you mean {near!r}?" if near else ""
-            hint += "; for a first release, run with --first"
-        return self.loaded.where.say(
-            ("budgets", position, "against"),
-            f"{name!r} is not a stage of this recipe, and {error}{hint}",
-        )
 
     def _check_length(self) -> None:
         given, positions = self.loaded.recipe.data.max_length, self.located.positions
@@ -328,7 +341,10 @@ class Plan:
         parents = list(step.stage.references().items())
         if step.stage.sees_ancestors:
             named = {step.input, *(name for _, name in parents)}
-            parents += [("reference", name) for name in self.ancestors(step) if name not in named]
+            before = self.ancestors(step)
+            if self._imported_kind() is Kind.CHECKPOINT:
+                before = [MODEL, *before]
+            parents += [("reference", name) for name in before if name not in named]
         return [*parents, ("input", step.input)]
 
     def ancestors(self, step: Step) -> list[str]:
@@ -389,6 +405,7 @@ class Plan:
             "libraries": versions((*stage.libraries, *(READERS if self.reads(stage) else ()))),
             "device": self.device,
             "environment": stage.environment(self.asked),
+            **({"own answers": OWN} if self.task_class.unlabelled else {}),
         }
 
     def _data(self, stage: Stage) -> dict[str, Any]:

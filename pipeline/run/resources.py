@@ -17,7 +17,8 @@ import psutil
 
 from pipeline.model import shape as shapes
 from pipeline.model.shape import Shape
-from pipeline.run.plan import MODEL, Plan, Planned
+from pipeline.recipe.recipe import MODEL
+from pipeline.run.plan import Plan, Planned
 from pipeline.stage import Stage
 from pipeline.stage.resources import UNKNOWN_LENGTH, Resources, Span, Workload, exactly
 from pipeline.store.artifact import MANIFEST, Artifact, Kind

@@ -62,6 +62,7 @@ def _key(plan: Plan, artifact: Artifact) -> str:
         "labels": plan.labels,
         "libraries": versions((*LIBRARIES, *READERS)),
         "on": on,
+        **plan.truth,
     }
     return f"score-{value_sha256(value)}"
 

@@ -133,6 +133,9 @@ class Stage(BaseModel):
     bundle gets its precision. "plans": the stage writes a plan.
     """
 
+    needs_labels: ClassVar[bool] = False
+    """Whether it is pointless on rows whose only labels are the answers of the recipe's model."""
+
     sees_ancestors: ClassVar[bool] = False
     """Whether the stage also receives all earlier artifacts, which then join the fingerprint."""
 

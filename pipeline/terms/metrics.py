@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Kind = Literal["score", "error", "agreement", "latency", "speedup", "cold_start", "count"]
+Kind = Literal[
+    "score", "error", "agreement", "divergence", "latency", "speedup", "cold_start", "count"
+]
 
 FORMS: Final = (
     *("max", "min", "max_drop", "min_retained", "min_speedup", "min_shrink", "max_regression"),
@@ -20,7 +22,8 @@ class Metric:
     """One metric.
 
     ``kind``   ``score``: computed per row, higher is better; ``error``: computed per row, lower is
-               better; ``agreement``: with a reference, computed per row; ``latency``: ms on a
+               better; ``agreement``: with a reference, computed per row; ``divergence``: from a
+               reference, computed per row, lower is better; ``latency``: ms on a
                target, ``latency_…`` for the model call alone, ``end_to_end_…`` from text to logits;
                ``cold_start``: ms from process start to the first prediction, on the first target;
                ``speedup``: a ratio of latencies; ``count``: a number of bytes or parameters
@@ -50,7 +53,7 @@ class Metric:
     @property
     def from_rows(self) -> bool:
         """Whether it is computed from the predictions on the eval split."""
-        return self.kind in ("score", "error", "agreement")
+        return self.kind in ("score", "error", "agreement", "divergence")
 
 
 def _score(title: str) -> Metric:
@@ -95,6 +98,7 @@ METRICS: Final[dict[str, Metric]] = {
     "mae": Metric("error", "", _BOUNDS, "Mean absolute error"),
     "ece": Metric("error", "%", _BOUNDS, "Calibration error"),
     "agreement": Metric("agreement", "%", _BOUNDS, "Agreement"),
+    "kl": Metric("divergence", "", frozenset({"max"}), "KL divergence"),
     **{f"latency_p{p}": _time("latency", f"Latency p{p}") for p in PERCENTILES},
     **{f"end_to_end_p{p}": _time("latency", f"End to end p{p}") for p in PERCENTILES},
     "speedup": Metric("speedup", "×", _BOUNDS | {"min_speedup"}, "Speedup"),

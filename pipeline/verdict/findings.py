@@ -10,19 +10,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from pipeline.measure import cold_start, gate, scores, statistics
-from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
+from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from pipeline.measure.statistics import Bootstrap
-from pipeline.stage.formulas import Floats
 from pipeline.terms.budget import Budget
 from pipeline.terms.interval import Interval
 from pipeline.terms.metrics import METRICS
 from pipeline.terms.outcomes import Outcome
 from pipeline.terms.sense import misfit
 from pipeline.terms.wording import bounds, number, quantity, signed
-from pipeline.verdict import power
+from pipeline.verdict import lookup, power
 from pipeline.verdict.verdict import BudgetResult
 
 
@@ -34,15 +31,11 @@ class Finding(NamedTuple):
     reason: str
 
 
-class _MissingError(Exception):
-    """A measurement that the budget needs is missing; the message is the reason."""
-
-
 def broken_answers(measurements: Measurements) -> BudgetResult | None:
     """Return a failed result if the candidate answers NaN or infinity, None otherwise."""
     try:
-        _answers(measurements, CANDIDATE)
-    except _MissingError as missing:
+        lookup.answers(measurements, CANDIDATE)
+    except lookup.MissingError as missing:
         return BudgetResult(
             metric="answers", form="max", limit=0, value=None, outcome="fail", reason=str(missing)
         )
@@ -53,11 +46,11 @@ def judge_one(budget: Budget, target: str | None, measurements: Measurements) ->
     """Judge one budget on one target; None is the target of metrics that no target affects."""
     try:
         if reason := misfit(budget):
-            raise _MissingError(reason)
+            raise lookup.MissingError(reason)
         judge = _EVALUATE[METRICS[budget.metric].kind]
         finding = judge(budget, target, measurements.on(target))
         finding = _unless_throttled(finding, budget, target, measurements)
-    except _MissingError as missing:
+    except lookup.MissingError as missing:
         finding = Finding(None, "fail", str(missing))
     shown = finding.interval
     if shown is not None and not all(map(math.isfinite, shown)):
@@ -134,11 +127,11 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
     task, truth = measurements.scored_by, measurements.truth
     if budget.metric not in task.formulas(truth):
         known = ", ".join(task.formulas(truth))
-        raise _MissingError(f"{task.name} has no {budget.metric}; its scores are {known}")
-    ours = _answers(measurements, CANDIDATE)
+        raise lookup.MissingError(f"{task.name} has no {budget.metric}; its scores are {known}")
+    ours = lookup.answers(measurements, CANDIDATE)
     if budget.against is None:
         return _absolute(budget, scores.alone(task, budget.metric, ours, truth), "")
-    theirs = _answers(measurements, _against(budget, measurements))
+    theirs = lookup.answers(measurements, lookup.against(budget, measurements))
     both = scores.compare(task, budget.metric, ours, theirs, truth)
     right = [task.right(side, truth) for side in (ours, theirs)]
     if task.counted:
@@ -197,10 +190,22 @@ def _regression(budget: Budget, interval: Interval, note: str, lacking: str = ""
 
 
 def _agreement(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
-    name = _first_reference(budget, measurements)
-    ours, theirs = _answers(measurements, CANDIDATE), _answers(measurements, name)
+    if measurements.unlabelled:
+        ours = lookup.answers(measurements, CANDIDATE)
+        own = scores.alone(measurements.scored_by, budget.metric, ours, measurements.truth)
+        return _absolute(budget, own, " with the recipe's model")
+    name = lookup.first_reference(budget, measurements)
+    ours, theirs = lookup.answers(measurements, CANDIDATE), lookup.answers(measurements, name)
     same = scores.agreement(measurements.scored_by, ours, theirs)
     return _absolute(budget, same, f" with {name}")
+
+
+def _divergence(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
+    name, task = lookup.first_reference(budget, measurements), measurements.scored_by
+    if not task.probable:
+        raise lookup.MissingError(f"the answers of {task.name} are no probabilities")
+    ours, theirs = lookup.answers(measurements, CANDIDATE), lookup.answers(measurements, name)
+    return _absolute(budget, scores.divergence(task, ours, theirs), f" nats from {name}")
 
 
 # Timings
@@ -208,17 +213,17 @@ def _agreement(budget: Budget, target: str | None, measurements: Measurements) -
 
 def _latency(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge a latency percentile, alone or against that of a reference."""
-    timed = _timed(measurements, target)
+    timed = lookup.timed(measurements, target)
     name, _, number_ = budget.metric.rpartition("_p")
     percentile, whole = int(number_), name == "end_to_end"
-    ours = _samples(timed, CANDIDATE, target, whole)
+    ours = lookup.samples(timed, CANDIDATE, target, whole)
     if lacking := _lacking(ours, percentile):
         return lacking
     if budget.against is None:
         return _absolute(
             budget, timed.percentile(CANDIDATE, percentile, whole=whole), f" on {target}"
         )
-    theirs = _samples(timed, _against(budget, measurements), target, whole)
+    theirs = lookup.samples(timed, lookup.against(budget, measurements), target, whole)
     if budget.form == "min_speedup":
         return _faster(budget, ours, theirs, percentile, f"{budget.against} on {target}", timed)
     compared = gate.compare(ours, theirs, budget.limit, percentile=percentile, looks=timed.looks)
@@ -234,10 +239,10 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
 
 def _speedup(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge the ratio of medians to ``against``, by default the first reference."""
-    timed = _timed(measurements, target)
-    name = budget.against or _first_reference(budget, measurements)
-    model = _against(budget, measurements) if budget.against else name
-    ours, theirs = _samples(timed, CANDIDATE, target), _samples(timed, model, target)
+    timed = lookup.timed(measurements, target)
+    name = budget.against or lookup.first_reference(budget, measurements)
+    model = lookup.against(budget, measurements) if budget.against else name
+    ours, theirs = lookup.samples(timed, CANDIDATE, target), lookup.samples(timed, model, target)
     return _lacking(ours, 50) or _faster(budget, ours, theirs, 50, f"{name} on {target}", timed)
 
 
@@ -274,10 +279,10 @@ def _lacking(samples: Sequence[Sequence[float]], percentile: int) -> Finding | N
 def _count(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge size, memory and parameters, which have no interval."""
     unit = METRICS[budget.metric].unit
-    ours = _amount(measurements, CANDIDATE, budget.metric)
+    ours = lookup.amount(measurements, CANDIDATE, budget.metric)
     if budget.against is None:
         return _absolute(budget, Interval(ours, ours, ours), "")
-    theirs = _amount(measurements, _against(budget, measurements), budget.metric)
+    theirs = lookup.amount(measurements, lookup.against(budget, measurements), budget.metric)
     shown = f"{quantity(ours, unit)} vs. {quantity(theirs, unit)}"
     if budget.form == "min_shrink":
         ratio = theirs / ours if ours else math.inf
@@ -292,7 +297,7 @@ def _count(budget: Budget, target: str | None, measurements: Measurements) -> Fi
 
 def _cold_start(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge the median cold start, or the median of its per-round ratios to a reference."""
-    ours = _starts(measurements, CANDIDATE)
+    ours = lookup.starts(measurements, CANDIDATE)
     if not statistics.carries(50, len(ours)):
         reason = (
             f"{len(ours)} cold starts are too few for a confidence interval of the median; "
@@ -301,9 +306,9 @@ def _cold_start(budget: Budget, target: str | None, measurements: Measurements) 
         return Finding(None, "inconclusive", reason)
     if budget.against is None:
         return _absolute(budget, cold_start.median(ours), "")
-    theirs = _starts(measurements, _against(budget, measurements))
+    theirs = lookup.starts(measurements, lookup.against(budget, measurements))
     if len(theirs) != len(ours):
-        raise _MissingError(
+        raise lookup.MissingError(
             f"{budget.against} and the candidate have different numbers of cold starts, "
             "so they cannot be paired"
         )
@@ -320,85 +325,9 @@ _EVALUATE: dict[str, Callable[[Budget, str | None, Measurements], Finding]] = {
     "score": _score,
     "error": _score,
     "agreement": _agreement,
+    "divergence": _divergence,
     "latency": _latency,
     "speedup": _speedup,
     "count": _count,
     "cold_start": _cold_start,
 }
-
-
-# Look-ups in the measurements
-
-
-def _against(budget: Budget, measurements: Measurements) -> str:
-    name = measurements.name_of(budget.against or "")
-    if name is None or name == CANDIDATE:
-        known = ", ".join([*measurements.references, *measurements.aliases]) or "none"
-        raise _MissingError(
-            f"{budget.against!r} was not measured as a reference; measured: {known}"
-        )
-    return name
-
-
-def _first_reference(budget: Budget, measurements: Measurements) -> str:
-    if not measurements.references:
-        raise _MissingError(f"{budget.metric} needs a reference model, but none was measured")
-    return measurements.references[0]
-
-
-def _model(measurements: Measurements, name: str) -> ModelMeasurement:
-    if name not in measurements.models:
-        raise _MissingError(f"{name} was not measured")
-    return measurements.models[name]
-
-
-def _amount(measurements: Measurements, name: str, metric: str) -> float:
-    amount = getattr(_model(measurements, name), metric)
-    if amount is None:
-        raise _MissingError(f"{metric} of {name} was not measured")
-    return float(amount)
-
-
-def _starts(measurements: Measurements, name: str) -> list[float]:
-    starts = _model(measurements, name).cold_start
-    if not starts:
-        raise _MissingError(f"cold start of {name} was not measured")
-    if not all(map(math.isfinite, starts)):
-        raise _MissingError(f"a cold start of {name} is not a finite number")
-    return starts
-
-
-def _answers(measurements: Measurements, name: str) -> Floats:
-    """Return a model's answers. Raises _MissingError if one is missing or not finite."""
-    answers = np.asarray(_model(measurements, name).answers, dtype=float)
-    rows = measurements.scored_by.expected(measurements.truth)
-    if answers.ndim != 2 or len(answers) != rows or not rows:
-        raise _MissingError(f"{name} has answers for {len(answers)} of {rows} rows")
-    broken = int(np.sum(~np.isfinite(answers).all(axis=1)))
-    if broken:
-        raise _MissingError(f"{name} answered NaN or infinity on {broken} of {rows} rows")
-    return answers
-
-
-def _timed(measurements: Measurements, target: str | None) -> Latency:
-    if target is None or target not in measurements.latency:
-        known = ", ".join(measurements.latency) or "none"
-        raise _MissingError(f"target {target!r} was not timed; timed: {known}")
-    return measurements.latency[target]
-
-
-def _samples(
-    timed: Latency, name: str, target: str | None, whole: bool = False
-) -> list[list[float]]:
-    """Return a model's calls in ms, with ``whole`` from text to logits.
-
-    Raises _MissingError if the model was not timed on the target, or a time is not finite.
-    """
-    samples = timed.samples.get(name)
-    if not samples or not all(samples):
-        raise _MissingError(f"{name} was not timed on {target}")
-    if whole:
-        samples = timed.end_to_end(name)
-    if not all(math.isfinite(ms) for process in samples for ms in process):
-        raise _MissingError(f"a timing of {name} on {target} is not a finite number")
-    return samples

@@ -118,8 +118,8 @@ def _scores(measured: Measurements) -> Iterator[Measured]:
 def _agreement(data: ReportData) -> Iterator[Measured]:
     from pipeline.measure.statistics import wilson
 
-    flips = facts.flips(data)
-    if flips is not None:
+    flips, measured = facts.flips(data), data.measurements
+    if flips is not None and not (measured and measured.unlabelled):  # there, it is the score
         same = wilson(flips.rows - flips.differ, flips.rows)
         yield _make("agreement", CANDIDATE, None, same)
 

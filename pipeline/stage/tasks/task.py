@@ -61,6 +61,12 @@ class Task(ABC):
     """Whether each row is one unit; if not, ``units`` says how many."""
     smooths: ClassVar[bool] = True
     """Whether its targets are labels, which ``label_smoothing`` may soften."""
+    unlabelled: ClassVar[bool] = False
+    """Whether its rows have no labels, so that the answers of the recipe's model are the truth."""
+    answers_itself: ClassVar[bool] = False
+    """Whether rows may have no labels: ``targets_of`` makes targets of a model's answers."""
+    probable: ClassVar[bool] = False
+    """Whether answers are probabilities, so that two models' have a divergence; see ``nats``."""
     scores: ClassVar[Mapping[str, Formula]]
     """The metrics that score its answers, the main one first; see ``formulas``."""
 
@@ -317,6 +323,21 @@ class Task(ABC):
     @abstractmethod
     def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for each unit whether two models give the same answer."""
+
+    def targets_of(self, answers: NDArray[np.float64], split: Split) -> list[Any]:
+        """Return a split's targets if a model's answers (units × columns) are the truth.
+
+        JSON can hold them. Only if the task ``answers_itself``.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def nats(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return for each row the Kullback-Leibler divergence of our answers from theirs, in nats.
+
+        Only if answers are ``probable``.
+        """
+        raise NotImplementedError
 
     @classmethod
     def marks(

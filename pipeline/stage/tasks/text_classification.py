@@ -30,6 +30,8 @@ IGNORED = -100
 """The class index of a row without a label."""
 NOT_A_NUMBER = "not a number"
 DECIDED = 0.1
+LEAST = 5e-8
+"""Half of the last decimal of stored probabilities."""
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -53,6 +55,8 @@ class TextClassification(SequenceTask):
     scores: ClassVar[Mapping[str, Formula]] = FORMULAS
     counted: ClassVar[bool] = True
     by_class: ClassVar[bool] = True
+    answers_itself: ClassVar[bool] = True
+    probable: ClassVar[bool] = True
 
     @classmethod
     def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
@@ -184,6 +188,22 @@ class TextClassification(SequenceTask):
         import numpy as np
 
         return np.asarray(formulas.answers(ours) == formulas.answers(theirs))
+
+    def targets_of(self, answers: NDArray[np.float64], split: Split) -> list[int]:
+        """Return the index of each row's most probable label."""
+        return list(formulas.answers(answers).tolist())
+
+    @classmethod
+    def nats(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the divergence of each row's probabilities from theirs.
+
+        Answers are rounded, so a probability below half of the last decimal counts as that half.
+        """
+        import numpy as np
+
+        near, far = np.clip(theirs, LEAST, None), np.clip(ours, LEAST, None)
+        summed: NDArray[np.float64] = (theirs * np.log(near / far)).sum(axis=1)
+        return np.clip(summed, 0, None)
 
     @classmethod
     def marks(

@@ -1,0 +1,50 @@
+"""What of a recipe's budgets can be refused before anything runs."""
+
+from __future__ import annotations
+
+from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.stage.tasks import Task
+from pipeline.store.artifact import Kind
+from pipeline.terms import sense
+
+
+def check(loaded: LoadedRecipe, task: type[Task]) -> None:
+    """Raise RecipeError if a budget makes no sense, or nothing measures it."""
+    recipe = loaded.recipe
+    problems = sense.check(recipe.budgets)
+    if problems:
+        raise loaded.where.say(("budgets",), problems[0])
+    if recipe.budgets and all(step.stage.produces != Kind.REPORT for step in loaded.steps):
+        raise loaded.where.say(
+            ("budgets",), "no 'validate' stage measures them; add one after 'export'"
+        )
+    for position, budget in enumerate(recipe.budgets):
+        if task.unlabelled and budget.metric not in task.scores and _by_labels(budget.metric):
+            raise loaded.where.say(
+                ("budgets", position, "metric"),
+                f"{budget.metric} needs labels, but data.label is none; agreement and kl compare "
+                "with the model's own answers",
+            )
+        if budget.metric == "kl" and not task.probable:
+            raise loaded.where.say(
+                ("budgets", position, "metric"),
+                f"the answers of {task.name} are no probabilities, so they have no kl",
+            )
+
+
+def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
+    """Raise RecipeError if a budget is against a step that ``validate`` does not measure."""
+    measured = {name for step in loaded.steps for name in step.stage.measures(kinds)}
+    for position, budget in enumerate(loaded.recipe.budgets):
+        if budget.against in kinds and budget.against not in measured:
+            raise loaded.where.say(
+                ("budgets", position, "against"),
+                f"{budget.against!r} is not measured as a reference; "
+                f"measured are: {', '.join(sorted(measured)) or 'none'}",
+            )
+
+
+def _by_labels(metric: str) -> bool:
+    from pipeline.terms.metrics import known
+
+    return known(metric).kind in ("score", "error")

@@ -1,0 +1,96 @@
+"""The answers of the recipe's model to its own rows: the truth, if the data has no labels.
+
+They are computed once for each split and kept in the store as targets: for 100,000 rows, as many
+class indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.stage.split import Split
+from pipeline.stage.tasks import Task
+from pipeline.store.artifact import Artifact
+from pipeline.store.store import Store
+from pipeline.terms.digests import value_sha256
+from pipeline.terms.errors import EvidenceError, RarefyError
+from pipeline.terms.progress import Progress
+
+VERSION = 1
+LEFT_OUT = "unlabelled"
+"""The split whose rows have no truth: text for a teacher to answer."""
+
+
+@dataclass(frozen=True)
+class OwnAnswers:
+    """The targets that ``model`` gives to the rows of ``splits``.
+
+    ``about`` is everything else that its answers depend on: how rows are read, the task, libraries.
+    """
+
+    store: Store
+    model: Artifact
+    task: Task
+    splits: Mapping[str, Split]
+    device: str
+    about: Mapping[str, Any]
+
+    def keep(self, progress: Progress, waiting: Callable[[], None]) -> None:
+        """Answer the splits that the model has not answered yet, in fp32 PyTorch.
+
+        Raises RarefyError if an answer is NaN or infinite.
+        """
+        for name, split in self.splits.items():
+            key = self._key(split)
+            if name == LEFT_OUT or self.store.note(key) is not None:
+                continue
+            with self.store.lock(key, waiting):
+                if self.store.note(key) is None:
+                    self.store.keep_note(key, {"targets": self._targets(split, progress)})
+
+    def attached(self) -> dict[str, Split]:
+        """Return the splits with the answers as their targets.
+
+        Raises EvidenceError if the model has not answered them yet.
+        """
+        found = dict(self.splits)
+        for name, split in self.splits.items():
+            if name != LEFT_OUT:
+                known = self.store.note(self._key(split))
+                if known is None:
+                    raise EvidenceError(
+                        f"data.label is none, and the model's own answers to {split.reference} are "
+                        "not in this store: run the recipe to create them"
+                    )
+                found[name] = replace(split, labels=known["targets"])
+        return found
+
+    def _key(self, split: Split) -> str:
+        value = {
+            "version": VERSION,
+            "model": self.model.digest,
+            "split": split.sha256,
+            "device": self.device,
+            **self.about,
+        }
+        return f"answers-{value_sha256(value)}"
+
+    def _targets(self, split: Split, progress: Progress) -> list[Any]:
+        import numpy as np
+
+        from pipeline.measure import accuracy
+
+        def said(done: float, total: float, note: str) -> None:
+            progress(done, total, f"{split.name}: the model's own answers")
+
+        directory = self.model.directory
+        answers = accuracy.checkpoint_answers(directory, self.task, split, said, self.device)
+        broken = int(np.sum(~np.isfinite(answers).all(axis=1)))
+        if broken:
+            raise RarefyError(
+                f"model: outputs NaN for {broken} of {len(answers)} rows of {split.reference}, so "
+                "its own answers cannot be the truth"
+            )
+        return self.task.targets_of(answers, split)

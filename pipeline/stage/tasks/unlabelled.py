@@ -1,0 +1,39 @@
+"""A task whose rows have no labels: the answers of the recipe's model are the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pipeline.stage import formulas
+from pipeline.stage.formulas import Formula
+from pipeline.stage.tasks.task import Task
+
+if TYPE_CHECKING:
+    from pipeline.stage.formulas import Floats, Score
+
+AGREEMENT = "agreement"
+
+
+@cache
+def of(task: type[Task]) -> type[Task]:
+    """Return a task whose only score is agreement: the share of rows answered as the model does.
+
+    Everything else is the task's own. There is no table by class and no calibration error: the
+    model's answers are no labels.
+    """
+
+    def agreement(answers: Floats, truth: Sequence[Any]) -> Score:
+        return formulas.share(task.right(answers, truth))
+
+    scores: Mapping[str, Formula] = {AGREEMENT: agreement}
+    changes = {
+        "__doc__": f"{task.__name__} of rows without labels.",
+        "__module__": task.__module__,
+        "unlabelled": True,
+        "by_class": False,
+        "scores": scores,
+        "formulas": classmethod(lambda cls, truth: scores),
+    }
+    return type(f"Unlabelled{task.__name__}", (task,), changes)

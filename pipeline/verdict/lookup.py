@@ -1,0 +1,93 @@
+"""Look up what a budget needs in the measurements, or say in one sentence what is missing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
+from pipeline.stage.formulas import Floats
+from pipeline.terms.budget import Budget
+
+
+class MissingError(Exception):
+    """A measurement that the budget needs is missing; the message is the reason."""
+
+
+def against(budget: Budget, measurements: Measurements) -> str:
+    """Return the measured model that a budget compares with."""
+    name = measurements.name_of(budget.against or "")
+    if name is None or name == CANDIDATE:
+        known = ", ".join([*measurements.references, *measurements.aliases]) or "none"
+        raise MissingError(f"{budget.against!r} was not measured as a reference; measured: {known}")
+    return name
+
+
+def first_reference(budget: Budget, measurements: Measurements) -> str:
+    """Return the model that a budget compares with if it does not say which."""
+    if not measurements.references:
+        raise MissingError(f"{budget.metric} needs a reference model, but none was measured")
+    return measurements.references[0]
+
+
+def model(measurements: Measurements, name: str) -> ModelMeasurement:
+    """Return what was measured of a model."""
+    if name not in measurements.models:
+        raise MissingError(f"{name} was not measured")
+    return measurements.models[name]
+
+
+def amount(measurements: Measurements, name: str, metric: str) -> float:
+    """Return a model's size, memory or parameters."""
+    found = getattr(model(measurements, name), metric)
+    if found is None:
+        raise MissingError(f"{metric} of {name} was not measured")
+    return float(found)
+
+
+def starts(measurements: Measurements, name: str) -> list[float]:
+    """Return a model's cold starts in ms."""
+    found = model(measurements, name).cold_start
+    if not found:
+        raise MissingError(f"cold start of {name} was not measured")
+    if not all(map(math.isfinite, found)):
+        raise MissingError(f"a cold start of {name} is not a finite number")
+    return found
+
+
+def answers(measurements: Measurements, name: str) -> Floats:
+    """Return a model's answers. Raises MissingError if one is missing or not finite."""
+    found = np.asarray(model(measurements, name).answers, dtype=float)
+    rows = measurements.scored_by.expected(measurements.truth)
+    if found.ndim != 2 or len(found) != rows or not rows:
+        raise MissingError(f"{name} has answers for {len(found)} of {rows} rows")
+    broken = int(np.sum(~np.isfinite(found).all(axis=1)))
+    if broken:
+        raise MissingError(f"{name} answered NaN or infinity on {broken} of {rows} rows")
+    return found
+
+
+def timed(measurements: Measurements, target: str | None) -> Latency:
+    """Return what was timed on a target."""
+    if target is None or target not in measurements.latency:
+        known = ", ".join(measurements.latency) or "none"
+        raise MissingError(f"target {target!r} was not timed; timed: {known}")
+    return measurements.latency[target]
+
+
+def samples(
+    latency: Latency, name: str, target: str | None, whole: bool = False
+) -> list[list[float]]:
+    """Return a model's calls in ms, with ``whole`` from text to logits.
+
+    Raises MissingError if the model was not timed on the target, or a time is not finite.
+    """
+    calls = latency.samples.get(name)
+    if not calls or not all(calls):
+        raise MissingError(f"{name} was not timed on {target}")
+    if whole:
+        calls = latency.end_to_end(name)
+    if not all(math.isfinite(ms) for process in calls for ms in process):
+        raise MissingError(f"a timing of {name} on {target} is not a finite number")
+    return calls

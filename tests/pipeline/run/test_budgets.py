@@ -1,0 +1,39 @@
+"""Budgets that cannot be judged are refused before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.terms.errors import RecipeError
+from tests.conftest import Workshop
+
+VALIDATE: dict[str, Any] = {"validate": {"processes": 2}}
+
+
+def refused(workshop: Workshop, budget: dict[str, Any], *stages: Any) -> str:
+    run = workshop.open(*stages, budgets=[budget])
+    with pytest.raises(RecipeError) as error:
+        run.plan.steps()
+    return str(error.value)
+
+
+def test_a_model_without_a_head_is_no_reference(workshop: Workshop) -> None:
+    budget = {"metric": "accuracy", "max_drop": "1 %", "against": "model"}
+    said = refused(workshop, budget, "finetune", "export", VALIDATE)
+    assert "'model' is not measured as a reference; measured are: finetune" in said
+
+
+def test_a_budget_that_nothing_measures_is_refused(workshop: Workshop) -> None:
+    budget = {"metric": "size", "max": "1 MB"}
+    assert "no 'validate' stage measures them" in refused(workshop, budget, "finetune", "export")
+
+
+def test_answers_that_are_no_probabilities_have_no_divergence(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TextClassification, "probable", False)
+    said = refused(workshop, {"metric": "kl", "max": 0.1}, "finetune", "export", VALIDATE)
+    assert "the answers of text-classification are no probabilities, so they have no kl" in said
