@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from pipeline.measure import cold_start, gate, scores, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from pipeline.measure.statistics import Bootstrap
