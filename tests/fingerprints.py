@@ -82,11 +82,12 @@ class Record:
 
 
 def entries() -> dict[str, Entry]:
-    """Return all work that is kept: the built-in stages, the import, and scores."""
-    from pipeline.run import importing, scoring
+    """Return all work that is kept: the built-in stages, the import, scores, own answers."""
+    from pipeline.run import importing, own_answers, scoring
 
     found = {
         "import": Entry(importing.ImportModel.version, ("pipeline.run.importing",)),
+        "own answers": Entry(own_answers.VERSION, ("pipeline.run.own_answers", *DATA)),
         "score": Entry(scoring.VERSION, ("pipeline.run.scoring", *DATA)),
     }
     for point in entry_points(group="rarefy.stages"):
