@@ -124,7 +124,9 @@ def compare(
     likely, drifted = task.answers(want), task.answers(have)
     same = task.alike(likely, drifted)
     if precision != "fp32":
-        _check_answers(likely, drifted, same[task.decided(likely)], what)
+        _check_answers(
+            task.gradual(likely), task.gradual(drifted), same[task.decided(likely)], what
+        )
     return Parity(difference, float(same.mean()), len(want))
 
 

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scores:
-    """One model on one class. A score is None if its denominator is zero."""
+    """One model on one class. A score is None if its denominator is zero.
+
+    ``recall_1_fpr``: recall at 1 % false positives, of classes that have a threshold of their own.
+    """
 
     precision: float | None
     recall: float | None
     f1: float | None
+    recall_1_fpr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,27 +48,36 @@ def compare(measurements: Measurements, reference: str) -> list[ClassResult]:
     """
     task, truth = measurements.scored_by, measurements.truth
     labels = measurements.labels
-    first, second = (
-        task.marks(measurements.table(model), truth, len(labels))
-        for model in (CANDIDATE, reference)
-    )
+    tables = [measurements.table(model) for model in (CANDIDATE, reference)]
+    first, second = (task.marks(table, truth, len(labels)) for table in tables)
     if first is None or second is None:
         return []
     (ours, true), (theirs, _) = first, second
     rows = true.sum(axis=0)
     lost, won = (true & theirs & ~ours).sum(axis=0), (true & ours & ~theirs).sum(axis=0)
-    candidate, other = _scores(ours, true), _scores(theirs, true)
+    candidate, other = (
+        _scores(given, true, task.recalls(table, truth))
+        for given, table in zip((ours, theirs), tables, strict=True)
+    )
     return [
         ClassResult(label, int(rows[at]), candidate[at], other[at], int(lost[at]), int(won[at]))
         for at, label in enumerate(labels)
     ]
 
 
-def _scores(given: NDArray[np.bool_], true: NDArray[np.bool_]) -> list[Scores]:
-    counts = ((given & true).sum(axis=0), given.sum(axis=0), true.sum(axis=0))
+def _scores(
+    given: NDArray[np.bool_], true: NDArray[np.bool_], recalls: NDArray[np.float64] | None
+) -> list[Scores]:
+    counts = [part.sum(axis=0).tolist() for part in (given & true, given, true)]
+    sharp = [None] * given.shape[1] if recalls is None else recalls.tolist()
     return [
-        Scores(_share(hit, predicted), _share(hit, actual), _share(2 * hit, predicted + actual))
-        for hit, predicted, actual in zip(*(each.tolist() for each in counts), strict=True)
+        Scores(
+            _share(hit, predicted),
+            _share(hit, actual),
+            _share(2 * hit, predicted + actual),
+            recall if actual else None,
+        )
+        for hit, predicted, actual, recall in zip(*counts, sharp, strict=True)
     ]
 
 

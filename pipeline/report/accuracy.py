@@ -32,13 +32,17 @@ class Examples:
 
 @dataclass(frozen=True)
 class AccuracyView:
-    """Candidate against ``reference``; ``slices`` worst first, ``classes`` most flips first."""
+    """Candidate against ``reference``; ``slices`` worst first, ``classes`` most flips first.
+
+    ``sharp``: whether classes have a recall at 1 % false positives.
+    """
 
     reference: str
     slices: list[SliceResult]
     classes: list[ClassResult]
     calibration: dict[str, Calibration]
     examples: list[Examples]
+    sharp: bool = False
 
 
 def build(data: ReportData) -> AccuracyView | None:
@@ -60,6 +64,7 @@ def build(data: ReportData) -> AccuracyView | None:
         classes=sorted(by_class, key=lambda found: -(found.lost + found.won)),
         calibration=calibrated,
         examples=_examples(measured.samples, measured.references[0]),
+        sharp=any(found.candidate.recall_1_fpr is not None for found in by_class),
     )
 
 

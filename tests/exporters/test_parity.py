@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
 from exporters import parity
+from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
 from pipeline.terms.errors import ModelError
 from tests.exporters.graphs import exported
 from tests.models import TASK
@@ -20,3 +22,22 @@ def test_a_graph_that_answers_otherwise_is_refused_by_the_name_of_the_pass(rows)
     weight.const_value = ir.tensor(weight.const_value.numpy() * 1.5)
     with pytest.raises(ModelError, match="after the pass sabotage"):
         parity.check(TASK, graph, expected, "fp32", "the pass sabotage")
+
+
+def test_decisions_close_to_their_threshold_are_no_drift() -> None:
+    task = MultiLabelClassification(("a", "b", "c"), 8, ("text",))
+    logits = np.full((4, 3), 0.01, np.float32)
+    assert (task.answers(logits)[:, 3:] != task.answers(-logits)[:, 3:]).all()
+    close = parity.compare(task, [logits], [-logits], "int8", "test")
+    assert close.agreement == 0
+    with pytest.raises(ModelError, match=r"answers differ from PyTorch's by 0\.27 on average"):
+        parity.compare(task, [logits], [logits - 1.2], "int8", "test")
+
+
+def test_decisions_far_from_their_threshold_must_stay() -> None:
+    task = MultiLabelClassification(("a", "b"), 8, ("text",), (0.5, 0.3))
+    logits = np.tile(np.array([[3.0, -0.35]], np.float32), (20, 1))
+    other = logits.copy()
+    other[:3, 1] -= 0.6
+    with pytest.raises(ModelError, match=r"only 85\.0% of the answers equal PyTorch's"):
+        parity.compare(task, [logits], [other], "int8", "test")

@@ -90,10 +90,7 @@ def recall_at(false_positives: float, label: int | None = None) -> Formula:
         def score(weights: Floats) -> Floats:
             total, occurring = np.zeros(len(weights)), np.zeros(len(weights))
             for curve in chosen:
-                positives, flagged = curve(weights)
-                negatives, whole = flagged - positives, positives[:, -1]
-                allowed = negatives <= (false_positives + _SLACK) * negatives[:, -1:]
-                best = np.where(allowed, positives, 0.0).max(axis=1)
+                best, whole = _found(curve, weights, false_positives)
                 total += np.divide(best, whole, out=np.zeros_like(whole), where=whole > 0)
                 occurring += whole > 0
             return _over(total, occurring)
@@ -101,6 +98,13 @@ def recall_at(false_positives: float, label: int | None = None) -> Formula:
         return score
 
     return formula
+
+
+def recalls_at(false_positives: float, outputs: Floats, truth: ArrayLike) -> Floats:
+    """Return each label's recall at a false-positive budget; NaN for a label that never occurs."""
+    curves = _curves(outputs, truth)
+    found = [_found(curve, np.ones((1, len(outputs))), false_positives) for curve in curves]
+    return np.array([best[0] / whole[0] if whole[0] else np.nan for best, whole in found])
 
 
 def thresholds(probabilities: Floats, truth: Labels, fallback: float = FALLBACK) -> Floats:
@@ -160,6 +164,14 @@ def _curve(values: Floats, truth: Labels) -> Curve:
         return np.cumsum(weights[:, true], axis=1)[:, true_ends], flagged
 
     return curve
+
+
+def _found(curve: Curve, weights: Floats, false_positives: float) -> tuple[Floats, Floats]:
+    """Return the weight of a label's rows that the budget lets be found, and of all its rows."""
+    positives, flagged = curve(weights)
+    negatives = flagged - positives
+    allowed = negatives <= (false_positives + _SLACK) * negatives[:, -1:]
+    return np.where(allowed, positives, 0.0).max(axis=1), positives[:, -1]
 
 
 def _over(total: Floats, occurring: Floats) -> Floats:

@@ -243,12 +243,20 @@ class MultiLabelClassification(SequenceTask):
 
         return _decisions(answers) == 1, np.asarray(truth) == 1
 
+    @classmethod
+    def recalls(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.float64]:
+        """Return each label's recall at 1 % false positives; NaN if no row has it."""
+        return multi_label.recalls_at(BUDGET, answers, truth)
+
+    def gradual(self, answers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the probabilities."""
+        return answers[:, : len(self.labels)]
+
     def decided(self, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which rows have every probability at least 0.1 from its threshold."""
         import numpy as np
 
-        shares = answers[:, : len(self.labels)]
-        away = abs(shares - np.array(self.thresholds or multi_label.FALLBACK))
+        away = abs(self.gradual(answers) - np.array(self.thresholds or multi_label.FALLBACK))
         return np.asarray((away >= DECIDED).all(axis=1))
 
     def predictions(self, answers: NDArray[np.float64]) -> list[Prediction]:

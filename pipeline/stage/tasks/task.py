@@ -350,9 +350,20 @@ class Task(ABC):
         return None
 
     @classmethod
+    def recalls(
+        cls, answers: NDArray[np.float64], truth: Sequence[Any]
+    ) -> NDArray[np.float64] | None:
+        """Return each label's recall at 1 % false positives; None if labels exclude each other."""
+        return None
+
+    @classmethod
     def alike(cls, exact: NDArray[np.float64], rough: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for each unit whether rounding has kept its answer; default: ``same``."""
         return cls.same(exact, rough)
+
+    def gradual(self, answers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the columns of answers that change little if outputs do: all but decisions."""
+        return answers
 
     def decided(self, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for which units rounding must not change the answer; by default for none."""

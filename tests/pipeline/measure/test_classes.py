@@ -68,9 +68,13 @@ def test_rows_with_several_labels_count_for_each_of_them():
     a, b = classes.compare(measured, "teacher")
     assert (a.rows, a.lost, a.won) == (2, 1, 0)
     assert (b.rows, b.lost, b.won) == (1, 1, 0)
-    assert a.candidate == classes.Scores(1.0, 0.5, pytest.approx(2 / 3))
-    assert b.candidate == classes.Scores(0.0, 0.0, 0.0)
-    assert b.reference == classes.Scores(0.5, 1.0, pytest.approx(2 / 3))
+    # All rows have the same probabilities, so that no threshold finds one without a false positive.
+    assert a.candidate == classes.Scores(1.0, 0.5, pytest.approx(2 / 3), 0.0)
+    assert b.candidate == classes.Scores(0.0, 0.0, 0.0, 0.0)
+    assert b.reference == classes.Scores(0.5, 1.0, pytest.approx(2 / 3), 0.0)
+    measured.truth[1:] = [[1, 0], [1, 0]]
+    a, _ = classes.compare(measured, "teacher")
+    assert a.candidate.recall_1_fpr == 1.0
 
 
 def test_a_task_without_labels_has_no_classes():

@@ -72,6 +72,16 @@ def test_weighted_scores_are_sklearn_s_on_repeated_rows(seed, levels):
                 assert found == pytest.approx([value]), formula
 
 
+def test_the_recall_of_each_label_is_that_of_the_label_alone():
+    outputs, truth = answers(3)
+    truth[:, 2] = 0
+    found = multi_label.recalls_at(0.1, outputs, truth)
+    ones = np.ones((1, len(truth)))
+    for label in (0, 1, 3):
+        assert found[label] == multi_label.recall_at(0.1, label)(outputs, truth)(ones)
+    assert np.isnan(found[2])
+
+
 def test_weights_need_not_be_whole():
     outputs, truth = answers(1)
     weights = np.random.default_rng(1).exponential(size=(2, len(truth)))

@@ -16,6 +16,7 @@ import rarefy
 from pipeline.measure import answers as stored
 from pipeline.measure.measurements import Measurements
 from pipeline.model import checkpoint
+from pipeline.model.runtime import BundleModel
 from pipeline.stage.scoring import multi_label
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
@@ -211,7 +212,7 @@ def test_nan_outputs_are_wrong_whatever_the_truth():
 @pytest.mark.slow
 def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
     finished = desk.run(
-        {"finetune": {"epochs": 12, "learning_rate": 5e-3, "batch_size": 8}},
+        {"finetune": {"epochs": 4, "learning_rate": 5e-3, "batch_size": 8}},
         {"distill": {"layers": 1, "epochs": 2}},
         {"prune": {"neurons": "25 %", "vocabulary": True, "calibration_rows": 16}},
         {"factorize": {"ratio": "60 %"}},
@@ -219,7 +220,15 @@ def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
         {"quantize": {"mode": "static", "calibration_rows": 16}},
         "merge",
         "export",
-        {"validate": {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}},
+        {
+            "validate": {
+                "models": ["finetune"],
+                "processes": 2,
+                "seconds": 1,
+                "memory": False,
+                "cold_starts": 0,
+            }
+        },
         task=TASK,
         data=DATA,
         budgets=[{"metric": "micro_f1", "min_retained": "97 %", "against": "finetune"}],
@@ -231,6 +240,11 @@ def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
     bundle = finished["export"].artifact.directory
     measured = stored.load(finished["validate"].artifact.directory)
     _same_everywhere(bundle, measured)
+    # The bundle is int8: its thresholds are the best for its own answers to the development rows.
+    plan = desk.open("export", task=TASK, data=DATA).plan
+    task, split = plan.task, plan.splits["dev"]
+    chosen = task.choose(BundleModel(bundle).units(*task.requests(split)), split).chosen()
+    assert config_of(finished["export"].artifact)["thresholds"] == chosen["thresholds"]
 
 
 def _same_everywhere(bundle: Path, measured: Measurements) -> None:
