@@ -38,21 +38,37 @@ def squared(scores: Tensor, goal: Tensor, *, total: bool = False) -> Tensor:
 
 
 def relevance(scores: Tensor, goal: Tensor, group: Tensor, *, total: bool = False) -> Tensor:
-    """Return the loss of a reranker's logits for rows of queries.
+    """Return the loss of a reranker's logits: each row's relevance, and the order of rows.
 
-    Each row's binary cross-entropy with its relevance.
+    The mean binary cross-entropy of rows with their relevance, and ``order`` of the rows of a
+    query that are in the batch.
 
     Args:
         scores: one logit per row.
         goal: the relevance of each row, from 0 to 1; NaN is none.
         group: the number of each row's query.
-        total: return the sum over rows instead of their mean.
+        total: return the sum over rows, without the order, which is no property of a row.
     """
     known = ~goal.isnan()
     summed = functional.binary_cross_entropy_with_logits(
         scores.float()[known], goal[known].float(), reduction="sum"
     )
-    return summed if total else summed / known.sum().clamp(min=1)
+    if total:
+        return summed
+    return summed / known.sum().clamp(min=1) + order(scores, goal, group)
+
+
+def order(scores: Tensor, goal: Tensor, group: Tensor) -> Tensor:
+    """Return the loss of pairs of rows in the wrong order, averaged over pairs; 0 without pairs.
+
+    RankNet (Burges et al. 2005, "Learning to rank using gradient descent"): log(1 + exp(-margin))
+    of the better row's score over the worse one's. ``scores``, ``goal``, ``group``: one per row;
+    a pair has the same group, and goals that differ. A goal that is NaN is in no pair.
+    """
+    better = (group[:, None] == group) & (goal[:, None] > goal)
+    wide = scores.float()
+    margins = (wide[:, None] - wide)[better]
+    return functional.softplus(-margins).sum() / better.sum().clamp(min=1)
 
 
 def soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -53,7 +53,7 @@ def test_hidden_ignores_padding():
 
 def test_a_reranker_s_loss_is_the_cross_entropy_with_the_relevance():
     scores, goal = torch.tensor([0.0, 2.0, -1.0, 9.0]), torch.tensor([1.0, 0.5, 0.0, math.nan])
-    group = torch.zeros(4)
+    group = torch.arange(4)  # no pairs
     each = [
         -(share * math.log(p) + (1 - share) * math.log(1 - p))
         for share, p in ((1.0, 0.5), (0.5, 1 / (1 + math.exp(-2))), (0.0, 1 / (1 + math.e)))
@@ -95,3 +95,15 @@ def test_soft_binary_is_least_at_the_teachers_answers_whose_gradient_keeps_its_s
     student.grad = None
     losses.soft_binary(student, teacher, 2.0).backward()
     assert student.grad.tolist()[0] == pytest.approx([2 * (1 / 2 - 2 / 3) / 2, 0.0], abs=1e-6)
+
+
+def test_the_order_of_rows_is_the_log_loss_of_the_margins_of_pairs_of_a_group():
+    scores = torch.tensor([1.0, 3.0, 0.0, 5.0, 9.0])
+    goal, group = torch.tensor([1.0, 0.0, 0.5, 0.0, math.nan]), torch.tensor([7, 7, 7, 8, 7])
+    margins = (1.0 - 3.0, 1.0 - 0.0, 0.0 - 3.0)
+    expected = sum(math.log(1 + math.exp(-margin)) for margin in margins) / 3
+    assert losses.order(scores, goal, group).item() == pytest.approx(expected, rel=1e-6)
+    alone = losses.relevance(scores, goal, torch.arange(5)).item()
+    both = losses.relevance(scores, goal, group).item()
+    assert both == pytest.approx(alone + expected, rel=1e-6)
+    assert losses.order(scores, goal, torch.arange(5)).item() == 0
