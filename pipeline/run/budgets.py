@@ -25,6 +25,18 @@ def check(loaded: LoadedRecipe, task: type[Task]) -> None:
                 f"{budget.metric} needs labels, but data.label is none; agreement and kl compare "
                 "with the model's own answers",
             )
+        scores = task.scored(recipe.data)
+        if (
+            not task.unlabelled
+            and scores
+            and budget.metric not in scores
+            and _by_labels(budget.metric)
+        ):
+            raise loaded.where.say(
+                ("budgets", position, "metric"),
+                f"{task.name} has no {budget.metric} for such data; its scores are "
+                f"{', '.join(scores)}",
+            )
         if budget.metric == "kl" and not task.probable:
             raise loaded.where.say(
                 ("budgets", position, "metric"),

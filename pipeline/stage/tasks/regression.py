@@ -6,7 +6,7 @@ With ``data.group``, the rows of a query are ranked by their scores: a reranker.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pipeline.stage.split import Split
     from pipeline.stage.table_file import Source
+    from pipeline.terms.vocabulary import Data
 
 OUTPUT = ("score",)
 """The name of the model's one output in its config.json."""
@@ -60,6 +61,7 @@ class Regression(SequenceTask):
 
     name: ClassVar[str] = "regression"
     smooths: ClassVar[bool] = False
+    answers_itself: ClassVar[bool] = True
     scores: ClassVar[Mapping[str, Formula]] = {
         "spearman": regression.spearman,
         "pearson": regression.pearson,
@@ -222,9 +224,20 @@ class Regression(SequenceTask):
     @classmethod
     def formulas(cls, truth: Sequence[Any]) -> Mapping[str, Formula]:
         """Return correlations and errors by row, or the scores of a ranking by query."""
-        if not _grouped(truth):
-            return cls.scores
-        return {"ndcg_10": _by_query(ranking.ndcg), "mrr_10": _by_query(ranking.reciprocal_rank)}
+        return RANKING if _grouped(truth) else cls.scores
+
+    @classmethod
+    def scored(cls, data: Data) -> Collection[str]:
+        """Return the names of those metrics."""
+        return RANKING if data.group and not cls.unlabelled else cls.scores
+
+    def targets_of(self, answers: NDArray[np.float64], split: Split) -> list[float]:
+        """Return the scores; with groups, 1 for the highest row of each query, and 0 for others."""
+        scores: list[float] = answers[:, 0].tolist()
+        if split.groups is None:
+            return scores
+        best = set(_highest(scores, split.groups))
+        return [float(row in best) for row in range(len(scores))]
 
     def blocks(self, split: Split) -> Sequence[int] | None:
         """Return the first row of each query; None without groups."""
@@ -294,12 +307,8 @@ class Regression(SequenceTask):
         scores = answers[:, 0].tolist()
         if split.groups is None:
             return [f"{score:.3g}" for score in scores]
-        best: dict[str, int] = {}
-        for row, group in enumerate(split.groups):
-            if scores[row] > scores[best.setdefault(group, row)]:
-                best[group] = row
         ranked = split.texts if split.pairs is None else split.pairs
-        return [ranked[row] for row in best.values()]
+        return [ranked[row] for row in _highest(scores, split.groups)]
 
     def wanted(self, split: Split) -> list[str]:
         """Return each row's true score; with groups, the most relevant row of each query."""
@@ -329,6 +338,15 @@ def _queries(count: int) -> str:
     return "1 query" if count == 1 else f"{count:,} queries"
 
 
+def _highest(scores: Sequence[float], groups: Sequence[str]) -> list[int]:
+    """Return the first row with the highest score of each group."""
+    best: dict[str, int] = {}
+    for row, group in enumerate(groups):
+        if scores[row] > scores[best.setdefault(group, row)]:
+            best[group] = row
+    return list(best.values())
+
+
 def _grouped(truth: Sequence[Any]) -> bool:
     return len(truth) > 0 and isinstance(truth[0], (list, tuple))
 
@@ -344,3 +362,10 @@ def _by_query(measure: Any) -> Formula:
         return ranking.formula(query, int(query.max()) + 1, measure)(answers, true[:, 0])
 
     return scored
+
+
+RANKING: Mapping[str, Formula] = {
+    "ndcg_10": _by_query(ranking.ndcg),
+    "mrr_10": _by_query(ranking.reciprocal_rank),
+}
+"""The scores of queries, whose rows are ranked."""

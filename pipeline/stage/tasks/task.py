@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -294,6 +294,11 @@ class Task(ABC):
     def formulas(cls, truth: Sequence[Any]) -> Mapping[str, Formula]:
         """Return the metrics for answers to this truth, the main one first."""
         return cls.scores
+
+    @classmethod
+    def scored(cls, data: Data) -> Collection[str]:
+        """Return the names that ``formulas`` has for such data; empty if only its truth tells."""
+        return getattr(cls, "scores", ())
 
     @classmethod
     def expected(cls, truth: Sequence[Any]) -> int:

@@ -31,6 +31,12 @@ def test_a_budget_that_nothing_measures_is_refused(workshop: Workshop) -> None:
     assert "no 'validate' stage measures them" in refused(workshop, budget, "finetune", "export")
 
 
+def test_a_score_that_the_task_does_not_have_is_refused(workshop: Workshop) -> None:
+    budget = {"metric": "spearman", "min": 0.5}
+    said = refused(workshop, budget, "finetune", "export", VALIDATE)
+    assert "text-classification has no spearman for such data; its scores are accuracy," in said
+
+
 def test_answers_that_are_no_probabilities_have_no_divergence(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

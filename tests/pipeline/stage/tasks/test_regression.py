@@ -20,6 +20,7 @@ from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import heads
 from pipeline.stage.tasks.regression import Prediction, Regression
 from pipeline.terms.errors import DataError, ModelError
+from pipeline.terms.vocabulary import Data
 from rarefy import Bundle
 from tests.models import sentences, write_encoder, write_model
 
@@ -243,6 +244,20 @@ def write_queries(workshop) -> dict:
     return {"train": "train.jsonl", "eval": "eval.jsonl"} | columns
 
 
+def test_scores_are_named_by_the_data():
+    data = Data(train="t.jsonl", eval="e.jsonl", label="score")
+    grouped_data = data.model_copy(update={"group": "query"})
+    assert list(Regression.scored(data)) == list(Regression.formulas([1.0]))
+    assert list(Regression.scored(grouped_data)) == list(Regression.formulas([[1.0, 0]]))
+
+
+def test_a_model_s_own_answers_are_scores_or_the_highest_row_of_each_query():
+    answers = np.array([[0.5], [-0.1], [0.2], [0.1]])
+    assert TASK.targets_of(answers, plain([0, 0, 0, 0])) == [0.5, -0.1, 0.2, 0.1]
+    split = grouped([0, 0, 0, 0], ["b", "a", "b", "a"])
+    assert TASK.targets_of(answers, split) == [1, 0, 0, 1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ratings", "queries"])
 def test_a_recipe_is_run_and_its_bundle_answers_everywhere_the_same(workshop, kind):
@@ -276,6 +291,18 @@ def test_a_recipe_is_run_and_its_bundle_answers_everywhere_the_same(workshop, ki
     )
     assert json.loads(alone.stdout)["predictions"] == stored
     assert [round(answer.score, 6) for answer in loaded] == [row["score"] for row in stored]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ratings", "queries"])
+def test_rows_without_scores_are_scored_by_the_model_itself(workshop, kind):
+    data = (write_ratings if kind == "ratings" else write_queries)(workshop) | {"label": None}
+    write_model(workshop.folder / "model", "bert", "AutoModelForSequenceClassification", ("a",))
+    stages = {"distill": {"layers": 1, "epochs": 1, "batch_size": 8}}, {"export": {}}
+    finished = workshop.run(*stages, task="regression", data=data)
+    assert [score.name for score in finished["export"].scores] == ["agreement"]
+    assert [score.value for score in finished["model"].scores] == [1.0]
+    assert finished["export"].scores[0].n == (40 if kind == "ratings" else 12)
 
 
 @pytest.mark.parametrize(
