@@ -1,8 +1,8 @@
 """A search by embeddings, reduced to what it is scored and compared by.
 
 ``found`` holds one row for each query: the first ten documents, then for each document that the
-query should find how many are nearer and how many as near (itself included; see ``ranking``). The
-truth has those documents, by place in the corpus; queries with fewer are filled up with −1.
+query should find how many are nearer and how many as near (itself included; see ``ranking``).
+``wanted`` are those documents, by place in the corpus.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ from numpy.typing import NDArray
 
 from pipeline.stage.formulas import Floats, Labels, Score
 from pipeline.stage.scoring import ranking
+from pipeline.stage.scoring.bm25 import BM25
 from pipeline.stage.scoring.embeddings import normalize
 from pipeline.stage.scoring.means import mean
 from pipeline.stage.scoring.ranking import TOP, Places
 
+Wanted = Sequence[Sequence[int]]
+"""The documents that each query should find."""
 NONE = -1
 """Fills rows up: there are fewer documents."""
 _HELD = 8_000_000  # scores held at once: 32 MB
 
 
-def truth(relevant: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Return the documents that each query should find, filled up to equal numbers."""
-    width = max(map(len, relevant), default=0)
-    return [[*documents, *[NONE] * (width - len(documents))] for documents in relevant]
+def by_words(queries: Sequence[str], documents: Sequence[str], wanted: Wanted) -> Floats:
+    """Return what each query finds by its words, with BM25."""
+    index = BM25(documents)
+    return by_scores(lambda chunk: index.scores(queries[chunk]), len(documents), wanted)
 
 
-def by_cosine(queries: Floats, documents: Floats, wanted: Labels) -> Floats:
+def by_cosine(queries: Floats, documents: Floats, wanted: Wanted) -> Floats:
     """Return what each query finds by the cosine of embeddings (one a row).
 
     A query has NaN if its own embedding or that of any document is not finite.
@@ -44,14 +47,14 @@ def by_cosine(queries: Floats, documents: Floats, wanted: Labels) -> Floats:
 
 
 def by_scores(
-    score: Callable[[slice], NDArray[np.floating[Any]]], documents: int, wanted: Labels
+    score: Callable[[slice], NDArray[np.floating[Any]]], documents: int, wanted: Wanted
 ) -> Floats:
-    """Return what each query finds: queries × (10 + 2 · wanted).
+    """Return what each query finds: queries × (10 + 2 · the most documents that one should find).
 
-    ``score``: maps a slice of queries to queries × documents. ``wanted``: as ``truth``, an array.
+    ``score``: maps a slice of queries to queries × documents.
     Of equally near documents, the earlier ones are taken among the first ten.
     """
-    queries, width = wanted.shape
+    queries, width = len(wanted), max(map(len, wanted), default=0)
     found = np.full((queries, TOP + 2 * width), float(NONE))
     step = max(1, _HELD // max(documents, 1))
     for start in range(0, queries, step):
@@ -60,9 +63,8 @@ def by_scores(
             first = _first(row)
             found[query, : len(first)] = first
             for at, document in enumerate(wanted[query]):
-                if document != NONE:
-                    found[query, TOP + at] = np.sum(row > row[document])
-                    found[query, TOP + width + at] = np.sum(row == row[document])
+                found[query, TOP + at] = np.sum(row > row[document])
+                found[query, TOP + width + at] = np.sum(row == row[document])
     return found
 
 

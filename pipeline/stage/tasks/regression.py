@@ -16,7 +16,7 @@ from pipeline.stage.scoring import ranking, regression
 from pipeline.stage.tasks import heads
 from pipeline.stage.tasks.sequences import SequenceTask
 from pipeline.stage.tasks.task import Row
-from pipeline.stage.values import is_missing
+from pipeline.stage.values import as_number, is_missing
 from pipeline.terms.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Regression(SequenceTask):
     def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
         """Raise DataError if a column holds a value that is not a finite number."""
         for value in values:
-            if not is_missing(value) and _number(value) is None:
+            if not is_missing(value) and as_number(value) is None:
                 shown = value if isinstance(value, str) else repr(value)
                 raise DataError(
                     f"{source.reference}: column {column!r} contains {shown[:40]!r}, which is not "
@@ -83,7 +83,7 @@ class Regression(SequenceTask):
     @classmethod
     def target(cls, values: tuple[Any, ...]) -> float | None:
         """Return the row's score."""
-        return None if is_missing(values[0]) else _number(values[0])
+        return None if is_missing(values[0]) else as_number(values[0])
 
     @classmethod
     def names(cls, targets: Iterable[float], source: Source) -> list[str]:
@@ -318,15 +318,6 @@ class Regression(SequenceTask):
         if split.groups is None:
             return [f"{label:g}" for label in labels.tolist()]
         return self.said(labels[:, None], split)
-
-
-def _number(value: Any) -> float | None:
-    """Return a value as a finite number; None if it is none."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _numbers(groups: Sequence[str]) -> dict[str, int]:

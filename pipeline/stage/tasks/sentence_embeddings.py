@@ -13,7 +13,7 @@ from pipeline.model import pooling
 from pipeline.stage.formulas import Formula
 from pipeline.stage.tasks import embedding_lessons as lessons
 from pipeline.stage.tasks.task import Row, Task
-from pipeline.stage.values import as_text, is_missing
+from pipeline.stage.values import as_number, as_text, is_missing
 from pipeline.terms.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pipeline.stage.table_file import Source
     from pipeline.terms.vocabulary import Data
 
+DOCUMENTS, BM25 = "documents", "bm25"
+"""What the truth of a query holds."""
+DIGITS = 4
 SAME_AT_LEAST = 0.5
 """The share of the first ten that two models must have in common."""
 SAME_COSINE = 0.05
@@ -34,7 +37,6 @@ NEAR_PLACE = 0.1
 ALIKE = 0.9
 """The least cosine of a text's embeddings before and after rounding."""
 SHOWN = 5
-"""The numbers of an embedding that a printed line shows."""
 
 
 class Embedding(NamedTuple):
@@ -63,6 +65,7 @@ class SentenceEmbeddings(Task):
     body_only: ClassVar[bool] = True
     searches: ClassVar[bool] = True
     smooths: ClassVar[bool] = False
+    trivial: ClassVar[str] = "a search by words (BM25), or of equal cosines"
 
     # The rows of a file
 
@@ -88,7 +91,7 @@ class SentenceEmbeddings(Task):
     def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
         """Raise DataError if a score is not a finite number."""
         for value in values:
-            if not is_missing(value) and _score(value) is None:
+            if not is_missing(value) and as_number(value) is None:
                 raise DataError(
                     f"{source.reference}: column {column!r} contains {str(value)[:40]!r}; "
                     f"{cls.name} needs a number, the similarity of the two texts"
@@ -112,7 +115,7 @@ class SentenceEmbeddings(Task):
     @classmethod
     def target(cls, values: tuple[Any, ...]) -> float | None:
         """Return the score of a pair."""
-        return None if is_missing(values[0]) else _score(values[0])
+        return None if is_missing(values[0]) else as_number(values[0])
 
     @classmethod
     def names(cls, targets: Iterable[Any], source: Source) -> list[str]:
@@ -160,11 +163,7 @@ class SentenceEmbeddings(Task):
         return [row | {"labels": lessons.UNSCORED} for row in tokens]
 
     def lessons(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
-        """Return rows of a text, a second one (``positive.``) and, if given, a negative.
-
-        A row with several negatives is there once for each; one with none has its positive, which
-        the loss does not count.
-        """
+        """Return rows of a text, a second one and, if given, a negative; see ``lessons.rows``."""
         return lessons.rows(self._tokens, tokenizer, split, rows)
 
     def _tokens(self, tokenizer: Any, texts: Sequence[str]) -> list[Row]:
@@ -178,8 +177,7 @@ class SentenceEmbeddings(Task):
     def load_model(self, directory: str) -> Any:
         """Return the body in ``directory``, without any head, pooled as it says.
 
-        Raises ModelError if the model is incomplete, IntegrityError if its weights are pickled or
-        truncated.
+        Raises ModelError if it is incomplete, IntegrityError if it is pickled or truncated.
         """
         from pipeline.model import pretrained
 
@@ -270,12 +268,28 @@ class SentenceEmbeddings(Task):
         return self._tokens(tokenizer, self.requests(split)[0])
 
     def truth(self, split: Split) -> list[Any]:
-        """Return the places in the corpus that each query should find, or the pairs' scores."""
-        from pipeline.stage.scoring import search
+        """Return the pairs' scores, or what each query should find and how well BM25 does it.
 
-        if split.corpus is not None:
-            return search.truth(split.labels or ())
-        return super().truth(split)
+        That is: the documents by their places in the corpus, and BM25's nDCG@10.
+        """
+        from pipeline.stage.scoring import ranking, search
+
+        if split.corpus is None:
+            return super().truth(split)
+        labels = split.labels or ()
+        found = search.by_words(list(split.texts), split.corpus, labels)
+        plain = ranking.ndcg(search.places(found)).round(DIGITS).tolist()
+        return [
+            {DOCUMENTS: list(documents), BM25: value}
+            for documents, value in zip(labels, plain, strict=True)
+        ]
+
+    @classmethod
+    def floor(cls, truth: Sequence[Any]) -> float | None:
+        """Return BM25's nDCG@10 of a search; of pairs 0, the correlation of equal cosines."""
+        if not _is_search(truth):
+            return 0.0
+        return float(sum(query[BM25] for query in truth) / len(truth))
 
     def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Return embeddings as they are: texts × width."""
@@ -288,14 +302,11 @@ class SentenceEmbeddings(Task):
 
         The embeddings of a corpus are not kept: 10,000 documents are 30 MB for each model.
         """
-        import numpy as np
-
         from pipeline.stage.scoring import embeddings, search
 
         if split.corpus is not None:
             queries = len(split.texts)
-            wanted = np.asarray(search.truth(split.labels or ()))
-            return search.by_cosine(answers[:queries], answers[queries:], wanted)
+            return search.by_cosine(answers[:queries], answers[queries:], split.labels or ())
         place = {text: at for at, text in enumerate(self.requests(split)[0])}
         sides = [[place[text] for text in texts] for texts in (split.texts, split.pairs or ())]
         return embeddings.cosines(answers[sides[0]], answers[sides[1]])[:, None]
@@ -379,17 +390,6 @@ class SentenceEmbeddings(Task):
         ]
 
 
-def _score(value: Any) -> float | None:
-    """Return a finite number in a cell, which a CSV file holds as text; None if it is none."""
-    if isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _texts(split: Split, rows: Sequence[int]) -> list[str]:
     """Return the first texts of rows, then their second ones if there are any."""
     columns = [split.texts] if split.pairs is None else [split.texts, split.pairs]
@@ -397,4 +397,4 @@ def _texts(split: Split, rows: Sequence[int]) -> list[str]:
 
 
 def _is_search(truth: Sequence[Any]) -> bool:
-    return bool(len(truth)) and isinstance(truth[0], Sequence)
+    return bool(len(truth)) and isinstance(truth[0], Mapping)

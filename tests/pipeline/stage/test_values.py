@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from pipeline.stage.values import as_text, is_missing
+from pipeline.stage.values import as_number, as_text, is_missing
 
 
 @pytest.mark.parametrize("value", [None, math.nan, "", " \t"])
@@ -22,3 +22,11 @@ def test_something_is_not(value):
 @pytest.mark.parametrize(("value", "text"), [(1.0, "1"), (1, "1"), (0.5, "0.5"), ("a", "a")])
 def test_a_whole_number_is_the_same_label_with_and_without_a_point(value, text):
     assert as_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(3, 3.0), ("-2.5", -2.5), ("1e3", 1000.0), ("three", None), (None, None), ("inf", None)],
+)
+def test_a_number_is_finite_and_may_be_text(value, number):
+    assert as_number(value) == number

@@ -18,12 +18,14 @@ def sides(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def found(queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-    return search.by_cosine(queries, documents, np.array(search.truth(WANTED)))
+    return search.by_cosine(queries, documents, WANTED)
 
 
-def test_a_truth_is_filled_up():
-    assert search.truth(WANTED)[0] == [3, -1, -1]
-    assert search.truth([]) == []
+def test_a_search_by_words_is_bm25s():
+    documents = ["a warm film", "a cold film", "a dull story"]
+    result = search.by_words(["cold film", "story"], documents, [[1], [0]])
+    assert result[:, :3].tolist() == [[1, 0, 2], [2, 0, 1]]
+    assert ranking.ndcg(search.places(result))[0] == 1
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -57,7 +59,7 @@ def test_the_first_ten_are_the_nearest_and_the_earlier_of_equal_ones():
 
 def test_a_search_in_fewer_documents_than_ten_is_filled_up():
     queries, documents = sides()
-    result = search.by_cosine(queries[:1], documents[:4], np.array([[3]]))
+    result = search.by_cosine(queries[:1], documents[:4], [[3]])
     assert sorted(result[0, :10].tolist()) == [-1] * 6 + [0, 1, 2, 3]
     assert search.overlap(result, result).tolist() == [1.0]
 

@@ -141,7 +141,8 @@ def test_a_search_is_kept_as_what_each_query_finds():
     split = search()
     assert TASK.requests(split) == (["warm", "dull", *CORPUS], None)
     kept, truth = TASK.kept(vectors, split), TASK.truth(split)
-    assert truth == [[0, 3], [2, -1]]
+    assert truth == [{"documents": [0, 3], "bm25": 1.0}, {"documents": [2], "bm25": 1.0}]
+    assert TASK.floor(truth) == 1
     assert TASK.expected(truth) == len(kept) == 2
     assert TASK.right(kept, truth).tolist() == [True, True]
     assert TASK.said(kept, split) == ["warm film", "a dull actor"]
@@ -160,6 +161,7 @@ def test_pairs_are_kept_as_their_cosines():
     kept, truth = TASK.kept(vectors, split), TASK.truth(split)
     assert kept[:, 0] == pytest.approx([0, 0.5**0.5, 1])
     assert list(TASK.formulas(truth)) == ["spearman", "pearson"]
+    assert TASK.floor(truth) == 0
     assert scores.alone(SentenceEmbeddings, "spearman", kept, truth).value == pytest.approx(0.5)
     assert TASK.right(kept, truth).tolist() == [True, False, False]
     assert TASK.same(kept, kept + np.array([[0.04], [-0.04], [0.06]])).tolist() == [
