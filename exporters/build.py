@@ -92,8 +92,9 @@ def build(
     graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
     report(1, 4, "computing PyTorch's answers")
     step = max(1, len(split) // ROWS)
-    rows = task.encode(tokenizer, split, range(0, len(split), step)[:ROWS])
     names = [str(value.name) for value in graph.graph.inputs]
+    encoded = task.encode(tokenizer, split, range(0, len(split), step)[:ROWS])
+    rows = [{name: row[name] for name in names} for row in encoded]
     longer = boundaries.long_rows(model.config, rows, task.max_length)
     expected = parity.cases(task, model, rows, names, tokenizer.pad_token_id or 0, longer)
     report(2, 4, "rewriting the graph")
@@ -107,6 +108,7 @@ def build(
         model=model,
         tokenizer=tokenizer,
         task=task,
+        split=split,
         provider=target_provider,
         threads=threads,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ SUMS = "SHA256SUMS"
 SAMPLES = 3
 FIRST_LINE, LAST_LINE = "# The answer of one row", "# End of the answer."
 """What a task's own lines in the runner begin with, and what comes after them."""
+JSON = "import json\n"
+ANSWER, MAIN = "def answer(", "def main("
+"""What those lines have if they also tokenize, and what comes after them then."""
 ROLES = {
     MODEL: "graph",
     "config.json": "config",
@@ -42,6 +46,7 @@ def write_model(
     model: Any,
     tokenizer: Any,
     task: Task,
+    split: Split,
     provider: str,
     threads: int,
 ) -> None:
@@ -64,7 +69,8 @@ def write_model(
     write_json(
         output / "config.json",
         {"model_type": model.config.model_type, "id2label": names, "label2id": labels}
-        | task.chosen(),
+        | task.chosen()
+        | task.reading(split),
     )
     write_json(output / "signature.json", _signature(graph, task))
     write_json(
@@ -99,9 +105,10 @@ def write_samples(output: Path, task: Task, split: Split, provider: str) -> None
     texts, pairs = (None if rows is None else list(rows[:SAMPLES]) for rows in task.requests(split))
     model = _opened(output, provider)
     answers = task.answers(model.units(texts or [], pairs)).round(6)
+    given = [task.given(text) for text in texts or []]
     (output / "samples").mkdir()
-    write_json(output / "samples/request.json", {"texts": texts, "pairs": pairs})
-    named = [answer._asdict() for answer in task.predictions(answers)]
+    write_json(output / "samples/request.json", {"texts": given, "pairs": pairs})
+    named = [answer._asdict() for answer in task.reply(given, answers)]
     write_json(output / "samples/response.json", {"predictions": named})
 
 
@@ -131,7 +138,8 @@ def write_sums(output: Path) -> None:
 def runner(task: str) -> str:
     """Return the code of a bundle's predict.py: ``runner.py`` with the task's own lines.
 
-    Those of text-classification are in it; those of another task are in ``runners/``.
+    Those of text-classification are in it; those of another task are in ``runners/``, with the
+    modules that they import.
     """
     code = Path(__file__).with_name("runner.py").read_text(encoding="utf-8")
     own = Path(__file__).parent / "runners" / f"{task.replace('-', '_')}.py"
@@ -139,7 +147,11 @@ def runner(task: str) -> str:
         return code
     head, _, rest = code.partition(FIRST_LINE)
     lines = own.read_text(encoding="utf-8")
-    return head + lines[lines.index(FIRST_LINE) :] + "\n\n" + rest[rest.index(LAST_LINE) :]
+    before, first, lines = lines.partition(FIRST_LINE)
+    imports = [f"{line}\n" for line in before.splitlines() if re.fullmatch(r"import \w+", line)]
+    head = head.replace(JSON, JSON + "".join(imports))
+    after = MAIN if ANSWER in lines else LAST_LINE
+    return head + first + lines + "\n\n" + rest[rest.index(after) :]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -168,4 +180,5 @@ def _signature(graph: ir.Model, task: Task) -> dict[str, Any]:
         "inputs": [tensor(value.name, "int64", axes) for value in graph.graph.inputs],
         "outputs": [tensor(output.name, "float32", shape)],
         "max_length": task.max_length,
+        **({"words": True} if task.of_words else {}),
     }

@@ -49,10 +49,12 @@ class ComparisonView:
         numbers = self.as_json()
         models, scores, times = numbers["models"], numbers["accuracy"], numbers["latency"]
         change, low, high = (signed(scores["difference"][end]) for end in Interval._fields)
-        flips = f"{scores['flips']} of {numbers['rows']} rows differ: {scores['gains']} better"
+        units = "rows" if scores["answers"] == numbers["rows"] else "answers"
+        flips = f"{scores['flips']} of {scores['answers']} {units} differ"
+        flips += f": {scores['gains']} better, {scores['losses']} worse"
         rows = [
             [
-                "accuracy",
+                scores["metric"].replace("_", " "),
                 *(_bounds(scores[side], "%") for side in SIDES),
                 f"{change} points [{low}, {high}], McNemar p = {scores['mcnemar_p']:.3g}",
             ],
@@ -60,7 +62,7 @@ class ComparisonView:
                 "agreement",
                 _bounds(scores["agreement"], "%"),
                 "",
-                f"{flips}, {scores['losses']} worse",
+                flips,
             ],
             [
                 f"latency p50 ({times['provider']}, {plural(times['threads'], 'thread')})",

@@ -22,6 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_pt_utils import safe_globals
 
 from pipeline.model import parts
+from pipeline.model.words import NO_WORD
 from pipeline.stage import Context
 from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
@@ -37,7 +38,7 @@ Written last, when the other files are on the disk: after a crash they would be 
 
 log = logging.getLogger(__name__)
 
-PADDING = {"attention_mask": 0, "labels": -100}
+PADDING = {"attention_mask": 0, "labels": -100, "first": NO_WORD}
 
 
 def fit(

@@ -143,13 +143,16 @@ def rows(
     bundle: str, table: Path | None, text: tuple[str, ...], recipe: Path | None, home: Home
 ) -> Split:
     """Return the rows to send: those of the file if given, else the recipe's eval split."""
+    from pipeline.release.bundles import find
     from pipeline.release.origin import recipe_of
+    from pipeline.run import baselines
     from pipeline.stage import data, tasks
     from pipeline.stage.tasks.text_classification import TextClassification
 
     if table is not None:
-        source = rows_of(table, text)
-        return data.read_text(source, TextClassification, source.eval, Path())
+        source, found = rows_of(table, text), find(bundle, home)
+        name, _ = baselines.answers_of(found.name, found.directory, TextClassification)
+        return data.read_text(source, tasks.find(name), source.eval, Path())
     loaded = recipe_of(bundle, recipe, home)
     recipe_data, task = loaded.recipe.data, tasks.find(loaded.recipe.task)
     split = data.read_text(recipe_data, task, recipe_data.eval, loaded.base)

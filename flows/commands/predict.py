@@ -59,7 +59,7 @@ def predict(
     rows: Iterable[tuple[str, str | None]] = [*((text, None) for text in texts), *pairs]
     for text, second in rows or _lines():
         pair = [second] if second is not None else None
-        (given,) = task.predictions(task.answers(model.units([text], pair)))
+        (given,) = task.reply([text], task.answers(model.units([task.ask(text)], pair)))
         _answer(text, second, given, as_json)
 
 

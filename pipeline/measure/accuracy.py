@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.measure.answers import DIGITS
+from pipeline.model.words import NO_WORD
+from pipeline.stage.tasks.task import NOT_INPUTS
 from pipeline.store.artifact import Metric
 from pipeline.terms.progress import Progress
 
@@ -50,11 +52,27 @@ def checkpoint_outputs(
     with torch.inference_mode():
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
-            batch = tokenizer.pad([rows[row] for row in chosen], return_tensors="pt").to(device)
+            batch = _batch(tokenizer, [rows[row] for row in chosen], device)
             places = np.concatenate([np.arange(firsts[row], firsts[row + 1]) for row in chosen])
             result[places] = task.outputs(model, batch).float().cpu().numpy()
             progress(start + len(chosen), len(order), "scoring")
     return result
+
+
+def _batch(tokenizer: Any, rows: Sequence[dict[str, Any]], device: str) -> dict[str, Any]:
+    """Return rows as tensors, padded to the longest."""
+    import torch
+
+    places: list[list[int]] = [row["first"] for row in rows if "first" in row]
+    inputs = [{key: row[key] for key in row if key not in NOT_INPUTS} for row in rows]
+    if not places:
+        return dict(tokenizer.pad(inputs, return_tensors="pt").to(device))
+    # The place of a word's token counts from the left.
+    batch = dict(tokenizer.pad(inputs, return_tensors="pt", padding_side="right").to(device))
+    padded = torch.full((len(rows), max(map(len, places))), NO_WORD)
+    for row, found in enumerate(places):
+        padded[row, : len(found)] = torch.tensor(found, dtype=torch.long)
+    return batch | {"first": padded.to(device)}
 
 
 def bundle_answers(

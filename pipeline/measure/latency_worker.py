@@ -206,12 +206,13 @@ def _of_length(feeds: list[Feed], length: int) -> Feed:
     The joined tokens are repeated or cut to fit.
     """
     line = {
-        name: np.concatenate([feed[name][:, 1:-1] for feed in feeds], axis=1) for name in feeds[0]
+        name: np.concatenate([feed[name][:1, 1:-1] for feed in feeds], axis=1) for name in feeds[0]
     }
     ends = feeds[0]
     return {
         name: np.concatenate(
-            [ends[name][:, :1], np.resize(tokens[0], (1, length - 2)), ends[name][:, -1:]], axis=1
+            [ends[name][:1, :1], np.resize(tokens[0], (1, length - 2)), ends[name][:1, -1:]],
+            axis=1,
         )
         for name, tokens in line.items()
     }

@@ -15,12 +15,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from pipeline.model import words
 from pipeline.terms.errors import IntegrityError, ModelError, ProviderError
 from pipeline.terms.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    Feed = dict[str, NDArray[np.int64]]
 
 MODEL = "model.onnx"
 PROVIDERS = {
@@ -42,6 +45,14 @@ def check_available(provider: str) -> None:
             f"provider {provider!r} is not active: the installed onnxruntime has only "
             f"{', '.join(available)}"
         )
+
+
+def units_of(output: NDArray[Any], places: NDArray[np.int64] | None) -> NDArray[Any]:
+    """Return a feed's raw outputs, units × width, from the output of its call.
+
+    ``places``: each unit's index into the outputs of all tokens; None if a row is a unit.
+    """
+    return output if places is None else output.reshape(-1, output.shape[-1])[places]
 
 
 class BundleModel:
@@ -76,11 +87,18 @@ class BundleModel:
         self.tokenizer = Tokenizer.from_file(str(self._file("tokenizer.json")))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.signature["max_length"])
+        self.of_words = bool(self.signature.get("words"))
 
-    def encode(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None
-    ) -> list[dict[str, NDArray[np.int64]]]:
-        """Tokenize into one feed per text: arrays of 1 × tokens, int64, truncated to max length."""
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Feed]:
+        """Tokenize into one feed per text: arrays of 1 × tokens, int64, truncated to max length.
+
+        A model of words reads a long text in windows: arrays of windows × tokens.
+        """
+        if self.of_words:
+            return [feed for feed, _ in self.asked(texts)]
+        return self._rows(texts, pairs)
+
+    def _rows(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Feed]:
         import numpy as np
 
         rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
@@ -94,7 +112,7 @@ class BundleModel:
             feeds.append({name: np.array([known[name]], dtype=np.int64) for name in self.inputs})
         return feeds
 
-    def run(self, feed: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+    def run(self, feed: Feed) -> NDArray[np.float32]:
         """Return the raw outputs of a batch, including copies to and from the device.
 
         Raises ProviderError if the provider fails, so that the session never falls back to another.
@@ -134,13 +152,22 @@ class BundleModel:
         """Return the raw outputs, units × width. Rows run one at a time, without padding."""
         import numpy as np
 
-        feeds = self.encode(texts, pairs)
+        feeds = self.asked(texts, pairs)
         found = []
-        for row, feed in enumerate(feeds):
-            found.append(self.run(feed))
+        for row, (feed, places) in enumerate(feeds):
+            found.append(units_of(self.run(feed), places))
             if progress and row % 64 == 0:
                 progress(row, len(feeds), "rows predicted")
         return np.concatenate(found)
+
+    def asked(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> list[tuple[Feed, NDArray[np.int64] | None]]:
+        """Return each text's feed, and where its units' outputs are; see ``units_of``."""
+        if self.of_words:
+            read = words.windows(self.tokenizer, texts, self.signature["max_length"])
+            return [words.feed(windows, self.inputs) for windows in read]
+        return [(feed, None) for feed in self._rows(texts, pairs)]
 
     def _session(self, provider: str, threads: int | None) -> Any:
         import onnxruntime

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.model.runtime import BundleModel
+from pipeline.model.runtime import BundleModel, units_of
 from pipeline.release import bundles
 from pipeline.stage import tasks
 from pipeline.store.home import Home
@@ -93,21 +93,24 @@ class Bundle:
         return answers
 
     def _answer(self, rows: list[tuple[str, str | None]], batch_size: int) -> list[Any]:
-        texts = [text for text, _ in rows]
+        given = [text for text, _ in rows]
         pairs = [pair for _, pair in rows if pair is not None] or None
-        feeds = self._model.encode(texts, pairs)
+        asked = self._model.asked([self._task.ask(text) for text in given], pairs)
+        feeds = [feed for feed, _ in asked]
         found: list[Any] = [None] * len(feeds)
         name = self._model.inputs[0]
         order = sorted(range(len(feeds)), key=lambda row: feeds[row][name].shape[1])
         for _, alike in itertools.groupby(order, key=lambda row: feeds[row][name].shape[1]):
             for batch in _batches(alike, batch_size):
                 for row, raw in zip(batch, self._batch([feeds[row] for row in batch]), strict=True):
-                    found[row] = raw
-        return list(self._task.predictions(self._task.answers(np.stack(found))))
+                    found[row] = units_of(raw, asked[row][1])
+        return list(self._task.reply(given, self._task.answers(np.concatenate(found))))
 
-    def _batch(self, feeds: list[dict[str, NDArray[np.int64]]]) -> NDArray[np.float32]:
+    def _batch(self, feeds: list[dict[str, NDArray[np.int64]]]) -> list[NDArray[np.float32]]:
+        """Return the output for each feed, run as one batch; a feed may have several rows."""
         joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
-        return self._model.run(joined)
+        ends = np.cumsum([len(next(iter(feed.values()))) for feed in feeds])
+        return np.split(self._model.run(joined), ends[:-1])
 
 
 def _rows(texts: Iterable[str], pairs: Iterable[str] | None) -> Iterable[tuple[str, str | None]]:

@@ -156,7 +156,10 @@ def gathered(models: dict[str, ModelMeasurement], task: Task, split: Split) -> M
 
 
 def agreement(measurements: Measurements) -> dict[str, Any]:
-    """Return both main scores, their paired difference, McNemar's p-value and the flipped rows."""
+    """Return both main scores, their paired difference, McNemar's p-value and the flips.
+
+    ``flips`` of the ``answers`` differ; ``gains`` and ``losses`` are of rows.
+    """
     from pipeline.measure import scores, statistics
 
     task, truth, main = measurements.scored_by, measurements.truth, measurements.main
@@ -169,6 +172,7 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
         "difference": scores.compare(task, main, ours, theirs, truth).difference._asdict(),
         "mcnemar_p": statistics.mcnemar(gains, losses),
         "agreement": same._asdict(),
+        "answers": len(ours),
         "gains": gains,
         "losses": losses,
         "flips": round(len(ours) * (1 - same.value)),

@@ -23,10 +23,14 @@ class Lengths:
     tokens: dict[str, int] = field(default_factory=dict)
     longest: dict[str, int] = field(default_factory=dict)
 
-    def warnings(self, limit: int) -> list[str]:
-        """Return a warning for every split with rows truncated at ``limit`` tokens."""
+    def warnings(self, limit: int, *, windows: bool = False) -> list[str]:
+        """Return a warning for every split with rows truncated at ``limit`` tokens.
+
+        ``windows``: such rows are read in windows instead.
+        """
+        how = "read in windows" if windows else "truncated"
         return [
-            f"{name}: {plural(rows, 'row')} longer than max_length ({limit} tokens), truncated"
+            f"{name}: {plural(rows, 'row')} longer than max_length ({limit} tokens), {how}"
             for name, rows in self.over.items()
             if rows
         ]

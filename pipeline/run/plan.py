@@ -118,7 +118,9 @@ class Plan:
             + ", ".join(f"{b.metric} {b.form}" for b in budgets if b.against == name)
             for name in self.absent
         ]
-        cut = self.row_lengths.warnings(self.loaded.recipe.data.max_length)
+        cut = self.row_lengths.warnings(
+            self.loaded.recipe.data.max_length, windows=self.task_class.of_words
+        )
         model = self.located.warnings(self.task_class, self.labels)
         model += self.located.length_warnings(self.loaded.recipe.data.max_length)
         model += importing.warnings(self._imported.manifest) if self._imported else []

@@ -67,6 +67,8 @@ class Task(ABC):
     """Whether rows may have no labels: ``targets_of`` makes targets of a model's answers."""
     probable: ClassVar[bool] = False
     """Whether answers are probabilities, so that two models' have a divergence; see ``nats``."""
+    of_words: ClassVar[bool] = False
+    """Whether a unit is a word of a text, which is words joined by single spaces."""
     scores: ClassVar[Mapping[str, Formula]]
     """The metrics that score its answers, the main one first; see ``formulas``."""
 
@@ -379,6 +381,27 @@ class Task(ABC):
     @abstractmethod
     def predictions(self, answers: NDArray[np.float64]) -> Sequence[Answer]:
         """Return answers (units × columns) as what a user reads, one for each row."""
+
+    # What a user asks a bundle
+
+    def reading(self, split: Split) -> dict[str, Any]:
+        """Return how a bundle reads a user's texts, as its config.json keeps it for ``of_model``.
+
+        ``split``: rows like those that the bundle will be asked.
+        """
+        return {}
+
+    def given(self, request: str) -> Any:
+        """Return one of ``requests`` as a user would give it."""
+        return request
+
+    def ask(self, given: Any) -> str:
+        """Return what a model is asked for a text that a user gives."""
+        return str(given)
+
+    def reply(self, given: Sequence[Any], answers: NDArray[np.float64]) -> Sequence[Answer]:
+        """Return a bundle's answers to the texts that a user gave, one for each."""
+        return self.predictions(answers)
 
     # Its rows in the report
 

@@ -1,0 +1,107 @@
+"""The answer of a bundle for token-classification, in its predict.py."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from exporters.runner import load, read
+
+# The answer of one row, for token-classification: a text, or a list of words.
+SPLITTERS = {"regex": re.compile(r"\w+|[^\w\s]"), "blank": re.compile(r"\S+")}
+
+
+def answer(texts: list[Any], pairs: None = None) -> list[dict[str, Any]]:
+    """Return {"entities", "tags"} for each text. A text may be a list of words."""
+    session, tokenizer = load()
+    config, signature = read("config.json"), read("signature.json")
+    names = [config["id2label"][str(at)] for at in range(len(config["id2label"]))]
+    # Texts that are too long are read in windows that overlap by half.
+    overlap = (signature["max_length"] - tokenizer.num_special_tokens_to_add(False)) // 2
+    tokenizer.enable_truncation(signature["max_length"], stride=overlap)
+    answers = []
+    for given in texts:
+        text = given if isinstance(given, str) else " ".join(given)
+        splitter = SPLITTERS[config["splitter"] if isinstance(given, str) else "blank"]
+        places = [found.span() for found in splitter.finditer(text)]
+        words = [text[start:end] for start, end in places]
+        encoding = tokenizer.encode(" ".join(words))
+        parts = [encoding, *encoding.overflowing]
+        logits = run(session, parts).astype(np.float64)
+        logits = logits[answering(words, parts, overlap, logits.shape[1])]
+        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        answers.append(described(text, places, powers / powers.sum(axis=-1, keepdims=True), names))
+    return answers
+
+
+def run(session: Any, parts: list[Any]) -> Any:
+    """Return the logits of all tokens of a text's windows: windows × tokens × tags."""
+    width = max(len(part.ids) for part in parts)
+    feed = {}
+    for name in [value.name for value in session.get_inputs()]:
+        key = {"input_ids": "ids", "token_type_ids": "type_ids"}.get(name, name)
+        rows = [getattr(part, key) for part in parts]
+        feed[name] = np.array([row + [0] * (width - len(row)) for row in rows], np.int64)
+    return session.run(None, feed)[0]
+
+
+def answering(words: list[str], parts: list[Any], overlap: int, width: int) -> tuple[Any, Any]:
+    """Return the window, and the token in it, that answers each word.
+
+    It is the first token that ends in the word. A window answers the half of what it shares with
+    another that is nearer to its middle.
+    """
+    tokens = []
+    for number, part in enumerate(parts):
+        inside = np.flatnonzero(np.array(part.special_tokens_mask, int) == 0)
+        before = overlap // 2 if number else 0
+        after = overlap - overlap // 2 if number < len(parts) - 1 else 0
+        tokens += [(number, at, part.offsets[at][1]) for at in inside[before : len(inside) - after]]
+    window, place, end = np.array(tokens or [(0, 0, 0)], np.int64).T
+    starts = np.cumsum([0, *(len(word) + 1 for word in words)])[:-1]
+    word = np.maximum.accumulate(np.searchsorted(starts, end) - 1)
+    first = np.minimum(np.searchsorted(word, np.arange(len(words))), len(end) - 1)
+    return window[first], place[first]
+
+
+def described(text: str, places: Any, shares: Any, names: list[str]) -> dict[str, Any]:
+    """Return the entities of a text, as ``conlleval`` reads its tags, and the tags.
+
+    ``places``: the characters of each word. ``shares``: words × tags.
+    """
+    shares = shares.round(6)
+    tags = [names[at] for at in shares.argmax(axis=-1)]
+    kinds = set(names) - {"O"}
+    marked = all(name[:1] in "BIES" and name[1:2] in ("", "-") for name in kinds)
+    parts = [(tag[0], tag[2:] or "_") if marked or tag == "O" else ("I", tag) for tag in tags] + [
+        ("O", "_")
+    ]
+    starts = {name[0] for name in kinds} if marked else set()
+    found, written, start, before = [], ["O"] * len(tags), 0, ("O", "_")
+    for at, (mark, kind) in enumerate(parts):
+        changed = kind != before[1]
+        closed = before[0] in "ES" or mark in "BSO" or changed
+        if before[0] != "O" and closed:
+            first, last = places[start][0], places[at - 1][1]
+            score = round(sum(shares[start:at].max(axis=-1).tolist()) / (at - start), 6)
+            entity = {"type": before[1], "text": text[first:last], "start": first, "end": last}
+            found.append(entity | {"score": score})
+            written[start:at] = in_scheme(before[1], at - start, starts)
+        if mark != "O" and (mark in "BS" or before[0] in "ESO" or changed):
+            start = at
+        before = (mark, kind)
+    return {"entities": found, "tags": written}
+
+
+def in_scheme(kind: str, count: int, marks: set[str]) -> list[str]:
+    """Return an entity's tags with the prefixes that the labels have."""
+    if not marks:
+        return [kind] * count
+    given = ["I"] * count
+    if marks != {"I"}:
+        given[0] = "B"
+    if marks & {"E", "S"}:
+        given[-1] = "S" if count == 1 else "E"
+    return [mark if kind == "_" else f"{mark}-{kind}" for mark in given]

@@ -1,0 +1,155 @@
+"""Words as a model reads them: windows over long texts, and the token that answers each word.
+
+A text is its words joined by single spaces, so every tokenizer splits it as it splits any text, and
+a word is found by its characters. The token that answers a word is the first one that ends in it.
+A text that is longer than the model reads is covered by windows that overlap by half, and each word
+is answered by the window in which it has the most context on its shorter side.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SEPARATOR: Final = " "
+SPLITTERS: Final = {"regex": re.compile(r"\w+|[^\w\s]"), "blank": re.compile(r"\S+")}
+"""How a raw text becomes words: words and single marks, or what stands between blanks."""
+
+
+NO_WORD, CUT_OFF = -1, -2
+"""Instead of a place: padding, and a word that is cut off."""
+
+
+class Window(NamedTuple):
+    """A part of a text that the model reads at once.
+
+    ``first``: for each word that this window answers, the place of its token in the window. The
+    words of a text's windows, one window after another, are the words of the text in order.
+    """
+
+    ids: list[int]
+    attention_mask: list[int]
+    type_ids: list[int]
+    first: list[int]
+
+
+def split(text: str, splitter: str) -> list[tuple[int, int]]:
+    """Return the first character of each word of a raw text, and the one after its last."""
+    return [found.span() for found in SPLITTERS[splitter].finditer(text)]
+
+
+def joined(words: Sequence[str]) -> str:
+    """Return words as the text that a model is asked."""
+    return SEPARATOR.join(words)
+
+
+def of(text: str) -> list[str]:
+    """Return the words of a joined text."""
+    return text.split(SEPARATOR) if text else []
+
+
+def windows(tokenizer: Any, texts: Sequence[str], max_length: int) -> Iterator[list[Window]]:
+    """Yield the windows of each joined text, each of at most ``max_length`` tokens.
+
+    ``tokenizer``: of the tokenizers library. It is left without truncation.
+    """
+    room = max_length - tokenizer.num_special_tokens_to_add(False)
+    for text, encoding in _encoded(tokenizer, texts, max_length, room // 2):
+        yield _windows(of(text), [encoding, *encoding.overflowing], room // 2)
+
+
+def beginnings(tokenizer: Any, texts: Sequence[str], max_length: int) -> Iterator[Window]:
+    """Yield the first ``max_length`` tokens of each joined text.
+
+    ``first`` has all words of the text; those beyond the end are ``CUT_OFF``.
+    """
+    import numpy as np
+
+    for text, encoding in _encoded(tokenizer, texts, max_length, 0):
+        inside, ends = _tokens(encoding)
+        tokens = _first_tokens(of(text), ends)
+        place = inside[np.minimum(tokens, len(inside) - 1)] if len(inside) else 0 * tokens
+        if encoding.overflowing:
+            place[tokens == len(inside)] = CUT_OFF
+        yield Window(encoding.ids, encoding.attention_mask, encoding.type_ids, place.tolist())
+
+
+def _encoded(
+    tokenizer: Any, texts: Sequence[str], max_length: int, overlap: int
+) -> Iterator[tuple[str, Any]]:
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length, stride=overlap)
+    encodings = tokenizer.encode_batch(list(texts))
+    tokenizer.no_truncation()
+    return zip(texts, encodings, strict=True)
+
+
+def feed(
+    windows: Sequence[Window], names: Sequence[str]
+) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
+    """Return a text's windows as a graph's inputs, and where its words are answered.
+
+    The inputs are windows × tokens, padded on the right. A place is an index into the outputs of
+    all tokens, window after window.
+    """
+    import numpy as np
+
+    width = max(len(window.ids) for window in windows)
+    shape = (len(windows), width)
+    arrays = {name: np.zeros(shape, np.int64) for name in names}
+    for row, (ids, mask, types, _) in enumerate(windows):
+        known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        for name, array in arrays.items():
+            array[row, : len(ids)] = known[name]
+    places = [row * width + place for row, window in enumerate(windows) for place in window.first]
+    return arrays, np.array(places, np.int64)
+
+
+def _windows(words: list[str], parts: list[Any], overlap: int) -> list[Window]:
+    import numpy as np
+
+    # Neighbours share ``overlap`` tokens, and each answers the half that is nearer to its middle.
+    numbers, places, ends = [], [], []
+    for number, part in enumerate(parts):
+        inside, all_ends = _tokens(part)
+        before = overlap // 2 if number else 0
+        after = overlap - overlap // 2 if number < len(parts) - 1 else 0
+        own = slice(before, len(inside) - after)
+        numbers.append(np.full(len(inside[own]), number))
+        places.append(inside[own])
+        ends.append(all_ends[own])
+    window, place = np.concatenate(numbers), np.concatenate(places)
+    if len(place):
+        tokens = np.minimum(_first_tokens(words, np.concatenate(ends)), len(place) - 1)
+        window, place = window[tokens], place[tokens]
+    else:  # the tokenizer drops all characters of the text
+        window = place = np.zeros(len(words), int)
+    return [
+        Window(part.ids, part.attention_mask, part.type_ids, place[window == at].tolist())
+        for at, part in enumerate(parts)
+    ]
+
+
+def _tokens(part: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of an encoding's own tokens, and the character after each one's last."""
+    import numpy as np
+
+    inside = np.flatnonzero(np.array(part.special_tokens_mask, int) == 0)
+    return inside, np.array([end for _, end in part.offsets], int)[inside]
+
+
+def _first_tokens(words: list[str], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the first token that ends in or after each word; their number if there is none.
+
+    ``ends``: for each token, the character of the joined text after its last one.
+    """
+    import numpy as np
+
+    starts = np.cumsum([0, *(len(word) + len(SEPARATOR) for word in words)])[:-1]
+    word = np.maximum.accumulate(np.searchsorted(starts, ends) - 1)
+    return np.searchsorted(word, np.arange(len(words)))
