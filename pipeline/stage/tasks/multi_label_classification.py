@@ -80,6 +80,10 @@ class MultiLabelClassification(SequenceTask):
     @classmethod
     def target_columns(cls, data: Data) -> tuple[str, ...]:
         """Return the column of lists, or the columns of 0 and 1, whose names are the labels."""
+        if not data.label_columns:
+            raise DataError(
+                f"data.label: {cls.name} needs a column with lists of labels, or columns of 0 and 1"
+            )
         twice = repeated(data.label_columns)
         if twice is not None:
             raise DataError(f"data.label: the column {twice!r} is named twice")

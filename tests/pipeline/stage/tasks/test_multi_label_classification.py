@@ -21,7 +21,7 @@ from pipeline.stage.scoring import multi_label
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
 from pipeline.store.artifact import Artifact
-from pipeline.terms.errors import DataError
+from pipeline.terms.errors import DataError, RarefyError
 from tests.models import write_encoder
 from tests.multi_label import LABELS, TASK, rows
 
@@ -137,6 +137,11 @@ def test_columns_of_something_else_are_refused(desk, flags, said):
     with pytest.raises(DataError) as found:
         summary(desk, label=["a", "b"])
     assert said in str(found.value)
+
+
+def test_rows_need_labels(desk):
+    with pytest.raises(RarefyError, match=r"data\.label: multi-label-classification needs a col"):
+        read(desk, label=None).steps()
 
 
 def test_a_label_column_named_twice_is_refused(desk):
