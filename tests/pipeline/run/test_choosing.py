@@ -68,6 +68,7 @@ def test_other_eval_rows_choose_nothing(desk):
     assert desk.run(TRAINED, task=TASK, data=DATA)["finetune"].cached
 
 
+@pytest.mark.slow
 def test_an_imported_classifier_gets_thresholds(desk):
     run = desk.open(TRAINED, task=TASK, data=DATA)
     run.execute(MODEL)

@@ -245,6 +245,9 @@ def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
     bundle = finished["export"].artifact.directory
     measured = stored.load(finished["validate"].artifact.directory)
     _same_everywhere(bundle, measured)
+    # The reference is the teacher with the teacher's own thresholds, not with any of the eval rows.
+    teacher = measured.score("micro_f1", "finetune").value
+    assert teacher == pytest.approx(finished["finetune"].scores[0].value)
     # The bundle is int8: its thresholds are the best for its own answers to the development rows.
     plan = desk.open("export", task=TASK, data=DATA).plan
     task, split = plan.task, plan.splits["dev"]
