@@ -153,6 +153,12 @@ def flips(data: ReportData) -> Flips | None:
     return Flips(name, len(measured.truth), lost, won, differ - lost - won, p, by_class)
 
 
+def beside(data: ReportData) -> tuple[str, float] | None:
+    """Return the name and main score of what needs no model, such as BM25, if the task has it."""
+    measured = data.measurements
+    return measured.scored_by.beside(measured.truth) if measured is not None else None
+
+
 def speedup(data: ReportData, target: str) -> Interval | None:
     """Return the reference's median latency divided by the candidate's; None if not measured."""
     name = reference(data)

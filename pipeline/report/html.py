@@ -90,6 +90,7 @@ def render(data: ReportData) -> str:
         percentiles=metrics.PERCENTILES,
         chosen=facts.candidate_row(data),
         ledger=_ledger(data),
+        beside=facts.beside(data),
         targets=_targets(data),
         target_count=len(data.measurements.latency) if data.measurements else 0,
         cold_starts=_cold_starts(data),

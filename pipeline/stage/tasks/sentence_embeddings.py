@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from pipeline.stage.table_file import Source
     from pipeline.terms.vocabulary import Data
 
-DOCUMENTS, BM25 = "documents", "bm25"
-"""What the truth of a query holds."""
-DIGITS = 4
 SAME_AT_LEAST = 0.5
 """The share of the first ten that two models must have in common."""
 SAME_COSINE = 0.05
@@ -268,28 +265,25 @@ class SentenceEmbeddings(Task):
         return self._tokens(tokenizer, self.requests(split)[0])
 
     def truth(self, split: Split) -> list[Any]:
-        """Return the pairs' scores, or what each query should find and how well BM25 does it.
-
-        That is: the documents by their places in the corpus, and BM25's nDCG@10.
-        """
-        from pipeline.stage.scoring import ranking, search
+        """Return the pairs' scores, or what each query should find (see ``search.truth``)."""
+        from pipeline.stage.scoring import search
 
         if split.corpus is None:
             return super().truth(split)
-        labels = split.labels or ()
-        found = search.by_words(list(split.texts), split.corpus, labels)
-        plain = ranking.ndcg(search.places(found)).round(DIGITS).tolist()
-        return [
-            {DOCUMENTS: list(documents), BM25: value}
-            for documents, value in zip(labels, plain, strict=True)
-        ]
+        return search.truth(split.texts, split.corpus, split.labels or ())
 
     @classmethod
     def floor(cls, truth: Sequence[Any]) -> float | None:
         """Return BM25's nDCG@10 of a search; of pairs 0, the correlation of equal cosines."""
+        by_words = cls.beside(truth)
+        return by_words[1] if by_words else 0.0
+
+    @classmethod
+    def beside(cls, truth: Sequence[Any]) -> tuple[str, float] | None:
+        """Return BM25's nDCG@10 of a search."""
         if not _is_search(truth):
-            return 0.0
-        return float(sum(query[BM25] for query in truth) / len(truth))
+            return None
+        return "BM25", float(sum(query["bm25"] for query in truth) / len(truth))
 
     def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Return embeddings as they are: texts × width."""

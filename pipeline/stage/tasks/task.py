@@ -293,6 +293,11 @@ class Task(ABC):
         return None
 
     @classmethod
+    def beside(cls, truth: Sequence[Any]) -> tuple[str, float] | None:
+        """Return the name and main score of what needs no model, to stand beside the models'."""
+        return None
+
+    @classmethod
     def formulas(cls, truth: Sequence[Any]) -> Mapping[str, Formula]:
         """Return the metrics for answers to this truth, the main one first."""
         return cls.scores

@@ -108,3 +108,11 @@ def test_a_number_has_the_same_interval_wherever_it_is_shown(metric: str, places
     assert len(found) == places
     for place, interval in found.items():
         assert interval == pytest.approx(found["verdict"], abs=1e-12), place
+
+
+def test_what_needs_no_model_stands_beside_those_of_a_task_that_has_it() -> None:
+    data = report_data()
+    assert facts.beside(data) is None
+    truth = [{"documents": [at], "bm25": at / 4} for at in range(5)]
+    searched = data.measurements.model_copy(update={"task": "sentence-embeddings", "truth": truth})
+    assert facts.beside(data.model_copy(update={"measurements": searched})) == ("BM25", 0.5)
