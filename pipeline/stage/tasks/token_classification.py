@@ -75,6 +75,7 @@ class TokenClassification(Task):
     name: ClassVar[str] = "token-classification"
     unit_per_row: ClassVar[bool] = False
     of_words: ClassVar[bool] = True
+    answers_itself: ClassVar[bool] = True
     scores: ClassVar[Mapping[str, Formula]] = {
         "entity_f1": _entities(entities.f1),
         "entity_precision": _entities(entities.precision),
@@ -268,6 +269,11 @@ class TokenClassification(Task):
         """Return each sentence's tags, and with the first the names of all tags."""
         rows: list[dict[str, Any]] = [{TAGS: list(tags)} for tags in split.labels or ()]
         return [rows[0] | {NAMES: list(self.labels)}, *rows[1:]] if rows else []
+
+    def targets_of(self, answers: NDArray[np.float64], split: Split) -> list[list[int]]:
+        """Return the index of each word's most probable tag, sentence by sentence."""
+        tags = iter(formulas.answers(answers).tolist())
+        return [list(itertools.islice(tags, len(words.of(text)))) for text in split.texts]
 
     @classmethod
     def expected(cls, truth: Sequence[Any]) -> int:

@@ -274,6 +274,10 @@ class TestAnswers:
         assert MADE.right(answers, truth).tolist() == [False, False, False]
         assert MADE.sureness(answers, truth).tolist()[1] == 0
 
+    def test_answers_may_be_the_targets_of_rows_without_labels(self, split, answers):
+        targets = MADE.targets_of(answers, split)
+        assert targets == [[LABELS.index(tag) for tag in row] for row in self.SAID]
+
     def test_rows_are_told_with_their_entities(self, split, answers):
         assert MADE.said(answers, split) == ["[A: a] b c", "d [B: e]", "[B: f]"]
         assert MADE.wanted(split) == ["[A: a b] c", "d [B: e]", "[A: f]"]
