@@ -13,9 +13,12 @@ import rich_click as click
 from flows.checks import DEMO_MODEL
 from flows.goals import GOALS
 from flows.options import home_option, json_option, show_json
+from flows.recognised import EMBEDDINGS, TEXT, Recognised
 from pipeline.store.home import Home
 
 REFERENCES = ("package:", "hub:")
+NONE = "none"
+NULL = "null # the model's own answers are the truth"
 PLAIN = re.compile(r"(?:[A-Za-z_/]|\.\.?/)[A-Za-z0-9_./:@-]*")
 
 
@@ -29,8 +32,11 @@ class Answers:
     train: str
     eval: str
     text: tuple[str, ...]
-    label: str
+    label: tuple[str, ...]
     goal: str
+    task: str = TEXT
+    group: str | None = None
+    corpus: str | None = None
 
 
 @click.command(short_help="Write a recipe; asks for whatever the flags do not give.")
@@ -39,7 +45,9 @@ class Answers:
 @click.option("--train", help="Labelled rows for training: JSONL, CSV, TSV or Parquet.")
 @click.option("--eval", "evaluation", help="Labelled rows for evaluation.")
 @click.option("--text", multiple=True, help="The text column; repeat it for sentence pairs.")
-@click.option("--label", help="The label column.")
+@click.option("--label", multiple=True, help="The label column; `none`: the model's own answers.")
+@click.option("--task", help="The task; default: recognised by the columns.")
+@click.option("--corpus", help="What queries search: a file with the columns id and text.")
 @click.option("--name", help="The recipe's name; default: the file's name.")
 @click.option("--goal", type=click.Choice(list(GOALS)), help="What to optimize for.")
 @click.option("--yes", is_flag=True, help="Use the defaults instead of asking.")
@@ -52,7 +60,9 @@ def init(
     train: str | None,
     evaluation: str | None,
     text: tuple[str, ...],
-    label: str | None,
+    label: tuple[str, ...],
+    task: str | None,
+    corpus: str | None,
     name: str | None,
     goal: str | None,
     yes: bool,
@@ -76,15 +86,20 @@ def init(
     ask = _Ask(yes)
     train = ask("train", "Training rows (file)", train, None)
     evaluation = ask("eval", "Eval rows (file)", evaluation, _sibling(train))
-    text, label = _columns(ask, train, text, label)
+    found = _columns(ask, train, text, label, task)
+    if found.task == EMBEDDINGS and not found.label:
+        corpus = ask("corpus", "What queries search (file)", corpus, _beside(train, "corpus"))
     answers = Answers(
         path=path,
         name=name or slug(path.stem if path.stem != "recipe" else path.resolve().parent.name),
         model=ask("model", "Pretrained model", model, DEMO_MODEL),
         train=train,
         eval=evaluation,
-        text=text,
-        label=label,
+        text=found.text,
+        label=found.label,
+        task=found.task,
+        group=found.group,
+        corpus=corpus,
         goal=ask("goal", f"Goal ({_goals()})", goal, "balanced", click.Choice(list(GOALS))),
     )
     content = schema_line(path, home) + recipe_text(answers)
@@ -128,10 +143,11 @@ class _Ask:
 
 
 def _columns(
-    ask: _Ask, train: str, text: tuple[str, ...], label: str | None
-) -> tuple[tuple[str, ...], str]:
-    """Return the text and label columns; the prompts list the columns of a local file."""
+    ask: _Ask, train: str, text: tuple[str, ...], label: tuple[str, ...], task: str | None
+) -> Recognised:
+    """Return the task and its columns; the prompts list the columns of a local file."""
     from flows import columns
+    from flows.recognised import recognise
     from pipeline.terms.errors import DataError
 
     if train.startswith(REFERENCES):
@@ -139,27 +155,43 @@ def _columns(
     else:
         table = columns.read(Path(train).expanduser())
     offer = f", one of {', '.join(table.names)}" if table.names else ""
-    text = text or tuple(
-        part.strip()
-        for part in ask(
-            "text", f"Text column{offer} (for pairs: two, with a comma)", None, table.text()
-        ).split(",")
-    )
-    label = ask("label", f"Label column{offer}", label, table.label(text[0]))
-    for column in (*text, label):
+    given = None if not label else tuple(name for name in label if name != NONE)
+    found = recognise(table, text, given)
+    if not text:
+        likely = ", ".join(found.text) if found else None
+        asked = ask("text", f"Text column{offer} (for pairs: two, with a comma)", None, likely)
+        text = _parts(asked)
+        found = recognise(table, text, given)
+    if given is None:
+        known = found is not None and bool(table.names)
+        likely = (", ".join(found.label) or NONE) if found and known else None
+        given = tuple(
+            n for n in _parts(ask("label", f"Label column{offer}", None, likely)) if n != NONE
+        )
+        found = recognise(table, text, given)
+    for column in (*text, *given):
         if table.names and column not in table.names:
             raise DataError(f"{train}: no column {column!r}; it has {', '.join(table.names)}")
-    return text, label
+    likely_task = found.task if found else TEXT
+    group = found.group if found and task in (None, found.task) else None
+    return Recognised(task or likely_task, text, given, group)
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _sibling(train: str) -> str | None:
     """Return the file next to the training rows that looks like the eval split, or None."""
+    names = ("eval", "test", "validation", "valid", "dev")
+    return next((found for name in names if (found := _beside(train, name))), None)
+
+
+def _beside(train: str, name: str) -> str | None:
+    """Return the file that has another name where the training rows have ``train``, or None."""
     path = Path(train)
-    for name in ("eval", "test", "validation", "valid", "dev"):
-        beside = path.with_name(path.name.replace("train", name))
-        if beside != path and beside.is_file():
-            return str(beside)
-    return None
+    beside = path.with_name(path.name.replace("train", name))
+    return str(beside) if beside != path and beside.is_file() else None
 
 
 def _goals() -> str:
@@ -174,6 +206,7 @@ def slug(text: str) -> str:
 def recipe_text(answers: Answers) -> str:
     """Return the recipe with comments. Raises ModelError if the model cannot be read."""
     from pipeline.run import importing
+    from pipeline.stage import tasks
 
     base = answers.path.resolve().parent
     model = _reference(answers.model, base)
@@ -184,29 +217,51 @@ def recipe_text(answers: Answers) -> str:
         // 2,
     )
     length = min(128, located.positions or 128)
-    text = ", ".join(map(_scalar, answers.text))
-    goal = GOALS[answers.goal]
-    stages = [stage.replace("{layers}", str(layers)) for stage in goal.stages]
+    bare = not answers.label and tasks.find(answers.task).answers_itself
+    goal = GOALS[answers.goal].without_labels() if bare else GOALS[answers.goal]
+    filled = {"{layers}": str(layers), "{main}": _main(answers)}
     lines = [
         f"# {answers.name}: {goal.about}.",
         f"name: {answers.name}",
         f"model: {_scalar(model)} # the pretrained model to start from",
-        "task: text-classification",
+        f"task: {answers.task}",
         "data: # paths are relative to this file's folder",
         f"  train: {_scalar(_reference(answers.train, base))}",
         f"  eval: {_scalar(_reference(answers.eval, base))} # never trained on",
+        *([f"  corpus: {_scalar(_reference(answers.corpus, base))}"] if answers.corpus else ()),
         "  # unlabelled: more.jsonl # text from the same domain, for the teacher to label",
-        f"  text: {text if len(answers.text) == 1 else f'[{text}]'}",
-        f"  label: {_scalar(answers.label)}",
+        f"  text: {_listed(answers.text)}",
+        f"  label: {_listed(answers.label) if answers.label else NULL if bare else 'null'}",
+        *([f"  group: {_scalar(answers.group)} # rows to rank"] if answers.group else ()),
         f"  max_length: {length} # tokens; longer rows are truncated and counted",
         "stages: # in order; `rarefy recipe show` explains each one and shows its defaults",
-        *(f"  - {stage}" for stage in stages),
+        *(f"  - {_filled(stage, filled)}" for stage in goal.stages),
         "targets: # where latency is measured",
         "  - {name: cpu, provider: cpu, threads: 1}",
         "budgets: # the exit code is 3 if one is missed",
-        *(f"  - {budget}" for budget in goal.budgets),
+        *(f"  - {_filled(budget, filled)}" for budget in goal.budgets),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _main(answers: Answers) -> str:
+    """Return the main metric of the task for these rows."""
+    from pipeline.stage import tasks
+
+    found = tasks.find(answers.task)
+    ranks = answers.group is not None or answers.corpus is not None
+    return "ndcg_10" if ranks else next(iter(getattr(found, "scores", ())), "spearman")
+
+
+def _filled(line: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        line = line.replace(name, value)
+    return line
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    text = ", ".join(map(_scalar, names))
+    return text if len(names) == 1 else f"[{text}]"
 
 
 def _reference(given: str, base: Path) -> str:

@@ -9,8 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from flows.columns import read
 from flows.goals import GOALS
+from flows.recognised import recognise
 from pipeline.recipe import recipe as recipes
+from pipeline.stage import tasks
+from pipeline.terms import metrics
+from pipeline.terms.errors import RecipeError
+from tests.models import write_finetuned
 from tests.project import Project, Said
 
 
@@ -85,3 +91,75 @@ def test_it_asks_for_what_the_flags_do_not_say(here: Project) -> None:
     loaded = recipes.load(Path("mine.yaml"))
     assert loaded.recipe.name == "mine"
     assert "prune" in [step.id for step in loaded.steps]
+
+
+DATA = Path(__file__).parents[3] / "examples" / "data"
+EXAMPLES = [
+    *("addresses", "brown-tags", "movie-ratings", "movie-reviews", "wordnet-concepts"),
+    *("wordnet-rerank", "wordnet-search"),
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_task_is_recognised_and_its_recipe_passes_check(
+    example: str, here: Project, rarefy: Callable[..., Said]
+) -> None:
+    for file in (DATA / example).glob("*.jsonl"):
+        rows = file.read_text().splitlines(keepends=True)
+        Path(file.name).write_text("".join(rows if file.stem == "corpus" else rows[:400]))
+    found = recognise(read(Path("train.jsonl")))
+    assert found is not None
+    try:
+        tasks.find(found.task)
+    except RecipeError as error:
+        pytest.skip(str(error))
+    said = rarefy("init", "--model", "encoder", "--train", "train.jsonl", "--yes")
+    assert said.code == 0, said.err
+    assert rarefy("recipe", "check", "recipe.yaml").code == 0
+    recipe = recipes.load(Path("recipe.yaml")).recipe
+    assert recipe.task == found.task
+    assert recipe.data.group == found.group
+    assert metrics.known(recipe.budgets[0].metric).kind == "score"
+
+
+def test_a_finetuned_model_and_texts_alone_give_a_recipe_without_labels(
+    here: Project, rarefy: Callable[..., Said]
+) -> None:
+    write_finetuned(Path("finetuned"))
+    for name in ("train", "eval"):
+        rows = [json.loads(line) for line in Path(f"{name}.jsonl").read_text().splitlines()]
+        Path(f"{name}.jsonl").write_text(
+            "".join(json.dumps({"text": row["text"]}) + "\n" for row in rows)
+        )
+    for goal in GOALS:
+        said = rarefy(
+            *("init", "--model", "finetuned", "--train", "train.jsonl", "--goal", goal),
+            *("--yes", "--force"),
+        )
+        assert said.code == 0, said.err
+        assert rarefy("recipe", "check", "recipe.yaml").code == 0
+        loaded = recipes.load(Path("recipe.yaml"))
+        assert loaded.recipe.data.label is None
+        assert "finetune" not in [step.id for step in loaded.steps]
+        assert loaded.recipe.budgets[0].metric == "agreement"
+        assert {budget.against for budget in loaded.recipe.budgets} <= {None, "model"}
+    said = rarefy("init", "--model", "encoder", "--train", "train.jsonl", "--yes", "--force")
+    assert said.code == 2
+    assert "the model has no head for text-classification; give a label column" in said.err
+
+
+def test_labels_can_be_left_out(here: Project, rarefy: Callable[..., Said]) -> None:
+    write_finetuned(Path("finetuned"))
+    said = rarefy(
+        *("init", "--model", "finetuned", "--train", "train.jsonl", "--label", "none", "--yes")
+    )
+    assert said.code == 0, said.err
+    assert recipes.load(Path("recipe.yaml")).recipe.data.label is None
+
+
+def test_a_task_can_be_given(here: Project, rarefy: Callable[..., Said]) -> None:
+    said = rarefy(
+        *("init", "--model", "encoder", "--train", "train.jsonl", "--task", "tagging", "--yes")
+    )
+    assert said.code == 2
+    assert "unknown task 'tagging'" in said.err

@@ -1,0 +1,92 @@
+"""The task of a file is recognised by what its columns hold."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import columns
+from flows.columns import Columns
+from flows.recognised import Recognised, recognise
+
+DATA = Path(__file__).parents[2] / "examples" / "data"
+EXAMPLES = {
+    "addresses": Recognised("token-classification", ("tokens",), ("tags",)),
+    "brown-tags": Recognised("token-classification", ("tokens",), ("tags",)),
+    "movie-ratings": Recognised("regression", ("text",), ("rating",)),
+    "movie-reviews": Recognised("text-classification", ("text",), ("label",)),
+    "wordnet-concepts": Recognised("multi-label-classification", ("text",), ("labels",)),
+    "wordnet-rerank": Recognised("regression", ("query", "passage"), ("relevance",), "query"),
+    "wordnet-search": Recognised("sentence-embeddings", ("query", "positive")),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_tasks_of_the_examples(name: str) -> None:
+    assert recognise(columns.read(DATA / name / "train.jsonl")) == EXAMPLES[name]
+
+
+def table(*rows: dict[str, Any]) -> Columns:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Columns({name: [row.get(name) for row in rows] for name in names})
+
+
+WORDS = ("a long remark", "another remark", "the last of them")
+
+
+def test_a_file_of_texts_alone_has_no_labels() -> None:
+    found = recognise(table(*({"text": words} for words in WORDS)))
+    assert found == Recognised("text-classification", ("text",))
+
+
+def test_columns_of_0_and_1_are_labels_of_a_row() -> None:
+    rows = [{"text": w, "rude": n % 2, "spam": int(n == 1)} for n, w in enumerate(WORDS)]
+    found = recognise(table(*rows))
+    assert found == Recognised("multi-label-classification", ("text",), ("rude", "spam"))
+    one = recognise(table(*({"text": row["text"], "rude": row["rude"]} for row in rows)))
+    assert one == Recognised("text-classification", ("text",), ("rude",))
+
+
+def test_spans_of_a_text_are_tags() -> None:
+    rows = [{"text": w, "entities": [{"start": 0, "end": 1, "label": "X"}]} for w in WORDS]
+    assert recognise(table(*rows)) == Recognised("token-classification", ("text",), ("entities",))
+
+
+def test_scores_of_pairs_are_grouped_if_the_first_text_repeats() -> None:
+    rows = [
+        {"sentence1": words, "sentence2": "one", "score": 0.5 + number}
+        for number, words in enumerate(WORDS)
+    ]
+    pair = ("sentence1", "sentence2")
+    assert recognise(table(*rows)) == Recognised("regression", pair, ("score",))
+    again = [row | {"sentence1": "one of them"} for row in rows]
+    assert recognise(table(*again)) == Recognised("regression", pair, ("score",), "sentence1")
+
+
+def test_whole_numbers_are_classes() -> None:
+    rows = [{"text": words, "label": number} for number, words in enumerate(WORDS)]
+    assert recognise(table(*rows)) == Recognised("text-classification", ("text",), ("label",))
+
+
+def test_a_csv_file_has_lists_and_numbers_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "labels"])
+        writer.writerows([words, json.dumps(["a", "b"])] for words in WORDS)
+    found = recognise(columns.read(path))
+    assert found == Recognised("multi-label-classification", ("text",), ("labels",))
+    path.write_text("text,stars\n" + "".join(f"{words},{n}.5\n" for n, words in enumerate(WORDS)))
+    assert recognise(columns.read(path)) == Recognised("regression", ("text",), ("stars",))
+
+
+def test_what_is_given_is_taken() -> None:
+    rows = [{"text": w, "note": w[::-1], "label": n, "mood": n % 2} for n, w in enumerate(WORDS)]
+    found = recognise(table(*rows), text=("note",), label=("mood",))
+    assert found == Recognised("text-classification", ("note",), ("mood",))
+    assert recognise(table(*rows), label=()) == Recognised("text-classification", ("text",))
+    assert recognise(table({"number": 1})) is None
