@@ -114,6 +114,8 @@ class Display:
         line.append("cached".rjust(8) if row.cached else f"{row.seconds:7.1f}s", "dim")
         line.append(f"  {row.digest[:12]}", "dim")
         self.console.print(line, soft_wrap=True)
+        if row.note:
+            self.say(f"warning: {row.id} {row.note}", "yellow")
 
     def say(self, text: str, style: str = "") -> None:
         if not self.quiet:

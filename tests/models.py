@@ -122,7 +122,6 @@ def write_finetuned(directory: Path, kind: str = "bert", shuffled: bool = False)
     """
     import random
 
-    import torch
     from transformers import AutoTokenizer
 
     model = write_model(directory, kind, "AutoModelForSequenceClassification", LABELS)
@@ -130,6 +129,15 @@ def write_finetuned(directory: Path, kind: str = "bert", shuffled: bool = False)
     texts, labels = sentences(96, seed=5)
     if shuffled:
         random.Random(0).shuffle(labels)
+    learn(model, tokenizer, texts, labels)
+    model.save_pretrained(directory)
+    return directory
+
+
+def learn(model: Any, tokenizer: Any, texts: list[str], labels: list[int]) -> None:
+    """Train a classifier for a moment."""
+    import torch
+
     batch = tokenizer(texts, padding=True, return_tensors="pt")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(30):
@@ -137,8 +145,6 @@ def write_finetuned(directory: Path, kind: str = "bert", shuffled: bool = False)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    model.save_pretrained(directory)
-    return directory
 
 
 def rename_weights(directory: Path, rename: Callable[[str], str]) -> None:

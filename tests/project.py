@@ -26,20 +26,29 @@ from pipeline.stage import Draft, Stage
 
 
 class Head(Stage):
-    """Add a new head without training it."""
+    """Add a new head, and train it for a moment; ``shuffled``: on shuffled labels."""
 
     name: ClassVar[str] = "head"
     consumes: ClassVar = frozenset({Kind.ENCODER})
     scale: float = 1.0
     note: str | None = None
+    shuffled: bool = False
 
     def run(self, context, model):
+        import random
+
         from pipeline.model import checkpoint
         from stages import training
+        from tests.models import learn
 
         training.prepare(context)
         network = context.task.load_model(str(model.directory))
         tokenizer = checkpoint.load_tokenizer(model.directory)
+        train = context.split("train")
+        labels = list(train.labels)
+        if self.shuffled:
+            random.Random(0).shuffle(labels)
+        learn(network, tokenizer, list(train.texts), labels)
         roles = checkpoint.save(network, tokenizer, context.output)
         context.progress(1, 1, "done")
         return Draft(roles, checkpoint.describe(network))

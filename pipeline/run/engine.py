@@ -52,6 +52,8 @@ class Finished:
     cached: bool
     seconds: float
     scores: tuple[Metric, ...]
+    note: str | None = None
+    """That the model has learned nothing, in one sentence without a subject."""
 
     def row(self, parameters: int | None) -> LedgerRow:
         """Return the step's row of the ledger.
@@ -76,6 +78,7 @@ class Finished:
             size=memory.size(self.artifact.directory)
             if self.artifact.kind is Kind.BUNDLE
             else manifest.size,
+            note=self.note,
         )
 
 
@@ -122,12 +125,13 @@ class Run:
             if self.plan.task_class.unlabelled:
                 self.check(artifact)
                 self.plan.own_answers(artifact).keep(progress, waiting)
-        scores = scoring.score(self.plan, artifact, self.check, progress, waiting)
+        scored = scoring.score(self.plan, artifact, self.check, progress, waiting)
         seconds = (
             artifact.run_record().get("seconds", 0.0) if cached else time.perf_counter() - started
         )
-        self.finished[identifier] = Finished(identifier, artifact, cached, seconds, scores)
-        return self.finished[identifier]
+        done = Finished(identifier, artifact, cached, seconds, *scored)
+        self.finished[identifier] = done
+        return done
 
     def _cached(self, fingerprint: str) -> Artifact | None:
         """Return the artifact of finished work, now in use by this run; None if there is none."""

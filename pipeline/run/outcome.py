@@ -43,6 +43,7 @@ def conclude(run: Run, command: str) -> Outcome:
         judged = judge.judge(run.plan.budgets, recipe.targets, measurements)
         if not judged.budgets and not run.plan.absent:
             judged = None  # the recipe has no budgets; a first release gets a verdict without any
+    ledger = run.ledger()
     data = ReportData(
         name=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -52,9 +53,9 @@ def conclude(run: Run, command: str) -> Outcome:
         task=recipe.task,
         labels=run.plan.labels,
         rows=run.plan.summary.rows,
-        warnings=run.plan.warnings,
+        warnings=run.plan.warnings + [f"{row.id} {row.note}" for row in ledger if row.note],
         absent=run.plan.absent,
-        ledger=run.ledger(),
+        ledger=ledger,
         lineage=[_node(identifier, step.artifact) for identifier, step in run.finished.items()],
         verdict=judged,
         measurements=measurements,

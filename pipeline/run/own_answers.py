@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
-from pipeline.store.artifact import Artifact
+from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.store import Store
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import EvidenceError, RarefyError
@@ -21,6 +22,34 @@ from pipeline.terms.progress import Progress
 VERSION = 1
 LEFT_OUT = "unlabelled"
 """The split whose rows have no truth: text for a teacher to answer."""
+
+
+def check(loaded: LoadedRecipe, task: type[Task], imported: Kind) -> None:
+    """Raise RecipeError if data without labels has no model that can label it.
+
+    ``imported``: the kind of the recipe's model.
+    """
+    if not task.unlabelled:
+        if loaded.recipe.data.label is None and not task.searches:
+            raise loaded.where.say(
+                ("data", "label"),
+                f"data.label is none, but the answers of {task.name} are no truth to learn or "
+                "score by; give a label column",
+            )
+        return
+    if imported is not Kind.CHECKPOINT:
+        raise loaded.where.say(
+            ("data", "label"),
+            "data.label is none, so the model's own answers are the truth, but the model has no "
+            f"head for {task.name}; give a label column, or a finetuned model",
+        )
+    for step in loaded.steps:
+        if step.stage.needs_labels:
+            raise loaded.error(
+                step,
+                "data.label is none, and the model would only learn its own answers; begin with "
+                "distill, prune or quantize, or give a label column",
+            )
 
 
 @dataclass(frozen=True)

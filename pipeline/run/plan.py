@@ -21,9 +21,9 @@ from pipeline.run import (
     importing,
     kinds,
     lengths,
+    own_answers,
     quantized,
 )
-from pipeline.run.own_answers import VERSION as OWN
 from pipeline.run.own_answers import OwnAnswers
 from pipeline.stage import Asked, Stage, code, corpus, data, development, tasks
 from pipeline.stage.discovery import source_digests
@@ -138,7 +138,9 @@ class Plan:
         """What scores depend on besides the data, if it has no labels: who answered it."""
         if not self.task_class.unlabelled:
             return {}
-        return {"own answers": [OWN, self._imported.digest if self._imported else None]}
+        return {
+            "own answers": [own_answers.VERSION, self._imported.digest if self._imported else None]
+        }
 
     @property
     def _imported(self) -> Artifact | None:
@@ -235,8 +237,8 @@ class Plan:
     def task_class(self) -> type[tasks.Task]:
         found = tasks.find(self.loaded.recipe.task)
         recipe = self.loaded.recipe.data
-        bare = recipe.label is None and not found.target_columns(recipe)
-        return unlabelled.of(found) if bare and found.answers_itself else found
+        bare = recipe.label is None and found.answers_itself and not found.target_columns(recipe)
+        return unlabelled.of(found) if bare else found
 
     @cached_property
     def task(self) -> tasks.Task:
@@ -270,7 +272,7 @@ class Plan:
         for name, tagged in self.baselines.items():
             baselines.check(name, tagged.directory, self.task)
         self._check_length()
-        self._check_labels()
+        own_answers.check(self.loaded, self.task_class, self._imported_kind())
         made = self.kinds()
         quantized.follow(self.loaded, made)
         families.follow(self.loaded, {MODEL: self.located.config})
@@ -305,24 +307,6 @@ class Plan:
                 step.stage.check_task(self.task_class)
             except RecipeError as error:
                 raise self.loaded.error(step, str(error)) from error
-
-    def _check_labels(self) -> None:
-        """Raise RecipeError if data without labels lacks a model that can label it."""
-        if not self.task_class.unlabelled:
-            return
-        if self._imported_kind() is not Kind.CHECKPOINT:
-            raise self.loaded.where.say(
-                ("data", "label"),
-                "data.label is none, so the model's own answers are the truth, but the model has "
-                f"no head for {self.task_class.name}; give a label column, or a finetuned model",
-            )
-        for step in self.loaded.steps:
-            if step.stage.needs_labels:
-                raise self.loaded.error(
-                    step,
-                    "data.label is none, and the model would only learn its own answers; begin "
-                    "with distill, prune or quantize, or give a label column",
-                )
 
     def _check_length(self) -> None:
         given, positions = self.loaded.recipe.data.max_length, self.located.positions
@@ -407,7 +391,7 @@ class Plan:
             "libraries": versions((*stage.libraries, *(READERS if self.reads(stage) else ()))),
             "device": self.device,
             "environment": stage.environment(self.asked),
-            **({"own answers": OWN} if self.task_class.unlabelled else {}),
+            **({"own answers": own_answers.VERSION} if self.task_class.unlabelled else {}),
         }
 
     def _data(self, stage: Stage) -> dict[str, Any]:

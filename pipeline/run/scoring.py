@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.measure import machine
 from pipeline.run.plan import READERS, Plan
@@ -11,12 +11,20 @@ from pipeline.stage import corpus
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import DataError, RarefyError
+from pipeline.terms.interval import Interval
 from pipeline.terms.progress import Progress
 from pipeline.terms.versions import versions
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnxruntime")
 SCORED = (Kind.CHECKPOINT, Kind.ADAPTER, Kind.BUNDLE)
+
+
+class Scored(NamedTuple):
+    """The metrics of an artifact, and in one sentence that it has learned nothing, or None."""
+
+    metrics: tuple[Metric, ...] = ()
+    note: str | None = None
 
 
 def score(
@@ -25,14 +33,14 @@ def score(
     check: Callable[[Artifact], None],
     progress: Progress,
     waiting: Callable[[], None],
-) -> tuple[Metric, ...]:
-    """Return the metrics of an artifact; empty for a kind that makes no predictions.
+) -> Scored:
+    """Return the metrics of an artifact; none for a kind that makes no predictions.
 
     If the store has no score yet, ``check`` verifies the artifact and the score is measured.
     Raises IntegrityError if the artifact is damaged, RarefyError if the model outputs NaN.
     """
     if artifact.kind not in SCORED:
-        return ()
+        return Scored()
     key = _key(plan, artifact)
     known = plan.store.note(key)
     if known is None:
@@ -42,7 +50,7 @@ def score(
                 check(artifact)
                 known = _measure(plan, artifact, progress)
                 plan.store.keep_note(key, known)
-    return tuple(Metric(**metric) for metric in known["metrics"])
+    return Scored(tuple(Metric(**metric) for metric in known["metrics"]), known["note"])
 
 
 def _key(plan: Plan, artifact: Artifact) -> str:
@@ -70,7 +78,7 @@ def _key(plan: Plan, artifact: Artifact) -> str:
 def _measure(plan: Plan, artifact: Artifact, progress: Progress) -> dict[str, Any]:
     import numpy as np
 
-    from pipeline.measure import accuracy
+    from pipeline.measure import accuracy, floor
 
     split, task = plan.splits["eval"], plan.task
     truth = task.truth(split)
@@ -97,4 +105,8 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress) -> dict[str, An
             "answers; did its training diverge?"
         )
     scores = accuracy.metrics(type(task), task.formulas(truth), answers, truth, "eval")
-    return {"metrics": [metric.model_dump() for metric in scores]}
+    main = scores[0]
+    low = main.value if main.low is None else main.low
+    high = main.value if main.high is None else main.high
+    note = floor.below(type(task), Interval(main.value, low, high), truth)
+    return {"metrics": [metric.model_dump() for metric in scores], "note": note}

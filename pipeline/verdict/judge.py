@@ -10,17 +10,23 @@ from pipeline.terms.metrics import METRICS
 from pipeline.terms.outcomes import worst
 from pipeline.terms.vocabulary import Target
 from pipeline.verdict import findings
+from pipeline.verdict.footing import Footing
 from pipeline.verdict.verdict import Verdict
 
 
 def judge(
-    budgets: Sequence[Budget], targets: Sequence[Target], measurements: Measurements
+    budgets: Sequence[Budget],
+    targets: Sequence[Target],
+    measurements: Measurements,
+    *,
+    trusted: bool = False,
 ) -> Verdict:
     """Judge every budget on every target that it applies to.
 
     A budget that cannot be judged fails, and its reason says why. A candidate that answers NaN or
     infinity fails the verdict, whatever the budgets are. If a target was throttled during the
     measurement and a budget needs its timings, ``evidence`` says so and the verdict cannot pass.
+    Budgets against a model that has learned nothing are inconclusive, unless all are ``trusted``.
     """
     results, clocked = [], set()
     answering = [None, *measurements.elsewhere]
@@ -38,6 +44,9 @@ def judge(
         if known is not None and known.kind == "cold_start":
             clocked.add(targets[0].name)
         results += [findings.judge_one(budget, place, measurements) for place in places]
+    if not trusted:
+        footing = Footing(measurements)
+        results = [footing.check(result) for result in results]
     outcome = worst(result.outcome for result in results if result.level == "error") or "pass"
     evidence = [
         f"{name}: {timed.throttled}; its timings cannot support a verdict"

@@ -14,7 +14,10 @@ SCHEMA: Final = "rarefy.run/1"
 
 
 class LedgerRow(BaseModel):
-    """One finished stage; ``accuracy`` is (value, low, high) of the main metric on eval."""
+    """One finished stage; ``accuracy`` is (value, low, high) of the main metric on eval.
+
+    ``note`` says that the model has learned nothing.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,6 +32,7 @@ class LedgerRow(BaseModel):
     rows: int | None = None
     parameters: int | None = None
     size: int
+    note: str | None = None
 
 
 class LineageNode(BaseModel):

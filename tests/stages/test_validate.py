@@ -41,7 +41,8 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
         Budget(metric="agreement", min=0),
         Budget(metric="latency_p50", min_speedup=0.01, against="quantize"),
     ]
-    assert judge(budgets, context.targets, found).outcome == "pass"
+    assert judge(budgets, context.targets, found, trusted=True).outcome == "pass"
+    assert judge(budgets, context.targets, found).outcome == "inconclusive", "nobody was trained"
     names = {metric.name for metric in draft.metrics}
     assert {"accuracy", "macro_f1", "ece", "size", "memory", "latency_p50.cpu"} <= names
     shares = [share for share, _ in notes]

@@ -224,6 +224,23 @@ class MultiLabelClassification(SequenceTask):
         decisions[~np.isfinite(shares).all(axis=1)] = np.nan
         return np.hstack([shares, decisions])
 
+    trivial: ClassVar[str] = "the same labels for every row"
+
+    @classmethod
+    def floor(cls, truth: Sequence[Any]) -> float | None:
+        """Return the micro F1 of the best answer that is the same for every row.
+
+        It has the k most frequent labels, for the best k. None if all rows have the same labels.
+        """
+        import numpy as np
+
+        rows = np.asarray(truth)
+        if (rows == rows[0]).all():
+            return None
+        counts = np.sort(rows.sum(axis=0))[::-1]
+        answered = len(truth) * np.arange(1, len(counts) + 1)
+        return float((2 * np.cumsum(counts) / (answered + counts.sum())).max())
+
     @classmethod
     def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
         """Return for each row whether all its labels are right."""

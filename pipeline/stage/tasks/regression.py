@@ -254,6 +254,19 @@ class Regression(SequenceTask):
 
         return outputs.astype(np.float64)
 
+    trivial: ClassVar[str] = "equal scores"
+
+    @classmethod
+    def floor(cls, truth: Sequence[Any]) -> float | None:
+        """Return 0, the correlation with equal scores; with groups, the nDCG of a random order."""
+        import numpy as np
+
+        if not _grouped(truth):
+            return 0.0
+        queries = 1 + int(max(row[1] for row in truth))
+        equal = cls.formulas(truth)["ndcg_10"](np.zeros((len(truth), 1)), truth)
+        return float(equal(np.ones((1, queries)))[0])
+
     @classmethod
     def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
         """Return whether a score is at most half a standard deviation from the true one.

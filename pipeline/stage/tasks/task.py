@@ -292,6 +292,17 @@ class Task(ABC):
         """
         return None
 
+    trivial: ClassVar[str] = ""
+    """The answer that ``floor`` scores, in words: the most frequent label."""
+
+    @classmethod
+    def floor(cls, truth: Sequence[Any]) -> float | None:
+        """Return the main score of the best answer that does not look at the rows; None: unknown.
+
+        A model that is not better has learned nothing, and a share of its score means nothing.
+        """
+        return None
+
     @classmethod
     def beside(cls, truth: Sequence[Any]) -> tuple[str, float] | None:
         """Return the name and main score of what needs no model, to stand beside the models'."""

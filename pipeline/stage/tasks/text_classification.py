@@ -175,6 +175,17 @@ class TextClassification(SequenceTask):
         shares: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
         return shares
 
+    trivial: ClassVar[str] = "the most frequent label"
+
+    @classmethod
+    def floor(cls, truth: Sequence[Any]) -> float | None:
+        """Return the share of the most frequent label: the accuracy of answering it always.
+
+        None if there is one label only: such rows cannot tell whether anything was learned.
+        """
+        counts = Counter(truth)
+        return max(counts.values()) / len(truth) if len(counts) > 1 else None
+
     @classmethod
     def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
         """Return whether the most probable label is the true one."""

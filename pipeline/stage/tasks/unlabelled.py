@@ -27,6 +27,12 @@ def of(task: type[Task]) -> type[Task]:
     def agreement(answers: Floats, truth: Sequence[Any]) -> Score:
         return formulas.share(task.right(answers, truth))
 
+    def floor(cls: type[Task], truth: Sequence[Any]) -> float | None:
+        """Return the task's own floor if it counts rows; 1 if the model answers them alike."""
+        if len(truth) > 0 and all(target == truth[0] for target in truth):
+            return 1.0
+        return task.floor(truth) if task.counted else None
+
     scores: Mapping[str, Formula] = {AGREEMENT: agreement}
     changes = {
         "__doc__": f"{task.__name__} of rows without labels.",
@@ -34,6 +40,7 @@ def of(task: type[Task]) -> type[Task]:
         "unlabelled": True,
         "by_class": False,
         "scores": scores,
+        "floor": classmethod(floor),
         "formulas": classmethod(lambda cls, truth: scores),
     }
     return type(f"Unlabelled{task.__name__}", (task,), changes)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+
+import pytest
 
 from tests.project import Project, Said
 
@@ -14,3 +17,31 @@ def test_run_inline_prints_only_the_verdict(project: Project, rarefy: Callable[.
     assert (said.code, said.out) == (0, "verdict: none (no validate stage)\n")
     assert "head" in said.err
     assert (out / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_a_teacher_trained_on_shuffled_labels_gives_no_verdict(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    """Every share of it is inconclusive, and the run, the ledger and the report say why."""
+    validate = "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0}"
+    budgets = (
+        "budgets:\n"
+        "  - {metric: accuracy, min_retained: 50 %, against: head}\n"
+        "  - {metric: parameters, max: 1000000}\n"
+    )
+    recipe = project.recipe(
+        "quickstages:Head: {shuffled: true}", "export", validate, budgets=budgets
+    )
+    said = rarefy("run", recipe, "--engine", "inline", "--strict")
+    assert said.code == 4
+    assert "warning: head has learned nothing: its accuracy of" in said.err
+    assert "of the most frequent label" in said.err
+    told = json.loads(rarefy("run", recipe, "--engine", "inline", "--json").out)
+    assert told["outcome"] == "inconclusive"
+    assert [budget["outcome"] for budget in told["budgets"]] == ["inconclusive", "pass"]
+    assert "inconclusive because head has learned nothing" in told["budgets"][0]["reason"]
+    assert "has learned nothing" in next(r["note"] for r in told["ledger"] if r["id"] == "head")
+    for name in ("report.html", "summary.md"):
+        page = (project.home / "runs" / "tiny" / name).read_text()
+        assert "head has learned nothing" in page

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.measure import accuracy, answers
 from pipeline.recipe.recipe import MODEL
+from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from tests.conftest import Workshop, execute, labelled_rows
 from tests.models import LABELS, write_encoder, write_finetuned
@@ -96,6 +97,14 @@ def test_a_model_without_a_head_cannot_label(bare: Workshop) -> None:
     shutil.rmtree(bare.folder / "model")
     write_encoder(bare.folder / "model", layers=2, hidden=16)
     with pytest.raises(RecipeError, match=rf"trial\.yaml:\d+: .*{REFUSED} for text-classification"):
+        bare.open(DISTILL, data=DATA).plan.steps()
+
+
+def test_a_task_whose_answers_are_no_truth_needs_labels(
+    bare: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TextClassification, "answers_itself", False)
+    with pytest.raises(RecipeError, match="the answers of text-classification are no truth to"):
         bare.open(DISTILL, data=DATA).plan.steps()
 
 

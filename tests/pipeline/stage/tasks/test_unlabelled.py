@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.measure import scores
+from pipeline.measure import floor, scores
 from pipeline.stage.tasks import unlabelled
 from pipeline.stage.tasks.text_classification import TextClassification
 
@@ -44,3 +44,9 @@ def test_a_probability_rounded_to_zero_does_not_make_it_infinite() -> None:
     ours, theirs = np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]])
     assert np.isfinite(TextClassification.nats(ours, theirs)).all()
     assert TextClassification.nats(ours, ours).tolist() == [0.0]
+
+
+def test_a_model_that_answers_all_rows_alike_has_learned_nothing() -> None:
+    alike = np.array([[0.9, 0.1]] * 40)
+    assert "has learned nothing" in (floor.learned_nothing(BARE, alike, [0] * 40) or "")
+    assert floor.learned_nothing(TextClassification, alike, [0] * 40) is None, "nothing to tell by"

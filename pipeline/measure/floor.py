@@ -1,0 +1,41 @@
+"""Whether a model has learned anything: a share of what a model has learned means nothing if not.
+
+A task's *floor* is the main score of an answer that does not look at the rows, such as the most
+frequent label. A model whose interval reaches down to the floor has not been shown to be better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.measure import scores
+from pipeline.stage.formulas import Floats
+from pipeline.stage.tasks import Task
+from pipeline.terms import metrics
+from pipeline.terms.interval import Interval
+from pipeline.terms.wording import bounds, quantity
+
+
+def learned_nothing(task: type[Task], answers: Floats, truth: Sequence[Any]) -> str | None:
+    """Return in one sentence, without a subject, that a model has learned nothing, or None.
+
+    ``answers``: units × columns, as many as the truth asks for. None also if the task has no floor.
+    """
+    if not len(truth) or len(answers) != task.expected(truth):
+        return None
+    main = next(iter(task.formulas(truth)))
+    return below(task, scores.alone(task, main, answers, truth), truth)
+
+
+def below(task: type[Task], score: Interval, truth: Sequence[Any]) -> str | None:
+    """Return the sentence of ``learned_nothing`` for a main score that is known already."""
+    main = next(iter(task.formulas(truth)))
+    floor = task.floor(truth)
+    if floor is None or score.low > floor:
+        return None
+    unit = metrics.known(main).unit
+    return (
+        f"has learned nothing: its {main} of {bounds(score, unit)} is not significantly above the "
+        f"{quantity(floor, unit)} of {task.trivial}"
+    )

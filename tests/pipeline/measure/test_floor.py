@@ -1,0 +1,73 @@
+"""A model that is not significantly better than the most frequent label has learned nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.measure import floor
+from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
+from pipeline.stage.tasks.regression import Regression
+from pipeline.stage.tasks.text_classification import TextClassification
+
+TRUTH = [0] * 60 + [1] * 40
+
+
+def answering(right: int) -> np.ndarray:
+    """Return answers of which the first ``right`` are right."""
+    answers = np.eye(2)[TRUTH]
+    answers[right:] = answers[right:, ::-1]
+    return answers
+
+
+@pytest.mark.parametrize(("right", "nothing"), [(60, True), (65, True), (72, False), (100, False)])
+def test_the_low_end_of_accuracy_decides(right: int, nothing: bool) -> None:
+    """Wilson's interval of 65 of 100 begins at 55.3 %, that of 72 at 62.5 %; the floor is 60 %."""
+    said = floor.learned_nothing(TextClassification, answering(right), TRUTH)
+    assert (said is not None) is nothing
+    if said is not None:
+        assert said.startswith(f"has learned nothing: its accuracy of {right} %")
+        assert said.endswith("is not significantly above the 60 % of the most frequent label")
+
+
+def test_the_floor_is_scikit_learns_most_frequent() -> None:
+    from sklearn.dummy import DummyClassifier
+
+    texts = np.zeros((len(TRUTH), 1))
+    dummy = DummyClassifier(strategy="most_frequent").fit(texts, TRUTH)
+    assert TextClassification.floor(TRUTH) == pytest.approx(dummy.score(texts, TRUTH))
+
+
+def test_without_answers_or_truth_nothing_is_said() -> None:
+    assert floor.learned_nothing(TextClassification, np.empty((0, 2)), TRUTH) is None
+    assert floor.learned_nothing(TextClassification, np.empty((0, 2)), []) is None
+
+
+def test_scores_by_chance_have_learned_nothing() -> None:
+    draw = np.random.default_rng(0)
+    truth = draw.normal(size=200).tolist()
+    said = floor.learned_nothing(Regression, draw.normal(size=(200, 1)), truth)
+    assert said is not None
+    assert said.endswith("is not significantly above the 0 of equal scores")
+    near = np.array(truth)[:, None] + draw.normal(size=(200, 1))
+    assert floor.learned_nothing(Regression, near, truth) is None
+
+
+def test_a_ranking_is_compared_with_a_random_order() -> None:
+    """One relevant row of twenty: the mean of 1/log2(1 + place) over the ten first places."""
+    truth = [[float(row == 0), query] for query in range(50) for row in range(20)]
+    gains = 1 / np.log2(1 + np.arange(1, 11))
+    assert Regression.floor(truth) == pytest.approx(gains.sum() / 20)
+
+
+def test_the_same_labels_for_every_row_are_the_best_such_answer() -> None:
+    from itertools import product
+
+    from sklearn.metrics import f1_score
+
+    truth = (np.random.default_rng(0).random((60, 4)) < [0.7, 0.5, 0.3, 0.1]).astype(int)
+    best = max(
+        f1_score(truth, np.tile(answer, (60, 1)), average="micro", zero_division=0)
+        for answer in product((0, 1), repeat=4)
+    )
+    assert MultiLabelClassification.floor(truth.tolist()) == pytest.approx(best)
