@@ -1,0 +1,22 @@
+"""The goals of a new recipe, with labels and without."""
+
+from __future__ import annotations
+
+import pytest
+
+from flows.goals import GOALS
+
+
+@pytest.mark.parametrize("name", GOALS)
+def test_without_labels_the_model_itself_is_the_teacher(name: str) -> None:
+    goal = GOALS[name].without_labels()
+    lines = " ".join((*goal.stages, *goal.budgets))
+    assert "finetune" not in lines
+    assert goal.budgets[0].startswith("{metric: agreement, min: 95 %}")
+    assert "against: model" in lines
+    assert len(goal.budgets) == len(GOALS[name].budgets)
+
+
+@pytest.mark.parametrize("name", GOALS)
+def test_with_labels_the_main_metric_is_the_tasks(name: str) -> None:
+    assert GOALS[name].budgets[0].startswith("{metric: {main}, ")
