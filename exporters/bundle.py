@@ -181,4 +181,5 @@ def _signature(graph: ir.Model, task: Task) -> dict[str, Any]:
         "outputs": [tensor(output.name, "float32", shape)],
         "max_length": task.max_length,
         **({"words": True} if task.of_words else {}),
+        **({"windows": True} if task.windows else {}),
     }

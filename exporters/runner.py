@@ -59,18 +59,26 @@ def described(outputs: Any, encoding: Any, config: dict[str, Any]) -> dict[str, 
 def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, Any]]:
     """Return one answer for each text, or for each text with its pair."""
     session, tokenizer = load()
-    config = read("config.json")
-    wanted = [value.name for value in session.get_inputs()]
+    config, signature = read("config.json"), read("signature.json")
+    in_windows = signature.get("windows", False)
+    if in_windows:  # that overlap by half
+        room = signature["max_length"] - tokenizer.num_special_tokens_to_add(False)
+        tokenizer.enable_truncation(signature["max_length"], stride=room // 2)
+    padding = tokenizer.token_to_id(read("tokenizer_config.json").get("pad_token", "")) or 0
     answers = []
     for row in texts if pairs is None else zip(texts, pairs, strict=True):
         encoding = tokenizer.encode(*([row] if isinstance(row, str) else row))
-        known = {
-            "input_ids": encoding.ids,
-            "attention_mask": encoding.attention_mask,
-            "token_type_ids": encoding.type_ids,
-        }
-        feed = {name: np.array([known[name]], dtype=np.int64) for name in wanted}
-        answers.append(described(session.run(None, feed)[0], encoding, config))
+        parts = [encoding, *encoding.overflowing] if in_windows else [encoding]
+        width = max(len(part.ids) for part in parts)
+        feed = {}
+        for name in [value.name for value in session.get_inputs()]:
+            key = {"input_ids": "ids", "token_type_ids": "type_ids"}.get(name, name)
+            fill = padding if name == "input_ids" else 0
+            lists = [getattr(part, key) for part in parts]
+            padded = [ids + [fill] * (width - len(ids)) for ids in lists]
+            feed[name] = np.array(padded, dtype=np.int64)
+        outputs = session.run(None, feed)[0].mean(axis=0, keepdims=True)
+        answers.append(described(outputs, encoding, config))
     return answers
 
 

@@ -56,7 +56,7 @@ def checkpoint_outputs(
             places = np.concatenate([np.arange(firsts[row], firsts[row + 1]) for row in chosen])
             result[places] = task.outputs(model, batch).float().cpu().numpy()
             progress(start + len(chosen), len(order), "scoring")
-    return result
+    return task.merged(result, rows)
 
 
 def _batch(tokenizer: Any, rows: Sequence[dict[str, Any]], device: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pipeline.model import words
+from pipeline.model import windows, words
 from pipeline.terms.errors import IntegrityError, ModelError, ProviderError
 from pipeline.terms.progress import Progress
 
@@ -45,14 +45,6 @@ def check_available(provider: str) -> None:
             f"provider {provider!r} is not active: the installed onnxruntime has only "
             f"{', '.join(available)}"
         )
-
-
-def units_of(output: NDArray[Any], places: NDArray[np.int64] | None) -> NDArray[Any]:
-    """Return a feed's raw outputs, units × width, from the output of its call.
-
-    ``places``: each unit's index into the outputs of all tokens; None if a row is a unit.
-    """
-    return output if places is None else output.reshape(-1, output.shape[-1])[places]
 
 
 class BundleModel:
@@ -88,15 +80,14 @@ class BundleModel:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.signature["max_length"])
         self.of_words = bool(self.signature.get("words"))
+        self.in_windows = bool(self.signature.get("windows"))
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Feed]:
         """Tokenize into one feed per text: arrays of 1 × tokens, int64, truncated to max length.
 
-        A model of words reads a long text in windows: arrays of windows × tokens.
+        A long text may be read in windows: arrays of windows × tokens.
         """
-        if self.of_words:
-            return [feed for feed, _ in self.asked(texts)]
-        return self._rows(texts, pairs)
+        return [feed for feed, _ in self.asked(texts, pairs)]
 
     def _rows(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Feed]:
         import numpy as np
@@ -155,7 +146,7 @@ class BundleModel:
         feeds = self.asked(texts, pairs)
         found = []
         for row, (feed, places) in enumerate(feeds):
-            found.append(units_of(self.run(feed), places))
+            found.append(self.units_of(self.run(feed), places))
             if progress and row % 64 == 0:
                 progress(row, len(feeds), "rows predicted")
         return np.concatenate(found)
@@ -166,8 +157,29 @@ class BundleModel:
         """Return each text's feed, and where its units' outputs are; see ``units_of``."""
         if self.of_words:
             read = words.windows(self.tokenizer, texts, self.signature["max_length"])
-            return [words.feed(windows, self.inputs) for windows in read]
+            return [words.feed(parts, self.inputs) for parts in read]
+        if self.in_windows:
+            read_parts = windows.of(self.tokenizer, texts, self.signature["max_length"])
+            padding = self._padding()
+            return [(windows.feed(parts, self.inputs, padding), None) for parts in read_parts]
         return [(feed, None) for feed in self._rows(texts, pairs)]
+
+    def units_of(
+        self, output: NDArray[np.float32], places: NDArray[np.int64] | None
+    ) -> NDArray[np.float32]:
+        """Return a feed's raw outputs, units × width, from the output of its call.
+
+        ``places``: each unit's index into the outputs of all tokens; None if a row is a unit.
+        """
+        if places is not None:
+            found: NDArray[np.float32] = output.reshape(-1, output.shape[-1])[places]
+            return found
+        return output.mean(axis=0, keepdims=True) if self.in_windows else output
+
+    def _padding(self) -> int:
+        """Return the id of the tokenizer's padding token, 0 if it has none."""
+        token = self._read("tokenizer_config.json").get("pad_token")
+        return int(self.tokenizer.token_to_id(token) or 0) if token else 0
 
     def _session(self, provider: str, threads: int | None) -> Any:
         import onnxruntime

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.model.runtime import BundleModel, units_of
+from pipeline.model.runtime import BundleModel
 from pipeline.release import bundles
 from pipeline.stage import tasks
 from pipeline.store.home import Home
@@ -103,7 +103,7 @@ class Bundle:
         for _, alike in itertools.groupby(order, key=lambda row: feeds[row][name].shape[1]):
             for batch in _batches(alike, batch_size):
                 for row, raw in zip(batch, self._batch([feeds[row] for row in batch]), strict=True):
-                    found[row] = units_of(raw, asked[row][1])
+                    found[row] = self._model.units_of(raw, asked[row][1])
         return list(self._task.reply(given, self._task.answers(np.concatenate(found))))
 
     def _batch(self, feeds: list[dict[str, NDArray[np.int64]]]) -> list[NDArray[np.float32]]:

@@ -119,7 +119,8 @@ class Plan:
             for name in self.absent
         ]
         cut = self.row_lengths.warnings(
-            self.loaded.recipe.data.max_length, windows=self.task_class.of_words
+            self.loaded.recipe.data.max_length,
+            windows=self.task_class.of_words or self.task.windows,
         )
         model = self.located.warnings(self.task_class, self.labels)
         model += self.located.length_warnings(self.loaded.recipe.data.max_length)
@@ -247,6 +248,7 @@ class Plan:
             labels=tuple(self.labels),
             max_length=recipe.data.max_length,
             text_columns=recipe.data.text_columns,
+            windows=recipe.data.long_texts == "windows",
         )
 
     @property
@@ -302,6 +304,10 @@ class Plan:
             tasks.find(self.loaded.recipe.task)
         except RecipeError as error:
             raise self.loaded.where.say(("task",), str(error)) from error
+        recipe, why = self.loaded.recipe.data, self.task_class.no_windows
+        if recipe.long_texts == "windows" and (why or len(recipe.text_columns) > 1):
+            reason = f"{self.task_class.name}: {why}" if why else "a pair of texts has no windows"
+            raise self.loaded.where.say(("data", "long_texts"), f"{reason}; leave it out")
         for step in self.loaded.steps:
             try:
                 step.stage.check_task(self.task_class)

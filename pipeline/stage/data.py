@@ -71,7 +71,8 @@ def reading(data: Data) -> dict[str, Any]:
     cut = {"dev": data.share} if data.dev_file is None else {}
     negatives = {"negatives": data.negatives} if data.negatives else {}
     options = data.model_dump(include={"text", "label", "group", "max_length"}, mode="json")
-    return cut | negatives | options
+    windows = {"long_texts": data.long_texts} if data.long_texts != "cut" else {}
+    return cut | negatives | windows | options
 
 
 def load(

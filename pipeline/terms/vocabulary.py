@@ -79,6 +79,10 @@ class Data(Part):
     max_length: int = Field(
         128, ge=4, le=8192, description="in tokens; longer rows are truncated, and counted"
     )
+    long_texts: Literal["cut", "windows"] = Field(
+        "cut",
+        description="longer texts are cut off, or read in windows whose outputs are averaged",
+    )
 
     @property
     def text_columns(self) -> tuple[str, ...]:

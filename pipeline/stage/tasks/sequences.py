@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.stage.tasks.task import Task
+from pipeline.model import windows
+from pipeline.stage.tasks.task import Row, Task
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pipeline.stage.split import Split
 
 
 @dataclass(frozen=True)
 class SequenceTask(Task):
-    """A task with one sequence of tokens for each row, which is cut to ``max_length``."""
+    """A task with one sequence of tokens for each row, which is cut to ``max_length``.
+
+    With ``windows``, a longer text is answered by the mean of the raw outputs of its windows.
+    Training and teachers read its first ``max_length`` tokens.
+    """
+
+    no_windows: ClassVar[str | None] = None
 
     def encode(
         self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
@@ -28,6 +38,26 @@ class SequenceTask(Task):
         return [
             {key: encoded[key][row] for key in encoded} for row in range(len(encoded["input_ids"]))
         ]
+
+    def asked(self, tokenizer: Any, split: Split) -> list[Row]:
+        """Return the tokenized texts of a split; with windows, ``row`` is the window's text."""
+        if not self.windows:
+            return super().asked(tokenizer, split)
+        found, names = [], tokenizer.model_input_names
+        parts = windows.of(tokenizer.backend_tokenizer, split.texts, self.max_length)
+        for row, encodings in enumerate(parts):
+            for encoding in encodings:
+                known = {
+                    "input_ids": encoding.ids,
+                    "attention_mask": encoding.attention_mask,
+                    "token_type_ids": encoding.type_ids,
+                }
+                found.append({name: known[name] for name in names} | {"row": row})
+        return found
+
+    def merged(self, outputs: NDArray[np.float64], rows: Sequence[Row]) -> NDArray[np.float64]:
+        """Return the mean of the outputs of each text's windows."""
+        return windows.mean(outputs, [row["row"] for row in rows]) if self.windows else outputs
 
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens in each row before ``encode`` truncates it."""

@@ -49,6 +49,8 @@ class Task(ABC):
     labels: tuple[str, ...]
     max_length: int
     text_columns: tuple[str, ...]
+    windows: bool = False
+    """Whether texts longer than ``max_length`` are answered in windows; see ``no_windows``."""
 
     name: ClassVar[str]
     output: ClassVar[str] = "logits"
@@ -67,6 +69,8 @@ class Task(ABC):
     """Whether rows may have no labels: ``targets_of`` makes targets of a model's answers."""
     probable: ClassVar[bool] = False
     """Whether answers are probabilities, so that two models' have a divergence; see ``nats``."""
+    no_windows: ClassVar[str | None] = "its texts are cut"
+    """Why the recipe cannot ask for windows; None if it can."""
     of_words: ClassVar[bool] = False
     """Whether a unit is a word of a text, which is words joined by single spaces."""
     scores: ClassVar[Mapping[str, Formula]]
@@ -280,6 +284,10 @@ class Task(ABC):
     def asked(self, tokenizer: Any, split: Split) -> list[Row]:
         """Return the tokenized ``requests`` of a split."""
         return list(self.encode(tokenizer, split))
+
+    def merged(self, outputs: NDArray[np.float64], rows: Sequence[Row]) -> NDArray[np.float64]:
+        """Return the raw outputs of a split's units from those of the ``asked`` rows' units."""
+        return outputs
 
     def truth(self, split: Split) -> list[Any]:
         """Return what a split's answers are scored by."""

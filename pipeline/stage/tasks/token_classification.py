@@ -75,7 +75,11 @@ class TokenClassification(Task):
     name: ClassVar[str] = "token-classification"
     unit_per_row: ClassVar[bool] = False
     of_words: ClassVar[bool] = True
+<<<<<<< HEAD
     answers_itself: ClassVar[bool] = True
+=======
+    no_windows: ClassVar[str | None] = "it reads long texts in windows anyway"
+>>>>>>> 0ce9952 (Long texts may be read in windows: a classifier answers by the mean of their outputs, in scores, bundle and predict.py)
     scores: ClassVar[Mapping[str, Formula]] = {
         "entity_f1": _entities(entities.f1),
         "entity_precision": _entities(entities.precision),
