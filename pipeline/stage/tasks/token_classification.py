@@ -75,4 +75,311 @@ class TokenClassification(Task):
     name: ClassVar[str] = "token-classification"
     unit_per_row: ClassVar[bool] = False
     of_words: ClassVar[bool] = True
+    answers_itself: ClassVar[bool] = True
     no_windows: ClassVar[str | None] = "it reads long texts in windows anyway"
+    scores: ClassVar[Mapping[str, Formula]] = {
+        "entity_f1": _entities(entities.f1),
+        "entity_precision": _entities(entities.precision),
+        "entity_recall": _entities(entities.recall),
+        "token_accuracy": _token_accuracy,
+    }
+
+    # The rows of a file
+
+    @classmethod
+    def target_columns(cls, data: Data) -> tuple[str, ...]:
+        """Return the column of the tags or spans. Raises DataError for a pair of texts."""
+        if len(data.text_columns) > 1:
+            raise DataError(f"data.text: {cls.name} takes one column")
+        return super().target_columns(data)
+
+    @classmethod
+    def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
+        """Raise DataError unless a column holds lists."""
+        for value in values:
+            if not is_missing(value) and not isinstance(value, list):
+                raise DataError(
+                    f"{source.reference}: column {column!r} contains {str(value)[:40]!r}; "
+                    f"{cls.name} needs a list of tags, one per token, or of spans"
+                )
+
+    @classmethod
+    def read_row(
+        cls, texts: tuple[Any, ...], values: tuple[Any, ...], source: Source, number: int
+    ) -> tuple[tuple[str, ...], Any] | str:
+        """Return the words joined by spaces, and their tags.
+
+        Raises DataError, naming the row, if the tags or spans do not fit the words.
+        """
+        (text,) = texts
+        if not isinstance(text, str | list) or not len(text):
+            return "without text"
+        target = cls.target(values)
+        if values and target is None:
+            return "without a label"
+        try:
+            asked, tags = tagging.read(text, target)
+        except DataError as error:
+            raise DataError(f"{source.reference}: row {number}: {error}") from error
+        return ((asked,), tags) if asked else "without text"
+
+    @classmethod
+    def target(cls, values: tuple[Any, ...]) -> Any | None:
+        """Return the list of tags or spans."""
+        return None if not values or is_missing(values[0]) else values[0]
+
+    @classmethod
+    def names(cls, targets: Iterable[Any], source: Source) -> list[str]:
+        """Return the tags in a stable order: ``O``, then by type."""
+        try:
+            return tagging.names(targets)
+        except DataError as error:
+            raise DataError(f"{source.reference}: {error}") from error
+
+    @classmethod
+    def indexed(cls, targets: Sequence[Any], names: Sequence[str], source: Source) -> list[Any]:
+        """Return each row's tags as indices into ``names``."""
+        index = {tag: position for position, tag in enumerate(names)}
+        unseen = sorted({tag for tags in targets for tag in tags} - set(index))
+        if unseen:
+            raise DataError(
+                f"{source.reference}: {source.name} has the tag "
+                f"{', '.join(map(repr, unseen[:3]))}, which does not occur in train"
+            )
+        return [[index[tag] for tag in tags] for tags in targets]
+
+    @classmethod
+    def counts(cls, targets: Iterable[Any], names: Sequence[str]) -> dict[str, int]:
+        """Return the number of words with each tag; ``I-`` only if it occurs."""
+        counted = Counter(tag for tags in targets for tag in tags)
+        return {tag: counted[tag] for tag in names if counted[tag] or not tag.startswith("I-")}
+
+    @classmethod
+    def head(cls, config: Mapping[str, Any]) -> list[str] | None:
+        """Return the tags of a token classifier."""
+        return heads.labels(config, heads.TOKENS)
+
+    # Rows as tokens
+
+    def encode(
+        self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
+    ) -> list[dict[str, list[int]]]:
+        """Tokenize rows (default: all), cut off at ``max_length``, unpadded: one dict per row.
+
+        Every word is a unit, whatever the tokenizer: ``first`` is the place of its token, or
+        ``CUT_OFF``.
+        """
+        texts = [split.texts[row] for row in (range(len(split)) if rows is None else rows)]
+        starts = words.beginnings(tokenizer.backend_tokenizer, texts, self.max_length)
+        return [_row(tokenizer, start) for start in starts]
+
+    def asked(self, tokenizer: Any, split: Split) -> list[Row]:
+        """Return the windows of all rows, one dict per window."""
+        found = words.windows(tokenizer.backend_tokenizer, split.texts, self.max_length)
+        return [_row(tokenizer, window) for parts in found for window in parts]
+
+    def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
+        """Return the number of tokens in each row before it is cut off or read in windows."""
+        encoded = tokenizer([split.texts[row] for row in rows], truncation=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
+        """Return rows with each word's tag as ``labels``: -100 if it has none or is cut off."""
+        made = []
+        for number, row in zip(rows, self.encode(tokenizer, split, rows), strict=True):
+            tags = self._tags(split, number, self.units(row))
+            both = zip(tags, row[FIRST], strict=True)
+            labels = [IGNORED if place == CUT_OFF else tag for tag, place in both]
+            made.append(row | {"labels": labels})
+        return made
+
+    def lessons(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
+        """Return all windows of rows, with the tags of the words that each answers."""
+        made = []
+        texts = [split.texts[row] for row in rows]
+        found = words.windows(tokenizer.backend_tokenizer, texts, self.max_length)
+        for number, parts in zip(rows, found, strict=True):
+            tags = iter(self._tags(split, number, sum(len(part.first) for part in parts)))
+            for part in parts:
+                labels = list(itertools.islice(tags, len(part.first)))
+                made.append(_row(tokenizer, part) | {"labels": labels})
+        return made
+
+    def _tags(self, split: Split, row: int, count: int) -> list[int]:
+        return list(split.labels[row]) if split.labels else [IGNORED] * count
+
+    def units(self, row: Row) -> int:
+        """Return the number of words of a tokenized row."""
+        return len(row[FIRST])
+
+    # Its model
+
+    def load_model(self, directory: str) -> Any:
+        """Return the token classifier that transformers builds for the body in ``directory``.
+
+        An existing head is kept if it has the same tags in the same order. Raises ModelError if the
+        model is incomplete or transformers has no token classifier for it.
+        """
+        return heads.load(Path(directory), self.name, self.labels, None)
+
+    def check_head(self, network: Any, where: str) -> None:
+        """Raise ModelError unless a model's labels are the task's, in the same order."""
+        heads.check_labels(network, self.labels, where)
+
+    def select(self, output: Any, batch: Mapping[str, Tensor], config: Any) -> Tensor:
+        """Return the logits at each word's token: words × tags; NaN for a word that is cut off."""
+        import torch
+
+        first = batch[FIRST]
+        row, unit = torch.nonzero(first != NO_WORD, as_tuple=True)
+        place = first[row, unit]
+        logits: Tensor = output.logits[row, place.clamp(min=0)]
+        return logits.masked_fill((place == CUT_OFF)[:, None], float("nan"))
+
+    # Its losses
+
+    def loss(
+        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
+    ) -> Tensor:
+        """Return the cross-entropy of logits (words × tags) with the tags."""
+        from pipeline.stage import losses
+
+        labels = batch["labels"][batch[FIRST] != NO_WORD]
+        known = labels != IGNORED
+        return losses.hard(outputs[known], labels[known], smoothing, total=total)
+
+    def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
+        """Return the divergence from the teacher's softened answers to words that both read."""
+        from pipeline.stage import losses
+
+        both = ~(outputs.isnan() | goal.isnan()).any(dim=-1)
+        if not both.any():
+            return outputs[both].sum()
+        return losses.soft(outputs[both], goal[both], temperature)
+
+    def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:
+        """Return the Kullback-Leibler divergence of each word's answers; 0 if it is cut off."""
+        exact, rough = (logits.double().log_softmax(dim=-1) for logits in (outputs, other))
+        nats: Tensor = (exact.exp() * (exact - rough)).sum(dim=-1)
+        cut = outputs.isnan().all(dim=-1) & other.isnan().all(dim=-1)
+        return nats.masked_fill(cut, 0.0)
+
+    # Its answers
+
+    def truth(self, split: Split) -> list[Any]:
+        """Return each sentence's tags, and with the first the names of all tags."""
+        rows: list[dict[str, Any]] = [{TAGS: list(tags)} for tags in split.labels or ()]
+        return [rows[0] | {NAMES: list(self.labels)}, *rows[1:]] if rows else []
+
+    def targets_of(self, answers: NDArray[np.float64], split: Split) -> list[list[int]]:
+        """Return the index of each word's most probable tag, sentence by sentence."""
+        tags = iter(formulas.answers(answers).tolist())
+        return [list(itertools.islice(tags, len(words.of(text)))) for text in split.texts]
+
+    @classmethod
+    def expected(cls, truth: Sequence[Any]) -> int:
+        """Return the number of words."""
+        return sum(len(row[TAGS]) for row in truth)
+
+    def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return probabilities, words × tags; each word's sum to one."""
+        from scipy.special import softmax
+
+        shares: NDArray[np.float64] = softmax(outputs.astype(float), axis=-1)
+        return shares
+
+    @classmethod
+    def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
+        """Return for each sentence whether every word has the right tag."""
+        import numpy as np
+
+        _, tags, lengths = _read(truth)
+        wrong = np.repeat(np.arange(len(lengths)), lengths)[formulas.answers(answers) != tags]
+        return np.asarray(np.bincount(wrong, minlength=len(lengths)) == 0)
+
+    @classmethod
+    def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return for each word whether the most probable tag is the same."""
+        return TextClassification.same(ours, theirs)
+
+    @classmethod
+    def decided(cls, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which words have two most likely tags that are at least 0.1 apart."""
+        return TextClassification.decided(answers)
+
+    def predictions(self, answers: NDArray[np.float64]) -> list[Tagged]:
+        """Return each word's tag."""
+        return entity_answers.of_words(answers, self.labels)
+
+    # What a user asks a bundle
+
+    def reading(self, split: Split) -> dict[str, Any]:
+        """Return how raw text is split: at blanks if the data's words have marks at their ends."""
+        found = [word for text in split.texts[:1000] for word in words.of(text)]
+        parted = sum(len(words.split(word, "regex")) > 1 for word in found)
+        return {SPLITTER: "regex" if parted <= MOST_SPLIT * len(found) else "blank"}
+
+    def of_model(self, config: Mapping[str, Any]) -> Self:
+        """Return the task with the splitter that a bundle's config.json names."""
+        return replace(self, splitter=config.get(SPLITTER, self.splitter))
+
+    def given(self, request: str) -> list[str]:
+        """Return a text as the list of its words."""
+        return words.of(request)
+
+    def ask(self, given: Any) -> str:
+        """Return a raw text, or a list of words, as words joined by spaces."""
+        if not isinstance(given, str):
+            return words.joined(given)
+        return words.joined([given[start:end] for start, end in self._places(given)])
+
+    def reply(self, given: Sequence[Any], answers: NDArray[np.float64]) -> list[Entities]:
+        """Return each text's entities, with the characters of the text as it was given.
+
+        In a list of words, they are the characters of the words joined by spaces.
+        """
+        tagged, found, at = self.predictions(answers), [], 0
+        for one in given:
+            text = one if isinstance(one, str) else words.joined(one)
+            places = self._places(text) if isinstance(one, str) else words.split(text, "blank")
+            own = tagged[at : at + len(places)]
+            found.append(entity_answers.of_text(text, places, own, self.labels))
+            at += len(places)
+        return found
+
+    def _places(self, text: str) -> list[tuple[int, int]]:
+        return words.split(text, self.splitter)
+
+    # Its rows in the report
+
+    def said(self, answers: NDArray[np.float64], split: Split) -> list[str]:
+        """Return each sentence with the entities that were found."""
+        lengths = [len(words.of(text)) for text in split.texts]
+        tags = entities.tagged(formulas.answers(answers), self.labels, lengths)
+        return self._shown(split, tags)
+
+    def wanted(self, split: Split) -> list[str]:
+        """Return each sentence with its true entities."""
+        return self._shown(split, [[self.labels[tag] for tag in row] for row in split.labels or ()])
+
+    def _shown(self, split: Split, tags: Sequence[Sequence[str]]) -> list[str]:
+        return [
+            entity_answers.in_words(words.of(text), row, self.labels)
+            for text, row in zip(split.texts, tags, strict=True)
+        ]
+
+    @classmethod
+    def sureness(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.float64]:
+        """Return the least probability of a sentence's tags; 0 for an answer that is NaN."""
+        import numpy as np
+
+        _, _, lengths = _read(truth)
+        sure = TextClassification.sureness(answers, truth)
+        starts = np.cumsum([0, *lengths[:-1]])
+        return np.minimum.reduceat(sure, starts)
+
+
+def _row(tokenizer: Any, window: Window) -> Row:
+    ids, mask, types, first = window
+    known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    return {key: known[key] for key in tokenizer.model_input_names if key in known} | {FIRST: first}
