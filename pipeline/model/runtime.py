@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import mmap
 import os
-import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.model import windows, words
+from pipeline.model.graph_file import check_graph
 from pipeline.terms.errors import IntegrityError, ModelError, ProviderError
 from pipeline.terms.progress import Progress
 
@@ -337,67 +336,3 @@ def _is_product(operator: str) -> bool:
 
 def _line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def check_graph(path: Path) -> None:
-    """Reject an ONNX file that would read files outside its own directory.
-
-    The runtime follows the paths of external tensors (CVE-2022-25882, CVE-2024-27318). Each path
-    must be the plain name of a regular file in the same directory, with a single hard link, and the
-    tensor must lie within that file.
-
-    Raises:
-        IntegrityError: if an external tensor breaks these rules.
-    """
-    _regular(path)
-    # Every external tensor contains the key "location". If the file does not contain it, there are
-    # no external tensors, and the graph need not be parsed.
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            raise IntegrityError(f"{path}: the file is empty")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content.find(b"location") < 0:
-                return
-    import onnx
-    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
-
-    for tensor in _tensors(onnx.load(str(path), load_external_data=False)):
-        if uses_external_data(tensor):
-            info = ExternalDataInfo(tensor)
-            _check_external(path, tensor.name, info.location, info.offset or 0, info.length or 0)
-
-
-def _tensors(message: Any) -> Iterator[Any]:
-    """Yield every tensor of a graph, wherever it is: in attributes, subgraphs, sparse tensors.
-
-    onnx's own list leaves out the indices and values of sparse tensors.
-    """
-    import onnx
-
-    if isinstance(message, onnx.TensorProto):
-        yield message
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in (value,) if hasattr(value, "ListFields") else value:
-                yield from _tensors(part)
-
-
-def _check_external(path: Path, tensor: str, location: str, offset: int, length: int) -> None:
-    parts = PurePosixPath(location).parts
-    if len(parts) != 1 or parts[0] in ("..", "/") or "\\" in location or ":" in location:
-        raise IntegrityError(
-            f"{path}: tensor {tensor!r} refers to {location!r}, outside the bundle"
-        )
-    beside = path.parent / location
-    _regular(beside)
-    if offset < 0 or length < 0 or offset + length > beside.stat().st_size:
-        raise IntegrityError(f"{path}: tensor {tensor!r} reads past the end of {location}")
-
-
-def _regular(path: Path) -> None:
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        raise IntegrityError(f"{path}: the graph needs this file, but it is missing") from None
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        raise IntegrityError(f"{path}: not a regular file with a single hard link")

@@ -18,6 +18,7 @@ from pipeline.run import (
     budgets,
     choosing,
     families,
+    fit,
     importing,
     kinds,
     lengths,
@@ -34,7 +35,7 @@ from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.store import Store
 from pipeline.terms.budget import Budget
 from pipeline.terms.digests import file_sha256, value_sha256
-from pipeline.terms.errors import EvidenceError, RecipeError
+from pipeline.terms.errors import EvidenceError
 from pipeline.terms.progress import Progress
 from pipeline.terms.versions import versions
 
@@ -269,11 +270,12 @@ class Plan:
         Raises RecipeError if the order of the stages cannot work or a budget cannot be judged,
         DataError or ModelError if the recipe's data or model cannot be used.
         """
-        self._check_task()
+        fit.check_known(self.loaded)
+        fit.check_task(self.loaded, self.task_class)
         budgets.check(self.loaded, self.task_class)
         for name, tagged in self.baselines.items():
             baselines.check(name, tagged.directory, self.task)
-        self._check_length()
+        fit.check_length(self.loaded, self.located.positions)
         own_answers.check(self.loaded, self.task_class, self._imported_kind())
         made = self.kinds()
         quantized.follow(self.loaded, made)
@@ -298,29 +300,6 @@ class Plan:
 
     def _imported_kind(self) -> Kind:
         return self.located.kind(self.task_class, self.labels)
-
-    def _check_task(self) -> None:
-        try:
-            tasks.find(self.loaded.recipe.task)
-        except RecipeError as error:
-            raise self.loaded.where.say(("task",), str(error)) from error
-        recipe, why = self.loaded.recipe.data, self.task_class.no_windows
-        if recipe.long_texts == "windows" and (why or len(recipe.text_columns) > 1):
-            reason = f"{self.task_class.name}: {why}" if why else "a pair of texts has no windows"
-            raise self.loaded.where.say(("data", "long_texts"), f"{reason}; leave it out")
-        for step in self.loaded.steps:
-            try:
-                step.stage.check_task(self.task_class)
-            except RecipeError as error:
-                raise self.loaded.error(step, str(error)) from error
-
-    def _check_length(self) -> None:
-        given, positions = self.loaded.recipe.data.max_length, self.located.positions
-        if positions is not None and given > positions:
-            raise self.loaded.where.say(
-                ("data", "max_length"),
-                f"{given} tokens, but the model has positions for only {positions}",
-            )
 
     def stage_of(self, identifier: str) -> Stage:
         return self.importer if identifier == MODEL else self.loaded.step(identifier).stage

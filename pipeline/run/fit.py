@@ -1,0 +1,39 @@
+"""Whether a recipe's task and lengths fit its data, its stages and its model."""
+
+from __future__ import annotations
+
+from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.stage import tasks
+from pipeline.stage.tasks import Task
+from pipeline.terms.errors import RecipeError
+
+
+def check_known(loaded: LoadedRecipe) -> None:
+    """Raise RecipeError if there is no such task."""
+    try:
+        tasks.find(loaded.recipe.task)
+    except RecipeError as error:
+        raise loaded.where.say(("task",), str(error)) from error
+
+
+def check_task(loaded: LoadedRecipe, task: type[Task]) -> None:
+    """Raise RecipeError if the task has no windows, or a stage cannot be used for it."""
+    recipe, why = loaded.recipe.data, task.no_windows
+    if recipe.long_texts == "windows" and (why or len(recipe.text_columns) > 1):
+        reason = f"{task.name}: {why}" if why else "a pair of texts has no windows"
+        raise loaded.where.say(("data", "long_texts"), f"{reason}; leave it out")
+    for step in loaded.steps:
+        try:
+            step.stage.check_task(task)
+        except RecipeError as error:
+            raise loaded.error(step, str(error)) from error
+
+
+def check_length(loaded: LoadedRecipe, positions: int | None) -> None:
+    """Raise RecipeError if the model has a table of positions that is too short."""
+    given = loaded.recipe.data.max_length
+    if positions is not None and given > positions:
+        raise loaded.where.say(
+            ("data", "max_length"),
+            f"{given} tokens, but the model has positions for only {positions}",
+        )
