@@ -80,7 +80,9 @@ class History:
             return False
         candidate = data.measurements.models.get(CANDIDATE)
         bundle = candidate.digest if candidate else None
-        whole = data.measurements.model_dump_json(by_alias=True, exclude={"answers_sha256"})
+        # Without what earlier versions did not write, so that their measurements are known again.
+        later = {"answers_sha256"} | (set() if data.measurements.unlabelled else {"unlabelled"})
+        whole = data.measurements.model_dump_json(by_alias=True, exclude=later)
         measured = _sha256(whole)
         # Without the bundle: it is part of the measurements, and earlier versions left it out.
         verdict = data.verdict.model_dump_json(by_alias=True, exclude={"bundle"})

@@ -25,7 +25,7 @@ def test_gradient_weights_are_those_of_a_linear_model():
     class Tiny(nn.Module):
         def __init__(self):
             super().__init__()
-            self.linear = nn.Linear(3, 2)
+            self.linear, self.config = nn.Linear(3, 2), None
 
         def forward(self, x):
             return transformers.modeling_outputs.SequenceClassifierOutput(logits=self.linear(x))

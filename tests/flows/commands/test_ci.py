@@ -25,10 +25,10 @@ budgets:
   - {metric: accuracy, max_drop: 99 %, against: head}
   - {metric: size, max_regression: 900 %, against: head}
 """
-UNDECIDED = "  - {metric: accuracy, min: 50 %}\n"
+UNDECIDED = "  - {metric: accuracy, min: 85 %}\n"
 BUDGETS = f"""\
 {KEPT}{UNDECIDED}\
-  - {{metric: accuracy, min: 49 %, level: warn}}
+  - {{metric: accuracy, min: 84 %, level: warn}}
   - {{metric: size, max: 1 kB, level: warn}}
   - {{metric: memory, max: 1 GB}}
   - metric: accuracy

@@ -20,7 +20,7 @@ def test_show_prints_a_recipe_that_means_the_same(
     budget = "budgets:\n  - {metric: accuracy, max_drop: 3 %, against: head}\n"
     recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budget)
     said = rarefy("recipe", "show", recipe)
-    assert "# Add a new head without training it." in said.out
+    assert "# Add a new head, and train it for a moment" in said.out
     assert "scale: 1.0" in said.out
     shown = project.folder / "shown.yaml"
     shown.write_text(said.out)
