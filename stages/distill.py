@@ -73,20 +73,20 @@ class Distill(Training):
 
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the config, weights and tokenizer of ``student``; empty if it is not given."""
-        from pipeline.run import importing
+        from pipeline.run import locating
 
         if self.student is None:
             return ()
-        return importing.locate(self.student, base, allow_pickle=False).files
+        return locating.locate(self.student, base, allow_pickle=False).files
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check that the layers that are asked for can be had; return the student's config."""
         from pipeline.model import parts
-        from pipeline.run import importing
+        from pipeline.run import locating
 
         teacher = references.get("teacher", config)
         if self.student is not None:
-            config = importing.locate(self.student, base, allow_pickle=False).config
+            config = locating.locate(self.student, base, allow_pickle=False).config
         if self.hidden_weight:
             for each in (config, teacher):
                 _need_parts(each, "hidden_weight", "only the answers can be learned")
@@ -135,9 +135,9 @@ class Distill(Training):
         """Return the shape of ``student``, or the input's shape with the layers that are kept."""
         if self.student is not None:
             from pipeline.model import shape
-            from pipeline.run import importing
+            from pipeline.run import locating
 
-            found = importing.locate(self.student, work.base, allow_pickle=False)
+            found = locating.locate(self.student, work.base, allow_pickle=False)
             return shape.of_directory(found.directory, found.files)
         depth = work.shape.layers
         kept = depth if self.layers is None else self.layers
@@ -188,11 +188,11 @@ class Distill(Training):
     ) -> tuple[Any, Any, tuple[int, ...] | None]:
         """Return the student, its tokenizer, and the input's layers it is built from (or None)."""
         from pipeline.model import checkpoint, pooling
-        from pipeline.run import importing
+        from pipeline.run import locating
         from stages import surgery
 
         if self.student is not None:
-            found = importing.locate(self.student, context.base, allow_pickle=False)
+            found = locating.locate(self.student, context.base, allow_pickle=False)
             directory = found.directory
             student = training.with_head(context, directory)
             if found.pooling is not None:

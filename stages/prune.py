@@ -226,14 +226,16 @@ class Prune(Stage):
 
     def _prune_layers(self, context: Context, network: Any, searched: list[Row]) -> None:
         from pipeline.model import checkpoint
-        from stages import calibration, surgery
+        from stages import calibration, layer_search, surgery
 
         depth = len(checkpoint.encoder_layers(network))
         kept = self._kept_layers(depth)
         if kept is None:
             batches = list(calibration.batches(searched, context.device))
             count = self._count_gone(depth)
-            gone = least_needed_layers(context.task, network, count, batches, context.progress)
+            gone = layer_search.least_needed(
+                context.task, network, count, batches, context.progress
+            )
             kept = [layer for layer in range(depth) if layer not in gone]
         surgery.keep_layers(network, kept)
 
@@ -349,41 +351,6 @@ class Prune(Stage):
 def forward_order(by_unit: Iterable[Sequence[T]]) -> list[T]:
     """Interleave lists that have one entry per layer: all of the first layer, then the second."""
     return [each for layer in zip(*by_unit, strict=True) for each in layer]
-
-
-def least_needed_layers(
-    task: Task, network: Any, count: int, batches: list[Batch], progress: Progress
-) -> set[int]:
-    """Choose ``count`` layers one by one, each time the one whose removal changes answers least.
-
-    The first layer is not a candidate if the model cannot do without it.
-    The change is measured as the mean divergence from the whole model's answers.
-    """
-    from pipeline.model import checkpoint, parts
-    from stages import surgery
-
-    layers = checkpoint.encoder_layers(network)
-    first = int(parts.first_stays(network.config.to_dict()))
-    whole = answers(task, network, batches)
-    gone: set[int] = set()
-    for step in range(count):
-        change = {}
-        for candidate in range(first, len(layers)):
-            if candidate not in gone:
-                with surgery.skipped([layers[index] for index in (*gone, candidate)]):
-                    found = task.divergence(whole, answers(task, network, batches))
-                change[candidate] = float(found.mean())
-        gone.add(min(change, key=change.__getitem__))
-        progress(step + 1, count, "layers")
-    return gone
-
-
-def answers(task: Task, network: Any, batches: list[Batch]) -> Tensor:
-    """Return the raw outputs of all batches: units × width."""
-    import torch
-
-    with torch.no_grad():
-        return torch.cat([task.outputs(network, batch) for batch in batches])
 
 
 def mean_loss(task: Task, network: Any, batches: list[Batch]) -> float:

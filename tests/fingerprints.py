@@ -86,7 +86,9 @@ def entries() -> dict[str, Entry]:
     from pipeline.run import importing, own_answers, scoring
 
     found = {
-        "import": Entry(importing.ImportModel.version, ("pipeline.run.importing",)),
+        "import": Entry(
+            importing.ImportModel.version, ("pipeline.run.importing", "pipeline.run.locating")
+        ),
         "own answers": Entry(own_answers.VERSION, ("pipeline.run.own_answers", *DATA)),
         "score": Entry(scoring.VERSION, ("pipeline.run.scoring", *DATA)),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,23 @@ def learn(model: Any, tokenizer: Any, texts: list[str], labels: list[int]) -> No
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+def configure(directory: Path, drop: str = "", **changes: Any) -> None:
+    """Change values of a model's config.json, and drop one."""
+    path = directory / "config.json"
+    values = json.loads(path.read_text()) | changes
+    values.pop(drop, None)
+    path.write_text(json.dumps(values))
+
+
+def pickle_weights(directory: Path) -> None:
+    """Replace a model's safetensors by a pickled state dict."""
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(directory / "model.safetensors"), directory / "pytorch_model.bin")
+    (directory / "model.safetensors").unlink()
 
 
 def rename_weights(directory: Path, rename: Callable[[str], str]) -> None:

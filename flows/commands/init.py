@@ -205,12 +205,12 @@ def slug(text: str) -> str:
 
 def recipe_text(answers: Answers) -> str:
     """Return the recipe with comments. Raises ModelError if the model cannot be read."""
-    from pipeline.run import importing
+    from pipeline.run import locating
     from pipeline.stage import tasks
 
     base = answers.path.resolve().parent
     model = _reference(answers.model, base)
-    located = importing.locate(answers.model, Path(), allow_pickle=False)
+    located = locating.locate(answers.model, Path(), allow_pickle=False)
     layers = max(
         1,
         json.loads((located.directory / "config.json").read_text()).get("num_hidden_layers", 6)

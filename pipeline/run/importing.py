@@ -2,175 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pipeline.model import no_code, pooling, pretrained, sources
-from pipeline.model.architectures.description import Config
+from pipeline.model import pooling, pretrained
+from pipeline.run.locating import Located
 from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.resources import PROCESS, Resources, Span, Workload, weights
-from pipeline.stage.tasks import Task
-from pipeline.store.artifact import Artifact, Kind, Manifest, Source
+from pipeline.store.artifact import Artifact, Kind, Manifest
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError, RarefyError
 
-TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "bpe.codes",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
-)
 LEFT_OUT, NEW = "left_out", "new"
 """Keys of the manifest's ``model``: the weights left out, and the parameters drawn at random."""
-SIDECARS = ("shapes.json",)
-SHIFTED = (
-    *("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text"),
-    *("roberta-prelayernorm", "xlm-roberta-xl", "xmod"),
-)
-"""Model types whose positions start after the padding id."""
-POSITIONS = ("max_position_embeddings", "n_positions")
-ROTARY = ("rope_theta", "rope_parameters", "rope_scaling", "global_rope_theta", "rotary_pct")
-"""Keys of a config that only models with rotary positions have."""
-TABLELESS = ("modernbert", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "eurobert")
-"""Model types with rotary positions whose config may leave out those keys."""
-
-
-@dataclass(frozen=True)
-class Located:
-    """A model found on this machine, before its import into the store."""
-
-    source: Source
-    directory: Path
-    files: tuple[Path, ...]
-    weights: tuple[Path, ...]
-    """The subset of ``files`` that holds weights."""
-    config: Config
-    """The content of config.json."""
-    positions: int | None
-    """The maximum number of tokens; None if the model has no position table."""
-    trained_length: int | None
-    """The number of tokens beyond which its training says nothing; None if that is not known."""
-    pooling: pooling.Pooling | None = None
-    """How sentence-transformers makes embeddings of its outputs; None if it does not say."""
-
-    def kind(self, task: type[Task], labels: Sequence[str]) -> Kind:
-        """Return CHECKPOINT if the model has the task's head for these labels, else ENCODER."""
-        own = task.head(self.config)
-        return Kind.CHECKPOINT if own is not None and set(own) == set(labels) else Kind.ENCODER
-
-    def length_warnings(self, max_length: int) -> list[str]:
-        """Return a warning if texts may be longer than those that the model was trained on."""
-        if self.trained_length is None or max_length <= self.trained_length:
-            return []
-        return [
-            f"model: data.max_length is {max_length} tokens, but the model is made for at most "
-            f"{self.trained_length}"
-        ]
-
-    def warnings(self, task: type[Task], labels: Sequence[str]) -> list[str]:
-        """Return a warning if the model's head is for other labels and will be replaced."""
-        own = task.head(self.config)
-        if not own or self.kind(task, labels) is Kind.CHECKPOINT:
-            return []
-        return [
-            f"model: its head is for other labels ({', '.join(own[:5])}"
-            f"{', …' if len(own) > 5 else ''}) and will be replaced by a new one"
-        ]
-
-
-def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
-    """Find a model and the files to import.
-
-    A sentence-transformers directory may have the transformer in a folder of its own.
-
-    Raises ModelError if the config, weights or tokenizer are missing, the model needs code of its
-    own, or embeddings are made in a way that rarefy does not know; IntegrityError if the weights
-    are pickled and the recipe does not allow that.
-    """
-    root, revision = sources.model_directory(reference, base)
-    with _about(reference):
-        parts = pooling.layout(root)
-    directory = parts.transformer
-    config = directory / "config.json"
-    try:
-        values = json.loads(config.read_text())
-    except FileNotFoundError:
-        raise ModelError(f"model: {reference}: there is no config.json in {directory}") from None
-    except ValueError as error:
-        raise ModelError(f"model: {reference}: config.json is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"model: {reference}: config.json is not a JSON object")
-    with _about(reference):
-        no_code.check(directory)
-        weights = pretrained.weight_files(directory, allow_pickle)
-    tokenizer = [directory / name for name in TOKENIZER if (directory / name).is_file()]
-    if not tokenizer:
-        raise ModelError(f"model: {reference}: there is no tokenizer in {directory}")
-    extra = [directory / name for name in SIDECARS if (directory / name).is_file()]
-    return Located(
-        source=Source(reference=reference, revision=revision, licence=_licence(root)),
-        directory=directory,
-        files=(config, *weights, *tokenizer, *extra, *(root / name for name in parts.files)),
-        weights=tuple(weights),
-        config=values,
-        positions=_positions(values),
-        trained_length=parts.max_length or (None if _has_table(values) else _stated(values)),
-        pooling=parts.pooling,
-    )
-
-
-@contextmanager
-def _about(reference: str) -> Iterator[None]:
-    """Begin the text of errors with the model's reference."""
-    try:
-        yield
-    except RarefyError as error:
-        error.args = (f"model: {reference}: {error}",)
-        raise
-
-
-def _positions(config: dict[str, Any]) -> int | None:
-    """Return the number of usable positions; None if there is no table of them.
-
-    RoBERTa and its relatives start counting after the padding id, so they can use fewer positions
-    than the config states.
-    """
-    stated = _stated(config)
-    if stated is None or not _has_table(config):
-        return None
-    padding = config.get("pad_token_id")
-    shifted = config.get("model_type") in SHIFTED
-    return stated - (1 if padding is None else int(padding)) - 1 if shifted else stated
-
-
-def _stated(config: dict[str, Any]) -> int | None:
-    found = (config.get(name) for name in POSITIONS)
-    return next((value for value in found if isinstance(value, int)), None)
-
-
-def _has_table(config: dict[str, Any]) -> bool:
-    """Return whether a model looks its positions up in a table, which ends.
-
-    Rotary and relative positions can be computed for any length. What the config states is then
-    the length that the model was trained on.
-    """
-    relative = config.get("position_biased_input") is False
-    rotary = config.get("model_type") in TABLELESS or any(key in config for key in ROTARY)
-    return not (relative or rotary)
 
 
 class ImportModel(Stage):
@@ -278,14 +124,3 @@ def warnings(manifest: Manifest) -> list[str]:
             f"model: no weights for {', '.join(new)}; initialized at random, to be trained"
         )
     return sentences
-
-
-def _licence(directory: Path) -> str | None:
-    """Return the licence named in the model card's front matter; None if there is none."""
-    card = directory / "README.md"
-    if not card.is_file():
-        return None
-    for line in card.read_text(encoding="utf-8", errors="replace").splitlines()[:40]:
-        if line.startswith("license:"):
-            return line.partition(":")[2].strip() or None
-    return None

@@ -22,6 +22,7 @@ from pipeline.run import (
     importing,
     kinds,
     lengths,
+    locating,
     own_answers,
     quantized,
 )
@@ -119,12 +120,11 @@ class Plan:
             + ", ".join(f"{b.metric} {b.form}" for b in budgets if b.against == name)
             for name in self.absent
         ]
-        cut = self.row_lengths.warnings(
-            self.loaded.recipe.data.max_length,
-            windows=self.task_class.of_words or self.task.windows,
-        )
+        longest = self.loaded.recipe.data.max_length
+        in_windows = self.task_class.of_words or self.task.windows
+        cut = self.row_lengths.warnings(longest, windows=in_windows)
         model = self.located.warnings(self.task_class, self.labels)
-        model += self.located.length_warnings(self.loaded.recipe.data.max_length)
+        model += self.located.length_warnings(longest)
         model += importing.warnings(self._imported.manifest) if self._imported else []
         return self.summary.warnings + model + first + cut
 
@@ -199,9 +199,9 @@ class Plan:
         )
 
     @cached_property
-    def located(self) -> importing.Located:
+    def located(self) -> locating.Located:
         recipe = self.loaded.recipe
-        return importing.locate(recipe.model, self.loaded.base, recipe.allow_pickle)
+        return locating.locate(recipe.model, self.loaded.base, recipe.allow_pickle)
 
     @cached_property
     def labels(self) -> list[str]:

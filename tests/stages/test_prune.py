@@ -12,9 +12,9 @@ from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from stages import surgery
 from stages.finetune import Finetune
-from stages.prune import Prune, least_needed_layers
-from tests.models import BAD, FILL, GOOD, TASK, artifact_of, write_encoder
-from tests.stages.classifiers import IDS, MASK, PATHS, classifier, masked_logits, one_where
+from stages.prune import Prune
+from tests.models import BAD, FILL, GOOD, artifact_of, write_encoder
+from tests.stages.classifiers import PATHS, classifier, masked_logits, one_where
 
 
 @pytest.fixture
@@ -74,22 +74,6 @@ def test_layers_by_index_and_by_importance(fresh, make_context):
     for wrong in ([3], [0, 1, 2]):
         with pytest.raises(ModelError, match=r"prune\.layers"):
             Prune(layers=wrong).run(make_context(), fresh)
-
-
-def test_a_layer_that_does_nothing_goes_first():
-    model = classifier("bert")
-    idle = model.bert.encoder.layer[1]
-    with torch.no_grad():
-        idle.attention.output.dense.weight.zero_()
-        idle.attention.output.dense.bias.zero_()
-        idle.output.dense.weight.zero_()
-        idle.output.dense.bias.zero_()
-        before = model.bert.encoder.layer[0].output.LayerNorm
-        for norm in (idle.attention.output.LayerNorm, idle.output.LayerNorm):
-            norm.weight.fill_(1), norm.bias.zero_()
-        before.weight.fill_(1), before.bias.zero_()
-    batch = {"input_ids": IDS, "attention_mask": MASK}
-    assert least_needed_layers(TASK, model, 1, [batch], lambda *_: None) == {1}
 
 
 def test_nothing_to_remove_is_refused():
@@ -161,9 +145,3 @@ def test_recovery_brings_the_answers_back(tiny_encoder, make_context, tmp_path):
             functional.kl_div(own.log_softmax(-1), theirs.softmax(-1), reduction="batchmean")
         )
     assert losses[3] < losses[0] / 2
-
-
-def test_a_first_layer_that_must_stay_is_no_candidate():
-    model = classifier("modernbert")
-    rows = [{"input_ids": IDS[:1], "attention_mask": torch.ones_like(IDS[:1])}]
-    assert least_needed_layers(TASK, model, 2, rows, lambda *_: None) == {1, 2}

@@ -79,12 +79,12 @@ def vocabulary_files(directory: Path) -> None:
 def test_every_kind_of_tokenizer_is_imported_with_sharded_weights(model, tmp_path, kind, request):
     import torch
 
-    from pipeline.run import importing
+    from pipeline.run import locating
 
     tokenizers.write_classifier(kind, model, LABELS)
     before, whole = checkpoint.load(model), checkpoint.load_tokenizer(model)
     shard(model)
-    assert len(importing.locate("model", tmp_path, False).weights) == 2
+    assert len(locating.locate("model", tmp_path, False).weights) == 2
     brought, its = request.getfixturevalue("bring")()
     texts = [*tokenizers.OTHERS]
     rows = whole(texts, padding=True, return_tensors="pt")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from pipeline.model import checkpoint, pretrained
 from pipeline.model.pretrained import Pretrained
 from pipeline.terms.errors import IntegrityError, ModelError
 from tests.families import FAMILIES, write_family
-from tests.models import KINDS, LABELS, rename_weights, write_model
+from tests.models import KINDS, LABELS, configure, rename_weights, write_model
 
 MASKED = {
     "bert": "BertForMaskedLM",
@@ -23,13 +22,6 @@ MASKED = {
     "distilbert": "DistilBertForMaskedLM",
     "mpnet": "MPNetForMaskedLM",
 }
-
-
-def configure(directory: Path, drop: str = "", **changes: Any) -> None:
-    path = directory / "config.json"
-    values = json.loads(path.read_text()) | changes
-    values.pop(drop, None)
-    path.write_text(json.dumps(values))
 
 
 def load(directory: Path, **options: Any) -> Pretrained:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from pipeline.run import families
 from pipeline.run.plan import MODEL
 from pipeline.terms.errors import RecipeError
-from tests.models import write_model
+from tests.models import configure, write_model
 
 
 @pytest.fixture
@@ -20,11 +19,6 @@ def undescribed(workshop) -> Path:
     shutil.rmtree(workshop.folder / "model")
     write_model(workshop.folder / "model", "albert")
     return workshop.folder
-
-
-def configure(folder: Path, **changes) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 NOT_DESCRIBED = r"the parts of a model of type 'albert' are not described; described are: bert, .*"

@@ -10,32 +10,12 @@ import pytest
 
 from pipeline.model import checkpoint
 from pipeline.model.pooling import Pooling, read
-from pipeline.run.importing import locate
 from pipeline.run.plan import MODEL
-from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Kind
-from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
+from pipeline.terms.errors import IntegrityError, ModelError
 from tests.conftest import execute
-from tests.models import LABELS, rename_weights, write_model
+from tests.models import LABELS, configure, pickle_weights, rename_weights, write_model
 from tests.pipeline.model.test_pooling import write
-
-
-@pytest.fixture
-def model(workshop) -> Path:
-    return workshop.folder / "model"
-
-
-def configure(model: Path, **changes) -> None:
-    path = model / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def pickle_weights(model: Path) -> None:
-    import torch
-    from safetensors.torch import load_file
-
-    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
-    (model / "model.safetensors").unlink()
 
 
 def test_the_import_is_a_model_that_loads_and_knows_itself(workshop):
@@ -48,42 +28,6 @@ def test_the_import_is_a_model_that_loads_and_knows_itself(workshop):
     assert roles["tokenizer.json"] == "tokenizer"
     assert roles["config.json"] == "config"
     assert len(checkpoint.encoder_layers(checkpoint.load(artifact.directory))) == 2
-
-
-def test_the_licence_of_the_model_card_is_kept(workshop, model):
-    (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
-    assert workshop.run("quick:Word")["model"].artifact.manifest.source.licence == "apache-2.0"
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("config.json", r"there is no config\.json"),
-        ("model.safetensors", r"there are no weights in .* expected model\.safetensors"),
-        ("tokenizer.json", "there is no tokenizer"),
-    ],
-)
-def test_a_missing_part_is_named(tmp_path, model, name, message):
-    (model / name).unlink()
-    (model / "tokenizer_config.json").unlink()
-    (model / "special_tokens_map.json").unlink(missing_ok=True)
-    with pytest.raises(ModelError, match=f"model: model: {message}") as caught:
-        locate("model", tmp_path, allow_pickle=False)
-    assert caught.value.exit_code == 2
-
-
-@pytest.mark.parametrize("text", ["{", "[]"])
-def test_a_config_that_is_no_json_object(tmp_path, model, text):
-    (model / "config.json").write_text(text)
-    with pytest.raises(ModelError, match=r"config\.json is no"):
-        locate("model", tmp_path, allow_pickle=False)
-
-
-def test_pickled_weights_are_refused_before_anything_runs(workshop, model):
-    pickle_weights(model)
-    with pytest.raises(IntegrityError, match="set 'allow_pickle: true' in the recipe") as caught:
-        workshop.open("quick:Word").plan.steps()
-    assert caught.value.exit_code == 6
 
 
 def test_pickled_weights_that_are_allowed_become_safetensors(workshop, model):
@@ -203,49 +147,6 @@ def test_weights_of_another_shape(workshop, model):
         workshop.run("quick:Word")
 
 
-def test_a_model_with_a_head_for_just_these_labels_is_a_checkpoint(workshop, model):
-    names = {"0": "positive", "1": "negative"}
-    configure(model, architectures=["BertForSequenceClassification"], id2label=names)
-    run = workshop.open("quick:Word")
-    assert run.plan.located.kind(TextClassification, ["negative", "positive"]) is Kind.CHECKPOINT
-    assert run.plan.located.kind(TextClassification, ["a", "b"]) is Kind.ENCODER
-    assert run.plan.labels == ["positive", "negative"], "the model's own order of outputs"
-
-
-def test_the_same_model_for_other_labels_is_another_artifact(workshop, model):
-    """The kind depends on the data and must be part of the fingerprint."""
-    names = {"0": "negative", "1": "positive"}
-    configure(model, architectures=["BertForSequenceClassification"], id2label=names)
-    fits = workshop.open("finetune").plan.steps()[0]
-    rows = [{"text": "good film", "label": label} for label in "ab"]
-    workshop.write_rows("other.jsonl", rows)
-    other = workshop.open(
-        "finetune", data={"train": "other.jsonl", "eval": "other.jsonl"}
-    ).plan.steps()[0]
-    assert (fits.kind, other.kind) == (Kind.CHECKPOINT, Kind.ENCODER)
-    assert fits.fingerprint != other.fingerprint
-
-
-@pytest.mark.parametrize(
-    ("changes", "limit"),
-    [
-        ({"max_position_embeddings": 64}, 64),
-        ({"model_type": "roberta", "max_position_embeddings": 66, "pad_token_id": 1}, 64),
-        ({"model_type": "roberta", "max_position_embeddings": 66, "pad_token_id": None}, 64),
-        ({"max_position_embeddings": None}, None),
-    ],
-)
-def test_a_length_that_the_model_has_no_positions_for(workshop, model, changes, limit):
-    configure(model, **changes)
-    run = workshop.open("quick:Word", data={"train": "train.jsonl", "eval": "eval.jsonl"})
-    if limit is None:
-        run.plan.steps()
-        return
-    with pytest.raises(RecipeError, match=r"trial\.yaml:3: data\.max_length: 128 tokens, but the"):
-        run.plan.steps()
-    assert run.plan.located.positions == limit
-
-
 @pytest.fixture
 def bring(workshop):
     """Import the model that the test wrote; return the artifact and the notes for the user."""
@@ -327,14 +228,6 @@ def test_a_head_for_just_these_labels_is_taken_whole(make, bring):
         bring("export")
 
 
-def test_a_head_for_other_labels_is_said_before_anything_runs(workshop, make):
-    make("bert", "AutoModelForSequenceClassification", labels=("spam", "ham"))
-    said = workshop.open("quick:Word").plan.warnings
-    assert (
-        "model: its head is for other labels (spam, ham) and will be replaced by a new one" in said
-    )
-
-
 def test_no_code_of_a_model_s_folder_runs(workshop, make, bring, model):
     network = make("bert")
     evil = f"open({str(workshop.folder / 'pwned')!r}, 'w')\n"
@@ -395,41 +288,6 @@ def test_the_packaged_minilm(workshop, bring):
     assert said == []
 
 
-@pytest.mark.parametrize(
-    ("changes", "positions", "trained"),
-    [
-        ({"model_type": "modernbert", "max_position_embeddings": 8192}, None, 8192),
-        ({"model_type": "qwen3", "rope_theta": 1e6, "max_position_embeddings": 4096}, None, 4096),
-        (
-            {
-                "model_type": "deberta-v2",
-                "position_biased_input": False,
-                "max_position_embeddings": 512,
-            },
-            None,
-            512,
-        ),
-        ({"model_type": "deberta-v2", "max_position_embeddings": 512}, 512, None),
-        ({"model_type": "gpt2", "max_position_embeddings": None, "n_positions": 1024}, 1024, None),
-        (
-            {"model_type": "camembert", "max_position_embeddings": 514, "pad_token_id": 1},
-            512,
-            None,
-        ),
-    ],
-)
-def test_only_a_table_of_positions_ends(tmp_path, model, changes, positions, trained):
-    configure(model, **changes)
-    found = locate("model", tmp_path, allow_pickle=False)
-    assert (found.positions, found.trained_length) == (positions, trained)
-    warned = found.length_warnings(600)
-    assert warned == (
-        [f"model: data.max_length is 600 tokens, but the model is made for at most {trained}"]
-        if trained == 512
-        else []
-    )
-
-
 @pytest.mark.parametrize("transformer", ["", "0_Transformer"])
 def test_the_pooling_of_sentence_transformers_is_imported(workshop, model, bring, transformer):
     plain, _ = bring()
@@ -457,11 +315,3 @@ def test_the_pooling_of_sentence_transformers_is_imported(workshop, model, bring
     (model / "1_Pooling/config.json").write_text('{"pooling_mode": "mean"}')
     other, _ = bring()
     assert read(other.directory) == Pooling("mean", normalize=True)
-
-
-def test_a_pooling_that_cannot_be_computed_names_the_model(tmp_path, model):
-    write(model / "st", {"pooling_mode": "max"})
-    for path in (model / "st").iterdir():
-        shutil.move(path, model / path.name)
-    with pytest.raises(ModelError, match=r"model: model: 1_Pooling/config\.json: the pooling max"):
-        locate("model", tmp_path, allow_pickle=False)

@@ -1,0 +1,145 @@
+"""A pretrained model is found with all its parts, and its config says how it may be used."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from pipeline.run.locating import locate
+from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
+from tests.models import configure, pickle_weights, write_model
+from tests.pipeline.model.test_pooling import write
+
+
+def test_the_licence_of_the_model_card_is_kept(workshop, model):
+    (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    assert workshop.run("quick:Word")["model"].artifact.manifest.source.licence == "apache-2.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", r"there is no config\.json"),
+        ("model.safetensors", r"there are no weights in .* expected model\.safetensors"),
+        ("tokenizer.json", "there is no tokenizer"),
+    ],
+)
+def test_a_missing_part_is_named(tmp_path, model, name, message):
+    (model / name).unlink()
+    (model / "tokenizer_config.json").unlink()
+    (model / "special_tokens_map.json").unlink(missing_ok=True)
+    with pytest.raises(ModelError, match=f"model: model: {message}") as caught:
+        locate("model", tmp_path, allow_pickle=False)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_config_that_is_no_json_object(tmp_path, model, text):
+    (model / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"config\.json is no"):
+        locate("model", tmp_path, allow_pickle=False)
+
+
+def test_pickled_weights_are_refused_before_anything_runs(workshop, model):
+    pickle_weights(model)
+    with pytest.raises(IntegrityError, match="set 'allow_pickle: true' in the recipe") as caught:
+        workshop.open("quick:Word").plan.steps()
+    assert caught.value.exit_code == 6
+
+
+def test_a_model_with_a_head_for_just_these_labels_is_a_checkpoint(workshop, model):
+    names = {"0": "positive", "1": "negative"}
+    configure(model, architectures=["BertForSequenceClassification"], id2label=names)
+    run = workshop.open("quick:Word")
+    assert run.plan.located.kind(TextClassification, ["negative", "positive"]) is Kind.CHECKPOINT
+    assert run.plan.located.kind(TextClassification, ["a", "b"]) is Kind.ENCODER
+    assert run.plan.labels == ["positive", "negative"], "the model's own order of outputs"
+
+
+def test_the_same_model_for_other_labels_is_another_artifact(workshop, model):
+    """The kind depends on the data and must be part of the fingerprint."""
+    names = {"0": "negative", "1": "positive"}
+    configure(model, architectures=["BertForSequenceClassification"], id2label=names)
+    fits = workshop.open("finetune").plan.steps()[0]
+    rows = [{"text": "good film", "label": label} for label in "ab"]
+    workshop.write_rows("other.jsonl", rows)
+    other = workshop.open(
+        "finetune", data={"train": "other.jsonl", "eval": "other.jsonl"}
+    ).plan.steps()[0]
+    assert (fits.kind, other.kind) == (Kind.CHECKPOINT, Kind.ENCODER)
+    assert fits.fingerprint != other.fingerprint
+
+
+def test_a_head_for_other_labels_is_said_before_anything_runs(workshop, model):
+    shutil.rmtree(model)
+    write_model(model, "bert", "AutoModelForSequenceClassification", labels=("spam", "ham"))
+    said = workshop.open("quick:Word").plan.warnings
+    assert (
+        "model: its head is for other labels (spam, ham) and will be replaced by a new one" in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({"max_position_embeddings": 64}, 64),
+        ({"model_type": "roberta", "max_position_embeddings": 66, "pad_token_id": 1}, 64),
+        ({"model_type": "roberta", "max_position_embeddings": 66, "pad_token_id": None}, 64),
+        ({"max_position_embeddings": None}, None),
+    ],
+)
+def test_a_length_that_the_model_has_no_positions_for(workshop, model, changes, limit):
+    configure(model, **changes)
+    run = workshop.open("quick:Word", data={"train": "train.jsonl", "eval": "eval.jsonl"})
+    if limit is None:
+        run.plan.steps()
+        return
+    with pytest.raises(RecipeError, match=r"trial\.yaml:3: data\.max_length: 128 tokens, but the"):
+        run.plan.steps()
+    assert run.plan.located.positions == limit
+
+
+@pytest.mark.parametrize(
+    ("changes", "positions", "trained"),
+    [
+        ({"model_type": "modernbert", "max_position_embeddings": 8192}, None, 8192),
+        ({"model_type": "qwen3", "rope_theta": 1e6, "max_position_embeddings": 4096}, None, 4096),
+        (
+            {
+                "model_type": "deberta-v2",
+                "position_biased_input": False,
+                "max_position_embeddings": 512,
+            },
+            None,
+            512,
+        ),
+        ({"model_type": "deberta-v2", "max_position_embeddings": 512}, 512, None),
+        ({"model_type": "gpt2", "max_position_embeddings": None, "n_positions": 1024}, 1024, None),
+        (
+            {"model_type": "camembert", "max_position_embeddings": 514, "pad_token_id": 1},
+            512,
+            None,
+        ),
+    ],
+)
+def test_only_a_table_of_positions_ends(tmp_path, model, changes, positions, trained):
+    configure(model, **changes)
+    found = locate("model", tmp_path, allow_pickle=False)
+    assert (found.positions, found.trained_length) == (positions, trained)
+    warned = found.length_warnings(600)
+    assert warned == (
+        [f"model: data.max_length is 600 tokens, but the model is made for at most {trained}"]
+        if trained == 512
+        else []
+    )
+
+
+def test_a_pooling_that_cannot_be_computed_names_the_model(tmp_path, model):
+    write(model / "st", {"pooling_mode": "max"})
+    for path in (model / "st").iterdir():
+        shutil.move(path, model / path.name)
+    with pytest.raises(ModelError, match=r"model: model: 1_Pooling/config\.json: the pooling max"):
+        locate("model", tmp_path, allow_pickle=False)
