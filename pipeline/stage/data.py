@@ -13,7 +13,7 @@ from pipeline.model import sources
 from pipeline.stage import corpus, development, table_file
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source, Table
-from pipeline.stage.tasks.task import Task
+from pipeline.stage.tasks.file_rows import FileRows
 from pipeline.stage.texts import Texts
 from pipeline.stage.values import as_text, is_missing
 from pipeline.terms.digests import file_sha256, value_sha256
@@ -49,7 +49,7 @@ def locate(data: Data, base: Path) -> dict[str, Source]:
     return found
 
 
-def read_text(data: Data, task: type[Task], reference: str, base: Path) -> Split:
+def read_text(data: Data, task: type[FileRows], reference: str, base: Path) -> Split:
     """Read only the text columns of a file, labelled or not. Raises DataError like ``load``."""
     path = sources.data_file(reference, base, "data")
     source = Source("unlabelled", reference, path, file_sha256(path))
@@ -77,7 +77,7 @@ def reading(data: Data) -> dict[str, Any]:
 
 def load(
     data: Data,
-    task: type[Task],
+    task: type[FileRows],
     located: dict[str, Source],
     order: list[str] | None = None,
     folder: Path | None = None,
@@ -136,7 +136,7 @@ def load(
     return splits, summary
 
 
-def _check_search(data: Data, task: type[Task]) -> None:
+def _check_search(data: Data, task: type[FileRows]) -> None:
     given = [key for key in ("corpus", "negatives") if getattr(data, key)]
     if given and not task.searches:
         raise DataError(f"data.{given[0]}: {task.name} searches nothing; leave it out")
@@ -154,7 +154,7 @@ class _Raw:
 
 def _rows(
     data: Data,
-    task: type[Task],
+    task: type[FileRows],
     source: Source,
     warnings: list[str],
     store: Callable[[], Any],

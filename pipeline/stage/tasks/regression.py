@@ -86,11 +86,6 @@ class Regression(SequenceTask):
         return None if is_missing(values[0]) else as_number(values[0])
 
     @classmethod
-    def names(cls, targets: Iterable[float], source: Source) -> list[str]:
-        """Return no labels."""
-        return []
-
-    @classmethod
     def indexed(cls, targets: Sequence[float], names: Sequence[str], source: Source) -> list[float]:
         """Return the scores. Raises DataError if they are all the same."""
         if min(targets) == max(targets):
@@ -99,11 +94,6 @@ class Regression(SequenceTask):
                 "needs different ones"
             )
         return list(targets)
-
-    @classmethod
-    def counts(cls, targets: Iterable[float], names: Sequence[str]) -> dict[str, int]:
-        """Return nothing: there are no labels."""
-        return {}
 
     @classmethod
     def check_groups(

@@ -122,16 +122,6 @@ class SentenceEmbeddings(Task):
         return []
 
     @classmethod
-    def indexed(cls, targets: Sequence[Any], names: Sequence[str], source: Source) -> list[Any]:
-        """Return the scores as they are."""
-        return list(targets)
-
-    @classmethod
-    def counts(cls, targets: Iterable[Any], names: Sequence[str]) -> dict[str, int]:
-        """Return nothing: there are no labels."""
-        return {}
-
-    @classmethod
     def head(cls, config: Mapping[str, Any]) -> list[str] | None:
         """Return no labels: every body answers without a head."""
         return []

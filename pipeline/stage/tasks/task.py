@@ -1,13 +1,13 @@
-"""What the rest of the house asks a task: its rows, its head, its losses, its answers."""
+"""What the rest of the house asks a task: its tokens, its model, its losses, its answers."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from pipeline.terms.errors import DataError
+from pipeline.stage.tasks.file_rows import FileRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from pipeline.stage.formulas import Formula
     from pipeline.stage.split import Split
-    from pipeline.stage.table_file import Source
     from pipeline.terms.vocabulary import Data
 
 Row = dict[str, Any]
@@ -36,7 +35,7 @@ class Answer(Protocol):
 
 
 @dataclass(frozen=True)
-class Task(ABC):
+class Task(FileRows):
     """One task. A **unit** is what gets one answer: a row here; a word, or a text, elsewhere.
 
     A model's raw **outputs** are units × width, e.g. the logits of rows. Its **answers** are what
@@ -52,11 +51,8 @@ class Task(ABC):
     windows: bool = False
     """Whether texts longer than ``max_length`` are answered in windows; see ``no_windows``."""
 
-    name: ClassVar[str]
     output: ClassVar[str] = "logits"
     """The name of an exported graph's output."""
-    searches: ClassVar[bool] = False
-    """Whether ``data.corpus`` and ``data.negatives`` mean something to it."""
     body_only: ClassVar[bool] = False
     """Whether its model is a body without a head, which an import takes out of any model."""
     unit_per_row: ClassVar[bool] = True
@@ -75,86 +71,6 @@ class Task(ABC):
     """Whether a unit is a word of a text, which is words joined by single spaces."""
     scores: ClassVar[Mapping[str, Formula]]
     """The metrics that score its answers, the main one first; see ``formulas``."""
-
-    # The rows of a file
-
-    @classmethod
-    def target_columns(cls, data: Data) -> tuple[str, ...]:
-        """Return the columns that hold a row's target; empty for data without labels.
-
-        Raises DataError if the recipe names columns that the task cannot have.
-        """
-        if len(data.label_columns) > 1:
-            raise DataError(f"data.label: {cls.name} takes one column")
-        return data.label_columns
-
-    @classmethod
-    @abstractmethod
-    def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
-        """Raise DataError, before rows are read, if a target column holds something else."""
-
-    @classmethod
-    def read_row(
-        cls, texts: tuple[Any, ...], values: tuple[Any, ...], source: Source, number: int
-    ) -> tuple[tuple[str, ...], Any] | str:
-        """Return a row's texts and target, or in a few words why the row is left out.
-
-        ``values`` are those in ``target_columns``; the target of an unlabelled row is None.
-        ``number``: the row's place in the file, from 1, for errors. Raises DataError if the row is
-        wrong rather than incomplete.
-        """
-        if any(not isinstance(text, str) or not text.strip() for text in texts):
-            return "without text"
-        if not values:
-            return texts, None
-        target = cls.target(values)
-        return (texts, target) if target is not None else "without a label"
-
-    @classmethod
-    @abstractmethod
-    def target(cls, values: tuple[Any, ...]) -> Any | None:
-        """Return a row's target from its values in ``target_columns``; None if it has none."""
-
-    @classmethod
-    def stratum(cls, target: Any) -> Hashable:
-        """Return what a development split has in the same shares as train; None: nothing."""
-        return None
-
-    @classmethod
-    @abstractmethod
-    def names(cls, targets: Iterable[Any], source: Source) -> list[str]:
-        """Return the labels that occur in the training split, in a stable order.
-
-        Raises DataError if nothing can be learned from them.
-        """
-
-    @classmethod
-    @abstractmethod
-    def indexed(cls, targets: Sequence[Any], names: Sequence[str], source: Source) -> list[Any]:
-        """Return targets as numbers. Raises DataError for a label that is not in ``names``."""
-
-    @classmethod
-    def check_groups(
-        cls, targets: Sequence[Any], groups: Sequence[str], source: Source
-    ) -> list[str]:
-        """Return warnings about the groups of a split's rows, given the indexed targets.
-
-        Raises DataError if nothing can be learned from them, or they cannot be scored.
-        """
-        return []
-
-    @classmethod
-    @abstractmethod
-    def counts(cls, targets: Iterable[Any], names: Sequence[str]) -> dict[str, int]:
-        """Return how often each label occurs; empty if the task has no labels."""
-
-    @classmethod
-    @abstractmethod
-    def head(cls, config: Mapping[str, Any]) -> list[str] | None:
-        """Return the labels of the head that a model's config.json describes.
-
-        None if the model has no head for this task, so that training must give it one.
-        """
 
     # Rows as tokens
 
@@ -178,11 +94,19 @@ class Task(ABC):
 
     # Its model
 
+    @classmethod
+    @abstractmethod
+    def head(cls, config: Mapping[str, Any]) -> list[str] | None:
+        """Return the labels of the head that a model's config.json describes.
+
+        None if the model has no head for this task, so that training must give it one.
+        """
+
     @abstractmethod
     def load_model(self, directory: str) -> Any:
         """Load the body in ``directory`` with a new head, or with its own if the labels match."""
 
-    def start(self, network: Any, split: Split) -> None:  # noqa: B027
+    def start(self, network: Any, split: Split) -> None:
         """Prepare a new head for the rows that it will be trained on; by default, nothing."""
 
     @abstractmethod

@@ -6,9 +6,6 @@ import pytest
 import torch
 
 from pipeline.stage.tasks.task import inputs_of
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.terms.errors import DataError
-from pipeline.terms.vocabulary import Data
 from tests.models import TASK
 
 
@@ -16,14 +13,6 @@ def test_a_model_gets_its_inputs_and_nothing_else():
     ids = torch.ones(2, 3)
     batch = {"input_ids": ids, "labels": ids, "row": ids, "first": ids, "attention_mask": ids}
     assert set(inputs_of(batch)) == {"input_ids", "attention_mask"}
-
-
-def test_data_without_labels_has_no_target_columns():
-    files = {"train": "t.jsonl", "eval": "e.jsonl"}
-    assert TextClassification.target_columns(Data(**files)) == ("label",)
-    assert TextClassification.target_columns(Data(**files, label=None)) == ()
-    with pytest.raises(DataError, match=r"^data.label: text-classification takes one column"):
-        TextClassification.target_columns(Data(**files, label=("a", "b")))
 
 
 def test_a_summed_loss_is_the_mean_times_the_rows(tiny_encoder):

@@ -1,0 +1,98 @@
+"""What a task reads of the rows of a data file, before a model is known: texts and targets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline.terms.errors import DataError
+
+if TYPE_CHECKING:
+    from pipeline.stage.table_file import Source
+    from pipeline.terms.vocabulary import Data
+
+
+class FileRows(ABC):
+    """How a task reads data files. ``names`` are its labels, for tasks that have some.
+
+    Files are read in this order: ``target_columns``; for each split ``check_column`` and, row by
+    row, ``read_row``; then ``names`` of train, and for each split ``indexed`` and the checks.
+    """
+
+    name: ClassVar[str]
+    searches: ClassVar[bool] = False
+    """Whether ``data.corpus`` and ``data.negatives`` mean something to it."""
+
+    @classmethod
+    def target_columns(cls, data: Data) -> tuple[str, ...]:
+        """Return the columns that hold a row's target; empty for data without labels.
+
+        Raises DataError if the recipe names columns that the task cannot have.
+        """
+        if len(data.label_columns) > 1:
+            raise DataError(f"data.label: {cls.name} takes one column")
+        return data.label_columns
+
+    @classmethod
+    @abstractmethod
+    def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
+        """Raise DataError, before rows are read, if a target column holds something else."""
+
+    @classmethod
+    def read_row(
+        cls, texts: tuple[Any, ...], values: tuple[Any, ...], source: Source, number: int
+    ) -> tuple[tuple[str, ...], Any] | str:
+        """Return a row's texts and target, or in a few words why the row is left out.
+
+        ``values`` are those in ``target_columns``; the target of an unlabelled row is None.
+        ``number``: the row's place in the file, from 1, for errors. Raises DataError if the row is
+        wrong rather than incomplete.
+        """
+        if any(not isinstance(text, str) or not text.strip() for text in texts):
+            return "without text"
+        if not values:
+            return texts, None
+        target = cls.target(values)
+        return (texts, target) if target is not None else "without a label"
+
+    @classmethod
+    @abstractmethod
+    def target(cls, values: tuple[Any, ...]) -> Any | None:
+        """Return a row's target from its values in ``target_columns``; None if it has none."""
+
+    @classmethod
+    def stratum(cls, target: Any) -> Hashable:
+        """Return what a development split has in the same shares as train; None: nothing."""
+        return None
+
+    @classmethod
+    def names(cls, targets: Iterable[Any], source: Source) -> list[str]:
+        """Return the labels that occur in the training split, in a stable order; default: none.
+
+        Raises DataError if nothing can be learned from them.
+        """
+        return []
+
+    @classmethod
+    def indexed(cls, targets: Sequence[Any], names: Sequence[str], source: Source) -> list[Any]:
+        """Return targets as numbers; default: as they are.
+
+        Raises DataError for a label that is not in ``names``, or if the split teaches nothing.
+        """
+        return list(targets)
+
+    @classmethod
+    def check_groups(
+        cls, targets: Sequence[Any], groups: Sequence[str], source: Source
+    ) -> list[str]:
+        """Return warnings about the groups of a split's rows, given the indexed targets.
+
+        Raises DataError if nothing can be learned from them, or they cannot be scored.
+        """
+        return []
+
+    @classmethod
+    def counts(cls, targets: Iterable[Any], names: Sequence[str]) -> dict[str, int]:
+        """Return how often each label occurs; default: empty, for a task without labels."""
+        return {}
