@@ -141,9 +141,7 @@ def tagged(
         sides.append(np.stack([correct, correct + wrong, true], axis=1).astype(float))
 
     def pair(drawn: Labels) -> tuple[Score, Score]:
-        first, second = (
-            score(entities.Counts(*np.split(side[drawn], 3, axis=1), ("X",))) for side in sides
-        )
+        first, second = (score(entities.Counts(*side[drawn].T)) for side in sides)
         return first, second
 
     return pair

@@ -20,6 +20,7 @@ from pipeline.measure import paired, statistics
 from pipeline.measure.statistics import SEED, Bootstrap
 from pipeline.stage import formulas
 from pipeline.stage.formulas import Floats, Formula
+from pipeline.stage.scoring.means import mean
 from pipeline.stage.tasks import Task
 from pipeline.terms import metrics
 from pipeline.terms.interval import Interval
@@ -112,7 +113,7 @@ def divergence(task: type[Task], ours: Floats, theirs: Floats, seed: int = SEED)
     gives a narrow interval.
     """
     nats = task.nats(ours, theirs)
-    wide = paired.alone(lambda weights: weights @ nats / weights.sum(axis=1), len(nats), seed)
+    wide = paired.alone(mean(nats), len(nats), seed)
     return Interval(wide.value, max(wide.low, 0.0), wide.high)
 
 
@@ -138,7 +139,7 @@ def _least_error(
     by the triangle inequality the true error is at least as large.
     """
     gap = right - probabilities.max(axis=1)
-    mean_gap = statistics.bootstrap(lambda w: w @ gap / w.sum(axis=1), len(right), seed)
+    mean_gap = statistics.bootstrap(mean(gap), len(right), seed)
     mean_gap = _no_surer(mean_gap, accuracy)
     return max(mean_gap.low, -mean_gap.high)
 

@@ -114,20 +114,6 @@ def bootstrap(score: Score, rows: int, seed: int = SEED, resamples: int = RESAMP
     return _interval(value, draws, 0.95)
 
 
-def paired_bootstrap(
-    candidate: Score, reference: Score, rows: int, seed: int, resamples: int = RESAMPLES
-) -> Bootstrap:
-    """Return the difference and ratio from a bootstrap that draws the same rows for both models.
-
-    If the reference is 0, the ratio and its bounds are infinite or NaN.
-    """
-    ones = np.ones((1, rows))
-    whole = float(candidate(ones)[0]), float(reference(ones)[0])
-    pairs = [(candidate(w), reference(w)) for w in _weights(rows, resamples, seed)]
-    ours, theirs = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    return paired(ours, theirs, whole)
-
-
 def paired(ours: Floats, theirs: Floats, whole: tuple[float, float]) -> Bootstrap:
     """Return the difference and ratio from both models' draws and their scores on all rows."""
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -36,11 +36,20 @@ def macro_f1(probabilities: Floats, truth: ArrayLike) -> Score:
     """Return the mean F1 over labels as a function of row weights."""
     answer, truth = answers(probabilities), np.asarray(truth)
     labels = np.arange(probabilities.shape[1])
-    hit = ((answer[:, None] == labels) & (truth[:, None] == labels)).astype(float)
-    wrong = ((answer[:, None] == labels) != (truth[:, None] == labels)).astype(float)
+    given, true = answer[:, None] == labels, truth[:, None] == labels
+    return mean_f1(given & true, given != true)
+
+
+def mean_f1(hit: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Score:
+    """Return the mean F1 over labels; 0 for a label that never occurs or is never found.
+
+    ``hit``: which labels are rightly found; ``wrong``: which are wrongly given, or missed. Both are
+    rows × labels.
+    """
+    right, other = hit.astype(float), wrong.astype(float)
 
     def score(weights: Floats) -> Floats:
-        hits, errors = weights @ hit, weights @ wrong
+        hits, errors = weights @ right, weights @ other
         f1: Floats = np.divide(2 * hits, 2 * hits + errors, out=np.zeros_like(hits), where=hits > 0)
         mean: Floats = f1.mean(axis=1)
         return mean

@@ -1,18 +1,16 @@
 """Token classification: entities of tagged words, and their scores by weights of sentences.
 
-The spans are seqeval's: by default those of CoNLL's script ``conlleval``, which reads every tagging
-(``I-`` without ``B-`` opens a span, a change of type too); with ``strict``, only whole spans of the
-scheme count.
+The spans are those of CoNLL's script ``conlleval``, and of seqeval by default: every tagging is
+read (``I-`` without ``B-`` opens a span, a change of type too).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from pipeline.stage import formulas
 from pipeline.stage.formulas import Floats, Labels, Score
 from pipeline.stage.scoring.means import ratio
 
@@ -31,15 +29,11 @@ class Span(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Entities per sentence and type: rightly predicted, predicted, and in the truth.
-
-    Each is sentences × ``types``.
-    """
+    """The number of entities in each sentence: rightly predicted, predicted, and in the truth."""
 
     correct: Floats
     predicted: Floats
     true: Floats
-    types: tuple[str, ...]
 
 
 def scheme_of(tags: Iterable[str]) -> Scheme:
@@ -59,7 +53,7 @@ def scheme_of(tags: Iterable[str]) -> Scheme:
     return "IO" if marks == {"I"} else "BIO"
 
 
-def spans(tags: Sequence[str], scheme: Scheme = "BIO", strict: bool = False) -> list[Span]:
+def spans(tags: Sequence[str], scheme: Scheme = "BIO") -> list[Span]:
     """Return the spans of a sentence's tags, in order.
 
     With ``bare`` tags, each run of the same tag is a span; with ``IO``, each run of the same type.
@@ -68,11 +62,18 @@ def spans(tags: Sequence[str], scheme: Scheme = "BIO", strict: bool = False) -> 
         tags = [tag if tag == OUTSIDE else f"I-{tag}" for tag in tags]
     parts = [(tag[:1], tag[1:].split("-", 1)[-1] or UNTYPED) for tag in tags]
     parts.append((OUTSIDE, UNTYPED))
-    if strict and scheme == "BIOES":
-        return _whole(parts)
-    if strict and scheme == "BIO":
-        return _opened(parts)
-    return _conll(parts)
+    found, start, before, kind_before = [], 0, OUTSIDE, UNTYPED
+    for at, (mark, kind) in enumerate(parts):
+        inside = mark not in ("O", ".")
+        was_inside = before not in ("O", ".")
+        changed = kind != kind_before
+        closed = before in ("E", "S") or mark in ("B", "S", "O", ".")
+        if was_inside and (closed or changed):
+            found.append(Span(start, at, kind_before))
+        if inside and (mark in ("B", "S") or before in ("E", "S", "O", ".") or changed):
+            start = at
+        before, kind_before = mark, kind
+    return found
 
 
 def tags_of(found: Iterable[Span], words: int, scheme: Scheme = "BIO") -> list[str]:
@@ -89,45 +90,32 @@ def tags_of(found: Iterable[Span], words: int, scheme: Scheme = "BIO") -> list[s
 
 
 def counts(
-    answered: Iterable[Sequence[str]],
-    truth: Iterable[Sequence[str]],
-    scheme: Scheme = "BIO",
-    strict: bool = False,
+    answered: Iterable[Sequence[str]], truth: Iterable[Sequence[str]], scheme: Scheme = "BIO"
 ) -> Counts:
-    """Return the entities per sentence and type. ``answered``, ``truth``: each sentence's tags."""
-    found = [
-        tuple(set(spans(tags, scheme, strict)) for tags in pair)
-        for pair in zip(answered, truth, strict=True)
-    ]
-    types = tuple(sorted({span.type for pair in found for side in pair for span in side}))
-    at = {kind: column for column, kind in enumerate(types)}
-    table = np.zeros((3, len(found), len(types)))
-    for row, (ours, theirs) in enumerate(found):
-        for layer, side in enumerate((ours & theirs, ours, theirs)):
-            for span in side:
-                table[layer, row, at[span.type]] += 1
-    return Counts(table[0], table[1], table[2], types)
+    """Return the entities of each sentence. ``answered``, ``truth``: each sentence's tags."""
+    table = []
+    for pair in zip(answered, truth, strict=True):
+        ours, theirs = (set(spans(tags, scheme)) for tags in pair)
+        table.append([len(ours & theirs), len(ours), len(theirs)])
+    return Counts(*np.array(table, dtype=float).reshape(-1, 3).T.copy())
 
 
-def f1(found: Counts, kind: str | None = None) -> Score:
-    """Return the F1 of all entities (micro), or of one type, as a function of sentence weights.
+def f1(found: Counts) -> Score:
+    """Return the F1 of all entities (micro) as a function of sentence weights.
 
     It is 0 if a draw has no entities at all.
     """
-    correct, predicted, true = _totals(found, kind)
-    return ratio(2 * correct, predicted + true)
+    return ratio(2 * found.correct, found.predicted + found.true)
 
 
-def precision(found: Counts, kind: str | None = None) -> Score:
+def precision(found: Counts) -> Score:
     """Return the share of predicted entities that are right; 0 if none is predicted."""
-    correct, predicted, _ = _totals(found, kind)
-    return ratio(correct, predicted)
+    return ratio(found.correct, found.predicted)
 
 
-def recall(found: Counts, kind: str | None = None) -> Score:
+def recall(found: Counts) -> Score:
     """Return the share of true entities that are found; 0 if there are none."""
-    correct, _, true = _totals(found, kind)
-    return ratio(correct, true)
+    return ratio(found.correct, found.true)
 
 
 def token_accuracy(right: np.ndarray, lengths: Sequence[int]) -> Score:
@@ -140,25 +128,6 @@ def token_accuracy(right: np.ndarray, lengths: Sequence[int]) -> Score:
     return ratio(hits, np.asarray(lengths, dtype=float))
 
 
-def formula(
-    labels: Sequence[str],
-    lengths: Sequence[int],
-    score: Callable[[Counts], Score] = f1,
-    scheme: Scheme = "BIO",
-    strict: bool = False,
-) -> formulas.Formula:
-    """Return a score of outputs (words × labels) and the true label index of each word.
-
-    ``lengths``: each sentence's number of words. A word answered NaN counts as ``O``.
-    """
-
-    def scored(outputs: Floats, truth: Labels) -> Score:
-        answer = tagged(formulas.answers(outputs), labels, lengths)
-        return score(counts(answer, tagged(truth, labels, lengths), scheme, strict))
-
-    return scored
-
-
 def tagged(indices: Labels, labels: Sequence[str], lengths: Sequence[int]) -> list[list[str]]:
     """Return each sentence's tags from the label indices of all words; ``O`` for an index of -1."""
     names = [*labels, OUTSIDE]  # -1 is the last
@@ -169,53 +138,5 @@ def tagged(indices: Labels, labels: Sequence[str], lengths: Sequence[int]) -> li
     ]
 
 
-def _totals(found: Counts, kind: str | None) -> tuple[Floats, Floats, Floats]:
-    chosen = [kind is None or kind == name for name in found.types]
-    correct, predicted, true = (part[:, chosen].sum(axis=1) for part in found[:3])
-    return correct, predicted, true
-
-
 def _has_prefix(tag: str) -> bool:
     return len(tag) > 2 and tag[0] in "BIES" and tag[1] == "-"
-
-
-def _conll(parts: list[tuple[str, str]]) -> list[Span]:
-    found, start, before, kind_before = [], 0, OUTSIDE, UNTYPED
-    for at, (mark, kind) in enumerate(parts):
-        inside = mark not in ("O", ".")
-        was_inside = before not in ("O", ".")
-        changed = kind != kind_before
-        closed = before in ("E", "S") or mark in ("B", "S", "O", ".")
-        if was_inside and (closed or changed):
-            found.append(Span(start, at, kind_before))
-        if inside and (mark in ("B", "S") or before in ("E", "S", "O", ".") or changed):
-            start = at
-        before, kind_before = mark, kind
-    return found
-
-
-def _opened(parts: list[tuple[str, str]]) -> list[Span]:
-    """Return the spans that ``B-`` opens and ``I-`` of the same type goes on."""
-    found = []
-    for start, (mark, kind) in enumerate(parts):
-        if mark == "B":
-            end = start + 1
-            while parts[end] == ("I", kind):
-                end += 1
-            found.append(Span(start, end, kind))
-    return found
-
-
-def _whole(parts: list[tuple[str, str]]) -> list[Span]:
-    """Return the spans that are one ``S-``, or run from ``B-`` over ``I-`` to ``E-``."""
-    found = []
-    for start, (mark, kind) in enumerate(parts):
-        if mark == "S":
-            found.append(Span(start, start + 1, kind))
-        elif mark == "B":
-            end = start + 1
-            while parts[end] == ("I", kind):
-                end += 1
-            if parts[end] == ("E", kind):
-                found.append(Span(start, end + 1, kind))
-    return found

@@ -12,6 +12,11 @@ def mean(values: Floats) -> Score:
     return lambda weights: weights @ values / weights.sum(axis=1)
 
 
+def undefined(weights: Floats) -> Floats:
+    """Return the score of answers that have none: NaN for each draw."""
+    return np.full(len(weights), np.nan)
+
+
 def ratio(numerator: Floats, denominator: Floats) -> Score:
     """Return the ratio of two sums over blocks; 0 if the denominator is 0 in a draw."""
 

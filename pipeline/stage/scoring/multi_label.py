@@ -36,15 +36,7 @@ def micro_f1(outputs: Floats, truth: ArrayLike) -> Score:
 
 def macro_f1(outputs: Floats, truth: ArrayLike) -> Score:
     """Return the mean F1 over labels; 0 for a label that never occurs or is never found."""
-    hit, wrong = (part.astype(float) for part in _decided(outputs, truth))
-
-    def score(weights: Floats) -> Floats:
-        hits, errors = weights @ hit, weights @ wrong
-        f1 = np.divide(2 * hits, 2 * hits + errors, out=np.zeros_like(hits), where=hits > 0)
-        found: Floats = f1.mean(axis=1)
-        return found
-
-    return score
+    return formulas.mean_f1(*_decided(outputs, truth))
 
 
 def subset_accuracy(outputs: Floats, truth: ArrayLike) -> Score:
@@ -76,20 +68,19 @@ def mean_average_precision(outputs: Floats, truth: ArrayLike) -> Score:
     return score
 
 
-def recall_at(false_positives: float, label: int | None = None) -> Formula:
+def recall_at(false_positives: float) -> Formula:
     """Return the score "recall at a false-positive budget".
 
     It is the largest recall of a threshold at which at most the share ``false_positives`` of the
-    rows without the label are flagged, for one label or averaged over the labels that occur.
+    rows without the label are flagged, averaged over the labels that occur.
     """
 
     def formula(outputs: Floats, truth: ArrayLike) -> Score:
         curves = _curves(outputs, truth)
-        chosen = curves if label is None else curves[label : label + 1]
 
         def score(weights: Floats) -> Floats:
             total, occurring = np.zeros(len(weights)), np.zeros(len(weights))
-            for curve in chosen:
+            for curve in curves:
                 best, whole = _found(curve, weights, false_positives)
                 total += np.divide(best, whole, out=np.zeros_like(whole), where=whole > 0)
                 occurring += whole > 0
@@ -107,22 +98,22 @@ def recalls_at(false_positives: float, outputs: Floats, truth: ArrayLike) -> Flo
     return np.array([best[0] / whole[0] if whole[0] else np.nan for best, whole in found])
 
 
-def thresholds(probabilities: Floats, truth: Labels, fallback: float = FALLBACK) -> Floats:
+def thresholds(probabilities: Floats, truth: Labels) -> Floats:
     """Return the threshold of each label that maximizes its F1: flagged if p ≥ threshold.
 
     ``probabilities`` and ``truth``: rows × L of a development split. A threshold stands half way
     between two neighbouring probabilities (the lowest half way to 0). Of thresholds with the same
-    F1, the one nearest to ``fallback`` is taken, and of two as near the higher. A label without
-    positive rows gets ``fallback``: every threshold has F1 0 there, and the rule would be noise
+    F1, the one nearest to ``FALLBACK`` is taken, and of two as near the higher. A label without
+    positive rows gets ``FALLBACK``: every threshold has F1 0 there, and the rule would be noise
     (Lipton, Elkan and Naryanaswamy 2014, "Optimal thresholding of classifiers to maximize F1").
     """
     columns = zip(np.nan_to_num(probabilities).T, truth.T, strict=True)
-    return np.array([_threshold(*column, fallback) for column in columns])
+    return np.array([_threshold(*column) for column in columns])
 
 
-def _threshold(probabilities: Floats, truth: Labels, fallback: float) -> float:
+def _threshold(probabilities: Floats, truth: Labels) -> float:
     if not truth.any():
-        return fallback
+        return FALLBACK
     values, inverse = np.unique(-probabilities, return_inverse=True)
     values = -values  # distinct, the highest first
     hits = np.cumsum(np.bincount(inverse, truth, len(values)))
@@ -133,7 +124,7 @@ def _threshold(probabilities: Floats, truth: Labels, fallback: float) -> float:
         cuts > np.append(values[1:], -1.0), cuts, values
     )  # neighbours in floating point
     best = cuts[f1 >= f1.max() * (1 - 1e-12)]
-    return float(min(best, key=lambda cut: (abs(cut - fallback), -cut)))
+    return float(min(best, key=lambda cut: (abs(cut - FALLBACK), -cut)))
 
 
 def _decided(outputs: Floats, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Rankings: nDCG, MRR and recall of groups of rows, and of a search over a corpus.
+"""Rankings: nDCG, MRR and recall, of the rows of a query or of what a search finds (``search``).
 
 All measures follow from two counts per relevant document: how many documents of its query score
 higher, and how many the same (itself included). Documents with equal scores are taken in random
@@ -20,7 +20,6 @@ from pipeline.stage.formulas import Floats, Labels, Score
 from pipeline.stage.scoring.means import mean
 
 TOP = 10
-_HELD = 8_000_000  # scores held at once: 32 MB
 
 
 class Places(NamedTuple):
@@ -35,14 +34,6 @@ class Places(NamedTuple):
     relevance: Floats
     higher: Labels
     equal: Labels
-
-
-class Relevance(NamedTuple):
-    """Which documents are relevant to which queries: indices from 0, and grades above 0."""
-
-    query: Labels
-    document: Labels
-    grade: Floats
 
 
 def by_group(scores: Floats, relevance: Floats, query: Labels, queries: int) -> Places:
@@ -67,43 +58,6 @@ def by_group(scores: Floats, relevance: Floats, query: Labels, queries: int) -> 
         (first_of_value - first_of_group)[kept],
         sizes[kept],
     )
-
-
-def by_search(queries: Floats, documents: Floats, relevant: Relevance) -> Places:
-    """Return the places of the relevant documents if all documents are ranked by dot product.
-
-    ``queries``, ``documents``: one embedding per row (normalize them for the cosine). Scores are
-    computed in float32 for a chunk of queries at a time.
-    """
-    corpus = np.ascontiguousarray(documents, dtype=np.float32)
-
-    def score(chunk: slice) -> Floats:
-        return np.asarray(np.asarray(queries[chunk], dtype=np.float32) @ corpus.T)
-
-    return by_scores(score, len(queries), len(documents), relevant)
-
-
-def by_scores(
-    score: Callable[[slice], Floats], queries: int, documents: int, relevant: Relevance
-) -> Places:
-    """Return the places of the relevant documents, given all scores of a slice of queries.
-
-    ``score``: maps a slice of queries to queries × documents.
-    """
-    order = np.argsort(relevant.query, kind="stable")
-    query, document, grade = relevant.query[order], relevant.document[order], relevant.grade[order]
-    higher, equal = np.zeros(len(order), dtype=np.int64), np.zeros(len(order), dtype=np.int64)
-    step = max(1, _HELD // max(documents, 1))
-    for start in range(0, queries, step):
-        scores = score(slice(start, start + step))
-        scores = np.where(np.isnan(scores), -np.inf, scores)
-        first, last = np.searchsorted(query, (start, start + step))
-        for pair in range(first, last):
-            row = scores[query[pair] - start]
-            own = row[document[pair]]
-            higher[pair], equal[pair] = np.sum(row > own), np.sum(row == own)
-    kept = grade > 0
-    return Places(queries, query[kept], grade[kept], higher[kept], equal[kept])
 
 
 def formula(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.stage.formulas import Floats, Score
-from pipeline.stage.scoring.means import mean
+from pipeline.stage.scoring.means import mean, undefined
 
 _LEAST = 1e-12  # share of a variance below which it is rounding
 
@@ -31,7 +31,7 @@ def pearson(outputs: Floats, truth: Floats) -> Score:
     """Return Pearson's correlation as a function of row weights."""
     sides = [_column(side) for side in (outputs, truth)]
     if not all(np.isfinite(side).all() for side in sides):
-        return _undefined
+        return undefined
     first, second = (side - side.mean() for side in sides)  # only for the rounding
     products = np.stack([first, second, first * first, second * second, first * second], axis=1)
 
@@ -50,7 +50,7 @@ def spearman(outputs: Floats, truth: Floats) -> Score:
     """
     sides = [_column(side) for side in (outputs, truth)]
     if not all(np.isfinite(side).all() for side in sides):
-        return _undefined
+        return undefined
     first, second = (midranks(side) for side in sides)
 
     def score(weights: Floats) -> Floats:
@@ -93,7 +93,3 @@ def _correlation(x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Floats) -> Fl
 
 def _column(values: Floats) -> Floats:
     return np.asarray(values, dtype=np.float64).reshape(len(values))
-
-
-def _undefined(weights: Floats) -> Floats:
-    return np.full(len(weights), np.nan)

@@ -17,7 +17,7 @@ from pipeline.stage.formulas import Floats, Labels, Score
 from pipeline.stage.scoring import ranking
 from pipeline.stage.scoring.bm25 import BM25
 from pipeline.stage.scoring.embeddings import normalize
-from pipeline.stage.scoring.means import mean
+from pipeline.stage.scoring.means import mean, undefined
 from pipeline.stage.scoring.ranking import TOP, Places
 
 Wanted = Sequence[Sequence[int]]
@@ -117,7 +117,7 @@ def formula(measure: Callable[[Places], Floats]) -> Callable[[Floats, object], S
 
     def scored(found: Floats, _: object) -> Score:
         if not np.isfinite(found).all():
-            return lambda weights: np.full(len(weights), np.nan)
+            return undefined
         return mean(measure(places(found)))
 
     return scored

@@ -92,12 +92,13 @@ def test_the_paired_bootstrap_covers_a_known_difference():
     generator = np.random.default_rng(3)
     n, covered, trials = 300, 0, 300
     truth = np.ones(n, dtype=np.int64)
-    for trial in range(trials):
+    for _ in range(trials):
         kind = generator.choice(4, n, p=[0.75, 0.05, 0.10, 0.10])  # both, ours, theirs, neither
         ours, theirs = _answers(kind < 2), _answers((kind == 0) | (kind == 2))
-        found = statistics.paired_bootstrap(
-            formulas.accuracy(ours, truth), formulas.accuracy(theirs, truth), n, trial, 400
-        )
+        weights = generator.multinomial(n, np.full(n, 1 / n), 400).astype(float)
+        score = [formulas.accuracy(side, truth) for side in (ours, theirs)]
+        whole = [float(each(np.ones((1, n)))[0]) for each in score]
+        found = statistics.paired(*(each(weights) for each in score), whole)
         covered += found.difference.low <= -0.05 <= found.difference.high
     assert 0.91 < covered / trials < 0.985
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval import metrics
 from seqeval.metrics.sequence_labeling import get_entities
-from seqeval.scheme import IOB2, IOBES, Entities
 
 from pipeline.stage.scoring import entities
 from pipeline.stage.scoring.entities import Span
@@ -34,26 +33,12 @@ def test_spans_are_seqeval_s(tags):
     assert entities.spans(tags) == expected
 
 
-@given(st.lists(st.sampled_from(BIO), max_size=12))
-def test_strict_spans_of_bio_are_seqeval_s_iob2(tags):
-    expected = [Span(e.start, e.end, e.tag) for e in Entities([tags], IOB2).entities[0]]
-    assert entities.spans(tags, "BIO", strict=True) == expected
-
-
-@given(st.lists(st.sampled_from(BIOES), max_size=12))
-def test_strict_spans_of_bioes_are_seqeval_s(tags):
-    expected = [Span(e.start, e.end, e.tag) for e in Entities([tags], IOBES).entities[0]]
-    assert entities.spans(tags, "BIOES", strict=True) == expected
-
-
 @pytest.mark.parametrize("tags", [BIO, BIOES, ["O"], ["O", "B-A", "I-A"]])
-@pytest.mark.parametrize("strict", [False, True])
-def test_scores_are_seqeval_s_on_repeated_sentences(tags, strict):
+def test_scores_are_seqeval_s_on_repeated_sentences(tags):
     scheme = entities.scheme_of(BIOES if tags is BIOES else BIO)
     truth, answers = sentences(tags, 3)
     times = np.random.default_rng(3).integers(0, 3, (3, len(truth)))
-    found = entities.counts(answers, truth, scheme, strict)
-    how = {"mode": "strict", "scheme": IOBES if tags is BIOES else IOB2} if strict else {}
+    found = entities.counts(answers, truth, scheme)
     for row in (np.ones(len(truth), int), *times):
         true, said = (
             [tagged for tagged, n in zip(side, row, strict=True) for _ in range(n)]
@@ -61,19 +46,14 @@ def test_scores_are_seqeval_s_on_repeated_sentences(tags, strict):
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            report = metrics.classification_report(true, said, output_dict=True, **how)
             whole = [
-                metric(true, said, **how)
+                metric(true, said)
                 for metric in (metrics.f1_score, metrics.precision_score, metrics.recall_score)
             ]
             accuracy = metrics.accuracy_score(true, said)
         weights = row[None].astype(float)
         scores = (entities.f1, entities.precision, entities.recall)
         assert [score(found)(weights)[0] for score in scores] == pytest.approx(whole)
-        for kind in found.types:
-            by_type = report[kind]
-            for score, name in zip(scores, ("f1-score", "precision", "recall"), strict=True):
-                assert score(found, kind)(weights)[0] == pytest.approx(by_type[name])
         right = np.concatenate(
             [
                 np.array(t, object) == np.array(a, object)
@@ -88,20 +68,11 @@ def test_without_entities_every_score_is_0():
     found = entities.counts([["O", "O"], []], [["O", "O"], []])
     for score in (entities.f1, entities.precision, entities.recall):
         assert score(found)(np.ones((1, 2))) == 0
-        assert score(found, "A")(np.ones((1, 2))) == 0
 
 
-def test_the_formula_reads_words_of_all_sentences_and_a_word_answered_nan_is_outside():
-    labels, lengths = ("O", "B-A", "I-A"), (2, 0, 3)
-    truth = np.array([1, 2, 0, 1, 1])
-    outputs = np.eye(3)[[1, 2, 0, 1, 0]]
-    ones = np.ones((1, 3))
-    assert entities.formula(labels, lengths)(outputs, truth)(ones) == pytest.approx([0.8])
-    weights = np.array([[2.0, 5, 0]])
-    assert entities.formula(labels, lengths)(outputs, truth)(weights) == 1
-    outputs[3] = np.nan
-    found = entities.formula(labels, lengths, entities.recall)(outputs, truth)(ones)
-    assert found == pytest.approx([1 / 3])
+def test_words_of_all_sentences_get_their_tags_and_one_answered_nan_is_outside():
+    tags = entities.tagged(np.array([1, 2, -1]), ("O", "B-A", "I-A"), (2, 0, 1))
+    assert tags == [["B-A", "I-A"], [], ["O"]]
 
 
 @pytest.mark.parametrize(
@@ -131,13 +102,13 @@ def test_a_run_of_the_same_bare_tag_is_a_span():
     st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.sampled_from(["A", "_", "a-b"])))
 )
 @pytest.mark.parametrize("scheme", ["BIO", "BIOES"])
-def test_tags_written_from_spans_are_read_back_strictly_or_not(scheme, drawn):
+def test_tags_written_from_spans_are_read_back(scheme, drawn):
     spans, at = [], 0
     for gap, length, kind in drawn:
         spans.append(Span(at + gap, at + gap + length, kind))
         at += gap + length
     tags = entities.tags_of(spans, at + 1, scheme)
-    assert entities.spans(tags, scheme) == entities.spans(tags, scheme, strict=True) == spans
+    assert entities.spans(tags, scheme) == spans
 
 
 def test_io_and_bare_tags_are_written_without_borders():

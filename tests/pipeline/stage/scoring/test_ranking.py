@@ -8,7 +8,6 @@ import pytrec_eval
 from sklearn.metrics import ndcg_score
 
 from pipeline.stage.scoring import ranking
-from pipeline.stage.scoring.ranking import Relevance
 
 
 def groups(seed, levels=None):
@@ -109,57 +108,3 @@ def test_a_score_that_is_nan_ranks_last():
     query, relevance = np.zeros(3, dtype=int), np.array([1.0, 0, 0])
     places = ranking.by_group(np.array([np.nan, -5, 1]), relevance, query, 1)
     assert ranking.reciprocal_rank(places) == pytest.approx([1 / 3])
-    corpus = np.array([[np.nan], [-5], [1.0]])
-    searched = ranking.by_search(np.ones((1, 1)), corpus, Relevance(*np.array([[0], [0], [1]])))
-    assert ranking.reciprocal_rank(searched) == pytest.approx([1 / 3])
-
-
-def test_a_search_is_the_ranking_of_all_documents(monkeypatch):
-    generator = np.random.default_rng(0)
-    queries, documents = generator.normal(size=(7, 4)), generator.normal(size=(50, 4))
-    documents[20] = documents[21]
-    pairs = np.unique(generator.integers(0, (7, 50), (25, 2)), axis=0)
-    pairs = generator.permutation(pairs)
-    grades = generator.integers(0, 3, len(pairs)).astype(float)
-    scores = queries.astype(np.float32) @ documents.astype(np.float32).T
-    relevance = np.zeros((7, 50))
-    relevance[tuple(pairs.T)] = grades
-    every = ranking.by_group(
-        scores.ravel().astype(float), relevance.ravel(), np.repeat(np.arange(7), 50), 7
-    )
-    for held in (1, 120, 10_000):  # one query at a time, two, all
-        monkeypatch.setattr(ranking, "_HELD", held)
-        found = ranking.by_search(queries, documents, Relevance(*pairs.T, grades))
-        for measure in (ranking.ndcg, ranking.recall, ranking.reciprocal_rank):
-            assert measure(found, 10) == pytest.approx(measure(every, 10))
-
-
-@pytest.mark.slow
-def test_a_search_is_that_of_sentence_transformers():
-    from sentence_transformers.evaluation import InformationRetrievalEvaluator
-    from sentence_transformers.util import semantic_search
-
-    generator = np.random.default_rng(1)
-    documents = generator.normal(size=(500, 16)).astype(np.float32)
-    queries = (documents[:40] + generator.normal(0, 1.2, (40, 16))).astype(np.float32)
-    relevant = {str(q): {str(q), str(q + 100)} for q in range(40)}
-    evaluator = InformationRetrievalEvaluator(
-        {str(q): "" for q in range(40)},
-        {str(d): "" for d in range(500)},
-        relevant,
-        mrr_at_k=[10],
-        ndcg_at_k=[10],
-        precision_recall_at_k=[5],
-    )
-    hits = [
-        [{"corpus_id": str(hit["corpus_id"]), "score": hit["score"]} for hit in found]
-        for found in semantic_search(queries, documents, top_k=10)
-    ]
-    expected = evaluator.compute_metrics(hits)
-    query = np.repeat(np.arange(40), 2)
-    document = np.stack([np.arange(40), np.arange(40) + 100], axis=1).ravel()
-    units = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (queries, documents)]
-    places = ranking.by_search(*units, Relevance(query, document, np.ones(80)))
-    assert ranking.ndcg(places).mean() == pytest.approx(expected["ndcg@k"][10])
-    assert ranking.reciprocal_rank(places).mean() == pytest.approx(expected["mrr@k"][10])
-    assert ranking.recall(places, 5).mean() == pytest.approx(expected["recall@k"][5])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from pipeline.stage.scoring import embeddings, ranking, search
-from pipeline.stage.scoring.ranking import Relevance
 
 WANTED = [[3], [0, 7], [19], [5, 6, 7]]
 
@@ -28,18 +27,17 @@ def test_a_search_by_words_is_bm25s():
     assert ranking.ndcg(search.places(result))[0] == 1
 
 
+@pytest.mark.parametrize("held", [1, 80, 10_000])  # one query at a time, two, all
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_scores_are_those_of_the_whole_search(tied):
+def test_the_scores_are_those_of_the_ranking_of_all_documents(tied, held, monkeypatch):
     queries, documents = sides()
     if tied:
         documents[10:20] = documents[0:10]
-    relevant = Relevance(
-        np.repeat(np.arange(4), [len(each) for each in WANTED]),
-        np.concatenate(WANTED),
-        np.ones(7),
-    )
-    unit = [embeddings.normalize(side) for side in (queries, documents)]
-    whole = ranking.by_search(unit[0], unit[1], relevant)
+    near, far = (embeddings.normalize(side).astype(np.float32) for side in (queries, documents))
+    relevance = np.array([[float(at in wanted) for at in range(40)] for wanted in WANTED])
+    query = np.repeat(np.arange(4), 40)
+    whole = ranking.by_group((near @ far.T).ravel(), relevance.ravel(), query, 4)
+    monkeypatch.setattr(search, "_HELD", held)
     reduced = search.places(found(queries, documents))
     for measure in (ranking.ndcg, ranking.reciprocal_rank, lambda p: ranking.recall(p, 10)):
         assert measure(reduced) == pytest.approx(measure(whole))
@@ -88,3 +86,32 @@ def test_overlap_counts_common_documents_in_any_order():
     other = np.array([[*range(14, 4, -1), 0, 1.0]])
     assert search.overlap(one, one[:, [*range(9, -1, -1), 10, 11]]).tolist() == [1.0]
     assert search.overlap(one, other).tolist() == [0.5]
+
+
+@pytest.mark.slow
+def test_a_search_is_that_of_sentence_transformers():
+    from sentence_transformers.evaluation import InformationRetrievalEvaluator
+    from sentence_transformers.util import semantic_search
+
+    generator = np.random.default_rng(1)
+    documents = generator.normal(size=(500, 16)).astype(np.float32)
+    queries = (documents[:40] + generator.normal(0, 1.2, (40, 16))).astype(np.float32)
+    relevant = {str(q): {str(q), str(q + 100)} for q in range(40)}
+    evaluator = InformationRetrievalEvaluator(
+        {str(q): "" for q in range(40)},
+        {str(d): "" for d in range(500)},
+        relevant,
+        mrr_at_k=[10],
+        ndcg_at_k=[10],
+        precision_recall_at_k=[5],
+    )
+    hits = [
+        [{"corpus_id": str(hit["corpus_id"]), "score": hit["score"]} for hit in found]
+        for found in semantic_search(queries, documents, top_k=10)
+    ]
+    expected = evaluator.compute_metrics(hits)
+    wanted = [(query, query + 100) for query in range(40)]
+    places = search.places(search.by_cosine(queries, documents, wanted))
+    assert ranking.ndcg(places).mean() == pytest.approx(expected["ndcg@k"][10])
+    assert ranking.reciprocal_rank(places).mean() == pytest.approx(expected["mrr@k"][10])
+    assert ranking.recall(places, 5).mean() == pytest.approx(expected["recall@k"][5])
