@@ -89,18 +89,9 @@ class BundleModel:
         return [feed for feed, _ in self.asked(texts, pairs)]
 
     def _rows(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Feed]:
-        import numpy as np
-
         rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        feeds = []
-        for encoding in self.tokenizer.encode_batch(list(rows)):
-            known = {
-                "input_ids": encoding.ids,
-                "attention_mask": encoding.attention_mask,
-                "token_type_ids": encoding.type_ids,
-            }
-            feeds.append({name: np.array([known[name]], dtype=np.int64) for name in self.inputs})
-        return feeds
+        encodings = self.tokenizer.encode_batch(list(rows))
+        return [windows.feed([encoding], self.inputs) for encoding in encodings]
 
     def run(self, feed: Feed) -> NDArray[np.float32]:
         """Return the raw outputs of a batch, including copies to and from the device.

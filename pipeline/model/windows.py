@@ -1,41 +1,66 @@
-"""Texts that are longer than a model reads, as windows whose outputs are averaged."""
+"""Encodings of texts: windows over those that are longer than a model reads, and model inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-def of(tokenizer: Any, texts: Sequence[str], max_length: int) -> Iterator[list[Any]]:
-    """Yield the encodings of each text's windows; neighbours share half of their tokens.
+LISTS: Final = {
+    "input_ids": "ids",
+    "attention_mask": "attention_mask",
+    "token_type_ids": "type_ids",
+}
+"""A model's inputs, and what an encoding of the tokenizers library calls them."""
+
+
+def overlap(tokenizer: Any, max_length: int) -> int:
+    """Return how many tokens neighbouring windows share: half of a text's tokens in a window."""
+    room: int = max_length - tokenizer.num_special_tokens_to_add(False)
+    return room // 2
+
+
+def of(
+    tokenizer: Any, texts: Sequence[str], max_length: int, shared: int | None = None
+) -> Iterator[list[Any]]:
+    """Yield the encodings of each text's windows, each of at most ``max_length`` tokens.
 
     ``tokenizer``: of the tokenizers library. It is left without truncation.
+    ``shared``: the number of tokens that neighbours share; by default ``overlap``.
     """
-    room = max_length - tokenizer.num_special_tokens_to_add(False)
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length, stride=room // 2)
+    stride = overlap(tokenizer, max_length) if shared is None else shared
+    tokenizer.enable_truncation(max_length, stride=stride)
     encodings = tokenizer.encode_batch(list(texts))
     tokenizer.no_truncation()
     for encoding in encodings:
         yield [encoding, *encoding.overflowing]
 
 
-def feed(parts: Sequence[Any], names: Sequence[str], padding: int) -> dict[str, NDArray[np.int64]]:
-    """Return a text's windows as a graph's inputs: windows × tokens, padded on the right."""
+def inputs(part: Any, names: Iterable[str]) -> dict[str, list[int]]:
+    """Return an encoding's lists under the names of a model's inputs."""
+    return {name: getattr(part, LISTS[name]) for name in names if name in LISTS}
+
+
+def feed(
+    parts: Sequence[Any], names: Sequence[str], padding: int = 0
+) -> dict[str, NDArray[np.int64]]:
+    """Return a text's windows as a graph's inputs: windows × tokens, padded on the right.
+
+    ``padding``: the token that windows are filled up with.
+    """
     import numpy as np
 
     width = max(len(part.ids) for part in parts)
-    fill = {"input_ids": padding}
     arrays = {}
     for name in names:
-        key = {"input_ids": "ids", "token_type_ids": "type_ids"}.get(name, name)
-        rows = [getattr(part, key) for part in parts]
-        padded = [row + [fill.get(name, 0)] * (width - len(row)) for row in rows]
-        arrays[name] = np.array(padded, np.int64)
+        rows = [getattr(part, LISTS[name]) for part in parts]
+        fill = padding if name == "input_ids" else 0
+        arrays[name] = np.array([row + [fill] * (width - len(row)) for row in rows], np.int64)
     return arrays
 
 

@@ -12,6 +12,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from pipeline.model.windows import feed as padded
+from pipeline.model.windows import of as encodings
+from pipeline.model.windows import overlap
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -58,9 +62,9 @@ def windows(tokenizer: Any, texts: Sequence[str], max_length: int) -> Iterator[l
 
     ``tokenizer``: of the tokenizers library. It is left without truncation.
     """
-    room = max_length - tokenizer.num_special_tokens_to_add(False)
-    for text, encoding in _encoded(tokenizer, texts, max_length, room // 2):
-        yield _windows(of(text), [encoding, *encoding.overflowing], room // 2)
+    shared = overlap(tokenizer, max_length)
+    for text, parts in zip(texts, encodings(tokenizer, texts, max_length), strict=True):
+        yield _windows(of(text), parts, shared)
 
 
 def beginnings(tokenizer: Any, texts: Sequence[str], max_length: int) -> Iterator[Window]:
@@ -70,23 +74,14 @@ def beginnings(tokenizer: Any, texts: Sequence[str], max_length: int) -> Iterato
     """
     import numpy as np
 
-    for text, encoding in _encoded(tokenizer, texts, max_length, 0):
-        inside, ends = _tokens(encoding)
+    for text, parts in zip(texts, encodings(tokenizer, texts, max_length, 0), strict=True):
+        first = parts[0]
+        inside, ends = _tokens(first)
         tokens = _first_tokens(of(text), ends)
         place = inside[np.minimum(tokens, len(inside) - 1)] if len(inside) else 0 * tokens
-        if encoding.overflowing:
+        if len(parts) > 1:
             place[tokens == len(inside)] = CUT_OFF
-        yield Window(encoding.ids, encoding.attention_mask, encoding.type_ids, place.tolist())
-
-
-def _encoded(
-    tokenizer: Any, texts: Sequence[str], max_length: int, overlap: int
-) -> Iterator[tuple[str, Any]]:
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length, stride=overlap)
-    encodings = tokenizer.encode_batch(list(texts))
-    tokenizer.no_truncation()
-    return zip(texts, encodings, strict=True)
+        yield Window(first.ids, first.attention_mask, first.type_ids, place.tolist())
 
 
 def feed(
@@ -94,31 +89,25 @@ def feed(
 ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
     """Return a text's windows as a graph's inputs, and where its words are answered.
 
-    The inputs are windows × tokens, padded on the right. A place is an index into the outputs of
-    all tokens, window after window.
+    The inputs are windows × tokens, padded with 0. A place is an index into the outputs of all
+    tokens, window after window.
     """
     import numpy as np
 
     width = max(len(window.ids) for window in windows)
-    shape = (len(windows), width)
-    arrays = {name: np.zeros(shape, np.int64) for name in names}
-    for row, (ids, mask, types, _) in enumerate(windows):
-        known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-        for name, array in arrays.items():
-            array[row, : len(ids)] = known[name]
     places = [row * width + place for row, window in enumerate(windows) for place in window.first]
-    return arrays, np.array(places, np.int64)
+    return padded(windows, names), np.array(places, np.int64)
 
 
-def _windows(words: list[str], parts: list[Any], overlap: int) -> list[Window]:
+def _windows(words: list[str], parts: list[Any], shared: int) -> list[Window]:
     import numpy as np
 
-    # Neighbours share ``overlap`` tokens, and each answers the half that is nearer to its middle.
+    # Neighbours share ``shared`` tokens, and each answers the half that is nearer to its middle.
     numbers, places, ends = [], [], []
     for number, part in enumerate(parts):
         inside, all_ends = _tokens(part)
-        before = overlap // 2 if number else 0
-        after = overlap - overlap // 2 if number < len(parts) - 1 else 0
+        before = shared // 2 if number else 0
+        after = shared - shared // 2 if number < len(parts) - 1 else 0
         own = slice(before, len(inside) - after)
         numbers.append(np.full(len(inside[own]), number))
         places.append(inside[own])

@@ -43,17 +43,12 @@ class SequenceTask(Task):
         """Return the tokenized texts of a split; with windows, ``row`` is the window's text."""
         if not self.windows:
             return super().asked(tokenizer, split)
-        found, names = [], tokenizer.model_input_names
-        parts = windows.of(tokenizer.backend_tokenizer, split.texts, self.max_length)
-        for row, encodings in enumerate(parts):
-            for encoding in encodings:
-                known = {
-                    "input_ids": encoding.ids,
-                    "attention_mask": encoding.attention_mask,
-                    "token_type_ids": encoding.type_ids,
-                }
-                found.append({name: known[name] for name in names} | {"row": row})
-        return found
+        found = windows.of(tokenizer.backend_tokenizer, split.texts, self.max_length)
+        return [
+            windows.inputs(part, tokenizer.model_input_names) | {"row": row}
+            for row, parts in enumerate(found)
+            for part in parts
+        ]
 
     def merged(self, outputs: NDArray[np.float64], rows: Sequence[Row]) -> NDArray[np.float64]:
         """Return the mean of the outputs of each text's windows."""

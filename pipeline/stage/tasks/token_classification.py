@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pipeline.model import words
+from pipeline.model import windows, words
 from pipeline.model.words import CUT_OFF, NO_WORD, Window
 from pipeline.stage import formulas
 from pipeline.stage.formulas import Formula, Score
@@ -380,6 +380,4 @@ class TokenClassification(Task):
 
 
 def _row(tokenizer: Any, window: Window) -> Row:
-    ids, mask, types, first = window
-    known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-    return {key: known[key] for key in tokenizer.model_input_names if key in known} | {FIRST: first}
+    return windows.inputs(window, tokenizer.model_input_names) | {FIRST: window.first}
