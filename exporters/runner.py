@@ -43,6 +43,26 @@ def load() -> tuple[Any, Any]:
     return session, tokenizer
 
 
+def overlap(tokenizer: Any) -> int:
+    """Let long texts be read in windows that overlap by half; return by how many tokens."""
+    length = read("signature.json")["max_length"]
+    shared: int = (length - tokenizer.num_special_tokens_to_add(False)) // 2
+    tokenizer.enable_truncation(length, stride=shared)
+    return shared
+
+
+def run(session: Any, parts: list[Any], padding: int = 0) -> Any:
+    """Return the graph's output for the windows of a text, which are padded on the right."""
+    width = max(len(part.ids) for part in parts)
+    feed = {}
+    for name in [value.name for value in session.get_inputs()]:
+        key = {"input_ids": "ids", "token_type_ids": "type_ids"}.get(name, name)
+        fill = padding if name == "input_ids" else 0
+        rows = [getattr(part, key) for part in parts]
+        feed[name] = np.array([row + [fill] * (width - len(row)) for row in rows], np.int64)
+    return session.run(None, feed)[0]
+
+
 # The answer of one row, for text-classification.
 def described(outputs: Any, encoding: Any, config: dict[str, Any]) -> dict[str, Any]:
     """Return {"label", "probabilities"} from a row's logits (1 × labels)."""
@@ -61,23 +81,14 @@ def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, A
     session, tokenizer = load()
     config, signature = read("config.json"), read("signature.json")
     in_windows = signature.get("windows", False)
-    if in_windows:  # that overlap by half
-        room = signature["max_length"] - tokenizer.num_special_tokens_to_add(False)
-        tokenizer.enable_truncation(signature["max_length"], stride=room // 2)
+    if in_windows:
+        overlap(tokenizer)
     padding = tokenizer.token_to_id(read("tokenizer_config.json").get("pad_token", "")) or 0
     answers = []
     for row in texts if pairs is None else zip(texts, pairs, strict=True):
         encoding = tokenizer.encode(*([row] if isinstance(row, str) else row))
         parts = [encoding, *encoding.overflowing] if in_windows else [encoding]
-        width = max(len(part.ids) for part in parts)
-        feed = {}
-        for name in [value.name for value in session.get_inputs()]:
-            key = {"input_ids": "ids", "token_type_ids": "type_ids"}.get(name, name)
-            fill = padding if name == "input_ids" else 0
-            lists = [getattr(part, key) for part in parts]
-            padded = [ids + [fill] * (width - len(ids)) for ids in lists]
-            feed[name] = np.array(padded, dtype=np.int64)
-        outputs = session.run(None, feed)[0].mean(axis=0, keepdims=True)
+        outputs = run(session, parts, padding).mean(axis=0, keepdims=True)
         answers.append(described(outputs, encoding, config))
     return answers
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from exporters.runner import load, read
+from exporters.runner import load, overlap, read, run
 
 # The answer of one row, for token-classification: a text, or a list of words.
 SPLITTERS = {"regex": re.compile(r"\w+|[^\w\s]"), "blank": re.compile(r"\S+")}
@@ -16,11 +16,8 @@ SPLITTERS = {"regex": re.compile(r"\w+|[^\w\s]"), "blank": re.compile(r"\S+")}
 def answer(texts: list[Any], pairs: None = None) -> list[dict[str, Any]]:
     """Return {"entities", "tags"} for each text. A text may be a list of words."""
     session, tokenizer = load()
-    config, signature = read("config.json"), read("signature.json")
+    config, shared = read("config.json"), overlap(tokenizer)
     names = [config["id2label"][str(at)] for at in range(len(config["id2label"]))]
-    # Texts that are too long are read in windows that overlap by half.
-    overlap = (signature["max_length"] - tokenizer.num_special_tokens_to_add(False)) // 2
-    tokenizer.enable_truncation(signature["max_length"], stride=overlap)
     answers = []
     for given in texts:
         text = given if isinstance(given, str) else " ".join(given)
@@ -29,25 +26,14 @@ def answer(texts: list[Any], pairs: None = None) -> list[dict[str, Any]]:
         words = [text[start:end] for start, end in places]
         encoding = tokenizer.encode(" ".join(words))
         parts = [encoding, *encoding.overflowing]
-        logits = run(session, parts).astype(np.float64)
-        logits = logits[answering(words, parts, overlap, logits.shape[1])]
+        logits = run(session, parts).astype(np.float64)  # windows × tokens × tags
+        logits = logits[answering(words, parts, shared)]
         powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
         answers.append(described(text, places, powers / powers.sum(axis=-1, keepdims=True), names))
     return answers
 
 
-def run(session: Any, parts: list[Any]) -> Any:
-    """Return the logits of all tokens of a text's windows: windows × tokens × tags."""
-    width = max(len(part.ids) for part in parts)
-    feed = {}
-    for name in [value.name for value in session.get_inputs()]:
-        key = {"input_ids": "ids", "token_type_ids": "type_ids"}.get(name, name)
-        rows = [getattr(part, key) for part in parts]
-        feed[name] = np.array([row + [0] * (width - len(row)) for row in rows], np.int64)
-    return session.run(None, feed)[0]
-
-
-def answering(words: list[str], parts: list[Any], overlap: int, width: int) -> tuple[Any, Any]:
+def answering(words: list[str], parts: list[Any], shared: int) -> tuple[Any, Any]:
     """Return the window, and the token in it, that answers each word.
 
     It is the first token that ends in the word. A window answers the half of what it shares with
@@ -56,8 +42,8 @@ def answering(words: list[str], parts: list[Any], overlap: int, width: int) -> t
     tokens = []
     for number, part in enumerate(parts):
         inside = np.flatnonzero(np.array(part.special_tokens_mask, int) == 0)
-        before = overlap // 2 if number else 0
-        after = overlap - overlap // 2 if number < len(parts) - 1 else 0
+        before = shared // 2 if number else 0
+        after = shared - shared // 2 if number < len(parts) - 1 else 0
         tokens += [(number, at, part.offsets[at][1]) for at in inside[before : len(inside) - after]]
     window, place, end = np.array(tokens or [(0, 0, 0)], np.int64).T
     starts = np.cumsum([0, *(len(word) + 1 for word in words)])[:-1]
