@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.model import no_code
 from pipeline.stage import Context, losses
+from pipeline.stage.values import IGNORED
 from pipeline.terms.errors import ModelError
 from stages.knowledge import WHOLE_TERM, Sentence
 from stages.parameters import Row
@@ -114,7 +115,7 @@ def masked(text: Encoded, words: Sequence[Word], mask: int) -> Row:
     et al. 2023, arXiv 2202.08005).
     """
     row = {key: list(values) for key, values in text.row.items()}
-    row["labels"] = [losses.IGNORED] * len(row["input_ids"])
+    row["labels"] = [IGNORED] * len(row["input_ids"])
     for word in words:
         for token in word.tokens:
             row["labels"][token] = row["input_ids"][token]
@@ -163,7 +164,7 @@ class MaskedTokenLoss:
     def logits(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits, masked tokens × vocabulary, and the original tokens."""
         labels = batch.pop("labels")
-        self._asked = labels != losses.IGNORED
+        self._asked = labels != IGNORED
         return model(**batch).logits, labels[self._asked]
 
     def __call__(self, model: Any, batch: dict[str, Tensor]) -> Tensor:

@@ -24,6 +24,7 @@ from transformers.trainer_pt_utils import safe_globals
 from pipeline.model import parts
 from pipeline.model.words import NO_WORD
 from pipeline.stage import Context
+from pipeline.stage.values import IGNORED
 from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
 from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
@@ -38,7 +39,7 @@ Written last, when the other files are on the disk: after a crash they would be 
 
 log = logging.getLogger(__name__)
 
-PADDING = {"attention_mask": 0, "labels": -100, "first": NO_WORD}
+PADDING = {"attention_mask": 0, "labels": IGNORED, "first": NO_WORD}
 
 
 def fit(

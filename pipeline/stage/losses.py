@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-IGNORED = -100
-"""The label of a row or token that has none."""
+from pipeline.stage.values import IGNORED
 
 
 def hard(logits: Tensor, labels: Tensor, smoothing: float = 0.0, *, total: bool = False) -> Tensor:

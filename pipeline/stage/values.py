@@ -1,9 +1,12 @@
-"""Single values of a data file: missing ones, and values as text."""
+"""Single values of a data file, and of targets: missing ones, and values as text."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
+
+IGNORED = -100
+"""The target of a unit that has none, which losses leave out."""
 
 
 def is_missing(value: Any) -> bool:

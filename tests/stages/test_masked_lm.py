@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.model import checkpoint
-from pipeline.stage import losses
+from pipeline.stage.values import IGNORED
 from stages import knowledge, masked_lm
 from stages.knowledge import Fact
 from tests.models import write_encoder
@@ -38,7 +38,7 @@ def test_the_loss_is_that_of_transformers_though_only_masks_are_decoded(encoder)
     model, _ = masked_lm.open_model(encoder.directory)
     model.eval()
     ids = torch.tensor([[2, 7, 4, 9, 3], [2, 4, 8, 3, 0]])
-    labels = torch.full_like(ids, losses.IGNORED)
+    labels = torch.full_like(ids, IGNORED)
     labels[0, 2], labels[1, 1] = 11, 12
     batch = {"input_ids": ids, "attention_mask": (ids != 0).long()}
     expected = model(**batch, labels=labels).loss.item()

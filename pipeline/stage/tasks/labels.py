@@ -9,13 +9,14 @@ from pipeline.stage.table_file import Source
 from pipeline.terms.errors import DataError
 
 MOST = 1000
+"""With more labels, the column is hardly one of labels."""
 _INTEGER = re.compile(r"-?[0-9]+")
 
 
 def ordered(names: Iterable[str], source: Source) -> list[str]:
     """Return labels in a stable order: integers by value, names alphabetically.
 
-    Raises DataError if they are so many that the column can hardly be one of labels.
+    Raises DataError if there are more than ``MOST``.
     """
     found = sorted(set(names))
     if all(_INTEGER.fullmatch(name) for name in found):
@@ -27,12 +28,18 @@ def ordered(names: Iterable[str], source: Source) -> list[str]:
     return found
 
 
-def check_known(found: Collection[str], names: Sequence[str], source: Source) -> None:
-    """Raise DataError for labels of a split that do not occur in train."""
+def places(
+    found: Collection[str], names: Sequence[str], source: Source, noun: str = "label"
+) -> dict[str, int]:
+    """Return the place of each of ``names``, which is that of its output.
+
+    ``found``: the labels of a split. Raises DataError for those that do not occur in train.
+    """
     unseen = sorted(set(found) - set(names))
     if unseen:
         shown = ", ".join(map(repr, unseen[:3]))
         raise DataError(
-            f"{source.reference}: {source.name} has the label {shown}, which does not occur "
+            f"{source.reference}: {source.name} has the {noun} {shown}, which does not occur "
             "in train"
         )
+    return {name: place for place, name in enumerate(names)}

@@ -17,8 +17,8 @@ from pipeline.stage.scoring import multi_label
 from pipeline.stage.tasks import heads, labels
 from pipeline.stage.tasks.label_lists import NotLabelsError, flag, flagged, listed
 from pipeline.stage.tasks.sequences import SequenceTask
-from pipeline.stage.tasks.task import Row
-from pipeline.stage.values import is_missing
+from pipeline.stage.tasks.task import NOT_A_NUMBER, Row
+from pipeline.stage.values import IGNORED, is_missing
 from pipeline.terms.errors import DataError
 from pipeline.terms.naming import repeated
 from pipeline.terms.wording import plural
@@ -35,10 +35,8 @@ if TYPE_CHECKING:
 PROBLEM = "multi_label_classification"
 THRESHOLDS = "thresholds"
 """The key of config.json under which each label's threshold is kept."""
-IGNORED = -100
 NONE = "(none)"
 """What a row without labels is called in words."""
-NOT_A_NUMBER = "not a number"
 DECIDED = 0.1
 """How far a probability must be from its threshold for int8 not to change the decision."""
 BUDGET = 0.01
@@ -134,10 +132,9 @@ class MultiLabelClassification(SequenceTask):
         cls, targets: Sequence[tuple[str, ...]], names: Sequence[str], source: Source
     ) -> list[tuple[int, ...]]:
         """Return the indices of each row's labels; equal rows share one tuple."""
-        labels.check_known({label for target in targets for label in target}, names, source)
-        index = {label: position for position, label in enumerate(names)}
+        place = labels.places({label for target in targets for label in target}, names, source)
         known: dict[tuple[int, ...], tuple[int, ...]] = {}
-        rows = (tuple(sorted(index[label] for label in target)) for target in targets)
+        rows = (tuple(sorted(place[label] for label in target)) for target in targets)
         return [known.setdefault(row, row) for row in rows]
 
     @classmethod
@@ -163,10 +160,6 @@ class MultiLabelClassification(SequenceTask):
     def load_model(self, directory: str) -> Any:
         """Return the sequence classifier for the body in ``directory``; see ``heads.load``."""
         return heads.load(Path(directory), "text-classification", self.labels, PROBLEM)
-
-    def check_head(self, network: Any, where: str) -> None:
-        """Raise ModelError unless a model's labels are the task's, in the same order."""
-        heads.check_labels(network, self.labels, where)
 
     def loss(
         self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from pipeline.model import pooling
 from pipeline.stage.formulas import Formula
 from pipeline.stage.tasks import embedding_lessons as lessons
-from pipeline.stage.tasks.task import Row, Task
+from pipeline.stage.tasks.task import NOT_A_NUMBER, Row, Task
 from pipeline.stage.values import as_number, as_text, is_missing
 from pipeline.terms.errors import DataError, ModelError
 
@@ -361,9 +361,7 @@ class SentenceEmbeddings(Task):
         if split.corpus is None:
             return [f"{value:.3f}" for value in answers[:, 0]]
         first = answers[:, 0]
-        return [
-            split.corpus[int(place)] if np.isfinite(place) else "not a number" for place in first
-        ]
+        return [split.corpus[int(place)] if np.isfinite(place) else NOT_A_NUMBER for place in first]
 
     def wanted(self, split: Split) -> list[str]:
         """Return the documents that each query should find, or each pair's score."""

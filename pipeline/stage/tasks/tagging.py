@@ -8,12 +8,12 @@ from typing import Any
 from pipeline.model import words
 from pipeline.stage.scoring import offsets
 from pipeline.stage.scoring.entities import OUTSIDE, Span, scheme_of, tags_of
+from pipeline.stage.tasks import labels
 from pipeline.terms.errors import DataError
 from pipeline.terms.wording import plural
 
 MARKS = "BIES"
 """The prefixes that are read, in the order of the labels of a type."""
-MOST_TAGS = 1000
 
 
 class SpanTags(tuple[str, ...]):
@@ -76,7 +76,7 @@ def names(targets: Iterable[Sequence[str]]) -> list[str]:
         if isinstance(tags, SpanTags):
             found.update(f"I-{tag[2:]}" for tag in tags if tag.startswith("B-"))
             found.add(OUTSIDE)
-    if len(found) > MOST_TAGS:
+    if len(found) > labels.MOST:
         raise DataError(f"train has {len(found)} different tags; check 'data.label'")
     marked = {tag for tag in found if tag[1:2] == "-" and tag[0] in MARKS and len(tag) > 2}
     plain = sorted(found - marked - {OUTSIDE, *MARKS})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from pipeline.stage.tasks import heads
 from pipeline.stage.tasks.file_rows import FileRows
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ Row = dict[str, Any]
 """A tokenized row, unpadded: lists of ids by the model's input names, and ``labels``."""
 NOT_INPUTS = frozenset({"labels", "row", "first", "group"})
 """The keys of a batch that the model does not take."""
+NOT_A_NUMBER = "not a number"
+"""What an answer that is NaN is called in words."""
 
 
 class Answer(Protocol):
@@ -109,9 +112,12 @@ class Task(FileRows):
     def start(self, network: Any, split: Split) -> None:
         """Prepare a new head for the rows that it will be trained on; by default, nothing."""
 
-    @abstractmethod
     def check_head(self, network: Any, where: str) -> None:
-        """Raise ModelError, beginning with ``where``, unless a model has this task's head."""
+        """Raise ModelError, beginning with ``where``, unless a model has this task's head.
+
+        By default: unless its labels are the task's, in the same order.
+        """
+        heads.check_labels(network, self.labels, where)
 
     def units(self, row: Row) -> int:
         """Return the number of units of a tokenized row."""

@@ -14,8 +14,9 @@ from pipeline.stage import formulas
 from pipeline.stage.formulas import FORMULAS, Formula
 from pipeline.stage.tasks import heads, labels
 from pipeline.stage.tasks.sequences import SequenceTask
-from pipeline.stage.tasks.task import Row
-from pipeline.stage.values import as_text, is_missing
+from pipeline.stage.tasks.single_label import SingleLabel
+from pipeline.stage.tasks.task import NOT_A_NUMBER, Row
+from pipeline.stage.values import IGNORED, as_text, is_missing
 from pipeline.terms.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from pipeline.stage.split import Split
     from pipeline.stage.table_file import Source
 
-IGNORED = -100
-"""The class index of a row without a label."""
-NOT_A_NUMBER = "not a number"
-DECIDED = 0.1
 LEAST = 5e-8
 """Half of the last decimal of stored probabilities."""
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -48,7 +45,7 @@ class Prediction(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TextClassification(SequenceTask):
+class TextClassification(SingleLabel, SequenceTask):
     """Sequence classification; ``labels`` are in the order of the model's outputs."""
 
     name: ClassVar[str] = "text-classification"
@@ -109,9 +106,8 @@ class TextClassification(SequenceTask):
     @classmethod
     def indexed(cls, targets: Sequence[str], names: Sequence[str], source: Source) -> list[int]:
         """Return each row's class as an index into ``names``."""
-        labels.check_known(set(targets), names, source)
-        index = {label: position for position, label in enumerate(names)}
-        return [index[label] for label in targets]
+        place = labels.places(set(targets), names, source)
+        return [place[label] for label in targets]
 
     @classmethod
     def counts(cls, targets: Iterable[str], names: Sequence[str]) -> dict[str, int]:
@@ -142,10 +138,6 @@ class TextClassification(SequenceTask):
         """
         return heads.load(Path(directory), self.name, self.labels, "single_label_classification")
 
-    def check_head(self, network: Any, where: str) -> None:
-        """Raise ModelError unless a model's labels are the task's, in the same order."""
-        heads.check_labels(network, self.labels, where)
-
     def loss(
         self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
     ) -> Tensor:
@@ -159,21 +151,6 @@ class TextClassification(SequenceTask):
         from pipeline.stage import losses
 
         return losses.soft(outputs, goal, temperature)
-
-    def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:
-        """Return the Kullback-Leibler divergence of each row's answers, in nats."""
-        exact, rough = (logits.double().log_softmax(dim=-1) for logits in (outputs, other))
-        nats: Tensor = (exact.exp() * (exact - rough)).sum(dim=-1)
-        return nats
-
-    def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Return probabilities, rows × labels; each row sums to one."""
-        import numpy as np
-
-        wide = outputs.astype(np.float64)
-        powers: NDArray[np.float64] = np.exp(wide - wide.max(axis=-1, keepdims=True))
-        shares: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
-        return shares
 
     trivial: ClassVar[str] = "the most frequent label"
 
@@ -192,13 +169,6 @@ class TextClassification(SequenceTask):
         import numpy as np
 
         return np.asarray(formulas.answers(answers) == np.asarray(truth))
-
-    @classmethod
-    def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return whether the most probable label is the same."""
-        import numpy as np
-
-        return np.asarray(formulas.answers(ours) == formulas.answers(theirs))
 
     def targets_of(self, answers: NDArray[np.float64], split: Split) -> list[int]:
         """Return the index of each row's most probable label."""
@@ -227,14 +197,6 @@ class TextClassification(SequenceTask):
         given = formulas.answers(answers)[:, None] == each
         return given, np.asarray(truth)[:, None] == each
 
-    @classmethod
-    def decided(cls, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which rows have two most likely labels that are at least 0.1 apart."""
-        import numpy as np
-
-        top = np.sort(answers, axis=1)
-        return np.asarray(top[:, -1] - top[:, -2] >= DECIDED)
-
     def predictions(self, answers: NDArray[np.float64]) -> list[Prediction]:
         """Return the most probable label of each row, with all probabilities."""
         return [
@@ -257,13 +219,6 @@ class TextClassification(SequenceTask):
     def wanted(self, split: Split) -> list[str]:
         """Return each row's true label."""
         return [self.labels[label] for label in split.labels or ()]
-
-    @classmethod
-    def sureness(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.float64]:
-        """Return the probability of the most probable label; 0 for an answer that is NaN."""
-        import numpy as np
-
-        return np.where(formulas.answers(answers) >= 0, answers.max(axis=1), 0.0)
 
 
 def _literal(text: str) -> Any:

@@ -14,11 +14,11 @@ from pipeline.model.words import CUT_OFF, NO_WORD, Window
 from pipeline.stage import formulas
 from pipeline.stage.formulas import Formula, Score
 from pipeline.stage.scoring import entities
-from pipeline.stage.tasks import entity_answers, heads, tagging
+from pipeline.stage.tasks import entity_answers, heads, labels, tagging
 from pipeline.stage.tasks.entity_answers import Entities, Tagged
-from pipeline.stage.tasks.task import Row, Task
-from pipeline.stage.tasks.text_classification import IGNORED, TextClassification
-from pipeline.stage.values import is_missing
+from pipeline.stage.tasks.single_label import SingleLabel
+from pipeline.stage.tasks.task import Row
+from pipeline.stage.values import IGNORED, is_missing
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
 
@@ -62,7 +62,7 @@ def _read(truth: Sequence[Any]) -> tuple[list[str], NDArray[np.int64], list[int]
 
 
 @dataclass(frozen=True)
-class TokenClassification(Task):
+class TokenClassification(SingleLabel):
     """A unit is a word; ``labels`` are tags, in the order of the model's outputs.
 
     A text of a split is its words joined by single spaces. The truth is a list of sentences:
@@ -139,14 +139,8 @@ class TokenClassification(Task):
     @classmethod
     def indexed(cls, targets: Sequence[Any], names: Sequence[str], source: Source) -> list[Any]:
         """Return each row's tags as indices into ``names``."""
-        index = {tag: position for position, tag in enumerate(names)}
-        unseen = sorted({tag for tags in targets for tag in tags} - set(index))
-        if unseen:
-            raise DataError(
-                f"{source.reference}: {source.name} has the tag "
-                f"{', '.join(map(repr, unseen[:3]))}, which does not occur in train"
-            )
-        return [[index[tag] for tag in tags] for tags in targets]
+        place = labels.places({tag for tags in targets for tag in tags}, names, source, "tag")
+        return [[place[tag] for tag in tags] for tags in targets]
 
     @classmethod
     def counts(cls, targets: Iterable[Any], names: Sequence[str]) -> dict[str, int]:
@@ -222,10 +216,6 @@ class TokenClassification(Task):
         """
         return heads.load(Path(directory), self.name, self.labels, None)
 
-    def check_head(self, network: Any, where: str) -> None:
-        """Raise ModelError unless a model's labels are the task's, in the same order."""
-        heads.check_labels(network, self.labels, where)
-
     def select(self, output: Any, batch: Mapping[str, Tensor], config: Any) -> Tensor:
         """Return the logits at each word's token: words × tags; NaN for a word that is cut off."""
         import torch
@@ -259,10 +249,8 @@ class TokenClassification(Task):
 
     def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:
         """Return the Kullback-Leibler divergence of each word's answers; 0 if it is cut off."""
-        exact, rough = (logits.double().log_softmax(dim=-1) for logits in (outputs, other))
-        nats: Tensor = (exact.exp() * (exact - rough)).sum(dim=-1)
         cut = outputs.isnan().all(dim=-1) & other.isnan().all(dim=-1)
-        return nats.masked_fill(cut, 0.0)
+        return super().divergence(outputs, other).masked_fill(cut, 0.0)
 
     # Its answers
 
@@ -281,13 +269,6 @@ class TokenClassification(Task):
         """Return the number of words."""
         return sum(len(row[TAGS]) for row in truth)
 
-    def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Return probabilities, words × tags; each word's sum to one."""
-        from scipy.special import softmax
-
-        shares: NDArray[np.float64] = softmax(outputs.astype(float), axis=-1)
-        return shares
-
     @classmethod
     def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
         """Return for each sentence whether every word has the right tag."""
@@ -296,16 +277,6 @@ class TokenClassification(Task):
         _, tags, lengths = _read(truth)
         wrong = np.repeat(np.arange(len(lengths)), lengths)[formulas.answers(answers) != tags]
         return np.asarray(np.bincount(wrong, minlength=len(lengths)) == 0)
-
-    @classmethod
-    def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return for each word whether the most probable tag is the same."""
-        return TextClassification.same(ours, theirs)
-
-    @classmethod
-    def decided(cls, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which words have two most likely tags that are at least 0.1 apart."""
-        return TextClassification.decided(answers)
 
     def predictions(self, answers: NDArray[np.float64]) -> list[Tagged]:
         """Return each word's tag."""
@@ -374,7 +345,7 @@ class TokenClassification(Task):
         import numpy as np
 
         _, _, lengths = _read(truth)
-        sure = TextClassification.sureness(answers, truth)
+        sure = super().sureness(answers, truth)
         starts = np.cumsum([0, *lengths[:-1]])
         return np.minimum.reduceat(sure, starts)
 

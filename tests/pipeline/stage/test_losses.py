@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline.stage import losses
+from pipeline.stage.values import IGNORED
 
 
 def test_soft_is_the_divergence_of_the_softened_answers_times_t_squared():
@@ -30,9 +31,9 @@ def test_soft_is_zero_for_the_teacher_itself_and_averages_over_rows():
 
 def test_hard_counts_only_rows_with_a_label():
     logits = torch.tensor([[0.0, math.log(3.0)], [5.0, -5.0]])
-    labels = torch.tensor([1, losses.IGNORED])
+    labels = torch.tensor([1, IGNORED])
     assert losses.hard(logits, labels).item() == pytest.approx(-math.log(0.75), abs=1e-6)
-    nothing = losses.hard(logits, torch.tensor([losses.IGNORED] * 2))
+    nothing = losses.hard(logits, torch.tensor([IGNORED] * 2))
     assert nothing.item() == 0.0
 
 
@@ -72,7 +73,7 @@ def test_squared_errors_of_rows_without_a_score_do_not_count():
 
 def test_binary_is_the_mean_over_labels_and_over_rows_with_flags():
     logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0], [9.0, 9.0]])
-    flags = torch.tensor([[1, 0], [0, 0], [losses.IGNORED] * 2])
+    flags = torch.tensor([[1, 0], [0, 0], [IGNORED] * 2])
     rows = [(math.log(2) + math.log(4)) / 2, math.log(2)]
     assert losses.binary(logits, flags).item() == pytest.approx(sum(rows) / 2, abs=1e-6)
     assert losses.binary(logits, flags, total=True).item() == pytest.approx(sum(rows), abs=1e-6)

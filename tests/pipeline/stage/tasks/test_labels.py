@@ -24,7 +24,7 @@ def test_a_thousand_labels_are_the_most():
         labels.ordered(map(str, range(1001)), SOURCE)
 
 
-def test_labels_that_train_lacks_are_named():
-    labels.check_known({"a"}, ["a", "b"], SOURCE)
+def test_a_label_has_its_place_and_those_that_train_lacks_are_named():
+    assert labels.places({"b"}, ["a", "b"], SOURCE) == {"a": 0, "b": 1}
     with pytest.raises(DataError, match="eval has the label 'c', 'd', which does not occur"):
-        labels.check_known({"a", "d", "c"}, ["a", "b"], SOURCE)
+        labels.places({"a", "d", "c"}, ["a", "b"], SOURCE)
