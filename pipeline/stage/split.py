@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pipeline.store.artifact import DataRecord
@@ -36,6 +38,17 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @cached_property
+    def group_numbers(self) -> Sequence[int]:
+        """The number of each row's group, from 0 in the order of the rows; empty without groups."""
+        number: dict[str, int] = {}
+        return array("q", (number.setdefault(group, len(number)) for group in self.groups or ()))
+
+    @cached_property
+    def greatest_label(self) -> float:
+        """The greatest of the labels, if they are numbers."""
+        return float(max(self.labels or ()))
 
     def record(self) -> DataRecord:
         return DataRecord(name=self.reference, split=self.name, rows=len(self), sha256=self.sha256)

@@ -6,7 +6,7 @@ With ``data.group``, the rows of a query are ranked by their scores: a reranker.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from pipeline.stage.formulas import Floats, Labels, Score
+    from pipeline.stage.scoring.ranking import Places
     from pipeline.stage.split import Split
     from pipeline.stage.table_file import Source
     from pipeline.terms.vocabulary import Data
@@ -131,9 +133,8 @@ class Regression(SequenceTask):
         """
         scores, groups, most = [math.nan] * len(rows), [UNGROUPED] * len(rows), 1.0
         if split.groups is not None and split.labels:
-            number = _numbers(split.groups)
-            groups = [number[split.groups[row]] for row in rows]
-            most = float(max(split.labels)) or 1.0
+            groups = [split.group_numbers[row] for row in rows]
+            most = split.greatest_label or 1.0
         if split.labels:
             scores = [split.labels[row] / most for row in rows]
         encoded = self.encode(tokenizer, split, rows)
@@ -207,9 +208,7 @@ class Regression(SequenceTask):
         labels = [float(label) for label in split.labels or ()]
         if split.groups is None or not labels:
             return list(labels)
-        number = _numbers(split.groups)
-        pairs = zip(labels, split.groups, strict=True)
-        return [[label, number[group]] for label, group in pairs]
+        return [list(pair) for pair in zip(labels, split.group_numbers, strict=True)]
 
     @classmethod
     def formulas(cls, truth: Sequence[Any]) -> Mapping[str, Formula]:
@@ -231,12 +230,12 @@ class Regression(SequenceTask):
 
     def blocks(self, split: Split) -> Sequence[int] | None:
         """Return the first row of each query; None without groups."""
+        import numpy as np
+
         if split.groups is None:
             return None
-        first: dict[str, int] = {}
-        for row, group in enumerate(split.groups):
-            first.setdefault(group, row)
-        return list(first.values())
+        _, first = np.unique(split.group_numbers, return_index=True)
+        return list(first.tolist())
 
     def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Return the scores, rows × 1."""
@@ -253,7 +252,7 @@ class Regression(SequenceTask):
 
         if not _grouped(truth):
             return 0.0
-        queries = 1 + int(max(row[1] for row in truth))
+        _, _, queries = _ranked(truth)
         equal = cls.formulas(truth)["ndcg_10"](np.zeros((len(truth), 1)), truth)
         return float(equal(np.ones((1, queries)))[0])
 
@@ -266,15 +265,15 @@ class Regression(SequenceTask):
         """
         import numpy as np
 
-        true = np.asarray(truth, dtype=float)
         if not _grouped(truth):
+            true = np.asarray(truth, dtype=float)
             return np.asarray(np.abs(answers[:, 0] - true) <= NEAR * true.std())
-        query = true[:, 1].astype(np.int64)
-        highest = np.full(query.max() + 1, -np.inf)
+        relevance, query, queries = _ranked(truth)
+        highest = np.full(queries, -np.inf)
         scores = np.where(np.isnan(answers[:, 0]), -np.inf, answers[:, 0])
         np.maximum.at(highest, query, scores)
-        wrong = (scores == highest[query]) & (true[:, 0] <= 0)
-        return np.asarray(np.bincount(query, wrong) == 0) & np.isfinite(highest)
+        wrong = (scores == highest[query]) & (relevance <= 0)
+        return np.asarray((np.bincount(query, wrong) == 0) & np.isfinite(highest))
 
     @classmethod
     def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -323,11 +322,6 @@ class Regression(SequenceTask):
         return self.said(labels[:, None], split)
 
 
-def _numbers(groups: Sequence[str]) -> dict[str, int]:
-    """Return a number for each group, from 0, in the order of the rows."""
-    return {group: number for number, group in enumerate(dict.fromkeys(groups))}
-
-
 def _queries(count: int) -> str:
     return "1 query" if count == 1 else f"{count:,} queries"
 
@@ -345,15 +339,21 @@ def _grouped(truth: Sequence[Any]) -> bool:
     return len(truth) > 0 and isinstance(truth[0], (list, tuple))
 
 
-def _by_query(measure: Any) -> Formula:
+def _ranked(truth: Sequence[Any]) -> tuple[Floats, Labels, int]:
+    """Return each row's relevance and the number of its query, and the number of queries."""
+    import numpy as np
+
+    rows = np.asarray(truth, dtype=float)
+    query = rows[:, 1].astype(np.int64)
+    return rows[:, 0], query, int(query.max()) + 1
+
+
+def _by_query(measure: Callable[[Places], Floats]) -> Formula:
     """Return a measure of rankings as a formula of scores and truth, by weights of queries."""
 
-    def scored(answers: Any, truth: Any) -> Any:
-        import numpy as np
-
-        true = np.asarray(truth, dtype=float)
-        query = true[:, 1].astype(np.int64)
-        return ranking.formula(query, int(query.max()) + 1, measure)(answers, true[:, 0])
+    def scored(answers: Floats, truth: Sequence[Any]) -> Score:
+        relevance, query, queries = _ranked(truth)
+        return ranking.formula(query, queries, measure)(answers, relevance)
 
     return scored
 

@@ -1,4 +1,4 @@
-"""A split as a manifest records it."""
+"""What a split says of its rows."""
 
 from __future__ import annotations
 
@@ -10,3 +10,12 @@ def test_a_record_names_the_split_its_file_its_rows_and_its_bytes():
     record = split.record()
     assert (record.name, record.split, record.rows) == ("train.jsonl", "dev", 2)
     assert record.sha256 == "1" * 64
+
+
+def test_groups_are_numbered_in_the_order_of_the_rows():
+    split = Split(
+        "train", "t", "1" * 64, ["a", "b", "c"], None, [0.0, 2, 1], groups=["y", "x", "y"]
+    )
+    assert list(split.group_numbers) == [0, 1, 0]
+    assert split.greatest_label == 2
+    assert list(Split("eval", "e", "2" * 64, ["a"], None, None).group_numbers) == []
