@@ -22,7 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_pt_utils import safe_globals
 
 from pipeline.model import parts
-from pipeline.model.words import NO_WORD
+from pipeline.model.words import FIRST, NO_WORD
 from pipeline.stage import Context
 from pipeline.stage.values import IGNORED
 from pipeline.store import disk
@@ -39,7 +39,7 @@ Written last, when the other files are on the disk: after a crash they would be 
 
 log = logging.getLogger(__name__)
 
-PADDING = {"attention_mask": 0, "labels": IGNORED, "first": NO_WORD}
+PADDING = {"attention_mask": 0, "labels": IGNORED, FIRST: NO_WORD}
 
 
 def fit(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.measure.answers import DIGITS
-from pipeline.model.words import NO_WORD
+from pipeline.model.words import FIRST, NO_WORD
 from pipeline.stage.tasks.task import NOT_INPUTS
 from pipeline.store.artifact import Metric
 from pipeline.terms.progress import Progress
@@ -63,7 +63,7 @@ def _batch(tokenizer: Any, rows: Sequence[dict[str, Any]], device: str) -> dict[
     """Return rows as tensors, padded to the longest."""
     import torch
 
-    places: list[list[int]] = [row["first"] for row in rows if "first" in row]
+    places: list[list[int]] = [row[FIRST] for row in rows if FIRST in row]
     inputs = [{key: row[key] for key in row if key not in NOT_INPUTS} for row in rows]
     if not places:
         return dict(tokenizer.pad(inputs, return_tensors="pt").to(device))
@@ -72,7 +72,7 @@ def _batch(tokenizer: Any, rows: Sequence[dict[str, Any]], device: str) -> dict[
     padded = torch.full((len(rows), max(map(len, places))), NO_WORD)
     for row, found in enumerate(places):
         padded[row, : len(found)] = torch.tensor(found, dtype=torch.long)
-    return batch | {"first": padded.to(device)}
+    return batch | {FIRST: padded.to(device)}
 
 
 def bundle_answers(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 SEPARATOR: Final = " "
 SPLITTERS: Final = {"regex": re.compile(r"\w+|[^\w\s]"), "blank": re.compile(r"\S+")}
 """How a raw text becomes words: words and single marks, or what stands between blanks."""
-
-
+FIRST: Final = "first"
+"""The key of a row under which the places of its words' tokens are."""
 NO_WORD, CUT_OFF = -1, -2
 """Instead of a place: padding, and a word that is cut off."""
 

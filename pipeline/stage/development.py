@@ -30,14 +30,13 @@ def source(train: Source, share: float, group: str | None) -> Source:
     return Source(NAME, train.reference, train.path, digest)
 
 
-def cut(
-    train: Split, strata: Sequence[Hashable], share: float, cut_from: Source
-) -> tuple[Split, Split]:
+def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> tuple[Split, Split]:
     """Return the training rows without the development rows, and the development rows.
 
     About ``share`` of each stratum is taken (at most 2,000 rows in all), or whole groups if the
-    split has groups. ``strata`` is empty for rows without targets. If the rows are too few to spare
-    one, they all stay in training, and the development split has them too.
+    split has groups. ``strata`` is empty for rows without targets. ``dev``: the ``source`` of the
+    development rows. If the rows are too few to spare one, they all stay in training, and the
+    development split has them too.
     """
     share = min(share, MOST / len(train))
     keys = train.groups if train.groups is not None else train.texts
@@ -52,10 +51,10 @@ def cut(
             last = sorted(places[row] for row in rows)[count - 1]
             chosen.update(row for row in rows if places[row] <= last)
     if not chosen or len(chosen) == len(train):
-        return train, _picked(train, list(range(len(train))), cut_from)
+        return train, _picked(train, range(len(train)), dev.name, dev.sha256)
     left = [row for row in range(len(train)) if row not in chosen]
-    kept = _picked(train, left, Source(train.name, train.reference, cut_from.path, train.sha256))
-    return kept, _picked(train, sorted(chosen), cut_from)
+    kept = _picked(train, left, train.name, train.sha256)
+    return kept, _picked(train, sorted(chosen), dev.name, dev.sha256)
 
 
 def _place(key: str) -> int:
@@ -63,7 +62,7 @@ def _place(key: str) -> int:
     return int.from_bytes(digest, "big")
 
 
-def _picked(split: Split, rows: list[int], source: Source) -> Split:
+def _picked(split: Split, rows: Sequence[int], name: str, sha256: str) -> Split:
     def of(values: Sequence[T] | None) -> Sequence[T] | None:
         return None if values is None else Picked(values, rows)
 
@@ -71,8 +70,8 @@ def _picked(split: Split, rows: list[int], source: Source) -> Split:
     assert texts is not None
     return replace(
         split,
-        name=source.name,
-        sha256=source.sha256,
+        name=name,
+        sha256=sha256,
         texts=texts,
         pairs=of(split.pairs),
         labels=of(split.labels),

@@ -39,7 +39,7 @@ NONE = "(none)"
 """What a row without labels is called in words."""
 DECIDED = 0.1
 """How far a probability must be from its threshold for int8 not to change the decision."""
-BUDGET = 0.01
+FALSE_POSITIVES = 0.01
 """The share of the rows without a label that recall_1_fpr lets be flagged."""
 
 
@@ -72,7 +72,7 @@ class MultiLabelClassification(SequenceTask):
         "macro_f1": multi_label.macro_f1,
         "mean_average_precision": multi_label.mean_average_precision,
         "subset_accuracy": multi_label.subset_accuracy,
-        "recall_1_fpr": multi_label.recall_at(BUDGET),
+        "recall_1_fpr": multi_label.recall_at(FALSE_POSITIVES),
     }
 
     @classmethod
@@ -260,7 +260,7 @@ class MultiLabelClassification(SequenceTask):
     @classmethod
     def recalls(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.float64]:
         """Return each label's recall at 1 % false positives; NaN if no row has it."""
-        return multi_label.recalls_at(BUDGET, answers, truth)
+        return multi_label.recalls_at(FALSE_POSITIVES, answers, truth)
 
     def gradual(self, answers: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probabilities."""

@@ -237,12 +237,6 @@ class Regression(SequenceTask):
         _, first = np.unique(split.group_numbers, return_index=True)
         return list(first.tolist())
 
-    def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Return the scores, rows × 1."""
-        import numpy as np
-
-        return outputs.astype(np.float64)
-
     trivial: ClassVar[str] = "equal scores"
 
     @classmethod

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from pipeline.model import pooling
 from pipeline.stage.formulas import Formula
 from pipeline.stage.tasks import embedding_lessons as lessons
+from pipeline.stage.tasks import tokens
 from pipeline.stage.tasks.task import NOT_A_NUMBER, Row, Task
 from pipeline.stage.values import as_number, as_text, is_missing
 from pipeline.terms.errors import DataError, ModelError
@@ -137,27 +138,21 @@ class SentenceEmbeddings(Task):
 
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens in the longest text of each row."""
-        if not len(rows):
-            return []
-        texts = tokenizer(_texts(split, rows), truncation=False, verbose=False)["input_ids"]
-        counts = [len(ids) for ids in texts]
+        counts = tokens.counts(tokenizer, _texts(split, rows))
         return [max(counts[at :: len(rows)]) for at in range(len(rows))]
 
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return one row for each text, with those of negatives: a teacher embeds each alone."""
         wrong = [text for row in rows for text in lessons.negatives(split, row)]
-        tokens = self._tokens(tokenizer, [*_texts(split, rows), *wrong])
-        return [row | {"labels": lessons.UNSCORED} for row in tokens]
+        made = self._tokens(tokenizer, [*_texts(split, rows), *wrong])
+        return [row | {"labels": lessons.UNSCORED} for row in made]
 
     def lessons(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return rows of a text, a second one and, if given, a negative; see ``lessons.rows``."""
         return lessons.rows(self._tokens, tokenizer, split, rows)
 
     def _tokens(self, tokenizer: Any, texts: Sequence[str]) -> list[Row]:
-        if not len(texts):
-            return []
-        encoded = tokenizer(list(texts), truncation=True, max_length=self.max_length)
-        return [{key: encoded[key][at] for key in encoded} for at in range(len(texts))]
+        return tokens.rows(tokenizer, list(texts), None, self.max_length)
 
     # Its model
 
@@ -274,12 +269,6 @@ class SentenceEmbeddings(Task):
         if not _is_search(truth):
             return None
         return "BM25", float(sum(query["bm25"] for query in truth) / len(truth))
-
-    def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Return embeddings as they are: texts × width."""
-        import numpy as np
-
-        return outputs.astype(np.float64)
 
     def kept(self, answers: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
         """Return what each query finds (see ``scoring.search``), or each pair's cosine.

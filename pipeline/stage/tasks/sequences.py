@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.model import windows
+from pipeline.stage.tasks import tokens
 from pipeline.stage.tasks.task import Row, Task
 
 if TYPE_CHECKING:
@@ -30,14 +31,8 @@ class SequenceTask(Task):
         self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
     ) -> list[dict[str, list[int]]]:
         """Tokenize rows (default: all), truncated to ``max_length``, unpadded: one dict per row."""
-        chosen = range(len(split)) if rows is None else rows
-        if not len(chosen):
-            return []
-        texts, pairs = _texts(split, chosen)
-        encoded = tokenizer(texts, pairs, truncation=True, max_length=self.max_length)
-        return [
-            {key: encoded[key][row] for key in encoded} for row in range(len(encoded["input_ids"]))
-        ]
+        texts, pairs = _texts(split, range(len(split)) if rows is None else rows)
+        return tokens.rows(tokenizer, texts, pairs, self.max_length)
 
     def asked(self, tokenizer: Any, split: Split) -> list[Row]:
         """Return the tokenized texts of a split; with windows, ``row`` is the window's text."""
@@ -56,9 +51,7 @@ class SequenceTask(Task):
 
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens in each row before ``encode`` truncates it."""
-        texts, pairs = _texts(split, rows)
-        encoded = tokenizer(texts, pairs, truncation=False, verbose=False)
-        return [len(ids) for ids in encoded["input_ids"]]
+        return tokens.counts(tokenizer, *_texts(split, rows))
 
 
 def _texts(split: Split, rows: Sequence[int]) -> tuple[list[str], list[str] | None]:

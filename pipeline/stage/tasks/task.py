@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from pipeline.model.words import FIRST
 from pipeline.stage.tasks import heads
 from pipeline.stage.tasks.file_rows import FileRows
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 """A tokenized row, unpadded: lists of ids by the model's input names, and ``labels``."""
-NOT_INPUTS = frozenset({"labels", "row", "first", "group"})
+NOT_INPUTS = frozenset({"labels", "row", FIRST, "group"})
 """The keys of a batch that the model does not take."""
 NOT_A_NUMBER = "not a number"
 """What an answer that is NaN is called in words."""
@@ -261,9 +262,14 @@ class Task(FileRows):
         """Return the number of answers that the truth asks for."""
         return len(truth)
 
-    @abstractmethod
     def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Return what raw outputs (units × width) mean, as numbers: units × columns."""
+        """Return what raw outputs (units × width) mean, as numbers: units × columns.
+
+        By default, the outputs themselves.
+        """
+        import numpy as np
+
+        return outputs.astype(np.float64)
 
     def kept(self, answers: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
         """Return what of the answers for a split is stored, compared and scored; default: all.

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pipeline.model import windows, words
-from pipeline.model.words import CUT_OFF, NO_WORD, Window
+from pipeline.model.words import CUT_OFF, FIRST, NO_WORD, Window
 from pipeline.stage import formulas
 from pipeline.stage.formulas import Formula, Score
 from pipeline.stage.scoring import entities
-from pipeline.stage.tasks import entity_answers, heads, labels, tagging
+from pipeline.stage.tasks import entity_answers, heads, labels, tagging, tokens
 from pipeline.stage.tasks.entity_answers import Entities, Tagged
 from pipeline.stage.tasks.single_label import SingleLabel
 from pipeline.stage.tasks.task import Row
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pipeline.stage.split import Split
     from pipeline.stage.table_file import Source
 
-FIRST = "first"
 TAGS, NAMES, SPLITTER = "tags", "names", "splitter"
 MOST_SPLIT = 0.1
 """A bundle splits raw text into words and marks if that would split fewer words of its data."""
@@ -174,8 +173,7 @@ class TokenClassification(SingleLabel):
 
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens in each row before it is cut off or read in windows."""
-        encoded = tokenizer([split.texts[row] for row in rows], truncation=False, verbose=False)
-        return [len(ids) for ids in encoded["input_ids"]]
+        return tokens.counts(tokenizer, [split.texts[row] for row in rows])
 
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return rows with each word's tag as ``labels``: -100 if it has none or is cut off."""
