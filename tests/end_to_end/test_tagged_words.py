@@ -27,7 +27,15 @@ STAGES = (
     {"distill": {"student": "student", "epochs": 8, "learning_rate": 1e-2}},
     "quantize",
     "export",
-    {"validate": {"seconds": 1, "processes": 2, "memory": False, "cold_starts": 0}},
+    {
+        "validate": {
+            "models": ["finetune"],
+            "processes": 2,
+            "seconds": 1,
+            "memory": False,
+            "cold_starts": 0,
+        }
+    },
 )
 BUDGETS = [
     {"metric": "entity_f1", "min_retained": "1 %", "against": "finetune"},

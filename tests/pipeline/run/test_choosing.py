@@ -53,19 +53,14 @@ def test_thresholds_are_those_of_the_models_own_answers_to_the_development_rows(
     assert checkpoint.load(made.artifact.directory).config.thresholds == thresholds(made)
 
 
-def test_other_development_rows_choose_again(desk):
+def test_other_development_rows_choose_again_and_other_eval_rows_do_not(desk):
     first = desk.run(TRAINED, task=TASK, data=DATA)["finetune"]
+    desk.write_rows("eval.jsonl", rows(8, seed=4))
     assert desk.run(TRAINED, task=TASK, data=DATA)["finetune"].cached
     desk.write_rows("dev.jsonl", rows(16, seed=3)[:7])
     again = desk.run(TRAINED, task=TASK, data=DATA)["finetune"]
     assert not again.cached
     assert thresholds(again) != thresholds(first)
-
-
-def test_other_eval_rows_choose_nothing(desk):
-    desk.run(TRAINED, task=TASK, data=DATA)
-    desk.write_rows("eval.jsonl", rows(8, seed=4))
-    assert desk.run(TRAINED, task=TASK, data=DATA)["finetune"].cached
 
 
 @pytest.mark.slow

@@ -26,7 +26,8 @@ from tests.models import sentences, write_encoder, write_model
 
 TASK = Regression((), 32, ("text",))
 ONCE = np.ones((1, 8))
-VALIDATE = {"validate": {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}}
+QUICK = {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}
+VALIDATE = {"validate": {"models": ["finetune"], **QUICK}}
 
 
 def source(name: str = "train", ending: str = ".jsonl") -> Source:
@@ -298,11 +299,11 @@ def test_a_recipe_is_run_and_its_bundle_answers_everywhere_the_same(workshop, ki
 def test_rows_without_scores_are_scored_by_the_model_itself(workshop, kind):
     data = (write_ratings if kind == "ratings" else write_queries)(workshop) | {"label": None}
     write_model(workshop.folder / "model", "bert", "AutoModelForSequenceClassification", ("a",))
-    stages = {"distill": {"layers": 1, "epochs": 1, "batch_size": 8}}, {"export": {}}
-    finished = workshop.run(*stages, task="regression", data=data)
-    assert [score.name for score in finished["export"].scores] == ["agreement"]
+    distill = {"distill": {"layers": 1, "epochs": 1, "batch_size": 8}}
+    finished = workshop.run(distill, task="regression", data=data)
+    assert [score.name for score in finished["distill"].scores] == ["agreement"]
     assert [score.value for score in finished["model"].scores] == [1.0]
-    assert finished["export"].scores[0].n == (40 if kind == "ratings" else 12)
+    assert finished["distill"].scores[0].n == (40 if kind == "ratings" else 12)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ from tests.models import write_model
 from tests.searches import PAIRS, SEARCH, write_pairs, write_search
 
 TASK = SentenceEmbeddings((), 8, ("first", "second"))
-VALIDATE = {"validate": {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}}
+QUICK = {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}
+VALIDATE = {"validate": {"models": ["finetune"], **QUICK}}
 FILES = {"train": "t.jsonl", "eval": "e.jsonl", "text": ("a", "b")}
 CORPUS = ["warm film", "cold story", "a dull actor", "warm film"]
 
@@ -225,7 +226,7 @@ def test_a_search_goes_through_every_stage(workshop):
     assert (first.name, first.n) == ("ndcg_10", 12)
     assert len(finished["model"].scores) == 3, "a body answers without a head"
     measured = answers.load(finished["validate"].artifact.directory)
-    assert set(measured.models) >= {"candidate", "finetune", "distill"}
+    assert set(measured.models) == {"candidate", "finetune"}
     assert measured.score("ndcg_10", "candidate").value == pytest.approx(first.value, abs=1e-6)
     assert set(measured.samples[0]) == {"kind", "text", "truth", "reference", "candidate"}
     page = html.render(outcome.conclude(run, "rarefy run trial.yaml").data)
@@ -251,7 +252,6 @@ def test_scored_pairs_are_learned_and_compared(workshop):
         finished["export"].scores[1].value, abs=1e-3
     )
     assert "pair" in measured.samples[0]
-    check_answers(finished["export"].artifact.directory)
 
 
 def test_a_body_is_exported_and_its_corpus_is_part_of_the_fingerprints(workshop):
@@ -261,7 +261,6 @@ def test_a_body_is_exported_and_its_corpus_is_part_of_the_fingerprints(workshop)
     assert finished["export"].scores[0].value == pytest.approx(
         finished["model"].scores[0].value, abs=1e-3
     )
-    check_answers(finished["export"].artifact.directory)
     path = workshop.folder / "corpus.jsonl"
     path.write_text(path.read_text() + '{"id": "new", "text": "a warm film"}\n')
     again = workshop.run("export", **values)
