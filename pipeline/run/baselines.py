@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.measure.measurements import CANDIDATE
+from pipeline.model.runtime import SIGNATURE
 from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
@@ -19,7 +20,6 @@ from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.naming import misspelt, nearest
 from pipeline.terms.vocabulary import NAME, REMOTE_TAG
 
-SIGNATURE = "signature.json"
 COMPARABLE = (Kind.BUNDLE, Kind.CHECKPOINT)
 USUAL: tuple[dict[str, Any], ...] = (
     {"metric": "accuracy", "max_drop": "1 %"},

@@ -282,6 +282,9 @@ def test_a_recipe_is_run_and_its_bundle_answers_everywhere_the_same(workshop, ki
     request = json.loads((bundle / "samples/request.json").read_text())
     stored = json.loads((bundle / "samples/response.json").read_text())["predictions"]
     loaded = Bundle(bundle).predict(request["texts"], request["pairs"])
+    if kind == "queries":
+        with pytest.raises(DataError, match="this bundle reads pairs of texts"):
+            Bundle(bundle).predict(request["texts"])
     alone = subprocess.run(
         [sys.executable, bundle / "predict.py"],
         input=json.dumps(request),
