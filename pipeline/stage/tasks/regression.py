@@ -18,6 +18,7 @@ from pipeline.stage.tasks.sequences import SequenceTask
 from pipeline.stage.tasks.task import Row
 from pipeline.stage.values import as_number, is_missing
 from pipeline.terms.errors import DataError, ModelError
+from pipeline.terms.wording import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,7 +120,7 @@ class Regression(SequenceTask):
         lacking = [group for group in dict.fromkeys(groups) if group not in found]
         if not lacking:
             return []
-        what = f"{_queries(len(lacking))} without a relevant row"
+        what = f"{plural(len(lacking), 'query')} without a relevant row"
         if source.name == "eval":
             raise DataError(
                 f"{source.reference}: {what} ({lacking[0][:40]!r}); a ranking of their rows has no "
@@ -248,6 +249,11 @@ class Regression(SequenceTask):
             first.setdefault(group, row)
         return list(first.values())
 
+    @classmethod
+    def block(cls, truth: Sequence[Any]) -> str:
+        """Return ``row``; with groups, ``query``."""
+        return "query" if _grouped(truth) else "row"
+
     def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Return the scores, rows × 1."""
         import numpy as np
@@ -336,10 +342,6 @@ class Regression(SequenceTask):
 def _numbers(groups: Sequence[str]) -> dict[str, int]:
     """Return a number for each group, from 0, in the order of the rows."""
     return {group: number for number, group in enumerate(dict.fromkeys(groups))}
-
-
-def _queries(count: int) -> str:
-    return "1 query" if count == 1 else f"{count:,} queries"
 
 
 def _highest(scores: Sequence[float], groups: Sequence[str]) -> list[int]:

@@ -273,6 +273,11 @@ class SentenceEmbeddings(Task):
         return search.truth(split.texts, split.corpus, split.labels or ())
 
     @classmethod
+    def block(cls, truth: Sequence[Any]) -> str:
+        """Return ``query``, or ``pair`` if pairs are scored."""
+        return "query" if _is_search(truth) else "pair"
+
+    @classmethod
     def floor(cls, truth: Sequence[Any]) -> float | None:
         """Return BM25's nDCG@10 of a search; of pairs 0, the correlation of equal cosines."""
         by_words = cls.beside(truth)

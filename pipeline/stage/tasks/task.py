@@ -300,6 +300,11 @@ class Task(ABC):
         """
         return None
 
+    @classmethod
+    def block(cls, truth: Sequence[Any]) -> str:
+        """Return what a block of such truth is called, such as a query; by default a row."""
+        return "row"
+
     trivial: ClassVar[str] = ""
     """The answer that ``floor`` scores, in words: the most frequent label."""
 

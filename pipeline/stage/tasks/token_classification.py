@@ -281,6 +281,11 @@ class TokenClassification(Task):
         """Return the number of words."""
         return sum(len(row[TAGS]) for row in truth)
 
+    @classmethod
+    def block(cls, truth: Sequence[Any]) -> str:
+        """Return ``sentence``."""
+        return "sentence"
+
     def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Return probabilities, words × tags; each word's sum to one."""
         from scipy.special import softmax
