@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.measure import scores
+from pipeline.measure.measurements import Measurements
 from pipeline.stage.formulas import Floats
 from pipeline.stage.tasks import Task
 from pipeline.terms import metrics
@@ -26,6 +27,16 @@ def learned_nothing(task: type[Task], answers: Floats, truth: Sequence[Any]) -> 
         return None
     main = next(iter(task.formulas(truth)))
     return below(task, scores.alone(task, main, answers, truth), truth)
+
+
+def of_model(measured: Measurements, model: str) -> str | None:
+    """Return the sentence of ``learned_nothing`` for a measured model; None if it answers NaN."""
+    import numpy as np
+
+    answers = measured.table(model)
+    if not np.isfinite(answers).all():
+        return None  # which fails on its own
+    return learned_nothing(measured.scored_by, answers, measured.truth)
 
 
 def below(task: type[Task], score: Interval, truth: Sequence[Any]) -> str | None:

@@ -292,6 +292,8 @@ class MultiLabelClassification(SequenceTask):
             )
         ]
 
+    parted_by: ClassVar[str] = "number of labels"
+
     def parts(self, split: Split) -> list[str] | None:
         """Return the number of each row's labels."""
         return None if split.labels is None else [plural(len(row), "label") for row in split.labels]

@@ -305,6 +305,8 @@ class Regression(SequenceTask):
         """Return each row's score."""
         return [Prediction(float(score)) for score in answers[:, 0]]
 
+    parted_by: ClassVar[str] = "true score"
+
     def parts(self, split: Split) -> list[str] | None:
         """Return the quarter of the true scores in which each row is; None with groups."""
         import numpy as np

@@ -434,6 +434,9 @@ class Task(ABC):
 
     # Its rows in the report
 
+    parted_by: ClassVar[str] = "label"
+    """What ``parts`` tells the rows apart by."""
+
     def parts(self, split: Split) -> list[str] | None:
         """Return a slicing of the rows by their target; None if there is none."""
         return None

@@ -277,7 +277,7 @@ def test_a_recipe_is_run_and_its_bundle_answers_everywhere_the_same(workshop, ki
     assert (score.name, score.n) == (main, blocks)
     report, bundle = (finished[name].artifact.directory for name in ("validate", "export"))
     measured = json.loads((report / "measurements.json").read_text())
-    assert set(measured["slices"]) == ({"length", "label"} if kind == "ratings" else set())
+    assert set(measured["slices"]) == ({"length", "true score"} if kind == "ratings" else set())
     assert all("pair" not in sample for sample in measured["samples"])
     request = json.loads((bundle / "samples/request.json").read_text())
     stored = json.loads((bundle / "samples/response.json").read_text())["predictions"]
