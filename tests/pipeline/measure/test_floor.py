@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from pipeline.measure import floor
+from pipeline.stage.scoring import search
 from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
 from pipeline.stage.tasks.regression import Regression
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.stage.tasks.text_classification import TextClassification
 
 TRUTH = [0] * 60 + [1] * 40
@@ -51,6 +53,17 @@ def test_scores_by_chance_have_learned_nothing() -> None:
     assert said.endswith("is not significantly above the 0 of equal scores")
     near = np.array(truth)[:, None] + draw.normal(size=(200, 1))
     assert floor.learned_nothing(Regression, near, truth) is None
+
+
+def test_a_search_that_is_no_better_than_bm25_has_not_learned_nothing() -> None:
+    """Nobody can be significantly above a search by words that finds everything."""
+    truth = [{"documents": [query], "bm25": 1.0} for query in range(60)]
+    queries, documents = np.eye(60), np.eye(60)
+    queries[0] = queries[1]
+    found = search.by_cosine(queries, documents, [[query] for query in range(60)])
+    said = floor.learned_nothing(SentenceEmbeddings, found, truth)
+    assert said is not None
+    assert said.startswith("is not significantly above BM25's 100 %: its ndcg_10 is 98.")
 
 
 def test_a_ranking_is_compared_with_a_random_order() -> None:
