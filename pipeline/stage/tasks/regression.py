@@ -62,6 +62,7 @@ class Regression(SequenceTask):
 
     name: ClassVar[str] = "regression"
     smooths: ClassVar[bool] = False
+    correlates: ClassVar[bool] = True
     answers_itself: ClassVar[bool] = True
     scores: ClassVar[Mapping[str, Formula]] = {
         "spearman": regression.spearman,

@@ -62,6 +62,7 @@ class SentenceEmbeddings(Task):
     body_only: ClassVar[bool] = True
     searches: ClassVar[bool] = True
     smooths: ClassVar[bool] = False
+    correlates: ClassVar[bool] = True
     trivial: ClassVar[str] = "a search by words (BM25), or of equal cosines"
 
     # The rows of a file

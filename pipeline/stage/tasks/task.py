@@ -73,6 +73,8 @@ class Task(ABC):
     """Why the recipe cannot ask for windows; None if it can."""
     of_words: ClassVar[bool] = False
     """Whether a unit is a word of a text, which is words joined by single spaces."""
+    correlates: ClassVar[bool] = False
+    """Whether the scores of rows without groups are correlations, which need several rows."""
     scores: ClassVar[Mapping[str, Formula]]
     """The metrics that score its answers, the main one first; see ``formulas``."""
 

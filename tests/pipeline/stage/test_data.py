@@ -43,7 +43,17 @@ def test_labels_are_in_a_stable_order_and_rows_are_counted(load):
     assert splits["train"].labels == [0, 1]
     assert summary.rows == {"train": 2, "dev": 2, "eval": 2}  # too few rows to spare one
     assert summary.counts["eval"] == {"bad": 1, "good": 1}
-    assert summary.warnings == []
+
+
+def test_a_development_split_that_is_train_itself_is_said(load):
+    same = (
+        "dev: train is too small to spare rows (2 rows), so choices are made on the training rows "
+        "themselves; give data.dev"
+    )
+    assert load()[1].warnings == [same]
+    many = [row | {"text": f"{row['text']} {at}"} for at in range(20) for row in TRAIN]
+    assert load(many)[1].warnings == []
+    assert load(many[:4], dev="eval.jsonl")[1].warnings == []
 
 
 def test_integer_labels_go_by_value(load):

@@ -313,11 +313,12 @@ def test_rows_without_scores_are_scored_by_the_model_itself(workshop, kind):
     [
         ([{"text": "a film", "score": "good"}], "column 'score' contains 'good', which is not a"),
         ([{"text": "a film", "score": 1}], "all scores in eval are 1; regression needs"),
+        ([{"text": "a film", "score": 1}, {"text": "a dull one", "score": 2}], "eval has 2 rows"),
     ],
 )
 def test_bad_scores_are_said_in_one_line_with_exit_code_2(workshop, rarefy, rows, message):
     data = write_ratings(workshop)
-    workshop.write_rows("eval.jsonl", rows * 2)
+    workshop.write_rows("eval.jsonl", rows * (3 - len(rows)))
     recipe = workshop.recipe("finetune", task="regression", data=data)
     said = rarefy("plan", recipe, "--home", workshop.folder / "home")
     assert said.code == 2
