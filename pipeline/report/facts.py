@@ -148,7 +148,7 @@ def flips(data: ReportData) -> Flips | None:
     won, lost = scores.flips(*right)
     p = mcnemar(won, lost)
     by_class = tuple(classes.compare(measured, name))
-    if not by_class:
+    if not by_class or task.marked != "row":
         return Flips(name, len(right[0]), lost, won, 0, p, ())
     differ = int((~task.same(ours, theirs)).sum())
     return Flips(name, len(measured.truth), lost, won, differ - lost - won, p, by_class)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 from pipeline.terms.errors import DataError
 
@@ -33,6 +33,14 @@ class Answer(Protocol):
 
     def columns(self) -> list[str]:
         """Return the answer as the columns of a printed line."""
+
+
+class Marks(NamedTuple):
+    """Labels of rows, rows × ``names``: the ``true`` ones, and those ``given`` by each model."""
+
+    names: Sequence[str]
+    true: NDArray[np.bool_]
+    given: Sequence[NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -377,11 +385,14 @@ class Task(ABC):
         """
         raise NotImplementedError
 
+    marked: ClassVar[str] = "row"
+    """What ``marks`` has the labels of: rows, or the entities in them."""
+
     @classmethod
     def marks(
-        cls, answers: NDArray[np.float64], truth: Sequence[Any], labels: int
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-        """Return which labels each row is given, and which it should be: rows × labels each.
+        cls, tables: Sequence[NDArray[np.float64]], truth: Sequence[Any], labels: Sequence[str]
+    ) -> Marks | None:
+        """Return which labels each row is given by several models, and which it should be.
 
         They give each label's precision and recall. None if rows have no labels.
         """

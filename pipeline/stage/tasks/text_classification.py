@@ -14,7 +14,7 @@ from pipeline.stage import formulas
 from pipeline.stage.formulas import FORMULAS, Formula
 from pipeline.stage.tasks import heads, labels
 from pipeline.stage.tasks.sequences import SequenceTask
-from pipeline.stage.tasks.task import Row
+from pipeline.stage.tasks.task import Marks, Row
 from pipeline.stage.values import as_text, is_missing
 from pipeline.terms.errors import DataError
 
@@ -218,14 +218,14 @@ class TextClassification(SequenceTask):
 
     @classmethod
     def marks(
-        cls, answers: NDArray[np.float64], truth: Sequence[Any], labels: int
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return the most probable label and the true one, rows × labels."""
+        cls, tables: Sequence[NDArray[np.float64]], truth: Sequence[Any], labels: Sequence[str]
+    ) -> Marks:
+        """Return the most probable labels and the true one, rows × labels."""
         import numpy as np
 
-        each = np.arange(labels)
-        given = formulas.answers(answers)[:, None] == each
-        return given, np.asarray(truth)[:, None] == each
+        each = np.arange(len(labels))
+        given = [formulas.answers(table)[:, None] == each for table in tables]
+        return Marks(labels, np.asarray(truth)[:, None] == each, given)
 
     @classmethod
     def decided(cls, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
