@@ -253,6 +253,30 @@ def test_the_digest_knows_every_byte_and_how_it_is_read(tmp_path):
     assert data.digest(recipe, data.locate(recipe, tmp_path)) != first
 
 
+OPTIONS = {
+    "text": "review",
+    "label": "mood",
+    "group": "query",
+    "negatives": "not",
+    "slices": ("source",),
+    "max_length": 64,
+    "long_texts": "windows",
+    "dev": "10 %",
+}
+FILES = {"train", "eval", "unlabelled", "corpus"}
+"""The options that say where rows are, whose bytes are in the digest."""
+
+
+def test_the_digest_knows_every_option_of_reading(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(jsonl(TRAIN))
+    assert set(OPTIONS) | FILES == set(Data.model_fields)
+    plain = Data(train="rows.jsonl", eval="rows.jsonl")
+    located = data.locate(plain, tmp_path)
+    changed = [plain.model_copy(update={name: value}) for name, value in OPTIONS.items()]
+    digests = {data.digest(recipe, located) for recipe in (plain, *changed)}
+    assert len(digests) == 1 + len(OPTIONS)
+
+
 def test_slice_columns_are_read_of_eval_alone(load):
     rows = [row | {"source": source} for row, source in zip(EVAL, ("web", None), strict=True)]
     splits, _ = load(evaluation=rows, slices=("source",))
