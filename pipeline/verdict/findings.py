@@ -193,6 +193,8 @@ def _regression(budget: Budget, interval: Interval, note: str, lacking: str = ""
 
 
 def _agreement(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
+    if measurements.unlabelled and budget.against:
+        return _score(budget, target, measurements)
     if measurements.unlabelled:
         ours = lookup.answers(measurements, CANDIDATE)
         own = scores.alone(measurements.scored_by, budget.metric, ours, measurements.truth)

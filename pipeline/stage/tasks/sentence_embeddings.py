@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,8 @@ NEAR_PLACE = 0.1
 ALIKE = 0.9
 """The least cosine of a text's embeddings before and after rounding."""
 SHOWN = 5
+SEARCH, PAIRS = ("ndcg_10", "recall_10", "mrr_10"), ("spearman", "pearson")
+"""The scores of a search, and of scored pairs."""
 
 
 class Embedding(NamedTuple):
@@ -243,17 +245,23 @@ class SentenceEmbeddings(Task):
     # Its answers
 
     @classmethod
+    def scored(cls, data: Data) -> Collection[str]:
+        """Return the names of ``formulas``."""
+        return SEARCH if data.corpus else PAIRS
+
+    @classmethod
     def formulas(cls, truth: Sequence[Any]) -> Mapping[str, Formula]:
         """Return nDCG@10, recall@10 and MRR@10 of a search; Spearman and Pearson of pairs."""
         from pipeline.stage.scoring import ranking, regression, search
 
         if _is_search(truth):
-            return {
-                "ndcg_10": search.formula(ranking.ndcg),
-                "recall_10": search.formula(lambda places: ranking.recall(places, ranking.TOP)),
-                "mrr_10": search.formula(ranking.reciprocal_rank),
-            }
-        return {"spearman": regression.spearman, "pearson": regression.pearson}
+            by_place = (
+                ranking.ndcg,
+                lambda places: ranking.recall(places, ranking.TOP),
+                ranking.reciprocal_rank,
+            )
+            return dict(zip(SEARCH, map(search.formula, by_place), strict=True))
+        return dict(zip(PAIRS, (regression.spearman, regression.pearson), strict=True))
 
     def requests(self, split: Split) -> tuple[Sequence[str], Sequence[str] | None]:
         """Return the queries and then the corpus, or each text of the pairs once."""
