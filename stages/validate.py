@@ -101,7 +101,7 @@ class Validate(Stage):
         return Resources(
             disk=upto(exported.most * work.providers),
             memory=PROCESS + upto(6 * weights(largest).most) + loaded,
-            effort=len(shapes) * work.rows_of(self.reads),
+            effort=len(shapes) * work.texts_of(self.reads),
         )
 
     def run(self, context: Context, model: Artifact) -> Draft:

@@ -24,6 +24,14 @@ def of(tokenizer: Any, texts: Sequence[str], max_length: int) -> Iterator[list[A
         yield [encoding, *encoding.overflowing]
 
 
+def lengths(tokens: int, max_length: int, special: int) -> list[int]:
+    """Return the number of tokens in each window of a text with so many, with ``special`` ones."""
+    room = max_length - special
+    step, beyond = room - room // 2, max(tokens - max_length, 0)
+    further = -(-beyond // step)
+    return [max_length] * further + [tokens - further * step]
+
+
 def feed(parts: Sequence[Any], names: Sequence[str], padding: int) -> dict[str, NDArray[np.int64]]:
     """Return a text's windows as a graph's inputs: windows × tokens, padded on the right."""
     import numpy as np

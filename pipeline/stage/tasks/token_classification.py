@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pipeline.model import words
+from pipeline.model import windows, words
 from pipeline.model.words import CUT_OFF, NO_WORD, Window
 from pipeline.stage import formulas
 from pipeline.stage.formulas import Formula
@@ -153,6 +153,13 @@ class TokenClassification(Task):
         """Return the number of tokens in each row before it is cut off or read in windows."""
         encoded = tokenizer([split.texts[row] for row in rows], truncation=False, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]
+
+    def texts(
+        self, tokenizer: Any, split: Split, rows: Sequence[int], lengths: Sequence[int]
+    ) -> list[int]:
+        """Return the tokens of each window of the rows."""
+        special = tokenizer.num_special_tokens_to_add(False)
+        return [n for tokens in lengths for n in windows.lengths(tokens, self.max_length, special)]
 
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return rows with each word's tag as ``labels``: -100 if it has none or is cut off."""
