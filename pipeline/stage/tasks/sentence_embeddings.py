@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.model import pooling
 from pipeline.stage.formulas import Formula
 from pipeline.stage.tasks import embedding_lessons as lessons
+from pipeline.stage.tasks.embedding_answers import Embedding
 from pipeline.stage.tasks.task import Row, Task
 from pipeline.stage.values import as_number, as_text, is_missing
 from pipeline.terms.errors import DataError, ModelError
@@ -33,21 +33,6 @@ NEAR_PLACE = 0.1
 """The share of all pairs by which a right pair's place may be wrong."""
 ALIKE = 0.9
 """The least cosine of a text's embeddings before and after rounding."""
-SHOWN = 5
-SEARCH, PAIRS = ("ndcg_10", "recall_10", "mrr_10"), ("spearman", "pearson")
-"""The scores of a search, and of scored pairs."""
-
-
-class Embedding(NamedTuple):
-    """The embedding of a text."""
-
-    vector: list[float]
-
-    def columns(self) -> list[str]:
-        """Return the first numbers and the Euclidean norm."""
-        numbers = " ".join(f"{number:.4f}" for number in self.vector[:SHOWN])
-        more = " …" if len(self.vector) > SHOWN else ""
-        return [f"{numbers}{more}", f"norm {math.hypot(*self.vector):.4f}"]
 
 
 @dataclass(frozen=True)
@@ -258,21 +243,12 @@ class SentenceEmbeddings(Task):
     @classmethod
     def scored(cls, data: Data) -> Collection[str]:
         """Return the names of ``formulas``."""
-        return SEARCH if data.corpus else PAIRS
+        return _scores(data.corpus is not None)
 
     @classmethod
     def formulas(cls, truth: Sequence[Any]) -> Mapping[str, Formula]:
         """Return nDCG@10, recall@10 and MRR@10 of a search; Spearman and Pearson of pairs."""
-        from pipeline.stage.scoring import ranking, regression, search
-
-        if _is_search(truth):
-            by_place = (
-                ranking.ndcg,
-                lambda places: ranking.recall(places, ranking.TOP),
-                ranking.reciprocal_rank,
-            )
-            return dict(zip(SEARCH, map(search.formula, by_place), strict=True))
-        return dict(zip(PAIRS, (regression.spearman, regression.pearson), strict=True))
+        return _scores(_is_search(truth))
 
     def requests(self, split: Split) -> tuple[Sequence[str], Sequence[str] | None]:
         """Return the queries and then the corpus, or each text of the pairs once."""
@@ -417,3 +393,10 @@ def _texts(split: Split, rows: Sequence[int]) -> list[str]:
 
 def _is_search(truth: Sequence[Any]) -> bool:
     return bool(len(truth)) and isinstance(truth[0], Mapping)
+
+
+def _scores(searches: bool) -> Mapping[str, Formula]:
+    from pipeline.stage.scoring import regression, search
+
+    pairs = {"spearman": regression.spearman, "pearson": regression.pearson}
+    return search.SCORES if searches else pairs

@@ -20,7 +20,8 @@ from pipeline.report import html
 from pipeline.run import outcome
 from pipeline.stage import data
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.sentence_embeddings import Embedding, SentenceEmbeddings
+from pipeline.stage.tasks.embedding_answers import Embedding
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from tests.conftest import execute
