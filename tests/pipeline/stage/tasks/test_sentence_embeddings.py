@@ -186,10 +186,9 @@ def test_pairs_are_kept_as_their_cosines():
     assert not TASK.right(np.full((3, 1), np.nan), truth).any()
 
 
-def test_an_embedding_is_printed_short_and_given_whole():
+def test_an_answer_is_an_embedding():
     (given,) = TASK.predictions(np.array([[0.6, 0.8, 0, 0, 0, 0]]))
     assert given == Embedding([0.6, 0.8, 0, 0, 0, 0])
-    assert given.columns() == ["0.6000 0.8000 0.0000 0.0000 0.0000 …", "norm 1.0000"]
 
 
 # Through the engine
