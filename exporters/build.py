@@ -126,7 +126,7 @@ def build(
         roles={name: role for name, role in bundle.ROLES.items() if samples or role != "sample"},
         model=checkpoint.describe(model) | {"form": form, "precision": precision},
     )
-    bundle.write_card(output, _facts(info, target_provider, threads, task, samples))
+    bundle.write_card(output, _facts(info, target_provider, threads, task, split, samples))
     bundle.write_sums(output)
     report(4, 4, "bundle written")
     return info
@@ -192,7 +192,7 @@ def _label(graph: ir.Model, form: Form, precision: str) -> None:
 
 
 def _facts(
-    info: BuildInfo, provider: str, threads: int, task: Task, samples: bool
+    info: BuildInfo, provider: str, threads: int, task: Task, split: Split, samples: bool
 ) -> dict[str, Any]:
     """Return the values of the model card's template."""
     return {
@@ -210,5 +210,6 @@ def _facts(
         "difference": info.parity.max_difference,
         "agreement": info.parity.agreement,
         "rows": info.parity.rows,
+        "pairs": task.requests(split)[1] is not None,
         "samples": samples,
     }

@@ -72,7 +72,7 @@ def write_model(
         | task.chosen()
         | task.reading(split),
     )
-    write_json(output / "signature.json", _signature(graph, task))
+    write_json(output / "signature.json", _signature(graph, task, split))
     write_json(
         output / "session_options.json",
         {
@@ -148,8 +148,8 @@ def runner(task: str) -> str:
     head, _, rest = code.partition(FIRST_LINE)
     lines = own.read_text(encoding="utf-8")
     before, first, lines = lines.partition(FIRST_LINE)
-    imports = [f"{line}\n" for line in before.splitlines() if re.fullmatch(r"import \w+", line)]
-    head = head.replace(JSON, JSON + "".join(imports))
+    imports = re.findall(r"^import \w+\n", before, re.MULTILINE)
+    head = head.replace(JSON, JSON + "".join(line for line in imports if line not in head))
     after = MAIN if ANSWER in lines else LAST_LINE
     return head + first + lines + "\n\n" + rest[rest.index(after) :]
 
@@ -166,7 +166,7 @@ def _opened(output: Path, provider: str) -> BundleModel:
     return BundleModel(output, provider=provider if available else "cpu")
 
 
-def _signature(graph: ir.Model, task: Task) -> dict[str, Any]:
+def _signature(graph: ir.Model, task: Task, split: Split) -> dict[str, Any]:
     def tensor(name: str | None, kind: str, shape: Sequence[str | int]) -> dict[str, Any]:
         return {"name": name, "dtype": kind, "shape": list(shape)}
 
@@ -180,6 +180,7 @@ def _signature(graph: ir.Model, task: Task) -> dict[str, Any]:
         "inputs": [tensor(value.name, "int64", axes) for value in graph.graph.inputs],
         "outputs": [tensor(output.name, "float32", shape)],
         "max_length": task.max_length,
+        **({"pairs": True} if task.requests(split)[1] is not None else {}),
         **({"words": True} if task.of_words else {}),
         **({"windows": True} if task.windows else {}),
     }

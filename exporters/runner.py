@@ -81,6 +81,10 @@ def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, A
     session, tokenizer = load()
     config, signature = read("config.json"), read("signature.json")
     in_windows = signature.get("windows", False)
+    if in_windows and pairs is not None:
+        sys.exit("this bundle reads single texts in windows, not pairs of texts")
+    if signature.get("pairs") and pairs is None:
+        sys.exit('this bundle reads pairs of texts; give {"texts": [...], "pairs": [...]} on stdin')
     if in_windows:
         overlap(tokenizer)
     padding = tokenizer.token_to_id(read("tokenizer_config.json").get("pad_token", "")) or 0

@@ -10,7 +10,7 @@ from rich.table import Table
 from flows.display import as_text, verdict_table
 from flows.planned import html_table
 from pipeline.release.comparison import SIDES, Compared
-from pipeline.terms import wording
+from pipeline.terms import metrics, wording
 from pipeline.terms.interval import Interval
 from pipeline.terms.wording import bounds, count, percent, plural, signed, size
 from pipeline.verdict.verdict import Verdict
@@ -48,22 +48,14 @@ class ComparisonView:
         """Return a row for each quantity: its name, both values, and how they differ."""
         numbers = self.as_json()
         models, scores, times = numbers["models"], numbers["accuracy"], numbers["latency"]
-        change, low, high = (signed(scores["difference"][end]) for end in Interval._fields)
-        units = "rows" if scores["answers"] == numbers["rows"] else "answers"
-        flips = f"{scores['flips']} of {scores['answers']} {units} differ"
-        flips += f": {scores['gains']} better, {scores['losses']} worse"
+        unit = metrics.unit(scores["metric"])
         rows = [
             [
                 scores["metric"].replace("_", " "),
-                *(_bounds(scores[side], "%") for side in SIDES),
-                f"{change} points [{low}, {high}], McNemar p = {scores['mcnemar_p']:.3g}",
+                *(_bounds(scores[side], unit) for side in SIDES),
+                _difference(scores, unit),
             ],
-            [
-                "agreement",
-                _bounds(scores["agreement"], "%"),
-                "",
-                flips,
-            ],
+            ["agreement", _bounds(scores["agreement"], "%"), "", _flips(scores)],
             [
                 f"latency p50 ({times['provider']}, {plural(times['threads'], 'thread')})",
                 *(_bounds(times[f"{side}_p50"], "ms") for side in SIDES),
@@ -84,6 +76,32 @@ class ComparisonView:
 
     def _repr_html_(self) -> str:
         return html_table(("", *SIDES, "candidate against baseline"), self.rows())
+
+
+def _difference(scores: dict[str, Any], unit: str) -> str:
+    """Return the difference of the main scores with its interval, and what it rests on."""
+    form, word = (signed, " points") if unit == "%" else (_plus, "")
+    value, low, high = (form(scores["difference"][end]) for end in Interval._fields)
+    test = f"McNemar p = {scores['mcnemar_p']:.3g}" if scores["mcnemar_p"] is not None else ""
+    return f"{value}{word} [{low}, {high}], {test or _drawn(scores)}"
+
+
+def _drawn(scores: dict[str, Any]) -> str:
+    return f"a bootstrap of {plural(scores['blocks'], scores['block'])}"
+
+
+def _flips(scores: dict[str, Any]) -> str:
+    """Return how many answers differ, and how many blocks only one side has right."""
+    flips, answers, blocks = (scores[key] for key in ("flips", "answers", "blocks"))
+    of = f"of {plural(blocks, scores['block'])}"
+    changes = f"{scores['gains']} better, {scores['losses']} worse"
+    if answers == blocks:
+        return f"{flips} {of} differ: {changes}"
+    return f"{flips} of {plural(answers, 'answer')} differ; {of}, {changes}"
+
+
+def _plus(value: float) -> str:
+    return f"{value:+.3g}".replace("-", "−")
 
 
 def _bounds(interval: dict[str, float], unit: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,7 @@ PAIRS = (
 )
 FOUND = (("query", "positive"), ("anchor", "positive"), ("question", "positive"))
 """A text and what a search for it should find."""
+TAG = re.compile(r"O|[BIES]-\S+")
 RANKS = ("relevance", "score")
 """Labels that rank the rows of a query, also if they are whole numbers."""
 
@@ -44,6 +47,21 @@ def recognise(
         if found is not None:
             return found
     return None
+
+
+def tags_as_text(values: Sequence[Any]) -> bool:
+    """Return whether a column holds the tags of words, such as ``B-City O``, in one text a row."""
+    present = _present(values)
+    if not all(isinstance(value, str) for value in present):
+        return False
+    found = [_listed(value) for value in present]
+    rows = [row if isinstance(row, list) else str(row).split() for row in found]
+    tags = {str(tag) for row in rows for tag in row}
+    return (
+        any(len(row) > 1 for row in rows)
+        and tags > {"O"}
+        and all(TAG.fullmatch(tag) for tag in tags)
+    )
 
 
 def _tokens(
@@ -135,12 +153,16 @@ def _all(values: Sequence[Any], holds: Any) -> bool:
 
 
 def _words(value: Any) -> bool:
-    if isinstance(value, str) and value.lstrip()[:1] == "[":  # a CSV file has no lists
-        try:
-            value = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return False
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    found = _listed(value)
+    return isinstance(found, list) and all(isinstance(each, str) for each in found)
+
+
+def _listed(value: Any) -> Any:
+    """Return a value, or the list that a text spells: a CSV file has no lists."""
+    if isinstance(value, str) and value.lstrip()[:1] == "[":
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            return ast.literal_eval(value.strip())
+    return value
 
 
 def _spans(value: Any) -> bool:
@@ -156,7 +178,8 @@ def _flag(value: Any) -> bool:
 def _alike(table: Columns, words: str, tags: str) -> bool:
     pairs = zip(table.values[words], table.values[tags], strict=True)
     return all(
-        first is None or second is None or len(first) == len(second) for first, second in pairs
+        first is None or second is None or len(_listed(first)) == len(_listed(second))
+        for first, second in pairs
     )
 
 

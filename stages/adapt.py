@@ -66,15 +66,15 @@ class Adapt(Training):
         whole = replace(shape, parameters=shape.parameters + trained, exact=False)
         length, rows = work.longest_of(self.reads), footprint.tokenized(work, self.reads)
         memory = weights(shape) + upto(4 * FLOAT * trained)
-        memory += footprint.activations(shape, self.batch_size, length)
+        memory += footprint.activations(shape, work.together * self.batch_size, length)
         disk = weights(shape) + upto(FLOAT * trained + footprint.checkpoints(shape, trained).most)
         disk += rows
-        effort = work.rows_of(self.reads) * self.epochs * shape.body
+        effort = work.texts_of(self.reads) * self.epochs * shape.body
         if self.teacher:
             teacher = work.references.get(self.teacher, shape)
             memory |= weights(teacher) + footprint.answering(teacher, TEACHER_BATCH, length)
             disk += rows + upto(footprint.logits(work, self.reads).most)
-            effort += work.rows_of(self.reads) * teacher.body
+            effort += work.texts_of(self.reads) * teacher.body
         return Resources(disk=disk, memory=PROCESS + memory, shape=whole, effort=effort)
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:

@@ -128,7 +128,7 @@ class Distill(Training):
             + footprint.tokenized(work, self.reads),
             memory=(PROCESS + answering) | trained.memory,
             shape=student,
-            effort=work.rows_of(self.reads) * (self.epochs * student.body + teacher.body),
+            effort=work.texts_of(self.reads) * (self.epochs * student.body + teacher.body),
         )
 
     def _shape(self, work: Workload) -> Shape | None:

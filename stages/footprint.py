@@ -70,12 +70,12 @@ def listed(work: Workload, splits: frozenset[str]) -> Span:
 
 
 def logits(work: Workload, splits: frozenset[str]) -> Span:
-    """Return the size of a teacher's logits on disk, rows × labels, at most with a second copy.
+    """Return the size of a teacher's outputs on disk, texts × labels, at most with a second copy.
 
-    The second copy is the file that replaces the first.
+    The second copy is the file that replaces the first. Each row has at least one text.
     """
-    size = FLOAT * work.rows_of(splits) * work.labels
-    return Span(size, 2 * size)
+    size = FLOAT * work.labels
+    return Span(size * work.rows_of(splits), 2 * size * work.texts_of(splits))
 
 
 def hidden_states(work: Workload, splits: frozenset[str], layers: int, width: int) -> Span:

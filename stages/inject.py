@@ -100,7 +100,7 @@ class Inject(Training):
             + footprint.activations(shape, self.batch_size, length)
             + upto(decoded),
             shape=shape,
-            effort=work.rows_of(reads) * self.epochs * shape.body,
+            effort=work.texts_of(reads) * self.epochs * shape.body,
         )
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:

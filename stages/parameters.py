@@ -66,9 +66,9 @@ class Training(Stage):
             + footprint.tokenized(work, self.reads),
             memory=PROCESS
             + footprint.training(shape)
-            + footprint.activations(shape, self.batch_size, length),
+            + footprint.activations(shape, work.together * self.batch_size, length),
             shape=shape,
-            effort=work.rows_of(self.reads) * self.epochs * shape.body,
+            effort=work.texts_of(self.reads) * self.epochs * shape.body,
         )
 
     def environment(self, asked: Asked) -> dict[str, Any]:

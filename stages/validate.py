@@ -35,7 +35,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval"})
@@ -101,7 +101,7 @@ class Validate(Stage):
         return Resources(
             disk=upto(exported.most * work.providers),
             memory=PROCESS + upto(6 * weights(largest).most) + loaded,
-            effort=len(shapes) * work.rows_of(self.reads),
+            effort=len(shapes) * work.texts_of(self.reads),
         )
 
     def run(self, context: Context, model: Artifact) -> Draft:

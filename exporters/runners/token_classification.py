@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from exporters.runner import load, overlap, read, run
 SPLITTERS = {"regex": re.compile(r"\w+|[^\w\s]"), "blank": re.compile(r"\S+")}
 
 
-def answer(texts: list[Any], pairs: None = None) -> list[dict[str, Any]]:
+def answer(texts: list[Any], pairs: list[str] | None = None) -> list[dict[str, Any]]:
     """Return {"entities", "tags"} for each text. A text may be a list of words."""
+    if pairs is not None:
+        sys.exit("this bundle reads single texts in words, not pairs of texts")
     session, tokenizer = load()
     config, shared = read("config.json"), overlap(tokenizer)
     names = [config["id2label"][str(at)] for at in range(len(config["id2label"]))]

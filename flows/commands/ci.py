@@ -68,7 +68,7 @@ def ci(
     the run fails, summary.md and junit.xml give the reason.
 
     --baseline replaces the tag in every budget against a tag. If the recipe has no such budget,
-    three are added: accuracy, latency and size may get only slightly worse.
+    three are added: the main score, latency and size may get only slightly worse.
 
     A cache that the CI system restored is believed as it is. Use --fresh for the runs that precede
     a promotion: it computes and measures everything again.

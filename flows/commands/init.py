@@ -104,9 +104,14 @@ def init(
     )
     content = schema_line(path, home) + recipe_text(answers)
     path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_bytes() if path.exists() else None
     path.write_text(content, encoding="utf-8")
-    plan = Plan(recipes.load(path), home.store())
-    plan.steps()
+    try:
+        plan = Plan(recipes.load(path), home.store())
+        plan.steps()
+    except BaseException:  # leave no recipe that fails
+        path.unlink() if before is None else path.write_bytes(before)
+        raise
     if as_json:
         show_json({"recipe": str(path), "warnings": plan.warnings})
         return
@@ -147,7 +152,7 @@ def _columns(
 ) -> Recognised:
     """Return the task and its columns; the prompts list the columns of a local file."""
     from flows import columns
-    from flows.recognised import recognise
+    from flows.recognised import TOKENS, recognise, tags_as_text
     from pipeline.terms.errors import DataError
 
     if train.startswith(REFERENCES):
@@ -173,6 +178,14 @@ def _columns(
         if table.names and column not in table.names:
             raise DataError(f"{train}: no column {column!r}; it has {', '.join(table.names)}")
     likely_task = found.task if found else TEXT
+    for column in given:
+        values = table.values.get(column, [])
+        as_text = any(isinstance(value, str) for value in values)
+        if as_text and (TOKENS in (task, likely_task) or (not task and tags_as_text(values))):
+            raise DataError(
+                f"{train}: column {column!r} holds tags as text; token-classification needs a list "
+                "in each row, as JSON lines have"
+            )
     group = found.group if found and task in (None, found.task) else None
     return Recognised(task or likely_task, text, given, group)
 

@@ -23,7 +23,7 @@ def promote(run: str, tag: str, url: str | None, home: Home, as_json: bool) -> i
     is a newer verdict on this bundle, from `rarefy ci` or `rarefy validate`, it must also be a
     pass. Otherwise the tag does not move, and the exit code is 3 for a missed budget, 6 for
     damaged files, and 4 for any other reason, such as an inconclusive verdict, or a TAG that has
-    moved since the run was compared with it.
+    moved since the run was compared with it, or that points at a bundle for another task.
 
     Example: `rarefy promote demo production --to s3://models/rarefy`
     """

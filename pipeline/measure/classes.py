@@ -29,8 +29,8 @@ class Scores:
 class ClassResult:
     """One class: its rows, both models' scores, and the rows in which only one model finds it.
 
-    ``lost``: rows of this class to which only the reference gives it. ``won``: rows to which only
-    the candidate gives it.
+    Rows are what the task has ``marked``, e.g. entities. ``lost``: rows of this class to which only
+    the reference gives it. ``won``: rows to which only the candidate gives it.
     """
 
     label: str
@@ -47,12 +47,11 @@ def compare(measurements: Measurements, reference: str) -> list[ClassResult]:
     Raises KeyError if a model was not measured.
     """
     task, truth = measurements.scored_by, measurements.truth
-    labels = measurements.labels
     tables = [measurements.table(model) for model in (CANDIDATE, reference)]
-    first, second = (task.marks(table, truth, len(labels)) for table in tables)
-    if first is None or second is None:
+    marks = task.marks(tables, truth, measurements.labels)
+    if marks is None:
         return []
-    (ours, true), (theirs, _) = first, second
+    true, (ours, theirs) = marks.true, marks.given
     rows = true.sum(axis=0)
     lost, won = (true & theirs & ~ours).sum(axis=0), (true & ours & ~theirs).sum(axis=0)
     candidate, other = (
@@ -61,7 +60,7 @@ def compare(measurements: Measurements, reference: str) -> list[ClassResult]:
     )
     return [
         ClassResult(label, int(rows[at]), candidate[at], other[at], int(lost[at]), int(won[at]))
-        for at, label in enumerate(labels)
+        for at, label in enumerate(marks.names)
     ]
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.measure import fresh, machine, statistics
 from pipeline.measure.load_worker import COUNTER, START
 from pipeline.measure.queueing import Arrivals, arrivals, fifo
+from pipeline.model import runtime
 from pipeline.terms.errors import EvidenceError, RecipeError
 from pipeline.terms.interval import Interval
 from pipeline.terms.progress import Progress, silent
@@ -127,9 +128,9 @@ def measure(
     probabilities. Its response time starts at the scheduled sending time, so the delay that a slow
     answer causes for later requests is counted.
 
-    Raises RecipeError for more than a million requests, ProviderError if the provider is not
-    active, EvidenceError if no request falls into the time, a request got no answer, or a worker
-    dies.
+    Raises RecipeError for more than a million requests or rows that the bundle does not read,
+    ProviderError if the provider is not active, EvidenceError if no request falls into the time, a
+    request got no answer, or a worker dies.
     """
     if rate * seconds > MOST:
         raise RecipeError(
@@ -144,6 +145,7 @@ def measure(
             f"{rate:g} requests a second for {seconds:g} s give no request; "
             "raise the rate or the duration"
         )
+    runtime.check_rows(runtime.read(directory, runtime.SIGNATURE), paired=pairs is not None)
     rows = np.random.default_rng([seed, 1]).integers(0, len(texts), len(sent)).tolist()
     with tempfile.TemporaryDirectory(prefix="rarefy-load-") as name:
         request = {

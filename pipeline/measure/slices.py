@@ -1,6 +1,6 @@
 """Accuracy by slice of the eval split: shows losses that the average hides.
 
-A slicing assigns every row to a part: by its length, its label, or its value in a column. The
+A slicing assigns every row to a part: by its length, its target, or its value in a column. The
 p-values of McNemar's tests are corrected over all parts together (Holm 1979, "A simple sequentially
 rejective multiple test procedure"); uncorrected, one of twenty slices would look worse by chance.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.stage.tasks import Task
     from pipeline.terms.interval import Interval
 
-LENGTH, LABEL = "length", "label"
+LENGTH = "length"
 OTHER = "other"
 FEWEST_ROWS = 20
 MOST_PARTS = 20
@@ -58,7 +58,7 @@ def of(split: Split, task: Task, tokens: Sequence[int]) -> dict[str, list[str]]:
     blocks = task.blocks(split)
     slicings = {LENGTH: by_length(tokens)} if blocks is None else {}
     if (by_target := task.parts(split)) is not None:
-        slicings[LABEL] = by_target
+        slicings[task.parted_by] = by_target
     for column, values in split.columns.items():
         of_block = values if blocks is None else [values[row] for row in blocks]
         slicings[f"column {column}" if column in slicings else column] = by_value(of_block)

@@ -9,13 +9,13 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.model import windows, words
 from pipeline.model.graph_file import check_graph
-from pipeline.terms.errors import IntegrityError, ModelError, ProviderError
+from pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
 from pipeline.terms.progress import Progress
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Feed = dict[str, NDArray[np.int64]]
 
 MODEL = "model.onnx"
+SIGNATURE = "signature.json"
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -44,6 +45,30 @@ def check_available(provider: str) -> None:
             f"provider {provider!r} is not active: the installed onnxruntime has only "
             f"{', '.join(available)}"
         )
+
+
+def read(directory: Path, name: str) -> dict[str, Any]:
+    """Return a JSON file of a bundle.
+
+    Raises ModelError if it is missing, IntegrityError if it is damaged.
+    """
+    try:
+        value: dict[str, Any] = json.loads(_file(directory, name).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IntegrityError(f"{directory}/{name}: not valid JSON: {error}") from error
+    return value
+
+
+def check_rows(signature: Mapping[str, Any], *, paired: bool) -> None:
+    """Raise DataError if the bundle with this signature cannot read pairs, or single texts.
+
+    Signatures before ``pairs`` was recorded allow both.
+    """
+    for key in ("words", "windows"):
+        if signature.get(key) and paired:
+            raise DataError(f"this bundle reads single texts in {key}, not pairs of texts")
+    if signature.get("pairs") and not paired:
+        raise DataError("this bundle reads pairs of texts; give a second text to each")
 
 
 class BundleModel:
@@ -67,7 +92,7 @@ class BundleModel:
 
         self.directory = Path(directory).resolve()
         self.config = self._read("config.json")
-        self.signature = self._read("signature.json")
+        self.signature = self._read(SIGNATURE)
         named = self.config["id2label"]
         self.labels = tuple(named[str(at)] for at in range(len(named)))
         self.inputs = tuple(entry["name"] for entry in self.signature["inputs"])
@@ -144,7 +169,11 @@ class BundleModel:
     def asked(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> list[tuple[Feed, NDArray[np.int64] | None]]:
-        """Return each text's feed, and where its units' outputs are; see ``units_of``."""
+        """Return each text's feed, and where its units' outputs are; see ``units_of``.
+
+        Raises DataError if the bundle does not read pairs, or single texts.
+        """
+        check_rows(self.signature, paired=pairs is not None)
         if self.of_words:
             read = words.windows(self.tokenizer, texts, self.signature["max_length"])
             return [words.feed(parts, self.inputs) for parts in read]
@@ -267,17 +296,17 @@ class BundleModel:
         return options
 
     def _read(self, name: str) -> dict[str, Any]:
-        try:
-            value: dict[str, Any] = json.loads(self._file(name).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise IntegrityError(f"{self.directory}/{name}: not valid JSON: {error}") from error
-        return value
+        return read(self.directory, name)
 
     def _file(self, name: str) -> Path:
-        path = self.directory / name
-        if not path.exists():
-            raise ModelError(f"{self.directory}: {name} is missing; is this a bundle?")
-        return path
+        return _file(self.directory, name)
+
+
+def _file(directory: Path, name: str) -> Path:
+    path = directory / name
+    if not path.exists():
+        raise ModelError(f"{directory}: {name} is missing; is this a bundle?")
+    return path
 
 
 def _provider_failure() -> type[Exception]:

@@ -46,6 +46,14 @@ def inputs(part: Any, names: Iterable[str]) -> dict[str, list[int]]:
     return {name: getattr(part, LISTS[name]) for name in names if name in LISTS}
 
 
+def lengths(tokens: int, max_length: int, special: int) -> list[int]:
+    """Return the number of tokens in each window of a text with so many, with ``special`` ones."""
+    room = max_length - special
+    step, beyond = room - room // 2, max(tokens - max_length, 0)
+    further = -(-beyond // step)
+    return [max_length] * further + [tokens - further * step]
+
+
 def feed(
     parts: Sequence[Any], names: Sequence[str], padding: int = 0
 ) -> dict[str, NDArray[np.int64]]:

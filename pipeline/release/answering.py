@@ -78,7 +78,8 @@ class Bundle:
         int8 takes the range of its activations over a whole batch, so a row's answer depends on
         the rows beside it (``benchmarks/batches.py``). By default such a bundle therefore answers
         row by row, as it was validated, and any other in batches of 32. Raises ValueError if
-        ``texts`` and ``pairs`` differ in number, or if one of them is a single text.
+        ``texts`` and ``pairs`` differ in number, or if one of them is a single text, DataError if
+        the bundle does not read pairs, or only them.
         """
         if isinstance(texts, str) or isinstance(pairs, str):
             raise ValueError("predict takes a list of texts; put a single text into a list")

@@ -55,10 +55,9 @@ def compare(
 
 
 def judge(compared: Compared, limit: float, target: Target) -> Verdict:
-    """Judge that accuracy, median latency and size regress by no more than ``limit``, a share."""
-    budgets = [
-        Budget(metric=metric, max_regression=limit, against=BASELINE) for metric in REGRESSIONS
-    ]
+    """Judge that the main score, median latency and size regress by no more than ``limit``."""
+    names = [compared.measurements.main if n == "accuracy" else n for n in REGRESSIONS]
+    budgets = [Budget(metric=name, max_regression=limit, against=BASELINE) for name in names]
     if compared.recorded:
         return recorded.judge(compared, budgets, target)
     return judging.judge(budgets, [target], compared.measurements)

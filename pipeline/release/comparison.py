@@ -156,23 +156,28 @@ def gathered(models: dict[str, ModelMeasurement], task: Task, split: Split) -> M
 
 
 def agreement(measurements: Measurements) -> dict[str, Any]:
-    """Return both main scores, their paired difference, McNemar's p-value and the flips.
+    """Return both main scores, their paired difference and the flips.
 
-    ``flips`` of the ``answers`` differ; ``gains`` and ``losses`` are of rows.
+    ``flips`` of the ``answers`` differ; ``gains`` and ``losses`` are of the ``blocks``, each a
+    ``block``, e.g. a query. ``mcnemar_p`` is None for scores that do not count right rows, whose
+    difference has the interval of a bootstrap of blocks.
     """
     from pipeline.measure import scores, statistics
 
     task, truth, main = measurements.scored_by, measurements.truth, measurements.main
     ours, theirs = (measurements.table(side) for side in SIDES)
     same = scores.agreement(task, ours, theirs)
-    gains, losses = scores.flips(*(measurements.right(side) for side in SIDES))
+    right = [measurements.right(side) for side in SIDES]
+    gains, losses = scores.flips(*right)
     return {
         "metric": main,
         **{side: measurements.score(main, side)._asdict() for side in SIDES},
         "difference": scores.compare(task, main, ours, theirs, truth).difference._asdict(),
-        "mcnemar_p": statistics.mcnemar(gains, losses),
+        "mcnemar_p": statistics.mcnemar(gains, losses) if task.counted else None,
         "agreement": same._asdict(),
         "answers": len(ours),
+        "block": task.block(truth),
+        "blocks": len(right[0]),
         "gains": gains,
         "losses": losses,
         "flips": round(len(ours) * (1 - same.value)),

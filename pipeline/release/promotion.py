@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.measure.measurements import CANDIDATE
+from pipeline.model import runtime
 from pipeline.release import bundles
 from pipeline.release.bundles import Bundle
 from pipeline.run import folder, names
@@ -52,9 +53,10 @@ def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Pro
     """Point a tag at the bundle of a run (a name, its folder or a digest), if it passed.
 
     ``url``: a remote store that also gets the bundle and the tag. Raises MissedError if a budget
-    was missed, EvidenceError if the verdict is not a pass or the tag has moved since the run was
-    compared with it, IntegrityError if the bundle is damaged. If it raises, no tag has moved, or
-    the message says which one did. After a kill, promote again: what moved already stays.
+    was missed, EvidenceError if the verdict is not a pass, the tag has moved since the run was
+    compared with it or points at a bundle for another task, IntegrityError if the bundle is
+    damaged. If it raises, no tag has moved, or the message says which one did. After a kill,
+    promote again: what moved already stays.
     """
     check_name(tag)
     bundle, store = bundles.find(reference, home), home.store()
@@ -69,6 +71,7 @@ def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Pro
     current = store.find_tag(tag)
     before = current.digest if current else None
     check_unmoved_since(record, tag, tag, before)
+    check_task(bundle, store, tag, before)
     artifact = whole(store, bundle)
     facts: dict[str, Any] = {"why": "promote", "run": record.name, "verdict": "pass"}
     if url is None:
@@ -77,6 +80,7 @@ def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Pro
     there = remote.find_tag(url, tag)
     there_before = there.digest if there else None
     check_unmoved_since(record, f"{url}#{tag}", tag, there_before)
+    check_task(bundle, store, f"{url}#{tag}", there_before)
     remote.push(store, artifact.digest, url)
     here = store.tag(tag, artifact.digest, expect=before, **facts)
     try:
@@ -194,6 +198,28 @@ def check_unmoved_since(record: ReportData, baseline: str, tag: str, now: str | 
             f"the run was measured against {was}, but {baseline} is {now_at} now; run again; "
             f"{tag!r} was not moved"
         )
+
+
+def check_task(bundle: Bundle, store: Store, tag: str, now: str | None) -> None:
+    """Raise EvidenceError if a tag points at a bundle for another task.
+
+    ``now``: the digest that it points at. If that is not in this store, nothing is known of it.
+    """
+    if now is None or now not in store.digests():
+        return
+    ours, theirs = _task(bundle.directory), _task(store.open(now).directory)
+    if theirs not in (None, ours):
+        raise EvidenceError(
+            f"{bundle.name}: this bundle is for {ours}, but {tag!r} points at one for {theirs}; "
+            "promote it to another tag"
+        )
+
+
+def _task(directory: Path) -> str | None:
+    """Return the task that a bundle is for; None if the artifact is no bundle."""
+    if not (directory / runtime.SIGNATURE).is_file():
+        return None
+    return str(runtime.read(directory, runtime.SIGNATURE)["task"])
 
 
 def _as_measured(record: ReportData, baseline: str) -> str | None:

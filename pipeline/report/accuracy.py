@@ -34,7 +34,8 @@ class Examples:
 class AccuracyView:
     """Candidate against ``reference``; ``slices`` worst first, ``classes`` most flips first.
 
-    ``sharp``: whether classes have a recall at 1 % false positives.
+    ``sharp``: whether classes have a recall at 1 % false positives. ``marked``: what they are the
+    labels of.
     """
 
     reference: str
@@ -43,6 +44,7 @@ class AccuracyView:
     calibration: dict[str, Calibration]
     examples: list[Examples]
     sharp: bool = False
+    marked: str = "row"
 
 
 def build(data: ReportData) -> AccuracyView | None:
@@ -64,6 +66,7 @@ def build(data: ReportData) -> AccuracyView | None:
         classes=sorted(by_class, key=lambda found: -(found.lost + found.won)),
         calibration=calibrated,
         examples=_examples(measured.samples, measured.references[0]),
+        marked=measured.scored_by.marked,
         sharp=any(found.candidate.recall_1_fpr is not None for found in by_class),
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pipeline.measure.classes import ClassResult
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.store.artifact import Kind
+from pipeline.terms import wording
 from pipeline.terms.interval import Interval
 from pipeline.verdict.record import LedgerRow, ReportData
 
@@ -147,10 +148,30 @@ def flips(data: ReportData) -> Flips | None:
     won, lost = scores.flips(*right)
     p = mcnemar(won, lost)
     by_class = tuple(classes.compare(measured, name))
-    if not by_class:
+    if not by_class or task.marked != "row":
         return Flips(name, len(right[0]), lost, won, 0, p, ())
     differ = int((~task.same(ours, theirs)).sum())
     return Flips(name, len(measured.truth), lost, won, differ - lost - won, p, by_class)
+
+
+def block(data: ReportData) -> str:
+    """Return what the task calls what is counted and compared, such as a query or a row."""
+    measured = data.measurements
+    return measured.scored_by.block(measured.truth) if measured is not None else "row"
+
+
+def evaluated(data: ReportData) -> str:
+    """Return how many rows, or other blocks, the candidate was scored on: ``48 eval queries``."""
+    assert data.measurements is not None
+    return wording.plural(len(data.measurements.right(CANDIDATE)), f"eval {block(data)}")
+
+
+def learned_nothing(data: ReportData) -> str | None:
+    """Return why a share of the reference means nothing, without a subject; None if it does."""
+    from pipeline.measure import floor
+
+    measured, name = data.measurements, reference(data)
+    return None if measured is None or name is None else floor.of_model(measured, name)
 
 
 def beside(data: ReportData) -> tuple[str, float] | None:

@@ -140,10 +140,10 @@ def _kept(data: ReportData) -> list[Number]:
     detail = ""
     if ours and theirs and data.measurements:
         each = [wording.score(side.value, data.measurements.main) for side in (ours, theirs)]
-        detail = (
-            f"{each[0]} against {each[1]} for {name} on {len(data.measurements.truth):,} eval rows"
-        )
+        detail = f"{each[0]} against {each[1]} for {name} on {facts.evaluated(data)}"
     main = metrics.title(data.measurements.main).lower() if data.measurements else "accuracy"
+    if said := facts.learned_nothing(data):
+        return [Number("–", f"of {main} retained", None, f"{name} {said}; {detail}")]
     return [Number(wording.percent(kept.value), f"of {main} retained", interval, detail)]
 
 
@@ -152,7 +152,7 @@ def _agreeing(data: ReportData) -> list[Number]:
     measured, share = data.measurements, facts.accuracy(data, CANDIDATE)
     if measured is None or share is None:
         return []
-    detail = f"data without labels; on {len(measured.truth):,} eval rows"
+    detail = f"data without labels; on {facts.evaluated(data)}"
     nats = facts.divergence(data)
     if nats is not None:
         low, high = wording.significant(nats.low), wording.significant(nats.high)

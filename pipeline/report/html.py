@@ -86,6 +86,7 @@ def render(data: ReportData) -> str:
         main=metrics.title(data.measurements.main if data.measurements else "accuracy"),
         by_class=data.measurements is None or data.measurements.scored_by.by_class,
         head=headline.build(data),
+        block=facts.block(data),
         needed=samples_needed,
         percentiles=metrics.PERCENTILES,
         chosen=facts.candidate_row(data),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.report import accuracy, headline, wording
+from pipeline.report import accuracy, facts, headline, wording
 from pipeline.terms.credentials import redact
 from pipeline.terms.outcomes import SYMBOL
 from pipeline.verdict.record import LedgerRow, ReportData
@@ -71,8 +71,8 @@ def _worst_slice(data: ReportData) -> str | None:
         f"> ⚠ Worst slice: {escape(part.slicing)} **{escape(part.part)}**, "
         f"{wording.percent(part.candidate.value)} against "
         f"{wording.percent(part.reference.value)} for {escape(view.reference)} on "
-        f"{part.rows:,} rows ({escape(accuracy.chance(part.corrected_p))}, corrected for "
-        f"{count} slices){more}"
+        f"{wording.plural(part.rows, facts.block(data))} "
+        f"({escape(accuracy.chance(part.corrected_p))}, corrected for {count} slices){more}"
     )
 
 

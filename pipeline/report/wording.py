@@ -10,7 +10,7 @@ from pipeline.terms import metrics, wording
 from pipeline.verdict.verdict import BudgetResult
 
 NBSP = "\u00a0"
-plural, signed = wording.plural, wording.signed
+plural, plurals, signed = wording.plural, wording.plurals, wording.signed
 significant, times = wording.significant, wording.times
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.measure.measurements import CANDIDATE
-from pipeline.recipe.recipe import MODEL, LoadedRecipe
-from pipeline.stage.tasks import Task
+from pipeline.model.runtime import SIGNATURE
+from pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe
+from pipeline.stage import tasks
+from pipeline.stage.tasks import Task, unlabelled
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.store import Store
 from pipeline.store.tags import NoTagError
@@ -19,14 +21,13 @@ from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.naming import misspelt, nearest
 from pipeline.terms.vocabulary import NAME, REMOTE_TAG
 
-SIGNATURE = "signature.json"
 COMPARABLE = (Kind.BUNDLE, Kind.CHECKPOINT)
 USUAL: tuple[dict[str, Any], ...] = (
-    {"metric": "accuracy", "max_drop": "1 %"},
+    {"max_drop": "1 %"},
     {"metric": "latency_p50", "max_regression": "5 %"},
     {"metric": "size", "max_regression": "5 %"},
 )
-"""The budgets against a baseline if the recipe has none."""
+"""The budgets against a baseline if the recipe has none; the first is on the task's main score."""
 
 
 def open_tag(store: Store, name: str) -> Artifact:
@@ -167,5 +168,12 @@ def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
         for budget in loaded.recipe.budgets
     )
     if not loaded.tags:
-        budgets += tuple(Budget(against=tag, **usual) for usual in USUAL)
+        main = {"metric": _main_score(loaded.recipe)}
+        budgets += tuple(Budget(against=tag, **main | usual) for usual in USUAL)
     return replace(loaded, recipe=loaded.recipe.model_copy(update={"budgets": budgets}))
+
+
+def _main_score(recipe: Recipe) -> str:
+    """Return the name of the task's main score; without labels, agreement with the own model."""
+    task = unlabelled.of_data(tasks.find(recipe.task), recipe.data)
+    return next(iter(task.scored(recipe.data)), "accuracy")

@@ -37,6 +37,11 @@ def check(loaded: LoadedRecipe, task: type[Task]) -> None:
                 f"{task.name} has no {budget.metric} for such data; its scores are "
                 f"{', '.join(scores)}",
             )
+        if budget.metric == "agreement" and budget.against and not task.unlabelled:
+            raise loaded.where.say(
+                ("budgets", position, budget.form),
+                "agreement is with a reference already, unless data.label is none; use 'min'",
+            )
         if budget.metric == "kl" and not task.probable:
             raise loaded.where.say(
                 ("budgets", position, "metric"),

@@ -179,6 +179,7 @@ class Run:
                 "device": self.plan.device,
                 "threads": self.plan.threads,
                 "resumed": resumed,
+                "texts": self.plan.row_lengths.texts,
             }
             published = self.plan.store.publish(
                 output, manifest, run, lasts=draft.lasts, lease=self.lease

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.stage import corpus
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.digests import value_sha256
@@ -12,14 +13,18 @@ from pipeline.terms.progress import Progress
 from pipeline.terms.wording import plural
 
 BATCH = 1000
-VERSION = 2
+VERSION = 3
 
 
 @dataclass
 class Lengths:
-    """Per split: rows over the limit, tokens after truncation, and tokens of the longest row."""
+    """Per split: rows over the limit, and texts (or windows), their tokens and the longest one's.
+
+    Tokens are counted after truncation.
+    """
 
     over: dict[str, int] = field(default_factory=dict)
+    texts: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     longest: dict[str, int] = field(default_factory=dict)
 
@@ -49,13 +54,17 @@ def count(directory: Path, task: Task, splits: dict[str, Split], progress: Progr
     tokenizer = checkpoint.load_tokenizer(directory)
     found = Lengths()
     for name, split in splits.items():
-        found.over[name] = found.tokens[name] = found.longest[name] = 0
+        found.over[name] = found.texts[name] = found.tokens[name] = found.longest[name] = 0
         for start in range(0, len(split), BATCH):
             rows = range(start, min(start + BATCH, len(split)))
             lengths = task.lengths(tokenizer, split, rows)
-            cut = [min(length, task.max_length) for length in lengths]
+            cut = task.texts(tokenizer, split, rows, lengths)
             found.over[name] += sum(length > task.max_length for length in lengths)
+            found.texts[name] += len(cut)
             found.tokens[name] += sum(cut)
             found.longest[name] = max(found.longest[name], *cut)
             progress(rows.stop, len(split), f"{name}: counting tokens")
+    if corpus.NAME in splits:  # which is read with the queries of eval
+        for counts in (found.texts, found.tokens):
+            counts["eval"] += counts[corpus.NAME]
     return found

@@ -239,8 +239,7 @@ class Plan:
     def task_class(self) -> type[tasks.Task]:
         found = tasks.find(self.loaded.recipe.task)
         recipe = self.loaded.recipe.data
-        bare = recipe.label is None and found.answers_itself and not found.target_columns(recipe)
-        return unlabelled.of(found) if bare else found
+        return unlabelled.of_data(found, recipe)
 
     @cached_property
     def task(self) -> tasks.Task:

@@ -119,16 +119,21 @@ def _workload(plan: Plan, step: Planned, known: dict[str, Shape | None]) -> Work
     if shape is None:
         return None
     rows, longest = plan.summary.rows, plan.loaded.recipe.data.max_length
-    lengths = plan.row_lengths
+    lengths, task = plan.row_lengths, plan.task_class
+    together = task.together(plan.loaded.recipe.data)
+    texts = {name: count * together for name, count in rows.items()} | lengths.texts
     between = Span(min(UNKNOWN_LENGTH, longest), longest)
+    widths = [one.hidden for one in (shape, *references.values()) if one is not None]
     return Workload(
         shape=shape,
         references={name: found for name, found in references.items() if found is not None},
         rows=rows,
-        tokens={name: between * count for name, count in rows.items()}
+        texts=texts,
+        tokens={name: between * count for name, count in texts.items()}
         | {name: exactly(count) for name, count in lengths.tokens.items()},
         longest=dict.fromkeys(rows, longest) | lengths.longest,
-        labels=max(1, len(plan.labels)),
+        together=together,
+        labels=min(widths) if task.body_only else max(1, len(plan.labels)),
         providers=len({target.provider for target in plan.loaded.recipe.targets}),
         base=plan.loaded.base,
     )
@@ -152,7 +157,7 @@ def _seconds(
         if took is None or (source.kind if source else None) is not given:
             continue
         try:
-            before = _effort_of(plan, artifact, source, parents, type(stage))
+            before = _effort_of(plan, artifact, source, parents, type(stage), work)
         except Exception:  # noqa: S112
             continue  # made by another version of the stage, inputs gone, or a plug-in fails
         now = _effort(stage, work, resources)
@@ -198,9 +203,15 @@ def _effort_of(
     source: Artifact | None,
     parents: dict[str, Artifact],
     kind: type[Stage],
+    now: Workload,
 ) -> float | None:
-    """Return the effort of an earlier run; None if the shape of its input is unknown."""
-    manifest = artifact.manifest
+    """Return the effort of an earlier run; None if the shape of its input is unknown.
+
+    None also if the rows ``now`` are several texts, and the earlier run did not count its texts.
+    """
+    manifest, texts = artifact.manifest, artifact.run_record().get("texts")
+    if texts is None and now.texts_of(kind.reads) != now.rows_of(kind.reads):
+        return None
     stage = kind.model_validate(manifest.stage.parameters)
     shape = shapes.of_manifest((source or artifact).manifest.model)
     if shape is None:
@@ -214,6 +225,7 @@ def _effort_of(
         shape=shape,
         references={name: found for name, found in references.items() if found is not None},
         rows={record.split: record.rows for record in manifest.data},
+        texts=texts or {},
         labels=len(manifest.model.get("labels", [])),
         base=plan.loaded.base,
     )
@@ -221,9 +233,9 @@ def _effort_of(
 
 
 def _effort(stage: Stage, work: Workload, resources: Resources) -> float:
-    """Return the stage's own measure of effort; rows × epochs if it has none."""
+    """Return the stage's own measure of effort; texts × epochs if it has none."""
     if resources.effort is not None:
         return resources.effort
     epochs = getattr(stage, "epochs", 1)
     counted = epochs if isinstance(epochs, int | float) else 1  # a plug-in's may be anything
-    return float(max(1, work.rows_of(stage.reads)) * counted)
+    return float(max(1, work.texts_of(stage.reads)) * counted)

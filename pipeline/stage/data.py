@@ -21,6 +21,8 @@ from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
 from pipeline.terms.wording import plural
 
+FEWEST = 3
+"""The fewest eval rows whose scores have a correlation: that of two is 1 or −1."""
 NO_VALUE = "(none)"
 """The slice of rows without a value in the slice's column."""
 
@@ -109,6 +111,11 @@ def load(
             labels = task.indexed(rows.targets, names, source)
             if rows.groups is not None:
                 warnings += task.check_groups(labels, rows.groups, source)
+            elif name == "eval" and task.correlates and len(labels) < FEWEST:
+                raise DataError(
+                    f"{source.reference}: eval has {plural(len(labels), 'row')}; a correlation of "
+                    f"fewer than {FEWEST} has no meaning"
+                )
             counts[name] = task.counts(rows.targets, names)
             absent = [label for label, count in counts[name].items() if not count]
             if absent:
@@ -131,6 +138,11 @@ def load(
         train = splits["train"]
         strata = [task.stratum(target) for target in train.labels or ()]
         splits["train"], splits[cut.name] = development.cut(train, strata, data.share, cut)
+        if len(splits["train"]) == len(splits[cut.name]) == len(train):
+            warnings.append(
+                f"dev: train is too small to spare rows ({plural(len(train), 'row')}), so choices "
+                "are made on the training rows themselves; give data.dev"
+            )
     _warn_overlap(splits, warnings)
     summary = Summary(names, {name: len(s) for name, s in splits.items()}, counts, warnings)
     return splits, summary

@@ -60,9 +60,11 @@ class Workload:
     ``shape``       shape of the input; for a bundle, of the checkpoint that it was made from
     ``references``  shapes of the other artifacts that the stage receives, by step id, if known
     ``rows``        number of rows in each split of the recipe
-    ``tokens``      number of tokens in each split, truncated to ``max_length``
-    ``longest``     upper bound on the tokens in each split's longest row
-    ``labels``      number of labels
+    ``texts``       number of texts in each split, if rows are several texts or windows
+    ``tokens``      number of tokens in each split's texts, truncated to ``max_length``
+    ``longest``     upper bound on the tokens in each split's longest text
+    ``together``    number of texts of a row that share a batch in plain training
+    ``labels``      number of labels, or the width of an embedding
     ``providers``   number of execution providers among the recipe's targets
     ``base``        the recipe's folder
     """
@@ -70,8 +72,10 @@ class Workload:
     shape: Shape
     references: Mapping[str, Shape] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
+    texts: Mapping[str, int] = field(default_factory=dict)
     tokens: Mapping[str, Span] = field(default_factory=dict)
     longest: Mapping[str, int] = field(default_factory=dict)
+    together: int = 1
     labels: int = 2
     providers: int = 1
     base: Path = Path()
@@ -87,6 +91,10 @@ class Workload:
     def rows_of(self, splits: frozenset[str]) -> int:
         """Return the total number of rows in the given splits."""
         return sum(self.rows[name] for name in splits & self.rows.keys())
+
+    def texts_of(self, splits: frozenset[str]) -> int:
+        """Return the total number of texts that a model reads in the given splits."""
+        return sum(self.texts.get(name, self.rows[name]) for name in splits & self.rows.keys())
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ METRICS: Final[dict[str, Metric]] = {
     "mse": Metric("error", "", _BOUNDS, "Mean squared error"),
     "mae": Metric("error", "", _BOUNDS, "Mean absolute error"),
     "ece": Metric("error", "%", _BOUNDS, "Calibration error"),
-    "agreement": Metric("agreement", "%", _BOUNDS, "Agreement"),
+    "agreement": Metric("agreement", "%", _BOUNDS | {"max_drop"}, "Agreement"),
     "kl": Metric("divergence", "", frozenset({"max"}), "KL divergence"),
     **{f"latency_p{p}": _time("latency", f"Latency p{p}") for p in PERCENTILES},
     **{f"end_to_end_p{p}": _time("latency", f"End to end p{p}") for p in PERCENTILES},

@@ -72,8 +72,13 @@ def duration(seconds: float) -> str:
 
 
 def plural(amount: int, noun: str) -> str:
-    """Format a count with its noun: 1 thread, 1,234 rows."""
-    return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
+    """Format a count with its noun: 1 thread, 1,234 rows, 2 queries."""
+    return f"{amount:,} {noun if amount == 1 else plurals(noun)}"
+
+
+def plurals(noun: str) -> str:
+    """Return the plural of a regular noun: rows, queries, days."""
+    return f"{noun[:-1]}ies" if noun[-1] == "y" and noun[-2] not in "aeiou" else f"{noun}s"
 
 
 def quantity(value: float, unit: str) -> str:

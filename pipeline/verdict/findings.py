@@ -140,7 +140,8 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
         lacking = power.lacking(budget, *right)
     else:
         base = task.formulas(truth)[budget.metric](theirs, truth)(np.ones((1, len(right[1]))))
-        lacking = power.lacking_blocks(budget, both, float(base[0]), len(right[1]))
+        block = task.block(truth)
+        lacking = power.lacking_blocks(budget, both, float(base[0]), len(right[1]), block)
     return (
         _drop(budget, both, lacking) if budget.form == "max_drop" else _kept(budget, both, lacking)
     )
@@ -192,6 +193,8 @@ def _regression(budget: Budget, interval: Interval, note: str, lacking: str = ""
 
 
 def _agreement(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
+    if measurements.unlabelled and budget.against:
+        return _score(budget, target, measurements)
     if measurements.unlabelled:
         ours = lookup.answers(measurements, CANDIDATE)
         own = scores.alone(measurements.scored_by, budget.metric, ours, measurements.truth)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from pipeline.measure import floor
 from pipeline.measure.measurements import CANDIDATE, Measurements
 from pipeline.terms.metrics import known
@@ -26,19 +24,12 @@ class Footing:
         if name is None:
             return result
         if name not in self._said:
-            self._said[name] = self._learned_nothing(name)
+            self._said[name] = floor.of_model(self._measured, name)
         said = self._said[name]
         if said is None:
             return result
         reason = f"{result.reason}; inconclusive because {result.against or name} {said}"
         return result.model_copy(update={"outcome": "inconclusive", "reason": reason})
-
-    def _learned_nothing(self, name: str) -> str | None:
-        """Return why a model is no reference; None if it is one, or if it answers NaN."""
-        task, answers = self._measured.scored_by, self._measured.table(name)
-        if not np.isfinite(answers).all():
-            return None  # which fails on its own
-        return floor.learned_nothing(task, answers, self._measured.truth)
 
     def _reference(self, result: BudgetResult) -> str | None:
         if result.against:

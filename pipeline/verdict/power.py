@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.terms.budget import Budget
 from pipeline.terms.metrics import METRICS
-from pipeline.terms.wording import points
+from pipeline.terms.wording import plural, points
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,15 +174,18 @@ def lacking(budget: Budget, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) 
     return f"; about {needed:,} eval rows are needed, but the split has only {len(ours):,}"
 
 
-def lacking_blocks(budget: Budget, both: Bootstrap, reference: float, blocks: int) -> str:
-    """Return what ``lacking`` returns, for a score that counts no rows."""
+def lacking_blocks(
+    budget: Budget, both: Bootstrap, reference: float, blocks: int, block: str
+) -> str:
+    """Return what ``lacking`` returns, for a score that counts no rows; ``block``: its name."""
     margin, error = margin_of(budget, reference), standard_error(both)
     if not margin > 0 or not math.isfinite(error):
         return ""
     needed = blocks_needed(margin, error, blocks)
     if needed <= blocks:
         return ""
-    return f"; about {needed:,} are needed where the split has only {blocks:,} (rows or queries)"
+    asked = plural(needed, f"eval {block}")
+    return f"; about {asked} are needed, but the split has only {blocks:,}"
 
 
 def _seen(measurements: Measurements, reference: str) -> tuple[float, float] | None:

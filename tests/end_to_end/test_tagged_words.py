@@ -155,5 +155,6 @@ def test_two_bundles_are_compared_by_sentences_and_loaded(run, bundle, rarefy):
     quality = said["accuracy"]
     assert (quality["gains"], quality["losses"], quality["metric"]) == (0, 0, "entity_f1")
     assert quality["answers"] > 24
+    assert (quality["block"], quality["blocks"]) == ("sentence", 24)
     loaded = rarefy("load", bundle, *columns, "--rate", "20", "--seconds", "1")
     assert loaded.code == 0, loaded.err

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from exporters import bundle
+
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="here a GPU may answer")
 def test_a_copied_bundle_never_answers_on_another_provider(deployed, tmp_path):
@@ -22,3 +24,33 @@ def test_a_copied_bundle_never_answers_on_another_provider(deployed, tmp_path):
     answer = subprocess.run(command, cwd=there, capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stdout) == (1, "")
     assert "CUDAExecutionProvider is not active" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("task", "recorded", "pairs", "said"),
+    [
+        ("text-classification", {"windows": True}, ["b"], "single texts in windows, not pairs"),
+        ("token-classification", {"words": True}, ["b"], "single texts in words, not pairs"),
+        ("text-classification", {"pairs": True}, None, "reads pairs of texts; give {"),
+    ],
+)
+def test_rows_that_the_bundle_cannot_read_are_refused_in_one_line(
+    deployed, tmp_path, task, recorded, pairs, said
+):
+    there = tmp_path / "elsewhere"
+    shutil.copytree(deployed[1], there)
+    (there / "predict.py").write_text(bundle.runner(task))
+    signature = json.loads((there / "signature.json").read_text())
+    (there / "signature.json").write_text(json.dumps(signature | recorded))
+    request = json.dumps({"texts": ["a"], "pairs": pairs})
+    answer = subprocess.run(
+        [sys.executable, "predict.py"],
+        cwd=there,
+        input=request,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert said in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from flows.compared import ComparisonView
@@ -49,6 +51,42 @@ def test_both_sides_stand_beside_each_other_with_their_change():
     assert "accuracy max_regression" in repr(view), "the verdict below it"
     assert view._repr_html_().count("<tr>") == 1 + len(view.rows())
     assert view.as_json()["accuracy"]["losses"] == 1
+
+
+def test_rankings_are_compared_by_query_and_without_mcnemar_s_test():
+    """Three queries of two passages: the candidate turns one of them round."""
+    right, wrong = [[1.0], [0.0]], [[0.0], [1.0]]
+    sides = {
+        "candidate": ModelMeasurement(digest="c", size=1, answers=[*right, *right, *wrong]),
+        "baseline": ModelMeasurement(digest="b", size=1, answers=right * 3),
+    }
+    truth = [[grade, query] for query in range(3) for grade in (1.0, 0.0)]
+    found = compared()
+    measured = found.measurements.model_copy(
+        update={"task": "regression", "labels": [], "truth": truth, "models": sides}
+    )
+    view = ComparisonView(replace(found, measurements=measured))
+    rows = {row[0].split()[0]: row for row in view.rows()}
+    assert "points [" in rows["ndcg"][3]
+    assert rows["ndcg"][3].endswith("], a bootstrap of 3 queries")
+    assert rows["agreement"][3] == "2 of 6 answers differ; of 3 queries, 0 better, 1 worse"
+    scores = view.as_json()["accuracy"]
+    assert (scores["block"], scores["blocks"], scores["mcnemar_p"]) == ("query", 3, None)
+
+
+def test_a_correlation_is_a_plain_number():
+    sides = {
+        name: ModelMeasurement(digest=name, size=1, answers=[[float(row)] for row in range(9)])
+        for name in ("candidate", "baseline")
+    }
+    found = compared()
+    measured = found.measurements.model_copy(
+        update={"task": "regression", "labels": [], "truth": list(range(9)), "models": sides}
+    )
+    row = ComparisonView(replace(found, measurements=measured)).rows()[0]
+    assert row[1].startswith("1 [")
+    assert row[3].startswith("+0 [−")
+    assert row[3].endswith("a bootstrap of 9 rows")
 
 
 def test_without_a_verdict_there_is_the_table_alone():

@@ -6,6 +6,7 @@ read (``I-`` without ``B-`` opens a span, a change of type too).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -106,6 +107,24 @@ def f1(found: Counts) -> Score:
     It is 0 if a draw has no entities at all.
     """
     return ratio(2 * found.correct, found.predicted + found.true)
+
+
+def same_tag_f1(truth: Iterable[Sequence[str]], names: Iterable[str], scheme: Scheme) -> float:
+    """Return the best F1 of an answer that gives every word the same tag of ``names``."""
+    alone, whole = Counter[str](), Counter[str]()
+    sentences = words = true = 0
+    for tags in truth:
+        found = spans(tags, scheme)
+        sentences, words, true = sentences + 1, words + len(tags), true + len(found)
+        alone.update(span.type for span in found if span.end - span.start == 1)
+        whole.update(span.type for span in found if span.end - span.start == len(tags))
+    best = 0.0
+    for name in set(names) - {OUTSIDE}:
+        two = spans([name, name], scheme)
+        # Each word becomes an entity, as with B-, or all words of a sentence together.
+        right, given = (alone, words) if len(two) == 2 else (whole, sentences)
+        best = max(best, 2 * right[two[0].type] / (given + true))
+    return best
 
 
 def precision(found: Counts) -> Score:

@@ -7,13 +7,13 @@ query should find how many are nearer and how many as near (itself included; see
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.stage.formulas import Floats, Labels, Score
+from pipeline.stage.formulas import Floats, Formula, Labels, Score
 from pipeline.stage.scoring import ranking
 from pipeline.stage.scoring.bm25 import BM25
 from pipeline.stage.scoring.embeddings import normalize
@@ -121,3 +121,10 @@ def formula(measure: Callable[[Places], Floats]) -> Callable[[Floats, object], S
         return mean(measure(places(found)))
 
     return scored
+
+
+SCORES: Final[Mapping[str, Formula]] = {
+    "ndcg_10": formula(ranking.ndcg),
+    "recall_10": formula(lambda places: ranking.recall(places, TOP)),
+    "mrr_10": formula(ranking.reciprocal_rank),
+}

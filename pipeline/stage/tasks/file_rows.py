@@ -23,6 +23,8 @@ class FileRows(ABC):
     name: ClassVar[str]
     searches: ClassVar[bool] = False
     """Whether ``data.corpus`` and ``data.negatives`` mean something to it."""
+    correlates: ClassVar[bool] = False
+    """Whether the scores of rows without groups are correlations, which need several rows."""
 
     @classmethod
     def target_columns(cls, data: Data) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pipeline.stage.scoring import multi_label
 from pipeline.stage.tasks import heads, labels
 from pipeline.stage.tasks.label_lists import NotLabelsError, flag, flagged, listed
 from pipeline.stage.tasks.sequences import SequenceTask
-from pipeline.stage.tasks.task import NOT_A_NUMBER, Row
+from pipeline.stage.tasks.task import NOT_A_NUMBER, Marks, Row
 from pipeline.stage.values import IGNORED, is_missing
 from pipeline.terms.errors import DataError
 from pipeline.terms.naming import repeated
@@ -250,12 +250,12 @@ class MultiLabelClassification(SequenceTask):
 
     @classmethod
     def marks(
-        cls, answers: NDArray[np.float64], truth: Sequence[Any], labels: int
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        cls, tables: Sequence[NDArray[np.float64]], truth: Sequence[Any], labels: Sequence[str]
+    ) -> Marks:
         """Return the decisions and the true labels, rows × labels."""
         import numpy as np
 
-        return _decisions(answers) == 1, np.asarray(truth) == 1
+        return Marks(labels, np.asarray(truth) == 1, [_decisions(table) == 1 for table in tables])
 
     @classmethod
     def recalls(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.float64]:
@@ -284,6 +284,8 @@ class MultiLabelClassification(SequenceTask):
                 answers[:, : len(self.labels)], _decisions(answers), strict=True
             )
         ]
+
+    parted_by: ClassVar[str] = "number of labels"
 
     def parts(self, split: Split) -> list[str] | None:
         """Return the number of each row's labels."""

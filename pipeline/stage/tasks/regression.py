@@ -18,6 +18,7 @@ from pipeline.stage.tasks.sequences import SequenceTask
 from pipeline.stage.tasks.task import Row
 from pipeline.stage.values import as_number, is_missing
 from pipeline.terms.errors import DataError, ModelError
+from pipeline.terms.wording import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +64,7 @@ class Regression(SequenceTask):
 
     name: ClassVar[str] = "regression"
     smooths: ClassVar[bool] = False
+    correlates: ClassVar[bool] = True
     answers_itself: ClassVar[bool] = True
     scores: ClassVar[Mapping[str, Formula]] = {
         "spearman": regression.spearman,
@@ -111,7 +113,7 @@ class Regression(SequenceTask):
         lacking = [group for group in dict.fromkeys(groups) if group not in found]
         if not lacking:
             return []
-        what = f"{_queries(len(lacking))} without a relevant row"
+        what = f"{plural(len(lacking), 'query')} without a relevant row"
         if source.name == "eval":
             raise DataError(
                 f"{source.reference}: {what} ({lacking[0][:40]!r}); a ranking of their rows has no "
@@ -237,6 +239,11 @@ class Regression(SequenceTask):
         _, first = np.unique(split.group_numbers, return_index=True)
         return list(first.tolist())
 
+    @classmethod
+    def block(cls, truth: Sequence[Any]) -> str:
+        """Return ``row``; with groups, ``query``."""
+        return "query" if _grouped(truth) else "row"
+
     trivial: ClassVar[str] = "equal scores"
 
     @classmethod
@@ -282,6 +289,8 @@ class Regression(SequenceTask):
         """Return each row's score."""
         return [Prediction(float(score)) for score in answers[:, 0]]
 
+    parted_by: ClassVar[str] = "true score"
+
     def parts(self, split: Split) -> list[str] | None:
         """Return the quarter of the true scores in which each row is; None with groups."""
         import numpy as np
@@ -314,10 +323,6 @@ class Regression(SequenceTask):
         if split.groups is None:
             return [f"{label:g}" for label in labels.tolist()]
         return self.said(labels[:, None], split)
-
-
-def _queries(count: int) -> str:
-    return "1 query" if count == 1 else f"{count:,} queries"
 
 
 def _highest(scores: Sequence[float], groups: Sequence[str]) -> list[int]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.model import pooling
 from pipeline.stage.formulas import Formula
 from pipeline.stage.tasks import embedding_lessons as lessons
 from pipeline.stage.tasks import tokens
+from pipeline.stage.tasks.embedding_answers import Embedding
 from pipeline.stage.tasks.task import NOT_A_NUMBER, Row, Task
 from pipeline.stage.values import as_number, as_text, is_missing
 from pipeline.terms.errors import DataError, ModelError
@@ -34,19 +34,6 @@ NEAR_PLACE = 0.1
 """The share of all pairs by which a right pair's place may be wrong."""
 ALIKE = 0.9
 """The least cosine of a text's embeddings before and after rounding."""
-SHOWN = 5
-
-
-class Embedding(NamedTuple):
-    """The embedding of a text."""
-
-    vector: list[float]
-
-    def columns(self) -> list[str]:
-        """Return the first numbers and the Euclidean norm."""
-        numbers = " ".join(f"{number:.4f}" for number in self.vector[:SHOWN])
-        more = " …" if len(self.vector) > SHOWN else ""
-        return [f"{numbers}{more}", f"norm {math.hypot(*self.vector):.4f}"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +50,7 @@ class SentenceEmbeddings(Task):
     body_only: ClassVar[bool] = True
     searches: ClassVar[bool] = True
     smooths: ClassVar[bool] = False
+    correlates: ClassVar[bool] = True
     trivial: ClassVar[str] = "a search by words (BM25), or of equal cosines"
 
     # The rows of a file
@@ -140,6 +128,17 @@ class SentenceEmbeddings(Task):
         """Return the number of tokens in the longest text of each row."""
         counts = tokens.counts(tokenizer, _texts(split, rows))
         return [max(counts[at :: len(rows)]) for at in range(len(rows))]
+
+    def texts(
+        self, tokenizer: Any, split: Split, rows: Sequence[int], lengths: Sequence[int]
+    ) -> list[int]:
+        """Return the tokens of each text of the rows, with those of negatives."""
+        return [len(row["input_ids"]) for row in self.examples(tokenizer, split, rows)]
+
+    @classmethod
+    def together(cls, data: Data) -> int:
+        """Return the number of texts in a lesson: two, or three with a negative."""
+        return 3 if data.negatives else 2
 
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return one row for each text, with those of negatives: a teacher embeds each alone."""
@@ -227,17 +226,14 @@ class SentenceEmbeddings(Task):
     # Its answers
 
     @classmethod
+    def scored(cls, data: Data) -> Collection[str]:
+        """Return the names of ``formulas``."""
+        return _scores(data.corpus is not None)
+
+    @classmethod
     def formulas(cls, truth: Sequence[Any]) -> Mapping[str, Formula]:
         """Return nDCG@10, recall@10 and MRR@10 of a search; Spearman and Pearson of pairs."""
-        from pipeline.stage.scoring import ranking, regression, search
-
-        if _is_search(truth):
-            return {
-                "ndcg_10": search.formula(ranking.ndcg),
-                "recall_10": search.formula(lambda places: ranking.recall(places, ranking.TOP)),
-                "mrr_10": search.formula(ranking.reciprocal_rank),
-            }
-        return {"spearman": regression.spearman, "pearson": regression.pearson}
+        return _scores(_is_search(truth))
 
     def requests(self, split: Split) -> tuple[Sequence[str], Sequence[str] | None]:
         """Return the queries and then the corpus, or each text of the pairs once."""
@@ -256,6 +252,11 @@ class SentenceEmbeddings(Task):
         if split.corpus is None:
             return super().truth(split)
         return search.truth(split.texts, split.corpus, split.labels or ())
+
+    @classmethod
+    def block(cls, truth: Sequence[Any]) -> str:
+        """Return ``query``, or ``pair`` if pairs are scored."""
+        return "query" if _is_search(truth) else "pair"
 
     @classmethod
     def floor(cls, truth: Sequence[Any]) -> float | None:
@@ -369,3 +370,10 @@ def _texts(split: Split, rows: Sequence[int]) -> list[str]:
 
 def _is_search(truth: Sequence[Any]) -> bool:
     return bool(len(truth)) and isinstance(truth[0], Mapping)
+
+
+def _scores(searches: bool) -> Mapping[str, Formula]:
+    from pipeline.stage.scoring import regression, search
+
+    pairs = {"spearman": regression.spearman, "pearson": regression.pearson}
+    return search.SCORES if searches else pairs

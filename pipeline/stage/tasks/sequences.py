@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pipeline.stage.split import Split
 
 
+TAUGHT = ("train", "unlabelled")
+"""The splits that are only learned from, whose rows are cut."""
+
+
 @dataclass(frozen=True)
 class SequenceTask(Task):
     """A task with one sequence of tokens for each row, which is cut to ``max_length``.
@@ -52,6 +56,15 @@ class SequenceTask(Task):
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens in each row before ``encode`` truncates it."""
         return tokens.counts(tokenizer, *_texts(split, rows))
+
+    def texts(
+        self, tokenizer: Any, split: Split, rows: Sequence[int], lengths: Sequence[int]
+    ) -> list[int]:
+        """Return the tokens of each row, or of its windows if rows are answered in windows."""
+        if not self.windows or split.name in TAUGHT:
+            return super().texts(tokenizer, split, rows, lengths)
+        special = tokenizer.num_special_tokens_to_add(False)
+        return [n for tokens in lengths for n in windows.lengths(tokens, self.max_length, special)]
 
 
 def _texts(split: Split, rows: Sequence[int]) -> tuple[list[str], list[str] | None]:

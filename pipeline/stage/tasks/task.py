@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 from pipeline.model.words import FIRST
 from pipeline.stage.tasks import heads
@@ -36,6 +36,14 @@ class Answer(Protocol):
 
     def columns(self) -> list[str]:
         """Return the answer as the columns of a printed line."""
+
+
+class Marks(NamedTuple):
+    """Labels of rows, rows × ``names``: the ``true`` ones, and those ``given`` by each model."""
+
+    names: Sequence[str]
+    true: NDArray[np.bool_]
+    given: Sequence[NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,20 @@ class Task(FileRows):
     @abstractmethod
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens in each row before ``encode`` truncates it."""
+
+    def texts(
+        self, tokenizer: Any, split: Split, rows: Sequence[int], lengths: Sequence[int]
+    ) -> list[int]:
+        """Return the number of tokens in each text, or window, that a model reads of rows.
+
+        ``lengths``: those of the rows, as ``lengths`` returns them. For estimates.
+        """
+        return [min(length, self.max_length) for length in lengths]
+
+    @classmethod
+    def together(cls, data: Data) -> int:
+        """Return how many texts of a row share a batch in plain training."""
+        return 1
 
     @abstractmethod
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
@@ -231,6 +253,11 @@ class Task(FileRows):
         """
         return None
 
+    @classmethod
+    def block(cls, truth: Sequence[Any]) -> str:
+        """Return what a block of such truth is called, such as a query; by default a row."""
+        return "row"
+
     trivial: ClassVar[str] = ""
     """The answer that ``floor`` scores, in words: the most frequent label."""
 
@@ -306,11 +333,14 @@ class Task(FileRows):
         """
         raise NotImplementedError
 
+    marked: ClassVar[str] = "row"
+    """What ``marks`` has the labels of: rows, or the entities in them."""
+
     @classmethod
     def marks(
-        cls, answers: NDArray[np.float64], truth: Sequence[Any], labels: int
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-        """Return which labels each row is given, and which it should be: rows × labels each.
+        cls, tables: Sequence[NDArray[np.float64]], truth: Sequence[Any], labels: Sequence[str]
+    ) -> Marks | None:
+        """Return which labels each row is given by several models, and which it should be.
 
         They give each label's precision and recall. None if rows have no labels.
         """
@@ -364,6 +394,9 @@ class Task(FileRows):
         return self.predictions(answers)
 
     # Its rows in the report
+
+    parted_by: ClassVar[str] = "label"
+    """What ``parts`` tells the rows apart by."""
 
     def parts(self, split: Split) -> list[str] | None:
         """Return a slicing of the rows by their target; None if there is none."""

@@ -15,7 +15,7 @@ from pipeline.stage.formulas import FORMULAS, Formula
 from pipeline.stage.tasks import heads, labels
 from pipeline.stage.tasks.sequences import SequenceTask
 from pipeline.stage.tasks.single_label import SingleLabel
-from pipeline.stage.tasks.task import NOT_A_NUMBER, Row
+from pipeline.stage.tasks.task import NOT_A_NUMBER, Marks, Row
 from pipeline.stage.values import IGNORED, as_text, is_missing
 from pipeline.terms.errors import DataError
 
@@ -188,14 +188,14 @@ class TextClassification(SingleLabel, SequenceTask):
 
     @classmethod
     def marks(
-        cls, answers: NDArray[np.float64], truth: Sequence[Any], labels: int
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return the most probable label and the true one, rows × labels."""
+        cls, tables: Sequence[NDArray[np.float64]], truth: Sequence[Any], labels: Sequence[str]
+    ) -> Marks:
+        """Return the most probable labels and the true one, rows × labels."""
         import numpy as np
 
-        each = np.arange(labels)
-        given = formulas.answers(answers)[:, None] == each
-        return given, np.asarray(truth)[:, None] == each
+        each = np.arange(len(labels))
+        given = [formulas.answers(table)[:, None] == each for table in tables]
+        return Marks(labels, np.asarray(truth)[:, None] == each, given)
 
     def predictions(self, answers: NDArray[np.float64]) -> list[Prediction]:
         """Return the most probable label of each row, with all probabilities."""

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pipeline.model import windows, words
 from pipeline.model.words import CUT_OFF, FIRST, NO_WORD, Window
 from pipeline.stage import formulas
-from pipeline.stage.formulas import Formula, Score
+from pipeline.stage.formulas import Formula
 from pipeline.stage.scoring import entities
-from pipeline.stage.tasks import entity_answers, heads, labels, tagging, tokens
+from pipeline.stage.tasks import entity_answers, entity_scores, heads, labels, tagging, tokens
 from pipeline.stage.tasks.entity_answers import Entities, Tagged
+from pipeline.stage.tasks.entity_scores import NAMES, TAGS
 from pipeline.stage.tasks.single_label import SingleLabel
-from pipeline.stage.tasks.task import Row
+from pipeline.stage.tasks.task import Marks, Row
 from pipeline.stage.values import IGNORED, is_missing
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
@@ -30,34 +31,9 @@ if TYPE_CHECKING:
     from pipeline.stage.split import Split
     from pipeline.stage.table_file import Source
 
-TAGS, NAMES, SPLITTER = "tags", "names", "splitter"
+SPLITTER = "splitter"
 MOST_SPLIT = 0.1
 """A bundle splits raw text into words and marks if that would split fewer words of its data."""
-
-
-def _entities(score: Any) -> Formula:
-    def formula(answers: formulas.Floats, truth: Sequence[Any]) -> Score:
-        names, tags, lengths = _read(truth)
-        answered = entities.tagged(formulas.answers(answers), names, lengths)
-        true = entities.tagged(tags, names, lengths)
-        found: Score = score(entities.counts(answered, true, entities.scheme_of(names)))
-        return found
-
-    return formula
-
-
-def _token_accuracy(answers: formulas.Floats, truth: Sequence[Any]) -> Score:
-    _, tags, lengths = _read(truth)
-    return entities.token_accuracy(formulas.answers(answers) == tags, lengths)
-
-
-def _read(truth: Sequence[Any]) -> tuple[list[str], NDArray[np.int64], list[int]]:
-    """Return the names of the tags, the true tag of all words, and each sentence's length."""
-    import numpy as np
-
-    tags = [row[TAGS] for row in truth]
-    flat = np.array([tag for row in tags for tag in row], np.int64)
-    return list(truth[0][NAMES]), flat, [len(row) for row in tags]
 
 
 @dataclass(frozen=True)
@@ -76,12 +52,7 @@ class TokenClassification(SingleLabel):
     of_words: ClassVar[bool] = True
     answers_itself: ClassVar[bool] = True
     no_windows: ClassVar[str | None] = "it reads long texts in windows anyway"
-    scores: ClassVar[Mapping[str, Formula]] = {
-        "entity_f1": _entities(entities.f1),
-        "entity_precision": _entities(entities.precision),
-        "entity_recall": _entities(entities.recall),
-        "token_accuracy": _token_accuracy,
-    }
+    scores: ClassVar[Mapping[str, Formula]] = entity_scores.SCORES
 
     # The rows of a file
 
@@ -174,6 +145,13 @@ class TokenClassification(SingleLabel):
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens in each row before it is cut off or read in windows."""
         return tokens.counts(tokenizer, [split.texts[row] for row in rows])
+
+    def texts(
+        self, tokenizer: Any, split: Split, rows: Sequence[int], lengths: Sequence[int]
+    ) -> list[int]:
+        """Return the tokens of each window of the rows."""
+        special = tokenizer.num_special_tokens_to_add(False)
+        return [n for tokens in lengths for n in windows.lengths(tokens, self.max_length, special)]
 
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return rows with each word's tag as ``labels``: -100 if it has none or is cut off."""
@@ -268,11 +246,31 @@ class TokenClassification(SingleLabel):
         return sum(len(row[TAGS]) for row in truth)
 
     @classmethod
+    def block(cls, truth: Sequence[Any]) -> str:
+        """Return ``sentence``."""
+        return "sentence"
+
+    trivial: ClassVar[str] = "the same tag for every word"
+    marked: ClassVar[str] = "entity"
+
+    @classmethod
+    def floor(cls, truth: Sequence[Any]) -> float | None:
+        """Return the entity F1 of the best answer that gives every word the same tag."""
+        return entity_scores.floor(truth)
+
+    @classmethod
+    def marks(
+        cls, tables: Sequence[NDArray[np.float64]], truth: Sequence[Any], labels: Sequence[str]
+    ) -> Marks:
+        """Return the types of all entities that the truth or a model has."""
+        return entity_scores.marks(tables, truth)
+
+    @classmethod
     def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
         """Return for each sentence whether every word has the right tag."""
         import numpy as np
 
-        _, tags, lengths = _read(truth)
+        _, tags, lengths = entity_scores.read(truth)
         wrong = np.repeat(np.arange(len(lengths)), lengths)[formulas.answers(answers) != tags]
         return np.asarray(np.bincount(wrong, minlength=len(lengths)) == 0)
 
@@ -342,7 +340,7 @@ class TokenClassification(SingleLabel):
         """Return the least probability of a sentence's tags; 0 for an answer that is NaN."""
         import numpy as np
 
-        _, _, lengths = _read(truth)
+        _, _, lengths = entity_scores.read(truth)
         sure = super().sureness(answers, truth)
         starts = np.cumsum([0, *lengths[:-1]])
         return np.minimum.reduceat(sure, starts)

@@ -12,8 +12,18 @@ from pipeline.stage.tasks.task import Task
 
 if TYPE_CHECKING:
     from pipeline.stage.formulas import Floats, Score
+    from pipeline.terms.vocabulary import Data
 
 AGREEMENT = "agreement"
+
+
+def of_data(task: type[Task], data: Data) -> type[Task]:
+    """Return a task as it is for such data: of rows without labels if there are none.
+
+    Raises DataError if the data names columns that the task cannot have.
+    """
+    bare = data.label is None and task.answers_itself and not task.target_columns(data)
+    return of(task) if bare else task
 
 
 @cache

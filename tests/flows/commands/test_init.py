@@ -69,6 +69,38 @@ def test_columns_of_a_table_are_guessed(here: Project, rarefy: Callable[..., Sai
     assert (data.text, data.label, data.eval) == ("comment", "mood", "eval.csv")
 
 
+@pytest.mark.parametrize(
+    ("text", "tags"),
+    [
+        ("200 E Randolph", "B-Number B-Direction B-Street"),
+        ("200 E Randolph", "['B-Number', 'B-Direction', 'B-Street']"),
+        ("['the', 'dog']", '["DET", "NOUN"]'),
+    ],
+)
+def test_tags_as_text_are_refused_and_leave_no_recipe(
+    here: Project, rarefy: Callable[..., Said], text: str, tags: str
+) -> None:
+    for name in ("train", "eval"):
+        with Path(f"{name}.csv").open("w", newline="") as file:
+            rows = [[f"{text}", tags], [text, tags.replace("B-Street", "O").replace("NOUN", "X")]]
+            csv.writer(file).writerows([["text", "tags"], *rows])
+    said = rarefy("init", "--model", "encoder", "--train", "train.csv", "--yes")
+    assert said.code == 2
+    line = "column 'tags' holds tags as text; token-classification needs a list in each row, as"
+    assert line in " ".join(said.err.split())
+    assert not Path("recipe.yaml").exists()
+
+
+def test_a_recipe_that_fails_is_not_left_behind(here: Project, rarefy: Callable[..., Said]) -> None:
+    Path("eval.jsonl").write_text('{"text": "a film", "label": "unheard of"}\n')
+    command = ("init", "--model", "encoder", "--train", "train.jsonl", "--yes")
+    said = rarefy(*command)
+    assert (said.code, Path("recipe.yaml").exists()) == (2, False)
+    Path("recipe.yaml").write_text("mine")
+    assert rarefy(*command, "--force").code == 2
+    assert Path("recipe.yaml").read_text() == "mine"
+
+
 def test_a_column_that_is_not_there_is_refused(here: Project, rarefy: Callable[..., Said]) -> None:
     said = rarefy(
         *("init", "--model", "encoder", "--train", "train.jsonl", "--label", "stars", "--yes")

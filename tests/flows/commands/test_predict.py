@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipeline.measure import bundles
 from tests.project import Project, Said
 
 
@@ -45,6 +46,25 @@ def test_lines_of_stdin_are_answered_one_by_one(
     ]
     pair = rarefy("predict", "tiny", "--pair", "a dull story", "and a grey one", "--json")
     assert json.loads(pair.out) == lines[1]
+
+
+@pytest.mark.parametrize(
+    ("fact", "texts", "said"),
+    [
+        ("words", ("--pair", "w1", "w2"), "reads single texts in words"),
+        ("windows", ("--pair", "w1", "w2"), "reads single texts in windows"),
+        ("pairs", ("w1",), "reads pairs of texts; give a second text"),
+    ],
+)
+def test_rows_that_a_bundle_cannot_read_end_with_2(
+    rarefy: Callable[..., Said], tmp_path: Path, fact: str, texts: tuple[str, ...], said: str
+) -> None:
+    there = bundles.make(tmp_path / "bundle")
+    signature = json.loads((there / "signature.json").read_text())
+    (there / "signature.json").write_text(json.dumps(signature | {fact: True}))
+    answer = rarefy("predict", there, *texts)
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
 
 
 def test_a_missing_provider_ends_with_5(here: Project, rarefy: Callable[..., Said]) -> None:

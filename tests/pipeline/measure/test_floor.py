@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from pipeline.measure import floor
+from pipeline.stage.scoring import search
 from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
 from pipeline.stage.tasks.regression import Regression
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.token_classification import TokenClassification
 
 TRUTH = [0] * 60 + [1] * 40
 
@@ -51,6 +54,53 @@ def test_scores_by_chance_have_learned_nothing() -> None:
     assert said.endswith("is not significantly above the 0 of equal scores")
     near = np.array(truth)[:, None] + draw.normal(size=(200, 1))
     assert floor.learned_nothing(Regression, near, truth) is None
+
+
+def test_a_search_that_is_no_better_than_bm25_has_not_learned_nothing() -> None:
+    """Nobody can be significantly above a search by words that finds everything."""
+    truth = [{"documents": [query], "bm25": 1.0} for query in range(60)]
+    queries, documents = np.eye(60), np.eye(60)
+    queries[0] = queries[1]
+    found = search.by_cosine(queries, documents, [[query] for query in range(60)])
+    said = floor.learned_nothing(SentenceEmbeddings, found, truth)
+    assert said is not None
+    assert said.startswith("is not significantly above BM25's 100 %: its ndcg_10 is 98.")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("O", "B-A", "I-A", "B-C", "I-C"),
+        ("O", "B-A", "I-A", "E-A", "S-A", "S-C"),
+        ("O", "I-A", "I-C"),
+        ("O", "street", "city"),
+        ("O", "B", "I"),
+    ],
+)
+def test_the_same_tag_for_every_word_is_the_best_such_answer(names: tuple[str, ...]) -> None:
+    """Entity F1 is counted for each tag, sentence by sentence."""
+    draw = np.random.default_rng(len(names))
+    truth = [
+        {"tags": draw.integers(0, len(names), draw.integers(1, 4)).tolist()} for _ in range(40)
+    ]
+    truth[0] |= {"names": list(names)}
+    words, once = TokenClassification.expected(truth), np.ones((1, 40))
+    f1 = TokenClassification.scores["entity_f1"]
+    every = [np.tile(np.eye(len(names))[tag], (words, 1)) for tag in range(len(names))]
+    best = max(float(f1(answers, truth)(once)[0]) for answers in every)
+    assert TokenClassification.floor(truth) == pytest.approx(best)
+    assert best > 0
+
+
+def test_a_tagger_that_finds_nothing_has_learned_nothing() -> None:
+    truth = [{"tags": [0, 1, 2, 0]}] * 40
+    truth[0] = truth[0] | {"names": ["O", "B-A", "I-A"]}
+    nothing, all_right = np.eye(3)[[0] * 160], np.eye(3)[[0, 1, 2, 0] * 40]
+    said = floor.learned_nothing(TokenClassification, nothing, truth)
+    assert said is not None
+    assert said.endswith("is not significantly above the 0 % of the same tag for every word")
+    assert floor.learned_nothing(TokenClassification, all_right, truth) is None
+    assert TokenClassification.floor([{"tags": [1, 1], "names": ["O", "A"]}]) is None
 
 
 def test_a_ranking_is_compared_with_a_random_order() -> None:

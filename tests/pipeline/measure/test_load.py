@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 from itertools import chain
 
@@ -8,7 +9,7 @@ import pytest
 
 from pipeline.measure import load, load_worker
 from pipeline.measure.queueing import arrivals, fifo
-from pipeline.terms.errors import EvidenceError, ProviderError, RecipeError
+from pipeline.terms.errors import DataError, EvidenceError, ProviderError, RecipeError
 from tests.pipeline.measure import bundles
 from tests.pipeline.measure.queues import served
 
@@ -125,3 +126,11 @@ def test_nothing_to_send_is_an_error(tmp_path):
         load.measure(tmp_path, ["a"], rate=0.001, seconds=1)
     with pytest.raises(RecipeError, match="more than 1,000,000 requests"):
         load.measure(tmp_path, ["a"], rate=1e6, seconds=2)
+
+
+def test_rows_that_the_bundle_cannot_read_are_refused_before_a_worker_starts(tmp_path):
+    there = bundles.make(tmp_path / "bundle")
+    signature = json.loads((there / "signature.json").read_text())
+    (there / "signature.json").write_text(json.dumps(signature | {"pairs": True}))
+    with pytest.raises(DataError, match="this bundle reads pairs of texts"):
+        load.measure(there, bundles.texts(3), rate=100, seconds=1)

@@ -6,6 +6,7 @@ import pytest
 from pipeline.measure import slices
 from pipeline.measure.measurements import Measurements, ModelMeasurement
 from pipeline.stage.split import Split
+from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
 from pipeline.stage.tasks.regression import Regression
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import DataError
@@ -134,3 +135,11 @@ def test_queries_are_in_the_part_of_their_first_row_and_have_no_length():
     split = Split("eval", "e", "0", groups, groups, [1] * 60, columns, groups)
     found = slices.of(split, Regression((), 8, ("q", "p")), [3] * 60)
     assert found == {"kind": ["other", "other"]}  # two blocks: too few for parts of their own
+
+
+def test_parts_by_target_have_the_task_s_own_name():
+    scored = Split("eval", "e", "0", ["a"] * 4, None, [1.0, 2.0, 3.0, 4.0])
+    assert list(slices.of(scored, Regression((), 8, ("t",)), [3] * 4)) == ["length", "true score"]
+    several = Split("eval", "e", "0", ["a"] * 2, None, [[0, 1], [1, 1]])
+    task = MultiLabelClassification(("x", "y"), 8, ("t",))
+    assert list(slices.of(several, task, [3] * 2)) == ["length", "number of labels"]

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from pipeline.model import runtime
 from pipeline.model.runtime import PROVIDERS, BundleModel
-from pipeline.terms.errors import IntegrityError, ModelError, ProviderError
+from pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
 from tests.models import TASK, probabilities
 
 WORDS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "good": 3, "bad": 4, "film": 5}
@@ -75,6 +75,31 @@ def test_it_answers_with_probabilities(tmp_path):
     share = np.exp([1, -2, 0]) / (1 + np.exp([1, -2, 0]))
     np.testing.assert_allclose(answers[:, 1], share, rtol=1e-6)
     np.testing.assert_allclose(answers.sum(axis=1), 1)
+
+
+def recorded(directory, **facts):
+    """Write a bundle whose signature records these facts."""
+    path = write_bundle(directory) / "signature.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    return BundleModel(directory)
+
+
+@pytest.mark.parametrize("way", ["words", "windows"])
+def test_pairs_are_refused_by_a_bundle_that_reads_words_or_windows(tmp_path, way):
+    with pytest.raises(DataError, match=f"^this bundle reads single texts in {way}, not pairs"):
+        recorded(tmp_path, **{way: True}).units(["good"], ["film"])
+
+
+def test_single_texts_are_refused_by_a_bundle_that_reads_pairs(tmp_path):
+    model = recorded(tmp_path, pairs=True)
+    with pytest.raises(DataError, match="this bundle reads pairs of texts; give a second"):
+        model.units(["good"])
+    assert model.units(["good"], ["film"]).shape == (1, 2)
+
+
+def test_a_bundle_that_does_not_say_what_it_reads_answers_both(tmp_path):
+    model = BundleModel(write_bundle(tmp_path))
+    assert model.units(["good"]).shape == model.units(["good"], ["film"]).shape
 
 
 def test_rows_are_fed_alone_and_cut_to_the_longest_input(tmp_path):

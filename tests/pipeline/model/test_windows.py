@@ -41,3 +41,10 @@ def test_a_feed_is_padded_on_the_right_with_the_padding_id(tokenizer):
 def test_the_mean_is_taken_over_the_windows_of_each_text():
     outputs = np.array([[1.0, 0.0], [3.0, 2.0], [5.0, 5.0]])
     assert windows.mean(outputs, [0, 0, 1]).tolist() == [[2.0, 1.0], [5.0, 5.0]]
+
+
+@pytest.mark.parametrize("max_length", [6, 7])
+def test_the_lengths_of_windows_follow_from_the_text_s_own(tokenizer, max_length):
+    texts = [" ".join(WORDS[:count]) for count in range(1, 20)]
+    for count, parts in enumerate(windows.of(tokenizer, texts, max_length), 1):
+        assert windows.lengths(count + 2, max_length, 2) == [len(part.ids) for part in parts]

@@ -42,3 +42,24 @@ def test_recorded_times_are_judged_by_the_limit_not_by_the_word_that_was_asked_f
     else:
         assert time.outcome == (outcome or "inconclusive")
         assert judged.exit_code(strict=False) == (3 if outcome == "fail" else 0)
+
+
+def test_a_limit_is_on_the_task_s_main_score() -> None:
+    rows = np.random.default_rng(0).lognormal(0, 0.3, (9, 60))
+    timed = {
+        "candidate": Latency(samples={"candidate": rows.tolist()}),
+        "baseline": Latency(samples={"baseline": rows.tolist()}),
+    }
+    scores = np.random.default_rng(1).normal(size=(200, 1))
+    same = ModelMeasurement(digest="d", size=1, answers=scores.tolist())
+    measured = Measurements(
+        machine={}, task="regression", labels=[], truth=scores[:, 0].tolist(),
+        models={"candidate": same, "baseline": same}, latency={},
+    )  # fmt: skip
+    compared = Compared(
+        names={}, measurements=measured, latency=timed,
+        times=recorded.change(*timed.values(), 0.05), margin=0.05, recorded="run.json",
+    )  # fmt: skip
+    judged = {budget.metric: budget.outcome for budget in judge(compared, 0.2, Target()).budgets}
+    assert judged["spearman"] == "pass"
+    assert "accuracy" not in judged

@@ -131,6 +131,20 @@ def test_a_baseline_that_moved_since_is_said(desk: Desk) -> None:
     assert desk.rarefy("promote", "tiny").out.endswith(f"(was {other.short})\n")
 
 
+def test_a_tag_does_not_move_from_one_task_to_another(desk: Desk) -> None:
+    other = publish(desk.store, "other", signature={"task": "regression"})
+    desk.store.tag("production", other.digest)
+    said = desk.rarefy("promote", "tiny")
+    assert said.code == 4
+    told = "this bundle is for text-classification, but 'production' points at one for regression"
+    assert f"{told}; promote it to another tag" in " ".join(said.err.split())
+    assert desk.production == other.digest
+    assert desk.rarefy("promote", "tiny", "staging").code == 0
+    same = publish(desk.store, "same", "1" * 64, signature={"task": "text-classification"})
+    desk.store.tag("production", same.digest)
+    assert desk.rarefy("promote", "tiny").code == 0
+
+
 def test_a_first_release_that_is_no_longer_the_first_is_refused(desk: Desk) -> None:
     desk.record(lambda values: values.update(absent=["production"]))
     desk.store.tag("production", publish(desk.store, "other").digest)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.report import headline
+from pipeline.measure.measurements import ModelMeasurement
+from pipeline.report import headline, html
 from pipeline.verdict.verdict import Verdict
 from tests.pipeline.report.ci.budgets import budgets
 from tests.pipeline.report.factory import report_data
@@ -19,6 +20,40 @@ def test_the_three_numbers_are_ratios_of_what_was_measured() -> None:
     assert size.interval is None, "a size is exact"
     assert float(speed.figure.rstrip("×")) == pytest.approx(6.4 / 1.05, rel=0.05)
     assert kept.figure.startswith(f"{100 * 0.824 / 0.832:.1f}")
+
+
+def test_no_share_is_retained_of_a_reference_that_has_learned_nothing() -> None:
+    data = report_data()
+    truth = data.measurements.truth
+    guesses = [[1.0, 0.0]] * len(truth)
+    models = dict(data.measurements.models)
+    models["teacher"] = models["teacher"].model_copy(update={"answers": guesses})
+    measured = data.measurements.model_copy(update={"models": models})
+    kept = headline.build(data.model_copy(update={"measurements": measured})).numbers[-1]
+    assert (kept.figure, kept.meaning, kept.interval) == ("–", "of accuracy retained", None)
+    assert kept.detail.startswith("teacher has learned nothing: its accuracy of ")
+
+
+def test_rankings_are_counted_in_queries() -> None:
+    """A hundred queries of two rows each, all but one of them right."""
+    truth = [[grade, query] for query in range(100) for grade in (1.0, 0.0)]
+    right = [[1.0], [0.0]] * 100
+    answers = {"candidate": [[0.0], [1.0], *right[2:]], "teacher": right}
+    data = report_data()
+    models = {
+        name: ModelMeasurement(digest=name, size=9, answers=rows) for name, rows in answers.items()
+    }
+    changes = {"task": "regression", "labels": [], "truth": truth, "models": models}
+    changes |= {"latency": {}, "slices": {"part": ["a", "b"] * 50}, "samples": []}
+    measured = data.measurements.model_copy(update=changes)
+    ranked = data.model_copy(update={"measurements": measured, "verdict": None})
+    kept = headline.build(ranked).numbers[-1]
+    assert kept.meaning == "of ndcg@10 retained"
+    assert kept.detail.endswith("for teacher on 100 eval queries")
+    page = html.render(ranked)
+    assert "100 eval queries" in page
+    assert "eval rows" not in page
+    assert '<th class="n">Queries</th>' in page
 
 
 def test_the_sentence_counts_the_budgets() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.measure.measurements import ModelMeasurement
 from pipeline.report import html
 from pipeline.verdict.record import LineageNode
 from tests.pipeline.report.factory import digest, loses_a_slice, measurements, report_data
@@ -193,3 +194,22 @@ def _luminance(colour: str) -> float:
     parts = [int(colour.strip()[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_entities_are_counted_by_their_type() -> None:
+    found = measurements()
+    truth = [{"tags": [1, 2, 0]} for _ in range(40)]
+    truth[0] |= {"names": ["O", "B-City", "I-City"]}
+    answers = {"candidate": [[0, 1, 0], [0, 0, 1], [1, 0, 0]] * 40}
+    answers["teacher"] = answers["candidate"]
+    models = {
+        name: ModelMeasurement(digest=name, size=9, answers=rows) for name, rows in answers.items()
+    }
+    changes = {"task": "token-classification", "labels": ["O", "B-City", "I-City"]}
+    changes |= {"truth": truth, "models": models, "latency": {}, "slices": {}, "samples": []}
+    page = html.render(report_data(measurements=found.model_copy(update=changes), verdict=None))
+    table = page.partition('<section id="classes">')[2].partition("</table>")[0]
+    assert '<th>Entity type</th><th class="n">Entities</th>' in table
+    assert '<th scope="row">City</th>' in table
+    assert '<td class="n">40</td>' in table
+    assert "all 40 eval sentences" in page

@@ -13,6 +13,7 @@ from pipeline.run import baselines
 from pipeline.store import remote
 from pipeline.store.artifact import Kind, Manifest, StageRecord, list_files
 from pipeline.store.store import Store
+from pipeline.terms import sense
 from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
 from tests.conftest import Workshop
 from tests.models import LABELS, TASK
@@ -186,6 +187,27 @@ def test_a_damaged_baseline_is_not_measured(workshop: Workshop):
     with pytest.raises(IntegrityError, match=rf"artifact {other.short} \(export\) is damaged"):
         workshop.run(*CHAIN, budgets=[PRODUCTION])
     assert bundle.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "main"),
+    [
+        ("text-classification", {}, "accuracy"),
+        ("text-classification", {"label": None}, "agreement"),
+        ("multi-label-classification", {"label": "tags"}, "micro_f1"),
+        ("regression", {}, "spearman"),
+        ("regression", {"text": ["query", "text"], "group": "query"}, "ndcg_10"),
+        ("token-classification", {"label": "tags"}, "entity_f1"),
+        ("sentence-embeddings", {"text": ["a", "b"], "label": None, "corpus": "c"}, "ndcg_10"),
+        ("sentence-embeddings", {"text": ["a", "b"]}, "spearman"),
+    ],
+)
+def test_a_baseline_s_usual_budgets_are_on_the_task_s_main_score(workshop, task, data, main):
+    files = {"train": "train.jsonl", "eval": "eval.jsonl"}
+    loaded = recipes.load(workshop.recipe("export", task=task, data=files | data))
+    pointed = baselines.with_baseline(loaded, "production").recipe
+    assert [budget.metric for budget in pointed.budgets] == [main, "latency_p50", "size"]
+    assert sense.check(pointed.budgets) == []
 
 
 def test_a_short_budget_is_shown_at_its_line_for_each_that_it_stands_for(project: Project) -> None:

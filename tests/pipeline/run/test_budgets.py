@@ -37,6 +37,27 @@ def test_a_score_that_the_task_does_not_have_is_refused(workshop: Workshop) -> N
     assert "text-classification has no spearman for such data; its scores are accuracy," in said
 
 
+def test_agreement_is_compared_with_a_baseline_only_if_it_is_the_score(workshop: Workshop) -> None:
+    budget = {"metric": "agreement", "max_drop": "1 %", "against": "finetune"}
+    said = refused(workshop, budget, "finetune", "export", VALIDATE)
+    assert "agreement is with a reference already, unless data.label is none; use 'min'" in said
+
+
+def test_a_search_has_no_spearman(workshop: Workshop) -> None:
+    rows = [{"a": "warm", "b": "x"}]
+    for name, found in (("train", rows), ("eval", rows), ("corpus", [{"id": "x", "text": "y"}])):
+        workshop.write_rows(f"{name}.jsonl", found)
+    files = {"train": "train.jsonl", "eval": "eval.jsonl", "corpus": "corpus.jsonl"}
+    run = workshop.open(
+        *("export", VALIDATE),
+        task="sentence-embeddings",
+        data=files | {"text": ["a", "b"], "label": None},
+        budgets=[{"metric": "spearman", "min": 0.5}],
+    )
+    with pytest.raises(RecipeError, match="its scores are ndcg_10, recall_10, mrr_10"):
+        run.plan.steps()
+
+
 def test_answers_that_are_no_probabilities_have_no_divergence(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,9 @@ from pipeline.run.plan import Plan
 from pipeline.run.resources import Needed
 from pipeline.store.artifact import Artifact
 from pipeline.terms.errors import ProviderError, RarefyError
+from stages import footprint
 from tests.conftest import Workshop, labelled_rows
+from tests.searches import SEARCH, write_search
 
 TUNE: dict[str, Any] = {"finetune": {"epochs": 1}}
 
@@ -192,6 +194,31 @@ class Broken(Schedule):
     def resources(self, work):
         return work.tokens["no such split"]
 '''
+
+
+def test_a_row_of_several_texts_needs_as_much_as_they_do(workshop):
+    """A row of a search is two texts, which share a batch in training."""
+    write_search(workshop.write_rows)
+    search = {"task": "sentence-embeddings", "data": SEARCH}
+    found = [
+        needed(workshop.open({"finetune": {"batch_size": rows}}, **search).plan)["finetune"]
+        for rows in (16, 32)
+    ]
+    shape, less, more = found[0].resources.shape, *(step.resources.memory for step in found)
+    assert more.most - less.most == footprint.activations(shape, 2 * 16, SEARCH["max_length"]).most
+    tuned = workshop.run(TUNE, **search)["finetune"].artifact
+    counts = tuned.run_record()["texts"]
+    rows = {record.split: record.rows for record in tuned.manifest.data}
+    assert counts["train"] == 2 * rows["train"]
+    say(tuned, seconds=10.0)
+    longer = needed(workshop.open({"finetune": {"epochs": 3}}, **search).plan)["finetune"]
+    assert longer.seconds == pytest.approx(30.0, rel=0.01)
+    say(tuned, texts={name: count // 2 for name, count in counts.items()})
+    longer = needed(workshop.open({"finetune": {"epochs": 3}}, **search).plan)["finetune"]
+    assert longer.seconds == pytest.approx(60.0, rel=0.01)
+    say(tuned, texts=None)  # by a version that counted rows
+    unknown = needed(workshop.open({"finetune": {"epochs": 3}}, **search).plan)["finetune"]
+    assert unknown.seconds is None
 
 
 @pytest.mark.parametrize("name", ["Schedule", "Hasty"])

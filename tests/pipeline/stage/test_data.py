@@ -43,7 +43,17 @@ def test_labels_are_in_a_stable_order_and_rows_are_counted(load):
     assert splits["train"].labels == [0, 1]
     assert summary.rows == {"train": 2, "dev": 2, "eval": 2}  # too few rows to spare one
     assert summary.counts["eval"] == {"bad": 1, "good": 1}
-    assert summary.warnings == []
+
+
+def test_a_development_split_that_is_train_itself_is_said(load):
+    same = (
+        "dev: train is too small to spare rows (2 rows), so choices are made on the training rows "
+        "themselves; give data.dev"
+    )
+    assert load()[1].warnings == [same]
+    many = [row | {"text": f"{row['text']} {at}"} for at in range(20) for row in TRAIN]
+    assert load(many)[1].warnings == []
+    assert load(many[:4], dev="eval.jsonl")[1].warnings == []
 
 
 def test_integer_labels_go_by_value(load):
@@ -241,6 +251,30 @@ def test_the_digest_knows_every_byte_and_how_it_is_read(tmp_path):
     assert data.digest(other, data.locate(other, tmp_path)) != first
     (tmp_path / "rows.jsonl").write_text(jsonl(TRAIN).replace("dull", "gray"))
     assert data.digest(recipe, data.locate(recipe, tmp_path)) != first
+
+
+OPTIONS = {
+    "text": "review",
+    "label": "mood",
+    "group": "query",
+    "negatives": "not",
+    "slices": ("source",),
+    "max_length": 64,
+    "long_texts": "windows",
+    "dev": "10 %",
+}
+FILES = {"train", "eval", "unlabelled", "corpus"}
+"""The options that say where rows are, whose bytes are in the digest."""
+
+
+def test_the_digest_knows_every_option_of_reading(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(jsonl(TRAIN))
+    assert set(OPTIONS) | FILES == set(Data.model_fields)
+    plain = Data(train="rows.jsonl", eval="rows.jsonl")
+    located = data.locate(plain, tmp_path)
+    changed = [plain.model_copy(update={name: value}) for name, value in OPTIONS.items()]
+    digests = {data.digest(recipe, located) for recipe in (plain, *changed)}
+    assert len(digests) == 1 + len(OPTIONS)
 
 
 def test_slice_columns_are_read_of_eval_alone(load):

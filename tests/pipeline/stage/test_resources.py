@@ -29,3 +29,6 @@ def test_a_workload_adds_up_the_splits_that_are_read():
     read = frozenset({"train", "unlabelled"})
     assert work.tokens_of(read) == Span(9, 30)
     assert (work.rows_of(read), work.longest_of(read)) == (3, 10)
+    assert work.texts_of(frozenset({"train", "eval"})) == 8
+    several = Workload(SHAPE, rows={"train": 3, "eval": 5}, texts={"train": 7})
+    assert several.texts_of(frozenset({"train", "eval"})) == 12

@@ -17,8 +17,17 @@ from pipeline.store.artifact import (
 from pipeline.store.store import Store
 
 
-def publish(store: Store, text: str = "hello", fingerprint: str = "f" * 64, parents=(), lease=None):
+def publish(
+    store: Store,
+    text: str = "hello",
+    fingerprint: str = "f" * 64,
+    parents=(),
+    lease=None,
+    signature=None,
+):
     with store.draft() as draft:
+        if signature is not None:
+            (draft / "signature.json").write_text(json.dumps(signature))
         (draft / "sub").mkdir()
         (draft / "a.txt").write_text(text)
         (draft / "sub" / "b.bin").write_bytes(b"\x00\x01\x02")

@@ -76,3 +76,9 @@ def test_a_number_is_read_back_to_three_digits_and_has_no_exponent(value: float)
     text = wording.number(value)
     assert "e" not in text
     assert float(text.replace(",", "")) == pytest.approx(value, rel=0.01)
+
+
+def test_a_count_has_its_noun_in_the_plural():
+    assert [wording.plural(1, noun) for noun in ("row", "query")] == ["1 row", "1 query"]
+    assert wording.plural(1234, "row") == "1,234 rows"
+    assert [wording.plural(0, noun) for noun in ("query", "day")] == ["0 queries", "0 days"]

@@ -229,3 +229,23 @@ def test_two_models_that_never_differ_on_few_rows_are_undecided(measurements):
     for form in ({"max_drop": "1 %"}, {"min_retained": "99 %"}):
         found = one(measurements, metric="accuracy", against="finetune", **form)
         assert found.outcome == "inconclusive", found.reason
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [("3 %", "pass"), ("0.2 %", "fail")])
+def test_agreement_without_labels_may_drop_against_a_baseline(measurements, limit, outcome):
+    """The candidate agrees on 98 % of the rows, the baseline on 99 %: ours loses 20 of 2,000."""
+    truth = [0, 1] * 1000
+    models = dict(measurements.models)
+    for name, lost in (("candidate", 40), ("finetune", 20)):
+        given = [1 - label if row < lost else label for row, label in enumerate(truth)]
+        table = [[1.0 - label, float(label)] for label in given]
+        models[name] = models[name].model_copy(update={"answers": table})
+    changes = {"unlabelled": True, "truth": truth, "models": models}
+    found = one(
+        measurements.model_copy(update=changes),
+        metric="agreement",
+        max_drop=limit,
+        against="finetune",
+    )
+    assert found.outcome == outcome, found.reason
+    assert found.value == pytest.approx(0.01)

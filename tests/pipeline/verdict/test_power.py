@@ -134,4 +134,4 @@ def test_a_score_that_counts_no_rows_needs_what_the_last_run_s_error_says(monkey
     assert "had a standard error of" in need.text
     result = judge(budgets, [Target(name="cpu")], earlier).budgets[0]
     assert result.outcome == "inconclusive"
-    assert "the split has only 500 (rows or queries)" in result.reason
+    assert "eval rows are needed, but the split has only 500" in result.reason

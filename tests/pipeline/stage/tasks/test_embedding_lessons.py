@@ -44,6 +44,21 @@ def test_a_query_is_told_from_other_documents_but_not_from_its_own_text():
     assert lessons.loss(embed, None, batch).item() == pytest.approx(want.item())
 
 
+@pytest.mark.parametrize(("wrong", "others"), [([], [1, 2, 1]), ([[4], [4], [23]], [2, 4, 2])])
+def test_equal_texts_are_not_counted_against_each_other(wrong, others):
+    """Each query is its document, and two of the three are equal.
+
+    By hand: log(1 + n · exp(20 · (cosine − 1))), with the n documents that differ from its own.
+    """
+    batch = part("", [4], [23], [4]) | part("positive.", [4], [23], [4])
+    if wrong:
+        batch |= part("negative.", *wrong)
+    batch["labels"] = torch.full((3,), torch.nan)
+    cosine = torch.nn.functional.cosine_similarity(TABLE[4], TABLE[23], dim=0)  # 0.96
+    want = torch.log1p(torch.tensor(others) * torch.exp(20 * (cosine - 1))).mean()
+    assert lessons.loss(embed, None, batch).item() == pytest.approx(want.item(), rel=1e-5)
+
+
 def test_negatives_are_further_documents_unless_they_are_the_positive():
     batch = part("", [1], [2]) | part("positive.", [5], [7]) | part("negative.", [9, 8, 6], [7])
     batch["labels"] = torch.full((2,), torch.nan)

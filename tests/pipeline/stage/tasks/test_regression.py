@@ -278,11 +278,14 @@ def test_a_recipe_is_run_and_its_bundle_answers_everywhere_the_same(workshop, ki
     assert (score.name, score.n) == (main, blocks)
     report, bundle = (finished[name].artifact.directory for name in ("validate", "export"))
     measured = json.loads((report / "measurements.json").read_text())
-    assert set(measured["slices"]) == ({"length", "label"} if kind == "ratings" else set())
+    assert set(measured["slices"]) == ({"length", "true score"} if kind == "ratings" else set())
     assert all("pair" not in sample for sample in measured["samples"])
     request = json.loads((bundle / "samples/request.json").read_text())
     stored = json.loads((bundle / "samples/response.json").read_text())["predictions"]
     loaded = Bundle(bundle).predict(request["texts"], request["pairs"])
+    if kind == "queries":
+        with pytest.raises(DataError, match="this bundle reads pairs of texts"):
+            Bundle(bundle).predict(request["texts"])
     alone = subprocess.run(
         [sys.executable, bundle / "predict.py"],
         input=json.dumps(request),
@@ -311,11 +314,12 @@ def test_rows_without_scores_are_scored_by_the_model_itself(workshop, kind):
     [
         ([{"text": "a film", "score": "good"}], "column 'score' contains 'good', which is not a"),
         ([{"text": "a film", "score": 1}], "all scores in eval are 1; regression needs"),
+        ([{"text": "a film", "score": 1}, {"text": "a dull one", "score": 2}], "eval has 2 rows"),
     ],
 )
 def test_bad_scores_are_said_in_one_line_with_exit_code_2(workshop, rarefy, rows, message):
     data = write_ratings(workshop)
-    workshop.write_rows("eval.jsonl", rows * 2)
+    workshop.write_rows("eval.jsonl", rows * (3 - len(rows)))
     recipe = workshop.recipe("finetune", task="regression", data=data)
     said = rarefy("plan", recipe, "--home", workshop.folder / "home")
     assert said.code == 2
