@@ -27,11 +27,11 @@ class Validate(Stage):
 
     The references are earlier checkpoints in fp32 on ONNX Runtime with its own fusions. That is
     what one would deploy without compression, so a speed-up is not merely that of the runtime. A
-    tag that a budget compares with is measured again beside them. Latencies are measured
-    interleaved, row by row and in random order, in several fresh processes (Georges et al. 2007,
-    "Statistically rigorous Java performance evaluation"), until every latency budget is decided
-    or the time is up. One model is also timed against itself to estimate the noise of the session.
-    The machine's fingerprint is part of the result.
+    tag that a budget compares with is measured again beside them. Latencies are measured in short
+    blocks of calls of one model, in random order, in several fresh processes (Georges et al. 2007,
+    "Statistically rigorous Java performance evaluation"), until every latency budget is decided or
+    the time is up; and some calls, each with emptied caches. One model is also timed against
+    itself to estimate the noise of the session. The machine's fingerprint is part of the result.
     """
 
     name: ClassVar[str] = "validate"
@@ -259,6 +259,7 @@ class Validate(Stage):
             seconds=self.seconds,
             seed=context.seed,
             lengths=self.lengths,
+            cold=None if any(b.caches == "cold" for b in budgets) else self.processes,
             clear=clear if budgets else None,
             progress=steps.next(f"timing on {target.name}"),
         )

@@ -86,10 +86,10 @@ def compare(
 ) -> int:
     """Compare CANDIDATE with BASELINE: each is a folder, a run, a tag, a digest or a URL#tag.
 
-    Both models answer the same rows. They are timed in turn, row by row, until it is clear whether
-    the latency changed by the margin, or until --seconds have passed. BASELINE may also be the
-    run.json of a run. Its recorded times are then used if they come from this machine; if they
-    do not, the exit code is 4.
+    Both models answer the same rows. They are timed in turn, in short blocks of calls, until it is
+    clear whether the latency changed by the margin, or until --seconds have passed. BASELINE may
+    also be the run.json of a run. Its recorded times are then used if they come from this machine;
+    if they do not, the exit code is 4.
 
     Example: `rarefy compare demo production --max-regression 5%`
     """

@@ -44,7 +44,7 @@ def measure(
 
     def judged(timed: Latency) -> Comparison:
         ours, theirs = timed.samples[CANDIDATE], timed.samples[BASELINE]
-        found = compare(ours, theirs, margin, looks=timed.looks)
+        found = compare(ours, theirs, margin, looks=timed.looks, block=timed.block)
         return found._replace(change="inconclusive") if timed.throttled else found
 
     def clear(timed: Latency) -> bool:
@@ -62,8 +62,11 @@ def compare(
     *,
     percentile: float = 50,
     looks: int = 1,
+    block: int = 1,
 ) -> Comparison:
     """Compare a percentile of two models' calls (process × calls, position i is the same row).
+
+    Each ``block`` calls were timed one after another.
 
     The result is "regression" or "improvement" only if the whole interval of the ratio is beyond
     the margin and, for the median, Wilcoxon's test has p < 0.002. (The test concerns the median:
@@ -73,7 +76,7 @@ def compare(
     ratio = statistics.percentile_ratio(candidate, baseline, percentile, looks=looks)
     change: Change = "inconclusive"
     sides = (baseline, candidate) if ratio.value < 1 else (candidate, baseline)
-    p = statistics.slower(*sides) if percentile == 50 else None
+    p = statistics.slower(*sides, block) if percentile == 50 else None
     sure = p is None or p < CHANCE
     if ratio.low > 1 + margin:
         change = "regression" if sure else "inconclusive"

@@ -1,4 +1,4 @@
-"""Measure the latency of several bundles, interleaved row by row in successive fresh processes."""
+"""Measure latency: bundles take turns in short blocks of calls, in successive fresh processes."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ def measure(
     seconds: float = 60.0,
     seed: int = 0,
     lengths: Sequence[int] = (),
+    cold: int | None = 0,
     clear: Callable[[Latency], bool] | None = None,
     progress: Progress = silent,
 ) -> Latency:
-    """Time each bundle on the same rows, side by side, in random order.
+    """Time each bundle on the same rows, in short blocks that take turns in random order.
 
     ``bundles``: name -> directory. Fresh processes run one after the other. Each loads all bundles,
-    is pinned to ``threads`` quiet cores, warms up until its times are steady, and times row by row.
-    Without ``clear``, exactly ``processes`` of them run. With it, they are the minimum: sampling
-    goes on until ``clear`` returns True for the latencies so far, ``seconds`` are over, or the
-    last look of ``stopping.Rule`` is reached. ``lengths``: each process also times some calls at
-    these numbers of tokens. The baseline (the first bundle that is not the candidate) is loaded and
+    is pinned to ``threads`` quiet cores, warms up until its times are steady, and times blocks of
+    calls. Without ``clear``, exactly ``processes`` of them run. With it, they are the minimum:
+    sampling goes on until ``clear`` returns True for the latencies so far, ``seconds`` are over, or
+    the last look of ``stopping.Rule`` is reached. ``lengths``: each process also times some calls
+    at these numbers of tokens. The first ``cold`` processes (None: all) also time calls that each
+    find emptied caches. The baseline (the first bundle that is not the candidate) is loaded and
     timed twice: the interval of its median against itself is the session's noise floor.
 
     Raises ProviderError if the provider is not active, EvidenceError if a process dies or there
@@ -70,7 +72,8 @@ def measure(
 
     answers: list[dict[str, Any]] = []
     while True:
-        answers.append(_sample(request, seed, len(answers), 600 + 10 * seconds, report))
+        also = request | {"cold": cold is None or len(answers) < cold}
+        answers.append(_sample(also, seed, len(answers), 600 + 10 * seconds, report))
         count, elapsed = len(answers), spent()
         if count not in rule.looks and not rule.over(count, elapsed):
             continue
@@ -139,12 +142,13 @@ def gather(
     """
 
     def by_model(calls: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
-        return {name: [process[name] for process in calls] for name in names}
+        return {name: [process[name] for process in calls] for name in names} if calls else {}
 
     def each(key: str) -> list[Any]:
         return [answer[key] for answer in answers]
 
     samples = by_model(each("wall"))
+    emptied = [cold for cold in each("cold") if cold]
     noise = statistics.percentile_ratio(samples[twice], each("again"), 50, looks=looks)
     busy = _gathered(each("busy"))
     physical = len(machine.cores())
@@ -159,6 +163,9 @@ def gather(
             length: by_model([fixed[length] for fixed in each("fixed")])
             for length in answers[0]["fixed"]
         },
+        cold=by_model([cold["wall"] for cold in emptied]),
+        cold_tokenizer=by_model([cold["tokenizer"] for cold in emptied]),
+        block=answers[0]["block"],
         tokens=[length for lengths in each("tokens") for length in lengths],
         noise=(noise.low, noise.high),
         busy=busy,

@@ -1,4 +1,7 @@
-"""Run one process of a latency measurement: load all bundles, warm up, time them side by side.
+"""Run one process of a latency measurement: load all bundles, warm up, time them in turn.
+
+Models take turns in short blocks of calls, as a server calls its one model again and again. Call by
+call, each model would find its weights thrown out of the caches by the others.
 
 Started by ``pipeline.measure.latency`` as ``python -m``; see ``pipeline.measure.fresh``.
 """
@@ -16,15 +19,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.measure import fresh, machine
+from pipeline.measure.caches import Caches
 from pipeline.model.runtime import BundleModel
 
 Feed = dict[str, NDArray[np.int64]]
 AGAIN = "(again)"  # no stage can have this id
-LEAST, MOST = 40, 200
-"""Rounds per process: fewer are too few; more add little, since processes differ more."""
+BLOCK = 20
+"""Timed calls of one model after another, on rows of their own."""
+LEAD = 4
+"""Calls before each block that are left out: they bring the model's weights into the caches."""
+LEAST, MOST = 2, 10
+"""Blocks per process: fewer are too few; more add little, since processes differ more."""
 FIXED = 20
 """Calls per fixed length and process."""
-BLOCK, STEADY, WARM = 20, 0.05, 0.5
+COLD = 16
+"""Calls per process with emptied caches: in five processes, enough for a p95."""
+STEADY, WARM = 0.05, 0.5
 
 
 class Timed(NamedTuple):
@@ -35,39 +45,52 @@ class Timed(NamedTuple):
     on_device: bool
 
 
+class Rows(NamedTuple):
+    """The texts to time, and the second text of each row if rows are pairs."""
+
+    texts: list[str]
+    pairs: list[str] | None
+
+    def of(self, row: int) -> tuple[list[str], list[str] | None]:
+        return [self.texts[row]], None if self.pairs is None else [self.pairs[row]]
+
+
 @dataclass
 class Calls:
-    """The rounds of a process: the row of each, and the ms by model."""
+    """The timed calls of a process: the row of each, and clock -> model -> ms."""
 
-    names: list[str]
     rows: list[int] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    ms: dict[str, list[list[float]]] = field(default_factory=dict)
+    ms: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
-    def by_model(self, key: str) -> dict[str, list[float]]:
-        columns = zip(*self.ms.get(key, []), strict=True)
-        return dict(zip(self.names, map(list, columns), strict=False))
+    def add(self, model: str, clocks: dict[str, float]) -> None:
+        for clock, ms in clocks.items():
+            self.ms.setdefault(clock, {}).setdefault(model, []).append(ms)
+
+    def by_model(self, clock: str) -> dict[str, list[float]]:
+        return self.ms.get(clock, {})
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Time the bundles.
 
-    Of the answer, ``wall``, ``cpu``, ``tokenizer`` and ``device`` hold ms by model, one per round.
+    Of the answer, ``wall``, ``cpu``, ``tokenizer`` and ``device`` hold ms by model, call i is the
+    same row for every model; ``cold`` has such clocks of calls with emptied caches, or is empty.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])
-    generator = np.random.default_rng(request["seed"])
-    texts, pairs, seconds = request["texts"], request["pairs"], request["seconds"]
-    models = _load(request, generator)
-    lengths = [_tokens(feed) for feed in models[0].model.encode(texts, pairs)]
+    random = np.random.default_rng(request["seed"])
+    rows, seconds = Rows(request["texts"], request["pairs"]), request["seconds"]
+    models = _load(request, random)
+    lengths = [_tokens(feed) for feed in models[0].model.encode(*rows)]
     gc.collect()
     gc.disable()
     before = machine.snapshot()
-    steady = _warm_up(models, texts, pairs, lengths, max(seconds, WARM), generator)
-    calls = _rounds(models, texts, pairs, seconds, generator)
+    steady = _warm_up(models, rows, lengths, max(seconds, WARM), random)
+    calls = _blocks(models, rows, seconds, random)
     busy = machine.busy(before, machine.snapshot(), request["threads"])
     if not steady:
         busy.append("times were not steady when the warm-up ended")
+    once = [timed for timed in models if timed.name != AGAIN]
     wall = calls.by_model("wall")
     return {
         "wall": wall,
@@ -77,12 +100,14 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         "device": calls.by_model("device"),
         "rows": calls.rows,
         "tokens": [lengths[row] for row in calls.rows],
-        "fixed": _fixed(models, texts, pairs, request["lengths"], generator),
+        "fixed": _fixed(once, rows, request["lengths"], random),
+        "cold": _cold(once, rows, COLD, random) if request["cold"] else {},
+        "block": BLOCK,
         "busy": busy,
     }
 
 
-def _load(request: dict[str, Any], generator: np.random.Generator) -> list[Timed]:
+def _load(request: dict[str, Any], random: np.random.Generator) -> list[Timed]:
     """Load every bundle, and the one that is timed twice under a second name as well.
 
     A model's speed varies by a few percent with the place of its weights in memory, which depends
@@ -94,109 +119,109 @@ def _load(request: dict[str, Any], generator: np.random.Generator) -> list[Timed
     names = list(bundles)
     models = [
         Timed(name, BundleModel(Path(bundles[name]), **options), request["provider"] != "cpu")
-        for name in generator.permutation(names).tolist()
+        for name in random.permutation(names).tolist()
     ]
     return sorted(models, key=lambda timed: names.index(timed.name))
 
 
 def _warm_up(
-    models: list[Timed],
-    texts: list[str],
-    pairs: list[str] | None,
-    lengths: list[int],
-    seconds: float,
-    generator: np.random.Generator,
+    models: list[Timed], rows: Rows, lengths: list[int], seconds: float, random: np.random.Generator
 ) -> bool:
-    """Run the same rows, short to long, until all models' times are steady.
+    """Run blocks of the same rows, short to long, until all models' times are steady.
 
     Returns False if the time was over first.
     """
     deadline = time.perf_counter() + seconds
     spread = np.linspace(0, len(lengths) - 1, min(BLOCK, len(lengths))).astype(int)
-    rows = np.argsort(lengths, kind="stable")[spread]
-    last, steady = np.zeros((len(rows), len(models))), 0
+    chosen = np.argsort(lengths, kind="stable")[spread].tolist()
+    last, steady = np.zeros((len(models), len(chosen))), 0
     while steady < 2:
-        calls = Calls([timed.name for timed in models])
-        for row in rows.tolist():
-            _round(models, texts, pairs, row, calls, generator)
-        now = np.array(calls.ms["wall"])
-        steady = steady + 1 if np.all(np.abs(np.median(last / now, axis=0) - 1) <= STEADY) else 0
+        calls = Calls()
+        _block(models, rows, chosen, calls, random)
+        wall = calls.by_model("wall")
+        now = np.array([wall[timed.name] for timed in models])
+        steady = steady + 1 if np.all(np.abs(np.median(last / now, axis=1) - 1) <= STEADY) else 0
         last = now
         if time.perf_counter() > deadline:
             return steady >= 2
     return True
 
 
-def _rounds(
-    models: list[Timed],
-    texts: list[str],
-    pairs: list[str] | None,
-    seconds: float,
-    generator: np.random.Generator,
-) -> Calls:
-    """Go over the rows, each time in a new random order, until time or rounds are used up."""
-    calls = Calls([timed.name for timed in models])
+def _blocks(models: list[Timed], rows: Rows, seconds: float, random: np.random.Generator) -> Calls:
+    """Go over the rows, each time in a new random order, until time or blocks are used up."""
+    calls = Calls()
     order: list[int] = []
     deadline = time.perf_counter() + seconds
-    while len(calls.rows) < LEAST or (time.perf_counter() < deadline and len(calls.rows) < MOST):
-        order = order or generator.permutation(len(texts)).tolist()
-        _round(models, texts, pairs, order.pop(), calls, generator)
+    done = 0
+    while done < LEAST or (time.perf_counter() < deadline and done < MOST):
+        while len(order) < BLOCK:
+            order += random.permutation(len(rows.texts)).tolist()
+        _block(models, rows, order[:BLOCK], calls, random)
+        del order[:BLOCK]
+        done += 1
     return calls
 
 
-def _round(
-    models: list[Timed],
-    texts: list[str],
-    pairs: list[str] | None,
-    row: int,
-    calls: Calls,
-    generator: np.random.Generator,
+def _block(
+    models: list[Timed], rows: Rows, chosen: list[int], calls: Calls, random: np.random.Generator
 ) -> None:
-    """Run one row from text to logits on every model, in random order; append the ms."""
-    ms: dict[str, list[float]] = {}
-    text, pair = [texts[row]], None if pairs is None else [pairs[row]]
-    for index in generator.permutation(len(models)).tolist():
-        model = models[index].model
-        began = time.perf_counter_ns()
-        feed = model.encode(text, pair)[0]
-        cpu_before = time.process_time_ns()
-        before = time.perf_counter_ns()
-        model.run(feed)
-        after = time.perf_counter_ns()
-        clocks = {
-            "wall": after - before,
-            "cpu": time.process_time_ns() - cpu_before,
-            "tokenizer": before - began,
-        }
-        for key, value in clocks.items():
-            ms.setdefault(key, [0.0] * len(models))[index] = value / 1e6
-        if models[index].on_device:
-            ms.setdefault("device", [0.0] * len(models))[index] = model.device_ms(feed)
-    calls.rows.append(row)
-    for key, times in ms.items():
-        calls.ms.setdefault(key, []).append(times)
+    """Time the same rows on every model, one model after the other in random order."""
+    for index in random.permutation(len(models)).tolist():
+        timed = models[index]
+        for row in (chosen * LEAD)[-LEAD:]:
+            _call(timed, rows, row)
+        for row in chosen:
+            calls.add(timed.name, _call(timed, rows, row))
+    calls.rows += chosen
+
+
+def _cold(
+    models: list[Timed], rows: Rows, calls: int, random: np.random.Generator
+) -> dict[str, dict[str, list[float]]]:
+    """Time calls of every model that each find emptied caches; return clock -> model -> ms."""
+    caches, found = Caches(), Calls()
+    for row in random.integers(0, len(rows.texts), calls).tolist():
+        for index in random.permutation(len(models)).tolist():
+            caches.empty()
+            found.add(models[index].name, _call(models[index], rows, row))
+    return found.ms
+
+
+def _call(timed: Timed, rows: Rows, row: int) -> dict[str, float]:
+    """Run one row from text to logits on a model; return clock -> ms."""
+    text, pair = rows.of(row)
+    began = time.perf_counter_ns()
+    feed = timed.model.encode(text, pair)[0]
+    cpu_before = time.process_time_ns()
+    before = time.perf_counter_ns()
+    timed.model.run(feed)
+    after = time.perf_counter_ns()
+    clocks = {
+        "wall": (after - before) / 1e6,
+        "cpu": (time.process_time_ns() - cpu_before) / 1e6,
+        "tokenizer": (before - began) / 1e6,
+    }
+    if timed.on_device:
+        clocks["device"] = timed.model.device_ms(feed)
+    return clocks
 
 
 def _fixed(
-    models: list[Timed],
-    texts: list[str],
-    pairs: list[str] | None,
-    lengths: list[int],
-    generator: np.random.Generator,
+    models: list[Timed], rows: Rows, lengths: list[int], random: np.random.Generator
 ) -> dict[str, dict[str, list[float]]]:
     """Time inputs of exact lengths, made of the rows' tokens; return length -> model -> ms."""
     by_length: dict[str, dict[str, list[float]]] = {}
     for length in lengths:
-        feeds = [_of_length(timed.model.encode(texts, pairs), length) for timed in models]
+        feeds = [_of_length(timed.model.encode(*rows), length) for timed in models]
         times: dict[str, list[float]] = {timed.name: [] for timed in models}
-        for timed, feed in zip(models, feeds, strict=True):
-            timed.model.run(feed)  # a provider may compile for a new length
-        for _ in range(FIXED):
-            for index in generator.permutation(len(models)).tolist():
+        for index in random.permutation(len(models)).tolist():
+            for _ in range(LEAD):  # a provider may also compile for a new length
+                models[index].model.run(feeds[index])
+            for _ in range(FIXED):
                 before = time.perf_counter_ns()
                 models[index].model.run(feeds[index])
                 times[models[index].name].append((time.perf_counter_ns() - before) / 1e6)
-        by_length[str(length)] = {name: calls for name, calls in times.items() if name != AGAIN}
+        by_length[str(length)] = times
     return by_length
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from pipeline.stage.tasks import Task
 
-SCHEMA: Final = "rarefy.measurements/3"
-READABLE: Final = ("rarefy.measurements/2", SCHEMA)
+SCHEMA: Final = "rarefy.measurements/4"
+READABLE: Final = ("rarefy.measurements/2", "rarefy.measurements/3", SCHEMA)
 FILE = "measurements.json"
 CANDIDATE = "candidate"
 
@@ -54,10 +54,12 @@ class Latency(_Record):
     """Latencies on one target, in ms, batch 1, unpadded eval rows.
 
     ``samples[model][process]`` holds one process's calls. Position i is the same row for every
-    model, timed side by side in random order. ``cpu``, ``tokenizer`` (ms from text to feed, right
-    before the call) and ``device`` (GPU only: ms with inputs and outputs in its memory) have the
-    same layout. ``tokens`` lists the calls of all processes in order. ``fixed`` holds calls of
-    rows of one length each: tokens -> model -> process. ``noise`` is the interval of the A/A
+    model. Each ``block`` calls of a model were timed one after another, and the models took turns
+    in random order (in files of earlier versions call by call: 1). ``cpu``, ``tokenizer`` (ms from
+    text to feed, right before the call) and ``device`` (GPU only: ms with inputs and outputs in
+    its memory) have the same layout. ``tokens`` lists the calls of all processes in order.
+    ``cold`` and ``cold_tokenizer`` hold calls that each found emptied caches. ``fixed`` holds calls
+    of rows of one length each: tokens -> model -> process. ``noise`` is the interval of the A/A
     ratio, the baseline's median against itself.
 
     Sampling may have stopped at any of ``looks`` looks at the data. Every interval is therefore
@@ -70,6 +72,9 @@ class Latency(_Record):
     )
     tokenizer: dict[str, list[list[float]]] = Field(default_factory=dict)
     device: dict[str, list[list[float]]] = Field(default_factory=dict)
+    block: int = 1
+    cold: dict[str, list[list[float]]] = Field(default_factory=dict)
+    cold_tokenizer: dict[str, list[list[float]]] = Field(default_factory=dict)
     fixed: dict[str, dict[str, list[list[float]]]] = Field(default_factory=dict)
     tokens: list[int] = Field(default_factory=list, description="each call's length in tokens")
     noise: tuple[float, float] | None = None
@@ -83,16 +88,26 @@ class Latency(_Record):
     provider: str = ""
     threads: int = 1
 
-    def end_to_end(self, model: str) -> list[list[float]]:
-        """Return a model's calls from text to logits, the tokenizer's ms plus the model's."""
-        pairs = zip(self.samples[model], self.tokenizer.get(model, []), strict=False)
+    def calls(self, model: str, *, whole: bool = False, cold: bool = False) -> list[list[float]]:
+        """Return the ms of a model's calls by process; empty if it was not timed so.
+
+        ``whole``: from text to logits, the tokenizer's ms plus the model's. ``cold``: the calls
+        that found emptied caches.
+        """
+        alone = (self.cold if cold else self.samples).get(model, [])
+        if not whole:
+            return alone
+        tokenizer = (self.cold_tokenizer if cold else self.tokenizer).get(model, [])
+        pairs = zip(alone, tokenizer, strict=False)
         return [[a + b for a, b in zip(*process, strict=True)] for process in pairs]
 
-    def percentile(self, model: str, percent: float, *, whole: bool = False) -> Interval:
-        """Return a percentile of a model's calls in ms; ``whole``: from text to logits."""
+    def percentile(
+        self, model: str, percent: float, *, whole: bool = False, cold: bool = False
+    ) -> Interval:
+        """Return a percentile of a model's calls in ms; see ``calls``."""
         from pipeline.measure.statistics import percentile_interval
 
-        calls = self.end_to_end(model) if whole else self.samples[model]
+        calls = self.calls(model, whole=whole, cold=cold)
         return percentile_interval(calls, percent, looks=self.looks)
 
     def ratio(self, over: str, under: str, percent: float = 50) -> Interval:
@@ -105,8 +120,8 @@ class Latency(_Record):
 class Measurements(_Record):
     """All measurements, with the machine they were taken on."""
 
-    schema_: Literal["rarefy.measurements/2", "rarefy.measurements/3"] = Field(
-        default=SCHEMA, alias="schema"
+    schema_: Literal["rarefy.measurements/2", "rarefy.measurements/3", "rarefy.measurements/4"] = (
+        Field(default=SCHEMA, alias="schema")
     )
     machine: dict[str, Any]
     task: str

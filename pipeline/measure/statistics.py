@@ -180,8 +180,8 @@ def percentile_ratio(
 ) -> Interval:
     """Return the ratio of a percentile of two models' latencies with its interval.
 
-    Position i of a process is the same row for both models, timed side by side, so the bootstrap
-    draws the same processes for both. See ``_between_processes``.
+    Position i of a process is the same row for both models, and the bootstrap draws the same
+    processes for both. See ``_between_processes``.
     """
     pair = [
         [np.asarray(process, dtype=float) for process in model]
@@ -195,20 +195,30 @@ def percentile_ratio(
     return _between_processes(over / under, np.array(draws), len(pair[0]), looks)
 
 
-def slower(candidate: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]]) -> float:
+def slower(
+    candidate: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]], block: int = 1
+) -> float:
     """Return the one-sided p-value of a test that the candidate is slower.
 
-    This is Wilcoxon's signed-rank test on the log ratios of calls that were timed side by side. A
-    Mann–Whitney test on the calls themselves would mostly see the rows' different lengths.
+    This is Wilcoxon's signed-rank test on the log ratios of the medians of two models' blocks: each
+    ``block`` calls of a process were timed one after another, on the same rows for both models.
+    What disturbs a machine lasts longer than a call, so the calls of a block are no independent
+    pairs. A Mann–Whitney test on the calls would mostly see the rows' different lengths.
     """
     from scipy.stats import wilcoxon
 
     first, second = (
-        np.log(np.concatenate([np.asarray(p, dtype=float) for p in model]))
+        np.log([middle for process in model for middle in _medians(process, block)])
         for model in (candidate, baseline)
     )
     ratios = first - second
     return float(wilcoxon(ratios, alternative="greater").pvalue) if ratios.any() else 1.0
+
+
+def _medians(calls: Sequence[float], block: int) -> Iterator[float]:
+    """Yield the median of each ``block`` calls; a shorter rest is one more."""
+    for start in range(0, len(calls), block):
+        yield float(np.median(calls[start : start + block]))
 
 
 def _between_processes(value: float, draws: Floats, processes: int, looks: int) -> Interval:

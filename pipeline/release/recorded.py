@@ -141,7 +141,16 @@ def timed_like(old: Measurements, target: Target, path: Path) -> Latency:
 
 
 def check_rows(now: Latency, then: Latency, path: Path) -> None:
-    """Raise EvidenceError if the timed rows differ in mean length from the file's."""
+    """Raise EvidenceError if the timed rows differ in mean length from the file's.
+
+    Also if the calls were not timed in blocks of the same length: in shorter ones, caches are cold.
+    """
+    if now.block != then.block:
+        plural = "" if then.block == 1 else "s"
+        raise EvidenceError(
+            f"{path}: was timed in blocks of {then.block} call{plural}, ours in blocks of "
+            f"{now.block}; measure it again"
+        )
     ours, theirs = (sum(t.tokens) / max(1, len(t.tokens)) for t in (now, then))
     if not theirs or abs(ours / theirs - 1) > ALIKE:
         raise EvidenceError(

@@ -45,6 +45,7 @@ class LatencyRow:
     cpu: str | None
     tokenizer: str | None
     whole: str | None
+    cold: str | None
     device: str | None
     fixed: tuple[str | None, ...]
 
@@ -220,7 +221,8 @@ def _latency_row(latency: Latency, model: str) -> LatencyRow:
         tuple(None if value is None else wording.significant(value) for value in values),
         _median(latency.cpu.get(model, [])),
         _median(latency.tokenizer.get(model, [])),
-        _median(latency.end_to_end(model)),
+        _median(latency.calls(model, whole=True)),
+        _median(latency.calls(model, cold=True)),
         _median(latency.device.get(model, [])),
         tuple(_median(models.get(model, [])) for models in latency.fixed.values()),
     )

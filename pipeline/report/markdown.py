@@ -51,7 +51,7 @@ def _budget(budget: BudgetResult) -> list[str]:
     return [
         f"{SYMBOL[budget.outcome]} {word}",
         escape(budget.metric),
-        escape(budget.target or "–"),
+        escape(budget.place or "–"),
         escape(wording.asked(budget)),
         value,
         wording.interval(budget) or "–",

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, model_validator
 
 from pipeline.terms import quantity
-from pipeline.terms.metrics import FORMS, USUAL, expects
+from pipeline.terms.metrics import FORMS, USUAL, expects, known
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import Part
 
@@ -39,6 +39,9 @@ class Budget(Part):
         None, description="id of an earlier stage, a tag, or a tag in another store: URL#tag"
     )
     target: str | None = Field(default=None, description="name of a target; default: every target")
+    caches: Literal["hot", "cold"] = Field(
+        default="hot", description="times of a model called again and again, or of calls far apart"
+    )
     level: Literal["error", "warn"] = "error"
 
     @model_validator(mode="before")
@@ -64,6 +67,8 @@ class Budget(Part):
             raise ValueError(f"'{self.form}' is an absolute bound; remove 'against'")
         if self.form not in ("max", "min") and not self.against:
             raise ValueError(f"'{self.form}' is a comparison; set 'against' to a stage or a tag")
+        if self.caches == "cold" and known(self.metric).kind != "latency":
+            raise ValueError(f"'caches' is of latencies; {self.metric} has none")
         return self
 
     @property

@@ -64,6 +64,7 @@ def _senseless(budget: Budget) -> str | None:
 def _contradict(floor: Budget, ceiling: Budget) -> bool:
     """Return whether no measurement meets both: the floored metric never exceeds the other."""
     meet = floor.target == ceiling.target or None in (floor.target, ceiling.target)
+    meet = meet and floor.caches == ceiling.caches
     return meet and _never_more(floor.metric, ceiling.metric) and floor.limit > ceiling.limit
 
 

@@ -64,6 +64,7 @@ def judge_one(budget: Budget, target: str | None, measurements: Measurements) ->
         limit=budget.limit,
         against=budget.against,
         target=target,
+        caches=budget.caches,
         level=budget.level,
         value=shown.value if shown else None,
         low=shown.low if shown else None,
@@ -220,19 +221,24 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
     """Judge a latency percentile, alone or against that of a reference."""
     timed = lookup.timed(measurements, target)
     name, _, number_ = budget.metric.rpartition("_p")
-    percentile, whole = int(number_), name == "end_to_end"
-    ours = lookup.samples(timed, CANDIDATE, target, whole)
+    percentile, whole, cold = int(number_), name == "end_to_end", budget.caches == "cold"
+    place = f"{target} with cold caches" if cold else f"{target}"
+    ours = lookup.samples(timed, CANDIDATE, target, whole, cold)
     if lacking := _lacking(ours, percentile):
         return lacking
     if budget.against is None:
-        return _absolute(
-            budget, timed.percentile(CANDIDATE, percentile, whole=whole), f" on {target}"
-        )
-    theirs = lookup.samples(timed, lookup.against(budget, measurements), target, whole)
+        own = timed.percentile(CANDIDATE, percentile, whole=whole, cold=cold)
+        return _absolute(budget, own, f" on {place}")
+    theirs = lookup.samples(timed, lookup.against(budget, measurements), target, whole, cold)
     if budget.form == "min_speedup":
-        return _faster(budget, ours, theirs, percentile, f"{budget.against} on {target}", timed)
-    compared = gate.compare(ours, theirs, budget.limit, percentile=percentile, looks=timed.looks)
-    finding = _worse(budget, compared.ratio, f" on {target}")
+        return _faster(budget, ours, theirs, percentile, f"{budget.against} on {place}", timed)
+    compared = gate.compare(
+        *(ours, theirs, budget.limit),
+        percentile=percentile,
+        looks=timed.looks,
+        block=1 if cold else timed.block,
+    )
+    finding = _worse(budget, compared.ratio, f" on {place}")
     if finding.outcome == "fail" and compared.p is not None and compared.change != "regression":
         weak = (
             "inconclusive because Wilcoxon's signed-rank test is not significant "

@@ -77,17 +77,16 @@ def timed(measurements: Measurements, target: str | None) -> Latency:
 
 
 def samples(
-    latency: Latency, name: str, target: str | None, whole: bool = False
+    latency: Latency, name: str, target: str | None, whole: bool = False, cold: bool = False
 ) -> list[list[float]]:
-    """Return a model's calls in ms, with ``whole`` from text to logits.
+    """Return a model's calls in ms; see ``Latency.calls``.
 
     Raises MissingError if the model was not timed on the target, or a time is not finite.
     """
-    calls = latency.samples.get(name)
+    calls = latency.calls(name, whole=whole, cold=cold)
     if not calls or not all(calls):
-        raise MissingError(f"{name} was not timed on {target}")
-    if whole:
-        calls = latency.end_to_end(name)
+        so = " with cold caches" if cold else ""
+        raise MissingError(f"{name} was not timed on {target}{so}")
     if not all(math.isfinite(ms) for process in calls for ms in process):
         raise MissingError(f"a timing of {name} on {target} is not a finite number")
     return calls

@@ -123,7 +123,7 @@ def readings(past: Past) -> dict[Key, Reading]:
     }
     for budget in past.budgets:
         relative = () if budget.form in ("min", "max") else (budget.form, budget.against)
-        key = Key(budget.metric, budget.target, *relative)
+        key = Key(budget.metric, budget.place, *relative)
         before = by_key.get(key) or Reading(budget.value, budget.low, budget.high)
         strict = max if budget.form.startswith("min") else min
         limit = strict(budget.limit, before.limits.get(budget.form, budget.limit))

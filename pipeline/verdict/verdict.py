@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.terms.errors import BudgetError, EvidenceError
 from pipeline.terms.outcomes import Outcome
 
-SCHEMA: Final = "rarefy.verdict/2"
+SCHEMA: Final = "rarefy.verdict/3"
 
 
 class BudgetResult(BaseModel):
@@ -22,12 +22,18 @@ class BudgetResult(BaseModel):
     limit: float
     against: str | None = None
     target: str | None = None
+    caches: Literal["hot", "cold"] = "hot"
     level: Literal["error", "warn"] = "error"
     value: float | None = Field(None, description="None if the metric could not be measured")
     low: float | None = None
     high: float | None = None
     outcome: Outcome
     reason: str = Field(description="one human-readable sentence with the numbers")
+
+    @property
+    def place(self) -> str | None:
+        """The target, and whether caches were emptied there; None if no target affects it."""
+        return f"{self.target} with cold caches" if self.caches == "cold" else self.target
 
 
 class Verdict(BaseModel):
@@ -39,7 +45,7 @@ class Verdict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    schema_: Literal["rarefy.verdict/2"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["rarefy.verdict/2", "rarefy.verdict/3"] = Field(default=SCHEMA, alias="schema")
     outcome: Outcome
     bundle: str | None = Field(
         None, description="the digest of what was measured; None in verdicts of earlier versions"

@@ -88,7 +88,7 @@ def _line(result: BudgetResult, lines: Sequence[tuple[Budget, int]]) -> int | No
     for budget, line in lines:
         same = all(
             getattr(budget, name) == getattr(result, name)
-            for name in ("metric", "form", "limit", "against", "level")
+            for name in ("metric", "form", "limit", "against", "caches", "level")
         )
         if same and budget.target in (None, result.target):
             return line

@@ -26,8 +26,8 @@ def names(budgets: Sequence[BudgetResult]) -> list[str]:
         name = f"{budget.metric} {budget.form}"
         if budget.against:
             name += f" against {budget.against}"
-        if budget.target:
-            name += f" on {budget.target}"
+        if budget.place:
+            name += f" on {budget.place}"
         if budget.level == "warn":
             name += " (warn)"
         seen[name] += 1

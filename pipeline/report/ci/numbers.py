@@ -126,7 +126,7 @@ def _agreement(data: ReportData) -> Iterator[Measured]:
 
 def _percentiles(timed: Latency, name: str, target: str, *, whole: bool) -> Iterator[Measured]:
     """Yield the percentiles for which the model has enough calls."""
-    samples = timed.end_to_end(name) if whole else timed.samples[name]
+    samples = timed.calls(name, whole=whole)
     if not all(math.isfinite(call) for process in samples for call in process):
         return
     for percent in metrics.PERCENTILES:

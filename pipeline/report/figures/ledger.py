@@ -124,7 +124,7 @@ def _relative(data: ReportData, form: str, target: str | None = None) -> tuple[s
         return None
     for budget in data.verdict.budgets:
         model = data.measurements.name_of(budget.against or "")
-        if budget.form == form and model and target in (None, budget.target):
+        if budget.form == form and model and target in (None, budget.place):
             return model, budget.limit
     return None
 

@@ -1,15 +1,16 @@
-"""Interleaved timing: what is collected, when it stops, and what it detects."""
+"""Timing in blocks: what is collected, when it stops, and what it detects."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pipeline.measure import fresh, latency, latency_worker, statistics, stopping
-from pipeline.measure.latency_worker import FIXED, LEAST
+from pipeline.measure import caches, fresh, latency, latency_worker, statistics, stopping
+from pipeline.measure.latency_worker import BLOCK, COLD, FIXED, LEAD, LEAST, Rows
 from pipeline.terms.errors import EvidenceError, ProviderError, RarefyError
 from tests.pipeline.measure import bundles
 
@@ -26,7 +27,9 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def timed(made):
     """The one real measurement; the assertions hold however long its calls take."""
-    return latency.measure(made, bundles.texts(), processes=2, seconds=1, seed=1, lengths=(8, 32))
+    return latency.measure(
+        made, bundles.texts(), processes=2, seconds=1, seed=1, lengths=(8, 32), cold=1
+    )
 
 
 class Machine:
@@ -61,6 +64,8 @@ class Machine:
             "rows": rows,
             "tokens": tokens,
             "fixed": {},
+            "cold": {"wall": wall, "tokenizer": wall} if request["cold"] else {},
+            "block": BLOCK,
             "busy": [],
         }
 
@@ -88,7 +93,7 @@ def test_every_call_is_there_for_every_model(timed):
     assert set(timed.samples) == {"candidate", "teacher"}
     for model in timed.samples.values():
         assert len(model) == 2
-        assert all(len(process) >= LEAST for process in model)
+        assert all(len(process) >= LEAST * BLOCK for process in model)
         assert all(ms > 0 for process in model for ms in process)
     lengths = [len(process) for process in timed.samples["candidate"]]
     assert lengths == [len(process) for process in timed.samples["teacher"]]
@@ -99,7 +104,7 @@ def test_every_call_is_there_for_every_model(timed):
 
 
 def test_from_text_to_logits_takes_the_tokenizer_too(timed):
-    whole, model = timed.end_to_end("teacher")[0], timed.samples["teacher"][0]
+    whole, model = timed.calls("teacher", whole=True)[0], timed.samples["teacher"][0]
     assert all(a > b > 0 for a, b in zip(whole, model, strict=True))
 
 
@@ -108,6 +113,15 @@ def test_fixed_lengths_are_timed_beside_the_rows(timed):
     for models in timed.fixed.values():
         assert set(models) == {"candidate", "teacher"}
         assert all(len(process) == FIXED for model in models.values() for process in model)
+
+
+def test_calls_with_emptied_caches_are_timed_beside_the_others(timed):
+    for clock in (timed.cold, timed.cold_tokenizer):
+        assert set(clock) == {"candidate", "teacher"}
+        assert all(len(process) == COLD for model in clock.values() for process in model)
+        assert all(ms > 0 for model in clock.values() for process in model for ms in process)
+    whole, model = timed.calls("teacher", whole=True, cold=True), timed.calls("teacher", cold=True)
+    assert all(a > b for a, b in zip(whole[0], model[0], strict=True))
 
 
 def test_an_input_of_a_fixed_length_has_so_many_tokens():
@@ -119,19 +133,24 @@ def test_an_input_of_a_fixed_length_has_so_many_tokens():
         assert set(made[1:-1].tolist()) <= {10, 11, 12, 13, 14}
 
 
-def test_a_time_stands_at_the_row_that_took_it(monkeypatch):
-    """Two models on a simulated clock: a token takes 1 ms of one, 20 ms of the other."""
-    clock = SimpleNamespace(now=0)
+@pytest.fixture
+def clocked(monkeypatch):
+    """Two models on a simulated clock: a token takes 1 ms of one, 20 ms of the other.
+
+    Returns the models and the list of what happens: the name of the model of each call.
+    """
+    clock, calls = SimpleNamespace(now=0), []
 
     class Model:
-        def __init__(self, pace):
-            self.pace = pace
+        def __init__(self, name, pace):
+            self.name, self.pace = name, pace
 
         def encode(self, texts, pairs):
             clock.now += 1_000_000
             return [{"input_ids": np.ones((1, len(text.split())))} for text in texts]
 
         def run(self, feed):
+            calls.append(self.name)
             clock.now += self.pace * 1_000_000 * feed["input_ids"].shape[1]
 
     monkeypatch.setattr(
@@ -143,14 +162,47 @@ def test_a_time_stands_at_the_row_that_took_it(monkeypatch):
             process_time_ns=lambda: clock.now,
         ),
     )
-    models = [latency_worker.Timed(n, Model(p), False) for n, p in (("quick", 1), ("slow", 20))]
+    paces = (("quick", 1), ("slow", 20))
+    return [latency_worker.Timed(name, Model(name, pace), False) for name, pace in paces], calls
+
+
+def test_a_time_stands_at_the_row_that_took_it(clocked):
+    models, _ = clocked
     rows = bundles.texts()
-    found = latency_worker._rounds(models, rows, None, 0.0, np.random.default_rng(0))
+    found = latency_worker._blocks(models, Rows(rows, None), 0.0, np.random.default_rng(0))
     tokens = np.array([len(rows[row].split()) for row in found.rows])
-    assert len(tokens) == LEAST
+    assert len(tokens) == LEAST * BLOCK
     for name, pace in (("quick", 1), ("slow", 20)):
         np.testing.assert_allclose(found.by_model("wall")[name], pace * tokens)
         np.testing.assert_allclose(found.by_model("tokenizer")[name], 1)
+
+
+def test_a_model_is_called_in_blocks_of_which_the_first_calls_are_left_out(clocked):
+    models, calls = clocked
+    found = latency_worker._blocks(
+        models, Rows(bundles.texts(), None), 0.0, np.random.default_rng(0)
+    )
+    blocks = [(name, len(list(run))) for name, run in itertools.groupby(calls)]
+    assert sum(length for _, length in blocks) == 2 * LEAST * (LEAD + BLOCK)
+    assert all(length % (LEAD + BLOCK) == 0 for _, length in blocks)
+    assert len(found.by_model("wall")["quick"]) == LEAST * BLOCK
+
+
+def test_few_rows_are_timed_several_times_in_a_block(clocked):
+    models, _ = clocked
+    found = latency_worker._blocks(
+        models, Rows(bundles.texts(3), None), 0.0, np.random.default_rng(0)
+    )
+    assert len(found.rows) == LEAST * BLOCK
+    assert set(found.rows) == {0, 1, 2}
+
+
+def test_caches_are_emptied_before_each_cold_call(clocked, monkeypatch):
+    models, calls = clocked
+    monkeypatch.setattr(caches.Caches, "empty", lambda _: calls.append("emptied"))
+    latency_worker._cold(models, Rows(bundles.texts(), None), 5, np.random.default_rng(0))
+    assert calls[::2] == ["emptied"] * 10
+    assert sorted(calls[1::2]) == ["quick"] * 5 + ["slow"] * 5
 
 
 def test_sampling_goes_on_until_it_is_clear(simulate):
@@ -203,6 +255,11 @@ def _answer(process, rows=(3, 1, 2)):
         "tokenizer": {name: [0.1] * 3 for name in wall},
         "device": {name: [0.5] * 3 for name in wall},
         "fixed": {"8": {name: [float(process)] for name in wall}},
+        "cold": {
+            "wall": {name: [5.0 + process] for name in wall},
+            "tokenizer": {name: [0.5] for name in wall},
+        },
+        "block": 3,
         "tokens": [10 * row for row in rows],
         "rows": list(rows),
         "busy": [],
@@ -214,8 +271,11 @@ def test_processes_answers_are_gathered_by_model_and_process():
     names = ["candidate", "teacher"]
     timed = latency.gather(answers, names, "teacher", "cpu", threads=1, looks=4)
     assert timed.samples["candidate"] == [[3, 1, 2], [2, 3, 1]]
-    assert timed.end_to_end("candidate")[1] == [2.1, 3.1, 1.1]
+    assert timed.calls("candidate", whole=True)[1] == [2.1, 3.1, 1.1]
     assert timed.fixed == {"8": {"candidate": [[0], [1]], "teacher": [[0], [1]]}}
+    assert timed.cold == {"candidate": [[5], [6]], "teacher": [[5], [6]]}
+    assert timed.calls("candidate", whole=True, cold=True) == [[5.5], [6.5]]
+    assert timed.block == 3
     assert timed.tokens == [30, 10, 20, 20, 30, 10]
     assert timed.noise[0] < 4 / 4.4 < timed.noise[1]
     assert timed.device == {}, "on a CPU nothing is timed on a device"
@@ -238,6 +298,14 @@ def test_twenty_times_the_work_is_seen_slower(simulate):
     found = statistics.percentile_ratio(teacher, candidate, 50, seed=0)
     assert found.low < 20 < found.high
     assert found.high - found.low < 2
+
+
+def test_the_first_processes_time_cold_caches_as_many_as_are_asked_for(simulate):
+    machine = simulate(candidate=0.1, teacher=2.0)
+    timed = measure(machine, processes=3, seconds=1, cold=2)
+    assert len(timed.samples["candidate"]) == 3
+    assert len(timed.cold["candidate"]) == len(timed.cold_tokenizer["teacher"]) == 2
+    assert measure(machine, processes=3, seconds=1).cold == {}
 
 
 def test_the_noise_floor_is_about_one(simulate):

@@ -44,8 +44,8 @@ def test_another_schema_is_refused():
 
 def test_from_text_to_logits_is_tokenizer_and_model():
     found = Latency(samples={"m": [[1.0, 2.0]]}, tokenizer={"m": [[0.25, 0.5]]})
-    assert found.end_to_end("m") == [[1.25, 2.5]]
-    assert Latency(samples={"m": [[1.0]]}).end_to_end("m") == []
+    assert found.calls("m", whole=True) == [[1.25, 2.5]]
+    assert Latency(samples={"m": [[1.0]]}).calls("m", whole=True) == []
 
 
 def test_a_stage_stands_for_the_model_of_its_weights():

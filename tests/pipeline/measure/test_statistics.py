@@ -159,6 +159,24 @@ def test_the_slower_is_seen_through_rows_of_all_lengths():
     assert statistics.slower([rows], [rows]) == 1
 
 
+def test_what_disturbs_a_whole_block_is_one_observation():
+    """Each block of equal models has its own pace; call by call, that looks like many proofs."""
+    generator = np.random.default_rng(8)
+
+    def process():
+        return np.repeat(generator.lognormal(0, 0.05, 10), 20) * generator.lognormal(0, 0.01, 200)
+
+    trials = [([process()], [process()]) for _ in range(300)]
+    by_call = [statistics.slower(*trial) < 0.05 for trial in trials]
+    by_block = [statistics.slower(*trial, block=20) < 0.05 for trial in trials]
+    assert np.mean(by_call) > 0.2
+    assert np.mean(by_block) < 0.08
+
+
+def test_the_last_block_may_be_shorter():
+    assert statistics.slower([[2.0, 2.0, 2.0]], [[1.0, 1.0, 1.0]], block=2) == 0.25
+
+
 def test_equal_models_look_slower_as_often_as_the_p_value_says():
     generator = np.random.default_rng(7)
     rows = generator.lognormal(0, 0.8, 100)

@@ -104,6 +104,12 @@ def test_check_lets_pass_what_a_model_could_keep(budgets):
     assert not check([Budget(metric=m, target=t, **{form: limit}) for m, form, limit, t in budgets])
 
 
+def test_bounds_with_hot_and_with_cold_caches_are_no_contradiction():
+    hot = Budget(metric="latency_p50", max=2)
+    assert not check([hot, Budget(metric="latency_p50", min=3, caches="cold")])
+    assert check([hot, Budget(metric="latency_p50", min=3)])
+
+
 def test_two_margins_on_one_metric_are_no_contradiction():
     budgets = [
         Budget(metric="latency_p50", max_regression="5 %", against="production"),

@@ -167,6 +167,42 @@ def test_the_same_model_twice_is_no_regression(measurements):
     assert found.outcome == "pass"
 
 
+@pytest.fixture
+def cold(measurements):
+    """With emptied caches, the candidate takes 3 ms and the reference 9."""
+    times = {"candidate": 3.0, "finetune": 9.0}
+    timed = measurements.latency["cpu"]
+    timed.cold = {name: [[ms] * 16] * 5 for name, ms in times.items()}
+    timed.cold_tokenizer = {name: [[0.5] * 16] * 5 for name in times}
+    return measurements
+
+
+@pytest.mark.parametrize(
+    ("budget", "value", "outcome"),
+    [
+        ({"metric": "latency_p50", "max": "3.1 ms"}, 3, "pass"),
+        ({"metric": "latency_p95", "max": "2 ms"}, 3, "fail"),
+        ({"metric": "latency_p99", "max": "9 ms"}, None, "inconclusive"),  # 80 calls
+        ({"metric": "end_to_end_p50", "max": "3.1 ms"}, 3.5, "fail"),
+        ({"metric": "latency_p50", "min_speedup": "2.9x", "against": "finetune"}, 3, "pass"),
+        ({"metric": "latency_p50", "max_regression": "5 %", "against": "finetune"}, -2 / 3, "pass"),
+    ],
+)
+def test_budgets_on_cold_caches(cold, budget, value, outcome):
+    found = one(cold, caches="cold", **budget)
+    assert found.outcome == outcome, found.reason
+    assert found.value == (value and pytest.approx(value))
+    assert found.place == "cpu with cold caches"
+    if value is not None:
+        assert " on cpu with cold caches" in found.reason
+
+
+def test_measurements_of_earlier_versions_have_no_cold_caches(measurements):
+    found = one(measurements, metric="latency_p50", max=2, caches="cold")
+    assert found.outcome == "fail"
+    assert found.reason == "candidate was not timed on cpu with cold caches"
+
+
 def test_a_target_that_was_not_timed_fails(measurements):
     found = one(measurements, (Target(name="gpu"),), metric="latency_p50", max=2)
     assert found.outcome == "fail"
