@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from exporters import boundaries, bundle, fusion, half, integer_arithmetic, onnx, parity
+from exporters import boundaries, bundle, fusion, half, onnx, parity
 from exporters.passes import (
     clean,
     embeddings,
@@ -18,7 +18,7 @@ from exporters.passes import (
     positions,
     scale,
 )
-from pipeline.model import checkpoint, quantization
+from pipeline.model import arithmetic, checkpoint, quantization
 from pipeline.model.quantization import Plan
 from pipeline.model.runtime import MODEL
 from pipeline.report import markdown
@@ -26,6 +26,7 @@ from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.progress import Progress, silent
+from pipeline.terms.vocabulary import Isa
 
 Form = Literal["reference", "deploy"]
 ROWS = 48  # for parity
@@ -59,6 +60,7 @@ def build(
     form: Form,
     target_provider: str = "cpu",
     threads: int = 1,
+    isa: Isa = "avx2",
     samples: bool = True,
     progress: Progress | None = None,
 ) -> BuildInfo:
@@ -74,17 +76,24 @@ def build(
             rarefy; it is the baseline. "deploy" has our graph passes and follows the plan.
         target_provider: cpu, cuda or tensorrt.
         threads: the bundle's default number of intra-op threads.
+        isa: for int8, the CPUs on which the bundle must be right; "vnni" is refused by others.
         progress: called as progress(done, total, note).
 
     Raises:
         ModelError: if the model cannot be exported, the plan does not fit the target or the model,
             or a rewrite changed the answers.
         DataError: if the split is empty.
+        ProviderError: if the bundle is for CPUs with VNNI and this one has none, so that it cannot
+            be checked.
     """
     if not len(split):
         raise DataError(f"{split.reference} is empty: export needs rows to compare with PyTorch")
     plan = quantization.read(checkpoint_dir) if form == "deploy" else None
     _check_target(plan, target_provider)
+    needs: dict[str, Any] = {}
+    if plan is not None and plan.precision == "int8" and isa == "vnni":
+        needs = {"isa": isa}
+    arithmetic.check(needs)
     report = progress or silent
     report(0, 4, "tracing the model")
     model, tokenizer = checkpoint.load(checkpoint_dir), checkpoint.load_tokenizer(checkpoint_dir)
@@ -99,7 +108,7 @@ def build(
     expected = parity.cases(task, model, rows, names, tokenizer.pad_token_id or 0, longer)
     report(2, 4, "rewriting the graph")
     bounds = {mask: boundaries.reach(model.config, task.max_length), positions: task.max_length}
-    graph, precision, close = _rewrite(task, graph, form, plan, expected, bounds)
+    graph, precision, close = _rewrite(task, graph, form, plan, expected, bounds, isa)
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
     bundle.write_model(
@@ -111,6 +120,7 @@ def build(
         split=split,
         provider=target_provider,
         threads=threads,
+        needs=needs,
     )
     if precision != "fp32" and task.chooses and split.labels is not None:
         task = bundle.choose(output, task, split, target_provider)
@@ -155,6 +165,7 @@ def _rewrite(
     plan: Plan | None,
     expected: list[parity.Case],
     bounds: dict[Any, int],
+    isa: Isa,
 ) -> tuple[ir.Model, parity.Precision, parity.Parity]:
     """Run the passes of a form in order, and check parity after each.
 
@@ -176,7 +187,7 @@ def _rewrite(
         embeddings.apply(graph)
         clean.apply(graph)
         parity.check(task, graph, expected, "int8", _name(embeddings))
-    integer_matmul.apply(graph, plan, reduce_range=integer_arithmetic.saturates())
+    integer_matmul.apply(graph, plan, isa)
     clean.apply(graph)
     fusion.check_integer(graph, plan.integer_modules)
     return graph, "int8", parity.check(task, graph, expected, "int8", _name(integer_matmul))

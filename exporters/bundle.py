@@ -49,8 +49,12 @@ def write_model(
     split: Split,
     provider: str,
     threads: int,
+    needs: dict[str, Any],
 ) -> None:
-    """Write the graph, the tokenizer, the labels, the signature and the session options."""
+    """Write the graph, the tokenizer, the labels, the signature and the session options.
+
+    ``needs``: what a machine must have to give the right answers, for the signature.
+    """
     ir.save(graph, output / MODEL)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
@@ -72,7 +76,7 @@ def write_model(
         | task.chosen()
         | task.reading(split),
     )
-    write_json(output / "signature.json", _signature(graph, task, split))
+    write_json(output / "signature.json", _signature(graph, task, split) | needs)
     write_json(
         output / "session_options.json",
         {

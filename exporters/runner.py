@@ -4,6 +4,7 @@ Requires only onnxruntime, tokenizers and numpy. Input: texts as arguments, or a
 ``{"texts": [...], "pairs": [...] or null}`` on stdin. Output: one answer for each.
 """
 
+import base64
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,11 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 HERE = Path(__file__).resolve().parent
+PROBE = (
+    "CAg6YgoYCgFhCgFiEgF5Ig1NYXRNdWxJbnRlZ2VyEgFnWhUKAWESEAoOCAISCgoDEgFtCgMSAWtaFQoBYhIQCg4IAxIKCgMS"
+    "AWsKAxIBbmIVCgF5EhAKDggGEgoKAxIBbQoDEgFuQgQKABAR"
+)
+"""An ONNX model of one node, ``y = MatMulInteger(a, b)``, in base64."""
 
 
 def read(name: str) -> Any:
@@ -21,8 +27,22 @@ def read(name: str) -> Any:
     return json.loads((HERE / name).read_text(encoding="utf-8"))
 
 
+def exact() -> bool:
+    """Return whether this CPU computes int8 products exactly: x86 without VNNI does not."""
+    session = onnxruntime.InferenceSession(
+        base64.b64decode(PROBE), providers=["CPUExecutionProvider"]
+    )
+    one, other = np.full((1, 64), 255, np.uint8), np.full((64, 16), 127, np.int8)
+    return bool((session.run(None, {"a": one, "b": other})[0] == 255 * 127 * 64).all())
+
+
 def load() -> tuple[Any, Any]:
     """Load the session and the tokenizer."""
+    if read("signature.json").get("isa") == "vnni" and not exact():
+        sys.exit(
+            "this bundle was made for CPUs with VNNI (isa: vnni), and gives wrong answers on this "
+            "one; export it for a target without isa"
+        )
     stored = read("session_options.json")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = stored["intra_op_num_threads"]

@@ -171,6 +171,7 @@ def _providers() -> Check:
 def cpu() -> Iterator[Check]:
     """Check for the instructions that speed up int8 inference and bf16 training; count cores."""
     from pipeline.measure import machine
+    from pipeline.model import arithmetic
 
     facts = machine.fingerprint()
     flags = set(facts["flags"])
@@ -189,7 +190,9 @@ def cpu() -> Iterator[Check]:
     ):
         have = [flag for flag in any_of if flag in flags]
         if have:
-            yield Check(name, "ok", ", ".join(have))
+            wide = name == "int8" and arithmetic.exact()
+            more = "; targets for CPUs like this one may say isa: vnni" if wide else ""
+            yield Check(name, "ok", ", ".join(have) + more)
         else:
             yield Check(name, "warn", f"the CPU has none of {', '.join(any_of)}", slow)
     count = facts["cores"]

@@ -35,7 +35,7 @@ class Export(Stage):
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"dev"})
@@ -55,14 +55,12 @@ class Export(Stage):
     )
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return what determines the graph (provider, the CPU's int8 arithmetic) and session."""
-        from exporters import integer_arithmetic
-
+        """Return what determines the graph (provider, the width of weights) and session."""
         target = self._target(asked.targets)
         return {
             "provider": target.provider,
             "threads": target.threads,
-            "saturates": integer_arithmetic.saturates(),
+            "isa": target.isa,
         }
 
     def resources(self, work: Workload) -> Resources:
@@ -93,6 +91,7 @@ class Export(Stage):
             form="deploy",
             target_provider=target.provider,
             threads=target.threads,
+            isa=target.isa,
             samples=self.samples == "dev",
             progress=context.progress,
         )

@@ -9,10 +9,11 @@ from pydantic import Field
 
 from pipeline.model import checkpoint, parts, quantization
 from pipeline.model.quantization import LinearPlan, Plan
-from pipeline.stage import Context, Draft, Quantization, Stage
+from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
+from pipeline.terms.vocabulary import Isa, Target
 from stages import footprint
 from stages.parameters import Row
 
@@ -32,7 +33,7 @@ class Quantize(Stage):
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
@@ -52,6 +53,10 @@ class Quantize(Stage):
     )
     embeddings: Literal["int8", "float"] = "int8"
     exclude: tuple[str, ...] = Field((), description="paths of modules to keep in float")
+
+    def environment(self, asked: Asked) -> dict[str, Any]:
+        """Return what damage depends on: the width of the weights that the targets take."""
+        return {"isa": narrowest(asked.targets)} if self.precision == "int8" else {}
 
     def resources(self, work: Workload) -> Resources:
         """Return the resources for trying each layer.
@@ -99,6 +104,7 @@ class Quantize(Stage):
     ) -> tuple[Plan, list[Metric]]:
         from stages import sensitivity
 
+        isa = narrowest(context.targets)
         layers = sensitivity.linear_layers(network)
         for name in self.exclude:
             if name not in layers:
@@ -117,7 +123,7 @@ class Quantize(Stage):
         chosen, damages = candidates, dict[str, float]()
         if self.sensitivity:
             damages = sensitivity.damages(
-                context.task, network, candidates, few, ranges, context.progress
+                context.task, network, candidates, few, ranges, isa, context.progress
             )
             chosen = [name for name in candidates if damages[name] <= self.max_damage]
         plan = Plan(
@@ -130,7 +136,7 @@ class Quantize(Stage):
         )
         metrics = [Metric(name="integer_layers", value=len(chosen), n=len(layers))]
         if self.sensitivity and chosen:
-            together = sensitivity.joint_damage(context.task, network, chosen, few, ranges)
+            together = sensitivity.joint_damage(context.task, network, chosen, few, ranges, isa)
             metrics.append(Metric(name="quantization_kl", split="dev", value=together))
         return plan, metrics
 
@@ -149,6 +155,12 @@ class Quantize(Stage):
         step = max(1, len(split) // count)
         chosen = range(0, len(split), step)[:count]
         return context.task.examples(checkpoint.load_tokenizer(model.directory), split, chosen)
+
+
+def narrowest(targets: tuple[Target, ...]) -> Isa:
+    """Return ``vnni`` if that is what all of the recipe's CPUs have: the width to be measured."""
+    wide = [target.isa == "vnni" for target in targets if target.provider == "cpu"]
+    return "vnni" if wide and all(wide) else "avx2"
 
 
 def _copy(model: Artifact, context: Context) -> dict[str, str]:

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.model import parts
+from pipeline.model import parts, quantization
 from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import Row, inputs_of
 from pipeline.terms.progress import Progress
+from pipeline.terms.vocabulary import Isa
 from stages import calibration
 
 Rows = Sequence[Row]
@@ -44,10 +45,12 @@ def fake_quantize(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -
     return ((values / scale).round() + zero).clamp(0, 255).sub(zero).mul(scale)
 
 
-def fake_quantize_weight(weight: torch.Tensor) -> torch.Tensor:
+def fake_quantize_weight(weight: torch.Tensor, isa: Isa) -> torch.Tensor:
     """Round to int8 and back, symmetrically, with one scale per output (outputs × inputs)."""
-    scale = (weight.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-12)
-    return (weight / scale).round().clamp(-127, 127) * scale
+    scales = quantization.weight_scales(weight.T.float().cpu().numpy(), isa)
+    scale = torch.from_numpy(scales).to(weight)[:, None]
+    largest = quantization.LARGEST
+    return (weight / scale).round().clamp(-largest, largest) * scale
 
 
 @torch.no_grad()
@@ -95,6 +98,7 @@ def damages(
     names: Sequence[str],
     rows: Rows,
     ranges: dict[str, Range],
+    isa: Isa,
     progress: Progress,
 ) -> dict[str, float]:
     """Return each layer's damage when it alone is in int8.
@@ -107,7 +111,7 @@ def damages(
     by_group = {}
     for position, name in enumerate(names):
         progress(position, len(names), f"trying {name} in int8")
-        with _quantized(model, [name], ranges):
+        with _quantized(model, [name], ranges, isa):
             by_group[name] = float(task.divergence(exact, _answers(task, model, batches)).mean())
     return by_group
 
@@ -119,16 +123,19 @@ def joint_damage(
     names: Sequence[str],
     rows: Rows,
     ranges: dict[str, Range],
+    isa: Isa,
 ) -> float:
     """Return the damage, as in ``damages``, when all these layers are in int8."""
     batches = list(calibration.batches(rows, "cpu", BATCH))
     exact = _answers(task, model, batches)
-    with _quantized(model, names, ranges):
+    with _quantized(model, names, ranges, isa):
         return float(task.divergence(exact, _answers(task, model, batches)).mean())
 
 
 @contextlib.contextmanager
-def _quantized(model: nn.Module, names: Sequence[str], ranges: dict[str, Range]) -> Iterator[None]:
+def _quantized(
+    model: nn.Module, names: Sequence[str], ranges: dict[str, Range], isa: Isa
+) -> Iterator[None]:
     """Fake-quantize these layers' weights and inputs inside a ``with`` block."""
     undo: list[Callable[[], Any]] = []
     try:
@@ -137,7 +144,7 @@ def _quantized(model: nn.Module, names: Sequence[str], ranges: dict[str, Range])
             assert isinstance(module, nn.Linear)
             weight = module.weight.data
             undo.append(lambda module=module, weight=weight: setattr(module.weight, "data", weight))
-            module.weight.data = fake_quantize_weight(weight)
+            module.weight.data = fake_quantize_weight(weight, isa)
             undo.append(module.register_forward_pre_hook(_rounder(ranges.get(name))).remove)
         yield
     finally:

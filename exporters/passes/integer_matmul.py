@@ -20,13 +20,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from exporters.passes.graph import MICROSOFT, array, constant, node, only_consumer, replace
-from pipeline.model.quantization import LinearPlan, Plan
+from pipeline.model.quantization import LARGEST, LinearPlan, Plan, weight_scales
+from pipeline.terms.vocabulary import Isa
 
 
-def apply(model: ir.Model, plan: Plan, *, reduce_range: bool = False) -> int:
+def apply(model: ir.Model, plan: Plan, isa: Isa = "avx2") -> int:
     """Rewrite the layers that are int8 in the plan. Returns their number.
 
-    ``reduce_range``: limit weights to 7 bits, for CPUs without VNNI, whose 16-bit sums overflow.
+    ``isa``: the CPUs on which products must be exact; see ``quantization.weight_scales``.
     """
     quantizers: dict[tuple[ir.Value, float | None, float | None], list[ir.Value]] = {}
     count = 0
@@ -38,26 +39,25 @@ def apply(model: ir.Model, plan: Plan, *, reduce_range: bool = False) -> int:
         source, held = product.inputs[0], array(product.inputs[1])
         assert source is not None
         assert held is not None
-        largest = 63 if reduce_range else 127
         count += 1
         if not _varies(source):
-            _store_weight(model, product, held, largest)
+            _store_weight(model, product, held, isa)
             continue
         key = (source, layer.low, layer.high)
         if key not in quantizers:
             made, triple = _quantizer(model, source, layer, str(module))
             model.graph.insert_before(product, made)
             quantizers[key] = triple
-        _replace_product(model, product, quantizers[key], held, largest)
+        _replace_product(model, product, quantizers[key], held, isa)
     return count
 
 
 def quantize_weight(
-    weight: NDArray[np.float32], largest: int = 127
+    weight: NDArray[np.float32], isa: Isa
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return int8 weights (inputs × outputs) and scales, symmetric, one scale per column."""
-    scale = np.maximum(np.abs(weight).max(axis=0) / largest, 1e-12).astype(np.float32)
-    return np.clip(np.rint(weight / scale), -largest, largest).astype(np.int8), scale
+    scale = weight_scales(weight, isa)
+    return np.clip(np.rint(weight / scale), -LARGEST, LARGEST).astype(np.int8), scale
 
 
 def uint8_range(low: float, high: float) -> tuple[np.float32, np.uint8]:
@@ -81,11 +81,9 @@ def _varies(value: ir.Value) -> bool:
     return False
 
 
-def _store_weight(
-    model: ir.Model, product: ir.Node, weight: NDArray[np.float32], largest: int
-) -> None:
+def _store_weight(model: ir.Model, product: ir.Node, weight: NDArray[np.float32], isa: Isa) -> None:
     """Multiply by the int8 weight, converted to float by nodes that the runtime folds."""
-    numbers, scales = quantize_weight(weight, largest)
+    numbers, scales = quantize_weight(weight, isa)
     name = product.inputs[1].name if product.inputs[1] else None
     wide = node("Cast", [constant(model, f"{name}.int8", numbers)], to=ir.DataType.FLOAT)
     scale = constant(model, f"{name}.scale", scales)
@@ -113,10 +111,10 @@ def _replace_product(
     product: ir.Node,
     quantized: list[ir.Value],
     weight: NDArray[np.float32],
-    largest: int,
+    isa: Isa,
 ) -> None:
     integers, scale, zero = quantized
-    numbers, scales = quantize_weight(weight, largest)
+    numbers, scales = quantize_weight(weight, isa)
     name = product.inputs[1].name if product.inputs[1] else None
     last = product
     bias: ir.Value | None = None

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import rich_click as click
@@ -19,6 +20,7 @@ from pipeline.store.home import Home
 REFERENCES = ("package:", "hub:")
 NONE = "none"
 NULL = "null # the model's own answers are the truth"
+WIDE = " # isa: vnni makes int8 a little more precise, for CPUs like this one only"
 PLAIN = re.compile(r"(?:[A-Za-z_/]|\.\.?/)[A-Za-z0-9_./:@-]*")
 
 
@@ -250,11 +252,18 @@ def recipe_text(answers: Answers) -> str:
         "stages: # in order; `rarefy recipe show` explains each one and shows its defaults",
         *(f"  - {_filled(stage, filled)}" for stage in goal.stages),
         "targets: # where latency is measured",
-        "  - {name: cpu, provider: cpu, threads: 1}",
+        f"  - {{name: cpu, provider: cpu, threads: 1}}{WIDE if _wide() else ''}",
         "budgets: # the exit code is 3 if one is missed",
         *(f"  - {_filled(budget, filled)}" for budget in goal.budgets),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _wide() -> bool:
+    """Return whether this CPU takes int8 bundles of ``isa: vnni``."""
+    from pipeline.model import arithmetic
+
+    return find_spec("onnxruntime") is not None and arithmetic.exact()
 
 
 def _main(answers: Answers) -> str:

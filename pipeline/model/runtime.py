@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.model import windows, words
+from pipeline.model import arithmetic, windows, words
 from pipeline.model.graph_file import check_graph
 from pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
 from pipeline.terms.progress import Progress
@@ -82,7 +82,8 @@ class BundleModel:
     Raises:
         IntegrityError: if the graph refers to files outside the bundle or is not a regular file.
         ModelError: if a file of the bundle is missing.
-        ProviderError: if the session does not run on the requested provider.
+        ProviderError: if the session does not run on the requested provider, or the bundle needs a
+            CPU with VNNI.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class BundleModel:
         self.directory = Path(directory).resolve()
         self.config = self._read("config.json")
         self.signature = self._read(SIGNATURE)
+        arithmetic.check(self.signature)
         named = self.config["id2label"]
         self.labels = tuple(named[str(at)] for at in range(len(named)))
         self.inputs = tuple(entry["name"] for entry in self.signature["inputs"])

@@ -6,7 +6,14 @@ import os
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.terms import quantity
 
@@ -119,9 +126,24 @@ class Data(Part):
         return {name: reference for name, reference in pairs.items() if reference}
 
 
+Isa = Literal["avx2", "vnni"]
+"""What a CPU must have for int8: ``avx2`` is right on every CPU, of every architecture."""
+
+
 class Target(Part):
     """A setting to measure on: execution provider and number of intra-op threads."""
 
     name: Name = "cpu"
     provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
     threads: int = Field(default=1, ge=1, le=1024)
+    isa: Isa = Field(
+        default="avx2",
+        description="int8 on the CPU: right on every one, or with a little more precision where "
+        "the CPU has VNNI, and refused where it has not",
+    )
+
+    @model_validator(mode="after")
+    def _isa_of_a_cpu(self) -> Target:
+        if self.isa != "avx2" and self.provider != "cpu":
+            raise ValueError(f"'isa' is of the cpu provider; remove it from {self.name!r}")
+        return self

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from exporters import bundle
 from exporters.build import build
-from pipeline.model import checkpoint, quantization
+from pipeline.model import arithmetic, checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.model.runtime import BundleModel
 from pipeline.release.answering import Bundle
 from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import ModelError
+from pipeline.terms.errors import ModelError, ProviderError
 from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with, plan_for
 from tests.models import probabilities
 
@@ -89,6 +91,26 @@ def test_pruned_and_factorized_shapes_are_exported(minilm, tmp_path):
     info = build(source, output, task=TASK, split=SPLIT, form="deploy")
     assert info.integer_matmuls == 14  # the thin layer counts twice
     assert info.model["heads"] == [5, 12]
+
+
+def test_the_eighth_bit_is_for_cpus_that_have_vnni_and_nearer_to_float(minilm, tmp_path):
+    """The bundle says so in its signature, and refuses to run elsewhere."""
+    if not arithmetic.exact():
+        pytest.skip("this CPU has no VNNI")
+    source = copy_with(minilm, plan_for(minilm), tmp_path / "checkpoint")
+    found = {}
+    for isa in ("avx2", "vnni"):
+        (tmp_path / isa).mkdir()
+        build(source, tmp_path / isa, task=TASK, split=SPLIT, form="deploy", isa=isa)
+        found[isa] = json.loads((tmp_path / isa / "signature.json").read_text()).get("isa")
+    assert found == {"avx2": None, "vnni": "vnni"}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(arithmetic, "exact", lambda: False)
+        BundleModel(tmp_path / "avx2")
+        with pytest.raises(ProviderError, match="isa: vnni"):
+            BundleModel(tmp_path / "vnni")
+        with pytest.raises(ProviderError, match="isa: vnni"):
+            build(source, tmp_path, task=TASK, split=SPLIT, form="deploy", isa="vnni")
 
 
 def test_plans_that_would_be_slower_are_refused(minilm, tmp_path):

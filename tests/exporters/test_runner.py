@@ -54,3 +54,16 @@ def test_rows_that_the_bundle_cannot_read_are_refused_in_one_line(
     assert (answer.returncode, answer.stdout) == (1, "")
     assert said in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
+
+
+def test_a_bundle_for_vnni_refuses_a_cpu_without_it_and_says_what_to_do(deployed, tmp_path):
+    there = tmp_path / "elsewhere"
+    shutil.copytree(deployed[1], there)
+    signature = json.loads((there / "signature.json").read_text())
+    (there / "signature.json").write_text(json.dumps(signature | {"isa": "vnni"}))
+    code = "import predict; predict.exact = lambda: False; predict.answer(['a text'])"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=there, capture_output=True, text=True, check=False
+    )
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert "export it for a target without isa" in answer.stderr

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from pipeline.model import checkpoint, quantization
+from pipeline.stage import Asked
 from pipeline.store.artifact import Kind
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
+from pipeline.terms.vocabulary import Target
 from stages.adapt import Adapt
-from stages.quantize import Quantize
+from stages.quantize import Quantize, narrowest
 from tests.models import artifact_of
 
 
@@ -102,3 +104,22 @@ def test_fp16_is_a_plan_of_its_own(tuned, make_context):
     plan, _ = planned(Quantize(precision="fp16"), make_context(), tuned)
     assert plan.precision == "fp16"
     assert not plan.linears
+
+
+def test_damage_is_measured_in_the_narrowest_width_that_a_target_takes():
+    wide, plain = Target(name="new", isa="vnni"), Target(name="any")
+    gpu = Target(name="gpu", provider="cuda")
+    assert narrowest((wide,)) == narrowest((wide, gpu)) == "vnni"
+    assert narrowest((wide, plain)) == narrowest((plain,)) == narrowest((gpu,)) == "avx2"
+    assert Quantize().environment(Asked(targets=(wide,))) == {"isa": "vnni"}
+    assert Quantize(precision="fp16").environment(Asked(targets=(gpu,))) == {}
+
+
+def test_the_width_is_in_the_measured_damage(tuned, make_context):
+    """Which is more is left to chance in so small a model."""
+    kl = {}
+    for isa in ("avx2", "vnni"):
+        context = make_context(targets=(Target(isa=isa),))
+        plan, _ = planned(Quantize(calibration_rows=32), context, tuned)
+        kl[isa] = sum(layer.damage for layer in plan.linears.values())
+    assert kl["vnni"] != kl["avx2"]
