@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from exporters import boundaries, bundle, fusion, half, onnx, parity
 from exporters.passes import (
+    attention,
     clean,
     embeddings,
     first_token,
@@ -108,7 +109,9 @@ def build(
     expected = parity.cases(task, model, rows, names, tokenizer.pad_token_id or 0, longer)
     report(2, 4, "rewriting the graph")
     bounds = {mask: boundaries.reach(model.config, task.max_length), positions: task.max_length}
-    graph, precision, close = _rewrite(task, graph, form, plan, expected, bounds, isa)
+    graph, precision, close = _rewrite(
+        task, graph, form, plan, expected, bounds, target_provider, isa
+    )
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
     bundle.write_model(
@@ -165,6 +168,7 @@ def _rewrite(
     plan: Plan | None,
     expected: list[parity.Case],
     bounds: dict[Any, int],
+    provider: str,
     isa: Isa,
 ) -> tuple[ir.Model, parity.Precision, parity.Parity]:
     """Run the passes of a form in order, and check parity after each.
@@ -173,6 +177,7 @@ def _rewrite(
     """
     close = parity.check(task, graph, expected, "fp32", "tracing")
     passes = [mask, scale] + ([first_token, positions] if form == "deploy" else [])
+    passes += [attention] if form == "deploy" and provider == "cpu" else []
     for rewrite in passes:
         if rewrite.apply(graph, *([bounds[rewrite]] if rewrite in bounds else [])):
             clean.apply(graph)
