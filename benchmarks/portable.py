@@ -21,32 +21,24 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import bundle
+from benchmarks import planned
 from benchmarks.record import Claim, finish
 from exporters.build import build
 from exporters.passes import integer_matmul
 from pipeline.measure import latency
 from pipeline.measure.measurements import CANDIDATE
-from pipeline.model import checkpoint, quantization
-from pipeline.model.quantization import LARGEST, LinearPlan, Plan
+from pipeline.model.quantization import LARGEST
 from pipeline.model.runtime import BundleModel
-from pipeline.stage import tasks
 from pipeline.stage.split import Split
-from stages import sensitivity
 
 EMULATED = ("qemu-x86_64", "-cpu", "Haswell")
-EVAL = bundle.ROOT / "examples" / "data" / "movie-reviews" / "eval.jsonl"
 ROWS, CLOSE = 200, 0.01
 FORMS = ("fp32", "avx2", "vnni", "7 bits")
 
 
 def bundles(source: Path, folder: Path, task: Any, split: Split) -> dict[str, Path]:
     """Return the bundle of each form."""
-    model = checkpoint.load(source)
-    linears = {name: LinearPlan(precision="int8") for name in sensitivity.linear_layers(model)}
-    planned = folder / "planned"
-    shutil.copytree(source, planned)
-    quantization.write(Plan(linears=linears), planned)
+    int8 = planned.int8(source, folder / "planned")
     made, kept = {}, integer_matmul.weight_scales
     for form in FORMS:
         made[form] = folder / form.replace(" ", "-")
@@ -55,7 +47,7 @@ def bundles(source: Path, folder: Path, task: Any, split: Split) -> dict[str, Pa
             integer_matmul.weight_scales = lambda weight, _: kept(weight, "vnni") * LARGEST / 63
         try:
             build(
-                source if form == "fp32" else planned,
+                source if form == "fp32" else int8,
                 made[form],
                 task=task,
                 split=split,
@@ -86,22 +78,6 @@ def emulated(folder: Path, texts: list[str]) -> np.ndarray[Any, Any]:
     return np.array(json.loads(done.stdout))
 
 
-def teacher() -> Path:
-    """Return the folder of the demo's fine-tuned checkpoint."""
-    home = bundle.ROOT / ".rarefy"
-    run = home / "runs" / "demo" / "run.json"
-    if not run.is_file():
-        sys.exit(f"{run} is missing: run `make demo`, or name a checkpoint with --checkpoint")
-    nodes = {node["id"]: node["digest"] for node in json.loads(run.read_text())["lineage"]}
-    return home / "store" / "artifacts" / "sha256" / nodes["finetune"]
-
-
-def logarithms(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the logarithms of the probabilities of each row."""
-    wide = logits.astype(np.float64)
-    return wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)
-
-
 def main() -> int:
     """Export, answer here and there, time; write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -109,21 +85,17 @@ def main() -> int:
     given = parser.parse_args()
     if shutil.which(EMULATED[0]) is None:
         sys.exit("qemu-user is missing: apt-get install qemu-user")
-    source, rows = given.checkpoint or teacher(), list[dict[str, Any]]()
-    named = json.loads((source / "config.json").read_text())["label2id"]
-    task = tasks.find("text-classification")(tuple(named), 64, ("text",))
-    lines = [json.loads(line) for line in EVAL.read_text().splitlines()]
-    texts, truth = ([line[key] for line in lines] for key in ("text", "label"))
-    labels = np.array([named[str(label)] for label in truth])
-    split = Split("dev", "eval.jsonl", "0" * 64, texts, None, labels.tolist())
+    source, rows = given.checkpoint or planned.teacher(), list[dict[str, Any]]()
+    task, split = planned.rows(source)
+    texts, labels = split.texts, np.array(split.labels)
     with tempfile.TemporaryDirectory(prefix="rarefy-portable-") as name:
         made = bundles(source, Path(name), task, split)
-        exact = logarithms(BundleModel(made["fp32"]).units(texts))
+        exact = planned.logarithms(BundleModel(made["fp32"]).units(texts))
         for form, folder in made.items():
             model = BundleModel(folder)
             every = model.units(texts)
             here, there = every[:ROWS], emulated(folder, texts[:ROWS])
-            kl = (np.exp(exact) * (exact - logarithms(every))).sum(axis=1).mean()
+            kl = (np.exp(exact) * (exact - planned.logarithms(every))).sum(axis=1).mean()
             rows.append(
                 {
                     "form": form,

@@ -13,8 +13,8 @@ tokens, interleaved, in ms:
 LayerNormalization is vectorised in this runtime (0.66 ns per element), but SkipLayerNormalization
 is not (5.06 ns). Therefore Add and LayerNormalization stay separate, and the session runs at level
 ``basic``, at which the runtime does not fuse them. Fused Attention, which includes the products of
-queries, keys and values, gains nothing on a CPU. The reference is the dynamo export with Gelu and LayerNormalization as
-single operators and the attention mask in four nodes.
+queries, keys and values, gains nothing on a CPU. The reference is the dynamo export with Gelu and
+LayerNormalization as single operators and the attention mask in four nodes.
 """
 
 from __future__ import annotations

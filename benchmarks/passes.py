@@ -1,0 +1,119 @@
+"""What each graph pass gives: operators, parity and latency of the bundle with and without it.
+
+    python -m benchmarks.passes [--checkpoint DIR]     about 10 minutes; needs a quiet machine and
+                                                       `make demo`
+
+The checkpoint (by default the demo's teacher, 6×384) is exported with all passes, and once without
+each of them. The bundles take turns in blocks of calls at fixed lengths, one thread, batch 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+from benchmarks import planned
+from benchmarks.record import Claim, finish
+from exporters.build import build
+from exporters.passes import (
+    attention,
+    embeddings,
+    first_token,
+    mask,
+    positions,
+    scale,
+)
+from pipeline.measure import latency, statistics
+from pipeline.measure.measurements import CANDIDATE
+from pipeline.terms.interval import Interval
+
+PASSES = (mask, scale, first_token, positions, attention, embeddings)
+LENGTHS = (8, 16, 32, 64, 128, 256)
+PROCESSES, SECONDS = 9, 90.0
+
+
+@contextmanager
+def without(*passes: ModuleType) -> Iterator[None]:
+    """Export without these passes."""
+    patches = [mock.patch.object(each, "apply", return_value=0) for each in passes]
+    for patch in patches:
+        patch.start()
+    try:
+        yield
+    finally:
+        for patch in patches:
+            patch.stop()
+
+
+def name_of(module: ModuleType) -> str:
+    return module.__name__.rsplit(".", 1)[-1]
+
+
+def main() -> int:
+    """Export, time, print and record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=None)
+    source = parser.parse_args().checkpoint or planned.teacher()
+    task, split = planned.rows(source)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="rarefy-passes-") as name:
+        folder = Path(name)
+        int8 = planned.int8(source, folder / "planned")
+        # Each pass builds on those before it: without the mask's, attention cannot be matched.
+        left_out = {CANDIDATE: ()} | {
+            name_of(each): (each, attention) if each in (mask, scale) else (each,)
+            for each in PASSES
+        }
+        bundles = {}
+        for form, passes in left_out.items():
+            bundles[form] = folder / f"without-{form}"
+            bundles[form].mkdir()
+            with without(*passes):
+                info = build(int8, bundles[form], task=task, split=split, form="deploy")
+            rows.append(
+                {
+                    "without": form if passes else "nothing",
+                    "also": [name_of(each) for each in passes[1:]],
+                    "nodes": sum(info.operators.values()),
+                    "operators": info.operators,
+                    "size": info.size,
+                    "parity": info.parity.max_difference,
+                    "agreement": info.parity.agreement,
+                }
+            )
+        timed = latency.measure(
+            bundles, split.texts[:200], processes=PROCESSES, seconds=SECONDS, lengths=LENGTHS
+        )
+    for row in rows:
+        form = CANDIDATE if row["without"] == "nothing" else row["without"]
+        ratios = {"rows": timed.ratio(form, CANDIDATE)}
+        for length, models in timed.fixed.items():
+            ratios[length] = statistics.percentile_ratio(models[form], models[CANDIDATE], 50)
+        row["slower"] = {at: ratio._asdict() for at, ratio in ratios.items()}
+        row["ms"] = timed.percentile(form, 50)._asdict()
+        print(json.dumps({key: row[key] for key in ("without", "nodes", "slower")}), flush=True)
+    return finish("passes", rows, [claim(row) for row in rows[1:]], seed=0)
+
+
+def claim(row: dict[str, Any]) -> Claim:
+    """Claim that a pass makes the bundle faster or smaller, and what it gives at each length."""
+    found = {at: Interval(**ratio) for at, ratio in row["slower"].items()}
+    shown = ", ".join(f"{at}: {ratio.value:.2f}" for at, ratio in found.items())
+    interval = f"[{found['rows'].low:.2f}, {found['rows'].high:.2f}]"
+    return Claim(
+        f"without {row['without']}: time as a ratio to that with all passes",
+        "above 1 on real rows, or a larger bundle",
+        f"{shown} (rows {interval}); {row['nodes']} nodes, {row['size'] / 1e6:.1f} MB",
+        found["rows"].value > 1 or row["without"] == "embeddings",
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,59 @@
+"""The demo's teacher with a plan that makes every layer int8, for the benchmarks of export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.bundle import ROOT
+from pipeline.model import checkpoint, quantization
+from pipeline.model.quantization import LinearPlan, Plan
+from pipeline.stage import tasks
+from pipeline.stage.split import Split
+from pipeline.stage.tasks import Task
+from stages import sensitivity
+
+EVAL = ROOT / "examples" / "data" / "movie-reviews" / "eval.jsonl"
+LENGTH = 512
+
+
+def teacher() -> Path:
+    """Return the folder of the demo's fine-tuned checkpoint."""
+    home = ROOT / ".rarefy"
+    run = home / "runs" / "demo" / "run.json"
+    if not run.is_file():
+        sys.exit(f"{run} is missing: run `make demo`, or name a checkpoint with --checkpoint")
+    nodes = {node["id"]: node["digest"] for node in json.loads(run.read_text())["lineage"]}
+    return home / "store" / "artifacts" / "sha256" / nodes["finetune"]
+
+
+def int8(source: Path, folder: Path) -> Path:
+    """Copy a checkpoint to ``folder``, with every linear layer int8; return the folder."""
+    shutil.copytree(source, folder)
+    layers = sensitivity.linear_layers(checkpoint.load(source))
+    quantization.write(
+        Plan(linears={name: LinearPlan(precision="int8") for name in layers}), folder
+    )
+    return folder
+
+
+def rows(source: Path) -> tuple[Task, Split]:
+    """Return the task of a checkpoint, and the demo's eval rows."""
+    named = json.loads((source / "config.json").read_text())["label2id"]
+    task = tasks.find("text-classification")(tuple(named), LENGTH, ("text",))
+    lines = [json.loads(line) for line in EVAL.read_text().splitlines()]
+    labels = [named[str(line["label"])] for line in lines]
+    return task, Split("dev", EVAL.name, "0" * 64, [line["text"] for line in lines], None, labels)
+
+
+def logarithms(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the logarithms of the probabilities of each row."""
+    wide = logits.astype(np.float64)
+    found: NDArray[np.float64] = wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)
+    return found
