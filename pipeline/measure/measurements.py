@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from pipeline.stage.tasks import Task
 
 SCHEMA: Final = "rarefy.measurements/4"
-READABLE: Final = ("rarefy.measurements/2", "rarefy.measurements/3", SCHEMA)
+CALL_BY_CALL: Final = ("rarefy.measurements/2", "rarefy.measurements/3")
+"""The schemas of the time when models took turns at every call."""
+READABLE: Final = (*CALL_BY_CALL, SCHEMA)
 FILE = "measurements.json"
 CANDIDATE = "candidate"
 

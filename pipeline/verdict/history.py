@@ -21,12 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.measure.measurements import CANDIDATE, Measurements
+from pipeline.measure.measurements import CALL_BY_CALL, CANDIDATE, Measurements
 from pipeline.terms.errors import IntegrityError, ProviderError
 from pipeline.terms.outcomes import Outcome
 from pipeline.verdict.readings import Machine, Past, Plain
 from pipeline.verdict.record import ReportData
-from pipeline.verdict.verdict import BudgetResult
+from pipeline.verdict.verdict import SCHEMA as VERDICT
+from pipeline.verdict.verdict import BudgetResult, Verdict
 
 FILE: Final = "history.sqlite"
 SCHEMA: Final = 2
@@ -80,13 +81,8 @@ class History:
             return False
         candidate = data.measurements.models.get(CANDIDATE)
         bundle = candidate.digest if candidate else None
-        # Without what earlier versions did not write, so that their measurements are known again.
-        later = {"answers_sha256"} | (set() if data.measurements.unlabelled else {"unlabelled"})
-        whole = data.measurements.model_dump_json(by_alias=True, exclude=later)
-        measured = _sha256(whole)
-        # Without the bundle: it is part of the measurements, and earlier versions left it out.
-        verdict = data.verdict.model_dump_json(by_alias=True, exclude={"bundle"})
-        judged = _sha256(measured, verdict)
+        measured = _sha256(_as_measured(data.measurements))
+        judged = _sha256(measured, _as_judged(data.verdict))
         with self._open() as database:
             if judged == _latest(database, data.name):
                 return False
@@ -246,6 +242,28 @@ def commit(folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+def _as_measured(measurements: Measurements) -> str:
+    """Return measurements as JSON, without what versions did not write at the time of their schema.
+
+    So the measurements of earlier versions are known again.
+    """
+    later: dict[str, Any] = {"answers_sha256": True}
+    if not measurements.unlabelled:
+        later["unlabelled"] = True
+    if measurements.schema_ in CALL_BY_CALL:
+        fields = {"block", "cold", "cold_tokenizer"}
+        later["latency"] = dict.fromkeys(measurements.latency, fields)
+    return measurements.model_dump_json(by_alias=True, exclude=later)
+
+
+def _as_judged(verdict: Verdict) -> str:
+    """Return a verdict as JSON, as ``_as_measured``; without the bundle, which was measured."""
+    later: dict[str, Any] = {"bundle": True}
+    if verdict.schema_ != VERDICT:
+        later["budgets"] = {"__all__": {"caches"}}
+    return verdict.model_dump_json(by_alias=True, exclude=later)
 
 
 def _latest(database: sqlite3.Connection, recipe: str) -> str | None:
