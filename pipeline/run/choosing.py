@@ -17,14 +17,14 @@ CONFIG = "config.json"
 def choose(context: Context, kind: Kind, directory: Path) -> None:
     """Choose for the model that a stage wrote to ``directory``, and write it to its config.json.
 
-    Does nothing for a task that chooses nothing, for rows without labels, and for other kinds.
+    Does nothing for a task that chooses nothing, for rows without labels, and for other kinds. A
+    model whose own answers are the truth does not receive the rows: it keeps what it has.
     """
     from pipeline.measure import accuracy
 
-    task = context.task
-    if not task.chooses or kind not in MODELS or context.split(NAME).labels is None:
+    task, split = context.task, context.splits.get(NAME)
+    if not task.chooses or kind not in MODELS or split is None or split.labels is None:
         return
-    split = context.split(NAME)
     outputs = accuracy.checkpoint_outputs(directory, task, split, context.progress, context.device)
     config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
     text = json.dumps(config | task.choose(outputs, split).chosen(), indent=2, sort_keys=True)

@@ -395,5 +395,6 @@ class Plan:
         """Return whether the task chooses something for the model that a stage makes."""
         if not self.task_class.chooses:
             return False
-        made = self._imported_kind() if stage is self.importer else stage.produces
-        return made in (None, *choosing.MODELS)
+        if stage is self.importer:
+            return not self.task_class.unlabelled and self._imported_kind() in choosing.MODELS
+        return stage.produces in (None, *choosing.MODELS)

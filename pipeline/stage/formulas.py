@@ -19,12 +19,23 @@ Score = Callable[[Floats], Floats]
 Formula = Callable[[Floats, Any], Score]
 """Maps a task's answers (units × columns) and its truth, a list, to a score."""
 BINS = 15
+LEAST = 5e-8
+"""Half of the last decimal of stored probabilities."""
 
 
 def share(rows: NDArray[np.bool_]) -> Score:
     """Return the fraction of rows that are True, as a function of row weights."""
     counted = rows.astype(float)
     return lambda weights: weights @ counted / weights.sum(axis=1)
+
+
+def relative(near: Floats, far: Floats) -> Floats:
+    """Return near · ln(near / far) of probabilities, whose sum is a divergence in nats.
+
+    They are rounded, so one below half of the last decimal counts as that half.
+    """
+    found: Floats = near * np.log(np.clip(near, LEAST, None) / np.clip(far, LEAST, None))
+    return found
 
 
 def accuracy(probabilities: Floats, truth: ArrayLike) -> Score:

@@ -98,6 +98,16 @@ def recalls_at(false_positives: float, outputs: Floats, truth: ArrayLike) -> Flo
     return np.array([best[0] / whole[0] if whole[0] else np.nan for best, whole in found])
 
 
+def nats(ours: Floats, theirs: Floats) -> Floats:
+    """Return for each row Σ over labels of KL(theirs ‖ ours) of yes or no, in nats.
+
+    ``ours`` and ``theirs``: probabilities, rows × L.
+    """
+    sides = ((theirs, ours), (1 - theirs, 1 - ours))
+    summed: Floats = sum(formulas.relative(p, q).sum(axis=1) for p, q in sides)
+    return np.clip(summed, 0, None)
+
+
 def thresholds(probabilities: Floats, truth: Labels) -> Floats:
     """Return the threshold of each label that maximizes its F1: flagged if p ≥ threshold.
 

@@ -67,6 +67,8 @@ class MultiLabelClassification(SequenceTask):
 
     name: ClassVar[str] = "multi-label-classification"
     chooses: ClassVar[bool] = True
+    answers_itself: ClassVar[bool] = True
+    probable: ClassVar[bool] = True
     scores: ClassVar[Mapping[str, Formula]] = {
         "micro_f1": multi_label.micro_f1,
         "macro_f1": multi_label.macro_f1,
@@ -78,10 +80,6 @@ class MultiLabelClassification(SequenceTask):
     @classmethod
     def target_columns(cls, data: Data) -> tuple[str, ...]:
         """Return the column of lists, or the columns of 0 and 1, whose names are the labels."""
-        if not data.label_columns:
-            raise DataError(
-                f"data.label: {cls.name} needs a column with lists of labels, or columns of 0 and 1"
-            )
         twice = repeated(data.label_columns)
         if twice is not None:
             raise DataError(f"data.label: the column {twice!r} is named twice")
@@ -247,6 +245,15 @@ class MultiLabelClassification(SequenceTask):
         import numpy as np
 
         return np.asarray((_decisions(ours) == _decisions(theirs)).all(axis=1))
+
+    def targets_of(self, answers: NDArray[np.float64], split: Split) -> list[list[int]]:
+        """Return the indices of the labels that each row is given."""
+        return [(row == 1).nonzero()[0].tolist() for row in _decisions(answers)]
+
+    @classmethod
+    def nats(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the divergence of each row's labels from theirs, their sum."""
+        return multi_label.nats(*(side[:, : side.shape[1] // 2] for side in (ours, theirs)))
 
     @classmethod
     def marks(

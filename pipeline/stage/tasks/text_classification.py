@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from pipeline.stage.split import Split
     from pipeline.stage.table_file import Source
 
-LEAST = 5e-8
-"""Half of the last decimal of stored probabilities."""
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -176,14 +174,10 @@ class TextClassification(SingleLabel, SequenceTask):
 
     @classmethod
     def nats(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the divergence of each row's probabilities from theirs.
-
-        Answers are rounded, so a probability below half of the last decimal counts as that half.
-        """
+        """Return the divergence of each row's probabilities from theirs."""
         import numpy as np
 
-        near, far = np.clip(theirs, LEAST, None), np.clip(ours, LEAST, None)
-        summed: NDArray[np.float64] = (theirs * np.log(near / far)).sum(axis=1)
+        summed: NDArray[np.float64] = formulas.relative(theirs, ours).sum(axis=1)
         return np.clip(summed, 0, None)
 
     @classmethod

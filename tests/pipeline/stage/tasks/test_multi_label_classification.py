@@ -5,22 +5,29 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import rarefy
+from pipeline.measure import accuracy, scores
 from pipeline.measure import answers as stored
 from pipeline.measure.measurements import Measurements
 from pipeline.model import checkpoint
 from pipeline.model.runtime import BundleModel
+from pipeline.recipe import recipe as recipes
+from pipeline.run.plan import Plan
 from pipeline.stage.scoring import multi_label
 from pipeline.stage.split import Split
+from pipeline.stage.tasks import unlabelled
 from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
 from pipeline.store.artifact import Artifact
+from pipeline.store.store import Store
 from pipeline.terms.errors import DataError, RarefyError
 from tests.models import write_encoder
 from tests.multi_label import LABELS, TASK, rows
@@ -139,8 +146,8 @@ def test_columns_of_something_else_are_refused(desk, flags, said):
     assert said in str(found.value)
 
 
-def test_rows_need_labels(desk):
-    with pytest.raises(RarefyError, match=r"data\.label: multi-label-classification needs a col"):
+def test_rows_need_labels_or_a_model_that_gives_them(desk):
+    with pytest.raises(RarefyError, match="the model has no head for multi-label-classification"):
         read(desk, label=None).steps()
 
 
@@ -271,3 +278,73 @@ def _same_everywhere(bundle: Path, measured: Measurements) -> None:
     assert [given["labels"] for given in theirs] == wanted
     for given, row in zip(theirs, table, strict=True):
         assert list(given["probabilities"].values()) == pytest.approx(row[:3].tolist(), abs=2e-6)
+
+
+# Rows without labels
+
+
+def test_a_model_s_own_labels_can_be_targets():
+    answers = ONE.answers(np.array([[2.0, -3.0, 0.1], [-1.0, -4.0, -0.1]]))
+    targets = ONE.targets_of(answers, SPLIT)
+    assert targets == [[0, 2], []]
+    assert json.loads(json.dumps(targets)) == targets
+    sharp = ONE.of_model({"thresholds": {"bad": 0.9, "good": 0.01, "people": 0.5}})
+    assert sharp.targets_of(sharp.answers(np.array([[2.0, -3.0, 0.1]])), SPLIT) == [[1, 2]]
+    bare = unlabelled.of(MultiLabelClassification)(LABELS, 32, ("text",))
+    truth = bare.truth(replace(SPLIT, labels=[*targets, [1]]))
+    assert truth == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    assert list(bare.formulas(truth)) == ["agreement"]
+    assert scores.alone(type(bare), "agreement", answers, truth[:2]).value == 1
+
+
+def test_the_divergence_is_the_sum_of_scipys_over_labels():
+    draw = np.random.default_rng(0)
+    ours, theirs = draw.random((20, 3)), draw.random((20, 3))
+    tables = [np.hstack([side, side >= 0.5]) for side in (ours, theirs)]
+    expected = [
+        sum(stats.entropy([q, 1 - q], [p, 1 - p]) for p, q in zip(*pair, strict=True))
+        for pair in zip(ours, theirs, strict=True)
+    ]
+    assert ONE.nats(*tables) == pytest.approx(expected)
+    sure = np.array([[1.0, 0.0, 0.5, 1, 0, 1]])
+    assert np.isfinite(ONE.nats(sure, 1 - sure)).all()
+    assert ONE.nats(sure, sure).tolist() == [0]
+
+
+@pytest.mark.slow
+def test_without_labels_the_model_s_own_labels_are_the_truth(desk, rarefy, monkeypatch):
+    monkeypatch.setenv("RAREFY_HOME", str(desk.folder / "home"))
+    taught = desk.run(
+        {"finetune": {"epochs": 8, "learning_rate": 5e-3, "batch_size": 8}}, task=TASK, data=DATA
+    )["finetune"].artifact
+    for name, seed in (("train", 0), ("eval", 1)):
+        desk.write_rows(f"{name}.jsonl", [{"text": row["text"]} for row in rows(48, seed)])
+    recipe = desk.recipe(
+        {"distill": {"layers": 1, "epochs": 4, "learning_rate": 5e-3, "batch_size": 8}},
+        {"quantize": {"calibration_rows": 16}},
+        "export",
+        {"validate": {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}},
+        model=str(taught.directory),
+        task=TASK,
+        data=DATA | {"label": None},
+        budgets=[{"metric": "agreement", "min": "1 %"}, {"metric": "kl", "max": 3}],
+    )
+    said = rarefy("run", recipe, "--engine", "inline", "--json")
+    assert said.code == 0, said.err
+    told = json.loads(said.out)
+    digests = {row["id"]: row["digest"] for row in told["ledger"]}
+    store = Store(desk.folder / "home" / "store")
+    own = config_of(store.open(digests["model"]))["thresholds"]
+    assert own == config_of(taught)["thresholds"], "the model that answers keeps its thresholds"
+    measured = stored.load(store.open(digests["validate"]).directory)
+    assert (measured.unlabelled, measured.main) == (True, "agreement")
+    assert measured.score("agreement", "model").value == 1
+    reasons = [budget["reason"] for budget in told["budgets"]]
+    assert "nats from model" in reasons[1]
+    plan = Plan(recipes.load(recipe), store)
+    student = store.open(digests["distill"])
+    outputs = accuracy.checkpoint_outputs(
+        student.directory, plan.task, plan.splits["dev"], lambda *_: None
+    )
+    chosen = plan.task.choose(outputs, plan.splits["dev"]).chosen()["thresholds"]
+    assert config_of(student)["thresholds"] == pytest.approx(chosen), "by the model's own labels"
