@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from pipeline.terms.vocabulary import Data
 
+NO_LABEL = "none"
+"""What --label is given for rows without labels."""
+
 
 def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--home``, given to the command as ``home: Home``."""
@@ -142,11 +145,11 @@ def rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def rows_of(table: Path, text: tuple[str, ...], label: str = "label") -> Data:
-    """Return the data description for a file given by ``--data``."""
+    """Return the data description for a file given by ``--data``; ``none``: it has no labels."""
     from pipeline.terms.vocabulary import Data
 
-    path = str(table.resolve())
-    return Data(train=path, eval=path, text=text[0] if len(text) == 1 else text, label=label)
+    path, column = str(table.resolve()), None if label == NO_LABEL else label
+    return Data(train=path, eval=path, text=text[0] if len(text) == 1 else text, label=column)
 
 
 def verbose() -> bool:

@@ -47,7 +47,12 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     help="The smallest latency change to report; default: --max-regression, else 5%.",
 )
 @rows_options
-@click.option("--label", default="label", show_default=True, help="The label column of --data.")
+@click.option(
+    "--label",
+    default="label",
+    show_default=True,
+    help="The label column of --data; `none`: the baseline's own answers.",
+)
 @click.option(
     "--threads",
     type=click.IntRange(1),

@@ -11,7 +11,7 @@ from pipeline.release.comparison import BASELINE, Compared, Effort
 from pipeline.run import baselines
 from pipeline.stage import data, tasks
 from pipeline.stage.split import Split
-from pipeline.stage.tasks import Task
+from pipeline.stage.tasks import Task, unlabelled
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.home import Home
 from pipeline.terms.budget import REGRESSIONS, Budget
@@ -66,9 +66,10 @@ def judge(compared: Compared, limit: float, target: Target) -> Verdict:
 def labelled_rows(candidate: Bundle, table: Data, base: Path) -> tuple[Task, Split]:
     """Return the candidate's task, and the eval rows of ``table`` (paths relative to ``base``).
 
-    Raises ModelError if the candidate does not name its task and labels, DataError if the rows
-    have others.
+    Rows without labels are compared by the baseline's answers. Raises ModelError if the candidate
+    does not name its task and labels, DataError if the rows have others.
     """
     name, labels = baselines.answers_of(candidate.name, candidate.directory, TextClassification)
-    made = tasks.find(name)(tuple(labels), table.max_length, table.text_columns)
+    found = unlabelled.of_data(tasks.find(name), table)
+    made = found(tuple(labels), table.max_length, table.text_columns)
     return made, data.load(table, type(made), data.locate(table, base), labels)[0]["eval"]

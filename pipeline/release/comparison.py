@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.release.bundles import Bundle
+from pipeline.terms.errors import EvidenceError
 from pipeline.terms.progress import Progress
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def compare(
         **timing(task, split, target, effort),
         progress=progress,
     )
-    found = gathered(models, task, split)
+    found = gathered(models, task, split, truth_of(task, split, models[BASELINE]))
     found.latency[target.name] = timed
     names = {side: sides[side].name for side in SIDES}
     return Compared(names, found, dict.fromkeys(SIDES, timed), times, margin)
@@ -139,7 +140,27 @@ def timing(task: Task, split: Split, target: Target, effort: Effort) -> dict[str
     }
 
 
-def gathered(models: dict[str, ModelMeasurement], task: Task, split: Split) -> Measurements:
+def truth_of(task: Task, split: Split, baseline: ModelMeasurement) -> list[Any]:
+    """Return what both sides are scored by: for rows without labels, the baseline's answers.
+
+    Raises EvidenceError if one of these is NaN or infinite.
+    """
+    import numpy as np
+
+    if task.unlabelled:
+        answers = np.asarray(baseline.answers, dtype=float)
+        if not np.isfinite(answers).all():
+            raise EvidenceError(
+                f"the baseline outputs NaN for rows of {split.reference}, so its answers cannot be "
+                "the truth"
+            )
+        split = replace(split, labels=task.targets_of(answers, split))
+    return task.truth(split)
+
+
+def gathered(
+    models: dict[str, ModelMeasurement], task: Task, split: Split, truth: list[Any]
+) -> Measurements:
     """Return the measurements of both sides in the form in which budgets are judged."""
     from pipeline.measure import machine
     from pipeline.measure.measurements import Measurements
@@ -148,8 +169,9 @@ def gathered(models: dict[str, ModelMeasurement], task: Task, split: Split) -> M
         machine=machine.fingerprint(),
         task=task.name,
         labels=list(task.labels),
+        unlabelled=task.unlabelled,
         data=split.sha256,
-        truth=task.truth(split),
+        truth=truth,
         models=models,
         latency={},
     )

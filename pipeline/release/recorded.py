@@ -85,7 +85,9 @@ def compare(
     old = read(path)
     check_machine(old, path)
     baselines.check_alike(str(path), (old.task, old.labels), task)
-    if (old.data, old.truth) != (split.sha256, task.truth(split)):
+    truth = comparison.truth_of(task, split, old.models[CANDIDATE])
+    theirs = truth if task.unlabelled and len(truth) == len(old.truth) else old.truth
+    if (old.data, old.unlabelled, theirs) != (split.sha256, task.unlabelled, truth):
         raise EvidenceError(
             f"{path}: was measured on other eval rows ({len(old.truth)} there, {len(split)} here, "
             "and the digests of the files differ), so the rows cannot be compared"
@@ -100,7 +102,7 @@ def compare(
     check_rows(now, then, path)
     return Compared(
         names={CANDIDATE: candidate.name, BASELINE: str(path)},
-        measurements=comparison.gathered(models, task, split),
+        measurements=comparison.gathered(models, task, split, truth),
         latency={CANDIDATE: now, BASELINE: then},
         times=change(now, then, margin),
         margin=margin,
