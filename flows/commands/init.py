@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from flows.checks import DEMO_MODEL
 from flows.goals import GOALS
-from flows.options import home_option, json_option, show_json
+from flows.options import NO_LABEL, home_option, json_option, show_json
 from flows.recognised import EMBEDDINGS, TEXT, Recognised
 from pipeline.store.home import Home
 
+if TYPE_CHECKING:
+    from pipeline.terms.vocabulary import Data
+
 REFERENCES = ("package:", "hub:")
-NONE = "none"
 NULL = "null # the model's own answers are the truth"
 WIDE = " # isa: vnni makes int8 a little more precise, for CPUs like this one only"
 PLAIN = re.compile(r"(?:[A-Za-z_/]|\.\.?/)[A-Za-z0-9_./:@-]*")
@@ -89,12 +92,15 @@ def init(
     train = ask("train", "Training rows (file)", train, None)
     evaluation = ask("eval", "Eval rows (file)", evaluation, _sibling(train))
     found = _columns(ask, train, text, label, task)
-    if found.task == EMBEDDINGS and not found.label:
+    if found.task == EMBEDDINGS and not found.label and len(found.text) > 1:
         corpus = ask("corpus", "What queries search (file)", corpus, _beside(train, "corpus"))
+    model = ask("model", "Pretrained model", model, DEMO_MODEL)
+    if not found.label and not task and found.task == TEXT:
+        found = replace(found, task=_task_of(model, found.text))
     answers = Answers(
         path=path,
         name=name or slug(path.stem if path.stem != "recipe" else path.resolve().parent.name),
-        model=ask("model", "Pretrained model", model, DEMO_MODEL),
+        model=model,
         train=train,
         eval=evaluation,
         text=found.text,
@@ -162,7 +168,7 @@ def _columns(
     else:
         table = columns.read(Path(train).expanduser())
     offer = f", one of {', '.join(table.names)}" if table.names else ""
-    given = None if not label else tuple(name for name in label if name != NONE)
+    given = None if not label else tuple(name for name in label if name != NO_LABEL)
     found = recognise(table, text, given)
     if not text:
         likely = ", ".join(found.text) if found else None
@@ -171,9 +177,9 @@ def _columns(
         found = recognise(table, text, given)
     if given is None:
         known = found is not None and bool(table.names)
-        likely = (", ".join(found.label) or NONE) if found and known else None
+        likely = (", ".join(found.label) or NO_LABEL) if found and known else None
         given = tuple(
-            n for n in _parts(ask("label", f"Label column{offer}", None, likely)) if n != NONE
+            n for n in _parts(ask("label", f"Label column{offer}", None, likely)) if n != NO_LABEL
         )
         found = recognise(table, text, given)
     for column in (*text, *given):
@@ -190,6 +196,21 @@ def _columns(
             )
     group = found.group if found and task in (None, found.task) else None
     return Recognised(task or likely_task, text, given, group)
+
+
+def _task_of(model: str, text: tuple[str, ...]) -> str:
+    """Return the task of a model that is to answer rows without labels."""
+    from flows.recognised import MULTI, SCORES, TOKENS
+    from pipeline.run import locating
+    from pipeline.stage import tasks
+
+    located = locating.locate(model, Path(), allow_pickle=False)
+    for name in (SCORES, MULTI, TOKENS):
+        if tasks.find(name).head(located.config) is not None:
+            return name
+    headless = tasks.find(TEXT).head(located.config) is None
+    embeds = headless and located.pooling is not None and len(text) == 1
+    return EMBEDDINGS if embeds else TEXT
 
 
 def _parts(text: str) -> tuple[str, ...]:
@@ -232,7 +253,7 @@ def recipe_text(answers: Answers) -> str:
         // 2,
     )
     length = min(128, located.positions or 128)
-    bare = not answers.label and tasks.find(answers.task).answers_itself
+    bare = tasks.find(answers.task).bare(_data(answers))
     goal = GOALS[answers.goal].without_labels() if bare else GOALS[answers.goal]
     filled = {"{layers}": str(layers), "{main}": _main(answers)}
     lines = [
@@ -257,6 +278,19 @@ def recipe_text(answers: Answers) -> str:
         *(f"  - {_filled(budget, filled)}" for budget in goal.budgets),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _data(answers: Answers) -> Data:
+    """Return the answers as the recipe's data."""
+    from pipeline.terms.vocabulary import Data
+
+    return Data(
+        train=answers.train,
+        eval=answers.eval,
+        corpus=answers.corpus,
+        text=answers.text,
+        label=answers.label or None,
+    )
 
 
 def _wide() -> bool:

@@ -16,7 +16,7 @@ from pipeline.recipe import recipe as recipes
 from pipeline.stage import tasks
 from pipeline.terms import metrics
 from pipeline.terms.errors import RecipeError
-from tests.models import write_finetuned
+from tests.models import write_finetuned, write_model
 from tests.project import Project, Said
 
 
@@ -159,11 +159,7 @@ def test_a_finetuned_model_and_texts_alone_give_a_recipe_without_labels(
     here: Project, rarefy: Callable[..., Said]
 ) -> None:
     write_finetuned(Path("finetuned"))
-    for name in ("train", "eval"):
-        rows = [json.loads(line) for line in Path(f"{name}.jsonl").read_text().splitlines()]
-        Path(f"{name}.jsonl").write_text(
-            "".join(json.dumps({"text": row["text"]}) + "\n" for row in rows)
-        )
+    texts_alone()
     for goal in GOALS:
         said = rarefy(
             *("init", "--model", "finetuned", "--train", "train.jsonl", "--goal", goal),
@@ -188,6 +184,58 @@ def test_labels_can_be_left_out(here: Project, rarefy: Callable[..., Said]) -> N
     )
     assert said.code == 0, said.err
     assert recipes.load(Path("recipe.yaml")).recipe.data.label is None
+
+
+def texts_alone() -> None:
+    """Leave only the texts of the rows."""
+    for name in ("train", "eval"):
+        rows = [json.loads(line) for line in Path(f"{name}.jsonl").read_text().splitlines()]
+        lines = (json.dumps({"text": row["text"]}) + "\n" for row in rows)
+        Path(f"{name}.jsonl").write_text("".join(lines))
+
+
+@pytest.mark.parametrize("goal", list(GOALS))
+def test_a_model_of_sentence_transformers_and_texts_alone_give_a_recipe_of_embeddings(
+    goal: str, here: Project, rarefy: Callable[..., Said]
+) -> None:
+    texts_alone()
+    parts = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules = [{"type": f"sentence_transformers.models.{k}", "path": p} for p, k in parts]
+    Path("encoder/modules.json").write_text(json.dumps(modules))
+    Path("encoder/1_Pooling").mkdir()
+    Path("encoder/1_Pooling/config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    arguments = ("--train", "train.jsonl", "--goal", goal, "--yes")
+    said = rarefy("init", "--model", "encoder", *arguments)
+    assert said.code == 0, said.err
+    recipe = recipes.load(Path("recipe.yaml")).recipe
+    assert recipe.task == "sentence-embeddings"
+    assert recipe.data.label is recipe.data.corpus is None
+    assert recipe.budgets[0].metric == "agreement"
+    assert rarefy("recipe", "check", "recipe.yaml").code == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem", "task"),
+    [
+        (("a", "b"), "multi_label_classification", "multi-label-classification"),
+        (("a", "b"), None, "text-classification"),
+        (("a",), "regression", "regression"),
+    ],
+)
+def test_without_labels_the_model_s_head_says_the_task(
+    labels: tuple[str, ...],
+    problem: str | None,
+    task: str,
+    here: Project,
+    rarefy: Callable[..., Said],
+) -> None:
+    texts_alone()
+    write_model(Path("headed"), "bert", "AutoModelForSequenceClassification", labels)
+    config = Path("headed/config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"problem_type": problem}))
+    said = rarefy("init", "--model", "headed", "--train", "train.jsonl", "--yes")
+    assert said.code == 0, said.err
+    assert recipes.load(Path("recipe.yaml")).recipe.task == task
 
 
 def test_a_task_can_be_given(here: Project, rarefy: Callable[..., Said]) -> None:
