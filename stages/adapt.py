@@ -14,8 +14,9 @@ from pydantic import Field
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Context, Draft, Quantization
 from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
+from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
-from pipeline.terms.errors import ModelError
+from pipeline.terms.errors import ModelError, RecipeError
 from stages import footprint, training
 from stages.parameters import TEACHER_BATCH, Trained, Training
 
@@ -51,6 +52,14 @@ class Adapt(Training):
 
     def references(self) -> dict[str, str]:
         return {"teacher": self.teacher} if self.teacher else {}
+
+    def check_task(self, task: type[Task]) -> None:
+        """Raise RecipeError if nothing is to be learned without a teacher."""
+        if self.teacher is None and task.unlabelled and "train" not in task.answered:
+            raise RecipeError(
+                f"teacher is missing: without it, {task.name} learns nothing from texts alone; "
+                "write 'teacher: model'"
+            )
 
     def resources(self, work: Workload) -> Resources:
         """Return the resources for training T weights beside the model's P frozen ones.

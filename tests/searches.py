@@ -23,6 +23,12 @@ PAIRS: dict[str, Any] = {
     "label": "score",
     "max_length": 16,
 }
+TEXTS: dict[str, Any] = {
+    "train": "train.jsonl",
+    "eval": "eval.jsonl",
+    "label": None,
+    "max_length": 16,
+}
 WORDS = (*GOOD, *BAD)
 
 
@@ -59,3 +65,9 @@ def write_pairs(write: Callable[[str, list[dict[str, Any]]], Any], rows: int = 2
             common = len(set(first.split()) & set(other.split()))
             pairs.append({"first": first, "second": other, "score": common / 2 + at % 2})
         write(name, pairs)
+
+
+def write_texts(write: Callable[[str, list[dict[str, Any]]], Any], rows: int = 60) -> None:
+    """Write train.jsonl and eval.jsonl: texts alone."""
+    for name, seed in (("train.jsonl", 0), ("eval.jsonl", 5)):
+        write(name, [{"text": text} for text in documents(rows, seed)])

@@ -20,8 +20,6 @@ from pipeline.terms.errors import EvidenceError, RarefyError
 from pipeline.terms.progress import Progress
 
 VERSION = 1
-LEFT_OUT = "unlabelled"
-"""The split whose rows have no truth: text for a teacher to answer."""
 
 
 def check(loaded: LoadedRecipe, task: type[Task], imported: Kind) -> None:
@@ -54,7 +52,7 @@ def check(loaded: LoadedRecipe, task: type[Task], imported: Kind) -> None:
 
 @dataclass(frozen=True)
 class OwnAnswers:
-    """The targets that ``model`` gives to the rows of ``splits``.
+    """The targets that ``model`` gives to the rows of those ``splits`` that it answers.
 
     ``about`` is everything else that its answers depend on: how rows are read, the task, libraries.
     """
@@ -71,9 +69,9 @@ class OwnAnswers:
 
         Raises RarefyError if an answer is NaN or infinite.
         """
-        for name, split in self.splits.items():
+        for split in self._answered().values():
             key = self._key(split)
-            if name == LEFT_OUT or self.store.note(key) is not None:
+            if self.store.note(key) is not None:
                 continue
             with self.store.lock(key, waiting):
                 if self.store.note(key) is None:
@@ -85,16 +83,18 @@ class OwnAnswers:
         Raises EvidenceError if the model has not answered them yet.
         """
         found = dict(self.splits)
-        for name, split in self.splits.items():
-            if name != LEFT_OUT:
-                known = self.store.note(self._key(split))
-                if known is None:
-                    raise EvidenceError(
-                        f"data.label is none, and the model's own answers to {split.reference} are "
-                        "not in this store: run the recipe to create them"
-                    )
-                found[name] = replace(split, labels=known["targets"])
+        for name, split in self._answered().items():
+            known = self.store.note(self._key(split))
+            if known is None:
+                raise EvidenceError(
+                    f"data.label is none, and the model's own answers to {split.reference} are "
+                    "not in this store: run the recipe to create them"
+                )
+            found[name] = replace(split, labels=known["targets"])
         return found
+
+    def _answered(self) -> dict[str, Split]:
+        return {n: split for n, split in self.splits.items() if n in self.task.answered}
 
     def _key(self, split: Split) -> str:
         value = {

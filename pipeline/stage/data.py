@@ -107,6 +107,11 @@ def load(
     splits, counts = {}, {}
     for name, rows in raw.items():
         source, labels = located[name], None
+        if name == "eval" and len(rows.texts) < task.fewest:
+            raise DataError(
+                f"{source.reference}: eval has {plural(len(rows.texts), 'row')}; {task.name} of "
+                f"such rows needs at least {task.fewest}"
+            )
         if rows.targets is not None:
             labels = task.indexed(rows.targets, names, source)
             if rows.groups is not None:

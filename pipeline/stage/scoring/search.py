@@ -25,6 +25,8 @@ Wanted = Sequence[Sequence[int]]
 DIGITS = 4  # of BM25's scores
 NONE = -1
 """Fills rows up: there are fewer documents."""
+SAME_AT_LEAST = 0.5
+"""The share of the first ten that two models must have in common to agree."""
 _HELD = 8_000_000  # scores held at once: 32 MB
 
 
@@ -53,6 +55,29 @@ def by_cosine(queries: Floats, documents: Floats, wanted: Wanted) -> Floats:
     found = by_scores(lambda chunk: near[chunk] @ corpus.T, len(documents), wanted)
     broken = ~np.isfinite(queries).all(axis=1) | ~np.isfinite(documents).all()
     found[broken] = np.nan
+    return found
+
+
+def neighbours(embeddings: Floats, text: Labels) -> Floats:
+    """Return the ten nearest other rows of each row by cosine: rows × 10, the nearest first.
+
+    ``embeddings``: one for each distinct text; ``text``: each row's. Of equally near rows, the
+    earlier ones are taken. -1 where there are fewer other rows; NaN if an embedding is not finite.
+    """
+    rows = np.arange(len(text))
+    if not np.isfinite(embeddings).all():
+        return np.full((len(rows), TOP), np.nan)
+    near = normalize(embeddings).astype(np.float32)
+
+    def score(chunk: slice) -> NDArray[np.floating[Any]]:
+        # By text, not by row: rows with the same text must be exactly as near.
+        found = (near[text[chunk]] @ near.T)[:, text]
+        own = rows[chunk]
+        found[np.arange(len(own)), own] = -np.inf
+        return found
+
+    found = by_scores(score, len(rows), [()] * len(rows))
+    found[found == rows[:, None]] = NONE
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.terms.errors import DataError
@@ -25,6 +25,20 @@ class FileRows(ABC):
     """Whether ``data.corpus`` and ``data.negatives`` mean something to it."""
     correlates: ClassVar[bool] = False
     """Whether the scores of rows without groups are correlations, which need several rows."""
+    fewest: ClassVar[int] = 1
+    """The fewest rows of eval."""
+    answers_itself: ClassVar[bool] = False
+    """Whether rows may have no labels: ``targets_of`` makes targets of a model's answers."""
+    answered: ClassVar[Collection[str]] = ("train", "dev", "eval")
+    """The splits whose targets are then a model's answers."""
+
+    @classmethod
+    def bare(cls, data: Data) -> bool:
+        """Return whether rows of such data have no labels, so that the recipe's model answers them.
+
+        Raises DataError if the recipe names columns that the task cannot have.
+        """
+        return data.label is None and cls.answers_itself and not cls.target_columns(data)
 
     @classmethod
     def target_columns(cls, data: Data) -> tuple[str, ...]:

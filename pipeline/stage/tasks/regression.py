@@ -220,7 +220,7 @@ class Regression(SequenceTask):
     @classmethod
     def scored(cls, data: Data) -> Collection[str]:
         """Return the names of those metrics."""
-        return RANKING if data.group and not cls.unlabelled else cls.scores
+        return RANKING if data.group else cls.scores
 
     def targets_of(self, answers: NDArray[np.float64], split: Split) -> list[float]:
         """Return the scores; with groups, 1 for the highest row of each query, and 0 for others."""

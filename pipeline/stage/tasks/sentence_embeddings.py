@@ -13,6 +13,7 @@ from pipeline.stage.formulas import Formula
 from pipeline.stage.tasks import embedding_lessons as lessons
 from pipeline.stage.tasks import tokens
 from pipeline.stage.tasks.embedding_answers import Embedding
+from pipeline.stage.tasks.embedding_neighbours import Neighbours
 from pipeline.stage.tasks.task import NOT_A_NUMBER, Row, Task
 from pipeline.stage.values import as_number, as_text, is_missing
 from pipeline.terms.errors import DataError, ModelError
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from pipeline.stage.table_file import Source
     from pipeline.terms.vocabulary import Data
 
-SAME_AT_LEAST = 0.5
-"""The share of the first ten that two models must have in common."""
 SAME_COSINE = 0.05
 """The largest difference of two models' cosines of a pair that agree."""
 NEAR_PLACE = 0.1
@@ -40,9 +39,9 @@ ALIKE = 0.9
 class SentenceEmbeddings(Task):
     """A body without a head, whose token embeddings are pooled as its config.json says.
 
-    The data has one of two forms. With ``data.corpus``, rows are a query and what it should find;
+    The data has one of three forms. With ``data.corpus``, rows are a query and what it should find;
     they are scored by a search over the corpus. Without, rows are two texts and the score of their
-    similarity. A unit is a text: a query, a document, or one of the texts in pairs.
+    similarity; or texts alone (see ``Neighbours``). A unit is a text: a query, a document, a row's.
     """
 
     name: ClassVar[str] = "sentence-embeddings"
@@ -52,26 +51,43 @@ class SentenceEmbeddings(Task):
     smooths: ClassVar[bool] = False
     correlates: ClassVar[bool] = True
     trivial: ClassVar[str] = "a search by words (BM25), or of equal cosines"
+    answers_itself: ClassVar[bool] = True
+    answered: ClassVar[Collection[str]] = ("eval",)  # nothing reads the neighbours of other texts
+    own_form: ClassVar[type[Any] | None] = Neighbours
 
     # The rows of a file
 
     @classmethod
     def target_columns(cls, data: Data) -> tuple[str, ...]:
-        """Return the column of scores; empty for a search."""
+        """Return the column of scores; empty for a search and for texts alone."""
         if len(data.text_columns) != 2:
-            raise DataError(
-                f"data.text: {cls.name} takes two columns: a query and what it should find, or two "
-                "texts with the score of their similarity"
-            )
+            if data.label_columns:
+                raise DataError(
+                    f"data.text: {cls.name} takes two columns: a query and what it should find, or "
+                    "two texts with the score of their similarity; texts alone need label: null"
+                )
+            if data.corpus or data.negatives:
+                key = "corpus" if data.corpus else "negatives"
+                raise DataError(
+                    f"data.{key}: texts alone search nothing; a search needs two columns in "
+                    "data.text: a query and what it should find"
+                )
+            return ()
         if data.corpus is None and not data.label_columns:
             raise DataError(
                 "data.corpus is missing: with label: null, a row is a query and what it should "
-                "find in a corpus, a file with columns id and text"
+                "find in a corpus, a file with columns id and text; for texts alone, name one "
+                "column in data.text"
             )
         if data.label_columns and (data.corpus or data.negatives):
             key = "corpus" if data.corpus else "negatives"
             raise DataError(f"data.{key}: pairs with a score search nothing; write label: null")
         return super().target_columns(data)
+
+    @classmethod
+    def bare(cls, data: Data) -> bool:
+        """Return whether the rows are texts alone."""
+        return len(data.text_columns) == 1 and super().bare(data)
 
     @classmethod
     def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
@@ -88,7 +104,7 @@ class SentenceEmbeddings(Task):
         cls, texts: tuple[Any, ...], values: tuple[Any, ...], source: Source, number: int
     ) -> tuple[tuple[str, ...], Any] | str:
         """Return a row's texts and score; in a search, a document's id may be a number."""
-        searching = not values and source.name != "unlabelled"
+        searching = not values and len(texts) == 2 and source.name != "unlabelled"
         if searching and is_missing(texts[1]) and not is_missing(texts[0]):
             raise DataError(
                 f"{source.reference}: row {number}: the query {str(texts[0])[:40]!r} has nothing "
@@ -319,7 +335,7 @@ class SentenceEmbeddings(Task):
         from pipeline.stage.scoring import search
 
         if ours.shape[1] > 1:
-            return np.asarray(search.overlap(ours, theirs) >= SAME_AT_LEAST)
+            return np.asarray(search.overlap(ours, theirs) >= search.SAME_AT_LEAST)
         return np.asarray(np.abs(ours - theirs)[:, 0] <= SAME_COSINE)
 
     @classmethod

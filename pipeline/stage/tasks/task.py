@@ -73,8 +73,8 @@ class Task(FileRows):
     """Whether its targets are labels, which ``label_smoothing`` may soften."""
     unlabelled: ClassVar[bool] = False
     """Whether its rows have no labels, so that the answers of the recipe's model are the truth."""
-    answers_itself: ClassVar[bool] = False
-    """Whether rows may have no labels: ``targets_of`` makes targets of a model's answers."""
+    own_form: ClassVar[type[Any] | None] = None
+    """What rows without labels change in it: a class put before it (see ``unlabelled.of``)."""
     probable: ClassVar[bool] = False
     """Whether answers are probabilities, so that two models' have a divergence; see ``nats``."""
     no_windows: ClassVar[str | None] = "its texts are cut"

@@ -22,26 +22,27 @@ def of_data(task: type[Task], data: Data) -> type[Task]:
 
     Raises DataError if the data names columns that the task cannot have.
     """
-    bare = data.label is None and task.answers_itself and not task.target_columns(data)
-    return of(task) if bare else task
+    return of(task) if task.bare(data) else task
 
 
 @cache
 def of(task: type[Task]) -> type[Task]:
     """Return a task whose only score is agreement: the share of rows answered as the model does.
 
-    Everything else is the task's own. There is no table by class and no calibration error: the
-    model's answers are no labels.
+    Everything else is the task's own, or that of its ``own_form``. There is no table by class and
+    no calibration error: the model's answers are no labels.
     """
+    bases = (task,) if task.own_form is None else (task.own_form, task)
+    first = bases[0]
 
     def agreement(answers: Floats, truth: Sequence[Any]) -> Score:
-        return formulas.share(task.right(answers, truth))
+        return formulas.share(first.right(answers, truth))
 
     def floor(cls: type[Task], truth: Sequence[Any]) -> float | None:
-        """Return the task's own floor if it counts rows; 1 if the model answers them alike."""
+        """Return the own floor of a task that counts rows; 1 if the model answers them alike."""
         if len(truth) > 0 and all(target == truth[0] for target in truth):
             return 1.0
-        return task.floor(truth) if task.counted else None
+        return first.floor(truth) if task.counted or first is task.own_form else None
 
     scores: Mapping[str, Formula] = {AGREEMENT: agreement}
     changes = {
@@ -52,5 +53,6 @@ def of(task: type[Task]) -> type[Task]:
         "scores": scores,
         "floor": classmethod(floor),
         "formulas": classmethod(lambda cls, truth: scores),
+        "scored": classmethod(lambda cls, data: scores),
     }
-    return type(f"Unlabelled{task.__name__}", (task,), changes)
+    return type(f"Unlabelled{task.__name__}", bases, changes)
