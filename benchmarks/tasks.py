@@ -108,6 +108,8 @@ def spoiled(name: str, home: Path) -> tuple[int, list[str]]:
     for stage in values["stages"]:
         if isinstance(stage, dict) and "distill" in stage:
             stage["distill"] |= UNTRAINED
+        if isinstance(stage, dict) and "recover_epochs" in stage.get("prune", {}):
+            del stage["prune"]["recover_epochs"]
     path = ROOT / f"examples/{name}-wrong.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     try:
