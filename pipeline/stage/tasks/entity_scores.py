@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pipeline.stage import formulas
 from pipeline.stage.formulas import Formula, Score
 from pipeline.stage.scoring import entities
-from pipeline.stage.tasks.task import Marks
+from pipeline.stage.tasks.shown import Marks
 
 if TYPE_CHECKING:
     import numpy as np

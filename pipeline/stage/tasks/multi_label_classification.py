@@ -17,7 +17,8 @@ from pipeline.stage.scoring import multi_label
 from pipeline.stage.tasks import heads, labels
 from pipeline.stage.tasks.label_lists import NotLabelsError, flag, flagged, listed
 from pipeline.stage.tasks.sequences import SequenceTask
-from pipeline.stage.tasks.task import NOT_A_NUMBER, Marks, Row
+from pipeline.stage.tasks.shown import Marks
+from pipeline.stage.tasks.task import NOT_A_NUMBER, Row
 from pipeline.stage.values import IGNORED, is_missing
 from pipeline.terms.errors import DataError
 from pipeline.terms.naming import repeated

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pipeline.model.words import FIRST
 from pipeline.stage.tasks import heads
 from pipeline.stage.tasks.file_rows import FileRows
+from pipeline.stage.tasks.shown import Shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,26 +29,8 @@ NOT_A_NUMBER = "not a number"
 """What an answer that is NaN is called in words."""
 
 
-class Answer(Protocol):
-    """What a user reads of one row: a NamedTuple."""
-
-    def _asdict(self) -> dict[str, Any]:
-        """Return the fields, which are the keys of the answer as JSON."""
-
-    def columns(self) -> list[str]:
-        """Return the answer as the columns of a printed line."""
-
-
-class Marks(NamedTuple):
-    """Labels of rows, rows × ``names``: the ``true`` ones, and those ``given`` by each model."""
-
-    names: Sequence[str]
-    true: NDArray[np.bool_]
-    given: Sequence[NDArray[np.bool_]]
-
-
 @dataclass(frozen=True)
-class Task(FileRows):
+class Task(FileRows, Shown):
     """One task. A **unit** is what gets one answer: a row here; a word, or a text, elsewhere.
 
     A model's raw **outputs** are units × width, e.g. the logits of rows. Its **answers** are what
@@ -333,26 +316,6 @@ class Task(FileRows):
         """
         raise NotImplementedError
 
-    marked: ClassVar[str] = "row"
-    """What ``marks`` has the labels of: rows, or the entities in them."""
-
-    @classmethod
-    def marks(
-        cls, tables: Sequence[NDArray[np.float64]], truth: Sequence[Any], labels: Sequence[str]
-    ) -> Marks | None:
-        """Return which labels each row is given by several models, and which it should be.
-
-        They give each label's precision and recall. None if rows have no labels.
-        """
-        return None
-
-    @classmethod
-    def recalls(
-        cls, answers: NDArray[np.float64], truth: Sequence[Any]
-    ) -> NDArray[np.float64] | None:
-        """Return each label's recall at 1 % false positives; None if labels exclude each other."""
-        return None
-
     @classmethod
     def alike(cls, exact: NDArray[np.float64], rough: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for each unit whether rounding has kept its answer; default: ``same``."""
@@ -367,55 +330,6 @@ class Task(FileRows):
         import numpy as np
 
         return np.zeros(len(answers), bool)
-
-    @abstractmethod
-    def predictions(self, answers: NDArray[np.float64]) -> Sequence[Answer]:
-        """Return answers (units × columns) as what a user reads, one for each row."""
-
-    # What a user asks a bundle
-
-    def reading(self, split: Split) -> dict[str, Any]:
-        """Return how a bundle reads a user's texts, as its config.json keeps it for ``of_model``.
-
-        ``split``: rows like those that the bundle will be asked.
-        """
-        return {}
-
-    def given(self, request: str) -> Any:
-        """Return one of ``requests`` as a user would give it."""
-        return request
-
-    def ask(self, given: Any) -> str:
-        """Return what a model is asked for a text that a user gives."""
-        return str(given)
-
-    def reply(self, given: Sequence[Any], answers: NDArray[np.float64]) -> Sequence[Answer]:
-        """Return a bundle's answers to the texts that a user gave, one for each."""
-        return self.predictions(answers)
-
-    # Its rows in the report
-
-    parted_by: ClassVar[str] = "label"
-    """What ``parts`` tells the rows apart by."""
-
-    def parts(self, split: Split) -> list[str] | None:
-        """Return a slicing of the rows by their target; None if there is none."""
-        return None
-
-    @abstractmethod
-    def said(self, answers: NDArray[np.float64], split: Split) -> list[str]:
-        """Return in words what each row of a split was answered."""
-
-    @abstractmethod
-    def wanted(self, split: Split) -> list[str]:
-        """Return in words what each row of a split should be answered."""
-
-    @classmethod
-    def sureness(
-        cls, answers: NDArray[np.float64], truth: Sequence[Any]
-    ) -> NDArray[np.float64] | None:
-        """Return how sure each row's answer is, from 0 to 1, if a model says so; else None."""
-        return None
 
 
 def inputs_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

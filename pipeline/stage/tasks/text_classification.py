@@ -14,8 +14,9 @@ from pipeline.stage import formulas
 from pipeline.stage.formulas import FORMULAS, Formula
 from pipeline.stage.tasks import heads, labels
 from pipeline.stage.tasks.sequences import SequenceTask
+from pipeline.stage.tasks.shown import Marks
 from pipeline.stage.tasks.single_label import SingleLabel
-from pipeline.stage.tasks.task import NOT_A_NUMBER, Marks, Row
+from pipeline.stage.tasks.task import NOT_A_NUMBER, Row
 from pipeline.stage.values import IGNORED, as_text, is_missing
 from pipeline.terms.errors import DataError
 

@@ -17,8 +17,9 @@ from pipeline.stage.scoring import entities
 from pipeline.stage.tasks import entity_answers, entity_scores, heads, labels, tagging, tokens
 from pipeline.stage.tasks.entity_answers import Entities, Tagged
 from pipeline.stage.tasks.entity_scores import NAMES, TAGS
+from pipeline.stage.tasks.shown import Marks
 from pipeline.stage.tasks.single_label import SingleLabel
-from pipeline.stage.tasks.task import Marks, Row
+from pipeline.stage.tasks.task import Row
 from pipeline.stage.values import IGNORED, is_missing
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
