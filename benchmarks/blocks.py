@@ -1,6 +1,6 @@
 """Whether a small model beside a large one is timed as if it were alone.
 
-    python -m benchmarks.blocks       about 10 minutes; needs a quiet machine and `make demo`
+    python -m benchmarks.blocks       about 8 minutes; needs a quiet machine and `make demo`
 
 The small model is the demo's bundle, the large one a random BERT 12×768 in fp32 (438 MB). ``alone``
 loads nothing else and calls the model again and again, as a server does. ``in turn`` is the old
@@ -25,7 +25,7 @@ from benchmarks.record import Claim, finish
 from pipeline.measure import fresh, latency, statistics
 from pipeline.measure.measurements import CANDIDATE
 
-PROCESSES, CALLS, CLOSE = 16, 400, 0.05
+PROCESSES, CALLS, CLOSE = 12, 200, 0.05
 ROWS = 200
 
 
