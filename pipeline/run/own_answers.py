@@ -100,7 +100,7 @@ class OwnAnswers:
         value = {
             "version": VERSION,
             "model": self.model.digest,
-            "split": split.sha256,
+            "split": [split.name, split.sha256],  # train's file may be eval's, cut otherwise
             "device": self.device,
             **self.about,
         }

@@ -50,6 +50,14 @@ def model_says(folder: Path, texts: list[str]) -> list[int]:
     return [LABELS.index(answer["label"]) for answer in classify(texts)]
 
 
+def test_a_file_that_is_train_and_eval_is_answered_for_both(bare: Workshop) -> None:
+    """The development split is cut from train alone, so train has fewer rows."""
+    run = bare.open(DISTILL, data=DATA | {"eval": "train.jsonl"})
+    run.execute(MODEL)
+    for split in run.plan.splits.values():
+        assert len(split.labels or ()) == len(split)
+
+
 def test_the_models_answers_are_the_targets_and_are_kept(
     bare: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
