@@ -34,7 +34,7 @@ def large(folder: Path, tokenizer: Path) -> Path:
     import transformers
 
     home, model = folder / "home", folder / "bert"
-    config = transformers.BertConfig(num_labels=2)
+    config = transformers.BertConfig(id2label={0: "no", 1: "yes"}, label2id={"no": 0, "yes": 1})
     transformers.BertForSequenceClassification(config).save_pretrained(model)
     text = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), pad_token="[PAD]")
     text.save_pretrained(model)
