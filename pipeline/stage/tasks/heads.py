@@ -14,6 +14,10 @@ TOKENS = "ForTokenClassification"
 PROBLEM = "problem_type"
 
 
+UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}
+"""The labels of a head whose config.json has none: transformers leaves its default out."""
+
+
 def labels(config: Mapping[str, Any], ending: str, problem: str | None = None) -> list[str] | None:
     """Return the labels of the head in a config.json; None if it has no such head.
 
@@ -23,7 +27,7 @@ def labels(config: Mapping[str, Any], ending: str, problem: str | None = None) -
     architecture = next(iter(config.get("architectures") or [""]))
     if not architecture.endswith(ending) or config.get(PROBLEM) not in (None, problem):
         return None
-    named = config.get("id2label") or {}
+    named = config.get("id2label") or UNNAMED
     return [str(named[key]) for key in sorted(named, key=int)]
 
 

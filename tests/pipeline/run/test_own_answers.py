@@ -50,6 +50,16 @@ def model_says(folder: Path, texts: list[str]) -> list[int]:
     return [LABELS.index(answer["label"]) for answer in classify(texts)]
 
 
+def test_a_head_without_names_answers_with_those_of_transformers(bare: Workshop) -> None:
+    path = bare.folder / "model" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in config.items() if "label" not in k}))
+    run = bare.open(DISTILL, data=DATA)
+    run.execute(MODEL)
+    assert run.plan.labels == ["LABEL_0", "LABEL_1"]
+    assert {*(run.plan.splits["eval"].labels or ())} <= {0, 1}
+
+
 def test_a_file_that_is_train_and_eval_is_answered_for_both(bare: Workshop) -> None:
     """The development split is cut from train alone, so train has fewer rows."""
     run = bare.open(DISTILL, data=DATA | {"eval": "train.jsonl"})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from transformers import BertConfig
 
 from pipeline.stage.tasks import heads
 
@@ -25,8 +28,21 @@ def test_only_the_head_that_is_asked_for_has_labels(config, found):
 
 @pytest.mark.parametrize(
     ("problem", "found"),
-    [(None, []), ("single_label_classification", []), ("regression", None)],
+    [
+        (None, ["a", "b", "c"]),
+        ("single_label_classification", ["a", "b", "c"]),
+        ("regression", None),
+    ],
 )
 def test_a_head_for_another_problem_is_none(problem, found):
     config = {"architectures": ["BertForSequenceClassification"], "problem_type": problem}
-    assert heads.labels(config, heads.SEQUENCE, "single_label_classification") == found
+    assert heads.labels(LABELS | config, heads.SEQUENCE, "single_label_classification") == found
+
+
+def test_a_head_without_names_has_those_that_transformers_gives_it(tmp_path):
+    """transformers leaves its default, two labels, out of config.json."""
+    BertConfig(architectures=["BertForSequenceClassification"]).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert "id2label" not in config
+    read = BertConfig.from_pretrained(tmp_path)
+    assert heads.labels(config, heads.SEQUENCE) == [*read.id2label.values()]
