@@ -63,8 +63,7 @@ class SequenceTask(Task):
         """Return the tokens of each row, or of its windows if rows are answered in windows."""
         if not self.windows or split.name in TAUGHT:
             return super().texts(tokenizer, split, rows, lengths)
-        special = tokenizer.num_special_tokens_to_add(False)
-        return [n for tokens in lengths for n in windows.lengths(tokens, self.max_length, special)]
+        return windows.lengths(tokenizer.backend_tokenizer, lengths, self.max_length)
 
 
 def _texts(split: Split, rows: Sequence[int]) -> tuple[list[str], list[str] | None]:

@@ -151,8 +151,7 @@ class TokenClassification(SingleLabel):
         self, tokenizer: Any, split: Split, rows: Sequence[int], lengths: Sequence[int]
     ) -> list[int]:
         """Return the tokens of each window of the rows."""
-        special = tokenizer.num_special_tokens_to_add(False)
-        return [n for tokens in lengths for n in windows.lengths(tokens, self.max_length, special)]
+        return windows.lengths(tokenizer.backend_tokenizer, lengths, self.max_length)
 
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return rows with each word's tag as ``labels``: -100 if it has none or is cut off."""

@@ -46,5 +46,9 @@ def test_the_mean_is_taken_over_the_windows_of_each_text():
 @pytest.mark.parametrize("max_length", [6, 7])
 def test_the_lengths_of_windows_follow_from_the_text_s_own(tokenizer, max_length):
     texts = [" ".join(WORDS[:count]) for count in range(1, 20)]
-    for count, parts in enumerate(windows.of(tokenizer, texts, max_length), 1):
-        assert windows.lengths(count + 2, max_length, 2) == [len(part.ids) for part in parts]
+    expected = []
+    for count, parts in enumerate(windows.of(tokenizer, texts, max_length), 3):  # [CLS], [SEP]
+        of_parts = [len(part.ids) for part in parts]
+        assert windows.lengths(tokenizer, [count], max_length) == of_parts
+        expected += of_parts
+    assert windows.lengths(tokenizer, range(3, 22), max_length) == expected
