@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.measure import fresh, machine
-from pipeline.measure.caches import Caches
+from pipeline.measure import caches, fresh, machine
 from pipeline.model.runtime import BundleModel
 
 Feed = dict[str, NDArray[np.int64]]
@@ -179,10 +178,10 @@ def _cold(
     models: list[Timed], rows: Rows, calls: int, random: np.random.Generator
 ) -> dict[str, dict[str, list[float]]]:
     """Time calls of every model that each find emptied caches; return clock -> model -> ms."""
-    caches, found = Caches(), Calls()
+    memory, found = caches.memory(), Calls()
     for row in random.integers(0, len(rows.texts), calls).tolist():
         for index in random.permutation(len(models)).tolist():
-            caches.empty()
+            caches.empty(memory)
             found.add(models[index].name, _call(models[index], rows, row))
     return found.ms
 

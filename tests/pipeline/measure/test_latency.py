@@ -199,7 +199,7 @@ def test_few_rows_are_timed_several_times_in_a_block(clocked):
 
 def test_caches_are_emptied_before_each_cold_call(clocked, monkeypatch):
     models, calls = clocked
-    monkeypatch.setattr(caches.Caches, "empty", lambda _: calls.append("emptied"))
+    monkeypatch.setattr(caches, "empty", lambda _: calls.append("emptied"))
     latency_worker._cold(models, Rows(bundles.texts(), None), 5, np.random.default_rng(0))
     assert calls[::2] == ["emptied"] * 10
     assert sorted(calls[1::2]) == ["quick"] * 5 + ["slow"] * 5
