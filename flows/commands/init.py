@@ -247,15 +247,12 @@ def recipe_text(answers: Answers) -> str:
     base = answers.path.resolve().parent
     model = _reference(answers.model, base)
     located = locating.locate(answers.model, Path(), allow_pickle=False)
-    layers = max(
-        1,
-        json.loads((located.directory / "config.json").read_text()).get("num_hidden_layers", 6)
-        // 2,
-    )
+    layers = max(1, located.config.get("num_hidden_layers", 6) // 2)
     length = min(128, located.positions or 128)
-    bare = tasks.find(answers.task).bare(_data(answers))
+    task, rows = tasks.find(answers.task), _data(answers)
+    bare = task.bare(rows)
     goal = GOALS[answers.goal].without_labels() if bare else GOALS[answers.goal]
-    filled = {"{layers}": str(layers), "{main}": _main(answers)}
+    filled = {"{layers}": str(layers), "{main}": next(iter(task.scored(rows)), "spearman")}
     lines = [
         f"# {answers.name}: {goal.about}.",
         f"name: {answers.name}",
@@ -290,6 +287,7 @@ def _data(answers: Answers) -> Data:
         corpus=answers.corpus,
         text=answers.text,
         label=answers.label or None,
+        group=answers.group,
     )
 
 
@@ -298,15 +296,6 @@ def _wide() -> bool:
     from pipeline.model import arithmetic
 
     return find_spec("onnxruntime") is not None and arithmetic.exact()
-
-
-def _main(answers: Answers) -> str:
-    """Return the main metric of the task for these rows."""
-    from pipeline.stage import tasks
-
-    found = tasks.find(answers.task)
-    ranks = answers.group is not None or answers.corpus is not None
-    return "ndcg_10" if ranks else next(iter(getattr(found, "scores", ())), "spearman")
 
 
 def _filled(line: str, values: dict[str, str]) -> str:
