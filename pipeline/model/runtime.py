@@ -92,8 +92,8 @@ class BundleModel:
         from tokenizers import Tokenizer
 
         self.directory = Path(directory).resolve()
-        self.config = self._read("config.json")
-        self.signature = self._read(SIGNATURE)
+        self.config = read(self.directory, "config.json")
+        self.signature = read(self.directory, SIGNATURE)
         arithmetic.check(self.signature)
         named = self.config["id2label"]
         self.labels = tuple(named[str(at)] for at in range(len(named)))
@@ -102,7 +102,7 @@ class BundleModel:
         self.task = self.signature["task"]
         self.provider = provider
         self.session = self._session(provider, threads)
-        self.tokenizer = Tokenizer.from_file(str(self._file("tokenizer.json")))
+        self.tokenizer = Tokenizer.from_file(str(_file(self.directory, "tokenizer.json")))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.signature["max_length"])
         self.of_words = bool(self.signature.get("words"))
@@ -199,14 +199,14 @@ class BundleModel:
 
     def _padding(self) -> int:
         """Return the id of the tokenizer's padding token, 0 if it has none."""
-        token = self._read("tokenizer_config.json").get("pad_token")
+        token = read(self.directory, "tokenizer_config.json").get("pad_token")
         return int(self.tokenizer.token_to_id(token) or 0) if token else 0
 
     def _session(self, provider: str, threads: int | None) -> Any:
         import onnxruntime
 
         check_available(provider)
-        name, path = PROVIDERS[provider], self._file(MODEL)
+        name, path = PROVIDERS[provider], _file(self.directory, MODEL)
         check_graph(path)
         options = self._options(threads)
         if provider != "cpu":
@@ -281,13 +281,13 @@ class BundleModel:
     def _graph(self) -> Any:
         import onnx
 
-        return onnx.load(str(self._file(MODEL)), load_external_data=False)
+        return onnx.load(str(_file(self.directory, MODEL)), load_external_data=False)
 
     def _options(self, threads: int | None) -> Any:
         """Return the session options stored in the bundle, with the caller's number of threads."""
         import onnxruntime
 
-        stored = self._read("session_options.json")
+        stored = read(self.directory, "session_options.json")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or stored.get("intra_op_num_threads", 1)
         options.inter_op_num_threads = 1
@@ -296,12 +296,6 @@ class BundleModel:
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
         options.log_severity_level = 3
         return options
-
-    def _read(self, name: str) -> dict[str, Any]:
-        return read(self.directory, name)
-
-    def _file(self, name: str) -> Path:
-        return _file(self.directory, name)
 
 
 def _file(directory: Path, name: str) -> Path:
