@@ -82,12 +82,9 @@ def _difference(scores: dict[str, Any], unit: str) -> str:
     """Return the difference of the main scores with its interval, and what it rests on."""
     form, word = (signed, " points") if unit == "%" else (_plus, "")
     value, low, high = (form(scores["difference"][end]) for end in Interval._fields)
-    test = f"McNemar p = {scores['mcnemar_p']:.3g}" if scores["mcnemar_p"] is not None else ""
-    return f"{value}{word} [{low}, {high}], {test or _drawn(scores)}"
-
-
-def _drawn(scores: dict[str, Any]) -> str:
-    return f"a bootstrap of {plural(scores['blocks'], scores['block'])}"
+    p, blocks = scores["mcnemar_p"], plural(scores["blocks"], scores["block"])
+    basis = f"a bootstrap of {blocks}" if p is None else f"McNemar p = {p:.3g}"
+    return f"{value}{word} [{low}, {high}], {basis}"
 
 
 def _flips(scores: dict[str, Any]) -> str:

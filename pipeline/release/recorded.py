@@ -86,8 +86,9 @@ def compare(
     check_machine(old, path)
     baselines.check_alike(str(path), (old.task, old.labels), task)
     truth = comparison.truth_of(task, split, old.models[CANDIDATE])
-    theirs = truth if task.unlabelled and len(truth) == len(old.truth) else old.truth
-    if (old.data, old.unlabelled, theirs) != (split.sha256, task.unlabelled, truth):
+    # Without labels, the file's own truth are another model's answers: only the rows must be these.
+    same = len(truth) == len(old.truth) if task.unlabelled else truth == old.truth
+    if not same or (old.data, old.unlabelled) != (split.sha256, task.unlabelled):
         raise EvidenceError(
             f"{path}: was measured on other eval rows ({len(old.truth)} there, {len(split)} here, "
             "and the digests of the files differ), so the rows cannot be compared"

@@ -233,7 +233,9 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
     if budget.form == "min_speedup":
         return _faster(budget, ours, theirs, percentile, f"{budget.against} on {place}", timed)
     compared = gate.compare(
-        *(ours, theirs, budget.limit),
+        ours,
+        theirs,
+        budget.limit,
         percentile=percentile,
         looks=timed.looks,
         block=1 if cold else timed.block,
