@@ -154,9 +154,8 @@ def load(
 
 
 def _check_search(data: Data, task: type[FileRows]) -> None:
-    given = [key for key in ("corpus", "negatives") if getattr(data, key)]
-    if given and not task.searches:
-        raise DataError(f"data.{given[0]}: {task.name} searches nothing; leave it out")
+    if data.search_option and not task.searches:
+        raise DataError(f"data.{data.search_option}: {task.name} searches nothing; leave it out")
 
 
 @dataclass

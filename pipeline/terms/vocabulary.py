@@ -119,6 +119,11 @@ class Data(Part):
         return (label,) if isinstance(label, str) else label
 
     @property
+    def search_option(self) -> str | None:
+        """The first option that is given of those that only a search has; None if none is."""
+        return next((name for name in ("corpus", "negatives") if getattr(self, name)), None)
+
+    @property
     def references(self) -> dict[str, str]:
         """Return split name -> reference, for the splits that the recipe defines."""
         pairs = {"train": self.train, "dev": self.dev_file, "eval": self.eval}

@@ -66,11 +66,10 @@ class SentenceEmbeddings(Task):
                     f"data.text: {cls.name} takes two columns: a query and what it should find, or "
                     "two texts with the score of their similarity; texts alone need label: null"
                 )
-            if data.corpus or data.negatives:
-                key = "corpus" if data.corpus else "negatives"
+            if data.search_option:
                 raise DataError(
-                    f"data.{key}: texts alone search nothing; a search needs two columns in "
-                    "data.text: a query and what it should find"
+                    f"data.{data.search_option}: texts alone search nothing; a search needs two "
+                    "columns in data.text: a query and what it should find"
                 )
             return ()
         if data.corpus is None and not data.label_columns:
@@ -79,9 +78,10 @@ class SentenceEmbeddings(Task):
                 "find in a corpus, a file with columns id and text; for texts alone, name one "
                 "column in data.text"
             )
-        if data.label_columns and (data.corpus or data.negatives):
-            key = "corpus" if data.corpus else "negatives"
-            raise DataError(f"data.{key}: pairs with a score search nothing; write label: null")
+        if data.label_columns and data.search_option:
+            raise DataError(
+                f"data.{data.search_option}: pairs with a score search nothing; write label: null"
+            )
         return super().target_columns(data)
 
     @classmethod
