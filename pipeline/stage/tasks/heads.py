@@ -12,8 +12,6 @@ from pipeline.terms.errors import ModelError
 SEQUENCE = "ForSequenceClassification"
 TOKENS = "ForTokenClassification"
 PROBLEM = "problem_type"
-
-
 UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}
 """The labels of a head whose config.json has none: transformers leaves its default out."""
 

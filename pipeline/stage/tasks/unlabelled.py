@@ -39,7 +39,10 @@ def of(task: type[Task]) -> type[Task]:
         return formulas.share(first.right(answers, truth))
 
     def floor(cls: type[Task], truth: Sequence[Any]) -> float | None:
-        """Return the own floor of a task that counts rows; 1 if the model answers them alike."""
+        """Return the floor of a task that counts rows, or of its own form; of others None.
+
+        1 if the model answers all rows alike.
+        """
         if len(truth) > 0 and all(target == truth[0] for target in truth):
             return 1.0
         return first.floor(truth) if task.counted or first is task.own_form else None
