@@ -15,6 +15,7 @@ import pytest
 import rarefy
 from pipeline.release.origin import recipe_of
 from pipeline.store.home import Home
+from tests.conftest import QUICK
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
@@ -132,9 +133,6 @@ def test_the_command_of_a_run_against_a_baseline_names_the_baseline(project: Pro
 def test_an_unknown_device_is_refused():
     with pytest.raises(rarefy.ProviderError, match="device 'gpu': expected"):
         rarefy._device("gpu")
-
-
-QUICK = {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}
 
 
 def test_a_foreign_package_of_the_same_name_is_noticed(tmp_path):

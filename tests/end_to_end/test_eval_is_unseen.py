@@ -11,17 +11,8 @@ from pipeline.measure import accuracy
 from pipeline.run.engine import Run
 from pipeline.stage import Context, Draft, Stage, discovery
 from pipeline.store.artifact import Artifact
-from tests.conftest import Workshop, execute
+from tests.conftest import VALIDATE, Workshop, execute
 
-VALIDATE = {
-    "validate": {
-        "models": ["finetune"],
-        "processes": 2,
-        "seconds": 1,
-        "memory": False,
-        "cold_starts": 0,
-    }
-}
 CHAIN: tuple[Any, ...] = (
     {"finetune": {"epochs": 1}},
     {"distill": {"layers": 1, "epochs": 1}},

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from pipeline.store.store import Store
-from tests.conftest import Workshop, labelled_rows
+from tests.conftest import QUICK, Workshop, labelled_rows
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
-VALIDATE = {"validate": {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}}
 BUDGETS = [
     {"metric": "accuracy", "max_drop": "5 %", "against": "production"},
     {"metric": "size", "max_regression": "5 %", "against": "production"},
@@ -45,7 +44,7 @@ class Releases:
     def recipe(self, name: str, epochs: float, rate: float) -> Path:
         train = {"finetune": {"epochs": epochs, "learning_rate": rate, "batch_size": 8}}
         changes = {"name": name, "budgets": BUDGETS}
-        made = self.workshop.recipe(train, "export", VALIDATE, **changes)
+        made = self.workshop.recipe(train, "export", {"validate": QUICK}, **changes)
         return Path(shutil.move(made, made.with_name(f"{name}.yaml")))
 
     def run(self, recipe: Path, *options: str) -> Said:

@@ -17,7 +17,7 @@ from pipeline.run import outcome
 from pipeline.stage import tasks
 from pipeline.stage.split import Split
 from pipeline.terms.progress import silent
-from tests.conftest import execute
+from tests.conftest import VALIDATE, Workshop, execute
 from tests.families import write_family
 from tests.models import write_encoder
 from tests.tagged import DATA, tagged_rows
@@ -27,15 +27,7 @@ STAGES = (
     {"distill": {"student": "student", "epochs": 8, "learning_rate": 1e-2}},
     "quantize",
     "export",
-    {
-        "validate": {
-            "models": ["finetune"],
-            "processes": 2,
-            "seconds": 1,
-            "memory": False,
-            "cold_starts": 0,
-        }
-    },
+    VALIDATE,
 )
 BUDGETS = [
     {"metric": "entity_f1", "min_retained": "1 %", "against": "finetune"},
@@ -47,8 +39,6 @@ LONG = "the fine film is a very lovely great story and the awful dull scene with
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from tests.conftest import Workshop
-
     folder = tmp_path_factory.mktemp("tagged")
     workshop = Workshop(folder)
     write_family(folder / "model", "roberta", layers=2, hidden=16)

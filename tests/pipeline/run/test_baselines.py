@@ -15,18 +15,14 @@ from pipeline.store.artifact import Kind, Manifest, StageRecord, list_files
 from pipeline.store.store import Store
 from pipeline.terms import sense
 from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
-from tests.conftest import Workshop
+from tests.conftest import QUICK, Workshop
 from tests.models import LABELS, TASK
 from tests.pipeline.store.artifacts import damage
 from tests.project import Project
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
-CHAIN = (
-    "quick:Head",
-    "export",
-    {"validate": {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}},
-)
+CHAIN = ("quick:Head", "export", {"validate": QUICK})
 PRODUCTION = {"metric": "accuracy", "max_drop": "40 %", "against": "production"}
 SIZE = {"metric": "size", "max": "1 MB"}
 

@@ -15,12 +15,11 @@ from pipeline.measure import accuracy, answers
 from pipeline.recipe.recipe import MODEL
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
-from tests.conftest import Workshop, execute, labelled_rows
+from tests.conftest import QUICK, Workshop, execute, labelled_rows
 from tests.models import LABELS, write_encoder, write_finetuned
 from tests.project import Said
 
 DATA = {"train": "train.jsonl", "eval": "eval.jsonl", "dev": "20 %", "label": None}
-QUICK = {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}
 VALIDATE = {"validate": {"models": ["model"], **QUICK}}
 DISTILL = {"distill": {"layers": 1, "epochs": 8, "learning_rate": 1e-2}}
 REFUSED = "data.label is none, so the model's own answers are the truth, but the model has no head"

@@ -6,8 +6,8 @@ import pytest
 from pipeline.stage.scoring import embeddings
 
 
-def texts(seed, count=60, width=8):
-    return np.random.default_rng(seed).normal(size=(count, width))
+def texts(seed):
+    return np.random.default_rng(seed).normal(size=(60, 8))
 
 
 def test_cosines_are_those_of_normalized_rows_and_0_beside_zeros():

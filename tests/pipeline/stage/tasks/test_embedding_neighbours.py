@@ -20,13 +20,12 @@ from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.store.home import Home
 from pipeline.terms.errors import DataError, RecipeError
 from pipeline.terms.vocabulary import Data
-from tests.conftest import execute
+from tests.conftest import QUICK, execute
 from tests.models import write_encoder, write_model
 from tests.searches import TEXTS, write_texts
 
 BARE = unlabelled.of(SentenceEmbeddings)
 TASK = BARE((), 8, ("text",))
-QUICK = {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}
 VALUES: dict[str, Any] = {"task": "sentence-embeddings", "data": TEXTS}
 FILES = {"train": "t.jsonl", "eval": "e.jsonl", "label": None}
 

@@ -29,6 +29,7 @@ from pipeline.stage.tasks.multi_label_classification import MultiLabelClassifica
 from pipeline.store.artifact import Artifact
 from pipeline.store.store import Store
 from pipeline.terms.errors import DataError, RarefyError
+from tests.conftest import QUICK, VALIDATE
 from tests.models import write_encoder
 from tests.multi_label import LABELS, TASK, rows
 
@@ -232,15 +233,7 @@ def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
         {"quantize": {"mode": "static", "calibration_rows": 16}},
         "merge",
         "export",
-        {
-            "validate": {
-                "models": ["finetune"],
-                "processes": 2,
-                "seconds": 1,
-                "memory": False,
-                "cold_starts": 0,
-            }
-        },
+        VALIDATE,
         task=TASK,
         data=DATA,
         budgets=[{"metric": "micro_f1", "min_retained": "97 %", "against": "finetune"}],
@@ -323,7 +316,7 @@ def test_without_labels_the_model_s_own_labels_are_the_truth(desk, rarefy, monke
         {"distill": {"layers": 1, "epochs": 4, "learning_rate": 5e-3, "batch_size": 8}},
         {"quantize": {"calibration_rows": 16}},
         "export",
-        {"validate": {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}},
+        {"validate": QUICK},
         model=str(taught.directory),
         task=TASK,
         data=DATA | {"label": None},

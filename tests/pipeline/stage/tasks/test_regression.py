@@ -22,12 +22,11 @@ from pipeline.stage.tasks.regression import Prediction, Regression
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from rarefy import Bundle
+from tests.conftest import VALIDATE
 from tests.models import sentences, write_encoder, write_model
 
 TASK = Regression((), 32, ("text",))
 ONCE = np.ones((1, 8))
-QUICK = {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}
-VALIDATE = {"validate": {"models": ["finetune"], **QUICK}}
 
 
 def source(name: str = "train", ending: str = ".jsonl") -> Source:

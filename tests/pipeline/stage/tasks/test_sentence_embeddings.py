@@ -24,13 +24,11 @@ from pipeline.stage.tasks.embedding_answers import Embedding
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
-from tests.conftest import execute
+from tests.conftest import VALIDATE, execute
 from tests.models import write_model
 from tests.searches import PAIRS, SEARCH, write_pairs, write_search
 
 TASK = SentenceEmbeddings((), 8, ("first", "second"))
-QUICK = {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}
-VALIDATE = {"validate": {"models": ["finetune"], **QUICK}}
 FILES = {"train": "t.jsonl", "eval": "e.jsonl", "text": ("a", "b")}
 CORPUS = ["warm film", "cold story", "a dull actor", "warm film"]
 
