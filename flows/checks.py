@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,33 +172,40 @@ def _providers() -> Check:
 def cpu() -> Iterator[Check]:
     """Check for the instructions that speed up int8 inference and bf16 training; count cores."""
     from pipeline.measure import machine
-    from pipeline.model import arithmetic
 
     facts = machine.fingerprint()
     flags = set(facts["flags"])
     yield Check("cpu", "ok", f"{facts['cpu']}, {facts['system']}")
-    for name, any_of, slow in (
+    wide = "; targets for CPUs like this one may say isa: vnni" if takes_vnni() else ""
+    for name, any_of, slow, more in (
         (
             "int8",
             ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"),
             "int8 models gain little speed here: measure on the machine that will serve them",
+            wide,
         ),
         (
             "bf16",
             ("avx512_bf16", "amx_bf16", "bf16"),
             "training runs in fp32, at about half the speed",
+            "",
         ),
     ):
         have = [flag for flag in any_of if flag in flags]
         if have:
-            wide = name == "int8" and arithmetic.exact()
-            more = "; targets for CPUs like this one may say isa: vnni" if wide else ""
             yield Check(name, "ok", ", ".join(have) + more)
         else:
             yield Check(name, "warn", f"the CPU has none of {', '.join(any_of)}", slow)
     count = facts["cores"]
     quota = f", quota {count['quota']}" if count.get("quota") else ""
     yield Check("cores", "ok", f"{count['physical']} physical, {count['logical']} logical{quota}")
+
+
+def takes_vnni() -> bool:
+    """Return whether this CPU takes int8 bundles of ``isa: vnni``; False without ONNX Runtime."""
+    from pipeline.model import arithmetic
+
+    return find_spec("onnxruntime") is not None and arithmetic.exact()
 
 
 def quiet() -> Iterator[Check]:

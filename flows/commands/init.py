@@ -6,13 +6,12 @@ import json
 import os
 import re
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from flows.checks import DEMO_MODEL
+from flows.checks import DEMO_MODEL, takes_vnni
 from flows.goals import GOALS
 from flows.options import NO_LABEL, home_option, json_option, show_json
 from flows.recognised import EMBEDDINGS, TEXT, Recognised
@@ -270,7 +269,7 @@ def recipe_text(answers: Answers) -> str:
         "stages: # in order; `rarefy recipe show` explains each one and shows its defaults",
         *(f"  - {_filled(stage, filled)}" for stage in goal.stages),
         "targets: # where latency is measured",
-        f"  - {{name: cpu, provider: cpu, threads: 1}}{WIDE if _wide() else ''}",
+        f"  - {{name: cpu, provider: cpu, threads: 1}}{WIDE if takes_vnni() else ''}",
         "budgets: # the exit code is 3 if one is missed",
         *(f"  - {_filled(budget, filled)}" for budget in goal.budgets),
     ]
@@ -289,13 +288,6 @@ def _data(answers: Answers) -> Data:
         label=answers.label or None,
         group=answers.group,
     )
-
-
-def _wide() -> bool:
-    """Return whether this CPU takes int8 bundles of ``isa: vnni``."""
-    from pipeline.model import arithmetic
-
-    return find_spec("onnxruntime") is not None and arithmetic.exact()
 
 
 def _filled(line: str, values: dict[str, str]) -> str:

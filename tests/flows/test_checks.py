@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from flows import checks
+from pipeline.measure import machine
+from pipeline.model import arithmetic
 from tests.project import Said
 
 
@@ -116,3 +118,13 @@ def test_a_check_that_breaks_hides_no_other(
     found = {check.name: check for check in checks.run_all(tmp_path)}
     assert found["broken"].found == "OSError: no such wire"
     assert found["python"].state == "ok"
+
+
+def test_a_cpu_with_vnni_is_described_without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = machine.fingerprint() | {"flags": ["avx512_vnni"]}
+    monkeypatch.setattr(machine, "fingerprint", lambda: facts)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    arithmetic.exact.cache_clear()
+    found = {check.name: check for check in checks.cpu()}
+    assert (found["int8"].state, found["int8"].found) == ("ok", "avx512_vnni")
+    assert "cores" in found
