@@ -16,7 +16,7 @@ ROWS = {
     "movie-ratings": (8497, 2106),
     "movie-reviews": (8070, 2000),
     "wordnet-concepts": (6000, 1500),
-    "wordnet-rerank": (12500, 10000),
+    "wordnet-rerank": (20000, 10000),
     "wordnet-search": (4000, 1500),
 }
 COLUMNS = {
@@ -130,7 +130,7 @@ def test_search_finds_each_answer_once_in_the_corpus() -> None:
 
 def test_reranked_queries_have_one_relevant_passage_each() -> None:
     corpus = {row["id"]: row["text"] for row in rows("wordnet-search", "corpus")}
-    for split, passages in (("train", 5), ("eval", 10)):
+    for split, passages in (("train", 5), ("eval", 20)):
         answers = {
             row["query"]: corpus.get(row["positive"], row["positive"])
             for row in rows("wordnet-search", split)
