@@ -30,7 +30,7 @@ from pipeline.verdict.verdict import SCHEMA as VERDICT
 from pipeline.verdict.verdict import BudgetResult, Verdict
 
 FILE: Final = "history.sqlite"
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 WAIT: Final = 30.0
 """Seconds to wait for another writer; a write takes milliseconds."""
 _TABLES = """
@@ -46,18 +46,27 @@ CREATE INDEX verdicts_measured ON verdicts (recipe, measured);
 CREATE TABLE numbers (
     verdict INTEGER NOT NULL REFERENCES verdicts, metric TEXT NOT NULL, target TEXT,
     value REAL, low REAL, high REAL, form TEXT, "limit" REAL, against TEXT,
-    level TEXT, outcome TEXT, reason TEXT
+    level TEXT, outcome TEXT, reason TEXT, caches TEXT NOT NULL DEFAULT 'hot'
 );
 CREATE INDEX numbers_verdict ON numbers (verdict);
 """
-_FROM_1 = "ALTER TABLE verdicts ADD COLUMN measured_at TEXT"
-_READ_1 = "CREATE TEMP VIEW verdicts AS SELECT *, NULL AS measured_at FROM main.verdicts"
-"""Read a file of schema 1 without changing it: the view hides the table of the same name."""
+_UPDATES = (
+    (
+        "ALTER TABLE verdicts ADD COLUMN measured_at TEXT",
+        "CREATE TEMP VIEW verdicts AS SELECT *, NULL AS measured_at FROM main.verdicts",
+    ),
+    (
+        "ALTER TABLE numbers ADD COLUMN caches TEXT NOT NULL DEFAULT 'hot'",
+        "CREATE TEMP VIEW numbers AS SELECT *, 'hot' AS caches FROM main.numbers",
+    ),
+)
+"""What each schema lacks of the next one: to change a file, and to read it without changing it
+(a view hides the table of the same name)."""
 
 
 _NUMBER = (
     *("metric", "target", "value", "low", "high"),
-    *("form", "limit", "against", "level", "outcome", "reason"),
+    *("form", "limit", "against", "level", "outcome", "reason", "caches"),
 )
 """The columns of ``numbers`` after ``verdict``."""
 
@@ -105,7 +114,7 @@ class History:
             ).lastrowid
             numbers = [*map(_plain_row, plain), *map(_budget_row, data.verdict.budgets)]
             database.executemany(
-                "INSERT INTO numbers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO numbers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(added, *number) for number in numbers],
             )
         return True
@@ -205,8 +214,8 @@ class History:
         if schema == 0:
             for statement in filter(str.strip, _TABLES.split(";")):
                 database.execute(statement)
-        if schema == 1:
-            database.execute(_FROM_1 if write else _READ_1)
+        for change, view in _UPDATES[schema - 1 :] if schema else ():
+            database.execute(change if write else view)
         if schema < SCHEMA and (write or schema == 0):
             database.execute(f"PRAGMA user_version = {SCHEMA}")
 
@@ -276,12 +285,13 @@ def _latest(database: sqlite3.Connection, recipe: str) -> str | None:
 def _machine(measurements: Measurements) -> Machine:
     """Return the machine and settings of the measurements.
 
-    Other eval data or another thread count changes the numbers, just as another machine does.
+    Other eval data, another thread count or other blocks of calls change the numbers, just as
+    another machine does.
     """
     from pipeline.measure import machine
 
     targets = {
-        name: f"{timed.provider or 'cpu'}, {timed.threads} threads"
+        name: f"{timed.provider or 'cpu'}, {timed.threads} threads{_blocks(timed.block)}"
         for name, timed in measurements.latency.items()
     }
     how = {"eval data": measurements.data[:12], "target": targets}
@@ -289,12 +299,16 @@ def _machine(measurements: Measurements) -> Machine:
     return Machine(machine.digest(facts), facts)
 
 
+def _blocks(calls: int) -> str:
+    return f", blocks of {calls} calls" if calls > 1 else ""
+
+
 def _plain_row(one: Plain) -> tuple[Any, ...]:
-    return (one.metric, one.target, *_finite(one.value, one.low, one.high), *(None,) * 6)
+    return (one.metric, one.target, *_finite(one.value, one.low, one.high), *(None,) * 6, "hot")
 
 
 def _budget_row(one: BudgetResult) -> tuple[Any, ...]:
-    asked = (one.form, one.limit, one.against, one.level, one.outcome, one.reason)
+    asked = (one.form, one.limit, one.against, one.level, one.outcome, one.reason, one.caches)
     return (one.metric, one.target, *_finite(one.value, one.low, one.high), *asked)
 
 

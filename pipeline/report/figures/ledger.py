@@ -75,7 +75,7 @@ def _panels(data: ReportData, rows: list[LedgerRow]) -> list[Panel]:
         panels.append(Panel(metrics.title(metric), "on eval, 95 % interval", cells, False, limit))
     sizes = tuple(Cell(row.size, wording.size(row.size)) for row in rows)
     panels.append(
-        Panel("Size", "all files", sizes, True, _absolute(data, "size") or _size_limit(data))
+        Panel("Size", "all files", sizes, True, _absolute(data, "size", None) or _size_limit(data))
     )
     latencies = data.measurements.latency if data.measurements else {}
     for target in list(latencies)[:MAX_LATENCY_PANELS]:
@@ -91,15 +91,16 @@ def _latency_panel(data: ReportData, rows: list[LedgerRow], target: str) -> Pane
         model = facts.measured_name(data, row)
         value = facts.median(latency.samples.get(model or "", []))
         cells.append(None if value is None else Cell(value, wording.milliseconds(value)))
-    limit = _absolute(data, "latency_p50") or _speed_limit(data, target)
+    limit = _absolute(data, "latency_p50", target) or _speed_limit(data, target)
     title = "Latency" if len(data.measurements.latency) == 1 else f"Latency, {target}"
     threads = wording.plural(latency.threads, "thread")
     return Panel(title, f"p50, batch 1, {threads}", tuple(cells), True, limit)
 
 
-def _absolute(data: ReportData, metric: str) -> float | None:
+def _absolute(data: ReportData, metric: str, place: str | None) -> float | None:
+    asked = (metric, "max", place)
     budgets = data.verdict.budgets if data.verdict else []
-    return next((b.limit for b in budgets if b.metric == metric and b.form == "max"), None)
+    return next((b.limit for b in budgets if (b.metric, b.form, b.place) == asked), None)
 
 
 def _score_limit(data: ReportData, metric: str) -> float | None:
@@ -118,19 +119,21 @@ def _score_limit(data: ReportData, metric: str) -> float | None:
     return None
 
 
-def _relative(data: ReportData, form: str, target: str | None = None) -> tuple[str, float] | None:
-    """Return the measured model and the factor of the first budget of a form (on a target)."""
+def _relative(
+    data: ReportData, metric: str, form: str, place: str | None
+) -> tuple[str, float] | None:
+    """Return the measured model and the factor of the first such budget."""
     if data.measurements is None or data.verdict is None:
         return None
     for budget in data.verdict.budgets:
         model = data.measurements.name_of(budget.against or "")
-        if budget.form == form and model and target in (None, budget.place):
+        if model and (budget.metric, budget.form, budget.place) == (metric, form, place):
             return model, budget.limit
     return None
 
 
 def _speed_limit(data: ReportData, target: str) -> float | None:
-    asked = _relative(data, "min_speedup", target)
+    asked = _relative(data, "latency_p50", "min_speedup", target)
     if asked is None or data.measurements is None:
         return None
     median = facts.median(data.measurements.latency[target].samples.get(asked[0], []))
@@ -138,7 +141,7 @@ def _speed_limit(data: ReportData, target: str) -> float | None:
 
 
 def _size_limit(data: ReportData) -> float | None:
-    asked = _relative(data, "min_shrink")
+    asked = _relative(data, "size", "min_shrink", None)
     if asked is None or data.measurements is None:
         return None
     return data.measurements.models[asked[0]].size / asked[1]

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.terms.errors import IntegrityError, ProviderError
 from pipeline.verdict.history import History, commit
-from pipeline.verdict.readings import changes
+from pipeline.verdict.readings import Key, changes, comparable, readings
 from tests.pipeline.report.factory import digest
 from tests.pipeline.report.verdicts import MACHINE, asked, finished
 
@@ -163,10 +163,10 @@ def test_a_damaged_file_is_said_in_one_line_and_left_alone(history: History, dam
 def test_a_newer_schema_is_refused(history: History) -> None:
     history.add(finished(0))
     with sqlite3.connect(history.path) as database:
-        database.execute("PRAGMA user_version = 3")
+        database.execute("PRAGMA user_version = 4")
     for use in (history.verdicts, lambda: history.add(finished(1))):
         with pytest.raises(
-            IntegrityError, match="schema 3, but this rarefy supports only 2; upgrade rarefy"
+            IntegrityError, match="schema 4, but this rarefy supports only 3; upgrade rarefy"
         ):
             use()
 
@@ -179,12 +179,54 @@ def test_a_verdict_is_as_old_as_its_measurement_also_in_a_file_of_schema_1(
         history.add(finished(index).model_copy(update={"created": f"2025-01-0{day}"}))
     with sqlite3.connect(history.path) as database:
         database.execute("ALTER TABLE verdicts DROP COLUMN measured_at")
+        database.execute("ALTER TABLE numbers DROP COLUMN caches")
         database.execute("PRAGMA user_version = 1")
     before, days = history.path.read_bytes(), ["2025-01-01", "2025-01-02", "2025-01-01"]
     assert [past.measured for past in history.verdicts()] == days
     assert history.path.read_bytes() == before, "reading does not upgrade it"
     assert history.add(finished(2).model_copy(update={"measured_at": "2025-02-01"}))
     assert [past.measured for past in history.verdicts()] == [*days, "2025-02-01"]
+
+
+def test_times_with_cold_caches_are_numbers_of_their_own(history: History) -> None:
+    budgets = [
+        asked("latency_p50", "max", 4.0, 1.0, target="cpu"),
+        asked("latency_p50", "max", 9.0, 5.0, target="cpu", caches="cold"),
+    ]
+    history.add(finished(0, milliseconds=1.0, budgets=budgets))
+    (past,) = history.verdicts()
+    assert past.budgets == budgets
+    found = readings(past)
+    assert found[Key("latency_p50", "cpu")].limits == {"max": 4.0}
+    assert found[Key("latency_p50", "cpu with cold caches")].limits == {"max": 9.0}
+
+
+def test_a_file_of_schema_2_has_hot_caches_only(history: History) -> None:
+    budgets = [asked("latency_p50", "max", 4.0, 1.0, target="cpu")]
+    history.add(finished(0, budgets=budgets))
+    with sqlite3.connect(history.path) as database:
+        database.execute("ALTER TABLE numbers DROP COLUMN caches")
+        database.execute("PRAGMA user_version = 2")
+    before = history.path.read_bytes()
+    assert history.verdicts()[0].budgets == budgets
+    assert history.path.read_bytes() == before, "reading does not upgrade it"
+    cold = [asked("latency_p50", "max", 9.0, 5.0, target="cpu", caches="cold")]
+    assert history.add(finished(1, budgets=cold))
+    assert [past.budgets for past in history.verdicts()] == [budgets, cold]
+
+
+def test_times_of_blocks_do_not_compare_with_times_of_single_calls(history: History) -> None:
+    data = finished(0, milliseconds=1.0)
+    history.add(data)
+    assert data.measurements is not None
+    blocks = {"cpu": data.measurements.latency["cpu"].model_copy(update={"block": 20})}
+    again = data.measurements.model_copy(update={"latency": blocks})
+    history.add(data.model_copy(update={"measurements": again}))
+    first, second = history.verdicts()
+    assert changes(first.machine, second.machine) == [
+        "target.cpu: cpu, 1 threads → cpu, 1 threads, blocks of 20 calls"
+    ]
+    assert not comparable(Key("latency_p50", "cpu"), first, second)
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
