@@ -53,6 +53,15 @@ def test_cold_starts_are_told_where_there_are_enough_and_a_gpus_time_where_there
     assert '<td class="n">7.25</td>' in page
 
 
+def test_a_median_with_cold_caches_has_a_column_where_it_was_timed() -> None:
+    measured = measurements(calls=20, rows=50).model_copy(deep=True)
+    assert "Cold caches p50" not in html.render(report_data(measurements=measured))
+    next(iter(measured.latency.values())).cold = {"candidate": [[8.75] * 16] * 5}
+    page = html.render(report_data(measurements=measured))
+    assert page.count("Cold caches p50") == 1
+    assert page.count('<td class="n">8.75</td>') == 1
+
+
 def test_it_stays_under_a_megabyte_however_much_was_measured() -> None:
     huge = measurements(calls=2000, rows=2000, samples=1000)
     huge.samples = [row | {"text": "word " * 2000} for row in huge.samples]
