@@ -118,6 +118,7 @@ def test_fixed_lengths_are_timed_beside_the_rows(timed):
 def test_calls_with_emptied_caches_are_timed_beside_the_others(timed):
     for clock in (timed.cold, timed.cold_tokenizer):
         assert set(clock) == {"candidate", "teacher"}
+        assert all(len(model) == 1 for model in clock.values()), "in the first process of two"
         assert all(len(process) == COLD for model in clock.values() for process in model)
         assert all(ms > 0 for model in clock.values() for process in model for ms in process)
     whole, model = timed.calls("teacher", whole=True, cold=True), timed.calls("teacher", cold=True)
@@ -186,6 +187,18 @@ def test_a_model_is_called_in_blocks_of_which_the_first_calls_are_left_out(clock
     assert sum(length for _, length in blocks) == 2 * LEAST * (LEAD + BLOCK)
     assert all(length % (LEAD + BLOCK) == 0 for _, length in blocks)
     assert len(found.by_model("wall")["quick"]) == LEAST * BLOCK
+
+
+def test_models_take_turns_in_random_order(clocked):
+    models, calls = clocked
+    random, first = np.random.default_rng(0), []
+    for _ in range(20):
+        calls.clear()
+        latency_worker._block(
+            models, Rows(bundles.texts(), None), [0], latency_worker.Calls(), random
+        )
+        first.append(calls[0])
+    assert set(first) == {"quick", "slow"}
 
 
 def test_few_rows_are_timed_several_times_in_a_block(clocked):

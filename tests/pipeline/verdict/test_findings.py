@@ -197,6 +197,27 @@ def test_budgets_on_cold_caches(cold, budget, value, outcome):
         assert " on cpu with cold caches" in found.reason
 
 
+@pytest.mark.parametrize(
+    ("caches", "block", "outcome"),
+    [
+        ("hot", 1, "fail"),
+        ("hot", 16, "inconclusive"),  # five blocks cannot be significant
+        ("cold", 16, "fail"),  # each call found caches emptied, so none depends on the one before
+    ],
+)
+def test_the_calls_of_a_block_are_one_observation(measurements, caches, block, outcome):
+    """The candidate takes 10 % longer in 5 · 16 calls, each timed with hot and with cold caches."""
+    calls = {
+        "candidate": [[ms * 1.1 for ms in process] for process in calls_of(5.0, 5, 16)],
+        "finetune": calls_of(5.000001, 5, 16),
+    }
+    timed = measurements.latency["cpu"]
+    timed.samples, timed.cold, timed.block = calls, calls, block
+    budget = {"metric": "latency_p50", "max_regression": "2 %", "against": "finetune"}
+    found = one(measurements, caches=caches, **budget)
+    assert found.outcome == outcome, found.reason
+
+
 def test_measurements_of_earlier_versions_have_no_cold_caches(measurements):
     found = one(measurements, metric="latency_p50", max=2, caches="cold")
     assert found.outcome == "fail"
