@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.model import checkpoint
+from pipeline.model import checkpoint, quantization
 from pipeline.stage import Context, Draft, Quantization, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks.task import Task, inputs_of
@@ -14,6 +14,8 @@ from pipeline.terms.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from pipeline.model.quantization import Plan
 
 TOLERANCE = 1e-4
 ROWS = 32
@@ -24,11 +26,12 @@ class Merge(Stage):
 
     Hu et al. 2021 (arXiv 2106.09685). The answers stay the same: merged and unmerged logits are
     compared on real rows, and a difference of more than 1e-4 is an error. A quantization plan is
-    kept, because it describes the layers' inputs, which merging does not change.
+    kept; the adapter has moved what the layers read, so the ranges of a static one are taken again.
     """
 
     name: ClassVar[str] = "merge"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ADAPTER})
+    version: ClassVar[int] = 2
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
     quantization: ClassVar[Quantization] = "keeps"
@@ -59,14 +62,10 @@ class Merge(Stage):
         feeds = [{key: torch.tensor([value]) for key, value in row.items()} for row in rows]
         with torch.no_grad():
             context.progress(0, 2, "running the model with its adapter")
-            before = [
-                context.task.raw(adapted(**inputs_of(feed)), feed, adapted.config) for feed in feeds
-            ]
+            before = _raw(context.task, adapted, feeds)
             merged = adapted.merge_and_unload(safe_merge=True).eval()
             context.progress(1, 2, "running the merged model")
-            after = [
-                context.task.raw(merged(**inputs_of(feed)), feed, merged.config) for feed in feeds
-            ]
+            after = _raw(context.task, merged, feeds)
         differences = [(old - new).abs().max() for old, new in zip(before, after, strict=True)]
         difference = float(torch.stack(differences).max())
         if not difference <= TOLERANCE:
@@ -75,8 +74,26 @@ class Merge(Stage):
                 f"at most {TOLERANCE} is allowed"
             )
         roles = checkpoint.save(merged, tokenizer, context.output)
+        plan = quantization.read(model.directory)
+        if plan is not None and plan.calibration is not None:
+            quantization.write(_calibrated(context, plan, merged, tokenizer), context.output)
         metric = Metric(name="merge_difference", split="train", value=difference, n=len(rows))
         return Draft(roles=roles, model=checkpoint.describe(merged), metrics=(metric,))
+
+
+def _calibrated(context: Context, plan: Plan, network: Any, tokenizer: Any) -> Plan:
+    """Return a static plan with the ranges of this network's inputs."""
+    from stages import ranges
+
+    assert plan.calibration is not None
+    rows = ranges.rows(context, tokenizer, "train", plan.calibration.rows)
+    names = plan.integer_modules
+    found = ranges.measure(network, names, rows, plan.calibration, context.progress)
+    linears = {
+        name: layer.model_copy(update=found[name]._asdict()) if name in found else layer
+        for name, layer in plan.linears.items()
+    }
+    return plan.model_copy(update={"linears": linears})
 
 
 def _raw(task: Task, model: Any, feeds: Sequence[dict[str, Tensor]]) -> list[Tensor]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.model import checkpoint, parts, quantization
-from pipeline.model.quantization import LinearPlan, Plan
+from pipeline.model.quantization import Calibration, LinearPlan, Method, Plan
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Isa, Target
 from stages import footprint
-from stages.parameters import Row
+
+if TYPE_CHECKING:
+    from stages.ranges import Range
 
 SENSITIVITY_ROWS = 64
 
@@ -27,13 +30,15 @@ class Quantize(Stage):
     int8 (weights per output channel, inputs per tensor) on development rows. Its damage is the
     divergence of the answers from those in full precision, as KL in nats. Layers above
     ``max_damage`` stay float. ``mode: dynamic`` determines the range of each input at run time;
-    ``static`` takes it from the calibration rows, which is faster at run time. The last layer of
-    the classifier stays float. The arithmetic follows Jacob et al. 2018 (arXiv 1712.05877);
-    calibration and partial quantization by sensitivity follow Wu et al. 2020 (arXiv 2004.09602).
+    ``static`` takes it from the calibration rows, by ``calibration``; ``merge`` takes it again. If
+    the layers together do more damage than ``max_joint_damage``, the worst of them stay float too.
+    The last layer of the classifier stays float. The arithmetic follows Jacob et al. 2018 (arXiv
+    1712.05877); calibration and partial quantization by sensitivity follow Wu et al. 2020 (arXiv
+    2004.09602).
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
@@ -42,8 +47,11 @@ class Quantize(Stage):
     precision: Literal["int8", "fp16"] = "int8"
     mode: Literal["dynamic", "static"] = "dynamic"
     calibration_rows: int = Field(256, ge=8, le=100_000, description="training rows to use")
+    calibration: Method = Field(
+        "min-max", description="static: how the range of a layer's inputs is chosen"
+    )
     percentile: float = Field(
-        100.0, gt=50, le=100, description="static: percentage of inputs inside the range"
+        99.99, gt=50, le=100, description="of calibration by percentile: inputs inside the range"
     )
     sensitivity: bool = Field(
         True, description="measure each layer's damage and keep layers above max_damage in float"
@@ -51,8 +59,17 @@ class Quantize(Stage):
     max_damage: float = Field(
         0.005, gt=0, description="the most damage that one layer may do, as KL in nats"
     )
+    max_joint_damage: float = Field(
+        0.02, gt=0, description="the most damage of all layers together, as KL in nats"
+    )
     embeddings: Literal["int8", "float"] = "int8"
     exclude: tuple[str, ...] = Field((), description="paths of modules to keep in float")
+
+    @model_validator(mode="after")
+    def _percentile_is_used(self) -> Quantize:
+        if "percentile" in self.model_fields_set and self.calibration != "percentile":
+            raise ValueError("'percentile' is of 'calibration: percentile'")
+        return self
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what damage depends on: the width of the weights that the targets take."""
@@ -102,9 +119,8 @@ class Quantize(Stage):
     def _integer_plan(
         self, context: Context, network: Any, model: Artifact
     ) -> tuple[Plan, list[Metric]]:
-        from stages import sensitivity
+        from stages import ranges, sensitivity
 
-        isa = narrowest(context.targets)
         layers = sensitivity.linear_layers(network)
         for name in self.exclude:
             if name not in layers:
@@ -114,47 +130,74 @@ class Quantize(Stage):
                 )
         fixed = set(parts.position_projections(network))  # the export folds them into constants
         candidates = [name for name in layers if name not in fixed.union(self.exclude)]
-        rows = self._rows(context, model, "train", self.calibration_rows)
-        few = self._rows(context, model, "dev", SENSITIVITY_ROWS)
-        ranges = {}
+        how, limits = None, dict[str, ranges.Range]()
         if self.mode == "static":
-            context.progress(0, 1, "recording input ranges")
-            ranges = sensitivity.input_ranges(network, candidates, rows, self.percentile)
-        chosen, damages = candidates, dict[str, float]()
-        if self.sensitivity:
-            damages = sensitivity.damages(
-                context.task, network, candidates, few, ranges, isa, context.progress
+            how = Calibration(
+                method=self.calibration, percentile=self.percentile, rows=self.calibration_rows
             )
-            chosen = [name for name in candidates if damages[name] <= self.max_damage]
+            tokenizer = checkpoint.load_tokenizer(model.directory)
+            rows = ranges.rows(context, tokenizer, "train", self.calibration_rows)
+            limits = ranges.measure(network, candidates, rows, how, context.progress)
+        chosen, damages, metrics = candidates, dict[str, float](), list[Metric]()
+        if self.sensitivity:
+            chosen, damages, together = self._tolerant(context, network, model, candidates, limits)
+            if chosen:
+                metrics.append(Metric(name="quantization_kl", split="dev", value=together))
         plan = Plan(
             mode=self.mode,
+            calibration=how,
             embeddings=self.embeddings,
             linears={
-                name: self._layer(name in chosen, ranges.get(name), damages.get(name))
+                name: self._layer(name in chosen, limits.get(name), damages.get(name))
                 for name in layers
             },
         )
-        metrics = [Metric(name="integer_layers", value=len(chosen), n=len(layers))]
-        if self.sensitivity and chosen:
-            together = sensitivity.joint_damage(context.task, network, chosen, few, ranges, isa)
-            metrics.append(Metric(name="quantization_kl", split="dev", value=together))
-        return plan, metrics
+        return plan, [Metric(name="integer_layers", value=len(chosen), n=len(layers)), *metrics]
+
+    def _tolerant(
+        self,
+        context: Context,
+        network: Any,
+        model: Artifact,
+        candidates: list[str],
+        limits: Mapping[str, Range],
+    ) -> tuple[list[str], dict[str, float], float]:
+        """Return the layers that may be integer, each layer's damage, and that of the former."""
+        from stages import ranges, sensitivity
+
+        isa, task = narrowest(context.targets), context.task
+        tokenizer = checkpoint.load_tokenizer(model.directory)
+        rows = ranges.rows(context, tokenizer, "dev", SENSITIVITY_ROWS)
+        damages = sensitivity.damages(
+            task, network, candidates, rows, limits, isa, context.progress
+        )
+        kept = [name for name in candidates if damages[name] <= self.max_damage]
+        kept.sort(key=damages.__getitem__)
+
+        def together(count: int) -> float:
+            context.progress(0, 1, f"trying {count} layers in int8 together")
+            return sensitivity.joint_damage(task, network, kept[:count], rows, limits, isa)
+
+        count, damage = len(kept), together(len(kept))
+        fits, low = 0, 0.0
+        if damage > self.max_joint_damage:
+            # The most of the least damaging layers that stay within the limit, by bisection.
+            over = count
+            while over - fits > 1:
+                middle = (fits + over) // 2
+                if (found := together(middle)) <= self.max_joint_damage:
+                    fits, low = middle, found
+                else:
+                    over = middle
+            count, damage = fits, low
+        return kept[:count], damages, damage
 
     @staticmethod
-    def _layer(
-        integer: bool, limits: tuple[float, float] | None, damage: float | None
-    ) -> LinearPlan:
+    def _layer(integer: bool, limits: Range | None, damage: float | None) -> LinearPlan:
         low, high = limits if integer and limits else (None, None)
         return LinearPlan(
             precision="int8" if integer else "float", low=low, high=high, damage=damage
         )
-
-    def _rows(self, context: Context, model: Artifact, name: str, count: int) -> list[Row]:
-        """Tokenize rows spread evenly over a split."""
-        split = context.split(name)
-        step = max(1, len(split) // count)
-        chosen = range(0, len(split), step)[:count]
-        return context.task.examples(checkpoint.load_tokenizer(model.directory), split, chosen)
 
 
 def narrowest(targets: tuple[Target, ...]) -> Isa:

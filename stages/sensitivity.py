@@ -7,7 +7,7 @@ kernels compute. Wu et al. 2020 (arXiv 2004.09602).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,15 +15,14 @@ from torch import nn
 
 from pipeline.model import parts, quantization
 from pipeline.stage.tasks import Task
-from pipeline.stage.tasks.task import Row, inputs_of
+from pipeline.stage.tasks.task import Row
 from pipeline.terms.progress import Progress
 from pipeline.terms.vocabulary import Isa
 from stages import calibration
+from stages.ranges import Range
 
 Rows = Sequence[Row]
-Range = tuple[float, float]
 BATCH = 16
-SAMPLES = 200_000  # inputs kept per layer to compute a percentile
 
 
 def linear_layers(model: nn.Module) -> list[str]:
@@ -54,50 +53,12 @@ def fake_quantize_weight(weight: torch.Tensor, isa: Isa) -> torch.Tensor:
 
 
 @torch.no_grad()
-def input_ranges(
-    model: nn.Module, names: Sequence[str], rows: Rows, percentile: float = 100.0
-) -> dict[str, Range]:
-    """Return the range of each layer's input over ``rows``.
-
-    With ``percentile`` 100 it is the minimum and maximum. Below 100, the range covers that
-    percentage of the inputs and leaves out half of the remainder on each side.
-    """
-    kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
-    share = SAMPLES // max(1, len(rows)) if percentile < 100 else 0
-
-    def recorder(name: str) -> Callable[..., None]:
-        def record(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            flat = inputs[0].flatten()
-            ends = torch.stack([flat.min(), flat.max()])
-            stride = max(1, flat.numel() // max(1, share))
-            kept[name].append(flat[::stride].clone() if share else ends)
-
-        return record
-
-    hooks = [model.get_submodule(name).register_forward_pre_hook(recorder(name)) for name in names]
-    try:
-        for row in rows:
-            inputs = {key: torch.tensor([ids]) for key, ids in row.items()}
-            model(**inputs_of(inputs))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    tail = (100 - percentile) / 200
-    ranges = {}
-    for name, seen in kept.items():
-        values = torch.cat(seen).sort().values
-        ends = (int(tail * (len(values) - 1)), round((1 - tail) * (len(values) - 1)))
-        ranges[name] = (float(values[ends[0]]), float(values[ends[1]]))
-    return ranges
-
-
-@torch.no_grad()
 def damages(
     task: Task,
     model: nn.Module,
     names: Sequence[str],
     rows: Rows,
-    ranges: dict[str, Range],
+    ranges: Mapping[str, Range],
     isa: Isa,
     progress: Progress,
 ) -> dict[str, float]:
@@ -122,7 +83,7 @@ def joint_damage(
     model: nn.Module,
     names: Sequence[str],
     rows: Rows,
-    ranges: dict[str, Range],
+    ranges: Mapping[str, Range],
     isa: Isa,
 ) -> float:
     """Return the damage, as in ``damages``, when all these layers are in int8."""
@@ -134,7 +95,7 @@ def joint_damage(
 
 @contextlib.contextmanager
 def _quantized(
-    model: nn.Module, names: Sequence[str], ranges: dict[str, Range], isa: Isa
+    model: nn.Module, names: Sequence[str], ranges: Mapping[str, Range], isa: Isa
 ) -> Iterator[None]:
     """Fake-quantize these layers' weights and inputs inside a ``with`` block."""
     undo: list[Callable[[], Any]] = []

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE = "quantization.json"
+Method = Literal["min-max", "percentile", "entropy", "mse"]
 LARGEST = 127
 PAIR = 127.99
 """The largest sum of two neighbours of a column, both positive or both negative: 255 · 128 fits
@@ -41,14 +42,27 @@ class LinearPlan(BaseModel):
     )
 
 
+class Calibration(BaseModel):
+    """How the ranges of a static plan were found; ``rows`` are taken evenly from train."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method = "min-max"
+    percentile: float = 100.0
+    rows: int
+
+
 class Plan(BaseModel):
     """The plan for a whole model; ``linears`` maps module paths to layers, for int8 only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    schema_: Literal["rarefy.quantization/1"] = Field("rarefy.quantization/1", alias="schema")
+    schema_: Literal["rarefy.quantization/1", "rarefy.quantization/2"] = Field(
+        "rarefy.quantization/2", alias="schema"
+    )
     precision: Literal["int8", "fp16"] = "int8"
     mode: Literal["dynamic", "static"] = "dynamic"
+    calibration: Calibration | None = Field(None, description="of static plans since schema 2")
     embeddings: Literal["int8", "float"] = "int8"
     linears: dict[str, LinearPlan] = Field(default_factory=dict)
 

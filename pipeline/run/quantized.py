@@ -60,7 +60,8 @@ def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft)
         )
     if not keeps or kind is Kind.BUNDLE:
         return draft
-    shutil.copyfile(source, output / quantization.FILE)
+    if not there:  # else the stage took the plan's ranges again
+        shutil.copyfile(source, output / quantization.FILE)
     facts = {FACTS: model.manifest.model[FACTS]} if FACTS in model.manifest.model else {}
     return replace(
         draft, roles=draft.roles | {quantization.FILE: "plan"}, model=facts | draft.model

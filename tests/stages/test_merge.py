@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.model import checkpoint
+from pipeline.model import checkpoint, quantization
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
+from stages import ranges
 from stages.adapt import Adapt
 from stages.merge import Merge
+from stages.quantize import Quantize
 from tests.models import artifact_of
 
 
@@ -39,3 +41,36 @@ def test_it_answers_as_before_without_the_adapter(adapted, make_context):
 def test_without_an_adapter_there_is_nothing_to_merge(tuned, make_context):
     with pytest.raises(ModelError, match="has no adapter"):
         Merge().run(make_context(), tuned)
+
+
+@pytest.fixture
+def planned(tuned, make_context, tmp_path):
+    """An adapter trained on a model with a static plan, and that plan."""
+    context = make_context(rows=128, work=tmp_path / "planned")
+    draft = Quantize(mode="static", calibration_rows=32).run(context, tuned)
+    plan, source = quantization.read(context.output), tmp_path / "source"
+    context.output.rename(source)
+    context.output.mkdir()
+    model = artifact_of(source, Kind.CHECKPOINT)
+    Adapt(rank=4, learning_rate=2e-2, epochs=2, batch_size=16).run(context, model)
+    quantization.write(plan, context.output)
+    assert draft.model
+    return artifact_of(context.output, Kind.ADAPTER), plan
+
+
+def test_the_ranges_of_a_static_plan_are_those_of_the_merged_model(planned, make_context):
+    adapted, before = planned
+    context = make_context(rows=128)
+    Merge().run(context, adapted)
+    after = quantization.read(context.output)
+    assert after.calibration == before.calibration
+    assert after.integer_modules == before.integer_modules
+    tokenizer = checkpoint.load_tokenizer(context.output)
+    rows = ranges.rows(context, tokenizer, "train", 32)
+    wanted = ranges.measure(
+        checkpoint.load(context.output), after.integer_modules, rows, after.calibration
+    )
+    for name, limits in wanted.items():
+        assert (after.linears[name].low, after.linears[name].high) == pytest.approx(limits)
+    moved = [n for n in wanted if after.linears[n].high != pytest.approx(before.linears[n].high)]
+    assert moved, "training moved what the layers read"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from pipeline.model import checkpoint, quantization
 from pipeline.stage import Asked
@@ -11,6 +12,7 @@ from pipeline.store.artifact import Kind
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
+from stages import sensitivity
 from stages.adapt import Adapt
 from stages.quantize import Quantize, narrowest
 from tests.models import artifact_of
@@ -123,3 +125,32 @@ def test_the_width_is_in_the_measured_damage(tuned, make_context):
         plan, _ = planned(Quantize(calibration_rows=32), context, tuned)
         kl[isa] = sum(layer.damage for layer in plan.linears.values())
     assert kl["vnni"] != kl["avx2"]
+
+
+def test_layers_that_together_do_too_much_stay_float_the_worst_first(tuned, make_context):
+    free = Quantize(calibration_rows=32, max_joint_damage=1e9)
+    plan, draft = planned(free, make_context(), tuned)
+    (whole,) = [metric.value for metric in draft.metrics if metric.name == "quantization_kl"]
+    strict = Quantize(calibration_rows=32, max_joint_damage=whole / 2)
+    bounded, draft = planned(strict, make_context(), tuned)
+    (left,) = [metric.value for metric in draft.metrics if metric.name == "quantization_kl"]
+    assert left <= whole / 2
+    kept, lost = set(bounded.integer_modules), set(plan.integer_modules)
+    lost -= kept
+    assert kept
+    assert lost
+    damage = {name: layer.damage for name, layer in plan.linears.items()}
+    assert max(damage[name] for name in kept) <= min(damage[name] for name in lost)
+
+
+def test_no_layer_is_integer_if_even_the_best_does_too_much(tuned, make_context, monkeypatch):
+    monkeypatch.setattr(sensitivity, "joint_damage", lambda *_: 1.0)
+    plan, draft = planned(Quantize(calibration_rows=32), make_context(), tuned)
+    assert plan.integer_modules == []
+    assert {metric.name for metric in draft.metrics} == {"integer_layers"}
+
+
+def test_a_percentile_without_its_method_is_refused():
+    with pytest.raises(ValidationError, match="'percentile' is of 'calibration: percentile'"):
+        Quantize(mode="static", percentile=99.9)
+    Quantize(mode="static", calibration="percentile", percentile=99.9)
