@@ -17,6 +17,7 @@ from exporters.passes import (
     integer_matmul,
     mask,
     positions,
+    qdq,
     scale,
 )
 from pipeline.model import arithmetic, checkpoint, quantization
@@ -30,6 +31,7 @@ from pipeline.terms.progress import Progress, silent
 from pipeline.terms.vocabulary import Isa
 
 Form = Literal["reference", "deploy"]
+Products = Literal["fused", "qdq"]
 ROWS = 48  # for parity
 SCHEMA = "rarefy.onnx/1"
 
@@ -62,6 +64,7 @@ def build(
     target_provider: str = "cpu",
     threads: int = 1,
     isa: Isa = "avx2",
+    products: Products = "fused",
     samples: bool = True,
     progress: Progress | None = None,
 ) -> BuildInfo:
@@ -72,6 +75,8 @@ def build(
         output: the folder for the files.
         task: defines the labels and how rows are tokenized.
         split: real rows for the parity check and for the sample request.
+        products: for int8, "fused" has ONNX Runtime's own operators, and "qdq" those that every
+            runtime has. TensorRT has the latter only.
         samples: whether the bundle contains a few of the rows and its answers to them.
         form: "reference" is fp32 with fused operators, as one would deploy the model without
             rarefy; it is the baseline. "deploy" has our graph passes and follows the plan.
@@ -90,7 +95,8 @@ def build(
     if not len(split):
         raise DataError(f"{split.reference} is empty: export needs rows to compare with PyTorch")
     plan = quantization.read(checkpoint_dir) if form == "deploy" else None
-    _check_target(plan, target_provider)
+    products = "qdq" if target_provider == "tensorrt" else products
+    _check_target(plan, target_provider, products)
     needs: dict[str, Any] = {}
     if plan is not None and plan.precision == "int8" and isa == "vnni":
         needs = {"isa": isa}
@@ -110,7 +116,7 @@ def build(
     report(2, 4, "rewriting the graph")
     bounds = {mask: boundaries.reach(model.config, task.max_length), positions: task.max_length}
     graph, precision, close = _rewrite(
-        task, graph, form, plan, expected, bounds, target_provider, isa
+        task, graph, form, plan, expected, bounds, target_provider, isa, products
     )
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
@@ -123,6 +129,7 @@ def build(
         split=split,
         provider=target_provider,
         threads=threads,
+        level=_level(target_provider, precision, products),
         needs=needs,
     )
     if precision != "fp32" and task.chooses and split.labels is not None:
@@ -133,7 +140,7 @@ def build(
         form=form,
         precision=precision,
         parity=close,
-        integer_matmuls=fusion.histogram(graph)["MatMulIntegerToFloat"],
+        integer_matmuls=_integer_products(graph),
         size=(output / MODEL).stat().st_size,
         operators=dict(sorted(fusion.histogram(graph).items())),
         roles={name: role for name, role in bundle.ROLES.items() if samples or role != "sample"},
@@ -145,13 +152,13 @@ def build(
     return info
 
 
-def _check_target(plan: Plan | None, provider: str) -> None:
-    """Raise ModelError if the plan's precision would be slower than fp32 or fp16 on the target."""
+def _check_target(plan: Plan | None, provider: str, products: Products) -> None:
+    """Raise ModelError if the plan does not fit the target or the form of its products."""
     if plan is None:
         return
-    if provider != "cpu" and plan.precision == "int8":
+    if provider == "cuda" and plan.precision == "int8":
         raise ModelError(
-            f"export: int8 on the {provider} provider is slower than fp16; "
+            "export: int8 on the cuda provider is slower than fp16; "
             "write quantize: {precision: fp16} for this target"
         )
     if provider == "cpu" and plan.precision == "fp16":
@@ -159,6 +166,32 @@ def _check_target(plan: Plan | None, provider: str) -> None:
             "export: fp16 on the cpu provider is slower than fp32; "
             "write quantize: {precision: int8} for this target"
         )
+    if plan.precision == "int8" and products == "qdq" and plan.mode != "static":
+        raise ModelError(
+            "export: int8 as QuantizeLinear and DequantizeLinear needs ranges that are known "
+            "beforehand; write quantize: {mode: static}"
+        )
+
+
+def _level(provider: str, precision: str, products: Products) -> str:
+    """Return the session's optimization level."""
+    if precision == "int8" and products == "qdq" and provider == "cpu":
+        return fusion.QDQ_LEVEL
+    return fusion.LEVEL[provider]
+
+
+def _integer_products(graph: ir.Model) -> int:
+    """Return how many products of activations have an int8 weight."""
+    return sum(
+        node.op_type == "MatMulIntegerToFloat"
+        or (node.op_type == "MatMul" and _dequantized(node.inputs[1]))
+        for node in graph.graph
+    )
+
+
+def _dequantized(value: ir.Value | None) -> bool:
+    made = value.producer() if value is not None else None
+    return made is not None and made.op_type == "DequantizeLinear"
 
 
 def _rewrite(
@@ -170,6 +203,7 @@ def _rewrite(
     bounds: dict[Any, int],
     provider: str,
     isa: Isa,
+    products: Products,
 ) -> tuple[ir.Model, parity.Precision, parity.Parity]:
     """Run the passes of a form in order, and check parity after each.
 
@@ -177,7 +211,8 @@ def _rewrite(
     """
     close = parity.check(task, graph, expected, "fp32", "tracing")
     passes = [mask, scale] + ([first_token, positions] if form == "deploy" else [])
-    passes += [attention] if form == "deploy" and provider == "cpu" else []
+    if form == "deploy" and provider == "cpu" and products == "fused":
+        passes += [attention]
     for rewrite in passes:
         if rewrite.apply(graph, *([bounds[rewrite]] if rewrite in bounds else [])):
             clean.apply(graph)
@@ -192,10 +227,14 @@ def _rewrite(
         embeddings.apply(graph)
         clean.apply(graph)
         parity.check(task, graph, expected, "int8", _name(embeddings))
-    integer_matmul.apply(graph, plan, isa)
+    if products == "qdq":
+        qdq.apply(graph, plan, isa, symmetric=provider == "tensorrt")
+    else:
+        integer_matmul.apply(graph, plan, isa)
     clean.apply(graph)
     fusion.check_integer(graph, plan.integer_modules)
-    return graph, "int8", parity.check(task, graph, expected, "int8", _name(integer_matmul))
+    last = qdq if products == "qdq" else integer_matmul
+    return graph, "int8", parity.check(task, graph, expected, "int8", _name(last))
 
 
 def _name(module: Any) -> str:

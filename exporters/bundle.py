@@ -10,7 +10,6 @@ from typing import Any
 
 import onnx_ir as ir
 
-from exporters import fusion
 from pipeline.model.runtime import MODEL, PROVIDERS, BundleModel
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
@@ -49,11 +48,13 @@ def write_model(
     split: Split,
     provider: str,
     threads: int,
+    level: str,
     needs: dict[str, Any],
 ) -> None:
     """Write the graph, the tokenizer, the labels, the signature and the session options.
 
-    ``needs``: what a machine must have to give the right answers, for the signature.
+    ``level``: the session's optimization level. ``needs``: what a machine must have to give the
+    right answers, for the signature.
     """
     ir.save(graph, output / MODEL)
     tokenizer.backend_tokenizer.no_truncation()
@@ -84,7 +85,7 @@ def write_model(
             "providers": [PROVIDERS[provider]],
             "intra_op_num_threads": threads,
             "execution_mode": "sequential",
-            "graph_optimization_level": fusion.LEVEL[provider],
+            "graph_optimization_level": level,
         },
     )
 

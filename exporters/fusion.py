@@ -28,6 +28,8 @@ from pipeline.terms.errors import ModelError
 
 LEVEL = {"cpu": "basic", "cuda": "all", "tensorrt": "all"}
 """ONNX Runtime's graph optimization level for each target's provider."""
+QDQ_LEVEL = "extended"
+"""The least level at which the CPU provider computes pairs of quantizers in integers."""
 
 LEFT_OVERS = ("Erf", "ReduceMean", "SkipLayerNormalization")
 """Operators that remain if GELU or a normalization was not rewritten as it should."""
@@ -54,11 +56,11 @@ def check_integer(model: ir.Model, planned: Iterable[str]) -> None:
     """
     integer, floating = set[str](), set[str]()
     for node in model.graph:
-        module, weight = node.metadata_props.get("module"), node.inputs[1:2]
+        module = node.metadata_props.get("module")
         if module and node.op_type == "MatMulIntegerToFloat":
             integer.add(module)
-        elif module and node.op_type == "MatMul" and weight[0] is not None:
-            (floating if weight[0].is_initializer() else integer).add(module)
+        elif module and node.op_type == "MatMul" and node.inputs[1] is not None:
+            (floating if node.inputs[1].is_initializer() else integer).add(module)
     done, wanted = integer - floating, set(planned)
     if done != wanted:
         raise ModelError(

@@ -35,7 +35,7 @@ class Export(Stage):
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"dev"})
@@ -50,6 +50,11 @@ class Export(Stage):
     quantization: ClassVar[Quantization] = "keeps"
 
     target: str | None = Field(None, description="name of a target; default: the recipe's first")
+    products: Literal["fused", "qdq"] = Field(
+        "fused",
+        description="int8 products as ONNX Runtime's own operators, or as pairs of QuantizeLinear "
+        "and DequantizeLinear for other runtimes; for TensorRT always the latter",
+    )
     samples: Literal["dev", "none"] = Field(
         "dev", description="rows that the bundle contains word for word, with its answers"
     )
@@ -92,6 +97,7 @@ class Export(Stage):
             target_provider=target.provider,
             threads=target.threads,
             isa=target.isa,
+            products=self.products,
             samples=self.samples == "dev",
             progress=context.progress,
         )

@@ -55,6 +55,20 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
+def varies(value: ir.Value) -> bool:
+    """Return whether a value depends on an input of the graph."""
+    seen, waiting = set(), [value]
+    while waiting:
+        current = waiting.pop()
+        if current.is_graph_input():
+            return True
+        source = current.producer()
+        if source is not None and source not in seen:
+            seen.add(source)
+            waiting.extend(operand for operand in source.inputs if operand is not None)
+    return False
+
+
 def consumers(value: ir.Value) -> list[ir.Node]:
     """Return the nodes that read a value, without duplicates."""
     return list(dict.fromkeys(usage.node for usage in value.uses()))

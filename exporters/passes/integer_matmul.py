@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from exporters.passes.graph import MICROSOFT, array, constant, node, only_consumer, replace
+from exporters.passes.graph import MICROSOFT, array, constant, node, only_consumer, replace, varies
 from pipeline.model.quantization import LARGEST, LinearPlan, Plan, weight_scales
 from pipeline.terms.vocabulary import Isa
 
@@ -40,7 +40,7 @@ def apply(model: ir.Model, plan: Plan, isa: Isa = "avx2") -> int:
         assert source is not None
         assert held is not None
         count += 1
-        if not _varies(source):
+        if not varies(source):
             _store_weight(model, product, held, isa)
             continue
         key = (source, layer.low, layer.high)
@@ -65,20 +65,6 @@ def uint8_range(low: float, high: float) -> tuple[np.float32, np.uint8]:
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / 255, 1e-12)
     return np.float32(scale), np.uint8(np.clip(round(-low / scale), 0, 255))
-
-
-def _varies(value: ir.Value) -> bool:
-    """Return whether a value depends on an input of the graph."""
-    seen, waiting = set(), [value]
-    while waiting:
-        current = waiting.pop()
-        if current.is_graph_input():
-            return True
-        source = current.producer()
-        if source is not None and source not in seen:
-            seen.add(source)
-            waiting.extend(operand for operand in source.inputs if operand is not None)
-    return False
 
 
 def _store_weight(model: ir.Model, product: ir.Node, weight: NDArray[np.float32], isa: Isa) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pipeline.model import checkpoint, quantization
-from pipeline.model.quantization import LinearPlan, Plan
+from pipeline.model.quantization import Calibration, LinearPlan, Plan
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
-from stages import sensitivity
+from stages import ranges, sensitivity
 
 TASK = TextClassification(("negative", "positive"), 64, ("text",))
 TEXTS = [
@@ -24,10 +24,13 @@ def plan_for(directory, mode="dynamic"):
     model = checkpoint.load(directory)
     names = sensitivity.linear_layers(model)
     rows = TASK.encode(checkpoint.load_tokenizer(directory), SPLIT)
-    ranges = sensitivity.input_ranges(model, names, rows) if mode == "static" else {}
-    limits = {name: dict(zip(("low", "high"), pair, strict=True)) for name, pair in ranges.items()}
+    how, limits = None, {}
+    if mode == "static":
+        how = Calibration(rows=len(rows))
+        found = ranges.measure(model, names, rows, how)
+        limits = {name: each._asdict() for name, each in found.items()}
     linears = {name: LinearPlan(precision="int8", **limits.get(name, {})) for name in names}
-    return Plan(mode=mode, linears=linears)
+    return Plan(mode=mode, calibration=how, linears=linears)
 
 
 def copy_with(directory, plan, target):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -57,6 +58,62 @@ def test_static_ranges_need_no_look_at_the_inputs(minilm, tmp_path):
     assert not BundleModel(tmp_path / "bundle").rows_interact()
     # Four per layer; a fifth in the last layer, for the query's one token; one for the pooler.
     assert info.operators["QuantizeLinear"] == 4 + 5 + 1
+
+
+@pytest.fixture(scope="module")
+def portable(minilm, tmp_path_factory):
+    """A static int8 bundle whose products every runtime knows."""
+    folder = tmp_path_factory.mktemp("portable")
+    source = copy_with(minilm, plan_for(minilm, "static"), folder / "checkpoint")
+    (folder / "bundle").mkdir()
+    info = build(source, folder / "bundle", task=TASK, split=SPLIT, form="deploy", products="qdq")
+    return info, folder / "bundle", source
+
+
+def test_portable_int8_has_no_operators_of_onnx_runtimes_own(portable, deployed, minilm, tmp_path):
+    info, output, _ = portable
+    graph = onnx.load(output / "model.onnx")
+    assert {opset.domain for opset in graph.opset_import} <= {""}
+    assert {node.domain for node in graph.graph.node} == {""}
+    assert info.integer_matmuls == deployed[0].integer_matmuls == 13
+    assert info.size < 1.05 * deployed[0].size
+    build(minilm, tmp_path, task=TASK, split=SPLIT, form="reference")
+    ours, theirs = (probabilities(path, TEXTS) for path in (output, tmp_path))
+    assert np.abs(ours - theirs).max() < 0.1
+    assert not np.array_equal(ours, theirs)
+
+
+def test_openvino_gives_a_portable_bundles_answers(portable):
+    _, output, _ = portable
+    openvino = pytest.importorskip("openvino")
+    model = BundleModel(output)
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}  # else floats are bf16 where the CPU has it
+    compiled = openvino.Core().compile_model(output / "model.onnx", "CPU", settings)
+    for feed in model.encode(TEXTS):
+        (theirs,) = compiled(feed).values()
+        np.testing.assert_allclose(theirs, model.run(feed), atol=0.05)
+
+
+def test_tensorrt_gets_symmetric_ranges(portable, tmp_path):
+    """TensorRT takes no zero point but zero; here the graph runs on the CPU."""
+    _, _, source = portable
+    info = build(
+        source, tmp_path, task=TASK, split=SPLIT, form="deploy", target_provider="tensorrt"
+    )
+    assert info.integer_matmuls == 13
+    graph = onnx.load(tmp_path / "model.onnx")
+    held = {one.name: onnx.numpy_helper.to_array(one) for one in graph.graph.initializer}
+    pairs = [n for n in graph.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert pairs
+    assert all(not held[node.input[2]].any() for node in pairs)
+    assert {held[node.input[2]].dtype for node in pairs} == {np.dtype(np.int8)}
+
+
+def test_a_portable_bundle_needs_ranges_that_are_known(minilm, tmp_path):
+    source = copy_with(minilm, plan_for(minilm), tmp_path / "checkpoint")
+    for choice in ({"products": "qdq"}, {"target_provider": "tensorrt"}):
+        with pytest.raises(ModelError, match=r"write quantize: \{mode: static\}"):
+            build(source, tmp_path, task=TASK, split=SPLIT, form="deploy", **choice)
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(deployed, minilm, tmp_path):

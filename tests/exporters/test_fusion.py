@@ -13,12 +13,13 @@ from exporters.passes import (
     integer_matmul,
     mask,
     positions,
+    qdq,
     scale,
 )
 from exporters.passes.graph import constant, node
-from pipeline.model.quantization import LinearPlan, Plan
+from pipeline.model.quantization import Calibration, LinearPlan, Plan
 from pipeline.terms.errors import ModelError
-from stages import sensitivity
+from stages import ranges, sensitivity
 from tests.exporters.families import FAMILIES, MASKS, PAD, classifier, row
 from tests.exporters.small_graphs import finish, normal
 from tests.exporters.small_graphs import model as small
@@ -32,8 +33,10 @@ def integer(model, mode):
     """Return a plan with every linear layer but the last in int8."""
     names = sensitivity.linear_layers(model)
     rows = [{name: ids[name] for name in ("input_ids", "attention_mask")} for ids in SHORT + LONG]
-    ranges = sensitivity.input_ranges(model, names, rows) if mode == "static" else {}
-    limits = {name: dict(zip(("low", "high"), pair, strict=True)) for name, pair in ranges.items()}
+    limits = {}
+    if mode == "static":
+        found = ranges.measure(model, names, rows, Calibration(rows=len(rows)))
+        limits = {name: each._asdict() for name, each in found.items()}
     linears = {name: LinearPlan(precision="int8", **limits.get(name, {})) for name in names}
     return Plan(mode=mode, linears=linears)
 
@@ -55,12 +58,15 @@ def test_every_family_answers_as_in_pytorch_up_to_512_tokens(kind):
     fusion.check_fused(graph)
     assert embeddings.apply(graph)
     proto = ir.to_proto(graph)
-    for mode in ("dynamic", "static"):
-        plan, copy = integer(model, mode), ir.from_proto(proto)
-        assert integer_matmul.apply(copy, plan) >= len(plan.linears)
+    plans = {mode: integer(model, mode) for mode in ("dynamic", "static")}
+    for mode, rewrite in (
+        ("dynamic", integer_matmul), ("static", integer_matmul), ("static", qdq),
+    ):  # fmt: skip
+        plan, copy = plans[mode], ir.from_proto(proto)
+        assert rewrite.apply(copy, plan) >= len(plan.linears)
         clean.apply(copy)
         fusion.check_integer(copy, plan.integer_modules)
-        parity.check(TASK, copy, expected, "int8", mode)
+        parity.check(TASK, copy, expected, "int8", f"{mode}, {rewrite.__name__}")
 
 
 def used_twice() -> ir.Model:
