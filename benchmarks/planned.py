@@ -49,7 +49,12 @@ def rows(source: Path) -> tuple[Task, Split]:
     task = tasks.find("text-classification")(tuple(named), LENGTH, ("text",))
     lines = [json.loads(line) for line in EVAL.read_text().splitlines()]
     labels = [named[str(line["label"])] for line in lines]
-    return task, Split("dev", EVAL.name, "0" * 64, [line["text"] for line in lines], None, labels)
+    return task, split([line["text"] for line in lines], labels)
+
+
+def split(texts: list[str], labels: list[int] | None = None) -> Split:
+    """Return these texts as a split; all have the first label if none are given."""
+    return Split("dev", EVAL.name, "0" * 64, texts, None, labels or [0] * len(texts))
 
 
 def logarithms(logits: NDArray[Any]) -> NDArray[np.float64]:
