@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -54,7 +54,7 @@ class Quantize(Stage):
         99.99, gt=50, le=100, description="of calibration by percentile: inputs inside the range"
     )
     sensitivity: bool = Field(
-        True, description="measure each layer's damage and keep layers above max_damage in float"
+        True, description="measure damage, and keep in float what does more than is allowed"
     )
     max_damage: float = Field(
         0.005, gt=0, description="the most damage that one layer may do, as KL in nats"
@@ -178,18 +178,7 @@ class Quantize(Stage):
             context.progress(0, 1, f"trying {count} layers in int8 together")
             return sensitivity.joint_damage(task, network, kept[:count], rows, limits, isa)
 
-        count, damage = len(kept), together(len(kept))
-        fits, low = 0, 0.0
-        if damage > self.max_joint_damage:
-            # The most of the least damaging layers that stay within the limit, by bisection.
-            over = count
-            while over - fits > 1:
-                middle = (fits + over) // 2
-                if (found := together(middle)) <= self.max_joint_damage:
-                    fits, low = middle, found
-                else:
-                    over = middle
-            count, damage = fits, low
+        count, damage = most_within(self.max_joint_damage, len(kept), together)
         return kept[:count], damages, damage
 
     @staticmethod
@@ -198,6 +187,25 @@ class Quantize(Stage):
         return LinearPlan(
             precision="int8" if integer else "float", low=low, high=high, damage=damage
         )
+
+
+def most_within(limit: float, count: int, damage_of: Callable[[int], float]) -> tuple[int, float]:
+    """Return the largest number up to ``count`` whose damage is within the limit, and its damage.
+
+    It is found by bisection: more do more damage, nearly always. None does none.
+    """
+    damage = damage_of(count)
+    if damage <= limit:
+        return count, damage
+    fits, least, over = 0, 0.0, count
+    while over - fits > 1:
+        middle = (fits + over) // 2
+        damage = damage_of(middle)
+        if damage <= limit:
+            fits, least = middle, damage
+        else:
+            over = middle
+    return fits, least
 
 
 def narrowest(targets: tuple[Target, ...]) -> Isa:

@@ -14,7 +14,7 @@ from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
 from stages import sensitivity
 from stages.adapt import Adapt
-from stages.quantize import Quantize, narrowest
+from stages.quantize import Quantize, most_within, narrowest
 from tests.models import artifact_of
 
 
@@ -148,6 +148,18 @@ def test_no_layer_is_integer_if_even_the_best_does_too_much(tuned, make_context,
     plan, draft = planned(Quantize(calibration_rows=32), make_context(), tuned)
     assert plan.integer_modules == []
     assert {metric.name for metric in draft.metrics} == {"integer_layers"}
+
+
+@pytest.mark.parametrize("fits", range(12))
+def test_as_many_layers_as_the_limit_allows_are_found_in_few_trials(fits):
+    trials = []
+
+    def damage(count):
+        trials.append(count)
+        return float(count)
+
+    assert most_within(fits + 0.5, 11, damage) == (fits, fits)
+    assert len(trials) <= 5
 
 
 def test_a_percentile_without_its_method_is_refused():
