@@ -250,8 +250,9 @@ class BundleModel:
             "trt_engine_cache_path": str(folder),
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": str(folder),
-            # The default is fp32, which rejects fp16 graphs.
+            # The default is fp32, which rejects fp16 graphs and computes int8 ones in floats.
             "trt_fp16_enable": str(int(self._precision() == "fp16")),
+            "trt_int8_enable": str(int(self._precision() == "int8")),
         }
         return [(PROVIDERS[provider], options), PROVIDERS["cuda"]]
 

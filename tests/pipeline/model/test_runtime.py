@@ -244,7 +244,7 @@ def test_tensorrt_keeps_the_engines_of_other_weights_apart(tmp_path, monkeypatch
     gpu = GPU(monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folders = []
-    for name, precision in (("a", "fp32"), ("b", "fp16"), ("again", "fp32")):
+    for name, precision in (("a", "fp32"), ("b", "fp16"), ("again", "fp32"), ("c", "int8")):
         bundle = tmp_path / name
         bundle.mkdir()
         write_bundle(bundle)
@@ -256,9 +256,11 @@ def test_tensorrt_keeps_the_engines_of_other_weights_apart(tmp_path, monkeypatch
         (engine, options), fallback = gpu.asked
         assert (engine, fallback) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
         assert options["trt_fp16_enable"] == ("1" if precision == "fp16" else "0")
+        assert options["trt_int8_enable"] == ("1" if precision == "int8" else "0")
         assert Path(options["trt_engine_cache_path"]).is_dir()
         folders.append(options["trt_engine_cache_path"])
     assert folders[0] == folders[2] != folders[1]
+    assert len(set(folders)) == 3
 
 
 @pytest.mark.gpu
