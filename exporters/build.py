@@ -22,7 +22,6 @@ from exporters.passes import (
 )
 from pipeline.model import arithmetic, checkpoint, quantization
 from pipeline.model.quantization import Plan
-from pipeline.model.runtime import MODEL
 from pipeline.report import markdown
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
@@ -40,8 +39,8 @@ SCHEMA = "rarefy.onnx/1"
 class BuildInfo:
     """Facts about a bundle that was built.
 
-    ``size``: bytes of model.onnx; ``operators``: how often each occurs in the graph; ``roles``:
-    path -> role of every file; ``model``: the description of the model for the manifest.
+    ``size``: bytes of the graph and its weights; ``operators``: how often each occurs in the graph;
+    ``roles``: path -> role of every file; ``model``: the description of the model for the manifest.
     """
 
     form: Form
@@ -120,7 +119,7 @@ def build(
     )
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
-    bundle.write_model(
+    size = bundle.write_model(
         graph,
         output,
         model=model,
@@ -141,9 +140,9 @@ def build(
         precision=precision,
         parity=close,
         integer_matmuls=_integer_products(graph),
-        size=(output / MODEL).stat().st_size,
+        size=size,
         operators=dict(sorted(fusion.histogram(graph).items())),
-        roles={name: role for name, role in bundle.ROLES.items() if samples or role != "sample"},
+        roles=bundle.roles(output, samples=samples),
         model=checkpoint.describe(model) | {"form": form, "precision": precision},
     )
     bundle.write_card(output, _facts(info, target_provider, threads, task, split, samples))

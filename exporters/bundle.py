@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from exporters import saving
 from pipeline.model.runtime import MODEL, PROVIDERS, BundleModel
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
@@ -24,6 +25,7 @@ ANSWER, MAIN = "def answer(", "def main("
 """What those lines have if they also tokenize, and what comes after them then."""
 ROLES = {
     MODEL: "graph",
+    saving.WEIGHTS: "graph",
     "config.json": "config",
     "tokenizer.json": "tokenizer",
     "tokenizer_config.json": "tokenizer",
@@ -35,7 +37,8 @@ ROLES = {
     "predict.py": "runner",
     SUMS: "checksums",
 }
-"""Every file of a bundle and its role in the manifest; ``samples/`` only if the recipe wants it."""
+"""Every file of a bundle and its role in the manifest; ``samples/`` only if the recipe wants it,
+weights in a file of their own only if they are too large for the graph's."""
 
 
 def write_model(
@@ -50,13 +53,15 @@ def write_model(
     threads: int,
     level: str,
     needs: dict[str, Any],
-) -> None:
+) -> int:
     """Write the graph, the tokenizer, the labels, the signature and the session options.
+
+    Returns the bytes of the graph and its weights.
 
     ``level``: the session's optimization level. ``needs``: what a machine must have to give the
     right answers, for the signature.
     """
-    ir.save(graph, output / MODEL)
+    size = saving.save(graph, output)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.save(str(output / "tokenizer.json"))
@@ -88,6 +93,7 @@ def write_model(
             "graph_optimization_level": level,
         },
     )
+    return size
 
 
 def choose(output: Path, task: Task, split: Split, provider: str) -> Task:
@@ -131,6 +137,16 @@ def write_card(output: Path, facts: dict[str, Any]) -> None:
     card = templates.get_template("model_card.md.j2").render(facts)
     (output / "README.md").write_text(card, encoding="utf-8")
     (output / "predict.py").write_text(runner(str(facts["task"])), encoding="utf-8")
+
+
+def roles(output: Path, *, samples: bool) -> dict[str, str]:
+    """Return path -> role of every file that this bundle has."""
+    left_out = set() if (output / saving.WEIGHTS).exists() else {saving.WEIGHTS}
+    return {
+        name: role
+        for name, role in ROLES.items()
+        if name not in left_out and (samples or role != "sample")
+    }
 
 
 def write_sums(output: Path) -> None:

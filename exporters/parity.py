@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from exporters import saving
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import ModelError
 
@@ -88,9 +89,7 @@ def check(
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
-        session = onnxruntime.InferenceSession(
-            ir.to_proto(graph).SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = saving.session(graph, options)
         actual = [session.run(None, case.feed)[0] for case in expected]
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
