@@ -59,6 +59,17 @@ class Export(Stage):
         "dev", description="rows that the bundle contains word for word, with its answers"
     )
 
+    def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
+        """Refuse a dynamic plan for products whose ranges must be known beforehand."""
+        portable = self.products == "qdq" or self._target(targets).provider == "tensorrt"
+        asked = (getattr(planner, "precision", None), getattr(planner, "mode", None))
+        if portable and asked == ("int8", "dynamic"):
+            return (
+                "int8 as QuantizeLinear and DequantizeLinear needs ranges that are known "
+                "beforehand; write quantize: {mode: static}"
+            )
+        return None
+
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what determines the graph (provider, the width of weights) and session."""
         target = self._target(asked.targets)

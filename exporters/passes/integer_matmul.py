@@ -15,6 +15,8 @@ The quantizer is ``DynamicQuantizeLinear`` (the range of each input, found at ru
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -31,25 +33,32 @@ def apply(model: ir.Model, plan: Plan, isa: Isa = "avx2") -> int:
     """
     quantizers: dict[tuple[ir.Value, float | None, float | None], list[ir.Value]] = {}
     count = 0
-    for product in list(model.graph):
-        module = product.metadata_props.get("module")
-        layer = plan.linears.get(module or "")
-        if layer is None or layer.precision != "int8" or product.op_type != "MatMul":
-            continue
-        source, held = product.inputs[0], array(product.inputs[1])
-        assert source is not None
-        assert held is not None
+    for product, layer, source, held in planned(model, plan):
         count += 1
         if not varies(source):
             _store_weight(model, product, held, isa)
             continue
         key = (source, layer.low, layer.high)
         if key not in quantizers:
-            made, triple = _quantizer(model, source, layer, str(module))
+            made, triple = _quantizer(model, source, layer, product.metadata_props["module"])
             model.graph.insert_before(product, made)
             quantizers[key] = triple
         _replace_product(model, product, quantizers[key], held, isa)
     return count
+
+
+def planned(
+    model: ir.Model, plan: Plan
+) -> Iterator[tuple[ir.Node, LinearPlan, ir.Value, NDArray[np.float32]]]:
+    """Yield the products that are int8 in the plan: node, layer, input and weight of each."""
+    for product in list(model.graph):
+        layer = plan.linears.get(product.metadata_props.get("module") or "")
+        if layer is None or layer.precision != "int8" or product.op_type != "MatMul":
+            continue
+        source, held = product.inputs[0], array(product.inputs[1])
+        assert source is not None
+        assert held is not None
+        yield product, layer, source, held
 
 
 def quantize_weight(

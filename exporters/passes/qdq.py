@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import array, constant, node, varies
-from exporters.passes.integer_matmul import quantize_weight, uint8_range
+from exporters.passes.graph import constant, node, varies
+from exporters.passes.integer_matmul import planned, quantize_weight, uint8_range
 from pipeline.model.quantization import LARGEST, LinearPlan, Plan
 from pipeline.terms.vocabulary import Isa
 
@@ -23,22 +23,15 @@ def apply(model: ir.Model, plan: Plan, isa: Isa = "avx2", *, symmetric: bool = F
     """Rewrite the layers that are int8 in the plan, which must be static. Returns their number."""
     rounded: dict[tuple[ir.Value, float, float], ir.Value] = {}
     count = 0
-    for product in list(model.graph):
-        module = product.metadata_props.get("module")
-        layer = plan.linears.get(module or "")
-        if layer is None or layer.precision != "int8" or product.op_type != "MatMul":
-            continue
-        source, weight = product.inputs[0], product.inputs[1]
-        held = array(weight)
-        assert source is not None
+    for product, layer, source, held in planned(model, plan):
+        weight = product.inputs[1]
         assert weight is not None
-        assert held is not None
         assert layer.low is not None
         assert layer.high is not None
         count += 1
         key = (source, layer.low, layer.high)
         if varies(source) and key not in rounded:
-            pair = _pair(model, source, layer, str(module), symmetric)
+            pair = _pair(model, source, layer, product.metadata_props["module"], symmetric)
             model.graph.insert_before(product, pair)
             rounded[key] = pair[-1].outputs[0]
         numbers, scales = quantize_weight(held, isa)

@@ -25,7 +25,7 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
     """Return for each step the id of the step whose plan its output carries; None if no plan.
 
     A bundle implements the plan, so steps after it have none. Raises RecipeError if a step would
-    lose a plan.
+    lose a plan or cannot carry it out.
     """
     planners: dict[str, str | None] = dict.fromkeys(kinds)
     for step in loaded.steps:
@@ -36,6 +36,9 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
             continue
         elif step.stage.quantization == "keeps":
             planners[step.id] = given
+            planner = loaded.step(given).stage
+            if problem := step.stage.misfit(planner, loaded.recipe.targets):
+                raise loaded.error(step, problem)
         else:
             lost = f"would lose the quantization plan of {given!r}"
             raise loaded.error(step, f"{lost}; move {given!r} after it")

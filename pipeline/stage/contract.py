@@ -168,6 +168,13 @@ class Stage(BaseModel):
         """
         return config
 
+    def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
+        """Return why this stage cannot carry out the plan that an earlier stage makes; else None.
+
+        Called by ``rarefy recipe check`` and before a run, if the stage keeps a plan.
+        """
+        return None
+
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what else the output depends on besides data and parameters: machine, targets."""
         return {}

@@ -157,6 +157,14 @@ def test_what_comes_after_the_bundle_or_only_reports_loses_nothing(shop):
     shop.open(*INT8, "own:Look", {"export": None, "from": "quantize"}, "validate").plan.steps()
 
 
+def test_a_plan_that_the_export_cannot_carry_out_is_refused_before_anything_runs(shop):
+    portable = {"export": {"products": "qdq"}}
+    with pytest.raises(RecipeError, match=r"export: int8 as .* write quantize: \{mode: static\}"):
+        shop.open(*INT8, portable).plan.steps()
+    static = {"quantize": {"mode": "static"}}
+    shop.open(*INT8[:-1], static, portable).plan.steps()
+
+
 @pytest.mark.slow
 def test_a_plan_that_stays_true_is_carried_to_the_bundle(shop):
     between = ("own:Faithful", {"adapt": {"epochs": 1, "rank": 2}}, "merge")
