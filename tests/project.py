@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.models import sentences, write_encoder
-from tests.quiet import quiet
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -180,8 +179,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
             threads=1,
             command=f"rarefy run {recipe}",
         )
-        with quiet():
-            jobs.run_inline(job, recipes.load(recipe))
+        jobs.run_inline(job, recipes.load(recipe))
     return project
 
 

@@ -1,26 +1,18 @@
-"""Measure as if the machine were quiet."""
+"""Measure as if the machine were quiet: a test host's other load decides no test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Skip the check that the machine is quiet enough for a verdict.
+@pytest.fixture(scope="session", autouse=True)
+def quiet_machine() -> Iterator[None]:
+    """Skip the check that the machine is quiet enough for a verdict, in every test.
 
-    A module's or a session's fixture that measures uses it too: pytest makes those before a test's
-    own fixtures, and what was measured on a noisy machine is not cached.
+    For the whole session, because the fixtures of a module or of the session measure too.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.measure.drift.found", lambda calls, rows: None)
-        yield
-
-
-@pytest.fixture
-def quiet_machine() -> Iterator[None]:
-    with quiet():
         yield

@@ -13,9 +13,6 @@ import pytest
 
 from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 from tests.conftest import QUICK_STAGES, Workshop, labelled_rows
-from tests.quiet import quiet
-
-pytestmark = pytest.mark.usefixtures("quiet_machine")
 
 MEASURE = {"models": [], "rows": 12, "processes": 2, "seconds": 0.5}
 CHAIN = ("quick:Head", "export", {"validate": MEASURE | {"memory": False, "cold_starts": 0}})
@@ -61,8 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop
     shutil.copyfile(QUICK_STAGES, workshop.folder / "quick.py")
     workshop.write_rows("train.jsonl", labelled_rows(24, seed=0))
     workshop.write_rows("eval.jsonl", labelled_rows(20, seed=1))
-    with quiet():
-        bundle = workshop.run(*CHAIN)["export"].artifact
+    bundle = workshop.run(*CHAIN)["export"].artifact
     workshop.store.tag("newest", bundle.digest)
     return workshop
 

@@ -14,8 +14,6 @@ import pytest
 from pipeline.store.store import Store
 from tests.conftest import QUICK, Workshop, labelled_rows
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 BUDGETS = [
     {"metric": "accuracy", "max_drop": "5 %", "against": "production"},
     {"metric": "size", "max_regression": "5 %", "against": "production"},

@@ -21,9 +21,6 @@ from pipeline.run import outcome
 from pipeline.run.engine import Finished
 from pipeline.run.plan import MODEL
 from tests.conftest import QUICK_STAGES, Workshop, execute, labelled_rows
-from tests.quiet import quiet
-
-pytestmark = pytest.mark.usefixtures("quiet_machine")
 
 LIE = 0.123
 WORDS = (
@@ -62,11 +59,10 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop
     shutil.copyfile(QUICK_STAGES, workshop.folder / "quick.py")
     workshop.write_rows("train.jsonl", labelled_rows(120, seed=0))
     workshop.write_rows("eval.jsonl", labelled_rows(40, seed=1))
-    with quiet():
-        finished = workshop.run(*CHAIN)
-        assert accuracy(finished["finetune"]) > 0.8
-        shutil.copytree(finished["finetune"].artifact.directory, workshop.folder / "trained")
-        workshop.run(*INTEGER, model="trained")
+    finished = workshop.run(*CHAIN)
+    assert accuracy(finished["finetune"]) > 0.8
+    shutil.copytree(finished["finetune"].artifact.directory, workshop.folder / "trained")
+    workshop.run(*INTEGER, model="trained")
     return workshop
 
 

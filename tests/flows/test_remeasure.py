@@ -15,8 +15,6 @@ from pipeline.terms.errors import ModelError
 from tests.pipeline.run.chains import flip
 from tests.project import Project, Said, bundle_digest
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 
 def test_validate_needs_the_references(
     here: Project, rarefy: Callable[..., Said], tmp_path: Path

@@ -11,8 +11,6 @@ from stages import references
 from stages.validate import Validate
 from tests.stages.chains import QUICK, TASK, made_artifact, read_measurements
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 
 @pytest.mark.slow
 def test_references_answer_as_pytorch_does(context, chain):

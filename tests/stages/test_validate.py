@@ -13,8 +13,6 @@ from stages.validate import Validate, _elsewhere
 from tests.models import LABELS
 from tests.stages.chains import QUICK, made_artifact, read_measurements
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 
 @pytest.mark.slow
 def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):

@@ -87,7 +87,6 @@ def outcome(case: object) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quiet_machine")
 def test_ten_budgets_in_every_state(
     shop: Project, rarefy: Rarefy, on_github: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +238,6 @@ def test_a_gate_that_asks_nothing_is_refused(project: Project, rarefy: Rarefy) -
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quiet_machine")
 def test_the_baseline_is_measured_beside_the_candidate(shop: Project, rarefy: Rarefy) -> None:
     """The baseline is the same bundle under a tag, so its size cannot be worse."""
     out = shop.folder / "out"

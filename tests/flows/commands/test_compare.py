@@ -11,8 +11,6 @@ import pytest
 
 from tests.project import Project, Said, bundle_digest
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 QUICK = ("--seconds", "1", "--rows", "20")
 
 

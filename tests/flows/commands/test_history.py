@@ -13,8 +13,6 @@ from tests.pipeline.report.factory import digest
 from tests.pipeline.report.verdicts import NEWER, asked, finished
 from tests.project import Project, Said
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 STAGES = ("quickstages:Head", "quickstages:Judge")
 PASSES = "budgets:\n  - {metric: accuracy, min: 50 %}\n"
 

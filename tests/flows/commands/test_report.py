@@ -10,8 +10,6 @@ import pytest
 
 from tests.project import Project, Said
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 
 def test_report_is_drawn_again_from_the_run(here: Project, rarefy: Callable[..., Said]) -> None:
     path = here.home / "runs" / "tiny" / "report.html"

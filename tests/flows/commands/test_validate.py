@@ -9,8 +9,6 @@ import pytest
 
 from tests.project import Project, Said, bundle_digest
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 
 @pytest.mark.slow
 def test_validate_measures_again_and_judges(here: Project, rarefy: Callable[..., Said]) -> None:

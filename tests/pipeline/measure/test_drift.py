@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.measure import drift
+from pipeline.measure.drift import found
 
 
 def _session(processes=6, calls=60, seed=0):
@@ -16,22 +16,18 @@ def _session(processes=6, calls=60, seed=0):
 
 
 def test_a_steady_machine_is_never_called_throttled():
-    assert all(drift.found(*_session(seed=seed)) is None for seed in range(200))
+    assert all(found(*_session(seed=seed)) is None for seed in range(200))
 
 
 def test_a_machine_that_becomes_slower_or_faster_is_found():
     times, rows = _session()
     slower = [process * (1.5 if number >= 3 else 1) for number, process in enumerate(times)]
     faster = [process * (1 if number >= 3 else 1.5) for number, process in enumerate(times)]
-    assert "times as long in the last 50% of the session as in the first 50%" in drift.found(
-        slower, rows
-    )
-    assert "times as long in the first 50% of the session as in the last 50%" in drift.found(
-        faster, rows
-    )
+    assert "times as long in the last 50% of the session as in the first 50%" in found(slower, rows)
+    assert "times as long in the first 50% of the session as in the last 50%" in found(faster, rows)
 
 
 def test_a_change_within_one_process_is_found_too():
     times, rows = _session(processes=2, calls=200)
     times[1][100:] *= 2
-    assert "times as long in the last " in drift.found(times, rows)
+    assert "times as long in the last " in found(times, rows)

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline.measure import caches, fresh, latency, latency_worker, statistics, stopping
+from pipeline.measure import caches, drift, fresh, latency, latency_worker, statistics, stopping
 from pipeline.measure.latency_worker import BLOCK, COLD, FIXED, LEAD, LEAST, Rows
 from pipeline.terms.errors import EvidenceError, ProviderError, RarefyError
 from tests.pipeline.measure import bundles
+
+LOOK = drift.found  # before the fixture quiet_machine takes it away
 
 
 @pytest.fixture(scope="module")
@@ -246,8 +248,9 @@ def test_at_least_the_processes_that_were_asked_for_are_started(simulate):
     assert found.stopped == "the time limit of 0.1 s was reached"
 
 
-def test_a_runner_that_is_throttled_half_way_is_found(simulate):
+def test_a_runner_that_is_throttled_half_way_is_found(simulate, monkeypatch):
     """From the third process on, everything takes twice as long."""
+    monkeypatch.setattr(drift, "found", LOOK)
     machine = simulate(candidate=0.1, teacher=0.5)
     assert measure(machine, processes=4, seconds=1).throttled is None
     machine = simulate(candidate=0.1, teacher=0.5)

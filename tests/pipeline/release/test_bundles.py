@@ -10,8 +10,6 @@ import pytest
 from pipeline.store.store import Store
 from tests.project import Project, Said, bundle_digest
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 
 def test_every_name_of_a_bundle_gives_the_same_answer(
     here: Project, rarefy: Callable[..., Said]

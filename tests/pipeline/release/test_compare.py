@@ -11,8 +11,6 @@ from pipeline.release.compare import judge
 from pipeline.release.comparison import Compared
 from pipeline.terms.vocabulary import Target
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 
 @pytest.mark.parametrize(
     ("margin", "limit", "outcome"), [(0.2, 0.05, "fail"), (0.05, 0.2, "pass"), (0.05, 0.1, None)]

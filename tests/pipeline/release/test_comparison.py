@@ -13,8 +13,6 @@ from pipeline.stage.tasks import unlabelled
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import EvidenceError
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 
 def test_gains_are_rows_that_only_the_candidate_has_right() -> None:
     right, wrong = [0.9, 0.1], [0.1, 0.9]

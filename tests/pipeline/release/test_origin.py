@@ -8,8 +8,6 @@ import pytest
 
 from tests.project import Project, Said, bundle_digest
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 
 def test_validate_of_a_folder_asks_for_the_recipe(
     here: Project, rarefy: Callable[..., Said]

@@ -16,8 +16,6 @@ from pipeline.terms.interval import Interval
 from tests.pipeline.release.recordings import change
 from tests.project import Project, Said
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 
 @pytest.mark.slow
 def test_numbers_of_an_older_run_on_this_machine(

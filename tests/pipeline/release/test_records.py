@@ -10,8 +10,6 @@ import pytest
 from pipeline.verdict.history import FILE
 from tests.project import Project, Said
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 PASSES = "budgets:\n  - {metric: accuracy, min: 50 %}\n"
 MISSED = PASSES + "  - {metric: size, max: 0.5 kB}\n"
 STAGES = ("quickstages:Head", "quickstages:Judge")

@@ -20,8 +20,6 @@ from tests.models import LABELS, TASK
 from tests.pipeline.store.artifacts import damage
 from tests.project import Project
 
-pytestmark = pytest.mark.usefixtures("quiet_machine")
-
 CHAIN = ("quick:Head", "export", {"validate": QUICK})
 PRODUCTION = {"metric": "accuracy", "max_drop": "40 %", "against": "production"}
 SIZE = {"metric": "size", "max": "1 MB"}
