@@ -6,8 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 
-import pytest
-
 from tests.project import Project, Said
 
 
