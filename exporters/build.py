@@ -18,6 +18,7 @@ from exporters.passes import (
     mask,
     positions,
     qdq,
+    residual,
     scale,
 )
 from pipeline.model import arithmetic, checkpoint, quantization
@@ -211,7 +212,7 @@ def _rewrite(
     close = parity.check(task, graph, expected, "fp32", "tracing")
     passes = [mask, scale] + ([first_token, positions] if form == "deploy" else [])
     if form == "deploy" and provider == "cpu" and products == "fused":
-        passes += [attention]
+        passes += [attention, residual]
     for rewrite in passes:
         if rewrite.apply(graph, *([bounds[rewrite]] if rewrite in bounds else [])):
             clean.apply(graph)
