@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from exporters import saving
-from pipeline.model.runtime import MODEL, PROVIDERS, BundleModel
+from pipeline.model.runtime import MODEL, PROVIDERS, BundleModel, available
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.digests import file_sha256
@@ -181,10 +181,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _opened(output: Path, provider: str) -> BundleModel:
-    import onnxruntime
-
-    available = PROVIDERS[provider] in onnxruntime.get_available_providers()
-    return BundleModel(output, provider=provider if available else "cpu")
+    here = PROVIDERS[provider] in available()
+    return BundleModel(output, provider=provider if here else "cpu")
 
 
 def _signature(graph: ir.Model, task: Task, split: Split) -> dict[str, Any]:

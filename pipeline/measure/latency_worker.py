@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.measure import caches, fresh, machine
-from pipeline.model.runtime import BundleModel
+from pipeline.model.runtime import DEVICES, BundleModel
 
 Feed = dict[str, NDArray[np.int64]]
 AGAIN = "(again)"  # no stage can have this id
@@ -113,14 +113,17 @@ def _load(request: dict[str, Any], random: np.random.Generator) -> list[Timed]:
     on what was loaded before. A random order turns this bias into noise between processes, which
     the intervals include.
     """
-    options = {"provider": request["provider"], "threads": request["threads"]}
-    bundles = request["bundles"] | {AGAIN: request["bundles"][request["twice"]]}
-    names = list(bundles)
-    models = [
-        Timed(name, BundleModel(Path(bundles[name]), **options), request["provider"] != "cpu")
-        for name in random.permutation(names).tolist()
-    ]
+    names = [*request["bundles"], AGAIN]
+    models = [_opened(request, name) for name in random.permutation(names).tolist()]
     return sorted(models, key=lambda timed: names.index(timed.name))
+
+
+def _opened(request: dict[str, Any], name: str) -> Timed:
+    bundle = request["twice"] if name == AGAIN else name
+    provider = request["providers"][bundle]
+    directory = Path(request["bundles"][bundle])
+    model = BundleModel(directory, provider=provider, threads=request["threads"])
+    return Timed(name, model, DEVICES[provider] != "cpu")
 
 
 def _warm_up(
@@ -130,6 +133,8 @@ def _warm_up(
 
     Returns False if the time was over first.
     """
+    for timed in models:
+        _meet_lengths(timed, rows, lengths)
     deadline = time.perf_counter() + seconds
     spread = np.linspace(0, len(lengths) - 1, min(BLOCK, len(lengths))).astype(int)
     chosen = np.argsort(lengths, kind="stable")[spread].tolist()
@@ -144,6 +149,16 @@ def _warm_up(
         if time.perf_counter() > deadline:
             return steady >= 2
     return True
+
+
+def _meet_lengths(timed: Timed, rows: Rows, lengths: list[int]) -> None:
+    """Call a model once with a row of each length, if its runtime compiles for a new length.
+
+    A server has met them all soon.
+    """
+    if timed.model.provider != "cpu":
+        for row in dict(zip(lengths, range(len(lengths)), strict=True)).values():
+            _call(timed, rows, row)
 
 
 def _blocks(models: list[Timed], rows: Rows, seconds: float, random: np.random.Generator) -> Calls:
