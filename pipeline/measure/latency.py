@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.measure import drift, engines, fresh, machine, statistics
+from pipeline.measure import drift, fresh, machine, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency
 from pipeline.measure.stopping import Rule
 from pipeline.model.runtime import DEVICES
@@ -59,7 +59,6 @@ def measure(
         "texts": list(texts),
         "pairs": None if pairs is None else list(pairs),
         "provider": provider,
-        "providers": engines.providers(bundles, provider),
         "threads": threads,
         "seconds": seconds / SHARE,
         "lengths": list(lengths),

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.measure import caches, fresh, machine
+from pipeline.measure import caches, engines, fresh, machine
 from pipeline.model.runtime import DEVICES, BundleModel
 
 Feed = dict[str, NDArray[np.int64]]
@@ -113,17 +113,18 @@ def _load(request: dict[str, Any], random: np.random.Generator) -> list[Timed]:
     on what was loaded before. A random order turns this bias into noise between processes, which
     the intervals include.
     """
-    names = [*request["bundles"], AGAIN]
-    models = [_opened(request, name) for name in random.permutation(names).tolist()]
+    bundles = {name: Path(path) for name, path in request["bundles"].items()}
+    providers = engines.providers(bundles, request["provider"])
+    names = [*bundles, AGAIN]
+
+    def opened(name: str) -> Timed:
+        same = request["twice"] if name == AGAIN else name
+        provider = providers[same]
+        model = BundleModel(bundles[same], provider=provider, threads=request["threads"])
+        return Timed(name, model, DEVICES[provider] != "cpu")
+
+    models = [opened(name) for name in random.permutation(names).tolist()]
     return sorted(models, key=lambda timed: names.index(timed.name))
-
-
-def _opened(request: dict[str, Any], name: str) -> Timed:
-    bundle = request["twice"] if name == AGAIN else name
-    provider = request["providers"][bundle]
-    directory = Path(request["bundles"][bundle])
-    model = BundleModel(directory, provider=provider, threads=request["threads"])
-    return Timed(name, model, DEVICES[provider] != "cpu")
 
 
 def _warm_up(

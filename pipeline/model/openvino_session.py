@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "OpenVINO"
 """What a bundle's session_options.json calls it."""
+PRECISION: Final = "INFERENCE_PRECISION_HINT"
 PRECISIONS: Final = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 """OpenVINO's names of the types that it computes floats in, and ours."""
 
@@ -35,6 +36,13 @@ def check_installed() -> None:
             "provider 'openvino' is not active: OpenVINO is not installed; "
             "pip install 'rarefy[openvino]'"
         )
+
+
+def default_precision() -> str:
+    """Return what OpenVINO computes floats in on this CPU, if it may choose."""
+    import openvino
+
+    return _precision(openvino.Core().get_property("CPU", PRECISION))
 
 
 class Session:
@@ -60,8 +68,7 @@ class Session:
             compiled = openvino.Core().compile_model(path, "CPU", settings)
         except RuntimeError as error:
             raise ModelError(f"{path}: OpenVINO cannot load this file: {_cause(error)}") from error
-        kind = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        self.precision: str = PRECISIONS.get(kind, kind)
+        self.precision: str = _precision(compiled.get_property(PRECISION))
         """What floats are computed in: ``fp32``, ``bf16`` or ``fp16``."""
         self._request = compiled.create_infer_request()
         self._alone = threading.Lock()
@@ -90,6 +97,11 @@ def check_operators(path: Path) -> None:
             f"{path}: OpenVINO has no {', '.join(own)} (com.microsoft), which only ONNX Runtime "
             "has; export for a target with provider: openvino, or write export: {products: qdq}"
         )
+
+
+def _precision(kind: Any) -> str:
+    name: str = kind.get_type_name()
+    return PRECISIONS.get(name, name)
 
 
 def _cause(error: Exception) -> str:

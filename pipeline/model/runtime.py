@@ -69,7 +69,7 @@ def beside(directory: Path, provider: str) -> str:
     """
     if DEVICES[provider] != "cpu":
         return provider
-    made_for = read(directory, "session_options.json")["providers"]
+    made_for = read(directory, "session_options.json").get("providers", ())
     return "openvino" if PROVIDERS["openvino"] in made_for else "cpu"
 
 
