@@ -21,14 +21,15 @@ from exporters.passes import (
     residual,
     scale,
 )
-from pipeline.model import arithmetic, checkpoint, quantization
+from pipeline.model import arithmetic, checkpoint, openvino_session, quantization
 from pipeline.model.quantization import Plan
+from pipeline.model.runtime import DEVICES, BundleModel
 from pipeline.report import markdown
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.progress import Progress, silent
-from pipeline.terms.vocabulary import Isa
+from pipeline.terms.vocabulary import PORTABLE, Isa
 
 Form = Literal["reference", "deploy"]
 Products = Literal["fused", "qdq"]
@@ -76,11 +77,11 @@ def build(
         task: defines the labels and how rows are tokenized.
         split: real rows for the parity check and for the sample request.
         products: for int8, "fused" has ONNX Runtime's own operators, and "qdq" those that every
-            runtime has. TensorRT has the latter only.
+            runtime has. TensorRT and OpenVINO have the latter only.
         samples: whether the bundle contains a few of the rows and its answers to them.
         form: "reference" is fp32 with fused operators, as one would deploy the model without
             rarefy; it is the baseline. "deploy" has our graph passes and follows the plan.
-        target_provider: cpu, cuda or tensorrt.
+        target_provider: cpu, cuda or tensorrt, of ONNX Runtime, or openvino.
         threads: the bundle's default number of intra-op threads.
         isa: for int8, the CPUs on which the bundle must be right; "vnni" is refused by others.
         progress: called as progress(done, total, note).
@@ -95,7 +96,7 @@ def build(
     if not len(split):
         raise DataError(f"{split.reference} is empty: export needs rows to compare with PyTorch")
     plan = quantization.read(checkpoint_dir) if form == "deploy" else None
-    products = "qdq" if target_provider == "tensorrt" else products
+    products = "qdq" if target_provider in PORTABLE else products
     _check_target(plan, target_provider, products)
     needs: dict[str, Any] = {}
     if plan is not None and plan.precision == "int8" and isa == "vnni":
@@ -132,6 +133,8 @@ def build(
         level=_level(target_provider, precision, products),
         needs=needs,
     )
+    if target_provider == "openvino" and openvino_session.installed():
+        close = _check_openvino(task, output, precision, expected)
     if precision != "fp32" and task.chooses and split.labels is not None:
         task = bundle.choose(output, task, split, target_provider)
     if samples:
@@ -161,9 +164,9 @@ def _check_target(plan: Plan | None, provider: str, products: Products) -> None:
             "export: int8 on the cuda provider is slower than fp16; "
             "write quantize: {precision: fp16} for this target"
         )
-    if provider == "cpu" and plan.precision == "fp16":
+    if DEVICES[provider] == "cpu" and plan.precision == "fp16":
         raise ModelError(
-            "export: fp16 on the cpu provider is slower than fp32; "
+            f"export: fp16 on the {provider} provider is slower than fp32; "
             "write quantize: {precision: int8} for this target"
         )
     if plan.precision == "int8" and products == "qdq" and plan.mode != "static":
@@ -175,7 +178,7 @@ def _check_target(plan: Plan | None, provider: str, products: Products) -> None:
 
 def _level(provider: str, precision: str, products: Products) -> str:
     """Return the session's optimization level."""
-    if precision == "int8" and products == "qdq" and provider == "cpu":
+    if precision == "int8" and products == "qdq" and DEVICES[provider] == "cpu":
         return fusion.QDQ_LEVEL
     return fusion.LEVEL[provider]
 
@@ -235,6 +238,18 @@ def _rewrite(
     fusion.check_integer(graph, plan.integer_modules)
     last = qdq if products == "qdq" else integer_matmul
     return graph, "int8", parity.check(task, graph, expected, "int8", _name(last))
+
+
+def _check_openvino(
+    task: Task, output: Path, precision: parity.Precision, expected: list[parity.Case]
+) -> parity.Parity:
+    """Compare OpenVINO's answers with PyTorch's; it may compute the floats of a graph in bf16."""
+    model = BundleModel(output, provider="openvino")
+    if precision == "fp32" and model.precision == "bf16":
+        precision = "bf16"
+    actual = [model.run(case.feed) for case in expected]
+    logits = [case.logits for case in expected]
+    return parity.compare(task, logits, actual, precision, "compilation by OpenVINO")
 
 
 def _name(module: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from exporters import saving
-from pipeline.model.runtime import MODEL, PROVIDERS, BundleModel
+from pipeline.model.runtime import MODEL, PROVIDERS, BundleModel, available
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.digests import file_sha256
@@ -23,6 +23,8 @@ FIRST_LINE, LAST_LINE = "# The answer of one row", "# End of the answer."
 JSON = "import json\n"
 ANSWER, MAIN = "def answer(", "def main("
 """What those lines have if they also tokenize, and what comes after them then."""
+SESSION = "# The session, by OpenVINO.\n"
+"""What OpenVINO's own lines begin with, in ``openvino_runner.py``."""
 ROLES = {
     MODEL: "graph",
     saving.WEIGHTS: "graph",
@@ -136,7 +138,9 @@ def write_card(output: Path, facts: dict[str, Any]) -> None:
     )
     card = templates.get_template("model_card.md.j2").render(facts)
     (output / "README.md").write_text(card, encoding="utf-8")
-    (output / "predict.py").write_text(runner(str(facts["task"])), encoding="utf-8")
+    code = runner(str(facts["task"]))
+    code = by_openvino(code) if facts["provider"] == "openvino" else code
+    (output / "predict.py").write_text(code, encoding="utf-8")
 
 
 def roles(output: Path, *, samples: bool) -> dict[str, str]:
@@ -175,16 +179,35 @@ def runner(task: str) -> str:
     return head + first + lines + "\n\n" + rest[rest.index(after) :]
 
 
+def by_openvino(code: str) -> str:
+    """Return the code of a predict.py with OpenVINO in the place of ONNX Runtime."""
+    own = Path(__file__).with_name("openvino_runner.py").read_text(encoding="utf-8")
+    lines = own.partition(SESSION)[2]
+    code = code.replace("import base64\n", "").replace("onnxruntime,", "openvino,")
+    code = code.replace("import onnxruntime\n", "import openvino\n")
+    code = code.replace("from typing", "from types import SimpleNamespace\nfrom typing", 1)
+    for first, after, instead in (
+        ("PROBE = (", "def read(", "\n\n"),
+        ("def exact(", "def load(", f"{lines}\n\n"),
+        (
+            '    if read("signature.json").get("isa")',
+            "    tokenizer =",
+            "    session = Session()\n",
+        ),
+    ):
+        begin, end = code.index(first), code.index(after)
+        code = code[:begin] + instead + code[end:]
+    return code
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON; equal values give equal bytes."""
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def _opened(output: Path, provider: str) -> BundleModel:
-    import onnxruntime
-
-    available = PROVIDERS[provider] in onnxruntime.get_available_providers()
-    return BundleModel(output, provider=provider if available else "cpu")
+    here = PROVIDERS[provider] in available()
+    return BundleModel(output, provider=provider if here else "cpu")
 
 
 def _signature(graph: ir.Model, task: Task, split: Split) -> dict[str, Any]:

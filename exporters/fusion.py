@@ -26,8 +26,9 @@ import onnx_ir as ir
 
 from pipeline.terms.errors import ModelError
 
-LEVEL = {"cpu": "basic", "cuda": "all", "tensorrt": "all"}
-"""ONNX Runtime's graph optimization level for each target's provider."""
+LEVEL = {"cpu": "basic", "openvino": "basic", "cuda": "all", "tensorrt": "all"}
+"""ONNX Runtime's graph optimization level for each target's provider. OpenVINO has no such levels:
+there it is for answering by ONNX Runtime, as machines without OpenVINO do."""
 QDQ_LEVEL = "extended"
 """The least level at which the CPU provider computes pairs of quantizers in integers."""
 

@@ -21,11 +21,16 @@ from exporters import saving
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import ModelError
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Feed = dict[str, NDArray[np.int64]]
 
 # Largest difference of a logit, relative to the largest logit (or to 1, if that is smaller).
-TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "int8": float("inf")}
+TOLERANCE: dict[Precision, float] = {
+    "fp32": 1e-4,
+    "fp16": 2e-2,
+    "bf16": 1e-1,
+    "int8": float("inf"),
+}
 MEAN_DRIFT = 0.05  # int8: mean absolute difference of an answer, relative to the largest (or 1)
 LEAST_AGREEMENT = 0.95  # int8: share of decided units with the same answer
 BATCH = 8

@@ -52,6 +52,7 @@ def run_all(home: Path) -> list[Check]:
         names,
         distributions,
         onnxruntime,
+        openvino,
         cpu,
         quiet,
         memory,
@@ -167,6 +168,18 @@ def _providers() -> Check:
         fix = f"its libraries are missing: pip install 'onnxruntime-gpu[cuda,cudnn]', or {GPU_FIX}"
         return Check("providers", "warn", f"{text}; not active: {', '.join(silent)}", fix)
     return Check("providers", "ok", text)
+
+
+def openvino() -> Iterator[Check]:
+    """Check for OpenVINO, and say what it computes floats in: it is optional."""
+    from pipeline.model import openvino_session
+
+    if not openvino_session.installed():
+        found = "not installed; targets with provider: openvino need pip install 'rarefy[openvino]'"
+    else:
+        precision = openvino_session.default_precision()
+        found = f"{version('openvino')}, computes floats in {precision} here"
+    yield Check("openvino", "ok", found)
 
 
 def cpu() -> Iterator[Check]:

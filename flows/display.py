@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.report import headline
+from pipeline.measure.measurements import Measurements
+from pipeline.report import floats, headline
 from pipeline.terms.interval import Interval
 from pipeline.terms.metrics import known
 from pipeline.terms.outcomes import SYMBOL, Outcome
@@ -135,11 +136,18 @@ def as_text(shown: RenderableType, width: int = 160) -> str:
     return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
 
 
-def show_verdict(judged: Verdict | None, console: Console) -> None:
-    """Print the outcome of every budget and, if there is no verdict, the reasons."""
+def show_verdict(
+    judged: Verdict | None, console: Console, measured: Measurements | None = None
+) -> None:
+    """Print the outcome of every budget and, if there is no verdict, the reasons.
+
+    If ``measured`` has the fastest float form, also the speed-up over it.
+    """
     if judged is None:
         return
     console.print(verdict_table(judged))
+    for line in floats.lines(measured):
+        console.print(line, soft_wrap=True)
     for sentence in judged.evidence:
         console.print(f"no verdict: {sentence}", soft_wrap=True)
 

@@ -123,10 +123,10 @@ def rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--provider",
-            type=click.Choice(["cpu", "cuda", "tensorrt"]),
+            type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
             default="cpu",
             show_default=True,
-            help="The execution provider to run on.",
+            help="ONNX Runtime's execution provider, or OpenVINO.",
         ),
         click.option(
             "--text",

@@ -18,7 +18,8 @@ from pipeline.stage.resources import (
 )
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
-from pipeline.terms.vocabulary import Target
+from pipeline.terms.versions import version
+from pipeline.terms.vocabulary import PORTABLE, Target
 
 
 class Export(Stage):
@@ -53,7 +54,7 @@ class Export(Stage):
     products: Literal["fused", "qdq"] = Field(
         "fused",
         description="int8 products as ONNX Runtime's own operators, or as pairs of QuantizeLinear "
-        "and DequantizeLinear for other runtimes; for TensorRT always the latter",
+        "and DequantizeLinear for other runtimes; for TensorRT and OpenVINO always the latter",
     )
     samples: Literal["dev", "none"] = Field(
         "dev", description="rows that the bundle contains word for word, with its answers"
@@ -61,7 +62,7 @@ class Export(Stage):
 
     def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
         """Refuse a dynamic plan for products whose ranges must be known beforehand."""
-        portable = self.products == "qdq" or self._target(targets).provider == "tensorrt"
+        portable = self.products == "qdq" or self._target(targets).provider in PORTABLE
         asked = (getattr(planner, "precision", None), getattr(planner, "mode", None))
         if portable and asked == ("int8", "dynamic"):
             return (
@@ -71,12 +72,14 @@ class Export(Stage):
         return None
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return what determines the graph (provider, the width of weights) and session."""
+        """Return what determines the graph (provider, the width of weights), session and check."""
         target = self._target(asked.targets)
+        checked = {"openvino": version("openvino")} if target.provider == "openvino" else {}
         return {
             "provider": target.provider,
             "threads": target.threads,
             "isa": target.isa,
+            **checked,
         }
 
     def resources(self, work: Workload) -> Resources:

@@ -210,7 +210,7 @@ def most_within(limit: float, count: int, damage_of: Callable[[int], float]) -> 
 
 def narrowest(targets: tuple[Target, ...]) -> Isa:
     """Return ``vnni`` if that is what all of the recipe's CPUs have: the width to be measured."""
-    wide = [target.isa == "vnni" for target in targets if target.provider == "cpu"]
+    wide = [target.isa == "vnni" for target in targets if target.provider in ("cpu", "openvino")]
     return "vnni" if wide and all(wide) else "avx2"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.measure.measurements import CANDIDATE
+from pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT
 from pipeline.stage import Context
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Artifact, Kind
@@ -16,6 +16,8 @@ from pipeline.terms.errors import RecipeError
 from stages.steps import Steps
 
 PLAN = "quantization.json"
+RESERVED = {CANDIDATE: "the bundle", FASTEST_FLOAT: "the first reference in OpenVINO"}
+"""Names of measured models that are no references by id, and what they are."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,9 @@ def choose(
     for name, artifact in compared.items():
         if artifact.kind is not Kind.CHECKPOINT:
             raise RecipeError(f"validate.models: {name!r} has kind {artifact.kind}, not checkpoint")
-        if name == CANDIDATE:
+        if name in RESERVED:
             raise RecipeError(
-                f"validate.models: {name!r} is reserved for the bundle; rename that stage"
+                f"validate.models: {name!r} is reserved for {RESERVED[name]}; rename that stage"
             )
     chosen: dict[str, Artifact] = {}
     aliases: dict[str, str] = {}

@@ -8,8 +8,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.measure import answers, examples, machine, slices
-from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
+from pipeline.measure import answers, engines, examples, machine, slices
+from pipeline.measure.measurements import (
+    CANDIDATE,
+    FASTEST_FLOAT,
+    Latency,
+    Measurements,
+    ModelMeasurement,
+)
+from pipeline.model import openvino_session, runtime
 from pipeline.stage import Asked, Context, Draft, Stage
 from pipeline.stage.resources import PROCESS, Resources, Span, Workload, upto, weights
 from pipeline.stage.tasks import Task
@@ -27,11 +34,13 @@ class Validate(Stage):
 
     The references are earlier checkpoints in fp32 on ONNX Runtime with its own fusions. That is
     what one would deploy without compression, so a speed-up is not merely that of the runtime. A
-    tag that a budget compares with is measured again beside them. Latencies are measured in short
-    blocks of calls of one model, in random order, in several fresh processes (Georges et al. 2007,
-    "Statistically rigorous Java performance evaluation"), until every latency budget is decided or
-    the time is up; and some calls, each with emptied caches. One model is also timed against
-    itself to estimate the noise of the session. The machine's fingerprint is part of the result.
+    tag that a budget compares with is measured again beside them. On CPUs, so is the first
+    reference in OpenVINO, if that is installed: it computes in bf16 where the CPU can, the fastest
+    form of a float model that we know. Latencies are measured in short blocks of calls of one
+    model, in random order, in several fresh processes (Georges et al. 2007, "Statistically
+    rigorous Java performance evaluation"), until every latency budget is decided or the time is
+    up; and some calls, each with emptied caches. One model is also timed against itself to
+    estimate the noise of the session. The machine's fingerprint is part of the result.
     """
 
     name: ClassVar[str] = "validate"
@@ -58,6 +67,11 @@ class Validate(Stage):
     rows: int = Field(200, ge=1, description="rows of the eval split to time")
     lengths: tuple[int, ...] = Field(
         (), description="fixed lengths, in tokens, to measure latency at in addition"
+    )
+    fastest_float: bool = Field(
+        True,
+        description="on CPUs, measure the first checkpoint also in OpenVINO's float default, if "
+        "the extra openvino is installed",
     )
     memory: bool = Field(True, description="measure the peak memory of each model")
     examples: bool = Field(True, description="keep example rows word for word, for the report")
@@ -91,15 +105,16 @@ class Validate(Stage):
     def resources(self, work: Workload) -> Resources:
         """Return the resources for the references, each exported in fp32 for each provider.
 
-        Disk: 4·P each; checkpoints with the same weights are exported once. Memory: an export of
-        the largest one, as in ``export``, and a fresh process that holds all bundles.
+        Disk: 4·P each; checkpoints with the same weights are exported once, the first perhaps for
+        OpenVINO too. Memory: an export of the largest one, as in ``export``, and a fresh process
+        that holds all bundles.
         """
         shapes = [*work.references.values(), work.shape]
         largest = max(shapes, key=lambda shape: shape.parameters)
         exported = sum((weights(shape) for shape in work.references.values()), Span())
         loaded = upto(sum(weights(shape).most for shape in shapes))
         return Resources(
-            disk=upto(exported.most * work.providers),
+            disk=upto(exported.most * work.providers + weights(largest).most),
             memory=PROCESS + upto(6 * weights(largest).most) + loaded,
             effort=len(shapes) * work.texts_of(self.reads),
         )
@@ -117,21 +132,28 @@ class Validate(Stage):
                 f"validate.lengths: {list(self.lengths)}: give lengths from 4 to {longest}, "
                 "the data's max_length"
             )
-        chosen = references.choose(self.models, context, model)
         providers = dict.fromkeys(target.provider for target in context.targets)
-        count = 1 + len(chosen.all)
-        parts = len(chosen.checkpoints) * len(providers) + 2 * count + len(context.targets)
+        if "openvino" in providers:
+            openvino_session.check_operators(model.directory / runtime.MODEL)
+        chosen = references.choose(self.models, context, model)
+        floats = self._floats(chosen.checkpoints)
+        count = 1 + len(chosen.all) + len(floats)
+        parts = (len(chosen.checkpoints) + len(floats)) * len(providers)
+        parts += 2 * count + len(context.targets)
         parts += len(_elsewhere(context.targets)) + (self.cold_starts > 0)
         steps = Steps(context.progress, parts)
         built = {
             provider: {CANDIDATE: model.directory}
-            | references.export(context, chosen.checkpoints, provider, split, steps)
+            | references.export(context, chosen.checkpoints, _plain(provider), split, steps)
             | {name: artifact.directory for name, artifact in chosen.bundles.items()}
             for provider in providers
         }
+        for provider in filter(_on_cpu, providers):
+            built[provider] |= references.export(context, floats, "openvino", split, steps)
         directories = built[context.targets[0].provider]
-        artifacts = {CANDIDATE: model, **chosen.all}
+        artifacts = {CANDIDATE: model, **chosen.all, **floats}
         tokens = slices.token_counts(model.directory, split, context.targets[0].provider)
+        ran_by = engines.providers(directories, context.targets[0].provider)
         measured = Measurements(
             machine=machine.fingerprint(),
             task=context.task.name,
@@ -141,7 +163,7 @@ class Validate(Stage):
             truth=truth,
             slices=slices.of(split, task, tokens),
             models={
-                name: self._measure(context, artifacts[name], directory, steps)
+                name: self._measure(context, artifacts[name], directory, ran_by[name], steps)
                 for name, directory in directories.items()
             },
             aliases=chosen.aliases,
@@ -160,21 +182,26 @@ class Validate(Stage):
         steady = not any(timed.throttled for timed in measured.latency.values())
         return Draft(roles, metrics=_metrics(context, measured), lasts=steady)
 
+    def _floats(self, checkpoints: Mapping[str, Artifact]) -> dict[str, Artifact]:
+        """Return the checkpoint to measure in OpenVINO too, under a name of its own, if any."""
+        first = next(iter(checkpoints.values()), None)
+        wanted = self.fastest_float and openvino_session.installed()
+        return {FASTEST_FLOAT: first} if first and wanted else {}
+
     def _measure(
-        self, context: Context, artifact: Artifact, directory: Path, steps: Steps
+        self, context: Context, artifact: Artifact, directory: Path, provider: str, steps: Steps
     ) -> ModelMeasurement:
         """Predict the whole split on the first target, and measure size and peak memory."""
         from pipeline.measure import accuracy, memory
 
         target, split = context.targets[0], context.split("eval")
-        options: dict[str, Any] = {"provider": target.provider, "threads": target.threads}
+        options: dict[str, Any] = {"provider": provider, "threads": target.threads}
         progress = steps.next("answering the eval split")
         # Answers are not timed, and more threads give the same answers sooner.
         threads = max(target.threads, context.threads)
         task = context.task
-        given = accuracy.bundle_answers(
-            directory, task, split, progress=progress, provider=target.provider, threads=threads
-        )
+        loaded = runtime.BundleModel(directory, provider=provider, threads=threads)
+        given = accuracy.model_answers(loaded, task, split, progress)
         steps.next("measuring memory")
         texts, pairs = task.requests(split)
         peak = memory.peak(directory, texts, pairs, **options) if self.memory else None
@@ -182,6 +209,7 @@ class Validate(Stage):
             digest=artifact.digest,
             size=memory.size(directory),
             parameters=artifact.manifest.model.get("parameters"),
+            precision=loaded.precision,
             memory=peak.host if peak else None,
             device_memory=peak.device if peak else None,
             answers=accuracy.as_table(given),
@@ -263,6 +291,15 @@ class Validate(Stage):
             clear=clear if budgets else None,
             progress=steps.next(f"timing on {target.name}"),
         )
+
+
+def _plain(provider: str) -> str:
+    """Return the provider on which references run: beside OpenVINO, ONNX Runtime on the CPU."""
+    return "cpu" if _on_cpu(provider) else provider
+
+
+def _on_cpu(provider: str) -> bool:
+    return runtime.DEVICES[provider] == "cpu"
 
 
 def _elsewhere(targets: tuple[Target, ...]) -> list[Target]:

@@ -153,7 +153,7 @@ def _report(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_jso
         show_json(outcome.as_json(result.outcome, paths, code))
         return code
     console = stderr()
-    show_verdict(judged, console)
+    show_verdict(judged, console, data.measurements)
     for name, path in paths.items():
         console.print(f"{name:<18} {path}", soft_wrap=True)
     click.echo(verdict_line(judged, data.absent))

@@ -21,10 +21,10 @@ from pipeline.store.home import Home
 )
 @click.option(
     "--provider",
-    type=click.Choice(["cpu", "cuda", "tensorrt"]),
+    type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
     default="cpu",
     show_default=True,
-    help="The execution provider to run on.",
+    help="ONNX Runtime's execution provider, or OpenVINO.",
 )
 @click.option(
     "--threads", type=click.IntRange(1), help="Intra-op threads; default: the bundle's setting."

@@ -86,7 +86,7 @@ def run(
     if as_json:
         show_json(outcome.as_json(result.outcome, result.paths, code))
         return code
-    show_verdict(judged, console)
+    show_verdict(judged, console, result.outcome.data.measurements)
     for name, path in result.paths.items():
         if name in ("bundle", "report"):
             console.print(f"{name:<8} {path}", soft_wrap=True)

@@ -59,6 +59,6 @@ def validate(
         summary["absent"] = done.absent
         show_json(summary | shown)
         return code
-    show_verdict(judged, console)
+    show_verdict(judged, console, done.measurements)
     click.echo(verdict_line(judged, done.absent))
     return code

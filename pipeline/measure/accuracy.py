@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipeline.model.runtime import BundleModel
     from pipeline.stage.split import Split
     from pipeline.stage.tasks import Task
 
@@ -88,6 +89,13 @@ def bundle_answers(
     from pipeline.model.runtime import BundleModel
 
     model = BundleModel(directory, provider=provider, threads=threads)
+    return model_answers(model, task, split, progress)
+
+
+def model_answers(
+    model: BundleModel, task: Task, split: Split, progress: Progress
+) -> NDArray[np.float64]:
+    """Return the answers of a bundle that is loaded; see ``bundle_answers``."""
     outputs = model.units(*task.requests(split), progress=progress)
     return task.kept(task.of_model(model.config).answers(outputs), split)
 

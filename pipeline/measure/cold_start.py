@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.measure import fresh
+from pipeline.measure import engines, fresh
 from pipeline.terms.errors import EvidenceError
 from pipeline.terms.interval import Interval
 from pipeline.terms.progress import Progress, silent
@@ -19,8 +19,8 @@ from pipeline.terms.progress import Progress, silent
 class ColdStart(NamedTuple):
     """The time of one start in ms: the total and its consecutive parts.
 
-    ``imports``: the interpreter, onnxruntime, tokenizers and numpy. ``load``: the session and the
-    tokenizer. ``answer``: the first row, from text to probabilities.
+    ``imports``: the interpreter, onnxruntime or openvino, tokenizers and numpy. ``load``: the
+    session and the tokenizer. ``answer``: the first row, from text to probabilities.
     """
 
     total: float
@@ -57,9 +57,9 @@ def measure(
     request = {
         "text": texts[row],
         "pair": None if pairs is None else [pairs[row]],
-        "provider": provider,
         "threads": threads,
     }
+    ran_by = engines.providers(bundles, provider)
     generator = np.random.default_rng(seed)
     names = list(bundles)
     found: dict[str, list[ColdStart]] = {name: [] for name in names}
@@ -68,7 +68,8 @@ def measure(
             name = names[index]
             done, total = number * len(names) + place, (runs + 1) * len(names)
             progress(done, total, f"cold starts on {provider}: {done + 1} of {total}")
-            start = _start(request | {"directory": str(bundles[name].resolve())}, name)
+            own = {"directory": str(bundles[name].resolve()), "provider": ran_by[name]}
+            start = _start(request | own, name)
             if number:
                 found[name].append(start)
     return found

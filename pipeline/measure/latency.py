@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.measure import drift, fresh, machine, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency
 from pipeline.measure.stopping import Rule
+from pipeline.model.runtime import DEVICES
 from pipeline.terms.errors import EvidenceError
 from pipeline.terms.progress import Progress, silent
 
@@ -36,7 +37,8 @@ def measure(
 ) -> Latency:
     """Time each bundle on the same rows, in short blocks that take turns in random order.
 
-    ``bundles``: name -> directory. Fresh processes run one after the other. Each loads all bundles,
+    ``bundles``: name -> directory; ``provider`` runs the candidate, and the others as
+    ``engines.providers`` says. Fresh processes run one after the other. Each loads all bundles,
     is pinned to ``threads`` quiet cores, warms up until its times are steady, and times blocks of
     calls. Without ``clear``, exactly ``processes`` of them run. With it, they are the minimum:
     sampling goes on until ``clear`` returns True for the latencies so far, ``seconds`` are over, or
@@ -158,7 +160,7 @@ def gather(
         samples=samples,
         cpu=by_model(each("cpu")),
         tokenizer=by_model(each("tokenizer")),
-        device=by_model(each("device")) if provider != "cpu" else {},
+        device=by_model(each("device")) if DEVICES[provider] != "cpu" else {},
         fixed={
             length: by_model([fixed[length] for fixed in each("fixed")])
             for length in answers[0]["fixed"]

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.measure import caches, fresh, machine
-from pipeline.model.runtime import BundleModel
+from pipeline.measure import caches, engines, fresh, machine
+from pipeline.model.runtime import DEVICES, BundleModel
 
 Feed = dict[str, NDArray[np.int64]]
 AGAIN = "(again)"  # no stage can have this id
@@ -113,13 +113,17 @@ def _load(request: dict[str, Any], random: np.random.Generator) -> list[Timed]:
     on what was loaded before. A random order turns this bias into noise between processes, which
     the intervals include.
     """
-    options = {"provider": request["provider"], "threads": request["threads"]}
-    bundles = request["bundles"] | {AGAIN: request["bundles"][request["twice"]]}
-    names = list(bundles)
-    models = [
-        Timed(name, BundleModel(Path(bundles[name]), **options), request["provider"] != "cpu")
-        for name in random.permutation(names).tolist()
-    ]
+    bundles = {name: Path(path) for name, path in request["bundles"].items()}
+    providers = engines.providers(bundles, request["provider"])
+    names = [*bundles, AGAIN]
+
+    def opened(name: str) -> Timed:
+        same = request["twice"] if name == AGAIN else name
+        provider = providers[same]
+        model = BundleModel(bundles[same], provider=provider, threads=request["threads"])
+        return Timed(name, model, DEVICES[provider] != "cpu")
+
+    models = [opened(name) for name in random.permutation(names).tolist()]
     return sorted(models, key=lambda timed: names.index(timed.name))
 
 
@@ -130,6 +134,8 @@ def _warm_up(
 
     Returns False if the time was over first.
     """
+    for timed in models:
+        _meet_lengths(timed, rows, lengths)
     deadline = time.perf_counter() + seconds
     spread = np.linspace(0, len(lengths) - 1, min(BLOCK, len(lengths))).astype(int)
     chosen = np.argsort(lengths, kind="stable")[spread].tolist()
@@ -144,6 +150,16 @@ def _warm_up(
         if time.perf_counter() > deadline:
             return steady >= 2
     return True
+
+
+def _meet_lengths(timed: Timed, rows: Rows, lengths: list[int]) -> None:
+    """Call a model once with a row of each length, if its runtime compiles for a new length.
+
+    A server has met them all soon.
+    """
+    if timed.model.provider != "cpu":
+        for row in dict(zip(lengths, range(len(lengths)), strict=True)).values():
+            _call(timed, rows, row)
 
 
 def _blocks(models: list[Timed], rows: Rows, seconds: float, random: np.random.Generator) -> Calls:

@@ -17,6 +17,7 @@ from pipeline.terms.versions import version
 LIBRARIES = (
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
     "onnx",
     "tokenizers",
     "numpy",

@@ -20,6 +20,9 @@ CALL_BY_CALL: Final = ("rarefy.measurements/2", "rarefy.measurements/3")
 READABLE: Final = (*CALL_BY_CALL, SCHEMA)
 FILE = "measurements.json"
 CANDIDATE = "candidate"
+FASTEST_FLOAT: Final = "openvino"
+"""The first checkpoint among the references, in OpenVINO's float default: the fastest form of a
+float model that we know."""
 
 
 class _Record(BaseModel):
@@ -35,12 +38,14 @@ class ModelMeasurement(_Record):
     needed to answer. ``memory`` is the peak resident set, in bytes, of a fresh process that loads
     and answers, minus that of a process with the same imports only. ``device_memory`` is the peak
     on the GPU. ``cold_start`` is the ms from the start of a fresh process to its first answer, one
-    entry per process; entry i of every model comes from the same round.
+    entry per process; entry i of every model comes from the same round. ``precision`` is what the
+    runtime computes floats in if it chooses, as OpenVINO does: ``bf16`` or ``fp32``.
     """
 
     digest: str
     size: int
     parameters: int | None = None
+    precision: str | None = None
     memory: int | None = None
     device_memory: int | None = None
     cold_start: list[float] = Field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import resource
 import sys
@@ -9,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy  # noqa: F401  the imports that answering needs, in both measurements
-import onnxruntime  # noqa: F401
 import tokenizers  # noqa: F401
 
 from pipeline.measure import device, fresh
-from pipeline.model.runtime import BundleModel
+from pipeline.model.runtime import DEVICES, BundleModel, library
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Load and run the bundle (none if ``directory`` is None); return the peaks in bytes."""
+    importlib.import_module(library(request["provider"]))
     if request["directory"] is None:
         return {"peak": _peak(), "device": None}
-    on_gpu = request["provider"] != "cpu"
+    on_gpu = DEVICES[request["provider"]] != "cpu"
     before = device.used() if on_gpu else None
     options = {"provider": request["provider"], "threads": request["threads"]}
     model = BundleModel(Path(request["directory"]), **options)

@@ -1,4 +1,4 @@
-"""Inference with a bundle: ONNX Runtime and tokenizers, without PyTorch or transformers."""
+"""Inference with a bundle: ONNX Runtime or OpenVINO, without PyTorch or transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.model import arithmetic, windows, words
+from pipeline.model import arithmetic, openvino_session, windows, words
 from pipeline.model.graph_file import check_graph
 from pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
 from pipeline.terms.progress import Progress
@@ -30,21 +30,47 @@ PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
+    "openvino": openvino_session.NAME,
 }
-DEVICES = {"cpu": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
+"""What session_options.json calls a provider: ONNX Runtime's names, and OpenVINO itself."""
+DEVICES = {"cpu": "cpu", "openvino": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
 """The device that holds a provider's tensors."""
 
 
-def check_available(provider: str) -> None:
-    """Raise ProviderError if the installed onnxruntime does not include a provider."""
+def library(provider: str) -> str:
+    """Return the name of the module that runs a provider's bundles."""
+    return "openvino" if provider == "openvino" else "onnxruntime"
+
+
+def available() -> list[str]:
+    """Return ``PROVIDERS``' names of those that the installed libraries include."""
     import onnxruntime
 
-    available = onnxruntime.get_available_providers()
-    if PROVIDERS[provider] not in available:
+    own = [openvino_session.NAME] if openvino_session.installed() else []
+    return [*onnxruntime.get_available_providers(), *own]
+
+
+def check_available(provider: str) -> None:
+    """Raise ProviderError if the installed libraries do not include a provider."""
+    if provider == "openvino":
+        openvino_session.check_installed()
+    elif PROVIDERS[provider] not in available():
         raise ProviderError(
             f"provider {provider!r} is not active: the installed onnxruntime has only "
-            f"{', '.join(available)}"
+            f"{', '.join(available())}"
         )
+
+
+def beside(directory: Path, provider: str) -> str:
+    """Return the provider for a bundle that a candidate on ``provider`` is compared with.
+
+    On a CPU that is ONNX Runtime's, or OpenVINO if the bundle was made for it: what the bundle is
+    deployed with. On a GPU it is the candidate's.
+    """
+    if DEVICES[provider] != "cpu":
+        return provider
+    made_for = read(directory, "session_options.json").get("providers", ())
+    return "openvino" if PROVIDERS["openvino"] in made_for else "cpu"
 
 
 def read(directory: Path, name: str) -> dict[str, Any]:
@@ -76,7 +102,7 @@ class BundleModel:
 
     Args:
         directory: the bundle.
-        provider: ``cpu``, ``cuda`` or ``tensorrt``.
+        provider: ``cpu``, ``cuda`` or ``tensorrt`` of ONNX Runtime, or ``openvino``.
         threads: intra-op threads of the session; by default the number stored in the bundle.
 
     Raises:
@@ -102,6 +128,8 @@ class BundleModel:
         self.task = self.signature["task"]
         self.provider = provider
         self.session = self._session(provider, threads)
+        self.precision: str | None = getattr(self.session, "precision", None)
+        """What floats are computed in if the runtime chooses, as OpenVINO does; else None."""
         self.tokenizer = Tokenizer.from_file(str(_file(self.directory, "tokenizer.json")))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.signature["max_length"])
@@ -203,11 +231,13 @@ class BundleModel:
         return int(self.tokenizer.token_to_id(token) or 0) if token else 0
 
     def _session(self, provider: str, threads: int | None) -> Any:
-        import onnxruntime
-
         check_available(provider)
         name, path = PROVIDERS[provider], _file(self.directory, MODEL)
         check_graph(path)
+        if provider == "openvino":
+            return openvino_session.Session(path, threads or self._threads())
+        import onnxruntime
+
         options = self._options(threads)
         if provider != "cpu":
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -284,13 +314,17 @@ class BundleModel:
 
         return onnx.load(str(_file(self.directory, MODEL)), load_external_data=False)
 
+    def _threads(self) -> int:
+        """Return the number of threads that the bundle was exported for."""
+        return int(read(self.directory, "session_options.json").get("intra_op_num_threads", 1))
+
     def _options(self, threads: int | None) -> Any:
         """Return the session options stored in the bundle, with the caller's number of threads."""
         import onnxruntime
 
         stored = read(self.directory, "session_options.json")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or stored.get("intra_op_num_threads", 1)
+        options.intra_op_num_threads = threads or self._threads()
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         level = f"ORT_ENABLE_{stored['graph_optimization_level'].upper()}"

@@ -29,7 +29,7 @@ class Bundle:
     Args:
         reference: a bundle's folder, a run's name or folder, a tag, a digest, or ``URL#tag``.
         home: the state folder in which names, tags and digests are looked up.
-        provider: execution provider: ``cpu``, ``cuda`` or ``tensorrt``.
+        provider: ``cpu``, ``cuda`` or ``tensorrt`` of ONNX Runtime, or ``openvino``.
         threads: intra-op threads; by default the number that the bundle was exported for.
 
     Raises RecipeError if there is no such bundle, IntegrityError if it is damaged, ProviderError

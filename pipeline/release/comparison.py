@@ -83,9 +83,15 @@ def compare(
     progress: Progress,
 ) -> Compared:
     """Measure candidate and baseline; latency is measured until the change is conclusive."""
-    from pipeline.measure import gate
+    from pipeline.measure import engines, gate
 
-    models = {side: answered(sides[side], task, split, target, progress) for side in SIDES}
+    ran_by = engines.providers({side: sides[side].directory for side in SIDES}, target.provider)
+    models = {
+        side: answered(
+            sides[side], task, split, target.model_copy(update={"provider": ran_by[side]}), progress
+        )
+        for side in SIDES
+    }
     times, timed = gate.measure(
         sides[CANDIDATE].directory,
         sides[BASELINE].directory,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.measure.measurements import CANDIDATE
-from pipeline.report import facts, wording
+from pipeline.report import facts, floats, wording
 from pipeline.terms import metrics
 from pipeline.terms.interval import Interval
 from pipeline.terms.outcomes import SYMBOL, Outcome
@@ -105,6 +105,8 @@ def _speed(data: ReportData) -> list[Number]:
         f"p50 {wording.milliseconds(ours)} against {wording.milliseconds(theirs)} for {name} in "
         f"fused fp32 ONNX Runtime, on {target} with {wording.plural(latency.threads, 'thread')}"
     )
+    if over := floats.over(measured, target):
+        detail += f"; {over}"
     return [_comparison(ratio, "faster", "slower", detail)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.measure.machine import flat
 from pipeline.measure.measurements import CANDIDATE, Latency
-from pipeline.report import accuracy, facts, headline, page, wording
+from pipeline.report import accuracy, facts, floats, headline, page, wording
 from pipeline.report.accuracy import AccuracyView
 from pipeline.report.figures.distribution import distribution
 from pipeline.report.figures.flips import flips as flips_figure
@@ -58,6 +58,7 @@ class TargetView:
     latency: Latency
     rows: list[LatencyRow]
     noise: str | None
+    over_float: str | None
     tokens: str | None
     tradeoff: dict[str, str]
     distribution: dict[str, str]
@@ -198,6 +199,7 @@ def _target(data: ReportData, name: str, anchor: str) -> TargetView:
         latency=latency,
         rows=[_latency_row(latency, model) for model in order],
         noise=_noise(latency),
+        over_float=floats.over(data.measurements, name),
         tokens=_tokens(latency),
         tradeoff={
             form: tradeoff(models, width, f"{anchor}-tradeoff-{form}", data.measurements.main)

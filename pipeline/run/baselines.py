@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.measure.measurements import CANDIDATE
+from pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT
 from pipeline.model.runtime import SIGNATURE
 from pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe
 from pipeline.stage import tasks
@@ -36,8 +36,8 @@ def open_tag(store: Store, name: str) -> Artifact:
     Raises NoTagError if the tag does not exist, RecipeError if it points at an artifact that
     makes no predictions.
     """
-    if name == CANDIDATE:
-        raise RecipeError("this name is reserved for the measured bundle; choose another tag")
+    if name in (CANDIDATE, FASTEST_FLOAT):
+        raise RecipeError("this name is reserved for a measured model; choose another tag")
     if REMOTE_TAG in name:
         artifact = _pulled(store, name)
     else:

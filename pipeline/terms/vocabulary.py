@@ -131,15 +131,23 @@ class Data(Part):
         return {name: reference for name, reference in pairs.items() if reference}
 
 
+Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
+"""ONNX Runtime's execution provider, or OpenVINO itself, which needs the extra ``openvino``."""
+PORTABLE: Final = ("tensorrt", "openvino")
+"""The providers that have none of the operators of ONNX Runtime's own."""
+
 Isa = Literal["avx2", "vnni"]
 """What a CPU must have for int8: ``avx2`` is right on every CPU, of every architecture."""
 
 
 class Target(Part):
-    """A setting to measure on: execution provider and number of intra-op threads."""
+    """A setting to measure on: what runs the bundle, and the number of intra-op threads."""
 
     name: Name = "cpu"
-    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    provider: Provider = Field(
+        default="cpu",
+        description="an execution provider of ONNX Runtime, or OpenVINO itself, on the CPU",
+    )
     threads: int = Field(default=1, ge=1, le=1024)
     isa: Isa = Field(
         default="avx2",

@@ -110,7 +110,11 @@ def test_tensorrt_gets_symmetric_ranges(portable, tmp_path):
 
 def test_a_portable_bundle_needs_ranges_that_are_known(minilm, tmp_path):
     source = copy_with(minilm, plan_for(minilm), tmp_path / "checkpoint")
-    for choice in ({"products": "qdq"}, {"target_provider": "tensorrt"}):
+    for choice in (
+        {"products": "qdq"},
+        {"target_provider": "tensorrt"},
+        {"target_provider": "openvino"},
+    ):
         with pytest.raises(ModelError, match=r"write quantize: \{mode: static\}"):
             build(source, tmp_path, task=TASK, split=SPLIT, form="deploy", **choice)
 

@@ -41,3 +41,14 @@ def test_decisions_far_from_their_threshold_must_stay() -> None:
     other[:3, 1] -= 0.6
     with pytest.raises(ModelError, match=r"only 85\.0% of the answers equal PyTorch's"):
         parity.compare(task, [logits], [other], "int8", "test")
+
+
+def test_bf16_may_differ_more_than_fp32_and_not_at_will() -> None:
+    """It has eight bits of precision: half a percent of the largest value, in each operator."""
+    task = MultiLabelClassification(("a", "b"), 8, ("text",))
+    logits = np.tile(np.array([[3.0, -3.0]], np.float32), (20, 1))
+    assert parity.compare(task, [logits], [logits * 0.98], "bf16", "test").agreement == 1
+    with pytest.raises(ModelError, match=r"fp32 allows 0\.0003"):
+        parity.compare(task, [logits], [logits * 0.98], "fp32", "test")
+    with pytest.raises(ModelError, match=r"bf16 allows 0\.3"):
+        parity.compare(task, [logits], [logits * 0.85], "bf16", "test")

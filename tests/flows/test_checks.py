@@ -12,7 +12,7 @@ import pytest
 
 from flows import checks
 from pipeline.measure import machine
-from pipeline.model import arithmetic
+from pipeline.model import arithmetic, openvino_session
 from tests.project import Said
 
 
@@ -128,3 +128,15 @@ def test_a_cpu_with_vnni_is_described_without_onnxruntime(monkeypatch: pytest.Mo
     found = {check.name: check for check in checks.cpu()}
     assert (found["int8"].state, found["int8"].found) == ("ok", "avx512_vnni")
     assert "cores" in found
+
+
+def test_openvino_is_optional_and_its_precision_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    (check,) = checks.openvino()
+    assert check.state == "ok"
+    assert check.found.startswith(importlib.metadata.version("openvino"))
+    assert check.found.endswith(("computes floats in fp32 here", "computes floats in bf16 here"))
+    monkeypatch.setattr(openvino_session, "find_spec", lambda _: None)
+    (check,) = checks.openvino()
+    assert (check.state, check.fix) == ("ok", "")
+    assert "pip install 'rarefy[openvino]'" in check.found

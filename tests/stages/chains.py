@@ -16,6 +16,7 @@ ROWS = 60
 
 
 QUICK = {"processes": 2, "seconds": 0.5, "rows": 20, "memory": False, "cold_starts": 0}
+QUICK |= {"fastest_float": False}
 
 
 def made_artifact(directory, kind, parents=(), **model):

@@ -112,6 +112,7 @@ def test_damage_is_measured_in_the_narrowest_width_that_a_target_takes():
     wide, plain = Target(name="new", isa="vnni"), Target(name="any")
     gpu = Target(name="gpu", provider="cuda")
     assert narrowest((wide,)) == narrowest((wide, gpu)) == "vnni"
+    assert narrowest((wide, Target(name="ov", provider="openvino"))) == "avx2"
     assert narrowest((wide, plain)) == narrowest((plain,)) == narrowest((gpu,)) == "avx2"
     assert Quantize().environment(Asked(targets=(wide,))) == {"isa": "vnni"}
     assert Quantize(precision="fp16").environment(Asked(targets=(gpu,))) == {}

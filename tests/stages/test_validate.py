@@ -1,17 +1,22 @@
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
 
+from pipeline.model import openvino_session
+from pipeline.report import floats
 from pipeline.stage import Asked
 from pipeline.store.artifact import Kind
 from pipeline.terms.budget import Budget
+from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import Target
 from pipeline.verdict.judge import judge
+from stages.export import Export
 from stages.validate import Validate, _elsewhere
 from tests.models import LABELS
-from tests.stages.chains import QUICK, made_artifact, read_measurements
+from tests.stages.chains import QUICK, eval_split, made_artifact, read_measurements
 
 
 @pytest.mark.slow
@@ -46,6 +51,55 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
     shares = [share for share, _ in notes]
     assert shares == sorted(shares)
     assert 0 <= shares[0] <= shares[-1] <= 1
+
+
+def test_the_first_reference_is_timed_in_openvino_too_and_budgets_mean_the_same(context, chain):
+    pytest.importorskip("openvino")
+    Validate(**QUICK | {"fastest_float": True}).run(context, chain["export"])
+    found = read_measurements(context)
+    assert list(found.models) == ["candidate", "finetune", "distill", "openvino"]
+    assert found.references[0] == "finetune"
+    fastest, teacher = found.models["openvino"], found.models["finetune"]
+    assert fastest.precision == openvino_session.default_precision()
+    assert teacher.precision is None, "ONNX Runtime computes in what the graph says"
+    assert fastest.digest == teacher.digest
+    tolerance = 1e-4 if fastest.precision == "fp32" else 0.05
+    np.testing.assert_allclose(fastest.answers, teacher.answers, atol=tolerance)
+    assert set(found.latency["cpu"].samples) == set(found.models)
+    said = floats.over(found, "cpu")
+    assert "against the fastest float form of finetune" in said
+
+
+def test_a_target_of_openvinos_has_its_references_in_onnx_runtime(context, chain, tmp_path):
+    pytest.importorskip("openvino")
+    target = Target(name="ov", provider="openvino")
+    context.asked = Asked((target,))
+    exported = dataclasses.replace(context, output=tmp_path, splits={"dev": eval_split("dev")})
+    built = Export().run(exported, chain["distill"])
+    bundle = made_artifact(tmp_path, Kind.BUNDLE, [chain["distill"]])
+    assert "model.onnx" in built.roles
+    measured = {"fastest_float": True, "memory": True, "cold_starts": 2}
+    Validate(**QUICK | measured, models=("finetune",)).run(context, bundle)
+    found = read_measurements(context)
+    kinds = {name: model.precision is not None for name, model in found.models.items()}
+    assert kinds == {"candidate": True, "finetune": False, "openvino": True}
+    assert found.latency["ov"].provider == "openvino"
+    assert found.latency["ov"].device == {}
+    assert all(model.memory > 0 for model in found.models.values())
+    assert all(len(model.cold_start) == 2 for model in found.models.values())
+
+
+def test_operators_of_onnx_runtimes_own_are_refused_before_anything_is_measured(context, chain):
+    pytest.importorskip("openvino")
+    context.asked = Asked((Target(), Target(name="ov", provider="openvino")))
+    with pytest.raises(ModelError, match=r"com\.microsoft.*write export: \{products: qdq\}"):
+        Validate(**QUICK).run(context, chain["export"])
+
+
+def test_a_checkpoint_may_not_take_the_name_of_the_fastest_float(context, chain):
+    context = dataclasses.replace(context, artifacts=chain | {"openvino": chain["finetune"]})
+    with pytest.raises(RecipeError, match="'openvino' is reserved"):
+        Validate(**QUICK, models=("openvino",)).run(context, chain["export"])
 
 
 @pytest.mark.parametrize("throttled", [None, "calibration work took 1.7 times as long at the end"])

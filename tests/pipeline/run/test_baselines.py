@@ -58,7 +58,7 @@ def test_what_answers_nothing_is_no_baseline(tmp_path):
     ):
         baselines.open_tag(store, "report")
     store.tag("candidate", publish(store, Kind.BUNDLE).digest)
-    with pytest.raises(RecipeError, match="reserved for the measured bundle"):
+    with pytest.raises(RecipeError, match="reserved for a measured model"):
         baselines.open_tag(store, "candidate")
     with pytest.raises(RecipeError, match="is neither a URL nor an absolute path"):
         baselines.open_tag(store, "../shared#production")

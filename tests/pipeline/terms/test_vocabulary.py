@@ -19,3 +19,5 @@ def test_only_a_cpu_has_an_instruction_set_to_choose():
     assert Target(isa="vnni").isa == "vnni"
     with pytest.raises(ValidationError, match="'isa' is of the cpu provider"):
         Target(provider="cuda", isa="vnni")
+    with pytest.raises(ValidationError, match="'isa' is of the cpu provider"):
+        Target(provider="openvino", isa="vnni")

@@ -1,0 +1,21 @@
+"""Which runtime each of the bundles that are measured together runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.measure.measurements import CANDIDATE
+from pipeline.model import runtime
+
+
+def providers(bundles: Mapping[str, Path], provider: str) -> dict[str, str]:
+    """Return the provider of each bundle: of the candidate ``provider``, the target's.
+
+    What it is compared with runs as it is deployed (``runtime.beside``), so that a speed-up over
+    ONNX Runtime in fp32 means the same on a target of OpenVINO's.
+    """
+    return {
+        name: provider if name == CANDIDATE else runtime.beside(directory, provider)
+        for name, directory in bundles.items()
+    }

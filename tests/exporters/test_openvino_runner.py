@@ -1,0 +1,90 @@
+"""A bundle for OpenVINO answers elsewhere, with OpenVINO and without ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporters import bundle
+from exporters.build import build
+from pipeline.model.runtime import BundleModel
+from pipeline.release.answering import Bundle
+from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with, plan_for
+
+pytestmark = pytest.mark.slow
+NEEDED = ("openvino", "tokenizers", "numpy", "numpy.libs")
+"""Everything that such a bundle may import, with transitive imports."""
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def made(minilm, tmp_path_factory, request):
+    """A bundle for an openvino target, and what its export found."""
+    pytest.importorskip("openvino")
+    folder, source = tmp_path_factory.mktemp("openvino"), minilm
+    if request.param == "int8":
+        source = copy_with(minilm, plan_for(minilm, "static"), folder / "checkpoint")
+    (folder / "bundle").mkdir()
+    options = {"form": "deploy", "target_provider": "openvino"}
+    info = build(source, folder / "bundle", task=TASK, split=SPLIT, **options)
+    assert info.precision == request.param
+    return info, folder / "bundle"
+
+
+def test_a_copied_bundle_answers_its_sample_with_nothing_but_what_it_needs(made, tmp_path):
+    there, packages = tmp_path / "elsewhere", tmp_path / "packages"
+    subprocess.run(["cp", "-r", str(made[1]), str(there)], check=True)
+    packages.mkdir()
+    installed = Path(np.__file__).parents[1]
+    for name in NEEDED:
+        if (installed / name).exists():
+            (packages / name).symlink_to(installed / name)
+    answer = subprocess.run(
+        [sys.executable, "-S", "predict.py"],  # without site-packages
+        cwd=there,
+        env={"PYTHONPATH": str(packages)},
+        input=(there / "samples/request.json").read_text(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(answer.stdout) == json.loads((there / "samples/response.json").read_text())
+
+
+def test_the_bundle_names_openvino_and_onnx_runtime_answers_alike(made):
+    info, output = made
+    options = json.loads((output / "session_options.json").read_text())
+    assert options["providers"] == ["OpenVINO"]
+    assert "pip install openvino tokenizers numpy" in (output / "README.md").read_text()
+    ours, theirs = BundleModel(output, provider="openvino"), BundleModel(output)
+    exact = info.precision == ours.precision == "fp32"
+    for feed in ours.encode(TEXTS):
+        np.testing.assert_allclose(ours.run(feed), theirs.run(feed), atol=1e-4 if exact else 0.05)
+
+
+def test_rows_that_share_a_batch_are_answered_as_they_are_alone(made):
+    alone = TASK.answers(BundleModel(made[1], provider="openvino").units(TEXTS))
+    asked = Bundle(made[1], provider="openvino").predict(TEXTS)  # each text twice, so in pairs
+    together = [[*answer.probabilities.values()] for answer in asked]
+    np.testing.assert_allclose(together, alone, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "text-classification",
+        "token-classification",
+        "multi-label-classification",
+        "regression",
+        "sentence-embeddings",
+    ],
+)
+def test_no_task_needs_onnx_runtime(task):
+    code = bundle.by_openvino(bundle.runner(task))
+    compile(code, "predict.py", "exec")
+    assert "onnxruntime" not in code
+    assert "exact()" not in code

@@ -1,0 +1,34 @@
+"""A candidate runs on its target's provider, and the others as they are deployed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.measure import engines
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A directory for each name of a provider in session_options.json; None: none is named."""
+    directories = {}
+    for name in ("CPUExecutionProvider", "OpenVINO", "CUDAExecutionProvider", None):
+        options = {} if name is None else {"providers": [name]}
+        directories[str(name)] = tmp_path / str(name)
+        directories[str(name)].mkdir()
+        (directories[str(name)] / "session_options.json").write_text(json.dumps(options))
+    return directories
+
+
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+def test_on_a_cpu_each_runs_on_what_it_was_made_for(made, provider):
+    found = engines.providers(made | {"candidate": made["CPUExecutionProvider"]}, provider)
+    assert found.pop("candidate") == provider
+    assert found.pop("OpenVINO") == "openvino"
+    assert set(found.values()) == {"cpu"}
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_on_a_gpu_all_run_on_the_targets_provider(made, provider):
+    assert set(engines.providers(made, provider).values()) == {provider}
