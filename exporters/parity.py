@@ -18,6 +18,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from exporters import saving
+from pipeline.measure import machine
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import ModelError
 
@@ -75,6 +76,14 @@ def cases(
     return [Case(feed, _answer(task, model, feed)) for feed in feeds]
 
 
+def few(cases: Sequence[Case]) -> list[Case]:
+    """Return some of the cases, of every kind: one token, rows, a padded batch, and the longest."""
+    alone = [case for case in cases if len(case.feed["input_ids"]) == 1]
+    batches = [case for case in cases if len(case.feed["input_ids"]) > 1]
+    longest = max(alone, key=lambda case: case.feed["input_ids"].size)
+    return [*alone[::BATCH], longest, *batches[:1]]
+
+
 def check(
     task: Task, graph: ir.Model, expected: Sequence[Case], precision: Precision, what: str
 ) -> Parity:
@@ -85,7 +94,7 @@ def check(
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = len(machine.allowed())
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
