@@ -149,6 +149,7 @@ def run(recipe: Path, home: Path) -> dict[str, Any]:
     never too small.
     """
     command = [sys.executable, "-m", "rarefy", "run", recipe, "--home", home, "--json"]
+    command += ["--engine", "inline"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile("w+") as said:
         began = time.perf_counter()
@@ -157,7 +158,7 @@ def run(recipe: Path, home: Path) -> dict[str, Any]:
         while process.poll() is None:
             for each in (process, *process.children(recursive=True)):
                 peaks[each.pid] = max(peaks.get(each.pid, 0), peak(each.pid))
-            time.sleep(0.05)
+            time.sleep(0.25)
         seconds = time.perf_counter() - began
         said.seek(0)
         output = said.read()

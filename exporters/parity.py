@@ -73,7 +73,7 @@ def cases(
     feeds += [_padded([row], names, pad) for row in longer]
     if longer:
         feeds.append(_padded([*rows[:1], *longer[-2:]], names, pad))
-    return [Case(feed, _answer(task, model, feed)) for feed in feeds]
+    return [Case(*pair) for pair in zip(feeds, _answers(task, model, feeds), strict=True)]
 
 
 def few(cases: Sequence[Case]) -> list[Case]:
@@ -165,6 +165,21 @@ def _padded(rows: Sequence[dict[str, list[int]]], names: Sequence[str], pad: int
         )
         for name in names
     }
+
+
+def _answers(task: Task, model: Any, feeds: Sequence[Feed]) -> list[NDArray[np.float32]]:
+    """Return PyTorch's answers; single rows of one length, which need no padding, share a call."""
+    by_shape: dict[Any, list[int]] = {}
+    for at, feed in enumerate(feeds):
+        rows, length = feed["input_ids"].shape
+        by_shape.setdefault(length if rows == 1 else (at, length), []).append(at)
+    answers = [np.empty(0, np.float32)] * len(feeds)
+    for group in by_shape.values():
+        together = {name: np.concatenate([feeds[at][name] for at in group]) for name in feeds[0]}
+        found = _answer(task, model, together)
+        for at, answer in zip(group, np.split(found, len(group)), strict=True):
+            answers[at] = answer
+    return answers
 
 
 def _answer(task: Task, model: Any, feed: Feed) -> NDArray[np.float32]:

@@ -48,7 +48,16 @@ def session(graph: ir.Model, options: Any) -> Any:
     }
     try:
         for value, tensor in held.items():
-            value.const_value = _elsewhere(tensor, str(value.name))
+            name = str(value.name)
+            value.const_value = ir.ExternalTensor(
+                WEIGHTS,
+                0,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=ir.Shape(weights[name].shape()),
+                name=name,
+                base_dir="",
+            )
         message = ir.to_proto(graph).SerializeToString()
     finally:
         for value, tensor in held.items():
@@ -57,19 +66,6 @@ def session(graph: ir.Model, options: Any) -> Any:
     opened = onnxruntime.InferenceSession(message, options, providers=["CPUExecutionProvider"])
     opened.rarefy_weights = weights  # the runtime does not keep them alive
     return opened
-
-
-def _elsewhere(tensor: ir.TensorProtocol, name: str) -> ir.ExternalTensor:
-    """Return a tensor of the same shape and type whose bytes are not in the graph's file."""
-    return ir.ExternalTensor(
-        WEIGHTS,
-        0,
-        tensor.nbytes,
-        tensor.dtype,
-        shape=ir.Shape(tuple(tensor.shape)),
-        name=name,
-        base_dir="",
-    )
 
 
 def _weights(graph: ir.Model) -> int:

@@ -29,12 +29,12 @@ class Quantize(Stage):
     The weights do not change; ``export`` applies the plan. All linear layers are tried in int8
     (weights per output channel, inputs per tensor) on development rows. Their damage is the
     divergence of the answers from those in full precision, as KL in nats. If together they do more
-    than ``max_damage``, each is tried alone, and those above it stay float. ``mode: dynamic`` determines the range of each input at run time;
-    ``static`` takes it from the calibration rows, by ``calibration``; ``merge`` takes it again. If
-    the layers together do more damage than ``max_joint_damage``, the worst of them stay float too.
-    The last layer of the classifier stays float. The arithmetic follows Jacob et al. 2018 (arXiv
-    1712.05877); calibration and partial quantization by sensitivity follow Wu et al. 2020 (arXiv
-    2004.09602).
+    than ``max_damage``, each is tried alone, and layers above it stay float. ``mode: dynamic``
+    determines the range of each input at run time; ``static`` takes it from the calibration rows,
+    by ``calibration``; ``merge`` takes it again. If the layers that are left do more damage than
+    ``max_joint_damage`` together, the worst of them stay float too. The last layer of the
+    classifier stays float. The arithmetic follows Jacob et al. 2018 (arXiv 1712.05877); calibration
+    and partial quantization by sensitivity follow Wu et al. 2020 (arXiv 2004.09602).
     """
 
     name: ClassVar[str] = "quantize"

@@ -41,3 +41,15 @@ def test_decisions_far_from_their_threshold_must_stay() -> None:
     other[:3, 1] -= 0.6
     with pytest.raises(ModelError, match=r"only 85\.0% of the answers equal PyTorch's"):
         parity.compare(task, [logits], [other], "int8", "test")
+
+
+def test_a_few_cases_have_every_kind(rows) -> None:
+    _, expected = exported("Bert", rows)
+    few = parity.few(expected)
+    shapes = [case.feed["input_ids"].shape for case in few]
+    assert len(few) < len(expected)
+    assert (1, 1) in shapes
+    assert max(shape[1] for shape in shapes) == max(
+        case.feed["input_ids"].shape[1] for case in expected
+    )
+    assert any((case.feed["attention_mask"] == 0).any() for case in few)
