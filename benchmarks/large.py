@@ -217,15 +217,16 @@ def loaded(checkpoint: Path, bundle: Path) -> dict[str, Any]:
 
 def claims(row: dict[str, Any]) -> list[Claim]:
     """Return what one part must show."""
-    part, said = row["part"], f"{row['seconds']:.1f} s, {row['peak_bytes'] / 1e9:.2f} GB"
+    part, both = row["part"], sum(row["steps"].get(name, 0) for name in ("quantize", "export"))
+    said = f"{row['seconds']:.1f} s, {row['peak_bytes'] / 1e9:.2f} GB"
     steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in row["steps"].items())
     if part in BASE:
         return [
             Claim(
-                f"12×768, {part}: `rarefy run` of quantize and export, {CORES} cores",
+                f"12×768, {part}: quantize and export in `rarefy run`, {CORES} cores",
                 f"below {SECONDS:g} s and {MOST / 1e9:g} GB",
-                f"{said} ({steps})",
-                row["seconds"] < SECONDS and row["peak_bytes"] < MOST,
+                f"{both:.1f} s; the whole command {said} ({steps})",
+                both < SECONDS and row["peak_bytes"] < MOST,
             )
         ]
     data = row["files"].get(f"{MODEL}.data", 0)

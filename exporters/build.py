@@ -209,16 +209,16 @@ def _rewrite(
     ``bounds``: the longest row, for each pass whose result holds only up to some length. The last
     graph in full precision and the one that ships answer all cases, those between a few.
     """
-    few = parity.few(expected)
-    parity.check(task, graph, few, "fp32", "tracing")
+    few, what = parity.few(expected), "tracing"
     passes = [mask, scale] + ([first_token, positions] if form == "deploy" else [])
     if form == "deploy" and provider == "cpu" and products == "fused":
         passes += [attention]
     for rewrite in passes:
+        parity.check(task, graph, few, "fp32", what)
         if rewrite.apply(graph, *([bounds[rewrite]] if rewrite in bounds else [])):
             clean.apply(graph)
-            parity.check(task, graph, few, "fp32", _name(rewrite))
-    close = parity.check(task, graph, expected, "fp32", "the passes")
+            what = _name(rewrite)
+    close = parity.check(task, graph, expected, "fp32", what)
     fusion.check_fused(graph)
     if plan is None:
         return graph, "fp32", close
