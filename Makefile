@@ -37,7 +37,7 @@ format: $(VENV)/.dev ## Bring the code into form
 
 benchmark: $(VENV)/.dev ## Measure every claim again (takes long; needs a quiet machine)
 	[ -d .rarefy/runs/demo/bundle ] || $(BIN)/rarefy run examples/demo.yaml
-	for name in suite demo tasks blocks batches knowledge_recipe coverage false_alarms power knowledge promises million; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in suite demo tasks blocks batches knowledge_recipe coverage false_alarms power knowledge promises million large; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## Remove the environment and what runs left
 	rm -rf $(VENV) .rarefy

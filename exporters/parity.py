@@ -18,6 +18,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from exporters import saving
+from pipeline.measure import machine
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import ModelError
 
@@ -77,7 +78,15 @@ def cases(
     feeds += [_padded([row], names, pad) for row in longer]
     if longer:
         feeds.append(_padded([*rows[:1], *longer[-2:]], names, pad))
-    return [Case(feed, _answer(task, model, feed)) for feed in feeds]
+    return [Case(*pair) for pair in zip(feeds, _answers(task, model, feeds), strict=True)]
+
+
+def few(cases: Sequence[Case]) -> list[Case]:
+    """Return some of the cases, of every kind: one token, rows, a padded batch, and the longest."""
+    alone = [case for case in cases if len(case.feed["input_ids"]) == 1]
+    batches = [case for case in cases if len(case.feed["input_ids"]) > 1]
+    longest = max(alone, key=lambda case: case.feed["input_ids"].size)
+    return [*alone[::BATCH], longest, *batches[:1]]
 
 
 def check(
@@ -90,7 +99,7 @@ def check(
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = len(machine.allowed())
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
@@ -161,6 +170,21 @@ def _padded(rows: Sequence[dict[str, list[int]]], names: Sequence[str], pad: int
         )
         for name in names
     }
+
+
+def _answers(task: Task, model: Any, feeds: Sequence[Feed]) -> list[NDArray[np.float32]]:
+    """Return PyTorch's answers; single rows of one length, which need no padding, share a call."""
+    by_shape: dict[Any, list[int]] = {}
+    for at, feed in enumerate(feeds):
+        rows, length = feed["input_ids"].shape
+        by_shape.setdefault(length if rows == 1 else (at, length), []).append(at)
+    answers = [np.empty(0, np.float32)] * len(feeds)
+    for group in by_shape.values():
+        together = {name: np.concatenate([feeds[at][name] for at in group]) for name in feeds[0]}
+        found = _answer(task, model, together)
+        for at, answer in zip(group, np.split(found, len(group)), strict=True):
+            answers[at] = answer
+    return answers
 
 
 def _answer(task: Task, model: Any, feed: Feed) -> NDArray[np.float32]:

@@ -5,10 +5,10 @@ A protobuf message holds less than two gigabytes: XLM-RoBERTa large in fp32 has 
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from pipeline.model.runtime import MODEL
@@ -16,6 +16,8 @@ from pipeline.model.runtime import MODEL
 WEIGHTS = f"{MODEL}.data"
 LIMIT = 1_900_000_000
 """Bytes of weights that fit into the graph's own file, and leave room for its nodes."""
+LEAST = 1024
+"""Bytes; smaller constants, such as shapes, stay in the graph, where its optimizer reads them."""
 
 
 def save(graph: ir.Model, folder: Path) -> int:
@@ -27,16 +29,43 @@ def save(graph: ir.Model, folder: Path) -> int:
 
 
 def session(graph: ir.Model, options: Any) -> Any:
-    """Return a session on the CPU; a large graph is written to a temporary folder first."""
+    """Return a session on the CPU that reads the graph's own weights, whatever their size.
+
+    They are neither serialized nor copied. ``options`` belong to this session afterwards.
+    """
     import onnxruntime
 
-    providers = ["CPUExecutionProvider"]
-    if _weights(graph) <= LIMIT:
+    held = {
+        value: value.const_value
+        for value in graph.graph.initializers.values()
+        if value.const_value is not None and value.const_value.nbytes >= LEAST
+    }
+    weights = {
+        str(value.name): onnxruntime.OrtValue.ortvalue_from_numpy(
+            np.ascontiguousarray(tensor.numpy())
+        )
+        for value, tensor in held.items()
+    }
+    try:
+        for value, tensor in held.items():
+            name = str(value.name)
+            value.const_value = ir.ExternalTensor(
+                WEIGHTS,
+                0,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=ir.Shape(weights[name].shape()),
+                name=name,
+                base_dir="",
+            )
         message = ir.to_proto(graph).SerializeToString()
-        return onnxruntime.InferenceSession(message, options, providers=providers)
-    with tempfile.TemporaryDirectory(prefix="rarefy-graph-") as name:
-        save(graph, Path(name))
-        return onnxruntime.InferenceSession(f"{name}/{MODEL}", options, providers=providers)
+    finally:
+        for value, tensor in held.items():
+            value.const_value = tensor
+    options.add_external_initializers(list(weights), list(weights.values()))
+    opened = onnxruntime.InferenceSession(message, options, providers=["CPUExecutionProvider"])
+    opened.rarefy_weights = weights  # the runtime does not keep them alive
+    return opened
 
 
 def _weights(graph: ir.Model) -> int:

@@ -26,19 +26,19 @@ SENSITIVITY_ROWS = 64
 class Quantize(Stage):
     """Write a quantization plan: int8 for linear layers that tolerate it, or fp16 for GPUs.
 
-    The weights do not change; ``export`` applies the plan. Each linear layer is tried alone in
-    int8 (weights per output channel, inputs per tensor) on development rows. Its damage is the
-    divergence of the answers from those in full precision, as KL in nats. Layers above
-    ``max_damage`` stay float. ``mode: dynamic`` determines the range of each input at run time;
-    ``static`` takes it from the calibration rows, by ``calibration``; ``merge`` takes it again. If
-    the layers together do more damage than ``max_joint_damage``, the worst of them stay float too.
-    The last layer of the classifier stays float. The arithmetic follows Jacob et al. 2018 (arXiv
-    1712.05877); calibration and partial quantization by sensitivity follow Wu et al. 2020 (arXiv
-    2004.09602).
+    The weights do not change; ``export`` applies the plan. All linear layers are tried in int8
+    (weights per output channel, inputs per tensor) on development rows. Their damage is the
+    divergence of the answers from those in full precision, as KL in nats. If together they do more
+    than ``max_damage``, each is tried alone, and layers above it stay float. ``mode: dynamic``
+    determines the range of each input at run time; ``static`` takes it from the calibration rows,
+    by ``calibration``; ``merge`` takes it again. If the layers that are left do more damage than
+    ``max_joint_damage`` together, the worst of them stay float too. The last layer of the
+    classifier stays float. The arithmetic follows Jacob et al. 2018 (arXiv 1712.05877); calibration
+    and partial quantization by sensitivity follow Wu et al. 2020 (arXiv 2004.09602).
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
@@ -162,22 +162,29 @@ class Quantize(Stage):
         candidates: list[str],
         limits: Mapping[str, Range],
     ) -> tuple[list[str], dict[str, float], float]:
-        """Return the layers that may be integer, each layer's damage, and that of the former."""
+        """Return the layers that may be integer, each layer's damage, and that of the former.
+
+        A layer's damage is only measured if all layers together do more than one alone may.
+        """
         from stages import ranges, sensitivity
 
         isa, task = narrowest(context.targets), context.task
         tokenizer = checkpoint.load_tokenizer(model.directory)
         rows = ranges.rows(context, tokenizer, "dev", SENSITIVITY_ROWS)
-        damages = sensitivity.damages(
-            task, network, candidates, rows, limits, isa, context.progress
-        )
-        kept = [name for name in candidates if damages[name] <= self.max_damage]
-        kept.sort(key=damages.__getitem__)
+        kept = candidates
 
         def together(count: int) -> float:
             context.progress(0, 1, f"trying {count} layers in int8 together")
             return sensitivity.joint_damage(task, network, kept[:count], rows, limits, isa)
 
+        damage = together(len(kept))
+        if damage <= min(self.max_damage, self.max_joint_damage):
+            return kept, {}, damage
+        damages = sensitivity.damages(
+            task, network, candidates, rows, limits, isa, context.progress
+        )
+        kept = [name for name in candidates if damages[name] <= self.max_damage]
+        kept.sort(key=damages.__getitem__)
         count, damage = most_within(self.max_joint_damage, len(kept), together)
         return kept[:count], damages, damage
 

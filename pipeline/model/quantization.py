@@ -102,9 +102,9 @@ def weight_scales(weight: NDArray[np.float32], isa: Isa) -> NDArray[np.float32]:
 
     scale = np.abs(weight).max(axis=0) / LARGEST
     if isa == "avx2":
-        even = np.pad(weight, ((0, len(weight) % 2), (0, 0)))
-        pairs = even.reshape(-1, 2, weight.shape[1])
-        up, down = (np.maximum(sign * pairs, 0).sum(axis=1).max(axis=0) for sign in (1, -1))
-        scale = np.maximum(scale, np.maximum(up, down) / PAIR)
+        paired = len(weight) // 2 * 2
+        for side in (np.maximum(weight, 0), np.maximum(-weight, 0)):
+            sums = side[0:paired:2] + side[1:paired:2]
+            scale = np.maximum(scale, sums.max(axis=0, initial=0) / PAIR)
     found: NDArray[np.float32] = np.maximum(scale, 1e-12).astype(np.float32)
     return found

@@ -52,3 +52,15 @@ def test_bf16_may_differ_more_than_fp32_and_not_at_will() -> None:
         parity.compare(task, [logits], [logits * 0.98], "fp32", "test")
     with pytest.raises(ModelError, match=r"bf16 allows 0\.3"):
         parity.compare(task, [logits], [logits * 0.85], "bf16", "test")
+
+
+def test_a_few_cases_have_every_kind(rows) -> None:
+    _, expected = exported("Bert", rows)
+    few = parity.few(expected)
+    shapes = [case.feed["input_ids"].shape for case in few]
+    assert len(few) < len(expected)
+    assert (1, 1) in shapes
+    assert max(shape[1] for shape in shapes) == max(
+        case.feed["input_ids"].shape[1] for case in expected
+    )
+    assert any((case.feed["attention_mask"] == 0).any() for case in few)

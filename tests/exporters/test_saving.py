@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from exporters import bundle, saving
@@ -13,6 +15,7 @@ from pipeline.measure import memory
 from pipeline.model.runtime import BundleModel
 from pipeline.terms.errors import IntegrityError
 from tests.exporters.deployments import SPLIT, TASK, TEXTS
+from tests.exporters.graphs import exported
 
 pytestmark = pytest.mark.slow
 
@@ -55,3 +58,15 @@ def test_a_bundle_without_its_weights_is_refused(both, tmp_path):
     assert json.loads((tmp_path / "signature.json").read_text())
     with pytest.raises(IntegrityError, match=rf"{saving.WEIGHTS}: the graph needs this file"):
         BundleModel(tmp_path)
+
+
+def test_a_session_reads_the_weights_of_the_graph_and_changes_no_graph(rows):
+    graph, expected = exported("Bert", rows)
+    before = {name: value.const_value for name, value in graph.graph.initializers.items()}
+    session = saving.session(graph, onnxruntime.SessionOptions())
+    assert {name: value.const_value for name, value in graph.graph.initializers.items()} == before
+    del graph
+    gc.collect()
+    for case in expected:
+        ours = session.run(None, case.feed)[0]
+        np.testing.assert_allclose(ours, case.logits, atol=1e-4)

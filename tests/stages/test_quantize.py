@@ -17,6 +17,9 @@ from stages.adapt import Adapt
 from stages.quantize import Quantize, most_within, narrowest
 from tests.models import artifact_of
 
+ALONE = 1e-12
+"""Of damage, less than any layer does: each is tried alone, and stays float."""
+
 
 def planned(stage, context, model):
     draft = stage.run(context, model)
@@ -69,7 +72,7 @@ def test_a_layer_that_int8_ruins_stays_float(tuned, make_context, tmp_path):
         network.classifier.weight.mul_(0.3)  # saturated answers would hide the damage
     checkpoint.save(network, tokenizer, tmp_path / "ruined")
     ruined = artifact_of(tmp_path / "ruined", Kind.CHECKPOINT)
-    plan, _ = planned(Quantize(calibration_rows=32), make_context(), ruined)
+    plan, _ = planned(Quantize(max_damage=ALONE), make_context(), ruined)
     damages = {layer: entry.damage for layer, entry in plan.linears.items()}
     worst = damages.pop(name)
     assert worst > 10 * max(damages.values())
@@ -118,12 +121,24 @@ def test_damage_is_measured_in_the_narrowest_width_that_a_target_takes():
     assert Quantize(precision="fp16").environment(Asked(targets=(gpu,))) == {}
 
 
+def test_layers_are_tried_alone_only_if_together_they_do_more_than_one_may(tuned, make_context):
+    plan, draft = planned(Quantize(), make_context(), tuned)
+    (whole,) = [metric.value for metric in draft.metrics if metric.name == "quantization_kl"]
+    assert 0 < whole < Quantize().max_damage
+    assert len(plan.integer_modules) == len(plan.linears)
+    assert {layer.damage for layer in plan.linears.values()} == {None}
+    plan, _ = planned(Quantize(max_damage=whole / 2), make_context(), tuned)
+    assert None not in {layer.damage for layer in plan.linears.values()}
+    within = [name for name, layer in plan.linears.items() if layer.damage <= whole / 2]
+    assert set(plan.integer_modules) <= set(within)
+
+
 def test_the_width_is_in_the_measured_damage(tuned, make_context):
     """Which is more is left to chance in so small a model."""
     kl = {}
     for isa in ("avx2", "vnni"):
         context = make_context(targets=(Target(isa=isa),))
-        plan, _ = planned(Quantize(calibration_rows=32), context, tuned)
+        plan, _ = planned(Quantize(max_damage=ALONE), context, tuned)
         kl[isa] = sum(layer.damage for layer in plan.linears.values())
     assert kl["vnni"] != kl["avx2"]
 
@@ -140,6 +155,7 @@ def test_layers_that_together_do_too_much_stay_float_the_worst_first(tuned, make
     lost -= kept
     assert kept
     assert lost
+    plan, _ = planned(Quantize(max_damage=ALONE), make_context(), tuned)
     damage = {name: layer.damage for name, layer in plan.linears.items()}
     assert max(damage[name] for name in kept) <= min(damage[name] for name in lost)
 
