@@ -121,14 +121,19 @@ class Quantize(Stage):
         """Return the resources for trying each layer.
 
         Memory: the model, one fake-quantized layer, and a forward pass. Merging an adapter first
-        needs the weights a second time. Disk: a copy of the input.
+        needs the weights a second time. Disk: a copy of the input. A search also holds the network
+        as a checkpoint, and bundles, which are exported as by ``export``.
         """
         shape, length = work.shape, work.longest_of(self.reads)
         rows = min(self.calibration_rows, work.rows_of(self.reads))
         tried = shape.layers * SENSITIVITY_ROWS if self.sensitivity else 0
+        searching = self.mode == "search" and self.precision == "int8"
+        if searching:
+            rows, tried = 8 * rows, 16 * tried
         return Resources(
-            disk=weights(shape),
+            disk=weights(shape) + upto(6 * weights(shape).most if searching else 0),
             memory=PROCESS
+            + upto(4 * weights(shape).most if searching else 0)
             + weights(shape)
             + upto(weights(shape).most)
             + footprint.answering(shape, SENSITIVITY_ROWS, length),
