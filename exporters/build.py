@@ -12,6 +12,7 @@ from exporters import boundaries, bundle, fusion, half, onnx, parity
 from exporters.passes import (
     attention,
     clean,
+    correct,
     embeddings,
     first_token,
     integer_matmul,
@@ -20,6 +21,7 @@ from exporters.passes import (
     qdq,
     residual,
     scale,
+    smooth,
 )
 from pipeline.model import arithmetic, checkpoint, openvino_session, quantization
 from pipeline.model.quantization import Plan
@@ -229,10 +231,14 @@ def _rewrite(
     if plan.precision == "fp16":
         graph = half.apply(graph)
         return graph, "fp16", parity.check(task, graph, expected, "fp16", "conversion to fp16")
+    if smooth.apply(graph, plan):
+        clean.apply(graph)
+        parity.check(task, graph, expected, "fp32", _name(smooth))
     if plan.embeddings == "int8":
         embeddings.apply(graph)
         clean.apply(graph)
         parity.check(task, graph, few, "int8", _name(embeddings))
+    correct.apply(graph, plan)
     if products == "qdq":
         qdq.apply(graph, plan, isa, symmetric=provider == "tensorrt")
     else:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.model import checkpoint, quantization
-from pipeline.stage import Context, Draft, Quantization, Stage
+from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks.task import Task, inputs_of
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
+from stages.quantize import narrowest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,15 +27,20 @@ class Merge(Stage):
 
     Hu et al. 2021 (arXiv 2106.09685). The answers stay the same: merged and unmerged logits are
     compared on real rows, and a difference of more than 1e-4 is an error. A quantization plan is
-    kept; the adapter has moved what the layers read, so the ranges of a static one are taken again.
+    kept; the adapter has moved what the layers read, so its static ranges and its corrections of
+    biases are taken again.
     """
 
     name: ClassVar[str] = "merge"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ADAPTER})
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
     quantization: ClassVar[Quantization] = "keeps"
+
+    def environment(self, asked: Asked) -> dict[str, Any]:
+        """Return the width of weights, on which a plan's corrections depend."""
+        return {"isa": narrowest(asked.targets)}
 
     def resources(self, work: Workload) -> Resources:
         """Return the resources for merging: the model with its adapter, and a copy of its weights.
@@ -82,18 +88,21 @@ class Merge(Stage):
 
 
 def _calibrated(context: Context, plan: Plan, network: Any, tokenizer: Any) -> Plan:
-    """Return a static plan with the ranges of this network's inputs."""
-    from stages import ranges
+    """Return a plan with the ranges and corrections of this network's layers."""
+    from stages import correction, ranges
 
     assert plan.calibration is not None
     rows = ranges.rows(context, tokenizer, "train", plan.calibration.rows)
-    names = plan.integer_modules
-    found = ranges.measure(network, names, rows, plan.calibration, context.progress)
-    linears = {
-        name: layer.model_copy(update=found[name]._asdict()) if name in found else layer
-        for name, layer in plan.linears.items()
-    }
-    return plan.model_copy(update={"linears": linears})
+    layers = {name: plan.linears[name] for name in plan.integer_modules}
+    static = [name for name, layer in layers.items() if layer.low is not None]
+    factors = {name: layer.factors for name, layer in layers.items() if layer.factors}
+    found = ranges.measure(network, static, rows, plan.calibration, context.progress, factors)
+    for name, limits in found.items():
+        layers[name] = layers[name].model_copy(update=limits._asdict())
+    moved = {name: layer for name, layer in layers.items() if layer.correction is not None}
+    isa = narrowest(context.targets)
+    layers |= correction.corrected(network, moved, rows, isa, context.progress)
+    return plan.model_copy(update={"linears": plan.linears | layers})
 
 
 def _raw(task: Task, model: Any, feeds: Sequence[dict[str, Tensor]]) -> list[Tensor]:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.measure import machine
 from pipeline.model import checkpoint, parts, quantization
 from pipeline.model.quantization import Calibration, LinearPlan, Method, Plan
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
+from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Isa, Target
 from stages import footprint
+from stages.bisection import most_within
 
 if TYPE_CHECKING:
-    from stages.ranges import Range
+    from stages.sensitivity import Sensitivity
 
 SENSITIVITY_ROWS = 64
+SEARCH = "search.json"
+CHOSEN_BY_SEARCH = frozenset({"calibration", "sensitivity", "max_damage", "smooth", "correct_bias"})
 
 
 class Quantize(Stage):
@@ -35,6 +40,12 @@ class Quantize(Stage):
     ``max_joint_damage`` together, the worst of them stay float too. The last layer of the
     classifier stays float. The arithmetic follows Jacob et al. 2018 (arXiv 1712.05877); calibration
     and partial quantization by sensitivity follow Wu et al. 2020 (arXiv 2004.09602).
+
+    ``mode: search`` chooses all of this by measurement: the fastest plan whose bundle does no more
+    damage than ``max_joint_damage``. It tries dynamic and static ranges, every method of
+    calibration, smoothing and corrected biases, for each group of layers that read the same inputs,
+    and times the best plans on the first target with a CPU. All plans that were tried are in
+    search.json, with the Pareto front of damage and latency.
     """
 
     name: ClassVar[str] = "quantize"
@@ -45,7 +56,10 @@ class Quantize(Stage):
     quantization: ClassVar[Quantization] = "plans"
 
     precision: Literal["int8", "fp16"] = "int8"
-    mode: Literal["dynamic", "static"] = "dynamic"
+    mode: Literal["dynamic", "static", "search"] = "dynamic"
+    minutes: float = Field(
+        10, gt=0, le=1440, description="of mode search: after this time nothing more is tried"
+    )
     calibration_rows: int = Field(256, ge=8, le=100_000, description="training rows to use")
     calibration: Method = Field(
         "min-max", description="static: how the range of a layer's inputs is chosen"
@@ -62,31 +76,64 @@ class Quantize(Stage):
     max_joint_damage: float = Field(
         0.02, gt=0, description="the most damage of all layers together, as KL in nats"
     )
+    smooth: bool = Field(
+        False,
+        description="divide the inputs of layers, so that large channels do not take the range of "
+        "the others, and multiply the weights (SmoothQuant, arXiv 2211.10438)",
+    )
+    correct_bias: bool = Field(
+        False,
+        description="add to each bias what rounding takes from its output on average (arXiv "
+        "1906.04721)",
+    )
     embeddings: Literal["int8", "float"] = "int8"
     exclude: tuple[str, ...] = Field((), description="paths of modules to keep in float")
 
     @model_validator(mode="after")
-    def _percentile_is_used(self) -> Quantize:
-        if "percentile" in self.model_fields_set and self.calibration != "percentile":
+    def _every_parameter_is_used(self) -> Quantize:
+        given = self.model_fields_set
+        if self.mode == "search":
+            if unused := sorted(given & CHOSEN_BY_SEARCH):
+                raise ValueError(f"{unused[0]!r} is not of 'mode: search', which decides it itself")
+        elif "minutes" in given:
+            raise ValueError("'minutes' is of 'mode: search'")
+        elif "percentile" in given and self.calibration != "percentile":
             raise ValueError("'percentile' is of 'calibration: percentile'")
         return self
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return what damage depends on: the width of the weights that the targets take."""
-        return {"isa": narrowest(asked.targets)} if self.precision == "int8" else {}
+        """Return what the plan depends on: the targets' width of weights; and for a search, more.
+
+        Raises RecipeError if a search has no CPU to time on.
+        """
+        if self.precision != "int8":
+            return {}
+        found: dict[str, Any] = {"isa": narrowest(asked.targets)}
+        if self.mode == "search":
+            timed = [each for each in asked.targets if each.provider == "cpu"]
+            if not timed:
+                raise RecipeError("quantize.mode: search times int8 on a CPU; add such a target")
+            found |= {"machine": machine.fingerprint(), "threads": timed[0].threads}
+            found["target"] = timed[0].isa
+        return found
 
     def resources(self, work: Workload) -> Resources:
         """Return the resources for trying each layer.
 
         Memory: the model, one fake-quantized layer, and a forward pass. Merging an adapter first
-        needs the weights a second time. Disk: a copy of the input.
+        needs the weights a second time. Disk: a copy of the input. A search also holds the network
+        as a checkpoint, and bundles, which are exported as by ``export``.
         """
         shape, length = work.shape, work.longest_of(self.reads)
         rows = min(self.calibration_rows, work.rows_of(self.reads))
         tried = shape.layers * SENSITIVITY_ROWS if self.sensitivity else 0
+        searching = self.mode == "search" and self.precision == "int8"
+        if searching:
+            rows, tried = 8 * rows, 16 * tried
         return Resources(
-            disk=weights(shape),
+            disk=weights(shape) + upto(6 * weights(shape).most if searching else 0),
             memory=PROCESS
+            + upto(4 * weights(shape).most if searching else 0)
             + weights(shape)
             + upto(weights(shape).most)
             + footprint.answering(shape, SENSITIVITY_ROWS, length),
@@ -102,24 +149,29 @@ class Quantize(Stage):
             # Only for the measurements: merging does not change the layers' inputs.
             network = network.merge_and_unload()
         facts = dict(model.manifest.model)
+        metrics: list[Metric] = []
+        about: dict[str, Any] = {}
         if self.precision == "fp16":
-            plan, metrics = Plan(precision="fp16"), []
+            plan = Plan(precision="fp16")
         else:
-            plan, metrics = self._integer_plan(context, network, model)
+            tokenizer = checkpoint.load_tokenizer(model.directory)
+            make = self._searched if self.mode == "search" else self._chosen
+            plan, metrics, about = make(context, network, tokenizer)
         quantization.write(plan, context.output)
         roles[quantization.FILE] = "plan"
+        if about:
+            roles[SEARCH] = "search"
         facts["quantization"] = {
             "precision": plan.precision,
             "mode": plan.mode,
             "integer": len(plan.integer_modules),
             "float": len(plan.linears) - len(plan.integer_modules),
-        }
+        } | about
         return Draft(roles=roles, model=facts, metrics=tuple(metrics))
 
-    def _integer_plan(
-        self, context: Context, network: Any, model: Artifact
-    ) -> tuple[Plan, list[Metric]]:
-        from stages import ranges, sensitivity
+    def _candidates(self, network: Any) -> tuple[list[str], list[str]]:
+        """Return the names of all linear layers but the last, and of those that may be int8."""
+        from stages import sensitivity
 
         layers = sensitivity.linear_layers(network)
         for name in self.exclude:
@@ -129,90 +181,124 @@ class Quantize(Stage):
                     f"quantize.exclude: no linear layer {name!r}; the model has {near}, …"
                 )
         fixed = set(parts.position_projections(network))  # the export folds them into constants
-        candidates = [name for name in layers if name not in fixed.union(self.exclude)]
-        how, limits = None, dict[str, ranges.Range]()
-        if self.mode == "static":
+        return layers, [name for name in layers if name not in fixed.union(self.exclude)]
+
+    def _chosen(
+        self, context: Context, network: Any, tokenizer: Any
+    ) -> tuple[Plan, list[Metric], dict[str, Any]]:
+        """Return the plan that the parameters ask for, and its metrics."""
+        from stages import correction, ranges, sensitivity, smoothing
+
+        names, candidates = self._candidates(network)
+        isa, progress = narrowest(context.targets), context.progress
+        layers = {name: LinearPlan(precision="int8") for name in candidates}
+        how, rows = None, list[Any]()
+        if self.mode == "static" or self.smooth or self.correct_bias:
+            rows = ranges.rows(context, tokenizer, "train", self.calibration_rows)
             how = Calibration(
                 method=self.calibration, percentile=self.percentile, rows=self.calibration_rows
             )
-            tokenizer = checkpoint.load_tokenizer(model.directory)
-            rows = ranges.rows(context, tokenizer, "train", self.calibration_rows)
-            limits = ranges.measure(network, candidates, rows, how, context.progress)
-        chosen, damages, metrics = candidates, dict[str, float](), list[Metric]()
+            factors = dict[str, tuple[float, ...]]()
+            if self.smooth:
+                groups = smoothing.groups(network, candidates, rows[0])
+                factors = smoothing.factors(network, groups, rows, progress)
+            limits = dict[str, ranges.Range]()
+            if self.mode == "static":
+                limits = ranges.measure(network, candidates, rows, how, progress, factors)
+            for name in candidates:
+                low, high = limits.get(name, (None, None))
+                layers[name] = LinearPlan(
+                    precision="int8", low=low, high=high, factors=factors.get(name)
+                )
+            if self.correct_bias:
+                layers = correction.corrected(network, layers, rows, isa, progress)
+        kept, metrics = layers, list[Metric]()
         if self.sensitivity:
-            chosen, damages, together = self._tolerant(context, network, model, candidates, limits)
-            if chosen:
-                metrics.append(Metric(name="quantization_kl", split="dev", value=together))
-        plan = Plan(
-            mode=self.mode,
-            calibration=how,
-            embeddings=self.embeddings,
-            linears={
-                name: self._layer(name in chosen, limits.get(name), damages.get(name))
-                for name in layers
-            },
-        )
-        return plan, [Metric(name="integer_layers", value=len(chosen), n=len(layers)), *metrics]
+            dev = ranges.rows(context, tokenizer, "dev", SENSITIVITY_ROWS)
+            measured = sensitivity.Sensitivity(context.task, network, dev, isa)
+            layers, kept, damage = self._tolerant(context, measured, layers)
+            if kept:
+                metrics.append(Metric(name="quantization_kl", split="dev", value=damage))
+        metrics.insert(0, Metric(name="integer_layers", value=len(kept), n=len(names)))
+        linears = {
+            name: kept.get(name) or _float(layers[name].damage if name in layers else None)
+            for name in names
+        }
+        mode = "static" if self.mode == "static" else "dynamic"
+        plan = Plan(mode=mode, calibration=how, embeddings=self.embeddings, linears=linears)
+        return plan, metrics, {}
 
     def _tolerant(
-        self,
-        context: Context,
-        network: Any,
-        model: Artifact,
-        candidates: list[str],
-        limits: Mapping[str, Range],
-    ) -> tuple[list[str], dict[str, float], float]:
-        """Return the layers that may be integer, each layer's damage, and that of the former.
+        self, context: Context, measured: Sensitivity, layers: dict[str, LinearPlan]
+    ) -> tuple[dict[str, LinearPlan], dict[str, LinearPlan], float]:
+        """Return all layers with their damage, those that may be int8, and the latter's damage.
 
         A layer's damage is only measured if all layers together do more than one alone may.
         """
-        from stages import ranges, sensitivity
-
-        isa, task = narrowest(context.targets), context.task
-        tokenizer = checkpoint.load_tokenizer(model.directory)
-        rows = ranges.rows(context, tokenizer, "dev", SENSITIVITY_ROWS)
-        kept = candidates
+        kept = list(layers)
 
         def together(count: int) -> float:
             context.progress(0, 1, f"trying {count} layers in int8 together")
-            return sensitivity.joint_damage(task, network, kept[:count], rows, limits, isa)
+            return measured.damage({name: layers[name] for name in kept[:count]})
 
         damage = together(len(kept))
         if damage <= min(self.max_damage, self.max_joint_damage):
-            return kept, {}, damage
-        damages = sensitivity.damages(
-            task, network, candidates, rows, limits, isa, context.progress
-        )
-        kept = [name for name in candidates if damages[name] <= self.max_damage]
+            return layers, layers, damage
+        damages = measured.damages(layers, context.progress)
+        layers = {
+            name: layer.model_copy(update={"damage": damages[name]})
+            for name, layer in layers.items()
+        }
+        kept = [name for name in layers if damages[name] <= self.max_damage]
         kept.sort(key=damages.__getitem__)
         count, damage = most_within(self.max_joint_damage, len(kept), together)
-        return kept[:count], damages, damage
+        return layers, {name: layers[name] for name in kept[:count]}, damage
 
-    @staticmethod
-    def _layer(integer: bool, limits: Range | None, damage: float | None) -> LinearPlan:
-        low, high = limits if integer and limits else (None, None)
-        return LinearPlan(
-            precision="int8" if integer else "float", low=low, high=high, damage=damage
+    def _searched(
+        self, context: Context, network: Any, tokenizer: Any
+    ) -> tuple[Plan, list[Metric], dict[str, Any]]:
+        """Return the plan that a search finds, its metrics and facts; write what was tried."""
+        from stages import ranges
+        from stages.plan_search import Search
+
+        names, candidates = self._candidates(network)
+        search = Search(
+            context,
+            network,
+            tokenizer,
+            candidates,
+            ranges.rows(context, tokenizer, "train", self.calibration_rows),
+            narrowest(context.targets),
+            self.max_joint_damage,
+            60 * self.minutes,
+            self.percentile,
+            self.embeddings,
         )
+        found = search.run()
+        record = found.record(self.max_joint_damage)
+        (context.output / SEARCH).write_text(json.dumps(record, indent=1) + "\n")
+        plan, best = search.plan(found.chosen.layers), found.chosen
+        linears = {name: plan.linears.get(name) or _float(None) for name in names}
+        assert best.interval is not None
+        metrics = [
+            Metric(name="integer_layers", value=len(best.layers), n=len(names)),
+            Metric(name="quantization_kl", split="dev", value=best.damage),
+            _ms("plan_ms", best.interval),
+            _ms("float_ms", found.float_ms),
+            Metric(name="search_seconds", value=round(found.seconds, 1), n=len(found.tried)),
+        ]
+        front = [
+            f"{row['ms']:.3g} ms: {row['damage']:.2g}" for row in record["plans"] if row["front"]
+        ]
+        return plan.model_copy(update={"linears": linears}), metrics, {"front": front}
 
 
-def most_within(limit: float, count: int, damage_of: Callable[[int], float]) -> tuple[int, float]:
-    """Return the largest number up to ``count`` whose damage is within the limit, and its damage.
+def _float(damage: float | None) -> LinearPlan:
+    return LinearPlan(precision="float", damage=damage)
 
-    It is found by bisection: more do more damage, nearly always. None does none.
-    """
-    damage = damage_of(count)
-    if damage <= limit:
-        return count, damage
-    fits, least, over = 0, 0.0, count
-    while over - fits > 1:
-        middle = (fits + over) // 2
-        damage = damage_of(middle)
-        if damage <= limit:
-            fits, least = middle, damage
-        else:
-            over = middle
-    return fits, least
+
+def _ms(name: str, interval: Interval) -> Metric:
+    return Metric(name=name, value=interval.value, low=interval.low, high=interval.high)
 
 
 def narrowest(targets: tuple[Target, ...]) -> Isa:
@@ -222,10 +308,10 @@ def narrowest(targets: tuple[Target, ...]) -> Isa:
 
 
 def _copy(model: Artifact, context: Context) -> dict[str, str]:
-    """Copy the input's files except an older plan; return their roles."""
+    """Copy the input's files except those of an older plan; return their roles."""
     roles = {}
     for entry in model.manifest.files:
-        if entry.path != quantization.FILE:
+        if entry.path not in (quantization.FILE, SEARCH):
             target = context.output / entry.path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model.directory / entry.path, target)

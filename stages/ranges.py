@@ -28,6 +28,9 @@ STEPS = 255
 SHARES = np.geomspace(1, 1 / 32, 31)
 """How much of each side of the largest range is tried."""
 Floats = NDArray[np.float64]
+Factors = Mapping[str, Sequence[float]]
+"""What the inputs of a layer are divided by before they are rounded, one for each channel."""
+NONE: Factors = {}
 
 
 class Range(NamedTuple):
@@ -68,24 +71,41 @@ def measure(
     rows: Sequence[Row],
     how: Calibration,
     progress: Progress = silent,
+    factors: Factors = NONE,
 ) -> dict[str, Range]:
-    """Return the range of the input of each module ``names`` over ``rows``."""
-    ends = _ends(model, names, rows, progress)
+    """Return the range of the input of each module ``names`` over ``rows``.
+
+    Inputs are divided by the module's ``factors``, if it has some.
+    """
+    ends = _ends(model, names, rows, progress, factors)
     if how.method == "min-max":
         return ends
-    histograms = _histograms(model, ends, rows, progress)
-    return {name: choose(histograms[name], how) for name in names}
+    found = _histograms(model, ends, rows, progress, factors)
+    return {name: choose(histogram, how) for name, histogram in found.items()}
+
+
+@torch.no_grad()
+def histograms(
+    model: nn.Module,
+    names: Sequence[str],
+    rows: Sequence[Row],
+    progress: Progress = silent,
+    factors: Factors = NONE,
+) -> dict[str, Histogram]:
+    """Return how the inputs of each module, over its factors, are distributed in ``rows``."""
+    ends = _ends(model, names, rows, progress, factors)
+    return _histograms(model, ends, rows, progress, factors)
 
 
 def choose(histogram: Histogram, how: Calibration) -> Range:
     """Return the range that a method chooses.
 
-    ``percentile``: it has that share of the inputs, and half of the others lie on each side.
-    ``mse``: the one whose rounded inputs have the least mean squared error. ``entropy``: the one
-    whose rounded inputs are distributed most alike, by KL divergence (Migacz 2017, "8-bit inference
-    with TensorRT").
+    ``min-max``: the largest. ``percentile``: it has that share of the inputs, and half of the
+    others lie on each side. ``mse``: the one whose rounded inputs have the least mean squared
+    error. ``entropy``: the one whose rounded inputs are distributed most alike, by KL divergence
+    (Migacz 2017, "8-bit inference with TensorRT").
     """
-    if histogram.ends.low == histogram.ends.high:
+    if how.method == "min-max" or histogram.ends.low == histogram.ends.high:
         return histogram.ends
     if how.method == "percentile":
         return _percentile(histogram, how.percentile)
@@ -142,46 +162,59 @@ def _rounded(values: Floats, limits: Range) -> Floats:
 
 
 def _ends(
-    model: nn.Module, names: Sequence[str], rows: Sequence[Row], progress: Progress
+    model: nn.Module,
+    names: Sequence[str],
+    rows: Sequence[Row],
+    progress: Progress,
+    factors: Factors,
 ) -> dict[str, Range]:
     """Return the smallest and the largest input of each module, and zero."""
     ends = dict.fromkeys(names, Range(0.0, 0.0))
 
     def see(name: str, values: torch.Tensor) -> None:
-        low, high = torch.aminmax(values)
+        low, high = torch.aminmax(_divided(values, factors.get(name)))
         before = ends[name]
         ends[name] = Range(min(before.low, float(low)), max(before.high, float(high)))
 
-    _watch(model, names, rows, see, progress, "recording input ranges")
+    watch(model, names, rows, see, progress, "recording input ranges")
     return ends
 
 
 def _histograms(
-    model: nn.Module, ends: Mapping[str, Range], rows: Sequence[Row], progress: Progress
+    model: nn.Module,
+    ends: Mapping[str, Range],
+    rows: Sequence[Row],
+    progress: Progress,
+    factors: Factors = NONE,
 ) -> dict[str, Histogram]:
     found = {name: Histogram(limits, np.zeros(BINS)) for name, limits in ends.items()}
 
     def see(name: str, values: torch.Tensor) -> None:
         low, high = ends[name]
         if low < high:
-            counts = torch.histc(values.float(), BINS, low, high)
+            counts = torch.histc(_divided(values, factors.get(name)).float(), BINS, low, high)
             found[name].counts += counts.double().numpy()
         else:
             found[name].counts[0] += values.numel()
 
-    _watch(model, list(ends), rows, see, progress, "counting inputs")
+    watch(model, list(ends), rows, see, progress, "counting inputs")
     return found
 
 
-def _watch(
+def _divided(values: torch.Tensor, factors: Sequence[float] | None) -> torch.Tensor:
+    return values if factors is None else values / torch.tensor(factors)
+
+
+@torch.no_grad()
+def watch(
     model: nn.Module,
     names: Sequence[str],
     rows: Sequence[Row],
     see: Callable[[str, torch.Tensor], None],
-    progress: Progress,
-    note: str,
+    progress: Progress = silent,
+    note: str = "",
 ) -> None:
-    """Run the rows and show each module's input to ``see``."""
+    """Run the rows and show each module's input (rows × … × inputs) to ``see``."""
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(
             lambda _, inputs, name=name: see(name, inputs[0].detach())

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from pipeline.model import parts, quantization
+from pipeline.model.quantization import LinearPlan
 from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import Row
 from pipeline.terms.progress import Progress
 from pipeline.terms.vocabulary import Isa
 from stages import calibration
-from stages.ranges import Range
 
 Rows = Sequence[Row]
 BATCH = 16
@@ -52,83 +52,81 @@ def fake_quantize_weight(weight: torch.Tensor, isa: Isa) -> torch.Tensor:
     return (weight / scale).round().clamp(-largest, largest) * scale
 
 
-@torch.no_grad()
-def damages(
-    task: Task,
-    model: nn.Module,
-    names: Sequence[str],
-    rows: Rows,
-    ranges: Mapping[str, Range],
-    isa: Isa,
-    progress: Progress,
-) -> dict[str, float]:
-    """Return each layer's damage when it alone is in int8.
+class Sensitivity:
+    """How far a model's answers to some rows move when layers are rounded as a plan says.
 
-    It is the task's divergence of the answers from the exact ones, e.g. KL in nats; the mean over
-    units.
+    Damage is the task's divergence of the answers from the exact ones, e.g. KL in nats; the mean
+    over units.
     """
-    batches = list(calibration.batches(rows, "cpu", BATCH))
-    exact = _answers(task, model, batches)
-    by_group = {}
-    for position, name in enumerate(names):
-        progress(position, len(names), f"trying {name} in int8")
-        with _quantized(model, [name], ranges, isa):
-            by_group[name] = float(task.divergence(exact, _answers(task, model, batches)).mean())
-    return by_group
+
+    def __init__(self, task: Task, model: nn.Module, rows: Rows, isa: Isa) -> None:
+        self.task, self.model, self.isa = task, model, isa
+        self.batches = list(calibration.batches(rows, "cpu", BATCH))
+        self.exact = self._answers()
+
+    def damage(self, layers: Mapping[str, LinearPlan]) -> float:
+        """Return the damage when all these layers are in int8."""
+        with quantized(self.model, layers, self.isa):
+            answers = self._answers()
+        return float(self.task.divergence(self.exact, answers).mean())
+
+    def damages(self, layers: Mapping[str, LinearPlan], progress: Progress) -> dict[str, float]:
+        """Return each layer's damage when it alone is in int8."""
+        alone = {}
+        for position, (name, layer) in enumerate(layers.items()):
+            progress(position, len(layers), f"trying {name} in int8")
+            alone[name] = self.damage({name: layer})
+        return alone
+
+    @torch.no_grad()
+    def _answers(self) -> torch.Tensor:
+        """Return the raw outputs, units × width, in the order of the batches."""
+        return torch.cat([self.task.outputs(self.model, batch) for batch in self.batches])
 
 
-@torch.no_grad()
-def joint_damage(
-    task: Task,
-    model: nn.Module,
-    names: Sequence[str],
-    rows: Rows,
-    ranges: Mapping[str, Range],
-    isa: Isa,
-) -> float:
-    """Return the damage, as in ``damages``, when all these layers are in int8."""
-    batches = list(calibration.batches(rows, "cpu", BATCH))
-    exact = _answers(task, model, batches)
-    with _quantized(model, names, ranges, isa):
-        return float(task.divergence(exact, _answers(task, model, batches)).mean())
+def rounded_weight(module: nn.Linear, layer: LinearPlan, isa: Isa) -> torch.Tensor:
+    """Return a layer's weight times its factors, rounded to int8 and back (outputs × inputs)."""
+    weight = module.weight.data
+    if layer.factors is not None:
+        weight = weight * torch.tensor(layer.factors)
+    return fake_quantize_weight(weight, isa)
+
+
+def rounded_inputs(values: torch.Tensor, layer: LinearPlan) -> torch.Tensor:
+    """Return a layer's inputs over its factors, rounded to uint8 and back (rows × … × inputs)."""
+    if layer.factors is not None:
+        values = values / torch.tensor(layer.factors)
+    if layer.low is not None and layer.high is not None:
+        low, high = torch.tensor(layer.low), torch.tensor(layer.high)
+    else:
+        # Bundles run rows one by one, so each row has a range of its own.
+        axes = tuple(range(1, values.dim()))
+        low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
+    return fake_quantize(values, low, high)
 
 
 @contextlib.contextmanager
-def _quantized(
-    model: nn.Module, names: Sequence[str], ranges: Mapping[str, Range], isa: Isa
-) -> Iterator[None]:
-    """Fake-quantize these layers' weights and inputs inside a ``with`` block."""
+def quantized(model: nn.Module, layers: Mapping[str, LinearPlan], isa: Isa) -> Iterator[None]:
+    """Fake-quantize these layers' weights, inputs and biases inside a ``with`` block."""
     undo: list[Callable[[], Any]] = []
     try:
-        for name in names:
+        for name, layer in layers.items():
             module = model.get_submodule(name)
             assert isinstance(module, nn.Linear)
             weight = module.weight.data
             undo.append(lambda module=module, weight=weight: setattr(module.weight, "data", weight))
-            module.weight.data = fake_quantize_weight(weight, isa)
-            undo.append(module.register_forward_pre_hook(_rounder(ranges.get(name))).remove)
+            module.weight.data = rounded_weight(module, layer, isa)
+            undo.append(
+                module.register_forward_pre_hook(
+                    lambda _, inputs, layer=layer: (rounded_inputs(inputs[0], layer),)
+                ).remove
+            )
+            if layer.correction is not None:
+                lost = torch.tensor(layer.correction)
+                undo.append(
+                    module.register_forward_hook(lambda *seen, lost=lost: seen[-1] + lost).remove
+                )
         yield
     finally:
         for step in undo:
             step()
-
-
-def _rounder(limits: Range | None) -> Callable[..., tuple[torch.Tensor]]:
-    def round_inputs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        values = inputs[0]
-        if limits is not None:
-            low, high = torch.tensor(limits[0]), torch.tensor(limits[1])
-        else:
-            # Bundles run rows one by one, so each row has a range of its own.
-            axes = tuple(range(1, values.dim()))
-            low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
-        return (fake_quantize(values, low, high),)
-
-    return round_inputs
-
-
-def _answers(
-    task: Task, model: nn.Module, batches: Sequence[dict[str, torch.Tensor]]
-) -> torch.Tensor:
-    """Return the raw outputs, units × width, in the order of the batches."""
-    return torch.cat([task.outputs(model, batch) for batch in batches])

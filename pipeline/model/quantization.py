@@ -28,7 +28,7 @@ into 16 bits. A little less than 128, so that no rounding makes it 129."""
 
 
 class LinearPlan(BaseModel):
-    """The plan for one linear layer: precision, input range (static mode) and measured damage."""
+    """The plan for one linear layer: precision, and how its inputs and its weight are rounded."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,6 +39,12 @@ class LinearPlan(BaseModel):
     high: float | None = None
     damage: float | None = Field(
         None, description="KL divergence in nats if only this layer is int8"
+    )
+    factors: tuple[float, ...] | None = Field(
+        None, description="one per input, which is divided by it; the weight is multiplied"
+    )
+    correction: tuple[float, ...] | None = Field(
+        None, description="one per output, added to it: what rounding loses on average"
     )
 
 
@@ -57,11 +63,13 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    schema_: Literal["rarefy.quantization/1", "rarefy.quantization/2"] = Field(
-        "rarefy.quantization/2", alias="schema"
+    schema_: Literal["rarefy.quantization/1", "rarefy.quantization/2", "rarefy.quantization/3"] = (
+        Field("rarefy.quantization/3", alias="schema")
     )
     precision: Literal["int8", "fp16"] = "int8"
-    mode: Literal["dynamic", "static"] = "dynamic"
+    mode: Literal["dynamic", "static", "mixed"] = Field(
+        "dynamic", description="mixed, since schema 3: layers without a range set it at run time"
+    )
     calibration: Calibration | None = Field(None, description="of static plans since schema 2")
     embeddings: Literal["int8", "float"] = "int8"
     linears: dict[str, LinearPlan] = Field(default_factory=dict)

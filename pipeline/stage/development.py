@@ -51,10 +51,10 @@ def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> 
             last = sorted(places[row] for row in rows)[count - 1]
             chosen.update(row for row in rows if places[row] <= last)
     if not chosen or len(chosen) == len(train):
-        return train, _picked(train, range(len(train)), dev.name, dev.sha256)
+        return train, picked(train, range(len(train)), dev.name, dev.sha256)
     left = [row for row in range(len(train)) if row not in chosen]
-    kept = _picked(train, left, train.name, train.sha256)
-    return kept, _picked(train, sorted(chosen), dev.name, dev.sha256)
+    kept = picked(train, left, train.name, train.sha256)
+    return kept, picked(train, sorted(chosen), dev.name, dev.sha256)
 
 
 def _place(key: str) -> int:
@@ -62,7 +62,9 @@ def _place(key: str) -> int:
     return int.from_bytes(digest, "big")
 
 
-def _picked(split: Split, rows: Sequence[int], name: str, sha256: str) -> Split:
+def picked(split: Split, rows: Sequence[int], name: str, sha256: str) -> Split:
+    """Return some rows of a split as a split of another name."""
+
     def of(values: Sequence[T] | None) -> Sequence[T] | None:
         return None if values is None else Picked(values, rows)
 

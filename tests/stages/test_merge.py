@@ -74,3 +74,19 @@ def test_the_ranges_of_a_static_plan_are_those_of_the_merged_model(planned, make
         assert (after.linears[name].low, after.linears[name].high) == pytest.approx(limits)
     moved = [n for n in wanted if after.linears[n].high != pytest.approx(before.linears[n].high)]
     assert moved, "training moved what the layers read"
+
+
+def test_corrections_are_those_of_the_merged_model(planned, make_context):
+    adapted, before = planned
+    linears = {
+        name: layer.model_copy(update={"correction": (9.0,)}) if layer.low is not None else layer
+        for name, layer in before.linears.items()
+    }
+    quantization.write(before.model_copy(update={"linears": linears}), adapted.directory)
+    context = make_context(rows=128)
+    Merge().run(context, adapted)
+    network, after = checkpoint.load(context.output), quantization.read(context.output)
+    for name in after.integer_modules:
+        correction = after.linears[name].correction
+        assert len(correction) == len(network.get_submodule(name).weight)
+        assert max(map(abs, correction)) < 1

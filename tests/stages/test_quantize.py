@@ -7,14 +7,16 @@ import torch
 from pydantic import ValidationError
 
 from pipeline.model import checkpoint, quantization
+from pipeline.model.shape import Shape
 from pipeline.stage import Asked
+from pipeline.stage.resources import Workload
 from pipeline.store.artifact import Kind
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
 from stages import sensitivity
 from stages.adapt import Adapt
-from stages.quantize import Quantize, most_within, narrowest
+from stages.quantize import Quantize, narrowest
 from tests.models import artifact_of
 
 ALONE = 1e-12
@@ -161,25 +163,53 @@ def test_layers_that_together_do_too_much_stay_float_the_worst_first(tuned, make
 
 
 def test_no_layer_is_integer_if_even_the_best_does_too_much(tuned, make_context, monkeypatch):
-    monkeypatch.setattr(sensitivity, "joint_damage", lambda *_: 1.0)
+    monkeypatch.setattr(sensitivity.Sensitivity, "damage", lambda *_: 1.0)
     plan, draft = planned(Quantize(calibration_rows=32), make_context(), tuned)
     assert plan.integer_modules == []
     assert {metric.name for metric in draft.metrics} == {"integer_layers"}
-
-
-@pytest.mark.parametrize("fits", range(12))
-def test_as_many_layers_as_the_limit_allows_are_found_in_few_trials(fits):
-    trials = []
-
-    def damage(count):
-        trials.append(count)
-        return float(count)
-
-    assert most_within(fits + 0.5, 11, damage) == (fits, fits)
-    assert len(trials) <= 5
 
 
 def test_a_percentile_without_its_method_is_refused():
     with pytest.raises(ValidationError, match="'percentile' is of 'calibration: percentile'"):
         Quantize(mode="static", percentile=99.9)
     Quantize(mode="static", calibration="percentile", percentile=99.9)
+
+
+def test_smooth_and_corrected_layers_have_factors_and_corrections(tuned, make_context):
+    stage = Quantize(mode="static", smooth=True, correct_bias=True, calibration_rows=32)
+    plan, _ = planned(stage, make_context(), tuned)
+    for name in plan.integer_modules:
+        module, layer = checkpoint.load(tuned.directory).get_submodule(name), plan.linears[name]
+        assert (len(layer.factors), len(layer.correction)) == module.weight.shape[::-1]
+    first = "bert.encoder.layer.0.attention.self."
+    assert plan.linears[first + "query"].factors == plan.linears[first + "value"].factors
+    assert plan.linears[first + "query"].low == plan.linears[first + "value"].low
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"mode": "search", "max_damage": 0.1}, "'max_damage' is not of 'mode: search'"),
+        ({"mode": "search", "smooth": True}, "'smooth' is not of 'mode: search'"),
+        ({"minutes": 3}, "'minutes' is of 'mode: search'"),
+    ],
+)
+def test_a_parameter_that_would_do_nothing_is_refused(parameters, message):
+    with pytest.raises(ValidationError, match=message):
+        Quantize(**parameters)
+
+
+def test_a_search_needs_a_cpu_and_is_of_its_machine():
+    with pytest.raises(RecipeError, match=r"quantize\.mode: search times int8 on a CPU"):
+        Quantize(mode="search").environment(Asked(targets=(Target(provider="cuda"),)))
+    found = Quantize(mode="search").environment(Asked(targets=(Target(threads=2),)))
+    assert found["threads"] == 2
+    assert found["machine"]["cpu"]
+
+
+def test_a_search_needs_room_for_its_bundles():
+    shape = Shape(10_000, layers=2, hidden=16, heads=2, intermediate=64, vocabulary=30)
+    work = Workload(shape, rows={"train": 100, "dev": 20}, longest={"train": 9, "dev": 9})
+    plain, search = (Quantize(mode=mode).resources(work) for mode in ("static", "search"))
+    assert search.disk.most >= plain.disk.most + 5 * 4 * shape.parameters
+    assert search.memory.most > plain.memory.most

@@ -1,0 +1,112 @@
+"""Bundles of quantization plans: how far their answers are from float's, and their latency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exporters.build import build
+from pipeline.measure import latency
+from pipeline.measure.measurements import Latency
+from pipeline.model import checkpoint, quantization
+from pipeline.model.quantization import Plan
+from pipeline.model.runtime import BundleModel
+from pipeline.stage import Context
+from pipeline.stage.development import picked
+from pipeline.stage.split import Split
+from pipeline.store import disk
+from pipeline.terms.digests import value_sha256
+from pipeline.terms.vocabulary import Target
+
+FLOAT = "float"
+ROWS = 256
+PROCESSES, SECONDS = 5, 60.0
+
+
+@dataclass
+class Finalists:
+    """Exports plans of a network into the work folder, and measures them on the first target."""
+
+    context: Context
+    network: Any
+    tokenizer: Any
+
+    def build(self, plan: Plan | None) -> Path:
+        """Return the bundle of a plan, or of the float model; an earlier one is used again.
+
+        Raises ModelError if its answers are far from PyTorch's.
+        """
+        name = value_sha256(plan.model_dump(mode="json"))[:16] if plan else FLOAT
+        folder = self.context.work / "bundles" / name
+        if folder.is_dir():
+            return folder
+        (self._checkpoint / quantization.FILE).unlink(missing_ok=True)
+        if plan is not None:
+            quantization.write(plan, self._checkpoint)
+        part = disk.temporary(folder)
+        part.mkdir(parents=True)
+        build(
+            self._checkpoint,
+            part,
+            task=self.context.task,
+            split=self.context.split("dev"),
+            form="deploy",
+            threads=self._target.threads,
+            isa=self._target.isa,
+            samples=False,
+        )
+        part.rename(folder)
+        return folder
+
+    def damage(self, bundle: Path) -> float:
+        """Return the mean divergence of a bundle's answers to development rows from float's."""
+        answers = torch.from_numpy(self._answers(bundle))
+        return float(self.context.task.divergence(self._exact, answers).mean())
+
+    def time(self, bundles: Mapping[str, Path]) -> Latency:
+        """Time bundles, of which one is named ``FLOAT``, on development rows."""
+        texts, pairs = self.context.task.requests(self._split)
+        return latency.measure(
+            bundles,
+            texts,
+            pairs,
+            threads=self._target.threads,
+            processes=PROCESSES,
+            seconds=SECONDS,
+            seed=self.context.seed,
+            progress=self.context.progress,
+        )
+
+    @cached_property
+    def _checkpoint(self) -> Path:
+        """The network as a checkpoint, whose plan changes."""
+        folder = self.context.work / "float"
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(self.network, self.tokenizer, folder)
+        return folder
+
+    @property
+    def _target(self) -> Target:
+        return next(each for each in self.context.targets if each.provider == "cpu")
+
+    @cached_property
+    def _split(self) -> Split:
+        """At most ``ROWS`` rows spread evenly over the development split."""
+        split = self.context.split("dev")
+        step = max(1, len(split) // ROWS)
+        return picked(split, range(0, len(split), step)[:ROWS], split.name, split.sha256)
+
+    @cached_property
+    def _exact(self) -> torch.Tensor:
+        return torch.from_numpy(self._answers(self.build(None)))
+
+    def _answers(self, bundle: Path) -> NDArray[np.float32]:
+        texts, pairs = self.context.task.requests(self._split)
+        return BundleModel(bundle, threads=self.context.threads).units(texts, pairs)

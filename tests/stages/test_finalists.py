@@ -1,0 +1,49 @@
+"""Bundles of plans: damage and latency in the form that ships."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.model import checkpoint
+from pipeline.model.quantization import LinearPlan, Plan
+from pipeline.terms.vocabulary import Target
+from stages import finalists, ranges, sensitivity
+from stages.finalists import FLOAT, Finalists
+
+
+@pytest.fixture
+def network(tuned):
+    return checkpoint.load(tuned.directory)
+
+
+@pytest.fixture
+def entered(tuned, network, make_context):
+    context = make_context(targets=(Target(),))
+    return Finalists(context, network, checkpoint.load_tokenizer(tuned.directory))
+
+
+def test_the_damage_of_a_bundle_is_what_was_simulated(entered, network):
+    names = sensitivity.linear_layers(network)
+    layers = {name: LinearPlan(precision="int8") for name in names}
+    bundle = entered.build(Plan(embeddings="float", linears=layers))
+    assert entered.damage(entered.build(None)) == 0
+    rows = ranges.rows(entered.context, entered.tokenizer, "dev", 32)
+    simulated = sensitivity.Sensitivity(entered.context.task, network, rows, "avx2")
+    assert entered.damage(bundle) == pytest.approx(simulated.damage(layers), rel=0.2)
+
+
+def test_a_bundle_is_built_once_also_after_a_kill(entered, monkeypatch):
+    plan = Plan(linears={})
+    bundle = entered.build(plan)
+    monkeypatch.setattr(finalists, "build", None)
+    again = Finalists(entered.context, entered.network, entered.tokenizer)
+    assert again.build(plan) == bundle
+
+
+def test_all_are_timed_in_one_session(entered, monkeypatch):
+    monkeypatch.setattr(finalists, "PROCESSES", 2)
+    monkeypatch.setattr(finalists, "SECONDS", 1.0)
+    bundle = entered.build(None)
+    timed = entered.time({FLOAT: bundle, "same": bundle})
+    assert timed.percentile("same", 50).value > 0
+    assert 0.5 < timed.ratio("same", FLOAT).value < 2

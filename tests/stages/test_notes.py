@@ -1,0 +1,21 @@
+"""What was measured before a kill is not measured again."""
+
+from __future__ import annotations
+
+from stages.notes import Notes
+
+
+def test_values_and_seconds_survive(tmp_path):
+    path, measured = tmp_path / "notes.json", []
+
+    def measure():
+        measured.append(1)
+        return {"a": 0.5}
+
+    first = Notes(path)
+    first.started -= 100
+    assert first.get("x", measure) == first.get("x", measure) == {"a": 0.5}
+    again = Notes(path)
+    assert again.get("x", measure) == {"a": 0.5}
+    assert measured == [1]
+    assert 100 <= again.seconds < 200

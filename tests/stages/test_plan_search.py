@@ -1,0 +1,138 @@
+"""A search takes the fastest plan within the limit, and goes on after a kill."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.model import quantization
+from pipeline.model.quantization import Calibration
+from pipeline.terms.errors import ModelError
+from pipeline.terms.interval import Interval
+from pipeline.terms.vocabulary import Target
+from stages import finalists, plan_search
+from stages.plan_search import Found, Tried, hull
+from stages.quantize import Quantize
+from stages.sensitivity import Sensitivity
+
+OPTION = st.tuples(st.floats(-1, 4), st.floats(0, 1), st.sampled_from("abcd"))
+
+
+@given(st.lists(OPTION, max_size=6))
+def test_steps_grow_and_end_at_the_form_that_saves_most(options):
+    steps = hull(options)
+    slopes = [slope for slope, _ in steps]
+    assert all(a <= b + 1e-9 for a, b in itertools.pairwise(slopes))
+    saving = [each for each in options if each[0] > 0]
+    assert bool(steps) == bool(saving)
+    if saving:
+        most = max(saved for saved, _, _ in saving)
+        assert steps[-1][1] in {form for saved, _, form in saving if saved == most}
+
+
+def test_a_form_that_saves_less_for_more_damage_is_passed_over():
+    options = [(1.0, 0.5, "bad"), (2.0, 0.2, "good"), (3.0, 1.2, "fast")]
+    assert hull(options) == [(pytest.approx(0.1), "good"), (pytest.approx(1.0), "fast")]
+
+
+def test_the_front_has_the_plans_that_no_other_beats():
+    tried = [
+        Tried(("a",), {}, damage, ms)
+        for damage, ms in [(0.0, 9.0), (0.1, 5.0), (0.2, 6.0), (0.3, 4.0), (0.3, 4.5)]
+    ]
+    found = Found(tried[1], tried, Calibration(rows=1), Interval(9, 8, 10), 1.0)
+    rows = found.record(0.5)["plans"]
+    front = [(row["ms"], row["damage"]) for row in rows if row["front"]]
+    assert front == [(4.0, 0.3), (5.0, 0.1), (9.0, 0.0)]
+    assert [row["ms"] for row in rows if row["chosen"]] == [5.0]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Short timings; in a model so small, int8 is not faster, but the table says so."""
+    monkeypatch.setattr(finalists, "PROCESSES", 2)
+    monkeypatch.setattr(finalists, "SECONDS", 3.0)
+    monkeypatch.setattr(plan_search, "FINALISTS", 2)
+    table = {"float": 9.0, "dynamic": 4.0, "static": 3.0}
+    table |= {"dynamic smooth": 4.5, "static smooth": 3.5}
+    monkeypatch.setattr(plan_search.products, "milliseconds", lambda *_: table)
+
+
+def search(context, tuned, **parameters):
+    stage = Quantize(mode="search", calibration_rows=32, **parameters)
+    draft = stage.run(context, tuned)
+    return draft, json.loads((context.output / "search.json").read_text())
+
+
+@pytest.fixture
+def limit(tuned, make_context):
+    """A limit that the whole model in int8 exceeds."""
+    context = make_context(targets=(Target(),))
+    stage = Quantize(mode="static", calibration_rows=32, max_damage=1e9, max_joint_damage=1e9)
+    metrics = {metric.name: metric.value for metric in stage.run(context, tuned).metrics}
+    return metrics["quantization_kl"] / 10
+
+
+def test_no_plan_over_the_limit_is_built_and_the_front_is_written(
+    tuned, make_context, quick, limit
+):
+    context = make_context(targets=(Target(),))
+    draft, record = search(context, tuned, max_joint_damage=limit)
+    assert draft.roles["search.json"] == "search"
+    measured = [row for row in record["plans"] if row["interval"]]
+    assert measured
+    assert all(row["damage"] <= limit for row in measured)
+    assert any(row["damage"] > limit for row in record["plans"]), "the limit bound nothing"
+    (chosen,) = [row for row in record["plans"] if row["chosen"]]
+    assert chosen["interval"]
+    values = {metric.name: metric.value for metric in draft.metrics}
+    assert values["plan_ms"] == pytest.approx(chosen["ms"])
+    plan = quantization.read(context.output)
+    assert len(plan.integer_modules) == values["integer_layers"]
+
+
+def test_a_killed_search_measures_nothing_twice(tuned, make_context, quick, limit, monkeypatch):
+    context = make_context(targets=(Target(),))
+    real, calls = Sensitivity.damage, []
+
+    def killed(self, layers):
+        calls.append(layers)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return real(self, layers)
+
+    def noted():
+        return set(json.loads((context.work / "search.json").read_text()))
+
+    monkeypatch.setattr(Sensitivity, "damage", killed)
+    with pytest.raises(KeyboardInterrupt):
+        search(context, tuned, max_joint_damage=limit)
+    before = noted()
+    search(context, tuned, max_joint_damage=limit)
+    assert len(calls) - 12 == len(noted() - before) > 0
+
+
+def test_when_time_is_over_what_was_not_tried_stays_float(tuned, make_context, quick, limit):
+    context = make_context(targets=(Target(),))
+    _, record = search(context, tuned, max_joint_damage=limit, minutes=1e-4)
+    assert sum(bool(row["interval"]) for row in record["plans"]) <= 2
+    notes = json.loads((context.work / "search.json").read_text())
+    assert not [key for key in notes if key.startswith("group ")]
+
+
+def test_a_plan_that_cannot_be_exported_is_passed_over(tuned, make_context, quick, monkeypatch):
+    real = finalists.build
+
+    def refuse(directory, *args, **options):
+        if (directory / quantization.FILE).exists():
+            raise ModelError("answers differ")
+        return real(directory, *args, **options)
+
+    monkeypatch.setattr(finalists, "build", refuse)
+    draft, record = search(make_context(targets=(Target(),)), tuned)
+    assert draft.model["quantization"]["integer"] == 0
+    assert [row["groups"] for row in record["plans"] if row["chosen"]] == [{"float": 13}]

@@ -1,0 +1,58 @@
+"""SmoothQuant's factors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.model import checkpoint
+from pipeline.model.quantization import LinearPlan
+from stages import ranges, sensitivity, smoothing
+
+NAMES = [f"bert.encoder.layer.0.attention.self.{part}" for part in ("query", "key", "value")]
+UP = "bert.encoder.layer.0.intermediate.dense"
+
+
+@pytest.fixture
+def network(tuned):
+    return checkpoint.load(tuned.directory)
+
+
+@pytest.fixture
+def rows(tuned, make_context):
+    tokenizer = checkpoint.load_tokenizer(tuned.directory)
+    return ranges.rows(make_context(), tokenizer, "train", 32)
+
+
+def test_layers_that_read_the_same_value_are_a_group(network, rows):
+    found = smoothing.groups(network, sensitivity.linear_layers(network), rows[0])
+    assert NAMES in found
+    assert [UP] in found
+    assert sum(map(len, found)) == len(sensitivity.linear_layers(network))
+
+
+def test_a_factor_is_the_papers_up_to_a_common_one(network, rows):
+    seen = []
+    network.get_submodule(UP).register_forward_hook(lambda m, x, y: seen.append(x[0]))
+    with torch.no_grad():
+        for row in rows:
+            network(input_ids=torch.tensor([row["input_ids"]]))
+    inputs = torch.cat([each.flatten(0, -2) for each in seen]).abs().amax(dim=0)
+    weights = network.get_submodule(UP).weight.detach().abs().amax(dim=0)
+    found = torch.tensor(smoothing.factors(network, [[UP]], rows)[UP])
+    ratio = found / (inputs / weights).sqrt()
+    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=2e-3, atol=0)
+
+
+def test_smoothing_takes_away_the_damage_of_large_channels(network, rows, make_context):
+    """One channel of a normalization is 100 times larger, and what reads it as much smaller."""
+    layer = network.bert.encoder.layer[0]
+    with torch.no_grad():
+        layer.attention.output.LayerNorm.weight[0] *= 100
+        layer.attention.output.LayerNorm.bias[0] *= 100
+        layer.intermediate.dense.weight[:, 0] /= 100
+    factors = smoothing.factors(network, [[UP]], rows)[UP]
+    measured = sensitivity.Sensitivity(make_context().task, network, rows, "avx2")
+    plain = measured.damage({UP: LinearPlan(precision="int8")})
+    smooth = measured.damage({UP: LinearPlan(precision="int8", factors=factors)})
+    assert smooth < plain / 4
