@@ -2,7 +2,7 @@
 
     python -m benchmarks.large [--mpnet DIR] [--folder FOLDER] [PART …]
 
-About 10 minutes; needs a quiet machine with two cores, 14 GB of memory, 14 GB of disk, and the
+About 12 minutes; needs a quiet machine with two cores, 14 GB of memory, 14 GB of disk, and the
 demo's model, whose tokenizer is that of bert-base-uncased. Weights are random, because only shapes
 count here: those of bert-base-uncased and of XLM-RoBERTa large, which has more than two gigabytes
 in fp32. With ``--mpnet``, the directory of all-mpnet-base-v2, its real weights are quantized too.
