@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Where the race keeps the other tools and what they made: some 6 GB.
+RACE ?= $(HOME)/.cache/rarefy/race
 
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
@@ -37,7 +39,8 @@ format: $(VENV)/.dev ## Bring the code into form
 
 benchmark: $(VENV)/.dev ## Measure every claim again (takes long; needs a quiet machine)
 	[ -d .rarefy/runs/demo/bundle ] || $(BIN)/rarefy run examples/demo.yaml
-	for name in suite demo tasks blocks batches knowledge_recipe coverage false_alarms power knowledge promises million large; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in suite demo tasks blocks batches knowledge_recipe coverage false_alarms power knowledge promises million large passes ranges saturation portable plan_search floor; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.race --home $(RACE)
 
 clean: ## Remove the environment and what runs left
 	rm -rf $(VENV) .rarefy

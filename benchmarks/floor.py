@@ -1,0 +1,176 @@
+"""How near an int8 bundle comes to the time of its integer products alone, node by node.
+
+    python -m benchmarks.floor [--checkpoint DIR]      about 5 minutes; needs a quiet machine and
+                                                       `make demo`
+
+The floor is the time of all multiply-adds of the whole model (all layers, all tokens) at the best
+rate that a bare integer product reaches on this core. The weights of the shapes are random, with
+the checkpoint's tokenizer: times do not depend on them. One thread, batch 1, no padding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnx import helper, numpy_helper
+
+from benchmarks import planned
+from benchmarks.record import Claim, finish
+from exporters.build import build
+from pipeline.model import checkpoint
+from pipeline.model.runtime import BundleModel
+
+SHAPES = {"2×384": (2, 384), "6×384": (6, 384), "12×768": (12, 768)}
+LENGTHS = (8, 16, 32, 128)
+PRODUCTS = ((384, 384), (384, 1536), (1536, 384), (768, 768), (768, 3072), (3072, 768))
+"""Inputs × outputs of the products in these models."""
+GOAL, LEAST = 0.80, 0.72
+BLOCKS, CALLS, LEAD = 12, 20, 4
+
+
+def session(model: Any, **options: Any) -> onnxruntime.InferenceSession:
+    """Return a session on one thread."""
+    chosen = onnxruntime.SessionOptions()
+    chosen.intra_op_num_threads, chosen.log_severity_level = 1, 3
+    for name, value in options.items():
+        setattr(chosen, name, value)
+    return onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"])
+
+
+def milliseconds(call: Any) -> float:
+    """Return the median time of a call, over blocks whose first calls are left out."""
+    times = []
+    for _ in range(BLOCKS):
+        for at in range(LEAD + CALLS):
+            before = time.perf_counter_ns()
+            call()
+            if at >= LEAD:
+                times.append((time.perf_counter_ns() - before) / 1e6)
+    return statistics.median(times)
+
+
+def rate(inputs: int, outputs: int, rows: int) -> float:
+    """Return the rate of a bare integer product whose weights are in the caches, in GOP/s."""
+    generator = np.random.default_rng(0)
+    weight = generator.integers(-63, 64, (inputs, outputs)).astype(np.int8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
+        "product",
+        [helper.make_tensor_value_info("x", 2, [rows, inputs])],
+        [helper.make_tensor_value_info("y", 6, [rows, outputs])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    opset = helper.make_opsetid("", 20)
+    made = session(
+        helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString()
+    )
+    binding = made.io_binding()
+    binding.bind_cpu_input("x", generator.integers(0, 256, (rows, inputs)).astype(np.uint8))
+    binding.bind_output("y", "cpu")
+    return 2e-6 * rows * inputs * outputs / milliseconds(lambda: made.run_with_iobinding(binding))
+
+
+def bundle(source: Path, folder: Path, layers: int, hidden: int) -> Path:
+    """Export a model of this shape with every layer int8; return the bundle."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = checkpoint.load(source)
+    config = model.config
+    config.num_hidden_layers, config.hidden_size = layers, hidden
+    config.num_attention_heads, config.intermediate_size = 12, 4 * hidden
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder / "float")
+    checkpoint.load_tokenizer(source).save_pretrained(folder / "float")
+    task, split = planned.rows(source)
+    (folder / "bundle").mkdir()
+    int8 = planned.int8(folder / "float", folder / "int8")
+    build(int8, folder / "bundle", task=task, split=split, form="deploy")
+    return folder / "bundle"
+
+
+def feed_of(model: BundleModel, length: int) -> dict[str, Any]:
+    """Return an unpadded row of this many tokens."""
+    feed = {name: np.zeros((1, length), np.int64) for name in model.inputs}
+    feed["input_ids"] = np.random.default_rng(length).integers(1000, 20_000, (1, length))
+    return feed | {"attention_mask": np.ones((1, length), np.int64)}
+
+
+def account(folder: Path, length: int, calls: int = 60) -> dict[str, float]:
+    """Return each operator's share of the nodes' time, by the runtime's profiler.
+
+    It adds some 3 µs to every node, so these are shares and no times. A branch's nodes are counted,
+    not the ``If`` around them.
+    """
+    with tempfile.TemporaryDirectory(prefix="rarefy-profile-") as name:
+        made = session(
+            str(folder / "model.onnx"),
+            enable_profiling=True,
+            profile_file_prefix=f"{name}/profile",
+            graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+        )
+        feed = feed_of(BundleModel(folder), length)
+        for _ in range(calls):
+            made.run(None, feed)
+        events = json.loads(Path(made.end_profiling()).read_text())
+    spent: Counter[str] = Counter()
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            spent[event["args"]["op_name"]] += event["dur"]
+    del spent["If"]
+    return {op: round(took / spent.total(), 4) for op, took in spent.most_common()}
+
+
+def main() -> int:
+    """Measure, print and record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=None)
+    source = parser.parse_args().checkpoint or planned.teacher()
+    rates = {
+        f"{inputs}×{outputs}": {rows: rate(inputs, outputs, rows) for rows in LENGTHS}
+        for inputs, outputs in PRODUCTS
+    }
+    peak = max(best for found in rates.values() for best in found.values())
+    rows: list[dict[str, Any]] = [{"bare_products_gops": rates, "peak_gops": peak}]
+    print(f"bare products, GOP/s by rows: {json.dumps(rates)}", flush=True)
+    for name, (layers, hidden) in SHAPES.items():
+        with tempfile.TemporaryDirectory(prefix="rarefy-floor-") as folder:
+            made = bundle(source, Path(folder), layers, hidden)
+            model = BundleModel(made, threads=1)
+            for length in LENGTHS:
+                feed = feed_of(model, length)
+                took = milliseconds(lambda model=model, feed=feed: model.run(feed))
+                floor = 2e-6 * length * layers * 12 * hidden**2 / peak
+                row = {
+                    "model": name,
+                    "tokens": length,
+                    "ms": took,
+                    "floor_ms": floor,
+                    "share": floor / took,
+                    "operators": account(made, length),
+                }
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+    return finish("floor", rows, [claim(rows, name) for name in ("6×384", "12×768")], seed=0)
+
+
+def claim(rows: list[dict[str, Any]], name: str) -> Claim:
+    """Claim that a shape comes near the floor at 32 tokens."""
+    row = next(each for each in rows if (each.get("model"), each.get("tokens")) == (name, 32))
+    return Claim(
+        f"share of the int8 floor, {name} at 32 tokens",
+        f"at least {LEAST:.0%} (goal {GOAL:.0%})",
+        f"{row['share']:.0%} ({row['ms']:.2f} ms, floor {row['floor_ms']:.2f})",
+        row["share"] >= LEAST,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,135 @@
+"""Run one job of the race in a fresh process: time forms in turn, answer rows, or count rows.
+
+Rows come as token ids, written out, so that only the models are timed. Started by
+``benchmarks.race``; see ``pipeline.measure.fresh``.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from pipeline.measure import fresh, latency_worker
+from pipeline.model.runtime import BundleModel
+
+barrier: Any = None
+
+
+class Contender:
+    """A form of any tool: a bundle of ours, an ONNX graph, or a model of OpenVINO.
+
+    ONNX graphs run as their tools run them, at ONNX Runtime's default optimizer level, and
+    OpenVINO's models are compiled as their ``compile.json`` says.
+    """
+
+    def __init__(self, directory: Path, *, provider: str = "cpu", threads: int = 1) -> None:
+        self.threads = threads
+        if (directory / "signature.json").is_file():
+            model = BundleModel(directory, provider=provider, threads=threads)
+            self.inputs, self.run = model.inputs, model.run
+        elif (directory / "model.onnx").is_file():
+            self._onnx(directory / "model.onnx")
+        else:
+            self._openvino(directory)
+
+    def _onnx(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self.inputs = tuple(entry.name for entry in session.get_inputs())
+        self.run = lambda feed: session.run(None, feed)[0]
+
+    def _openvino(self, directory: Path) -> None:
+        import openvino
+
+        properties = json.loads((directory / "compile.json").read_text())
+        compiled = openvino.Core().compile_model(
+            directory / "model.xml", "CPU", properties | {"INFERENCE_NUM_THREADS": self.threads}
+        )
+        self.inputs = tuple(port.get_any_name() for port in compiled.inputs)
+        request = compiled.create_infer_request()
+        # Nothing is copied on the way in or out: the fastest way that its Python package has.
+        self.run = lambda feed: request.infer(feed, share_inputs=True, share_outputs=True)[0]
+
+    def feed(self, rows: list[list[int]]) -> dict[str, Any]:
+        """Return rows as one padded batch (0 is the padding of all these models' masks)."""
+        width = max(map(len, rows))
+        ids = np.array([row + [0] * (width - len(row)) for row in rows])
+        mask = np.array([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        every = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        return {name: every[name] for name in self.inputs}
+
+    @cached_property
+    def _row(self) -> Any:
+        return lru_cache(None)(lambda text: self.feed([json.loads(text)]))
+
+    def encode(self, texts: list[str], pairs: None = None) -> list[dict[str, Any]]:
+        """Return one feed per row; a second call with a row costs nothing."""
+        return [self._row(text) for text in texts]
+
+
+def answers(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the logits of each row, one at a time."""
+    model = Contender(Path(request["form"]))
+    return {"logits": [model.run(feed)[0].tolist() for feed in model.encode(request["texts"])]}
+
+
+def rate(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the rows a second of some workers, each on its own cores, at the same time."""
+    context, workers = multiprocessing.get_context("spawn"), len(request["cores"])
+    gate = context.Barrier(workers)
+    with ProcessPoolExecutor(workers, context, initializer=_gate, initargs=(gate,)) as pool:
+        return {"rate": sum(pool.map(_work, [request] * workers, range(workers)))}
+
+
+def _gate(gate: Any) -> None:
+    global barrier
+    barrier = gate
+
+
+def _work(request: dict[str, Any], worker: int) -> float:
+    """Return the rows a second of one worker, over whole passes of its share of the batches."""
+    cores = request["cores"][worker]
+    os.sched_setaffinity(0, cores)
+    model = Contender(Path(request["form"]), threads=len(cores))
+    rows = sorted((json.loads(text) for text in request["texts"]), key=len)
+    size = request["batch"]
+    batches = [rows[at : at + size] for at in range(0, len(rows), size)]
+    order = np.random.default_rng(request["seed"]).permutation(len(batches)).tolist()
+    own = [batches[at] for at in order[worker :: len(request["cores"])]]
+    feeds = [model.feed(batch) for batch in own]
+    for feed in feeds:
+        model.run(feed)
+    barrier.wait()
+    started, passes = time.perf_counter(), 0
+    while (spent := time.perf_counter() - started) < request["seconds"] or not passes:
+        for feed in feeds:
+            model.run(feed)
+        passes += 1
+        spent = time.perf_counter() - started
+    return passes * sum(map(len, own)) / spent
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    if request["job"] == "latency":
+        with mock.patch.object(latency_worker, "BundleModel", Contender):
+            return latency_worker.run(request)
+    return {"answers": answers, "rate": rate}[request["job"]](request)
+
+
+if __name__ == "__main__":
+    fresh.serve(run)
