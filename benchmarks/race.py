@@ -47,7 +47,7 @@ SECONDS = 6.0
 BATCHES = (1, 4, 8, 16, 32)
 WORKER = "benchmarks.race_worker"
 TOOLS = ("ours", "olive", "optimum", "openvino")
-FLOAT = ("openvino-bf16", "openvino-fp32")
+FLOAT = ("openvino-float", "openvino-fp32")
 
 
 def tool(form: str) -> str:
