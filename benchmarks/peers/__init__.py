@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from pathlib import Path
@@ -19,7 +20,7 @@ HERE = Path(__file__).parent
 FORMS = {
     "olive": ("dynamic", "dynamic-fused", "static", "static-products", "static-fused"),
     "optimum": ("dynamic", "static", "static-products"),
-    "openvino": ("int8", "bf16", "fp32"),
+    "openvino": ("int8", "float", "fp32"),
 }
 """Tool -> the forms to ask for."""
 
@@ -44,9 +45,13 @@ def convert(tool: str, form: str, home: Path, model: Path, output: Path) -> None
     print(f"{model.name}: {tool} {form}", file=sys.stderr)
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     started, log = time.monotonic(), model / f"{tool}-{form}.log"
-    with log.open("w") as file:
-        done = subprocess.run(
-            [*command, form, output], env=kept | {"HF_HUB_OFFLINE": "1"}, stdout=file, stderr=file
+    with log.open("w") as file, tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(  # in a folder of its own: Optimum leaves files where it runs
+            [*command, form, output],
+            env=kept | {"HF_HUB_OFFLINE": "1"},
+            stdout=file,
+            stderr=file,
+            cwd=folder,
         )
     if done.returncode:
         lines = log.read_text().splitlines() or ["it printed nothing"]

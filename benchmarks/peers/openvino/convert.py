@@ -3,8 +3,8 @@
     convert.py CHECKPOINT ROWS FORM OUTPUT
 
 ``int8``: ``nncf.quantize`` for transformers, with its own SmoothQuant and bias correction.
-``bf16`` and ``fp32`` are the same file, and differ in how it is compiled: bf16 is OpenVINO's own
-choice on CPUs that have it. All are compiled with the latency hint, as ``compile.json`` says.
+``float`` and ``fp32`` are the same file, and differ in how it is compiled: of itself, OpenVINO
+computes in bf16 on CPUs that have it. All are compiled with the latency hint (``compile.json``).
 """
 
 import json
@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification
 
 FORMS = {
     "int8": {},
-    "bf16": {},
+    "float": {},
     "fp32": {"INFERENCE_PRECISION_HINT": "f32"},
 }
 """Form -> what it is compiled with, besides the hint."""
