@@ -51,8 +51,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 QUICK_STAGES = Path(__file__).parent / "quick_stages.py"
-QUICK: dict[str, Any] = {"processes": 2, "seconds": 1, "memory": False, "cold_starts": 0}
-QUICK |= {"fastest_float": False}
+QUICK: dict[str, Any] = {
+    "processes": 2,
+    "seconds": 1,
+    "memory": False,
+    "cold_starts": 0,
+    "fastest_float": False,
+}
 """Parameters with which ``validate`` measures little, and only scores, sizes and times."""
 VALIDATE: dict[str, Any] = {"validate": {"models": ["finetune"], **QUICK}}
 """A short ``validate`` beside the finetuned model alone."""

@@ -169,7 +169,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
     with pytest.MonkeyPatch.context() as patch:
         project = make_project(tmp_path_factory.mktemp("made"), patch)
-        validate = "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0}"
+        validate = (
+            "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0, "
+            "fastest_float: false}"
+        )
         recipe = project.recipe("quickstages:Head", "export", validate, budgets=BUDGETS)
         job = jobs.Job(
             recipe=str(recipe),

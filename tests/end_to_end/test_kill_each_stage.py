@@ -20,7 +20,15 @@ STAGES = (
     {"quantize": {"calibration_rows": 8}},
     "merge",
     "export",
-    {"validate": {"models": ["finetune"], "processes": 2, "seconds": 0.5, "memory": False}},
+    {
+        "validate": {
+            "models": ["finetune"],
+            "processes": 2,
+            "seconds": 0.5,
+            "memory": False,
+            "fastest_float": False,
+        }
+    },
 )
 DRIVER = """
 # Imports once; every run is a separate process, forked before anything is computed.

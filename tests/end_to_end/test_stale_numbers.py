@@ -38,6 +38,7 @@ VALIDATE = {
         "seconds": 0.5,
         "memory": False,
         "cold_starts": 0,
+        "fastest_float": False,
     }
 }
 CHAIN = (

@@ -15,8 +15,14 @@ TASK = TextClassification(LABELS, 32, ("text",))
 ROWS = 60
 
 
-QUICK = {"processes": 2, "seconds": 0.5, "rows": 20, "memory": False, "cold_starts": 0}
-QUICK |= {"fastest_float": False}
+QUICK = {
+    "processes": 2,
+    "seconds": 0.5,
+    "rows": 20,
+    "memory": False,
+    "cold_starts": 0,
+    "fastest_float": False,
+}
 
 
 def made_artifact(directory, kind, parents=(), **model):

@@ -24,7 +24,9 @@ def test_a_teacher_trained_on_shuffled_labels_gives_no_verdict(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
     """Every share of it is inconclusive, and the run, the ledger and the report say why."""
-    validate = "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0}"
+    validate = (
+        "validate: {processes: 2, seconds: 1, memory: false, fastest_float: false, cold_starts: 0}"
+    )
     budgets = (
         "budgets:\n"
         "  - {metric: accuracy, min_retained: 50 %, against: head}\n"

@@ -81,7 +81,9 @@ def test_a_bundle_that_is_validated_leaves_a_verdict(
 ) -> None:
     stages = ("quickstages:Head", "export")
     assert rarefy("run", project.recipe(*stages), "--engine", "inline").code == 0
-    quick = "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0}"
+    quick = (
+        "validate: {processes: 2, seconds: 1, memory: false, fastest_float: false, cold_starts: 0}"
+    )
     recipe = project.recipe(*stages, quick, budgets=PASSES.replace("50", "1"))
     said = rarefy("validate", "tiny", "--recipe", recipe, "--json")
     assert said.code == 0
