@@ -21,7 +21,7 @@ from tests.exporters.graphs import INPUTS, PAD
 from tests.models import TASK
 
 LONGEST = 40
-FAMILIES = ("Bert", "Roberta", "Electra", "DistilBert", "MPNet", "uneven Bert", "uneven Roberta")
+FAMILIES = ("Bert", "MPNet", "uneven Bert", "uneven Roberta")
 
 
 @cache
