@@ -31,16 +31,10 @@ def milliseconds(
     of them are rounded, None for float. Forms take turns in blocks of calls; a time is the median
     of the blocks' medians. Weights lie in the caches, which those of a whole large model do not.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     random = np.random.default_rng(0)
     feed = {"x": random.standard_normal((1, tokens, inputs)).astype(np.float32)}
     sessions = {
-        form: saving.session(_graph(inputs, outputs, layer), options)
+        form: saving.session(_graph(inputs, outputs, layer), _options(threads))
         for form, layer in forms.items()
     }
     medians: dict[str, list[float]] = {form: [] for form in forms}
@@ -49,6 +43,16 @@ def milliseconds(
             form = list(forms)[at]
             medians[form].append(_block(sessions[form], feed))
     return {form: float(np.median(times)) for form, times in medians.items()}
+
+
+def _options(threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    return options
 
 
 def _block(session: Any, feed: dict[str, Any]) -> float:

@@ -31,14 +31,15 @@ def save(graph: ir.Model, folder: Path) -> int:
 def session(graph: ir.Model, options: Any) -> Any:
     """Return a session on the CPU that reads the graph's own weights, whatever their size.
 
-    They are neither serialized nor copied. ``options`` belong to this session afterwards.
+    They are neither serialized nor copied, but for those that nothing reads: the runtime has
+    forgotten these when it looks for them. ``options`` belong to this session afterwards.
     """
     import onnxruntime
 
     held = {
         value: value.const_value
         for value in graph.graph.initializers.values()
-        if value.const_value is not None and value.const_value.nbytes >= LEAST
+        if value.const_value is not None and value.const_value.nbytes >= LEAST and value.uses()
     }
     weights = {
         str(value.name): onnxruntime.OrtValue.ortvalue_from_numpy(
