@@ -52,15 +52,17 @@ def decompose(weight: Tensor, moment: Tensor, damping: float = 1e-6) -> Decompos
         weight: outputs × inputs.
         moment: inputs × inputs, Σ over tokens of x·xᵀ.
         damping: added to the moment's diagonal, as a share of its mean. Directions that the
-            calibration rows never use keep a little weight, and the Cholesky factor exists.
+            calibration rows never use keep a little weight, and the factor has an inverse.
+
+    The moment's factor is that of its eigenvalues. It has no Cholesky factor where rounding made a
+    small eigenvalue negative, which depends on the CPU.
     """
     weight, moment = weight.double(), moment.double()
     ridge = damping * moment.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
-    eye = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
-    lower = torch.linalg.cholesky(moment + ridge * eye)
-    left, values, right = torch.linalg.svd(weight @ lower, full_matrices=False)
-    right = torch.linalg.solve_triangular(lower, right, upper=False, left=False)
-    return Decomposition(left, values, right)
+    squares, basis = torch.linalg.eigh(moment)
+    roots = (squares.clamp(min=0) + ridge).sqrt()
+    left, values, right = torch.linalg.svd(weight @ (basis * roots), full_matrices=False)
+    return Decomposition(left, values, (right / roots) @ basis.T)
 
 
 def choose_ranks(
