@@ -10,7 +10,6 @@ the checkpoint's tokenizer: times do not depend on them. One thread, batch 1, no
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -130,9 +129,7 @@ def account(folder: Path, length: int, calls: int = 60) -> dict[str, float]:
 
 def main() -> int:
     """Measure, print and record."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=None)
-    source = parser.parse_args().checkpoint or planned.teacher()
+    source = planned.source(__doc__)
     rates = {
         f"{inputs}×{outputs}": {rows: rate(inputs, outputs, rows) for rows in LENGTHS}
         for inputs, outputs in PRODUCTS

@@ -9,7 +9,6 @@ each of them. The bundles take turns in blocks of calls at fixed lengths, one th
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections.abc import Iterator
@@ -61,9 +60,7 @@ def name_of(module: ModuleType) -> str:
 
 def main() -> int:
     """Export, time, print and record."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=None)
-    source = parser.parse_args().checkpoint or planned.teacher()
+    source = planned.source(__doc__)
     task, split = planned.rows(source)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="rarefy-passes-") as name:

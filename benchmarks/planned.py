@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -31,6 +32,14 @@ def teacher() -> Path:
         sys.exit(f"{run} is missing: run `make demo`, or name a checkpoint with --checkpoint")
     nodes = {node["id"]: node["digest"] for node in json.loads(run.read_text())["lineage"]}
     return home / "store" / "artifacts" / "sha256" / nodes["finetune"]
+
+
+def source(description: str | None) -> Path:
+    """Return the checkpoint that the command line names, or the demo's teacher."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--checkpoint", type=Path, default=None)
+    named: Path | None = parser.parse_args().checkpoint
+    return named or teacher()
 
 
 def int8(source: Path, folder: Path) -> Path:

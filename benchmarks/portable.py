@@ -10,7 +10,6 @@ an emulated Haswell, which has AVX2 and no VNNI.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -78,14 +77,16 @@ def emulated(folder: Path, texts: list[str]) -> np.ndarray[Any, Any]:
     return np.array(json.loads(done.stdout))
 
 
-def main() -> int:
-    """Export, answer here and there, time; write the record."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=None)
-    given = parser.parse_args()
+def check_emulator() -> None:
+    """Exit with the remedy if there is no emulator."""
     if shutil.which(EMULATED[0]) is None:
         sys.exit("qemu-user is missing: apt-get install qemu-user")
-    source, rows = given.checkpoint or planned.teacher(), list[dict[str, Any]]()
+
+
+def main() -> int:
+    """Export, answer here and there, time; write the record."""
+    source, rows = planned.source(__doc__), list[dict[str, Any]]()
+    check_emulator()
     task, split = planned.rows(source)
     texts, labels = split.texts, np.array(split.labels)
     with tempfile.TemporaryDirectory(prefix="rarefy-portable-") as name:

@@ -10,7 +10,6 @@ range at each call; the others take it from 256 training sentences, by each meth
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -53,9 +52,7 @@ def static(source: Path, folder: Path, method: Any) -> Path:
 
 def main() -> int:
     """Export, answer, time; write the record."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=None)
-    source = parser.parse_args().checkpoint or planned.teacher()
+    source = planned.source(__doc__)
     task, split = planned.rows(source)
     labels, rows = np.array(split.labels), list[dict[str, Any]]()
     with tempfile.TemporaryDirectory(prefix="rarefy-ranges-") as name:

@@ -11,9 +11,7 @@ tip over in an early layer are carried through all later ones (see ``benchmarks.
 
 from __future__ import annotations
 
-import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import planned
-from benchmarks.portable import EMULATED
+from benchmarks.portable import EMULATED, check_emulator
 from benchmarks.record import Claim, finish
 from exporters.build import build
 from pipeline.model.runtime import MODEL
@@ -76,12 +74,8 @@ print(json.dumps({"checked": checked, "wrong": wrong, "furthest": furthest}))
 
 def main() -> int:
     """Export, compute the products under emulation, and record how many sums are wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=None)
-    given = parser.parse_args()
-    if shutil.which(EMULATED[0]) is None:
-        sys.exit("qemu-user is missing: apt-get install qemu-user")
-    source = given.checkpoint or planned.teacher()
+    source = planned.source(__doc__)
+    check_emulator()
     task, split = planned.rows(source)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="rarefy-saturation-") as name:

@@ -62,10 +62,10 @@ class Export(Stage):
     )
 
     def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a dynamic plan for products whose ranges must be known beforehand."""
+        """Refuse a plan that may be dynamic for products whose ranges must be known beforehand."""
         portable = self.products == "qdq" or self._target(targets).provider in PORTABLE
         asked = (getattr(planner, "precision", None), getattr(planner, "mode", None))
-        if portable and asked == ("int8", "dynamic"):
+        if portable and asked in (("int8", "dynamic"), ("int8", "search")):
             return (
                 "int8 as QuantizeLinear and DequantizeLinear needs ranges that are known "
                 "beforehand; write quantize: {mode: static}"

@@ -315,11 +315,8 @@ class Search:
             self.network, plan.layers, self.rows, self.isa, self.context.progress
         )
         key = f"{' '.join(plan.forms)} corrected"
-        return (
-            layers
-            if self.notes.get(key, lambda: self.more.damage(layers)) < plan.damage
-            else (plan.layers)
-        )
+        damage = self.notes.get(key, lambda: self.more.damage(layers))
+        return layers if damage < plan.damage else plan.layers
 
 
 def ranged(layers: Layers, histograms: Mapping[str, ranges.Histogram], how: Calibration) -> Layers:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
 from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import Calibration, LinearPlan, Plan
 from pipeline.stage.split import Split
@@ -39,3 +46,24 @@ def copy_with(directory, plan, target):
         (target / path.name).write_bytes(path.read_bytes())
     quantization.write(plan, target)
     return target
+
+
+def answers_its_sample_elsewhere(bundle, needed, folder):
+    """Copy a bundle and run its predict.py with nothing but the ``needed`` packages."""
+    there, packages = folder / "elsewhere", folder / "packages"
+    subprocess.run(["cp", "-r", str(bundle), str(there)], check=True)
+    packages.mkdir()
+    installed = Path(np.__file__).parents[1]
+    for name in needed:
+        if (installed / name).exists():
+            (packages / name).symlink_to(installed / name)
+    answer = subprocess.run(
+        [sys.executable, "-S", "predict.py"],  # without site-packages
+        cwd=there,
+        env={"PYTHONPATH": str(packages)},
+        input=(there / "samples/request.json").read_text(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(answer.stdout) == json.loads((there / "samples/response.json").read_text())

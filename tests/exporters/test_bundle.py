@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
-
-import numpy as np
 
 from exporters import bundle, saving
 from pipeline.terms.digests import file_sha256
+from tests.exporters.deployments import answers_its_sample_elsewhere
 
 NEEDED = ("onnxruntime", "tokenizers", "numpy", "numpy.libs", "flatbuffers")
 """Everything that a bundle may import, with transitive imports."""
 
 
 def test_a_copied_bundle_answers_its_sample_with_nothing_but_what_it_needs(deployed, tmp_path):
-    _, output = deployed
-    there, packages = tmp_path / "elsewhere", tmp_path / "packages"
-    subprocess.run(["cp", "-r", str(output), str(there)], check=True)
-    packages.mkdir()
-    installed = Path(np.__file__).parents[1]
-    for name in NEEDED:
-        if (installed / name).exists():
-            (packages / name).symlink_to(installed / name)
-    answer = subprocess.run(
-        [sys.executable, "-S", "predict.py"],  # without site-packages
-        cwd=there,
-        env={"PYTHONPATH": str(packages)},
-        input=(there / "samples/request.json").read_text(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(answer.stdout) == json.loads((there / "samples/response.json").read_text())
+    answers_its_sample_elsewhere(deployed[1], NEEDED, tmp_path)
 
 
 def test_the_card_holds_no_row_of_the_data_and_one_harmless_command(deployed):

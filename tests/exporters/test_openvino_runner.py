@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +11,14 @@ from exporters import bundle
 from exporters.build import build
 from pipeline.model.runtime import BundleModel
 from pipeline.release.answering import Bundle
-from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with, plan_for
+from tests.exporters.deployments import (
+    SPLIT,
+    TASK,
+    TEXTS,
+    answers_its_sample_elsewhere,
+    copy_with,
+    plan_for,
+)
 
 pytestmark = pytest.mark.slow
 NEEDED = ("openvino", "tokenizers", "numpy", "numpy.libs")
@@ -36,23 +40,7 @@ def made(minilm, tmp_path_factory, request):
 
 
 def test_a_copied_bundle_answers_its_sample_with_nothing_but_what_it_needs(made, tmp_path):
-    there, packages = tmp_path / "elsewhere", tmp_path / "packages"
-    subprocess.run(["cp", "-r", str(made[1]), str(there)], check=True)
-    packages.mkdir()
-    installed = Path(np.__file__).parents[1]
-    for name in NEEDED:
-        if (installed / name).exists():
-            (packages / name).symlink_to(installed / name)
-    answer = subprocess.run(
-        [sys.executable, "-S", "predict.py"],  # without site-packages
-        cwd=there,
-        env={"PYTHONPATH": str(packages)},
-        input=(there / "samples/request.json").read_text(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(answer.stdout) == json.loads((there / "samples/response.json").read_text())
+    answers_its_sample_elsewhere(made[1], NEEDED, tmp_path)
 
 
 def test_the_bundle_names_openvino_and_onnx_runtime_answers_alike(made):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import compress
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from exporters import fusion, parity
@@ -30,6 +35,30 @@ def test_every_layer_s_attention_becomes_one_operator(name, rows):
     assert count == counts["If"] == 2
     assert counts["Softmax"] == 0
     assert parity.check(TASK, graph, expected, "fp32", "attention").max_difference < 1e-5
+
+
+def test_only_rows_with_padding_take_the_branch_with_a_mask(rows):
+    """Whichever branch is spoilt, the rows that take it, and no others, answer differently."""
+    graph, expected, _ = rewritten("Bert", rows)
+    expected = [case for case in expected if case.feed["input_ids"].size > 1]  # one has no rival
+    padded = [(case.feed["attention_mask"] == 0).any() for case in expected]
+    assert {*padded} == {True, False}
+    for branch, spoilt in (("then_branch", [not each for each in padded]), ("else_branch", padded)):
+        broken = ir.from_proto(ir.to_proto(graph))
+        for step in broken.graph:
+            if step.op_type == "If":
+                attend = next(
+                    n for n in step.attributes[branch].as_graph() if n.op_type[:3] == "Att"
+                )
+                attend.attributes["scale"] = ir.AttrFloat32("scale", 1e-3)
+        session = onnxruntime.InferenceSession(
+            ir.to_proto(broken).SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        moved = [
+            not np.allclose(session.run(None, case.feed)[0], case.logits, atol=1e-4)
+            for case in expected
+        ]
+        assert moved == spoilt
 
 
 def test_attention_of_another_kind_stays_what_it_is(rows):

@@ -161,6 +161,8 @@ def test_a_plan_that_the_export_cannot_carry_out_is_refused_before_anything_runs
     portable = {"export": {"products": "qdq"}}
     with pytest.raises(RecipeError, match=r"export: int8 as .* write quantize: \{mode: static\}"):
         shop.open(*INT8, portable).plan.steps()
+    with pytest.raises(RecipeError, match=r"export: int8 as .* write quantize: \{mode: static\}"):
+        shop.open(*INT8[:-1], {"quantize": {"mode": "search"}}, portable).plan.steps()
     static = {"quantize": {"mode": "static"}}
     shop.open(*INT8[:-1], static, portable).plan.steps()
 
