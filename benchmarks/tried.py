@@ -1,0 +1,204 @@
+"""Other forms of the deployed graph that were tried, each timed beside the one that ships.
+
+    python -m benchmarks.tried [--checkpoint DIR]      about 6 minutes; needs a quiet machine and
+                                                       `make demo`
+
+The checkpoint (by default the demo's teacher, 6×384) is exported in int8, and its graph rewritten:
+other operators for attention and GELU, and the runtime's default level with and without what the
+pass ``residual`` does. ``huge pages`` is the same graph in a process whose allocator asks for them. Forms take turns
+in fresh processes, in a new order in each round; a ratio is of two processes of one round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from benchmarks import planned
+from benchmarks.record import Claim, finish
+from exporters.build import build
+
+LENGTHS = (8, 32, 128)
+ROUNDS = 7
+SHIPS, HUGE = "ships", "huge pages"
+LOWEST = float(np.finfo(np.float32).min)
+
+WORKER = """
+import json, statistics, sys, time
+import numpy as np, onnxruntime
+path, level, lengths = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads, options.log_severity_level = 1, 3
+options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+names = [value.name for value in session.get_inputs()]
+found = {}
+for length in lengths:
+    feed = {name: np.zeros((1, length), np.int64) for name in names}
+    feed["attention_mask"][:] = 1
+    feed["input_ids"][:] = np.random.default_rng(length).integers(1000, 20000, length)
+    times = []
+    for at in range(30 + 120):
+        before = time.perf_counter_ns()
+        session.run(None, feed)
+        if at >= 30:
+            times.append((time.perf_counter_ns() - before) / 1e6)
+    found[length] = statistics.median(times)
+print(json.dumps(found))
+"""
+
+
+def gelu(domain: str, op: str, **attributes: Any) -> Callable[[onnx.ModelProto], None]:
+    """Return a rewrite that gives every GELU this operator."""
+
+    def rewrite(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            if node.op_type == "Gelu":
+                node.domain, node.op_type = domain, op
+                del node.attribute[:]
+                node.attribute.extend(helper.make_attribute(*pair) for pair in attributes.items())
+
+    return rewrite
+
+
+def of_onnx_runtime(masked: bool) -> Callable[[onnx.ModelProto], None]:
+    """Return a rewrite that makes every attention ONNX Runtime's ``MultiHeadAttention``."""
+
+    def rewrite(model: onnx.ModelProto) -> None:
+        cast = helper.make_node("Cast", ["attention_mask"], ["mask32"], to=TensorProto.INT32)
+        made = [cast]
+        for node in list(model.graph.node):
+            if node.op_type == "If":
+                attend = branch(node, "then_branch")[-1]
+                heads = next(each.i for each in attend.attribute if each.name == "q_num_heads")
+                node = helper.make_node(
+                    "MultiHeadAttention",
+                    [*attend.input, *(["", "mask32"] if masked else [])],
+                    node.output,
+                    domain="com.microsoft",
+                    num_heads=heads,
+                    scale=1.0,
+                    mask_filter_value=LOWEST,
+                )
+            made.append(node)
+        replace(model, made)
+
+    return rewrite
+
+
+def always_masked(model: onnx.ModelProto) -> None:
+    """Take the branch with a mask at every call."""
+    made = list[onnx.NodeProto]()
+    for node in list(model.graph.node):
+        steps = branch(node, "else_branch") if node.op_type == "If" else [node]
+        if node.op_type == "If":
+            steps[-1].output[0] = node.output[0]
+        made += steps
+    replace(model, made)
+
+
+def added(model: onnx.ModelProto) -> None:
+    """Write the sums before normalizations as ``Add``."""
+    for node in model.graph.node:
+        if node.op_type == "Sum":
+            node.op_type = "Add"
+
+
+def branch(node: onnx.NodeProto, name: str) -> list[onnx.NodeProto]:
+    return list(next(each.g.node for each in node.attribute if each.name == name))
+
+
+def replace(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+BASIC, ALL = "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"
+FORMS: dict[str, tuple[Callable[[onnx.ModelProto], None] | None, str]] = {
+    SHIPS: (None, BASIC),
+    HUGE: (None, BASIC),
+    "a mask at every call": (always_masked, BASIC),
+    "MultiHeadAttention, masked": (of_onnx_runtime(masked=True), BASIC),
+    "MultiHeadAttention": (of_onnx_runtime(masked=False), BASIC),
+    "Gelu by tanh": (gelu("", "Gelu", approximate="tanh"), BASIC),
+    "FastGelu": (gelu("com.microsoft", "FastGelu"), BASIC),
+    "QuickGelu": (gelu("com.microsoft", "QuickGelu", alpha=1.702), BASIC),
+    "level all": (None, ALL),
+    "level all, with Add": (added, ALL),
+}
+"""Form -> how the graph is rewritten, and the runtime's level."""
+
+
+def timed(path: Path, form: str) -> dict[str, float]:
+    """Return the median time of a call in a fresh process, in ms, by tokens."""
+    own = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} if form == HUGE else {}
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, str(path), FORMS[form][1], json.dumps(LENGTHS)],
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def main() -> int:
+    """Export, rewrite, time in turn and record."""
+    source = planned.source(__doc__)
+    task, split = planned.rows(source)
+    with tempfile.TemporaryDirectory(prefix="rarefy-tried-") as name:
+        folder = Path(name)
+        (folder / "bundle").mkdir()
+        int8 = planned.int8(source, folder / "planned")
+        build(int8, folder / "bundle", task=task, split=split, form="deploy")
+        paths = {}
+        for at, (form, (rewrite, _)) in enumerate(FORMS.items()):
+            model = onnx.load(folder / "bundle" / "model.onnx")
+            if rewrite is not None:
+                rewrite(model)
+            paths[form] = folder / f"{at}.onnx"
+            onnx.save(model, paths[form])
+        order, rounds = np.random.default_rng(0), list[dict[str, dict[str, float]]]()
+        for at in range(ROUNDS):
+            print(f"round {at + 1} of {ROUNDS}", file=sys.stderr, flush=True)
+            forms = order.permutation(list(FORMS)).tolist()
+            rounds.append({form: timed(paths[form], form) for form in forms})
+    rows = []
+    for form in FORMS:
+        row: dict[str, Any] = {"form": form}
+        for length in map(str, LENGTHS):
+            row[f"ms at {length}"] = statistics.median(each[form][length] for each in rounds)
+            row[length] = sorted(each[form][length] / each[SHIPS][length] for each in rounds)
+        rows.append(row)
+        print(form, {length: round(row[str(length)][ROUNDS // 2], 3) for length in LENGTHS})
+    return finish("tried", rows, [claim(row) for row in rows[1:]], seed=0)
+
+
+def claim(row: dict[str, Any]) -> Claim:
+    """Claim that no other form is faster, but for huge pages, and that ``Sum`` matters."""
+    medians = {length: row[str(length)][ROUNDS // 2] for length in LENGTHS}
+    shown = ", ".join(
+        f"{length}: {medians[length]:.3f} [{row[str(length)][0]:.3f}, {row[str(length)][-1]:.3f}]"
+        for length in LENGTHS
+    )
+    if row["form"] == HUGE:
+        target, holds = "below 1 at every length", all(each < 1 for each in medians.values())
+    else:
+        target, holds = "above 0.98 at every length", all(each > 0.98 for each in medians.values())
+    return Claim(f"{row['form']}: time as a ratio to what ships, by tokens", target, shown, holds)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
