@@ -5,8 +5,9 @@
 
 The checkpoint (by default the demo's teacher, 6×384) is exported in int8, and its graph rewritten:
 other operators for attention and GELU, and the runtime's default level with and without what the
-pass ``residual`` does. ``huge pages`` is the same graph in a process whose allocator asks for them. Forms take turns
-in fresh processes, in a new order in each round; a ratio is of two processes of one round.
+pass ``residual`` does. ``huge pages`` is the same graph in a process whose allocator asks for them.
+Forms take turns in fresh processes, in a new order in each round; a ratio is of two processes of
+one round.
 """
 
 from __future__ import annotations
