@@ -9,16 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from pipeline.model import quantization
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Context, Draft, Quantization
+from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ModelError, RecipeError
+from pipeline.terms.vocabulary import Target
 from stages import footprint, training
 from stages.parameters import TEACHER_BATCH, Trained, Training
+from stages.quantize import narrowest, needs_no_training
 
 
 class Adapt(Training):
@@ -30,6 +33,9 @@ class Adapt(Training):
     that of full fine-tuning. With a ``teacher``, its answers make up nine tenths of the loss
     (Hinton et al. 2015, arXiv 1503.02531), which recovers accuracy lost to pruning or
     factorization. The adapter is stored beside the base weights until ``merge`` folds it in.
+
+    With ``qat``, the layers are rounded during training as the plan of ``quantize`` says, so that
+    the adapter also learns to answer well in int8; see the stage ``qat``, which trains all weights.
     """
 
     name: ClassVar[str] = "adapt"
@@ -48,7 +54,30 @@ class Adapt(Training):
     teacher: str | None = Field(
         None, description="id of an earlier stage whose answers are the training target"
     )
+    qat: bool = Field(
+        False, description="round as the plan of ``quantize`` says; the adapters have no dropout"
+    )
     learning_rate: float = Field(5e-4, gt=0, lt=1, description="peak learning rate, after warm-up")
+
+    @model_validator(mode="after")
+    def _fits_rounding(self) -> Adapt:
+        if self.qat and self.method == "dora":
+            raise ValueError("'qat' needs 'method: lora'")
+        if self.qat and "dropout" in self.model_fields_set:
+            raise ValueError("'dropout' is not used with 'qat'")
+        return self
+
+    def needs_plan(self) -> bool:
+        return self.qat
+
+    def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
+        """Refuse a plan without integers to train for."""
+        return needs_no_training(planner) if self.qat else None
+
+    def environment(self, asked: Asked) -> dict[str, Any]:
+        """Return also the width to which weights are rounded, if they are."""
+        width = {"isa": narrowest(asked.targets)} if self.qat else {}
+        return super().environment(asked) | width
 
     def references(self) -> dict[str, str]:
         return {"teacher": self.teacher} if self.teacher else {}
@@ -119,7 +148,7 @@ class Adapt(Training):
         )
         adapted = peft.get_peft_model(network, config)
         trainable, _ = adapted.get_nb_trainable_parameters()
-        trained = self._train(context, adapted, tokenizer)
+        trained = self._train(context, model, adapted, tokenizer)
         roles |= save_adapter(adapted, context.output / checkpoint.ADAPTER)
         facts = checkpoint.describe(network) | {
             "adapter": {
@@ -131,7 +160,8 @@ class Adapt(Training):
         }
         return Draft(roles, facts, (trained.metric(),))
 
-    def _train(self, context: Context, adapted: Any, tokenizer: Any) -> Trained:
+    def _train(self, context: Context, model: Artifact, adapted: Any, tokenizer: Any) -> Trained:
+        from stages import straight_through
         from stages import teacher as teaching
 
         split = context.split("train")
@@ -139,13 +169,12 @@ class Adapt(Training):
             rows, loss = training.lessons(context, tokenizer, split), context.task.training()
         else:
             rows = training.labelled_rows(context, tokenizer, split, numbered=True)
-            teacher, teacher_tokenizer = training.open_network(
-                context, context.artifacts[self.teacher]
-            )
-            teacher_rows = training.labelled_rows(context, teacher_tokenizer, split)
-            answers = teaching.outputs(context, teacher, teacher_tokenizer, teacher_rows)
+            answers = teaching.answers(context, context.artifacts[self.teacher])
             loss = teaching.imitation(context.task, answers, alpha=0.9, temperature=2.0)
-        return training.train(context, self, adapted, tokenizer, rows, loss)
+        plan = quantization.read(model.directory) if self.qat else None
+        layers, isa = plan.integer_layers if plan else {}, narrowest(context.targets)
+        with straight_through.rounding(adapted.get_base_model(), layers, isa):
+            return training.train(context, self, adapted, tokenizer, rows, loss)
 
 
 def adapted_layers(network: Any, target: str) -> list[str]:

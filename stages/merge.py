@@ -93,7 +93,7 @@ def _calibrated(context: Context, plan: Plan, network: Any, tokenizer: Any) -> P
 
     assert plan.calibration is not None
     rows = ranges.rows(context, tokenizer, "train", plan.calibration.rows)
-    layers = {name: plan.linears[name] for name in plan.integer_modules}
+    layers = plan.integer_layers
     static = [name for name, layer in layers.items() if layer.low is not None]
     factors = {name: layer.factors for name, layer in layers.items() if layer.factors}
     found = ranges.measure(network, static, rows, plan.calibration, context.progress, factors)

@@ -334,11 +334,8 @@ class Prune(Stage):
         """Train the pruned network on the unpruned one's answers for the training rows."""
         from stages import teacher as teaching
 
-        unpruned, unpruned_tokenizer = training.open_network(context, model)
-        split = context.split("train")
-        rows = training.labelled_rows(context, tokenizer, split, numbered=True)
-        unpruned_rows = training.labelled_rows(context, unpruned_tokenizer, split)
-        answers = teaching.outputs(context, unpruned, unpruned_tokenizer, unpruned_rows)
+        rows = training.labelled_rows(context, tokenizer, context.split("train"), numbered=True)
+        answers = teaching.answers(context, model)
         training.set_dropout(network, 0)  # as in distillation: the soft answers regularize
         loss = teaching.imitation(
             context.task, answers, alpha=RECOVERY_ALPHA, temperature=RECOVERY_TEMPERATURE

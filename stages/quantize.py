@@ -307,6 +307,13 @@ def narrowest(targets: tuple[Target, ...]) -> Isa:
     return "vnni" if wide and all(wide) else "avx2"
 
 
+def needs_no_training(planner: Stage) -> str | None:
+    """Return why a plan has nothing to be trained for, or None: only int8 rounds enough."""
+    if getattr(planner, "precision", None) == "fp16":
+        return "fp16 needs no training; leave it out, or write quantize: {precision: int8}"
+    return None
+
+
 def _copy(model: Artifact, context: Context) -> dict[str, str]:
     """Copy the input's files except those of an older plan; return their roles."""
     roles = {}

@@ -16,6 +16,8 @@ from torch import Tensor
 from pipeline.stage import Context, losses
 from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import inputs_of
+from pipeline.store.artifact import Artifact
+from stages import training
 from stages.parameters import TEACHER_BATCH, Loss, Row
 from stages.rows import lengths
 from stages.trainer import collate, use_bf16
@@ -56,6 +58,13 @@ class TeacherOutputs:
             )
             states[at, :length] = flat.reshape(length, self.layers, self.width)
         return torch.from_numpy(states).transpose(1, 2)
+
+
+def answers(context: Context, artifact: Artifact) -> TeacherOutputs:
+    """Return a model's raw outputs for the training rows, in their order."""
+    network, tokenizer = training.open_network(context, artifact)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    return outputs(context, network, tokenizer, rows)
 
 
 def outputs(

@@ -75,9 +75,14 @@ class Plan(BaseModel):
     linears: dict[str, LinearPlan] = Field(default_factory=dict)
 
     @property
+    def integer_layers(self) -> dict[str, LinearPlan]:
+        """The layers that are converted to integer matrix products, by module."""
+        return {n: layer for n, layer in self.linears.items() if layer.precision == "int8"}
+
+    @property
     def integer_modules(self) -> list[str]:
         """The modules that are converted to integer matrix products."""
-        return [name for name, layer in self.linears.items() if layer.precision == "int8"]
+        return list(self.integer_layers)
 
 
 def write(plan: Plan, directory: Path) -> None:

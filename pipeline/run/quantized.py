@@ -30,6 +30,8 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
     planners: dict[str, str | None] = dict.fromkeys(kinds)
     for step in loaded.steps:
         given = None if kinds[step.input] is Kind.BUNDLE else planners[step.input]
+        if given is None and step.stage.needs_plan():
+            raise loaded.error(step, "trains for a quantization plan; put 'quantize' before it")
         if step.stage.quantization == "plans":
             planners[step.id] = step.id
         elif given is None or kinds[step.id] is Kind.REPORT:

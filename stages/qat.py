@@ -1,0 +1,96 @@
+"""Quantization-aware training: the weights learn to answer well while they are rounded."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from pipeline.model import quantization
+from pipeline.stage import Asked, Context, Draft, Quantization, Stage
+from pipeline.stage.resources import Resources, Workload, upto, weights
+from pipeline.store.artifact import Artifact, Kind
+from pipeline.terms.vocabulary import Target
+from stages import footprint, training
+from stages.parameters import TEACHER_BATCH, Training
+from stages.quantize import narrowest, needs_no_training
+
+
+class Qat(Training):
+    """Train all weights under the rounding of the plan that ``quantize`` wrote.
+
+    In the forward pass, weights and inputs of int8 layers are rounded as the plan says; gradients
+    pass as if they were not (the straight-through estimator, Bengio et al. 2013, arXiv 1308.3432;
+    Jacob et al. 2018, arXiv 1712.05877). The target are the answers of ``teacher``, or, without
+    one, those of the input itself in full precision. The plan stays as it is, since its ranges are
+    those that the weights were trained with. ``adapt: {qat: true}`` does the same with an adapter.
+    """
+
+    name: ClassVar[str] = "qat"
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
+    quantization: ClassVar[Quantization] = "keeps"
+
+    epochs: int = Field(1, ge=1, le=1000, description="passes over the training rows")
+    learning_rate: float = Field(2e-5, gt=0, lt=1, description="peak learning rate, after warm-up")
+    teacher: str | None = Field(
+        None, description="id of an earlier stage whose answers are the target; default: the input"
+    )
+    alpha: float = Field(
+        0.9, ge=0, le=1, description="share of the teacher's answers in the loss; labels the rest"
+    )
+    temperature: float = Field(2.0, gt=0, description="softens the answers that are compared")
+
+    def references(self) -> dict[str, str]:
+        return {"teacher": self.teacher} if self.teacher else {}
+
+    def needs_plan(self) -> bool:
+        return True
+
+    def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
+        """Refuse a plan without integers to train for."""
+        return needs_no_training(planner)
+
+    def environment(self, asked: Asked) -> dict[str, Any]:
+        """Return also the width of weights, to which they are rounded."""
+        return super().environment(asked) | {"isa": narrowest(asked.targets)}
+
+    def resources(self, work: Workload) -> Resources:
+        """Return the resources of training all weights, after the teacher's answers.
+
+        Every weight also exists rounded, and its difference, during a step.
+        """
+        trained = super().resources(work)
+        teacher = work.references.get(self.teacher or "", work.shape)
+        length = work.longest_of(self.reads)
+        answering = weights(teacher) + footprint.answering(teacher, TEACHER_BATCH, length)
+        disk = upto(footprint.logits(work, self.reads).most)
+        return Resources(
+            disk=trained.disk + disk,
+            memory=(trained.memory + upto(2 * weights(work.shape).most)) | answering,
+            shape=work.shape,
+            effort=trained.effort + work.texts_of(self.reads) * teacher.body,
+        )
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Compute the target answers, train, and save the model; the plan is copied."""
+        from pipeline.model import checkpoint
+        from stages import straight_through
+        from stages import teacher as teaching
+
+        training.prepare(context)
+        network, tokenizer = training.open_network(context, model)
+        plan = quantization.read(model.directory)
+        assert plan is not None
+        isa = narrowest(context.targets)
+        rows = training.labelled_rows(context, tokenizer, context.split("train"), numbered=True)
+        answers = teaching.answers(
+            context, context.artifacts[self.teacher] if self.teacher else model
+        )
+        loss = teaching.imitation(
+            context.task, answers, alpha=self.alpha, temperature=self.temperature
+        )
+        training.set_dropout(network, 0)  # rounding is the noise to be learned
+        with straight_through.rounding(network, plan.integer_layers, isa):
+            trained = training.train(context, self, network, tokenizer, rows, loss)
+        roles = checkpoint.save(network, tokenizer, context.output)
+        return Draft(roles, checkpoint.describe(network), (trained.metric(),))

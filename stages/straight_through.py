@@ -1,0 +1,68 @@
+"""Training under rounding: forward as int8 computes, backward as if nothing were rounded.
+
+The straight-through estimator: Bengio et al. 2013 (arXiv 1308.3432). In training of quantized
+models: Jacob et al. 2018 (arXiv 1712.05877, section 3).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.model.quantization import LinearPlan
+from pipeline.terms.vocabulary import Isa
+from stages import sensitivity
+
+
+@contextlib.contextmanager
+def rounding(network: nn.Module, layers: Mapping[str, LinearPlan], isa: Isa) -> Iterator[None]:
+    """Round these linear layers' weights and inputs in each forward pass inside a ``with`` block.
+
+    A layer with a LoRA adapter rounds the sum of its weight and the update, as ``merge`` makes it.
+    Inputs outside a static range have no gradient. Names are those of the model without adapters.
+    """
+    modules = []
+    for name, layer in layers.items():
+        module: Any = network.get_submodule(name)
+        module.forward = partial(_forward, module, layer, isa)
+        modules.append(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
+def _forward(module: nn.Module, layer: LinearPlan, isa: Isa, inputs: Tensor) -> Tensor:
+    """Return a layer's outputs (rows × … × outputs), rounded as the plan says."""
+    weight, bias = _parameters(module)
+    inputs = inputs.float()
+    if layer.factors is not None:
+        factors = weight.new_tensor(layer.factors)
+        weight, inputs = weight * factors, inputs / factors
+    if layer.low is not None and layer.high is not None:
+        inputs = inputs.clamp(min(layer.low, 0), max(layer.high, 0))
+    plain = layer.model_copy(update={"factors": None})
+    with torch.no_grad():
+        weight_error = sensitivity.fake_quantize_weight(weight, isa) - weight
+        input_error = sensitivity.rounded_inputs(inputs, plain) - inputs
+    outputs = functional.linear(inputs + input_error, weight + weight_error, bias)
+    if layer.correction is not None:
+        outputs = outputs + weight.new_tensor(layer.correction)
+    return outputs
+
+
+def _parameters(module: Any) -> tuple[Tensor, Tensor | None]:
+    """Return the weight (outputs × inputs) and the bias of a layer, with those of its adapters."""
+    if not hasattr(module, "base_layer"):
+        return module.weight, module.bias
+    weight = module.base_layer.weight
+    for adapter in module.active_adapters:
+        weight = weight + module.get_delta_weight(adapter)
+    return weight, module.base_layer.bias

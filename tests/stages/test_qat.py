@@ -1,0 +1,120 @@
+"""Weights learn to answer well in int8; the plan they were trained with is what ships."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.model import checkpoint, quantization
+from pipeline.store.artifact import Kind
+from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import RecipeError
+from stages import ranges, sensitivity
+from stages.adapt import Adapt
+from stages.merge import Merge
+from stages.qat import Qat
+from tests.models import artifact_of
+
+
+def narrowed(artifact, directory):
+    """Return a checkpoint with a plan whose ranges cut half of the inputs."""
+    network = checkpoint.load(artifact.directory)
+    checkpoint.save(network, checkpoint.load_tokenizer(artifact.directory), directory)
+    layers = {
+        name: quantization.LinearPlan(precision="int8", low=-0.3, high=0.3)
+        for name in sensitivity.linear_layers(network)
+    }
+    how = quantization.Calibration(rows=32)
+    quantization.write(quantization.Plan(mode="static", calibration=how, linears=layers), directory)
+    return artifact_of(directory, Kind.CHECKPOINT)
+
+
+@pytest.fixture
+def planned(tuned, tmp_path):
+    return narrowed(tuned, tmp_path / "planned")
+
+
+def damage(context, weights, exact) -> float:
+    """Return the divergence of a rounded model's answers from those of the exact one."""
+    network = checkpoint.load(weights)
+    plan = quantization.read(exact.directory)
+    tokenizer = checkpoint.load_tokenizer(weights)
+    rows = ranges.rows(context, tokenizer, "train", 128)
+    measured = sensitivity.Sensitivity(context.task, checkpoint.load(exact.directory), rows, "avx2")
+    rounded = sensitivity.Sensitivity(context.task, network, rows, "avx2")
+    with sensitivity.quantized(network, plan.integer_layers, "avx2"):
+        answers = rounded._answers()
+    return float(context.task.divergence(measured.exact, answers).mean())
+
+
+def test_what_rounding_takes_is_won_back(planned, make_context):
+    context = make_context(rows=256)
+    before = damage(context, planned.directory, planned)
+    draft = Qat(epochs=3, learning_rate=1e-3, batch_size=16).run(context, planned)
+    assert before > 0.02
+    assert damage(context, context.output, planned) < before / 2
+    assert draft.metrics[0].name == "train_loss"
+    assert not (context.output / quantization.FILE).exists(), "the engine copies the plan"
+
+
+def test_an_adapter_wins_it_back_too_and_merges(planned, make_context, tmp_path):
+    context = make_context(rows=256, artifacts={"exact": planned})
+    before = damage(context, planned.directory, planned)
+    stage = Adapt(qat=True, teacher="exact", rank=8, epochs=3, learning_rate=5e-3, batch_size=16)
+    stage.run(context, planned)
+    adapted = artifact_of(context.output, Kind.ADAPTER)
+    merging = make_context(rows=256, work=tmp_path / "merging")
+    Merge().run(merging, adapted)
+    assert damage(context, merging.output, planned) < before / 2
+
+
+def test_it_is_the_same_twice(planned, make_context, tmp_path):
+    digests = []
+    for run in ("one", "two"):
+        context = make_context(rows=32, work=tmp_path / run)
+        Qat(batch_size=16).run(context, planned)
+        digests.append(file_sha256(context.output / "model.safetensors"))
+    assert digests[0] == digests[1]
+
+
+def test_the_plan_is_that_of_the_training_and_reaches_the_bundle(workshop):
+    done = workshop.run(
+        {"finetune": {"epochs": 1}},
+        {"quantize": {"mode": "static", "calibration_rows": 16}},
+        {"qat": {"epochs": 3}},
+        "export",
+    )
+    before, after = (
+        quantization.read(done[name].artifact.directory) for name in ("quantize", "qat")
+    )
+    assert before == after
+    assert done["export"].artifact.manifest.model["precision"] == "int8"
+    old, new = (
+        checkpoint.load(done[name].artifact.directory).state_dict() for name in ("quantize", "qat")
+    )
+    assert any(not torch.equal(old[name], new[name]) for name in old)
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        (["finetune", "qat"], "put 'quantize' before it"),
+        (["finetune", {"adapt": {"qat": True}}], "put 'quantize' before it"),
+        (["finetune", {"quantize": {"precision": "fp16"}}, "qat"], "fp16 needs no training"),
+        (
+            ["finetune", {"quantize": {"precision": "fp16"}}, {"adapt": {"qat": True}}],
+            "fp16 needs no training",
+        ),
+        (
+            ["finetune", "quantize", {"adapt": {"qat": True, "method": "dora"}}],
+            "'qat' needs 'method: lora'",
+        ),
+        (
+            ["finetune", "quantize", {"adapt": {"qat": True, "dropout": 0.1}}],
+            "'dropout' is not used with 'qat'",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_runs(stages, message, workshop):
+    with pytest.raises(RecipeError, match=message):
+        workshop.open(*stages).plan.steps()

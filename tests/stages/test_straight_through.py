@@ -1,0 +1,74 @@
+"""Training sees the rounding that ships, and its gradients do not."""
+
+from __future__ import annotations
+
+import copy
+
+import peft
+import pytest
+import torch
+from torch import nn
+
+from pipeline.model.quantization import LinearPlan
+from stages import sensitivity, straight_through
+
+DYNAMIC = LinearPlan(precision="int8")
+STATIC = LinearPlan(precision="int8", low=-1.0, high=2.0)
+WHOLE = LinearPlan(
+    precision="int8",
+    low=-1.0,
+    high=2.0,
+    factors=(0.5, 1.0, 2.0, 4.0),
+    correction=(0.1, -0.2, 0.3),
+)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+
+
+@pytest.mark.parametrize("layer", [DYNAMIC, STATIC, WHOLE])
+@pytest.mark.parametrize("isa", ["avx2", "vnni"])
+def test_the_forward_pass_is_that_of_the_simulation(layer, isa, network):
+    inputs = torch.randn(5, 7, 4)
+    with sensitivity.quantized(network, {"0": layer}, isa), torch.no_grad():
+        wanted = network(inputs)
+    with straight_through.rounding(network, {"0": layer}, isa), torch.no_grad():
+        torch.testing.assert_close(network(inputs), wanted)
+    assert "forward" not in vars(network[0])
+
+
+def test_gradients_are_those_of_the_rounded_numbers_and_pass_through_the_rounding(network):
+    inputs = torch.randn(6, 4, requires_grad=True)
+    with straight_through.rounding(network, {"0": DYNAMIC}, "vnni"):
+        network(inputs).sum().backward()
+    plain = copy.deepcopy(network)
+    weight = sensitivity.fake_quantize_weight(plain[0].weight.data, "vnni")
+    plain[0].weight.data, plain[0].weight.grad = weight, None
+    rounded = sensitivity.rounded_inputs(inputs.detach(), DYNAMIC).requires_grad_()
+    plain(rounded).sum().backward()
+    torch.testing.assert_close(network[0].weight.grad, plain[0].weight.grad)
+    torch.testing.assert_close(inputs.grad, rounded.grad)
+
+
+def test_inputs_outside_a_static_range_have_no_gradient(network):
+    inputs = torch.tensor([[-3.0, -0.5, 1.5, 5.0]], requires_grad=True)
+    with straight_through.rounding(network, {"0": STATIC}, "vnni"):
+        network(inputs).sum().backward()
+    assert (inputs.grad[0] != 0).tolist() == [False, True, True, False]
+
+
+def test_an_adapter_is_rounded_with_the_weight_it_is_merged_into(network):
+    config = peft.LoraConfig(r=2, target_modules=["0"], init_lora_weights=False)
+    adapted = peft.get_peft_model(copy.deepcopy(network), config)
+    inputs = torch.randn(5, 4)
+    with straight_through.rounding(adapted.get_base_model(), {"0": DYNAMIC}, "avx2"):
+        given = adapted(inputs)
+        given.sum().backward()
+    trained = {name for name, value in adapted.named_parameters() if value.grad is not None}
+    assert {name.split(".")[-3] for name in trained} == {"lora_A", "lora_B"}
+    merged = adapted.merge_and_unload()
+    with sensitivity.quantized(merged, {"0": DYNAMIC}, "avx2"), torch.no_grad():
+        torch.testing.assert_close(given.detach(), merged(inputs))
