@@ -40,6 +40,17 @@ SCHEMA = "rarefy.onnx/1"
 
 
 @dataclass(frozen=True)
+class Traced:
+    """A network, its graph before any rewrite, and its answers to the rows of the parity check."""
+
+    network: Any
+    tokenizer: Any
+    task: Task
+    graph: ir.Model
+    expected: list[parity.Case]
+
+
+@dataclass(frozen=True)
 class BuildInfo:
     """Facts about a bundle that was built.
 
@@ -69,6 +80,7 @@ def build(
     isa: Isa = "avx2",
     products: Products = "fused",
     samples: bool = True,
+    traced: Traced | None = None,
     progress: Progress | None = None,
 ) -> BuildInfo:
     """Write a bundle for a checkpoint into the empty directory ``output``.
@@ -86,6 +98,7 @@ def build(
         target_provider: cpu, cuda or tensorrt, of ONNX Runtime, or openvino.
         threads: the bundle's default number of intra-op threads.
         isa: for int8, the CPUs on which the bundle must be right; "vnni" is refused by others.
+        traced: what ``trace`` made of the checkpoint, if several bundles are built of it.
         progress: called as progress(done, total, note).
 
     Raises:
@@ -95,8 +108,6 @@ def build(
         ProviderError: if the bundle is for CPUs with VNNI and this one has none, so that it cannot
             be checked.
     """
-    if not len(split):
-        raise DataError(f"{split.reference} is empty: export needs rows to compare with PyTorch")
     plan = quantization.read(checkpoint_dir) if form == "deploy" else None
     products = "qdq" if target_provider in PORTABLE else products
     _check_target(plan, target_provider, products)
@@ -105,17 +116,9 @@ def build(
         needs = {"isa": isa}
     arithmetic.check(needs)
     report = progress or silent
-    report(0, 4, "tracing the model")
-    model, tokenizer = checkpoint.load(checkpoint_dir), checkpoint.load_tokenizer(checkpoint_dir)
-    task = task.of_model(model.config.to_dict())
-    graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
-    report(1, 4, "computing PyTorch's answers")
-    step = max(1, len(split) // ROWS)
-    names = [str(value.name) for value in graph.graph.inputs]
-    encoded = task.encode(tokenizer, split, range(0, len(split), step)[:ROWS])
-    rows = [{name: row[name] for name in names} for row in encoded]
-    longer = boundaries.long_rows(model.config, rows, task.max_length)
-    expected = parity.cases(task, model, rows, names, tokenizer.pad_token_id or 0, longer)
+    traced = traced or trace(checkpoint_dir, task, split, report)
+    model, tokenizer, task = traced.network, traced.tokenizer, traced.task
+    graph, expected = traced.graph.clone(), traced.expected
     report(2, 4, "rewriting the graph")
     bounds = {mask: boundaries.reach(model.config, task.max_length), positions: task.max_length}
     graph, precision, close = _rewrite(
@@ -155,6 +158,27 @@ def build(
     bundle.write_sums(output)
     report(4, 4, "bundle written")
     return info
+
+
+def trace(checkpoint_dir: Path, task: Task, split: Split, progress: Progress = silent) -> Traced:
+    """Return a checkpoint's graph and its answers to rows of ``split``, for one bundle or several.
+
+    Raises ModelError if PyTorch cannot trace the model, and DataError if the split is empty.
+    """
+    if not len(split):
+        raise DataError(f"{split.reference} is empty: export needs rows to compare with PyTorch")
+    progress(0, 4, "tracing the model")
+    model, tokenizer = checkpoint.load(checkpoint_dir), checkpoint.load_tokenizer(checkpoint_dir)
+    task = task.of_model(model.config.to_dict())
+    graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
+    progress(1, 4, "computing PyTorch's answers")
+    step = max(1, len(split) // ROWS)
+    names = [str(value.name) for value in graph.graph.inputs]
+    encoded = task.encode(tokenizer, split, range(0, len(split), step)[:ROWS])
+    rows = [{name: row[name] for name in names} for row in encoded]
+    longer = boundaries.long_rows(model.config, rows, task.max_length)
+    expected = parity.cases(task, model, rows, names, tokenizer.pad_token_id or 0, longer)
+    return Traced(model, tokenizer, task, graph, expected)
 
 
 def _check_target(plan: Plan | None, provider: str, products: Products) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exporters.build import build
+from exporters.build import Traced, build, trace
 from pipeline.measure import latency
 from pipeline.measure.measurements import Latency
 from pipeline.model import checkpoint, quantization
@@ -61,6 +61,7 @@ class Finalists:
             threads=self._target.threads,
             isa=self._target.isa,
             samples=False,
+            traced=self._traced,
         )
         part.rename(folder)
         return folder
@@ -91,6 +92,11 @@ class Finalists:
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save(self.network, self.tokenizer, folder)
         return folder
+
+    @cached_property
+    def _traced(self) -> Traced:
+        """The network's graph, which all bundles begin with."""
+        return trace(self._checkpoint, self.context.task, self.context.split("dev"))
 
     @property
     def _target(self) -> Target:
