@@ -22,21 +22,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks import planned
-from benchmarks.ranges import TRAIN, static
+from benchmarks.ranges import static
 from benchmarks.record import Claim, finish
 from exporters.build import build
 from pipeline.measure import latency, statistics
 from pipeline.model import checkpoint
 from pipeline.model.runtime import BundleModel
-from pipeline.stage import Asked, Context
-from pipeline.stage.split import Split
-from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 from pipeline.terms.interval import Interval
-from pipeline.terms.vocabulary import Target
 from stages.notes import Notes
 from stages.quantize import SEARCH, Quantize
 
-LARGER, CHANNELS, DEV = 50.0, (3, 200), 400
+LARGER, CHANNELS = 50.0, (3, 200)
 POINT, SPEED = 0.005, 1.5
 FORMS = ("float", "static", "search")
 
@@ -59,33 +55,8 @@ def with_outliers(source: Path, folder: Path) -> Path:
 
 def searched(source: Path, folder: Path) -> tuple[Path, dict[str, Any]]:
     """Run the stage on a checkpoint; return the planned checkpoint and the search's record."""
-    task, _ = planned.rows(source)
-    places = {label: at for at, label in enumerate(task.labels)}
-    lines = [json.loads(line) for line in TRAIN.read_text().splitlines()]
-
-    def split(name: str, rows: list[dict[str, Any]]) -> Split:
-        labels = [places[str(row["label"])] for row in rows]
-        return Split(name, TRAIN.name, "0" * 64, [row["text"] for row in rows], None, labels)
-
-    for name in ("work", "output"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    context = Context(
-        task=task,
-        splits={"train": split("train", lines[DEV:]), "dev": split("dev", lines[:DEV])},
-        seed=0,
-        device="cpu",
-        threads=1,
-        work=folder / "work",
-        output=folder / "output",
-        artifacts={},
-        base=folder,
-        asked=Asked(targets=(Target(name="cpu"),)),
-    )
-    record = StageRecord(name="finetune", version=1, parameters={}, fingerprint="0")
-    manifest = Manifest(kind=Kind.CHECKPOINT, stage=record, files=list_files(source))
-    model = Artifact(source, manifest, manifest.digest)
-    Quantize(mode="search").run(context, model)
-    return folder / "output", json.loads((folder / "output" / SEARCH).read_text())
+    output = planned.run(Quantize(mode="search"), source, folder)
+    return output, json.loads((output / SEARCH).read_text())
 
 
 def compared(source: Path, folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The demo's teacher with a plan that makes every layer int8, for the benchmarks of export."""
+"""The demo's teacher and rows, for the benchmarks of quantization and export."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bundle import ROOT
+from pipeline.measure import machine
 from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
-from pipeline.stage import tasks
+from pipeline.stage import Asked, Context, Stage, tasks
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
+from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
+from pipeline.terms.vocabulary import Target
 from stages import sensitivity
 
 EVAL = ROOT / "examples" / "data" / "movie-reviews" / "eval.jsonl"
-LENGTH = 512
+TRAIN = EVAL.with_name("train.jsonl")
+LENGTH, DEV = 512, 400
 
 
 def teacher() -> Path:
@@ -59,6 +63,50 @@ def rows(source: Path) -> tuple[Task, Split]:
     lines = [json.loads(line) for line in EVAL.read_text().splitlines()]
     labels = [named[str(line["label"])] for line in lines]
     return task, split([line["text"] for line in lines], labels)
+
+
+def run(stage: Stage, source: Path, folder: Path, seed: int = 0, **artifacts: Path) -> Path:
+    """Run a stage on a checkpoint and the demo's training rows; return the folder it wrote.
+
+    The first rows are the development split. ``artifacts``: id -> another checkpoint. A folder that
+    is complete is returned as it is.
+    """
+    output = folder / "output"
+    if (folder / "done").is_file():
+        return output
+    task, _ = rows(source)
+    places = {label: at for at, label in enumerate(task.labels)}
+    lines = [json.loads(line) for line in TRAIN.read_text().splitlines()]
+
+    def part(name: str, chosen: list[dict[str, Any]]) -> Split:
+        labels = [places[str(row["label"])] for row in chosen]
+        return Split(name, TRAIN.name, "0" * 64, [row["text"] for row in chosen], None, labels)
+
+    shutil.rmtree(output, ignore_errors=True)
+    for name in ("work", "output"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    context = Context(
+        task=task,
+        splits={"train": part("train", lines[DEV:]), "dev": part("dev", lines[:DEV])},
+        seed=seed,
+        device="cpu",
+        threads=len(machine.cores()),
+        work=folder / "work",
+        output=output,
+        artifacts={name: artifact(path) for name, path in artifacts.items()},
+        base=folder,
+        asked=Asked(targets=(Target(name="cpu"),)),
+    )
+    stage.run(context, artifact(source))
+    (folder / "done").touch()
+    return output
+
+
+def artifact(folder: Path) -> Artifact:
+    """Return a checkpoint's folder as an artifact."""
+    record = StageRecord(name="finetune", version=1, parameters={}, fingerprint="0")
+    manifest = Manifest(kind=Kind.CHECKPOINT, stage=record, files=list_files(folder))
+    return Artifact(folder, manifest, manifest.digest)
 
 
 def split(texts: list[str], labels: list[int] | None = None) -> Split:

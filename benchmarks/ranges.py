@@ -28,7 +28,6 @@ from pipeline.model.quantization import Calibration, LinearPlan, Plan
 from pipeline.model.runtime import BundleModel
 from stages import ranges, sensitivity
 
-TRAIN = planned.EVAL.with_name("train.jsonl")
 ROWS, TIMED, PERCENTILE = 256, 200, 99.99
 METHODS = ("min-max", "percentile", "entropy", "mse")
 
@@ -36,7 +35,7 @@ METHODS = ("min-max", "percentile", "entropy", "mse")
 def static(source: Path, folder: Path, method: Any) -> Path:
     """Copy a checkpoint with a static plan for all of its layers; return the folder."""
     task, _ = planned.rows(source)
-    texts = [json.loads(line)["text"] for line in TRAIN.read_text().splitlines()]
+    texts = [json.loads(line)["text"] for line in planned.TRAIN.read_text().splitlines()]
     split = planned.split(texts[:: len(texts) // ROWS][:ROWS])
     network = checkpoint.load(source)
     how = Calibration(method=method, percentile=PERCENTILE, rows=ROWS)
