@@ -71,7 +71,7 @@ def answers(source: Path, folder: Path, seed: int) -> dict[str, list[list[float]
         (trained / "quantization.json").write_bytes((after / "quantization.json").read_bytes())
         noted(f"after {mode}", after)
         noted(f"qat {mode}", trained)
-        noted(f"control {mode}", planned.run(plan, float_control, folder / f"control-{mode}", seed))
+        noted(f"control {mode}", planned.run(plan, control, folder / f"control-{mode}", seed))
     return found
 
 
