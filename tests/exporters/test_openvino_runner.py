@@ -49,9 +49,9 @@ def test_the_bundle_names_openvino_and_onnx_runtime_answers_alike(made):
     assert options["providers"] == ["OpenVINO"]
     assert "pip install openvino tokenizers numpy" in (output / "README.md").read_text()
     ours, theirs = BundleModel(output, provider="openvino"), BundleModel(output)
-    exact = info.precision == ours.precision == "fp32"
+    exact = info.precision == ours.precision == "fp32"  # where the CPU has bf16, floats are that
     for feed in ours.encode(TEXTS):
-        np.testing.assert_allclose(ours.run(feed), theirs.run(feed), atol=1e-4 if exact else 0.05)
+        np.testing.assert_allclose(ours.run(feed), theirs.run(feed), atol=1e-4 if exact else 0.1)
 
 
 def test_rows_that_share_a_batch_are_answered_as_they_are_alone(made):

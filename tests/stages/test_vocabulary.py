@@ -1,13 +1,9 @@
 """A pruned vocabulary splits known text into the same tokens, and spells other words."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 import torch
 import transformers
 from hypothesis import given, settings
