@@ -32,7 +32,7 @@ class Contender:
     """
 
     def __init__(self, directory: Path, *, provider: str = "cpu", threads: int = 1) -> None:
-        self.threads = threads
+        self.threads, self.provider = threads, provider
         if (directory / "signature.json").is_file():
             model = BundleModel(directory, provider=provider, threads=threads)
             self.inputs, self.run = model.inputs, model.run
@@ -57,6 +57,7 @@ class Contender:
         import openvino
 
         properties = json.loads((directory / "compile.json").read_text())
+        self.provider = "openvino"
         compiled = openvino.Core().compile_model(
             directory / "model.xml", "CPU", properties | {"INFERENCE_NUM_THREADS": self.threads}
         )
