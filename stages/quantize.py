@@ -49,7 +49,7 @@ class Quantize(Stage):
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
@@ -78,8 +78,8 @@ class Quantize(Stage):
     )
     smooth: bool = Field(
         False,
-        description="divide the inputs of layers, so that large channels do not take the range of "
-        "the others, and multiply the weights (SmoothQuant, arXiv 2211.10438)",
+        description="divide inputs, so that large channels do not take the range of the others, "
+        "and multiply weights (SmoothQuant, arXiv 2211.10438), where it halves the error",
     )
     correct_bias: bool = Field(
         False,
@@ -201,7 +201,7 @@ class Quantize(Stage):
             factors = dict[str, tuple[float, ...]]()
             if self.smooth:
                 groups = smoothing.groups(network, candidates, rows[0])
-                factors = smoothing.factors(network, groups, rows, progress)
+                factors = smoothing.factors(network, groups, rows, isa, progress)
             limits = dict[str, ranges.Range]()
             if self.mode == "static":
                 limits = ranges.measure(network, candidates, rows, how, progress, factors)

@@ -1,4 +1,4 @@
-"""Factors that move the range of large input channels into the weights.
+"""Factors that move the range of large input channels into the weights, where that pays.
 
 Xiao et al. 2022, "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language
 Models" (arXiv 2211.10438).
@@ -9,39 +9,113 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
+from pipeline.model.quantization import LinearPlan
 from pipeline.stage.tasks.task import Row
 from pipeline.terms.progress import Progress, silent
-from stages import ranges
+from pipeline.terms.vocabulary import Isa
+from stages import ranges, sensitivity
 
-STRENGTH = 0.5
+STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """α of the paper: 0 leaves all range in the inputs, 1 moves all of it into the weights."""
+WORTH = 0.5
+"""The most of a group's error that may be left: a division costs time wherever it is not folded."""
 LEAST = 1e-5
+ROWS = 64
+"""Rows on which strengths are compared."""
 
 
 def factors(
     model: nn.Module,
     groups: Iterable[Sequence[str]],
     rows: Sequence[Row],
+    isa: Isa,
     progress: Progress = silent,
 ) -> dict[str, tuple[float, ...]]:
-    """Return each layer's factors, one per input; the layers of a group read the same inputs.
+    """Return factors, one per input, of the layers whose error they at least halve.
 
-    A channel's factor is (its largest input)^α / (its largest weight)^(1 − α) with α = 1/2, as a
-    ratio to the geometric mean of all channels, which a scale takes away anyway.
+    The layers of a group read the same inputs and have the same factors. A channel's factor is
+    (its largest input)^α / (its largest weight)^(1 − α), as a ratio to the geometric mean of all
+    channels, which a scale takes away anyway. α is the one with which the group's outputs have the
+    least squared error after rounding: one α for all groups makes some of them worse.
     """
-    members = [list(group) for group in groups]
-    largest = _largest_inputs(model, [names[0] for names in members], rows, progress)
-    found = {}
-    for names in members:
-        weights = [model.get_submodule(name).get_parameter("weight") for name in names]
-        heaviest = torch.stack([weight.detach().abs().amax(dim=0) for weight in weights]).amax(0)
-        powers = STRENGTH * largest[names[0]].clamp(min=LEAST).log()
-        powers -= (1 - STRENGTH) * heaviest.clamp(min=LEAST).log()
-        shared = tuple(_short(value) for value in (powers - powers.mean()).exp().tolist())
-        found |= dict.fromkeys(names, shared)
+    members = {names[0]: list(names) for names in groups}
+    largest = _largest_inputs(model, list(members), rows, progress)
+    tried = {
+        first: {
+            strength: _factors(_weights(model, names), largest[first], strength)
+            for strength in STRENGTHS
+        }
+        for first, names in members.items()
+    }
+    few = rows[:: max(1, len(rows) // ROWS)]
+    errors = {
+        strength: _errors(
+            model,
+            members,
+            {
+                first: LinearPlan(precision="int8", factors=strength and tried[first][strength])
+                for first in members
+            },
+            few,
+            isa,
+            progress,
+        )
+        for strength in (None, *STRENGTHS)
+    }
+    found = dict[str, tuple[float, ...]]()
+    for first, names in members.items():
+        best = min(STRENGTHS, key=lambda strength: errors[strength][first])
+        if errors[best][first] <= WORTH * errors[None][first]:
+            found |= dict.fromkeys(names, tried[first][best])
     return found
+
+
+def _weights(model: nn.Module, names: Sequence[str]) -> list[Tensor]:
+    """Return the weights of some layers, each outputs × inputs."""
+    return [_linear(model, name).weight.detach() for name in names]
+
+
+def _factors(weights: Sequence[Tensor], largest: Tensor, strength: float) -> tuple[float, ...]:
+    heaviest = torch.stack([weight.abs().amax(dim=0) for weight in weights]).amax(dim=0)
+    powers = strength * largest.clamp(min=LEAST).log()
+    powers -= (1 - strength) * heaviest.clamp(min=LEAST).log()
+    return tuple(_short(value) for value in (powers - powers.mean()).exp().tolist())
+
+
+def _errors(
+    model: nn.Module,
+    members: Mapping[str, Sequence[str]],
+    layers: Mapping[str, LinearPlan],
+    rows: Sequence[Row],
+    isa: Isa,
+    progress: Progress,
+) -> dict[str, float]:
+    """Return the squared error of each group's outputs, rounded as the plan of its first says."""
+    errors = dict.fromkeys(members, 0.0)
+    weights = {
+        name: sensitivity.rounded_weight(_linear(model, name), layers[first], isa)
+        for first, names in members.items()
+        for name in names
+    }
+
+    def see(first: str, values: Tensor) -> None:
+        rounded = sensitivity.rounded_inputs(values, layers[first])
+        for name in members[first]:
+            exact = functional.linear(values, _linear(model, name).weight)
+            error = functional.linear(rounded, weights[name]) - exact
+            errors[first] += float(error.square().sum())
+
+    ranges.watch(model, list(members), rows, see, progress, "trying factors")
+    return errors
+
+
+def _linear(model: nn.Module, name: str) -> nn.Linear:
+    module = model.get_submodule(name)
+    assert isinstance(module, nn.Linear)
+    return module
 
 
 def _short(value: float) -> float:

@@ -14,7 +14,7 @@ from pipeline.store.artifact import Kind
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
-from stages import sensitivity
+from stages import sensitivity, smoothing
 from stages.adapt import Adapt
 from stages.quantize import Quantize, narrowest
 from tests.models import artifact_of
@@ -175,7 +175,8 @@ def test_a_percentile_without_its_method_is_refused():
     Quantize(mode="static", calibration="percentile", percentile=99.9)
 
 
-def test_smooth_and_corrected_layers_have_factors_and_corrections(tuned, make_context):
+def test_smooth_and_corrected_layers_have_factors_and_corrections(tuned, make_context, monkeypatch):
+    monkeypatch.setattr(smoothing, "WORTH", float("inf"))
     stage = Quantize(mode="static", smooth=True, correct_bias=True, calibration_rows=32)
     plan, _ = planned(stage, make_context(), tuned)
     for name in plan.integer_modules:

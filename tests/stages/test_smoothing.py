@@ -31,7 +31,18 @@ def test_layers_that_read_the_same_value_are_a_group(network, rows):
     assert sum(map(len, found)) == len(sensitivity.linear_layers(network))
 
 
-def test_a_factor_is_the_papers_up_to_a_common_one(network, rows):
+def enlarge(network):
+    """Make one channel of a normalization 100 times larger, and what reads it as much smaller."""
+    layer = network.bert.encoder.layer[0]
+    with torch.no_grad():
+        layer.attention.output.LayerNorm.weight[0] *= 100
+        layer.attention.output.LayerNorm.bias[0] *= 100
+        layer.intermediate.dense.weight[:, 0] /= 100
+
+
+def test_a_factor_is_the_papers_up_to_a_common_one(network, rows, monkeypatch):
+    monkeypatch.setattr(smoothing, "STRENGTHS", (0.5,))
+    enlarge(network)
     seen = []
     network.get_submodule(UP).register_forward_hook(lambda m, x, y: seen.append(x[0]))
     with torch.no_grad():
@@ -39,19 +50,47 @@ def test_a_factor_is_the_papers_up_to_a_common_one(network, rows):
             network(input_ids=torch.tensor([row["input_ids"]]))
     inputs = torch.cat([each.flatten(0, -2) for each in seen]).abs().amax(dim=0)
     weights = network.get_submodule(UP).weight.detach().abs().amax(dim=0)
-    found = torch.tensor(smoothing.factors(network, [[UP]], rows)[UP])
+    found = torch.tensor(smoothing.factors(network, [[UP]], rows, "avx2")[UP])
     ratio = found / (inputs / weights).sqrt()
     torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=2e-3, atol=0)
 
 
-def test_smoothing_takes_away_the_damage_of_large_channels(network, rows, make_context):
-    """One channel of a normalization is 100 times larger, and what reads it as much smaller."""
+def test_what_smoothing_would_not_help_has_no_factors(network, rows):
+    """All channels are alike, and each strength would make them differ."""
     layer = network.bert.encoder.layer[0]
     with torch.no_grad():
-        layer.attention.output.LayerNorm.weight[0] *= 100
-        layer.attention.output.LayerNorm.bias[0] *= 100
-        layer.intermediate.dense.weight[:, 0] /= 100
-    factors = smoothing.factors(network, [[UP]], rows)[UP]
+        layer.attention.output.LayerNorm.weight.fill_(1)
+        layer.attention.output.LayerNorm.bias.fill_(0)
+    assert smoothing.factors(network, [[UP]], rows, "avx2") == {}
+
+
+def test_the_strength_of_least_error_is_taken(network, rows, monkeypatch):
+    enlarge(network)
+    found = smoothing.factors(network, [[UP]], rows, "avx2")[UP]
+    measured = {}
+    for strength in smoothing.STRENGTHS:
+        monkeypatch.setattr(smoothing, "STRENGTHS", (strength,))
+        factors = smoothing.factors(network, [[UP]], rows, "avx2")[UP]
+        plan = {UP: LinearPlan(precision="int8", factors=factors)}
+        exact, rounded = (outputs(network, rows, each) for each in ({}, plan))
+        measured[factors] = float((exact - rounded).square().sum())
+    assert found == min(measured, key=measured.__getitem__)
+
+
+def outputs(network, rows, plan):
+    """Return what a layer gives for each token, rounded as a plan says, from exact inputs."""
+    seen = []
+    hook = network.get_submodule(UP).register_forward_hook(lambda m, x, y: seen.append(y))
+    with torch.no_grad(), sensitivity.quantized(network, plan, "avx2"):
+        for row in rows:
+            network(input_ids=torch.tensor([row["input_ids"]]))
+    hook.remove()
+    return torch.cat([each.flatten(0, -2) for each in seen])
+
+
+def test_smoothing_takes_away_the_damage_of_large_channels(network, rows, make_context):
+    enlarge(network)
+    factors = smoothing.factors(network, [[UP]], rows, "avx2")[UP]
     measured = sensitivity.Sensitivity(make_context().task, network, rows, "avx2")
     plain = measured.damage({UP: LinearPlan(precision="int8")})
     smooth = measured.damage({UP: LinearPlan(precision="int8", factors=factors)})
