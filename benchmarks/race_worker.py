@@ -34,7 +34,9 @@ class Contender:
     def __init__(self, directory: Path, *, provider: str = "cpu", threads: int = 1) -> None:
         self.threads, self.provider = threads, provider
         if (directory / "signature.json").is_file():
-            model = BundleModel(directory, provider=provider, threads=threads)
+            asked = json.loads((directory / "session_options.json").read_text())["providers"]
+            self.provider = "openvino" if asked == ["OpenVINO"] else provider
+            model = BundleModel(directory, provider=self.provider, threads=threads)
             self.inputs, self.run = model.inputs, model.run
         elif (directory / "model.onnx").is_file():
             self._onnx(directory / "model.onnx")
