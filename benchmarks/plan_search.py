@@ -28,6 +28,7 @@ from exporters.build import build
 from pipeline.measure import latency, statistics
 from pipeline.model import checkpoint
 from pipeline.model.runtime import BundleModel
+from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
 from stages.notes import Notes
 from stages.quantize import SEARCH, Quantize
@@ -71,12 +72,12 @@ def compared(source: Path, folder: Path) -> dict[str, Any]:
     }
     labels, bundles, answers = np.array(split.labels), dict[str, Path](), dict[str, Any]()
     for form, directory in plans.items():
-        bundles[form] = folder / form
+        bundles[form] = folder / "bundles" / form
         shutil.rmtree(bundles[form], ignore_errors=True)
         bundles[form].mkdir(parents=True)
         try:
             build(directory, bundles[form], task=task, split=split, form="deploy")
-        except Exception as error:
+        except ModelError as error:
             bundles.pop(form)
             print(form, error)
             continue

@@ -1,6 +1,7 @@
 """Store embedding tables as int8 with one scale per row: a quarter of the size.
 
-Only the rows that are read are converted to float and scaled, never the whole table.
+Of a vocabulary, only the rows that are read are converted to float and scaled. A table of positions
+is small: the runtime, which folds constants, converts it as a whole when it loads the graph.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import onnx_ir as ir
 from exporters.passes.graph import array, constant, node, replace
 
 LEAST_ROWS = 16  # smaller tables, such as the two token types, gain nothing
+WHOLE = 1024
+"""The most rows of a table that is converted when the graph is loaded."""
 
 
 def apply(model: ir.Model) -> int:
@@ -28,6 +31,13 @@ def apply(model: ir.Model) -> int:
         rows_value = constant(model, f"{table.name}.int8", rows)
         scale_value = constant(model, f"{table.name}.scale", scale.astype(np.float32))
         index = lookup.inputs[1]
+        if len(held) <= WHOLE:
+            wide = node("Cast", [rows_value], to=ir.DataType.FLOAT)
+            whole = node("Mul", [wide.outputs[0], scale_value])
+            model.graph.insert_before(lookup, [wide, whole])
+            lookup.replace_input_with(0, whole.outputs[0])
+            count += 1
+            continue
         picked = node("Gather", [rows_value, index], axis=0)
         scales = node("Gather", [scale_value, index], axis=0)
         wide = node("Cast", [picked.outputs[0]], to=ir.DataType.FLOAT)

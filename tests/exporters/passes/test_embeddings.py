@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import onnx_ir as ir
+import onnxruntime
+import pytest
 
 from exporters.passes import embeddings
 from exporters.passes.graph import array, constant, node
@@ -15,17 +20,34 @@ def lookup(table: np.ndarray) -> ir.Model:
     return finish(made, [node("Gather", [constant(made, "table", table), index], axis=0)])
 
 
-def test_a_row_comes_back_within_half_a_step_and_a_zero_row_as_zero() -> None:
-    table = normal(50, 8)
+@pytest.mark.parametrize("rows", [50, embeddings.WHOLE, embeddings.WHOLE + 1])
+def test_a_row_comes_back_within_half_a_step_and_a_zero_row_as_zero(rows: int) -> None:
+    table = normal(rows, 8)
     table[3] = 0
     graph = lookup(table)
     assert embeddings.apply(graph) == 1
     held = array(graph.graph.initializers["table.int8"])
     assert held.dtype == np.int8
-    got = run(graph, index=np.arange(50))
+    got = run(graph, index=np.arange(rows))
     half = np.abs(table).max(axis=1, keepdims=True) / 127 / 2
     assert (np.abs(got - table) <= half * 1.0001).all()
     assert (got[3] == 0).all()
+
+
+@pytest.mark.parametrize(("rows", "at_load"), [(512, True), (2000, False)])
+def test_a_small_table_is_converted_when_the_graph_is_loaded(
+    rows: int, at_load: bool, tmp_path: Path
+) -> None:
+    graph = lookup(normal(rows, 8))
+    embeddings.apply(graph)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    written = ir.to_proto(graph).SerializeToString()
+    onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
+    left = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert left == (["Gather"] if at_load else ["Gather", "Gather", "Cast", "Mul"])
 
 
 def test_a_table_of_a_few_rows_gains_nothing() -> None:

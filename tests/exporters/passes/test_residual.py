@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
@@ -11,7 +12,9 @@ import pytest
 
 from exporters import fusion, parity
 from exporters.passes import clean, mask, residual
+from exporters.passes.graph import constant, node
 from tests.exporters.graphs import exported
+from tests.exporters.small_graphs import finish, model, normal, run
 from tests.models import TASK
 
 
@@ -36,3 +39,24 @@ def test_nothing_is_fused_with_a_normalization(name, rows, tmp_path):
     assert "SkipLayerNormalization" not in at_default_level(graph, tmp_path)
     assert parity.check(TASK, graph, expected, "fp32", "residual").max_difference < 1e-5
     assert residual.apply(graph) == 0
+
+
+def test_a_sum_of_sums_is_one_and_a_bias_stays_with_its_product():
+    made, (tokens, types, places) = model(
+        {name: (["n", 8], ir.DataType.FLOAT) for name in ("tokens", "types", "places")}
+    )
+    both = node("Add", [tokens, types])
+    total = node("Add", [both.outputs[0], places])
+    biased = node("Add", [total.outputs[0], constant(made, "bias", normal(8))])
+    last = node("Add", [biased.outputs[0], places])
+    scale = constant(made, "scale", normal(8))
+    steps = [
+        node("LayerNormalization", [each.outputs[0], scale], axis=-1) for each in (total, last)
+    ]
+    out = node("Mul", [step.outputs[0] for step in steps])
+    graph = finish(made, [both, total, biased, last, *steps, out])
+    feed = {name: normal(3, 8) for name in ("tokens", "types", "places")}
+    before = run(graph, **feed)
+    assert residual.apply(graph) == 2
+    assert [len(each.inputs) for each in graph.graph if each.op_type == "Sum"] == [3, 2]
+    np.testing.assert_allclose(run(graph, **feed), before, atol=1e-6)
