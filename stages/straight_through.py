@@ -52,7 +52,8 @@ def _forward(module: nn.Module, layer: LinearPlan, isa: Isa, inputs: Tensor) -> 
     with torch.no_grad():
         weight_error = sensitivity.fake_quantize_weight(weight, isa) - weight
         input_error = sensitivity.rounded_inputs(inputs, plain) - inputs
-    outputs = functional.linear(inputs + input_error, weight + weight_error, bias)
+    with torch.autocast(inputs.device.type, enabled=False):  # bfloat16 has not all the integers
+        outputs = functional.linear(inputs + input_error, weight + weight_error, bias)
     if layer.correction is not None:
         outputs = outputs + weight.new_tensor(layer.correction)
     return outputs

@@ -40,6 +40,14 @@ def test_the_forward_pass_is_that_of_the_simulation(layer, isa, network):
     assert "forward" not in vars(network[0])
 
 
+def test_mixed_precision_rounds_no_further(network):
+    inputs = torch.randn(5, 7, 4)
+    with sensitivity.quantized(network, {"0": STATIC}, "vnni"), torch.no_grad():
+        wanted = network[0](inputs)
+    with straight_through.rounding(network, {"0": STATIC}, "vnni"), torch.autocast("cpu"):
+        torch.testing.assert_close(network[0](inputs), wanted)
+
+
 def test_gradients_are_those_of_the_rounded_numbers_and_pass_through_the_rounding(network):
     inputs = torch.randn(6, 4, requires_grad=True)
     with straight_through.rounding(network, {"0": DYNAMIC}, "vnni"):
