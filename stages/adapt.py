@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.model import quantization
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
@@ -164,6 +163,7 @@ class Adapt(Training):
         from stages import straight_through
         from stages import teacher as teaching
 
+        layers = straight_through.planned(model.directory) if self.qat else {}
         split = context.split("train")
         if self.teacher is None:
             rows, loss = training.lessons(context, tokenizer, split), context.task.training()
@@ -171,8 +171,7 @@ class Adapt(Training):
             rows = training.labelled_rows(context, tokenizer, split, numbered=True)
             answers = teaching.answers(context, context.artifacts[self.teacher])
             loss = teaching.imitation(context.task, answers, alpha=0.9, temperature=2.0)
-        plan = quantization.read(model.directory) if self.qat else None
-        layers, isa = plan.integer_layers if plan else {}, narrowest(context.targets)
+        isa = narrowest(context.targets)
         with straight_through.rounding(adapted.get_base_model(), layers, isa):
             return training.train(context, self, adapted, tokenizer, rows, loss)
 

@@ -32,13 +32,13 @@ def corrected(
     sums: dict[str, torch.Tensor] = {}
     counts = dict.fromkeys(layers, 0)
     weights = {
-        name: sensitivity.rounded_weight(_linear(model, name), layer, isa)
+        name: sensitivity.rounded_weight(sensitivity.linear(model, name), layer, isa)
         for name, layer in layers.items()
     }
 
     def see(name: str, values: torch.Tensor) -> None:
         rough = functional.linear(sensitivity.rounded_inputs(values, layers[name]), weights[name])
-        error = functional.linear(values, _linear(model, name).weight) - rough
+        error = functional.linear(values, sensitivity.linear(model, name).weight) - rough
         sums[name] = sums.get(name, 0) + error.flatten(0, -2).double().sum(dim=0)
         counts[name] += error[..., 0].numel()
 
@@ -47,12 +47,6 @@ def corrected(
         name: layer.model_copy(update={"correction": _short(sums[name] / counts[name])})
         for name, layer in layers.items()
     }
-
-
-def _linear(model: nn.Module, name: str) -> nn.Linear:
-    module = model.get_submodule(name)
-    assert isinstance(module, nn.Linear)
-    return module
 
 
 def _short(values: torch.Tensor) -> tuple[float, ...]:

@@ -179,8 +179,9 @@ class Search:
         weights = [self.network.get_submodule(name).weight for name in group]
         outputs, inputs = [len(weight) for weight in weights], weights[0].shape[1]
         forms = {FLOAT: None} | {form: layers[group[0]] for form, layers in self.forms.items()}
+        divided = "divided" if self.forms["dynamic smooth"][group[0]].factors else "plain"
         ms: dict[str, float] = self.notes.get(
-            f"ms of {inputs} × {outputs}, {tokens} tokens, {threads} threads",
+            f"ms of {divided} {inputs} × {outputs}, {tokens} tokens, {threads} threads",
             lambda: products.milliseconds(inputs, outputs, tokens, forms, threads),
         )
         return ms

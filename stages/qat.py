@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.model import quantization
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind
@@ -23,7 +22,9 @@ class Qat(Training):
     pass as if they were not (the straight-through estimator, Bengio et al. 2013, arXiv 1308.3432;
     Jacob et al. 2018, arXiv 1712.05877). The target are the answers of ``teacher``, or, without
     one, those of the input itself in full precision. The plan stays as it is, since its ranges are
-    those that the weights were trained with. ``adapt: {qat: true}`` does the same with an adapter.
+    those that the weights were trained with. Layers that ``quantize`` leaves float are not rounded;
+    with its ``sensitivity: false``, those that it would leave out are trained too.
+    ``adapt: {qat: true}`` does the same with an adapter.
     """
 
     name: ClassVar[str] = "qat"
@@ -79,8 +80,7 @@ class Qat(Training):
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
-        plan = quantization.read(model.directory)
-        assert plan is not None
+        layers = straight_through.planned(model.directory)
         isa = narrowest(context.targets)
         rows = training.labelled_rows(context, tokenizer, context.split("train"), numbered=True)
         answers = teaching.answers(
@@ -90,7 +90,7 @@ class Qat(Training):
             context.task, answers, alpha=self.alpha, temperature=self.temperature
         )
         training.set_dropout(network, 0)  # rounding is the noise to be learned
-        with straight_through.rounding(network, plan.integer_layers, isa):
+        with straight_through.rounding(network, layers, isa):
             trained = training.train(context, self, network, tokenizer, rows, loss)
         roles = checkpoint.save(network, tokenizer, context.output)
         return Draft(roles, checkpoint.describe(network), (trained.metric(),))

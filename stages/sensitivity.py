@@ -36,6 +36,13 @@ def linear_layers(model: nn.Module) -> list[str]:
     return names[:-1]
 
 
+def linear(model: nn.Module, name: str) -> nn.Linear:
+    """Return a linear layer by its module path."""
+    module = model.get_submodule(name)
+    assert isinstance(module, nn.Linear)
+    return module
+
+
 def fake_quantize(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
     """Round to uint8 with a zero point and back; ``low``, ``high`` broadcast against ``values``."""
     low, high = low.clamp(max=0), high.clamp(min=0)
@@ -111,8 +118,7 @@ def quantized(model: nn.Module, layers: Mapping[str, LinearPlan], isa: Isa) -> I
     undo: list[Callable[[], Any]] = []
     try:
         for name, layer in layers.items():
-            module = model.get_submodule(name)
-            assert isinstance(module, nn.Linear)
+            module = linear(model, name)
             weight = module.weight.data
             undo.append(lambda module=module, weight=weight: setattr(module.weight, "data", weight))
             module.weight.data = rounded_weight(module, layer, isa)

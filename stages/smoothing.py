@@ -75,7 +75,7 @@ def factors(
 
 def _weights(model: nn.Module, names: Sequence[str]) -> list[Tensor]:
     """Return the weights of some layers, each outputs × inputs."""
-    return [_linear(model, name).weight.detach() for name in names]
+    return [sensitivity.linear(model, name).weight.detach() for name in names]
 
 
 def _factors(weights: Sequence[Tensor], largest: Tensor, strength: float) -> tuple[float, ...]:
@@ -96,7 +96,7 @@ def _errors(
     """Return the squared error of each group's outputs, rounded as the plan of its first says."""
     errors = dict.fromkeys(members, 0.0)
     weights = {
-        name: sensitivity.rounded_weight(_linear(model, name), layers[first], isa)
+        name: sensitivity.rounded_weight(sensitivity.linear(model, name), layers[first], isa)
         for first, names in members.items()
         for name in names
     }
@@ -104,18 +104,12 @@ def _errors(
     def see(first: str, values: Tensor) -> None:
         rounded = sensitivity.rounded_inputs(values, layers[first])
         for name in members[first]:
-            exact = functional.linear(values, _linear(model, name).weight)
+            exact = functional.linear(values, sensitivity.linear(model, name).weight)
             error = functional.linear(rounded, weights[name]) - exact
             errors[first] += float(error.square().sum())
 
     ranges.watch(model, list(members), rows, see, progress, "trying factors")
     return errors
-
-
-def _linear(model: nn.Module, name: str) -> nn.Linear:
-    module = model.get_submodule(name)
-    assert isinstance(module, nn.Linear)
-    return module
 
 
 def _short(value: float) -> float:

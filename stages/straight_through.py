@@ -9,15 +9,30 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.model import quantization
 from pipeline.model.quantization import LinearPlan
+from pipeline.terms.errors import ModelError
 from pipeline.terms.vocabulary import Isa
 from stages import sensitivity
+
+
+def planned(directory: Path) -> dict[str, LinearPlan]:
+    """Return the int8 layers of a checkpoint's plan. Raises ModelError if it has none."""
+    plan = quantization.read(directory)
+    layers = plan.integer_layers if plan else {}
+    if not layers:
+        raise ModelError(
+            "no layer is int8 in the plan, so there is no rounding to train for; "
+            "write quantize: {sensitivity: false}"
+        )
+    return layers
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import torch
 from pipeline.model import checkpoint, quantization
 from pipeline.store.artifact import Kind
 from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import RecipeError
+from pipeline.terms.errors import ModelError, RecipeError
 from stages import ranges, sensitivity
 from stages.adapt import Adapt
 from stages.merge import Merge
@@ -66,6 +66,15 @@ def test_an_adapter_wins_it_back_too_and_merges(planned, make_context, tmp_path)
     merging = make_context(rows=256, work=tmp_path / "merging")
     Merge().run(merging, adapted)
     assert damage(context, merging.output, planned) < before / 2
+
+
+@pytest.mark.parametrize("stage", [Qat(), Adapt(qat=True)])
+def test_a_plan_without_integers_is_refused(stage, planned, make_context):
+    plan = quantization.read(planned.directory)
+    linears = {name: quantization.LinearPlan(precision="float") for name in plan.linears}
+    quantization.write(plan.model_copy(update={"linears": linears}), planned.directory)
+    with pytest.raises(ModelError, match="no layer is int8 in the plan"):
+        stage.run(make_context(), planned)
 
 
 def test_it_is_the_same_twice(planned, make_context, tmp_path):
