@@ -62,6 +62,9 @@ def factors(
             few,
             isa,
             progress,
+            f"trying smoothing, strength {strength:g}"
+            if strength
+            else "measuring without smoothing",
         )
         for strength in (None, *STRENGTHS)
     }
@@ -92,6 +95,7 @@ def _errors(
     rows: Sequence[Row],
     isa: Isa,
     progress: Progress,
+    note: str,
 ) -> dict[str, float]:
     """Return the squared error of each group's outputs, rounded as the plan of its first says."""
     errors = dict.fromkeys(members, 0.0)
@@ -108,7 +112,7 @@ def _errors(
             error = functional.linear(rounded, weights[name]) - exact
             errors[first] += float(error.square().sum())
 
-    ranges.watch(model, list(members), rows, see, progress, "trying factors")
+    ranges.watch(model, list(members), rows, see, progress, note)
     return errors
 
 

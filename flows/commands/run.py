@@ -90,7 +90,8 @@ def run(
     for name, path in result.paths.items():
         if name in ("bundle", "report"):
             console.print(f"{name:<8} {path}", soft_wrap=True)
-    click.echo(verdict_line(judged, result.outcome.data.absent, "none (no validate stage)"))
+    lacking = "validate stage" if result.outcome.data.measurements is None else "budgets"
+    click.echo(verdict_line(judged, result.outcome.data.absent, f"none (no {lacking})"))
     return code
 
 

@@ -19,6 +19,12 @@ def test_run_inline_prints_only_the_verdict(project: Project, rarefy: Callable[.
     assert (out / "report.html").is_file()
 
 
+def test_without_budgets_nothing_is_judged(project: Project, rarefy: Callable[..., Said]) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
+    said = rarefy("run", recipe, "--engine", "inline")
+    assert (said.code, said.out) == (0, "verdict: none (no budgets)\n")
+
+
 @pytest.mark.slow
 def test_a_teacher_trained_on_shuffled_labels_gives_no_verdict(
     project: Project, rarefy: Callable[..., Said]
