@@ -51,23 +51,14 @@ def factors(
         for first, names in members.items()
     }
     few = rows[:: max(1, len(rows) // ROWS)]
-    errors = {
-        strength: _errors(
-            model,
-            members,
-            {
-                first: LinearPlan(precision="int8", factors=strength and tried[first][strength])
-                for first in members
-            },
-            few,
-            isa,
-            progress,
-            f"trying smoothing, strength {strength:g}"
-            if strength
-            else "measuring without smoothing",
-        )
-        for strength in (None, *STRENGTHS)
-    }
+    errors: dict[float | None, dict[str, float]] = {}
+    for strength in (None, *STRENGTHS):
+        layers = {
+            first: LinearPlan(precision="int8", factors=strength and tried[first][strength])
+            for first in members
+        }
+        note = f"trying smoothing with strength {strength or 0:g}"
+        errors[strength] = _errors(model, members, layers, few, isa, progress, note)
     found = dict[str, tuple[float, ...]]()
     for first, names in members.items():
         best = min(STRENGTHS, key=lambda strength: errors[strength][first])
