@@ -12,14 +12,22 @@ from pydantic import Field, model_validator
 from pipeline.model.architectures.description import Config
 from pipeline.model.shape import Shape
 from pipeline.stage import Context, Draft
-from pipeline.stage.resources import PROCESS, Resources, Span, Workload, upto, weights
+from pipeline.stage.resources import (
+    PROCESS,
+    TRANSFER,
+    Resources,
+    Span,
+    Workload,
+    upto,
+    weights,
+)
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
-from stages import footprint, training
+from stages import footprint, training, transfer_set
 from stages.parameters import TEACHER_BATCH, Row, Training
 
 if TYPE_CHECKING:
-    from stages.rows import Rows
+    from pipeline.stage.split import Split
 
 
 class Distill(Training):
@@ -29,11 +37,14 @@ class Distill(Training):
     1910.01108) or from another pretrained model. The loss is the sum of three terms:
     alpha · T² · KL(teacher ‖ student), with both softened by the temperature T (Hinton et al.
     2015, arXiv 1503.02531); (1 − alpha) · cross-entropy with the labels; and the mean squared
-    difference between the hidden states of mapped layers (TinyBERT, Jiao et al. 2020, arXiv
-    1909.10351), through a learned projection if the widths differ. The teacher also labels
-    unlabelled text of the domain (data.unlabelled). Its outputs are computed once and kept.
+    difference between the hidden states of each student's layer and of the teacher's layer at the
+    same share of its depth (TinyBERT, Jiao et al. 2020, arXiv 1909.10351), through a learned
+    projection if the widths differ, on rows that both split into the same tokens. The teacher also
+    labels unlabelled text of the domain (data.unlabelled) and a transfer set. Its outputs are
+    computed once and kept.
 
-    Small students need longer training and a higher learning rate than the teacher.
+    Small students need longer training, a higher learning rate than the teacher and more text than
+    the labelled rows.
     """
 
     name: ClassVar[str] = "distill"
@@ -41,16 +52,23 @@ class Distill(Training):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
+    version: ClassVar[int] = 2
+    needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 
     layers: int | tuple[int, ...] | None = Field(
         None, description="layers of the input to keep: indices, or a number to spread evenly"
     )
     student: str | None = Field(None, description="pretrained model to start from instead")
     teacher: str | None = Field(None, description="id of an earlier stage; default: the input")
+    transfer: str | None = Field(
+        None, description="id of an augment or label stage, whose texts the teacher labels as well"
+    )
     temperature: float = Field(2.0, gt=0, le=100)
     alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's answers")
     hidden_weight: float | None = Field(
-        None, ge=0, description="weight of the hidden states; default: 1 if tokens are the same"
+        None,
+        ge=0,
+        description="weight of the hidden states; default: 1 without a transfer set, 0 with one",
     )
     dropout: float = Field(
         0.0, ge=0, lt=1, description="the student's dropout; soft answers already regularize"
@@ -69,7 +87,8 @@ class Distill(Training):
         return self
 
     def references(self) -> dict[str, str]:
-        return {"teacher": self.teacher} if self.teacher else {}
+        named = {"teacher": self.teacher, TRANSFER: self.transfer}
+        return {role: name for role, name in named.items() if name}
 
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the config, weights and tokenizer of ``student``; empty if it is not given."""
@@ -109,13 +128,14 @@ class Distill(Training):
         student = self._shape(work)
         if student is None:
             return Resources()
-        states = footprint.hidden_states(work, self.reads, student.layers, teacher.hidden)
-        if self.hidden_weight == 0:
+        splits = self.reads | {TRANSFER}
+        states = footprint.hidden_states(work, splits, student.layers, teacher.hidden)
+        if not self._hidden_weight:
             states = Span()
         elif self.student is not None or self.teacher is not None:
             states = upto(states.most)
         trained = super().resources(replace(work, shape=student))
-        length = work.longest_of(self.reads)
+        length = work.longest_of(splits)
         answering = weights(teacher) + weights(student)
         answering += footprint.answering(teacher, TEACHER_BATCH, length)
         assert trained.disk is not None
@@ -124,11 +144,11 @@ class Distill(Training):
             # The rows as the teacher reads them; the student's are counted with its training.
             disk=trained.disk
             + states
-            + footprint.logits(work, self.reads)
-            + footprint.tokenized(work, self.reads),
+            + footprint.logits(work, splits)
+            + footprint.tokenized(work, splits | self.reads),
             memory=(PROCESS + answering) | trained.memory,
             shape=student,
-            effort=work.texts_of(self.reads) * (self.epochs * student.body + teacher.body),
+            effort=work.texts_of(splits) * (self.epochs * student.body + teacher.body),
         )
 
     def _shape(self, work: Workload) -> Shape | None:
@@ -150,28 +170,31 @@ class Distill(Training):
         from stages import teacher as teaching
 
         training.prepare(context)
-        student, tokenizer, taken = self._open_student(context, model)
+        student, tokenizer = self._open_student(context, model)
         artifact = context.artifacts[self.teacher] if self.teacher else model
         teacher, teacher_tokenizer = training.open_network(context, artifact)
-        rows = self._rows(context, tokenizer)
-        teacher_rows = self._rows(context, teacher_tokenizer)
-        pairs = self._pairs(student, teacher, taken)
-        weight = self._weight(same_tokens(tokenizer, rows, teacher_tokenizer, teacher_rows))
-        if not weight:
-            pairs = []
-        teacher_layers = [layer for _, layer in pairs]
-        answers = teaching.outputs(
-            context, teacher, teacher_tokenizer, teacher_rows, teacher_layers
-        )
+        splits = self._splits(context)
+        rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
+        known = self._known(context, splits)
+        same, pairs = [], list[tuple[int, int]]()
+        if known is not None:
+            answers = teaching.given(context.task, known, rows, teacher.config.hidden_size)
+        else:
+            teacher_rows = training.labelled_rows(context, teacher_tokenizer, *splits)
+            if self._hidden_weight:
+                same = same_tokens(tokenizer, rows, teacher_tokenizer, teacher_rows)
+                pairs = self._pairs(student, teacher, any(same))
+            layers = [layer for _, layer in pairs]
+            answers = teaching.outputs(context, teacher, teacher_tokenizer, teacher_rows, layers)
         goals = context.task.goals(answers.logits, context.task.width_of(student))
-        answers = replace(answers, logits=goals)
         loss = teaching.imitation(
             context.task,
-            answers,
+            replace(answers, logits=goals),
             alpha=self.alpha,
             temperature=self.temperature,
-            hidden_weight=weight,
+            hidden_weight=self._hidden_weight,
             layers=[layer for layer, _ in pairs],
+            same=same,
         )
         training.set_dropout(student, self.dropout)
         _project(student, teacher.config.hidden_size, len(pairs))
@@ -180,13 +203,19 @@ class Distill(Training):
         if hasattr(student, PROJECTIONS):
             delattr(student, PROJECTIONS)
         roles = checkpoint.save(student, tokenizer, context.output)
-        metrics = (trained.metric(), Metric(name="rows", split="train", value=len(rows)))
-        return Draft(roles, checkpoint.describe(student), metrics)
+        metrics = [trained.metric(), Metric(name="rows", split="train", value=len(rows))]
+        if same:
+            metrics.append(Metric(name="rows_split_alike", split="train", value=sum(same)))
+        return Draft(roles, checkpoint.describe(student), tuple(metrics))
 
-    def _open_student(
-        self, context: Context, model: Artifact
-    ) -> tuple[Any, Any, tuple[int, ...] | None]:
-        """Return the student, its tokenizer, and the input's layers it is built from (or None)."""
+    @property
+    def _hidden_weight(self) -> float:
+        if self.hidden_weight is not None:
+            return self.hidden_weight
+        return 0.0 if self.transfer else 1.0
+
+    def _open_student(self, context: Context, model: Artifact) -> tuple[Any, Any]:
+        """Return the student before its training, and its tokenizer."""
         from pipeline.model import checkpoint, pooling
         from pipeline.run import locating
         from stages import surgery
@@ -197,48 +226,57 @@ class Distill(Training):
             student = training.with_head(context, directory)
             if found.pooling is not None:
                 pooling.note(student.config, found.pooling)
-            return student, checkpoint.load_tokenizer(directory), None
+            return student, checkpoint.load_tokenizer(directory)
         student, tokenizer = training.open_network(context, model)
-        if self.layers is None:
-            return student, tokenizer, None
-        depth = len(checkpoint.encoder_layers(student))
-        taken = choose_layers(self.layers, depth)
-        surgery.keep_layers(student, taken)
-        return student, tokenizer, taken
+        if self.layers is not None:
+            depth = len(checkpoint.encoder_layers(student))
+            surgery.keep_layers(student, choose_layers(self.layers, depth))
+        return student, tokenizer
 
-    def _rows(self, context: Context, tokenizer: Any) -> Rows:
+    def _splits(self, context: Context) -> list[Split]:
         splits = [context.split("train")]
         splits += [context.splits[n] for n in ("unlabelled", "corpus") if n in context.splits]
-        return training.labelled_rows(context, tokenizer, *splits, numbered=True)
+        if self.transfer:
+            artifact = context.artifacts[self.transfer]
+            if transfer_set.has_texts(artifact):
+                splits.append(transfer_set.split(artifact, context.work))
+        return splits
 
-    def _pairs(
-        self, student: Any, teacher: Any, taken: tuple[int, ...] | None
-    ) -> list[tuple[int, int]]:
+    def _known(self, context: Context, splits: Sequence[Split]) -> Any:
+        """Return the raw outputs that the transfer set has for the rows; None if it has none.
+
+        Raises ModelError if hidden states are asked for, which it does not have.
+        """
+        import torch
+
+        found = transfer_set.answers(context.artifacts[self.transfer]) if self.transfer else None
+        if found is None:
+            return None
+        if self._hidden_weight:
+            raise ModelError(
+                f"distill.hidden_weight: {self.transfer!r} has the teachers' answers without their "
+                "hidden states; name the augment stage as transfer, or remove hidden_weight"
+            )
+        return torch.cat([found[split.name] for split in splits])
+
+    def _pairs(self, student: Any, teacher: Any, same: bool) -> list[tuple[int, int]]:
         """Return pairs (student's layer, teacher's layer) whose outputs should agree.
 
-        There are none if the layers of either are not described.
+        There are none if the layers of either are not described. Raises ModelError if no row is
+        split alike (not ``same``) but ``hidden_weight`` was given.
         """
         from pipeline.model import checkpoint
         from pipeline.model.architectures import ARCHITECTURES
 
-        if any(network.config.model_type not in ARCHITECTURES for network in (student, teacher)):
-            return []
-        if taken is not None and self.teacher is None:
-            return list(enumerate(taken))
-        depth, teacher_depth = (
-            len(checkpoint.encoder_layers(network)) for network in (student, teacher)
-        )
-        return [(layer, -(-(layer + 1) * teacher_depth // depth) - 1) for layer in range(depth)]
-
-    def _weight(self, same: bool) -> float:
-        if same:
-            return 1.0 if self.hidden_weight is None else self.hidden_weight
-        if self.hidden_weight:
+        if not same and self.hidden_weight:
             raise ModelError(
-                "distill.hidden_weight: the tokenizers of teacher and student split text "
+                "distill.hidden_weight: the tokenizers of teacher and student split every row "
                 "differently, so their hidden states cannot be compared; remove hidden_weight"
             )
-        return 0.0
+        models = (student, teacher)
+        if not same or any(each.config.model_type not in ARCHITECTURES for each in models):
+            return []
+        return layer_pairs(*(len(checkpoint.encoder_layers(each)) for each in models))
 
 
 def _need_parts(config: Config, key: str, otherwise: str) -> None:
@@ -270,8 +308,24 @@ def choose_layers(layers: int | Sequence[int], depth: int) -> tuple[int, ...]:
     return tuple(layers)
 
 
-def same_tokens(tokenizer: Any, rows: Sequence[Row], other: Any, other_rows: Sequence[Row]) -> bool:
-    """Return True if two tokenizers split every row into the same tokens; ids may differ."""
+def layer_pairs(depth: int, teacher_depth: int) -> list[tuple[int, int]]:
+    """Return (layer, teacher's layer) for every layer, both at the same share of their depths.
+
+    Layer l of L learns from the teacher's layer ⌈l · N / L⌉ of N, counted from 1 (TinyBERT, Jiao et
+    al. 2020, arXiv 1909.10351, §3.1). The last always learns from the last.
+    """
+    return [(layer, -(-(layer + 1) * teacher_depth // depth) - 1) for layer in range(depth)]
+
+
+def same_tokens(
+    tokenizer: Any, rows: Sequence[Row], other: Any, other_rows: Sequence[Row]
+) -> list[bool]:
+    """Return for each row whether two tokenizers split it into the same tokens; ids may differ.
+
+    If they split texts into different numbers of rows, no row is the same.
+    """
+    if len(rows) != len(other_rows):
+        return [False] * len(rows)
     same_ids = tokenizer.get_vocab() == other.get_vocab()
     special, other_special = set(tokenizer.all_special_ids), set(other.all_special_ids)
 
@@ -279,13 +333,13 @@ def same_tokens(tokenizer: Any, rows: Sequence[Row], other: Any, other_rows: Seq
         tokens = of.convert_ids_to_tokens(ids)
         return [None if i in hidden else token for i, token in zip(ids, tokens, strict=True)]
 
-    for row, other_row in zip(rows, other_rows, strict=True):
+    def alike(row: Row, other_row: Row) -> bool:
         ids, other_ids = row["input_ids"], other_row["input_ids"]
         if same_ids and ids == other_ids:
-            continue
-        if names(tokenizer, ids, special) != names(other, other_ids, other_special):
-            return False
-    return True
+            return True
+        return names(tokenizer, ids, special) == names(other, other_ids, other_special)
+
+    return [alike(row, other_row) for row, other_row in zip(rows, other_rows, strict=True)]
 
 
 def _project(student: Any, width: int, count: int) -> None:

@@ -17,6 +17,7 @@ from pipeline.stage import Context, losses
 from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import inputs_of
 from pipeline.store.artifact import Artifact
+from pipeline.terms.errors import ModelError
 from stages import training
 from stages.parameters import TEACHER_BATCH, Loss, Row
 from stages.rows import lengths
@@ -74,22 +75,20 @@ def outputs(
     rows: Sequence[Row],
     layers: Sequence[int] = (),
     batch_size: int = TEACHER_BATCH,
+    folder: str = "teacher",
 ) -> TeacherOutputs:
     """Run the teacher on all rows, and keep its logits and the hidden states of ``layers``.
 
     Uses eval mode, batches of similar length, and bf16 autocast if the device supports it. A
-    killed run resumes after the last batches that were written to ``context.work/teacher``.
+    killed run resumes after the last batches that were written to ``folder`` in ``context.work``.
     """
-    directory = context.work / "teacher"
+    directory = context.work / folder
     directory.mkdir(parents=True, exist_ok=True)
-    starts = np.concatenate([[0], np.cumsum(lengths(rows))])
-    task = context.task
-    units = [1] * len(rows) if task.unit_per_row else [task.units(row) for row in rows]
-    firsts = np.concatenate([[0], np.cumsum(units)])
+    task, firsts = context.task, _firsts(context.task, rows)
     result = TeacherOutputs(
         torch.empty(int(firsts[-1]), task.width_of(teacher)),
         firsts,
-        starts,
+        _starts(rows),
         directory / "hidden.f16",
         len(layers),
         teacher.config.hidden_size,
@@ -97,6 +96,32 @@ def outputs(
     _answer(context, teacher.to(context.device).eval(), tokenizer, rows, layers, batch_size, result)
     teacher.cpu()
     return result
+
+
+def given(task: Task, logits: Tensor, rows: Sequence[Row], width: int) -> TeacherOutputs:
+    """Return raw outputs (units × width) that are known already, without hidden states.
+
+    ``width``: the teacher's hidden size. Raises ModelError unless they are those of the rows'
+    units.
+    """
+    firsts = _firsts(task, rows)
+    if firsts[-1] != len(logits):
+        raise ModelError(
+            f"the transfer set has {len(logits)} answers to the {firsts[-1]} texts of the student; "
+            "label them again"
+        )
+    return TeacherOutputs(logits, firsts, _starts(rows), Path(), 0, width)
+
+
+def _firsts(task: Task, rows: Sequence[Row]) -> NDArray[np.int64]:
+    """Return the first unit of each row, and the number of all units."""
+    units = [1] * len(rows) if task.unit_per_row else [task.units(row) for row in rows]
+    return np.concatenate([[0], np.cumsum(units)])
+
+
+def _starts(rows: Sequence[Row]) -> NDArray[np.int64]:
+    """Return the first token of each row, and the number of all tokens."""
+    return np.concatenate([[0], np.cumsum(lengths(rows))])
 
 
 def _answer(
@@ -177,12 +202,14 @@ def imitation(
     temperature: float,
     hidden_weight: float = 0.0,
     layers: Sequence[int] = (),
+    same: Sequence[bool] = (),
 ) -> Loss:
     """Return a student's loss function: alpha · soft + (1 − alpha) · hard + weight · hidden.
 
     ``row`` in a batch holds the rows' indices. Rows without a label have the soft loss only. The
-    student's ``layers`` are compared, in order, with the kept layers of the teacher. If the student
-    has a module ``distillation_projections``, its states are projected first.
+    student's ``layers`` are compared, in order, with the kept layers of the teacher, on the rows
+    that are the ``same`` tokens for both. If the student has a module ``distillation_projections``,
+    its states are projected first.
     """
 
     def loss(student: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -192,13 +219,15 @@ def imitation(
         goal = answers.raw(rows).to(raw.device)
         total = alpha * task.imitation(raw, goal, temperature)
         total = total + (1 - alpha) * task.loss(raw, batch, total=False)
-        if layers:
-            goals = answers.hidden(rows).to(raw.device)
+        alike = [at for at, row in enumerate(rows) if same[row]] if layers else []
+        if alike:
+            goals = answers.hidden([rows[at] for at in alike]).to(raw.device)
+            mask = batch["attention_mask"][alike, : goals.shape[2]]
             projections = getattr(student, "distillation_projections", None)
             for at, layer in enumerate(layers):
-                states = answer.hidden_states[layer + 1]
+                states = answer.hidden_states[layer + 1][alike, : goals.shape[2]]
                 states = projections[at](states.float()) if projections is not None else states
-                difference = losses.hidden(states, goals[:, at], batch["attention_mask"])
+                difference = losses.hidden(states, goals[:, at], mask)
                 total = total + hidden_weight / len(layers) * difference
         return total
 

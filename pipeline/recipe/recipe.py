@@ -206,9 +206,15 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
             if reference not in (*known, MODEL):
                 message = f"{role}: {reference!r} is not an earlier stage{hint(reference, known)}"
                 raise where.say((*at, name), message)
-        previous = steps[-1].id if steps else MODEL
-        steps.append(Step(identifier, stage, source or previous, position))
+        steps.append(Step(identifier, stage, source or _end(steps), position))
     return tuple(steps)
+
+
+def _end(steps: list[Step]) -> str:
+    """Return the id of what the next stage goes on from: the last step's output, or its input."""
+    if not steps:
+        return MODEL
+    return steps[-1].input if steps[-1].stage.aside else steps[-1].id
 
 
 def _entry(

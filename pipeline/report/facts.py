@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.measure.classes import ClassResult
 from pipeline.measure.measurements import CANDIDATE
-from pipeline.store.artifact import Kind
+from pipeline.store.artifact import MODELS, Kind
 from pipeline.terms import wording
 from pipeline.terms.interval import Interval
 from pipeline.verdict.record import LedgerRow, ReportData
@@ -70,7 +70,7 @@ def measured_name(data: ReportData, row: LedgerRow) -> str | None:
 
 def candidate_row(data: ReportData) -> LedgerRow | None:
     """Return the ledger row of the delivered model: the measured bundle, else the last model."""
-    models = [row for row in data.ledger if row.kind != Kind.REPORT]
+    models = [row for row in data.ledger if row.kind in MODELS]
     for row in models:
         if measured_name(data, row) == CANDIDATE:
             return row

@@ -23,6 +23,7 @@ from pipeline.run.plan import Plan, Read
 from pipeline.stage import Context, Draft, Stage, discovery
 from pipeline.store.artifact import (
     MANIFEST,
+    MODELS,
     RUN,
     Artifact,
     DataRecord,
@@ -73,7 +74,9 @@ class Finished:
             metric=main.name if main else None,
             accuracy=(main.value, main.low or 0.0, main.high or 0.0) if main else None,
             rows=main.n if main else None,
-            parameters=manifest.model.get("parameters", parameters),
+            parameters=manifest.model.get(
+                "parameters", parameters if manifest.kind in MODELS else None
+            ),
             # A bundle's size is what answering needs, as in the verdict: not its papers.
             size=memory.size(self.artifact.directory)
             if self.artifact.kind is Kind.BUNDLE

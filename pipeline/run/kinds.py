@@ -24,6 +24,10 @@ def follow(loaded: LoadedRecipe, first: dict[str, Kind]) -> dict[str, Kind]:
         for role, name in stage.references().items():
             if name == MODEL and kinds[MODEL] is Kind.ENCODER:
                 raise loaded.error(step, f"{role}: the recipe's model has no head for the task")
+            needed, made = stage.needs.get(role), kinds[name]
+            if made is not needed and Kind.TRANSFER_SET in (made, needed):
+                wanted = _a(needed) if needed else "a model"
+                raise loaded.error(step, f"{role}: {name!r} makes {_a(made)}, not {wanted}")
         kinds[step.id] = stage.produces or given
     return kinds
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.model import quantization
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.stage import Draft, Stage
-from pipeline.store.artifact import Artifact, Kind
+from pipeline.store.artifact import MODELS, Artifact, Kind
 from pipeline.terms.errors import ModelError, RarefyError
 
 FACTS = "quantization"
@@ -34,7 +34,7 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
             raise loaded.error(step, "trains for a quantization plan; put 'quantize' before it")
         if step.stage.quantization == "plans":
             planners[step.id] = step.id
-        elif given is None or kinds[step.id] is Kind.REPORT:
+        elif given is None or kinds[step.id] not in MODELS:
             continue
         elif step.stage.quantization == "keeps":
             planners[step.id] = given

@@ -20,7 +20,15 @@ from pipeline.model.shape import Shape
 from pipeline.recipe.recipe import MODEL
 from pipeline.run.plan import Plan, Planned
 from pipeline.stage import Stage
-from pipeline.stage.resources import UNKNOWN_LENGTH, Resources, Span, Workload, exactly
+from pipeline.stage.resources import (
+    TEXTS,
+    TRANSFER,
+    UNKNOWN_LENGTH,
+    Resources,
+    Span,
+    Workload,
+    exactly,
+)
 from pipeline.store.artifact import MANIFEST, Artifact, Kind
 from pipeline.terms.errors import ProviderError, RarefyError
 from pipeline.terms.wording import quantity
@@ -38,17 +46,21 @@ def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
     """Return what each step that has yet to run needs, by its id."""
     found: dict[str, Needed] = {}
     known: dict[str, Shape | None] = {}
+    texts: dict[str, int] = {}
     kinds = {step.id: step.kind for step in steps}
     manifests = _manifests(plan)
     for step in steps:
         if step.artifact is not None:
             known[step.id] = shapes.of_manifest(step.artifact.manifest.model)
+            texts |= _made_texts(step.id, step.artifact)
             continue
-        work = _workload(plan, step, known)
+        work = _workload(plan, step, known, texts)
         resources = _resources(step, work) if work else Resources()
         given = None if step.id == MODEL else kinds[plan.loaded.step(step.id).input]
         seconds = _seconds(plan, step.stage, given, work, resources, manifests) if work else None
         found[step.id] = Needed(resources, seconds)
+        if resources.texts is not None:
+            texts[step.id] = resources.texts
         # Assume that a stage without an estimate makes a model no larger than its input.
         known[step.id] = resources.shape or (work.shape.shrunk(0) if work else None)
     return found
@@ -108,8 +120,19 @@ def _written(plan: Plan, step: Planned) -> int:
     return sum(path.stat().st_size for path in left.rglob("*") if path.is_file())
 
 
-def _workload(plan: Plan, step: Planned, known: dict[str, Shape | None]) -> Workload | None:
-    """Return the size of a step's work; None if the shape of its input is unknown."""
+def _made_texts(name: str, artifact: Artifact | None) -> dict[str, int]:
+    """Return the number of an artifact's texts under a name; empty if it is no transfer set."""
+    count = artifact.manifest.model.get(TEXTS) if artifact else None
+    return {} if count is None else {name: int(count)}
+
+
+def _workload(
+    plan: Plan, step: Planned, known: dict[str, Shape | None], made: dict[str, int]
+) -> Workload | None:
+    """Return the size of a step's work; None if the shape of its input is unknown.
+
+    ``made``: the number of texts of each transfer set, by the id of its step.
+    """
     if step.id == MODEL:
         shape = shapes.of_directory(plan.located.directory, plan.located.files)
         references: dict[str, Shape | None] = {}
@@ -118,7 +141,10 @@ def _workload(plan: Plan, step: Planned, known: dict[str, Shape | None]) -> Work
         references = {name: known.get(name) for role, name in plan.parents(step.id)[:-1]}
     if shape is None:
         return None
-    rows, longest = plan.summary.rows, plan.loaded.recipe.data.max_length
+    rows, longest = dict(plan.summary.rows), plan.loaded.recipe.data.max_length
+    transfer = step.stage.references().get(TRANSFER)
+    if transfer in made:
+        rows[TRANSFER] = made[str(transfer)]
     lengths, task = plan.row_lengths, plan.task_class
     together = task.together(plan.loaded.recipe.data)
     texts = {name: count * together for name, count in rows.items()} | lengths.texts
@@ -224,7 +250,8 @@ def _effort_of(
     work = Workload(
         shape=shape,
         references={name: found for name, found in references.items() if found is not None},
-        rows={record.split: record.rows for record in manifest.data},
+        rows={record.split: record.rows for record in manifest.data}
+        | _made_texts(TRANSFER, parents.get(TRANSFER)),
         texts=texts or {},
         labels=len(manifest.model.get("labels", [])),
         base=plan.loaded.base,

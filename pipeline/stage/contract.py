@@ -139,6 +139,15 @@ class Stage(BaseModel):
     sees_ancestors: ClassVar[bool] = False
     """Whether the stage also receives all earlier artifacts, which then join the fingerprint."""
 
+    aside: ClassVar[bool] = False
+    """Whether the next stage goes on from this one's input, since its output is not a model.
+
+    A later stage names it in ``references``.
+    """
+
+    needs: ClassVar[Mapping[str, Kind]] = {}
+    """The kind of the artifact that each role of ``references`` needs; a model if not listed."""
+
     def references(self) -> dict[str, str]:
         """Return the earlier stages that this one needs besides its input: role -> stage id."""
         return {}

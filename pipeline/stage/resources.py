@@ -34,6 +34,10 @@ class Span:
 
 PROCESS = Span(200_000_000, 700_000_000)
 """A Python process with torch and transformers, mostly library code."""
+TRANSFER = "transfer"
+"""The role of a transfer set in ``Stage.references``, and the name of its rows as a split."""
+TEXTS = "texts"
+"""The key of ``Draft.model`` under which a manifest has the number of a transfer set's texts."""
 UNKNOWN_LENGTH = 3
 """The minimum number of tokens in a row: one between two special tokens."""
 
@@ -59,7 +63,7 @@ class Workload:
 
     ``shape``       shape of the input; for a bundle, of the checkpoint that it was made from
     ``references``  shapes of the other artifacts that the stage receives, by step id, if known
-    ``rows``        number of rows in each split of the recipe
+    ``rows``        number of rows in each split of the recipe, and in the ``transfer`` set
     ``texts``       number of texts in each split, if rows are several texts or windows
     ``tokens``      number of tokens in each split's texts, truncated to ``max_length``
     ``longest``     upper bound on the tokens in each split's longest text
@@ -104,6 +108,7 @@ class Resources:
     ``disk``    peak disk space: unfinished work plus output
     ``memory``  peak memory of all its processes, including device memory on a GPU
     ``shape``   shape of the model that it produces
+    ``texts``   number of rows in the transfer set that it makes
     ``effort``  a quantity that its run time is proportional to, in any unit, used to predict the
                 time of one run from another
     """
@@ -111,4 +116,5 @@ class Resources:
     disk: Span | None = None
     memory: Span | None = None
     shape: Shape | None = None
+    texts: int | None = None
     effort: float | None = None

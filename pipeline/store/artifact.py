@@ -35,6 +35,7 @@ class Kind(StrEnum):
     ``adapter``     a checkpoint with a trained, unmerged adapter under ``adapter/``
     ``bundle``      an ONNX model with all files needed for inference
     ``report``      measurements of other artifacts
+    ``transfer-set``  texts to distill with, and perhaps teachers' answers to them
     """
 
     ENCODER = "encoder"
@@ -42,6 +43,11 @@ class Kind(StrEnum):
     ADAPTER = "adapter"
     BUNDLE = "bundle"
     REPORT = "report"
+    TRANSFER_SET = "transfer-set"
+
+
+MODELS = frozenset({Kind.ENCODER, Kind.CHECKPOINT, Kind.ADAPTER, Kind.BUNDLE})
+"""The kinds that are a model."""
 
 
 class Record(BaseModel):

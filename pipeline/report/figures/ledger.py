@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.report import facts, wording
 from pipeline.report.figures import svg
 from pipeline.report.figures.svg import PAGE
-from pipeline.store.artifact import Kind
+from pipeline.store.artifact import MODELS
 from pipeline.terms import metrics
 from pipeline.verdict.record import LedgerRow, ReportData
 
@@ -43,7 +43,7 @@ class Panel:
 
 def ledger(data: ReportData, width: int, name: str) -> str:
     """Return the figure, ``width`` pixels wide: panels side by side, or stacked if narrow."""
-    rows = [row for row in data.ledger if row.kind != Kind.REPORT][:MAX_ROWS]
+    rows = [row for row in data.ledger if row.kind in MODELS][:MAX_ROWS]
     panels = _panels(data, rows)
     chosen = facts.candidate_row(data)
     marked = [row is chosen for row in rows]

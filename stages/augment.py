@@ -1,0 +1,188 @@
+"""Augmentation: make a transfer set, texts that a teacher labels and a student learns from."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from pipeline.model import sources
+from pipeline.stage import Context, Draft, Stage, table_file
+from pipeline.stage.resources import PROCESS, TEXTS, Resources, Workload, upto
+from pipeline.stage.split import Split
+from pipeline.stage.table_file import Source
+from pipeline.stage.tasks import Task
+from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import DataError
+from pipeline.terms.vocabulary import Part
+from stages import domain, spans, transfer_set
+from stages.transfer_set import Pair
+
+CLAUSES = 2
+"""Clauses of a training row, for estimates."""
+TEXT_BYTES = 120
+"""Bytes of a text on disk, for estimates."""
+Made = tuple[str, Pair]
+"""How a row was made, and the row."""
+
+
+class TextFile(Part):
+    """A file with unlabelled rows of the recipe's text columns."""
+
+    file: str = Field(description="like the files of data")
+    rows: int | None = Field(
+        None, ge=1, description="take this many, those that read most like the training rows"
+    )
+
+
+class Augment(Stage):
+    """Make a transfer set: more texts for a student, which a teacher labels (distill: transfer).
+
+    A small labelled set starves a student, but its teacher can label any text (the transfer set of
+    Hinton et al. 2015, arXiv 1503.02531). The texts are clauses and random spans of the training
+    rows, clauses of two rows joined, rows with noise, and files of unlabelled text (Mukherjee &
+    Awadallah 2019, arXiv 1910.01769), from which those that read most like the training rows can be
+    chosen. Of a pair of texts, one is cut and the other stays. A row that stands in train, dev or
+    eval, whatever its case and punctuation, is left out and counted, as are repetitions.
+
+    The next stage goes on from this one's input.
+    """
+
+    name: ClassVar[str] = "augment"
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT, Kind.ADAPTER})
+    produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "eval"})
+    libraries: ClassVar[tuple[str, ...]] = ()
+    aside: ClassVar[bool] = True
+
+    spans: int = Field(5, ge=0, le=1000, description="random spans of 2 to 14 words, of each row")
+    clauses: bool = Field(True, description="cut rows at punctuation and English conjunctions")
+    splices: int = Field(2, ge=0, le=1000, description="clauses joined to another row's, of each")
+    noised: int = Field(0, ge=0, le=1000, description="copies of each row with words left out")
+    most: int = Field(100_000, ge=1, description="of the texts made from the training rows")
+    texts: tuple[TextFile, ...] = Field((), description="files of unlabelled text to add")
+
+    def files(self, base: Path) -> tuple[Path, ...]:
+        """Return the files of unlabelled text. Raises DataError if one is missing."""
+        return tuple(sources.data_file(each.file, base, "augment.texts") for each in self.texts)
+
+    def resources(self, work: Workload) -> Resources:
+        """Return a process's memory, and the size of the texts."""
+        made = self._each * work.rows.get("train", 0)
+        count = min(made, self.most) + sum(each.rows or 0 for each in self.texts)
+        return Resources(
+            disk=upto(TEXT_BYTES * count),
+            memory=PROCESS,
+            texts=count,
+            effort=float(max(1, made)),
+        )
+
+    @property
+    def _each(self) -> int:
+        return self.spans + CLAUSES * self.clauses + self.splices + self.noised
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Write the new rows, each once; report how many of each kind, and how many were not new.
+
+        Raises DataError if there is none.
+        """
+        found = {name: context.splits[name] for name in ("train", "dev", "eval")}
+        known = {name: {_digest(row) for row in _rows(split)} for name, split in found.items()}
+        counts, written = Counter[str](), set[bytes]()
+
+        def new() -> Iterator[Pair]:
+            for how, row in self._made(context):
+                digest, alone = _digest(row), _digest((row[0], None))
+                where = next((n for n in known if not known[n].isdisjoint((digest, alone))), None)
+                if where is None and digest not in written:
+                    written.add(digest)
+                    counts[how] += 1
+                    yield row
+                else:
+                    counts[f"in_{where}" if where else "repeated"] += 1
+
+        roles = transfer_set.write(context.output, new())
+        if not written:
+            raise DataError(
+                "augment: no new text: the rows are too short to cut, or all texts are known"
+            )
+        metrics = [Metric(name=name, value=counts[name]) for name in sorted(counts)]
+        metrics.insert(0, Metric(name="texts", value=len(written)))
+        return Draft(roles, {TEXTS: len(written)}, tuple(metrics))
+
+    def _made(self, context: Context) -> Iterator[Made]:
+        """Yield rows with how each was made: those of files, then of train."""
+        train = context.split("train")
+        for path, each in zip(self.files(context.base), self.texts, strict=True):
+            rows = _read(context.task, path, each.file)
+            if each.rows is not None and each.rows < len(rows):
+                context.progress(0, 1, f"{each.file}: choosing the nearest texts")
+                texts = [" ".join(filter(None, row)) for row in rows]
+                own = (" ".join(filter(None, row)) for row in _rows(train))
+                rows = [rows[place] for place in domain.nearest(texts, own, each.rows)]
+            yield from (("from_files", row) for row in rows)
+        draw = random.Random(context.seed)  # noqa: S311
+        share = min(1.0, self.most / max(1, self._each * len(train)))
+        left = self.most
+        for number, row in enumerate(_rows(train), 1):
+            other = _row(train, draw.randrange(len(train)))
+            for made in self._of(row, other, draw):
+                if left and draw.random() < share:
+                    left -= 1
+                    yield made
+            context.progress(number, len(train), "cutting texts")
+
+    def _of(self, row: Pair, other: Pair, draw: random.Random) -> Iterator[Made]:
+        """Yield what one row gives; ``other``: another row, to splice with."""
+        second = row[1] is not None and draw.random() < 0.5
+        text, twin = (row[1] or "", other[1] or "") if second else (row[0], other[0])
+
+        def put(new: str) -> Pair:
+            return (row[0], new) if second else (new, row[1])
+
+        for part in spans.clauses(text) if self.clauses else ():
+            yield "clauses", put(part)
+        for part in spans.spans(text, self.spans, draw):
+            yield "spans", put(part)
+        for _ in range(self.splices):
+            yield "splices", put(spans.splice(text, twin, draw))
+        for _ in range(self.noised):
+            yield "noised", put(spans.noised(text, draw))
+
+
+def _rows(split: Split) -> Iterator[Pair]:
+    return (_row(split, place) for place in range(len(split)))
+
+
+def _row(split: Split, place: int) -> Pair:
+    return split.texts[place], None if split.pairs is None else split.pairs[place]
+
+
+def _digest(row: Pair) -> bytes:
+    """Return eight bytes by which equal rows are found."""
+    text = "\n".join(spans.normalized(part) for part in row if part is not None)
+    return blake2b(text.encode(), digest_size=8).digest()
+
+
+def _read(task: Task, path: Path, reference: str) -> list[Pair]:
+    """Return a file's rows that have all texts. Raises DataError if it lacks a column or rows."""
+    source = Source("unlabelled", reference, path, file_sha256(path))
+    columns, rows = list(task.text_columns), list[Pair]()
+    with table_file.opened(source) as table:
+        missing = [column for column in columns if column not in table.names]
+        if missing:
+            names = ", ".join(table.names) or "none"
+            raise DataError(f"{reference}: no column {missing[0]!r}; the file has {names}")
+        for number, row in enumerate(table.rows(columns), 1):
+            read = task.read_row(row, (), source, number)
+            if not isinstance(read, str):
+                rows.append((read[0][0], read[0][1] if len(read[0]) > 1 else None))
+    if not rows:
+        raise DataError(f"{reference}: no row has a text")
+    return rows

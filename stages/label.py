@@ -1,0 +1,135 @@
+"""Labelling: teachers answer the training rows and a transfer set once, for many students."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from pipeline.stage import Context, Draft, Stage
+from pipeline.stage.resources import PROCESS, TEXTS, TRANSFER, Resources, Workload, weights
+from pipeline.stage.split import Split
+from pipeline.stage.tasks import Task
+from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms.errors import ModelError, RecipeError
+from stages import footprint, training, transfer_set
+from stages.parameters import TEACHER_BATCH, cpu_has_bf16
+
+if TYPE_CHECKING:
+    from pipeline.stage import Asked
+
+
+class Label(Stage):
+    """Answer the training rows, and those of a transfer set, with one teacher or several.
+
+    The answers are kept in fp16, so that every later student learns from them without the teacher
+    (distill: transfer). Several teachers' raw outputs, e.g. logits, are averaged: an ensemble
+    (Hinton et al. 2015, arXiv 1503.02531). Texts of the transfer set that they are unsure of can be
+    left out.
+
+    The next stage goes on from this one's input.
+    """
+
+    name: ClassVar[str] = "label"
+    produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled", "corpus"})
+    libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy")
+    aside: ClassVar[bool] = True
+    needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
+
+    transfer: str | None = Field(None, description="id of an augment stage, whose texts to answer")
+    teachers: tuple[str, ...] = Field(
+        (), description="ids of earlier stages that answer together with the input"
+    )
+    confidence: float = Field(
+        0.0, ge=0, lt=1, description="the least probability of the answer to a text that is kept"
+    )
+
+    def references(self) -> dict[str, str]:
+        named = {f"teacher:{name}": name for name in self.teachers}
+        return named | ({TRANSFER: self.transfer} if self.transfer else {})
+
+    def check_task(self, task: type[Task]) -> None:
+        """Raise RecipeError if answers have no probability of their own to compare."""
+        if self.confidence and not task.by_class:
+            raise RecipeError(f"confidence: an answer of {task.name} is not one probable label")
+
+    def environment(self, asked: Asked) -> dict[str, Any]:
+        """Return whether the CPU has bfloat16, in which the teachers then answer."""
+        return {"cpu_bf16": cpu_has_bf16()}
+
+    def resources(self, work: Workload) -> Resources:
+        """Return the logits on disk, twice, and a teacher's forward pass in memory."""
+        splits = self.reads | {TRANSFER}
+        length = work.longest_of(splits)
+        return Resources(
+            disk=footprint.logits(work, splits) + footprint.tokenized(work, splits),
+            memory=PROCESS
+            + weights(work.shape)
+            + footprint.answering(work.shape, TEACHER_BATCH, length),
+            texts=work.rows.get(TRANSFER),
+            effort=float(work.texts_of(splits) * work.shape.body * (1 + len(self.teachers))),
+        )
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Write the texts that are kept, and the answers to them and to the recipe's rows."""
+        splits = [context.splits[name] for name in sorted(self.reads & context.splits.keys())]
+        if self.transfer:
+            made = transfer_set.split(context.artifacts[self.transfer], context.work)
+            splits.append(made)
+        teachers = {model.digest: model}
+        teachers |= {t.digest: t for t in (context.artifacts[name] for name in self.teachers)}
+        found = self._answered(context, list(teachers.values()), splits)
+        kept = self._sure(context.task, found.get(TRANSFER))
+        roles: dict[str, str] = {}
+        metrics = [Metric(name="rows", value=sum(map(len, splits)))]
+        facts: dict[str, Any] = {}
+        if self.transfer:
+            if kept is not None:
+                found[TRANSFER] = found[TRANSFER][kept]
+                metrics.append(Metric(name="unsure", value=len(made) - len(kept)))
+            rows = range(len(made)) if kept is None else kept
+            pairs = made.pairs
+            texts = ((made.texts[row], pairs[row] if pairs else None) for row in rows)
+            roles = transfer_set.write(context.output, texts)
+            facts = {TEXTS: len(rows)}
+        roles |= transfer_set.write_answers(context.output, found)
+        return Draft(roles, facts, tuple(metrics))
+
+    def _answered(
+        self, context: Context, teachers: list[Artifact], splits: list[Split]
+    ) -> dict[str, Any]:
+        """Return split -> the mean of the teachers' raw outputs: units × width."""
+        from stages import teacher as teaching
+
+        training.prepare(context)
+        found: dict[str, Any] = {}
+        for artifact in teachers:
+            network, tokenizer = training.open_network(context, artifact)
+            for split in splits:
+                rows = training.labelled_rows(context, tokenizer, split)
+                folder = f"{artifact.short}-{split.name}"
+                given = teaching.outputs(context, network, tokenizer, rows, folder=folder).logits
+                if found.get(split.name, given).shape != given.shape:
+                    raise ModelError(
+                        f"label.teachers: {artifact.short} gives outputs of another shape, "
+                        "which have no mean"
+                    )
+                share = given / len(teachers)
+                found[split.name] = found[split.name] + share if split.name in found else share
+        return found
+
+    def _sure(self, task: Task, outputs: Any) -> list[int] | None:
+        """Return the rows of the transfer set that are kept; None if all are.
+
+        Raises ModelError if none is.
+        """
+        if outputs is None or not self.confidence:
+            return None
+        sure = task.answers(outputs.numpy()).max(axis=1) >= self.confidence
+        if not sure.any():
+            raise ModelError(
+                f"label.confidence: no text has an answer of {self.confidence:g} or more"
+            )
+        return [int(row) for row in sure.nonzero()[0]]

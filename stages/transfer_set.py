@@ -1,0 +1,76 @@
+"""The files of a transfer set: texts to distill with, and perhaps teachers' answers to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.stage.resources import TRANSFER
+from pipeline.stage.split import Split
+from pipeline.stage.texts import Texts
+from pipeline.store.artifact import Artifact
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FILE, ANSWERS = "texts.jsonl", "answers.safetensors"
+
+Pair = tuple[str, str | None]
+"""A row's text, and its second text if rows are pairs."""
+
+
+def write(directory: Path, rows: Iterable[Pair]) -> dict[str, str]:
+    """Write the rows to ``directory``; return path -> role."""
+    with (directory / FILE).open("w", encoding="utf-8") as file:
+        for text, pair in rows:
+            row = {"text": text} if pair is None else {"text": text, "pair": pair}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return {FILE: "texts"}
+
+
+def has_texts(artifact: Artifact) -> bool:
+    """Return whether it has texts of its own, besides answers to the recipe's rows."""
+    return (artifact.directory / FILE).is_file()
+
+
+def split(artifact: Artifact, folder: Path) -> Split:
+    """Return the rows as a split without labels; ``folder``: where its texts are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts, pairs = Texts(folder), Texts(folder)
+    for row in _read(artifact.directory):
+        texts.append(row["text"])
+        if "pair" in row:
+            pairs.append(row["pair"])
+    return Split(
+        TRANSFER, artifact.short, artifact.digest, texts, pairs if len(pairs) else None, None
+    )
+
+
+def write_answers(directory: Path, answers: dict[str, Tensor]) -> dict[str, str]:
+    """Write split -> raw outputs (units × width) in fp16; return path -> role."""
+    import torch
+    from safetensors.torch import save_file
+
+    save_file(
+        {name: value.to(torch.float16).contiguous() for name, value in answers.items()},
+        directory / ANSWERS,
+    )
+    return {ANSWERS: "answers"}
+
+
+def answers(artifact: Artifact) -> dict[str, Tensor] | None:
+    """Return split -> raw outputs (units × width, fp32) of the teachers; None if it has none."""
+    from safetensors.torch import load_file
+
+    path = artifact.directory / ANSWERS
+    if not path.is_file():
+        return None
+    return {name: value.float() for name, value in load_file(path).items()}
+
+
+def _read(directory: Path) -> Iterator[dict[str, Any]]:
+    with (directory / FILE).open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)

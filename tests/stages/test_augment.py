@@ -1,0 +1,186 @@
+"""A transfer set of new texts, none of which stands in the recipe's data."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.stage.split import Split
+from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import DataError, RecipeError
+from stages import transfer_set
+from stages.augment import Augment, TextFile
+from stages.spans import normalized
+from tests.models import artifact_of
+
+TRAIN = [
+    "I liked the first half, but the ending was weak.",
+    "A dull film, although nobody in it is to blame.",
+    "The sound was bad and the light was worse.",
+]
+
+
+def split(name, texts, pairs=None):
+    labels = [0] * len(texts) if name != "unlabelled" else None
+    return Split(name, f"{name}.jsonl", "0" * 64, texts, pairs, labels)
+
+
+def of(train, dev=("other words here",), evaluated=("more words there",)):
+    return {
+        "train": split("train", train),
+        "dev": split("dev", dev),
+        "eval": split("eval", evaluated),
+    }
+
+
+@pytest.fixture
+def made(make_context, tuned):
+    """Run the stage on these rows; return its artifact, and its counts by name."""
+
+    def run(splits, **parameters):
+        context = make_context(splits=splits)
+        draft = Augment(**parameters).run(context, tuned)
+        artifact = artifact_of(context.output, Kind.TRANSFER_SET)
+        rows = transfer_set.split(artifact, context.work)
+        counts = {metric.name: metric.value for metric in draft.metrics}
+        assert draft.model["texts"] == counts["texts"] == len(rows)
+        return rows, counts
+
+    return run
+
+
+def test_every_text_is_new_and_there_once(made):
+    rows, counts = made(of(TRAIN), spans=20, splices=10, noised=2)
+    texts = [normalized(text) for text in rows.texts]
+    assert len(set(texts)) == len(texts)
+    assert not {normalized(text) for text in TRAIN} & set(texts)
+    assert counts["spans"] + counts["clauses"] + counts["splices"] + counts["noised"] == len(texts)
+    assert min(counts[kind] for kind in ("spans", "clauses", "splices", "noised")) > 0
+    assert counts["repeated"] > 0
+    assert rows.labels is None
+
+
+def test_rows_of_eval_and_dev_are_left_out_and_counted(made):
+    seen = "but THE ending: was weak"
+    rows, counts = made(of(TRAIN, dev=["a dull film"], evaluated=[seen]), spans=0, splices=0)
+    assert normalized(seen) not in {normalized(text) for text in rows.texts}
+    assert counts["in_eval"] == counts["in_dev"] == 1
+    _, free = made(of(TRAIN), spans=0, splices=0)
+    assert free["texts"] == counts["texts"] + 2
+    assert "in_eval" not in free
+
+
+def test_the_same_seed_makes_the_same_texts(made):
+    one, _ = made(of(TRAIN))
+    assert list(one.texts) == list(made(of(TRAIN))[0].texts)
+
+
+def test_at_most_as_many_as_asked_are_made_from_all_rows(made):
+    texts = [f"{word} is one thing and {word} is another" for word in map(str, range(200))]
+    rows, _ = made(of(texts), most=100)
+    assert 60 <= len(rows) <= 100
+    numbers = [int(word) for text in rows.texts for word in text.split() if word.isdigit()]
+    assert min(numbers) < 20
+    assert max(numbers) >= 180
+
+
+def test_of_a_pair_one_text_is_cut_and_the_other_stays(made):
+    pairs = [f"the answer number {place} is long enough" for place in range(3)]
+    splits = {
+        "train": split("train", TRAIN, pairs),
+        "dev": split("dev", ["a b"], ["c d"]),
+        "eval": split("eval", ["e f"], ["g h"]),
+    }
+    rows, _ = made(splits)
+    whole = [
+        (text in TRAIN, pair in pairs) for text, pair in zip(rows.texts, rows.pairs, strict=True)
+    ]
+    assert set(whole) == {(True, False), (False, True)}
+
+
+def test_the_words_of_a_tagged_sentence_stay_words(make_context, tuned):
+    sentence = "Mr. Smith ( of London ) left , and nobody saw him ."
+    context = make_context(
+        splits=of([sentence]), task=TokenClassification(("O", "B-PER"), 32, ("tokens",))
+    )
+    Augment(spans=20, splices=0).run(context, tuned)
+    rows = transfer_set.split(artifact_of(context.output, Kind.TRANSFER_SET), context.work)
+    assert {word for text in rows.texts for word in text.split()} <= set(sentence.split())
+
+
+def write(folder, texts):
+    lines = [json.dumps({"text": text}) + "\n" for text in texts]
+    (folder / "more.jsonl").write_text("".join(lines))
+
+
+def test_files_add_the_texts_that_read_most_like_the_training_rows(make_context, tuned):
+    context = make_context(splits=of(TRAIN))
+    write(context.base, ["Stocks fell on Monday", "the film was dull", "", "rain in the north"])
+    stage = Augment(texts=(TextFile(file="more.jsonl", rows=1),), spans=0, splices=0, clauses=False)
+    assert [path.name for path in stage.files(context.base)] == ["more.jsonl"]
+    draft = stage.run(context, tuned)
+    rows = transfer_set.split(artifact_of(context.output, Kind.TRANSFER_SET), context.work)
+    assert list(rows.texts) == ["the film was dull"]
+    assert {metric.name: metric.value for metric in draft.metrics}["from_files"] == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"other": "x"}], r"more.jsonl: no column 'text'; the file has other"),
+        ([{"text": " "}], r"more.jsonl: no row has a text"),
+    ],
+)
+def test_a_file_without_texts_is_refused(make_context, tuned, rows, message):
+    context = make_context(splits=of(TRAIN))
+    (context.base / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=message):
+        Augment(texts=(TextFile(file="more.jsonl"),)).run(context, tuned)
+
+
+def test_rows_that_give_nothing_new_are_refused(make_context, tuned):
+    with pytest.raises(DataError, match="no new text: the rows are too short to cut"):
+        Augment(splices=0).run(make_context(splits=of(["good", "bad"])), tuned)
+
+
+def test_a_missing_file_is_refused_before_the_run(workshop):
+    with pytest.raises(DataError, match=r"augment.texts: gone.jsonl: no such file"):
+        workshop.open({"augment": {"texts": [{"file": "gone.jsonl"}]}}).plan.steps()
+
+
+def test_the_next_stage_goes_on_from_its_input(workshop):
+    finished = workshop.run(
+        "quick:Head", "augment", {"distill": {"layers": 1, "transfer": "augment"}}
+    )
+    made, student = finished["augment"], finished["distill"]
+    assert made.artifact.kind is Kind.TRANSFER_SET
+    assert made.scores == ()
+    parents = {parent.role: parent.digest for parent in student.artifact.manifest.parents}
+    assert parents == {"input": finished["head"].artifact.digest, "transfer": made.artifact.digest}
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        (
+            ["quick:Head", "augment", {"distill": {"layers": 1, "from": "augment"}}],
+            "takes a checkpoint, but 'augment' makes a transfer-set",
+        ),
+        (
+            ["quick:Head", "augment", {"distill": {"teacher": "augment"}}],
+            "teacher: 'augment' makes a transfer-set, not a model",
+        ),
+        (
+            ["quick:Head", {"distill": {"layers": 1, "transfer": "head"}}],
+            "transfer: 'head' makes a checkpoint, not a transfer-set",
+        ),
+    ],
+)
+def test_what_is_no_model_is_no_model(workshop, stages, message):
+    entry = stages[-1]["distill"]
+    if "from" in entry:
+        stages = [*stages[:-1], {"distill": {"layers": 1}, "from": entry.pop("from")}]
+    with pytest.raises(RecipeError, match=rf"trial.yaml:\d+: .*{message}"):
+        workshop.open(*stages).plan.steps()

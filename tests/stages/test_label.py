@@ -1,0 +1,152 @@
+"""Teachers answer once, and students learn from what was kept."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import pytest
+import torch
+
+from pipeline.model import checkpoint
+from pipeline.stage.split import Split
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import ModelError, RecipeError
+from stages import transfer_set
+from stages.distill import Distill
+from stages.finetune import Finetune
+from stages.label import Label
+from tests.models import artifact_of, sentences
+
+Made = namedtuple("Made", "artifact context draft")
+
+
+def logits(artifact, texts):
+    network = checkpoint.load(artifact.directory)
+    tokenizer = checkpoint.load_tokenizer(artifact.directory)
+    with torch.no_grad():
+        found = [network(**tokenizer(text, return_tensors="pt")).logits for text in texts]
+    return torch.cat(found)
+
+
+def texts_of(made):
+    return list(transfer_set.split(made.artifact, made.context.work).texts)
+
+
+@pytest.fixture
+def texts(make_context, tmp_path):
+    """A transfer set of new sentences."""
+    directory = tmp_path / "texts"
+    directory.mkdir()
+    transfer_set.write(directory, ((text, None) for text in sentences(60, seed=9)[0]))
+    return artifact_of(directory, Kind.TRANSFER_SET)
+
+
+@pytest.fixture
+def label(make_context, texts, tmp_path):
+    def run(model, rows=12, name="label", artifacts=None, **parameters):
+        context = make_context(
+            rows=rows,
+            artifacts={"texts": texts} | (artifacts or {}),
+            work=tmp_path / name / "work",
+            output=tmp_path / name / "output",
+        )
+        context.output.mkdir(parents=True)
+        draft = Label(transfer="texts", **parameters).run(context, model)
+        return Made(artifact_of(context.output, Kind.TRANSFER_SET), context, draft)
+
+    return run
+
+
+def test_the_answers_are_the_teachers(label, tuned):
+    made = label(tuned)
+    found = transfer_set.answers(made.artifact)
+    rows = {"train": made.context.split("train").texts, "transfer": texts_of(made)}
+    assert found.keys() == rows.keys()
+    for name, expected in rows.items():
+        assert torch.allclose(found[name], logits(tuned, expected), atol=0.05)
+    assert made.draft.model["texts"] == 60
+
+
+def test_several_teachers_answer_with_their_mean(label, tuned, base):
+    found = transfer_set.answers(
+        label(tuned, teachers=("base",), artifacts={"base": base}).artifact
+    )
+    made = label(tuned, name="alone")
+    mean = (logits(tuned, texts_of(made)) + logits(base, texts_of(made))) / 2
+    assert torch.allclose(found["transfer"], mean, atol=0.05)
+
+
+def test_texts_of_unsure_answers_are_left_out_and_counted(label, base):
+    whole = label(base, name="whole")
+    sure = transfer_set.answers(whole.artifact)["transfer"].softmax(-1).max(-1).values
+    order = sure.sort().values
+    middle = 20 + int((order[21:40] - order[20:39]).argmax())
+    least = float(order[middle : middle + 2].mean())  # the answers are kept in fp16
+    made = label(base, confidence=least)
+    kept = [text for text, one in zip(texts_of(whole), sure, strict=True) if one >= least]
+    assert texts_of(made) == kept
+    counts = {metric.name: metric.value for metric in made.draft.metrics}
+    assert counts["unsure"] == 60 - len(kept) > 0
+    assert len(transfer_set.answers(made.artifact)["transfer"]) == len(kept)
+    with pytest.raises(ModelError, match=r"label.confidence: no text has an answer of 1 or more"):
+        label(base, name="none", confidence=0.9999999)
+
+
+def test_a_student_learns_from_kept_answers_without_its_teacher(label, tuned, make_context):
+    made = label(tuned, rows=200)
+    train = made.context.split("train")
+    blank = Split("train", train.reference, train.sha256, train.texts, None, train.labels)
+    context = make_context(splits={"train": blank}, artifacts={"label": made.artifact})
+    stage = Distill(layers=1, transfer="label", learning_rate=2e-3, epochs=6, batch_size=16)
+    draft = stage.run(context, tuned)
+    assert {metric.name: metric.value for metric in draft.metrics}["rows"] == 260
+    assert not (context.work / "teacher").exists()
+    new, _ = sentences(100, seed=5)
+    own = logits(artifact_of(context.output, Kind.CHECKPOINT), new)
+    assert (own.argmax(-1) == logits(tuned, new).argmax(-1)).float().mean() >= 0.95
+
+
+def test_kept_answers_have_no_hidden_states(label, tuned, make_context):
+    made = label(tuned)
+    context = make_context(rows=12, artifacts={"label": made.artifact})
+    with pytest.raises(ModelError, match=r"distill.hidden_weight: 'label' has the .* without"):
+        Distill(layers=1, transfer="label", hidden_weight=1).run(context, tuned)
+
+
+def test_answers_to_other_rows_are_refused(label, tuned, make_context):
+    made = label(tuned)
+    context = make_context(rows=13, artifacts={"label": made.artifact})
+    with pytest.raises(ModelError, match="72 answers to the 73 texts of the student"):
+        Distill(layers=1, transfer="label").run(context, tuned)
+
+
+def test_confidence_needs_one_probable_label(workshop):
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*confidence: an answer of regression"):
+        workshop.open(
+            {"finetune": {"epochs": 1}}, {"label": {"confidence": 0.5}}, task="regression"
+        ).plan.steps()
+
+
+def test_one_labelling_serves_several_students(workshop):
+    students = [
+        {"distill": {"layers": layers, "epochs": 1, "transfer": "label"}, "from": "head"}
+        for layers in (1, 2)
+    ]
+    stages = ["quick:Head", "augment", {"label": {"transfer": "augment"}}, *students]
+    finished = workshop.run(*stages)
+    assert [step.cached for step in workshop.run(*stages).values()] == [True] * 6
+    labelled = finished["label"].artifact
+    for name in ("distill", "distill-2"):
+        parents = {p.role: p.digest for p in finished[name].artifact.manifest.parents}
+        assert parents["transfer"] == labelled.digest
+    rows = {metric.name: metric.value for metric in labelled.manifest.metrics}["rows"]
+    made = finished["augment"].artifact.manifest.model["texts"]
+    assert rows == made + next(r.rows for r in labelled.manifest.data if r.split == "train")
+
+
+def test_a_teacher_trained_less_is_another_teacher(label, tuned, make_context, tiny_encoder):
+    poor = make_context(rows=8)
+    Finetune(learning_rate=1e-6, epochs=1).run(poor, tiny_encoder)
+    other = label(artifact_of(poor.output, Kind.CHECKPOINT), name="poor")
+    mine = transfer_set.answers(label(tuned).artifact)["transfer"]
+    assert not torch.allclose(transfer_set.answers(other.artifact)["transfer"], mine, atol=0.5)

@@ -1,0 +1,40 @@
+"""What is written is what is read."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.store.artifact import Kind
+from stages import transfer_set
+from tests.models import artifact_of
+
+
+def test_texts_and_pairs_come_back_in_their_order(tmp_path):
+    rows = [("naïve “text”", "a\nb"), ("two", "three")]
+    assert transfer_set.write(tmp_path, rows) == {"texts.jsonl": "texts"}
+    artifact = artifact_of(tmp_path, Kind.TRANSFER_SET)
+    split = transfer_set.split(artifact, tmp_path / "work")
+    assert list(zip(split.texts, split.pairs, strict=True)) == rows
+    assert split.sha256 == artifact.digest
+    assert transfer_set.has_texts(artifact)
+
+
+def test_single_texts_have_no_pairs(tmp_path):
+    transfer_set.write(tmp_path, [("one", None)])
+    split = transfer_set.split(artifact_of(tmp_path, Kind.TRANSFER_SET), tmp_path / "work")
+    assert split.pairs is None
+
+
+def test_answers_are_kept_in_half_precision(tmp_path):
+    outputs = {"train": torch.randn(5, 3), "transfer": torch.randn(2, 3)}
+    transfer_set.write_answers(tmp_path, outputs)
+    artifact = artifact_of(tmp_path, Kind.TRANSFER_SET)
+    found = transfer_set.answers(artifact)
+    assert found.keys() == outputs.keys()
+    assert all(torch.allclose(found[name], outputs[name], rtol=1e-3) for name in outputs)
+    assert not transfer_set.has_texts(artifact)
+
+
+def test_texts_alone_have_no_answers(tmp_path):
+    transfer_set.write(tmp_path, [("one", None)])
+    assert transfer_set.answers(artifact_of(tmp_path, Kind.TRANSFER_SET)) is None
