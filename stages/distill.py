@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -24,10 +24,24 @@ from pipeline.stage.resources import (
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from stages import footprint, training, transfer_set
-from stages.parameters import TEACHER_BATCH, Row, Training
+from stages.parameters import TEACHER_BATCH, Loss, Row, Training
 
 if TYPE_CHECKING:
     from pipeline.stage.split import Split
+    from stages.teacher import TeacherOutputs
+
+
+class Lesson(NamedTuple):
+    """What a student learns: the teacher's answers to its rows, and to the ``unseen`` ones.
+
+    ``same``: which rows are the same tokens for both; ``pairs``: (layer, teacher's layer) whose
+    hidden states are compared on those. Both are empty if none are.
+    """
+
+    answers: TeacherOutputs
+    unseen: TeacherOutputs
+    same: Sequence[bool] = ()
+    pairs: Sequence[tuple[int, int]] = ()
 
 
 class Distill(Training):
@@ -50,7 +64,7 @@ class Distill(Training):
     name: ClassVar[str] = "distill"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
-    reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled", "corpus"})
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
     version: ClassVar[int] = 2
     needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
@@ -70,6 +84,14 @@ class Distill(Training):
         ge=0,
         description="weight of the hidden states; default: 1 without a transfer set, 0 with one",
     )
+    keep: Literal["last", "best"] = Field(
+        "last",
+        description="the last weights, or those nearest to the teacher on the development split: "
+        "of an epoch, or the average of the last three tenths of the steps",
+    )
+    patience: int | None = Field(
+        None, ge=0, le=1000, description="with keep: best, epochs to wait for a better one"
+    )
     dropout: float = Field(
         0.0, ge=0, lt=1, description="the student's dropout; soft answers already regularize"
     )
@@ -84,6 +106,8 @@ class Distill(Training):
             raise ValueError("give 'layers' to keep, a 'student', or an earlier stage as 'teacher'")
         if (isinstance(self.layers, int) and self.layers < 1) or self.layers == ():
             raise ValueError("'layers' must keep at least one layer")
+        if self.patience is not None and self.keep == "last":
+            raise ValueError("'patience' needs 'keep: best'")
         return self
 
     def references(self) -> dict[str, str]:
@@ -171,42 +195,69 @@ class Distill(Training):
 
         training.prepare(context)
         student, tokenizer = self._open_student(context, model)
-        artifact = context.artifacts[self.teacher] if self.teacher else model
-        teacher, teacher_tokenizer = training.open_network(context, artifact)
         splits = self._splits(context)
         rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
-        known = self._known(context, splits)
-        same, pairs = [], list[tuple[int, int]]()
-        if known is not None:
-            answers = teaching.given(context.task, known, rows, teacher.config.hidden_size)
+        held_out = [context.split("dev")] if self.keep == "best" else []
+        unseen = training.labelled_rows(context, tokenizer, *held_out, numbered=True)
+        if self._answered(context):
+            lesson = Lesson(
+                *(self._known(context, *each) for each in ((splits, rows), (held_out, unseen)))
+            )
         else:
-            teacher_rows = training.labelled_rows(context, teacher_tokenizer, *splits)
-            if self._hidden_weight:
-                same = same_tokens(tokenizer, rows, teacher_tokenizer, teacher_rows)
-                pairs = self._pairs(student, teacher, any(same))
-            layers = [layer for _, layer in pairs]
-            answers = teaching.outputs(context, teacher, teacher_tokenizer, teacher_rows, layers)
-        goals = context.task.goals(answers.logits, context.task.width_of(student))
-        loss = teaching.imitation(
-            context.task,
-            replace(answers, logits=goals),
-            alpha=self.alpha,
-            temperature=self.temperature,
-            hidden_weight=self._hidden_weight,
-            layers=[layer for layer, _ in pairs],
-            same=same,
-        )
+            lesson = self._ask(context, model, student, tokenizer, splits, rows, held_out)
         training.set_dropout(student, self.dropout)
-        _project(student, teacher.config.hidden_size, len(pairs))
-        del teacher
-        trained = training.train(context, self, student, tokenizer, rows, loss)
+        _project(student, lesson.answers.width, len(lesson.pairs))
+        task, width = context.task, context.task.width_of(student)
+
+        def loss(answers: TeacherOutputs, **hidden: Any) -> Loss:
+            goals = replace(answers, logits=task.goals(answers.logits, width))
+            options: Any = {"alpha": self.alpha, "temperature": self.temperature} | hidden
+            return teaching.imitation(task, goals, **options)
+
+        judge = (
+            training.mean_loss(context, tokenizer, unseen, loss(lesson.unseen))
+            if held_out
+            else None
+        )
+        layers = [layer for layer, _ in lesson.pairs]
+        hidden = {"hidden_weight": self._hidden_weight, "layers": layers, "same": lesson.same}
+        aim = loss(lesson.answers, **hidden)
+        trained = training.train(
+            context, self, student, tokenizer, rows, aim, judge=judge, patience=self.patience
+        )
         if hasattr(student, PROJECTIONS):
             delattr(student, PROJECTIONS)
         roles = checkpoint.save(student, tokenizer, context.output)
         metrics = [trained.metric(), Metric(name="rows", split="train", value=len(rows))]
-        if same:
-            metrics.append(Metric(name="rows_split_alike", split="train", value=sum(same)))
+        if trained.judged is not None:
+            metrics.append(Metric(name="loss", split="dev", value=round(trained.judged, 6)))
+        if lesson.same:
+            metrics.append(Metric(name="rows_split_alike", value=sum(lesson.same)))
         return Draft(roles, checkpoint.describe(student), tuple(metrics))
+
+    def _ask(
+        self,
+        context: Context,
+        model: Artifact,
+        student: Any,
+        tokenizer: Any,
+        splits: Sequence[Split],
+        rows: Sequence[Row],
+        held_out: Sequence[Split],
+    ) -> Lesson:
+        """Have the teacher answer all rows, those of ``held_out`` as well."""
+        from stages import teacher as teaching
+
+        artifact = context.artifacts[self.teacher] if self.teacher else model
+        teacher, its = training.open_network(context, artifact)
+        given = training.labelled_rows(context, its, *splits)
+        same = same_tokens(tokenizer, rows, its, given) if self._hidden_weight else []
+        pairs = self._pairs(student, teacher, any(same)) if self._hidden_weight else []
+        layers = [layer for _, layer in pairs]
+        answers = teaching.outputs(context, teacher, its, given, layers)
+        given = training.labelled_rows(context, its, *held_out)
+        unseen = teaching.outputs(context, teacher, its, given, folder="teacher-dev")
+        return Lesson(answers, unseen, same, pairs)
 
     @property
     def _hidden_weight(self) -> float:
@@ -242,22 +293,28 @@ class Distill(Training):
                 splits.append(transfer_set.split(artifact, context.work))
         return splits
 
-    def _known(self, context: Context, splits: Sequence[Split]) -> Any:
-        """Return the raw outputs that the transfer set has for the rows; None if it has none.
+    def _answered(self, context: Context) -> bool:
+        """Return whether the transfer set has the teachers' answers.
 
         Raises ModelError if hidden states are asked for, which it does not have.
         """
-        import torch
-
-        found = transfer_set.answers(context.artifacts[self.transfer]) if self.transfer else None
-        if found is None:
-            return None
+        if not self.transfer or not transfer_set.has_answers(context.artifacts[self.transfer]):
+            return False
         if self._hidden_weight:
             raise ModelError(
                 f"distill.hidden_weight: {self.transfer!r} has the teachers' answers without their "
                 "hidden states; name the augment stage as transfer, or remove hidden_weight"
             )
-        return torch.cat([found[split.name] for split in splits])
+        return True
+
+    def _known(
+        self, context: Context, splits: Sequence[Split], rows: Sequence[Row]
+    ) -> TeacherOutputs:
+        """Return the answers that the transfer set has for the rows of splits."""
+        from stages import teacher as teaching
+
+        found = transfer_set.answers(context.artifacts[str(self.transfer)])
+        return teaching.given(context.task, [found[split.name] for split in splits], rows)
 
     def _pairs(self, student: Any, teacher: Any, same: bool) -> list[tuple[int, int]]:
         """Return pairs (student's layer, teacher's layer) whose outputs should agree.

@@ -33,7 +33,7 @@ class Label(Stage):
 
     name: ClassVar[str] = "label"
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
-    reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled", "corpus"})
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy")
     aside: ClassVar[bool] = True
     needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}

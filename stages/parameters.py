@@ -27,11 +27,16 @@ BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of a training: mean loss of the last epoch, total steps, step it resumed from."""
+    """The result of a training: mean loss of the last epoch, total steps, step it resumed from.
+
+    ``kept``: which weights it has, and ``judged``: their loss on other rows, if it was judged.
+    """
 
     loss: float
     steps: int
     resumed_from: int
+    kept: str = "last"
+    judged: float | None = None
 
     def metric(self, name: str = "train_loss", split: str = "train") -> Metric:
         return Metric(name=name, split=split, value=round(self.loss, 6))

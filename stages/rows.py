@@ -51,6 +51,8 @@ class Rows(Sequence[Row]):
     @property
     def lengths(self) -> NDArray[np.int64]:
         """The number of tokens in each row."""
+        if not len(self):
+            return np.empty(0, np.int64)
         lists = np.diff(np.frombuffer(self._ends, np.int64)).reshape(len(self), -1)
         return np.ascontiguousarray(lists[:, self._keys.index(IDS)])
 

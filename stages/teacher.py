@@ -98,19 +98,19 @@ def outputs(
     return result
 
 
-def given(task: Task, logits: Tensor, rows: Sequence[Row], width: int) -> TeacherOutputs:
+def given(task: Task, outputs: Sequence[Tensor], rows: Sequence[Row]) -> TeacherOutputs:
     """Return raw outputs (units × width) that are known already, without hidden states.
 
-    ``width``: the teacher's hidden size. Raises ModelError unless they are those of the rows'
-    units.
+    Raises ModelError unless there is one for each unit of the rows.
     """
     firsts = _firsts(task, rows)
+    logits = torch.cat(list(outputs)) if outputs else torch.empty(0, 0)
     if firsts[-1] != len(logits):
         raise ModelError(
             f"the transfer set has {len(logits)} answers to the {firsts[-1]} texts of the student; "
             "label them again"
         )
-    return TeacherOutputs(logits, firsts, _starts(rows), Path(), 0, width)
+    return TeacherOutputs(logits, firsts, _starts(rows), Path(), 0, 0)
 
 
 def _firsts(task: Task, rows: Sequence[Row]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pipeline.stage import Context
 from pipeline.stage.values import IGNORED
 from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
+from stages.keeping import LAST, Keeper
 from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
 from stages.rows import groups, lengths
 
@@ -52,23 +53,34 @@ def fit(
     *,
     epochs: int,
     directory: Path,
+    judge: Callable[[Any], float] | None = None,
+    patience: int | None = None,
 ) -> Trained:
     """Train ``network`` in place; see :func:`stages.training.train`."""
     batches = length_grouped(
         lengths(rows), parameters.batch_size, epochs, context.seed, groups=groups(rows)
     )
     arguments = _arguments(context, parameters, directory, network)
+    keeper = Keeper(judge, len(batches), epochs) if judge else None
     trainer = _Trainer(context, network, tokenizer, rows, batches, loss, arguments)
+    trainer.add_callback(_Watch(context, trainer, keeper, patience))
     checkpoint = last_whole(directory)
     if checkpoint is not None:
         trainer.losses = json.loads((checkpoint / WHOLE).read_text())["losses"]
+        if keeper:
+            keeper.load(checkpoint, context.device)
     resumed_from = len(trainer.losses)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if keeper and patience is not None and keeper.waiting() > patience:
+        network.to(context.device)  # it had ended early; the keeper has its weights
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    kept, judged = keeper.finish(network) if keeper else (LAST, None)
     vars(network).pop("forward", None)  # removes accelerate's autocast wrapper
     vars(network).pop("_original_forward", None)
     network.cpu().eval()
     last_epoch = trainer.losses[-(len(batches) // epochs) :]
-    return Trained(sum(last_epoch) / len(last_epoch), len(batches), resumed_from)
+    mean = sum(last_epoch) / len(last_epoch)
+    return Trained(mean, len(trainer.losses), resumed_from, kept, judged)
 
 
 def length_grouped(
@@ -126,6 +138,24 @@ def collate(rows: Sequence[Row], tokenizer: Any) -> dict[str, torch.Tensor]:
             values = [value + [fill] * (width - len(value)) for value in values]
         batch[key] = torch.tensor(values)
     return batch
+
+
+def mean_loss(
+    context: Context, tokenizer: Any, rows: Sequence[Row], loss: Loss, batch_size: int
+) -> Callable[[Any], float]:
+    """Return ``judge(network)``: the mean of a loss over rows, for a network in eval mode."""
+    order = np.argsort(lengths(rows), kind="stable")
+    parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+    def judge(network: Any) -> float:
+        total = 0.0
+        for part in parts:
+            batch = collate([rows[row] for row in part], tokenizer)
+            batch = {key: value.to(context.device) for key, value in batch.items()}
+            total += float(loss(network, batch)) * len(part)
+        return total / len(rows)
+
+    return judge
 
 
 def last_whole(directory: Path) -> Path | None:
@@ -221,7 +251,6 @@ class _Trainer(Trainer):
         self.batches, self.loss = batches, loss
         self.losses: list[float] = []
         self.remove_callback(PrinterCallback)  # it prints to stdout, which is reserved for data
-        self.add_callback(_Watch(context, self))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(
@@ -241,24 +270,37 @@ class _Trainer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Reports progress after every step; saves a checkpoint every minute and at the end."""
+    """Reports progress after every step; saves a checkpoint every minute and at the end.
 
-    def __init__(self, context: Context, trainer: _Trainer) -> None:
-        self.context, self.trainer = context, trainer
+    With a keeper, ends the training after ``patience`` epochs that were no better.
+    """
+
+    def __init__(
+        self, context: Context, trainer: _Trainer, keeper: Keeper | None, patience: int | None
+    ) -> None:
+        self.context, self.trainer, self.keeper, self.patience = context, trainer, keeper, patience
         self.saved_at = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         recent = self.trainer.losses[-50:]
         note = f"loss {sum(recent) / len(recent):.3f}"
+        if self.keeper:
+            self.keeper.step(self.trainer.model, state.global_step)
+            if self.keeper.losses:
+                note += f", on dev {self.keeper.losses[-1]:.3f}"
+            if self.patience is not None and self.keeper.waiting() > self.patience:
+                control.should_training_stop = True
         self.context.progress(state.global_step, state.max_steps, note)
         # Also after the last step: a stage killed later, even while publishing, need not retrain.
-        last = state.global_step == state.max_steps
+        last = state.global_step == state.max_steps or control.should_training_stop
         if last or time.monotonic() - self.saved_at >= CHECKPOINT_SECONDS:
             control.should_save = True
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self.keeper:
+            self.keeper.save(checkpoint)
         files = [path for path in checkpoint.rglob("*") if path.is_file()]
         for path in (*files, checkpoint, checkpoint.parent):
             disk.sync(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.stage import Context
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Artifact, Kind
-from stages.parameters import Loss, Row, Trained, Training
+from stages.parameters import TEACHER_BATCH, Loss, Row, Trained, Training
 
 if TYPE_CHECKING:
     from stages.rows import Rows
@@ -121,6 +121,15 @@ def _tokenized(
     return rows
 
 
+def mean_loss(
+    context: Context, tokenizer: Any, rows: Sequence[Row], loss: Loss
+) -> Callable[[Any], float]:
+    """Return ``judge(network)``: the mean of a loss over rows, for a network in eval mode."""
+    from stages import trainer
+
+    return trainer.mean_loss(context, tokenizer, rows, loss, TEACHER_BATCH)
+
+
 def train(
     context: Context,
     parameters: Training,
@@ -131,11 +140,15 @@ def train(
     *,
     epochs: int | None = None,
     name: str = "training",
+    judge: Callable[[Any], float] | None = None,
+    patience: int | None = None,
 ) -> Trained:
     """Train ``network`` in place on ``rows`` with transformers' Trainer; move it to the CPU after.
 
     A killed run resumes from the last complete checkpoint under ``context.work/name``, with the
     same batches and random numbers as an uninterrupted run. ``epochs`` overrides the stage's own.
+    With ``judge``, a network's loss on other rows, the weights are kept that are best by it
+    (``stages.keeping``), and training ends after more than ``patience`` epochs without a better.
 
     Raises RarefyError if the loss becomes NaN or infinite.
     """
@@ -150,4 +163,6 @@ def train(
         loss,
         epochs=epochs or parameters.epochs,
         directory=context.work / name,
+        judge=judge,
+        patience=patience,
     )

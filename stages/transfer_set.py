@@ -60,14 +60,17 @@ def write_answers(directory: Path, answers: dict[str, Tensor]) -> dict[str, str]
     return {ANSWERS: "answers"}
 
 
-def answers(artifact: Artifact) -> dict[str, Tensor] | None:
-    """Return split -> raw outputs (units × width, fp32) of the teachers; None if it has none."""
+def has_answers(artifact: Artifact) -> bool:
+    """Return whether it has teachers' answers."""
+    return (artifact.directory / ANSWERS).is_file()
+
+
+def answers(artifact: Artifact) -> dict[str, Tensor]:
+    """Return split -> raw outputs (units × width, fp32) of the teachers, if it has answers."""
     from safetensors.torch import load_file
 
-    path = artifact.directory / ANSWERS
-    if not path.is_file():
-        return None
-    return {name: value.float() for name, value in load_file(path).items()}
+    found = load_file(artifact.directory / ANSWERS)
+    return {name: value.float() for name, value in found.items()}
 
 
 def _read(directory: Path) -> Iterator[dict[str, Any]]:

@@ -13,8 +13,8 @@ from pipeline.model.pooling import Pooling, read
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
-from stages import training
-from stages.distill import Distill, choose_layers, same_tokens
+from stages import distill, training
+from stages.distill import Distill, choose_layers, layer_pairs, same_tokens
 from stages.finetune import Finetune
 from tests.families import write_family
 from tests.models import FILL, artifact_of, sentences, write_encoder
@@ -172,3 +172,53 @@ def test_a_student_from_sentence_transformers_keeps_its_pooling(tuned, make_cont
     context = make_context(rows=8)
     Distill(student="small", epochs=1).run(context, tuned)
     assert read(context.output) == Pooling("cls", normalize=False)
+
+
+def test_the_weights_nearest_to_the_teacher_on_dev_are_kept(tuned, make_context):
+    """The last epochs diverge, since the learning rate is far too high."""
+    found = {}
+    for keep in ("last", "best"):
+        context = make_context(rows=64, work=make_context().base / keep)
+        stage = Distill(
+            layers=1,
+            keep=keep,
+            epochs=6,
+            learning_rate=0.05,
+            warmup=0.9,
+            schedule="constant_with_warmup",
+            hidden_weight=0,
+        )
+        draft = stage.run(context, tuned)
+        texts = context.split("dev").texts
+        theirs, own = answers(tuned.directory, texts), answers(context.output, texts)
+        found[keep] = float((theirs * (theirs.log() - own.log())).sum(-1).mean())
+    assert {metric.name for metric in draft.metrics if metric.split == "dev"} == {"loss"}
+    assert found["best"] < found["last"] / 2
+
+
+def test_patience_needs_something_to_wait_for():
+    with pytest.raises(ValidationError, match="'patience' needs 'keep: best'"):
+        Distill(layers=1, patience=2)
+
+
+def test_a_students_layers_learn_from_the_same_share_of_the_teachers_depth():
+    assert layer_pairs(3, 6) == [(0, 1), (1, 3), (2, 5)]
+    assert layer_pairs(2, 12) == [(0, 5), (1, 11)]
+    assert layer_pairs(1, 3) == [(0, 2)]
+
+
+def test_one_row_that_is_split_differently_leaves_the_others_compared(
+    tuned, make_context, monkeypatch
+):
+    alike = []
+
+    def all_but_one(*given):
+        alike.append([False, *same_tokens(*given)[1:]])
+        return alike[-1]
+
+    monkeypatch.setattr(distill, "same_tokens", all_but_one)
+    context = make_context(rows=8)
+    draft = Distill(layers=1, epochs=1).run(context, tuned)
+    assert {m.name: m.value for m in draft.metrics}["rows_split_alike"] == 7
+    hidden = context.work / "teacher" / "hidden.f16"
+    assert hidden.stat().st_size > 0

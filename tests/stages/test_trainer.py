@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -267,3 +268,43 @@ def test_rows_of_a_group_share_a_batch_and_each_epoch_has_every_row():
         _, counts = np.unique(groups[batch], return_counts=True)
         assert (counts == 4).all()
     assert batches[0].tolist() != batches[13].tolist()
+
+
+def judged(context, encoder, losses, epochs, patience=None):
+    """Train with a judge that gives these losses, one an epoch."""
+    training.prepare(context)
+    network, tokenizer = training.open_network(context, encoder)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    stage = Finetune(learning_rate=2e-3, epochs=epochs, batch_size=8)
+    given = iter(losses)
+    judge = lambda _: next(given)  # noqa: E731
+    trained = training.train(
+        context, stage, network, tokenizer, rows, TASK.training(), judge=judge, patience=patience
+    )
+    return network, trained
+
+
+def test_a_training_that_gets_no_better_ends_early_and_stays_ended(tiny_encoder, make_context):
+    context = make_context(rows=16)
+    first, trained = judged(context, tiny_encoder, [3, 1, 2, 2], epochs=9, patience=1)
+    assert (trained.steps, trained.kept, trained.judged) == (8, "epoch 2", 1)
+    again, resumed = judged(context, tiny_encoder, [], epochs=9, patience=1)
+    assert (resumed.steps, resumed.resumed_from, resumed.judged) == (8, 8, 1)
+    assert same_weights(first, again)
+
+
+def test_a_killed_training_still_knows_its_best_epoch(tiny_encoder, make_context, monkeypatch):
+    whole, _ = judged(make_context(rows=16), tiny_encoder, [3, 1, 2, 2], epochs=4)
+    context = make_context(rows=16, work=make_context().base / "killed")
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
+
+    def die(done, *_):
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        judged(replace(context, progress=die), tiny_encoder, [3, 1, 2], epochs=4)
+    again, trained = judged(context, tiny_encoder, [2], epochs=4)
+    assert trained.resumed_from == 6
+    assert (trained.kept, trained.judged) == ("epoch 2", 1)
+    assert same_weights(whole, again)

@@ -37,4 +37,4 @@ def test_answers_are_kept_in_half_precision(tmp_path):
 
 def test_texts_alone_have_no_answers(tmp_path):
     transfer_set.write(tmp_path, [("one", None)])
-    assert transfer_set.answers(artifact_of(tmp_path, Kind.TRANSFER_SET)) is None
+    assert not transfer_set.has_answers(artifact_of(tmp_path, Kind.TRANSFER_SET))

@@ -1,0 +1,76 @@
+"""The weights that are kept are the best on rows that were not trained on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from stages.keeping import AVERAGE, EVERY, LAST, Keeper
+
+BEST = 3.0
+
+
+def network(value=0.0):
+    made = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        made.weight.fill_(value)
+    return made
+
+
+def judge(model):
+    """A loss that is least where the weight is 3."""
+    assert not model.training
+    return (float(model.weight) - BEST) ** 2
+
+
+def run(values, epochs, keeper=None, start=0, model=None):
+    """Train through these weights, one a step."""
+    keeper = keeper or Keeper(judge, len(values), epochs)
+    model = model or network()
+    for number, value in enumerate(values[start:], start + 1):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        model.train()
+        keeper.step(model, number)
+        assert model.training
+    return keeper, model
+
+
+def test_the_best_epoch_is_kept_and_not_the_last():
+    keeper, model = run([0, 0, 3, 3, 9, 9], epochs=3)
+    assert keeper.losses == [9, 0, 36]
+    assert keeper.waiting() == 1
+    assert keeper.finish(model) == ("epoch 2", 0)
+    assert float(model.weight) == BEST
+
+
+def test_the_last_epoch_is_kept_if_it_is_the_best():
+    keeper, model = run([0, 1, 2], epochs=3)
+    assert keeper.waiting() == 0
+    assert keeper.finish(model) == (LAST, 1)
+    assert float(model.weight) == 2
+
+
+def test_the_average_of_the_late_steps_is_kept_if_it_is_better_than_every_epoch():
+    values = [0.0] * 70 + [2.0] * EVERY + [4.0] * EVERY + [3.0] * (EVERY - 1) + [3.6]
+    keeper, model = run(values, epochs=1)
+    name, loss = keeper.finish(model)
+    assert name == AVERAGE
+    assert float(model.weight) == pytest.approx((2 + 4 + 3.6) / 3)
+    assert loss == pytest.approx(0.04, abs=1e-5)
+
+
+def test_a_resumed_keeper_ends_as_one_that_was_not_interrupted(tmp_path):
+    values = [float(value) for value in range(100)]
+    whole, model = run(values, epochs=4)
+    half, other = run(values[:80], epochs=4, keeper=Keeper(judge, 100, 4))
+    half.save(tmp_path)
+    resumed = Keeper(judge, 100, 4)
+    resumed.load(tmp_path, "cpu")
+    run(values, epochs=4, keeper=resumed, start=80, model=other)
+    assert resumed.losses == whole.losses
+    assert resumed.counted == whole.counted
+    assert torch.equal(resumed.average["weight"], whole.average["weight"])
+    assert resumed.finish(other) == whole.finish(model)
+    assert torch.equal(other.weight, model.weight)
