@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.measure.measurements import Measurements
-from pipeline.report import floats, headline
+from pipeline.report import floats, headline, linear
 from pipeline.terms.interval import Interval
 from pipeline.terms.metrics import known
 from pipeline.terms.outcomes import SYMBOL, Outcome
@@ -141,12 +141,13 @@ def show_verdict(
 ) -> None:
     """Print the outcome of every budget and, if there is no verdict, the reasons.
 
-    If ``measured`` has the fastest float form, also the speed-up over it.
+    If ``measured`` has the fastest float form, also the speed-up over it, and if it has a linear
+    model, what that is.
     """
     if judged is None:
         return
     console.print(verdict_table(judged))
-    for line in floats.lines(measured):
+    for line in [*floats.lines(measured), *filter(None, [linear.line(measured)])]:
         console.print(line, soft_wrap=True)
     for sentence in judged.evidence:
         console.print(f"no verdict: {sentence}", soft_wrap=True)

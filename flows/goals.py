@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 class Goal:
     """A goal; ``stages`` and ``budgets`` are YAML.
 
-    ``{layers}`` is half the model's layers, ``{main}`` the task's main metric.
+    ``{layers}`` is half the model's layers, ``{main}`` the task's main metric, and ``{validate}``
+    has a linear model beside the others if the task can have one.
     """
 
     about: str
@@ -30,7 +31,7 @@ class Goal:
 TEACHER = "finetune: {epochs: 3, learning_rate: 7e-5} # the teacher, and the budgets' baseline"
 STUDENT = "distill: {layers: {layers}, epochs: 6} # a student with half of the teacher's layers"
 LORA = "adapt: {teacher: finetune, epochs: 2, rank: 16} # LoRA recovers accuracy after pruning"
-END = ("export # ONNX, checked against PyTorch", "validate # accuracy and latency on the targets")
+END = ("export # ONNX, checked against PyTorch", "{validate} # accuracy and latency on the targets")
 AGREEMENT = "{metric: agreement, min: 95 %} # with the model's own answers"
 INT8 = "quantize # int8 for the layers that tolerate it"
 

@@ -13,6 +13,7 @@ from pipeline.measure.measurements import (
     CANDIDATE,
     FASTEST_FLOAT,
     Latency,
+    Linear,
     Measurements,
     ModelMeasurement,
 )
@@ -41,13 +42,17 @@ class Validate(Stage):
     rigorous Java performance evaluation"), until every latency budget is decided or the time is
     up; and some calls, each with emptied caches. One model is also timed against itself to
     estimate the noise of the session. The machine's fingerprint is part of the result.
+
+    ``linear`` says whether a transformer pays at all: on topics, a linear model on words often
+    comes within a point of one (Wang & Manning 2012, "Baselines and bigrams"). Only for it are
+    train and dev read.
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
-    reads: ClassVar[frozenset[str]] = frozenset({"eval"})
+    reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = (
         *Stage.libraries,
         "numpy",
@@ -55,6 +60,7 @@ class Validate(Stage):
         "onnx_ir",
         "onnxscript",
         "onnxruntime",
+        "scikit-learn",
         "scipy",
     )
     sees_ancestors: ClassVar[bool] = True
@@ -73,6 +79,11 @@ class Validate(Stage):
         description="on CPUs, measure the first checkpoint also in OpenVINO's float default, if "
         "the extra openvino is installed",
     )
+    linear: bool = Field(
+        False,
+        description="also train a linear model on the words of the rows; a bundle that is no "
+        "better fails",
+    )
     memory: bool = Field(True, description="measure the peak memory of each model")
     examples: bool = Field(True, description="keep example rows word for word, for the report")
     cold_starts: int = Field(
@@ -83,6 +94,11 @@ class Validate(Stage):
         """Return the checkpoints named by ``models``."""
         names = () if self.models == "all" else self.models
         return {f"reference:{name}": name for name in names}
+
+    def check_task(self, task: type[Task]) -> None:
+        """Raise RecipeError if no linear model can be trained for the task."""
+        if self.linear and task.linear is None:
+            raise RecipeError(f"linear: an answer of {task.name} is no label or score of a row")
 
     def measures(self, kinds: dict[str, Kind]) -> tuple[str, ...]:
         """Return the checkpoints that are measured together with the bundle."""
@@ -116,7 +132,7 @@ class Validate(Stage):
         return Resources(
             disk=upto(exported.most * work.providers + weights(largest).most),
             memory=PROCESS + upto(6 * weights(largest).most) + loaded,
-            effort=len(shapes) * work.texts_of(self.reads),
+            effort=len(shapes) * work.texts_of(frozenset({"eval"})),
         )
 
     def run(self, context: Context, model: Artifact) -> Draft:
@@ -140,7 +156,7 @@ class Validate(Stage):
         count = 1 + len(chosen.all) + len(floats)
         parts = (len(chosen.checkpoints) + len(floats)) * len(providers)
         parts += 2 * count + len(context.targets)
-        parts += len(_elsewhere(context.targets)) + (self.cold_starts > 0)
+        parts += len(_elsewhere(context.targets)) + (self.cold_starts > 0) + self.linear
         steps = Steps(context.progress, parts)
         built = {
             provider: {CANDIDATE: model.directory}
@@ -170,6 +186,8 @@ class Validate(Stage):
             baselines={n: a.digest for n, a in context.baselines.items()},
             latency={},
         )
+        if self.linear:
+            measured.linear = _linear(context, steps)
         self._answer_elsewhere(model, measured, context, steps)
         if self.cold_starts:
             self._start(directories, measured, context, steps)
@@ -291,6 +309,14 @@ class Validate(Stage):
             clear=clear if budgets else None,
             progress=steps.next(f"timing on {target.name}"),
         )
+
+
+def _linear(context: Context, steps: Steps) -> Linear:
+    from pipeline.measure import linear
+
+    splits = (context.split(name) for name in ("train", "dev", "eval"))
+    progress = steps.next("training the linear model")
+    return linear.measure(context.task, *splits, seed=context.seed, progress=progress)
 
 
 def _plain(provider: str) -> str:

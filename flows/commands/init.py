@@ -251,7 +251,11 @@ def recipe_text(answers: Answers) -> str:
     task, rows = tasks.find(answers.task), _data(answers)
     bare = task.bare(rows)
     goal = GOALS[answers.goal].without_labels() if bare else GOALS[answers.goal]
-    filled = {"{layers}": str(layers), "{main}": next(iter(task.scored(rows)), "spearman")}
+    filled = {
+        "{layers}": str(layers),
+        "{main}": next(iter(task.scored(rows)), "spearman"),
+        "{validate}": "validate: {linear: true}" if task.linear else "validate",
+    }
     lines = [
         f"# {answers.name}: {goal.about}.",
         f"name: {answers.name}",

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 FILE = "answers.safetensors"
 SCHEMA = "rarefy.answers/1"
-APART: dict[str, Any] = {"models": {"__all__": {"answers"}}, "elsewhere": True}
+LINEAR = "linear"
+"""The name of the linear model's answers."""
+APART: dict[str, Any] = {
+    "models": {"__all__": {"answers"}},
+    "elsewhere": True,
+    LINEAR: {"answers"},
+}
 """What the JSON leaves out, in pydantic's notation."""
 DIGITS = 7
 """Answers are rounded to this many decimals, which float32 holds exactly enough to restore."""
@@ -48,6 +54,7 @@ def write(measured: Measurements, path: Path) -> Measurements:
 
     tables = {f"model/{name}": model.answers for name, model in measured.models.items()}
     tables |= {f"elsewhere/{name}": table for name, table in measured.elsewhere.items()}
+    tables |= {LINEAR: measured.linear.answers} if measured.linear else {}
     arrays = {name: _narrow(np.asarray(table, float)) for name, table in tables.items()}
     # Not ``save_file``, which lets nobody but this user read the file, whatever the umask.
     path.write_bytes(save(arrays, metadata={"schema": SCHEMA}))
@@ -78,7 +85,9 @@ def read(measured: Measurements, path: Path) -> Measurements:
         for name, table in tables.items()
         if name.startswith("elsewhere/")
     }
-    whole = {"models": models, "elsewhere": elsewhere, "answers_sha256": ""}
+    whole: dict[str, Any] = {"models": models, "elsewhere": elsewhere, "answers_sha256": ""}
+    if measured.linear:
+        whole["linear"] = measured.linear.model_copy(update={"answers": tables[LINEAR]})
     return measured.model_copy(update=whole)
 
 

@@ -57,6 +57,20 @@ class ModelMeasurement(_Record):
     )
 
 
+class Linear(_Record):
+    """A linear model on word counts of the same rows; see ``pipeline.measure.linear``.
+
+    ``size`` is the bytes of its pickle. ``seconds``: to train it, on ``rows`` rows.
+    ``milliseconds`` from text to answer, one entry a call, in the process that measures.
+    """
+
+    size: int
+    seconds: float
+    rows: int
+    milliseconds: list[float]
+    answers: list[list[float]] = Field(default_factory=list)
+
+
 class Latency(_Record):
     """Latencies on one target, in ms, batch 1, unpadded eval rows.
 
@@ -153,6 +167,9 @@ class Measurements(_Record):
         default_factory=dict, description="measured models that are tags -> the tag's digest"
     )
     latency: dict[str, Latency]
+    linear: Linear | None = Field(
+        default=None, description="what a linear model answers that was trained on the same rows"
+    )
     samples: list[dict[str, str]] = Field(
         default_factory=list, description="the text of example rows with both models' answers"
     )
@@ -184,6 +201,13 @@ class Measurements(_Record):
         import numpy as np
 
         return np.asarray(self.models[model].answers, dtype=float)
+
+    def linear_table(self) -> NDArray[np.float64]:
+        """Return the linear model's answers: units × columns. Only if there is one."""
+        import numpy as np
+
+        assert self.linear is not None
+        return np.asarray(self.linear.answers, dtype=float)
 
     def right(self, model: str) -> NDArray[np.bool_]:
         """Return for each eval row whether a model answers it rightly."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.measure.machine import flat
 from pipeline.measure.measurements import CANDIDATE, Latency
-from pipeline.report import accuracy, facts, floats, headline, page, wording
+from pipeline.report import accuracy, facts, floats, headline, linear, page, wording
 from pipeline.report.accuracy import AccuracyView
 from pipeline.report.figures.distribution import distribution
 from pipeline.report.figures.flips import flips as flips_figure
@@ -94,6 +94,7 @@ def render(data: ReportData) -> str:
         chosen=facts.candidate_row(data),
         ledger=_ledger(data),
         beside=facts.beside(data),
+        linear=linear.line(data.measurements),
         targets=_targets(data),
         target_count=len(data.measurements.latency) if data.measurements else 0,
         cold_starts=_cold_starts(data),

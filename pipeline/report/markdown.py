@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.report import accuracy, facts, headline, wording
+from pipeline.report import accuracy, facts, headline, linear, wording
 from pipeline.terms.credentials import redact
 from pipeline.terms.outcomes import SYMBOL
 from pipeline.verdict.record import LedgerRow, ReportData
@@ -31,6 +31,8 @@ def render(data: ReportData) -> str:
         header = ["Stage", "Kind", "Score", "95 % interval", "Parameters", "Size", "Time", "Cached"]
         rows = [_ledger(row) for row in data.ledger]
         parts.append("### Stages\n\n" + _table(header, rows, "llrrrrrl"))
+    if beside := linear.line(data.measurements):
+        parts.append(escape(beside))
     parts += [f"> ⚠ {escape(warning)}" for warning in data.warnings]
     return "\n\n".join(parts) + "\n"
 

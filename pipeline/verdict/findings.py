@@ -22,6 +22,7 @@ from pipeline.terms.outcomes import Outcome
 from pipeline.terms.sense import misfit
 from pipeline.terms.wording import bounds, number, quantity, signed
 from pipeline.verdict import lookup, power
+from pipeline.verdict.record import LINEAR
 from pipeline.verdict.verdict import BudgetResult
 
 
@@ -42,6 +43,35 @@ def broken_answers(measurements: Measurements) -> BudgetResult | None:
             metric="answers", form="max", limit=0, value=None, outcome="fail", reason=str(missing)
         )
     return None
+
+
+def beaten(measurements: Measurements) -> BudgetResult | None:
+    """Return whether the candidate beats the linear model; None if there is none, or it is broken.
+
+    It fails if its main score is no better, whatever it keeps of a larger model's: the cheap model
+    is the one to ship. If it is better, the interval says how sure that is.
+    """
+    if measurements.linear is None or broken_answers(measurements):
+        return None
+    task, truth, main = measurements.scored_by, measurements.truth, measurements.main
+    ours, theirs = measurements.table(CANDIDATE), measurements.linear_table()
+    both = scores.compare(task, main, ours, theirs, truth)
+    lost = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
+    change = [signed(value) for value in both.difference90]
+    better = lost.value < 0
+    reason = (
+        f"{main} differs from the linear model's by {change[0]} points [{change[1]}, {change[2]}] "
+        "(one-sided 95 % bounds)"
+    )
+    return BudgetResult(
+        metric=main,
+        form="max_drop",
+        limit=0,
+        against=LINEAR,
+        **lost._asdict(),
+        outcome="pass" if better else "fail",
+        reason=reason if better else f"{reason}: a transformer does not pay here",
+    )
 
 
 def judge_one(budget: Budget, target: str | None, measurements: Measurements) -> BudgetResult:

@@ -27,6 +27,7 @@ def judge(
     infinity fails the verdict, whatever the budgets are. If a target was throttled during the
     measurement and a budget needs its timings, ``evidence`` says so and the verdict cannot pass.
     Budgets against a model that has learned nothing are inconclusive, unless all are ``trusted``.
+    A candidate that does not beat the linear model, if one was measured, fails as well.
     """
     results, clocked = [], set()
     answering = [None, *measurements.elsewhere]
@@ -47,6 +48,8 @@ def judge(
     if not trusted:
         footing = Footing(measurements)
         results = [footing.check(result) for result in results]
+    if beside := findings.beaten(measurements):
+        results.append(beside)
     outcome = worst(result.outcome for result in results if result.level == "error") or "pass"
     evidence = [
         f"{name}: {timed.throttled}; its timings cannot support a verdict"

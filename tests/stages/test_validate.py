@@ -9,6 +9,7 @@ import pytest
 from pipeline.model import openvino_session
 from pipeline.report import floats
 from pipeline.stage import Asked
+from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.budget import Budget
 from pipeline.terms.errors import ModelError, RecipeError
@@ -16,7 +17,7 @@ from pipeline.terms.vocabulary import Target
 from pipeline.verdict.judge import judge
 from stages.export import Export
 from stages.validate import Validate, _elsewhere
-from tests.models import LABELS
+from tests.models import LABELS, sentences
 from tests.stages.chains import QUICK, eval_split, made_artifact, read_measurements
 
 
@@ -199,3 +200,27 @@ def test_another_machine_is_another_result(monkeypatch):
     facts = machine.fingerprint() | {"cpu": "another"}
     monkeypatch.setattr(machine, "fingerprint", lambda: facts)
     assert Validate().environment(Asked(targets=(Target(),))) != here
+
+
+@pytest.mark.slow
+def test_a_linear_model_stands_beside_the_bundle_if_asked_for(context, chain):
+    texts, labels = sentences(200, seed=3)
+    train = Split("train", "train.jsonl", "0" * 64, texts, None, labels)
+    splits = context.splits | {"train": train, "dev": eval_split("dev")}
+    context = dataclasses.replace(context, splits=splits)
+    Validate(**QUICK, linear=True).run(context, chain["export"])
+    found = read_measurements(context)
+    assert found.linear is not None
+    assert found.score("accuracy", "candidate").value < 0.7  # nobody trained it
+    right = found.scored_by.right(found.linear_table(), found.truth)
+    assert right.mean() > 0.9
+    judged = judge([], context.targets, found)
+    assert judged.outcome == "fail"
+    assert "a transformer does not pay here" in judged.budgets[0].reason
+
+
+def test_an_answer_that_is_no_label_has_no_linear_model(workshop):
+    words = {"task": "token-classification"}
+    stages = [{"finetune": {"epochs": 1}}, "export", {"validate": {"linear": True}}]
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*linear: an answer of token-class"):
+        workshop.open(*stages, **words).plan.steps()

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from pipeline.stage.formulas import Formula
 from pipeline.stage.scoring import multi_label
@@ -67,6 +67,7 @@ class MultiLabelClassification(SequenceTask):
     thresholds: tuple[float, ...] = ()
 
     name: ClassVar[str] = "multi-label-classification"
+    linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "flags"
     chooses: ClassVar[bool] = True
     answers_itself: ClassVar[bool] = True
     probable: ClassVar[bool] = True

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pipeline.stage.formulas import Formula
 from pipeline.stage.scoring import ranking, regression
@@ -63,6 +63,7 @@ class Regression(SequenceTask):
     """
 
     name: ClassVar[str] = "regression"
+    linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "scores"
     smooths: ClassVar[bool] = False
     correlates: ClassVar[bool] = True
     answers_itself: ClassVar[bool] = True

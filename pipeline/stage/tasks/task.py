@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pipeline.model.words import FIRST
 from pipeline.stage.tasks import heads
@@ -64,6 +64,8 @@ class Task(FileRows, Shown):
     """Why the recipe cannot ask for windows; None if it can."""
     of_words: ClassVar[bool] = False
     """Whether a unit is a word of a text, which is words joined by single spaces."""
+    linear: ClassVar[Literal["classes", "flags", "scores"] | None] = None
+    """What a linear model on words would answer: one of ``labels``, several, or a score."""
     scores: ClassVar[Mapping[str, Formula]]
     """The metrics that score its answers, the main one first; see ``formulas``."""
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pipeline.stage import formulas
 from pipeline.stage.formulas import FORMULAS, Formula
@@ -48,6 +48,7 @@ class TextClassification(SingleLabel, SequenceTask):
     """Sequence classification; ``labels`` are in the order of the model's outputs."""
 
     name: ClassVar[str] = "text-classification"
+    linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "classes"
     scores: ClassVar[Mapping[str, Formula]] = FORMULAS
     counted: ClassVar[bool] = True
     by_class: ClassVar[bool] = True

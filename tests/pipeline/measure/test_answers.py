@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.measure import accuracy, answers
-from pipeline.measure.measurements import CANDIDATE, Measurements, ModelMeasurement
+from pipeline.measure.measurements import CANDIDATE, Linear, Measurements, ModelMeasurement
 
 ROWS, LABELS = 2000, 20
 
@@ -31,6 +31,7 @@ def measured(seed: int = 0, **changes) -> Measurements:
             for name in (CANDIDATE, "s3://bucket/store#production")
         },
         "elsewhere": {"gpu": table()},
+        "linear": Linear(size=1, seconds=1, rows=1, milliseconds=[0.1], answers=table()),
         "latency": {},
     }
     return Measurements(**fields | changes)

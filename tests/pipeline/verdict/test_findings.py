@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.measure.measurements import Measurements, ModelMeasurement
+from pipeline.measure.measurements import Linear, Measurements, ModelMeasurement
 from pipeline.terms.budget import Budget
 from pipeline.terms.vocabulary import Target
 from pipeline.verdict.judge import judge
@@ -306,3 +306,47 @@ def test_agreement_without_labels_may_drop_against_a_baseline(measurements, limi
     )
     assert found.outcome == outcome, found.reason
     assert found.value == pytest.approx(0.01)
+
+
+def beside_linear(candidate, rival):
+    """Measurements of a candidate and a linear model that are right on these rows."""
+    models = {
+        name: ModelMeasurement(digest=name, size=1, answers=answers_where(right))
+        for name, right in {"candidate": candidate, "teacher": candidate}.items()
+    }
+    beside = Linear(size=1, seconds=1, rows=1, milliseconds=[0.1], answers=answers_where(rival))
+    return Measurements(
+        machine={},
+        task="text-classification",
+        labels=["a", "b"],
+        truth=[0] * len(candidate),
+        models=models,
+        latency={},
+        linear=beside,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "outcome"), [(900, 800, "pass"), (800, 800, "fail"), (700, 800, "fail")]
+)
+def test_a_candidate_that_does_not_beat_the_linear_model_fails_whatever_it_keeps(
+    ours, theirs, outcome
+):
+    rows = 1000
+    found = judge(
+        [Budget(metric="accuracy", min_retained="97 %", against="teacher")],
+        (Target(),),
+        beside_linear([at < ours for at in range(rows)], [at < theirs for at in range(rows)]),
+        trusted=True,  # the truth is always the same label
+    )
+    kept, beaten = found.budgets
+    assert kept.outcome == "pass"
+    assert (beaten.metric, beaten.against, beaten.outcome) == ("accuracy", "linear", outcome)
+    assert found.outcome == outcome
+    assert beaten.value == pytest.approx((theirs - ours) / rows)
+    assert ("a transformer does not pay here" in beaten.reason) == (outcome == "fail")
+
+
+def test_without_a_linear_model_nothing_is_said_of_one():
+    measured = beside_linear([True] * 10, [True] * 10).model_copy(update={"linear": None})
+    assert judge([], (Target(),), measured).budgets == []

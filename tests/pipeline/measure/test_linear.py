@@ -1,0 +1,71 @@
+"""The linear model is trained, chosen and timed like a model that one could ship."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.measure import linear
+from pipeline.stage.split import Split
+from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
+from pipeline.stage.tasks.regression import Regression
+from pipeline.stage.tasks.text_classification import TextClassification
+from tests.models import LABELS, TASK, sentences
+
+
+def splits(rows, labels_of=lambda labels: labels, pairs=None):
+    made = []
+    for name, count, seed in (("train", rows, 0), ("dev", 40, 1), ("eval", 60, 2)):
+        texts, labels = sentences(count, seed)
+        made.append(Split(name, f"{name}.jsonl", "0" * 64, texts, None, labels_of(labels)))
+    return made
+
+
+def test_it_learns_which_words_make_a_class():
+    train, dev, evaluated = splits(200)
+    found = linear.measure(TASK, train, dev, evaluated, seed=0)
+    answers = np.array(found.answers)
+    assert answers.shape == (60, 2)
+    assert answers.sum(axis=1) == pytest.approx(1)
+    assert (answers.argmax(axis=1) == np.array(evaluated.labels)).mean() > 0.9
+    assert len(found.milliseconds) == linear.CALLS
+    assert min(found.milliseconds) > 0
+    assert found.rows == 200
+    assert found.size > 1000
+
+
+def test_words_that_say_nothing_teach_nothing():
+    rng = np.random.default_rng(0)
+    train, dev, evaluated = splits(200, lambda labels: rng.integers(0, 2, len(labels)).tolist())
+    answers = np.array(linear.measure(TASK, train, dev, evaluated, seed=0).answers)
+    assert abs((answers.argmax(axis=1) == np.array(evaluated.labels)).mean() - 0.5) < 0.2
+
+
+def test_the_pair_of_a_text_is_read_as_well():
+    texts, labels = sentences(200, 0)
+    rows = [Split(name, name, "0", ["x"] * 200, texts, labels) for name in ("train", "dev", "eval")]
+    task = TextClassification(LABELS, 32, ("text", "pair"))
+    answers = np.array(linear.measure(task, *rows, seed=0).answers)
+    assert (answers.argmax(axis=1) == np.array(labels)).mean() > 0.9
+
+
+def test_a_class_that_the_training_rows_lack_is_improbable():
+    train, dev, evaluated = splits(200)
+    task = TextClassification(("never", *LABELS), 32, ("text",))
+    moved = [
+        Split(s.name, s.reference, s.sha256, s.texts, None, [label + 1 for label in s.labels])
+        for s in (train, dev, evaluated)
+    ]
+    answers = np.array(linear.measure(task, *moved, seed=0).answers)
+    assert answers[:, 0].max() < 1e-6
+
+
+def test_labels_together_and_scores_are_learned_too():
+    flags = splits(200, lambda labels: [(label, 2) if label else (2,) for label in labels])
+    several = MultiLabelClassification(("bad", "good", "any"), 32, ("text",))
+    answers = np.array(linear.measure(several, *flags, seed=0).answers)
+    truth = np.array([1 in row for row in flags[2].labels])
+    assert ((answers[:, 1] >= 0.5) == truth).mean() > 0.9
+    scores = splits(200, lambda labels: [4.0 * label for label in labels])
+    answers = np.array(linear.measure(Regression((), 32, ("text",)), *scores, seed=0).answers)
+    assert np.corrcoef(answers[:, 0], scores[2].labels)[0, 1] > 0.8
