@@ -134,9 +134,11 @@ class Distill(Training):
             for each in (config, teacher):
                 _need_parts(each, "hidden_weight", "only the answers can be learned")
         depth = parts.depth(config)
-        if self.layers is None or depth is None:
+        if self.layers is None:
             return config
         _need_parts(config, "layers", "give a 'student' instead")
+        if depth is None:
+            return config
         kept = choose_layers(self.layers, depth)
         parts.check_layers(config, kept)
         return parts.shortened(config, len(kept))

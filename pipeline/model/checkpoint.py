@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import conversion, no_code, padding, parts
+from pipeline.model import conversion, no_code, own, padding, parts
 from pipeline.model.architectures import ARCHITECTURES
 from pipeline.model.parts import encoder_layers
 from pipeline.terms.digests import canonical_json
@@ -192,7 +192,7 @@ def named_class(config: Any, directory: Path) -> Any:
     import transformers
 
     name = next(iter(config.architectures or []), None)
-    model_class = getattr(transformers, name or "", None)
+    model_class = own.class_named(name or "")
     if not isinstance(model_class, type) or not issubclass(
         model_class, transformers.PreTrainedModel
     ):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipeline.model import own
 from pipeline.terms.errors import ModelError
 
 
@@ -16,6 +17,7 @@ def from_folder(auto: Any, directory: Path, **options: Any) -> Any:
     Raises ModelError if the model needs code of its own; otherwise what transformers raises.
     """
     check(directory)
+    own.register(directory)
     return auto.from_pretrained(
         str(directory), local_files_only=True, trust_remote_code=False, **options
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import checkpoint
+from pipeline.model import checkpoint, own
 from pipeline.terms.errors import IntegrityError, ModelError
 
 HEADS = ("AutoModelForPreTraining", "AutoModelForMaskedLM", "AutoModel")
@@ -133,7 +133,7 @@ def _classes(config: Any) -> list[type]:
     import transformers
 
     found: list[Any] = []
-    named = getattr(transformers, next(iter(config.architectures or [""])), None)
+    named = own.class_named(next(iter(config.architectures or [""])))
     if getattr(named, "config_class", None) is type(config):
         found.append(named)
     for auto in HEADS:

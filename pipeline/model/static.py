@@ -1,0 +1,132 @@
+"""A classifier without attention: the bag of a text's tokens and pairs of tokens, and a small head.
+
+Static embeddings, learned from a teacher: model2vec (Tulkens & van Dongen 2024) without n-grams,
+and Sparse Distillation (Ye et al. 2022, arXiv 2110.08536) with them. Mean and greatest value of the
+embeddings are read side by side (SWEM-concat, Shen et al. 2018, arXiv 1805.09843). It is a model of
+transformers like any other, so training, quantization, export and measurement need no special case.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+
+from pipeline.model.own import STATIC
+
+LEAST = -1e4
+"""What stands for padding where the greatest value is taken."""
+PRIMES = (1_000_003, 8_191)
+"""Factors of the hash of a pair of tokens."""
+
+
+class StaticConfig(PreTrainedConfig):  # type: ignore[misc]
+    """``buckets``: embeddings of pairs of tokens, by their hash; 0 for none."""
+
+    model_type = STATIC
+
+    def __init__(
+        self,
+        vocab_size: int = 30522,
+        hidden_size: int = 256,
+        buckets: int = 0,
+        intermediate_size: int = 256,
+        pad_token_id: int = 0,
+        **rest: Any,
+    ) -> None:
+        self.vocab_size, self.hidden_size = vocab_size, hidden_size
+        self.buckets, self.intermediate_size = buckets, intermediate_size
+        super().__init__(**rest)
+        self.pad_token_id = pad_token_id
+
+
+class _Static(PreTrainedModel):  # type: ignore[misc]
+    config_class = StaticConfig
+    base_model_prefix = "static"
+
+    def _init_weights(self, module: Any) -> None:
+        if isinstance(module, nn.Embedding):
+            module.weight.data.normal_(std=0.02)
+        if isinstance(module, nn.Linear):
+            module.weight.data.normal_(std=module.in_features**-0.5)
+            if module.bias is not None:
+                module.bias.data.zero_()
+
+
+class StaticModel(_Static):
+    """The mean and the greatest value, in each dimension, of a text's embeddings."""
+
+    def __init__(self, config: StaticConfig) -> None:
+        super().__init__(config)
+        self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        if config.buckets:
+            self.pairs = nn.Embedding(config.buckets, config.hidden_size)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.embeddings = value
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
+    ) -> BaseModelOutput:
+        """Return batch × 2·hidden as the last hidden state."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        there = mask[..., None].to(self.embeddings.weight.dtype)
+        each = self.embeddings(input_ids)
+        if self.config.buckets:
+            each = each + self.pairs(self.hashed(input_ids))
+        each = each * there
+        mean = each.sum(dim=1) / there.sum(dim=1).clamp(min=1)
+        greatest = (each + (1 - there) * LEAST).amax(dim=1)
+        return BaseModelOutput(last_hidden_state=torch.cat([mean, greatest], dim=-1))
+
+    def hashed(self, input_ids: Tensor) -> Tensor:
+        """Return the bucket of each token with the one before it."""
+        before = functional.pad(input_ids[:, :-1], (1, 0))
+        return (input_ids * PRIMES[0] + before * PRIMES[1]) % self.config.buckets
+
+
+class StaticForSequenceClassification(_Static):
+    """A hidden layer and the logits of a text's bag."""
+
+    def __init__(self, config: StaticConfig) -> None:
+        super().__init__(config)
+        self.static = StaticModel(config)
+        self.dense = nn.Linear(2 * config.hidden_size, config.intermediate_size)
+        self.classifier = nn.Linear(config.intermediate_size, config.num_labels)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.static.embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.static.embeddings = value
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
+    ) -> SequenceClassifierOutput:
+        """Return logits: batch × labels."""
+        bag = self.static(input_ids, attention_mask).last_hidden_state
+        return SequenceClassifierOutput(logits=self.classifier(self.dense(bag).relu()))
+
+
+CLASSES = {each.__name__: each for each in (StaticModel, StaticForSequenceClassification)}
+
+AutoConfig.register(STATIC, StaticConfig, exist_ok=True)
+AutoModel.register(StaticConfig, StaticModel, exist_ok=True)
+AutoModelForSequenceClassification.register(
+    StaticConfig, StaticForSequenceClassification, exist_ok=True
+)

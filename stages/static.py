@@ -1,0 +1,103 @@
+"""Static: start a student without attention, the bag of a text's tokens, from its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from pipeline.model.architectures.description import Config
+from pipeline.model.own import STATIC
+from pipeline.stage import Context, Draft, Stage
+from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
+from pipeline.stage.tasks import Task
+from pipeline.store.artifact import Artifact, Metric
+from pipeline.terms.errors import RecipeError
+from stages import footprint, training
+from stages.parameters import TEACHER_BATCH
+
+SMOOTHING = 1e-3
+"""a of SIF: a token of probability p has the weight a / (a + p)."""
+ROWS = 20_000
+"""Training rows, at most, in which a token's meaning is looked for."""
+
+
+class Static(Stage):
+    """Start a student without attention from its teacher's token embeddings; distill trains it.
+
+    Its answer to a text is a small network over the mean and the greatest value of an embedding for
+    each token and, with ``buckets``, for each pair of neighbours (by its hash). A token's embedding
+    starts as the mean of the teacher's last hidden states where it occurs in the training rows, or
+    of the token alone if it does not (model2vec), reduced to ``width`` by principal components and
+    weighted by how rare it is (SIF, Arora et al. 2017, "A simple but tough-to-beat baseline for
+    sentence embeddings"). It has learned nothing yet: put distill after it, with the teacher's id,
+    a transfer set, a learning rate of about 1e-3 and large batches. Pruning the vocabulary before
+    makes it smaller.
+    """
+
+    name: ClassVar[str] = "static"
+    reads: ClassVar[frozenset[str]] = frozenset({"train"})
+    libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy")
+
+    width: int = Field(256, ge=8, le=4096, description="size of the embeddings")
+    buckets: int = Field(
+        32_768, ge=0, le=2**22, description="embeddings of pairs of tokens, by hash; 0 for none"
+    )
+    neurons: int = Field(256, ge=16, le=4096, description="of the hidden layer")
+
+    def check_task(self, task: type[Task]) -> None:
+        """Raise RecipeError if the task does not ask for one answer from a text's logits."""
+        if task.linear is None:
+            raise RecipeError(f"a bag of words cannot answer {task.name}")
+
+    def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
+        """Return the student's config, in which no layers are described."""
+        return {"model_type": STATIC}
+
+    def resources(self, work: Workload) -> Resources:
+        """Return the student's weights, and the memory of the teacher's forward pass."""
+        size = FLOAT * self.width * (work.shape.vocabulary + self.buckets)
+        length = work.longest_of(self.reads)
+        return Resources(
+            disk=upto(2 * size),
+            memory=PROCESS
+            + weights(work.shape)
+            + upto(3 * FLOAT * work.shape.vocabulary * work.shape.hidden)
+            + footprint.answering(work.shape, TEACHER_BATCH, length),
+            effort=float(min(ROWS, work.rows_of(self.reads)) * work.shape.body),
+        )
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Write the student; report how much of the embeddings' variance ``width`` keeps."""
+        import torch
+
+        from pipeline.model import checkpoint
+        from pipeline.model.static import StaticConfig, StaticForSequenceClassification
+        from stages import token_means
+
+        training.prepare(context)
+        network, tokenizer = training.open_network(context, model)
+        rows = training.labelled_rows(context, tokenizer, context.split("train"))
+        means, counts = token_means.of(context, network, tokenizer, rows, ROWS)
+        table, kept = token_means.reduced(means, min(self.width, *means.shape), context.seed)
+        rare = SMOOTHING / (SMOOTHING + counts / counts.sum())
+        config = StaticConfig(
+            vocab_size=len(means),
+            hidden_size=table.shape[1],
+            buckets=self.buckets,
+            intermediate_size=self.neurons,
+            pad_token_id=tokenizer.pad_token_id,
+            id2label=network.config.id2label,
+            label2id=network.config.label2id,
+            problem_type=network.config.problem_type,
+        )
+        student = StaticForSequenceClassification(config)
+        with torch.no_grad():
+            student.static.embeddings.weight.copy_(table * rare[:, None])
+            if self.buckets:
+                student.static.pairs.weight.zero_()
+        roles = checkpoint.save(student.eval(), tokenizer, context.output)
+        metric = Metric(name="variance_kept", value=round(kept, 4))
+        return Draft(roles, checkpoint.describe(student), (metric,))

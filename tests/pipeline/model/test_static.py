@@ -1,0 +1,55 @@
+"""The bag of tokens: order counts through pairs only, and padding not at all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.model import own
+from pipeline.model.static import StaticConfig, StaticForSequenceClassification
+
+
+def model(buckets=0, seed=0):
+    torch.manual_seed(seed)
+    config = StaticConfig(vocab_size=50, hidden_size=8, buckets=buckets, intermediate_size=6)
+    return StaticForSequenceClassification(config).eval()
+
+
+def of(network, *rows):
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    with torch.no_grad():
+        return network(input_ids=ids, attention_mask=mask).logits
+
+
+@pytest.mark.parametrize("buckets", [0, 32])
+def test_padding_changes_nothing(buckets):
+    network = model(buckets)
+    alone = of(network, [3, 4, 5])
+    assert torch.allclose(of(network, [3, 4, 5], [7, 8, 9, 10, 11])[:1], alone, atol=1e-6)
+
+
+def test_the_order_of_tokens_counts_only_with_pairs():
+    assert torch.allclose(of(model(), [3, 4, 5]), of(model(), [5, 3, 4]), atol=1e-6)
+    assert not torch.allclose(of(model(32), [3, 4, 5]), of(model(32), [5, 3, 4]), atol=1e-3)
+
+
+def test_mean_and_greatest_value_are_side_by_side():
+    network = model()
+    rows = network.static.embeddings.weight[[3, 4]]
+    with torch.no_grad():
+        bag = network.static(torch.tensor([[3, 4]])).last_hidden_state[0]
+    assert torch.allclose(bag, torch.cat([rows.mean(0), rows.max(0).values]))
+
+
+def test_pairs_of_large_ids_have_a_bucket():
+    network = model(buckets=7)
+    found = network.static.hashed(torch.tensor([[250_001, 250_000, 1]]))
+    assert ((found >= 0) & (found < 7)).all()
+
+
+def test_its_classes_are_found_by_name_beside_those_of_transformers():
+    assert own.class_named("StaticForSequenceClassification") is StaticForSequenceClassification
+    assert own.class_named("BertModel").__name__ == "BertModel"
+    assert own.class_named("StaticNonsense") is None

@@ -1,0 +1,71 @@
+"""A student without attention: trained, quantized, exported and answered like any other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.model import checkpoint
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import RecipeError
+from stages.distill import Distill
+from stages.static import Static
+from tests.conftest import VALIDATE
+from tests.models import artifact_of, sentences
+
+
+def logits(network, tokenizer, texts):
+    with torch.no_grad():
+        return torch.cat([network(**tokenizer(t, return_tensors="pt")).logits for t in texts])
+
+
+@pytest.fixture
+def student(tuned, make_context):
+    context = make_context(rows=64)
+    draft = Static(width=16, buckets=64, neurons=16).run(context, tuned)
+    return draft, artifact_of(context.output, Kind.CHECKPOINT)
+
+
+def test_it_starts_with_the_teachers_tokens_and_labels(student, tuned):
+    draft, artifact = student
+    network, teacher = checkpoint.load(artifact.directory), checkpoint.load(tuned.directory)
+    assert network.config.id2label == teacher.config.id2label
+    assert network.static.embeddings.weight.shape == (teacher.config.vocab_size, 16)
+    assert not network.static.pairs.weight.any()
+    assert 0.5 < {m.name: m.value for m in draft.metrics}["variance_kept"] <= 1
+    assert draft.model["layers"] == 0
+    assert draft.model["parameters"] == sum(p.numel() for p in network.parameters())
+
+
+def test_it_learns_its_teachers_answers(student, tuned, make_context):
+    context = make_context(rows=256, artifacts={"big": tuned})
+    stage = Distill(teacher="big", learning_rate=1e-2, epochs=8, batch_size=16)
+    stage.run(context, student[1])
+    tokenizer, (new, _) = checkpoint.load_tokenizer(tuned.directory), sentences(100, seed=5)
+    theirs = logits(checkpoint.load(tuned.directory), tokenizer, new)
+    own = logits(checkpoint.load(context.output), tokenizer, new)
+    assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
+
+
+def test_the_whole_chain_ends_in_a_bundle_that_answers(workshop):
+    finished = workshop.run(
+        {"quick:Head": None, "as": "finetune"},
+        {"static": {"width": 16, "buckets": 64, "neurons": 16}},
+        {"distill": {"teacher": "finetune", "epochs": 1}},
+        "quantize",
+        "export",
+        VALIDATE,
+    )
+    bundle = finished["export"].artifact
+    assert bundle.manifest.model["precision"] == "int8"
+    assert finished["export"].scores[0].name == "accuracy"
+
+
+def test_layers_of_it_cannot_be_removed(workshop):
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*'rarefy-static' are not described"):
+        workshop.open("quick:Head", "static", {"distill": {"layers": 1}}).plan.steps()
+
+
+def test_tags_of_words_need_attention(workshop):
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*a bag of words cannot answer token"):
+        workshop.open({"finetune": {}}, "static", task="token-classification").plan.steps()
