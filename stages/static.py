@@ -9,12 +9,12 @@ from typing import ClassVar
 from pydantic import Field
 
 from pipeline.model.architectures.description import Config
-from pipeline.model.own import STATIC
 from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Metric
 from pipeline.terms.errors import RecipeError
+from pipeline.terms.vocabulary import STATIC
 from stages import footprint, training
 from stages.parameters import TEACHER_BATCH
 

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-STATIC = "rarefy-static"
-"""The ``model_type`` of ``pipeline.model.static``."""
+from pipeline.terms.vocabulary import STATIC
+
 PREFIX = "Static"
 
 

@@ -131,6 +131,9 @@ class Data(Part):
         return {name: reference for name, reference in pairs.items() if reference}
 
 
+STATIC: Final = "rarefy-static"
+"""The ``model_type`` of our own model without attention, ``pipeline.model.static``."""
+
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 """ONNX Runtime's execution provider, or OpenVINO itself, which needs the extra ``openvino``."""
 PORTABLE: Final = ("tensorrt", "openvino")

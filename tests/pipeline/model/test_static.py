@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.model import own
 from pipeline.model.static import StaticConfig, StaticForSequenceClassification
 
 
@@ -47,9 +46,3 @@ def test_pairs_of_large_ids_have_a_bucket():
     network = model(buckets=7)
     found = network.static.hashed(torch.tensor([[250_001, 250_000, 1]]))
     assert ((found >= 0) & (found < 7)).all()
-
-
-def test_its_classes_are_found_by_name_beside_those_of_transformers():
-    assert own.class_named("StaticForSequenceClassification") is StaticForSequenceClassification
-    assert own.class_named("BertModel").__name__ == "BertModel"
-    assert own.class_named("StaticNonsense") is None
