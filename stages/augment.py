@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Iterator
-from hashlib import blake2b
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,15 +11,15 @@ from pydantic import Field
 
 from pipeline.model import sources
 from pipeline.stage import Context, Draft, Stage, table_file
-from pipeline.stage.resources import PROCESS, TEXTS, Resources, Workload, upto
-from pipeline.stage.split import Split
+from pipeline.stage.resources import PROCESS, TEXTS, TRANSFER, Resources, Workload, upto
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Part
-from stages import domain, spans, transfer_set
+from stages import domain, novel, spans, transfer_set
+from stages.novel import Novel
 from stages.transfer_set import Pair
 
 CLAUSES = 2
@@ -46,10 +44,11 @@ class Augment(Stage):
 
     A small labelled set starves a student, but its teacher can label any text (the transfer set of
     Hinton et al. 2015, arXiv 1503.02531). The texts are clauses and random spans of the training
-    rows, clauses of two rows joined, rows with noise, and files of unlabelled text (Mukherjee &
-    Awadallah 2019, arXiv 1910.01769), from which those that read most like the training rows can be
-    chosen. Of a pair of texts, one is cut and the other stays. A row that stands in train, dev or
-    eval, whatever its case and punctuation, is left out and counted, as are repetitions.
+    rows, clauses of two rows joined, rows with noise, what a language model wrote (``write``), and
+    files of unlabelled text (Mukherjee & Awadallah 2019, arXiv 1910.01769), from which those that
+    read most like the training rows can be chosen. Of a pair of texts, one is cut and the other
+    stays. A row that stands in train, dev or eval, whatever its case and punctuation, is left out
+    and counted, as are repetitions.
 
     The next stage goes on from this one's input.
     """
@@ -57,9 +56,10 @@ class Augment(Stage):
     name: ClassVar[str] = "augment"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
-    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "eval"})
+    reads: ClassVar[frozenset[str]] = novel.SPLITS
     libraries: ClassVar[tuple[str, ...]] = ()
     aside: ClassVar[bool] = True
+    needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 
     spans: int = Field(5, ge=0, le=1000, description="random spans of 2 to 14 words, of each row")
     clauses: bool = Field(True, description="cut rows at punctuation and English conjunctions")
@@ -67,6 +67,10 @@ class Augment(Stage):
     noised: int = Field(0, ge=0, le=1000, description="copies of each row with words left out")
     most: int = Field(100_000, ge=1, description="of the texts made from the training rows")
     texts: tuple[TextFile, ...] = Field((), description="files of unlabelled text to add")
+    transfer: str | None = Field(None, description="id of a write stage, whose texts to add")
+
+    def references(self) -> dict[str, str]:
+        return {TRANSFER: self.transfer} if self.transfer else {}
 
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the files of unlabelled text. Raises DataError if one is missing."""
@@ -76,6 +80,7 @@ class Augment(Stage):
         """Return a process's memory, and the size of the texts."""
         made = self._each * work.rows.get("train", 0)
         count = min(made, self.most) + sum(each.rows or 0 for each in self.texts)
+        count += work.rows.get(TRANSFER, 0)
         return Resources(
             disk=upto(TEXT_BYTES * count),
             memory=PROCESS,
@@ -92,29 +97,16 @@ class Augment(Stage):
 
         Raises DataError if there is none.
         """
-        found = {name: context.splits[name] for name in ("train", "dev", "eval")}
-        known = {name: {_digest(row) for row in _rows(split)} for name, split in found.items()}
-        counts, written = Counter[str](), set[bytes]()
-
-        def new() -> Iterator[Pair]:
-            for how, row in self._made(context):
-                digest, alone = _digest(row), _digest((row[0], None))
-                where = next((n for n in known if not known[n].isdisjoint((digest, alone))), None)
-                if where is None and digest not in written:
-                    written.add(digest)
-                    counts[how] += 1
-                    yield row
-                else:
-                    counts[f"in_{where}" if where else "repeated"] += 1
-
-        roles = transfer_set.write(context.output, new())
-        if not written:
+        new = Novel(context.splits)
+        made = (row for how, row in self._made(context) if new.add(row, how))
+        roles = transfer_set.write(context.output, made)
+        if not len(new):
             raise DataError(
                 "augment: no new text: the rows are too short to cut, or all texts are known"
             )
-        metrics = [Metric(name=name, value=counts[name]) for name in sorted(counts)]
-        metrics.insert(0, Metric(name="texts", value=len(written)))
-        return Draft(roles, {TEXTS: len(written)}, tuple(metrics))
+        counts = {"texts": len(new)} | dict(sorted(new.counts.items()))
+        metrics = tuple(Metric(name=name, value=count) for name, count in counts.items())
+        return Draft(roles, {TEXTS: len(new)}, metrics)
 
     def _made(self, context: Context) -> Iterator[Made]:
         """Yield rows with how each was made: those of files, then of train."""
@@ -124,14 +116,17 @@ class Augment(Stage):
             if each.rows is not None and each.rows < len(rows):
                 context.progress(0, 1, f"{each.file}: choosing the nearest texts")
                 texts = [" ".join(filter(None, row)) for row in rows]
-                own = (" ".join(filter(None, row)) for row in _rows(train))
+                own = (" ".join(filter(None, row)) for row in novel.rows(train))
                 rows = [rows[place] for place in domain.nearest(texts, own, each.rows)]
             yield from (("from_files", row) for row in rows)
+        if self.transfer:
+            written = transfer_set.split(context.artifacts[self.transfer], context.work)
+            yield from (("written", row) for row in novel.rows(written))
         draw = random.Random(context.seed)  # noqa: S311
         share = min(1.0, self.most / max(1, self._each * len(train)))
         left = self.most
-        for number, row in enumerate(_rows(train), 1):
-            other = _row(train, draw.randrange(len(train)))
+        for number, row in enumerate(novel.rows(train), 1):
+            other = novel.pair(train, draw.randrange(len(train)))
             for made in self._of(row, other, draw):
                 if left and draw.random() < share:
                     left -= 1
@@ -154,20 +149,6 @@ class Augment(Stage):
             yield "splices", put(spans.splice(text, twin, draw))
         for _ in range(self.noised):
             yield "noised", put(spans.noised(text, draw))
-
-
-def _rows(split: Split) -> Iterator[Pair]:
-    return (_row(split, place) for place in range(len(split)))
-
-
-def _row(split: Split, place: int) -> Pair:
-    return split.texts[place], None if split.pairs is None else split.pairs[place]
-
-
-def _digest(row: Pair) -> bytes:
-    """Return eight bytes by which equal rows are found."""
-    text = "\n".join(spans.normalized(part) for part in row if part is not None)
-    return blake2b(text.encode(), digest_size=8).digest()
 
 
 def _read(task: Task, path: Path, reference: str) -> list[Pair]:

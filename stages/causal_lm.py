@@ -1,0 +1,179 @@
+"""Causal language models: open one, from safetensors or GGUF, tune it, and have it write texts."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.model import no_code, sources
+from pipeline.stage import Context
+from pipeline.stage.split import Split
+from pipeline.stage.values import IGNORED
+from pipeline.terms.errors import ModelError, ProviderError
+from stages.parameters import Row, cpu_has_bf16
+
+GGUF = ".gguf"
+
+
+def files(reference: str, base: Path) -> tuple[Path, ...]:
+    """Return the files of a model. Raises ModelError if it cannot be found."""
+    from pipeline.run import locating
+
+    if reference.endswith(GGUF):
+        return (sources.data_file(reference, base, "write.model"),)
+    return locating.locate(reference, base, allow_pickle=False).files
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A causal language model with its tokenizer."""
+
+    network: Any
+    tokenizer: Any
+
+    @property
+    def start(self) -> int:
+        """The token with which a text begins that follows nothing."""
+        own = self.tokenizer.bos_token_id
+        return int(self.tokenizer.eos_token_id if own is None else own)
+
+    def write(
+        self, prompt: str, count: int, *, tokens: int, temperature: float, top_p: float
+    ) -> list[str]:
+        """Return ``count`` sampled texts, each the line that follows the prompt; none is empty.
+
+        The prompt is read once. A text that reaches ``tokens`` is cut back to its last sentence,
+        and left out if it has none.
+        """
+        ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
+        given = torch.tensor([[self.start, *ids]])
+        stop = self.tokenizer.eos_token_id
+        texts: list[str] = []
+        for own in self._sample(given, count, tokens, temperature, top_p, stop):
+            ended = stop in own or "\n" in self.tokenizer.decode(own, skip_special_tokens=True)
+            line = self.tokenizer.decode(own, skip_special_tokens=True).strip().split("\n")[0]
+            line = line if ended else _whole(line)
+            if len(line.split()) > 1:
+                texts.append(line.strip())
+        return texts
+
+    @torch.inference_mode()
+    def _sample(
+        self, given: Tensor, count: int, tokens: int, temperature: float, top_p: float, stop: int
+    ) -> list[list[int]]:
+        from transformers import DynamicCache
+
+        network = self.network.eval()
+        bf16 = cpu_has_bf16() and network.device.type == "cpu"
+        network = network.to(torch.bfloat16 if bf16 else torch.float32)
+        cache = DynamicCache(config=network.config)
+        if given.shape[1] > 1:
+            network(input_ids=given[:, :-1], past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(count)
+        current = given[:, -1:].repeat(count, 1)
+        done = torch.zeros(count, dtype=torch.bool)
+        found = torch.empty(count, 0, dtype=torch.long)
+        for _ in range(tokens):
+            logits = network(input_ids=current, past_key_values=cache, use_cache=True).logits
+            current = nucleus(logits[:, -1].float() / temperature, top_p)
+            found = torch.cat([found, current], dim=1)
+            done |= (current[:, 0] == stop) | self._breaks(current[:, 0])
+            if done.all():
+                break
+        return [row.tolist() for row in found]
+
+    def _breaks(self, ids: Tensor) -> Tensor:
+        """Return which tokens contain a line break."""
+        return torch.tensor(["\n" in self.tokenizer.decode([token]) for token in ids.tolist()])
+
+
+def nucleus(logits: Tensor, top_p: float) -> Tensor:
+    """Sample one token a row from the fewest tokens whose probabilities sum to ``top_p``.
+
+    Holtzman et al. 2020 (arXiv 1904.09751). ``logits``: rows × vocabulary; returns rows × 1.
+    """
+    shares, order = logits.softmax(-1).sort(descending=True)
+    before = shares.cumsum(-1) - shares
+    chosen = torch.multinomial(shares.masked_fill(before >= top_p, 0), 1)
+    return order.gather(1, chosen)
+
+
+def open_model(reference: str, base: Path) -> Writer:
+    """Open a causal language model in fp32.
+
+    Raises ModelError if it is none, ProviderError if it is a GGUF file and gguf is missing.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pipeline.run import locating
+
+    try:
+        if reference.endswith(GGUF):
+            (path,) = files(reference, base)
+            options: Any = {"gguf_file": path.name, "local_files_only": True}
+            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **options)
+            network = _plain(
+                AutoModelForCausalLM.from_pretrained(
+                    str(path.parent), dtype=torch.float32, **options
+                )
+            )
+        else:
+            directory = locating.locate(reference, base, allow_pickle=False).directory
+            tokenizer = no_code.from_folder(AutoTokenizer, directory)
+            network = no_code.from_folder(AutoModelForCausalLM, directory, dtype=torch.float32)
+    except ImportError as error:
+        raise ProviderError(
+            "write.model: a GGUF file needs the extra: pip install 'rarefy[write]'"
+        ) from error
+    except (ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        message = f"write.model: {reference} is no causal language model: {reason}"
+        raise ModelError(message) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"write.model: the tokenizer of {reference} has no end-of-text token")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return Writer(network, tokenizer)
+
+
+def _plain(network: Any) -> Any:
+    """Return a model that was read from GGUF as one that can be trained; its weights are floats."""
+    config = copy.deepcopy(network.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = type(network)(config).float()
+    plain.load_state_dict(network.state_dict())
+    plain.tie_weights()
+    return plain
+
+
+def rows(context: Context, writer: Writer, split: Split) -> list[Row]:
+    """Return the texts as rows to tune on: start, tokens, end; cut to the recipe's max_length."""
+    ends = [writer.tokenizer.eos_token_id]
+    made = []
+    for place in range(len(split)):
+        text = " ".join(split.texts[place].split())
+        ids = writer.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = [writer.start, *ids[: context.task.max_length], *ends]
+        made.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": ids})
+    return made
+
+
+def loss(network: Any, batch: dict[str, Tensor]) -> Tensor:
+    """Return the mean cross-entropy of the next tokens that are not padding."""
+    labels = batch["labels"].masked_fill(batch["attention_mask"] == 0, IGNORED)
+    logits = network(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    return torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORED
+    )
+
+
+def _whole(text: str) -> str:
+    """Return a text up to the end of its last sentence; empty if it has no end."""
+    end = max(text.rfind(mark) for mark in ".!?")
+    return text[: end + 1]

@@ -1,0 +1,157 @@
+"""Writing: a small language model writes texts like the training rows, for teachers to label."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from pipeline.stage import Context, Draft
+from pipeline.stage.resources import FLOAT, PROCESS, TEXTS, Resources, Workload, upto
+from pipeline.stage.split import Split
+from pipeline.store.artifact import Artifact, Kind, Metric
+from pipeline.terms.errors import DataError
+from stages import novel, training, transfer_set
+from stages.novel import Novel
+from stages.parameters import Training
+
+PROMPT = "More texts like these, one on each line:\n"
+MARK = "- "
+"""What each example begins with."""
+WORDS = 60
+"""Words of the longest example."""
+TRIES = 4
+"""Texts that are written for each that is asked for, before the stage gives up."""
+BYTES = 120
+
+
+class Write(Training):
+    """Have a small language model write texts like the training rows; a teacher labels them.
+
+    The model is tuned on the training rows first, or (``epochs: 0``) reads some of them as a
+    prompt, others for each batch. Sampling is by nucleus (Holtzman et al. 2020, arXiv 1904.09751).
+    A text that stands in train, dev or eval, or was written before, is left out and counted.
+    Language models as the source of a transfer set: He et al. 2022, arXiv 2106.06168.
+
+    The next stage goes on from this one's input.
+    """
+
+    name: ClassVar[str] = "write"
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT, Kind.ADAPTER})
+    produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
+    reads: ClassVar[frozenset[str]] = novel.SPLITS
+    libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "gguf")
+    aside: ClassVar[bool] = True
+
+    model: str = Field(
+        description="a causal language model: a directory, hub:owner/name@revision, "
+        "package:import_name/sub/dir, or a GGUF file in one"
+    )
+    texts: int = Field(10_000, ge=1, le=10_000_000, description="new texts to write")
+    epochs: int = Field(1, ge=0, le=1000, description="passes over the rows; 0: a prompt instead")
+    learning_rate: float = Field(5e-5, gt=0, lt=1, description="peak learning rate, after warm-up")
+    batch_size: int = Field(16, ge=1, le=4096, description="rows per step of the tuning")
+    examples: int = Field(4, ge=1, le=100, description="rows in a prompt")
+    together: int = Field(64, ge=1, le=4096, description="texts that are written at once")
+    temperature: float = Field(1.0, gt=0, le=10)
+    top_p: float = Field(0.95, gt=0, le=1, description="share of the probability to sample from")
+    tokens: int = Field(48, ge=4, le=4096, description="of the longest text")
+
+    def files(self, base: Path) -> tuple[Path, ...]:
+        """Return the model's files. Raises ModelError if it cannot be found."""
+        from stages import causal_lm
+
+        return causal_lm.files(self.model, base)
+
+    def resources(self, work: Workload) -> Resources:
+        """Return the model's weights in memory, with gradients and moments if it is tuned."""
+        size = sum(path.stat().st_size for path in self.files(work.base))
+        return Resources(
+            disk=upto(BYTES * self.texts + (12 * size if self.epochs else 0)),
+            memory=PROCESS + upto(FLOAT * size * (4 if self.epochs else 1)),
+            texts=self.texts,
+            effort=float(self.texts + self.epochs * work.rows_of(frozenset({"train"}))),
+        )
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Tune the model, if asked for, and write; a killed run goes on after its last batch.
+
+        Raises DataError if the rows are pairs of texts, or the model only repeats itself.
+        """
+        from stages import causal_lm
+
+        train = context.split("train")
+        if train.pairs is not None:
+            raise DataError("write: the rows are pairs of texts, and it writes single texts")
+        training.prepare(context)
+        writer = causal_lm.open_model(self.model, context.base)
+        if self.epochs:
+            rows = causal_lm.rows(context, writer, train)
+            training.train(
+                context, self, writer.network, writer.tokenizer, rows, causal_lm.loss, name="tuning"
+            )
+        new = Novel(context.splits)
+        kept: list[str] = []
+        for number, batch in self._batches(context, writer, train):
+            for text in batch:
+                if len(kept) < self.texts and new.add((text, None), "written"):
+                    kept.append(text)
+            context.progress(len(kept), self.texts, "writing")
+            if len(kept) == self.texts:
+                break
+            if number * self.together > TRIES * self.texts + 10 * self.together:
+                break
+        if not kept:
+            raise DataError(f"write: {self.model} wrote nothing that is new")
+        roles = transfer_set.write(context.output, ((text, None) for text in kept))
+        metrics = (Metric(name=name, value=count) for name, count in sorted(new.counts.items()))
+        return Draft(roles, {TEXTS: len(kept)}, tuple(metrics))
+
+    def _batches(
+        self, context: Context, writer: Any, train: Split
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Yield (number, texts) of batches without end: first those that a killed run wrote."""
+        import torch
+
+        done = context.work / "written.jsonl"
+        number = 0
+        if done.exists():
+            for line in done.read_text(encoding="utf-8").splitlines():
+                number += 1
+                yield number, json.loads(line)
+        with done.open("a", encoding="utf-8") as file:
+            while True:
+                seed = f"{context.seed} {number}"
+                draw = random.Random(seed)  # noqa: S311
+                torch.manual_seed(draw.getrandbits(32))
+                prompt = "" if self.epochs else self._prompt(train, draw)
+                texts = writer.write(
+                    prompt,
+                    self.together,
+                    tokens=self.tokens,
+                    temperature=self.temperature,
+                    top_p=self.top_p,
+                )
+                file.write(json.dumps(texts) + "\n")
+                file.flush()
+                number += 1
+                yield number, texts
+
+    def _prompt(self, train: Split, draw: random.Random) -> str:
+        """Return a prompt with some of the rows that are not too long."""
+        found: list[str] = []
+        for _ in range(20 * self.examples):
+            text = " ".join(train.texts[draw.randrange(len(train))].split())
+            if len(text.split()) <= WORDS:
+                found.append(text)
+            if len(found) == self.examples:
+                break
+        if not found:
+            raise DataError(
+                f"write: all rows are longer than {WORDS} words, too long for a prompt; set epochs"
+            )
+        return PROMPT + "".join(f"{MARK}{text}\n" for text in found) + MARK.rstrip()

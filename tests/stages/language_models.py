@@ -1,0 +1,17 @@
+"""A tiny causal language model, whose texts end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+from tests.families import write_family
+
+
+def write_language_model(directory: Path) -> None:
+    """Save a random decoder of one layer, with a tokenizer that has an end of texts."""
+    write_family(directory, "qwen3", "AutoModelForCausalLM", layers=1)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer.eos_token = tokenizer.sep_token or tokenizer.pad_token
+    tokenizer.save_pretrained(directory)

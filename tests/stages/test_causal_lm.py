@@ -1,0 +1,59 @@
+"""A causal language model is opened, tuned and sampled from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.terms.errors import DataError, ModelError
+from stages import causal_lm
+from tests.models import write_encoder
+from tests.stages.language_models import write_language_model
+
+
+@pytest.fixture
+def model(tmp_path):
+    write_language_model(tmp_path / "lm")
+    return causal_lm.open_model("lm", tmp_path)
+
+
+def test_the_nucleus_is_the_fewest_tokens_with_enough_probability():
+    torch.manual_seed(0)
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().repeat(2000, 1)
+    drawn = causal_lm.nucleus(logits, 0.7).flatten().bincount(minlength=4) / 2000
+    assert drawn[2:].sum() == 0
+    assert drawn[0] == pytest.approx(0.5 / 0.8, abs=0.05)
+    greedy = causal_lm.nucleus(logits, 0.01)
+    assert (greedy == 0).all()
+
+
+def test_texts_are_written_line_by_line_and_others_for_another_seed(model):
+    written = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        written.append(model.write("", 40, tokens=12, temperature=1.0, top_p=1.0))
+    assert written[0] == written[1] != written[2]
+    assert all(len(text.split()) > 1 and "\n" not in text for text in written[0])
+
+
+def test_the_loss_is_that_of_transformers(model):
+    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 9, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    labels = ids.masked_fill(mask == 0, -100)
+    with torch.no_grad():
+        own = causal_lm.loss(
+            model.network, {"input_ids": ids, "attention_mask": mask, "labels": ids}
+        )
+        theirs = model.network(input_ids=ids, attention_mask=mask, labels=labels).loss
+    assert own.item() == pytest.approx(theirs.item(), rel=1e-5)
+
+
+def test_what_is_no_causal_model_is_refused(tmp_path):
+    write_encoder(tmp_path / "bert", layers=1)
+    (tmp_path / "no.gguf").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"write.model: gone.gguf: no such file"):
+        causal_lm.files("gone.gguf", tmp_path)
+    with pytest.raises(ModelError, match=r"write.model: no.gguf is no causal language model"):
+        causal_lm.open_model("no.gguf", tmp_path)
+    with pytest.raises(ModelError):
+        causal_lm.open_model("gone", tmp_path)

@@ -1,0 +1,105 @@
+"""A language model writes new texts like the training rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.stage.split import Split
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import DataError
+from stages import causal_lm, transfer_set
+from stages.spans import normalized
+from stages.write import PROMPT, Write
+from tests.models import artifact_of
+from tests.stages.language_models import write_language_model
+
+QUICK = {"texts": 30, "together": 32, "tokens": 12}
+
+
+@pytest.fixture
+def language_model(tmp_path):
+    write_language_model(tmp_path / "lm")
+    return "lm"
+
+
+def written(context):
+    artifact = artifact_of(context.output, Kind.TRANSFER_SET)
+    return list(transfer_set.split(artifact, context.work).texts)
+
+
+def test_a_tuned_model_writes_as_many_new_texts_as_asked(tuned, make_context, language_model):
+    context = make_context(rows=64)
+    draft = Write(model=language_model, learning_rate=1e-2, **QUICK).run(context, tuned)
+    texts = written(context)
+    assert len(texts) == draft.model["texts"] == 30
+    assert len({normalized(text) for text in texts}) == 30
+    known = {normalized(t) for name in ("train", "dev", "eval") for t in context.split(name).texts}
+    assert not known & {normalized(text) for text in texts}
+
+
+def test_without_tuning_it_reads_rows_as_a_prompt(tuned, make_context, language_model, monkeypatch):
+    prompts = []
+    write = causal_lm.Writer.write
+
+    def noted(self, prompt, *given, **options):
+        prompts.append(prompt)
+        return write(self, prompt, *given, **options)
+
+    monkeypatch.setattr(causal_lm.Writer, "write", noted)
+    context = make_context(rows=64)
+    Write(model=language_model, epochs=0, examples=2, **QUICK).run(context, tuned)
+    assert prompts[0].startswith(PROMPT)
+    lines = prompts[0].removeprefix(PROMPT).split("\n")
+    assert len(lines) == 3
+    assert all(line.removeprefix("- ") in context.split("train").texts for line in lines[:2])
+    assert not (context.work / "tuning").exists()
+
+
+def test_a_killed_run_goes_on_after_its_last_batch(
+    tuned, make_context, language_model, monkeypatch
+):
+    stage = Write(model=language_model, epochs=0, **QUICK | {"together": 8})
+    whole = make_context(rows=64)
+    stage.run(whole, tuned)
+    context = make_context(rows=64, work=whole.base / "killed")
+    write, count = causal_lm.Writer.write, iter(range(99))
+
+    def dying(self, *given, **options):
+        if next(count) == 2:
+            raise KeyboardInterrupt
+        return write(self, *given, **options)
+
+    monkeypatch.setattr(causal_lm.Writer, "write", dying)
+    context.work.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(context, tuned)
+    assert len((context.work / "written.jsonl").read_text().splitlines()) == 2
+    stage.run(context, tuned)
+    assert written(context) == written(whole)
+
+
+def test_pairs_of_texts_are_refused(tuned, make_context, language_model):
+    rows = Split("train", "train.jsonl", "0" * 64, ["a b"], ["c d"], [0])
+    context = make_context(splits={"train": rows, "dev": rows, "eval": rows})
+    with pytest.raises(DataError, match="write: the rows are pairs of texts"):
+        Write(model=language_model).run(context, tuned)
+
+
+def test_the_models_files_belong_to_the_fingerprint(language_model, tmp_path):
+    names = {path.name for path in Write(model=language_model).files(Path(tmp_path))}
+    assert {"config.json", "model.safetensors"} <= names
+
+
+def test_what_it_wrote_joins_the_texts_that_augment_makes(workshop):
+    write_language_model(workshop.folder / "lm")
+    finished = workshop.run(
+        "quick:Head",
+        {"write": {"model": "lm", "epochs": 0, **QUICK}},
+        {"augment": {"transfer": "write"}},
+        {"distill": {"layers": 1, "transfer": "augment", "epochs": 1}},
+    )
+    counts = {m.name: m.value for m in finished["augment"].artifact.manifest.metrics}
+    assert counts["written"] == 30
+    assert finished["distill"].artifact.kind is Kind.CHECKPOINT
