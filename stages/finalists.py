@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from exporters.build import Traced, build, trace
 from pipeline.measure import latency
 from pipeline.measure.measurements import Latency
-from pipeline.model import checkpoint, quantization
-from pipeline.model.quantization import Plan
+from pipeline.model import checkpoint, parts, quantization
+from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.model.runtime import BundleModel
 from pipeline.stage import Context
 from pipeline.stage.development import picked
@@ -24,6 +24,7 @@ from pipeline.stage.split import Split
 from pipeline.store import disk
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.vocabulary import Target
+from stages import sensitivity
 
 FLOAT = "float"
 ROWS = 256
@@ -116,3 +117,11 @@ class Finalists:
     def _answers(self, bundle: Path) -> NDArray[np.float32]:
         texts, pairs = self.context.task.requests(self._split)
         return BundleModel(bundle, threads=self.context.threads).units(texts, pairs)
+
+
+def rounded(network: Any) -> Plan:
+    """Return the plan that has all layers and embeddings of a network in int8, dynamic."""
+    fixed = set(parts.position_projections(network))  # the export folds them into constants
+    names = [name for name in sensitivity.linear_layers(network) if name not in fixed]
+    layers = {name: LinearPlan(precision="int8") for name in names}
+    return Plan(mode="dynamic", embeddings="int8", linears=layers)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,11 +28,10 @@ if TYPE_CHECKING:
     from pipeline.stage import Asked
     from pipeline.stage.tasks import Task
     from stages.fisher import Sensitivity
+    from stages.speedup import Speedup
     from stages.surgery import Part, Unit
 
     Batch = dict[str, Tensor]
-
-T = TypeVar("T")
 
 Share = Annotated[Quantity, Field(ge=0, le=0.95)]
 
@@ -44,6 +43,8 @@ NEURONS = 16
 """The number of kept neurons is a multiple of this. The int8 kernels of AVX-512 and AMX work on
 tiles of 16 columns and pad the rest, so a width in between costs as much and holds less."""
 
+TABLE = "table"
+"""The role of the table of times among the references."""
 RECOVERY_ALPHA, RECOVERY_TEMPERATURE = 0.9, 2.0
 """Weight of the unpruned model's answers, and the temperature that softens them."""
 
@@ -66,12 +67,20 @@ class Prune(Stage):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate", "numpy")
+    needs: ClassVar[Mapping[str, Kind]] = {TABLE: Kind.REPORT}
 
     heads: Share = Field(0.0, description="share of the attention heads to remove")
     neurons: Share = Field(0.0, description="share of the feed-forward neurons to remove")
     layers: Share | tuple[int, ...] = Field(
         0.0, description="share of the layers to remove, or the indices of layers to remove"
     )
+    speedup: float | None = Field(
+        None,
+        gt=1,
+        le=1000,
+        description="instead of shares: times faster than the input, as it ships",
+    )
+    table: str | None = Field(None, description="for speedup: id of a profile stage")
     vocabulary: bool = Field(False, description="remove tokens that the training text never uses")
     method: Literal["fisher", "taylor", "magnitude"] = Field(
         "fisher", description="criterion that ranks heads and neurons"
@@ -85,9 +94,22 @@ class Prune(Stage):
 
     @model_validator(mode="after")
     def _removes_something(self) -> Prune:
-        if not (self.heads or self.neurons or self.layers or self.vocabulary):
-            raise ValueError("nothing to remove: give 'heads', 'neurons', 'layers' or 'vocabulary'")
+        if not (self._units or self.layers or self.vocabulary):
+            raise ValueError(
+                "nothing to remove: give 'heads', 'neurons', 'layers', 'speedup' or 'vocabulary'"
+            )
+        if self.speedup is not None and (self.heads or self.neurons):
+            raise ValueError("'speedup' decides itself how many heads and neurons go")
+        if (self.speedup is None) != (self.table is None):
+            raise ValueError("'speedup' and 'table', the id of a profile stage, go together")
         return self
+
+    @property
+    def _units(self) -> bool:
+        return bool(self.heads or self.neurons or self.speedup)
+
+    def references(self) -> dict[str, str]:
+        return {TABLE: self.table} if self.table else {}
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how recovery training rounds."""
@@ -104,10 +126,10 @@ class Prune(Stage):
         """
         shape, small = work.shape, self._shape(work.shape)
         length, h, i = work.longest_of(self.reads), work.shape.hidden, work.shape.intermediate
-        units = self.heads or self.neurons
+        units = self._units
         search = weights(shape, copies=2 if units and self.rescale else 1)
         if units and self.method != "magnitude":
-            of_heads, of_neurons = bool(self.heads), bool(self.neurons)
+            of_heads, of_neurons = (bool(s or self.speedup) for s in (self.heads, self.neurons))
             blocks = shape.layers * (of_heads * shape.heads**2 + of_neurons * i * i)
             search += upto(FLOAT * blocks)
             search += footprint.activations(shape, CALIBRATION_BATCH, length)
@@ -129,8 +151,10 @@ class Prune(Stage):
         gone = len(self.layers) if isinstance(self.layers, tuple) else self.layers * shape.layers
         small = shape.with_layers(max(1, shape.layers - round(gone)))
         h, i = shape.hidden, shape.intermediate
-        units = small.layers * (self.heads * 4 * h * h + self.neurons * 2 * h * i)
-        return small.shrunk(units)
+        heads, neurons = self.heads, self.neurons
+        if self.speedup:
+            heads = neurons = 1 - 1 / self.speedup
+        return small.shrunk(small.layers * (heads * 4 * h * h + neurons * 2 * h * i))
 
     def _recovery(self) -> Training:
         return Training(epochs=self.recover_epochs, learning_rate=self.learning_rate)
@@ -139,7 +163,7 @@ class Prune(Stage):
         """Check that the model has the parts that are removed; return its config afterwards."""
         from pipeline.model import parts
 
-        if not (self.heads or self.neurons or self.layers):
+        if not (self._units or self.layers):
             return config
         try:
             parts.named(config)
@@ -191,13 +215,15 @@ class Prune(Stage):
         metrics: list[Metric] = []
         if self.vocabulary:
             tokenizer = self._prune_vocabulary(context, network, tokenizer, metrics)
+        origin = copy.deepcopy(network) if self.speedup else None
         network.to(context.device)
         rows = calibration.sample(context, tokenizer, self.calibration_rows)
         if self.layers:
             searched = calibration.sample(context, tokenizer, SEARCH_ROWS, "dev")
             self._prune_layers(context, network, searched)
-        if self.heads or self.neurons:
-            self._prune_units(context, network, rows, metrics)
+        if self._units:
+            speedup = self._speedup(context, origin, network, tokenizer)
+            self._prune_units(context, network, rows, speedup, metrics)
         network.cpu()
         if self.recover_epochs:
             metrics.append(self._recover(context, model, network, tokenizer))
@@ -239,76 +265,106 @@ class Prune(Stage):
             kept = [layer for layer in range(depth) if layer not in gone]
         surgery.keep_layers(network, kept)
 
+    def _speedup(
+        self, context: Context, origin: Any, network: Any, tokenizer: Any
+    ) -> Speedup | None:
+        from stages.speedup import Speedup
+
+        if self.speedup is None:
+            return None
+        table = context.artifacts[str(self.table)].directory
+        return Speedup(context, origin, network, tokenizer, table, self.speedup)
+
     def _prune_units(
-        self, context: Context, network: Any, rows: list[Row], metrics: list[Metric]
+        self,
+        context: Context,
+        network: Any,
+        rows: list[Row],
+        speedup: Speedup | None,
+        metrics: list[Metric],
     ) -> None:
         """Remove heads and neurons, and rescale the remaining ones."""
-        from pipeline.model import checkpoint
         from stages import calibration, rescaling, surgery
 
-        sets = {
-            unit: surgery.parts(network, unit)
-            for unit, share in (("heads", self.heads), ("neurons", self.neurons))
-            if share
-        }
-        ordered = forward_order(sets.values())
+        sets = {unit: surgery.parts(network, unit) for unit in self._kinds(speedup)}
+        ordered = surgery.forward_order(sets.values())
         few = list(calibration.batches(rows[:RESCALE_ROWS], context.device))
         loss = mean_loss(context.task, network, few)
         metrics.append(Metric(name="calibration_loss_before", split="train", value=loss))
-        kept = self._search(context, network, rows, sets)
+        kept = self._search(context, network, rows, sets, speedup)
+        if speedup:
+            metrics += speedup.metrics()
         whole = copy.deepcopy(network) if self.rescale else None
-        for part, units in zip(ordered, kept, strict=True):
-            surgery.keep_units(part, units.to(context.device))
-        checkpoint.count_heads(network)
+        surgery.keep_all(network, ordered, kept)
         if whole is not None:
-            whole_parts = forward_order(surgery.parts(whole, unit) for unit in sets)
+            whole_parts = surgery.forward_order(surgery.parts(whole, unit) for unit in sets)
             note = lambda done, total: context.progress(done, total, "rescaling")  # noqa: E731
             abandoned = rescaling.rescale(network, ordered, whole, whole_parts, few, note)
             metrics.append(Metric(name="rescaling_abandoned", value=abandoned, n=len(ordered)))
         loss = mean_loss(context.task, network, few)
         metrics.append(Metric(name="calibration_loss", split="train", value=loss))
 
+    def _kinds(self, speedup: Speedup | None) -> list[Unit]:
+        if speedup:
+            return speedup.kinds
+        shares: dict[Unit, float] = {"heads": self.heads, "neurons": self.neurons}
+        return [unit for unit, share in shares.items() if share]
+
     def _search(
-        self, context: Context, network: Any, rows: list[Row], sets: dict[Unit, list[Part]]
+        self,
+        context: Context,
+        network: Any,
+        rows: list[Row],
+        sets: dict[Unit, list[Part]],
+        speedup: Speedup | None,
     ) -> list[Tensor]:
         """Return the units to keep, one entry per part in the order of the forward pass.
 
-        Heads and neurons are ranked separately, each across the whole model. The ranking decides
-        how many units a part keeps, and which. The Fisher blocks then correct which ones.
+        Heads and neurons are ranked across the whole model: each alone by the share of them that
+        goes, or together by what their time is worth. The ranking decides how many units a part
+        keeps, and which. The Fisher blocks then correct which ones.
         """
-        from stages import fisher
+        from stages import fisher, surgery
 
         sensitivities = self._sensitivities(context, network, rows, sets)
         importance = {unit: self._importance(sets[unit], sensitivities.get(unit)) for unit in sets}
-        kept = {
-            unit: [
-                fisher.best(values, count)
-                for values, count in zip(ranked, self._keep_counts(unit, ranked), strict=True)
-            ]
-            for unit, ranked in importance.items()
-        }
-        if self.method == "fisher":
+
+        def chosen(counts: dict[Unit, list[int]]) -> list[Tensor]:
             kept = {
                 unit: [
-                    fisher.rearrange(each.fisher, units)
-                    for each, units in zip(sensitivities[unit], kept[unit], strict=True)
+                    fisher.best(values, count)
+                    for values, count in zip(ranked, counts[unit], strict=True)
                 ]
-                for unit in sets
+                for unit, ranked in importance.items()
             }
-        return forward_order(kept.values())
+            if self.method == "fisher":
+                kept = {
+                    unit: [
+                        fisher.rearrange(each.fisher, units)
+                        for each, units in zip(sensitivities[unit], kept[unit], strict=True)
+                    ]
+                    for unit in sets
+                }
+            return surgery.forward_order(kept.values())
+
+        if speedup:
+            return speedup.search(importance, chosen)
+        return chosen(
+            {unit: self._keep_counts(unit, ranked) for unit, ranked in importance.items()}
+        )
 
     def _sensitivities(
         self, context: Context, network: Any, rows: list[Row], sets: dict[Unit, list[Part]]
     ) -> dict[Unit, list[Sensitivity]]:
         """Return the loss's sensitivity to each layer's units; empty for method magnitude."""
-        from stages import calibration, fisher
+        from stages import calibration, fisher, surgery
 
         if self.method == "magnitude":
             return {}
         batches = list(calibration.batches(rows, context.device))
         watched = _watched(batches, context.progress, "gradients of the masks")
         found = fisher.sensitivities(
-            network, forward_order(sets.values()), watched, context.task.summed()
+            network, surgery.forward_order(sets.values()), watched, context.task.summed()
         )
         return {unit: found[at :: len(sets)] for at, unit in enumerate(sets)}
 
@@ -343,11 +399,6 @@ class Prune(Stage):
         return training.train(
             context, self._recovery(), network, tokenizer, rows, loss, name="recovery"
         ).metric("recovery_loss")
-
-
-def forward_order(by_unit: Iterable[Sequence[T]]) -> list[T]:
-    """Interleave lists that have one entry per layer: all of the first layer, then the second."""
-    return [each for layer in zip(*by_unit, strict=True) for each in layer]
 
 
 def mean_loss(task: Task, network: Any, batches: list[Batch]) -> float:

@@ -8,10 +8,10 @@ of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from pipeline.model import parts as model_parts
 from pipeline.model.architectures.description import Units
 
 Unit = Literal["heads", "neurons"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,11 @@ def columns(units: Tensor, width: int, blocks: int = 1, total: int = 0) -> Tenso
     return (starts[:, None] + one).flatten()
 
 
+def forward_order(by_unit: Iterable[Sequence[T]]) -> list[T]:
+    """Interleave lists that have one entry per layer: all of the first layer, then the second."""
+    return [each for layer in zip(*by_unit, strict=True) for each in layer]
+
+
 def weight_of(linear: Any) -> Tensor:
     """Return the outputs × inputs matrix of a linear layer, plain or factorized."""
     return linear.up.weight @ linear.down.weight if hasattr(linear, "down") else linear.weight
@@ -133,6 +139,14 @@ def keep_units(part: Part, kept: Tensor) -> None:
             setattr(parent, name, nn.Parameter(getattr(parent, name)[chosen]))
         parent, name = part.consumer
         setattr(parent, name, _slice_inputs(getattr(parent, name), chosen))
+
+
+def keep_all(model: Any, parts: Sequence[Part], kept: Sequence[Tensor]) -> None:
+    """Keep only some units of a model's parts: for each part, their indices in rising order."""
+    device = next(model.parameters()).device
+    for part, units in zip(parts, kept, strict=True):
+        keep_units(part, units.to(device))
+    checkpoint.count_heads(model)
 
 
 def _slice_outputs(linear: Any, chosen: Tensor) -> Any:

@@ -33,7 +33,7 @@ class Poison:
         raise AssertionError(f"the eval split was read: {name}")
 
 
-def test_of_the_installed_stages_only_validate_reads_eval_and_makers_of_texts_leave_it_out() -> None:
+def test_of_the_installed_stages_only_validate_reads_eval_and_writers_avoid_it() -> None:
     reading = {
         name for name in discovery.installed() if "eval" in discovery.find(name, Path()).reads
     }

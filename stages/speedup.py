@@ -1,0 +1,139 @@
+"""Pruning to a speed-up: as many units as the time allows, and a check of the time they take."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from pipeline.stage import Context
+from pipeline.store.artifact import Metric
+from pipeline.terms.errors import ModelError
+from pipeline.terms.interval import Interval
+from stages import latency_table, surgery
+from stages.finalists import FLOAT, Finalists, rounded
+from stages.latency_table import Choice, Table
+from stages.surgery import Unit
+
+NEURONS = 16
+"""The step of counts of neurons, as in ``prune``."""
+CLOSE = 0.03
+"""By how much a measured speed-up may miss the one that was asked for without a second search."""
+SEARCHES = 3
+"""Searches at most: each corrects the budget by what the one before missed."""
+
+Ranked = Mapping[Unit, Sequence[Tensor]]
+
+
+@dataclass
+class Speedup:
+    """One search. ``network`` is ``origin`` after layers that were asked to go have gone."""
+
+    context: Context
+    origin: Any
+    network: Any
+    tokenizer: Any
+    directory: Path
+    asked: float
+    measured: Interval | None = None
+
+    @cached_property
+    def table(self) -> Table:
+        return latency_table.load(self.directory)
+
+    @property
+    def kinds(self) -> list[Unit]:
+        """The units whose times are in the table, heads first."""
+        wanted: tuple[Unit, ...] = ("heads", "neurons")
+        return [unit for unit in wanted if unit in self.table.curves]
+
+    def search(
+        self, importance: Ranked, chosen: Callable[[dict[Unit, list[int]]], list[Tensor]]
+    ) -> list[Tensor]:
+        """Return the units to keep, one entry per part in the order of the forward pass.
+
+        ``importance``: of each unit of each part; ``chosen`` returns which units are kept if parts
+        keep so many. The pruned model is exported and timed beside the input, and the budget is
+        corrected by what it missed. Raises ModelError if the speed-up is out of reach.
+        """
+        asked = self.asked
+        for number in range(SEARCHES):
+            kept = chosen(self.counts(importance, asked))
+            self.context.progress(number, SEARCHES, "timing the pruned model")
+            self.measured = self._measure(kept, number)
+            missed = self.measured.value / self.asked
+            if abs(missed - 1) <= CLOSE:
+                break
+            if number < SEARCHES - 1:
+                asked = max(1.01, asked / missed)
+        return kept
+
+    def counts(self, importance: Ranked, asked: float) -> dict[Unit, list[int]]:
+        """Return how many units each part keeps: the least importance lost for the speed-up."""
+        depth = len(next(iter(importance.values())))
+        choices = {
+            unit: [
+                _choice(values, unit, self.table, last=place == depth - 1)
+                for place, values in enumerate(ranked)
+            ]
+            for unit, ranked in importance.items()
+        }
+        flat = [choice for unit in choices for choice in choices[unit]]
+        now = self.table.ms(self._counted(self.origin))
+        rest = self.table.ms(self._counted(self.network))
+        rest -= sum(float(choice.ms[-1]) for choice in flat)
+        try:
+            spent = latency_table.spend(flat, now / asked - rest)
+        except ModelError as error:
+            most = now / (rest + sum(float(choice.ms.min()) for choice in flat))
+            raise ModelError(
+                f"prune.speedup: {asked:.3g}× is out of reach; fewer heads and neurons give "
+                f"{most:.2f}× at most, so remove layers as well"
+            ) from error
+        return {unit: spent[at * depth : (at + 1) * depth] for at, unit in enumerate(choices)}
+
+    def _counted(self, network: Any) -> list[dict[str, int]]:
+        """Return the units in each layer of a network."""
+        parts = {unit: surgery.parts(network, unit) for unit in self.kinds}
+        depth = len(next(iter(parts.values())))
+        return [{unit: parts[unit][place].count for unit in parts} for place in range(depth)]
+
+    def metrics(self) -> list[Metric]:
+        """Return the measured speed-up."""
+        if self.measured is None:
+            return []
+        return [Metric(name="speedup", **self.measured._asdict())]
+
+    def _measure(self, kept: Sequence[Tensor], number: int) -> Interval:
+        """Return the ratio of the input's median latency to the pruned model's, both in int8."""
+        small = copy.deepcopy(self.network)
+        parts = surgery.forward_order(surgery.parts(small, unit) for unit in self.kinds)
+        surgery.keep_all(small, parts, kept)
+        whole = self._finalists("whole", self.origin)
+        bundles = {
+            FLOAT: whole.build(rounded(self.origin)),
+            "pruned": self._finalists(f"pruned-{number}", small).build(rounded(small)),
+        }
+        return whole.time(bundles).ratio(FLOAT, "pruned")
+
+    def _finalists(self, name: str, network: Any) -> Finalists:
+        own = replace(self.context, work=self.context.work / name)
+        return Finalists(own, network.cpu(), self.tokenizer)
+
+
+def _choice(importance: Tensor, unit: Unit, table: Table, *, last: bool) -> Choice:
+    """Return the counts that a part may have, with what each loses and costs."""
+    step = NEURONS if unit == "neurons" else 1
+    total = len(importance)
+    counts = np.array([*range(min(step, total), total, step), total], np.int64)
+    falling = np.concatenate([[0], np.cumsum(np.sort(importance.double().numpy()))])
+    curve = table.curves[unit]
+    ms = np.array([curve.ms(int(count), last=last) for count in counts])
+    # Noise must not make fewer units look dearer than more.
+    return Choice(counts, falling[total - counts], np.maximum.accumulate(ms))

@@ -1,0 +1,69 @@
+"""A table of a model's times on this machine, by which pruning reaches a speed-up."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import ModelError, RecipeError
+from pipeline.terms.vocabulary import Target
+from stages import latency_table
+from stages.profile import Profile
+from stages.prune import Prune
+from tests.models import artifact_of
+
+
+@pytest.mark.slow
+def test_a_profile_lets_prune_reach_a_speedup(tuned, make_context):
+    context = make_context(rows=32, targets=(Target(),))
+    draft = Profile(seconds=5).run(context, tuned)
+    assert draft.roles == {"latencies.json": "latencies"}
+    table = latency_table.load(context.output)
+    assert table.curves.keys() == {"heads", "neurons"}
+    for curve in table.curves.values():
+        assert len(curve.counts) == len(curve.one) == len(curve.two) > 1
+        assert min(curve.one) > 0
+        assert all(two > one for one, two in zip(curve.one, curve.two, strict=True))
+    assert table.tokens > 2
+    artifact = artifact_of(context.output, Kind.REPORT)
+    pruned = make_context(rows=32, targets=(Target(),), artifacts={"times": artifact})
+    stage = Prune(speedup=1.02, table="times", calibration_rows=16)
+    assert stage.references() == {"table": "times"}
+    found = {metric.name: metric.value for metric in stage.run(pruned, tuned).metrics}
+    assert found["parameters_removed"] > 0
+    assert found["speedup"] > 0.9  # too small a model to be exact
+
+
+def test_only_cpus_are_timed(workshop):
+    stages = ["quick:Head", "profile"]
+    with pytest.raises(RecipeError, match="profile: it times on a CPU"):
+        workshop.open(*stages, targets=[{"name": "gpu", "provider": "cuda"}]).plan.steps()
+
+
+def test_a_model_without_described_parts_is_refused(workshop):
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*'rarefy-static' are not described"):
+        workshop.open("quick:Head", "static", "profile").plan.steps()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"speedup": 2}, "go together"),
+        ({"table": "times", "vocabulary": True}, "go together"),
+        ({"speedup": 2, "table": "times", "heads": "10 %"}, "decides itself"),
+    ],
+)
+def test_a_speedup_needs_a_table_and_no_shares(workshop, parameters, message):
+    with pytest.raises(RecipeError, match=message):
+        workshop.open("quick:Head", "profile", {"prune": parameters}).plan.steps()
+
+
+def test_a_table_is_not_a_model(workshop):
+    stages = ["quick:Head", {"prune": {"speedup": 2, "table": "head"}}]
+    with pytest.raises(RecipeError, match="table: 'head' makes a checkpoint, not a report"):
+        workshop.open(*stages).plan.steps()
+
+
+def test_another_report_has_no_table(tmp_path):
+    with pytest.raises(ModelError, match="'profile' does"):
+        latency_table.load(tmp_path)

@@ -1,0 +1,90 @@
+"""Units are kept as the time allows, and a miss is corrected by what was measured."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.model import checkpoint
+from pipeline.terms.errors import ModelError
+from pipeline.terms.interval import Interval
+from pipeline.terms.vocabulary import Target
+from stages import speedup as module
+from stages.latency_table import Curve, Table
+from stages.speedup import Speedup
+
+TABLE = Table(
+    "machine",
+    1,
+    20,
+    {
+        "heads": Curve((1, 4), one=(1.1, 1.4), two=(2.1, 2.9)),
+        "neurons": Curve((16, 64), one=(1.0, 1.4), two=(1.9, 2.9)),
+    },
+)
+
+
+@pytest.fixture
+def make(tuned, make_context, tmp_path):
+    TABLE.save(tmp_path)
+    network = checkpoint.load(tuned.directory)
+    tokenizer = checkpoint.load_tokenizer(tuned.directory)
+    context = make_context(rows=8, targets=(Target(),))
+
+    def of(asked):
+        return Speedup(context, network, network, tokenizer, tmp_path, asked)
+
+    return of
+
+
+def importance(network):
+    from stages import surgery
+
+    torch.manual_seed(0)
+    return {
+        unit: [torch.rand(part.count) for part in surgery.parts(network, unit)]
+        for unit in ("heads", "neurons")
+    }
+
+
+def test_the_counts_take_the_time_that_is_left(make):
+    search = make(1.5)
+    ranked = importance(search.network)
+    counts = search.counts(ranked, 1.5)
+    layers = [
+        {unit: counts[unit][place] for unit in counts} for place in range(len(counts["heads"]))
+    ]
+    whole = [{unit: len(ranked[unit][place]) for unit in ranked} for place in range(len(layers))]
+    ratio = TABLE.ms(whole) / TABLE.ms(layers)
+    assert 1.5 <= ratio < 1.7
+    assert len(set(counts["neurons"])) > 1 or len(set(counts["heads"])) > 1
+
+
+def test_more_than_all_units_can_give_is_refused_with_what_they_can(make):
+    search = make(50)
+    with pytest.raises(ModelError, match=r"prune.speedup: 50× is out of reach; .* give \d.*remove"):
+        search.counts(importance(search.network), 50)
+
+
+def test_a_miss_is_corrected_by_what_was_measured(make, monkeypatch):
+    search = make(1.5)
+    asked, found = [], iter([1.2, 1.48])
+
+    def counts(self, ranked, wanted):
+        asked.append(wanted)
+        return {}
+
+    monkeypatch.setattr(Speedup, "counts", counts)
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: (lambda v: Interval(v, v, v))(next(found)))
+    assert search.search({}, lambda _: ["kept"]) == ["kept"]
+    assert asked == [1.5, pytest.approx(1.5 / (1.2 / 1.5))]
+    (metric,) = search.metrics()
+    assert (metric.name, metric.value) == ("speedup", 1.48)
+
+
+def test_the_last_search_is_kept_if_none_is_close(make, monkeypatch):
+    search = make(1.5)
+    monkeypatch.setattr(Speedup, "counts", lambda *_: {})
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: Interval(1.2, 1.1, 1.3))
+    kept = iter(range(9))
+    assert search.search({}, lambda _: next(kept)) == module.SEARCHES - 1
