@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.stage import Context, Draft, Stage
+from pipeline.stage import Asked, Context, Draft, Stage
 from pipeline.stage.resources import PROCESS, TEXTS, TRANSFER, Resources, Workload, weights
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
+from pipeline.terms.vocabulary import Target
 from stages import footprint, training, transfer_set
 from stages.parameters import TEACHER_BATCH, cpu_has_bf16
 
-if TYPE_CHECKING:
-    from pipeline.stage import Asked
+MANY = 20_000
+"""Rows from which an export pays, which takes half a minute."""
+NEAR = 0.01
+"""The most divergence of the int8 export's answers from the float export's, in nats."""
 
 
 class Label(Stage):
     """Answer the training rows, and those of a transfer set, with one teacher or several.
 
     The answers are kept in fp16, so that every later student learns from them without the teacher
-    (distill: transfer). Several teachers' raw outputs, e.g. logits, are averaged: an ensemble
-    (Hinton et al. 2015, arXiv 1503.02531). Texts of the transfer set that they are unsure of can be
-    left out.
+    (distill: transfer). Many rows are answered by the teacher's own int8 export, one process for
+    each thread, after it was compared with the float model on the development split. Several
+    teachers' raw outputs, e.g. logits, are averaged: an ensemble (Hinton et al. 2015, arXiv
+    1503.02531). Texts of the transfer set that they are unsure of can be left out.
 
     The next stage goes on from this one's input.
     """
@@ -34,13 +40,25 @@ class Label(Stage):
     name: ClassVar[str] = "label"
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
-    libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy")
+    libraries: ClassVar[tuple[str, ...]] = (
+        *Stage.libraries,
+        "numpy",
+        "onnx",
+        "onnx_ir",
+        "onnxscript",
+        "onnxruntime",
+    )
     aside: ClassVar[bool] = True
     needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 
     transfer: str | None = Field(None, description="id of an augment stage, whose texts to answer")
     teachers: tuple[str, ...] = Field(
         (), description="ids of earlier stages that answer together with the input"
+    )
+    engine: Literal["auto", "pytorch", "int8"] = Field(
+        "auto",
+        description="int8: the teacher's own int8 export in a process for each thread, if its "
+        "answers are near; auto: that on a CPU, for many rows",
     )
     confidence: float = Field(
         0.0, ge=0, lt=1, description="the least probability of the answer to a text that is kept"
@@ -101,16 +119,29 @@ class Label(Stage):
         self, context: Context, teachers: list[Artifact], splits: list[Split]
     ) -> dict[str, Any]:
         """Return split -> the mean of the teachers' raw outputs: units × width."""
+        import torch
+
+        from stages import shards
         from stages import teacher as teaching
 
         training.prepare(context)
         found: dict[str, Any] = {}
         for artifact in teachers:
             network, tokenizer = training.open_network(context, artifact)
+            bundle = self._bundle(context, network, tokenizer, artifact, splits)
             for split in splits:
-                rows = training.labelled_rows(context, tokenizer, split)
                 folder = f"{artifact.short}-{split.name}"
-                given = teaching.outputs(context, network, tokenizer, rows, folder=folder).logits
+                if bundle is not None:
+                    work = context.work / folder
+                    outputs = shards.answered(
+                        bundle, split, work, context.threads, context.progress
+                    )
+                    given = torch.from_numpy(outputs)
+                else:
+                    rows = training.labelled_rows(context, tokenizer, split)
+                    given = teaching.outputs(
+                        context, network, tokenizer, rows, folder=folder
+                    ).logits
                 if found.get(split.name, given).shape != given.shape:
                     raise ModelError(
                         f"label.teachers: {artifact.short} gives outputs of another shape, "
@@ -119,6 +150,44 @@ class Label(Stage):
                 share = given / len(teachers)
                 found[split.name] = found[split.name] + share if split.name in found else share
         return found
+
+    def _bundle(
+        self,
+        context: Context,
+        network: Any,
+        tokenizer: Any,
+        artifact: Artifact,
+        splits: list[Split],
+    ) -> Path | None:
+        """Return the int8 export that is to answer; None if PyTorch is.
+
+        Raises ModelError if int8 was asked for but its answers are not near, or the task's units
+        are not its rows.
+        """
+        from stages.finalists import Finalists, rounded
+
+        task, many = context.task, sum(map(len, splits)) >= MANY
+        able = task.linear is not None and not task.windows and context.device == "cpu"
+        if self.engine == "pytorch" or (self.engine == "auto" and not (able and many)):
+            return None
+        if not able:
+            raise ModelError("label.engine: int8 is for labels and scores of rows, on a CPU")
+        own = replace(
+            context,
+            work=context.work / f"{artifact.short}-int8",
+            asked=Asked(targets=(Target(),)),
+        )
+        finalists = Finalists(own, network, tokenizer)
+        bundle = finalists.build(rounded(network))
+        damage = finalists.damage(bundle)
+        if damage <= NEAR:
+            return bundle
+        if self.engine == "int8":
+            raise ModelError(
+                f"label.engine: the int8 export's answers to dev differ by {damage:.3g} nats, more "
+                f"than {NEAR:g}; use pytorch"
+            )
+        return None
 
     def _sure(self, task: Task, outputs: Any) -> list[int] | None:
         """Return the rows of the transfer set that are kept; None if all are.

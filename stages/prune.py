@@ -74,11 +74,8 @@ class Prune(Stage):
     layers: Share | tuple[int, ...] = Field(
         0.0, description="share of the layers to remove, or the indices of layers to remove"
     )
-    speedup: float | None = Field(
-        None,
-        gt=1,
-        le=1000,
-        description="instead of shares: times faster than the input, as it ships",
+    speedup: Annotated[Quantity, Field(gt=1, le=1000)] | None = Field(
+        None, description="instead of shares: how many times faster than the input, in int8"
     )
     table: str | None = Field(None, description="for speedup: id of a profile stage")
     vocabulary: bool = Field(False, description="remove tokens that the training text never uses")

@@ -18,6 +18,9 @@ ELSEWHERE = {
         "pipeline/measure/load_worker.py",
         "pipeline/measure/memory_worker.py",
     ],
+    "runs only inside a process that answers; tested through the module that starts it": [
+        "stages/shard_worker.py",
+    ],
     "does nothing, by its name": ["pipeline/terms/progress.py"],
 }
 """Modules with functions but no test file of their name, and why."""

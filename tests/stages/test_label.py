@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,11 +12,13 @@ from pipeline.model import checkpoint
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError, RecipeError
-from stages import transfer_set
+from stages import label as module
+from stages import shards, transfer_set
 from stages.distill import Distill
 from stages.finetune import Finetune
 from stages.label import Label
 from tests.models import artifact_of, sentences
+from tests.searches import PAIRS, write_pairs
 
 Made = namedtuple("Made", "artifact context draft")
 
@@ -151,3 +154,47 @@ def test_a_teacher_trained_less_is_another_teacher(label, tuned, make_context, t
     other = label(artifact_of(poor.output, Kind.CHECKPOINT), name="poor")
     mine = transfer_set.answers(label(tuned).artifact)["transfer"]
     assert not torch.allclose(transfer_set.answers(other.artifact)["transfer"], mine, atol=0.5)
+
+
+def test_the_int8_export_answers_almost_as_the_teacher_in_several_processes(
+    label, tuned, monkeypatch
+):
+    monkeypatch.setattr(shards, "SHARD", 25)
+    exact = transfer_set.answers(label(tuned, name="exact", engine="pytorch").artifact)
+    made = label(tuned, engine="int8")
+    found = transfer_set.answers(made.artifact)
+    for name, expected in exact.items():
+        assert found[name].shape == expected.shape
+        assert (found[name].argmax(-1) == expected.argmax(-1)).float().mean() > 0.9
+    whole = {path.name for path in made.context.work.glob("*-transfer/*.npy")}
+    assert whole == {"0.npy", "25.npy", "50.npy"}
+
+
+def test_shards_that_are_there_are_not_answered_again(label, tuned, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 25)
+    made = label(tuned, engine="int8")
+    kept = next(made.context.work.glob("*-transfer/25.npy"))
+    np.save(kept, np.full((25, 2), 7, np.float32))
+    for path in made.context.work.glob("*-transfer/50.npy"):
+        path.unlink()
+    made.context.output.mkdir(exist_ok=True)
+    Label(transfer="texts", engine="int8").run(made.context, tuned)
+    again = transfer_set.answers(artifact_of(made.context.output, Kind.TRANSFER_SET))["transfer"]
+    assert (again[25:50] == 7).all()
+    assert not (again[50:] == 7).any()
+
+
+def test_an_export_that_is_not_near_is_not_used(label, tuned, monkeypatch):
+    monkeypatch.setattr(module, "NEAR", -1.0)
+    with pytest.raises(ModelError, match=r"label.engine: the int8 export's answers to dev differ"):
+        label(tuned, name="asked", engine="int8")
+    monkeypatch.setattr(module, "MANY", 10)
+    made = label(tuned, engine="auto")
+    assert list(made.context.work.glob("*-transfer/done.npz"))
+
+
+def test_texts_that_are_read_one_by_one_are_answered_by_pytorch(workshop):
+    write_pairs(workshop.write_rows)
+    stages = [{"label": {"engine": "int8"}}]
+    with pytest.raises(ModelError, match=r"label.engine: int8 is for labels and scores of rows"):
+        workshop.run(*stages, task="sentence-embeddings", data=PAIRS)

@@ -1,0 +1,28 @@
+"""Answer one shard of rows in a fresh process; see ``stages.shards``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.measure import fresh
+from pipeline.model.runtime import BundleModel
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Write the raw outputs of a bundle for some rows, all or none of them."""
+    output = Path(request["output"])
+    found = BundleModel(Path(request["bundle"]), threads=1).units(
+        request["texts"], request["pairs"]
+    )
+    part = output.with_suffix(f".{os.getpid()}.npy")
+    np.save(part, found.astype(np.float32))
+    part.replace(output)
+    return {"units": len(found)}
+
+
+if __name__ == "__main__":
+    fresh.serve(answer)

@@ -1,0 +1,64 @@
+"""Have a bundle answer many texts in several processes, shard by shard; a killed run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.measure import fresh
+from pipeline.stage.split import Split
+from pipeline.terms.progress import Progress
+
+SHARD = 2000
+"""Rows that a process answers."""
+WORKER = "stages.shard_worker"
+HOUR = 3600.0
+
+
+def answered(
+    bundle: Path, split: Split, folder: Path, processes: int, progress: Progress
+) -> NDArray[np.float32]:
+    """Return a bundle's raw outputs for all rows of a split: units × width.
+
+    ``folder`` keeps those of each shard. Raises EvidenceError if a process dies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(split), SHARD)
+    paths = [folder / f"{start}.npy" for start in starts]
+    missing = [
+        (start, path) for start, path in zip(starts, paths, strict=True) if not path.exists()
+    ]
+    done = len(split) - sum(min(SHARD, len(split) - start) for start, _ in missing)
+    with ThreadPoolExecutor(processes) as pool:
+        working = {
+            pool.submit(_answer, bundle, split, start, path): start for start, path in missing
+        }
+        try:
+            for each in as_completed(working):
+                each.result()
+                done += min(SHARD, len(split) - working[each])
+                progress(done, len(split), f"{split.name}: answers of the int8 export")
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return np.concatenate(list(_read(paths)))
+
+
+def _answer(bundle: Path, split: Split, start: int, path: Path) -> None:
+    rows = slice(start, start + SHARD)
+    request = {
+        "bundle": str(bundle),
+        "texts": list(split.texts[rows]),
+        "pairs": None if split.pairs is None else list(split.pairs[rows]),
+        "output": str(path),
+    }
+    what = f"answering {split.name} from row {start}"
+    fresh.call(WORKER, request, what=what, timeout=HOUR, threads=1)
+
+
+def _read(paths: list[Path]) -> Iterator[NDArray[np.float32]]:
+    for path in paths:
+        yield np.load(path)
