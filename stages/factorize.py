@@ -34,16 +34,30 @@ class Factorize(Stage):
     least. All ranks share one parameter budget. It is spent where a parameter lowers the loss
     most, estimated as the squared output error times the mean squared gradient of the loss at
     that output. A layer stays as it is if its best rank would save nothing.
+
+    ``embeddings`` makes the table of tokens narrow (ALBERT, Lan et al. 2020, arXiv 1909.11942), in
+    the metric of how often each token occurs in the training rows. Prune the vocabulary before, and
+    distill afterwards.
     """
 
     name: ClassVar[str] = "factorize"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
 
-    ratio: Annotated[Quantity, Field(gt=0, lt=1)] = Field(
-        0.5, description="share of the parameters of the encoder's linear layers to keep"
+    ratio: Annotated[Quantity, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="share of the parameters of the encoder's linear layers to keep; default: half "
+        "of them, or all with embeddings",
+    )
+    embeddings: int | None = Field(
+        None, ge=1, le=4096, description="rank of the token embeddings, often most of the bytes"
     )
     calibration_rows: int = Field(512, ge=8, le=1_000_000)
+
+    @property
+    def _share(self) -> float:
+        """The share of the linear layers' parameters to keep."""
+        return self.ratio or (0.5 if self.embeddings is None else 1.0)
 
     def resources(self, work: Workload) -> Resources:
         """Return the resources for decomposing all linear layers, which are all held in memory.
@@ -55,7 +69,10 @@ class Factorize(Stage):
         shape, h, i = work.shape, work.shape.hidden, work.shape.intermediate
         moments = 8 * shape.layers * (5 * h * h + i * i)
         vectors = 8 * shape.layers * (10 * h * h + 2 * h * i)
-        small = shape.shrunk((1 - self.ratio) * shape.linear)
+        gone = (1 - self._share) * shape.linear
+        if self.embeddings is not None:
+            gone += max(0, (h - self.embeddings) * shape.vocabulary - self.embeddings * h)
+        small = shape.shrunk(gone)
         step = footprint.activations(shape, CALIBRATION_BATCH, work.longest_of(self.reads))
         return Resources(
             disk=weights(small),
@@ -68,16 +85,57 @@ class Factorize(Stage):
         """Check that the model's layers are described."""
         from pipeline.model import parts
 
-        parts.named(config)
+        if self._share < 1:
+            parts.named(config)
         return config
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Measure the inputs, decompose the layers, choose ranks, replace the layers, and save."""
         from pipeline.model import checkpoint
-        from stages import calibration
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
+        metrics: list[Metric] = []
+        facts: dict[str, Any] = {}
+        if self.embeddings is not None:
+            metrics.append(self._thin_embeddings(context, network, tokenizer, self.embeddings))
+        if self._share < 1:
+            facts["ranks"] = self._thin_layers(context, network, tokenizer, metrics)
+        roles = checkpoint.save(network, tokenizer, context.output)
+        return Draft(roles, checkpoint.describe(network) | facts, tuple(metrics))
+
+    def _thin_embeddings(self, context: Context, network: Any, tokenizer: Any, rank: int) -> Metric:
+        """Make the token embeddings narrow in place; return the relative error by occurrence."""
+        import torch
+
+        from pipeline.model.thin_embedding import ThinEmbedding
+        from stages import svd, vocabulary
+
+        whole = network.get_input_embeddings()
+        if isinstance(whole, ThinEmbedding):
+            raise ModelError("factorize.embeddings: they are factorized already")
+        count, hidden = whole.weight.shape
+        if rank >= hidden:
+            raise ModelError(
+                f"factorize.embeddings: a rank of {rank} saves nothing, they have {hidden} columns"
+            )
+        train = context.split("train")
+        seen = vocabulary.count_tokens(tokenizer, [*train.texts, *(train.pairs or ())])
+        often = torch.tensor([1.0 + seen[token] for token in range(count)])
+        table, up, error = svd.thin_rows(whole.weight.detach(), often, rank)
+        thinned = ThinEmbedding(count, rank, hidden, whole.padding_idx)
+        with torch.no_grad():
+            thinned.table.weight.copy_(table)
+            thinned.up.weight.copy_(up)
+        network.set_input_embeddings(thinned)
+        return Metric(name="embeddings_error", split="train", value=round(error, 6))
+
+    def _thin_layers(
+        self, context: Context, network: Any, tokenizer: Any, metrics: list[Metric]
+    ) -> dict[str, int]:
+        """Replace linear layers in place; return each one's rank by name."""
+        from stages import calibration
+
         layers = eligible(network)
         if not layers:
             raise ModelError("factorize: all linear layers of the encoder are factorized already")
@@ -88,8 +146,7 @@ class Factorize(Stage):
         moments, weights = measure(network, layers, batches, context.task.summed(), note)
         network.cpu()
         ranks, errors = self._replace(context, network, layers, moments, weights)
-        roles = checkpoint.save(network, tokenizer, context.output)
-        metrics = [Metric(name="factorized_layers", value=len(ranks), n=len(layers))]
+        metrics.append(Metric(name="factorized_layers", value=len(ranks), n=len(layers)))
         if errors:
             mean = round(sum(errors.values()) / len(errors), 6)
             worst = round(max(errors.values()), 6)
@@ -97,7 +154,7 @@ class Factorize(Stage):
                 Metric(name="relative_error_mean", split="train", value=mean, n=len(rows)),
                 Metric(name="relative_error_worst", split="train", value=worst, n=len(rows)),
             ]
-        return Draft(roles, checkpoint.describe(network) | {"ranks": ranks}, tuple(metrics))
+        return ranks
 
     def _replace(
         self,
@@ -114,7 +171,7 @@ class Factorize(Stage):
         for linear, moment in zip(layers.values(), moments, strict=True):
             decompositions.append(svd.decompose(linear.weight.detach(), moment.cpu()))
             context.progress(len(decompositions), len(layers), "decomposition")
-        budget = int(self.ratio * sum(linear.weight.numel() for linear in layers.values()))
+        budget = int(self._share * sum(linear.weight.numel() for linear in layers.values()))
         chosen = svd.choose_ranks(decompositions, weights, budget, multiple=RANKS)
         ranks, errors = {}, {}
         for name, layer, rank in zip(layers, decompositions, chosen, strict=True):

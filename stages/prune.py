@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -79,6 +80,9 @@ class Prune(Stage):
     )
     table: str | None = Field(None, description="for speedup: id of a profile stage")
     vocabulary: bool = Field(False, description="remove tokens that the training text never uses")
+    least_count: int = Field(
+        1, ge=1, description="with vocabulary: remove also what it uses less often, to be spelled"
+    )
     method: Literal["fisher", "taylor", "magnitude"] = Field(
         "fisher", description="criterion that ranks heads and neurons"
     )
@@ -95,6 +99,8 @@ class Prune(Stage):
             raise ValueError(
                 "nothing to remove: give 'heads', 'neurons', 'layers', 'speedup' or 'vocabulary'"
             )
+        if self.least_count > 1 and not self.vocabulary:
+            raise ValueError("'least_count' is of 'vocabulary: true'")
         if self.speedup is not None and (self.heads or self.neurons):
             raise ValueError("'speedup' decides itself how many heads and neurons go")
         if (self.speedup is None) != (self.table is None):
@@ -239,9 +245,11 @@ class Prune(Stage):
         splits = [context.splits[name] for name in ("train", "corpus") if name in context.splits]
         columns = [column or () for split in splits for column in (split.texts, split.pairs)]
         counts = vocabulary.count_tokens(tokenizer, chain(*columns))
-        kept = vocabulary.kept_ids(tokenizer, counts, vocabulary.fixed_ids(network))
+        often = Counter({token: n for token, n in counts.items() if n >= self.least_count})
+        kept = vocabulary.kept_ids(tokenizer, often, vocabulary.fixed_ids(network))
         smaller = vocabulary.prune_tokenizer(tokenizer, kept)
-        vocabulary.check_split(tokenizer, smaller, kept, chain(*columns))
+        if self.least_count == 1:  # what is spelled otherwise is split otherwise
+            vocabulary.check_split(tokenizer, smaller, kept, chain(*columns))
         vocabulary.prune_embeddings(network, kept)
         rate, total = vocabulary.unseen_rate(counts), sum(counts.values())
         metrics.append(Metric(name="unseen_token_rate", split="train", value=rate, n=total))

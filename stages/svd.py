@@ -115,3 +115,23 @@ def _options(layer: Decomposition, weight: float, multiple: int) -> tuple[Tensor
     ranks = torch.arange(multiple, max(most + 1, multiple), multiple)
     cost = torch.cat([torch.tensor([inputs * outputs]), ranks * (inputs + outputs)]).double()
     return cost, weight * torch.cat([beyond.new_zeros(1), beyond[ranks]]).cpu()
+
+
+def thin_rows(table: Tensor, often: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
+    """Approximate the rows of a table by a narrow table times a matrix.
+
+    Args:
+        table: rows × columns.
+        often: rows; how much an error in each row counts.
+        rank: columns of the narrow table.
+
+    Returns:
+        The narrow table (rows × rank), the matrix (columns × rank), and the relative error: the
+        root of the lost share of the weighted sum of squares.
+    """
+    wide = table.double()
+    moment = (wide * often.double()[:, None]).T @ wide
+    squares, basis = torch.linalg.eigh(moment)
+    up = basis[:, -rank:]
+    lost = squares[:-rank].clamp(min=0).sum() / squares.clamp(min=0).sum()
+    return wide @ up, up, float(lost.sqrt())

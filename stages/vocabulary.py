@@ -210,6 +210,8 @@ def prune_embeddings(model: Any, kept: Sequence[int]) -> None:
     """
     import torch
 
+    if not hasattr(model.get_input_embeddings(), "weight"):
+        raise ModelError("prune.vocabulary: the embeddings are factorized; prune before factorize")
     new = {index: place for place, index in enumerate(kept)}
     rows = torch.tensor(kept)
     words, scores = model.get_input_embeddings(), model.get_output_embeddings()

@@ -104,7 +104,7 @@ def save(model: Any, tokenizer: Any, directory: Path) -> dict[str, str]:
     # Not save_pretrained, which shows a progress bar and does not know about shapes.json.
     save_file(_own_tensors(model), directory / WEIGHTS, metadata={"format": "pt"})
     shapes = _deviations(model)
-    if shapes["linear"] or shapes["factorized"]:
+    if shapes["linear"] or shapes["factorized"] or "embeddings" in shapes:
         (directory / SHAPES).write_bytes(canonical_json(shapes))
         roles[SHAPES] = "shapes"
     return roles | _save_tokenizer(tokenizer, directory)
@@ -207,6 +207,8 @@ def _reshape(model: Any, path: Path) -> None:
     import torch
     from torch import nn
 
+    from pipeline.model.thin_embedding import ThinEmbedding
+
     try:
         shapes = json.loads(path.read_text())
         if shapes["schema"] != SCHEMA:
@@ -219,6 +221,10 @@ def _reshape(model: Any, path: Path) -> None:
             else:
                 inputs, outputs = sizes
                 model.set_submodule(name, nn.Linear(inputs, outputs, bias=bias))
+        for name, rank in shapes.get("embeddings", {}).items():
+            whole = model.get_submodule(name)
+            sizes = (whole.num_embeddings, rank, whole.embedding_dim)
+            model.set_submodule(name, ThinEmbedding(*sizes, whole.padding_idx))
         for name, size in shapes.get("vectors", {}).items():
             parent, _, own = name.rpartition(".")
             model.get_parameter(name)  # raises AttributeError if there is none
@@ -308,7 +314,7 @@ def _own_tensors(model: Any) -> dict[str, Any]:
 
 
 def _deviations(model: Any) -> dict[str, Any]:
-    """Return the linear layers, and vectors outside of them, that the config does not describe."""
+    """Return the linear layers, vectors and embeddings that the config does not describe."""
     import torch
     from torch import nn
 
@@ -316,8 +322,12 @@ def _deviations(model: Any) -> dict[str, Any]:
         plain = type(model)(model.config)
     linear, thin = {}, {}
     vectors: dict[str, int] = {}
+    embeddings: dict[str, int] = {}
     for name, expected in plain.named_modules():
         actual = model.get_submodule(name)
+        if hasattr(actual, "table"):
+            embeddings[name] = actual.table.embedding_dim
+            continue
         if not isinstance(expected, nn.Linear):
             own = {n: p for n, p in expected.named_parameters(name, recurse=False) if p.dim() == 1}
             sizes = {n: len(model.get_parameter(n)) for n in own}
@@ -328,7 +338,8 @@ def _deviations(model: Any) -> dict[str, Any]:
         elif actual.weight.shape != expected.weight.shape:
             linear[name] = [actual.in_features, actual.out_features]
     found = {"schema": SCHEMA, "linear": linear, "factorized": thin}
-    return found | {"vectors": vectors} if vectors else found
+    more = {"vectors": vectors, "embeddings": embeddings}
+    return found | {key: value for key, value in more.items() if value}
 
 
 def _save_tokenizer(tokenizer: Any, directory: Path) -> dict[str, str]:

@@ -8,11 +8,13 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
-from pipeline.model import checkpoint
+from exporters.build import build
+from pipeline.model import checkpoint, quantization
 from pipeline.model.sources import model_directory
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
-from stages import factorize, surgery
+from stages import factorize, finalists, surgery
+from stages.distill import Distill
 from stages.factorize import Factorize
 from stages.prune import Prune
 from tests.models import LABELS, TASK, artifact_of, sentences, write_encoder
@@ -135,3 +137,58 @@ def test_gradients_are_found_behind_a_projection_that_is_scaled_in_place():
         model, factorize.eligible(model), [batch], TASK.summed(), lambda *_: None
     )
     assert min(weights) > 0
+
+
+def test_narrow_embeddings_are_saved_loaded_trained_and_exported(fresh, make_context, tmp_path):
+    context = make_context(rows=32)
+    draft = Factorize(embeddings=8).run(context, fresh)
+    small = checkpoint.load(context.output)
+    words = small.get_input_embeddings()
+    assert (words.num_embeddings, words.embedding_dim) == (29, 64)
+    assert words.table.weight.shape == (29, 8)
+    assert words.padding_idx == checkpoint.load(fresh.directory).get_input_embeddings().padding_idx
+    whole = fresh_count(fresh)
+    assert draft.model["parameters"] == whole - 29 * 64 + 29 * 8 + 8 * 64
+    assert draft.model["vocabulary"] == 29
+    assert "ranks" not in draft.model, "the layers stay whole"
+    with torch.no_grad():
+        exact = checkpoint.load(fresh.directory).get_input_embeddings().weight
+        near = words(torch.arange(29))
+    error = {m.name: m.value for m in draft.metrics}["embeddings_error"]
+    assert 0 < error < 1
+    assert (near - exact).norm() / exact.norm() < 1
+    student = artifact_of(context.output, Kind.CHECKPOINT)
+    trained = make_context(rows=64)
+    Distill(layers=1, epochs=1, hidden_weight=0).run(trained, student)
+    assert checkpoint.load(trained.output).get_input_embeddings().table.weight.shape == (29, 8)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    plan = finalists.rounded(small)
+    quantization.write(plan, context.output)
+    rows = context.split("train")
+    info = build(context.output, bundle, task=TASK, split=rows, form="deploy")
+    assert info.precision == "int8"
+    assert info.parity.agreement > 0.9
+
+
+def fresh_count(artifact):
+    return sum(each.numel() for each in checkpoint.load(artifact.directory).parameters())
+
+
+def test_a_full_rank_of_embeddings_and_a_second_time_are_refused(fresh, make_context):
+    with pytest.raises(ModelError, match=r"a rank of 64 saves nothing, they have 64 columns"):
+        Factorize(embeddings=64).run(make_context(rows=16), fresh)
+    context = make_context(rows=16)
+    Factorize(embeddings=8).run(context, fresh)
+    thin = artifact_of(context.output, Kind.CHECKPOINT)
+    with pytest.raises(ModelError, match=r"factorize.embeddings: they are factorized already"):
+        Factorize(embeddings=4).run(make_context(rows=16), thin)
+    with pytest.raises(ModelError, match=r"the embeddings are factorized; prune before factorize"):
+        Prune(vocabulary=True).run(make_context(rows=16), thin)
+
+
+def test_embeddings_and_layers_can_be_thinned_together(fresh, make_context):
+    context = make_context(rows=16)
+    draft = Factorize(embeddings=8, ratio=0.5).run(context, fresh)
+    assert draft.model["ranks"]
+    assert checkpoint.load(context.output).get_input_embeddings().table.weight.shape == (29, 8)

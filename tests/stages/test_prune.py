@@ -4,6 +4,7 @@ import gc
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional
 
 from pipeline.model import checkpoint
@@ -145,3 +146,19 @@ def test_recovery_brings_the_answers_back(tiny_encoder, make_context, tmp_path):
             functional.kl_div(own.log_softmax(-1), theirs.softmax(-1), reduction="batchmean")
         )
     assert losses[3] < losses[0] / 2
+
+
+def test_rare_tokens_are_spelled_from_others(tuned, make_context):
+    sizes = {}
+    for least in (1, 30):
+        context = make_context(rows=64)
+        Prune(vocabulary=True, least_count=least).run(context, tuned)
+        tokenizer = checkpoint.load_tokenizer(context.output)
+        sizes[least] = len(tokenizer)
+        assert checkpoint.load(context.output).get_input_embeddings().num_embeddings == sizes[least]
+    assert sizes[30] < sizes[1]
+
+
+def test_a_least_count_is_one_of_tokens():
+    with pytest.raises(ValidationError, match="'least_count' is of 'vocabulary: true'"):
+        Prune(heads=0.5, least_count=2)

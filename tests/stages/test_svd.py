@@ -87,3 +87,17 @@ def test_ranks_are_as_good_as_all_others_within_the_budget(share):
     assert cost(chosen) <= budget
     every = [(a, b, c) for a in options for b in options for c in options]
     assert loss(chosen) <= min(loss(ranks) for ranks in every if cost(ranks) <= cost(chosen)) + 1e-9
+
+
+def test_rows_that_occur_often_lose_less():
+    torch.manual_seed(0)
+    table = torch.randn(40, 10)
+    often = torch.ones(40)
+    often[:3] = 1000
+    narrow, up, error = svd.thin_rows(table, often, 4)
+    assert narrow.shape == (40, 4)
+    lost = (narrow @ up.T - table.double()).norm(dim=1)
+    assert lost[:3].max() < 0.2 * lost[3:].mean()
+    squares = table.double().square() * often[:, None]
+    assert error == pytest.approx(float(((often * lost**2).sum() / squares.sum()).sqrt()), rel=1e-6)
+    assert svd.thin_rows(table, often, 9)[2] < error
