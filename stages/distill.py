@@ -28,20 +28,19 @@ from stages.parameters import TEACHER_BATCH, Loss, Row, Training
 
 if TYPE_CHECKING:
     from pipeline.stage.split import Split
+    from stages.aims import Aim, Aims
     from stages.teacher import TeacherOutputs
 
 
 class Lesson(NamedTuple):
     """What a student learns: the teacher's answers to its rows, and to the ``unseen`` ones.
 
-    ``same``: which rows are the same tokens for both; ``pairs``: (layer, teacher's layer) whose
-    hidden states are compared on those. Both are empty if none are.
+    ``aims``: what it learns besides; its ``same`` is empty if no states were asked for.
     """
 
     answers: TeacherOutputs
     unseen: TeacherOutputs
-    same: Sequence[bool] = ()
-    pairs: Sequence[tuple[int, int]] = ()
+    aims: Aims
 
 
 class Distill(Training):
@@ -79,11 +78,29 @@ class Distill(Training):
     )
     temperature: float = Field(2.0, gt=0, le=100)
     alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's answers")
+    answer_loss: Literal["kl", "mse"] = Field(
+        "kl", description="of the teacher's answers: softened divergence, or squared difference"
+    )
     hidden_weight: float | None = Field(
         None,
         ge=0,
         description="weight of the hidden states; default: 1 without a transfer set, 0 with one",
     )
+    hidden_loss: Literal["mse", "cosine", "patience"] = Field(
+        "mse", description="of hidden states: squared difference, angle, or that of the first token"
+    )
+    hidden_map: Literal["uniform", "last"] | tuple[tuple[int, int], ...] = Field(
+        "uniform",
+        description="each layer learns from the teacher's at the same share of the depth, or only "
+        "the last from the last, or pairs of layers",
+    )
+    relation_weight: float = Field(
+        0.0, ge=0, description="weight of the last layers' relations of tokens (MiniLM)"
+    )
+    attention_weight: float = Field(
+        0.0, ge=0, description="weight of the last layers' scores of attention (TinyBERT)"
+    )
+    relation_heads: int = Field(12, ge=1, le=256, description="heads of relations and attention")
     keep: Literal["last", "best"] = Field(
         "last",
         description="the last weights, or those nearest to the teacher on the development split: "
@@ -130,9 +147,14 @@ class Distill(Training):
         teacher = references.get("teacher", config)
         if self.student is not None:
             config = locating.locate(self.student, base, allow_pickle=False).config
-        if self.hidden_weight:
+        weights = {
+            "hidden_weight": self.hidden_weight,
+            "relation_weight": self.relation_weight,
+            "attention_weight": self.attention_weight,
+        }
+        for key in (key for key, weight in weights.items() if weight):
             for each in (config, teacher):
-                _need_parts(each, "hidden_weight", "only the answers can be learned")
+                _need_parts(each, key, "only the answers can be learned")
         depth = parts.depth(config)
         if self.layers is None:
             return config
@@ -155,8 +177,10 @@ class Distill(Training):
         if student is None:
             return Resources()
         splits = self.reads | {TRANSFER}
-        states = footprint.hidden_states(work, splits, student.layers, teacher.hidden)
-        if not self._hidden_weight:
+        kept = student.layers if self._hidden_weight else 0
+        kept += 3 if self.relation_weight or self.attention_weight else 0
+        states = footprint.hidden_states(work, splits, kept, teacher.hidden)
+        if not kept:
             states = Span()
         elif self.student is not None or self.teacher is not None:
             states = upto(states.most)
@@ -193,7 +217,9 @@ class Distill(Training):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Label all rows with the teacher, train the student, and save it without projections."""
         from pipeline.model import checkpoint
+        from stages import aims
         from stages import teacher as teaching
+        from stages.aims import Aims
 
         training.prepare(context)
         student, tokenizer = self._open_student(context, model)
@@ -202,39 +228,39 @@ class Distill(Training):
         held_out = [context.split("dev")] if self.keep == "best" else []
         unseen = training.labelled_rows(context, tokenizer, *held_out, numbered=True)
         if self._answered(context):
-            lesson = Lesson(
-                *(self._known(context, *each) for each in ((splits, rows), (held_out, unseen)))
-            )
+            known, seen = (self._known(context, *of) for of in ((splits, rows), (held_out, unseen)))
+            lesson = Lesson(known, seen, Aims())
         else:
             lesson = self._ask(context, model, student, tokenizer, splits, rows, held_out)
         training.set_dropout(student, self.dropout)
-        _project(student, lesson.answers.width, len(lesson.pairs))
+        aims.project(student, lesson.answers.width, lesson.aims)
         task, width = context.task, context.task.width_of(student)
 
-        def loss(answers: TeacherOutputs, **hidden: Any) -> Loss:
-            goals = replace(answers, logits=task.goals(answers.logits, width))
-            options: Any = {"alpha": self.alpha, "temperature": self.temperature} | hidden
-            return teaching.imitation(task, goals, **options)
+        def loss(answers: TeacherOutputs, inside: Aims) -> Loss:
+            return teaching.imitation(
+                task,
+                replace(answers, logits=task.goals(answers.logits, width)),
+                alpha=self.alpha,
+                temperature=self.temperature,
+                squared=self.answer_loss == "mse",
+                aims=inside,
+            )
 
-        judge = (
-            training.mean_loss(context, tokenizer, unseen, loss(lesson.unseen))
-            if held_out
-            else None
-        )
-        layers = [layer for layer, _ in lesson.pairs]
-        hidden = {"hidden_weight": self._hidden_weight, "layers": layers, "same": lesson.same}
-        aim = loss(lesson.answers, **hidden)
+        judge = None
+        if held_out:
+            judge = training.mean_loss(context, tokenizer, unseen, loss(lesson.unseen, Aims()))
+        aim = loss(lesson.answers, lesson.aims)
         trained = training.train(
             context, self, student, tokenizer, rows, aim, judge=judge, patience=self.patience
         )
-        if hasattr(student, PROJECTIONS):
-            delattr(student, PROJECTIONS)
+        if hasattr(student, aims.PROJECTIONS):
+            delattr(student, aims.PROJECTIONS)
         roles = checkpoint.save(student, tokenizer, context.output)
         metrics = [trained.metric(), Metric(name="rows", split="train", value=len(rows))]
         if trained.judged is not None:
             metrics.append(Metric(name="loss", split="dev", value=round(trained.judged, 6)))
-        if lesson.same:
-            metrics.append(Metric(name="rows_split_alike", value=sum(lesson.same)))
+        if lesson.aims.same:
+            metrics.append(Metric(name="rows_split_alike", value=sum(lesson.aims.same)))
         return Draft(roles, checkpoint.describe(student), tuple(metrics))
 
     def _ask(
@@ -249,17 +275,23 @@ class Distill(Training):
     ) -> Lesson:
         """Have the teacher answer all rows, those of ``held_out`` as well."""
         from stages import teacher as teaching
+        from stages.aims import Aims
 
         artifact = context.artifacts[self.teacher] if self.teacher else model
         teacher, its = training.open_network(context, artifact)
         given = training.labelled_rows(context, its, *splits)
-        same = same_tokens(tokenizer, rows, its, given) if self._hidden_weight else []
-        pairs = self._pairs(student, teacher, any(same)) if self._hidden_weight else []
-        layers = [layer for _, layer in pairs]
-        answers = teaching.outputs(context, teacher, its, given, layers)
+        same = same_tokens(tokenizer, rows, its, given) if self._inside else []
+        found = self._aims(student, teacher, any(same)) if self._inside else []
+        inside = Aims(found, same)
+        answers = teaching.outputs(context, teacher, its, given, inside.theirs)
         given = training.labelled_rows(context, its, *held_out)
         unseen = teaching.outputs(context, teacher, its, given, folder="teacher-dev")
-        return Lesson(answers, unseen, same, pairs)
+        return Lesson(answers, unseen, inside)
+
+    @property
+    def _inside(self) -> bool:
+        """Whether states inside the teacher are asked for."""
+        return bool(self._hidden_weight or self.relation_weight or self.attention_weight)
 
     @property
     def _hidden_weight(self) -> float:
@@ -302,7 +334,7 @@ class Distill(Training):
         """
         if not self.transfer or not transfer_set.has_answers(context.artifacts[self.transfer]):
             return False
-        if self._hidden_weight:
+        if self._inside:
             raise ModelError(
                 f"distill.hidden_weight: {self.transfer!r} has the teachers' answers without their "
                 "hidden states; name the augment stage as transfer, or remove hidden_weight"
@@ -318,24 +350,54 @@ class Distill(Training):
         found = transfer_set.answers(context.artifacts[str(self.transfer)])
         return teaching.given(context.task, [found[split.name] for split in splits], rows)
 
-    def _pairs(self, student: Any, teacher: Any, same: bool) -> list[tuple[int, int]]:
-        """Return pairs (student's layer, teacher's layer) whose outputs should agree.
+    def _aims(self, student: Any, teacher: Any, same: bool) -> list[Aim]:
+        """Return what the student learns besides the answers.
 
-        There are none if the layers of either are not described. Raises ModelError if no row is
-        split alike (not ``same``) but ``hidden_weight`` was given.
+        Nothing if the parts of either are not described, or if no row is split alike (not ``same``)
+        and nothing was asked for by name. Raises ModelError if it was.
         """
         from pipeline.model import checkpoint
         from pipeline.model.architectures import ARCHITECTURES
+        from stages import aims
 
-        if not same and self.hidden_weight:
+        named = bool(self.hidden_weight or self.relation_weight or self.attention_weight)
+        if not same and named:
             raise ModelError(
                 "distill.hidden_weight: the tokenizers of teacher and student split every row "
-                "differently, so their hidden states cannot be compared; remove hidden_weight"
+                "differently, so their states cannot be compared; remove the weight"
             )
         models = (student, teacher)
         if not same or any(each.config.model_type not in ARCHITECTURES for each in models):
             return []
-        return layer_pairs(*(len(checkpoint.encoder_layers(each)) for each in models))
+        depth, other = (len(checkpoint.encoder_layers(each)) for each in models)
+        found: list[Aim] = []
+        if self._hidden_weight:
+            widths = (student.config.hidden_size, teacher.config.hidden_size)
+            pairs = self._pairs(depth, other)
+            found += aims.of_hidden(pairs, self._hidden_weight, self.hidden_loss, widths)
+        last, heads = (depth - 1, other - 1), self.relation_heads
+        if self.relation_weight:
+            found.append(aims.of_relations(*last, self.relation_weight, heads))
+        if self.attention_weight:
+            found.append(aims.of_attention(*last, self.attention_weight, heads))
+        return found
+
+    def _pairs(self, depth: int, other: int) -> list[tuple[int, int]]:
+        """Return pairs (student's layer, teacher's layer) whose outputs should agree.
+
+        Raises ModelError if one of those that were given does not exist.
+        """
+        if self.hidden_map == "last":
+            return [(depth - 1, other - 1)]
+        if self.hidden_map == "uniform":
+            return layer_pairs(depth, other)
+        pairs = list(self.hidden_map)
+        if wrong := [each for each in pairs if not (0 <= each[0] < depth and 0 <= each[1] < other)]:
+            raise ModelError(
+                f"distill.hidden_map: {list(wrong[0])}: the student has layers 0 to {depth - 1}, "
+                f"the teacher 0 to {other - 1}"
+            )
+        return pairs
 
 
 def _need_parts(config: Config, key: str, otherwise: str) -> None:
@@ -345,9 +407,6 @@ def _need_parts(config: Config, key: str, otherwise: str) -> None:
         parts.named(config)
     except ModelError as error:
         raise ModelError(f"distill.{key}: {error}; {otherwise}") from error
-
-
-PROJECTIONS = "distillation_projections"
 
 
 def choose_layers(layers: int | Sequence[int], depth: int) -> tuple[int, ...]:
@@ -399,13 +458,3 @@ def same_tokens(
         return names(tokenizer, ids, special) == names(other, other_ids, other_special)
 
     return [alike(row, other_row) for row, other_row in zip(rows, other_rows, strict=True)]
-
-
-def _project(student: Any, width: int, count: int) -> None:
-    """Attach projections to the teacher's width if it differs; they train with the student."""
-    from torch import nn
-
-    own = student.config.hidden_size
-    if count and own != width:
-        projections = nn.ModuleList(nn.Linear(own, width) for _ in range(count))
-        student.add_module(PROJECTIONS, projections)

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from pipeline.model.architectures.description import Config
+from pipeline.model.shape import Shape
 from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks import Task
@@ -58,7 +59,8 @@ class Static(Stage):
 
     def resources(self, work: Workload) -> Resources:
         """Return the student's weights, and the memory of the teacher's forward pass."""
-        size = FLOAT * self.width * (work.shape.vocabulary + self.buckets)
+        tables = self.width * (work.shape.vocabulary + self.buckets)
+        size = FLOAT * tables
         length = work.longest_of(self.reads)
         return Resources(
             disk=upto(2 * size),
@@ -66,6 +68,15 @@ class Static(Stage):
             + weights(work.shape)
             + upto(3 * FLOAT * work.shape.vocabulary * work.shape.hidden)
             + footprint.answering(work.shape, TEACHER_BATCH, length),
+            shape=Shape(
+                parameters=tables + self.neurons * (2 * self.width + work.labels + 2),
+                layers=0,
+                hidden=self.width,
+                heads=1,
+                intermediate=self.neurons,
+                vocabulary=work.shape.vocabulary + self.buckets,
+                exact=False,
+            ),
             effort=float(min(ROWS, work.rows_of(self.reads)) * work.shape.body),
         )
 

@@ -19,6 +19,8 @@ from pipeline.stage.tasks.task import inputs_of
 from pipeline.store.artifact import Artifact
 from pipeline.terms.errors import ModelError
 from stages import training
+from stages.aims import Aims
+from stages.internals import Internal, captured
 from stages.parameters import TEACHER_BATCH, Loss, Row
 from stages.rows import lengths
 from stages.trainer import collate, use_bf16
@@ -32,16 +34,16 @@ class TeacherOutputs:
     """A teacher's raw outputs and hidden states for every row.
 
     ``logits`` (units × width, fp32) are held in memory; ``units[r]`` is row r's first unit. Hidden
-    states are in a raw fp16 file, unpadded, row after row: token × layer × width. They are read
-    with plain reads rather than memory-mapped, because mapped pages would count as resident memory.
-    ``starts[r]`` is row r's first token.
+    states are in a raw fp16 file, unpadded, row after row: token × state × width, where a state is
+    what ``stages.internals`` names. They are read with plain reads rather than memory-mapped,
+    because mapped pages would count as resident memory. ``starts[r]`` is row r's first token.
     """
 
     logits: Tensor
     units: NDArray[np.int64]
     starts: NDArray[np.int64]
     path: Path
-    layers: int
+    states: int
     width: int
 
     def raw(self, rows: Sequence[int]) -> Tensor:
@@ -49,15 +51,15 @@ class TeacherOutputs:
         return self.logits[_places(self.units, rows)]
 
     def hidden(self, rows: Sequence[int]) -> Tensor:
-        """Return rows × layers × tokens × width, padded on the right with zeros, fp16."""
+        """Return rows × states × tokens × width, padded on the right with zeros, fp16."""
         lengths = [self.starts[row + 1] - self.starts[row] for row in rows]
-        states = np.zeros((len(rows), max(lengths), self.layers, self.width), np.float16)
-        size = self.layers * self.width
+        states = np.zeros((len(rows), max(lengths), self.states, self.width), np.float16)
+        size = self.states * self.width
         for at, (row, length) in enumerate(zip(rows, lengths, strict=True)):
             flat = np.fromfile(
                 self.path, np.float16, length * size, offset=self.starts[row] * size * 2
             )
-            states[at, :length] = flat.reshape(length, self.layers, self.width)
+            states[at, :length] = flat.reshape(length, self.states, self.width)
         return torch.from_numpy(states).transpose(1, 2)
 
 
@@ -73,11 +75,11 @@ def outputs(
     teacher: Any,
     tokenizer: Any,
     rows: Sequence[Row],
-    layers: Sequence[int] = (),
+    states: Sequence[Internal] = (),
     batch_size: int = TEACHER_BATCH,
     folder: str = "teacher",
 ) -> TeacherOutputs:
-    """Run the teacher on all rows, and keep its logits and the hidden states of ``layers``.
+    """Run the teacher on all rows, and keep its logits and its ``states`` inside.
 
     Uses eval mode, batches of similar length, and bf16 autocast if the device supports it. A
     killed run resumes after the last batches that were written to ``folder`` in ``context.work``.
@@ -90,10 +92,10 @@ def outputs(
         firsts,
         _starts(rows),
         directory / "hidden.f16",
-        len(layers),
+        len(states),
         teacher.config.hidden_size,
     )
-    _answer(context, teacher.to(context.device).eval(), tokenizer, rows, layers, batch_size, result)
+    _answer(context, teacher.to(context.device).eval(), tokenizer, rows, states, batch_size, result)
     teacher.cpu()
     return result
 
@@ -129,7 +131,7 @@ def _answer(
     teacher: Any,
     tokenizer: Any,
     rows: Sequence[Row],
-    layers: Sequence[int],
+    states: Sequence[Internal],
     batch_size: int,
     result: TeacherOutputs,
 ) -> None:
@@ -142,12 +144,12 @@ def _answer(
         for start in range(done, len(order), batch_size):
             chosen = order[start : start + batch_size]
             asked = [rows[row] for row in chosen]
-            logits, hidden = _forward(context, teacher, tokenizer, asked, layers)
+            logits, hidden = _forward(context, teacher, tokenizer, asked, states)
             result.logits[_places(result.units, chosen)] = logits
-            for row, states in zip(chosen, hidden, strict=True):
+            for row, found in zip(chosen, hidden, strict=True):
                 first, end = result.starts[row], result.starts[row + 1]
-                file.seek(first * len(layers) * result.width * 2)
-                file.write(states[: end - first].tobytes())
+                file.seek(first * len(states) * result.width * 2)
+                file.write(found[: end - first].tobytes())
             done = start + len(chosen)
             context.progress(done, len(order), "teacher answers")
             if time.monotonic() - saved_at > SAVE_SECONDS or done == len(order):
@@ -157,21 +159,28 @@ def _answer(
 
 
 def _forward(
-    context: Context, teacher: Any, tokenizer: Any, rows: Sequence[Row], layers: Sequence[int]
+    context: Context,
+    teacher: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    states: Sequence[Internal],
 ) -> tuple[Tensor, np.ndarray]:
-    """Return raw outputs (units × width) and hidden states (rows × tokens × layers × width)."""
+    """Return raw outputs (units × width) and states inside (rows × tokens × states × width)."""
     batch = {k: v.to(context.device) for k, v in collate(rows, tokenizer).items()}
     with (
         torch.inference_mode(),
         torch.autocast(context.device, torch.bfloat16, enabled=use_bf16(context.device, teacher)),
+        captured(teacher, states) as found,
     ):
-        answer = teacher(**inputs_of(batch), output_hidden_states=bool(layers))
+        answer = teacher(**inputs_of(batch))
         raw = context.task.select(answer, batch, teacher.config).float().cpu()
-    if not layers:
+    if not states:
         return raw, np.empty((len(rows), 0, 0, 0), np.float16)
-    # hidden_states[0] are the embeddings; [i + 1] is the output of layer i.
-    states = torch.stack([answer.hidden_states[layer + 1] for layer in layers], dim=2)
-    return raw, states.to(torch.float16).cpu().numpy()
+    inside = found.all(states)
+    widths = {state.shape[-1] for state in inside}
+    if widths != {teacher.config.hidden_size}:
+        raise ModelError("distill: the teacher was pruned: its states are not all of one width")
+    return raw, torch.stack(inside, dim=2).to(torch.float16).cpu().numpy()
 
 
 def _places(firsts: NDArray[np.int64], rows: Sequence[int]) -> NDArray[np.int64]:
@@ -200,35 +209,29 @@ def imitation(
     *,
     alpha: float,
     temperature: float,
-    hidden_weight: float = 0.0,
-    layers: Sequence[int] = (),
-    same: Sequence[bool] = (),
+    squared: bool = False,
+    aims: Aims | None = None,
 ) -> Loss:
-    """Return a student's loss function: alpha · soft + (1 − alpha) · hard + weight · hidden.
+    """Return a student's loss function: alpha · soft + (1 − alpha) · hard + that of ``aims``.
 
-    ``row`` in a batch holds the rows' indices. Rows without a label have the soft loss only. The
-    student's ``layers`` are compared, in order, with the kept layers of the teacher, on the rows
-    that are the ``same`` tokens for both. If the student has a module ``distillation_projections``,
-    its states are projected first.
+    ``row`` in a batch holds the rows' indices. Rows without a label have the soft loss only. With
+    ``squared``, raw outputs are compared by their squared difference instead of softened.
     """
+    aims = aims or Aims()
 
     def loss(student: Any, batch: dict[str, Tensor]) -> Tensor:
         rows = batch["row"].tolist()
-        answer = student(**inputs_of(batch), output_hidden_states=bool(layers))
+        with captured(student, aims.own) as found:
+            answer = student(**inputs_of(batch))
         raw = task.select(answer, batch, student.config)
         goal = answers.raw(rows).to(raw.device)
-        total = alpha * task.imitation(raw, goal, temperature)
-        total = total + (1 - alpha) * task.loss(raw, batch, total=False)
-        alike = [at for at, row in enumerate(rows) if same[row]] if layers else []
+        soft = losses.answers(raw, goal) if squared else task.imitation(raw, goal, temperature)
+        total = alpha * soft + (1 - alpha) * task.loss(raw, batch, total=False)
+        alike = [at for at, row in enumerate(rows) if aims.same[row]] if aims.aims else []
         if alike:
-            goals = answers.hidden([rows[at] for at in alike]).to(raw.device)
-            mask = batch["attention_mask"][alike, : goals.shape[2]]
-            projections = getattr(student, "distillation_projections", None)
-            for at, layer in enumerate(layers):
-                states = answer.hidden_states[layer + 1][alike, : goals.shape[2]]
-                states = projections[at](states.float()) if projections is not None else states
-                difference = losses.hidden(states, goals[:, at], mask)
-                total = total + hidden_weight / len(layers) * difference
+            kept = answers.hidden([rows[at] for at in alike]).to(raw.device)
+            mask = batch["attention_mask"][alike, : kept.shape[2]]
+            total = total + aims.loss(student, found, kept, alike, mask)
         return total
 
     return loss

@@ -127,3 +127,79 @@ def hidden(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """
     difference = (student.float() - teacher.float()).square().mean(dim=-1)
     return (difference * mask).sum() / mask.sum()
+
+
+def cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Return one minus the cosine of hidden states, averaged over tokens that are not padding.
+
+    DistilBERT (Sanh et al. 2019, arXiv 1910.01108). Shapes as in ``hidden``.
+    """
+    angles = 1 - functional.cosine_similarity(student.float(), teacher.float(), dim=-1)
+    return (angles * mask).sum() / mask.sum()
+
+
+def patience(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean squared distance of the first tokens' states, each divided by its length.
+
+    Patient knowledge distillation (Sun et al. 2019, arXiv 1908.09355, eq. 7). Shapes as in
+    ``hidden``; the first token of a row is never padding.
+    """
+    own, goal = (functional.normalize(each[:, 0].float(), dim=-1) for each in (student, teacher))
+    return (own - goal).square().sum(dim=-1).mean()
+
+
+def answers(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean squared difference of logits, units × width.
+
+    Ba & Caruana 2014 (arXiv 1312.6184); Kim et al. 2021 (arXiv 2105.08919) find it better than a
+    softened divergence where the teacher is sure.
+    """
+    return (student.float() - teacher.float()).square().mean()
+
+
+def relation(
+    student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], mask: Tensor, heads: int
+) -> Tensor:
+    """Return how far the student's relation of tokens is from the teacher's, as KL in nats.
+
+    A relation is the softmax over tokens of the scaled products of one vector of each token with
+    another of every token: of queries with keys, or of values with values. Averaged over tokens
+    that are not padding and over heads. MiniLM (Wang et al. 2020, arXiv 2002.10957, eq. 7 and 8),
+    with any number of relation heads as in MiniLMv2 (2021, arXiv 2012.15828, §3.1).
+
+    Args:
+        student: two of rows × tokens × its width.
+        teacher: two of rows × tokens × its width.
+        mask: rows × tokens, 1 for a token, 0 for padding.
+        heads: divides both widths.
+    """
+    own, goal = (_scores(*each, heads) for each in (student, teacher))
+    hidden = mask[:, None, None, :] == 0
+    own, goal = (
+        functional.log_softmax(each.masked_fill(hidden, -1e9), dim=-1) for each in (own, goal)
+    )
+    # rows × heads × tokens
+    each = functional.kl_div(own, goal, log_target=True, reduction="none").sum(dim=-1)
+    return (each * mask[:, None]).sum() / (mask.sum() * heads)
+
+
+def attention(
+    student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], mask: Tensor, heads: int
+) -> Tensor:
+    """Return the mean squared difference of the scores of attention, before their softmax.
+
+    TinyBERT (Jiao et al. 2020, arXiv 1909.10351, eq. 7). Over pairs of tokens that are not padding;
+    arguments as in ``relation``: queries and keys.
+    """
+    own, goal = (_scores(*each, heads) for each in (student, teacher))
+    pairs = (mask[:, :, None] * mask[:, None, :])[:, None]
+    return ((own - goal).square() * pairs).sum() / (pairs.sum() * heads)
+
+
+def _scores(one: Tensor, other: Tensor, heads: int) -> Tensor:
+    """Return rows × heads × tokens × tokens: scaled products of two vectors of each token."""
+    first, second = (
+        each.float().unflatten(-1, (heads, -1)).transpose(1, 2) for each in (one, other)
+    )
+    scores: Tensor = first @ second.transpose(-1, -2) / first.shape[-1] ** 0.5
+    return scores

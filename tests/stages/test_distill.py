@@ -10,12 +10,14 @@ from pydantic import ValidationError
 
 from pipeline.model import checkpoint
 from pipeline.model.pooling import Pooling, read
+from pipeline.stage import losses
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from stages import distill, training
 from stages.distill import Distill, choose_layers, layer_pairs, same_tokens
 from stages.finetune import Finetune
+from stages.internals import captured, relations_of
 from tests.families import write_family
 from tests.models import FILL, artifact_of, sentences, write_encoder
 from tests.pipeline.model.test_pooling import write
@@ -222,3 +224,61 @@ def test_one_row_that_is_split_differently_leaves_the_others_compared(
     assert {m.name: m.value for m in draft.metrics}["rows_split_alike"] == 7
     hidden = context.work / "teacher" / "hidden.f16"
     assert hidden.stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"answer_loss": "mse", "hidden_weight": 0},
+        {"hidden_loss": "cosine"},
+        {"hidden_loss": "patience", "hidden_map": "last"},
+        {"hidden_map": [[0, 2]], "relation_weight": 1.0, "attention_weight": 0.1},
+    ],
+)
+def test_every_loss_teaches_alone_or_with_others(tuned, make_context, parameters):
+    context = make_context(rows=256)
+    stage = Distill(
+        layers=1, learning_rate=2e-3, epochs=6, batch_size=16, relation_heads=2, **parameters
+    )
+    stage.run(context, tuned)
+    new, _ = sentences(100, seed=5)
+    theirs, own = answers(tuned.directory, new), answers(context.output, new)
+    assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
+
+
+def test_relations_alone_bring_the_last_layer_near(tuned, make_context):
+    """Nothing else is learned: the answers have no weight, and neither have the labels."""
+    found = {}
+    for weight in (0.0, 5.0):
+        context = make_context(rows=128, work=make_context().base / str(weight))
+        stage = Distill(
+            layers=1,
+            alpha=1,
+            temperature=100,
+            hidden_weight=0,
+            relation_weight=weight,
+            relation_heads=2,
+            learning_rate=2e-3,
+            epochs=4,
+        )
+        draft = stage.run(context, tuned)
+        student, teacher = checkpoint.load(context.output), checkpoint.load(tuned.directory)
+        tokenizer = checkpoint.load_tokenizer(tuned.directory)
+        batch = tokenizer(list(context.split("dev").texts[:8]), padding=True, return_tensors="pt")
+        states = []
+        for model, layer in ((student, 0), (teacher, 2)):
+            with torch.no_grad(), captured(model, relations_of(layer)) as kept:
+                model(**batch)
+            states.append(kept.all(relations_of(layer)))
+        own, theirs = states
+        pair = ((own[2], own[2]), (theirs[2], theirs[2]))
+        found[weight] = losses.relation(*pair, batch["attention_mask"], 2).item()
+    assert {metric.name for metric in draft.metrics} >= {"rows_split_alike"}
+    assert found[5.0] < found[0.0] / 2
+
+
+def test_layers_that_are_not_there_are_refused(tuned, make_context):
+    with pytest.raises(
+        ModelError, match=r"distill.hidden_map: \[1, 0\]: the student has layers 0 t"
+    ):
+        Distill(layers=1, hidden_map=((1, 0),)).run(make_context(rows=8), tuned)

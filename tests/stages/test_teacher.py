@@ -8,13 +8,16 @@ import torch
 
 from stages import teacher as teaching
 from stages import training
+from stages.internals import Internal
+
+STATES = (Internal("hidden", 0), Internal("hidden", 2))
 
 
 def test_hidden_states_are_kept_as_the_teacher_gives_them(tuned, make_context):
     context = make_context(rows=30)
     network, tokenizer = training.open_network(context, tuned)
     rows = training.labelled_rows(context, tokenizer, context.split("train"))
-    kept = teaching.outputs(context, network, tokenizer, rows, layers=(0, 2), batch_size=4)
+    kept = teaching.outputs(context, network, tokenizer, rows, STATES, batch_size=4)
     for chosen in ([3, 17, 4], [29]):
         states = kept.hidden(chosen)
         for at, row in enumerate(chosen):
@@ -41,13 +44,13 @@ def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_co
 
     context.progress = stop
     with pytest.raises(KeyboardInterrupt):
-        teaching.outputs(context, network, tokenizer, rows, (1,), batch_size=8)
+        teaching.outputs(context, network, tokenizer, rows, STATES[:1], batch_size=8)
     seen = []
     context.progress = lambda done, total, note: seen.append(done)
-    resumed = teaching.outputs(context, network, tokenizer, rows, (1,), batch_size=8)
+    resumed = teaching.outputs(context, network, tokenizer, rows, STATES[:1], batch_size=8)
     assert seen == [24, 32, 40]
 
     fresh = make_context(rows=40, work=context.work / "fresh")
-    whole = teaching.outputs(fresh, network, tokenizer, rows, (1,), batch_size=8)
+    whole = teaching.outputs(fresh, network, tokenizer, rows, STATES[:1], batch_size=8)
     assert torch.equal(resumed.logits, whole.logits)
     assert np.array_equal(resumed.hidden(range(40)), whole.hidden(range(40)))

@@ -108,3 +108,58 @@ def test_the_order_of_rows_is_the_log_loss_of_the_margins_of_pairs_of_a_group():
     both = losses.relevance(scores, goal, group).item()
     assert both == pytest.approx(alone + expected, rel=1e-6)
     assert losses.order(scores, goal, torch.arange(5)).item() == 0
+
+
+def test_cosine_and_patience_are_zero_for_the_same_direction_and_ignore_padding():
+    teacher = torch.tensor([[[3.0, 4.0], [1.0, 0.0], [0.0, 9.0]]])
+    student = torch.tensor([[[6.0, 8.0], [0.0, 1.0], [5.0, 5.0]]])
+    first, both = torch.tensor([[1, 0, 0]]), torch.tensor([[1, 1, 0]])
+    assert losses.cosine(student, teacher, first).item() == pytest.approx(0, abs=1e-6)
+    assert losses.cosine(student, teacher, both).item() == pytest.approx(0.5, abs=1e-6)
+    assert losses.patience(student, teacher, both).item() == pytest.approx(0, abs=1e-6)
+    turned = torch.tensor([[[-4.0, 3.0], [0.0, 0.0], [0.0, 0.0]]])
+    assert losses.patience(turned, teacher, both).item() == pytest.approx(2, abs=1e-6)
+
+
+def test_answers_are_compared_by_their_squared_difference():
+    found = losses.answers(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 4.0]]))
+    assert found.item() == pytest.approx(2.5)
+
+
+def by_hand(student, teacher, mask, heads, compare):
+    """Average a comparison of score rows over heads and tokens, in plain loops."""
+    total = count = 0.0
+    for row in range(len(mask)):
+        real = [token for token in range(mask.shape[1]) if mask[row, token]]
+        for head in range(heads):
+            scores = []
+            for one, other in (student, teacher):
+                size = one.shape[-1] // heads
+                part = slice(head * size, (head + 1) * size)
+                first, second = one[row, real, part], other[row, real, part]
+                scores.append(first @ second.T / math.sqrt(size))
+            for token in range(len(real)):
+                value, weight = compare(scores[0][token], scores[1][token])
+                total, count = total + value, count + weight
+    return total / count
+
+
+def kl(own, goal):
+    share = goal.softmax(0)
+    return float((share * (goal.log_softmax(0) - own.log_softmax(0))).sum()), 1
+
+
+def square(own, goal):
+    return float((own - goal).square().sum()), len(own)
+
+
+@pytest.mark.parametrize(("loss", "compare"), [("relation", kl), ("attention", square)])
+def test_relations_are_those_of_plain_loops_whatever_the_widths(loss, compare):
+    torch.manual_seed(0)
+    student = (torch.randn(2, 5, 8), torch.randn(2, 5, 8))
+    teacher = (torch.randn(2, 5, 12), torch.randn(2, 5, 12))
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    expected = by_hand(student, teacher, mask, 4, compare)
+    found = getattr(losses, loss)(student, teacher, mask, 4)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    assert getattr(losses, loss)(teacher, teacher, mask, 4).item() == pytest.approx(0, abs=1e-6)

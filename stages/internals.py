@@ -1,0 +1,97 @@
+"""What a network computes inside: hidden states of layers, and queries, keys and values.
+
+They are what a student may learn besides its teacher's answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
+
+from pipeline.model import parts
+from pipeline.terms.errors import ModelError
+
+HIDDEN, QUERY, KEY, VALUE = "hidden", "query", "key", "value"
+PROJECTED = (QUERY, KEY, VALUE)
+
+
+class Internal(NamedTuple):
+    """One state for each token: the output of a layer, or what its attention makes of the input."""
+
+    kind: Literal["hidden", "query", "key", "value"]
+    layer: int
+
+
+class Captured:
+    """What a forward pass computed, by ``Internal``: rows × tokens × width."""
+
+    def __init__(self) -> None:
+        self._found: dict[Internal, Tensor] = {}
+
+    def __getitem__(self, wanted: Internal) -> Tensor:
+        return self._found[wanted]
+
+    def note(self, wanted: Internal, state: Tensor) -> None:
+        self._found[wanted] = state
+
+    def all(self, wanted: Sequence[Internal]) -> list[Tensor]:
+        """Return several states, in their order."""
+        return [self._found[each] for each in wanted]
+
+
+def relations_of(layer: int) -> list[Internal]:
+    """Return queries, keys and values of a layer."""
+    return [Internal(QUERY, layer), Internal(KEY, layer), Internal(VALUE, layer)]
+
+
+@contextmanager
+def captured(network: Any, wanted: Sequence[Internal]) -> Iterator[Captured]:
+    """Note the states of forward passes inside the ``with`` block; gradients flow through them.
+
+    Raises ModelError if the family's parts are not described, or its layer makes queries, keys and
+    values in another way than one after the other.
+    """
+    found, handles = Captured(), []
+    layers = parts.encoder_layers(network) if wanted else []
+
+    def note_hidden(each: Internal) -> Any:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            found.note(each, output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+    def note_projected(each: Internal, share: int, of: int) -> Any:
+        def hook(_: Any, __: Any, output: Tensor) -> None:
+            found.note(each, output.chunk(of, dim=-1)[share])
+
+        return hook
+
+    try:
+        for each in wanted:
+            layer = layers[each.layer]
+            if each.kind == HIDDEN:
+                handles.append(layer.register_forward_hook(note_hidden(each)))
+                continue
+            module, share, of = _maker(network, layer, each.kind)
+            handles.append(module.register_forward_hook(note_projected(each, share, of)))
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _maker(network: Any, layer: Any, kind: str) -> tuple[Any, int, int]:
+    """Return the linear layer that makes queries, keys or values, and which part of how many."""
+    makers = [each for each in parts.makers(layer, parts.of(network).heads) if not each.positions]
+    place = PROJECTED.index(kind)
+    if len(makers) == len(PROJECTED) and all(each.blocks == each.each == 1 for each in makers):
+        return layer.get_submodule(makers[place].path), 0, 1
+    if len(makers) == 1 and makers[0].blocks == len(PROJECTED) and makers[0].each == 1:
+        return layer.get_submodule(makers[0].path), place, len(PROJECTED)
+    raise ModelError(
+        f"queries, keys and values of a model of type {network.config.model_type!r} cannot be "
+        "compared"
+    )

@@ -1,0 +1,72 @@
+"""The states that are compared are those that were asked for, on rows that are alike."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pipeline.stage import losses
+from stages import aims
+from stages.aims import Aims
+from stages.internals import Captured, Internal
+
+
+def student(width=4):
+    return SimpleNamespace(config=SimpleNamespace(hidden_size=width))
+
+
+def test_pairs_of_layers_share_the_weight():
+    made = aims.of_hidden([(0, 1), (1, 3)], 2.0, "mse", (8, 8))
+    assert [aim.weight for aim in made] == [1, 1]
+    assert [(aim.own[0].layer, aim.theirs[0].layer) for aim in made] == [(0, 1), (1, 3)]
+    assert all(aim.projection is None for aim in made)
+
+
+def test_the_loss_is_of_the_rows_that_are_named_only():
+    torch.manual_seed(0)
+    one, other = Internal("hidden", 0), Internal("hidden", 5)
+    found = Captured()
+    found.note(one, torch.randn(3, 6, 8))
+    kept = torch.randn(2, 1, 4, 8)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    (aim,) = aims.of_hidden([(0, 5)], 0.5, "mse", (8, 8))
+    both = Aims([aim], [True, False, True])
+    assert (both.own, both.theirs) == ([one], [other])
+    loss = both.loss(student(), found, kept, [0, 2], mask)
+    expected = 0.5 * losses.hidden(found[one][[0, 2], :4], kept[:, 0], mask)
+    assert loss.item() == pytest.approx(expected.item())
+
+
+def test_states_that_several_aims_share_are_kept_once():
+    relation = aims.of_relations(1, 5, 1.0, 2)
+    attention = aims.of_attention(1, 5, 0.5, 2)
+    both = Aims([relation, attention])
+    assert both.own == [Internal(kind, 1) for kind in ("query", "key", "value")]
+    assert both.theirs == [Internal(kind, 5) for kind in ("query", "key", "value")]
+    torch.manual_seed(0)
+    found, kept, mask = Captured(), torch.randn(2, 3, 4, 12), torch.ones(2, 4, dtype=torch.long)
+    own = [torch.randn(2, 4, 8) for _ in range(3)]
+    for state, value in zip(both.own, own, strict=True):
+        found.note(state, value)
+    theirs = list(kept.unbind(1))
+    expected = (
+        losses.relation((own[0], own[1]), (theirs[0], theirs[1]), mask, 2)
+        + losses.relation((own[2], own[2]), (theirs[2], theirs[2]), mask, 2)
+    ) / 2 + 0.5 * losses.attention((own[0], own[1]), (theirs[0], theirs[1]), mask, 2)
+    loss = both.loss(student(), found, kept, [0, 1], mask)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_projection_is_learned_only_where_widths_differ():
+    class Small(torch.nn.Module):
+        config = SimpleNamespace(hidden_size=4)
+
+    narrow = Small()
+    made = Aims(aims.of_hidden([(0, 0), (1, 1)], 1.0, "cosine", (4, 6)))
+    aims.project(narrow, 6, made)
+    assert [tuple(each.weight.shape) for each in getattr(narrow, aims.PROJECTIONS)] == [(6, 4)] * 2
+    plain = Small()
+    aims.project(plain, 4, Aims(aims.of_hidden([(0, 0)], 1.0, "mse", (4, 4))))
+    assert not hasattr(plain, aims.PROJECTIONS)
