@@ -15,12 +15,20 @@ from pydantic import Field, model_validator
 from pipeline.model.architectures.description import Config
 from pipeline.model.shape import Shape
 from pipeline.stage import Context, Draft, Stage
-from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
+from pipeline.stage.resources import (
+    FLOAT,
+    PROCESS,
+    TRANSFER,
+    Resources,
+    Workload,
+    upto,
+    weights,
+)
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from pipeline.terms.progress import Progress
 from pipeline.terms.quantity import Quantity
-from stages import footprint, training
+from stages import footprint, training, transfer_set
 from stages.parameters import CALIBRATION_BATCH, Row, Training, cpu_has_bf16
 
 if TYPE_CHECKING:
@@ -29,6 +37,8 @@ if TYPE_CHECKING:
     from pipeline.stage import Asked
     from pipeline.stage.tasks import Task
     from stages.fisher import Sensitivity
+    from stages.parameters import Loss
+    from stages.rows import Rows
     from stages.speedup import Speedup
     from stages.surgery import Part, Unit
 
@@ -59,7 +69,9 @@ class Prune(Stage):
     squares to reproduce the layer's original output. Layers are removed one at a time, always the
     one whose removal changes the answers least. Nothing is trained unless ``recover_epochs`` is
     set: the pruned model then learns the answers of the unpruned one (Hinton et al. 2015, arXiv
-    1503.02531).
+    1503.02531), or those that a transfer set has. With ``rounds``, units go in steps with recovery
+    in between, each ranked anew, since a model recovers better from several small steps (CoFi, Xia
+    et al. 2022, arXiv 2204.00408, prunes while it distills).
     """
 
     name: ClassVar[str] = "prune"
@@ -68,7 +80,7 @@ class Prune(Stage):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate", "numpy")
-    needs: ClassVar[Mapping[str, Kind]] = {TABLE: Kind.REPORT}
+    needs: ClassVar[Mapping[str, Kind]] = {TABLE: Kind.REPORT, TRANSFER: Kind.TRANSFER_SET}
 
     heads: Share = Field(0.0, description="share of the attention heads to remove")
     neurons: Share = Field(0.0, description="share of the feed-forward neurons to remove")
@@ -88,7 +100,18 @@ class Prune(Stage):
     )
     rescale: bool = Field(True, description="rescale the remaining units by least squares")
     calibration_rows: int = Field(2048, ge=8, le=1_000_000)
-    recover_epochs: int = Field(0, ge=0, le=1000, description="epochs of recovery training")
+    recover_epochs: int = Field(
+        0, ge=0, le=1000, description="epochs of recovery training, after each round"
+    )
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="prune heads and neurons in so many steps, and recover in between",
+    )
+    transfer: str | None = Field(
+        None, description="for recovery: id of an augment or label stage with more texts"
+    )
     learning_rate: float = Field(
         5e-5, gt=0, lt=1, description="peak learning rate of recovery training"
     )
@@ -103,6 +126,8 @@ class Prune(Stage):
             raise ValueError("'least_count' is of 'vocabulary: true'")
         if self.speedup is not None and (self.heads or self.neurons):
             raise ValueError("'speedup' decides itself how many heads and neurons go")
+        if (self.rounds > 1 or self.transfer) and not self.recover_epochs:
+            raise ValueError("'rounds' and 'transfer' are for recovery: give 'recover_epochs'")
         if (self.speedup is None) != (self.table is None):
             raise ValueError("'speedup' and 'table', the id of a profile stage, go together")
         return self
@@ -112,7 +137,8 @@ class Prune(Stage):
         return bool(self.heads or self.neurons or self.speedup)
 
     def references(self) -> dict[str, str]:
-        return {TABLE: self.table} if self.table else {}
+        named = {TABLE: self.table, TRANSFER: self.transfer}
+        return {role: name for role, name in named.items() if name}
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how recovery training rounds."""
@@ -141,12 +167,14 @@ class Prune(Stage):
         effort = float(min(self.calibration_rows, work.rows_of(self.reads)) * shape.body)
         if self.recover_epochs:
             knobs = self._recovery().resources(replace(work, shape=small))
+            splits = self.reads | {TRANSFER}
             assert knobs.memory is not None
             assert knobs.disk is not None
             memory |= knobs.memory
-            disk = knobs.disk + footprint.logits(work, self.reads)
-            disk += footprint.tokenized(work, self.reads)
-            effort += knobs.effort or 0
+            disk = knobs.disk + footprint.logits(work, splits)
+            disk += footprint.tokenized(work, splits)
+            texts = work.texts_of(splits) * self.recover_epochs * self.rounds
+            effort += texts * small.body
         return Resources(disk=disk, memory=PROCESS + memory, shape=small, effort=effort)
 
     def _shape(self, shape: Shape) -> Shape:
@@ -224,12 +252,16 @@ class Prune(Stage):
         if self.layers:
             searched = calibration.sample(context, tokenizer, SEARCH_ROWS, "dev")
             self._prune_layers(context, network, searched)
-        if self._units:
-            speedup = self._speedup(context, origin, network, tokenizer)
-            self._prune_units(context, network, rows, speedup, metrics)
-        network.cpu()
-        if self.recover_epochs:
-            metrics.append(self._recover(context, model, network, tokenizer))
+        lesson = self._lesson(context, model, tokenizer) if self.recover_epochs else None
+        speedup = self._speedup(context, origin, network, tokenizer)
+        for number in range(1, self.rounds + 1):
+            network.to(context.device)
+            if self._units:
+                part = number / self.rounds
+                self._prune_units(context, network, rows, speedup, part, metrics)
+            network.cpu()
+            if lesson is not None:
+                metrics.append(self._recover(context, network, tokenizer, lesson, number))
         roles = checkpoint.save(network, tokenizer, context.output)
         facts = checkpoint.describe(network)
         removed = round(1 - facts["parameters"] / before, 6)
@@ -286,9 +318,13 @@ class Prune(Stage):
         network: Any,
         rows: list[Row],
         speedup: Speedup | None,
+        part: float,
         metrics: list[Metric],
     ) -> None:
-        """Remove heads and neurons, and rescale the remaining ones."""
+        """Remove heads and neurons, and rescale the remaining ones.
+
+        ``part``: the share of the rounds that this one completes.
+        """
         from stages import calibration, rescaling, surgery
 
         sets = {unit: surgery.parts(network, unit) for unit in self._kinds(speedup)}
@@ -296,8 +332,8 @@ class Prune(Stage):
         few = list(calibration.batches(rows[:RESCALE_ROWS], context.device))
         loss = mean_loss(context.task, network, few)
         metrics.append(Metric(name="calibration_loss_before", split="train", value=loss))
-        kept = self._search(context, network, rows, sets, speedup)
-        if speedup:
+        kept = self._search(context, network, rows, sets, speedup, part)
+        if speedup and part == 1:
             metrics += speedup.metrics()
         whole = copy.deepcopy(network) if self.rescale else None
         surgery.keep_all(network, ordered, kept)
@@ -322,6 +358,7 @@ class Prune(Stage):
         rows: list[Row],
         sets: dict[Unit, list[Part]],
         speedup: Speedup | None,
+        part: float,
     ) -> list[Tensor]:
         """Return the units to keep, one entry per part in the order of the forward pass.
 
@@ -353,7 +390,7 @@ class Prune(Stage):
             return surgery.forward_order(kept.values())
 
         if speedup:
-            return speedup.search(importance, chosen)
+            return speedup.search(importance, chosen, part)
         return chosen(
             {unit: self._keep_counts(unit, ranked) for unit, ranked in importance.items()}
         )
@@ -389,21 +426,42 @@ class Prune(Stage):
         from stages import fisher
 
         share, size = (self.heads, 1) if unit == "heads" else (self.neurons, NEURONS)
+        share = 1 - (1 - share) ** (1 / self.rounds)
         return fisher.keep_counts(importance, share, least=size, multiple=size)
 
-    def _recover(self, context: Context, model: Artifact, network: Any, tokenizer: Any) -> Metric:
-        """Train the pruned network on the unpruned one's answers for the training rows."""
+    def _lesson(self, context: Context, model: Artifact, tokenizer: Any) -> tuple[Rows, Loss]:
+        """Return the rows of recovery, and the loss of imitating the unpruned model on them."""
         from stages import teacher as teaching
 
-        rows = training.labelled_rows(context, tokenizer, context.split("train"), numbered=True)
-        answers = teaching.answers(context, model)
-        training.set_dropout(network, 0)  # as in distillation: the soft answers regularize
-        loss = teaching.imitation(
+        splits = [context.split("train")]
+        artifact = context.artifacts[self.transfer] if self.transfer else None
+        if artifact is not None and transfer_set.has_texts(artifact):
+            splits.append(transfer_set.split(artifact, context.work))
+        rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
+        if artifact is not None and transfer_set.has_answers(artifact):
+            known = transfer_set.answers(artifact)
+            answers = teaching.given(context.task, [known[split.name] for split in splits], rows)
+        else:
+            answers = teaching.answers(context, model, *splits)
+        return rows, teaching.imitation(
             context.task, answers, alpha=RECOVERY_ALPHA, temperature=RECOVERY_TEMPERATURE
         )
+
+    def _recover(
+        self,
+        context: Context,
+        network: Any,
+        tokenizer: Any,
+        lesson: tuple[Rows, Loss],
+        number: int,
+    ) -> Metric:
+        """Train the pruned network on the unpruned one's answers; ``number``: the round."""
+        rows, loss = lesson
+        training.set_dropout(network, 0)  # as in distillation: the soft answers regularize
+        name = "recovery" if number == 1 else f"recovery-{number}"
         return training.train(
-            context, self._recovery(), network, tokenizer, rows, loss, name="recovery"
-        ).metric("recovery_loss")
+            context, self._recovery(), network, tokenizer, rows, loss, name=name
+        ).metric(f"{name.replace('-', '_')}_loss")
 
 
 def mean_loss(task: Task, network: Any, batches: list[Batch]) -> float:

@@ -54,14 +54,20 @@ class Speedup:
         return [unit for unit in wanted if unit in self.table.curves]
 
     def search(
-        self, importance: Ranked, chosen: Callable[[dict[Unit, list[int]]], list[Tensor]]
+        self,
+        importance: Ranked,
+        chosen: Callable[[dict[Unit, list[int]]], list[Tensor]],
+        part: float = 1,
     ) -> list[Tensor]:
         """Return the units to keep, one entry per part in the order of the forward pass.
 
         ``importance``: of each unit of each part; ``chosen`` returns which units are kept if parts
         keep so many. The pruned model is exported and timed beside the input, and the budget is
-        corrected by what it missed. Raises ModelError if the speed-up is out of reach.
+        corrected by what it missed. A ``part`` of the way there is not timed. Raises ModelError if
+        the speed-up is out of reach.
         """
+        if part < 1:
+            return chosen(self.counts(importance, self.asked**part))
         asked = self.asked
         for number in range(SEARCHES):
             kept = chosen(self.counts(importance, asked))

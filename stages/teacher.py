@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.stage import Context, losses
+from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import inputs_of
 from pipeline.store.artifact import Artifact
@@ -63,10 +64,10 @@ class TeacherOutputs:
         return torch.from_numpy(states).transpose(1, 2)
 
 
-def answers(context: Context, artifact: Artifact) -> TeacherOutputs:
-    """Return a model's raw outputs for the training rows, in their order."""
+def answers(context: Context, artifact: Artifact, *splits: Split) -> TeacherOutputs:
+    """Return a model's raw outputs for the rows of splits, by default the training rows."""
     network, tokenizer = training.open_network(context, artifact)
-    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    rows = training.labelled_rows(context, tokenizer, *(splits or [context.split("train")]))
     return outputs(context, network, tokenizer, rows)
 
 

@@ -11,10 +11,10 @@ from pipeline.model import checkpoint
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
-from stages import surgery
+from stages import surgery, transfer_set
 from stages.finetune import Finetune
 from stages.prune import Prune
-from tests.models import BAD, FILL, GOOD, artifact_of, write_encoder
+from tests.models import BAD, FILL, GOOD, artifact_of, sentences, write_encoder
 from tests.stages.classifiers import PATHS, classifier, masked_logits, one_where
 
 
@@ -162,3 +162,35 @@ def test_rare_tokens_are_spelled_from_others(tuned, make_context):
 def test_a_least_count_is_one_of_tokens():
     with pytest.raises(ValidationError, match="'least_count' is of 'vocabulary: true'"):
         Prune(heads=0.5, least_count=2)
+
+
+def test_rounds_remove_in_steps_what_one_round_removes_and_recover_between(tuned, make_context):
+    counts = {}
+    for rounds in (1, 3):
+        context = make_context(rows=64, work=make_context().base / str(rounds))
+        stage = Prune(neurons=0.5, heads=0.5, rounds=rounds, recover_epochs=1, calibration_rows=32)
+        draft = stage.run(context, tuned)
+        counts[rounds] = draft.model["parameters"]
+        losses = {metric.name for metric in draft.metrics if metric.name.startswith("recovery")}
+    assert losses == {"recovery_loss", "recovery_2_loss", "recovery_3_loss"}
+    assert counts[3] == pytest.approx(counts[1], rel=0.1)
+
+
+def test_a_transfer_set_adds_texts_to_recovery(tuned, make_context, tmp_path):
+    directory = tmp_path / "texts"
+    directory.mkdir()
+    transfer_set.write(directory, ((text, None) for text in sentences(40, seed=9)[0]))
+    texts = artifact_of(directory, Kind.TRANSFER_SET)
+    context = make_context(rows=64, artifacts={"texts": texts})
+    seen = []
+    context.progress = lambda done, total, note: seen.append((total, note))
+    stage = Prune(neurons=0.5, recover_epochs=1, transfer="texts", calibration_rows=32)
+    assert stage.references() == {"transfer": "texts"}
+    stage.run(context, tuned)
+    assert (104, "teacher answers") in seen
+
+
+@pytest.mark.parametrize("parameters", [{"rounds": 2}, {"transfer": "texts"}])
+def test_rounds_and_texts_are_for_recovery(parameters):
+    with pytest.raises(ValidationError, match="give 'recover_epochs'"):
+        Prune(neurons=0.5, **parameters)
