@@ -1,0 +1,51 @@
+"""The chain of docs/students.md runs, and a second student costs only its own training."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.model import checkpoint
+from pipeline.store.artifact import Kind
+from tests.conftest import QUICK, Workshop
+
+PAGE = Path(__file__).parents[2] / "docs" / "students.md"
+
+
+def stages() -> list[Any]:
+    """Return the page's stages, with the teacher made first and everything quick."""
+    block = re.search(r"^```yaml\n(.*?)^```$", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert block is not None
+    found = yaml.safe_load(block[1].replace("model, assistant", "teacher, assistant"))["stages"]
+    for stage in found:
+        values: dict[str, Any] = next(iter(stage.values())) if isinstance(stage, dict) else {}
+        if "distill" in stage:
+            stage["distill"] |= {"epochs": 1}
+        if "factorize" in stage:
+            stage["factorize"] = {"embeddings": 8}
+        if "teachers" in str(values):
+            stage["label"]["teachers"] = ["teacher"]
+        if isinstance(stage, dict) and "validate" in stage:
+            stage["validate"] |= QUICK
+    return [{"quick:Head": None, "as": "teacher"}, *found]
+
+
+def test_the_chain_of_the_page_runs_and_another_student_reuses_it(workshop: Workshop) -> None:
+    chain = stages()
+    finished = workshop.run(*chain)
+    kinds = {name: step.artifact.kind for name, step in finished.items()}
+    assert kinds["augment"] == kinds["labels"] == kinds["both"] == Kind.TRANSFER_SET
+    student = checkpoint.load(finished["student"].artifact.directory)
+    assert len(checkpoint.encoder_layers(student)) == 1
+    assert student.get_input_embeddings().table.embedding_dim == 8
+    assert finished["export"].artifact.manifest.model["precision"] == "int8"
+    place = next(
+        at for at, s in enumerate(chain) if isinstance(s, dict) and s.get("as") == "student"
+    )
+    chain[place]["distill"] |= {"learning_rate": 3e-4}
+    again = workshop.run(*chain)
+    fresh = {name for name, step in again.items() if not step.cached}
+    assert fresh == {"student", "quantize", "export", "validate"}
