@@ -97,15 +97,23 @@ def run(stage: Stage, source: Path, folder: Path, seed: int = 0, **artifacts: Pa
         base=folder,
         asked=Asked(targets=(Target(name="cpu"),)),
     )
-    stage.run(context, artifact(source))
-    (folder / "done").touch()
+    draft = stage.run(context, artifact(source))
+    found = {metric.name: metric.model_dump() for metric in draft.metrics}
+    (folder / "done").write_text(json.dumps(found))
     return output
 
 
+def metrics(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the metrics of the stage that ``run`` ran in a folder, by name."""
+    found: dict[str, dict[str, Any]] = json.loads((folder / "done").read_text())
+    return found
+
+
 def artifact(folder: Path) -> Artifact:
-    """Return a checkpoint's folder as an artifact."""
+    """Return a folder as an artifact: a checkpoint, or a report if it has no config.json."""
     record = StageRecord(name="finetune", version=1, parameters={}, fingerprint="0")
-    manifest = Manifest(kind=Kind.CHECKPOINT, stage=record, files=list_files(folder))
+    kind = Kind.CHECKPOINT if (folder / "config.json").is_file() else Kind.REPORT
+    manifest = Manifest(kind=kind, stage=record, files=list_files(folder))
     return Artifact(folder, manifest, manifest.digest)
 
 

@@ -1,0 +1,207 @@
+"""What each idea of distillation gives a two-layer student, at equal training.
+
+    python -m benchmarks.ablation --home DIR [--seeds N] [--written MODEL] [NAME …]
+
+The teacher is all-MiniLM-L6-v2 fine-tuned on the demo's movie reviews, the student two of its
+layers. Every variant sees about as many tokens as 24 epochs over the labelled rows; what is made
+before, such as texts and their labels, is counted beside it. Rows are the demo's eval rows, and the
+differences are of the same rows to the plain student. About seven minutes a variant and seed; all
+work is in DIR, and a run that was stopped goes on from there. ``--written``: a causal language
+model for the variant with written texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bundle import ROOT
+from benchmarks.record import COMMIT, HERE, Claim, finish
+from benchmarks.students import MINILM, run
+from pipeline.measure import statistics
+
+RESULTS = HERE / "results" / "ablation.json"
+DATA = ROOT / "examples" / "data" / "movie-reviews"
+EPOCHS = 24
+"""Passes over the labelled rows whose tokens every variant sees."""
+PLAIN = {
+    "layers": 2,
+    "learning_rate": 2e-4,
+    "batch_size": 64,
+    "alpha": 0.9,
+    "temperature": 2.0,
+    "hidden_weight": 0,
+}
+SPANS: list[Any] = [{"augment": {"spans": 6, "splices": 2}}]
+
+
+def with_texts(stages: list[Any], name: str = "augment", **options: Any) -> list[Any]:
+    """Return the stages that make and label texts, and the student that learns them."""
+    label = {"label": {"transfer": name}, "as": "labels"}
+    student = {"distill": {**PLAIN, "transfer": "labels", **options}, "as": "student"}
+    return [*stages, label, student]
+
+
+def alone(**options: Any) -> list[Any]:
+    """Return a student that learns from the labelled rows only."""
+    return [{"distill": {**PLAIN, **options}, "as": "student"}]
+
+
+def variants(written: str | None) -> dict[str, list[Any]]:
+    """Return name -> stages after the teacher; the first is what the others are compared with."""
+    noise = [{"augment": {"spans": 0, "splices": 0, "clauses": False, "noised": 8}}]
+    both = [{"augment": {"spans": 3, "splices": 1, "noised": 3}}]
+    found = {
+        "plain": alone(),
+        "best on dev": alone(keep="best"),
+        "hidden states, uniform map": alone(hidden_weight=1),
+        "hidden states, last layer": alone(hidden_weight=1, hidden_map="last"),
+        "relations": alone(relation_weight=1),
+        "squared logits": alone(answer_loss="mse"),
+        "spans": with_texts(SPANS),
+        "spans, best on dev": with_texts(SPANS, keep="best"),
+        "spans, squared logits": with_texts(SPANS, answer_loss="mse"),
+        "noise": with_texts(noise),
+        "spans and noise": with_texts(both),
+        "sure spans": sure(),
+    }
+    if written:
+        write = {"write": {"model": written, "texts": 20_000}}
+        found["written"] = with_texts([write], "write")
+        joined = [write, {"augment": {"spans": 4, "splices": 1, "transfer": "write"}}]
+        found["spans and written"] = with_texts(joined)
+    return found
+
+
+def sure() -> list[Any]:
+    """Return a student of the spans that its teacher is sure of."""
+    label = {"label": {"transfer": "augment", "confidence": 0.8}, "as": "labels"}
+    return [*SPANS, label, {"distill": {**PLAIN, "transfer": "labels"}, "as": "student"}]
+
+
+def recipe(name: str, stages: list[Any], seed: int) -> dict[str, Any]:
+    files = {split: str(DATA / f"{split}.jsonl") for split in ("train", "eval")}
+    teacher = {"finetune": {"epochs": 2, "learning_rate": 1e-4, "batch_size": 64}}
+    return {
+        "name": f"{name.replace(',', '').replace(' ', '-')}-{seed}",
+        "model": MINILM,
+        "data": {**files, "max_length": 64},
+        "stages": [teacher, *stages],
+        "seed": seed,
+    }
+
+
+def tokens(home: Path, stages: list[Any], name: str, seed: int) -> tuple[float, float]:
+    """Return the tokens of the labelled rows, and of all rows that a variant learns from."""
+    from transformers import AutoTokenizer
+
+    from pipeline.model import sources
+
+    directory, _ = sources.model_directory(MINILM, Path())
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    lines = (DATA / "train.jsonl").read_text().splitlines()
+    own = sum(map(len, tokenizer([json.loads(line)["text"] for line in lines])["input_ids"]))
+    if len(stages) == 1:
+        return own, own
+    output = run(home, recipe(f"{name} texts", stages[:-1], seed))
+    (digest,) = (row["digest"] for row in output["ledger"] if row["id"] == "labels")
+    made = home / "home" / "store" / "artifacts" / "sha256" / digest / "texts.jsonl"
+    texts = [json.loads(line)["text"] for line in made.read_text().splitlines()]
+    return own, own + sum(map(len, tokenizer(texts)["input_ids"]))
+
+
+def measured(home: Path, name: str, stages: list[Any], seed: int) -> dict[str, Any]:
+    """Train a variant, and return its answers' scores and the minutes of its stages."""
+    own, every = tokens(home, stages, name, seed)
+    epochs = max(1, round(EPOCHS * own / every))
+    student = {"distill": {**stages[-1]["distill"], "epochs": epochs}, "as": "student"}
+    output = run(home, recipe(name, [*stages[:-1], student, "export"], seed))
+    ledger = {row["id"]: row for row in output["ledger"]}
+    store = home / "home" / "store" / "artifacts" / "sha256"
+    made = ledger.keys() & {"write", "augment", "labels"}
+    right = answered(store / ledger["export"]["digest"])
+    return {
+        "variant": name,
+        "seed": seed,
+        "commit": COMMIT,
+        "epochs": epochs,
+        "tokens": epochs * every,
+        "teacher": ledger["finetune"]["accuracy"][0],
+        "accuracy": float(np.mean(right)),
+        "right": "".join(str(int(each)) for each in right),
+        "minutes": round(ledger["student"]["seconds"] / 60, 2),
+        "minutes_before": round(sum(ledger[key]["seconds"] for key in made) / 60, 2),
+    }
+
+
+def answered(bundle: Path) -> list[bool]:
+    """Return which eval rows a bundle answers rightly."""
+    from pipeline.model.runtime import BundleModel
+
+    lines = [json.loads(line) for line in (DATA / "eval.jsonl").read_text().splitlines()]
+    names = json.loads((bundle / "config.json").read_text())["id2label"]
+    outputs = BundleModel(bundle, threads=2).units([line["text"] for line in lines])
+    chosen = outputs.argmax(axis=1)
+    return [names[str(at)] == str(line["label"]) for at, line in zip(chosen, lines, strict=True)]
+
+
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+    """Compare every variant with the plain student, on the rows of the same seeds."""
+    made = []
+    plain = {row["seed"]: row for row in rows if row["variant"] == "plain"}
+    for name in dict.fromkeys(row["variant"] for row in rows):
+        own = [row for row in rows if row["variant"] == name and row["seed"] in plain]
+        if not own or name == "plain":
+            continue
+        ours, theirs = (
+            np.array([each == "1" for row in of for each in row["right"]])
+            for of in (own, [plain[row["seed"]] for row in own])
+        )
+        gains, losses = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+        won = statistics.paired_difference(gains, losses, len(ours))
+        share = np.mean([row["accuracy"] / row["teacher"] for row in own])
+        made.append(
+            Claim(
+                f"{name}: against plain distillation, at equal tokens",
+                "more accurate",
+                f"{100 * won.value:+.2f} points [{100 * won.low:+.2f}, {100 * won.high:+.2f}]; "
+                f"{share:.1%} of the teacher, {len(own)} seeds",
+                won.low > 0,
+            )
+        )
+    return made
+
+
+def main() -> int:
+    """Train the variants that are named, and record all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--written", metavar="MODEL")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    given = parser.parse_args()
+    every = variants(given.written)
+    if unknown := [name for name in given.names if name not in every]:
+        parser.error(f"no variant {unknown[0]!r}, only {', '.join(every)}")
+    home = given.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []
+    for seed in range(given.seeds):
+        for name in given.names or every:
+            row = measured(home, name, every[name], seed)
+            rows = [r for r in rows if (r["variant"], r["seed"]) != (name, seed)] + [row]
+            shown = {key: value for key, value in row.items() if key != "right"}
+            print(json.dumps(shown), file=sys.stderr, flush=True)
+            finish("ablation", rows, claims(rows), seed=0)
+    return finish("ablation", rows, claims(rows), seed=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""Pruning by measured latency: whether it lands where it was asked to, and what it is worth.
+
+    python -m benchmarks.pruning --home DIR [--mpnet CHECKPOINT]
+
+Two models are profiled on this machine and pruned to three speed-ups each, without training: the
+demo's teacher (6×384, `make demo`) and a fine-tuned 12×768 (``--mpnet``), if one is given. The
+first is then pruned once more to each speed-up with the same share of every layer, and both ways
+recover for an epoch, with three seeds; the accuracies of the same rows are compared. The second
+loses half of its feed-forward neurons, without training. Needs a quiet machine, and about an hour.
+All work is in DIR, and a run that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import planned
+from benchmarks.record import Claim, finish
+from exporters.build import build
+from pipeline.measure import statistics
+from pipeline.model.runtime import BundleModel
+from pipeline.stage import Context
+from pipeline.terms.interval import Interval
+from stages import latency_table
+from stages.notes import Notes
+from stages.profile import Profile
+from stages.prune import Prune
+from stages.speedup import NEURONS, Ranked, Speedup
+from stages.surgery import Unit
+
+TARGETS = (1.3, 1.7, 2.2)
+SEEDS = (0, 1, 2)
+RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
+NEAR = 0.10
+
+
+class Uniform(Speedup):
+    """The same share of units in every layer, as much as the time allows."""
+
+    def counts(self, importance: Ranked, asked: float) -> dict[Unit, list[int]]:
+        """Return equal counts, the most that keep within the budget."""
+        budget = self.table.ms(self._counted(self.origin)) / asked
+        steps = {"heads": 1, "neurons": NEURONS}
+        for share in np.linspace(1, 0, 2001).tolist():
+            counts = {
+                unit: [
+                    max(steps[unit], round(share * len(values) / steps[unit]) * steps[unit])
+                    for values in ranked
+                ]
+                for unit, ranked in importance.items()
+            }
+            depth = range(len(next(iter(counts.values()))))
+            if self.table.ms([{u: counts[u][at] for u in counts} for at in depth]) <= budget:
+                return counts
+        raise SystemExit(f"{asked}: out of reach")
+
+
+class UniformPrune(Prune):
+    """Pruning with the same share of every layer."""
+
+    def _speedup(
+        self, context: Context, origin: Any, network: Any, tokenizer: Any
+    ) -> Speedup | None:
+        table = context.artifacts[str(self.table)].directory
+        return Uniform(context, origin, network, tokenizer, table, float(self.speedup or 1))
+
+
+def answered(checkpoint: Path, folder: Path) -> list[list[float]]:
+    """Return the logits of a checkpoint's fp32 bundle for the eval rows."""
+    notes = Notes(folder / "answers.json")
+
+    def ask() -> list[list[float]]:
+        task, split = planned.rows(checkpoint)
+        bundle = folder / "bundle"
+        bundle.mkdir(parents=True, exist_ok=True)
+        build(checkpoint, bundle, task=task, split=split, form="deploy", samples=False)
+        found: list[list[float]] = BundleModel(bundle, threads=2).units(split.texts).tolist()
+        return found
+
+    return notes.get("logits", ask)
+
+
+def right(checkpoint: Path, folder: Path) -> NDArray[np.bool_]:
+    """Return which eval rows a checkpoint answers rightly."""
+    labels = np.array(planned.rows(checkpoint)[1].labels)
+    found: NDArray[np.bool_] = np.array(answered(checkpoint, folder)).argmax(1) == labels
+    return found
+
+
+def landing(name: str, source: Path, home: Path) -> list[dict[str, Any]]:
+    """Prune a model to each speed-up without training; return what was measured of each."""
+    profile = planned.run(Profile(), source, home / "profile")
+    table = latency_table.load(profile)
+    rows = []
+    for asked in TARGETS:
+        folder = home / f"to-{asked}"
+        stage = Prune(speedup=asked, table="profile")
+        output = planned.run(stage, source, folder, profile=profile)
+        rows.append(
+            {
+                "model": name,
+                "asked": asked,
+                "speedup": planned.metrics(folder)["speedup"],
+                "accuracy": float(right(output, folder).mean()),
+                "before": float(right(source, home).mean()),
+                "tokens": table.tokens,
+            }
+        )
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return rows
+
+
+def comparison(source: Path, home: Path, asked: float) -> dict[str, Any]:
+    """Return how much more accurate uneven pruning is than the same share everywhere."""
+    profile = planned.run(Profile(), source, home / "profile")
+    sides: dict[str, list[NDArray[np.bool_]]] = {"uneven": [], "uniform": []}
+    speedups: dict[str, list[float]] = {"uneven": [], "uniform": []}
+    for seed in SEEDS:
+        for side, kind in (("uneven", Prune), ("uniform", UniformPrune)):
+            folder = home / f"{side}-{asked}-{seed}"
+            stage = kind(speedup=asked, table="profile", **RECOVERY)
+            output = planned.run(stage, source, folder, seed, profile=profile)
+            sides[side].append(right(output, folder))
+            speedups[side].append(planned.metrics(folder)["speedup"]["value"])
+    ours, theirs = (np.concatenate(sides[side]) for side in ("uneven", "uniform"))
+    gains, losses = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    row = {
+        "comparison": asked,
+        "accuracy": {side: [float(each.mean()) for each in sides[side]] for side in sides},
+        "speedup": speedups,
+        "difference": statistics.paired_difference(gains, losses, len(ours))._asdict(),
+    }
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return row
+
+
+def half(source: Path, home: Path) -> dict[str, Any]:
+    """Remove half of the neurons of a 12×768 without training; return seconds and accuracies."""
+    folder = home / "half"
+    seconds = folder / "seconds.json"
+    if not seconds.is_file():
+        started = time.perf_counter()
+        planned.run(Prune(neurons=0.5), source, folder)
+        seconds.write_text(json.dumps(time.perf_counter() - started))
+    output = folder / "output"
+    before, after = right(source, home), right(output, folder)
+    gains, losses = int((after & ~before).sum()), int((before & ~after).sum())
+    return {
+        "half": "12×768",
+        "seconds": json.loads(seconds.read_text()),
+        "before": float(before.mean()),
+        "after": float(after.mean()),
+        "difference": statistics.paired_difference(gains, losses, len(after))._asdict(),
+    }
+
+
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+    """Return what must be shown."""
+    made = []
+    for row in (row for row in rows if "asked" in row):
+        found, asked = row["speedup"], row["asked"]
+        made.append(
+            Claim(
+                f"{row['model']} pruned to {asked}×, in int8, at {row['tokens']} tokens",
+                f"within {NEAR:.0%}",
+                f"{found['value']:.2f}× [{found['low']:.2f}, {found['high']:.2f}]; accuracy "
+                f"{row['before']:.1%} before, {row['accuracy']:.1%} after, untrained",
+                abs(found["value"] / asked - 1) <= NEAR,
+            )
+        )
+    for row in (row for row in rows if "comparison" in row):
+        difference = Interval(**row["difference"])
+        means = {side: np.mean(values) for side, values in row["accuracy"].items()}
+        paces = {side: np.mean(values) for side, values in row["speedup"].items()}
+        made.append(
+            Claim(
+                f"6×384 at {row['comparison']}×: uneven against the same share of every layer",
+                "more accurate, the interval without zero",
+                f"{100 * difference.value:+.2f} points [{100 * difference.low:+.2f}, "
+                f"{100 * difference.high:+.2f}] ({means['uneven']:.1%} at {paces['uneven']:.2f}×, "
+                f"{means['uniform']:.1%} at {paces['uniform']:.2f}×)",
+                difference.low > 0,
+            )
+        )
+    for row in (row for row in rows if "half" in row):
+        difference = Interval(**row["difference"])
+        made.append(
+            Claim(
+                "a fine-tuned 12×768 without half of its neurons, untrained",
+                "in under 5 minutes",
+                f"{row['seconds'] / 60:.1f} minutes; accuracy {row['before']:.1%} before, "
+                f"{row['after']:.1%} after ({100 * difference.value:+.2f} points "
+                f"[{100 * difference.low:+.2f}, {100 * difference.high:+.2f}])",
+                row["seconds"] < 300,
+            )
+        )
+    return made
+
+
+def main() -> int:
+    """Prune, measure, compare; write the record."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
+    parser.add_argument("--mpnet", type=Path, help="a fine-tuned 12×768 checkpoint")
+    given = parser.parse_args()
+    home, small = given.home.resolve(), planned.teacher()
+    rows = landing("6×384", small, home / "6x384")
+    if given.mpnet:
+        rows += landing("12×768", given.mpnet.resolve(), home / "12x768")
+        rows.append(half(given.mpnet.resolve(), home / "12x768"))
+    rows += [comparison(small, home / "6x384", asked) for asked in TARGETS]
+    return finish("pruning", rows, claims(rows), seed=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
