@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pipeline.model import checkpoint
+from pipeline.model import checkpoint, shared_heads
 from pipeline.model import parts as model_parts
 from pipeline.model.architectures.description import Units
 
@@ -47,6 +47,7 @@ class Part:
     ``inlet``      (parent, attribute) of the module whose input is the residual stream
     ``width``      columns per unit
     ``vectors``    (parent, attribute) of parameters with one number per column
+    ``shared``     the attention, if its heads read a table that all layers share
     """
 
     producers: tuple[Producer, ...]
@@ -54,6 +55,7 @@ class Part:
     inlet: tuple[nn.Module, str]
     width: int
     vectors: tuple[tuple[nn.Module, str], ...] = ()
+    shared: nn.Module | None = None
 
     @property
     def entry(self) -> Any:
@@ -81,10 +83,11 @@ def parts(model: Any, unit: Unit) -> list[Part]:
         model_parts.check_heads(model.config.to_dict())
     units = row.heads if unit == "heads" else row.neurons
     width = model_parts.head_size(model) if unit == "heads" else 1
-    return [_part(layer, units, width) for layer in checkpoint.encoder_layers(model)]
+    shared = row.attention if unit == "heads" and row.shares_positions else None
+    return [_part(layer, units, width, shared) for layer in checkpoint.encoder_layers(model)]
 
 
-def _part(layer: Any, units: Units, width: int) -> Part:
+def _part(layer: Any, units: Units, width: int, shared: str | None) -> Part:
     producers = tuple(
         Producer(*_locate(layer, maker.path), maker.blocks, maker.each)
         for maker in model_parts.makers(layer, units)
@@ -95,6 +98,7 @@ def _part(layer: Any, units: Units, width: int) -> Part:
         inlet=_locate(layer, units.entry),
         width=width,
         vectors=tuple(_locate(layer, path) for path in units.vectors),
+        shared=layer.get_submodule(shared) if shared else None,
     )
 
 
@@ -139,6 +143,8 @@ def keep_units(part: Part, kept: Tensor) -> None:
             setattr(parent, name, nn.Parameter(getattr(parent, name)[chosen]))
         parent, name = part.consumer
         setattr(parent, name, _slice_inputs(getattr(parent, name), chosen))
+        if part.shared is not None and len(kept) < total:
+            shared_heads.keep(part.shared, kept)
 
 
 def keep_all(model: Any, parts: Sequence[Part], kept: Sequence[Tensor]) -> None:

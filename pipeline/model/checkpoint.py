@@ -207,6 +207,7 @@ def _reshape(model: Any, path: Path) -> None:
     import torch
     from torch import nn
 
+    from pipeline.model import shared_heads
     from pipeline.model.thin_embedding import ThinEmbedding
 
     try:
@@ -221,6 +222,8 @@ def _reshape(model: Any, path: Path) -> None:
             else:
                 inputs, outputs = sizes
                 model.set_submodule(name, nn.Linear(inputs, outputs, bias=bias))
+        for name, count in shapes.get("heads", {}).items():
+            shared_heads.prepare(model.get_submodule(name), torch.zeros(count, dtype=torch.int64))
         for name, rank in shapes.get("embeddings", {}).items():
             whole = model.get_submodule(name)
             sizes = (whole.num_embeddings, rank, whole.embedding_dim)
@@ -318,6 +321,8 @@ def _deviations(model: Any) -> dict[str, Any]:
     import torch
     from torch import nn
 
+    from pipeline.model.shared_heads import count as kept
+
     with torch.device("meta"):
         plain = type(model)(model.config)
     linear, thin = {}, {}
@@ -338,7 +343,8 @@ def _deviations(model: Any) -> dict[str, Any]:
         elif actual.weight.shape != expected.weight.shape:
             linear[name] = [actual.in_features, actual.out_features]
     found = {"schema": SCHEMA, "linear": linear, "factorized": thin}
-    more = {"vectors": vectors, "embeddings": embeddings}
+    heads = {name: count for name, each in model.named_modules() if (count := kept(each))}
+    more = {"vectors": vectors, "embeddings": embeddings, "heads": heads}
     return found | {key: value for key, value in more.items() if value}
 
 

@@ -14,10 +14,14 @@ from pipeline.model import arithmetic, checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.model.runtime import BundleModel
 from pipeline.release.answering import Bundle
+from pipeline.stage.split import Split
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError, ProviderError
+from stages import finalists, surgery
 from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with, plan_for
-from tests.models import probabilities
+from tests.families import write_family
+from tests.models import TASK as TINY
+from tests.models import probabilities, sentences
 
 pytestmark = pytest.mark.slow
 
@@ -190,3 +194,22 @@ def test_a_plan_for_modules_that_are_not_there_is_refused(minilm, tmp_path):
         ModelError, match="0 matrix products are integer, but the quantization plan"
     ):
         build(source, tmp_path, task=TASK, split=SPLIT, form="deploy")
+
+
+def test_heads_that_read_a_shared_table_are_exported_unevenly(tmp_path):
+    """MPNet's layers keep other heads of one table of relative positions."""
+    model = write_family(tmp_path / "whole", "mpnet", "AutoModelForSequenceClassification").eval()
+    for part, kept in zip(surgery.parts(model, "heads"), ([0, 2], [1, 2, 3], [0, 1]), strict=True):
+        surgery.keep_units(part, torch.tensor(kept))
+    checkpoint.count_heads(model)
+    tokenizer = checkpoint.load_tokenizer(tmp_path / "whole")
+    source, output = tmp_path / "checkpoint", tmp_path / "bundle"
+    checkpoint.save(model, tokenizer, source)
+    quantization.write(finalists.rounded(model), source)
+    output.mkdir()
+    texts, labels = sentences(60)
+    rows = Split("dev", "dev.jsonl", "0" * 64, texts, None, labels)
+    info = build(source, output, task=TINY, split=rows, form="deploy")
+    assert info.precision == "int8"
+    assert info.model["heads"] == [2, 3, 2]
+    assert info.parity.agreement == 1

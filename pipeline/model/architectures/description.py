@@ -63,6 +63,8 @@ class Architecture:
     ``attention``    the module that stores the number of heads as ``head_count``; None if the
                      model finds it from the shapes
     ``per_layer``    keys of the config that hold a list with an entry for each layer
+    ``shares_positions``  whether the attentions of all layers read one table of relative positions
+                     with a column for each head (``pipeline.model.shared_heads``)
     ``heads_stay``   returns why heads cannot be removed from single layers, or ""
     ``first_stays``  returns why the first layer cannot be removed, or ""
     ``bf16``         whether transformers' code of it runs under autocast to bfloat16
@@ -74,6 +76,7 @@ class Architecture:
     attention: str
     head_count: str | None = "num_attention_heads"
     per_layer: tuple[str, ...] = ()
+    shares_positions: bool = False
     heads_stay: Callable[[Config], str] = never
     first_stays: Callable[[Config], str] = never
     bf16: bool = True

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.model.architectures.description import Architecture, Config, Units, plain
-
-
-def _one_table(_: Config) -> str:
-    return "the heads of all layers share one table of relative positions"
-
+from pipeline.model.architectures.description import Architecture, Units, plain
 
 MPNET = Architecture(
     layers="encoder.layer",
@@ -20,7 +15,7 @@ MPNET = Architecture(
         makers=plain("intermediate.dense"), reader="output.dense", entry="intermediate.dense"
     ),
     attention="attention.attn",
-    heads_stay=_one_table,
+    shares_positions=True,
 )
 
 FAMILIES = {"mpnet": MPNET}

@@ -95,8 +95,9 @@ def test_depth_and_width_under_other_names(config, expected):
 
 
 def test_heads_and_layers_that_must_stay_are_refused_with_the_reason():
-    with pytest.raises(ModelError, match="in mpnet, the heads of all layers share one table"):
-        parts.check_heads({"model_type": "mpnet"})
+    with pytest.raises(ModelError, match="in deberta, talking heads read each other's scores"):
+        parts.check_heads({"model_type": "deberta", "talking_head": True})
+    parts.check_heads({"model_type": "mpnet"})
     parts.check_heads({"model_type": "deberta"})
     parts.check_layers({"model_type": "bert"}, [1])
     parts.check_layers({"model_type": "modernbert"}, [0, 2])

@@ -1,4 +1,4 @@
-"""MPNet's heads stay, because its layers share a table with a column per head."""
+"""MPNet's layers share a table with a column per head."""
 
 from __future__ import annotations
 
@@ -9,5 +9,6 @@ from tests.pipeline.model.test_parts import classifier
 def test_the_table_is_outside_of_the_layers():
     encoder = classifier("mpnet").mpnet.encoder
     assert encoder.relative_attention_bias.weight.shape[1] == 4
-    assert "share one table" in MPNET.heads_stay({})
+    assert MPNET.shares_positions
+    assert MPNET.heads_stay({}) == ""
     assert MPNET.first_stays({}) == ""
