@@ -8,6 +8,7 @@ Each tool lives in an environment of its own in DIR, from its pinned requirement
 training rows. All forms are then timed in this environment: hot, in short blocks that take turns
 in random order, as ``rarefy validate`` times (one thread, batch 1). Every form runs in two heats;
 those that no length finds fastest of their tool stay out of the final, which has more processes.
+A form that cannot answer rows of some length does not race, and the record says so.
 Rows a second: each tool's best of two workers with one thread or one with two, and of five batches,
 rows grouped by length. ``--again`` keeps what the others made and makes and times ours again.
 
@@ -81,8 +82,19 @@ class Race:
     def __init__(self, home: Path, name: str) -> None:
         self.name, self.folder = name, home / name
         contestants.prepare(home, name)
-        self.forms = contestants.made(home, name)
+        made = contestants.made(home, name)
+        found = kept(
+            self.folder / "fails.json", lambda: {f: self._fails(p) for f, p in made.items()}
+        )
+        self.broken = {form: found[form] for form in made if found[form]}
+        """Forms that cannot answer a row of some length, with what they say: they do not race."""
+        self.forms = {form: path for form, path in made.items() if form not in self.broken}
         self.texts = json.loads((self.folder / "eval.json").read_text())
+
+    def _fails(self, form: Path) -> str | None:
+        request = {"job": "fails", "form": str(form), "lengths": LENGTHS}
+        answer: str | None = call(request, f"{self.name}: {form.name} at each length")["fails"]
+        return answer
 
     def session(self, kind: str, number: int, names: list[str]) -> dict[str, Any]:
         """Return the timings of one process with these forms."""
@@ -200,7 +212,8 @@ class Race:
                 "workers × threads, batch": f"{form[1]}×{3 - form[1]}, {form[2]}",
                 "rows a second": statistics.percentile_interval(rates, 50)._asdict(),
             }
-        return list(rows.values()), list(self.claims(rows, times, counted))
+        broken = [{"model": self.name, "form": f, "fails": said} for f, said in self.broken.items()]
+        return [*rows.values(), *broken], list(self.claims(rows, times, counted))
 
     def claims(self, rows: Any, times: Any, counted: Any) -> Iterator[Claim]:
         """Compare one of our forms that are right on every CPU with the fastest of theirs.
@@ -266,6 +279,9 @@ def table(rows: list[dict[str, Any]]) -> Table:
         title=rows[0]["model"],
     )
     for row in rows:
+        if "fails" in row:
+            drawn.add_row(row["form"], "fails at", row["fails"].partition(":")[0])
+            continue
         ms = row.get("ms", {})
         rate = row.get("rate", {"workers × threads, batch": "", "rows a second": None})
         speed = rate["rows a second"]
@@ -299,6 +315,7 @@ def main() -> int:
     for name in names if given.again else ():
         for old in ("times", "rates", *(f"forms/{each}" for each in contestants.OURS)):
             shutil.rmtree(home / name / old, ignore_errors=True)
+        (home / name / "fails.json").unlink(missing_ok=True)
         for each in contestants.OURS:
             (home / name / "answers" / f"{each}.json").unlink(missing_ok=True)
     for name in names:

@@ -85,6 +85,17 @@ class Contender:
         return [self._row(text) for text in texts]
 
 
+def fails(request: dict[str, Any]) -> dict[str, Any]:
+    """Return what a form says if it cannot answer rows of each length; None if it can."""
+    model = Contender(Path(request["form"]))
+    for length in request["lengths"]:
+        try:
+            model.run(model.feed([[1] * length]))
+        except Exception as error:
+            return {"fails": f"{length} tokens: {str(error).strip().splitlines()[0]}"}
+    return {"fails": None}
+
+
 def answers(request: dict[str, Any]) -> dict[str, Any]:
     """Return the logits of each row, one at a time."""
     model = Contender(Path(request["form"]))
@@ -135,7 +146,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
             mock.patch.object(latency_worker.engines, "providers", dict.fromkeys),
         ):
             return latency_worker.run(request)
-    return {"answers": answers, "rate": rate}[request["job"]](request)
+    return {"answers": answers, "fails": fails, "rate": rate}[request["job"]](request)
 
 
 if __name__ == "__main__":
