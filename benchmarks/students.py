@@ -67,8 +67,14 @@ def assistant(data: str) -> list[Any]:
     ]
 
 
-def cut(data: str, *, layers: int, epochs: int, least: int = 1, rank: int = 0) -> list[Any]:
-    """Return the stages to a student of some of the assistant's layers, taught by both."""
+def cut(
+    data: str, *, layers: int, epochs: int, least: int = 1, rank: int = 0, faster: float = 0
+) -> list[Any]:
+    """Return the stages to a student of some of the assistant's layers, taught by both.
+
+    ``least``: occurrences of a token that is kept; ``rank``: of the token embeddings; ``faster``:
+    the speed-up to which heads and neurons are pruned half-way through the training.
+    """
     stages = [
         *assistant(data),
         {"label": {"transfer": "augment", "teachers": ["model"]}, "as": "both"},
@@ -76,8 +82,18 @@ def cut(data: str, *, layers: int, epochs: int, least: int = 1, rank: int = 0) -
     ]
     if rank:
         stages.append({"factorize": {"embeddings": rank}})
-    student = {"layers": layers, "transfer": "both", "epochs": epochs, "learning_rate": 2e-4}
-    return [*stages, {"distill": {**student, **SOFT}, "as": "student"}, *END]
+    learns = {"transfer": "both", "learning_rate": 2e-4, **SOFT}
+    if not faster:
+        student = {"layers": layers, "epochs": epochs, **learns}
+        return [*stages, {"distill": student, "as": "student"}, *END]
+    return [
+        *stages,
+        {"distill": {"layers": layers, "epochs": epochs // 2, **learns}, "as": "whole"},
+        "profile",
+        {"prune": {"speedup": faster, "table": "profile"}, "as": "slim"},
+        {"distill": {"teacher": "model", "epochs": epochs // 2, **learns}, "as": "student"},
+        *END,
+    ]
 
 
 def static(data: str) -> list[Any]:
@@ -107,6 +123,7 @@ STUDENTS = {
     "three": lambda data: cut(data, layers=3, epochs=6),
     "two": lambda data: cut(data, layers=2, epochs=8),
     "two-thin": lambda data: cut(data, layers=2, epochs=8, least=2, rank=128),
+    "three-slim": lambda data: cut(data, layers=3, epochs=8, least=2, rank=128, faster=1.6),
     "static": static,
 }
 """Name -> the stages that make it of the teacher, which is the recipe's model."""
