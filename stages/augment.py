@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,8 +12,10 @@ from pydantic import Field
 from pipeline.model import sources
 from pipeline.stage import Context, Draft, Stage, table_file
 from pipeline.stage.resources import PROCESS, TEXTS, TRANSFER, Resources, Workload, upto
+from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import Task
+from pipeline.stage.texts import Texts
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
@@ -112,13 +114,12 @@ class Augment(Stage):
         """Yield rows with how each was made: those of files, then of train."""
         train = context.split("train")
         for path, each in zip(self.files(context.base), self.texts, strict=True):
-            rows = _read(context.task, path, each.file)
+            rows = _read(context.task, path, each.file, context.work)
+            chosen: Sequence[int] = range(len(rows))
             if each.rows is not None and each.rows < len(rows):
                 context.progress(0, 1, f"{each.file}: choosing the nearest texts")
-                texts = [" ".join(filter(None, row)) for row in rows]
-                own = (" ".join(filter(None, row)) for row in novel.rows(train))
-                rows = [rows[place] for place in domain.nearest(texts, own, each.rows)]
-            yield from (("from_files", row) for row in rows)
+                chosen = domain.nearest(rows.texts, train.texts, each.rows)
+            yield from (("from_files", novel.pair(rows, place)) for place in chosen)
         if self.transfer:
             written = transfer_set.split(context.artifacts[self.transfer], context.work)
             yield from (("written", row) for row in novel.rows(written))
@@ -151,10 +152,10 @@ class Augment(Stage):
             yield "noised", put(spans.noised(text, draw))
 
 
-def _read(task: Task, path: Path, reference: str) -> list[Pair]:
+def _read(task: Task, path: Path, reference: str, folder: Path) -> Split:
     """Return a file's rows that have all texts. Raises DataError if it lacks a column or rows."""
     source = Source("unlabelled", reference, path, file_sha256(path))
-    columns, rows = list(task.text_columns), list[Pair]()
+    columns, found = list(task.text_columns), [Texts(folder) for _ in task.text_columns]
     with table_file.opened(source) as table:
         missing = [column for column in columns if column not in table.names]
         if missing:
@@ -163,7 +164,9 @@ def _read(task: Task, path: Path, reference: str) -> list[Pair]:
         for number, row in enumerate(table.rows(columns), 1):
             read = task.read_row(row, (), source, number)
             if not isinstance(read, str):
-                rows.append((read[0][0], read[0][1] if len(read[0]) > 1 else None))
-    if not rows:
+                for texts, text in zip(found, read[0], strict=True):
+                    texts.append(text)
+    if not len(found[0]):
         raise DataError(f"{reference}: no row has a text")
-    return rows
+    pairs = found[1] if len(found) > 1 else None
+    return Split("unlabelled", reference, source.sha256, found[0], pairs, None)

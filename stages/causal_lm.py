@@ -15,7 +15,9 @@ from pipeline.stage import Context
 from pipeline.stage.split import Split
 from pipeline.stage.values import IGNORED
 from pipeline.terms.errors import ModelError, ProviderError
+from stages import spans
 from stages.parameters import Row, cpu_has_bf16
+from stages.rows import Rows
 
 GGUF = ".gguf"
 
@@ -55,10 +57,12 @@ class Writer:
         stop = self.tokenizer.eos_token_id
         texts: list[str] = []
         for own in self._sample(given, count, tokens, temperature, top_p, stop):
-            ended = stop in own or "\n" in self.tokenizer.decode(own, skip_special_tokens=True)
-            line = self.tokenizer.decode(own, skip_special_tokens=True).strip().split("\n")[0]
-            line = line if ended else _whole(line)
-            if len(line.split()) > 1:
+            ended = stop in own
+            own = own[: own.index(stop)] if ended else own  # a batch goes on until all have ended
+            text = self.tokenizer.decode(own, skip_special_tokens=True).lstrip()
+            line, broken, _ = text.partition("\n")
+            line = line if ended or broken else _whole(line)
+            if len(spans.units(line)[0]) > 1:
                 texts.append(line.strip())
         return texts
 
@@ -152,15 +156,17 @@ def _plain(network: Any) -> Any:
     return plain
 
 
-def rows(context: Context, writer: Writer, split: Split) -> list[Row]:
+def rows(context: Context, writer: Writer, split: Split) -> Rows:
     """Return the texts as rows to tune on: start, tokens, end; cut to the recipe's max_length."""
     ends = [writer.tokenizer.eos_token_id]
-    made = []
-    for place in range(len(split)):
-        text = " ".join(split.texts[place].split())
-        ids = writer.tokenizer(text, add_special_tokens=False)["input_ids"]
+    made = Rows(context.work)
+
+    def row(text: str) -> Row:
+        ids = writer.tokenizer(" ".join(text.split()), add_special_tokens=False)["input_ids"]
         ids = [writer.start, *ids[: context.task.max_length], *ends]
-        made.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": ids})
+        return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": ids}
+
+    made.extend(row(text) for text in split.texts)
     return made
 
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from stages.teacher import TeacherOutputs
 
 
+TEXTS_ONLY = frozenset({TRANSFER})
+
+
 class Lesson(NamedTuple):
     """What a student learns: the teacher's answers to its rows, and to the ``unseen`` ones.
 
@@ -177,29 +180,39 @@ class Distill(Training):
         if student is None:
             return Resources()
         splits = self.reads | {TRANSFER}
-        kept = student.layers if self._hidden_weight else 0
-        kept += 3 if self.relation_weight or self.attention_weight else 0
-        states = footprint.hidden_states(work, splits, kept, teacher.hidden)
-        if not kept:
-            states = Span()
-        elif self.student is not None or self.teacher is not None:
+        kept = self._states(student.layers)
+        own = self.reads - {"dev"}
+        states = footprint.hidden_states(work, own, kept, teacher.hidden)
+        states += upto(footprint.hidden_states(work, TEXTS_ONLY, kept, teacher.hidden).most)
+        if self.student is not None or self.teacher is not None:
             states = upto(states.most)
+        logits = footprint.logits(work, own)
+        logits += upto(footprint.logits(work, splits - own).most)
         trained = super().resources(replace(work, shape=student))
         length = work.longest_of(splits)
         answering = weights(teacher) + weights(student)
         answering += footprint.answering(teacher, TEACHER_BATCH, length)
         assert trained.disk is not None
         assert trained.memory is not None
+        copies = weights(student, copies=2) if self.keep == "best" else Span()
         return Resources(
             # The rows as the teacher reads them; the student's are counted with its training.
             disk=trained.disk
+            + upto(footprint.SAVED * copies.most)
             + states
-            + footprint.logits(work, splits)
-            + footprint.tokenized(work, splits | self.reads),
-            memory=(PROCESS + answering) | trained.memory,
+            + logits
+            + footprint.tokenized(work, splits),
+            memory=(PROCESS + answering) | (trained.memory + copies),
             shape=student,
             effort=work.texts_of(splits) * (self.epochs * student.body + teacher.body),
         )
+
+    def _states(self, layers: int) -> int:
+        """Return how many states of the teacher are kept for each token."""
+        maps = {"uniform": layers, "last": 1}
+        pairs = maps[self.hidden_map] if isinstance(self.hidden_map, str) else len(self.hidden_map)
+        inside = 3 if self.relation_weight or self.attention_weight else 0
+        return (pairs if self._hidden_weight else 0) + inside
 
     def _shape(self, work: Workload) -> Shape | None:
         """Return the shape of ``student``, or the input's shape with the layers that are kept."""
@@ -376,6 +389,13 @@ class Distill(Training):
             pairs = self._pairs(depth, other)
             found += aims.of_hidden(pairs, self._hidden_weight, self.hidden_loss, widths)
         last, heads = (depth - 1, other - 1), self.relation_heads
+        if self.relation_weight or self.attention_weight:
+            for each in models:
+                if each.config.hidden_size % heads:
+                    raise ModelError(
+                        f"distill.relation_heads: {heads} heads do not divide a width of "
+                        f"{each.config.hidden_size}"
+                    )
         if self.relation_weight:
             found.append(aims.of_relations(*last, self.relation_weight, heads))
         if self.attention_weight:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -120,7 +121,7 @@ class Factorize(Stage):
                 f"factorize.embeddings: a rank of {rank} saves nothing, they have {hidden} columns"
             )
         train = context.split("train")
-        seen = vocabulary.count_tokens(tokenizer, [*train.texts, *(train.pairs or ())])
+        seen = vocabulary.count_tokens(tokenizer, chain(train.texts, train.pairs or ()))
         often = torch.tensor([1.0 + seen[token] for token in range(count)])
         table, up, error = svd.thin_rows(whole.weight.detach(), often, rank)
         thinned = ThinEmbedding(count, rank, hidden, whole.padding_idx)

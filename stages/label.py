@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from pipeline.measure import machine
 from pipeline.stage import Asked, Context, Draft, Stage
-from pipeline.stage.resources import PROCESS, TEXTS, TRANSFER, Resources, Workload, weights
+from pipeline.stage.resources import PROCESS, TEXTS, TRANSFER, Resources, Workload, upto, weights
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
@@ -70,8 +71,10 @@ class Label(Stage):
 
     def check_task(self, task: type[Task]) -> None:
         """Raise RecipeError if answers have no probability of their own to compare."""
-        if self.confidence and not task.by_class:
+        if self.confidence and task.linear != "classes":
             raise RecipeError(f"confidence: an answer of {task.name} is not one probable label")
+        if self.teachers and task.body_only:
+            raise RecipeError(f"teachers: the answers of {task.name} have no mean")
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, in which the teachers then answer."""
@@ -85,7 +88,8 @@ class Label(Stage):
             disk=footprint.logits(work, splits) + footprint.tokenized(work, splits),
             memory=PROCESS
             + weights(work.shape)
-            + footprint.answering(work.shape, TEACHER_BATCH, length),
+            + footprint.answering(work.shape, TEACHER_BATCH, length)
+            + upto(len(machine.allowed()) * (PROCESS.least + weights(work.shape).most)),
             texts=work.rows.get(TRANSFER),
             effort=float(work.texts_of(splits) * work.shape.body * (1 + len(self.teachers))),
         )
@@ -178,8 +182,13 @@ class Label(Stage):
             asked=Asked(targets=(Target(),)),
         )
         finalists = Finalists(own, network, tokenizer)
-        bundle = finalists.build(rounded(network))
-        damage = finalists.damage(bundle)
+        try:
+            bundle = finalists.build(rounded(network))
+            damage = finalists.damage(bundle)
+        except ModelError:  # it cannot be exported, or its answers are far from PyTorch's
+            if self.engine == "int8":
+                raise
+            return None
         if damage <= NEAR:
             return bundle
         if self.engine == "int8":

@@ -17,7 +17,7 @@ SPLITS = frozenset({"train", "dev", "eval"})
 class Novel:
     """Counts what it is asked about; ``counts`` has how each new text was made, and what was not.
 
-    Case, punctuation and spaces do not count. In memory are eight bytes for each text.
+    Case, punctuation and spaces do not count. In memory is a hash of each text, a hundred bytes.
     """
 
     def __init__(self, splits: Mapping[str, Split]) -> None:

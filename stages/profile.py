@@ -16,7 +16,7 @@ from pipeline.model.architectures.description import Config
 from pipeline.stage import Asked, Context, Draft, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
-from pipeline.terms.errors import RecipeError
+from pipeline.terms.errors import ModelError, RecipeError
 from stages import training
 from stages.latency_table import Curve, Table, grid
 
@@ -66,6 +66,9 @@ class Profile(Stage):
         from pipeline.model import parts
 
         parts.named(config)
+        depth = parts.depth(config)
+        if depth is not None and depth < 2:
+            raise ModelError("profile: a model of one layer does not say what a layer costs")
         return config
 
     def resources(self, work: Workload) -> Resources:
@@ -83,6 +86,9 @@ class Profile(Stage):
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
         config = network.config.to_dict()
+        counted = {*zip(parts.neuron_counts(network), parts.head_counts(network), strict=True)}
+        if len(counted) > 1:
+            raise ModelError("profile: the layers differ already; profile before pruning")
         most = {"neurons": max(parts.neuron_counts(network))}
         if not parts.of(network).heads_stay(config):
             most["heads"] = max(parts.head_counts(network))

@@ -28,6 +28,7 @@ from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from pipeline.terms.progress import Progress
 from pipeline.terms.quantity import Quantity
+from pipeline.terms.vocabulary import STATIC
 from stages import footprint, training, transfer_set
 from stages.parameters import CALIBRATION_BATCH, Row, Training, cpu_has_bf16
 
@@ -194,6 +195,11 @@ class Prune(Stage):
         """Check that the model has the parts that are removed; return its config afterwards."""
         from pipeline.model import parts
 
+        if self.vocabulary and config.get("model_type") == STATIC:
+            raise ModelError(
+                "prune.vocabulary: pairs of tokens are known by their numbers, which "
+                "would change; put it before 'static'"
+            )
         if not (self._units or self.layers):
             return config
         try:
@@ -331,7 +337,8 @@ class Prune(Stage):
         ordered = surgery.forward_order(sets.values())
         few = list(calibration.batches(rows[:RESCALE_ROWS], context.device))
         loss = mean_loss(context.task, network, few)
-        metrics.append(Metric(name="calibration_loss_before", split="train", value=loss))
+        again = "" if part * self.rounds == 1 else f"_{round(part * self.rounds)}"
+        metrics.append(Metric(name=f"calibration_loss_before{again}", split="train", value=loss))
         kept = self._search(context, network, rows, sets, speedup, part)
         if speedup and part == 1:
             metrics += speedup.metrics()
@@ -341,9 +348,10 @@ class Prune(Stage):
             whole_parts = surgery.forward_order(surgery.parts(whole, unit) for unit in sets)
             note = lambda done, total: context.progress(done, total, "rescaling")  # noqa: E731
             abandoned = rescaling.rescale(network, ordered, whole, whole_parts, few, note)
-            metrics.append(Metric(name="rescaling_abandoned", value=abandoned, n=len(ordered)))
+            name = f"rescaling_abandoned{again}"
+            metrics.append(Metric(name=name, value=abandoned, n=len(ordered)))
         loss = mean_loss(context.task, network, few)
-        metrics.append(Metric(name="calibration_loss", split="train", value=loss))
+        metrics.append(Metric(name=f"calibration_loss{again}", split="train", value=loss))
 
     def _kinds(self, speedup: Speedup | None) -> list[Unit]:
         if speedup:

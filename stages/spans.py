@@ -21,8 +21,19 @@ LONGEST = 14
 """Words of the longest span."""
 DROPPED = 0.1
 """Share of the words that noise leaves out."""
-_END = re.compile(r"[,;:.!?…、。！？)\]]$|^[–—-]+$")
-_EDGES = " \t\n,;:–—-"
+UNSPACED = 30
+"""Characters of a text without spaces from which it is no single word."""
+_END = re.compile(r"[,;:.!?…、。，！？；：)\]]$|^[–—-]+$")
+_EDGES = " \t\n,;:–—-，；："
+
+
+def units(text: str) -> tuple[list[str], str]:
+    """Return what a text is cut into, and what joins it again: words and a space.
+
+    A long text without spaces, as in Chinese, is cut into its characters, which nothing joins.
+    """
+    words = text.split()
+    return (list(words[0]), "") if len(words) == 1 and len(text) > UNSPACED else (words, " ")
 
 
 def clauses(text: str) -> list[str]:
@@ -31,13 +42,14 @@ def clauses(text: str) -> list[str]:
     Those of one word are left out, and the whole text if nothing cuts it.
     """
     found: list[list[str]] = [[]]
-    for word in text.split():
+    words, space = units(text)
+    for word in words:
         if found[-1] and word.lower() in CONJUNCTIONS:
             found.append([])
         found[-1].append(word)
         if _END.search(word):
             found.append([])
-    parts = [_trimmed(words) for words in found if len(words) >= SHORTEST]
+    parts = [_trimmed(words, space) for words in found if len(words) >= SHORTEST]
     return [part for part in parts if part and part != text]
 
 
@@ -47,7 +59,7 @@ def spans(text: str, count: int, draw: random.Random) -> list[str]:
     Socher et al. 2013 ("Recursive deep models for semantic compositionality over a sentiment
     treebank") have phrases labelled by hand; here the teacher labels them.
     """
-    words = text.split()
+    words, space = units(text)
     longest = min(LONGEST, len(words) - 1)
     if longest < SHORTEST:
         return []
@@ -55,7 +67,7 @@ def spans(text: str, count: int, draw: random.Random) -> list[str]:
     for _ in range(count):
         length = draw.randint(SHORTEST, longest)
         start = draw.randint(0, len(words) - length)
-        found.append(_trimmed(words[start : start + length]))
+        found.append(_trimmed(words[start : start + length], space))
     return [part for part in found if part]
 
 
@@ -66,12 +78,13 @@ def splice(first: str, second: str, draw: random.Random) -> str:
 
 def noised(text: str, draw: random.Random) -> str:
     """Return a text with a tenth of its words left out, and one pair of neighbours swapped."""
-    words = [word for word in text.split() if draw.random() >= DROPPED]
+    words, space = units(text)
+    words = [word for word in words if draw.random() >= DROPPED]
     if len(words) < SHORTEST:
         return text
     at = draw.randrange(len(words) - 1)
     words[at], words[at + 1] = words[at + 1], words[at]
-    return " ".join(words)
+    return space.join(words)
 
 
 def normalized(text: str) -> str:
@@ -79,5 +92,5 @@ def normalized(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold())) or text.strip()
 
 
-def _trimmed(words: Sequence[str]) -> str:
-    return " ".join(words).strip(_EDGES)
+def _trimmed(words: Sequence[str], space: str) -> str:
+    return space.join(words).strip(_EDGES)

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from pipeline.stage import Context
 from pipeline.store.artifact import Metric
+from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
 from stages import latency_table, surgery
 from stages.finalists import FLOAT, Finalists, rounded
 from stages.latency_table import Choice, Table
+from stages.notes import Notes
 from stages.surgery import Unit
 
 NEURONS = 16
@@ -68,17 +70,36 @@ class Speedup:
         """
         if part < 1:
             return chosen(self.counts(importance, self.asked**part))
-        asked = self.asked
+        found = self.notes.get("found", lambda: self._found(importance, chosen))
+        self.measured = Interval(*found["measured"])
+        return chosen(found["counts"])
+
+    @cached_property
+    def notes(self) -> Notes:
+        """What was found, so that a killed run goes on with the same model."""
+        return Notes(self.context.work / "speedup.json")
+
+    def _found(
+        self, importance: Ranked, chosen: Callable[[dict[Unit, list[int]]], list[Tensor]]
+    ) -> dict[str, Any]:
+        """Return the counts that come nearest to the speed-up, and what was measured of them."""
+        asked, nearest = self.asked, dict[str, Any]()
         for number in range(SEARCHES):
-            kept = chosen(self.counts(importance, asked))
+            try:
+                counts = self.counts(importance, asked)
+            except ModelError:
+                if not nearest:
+                    raise
+                break  # the correction asks for more than there is
             self.context.progress(number, SEARCHES, "timing the pruned model")
-            self.measured = self._measure(kept, number)
-            missed = self.measured.value / self.asked
-            if abs(missed - 1) <= CLOSE:
+            measured = self._measure(chosen(counts), counts)
+            missed = abs(measured.value / self.asked - 1)
+            if not nearest or missed < nearest["missed"]:
+                nearest = {"missed": missed, "counts": counts, "measured": list(measured)}
+            if missed <= CLOSE:
                 break
-            if number < SEARCHES - 1:
-                asked = max(1.01, asked / missed)
-        return kept
+            asked = max(1.01, asked * self.asked / measured.value)
+        return nearest
 
     def counts(self, importance: Ranked, asked: float) -> dict[Unit, list[int]]:
         """Return how many units each part keeps: the least importance lost for the speed-up."""
@@ -116,15 +137,16 @@ class Speedup:
             return []
         return [Metric(name="speedup", **self.measured._asdict())]
 
-    def _measure(self, kept: Sequence[Tensor], number: int) -> Interval:
+    def _measure(self, kept: Sequence[Tensor], counts: dict[Unit, list[int]]) -> Interval:
         """Return the ratio of the input's median latency to the pruned model's, both in int8."""
+        name = value_sha256(counts)[:12]
         small = copy.deepcopy(self.network)
         parts = surgery.forward_order(surgery.parts(small, unit) for unit in self.kinds)
         surgery.keep_all(small, parts, kept)
         whole = self._finalists("whole", self.origin)
         bundles = {
             FLOAT: whole.build(rounded(self.origin)),
-            "pruned": self._finalists(f"pruned-{number}", small).build(rounded(small)),
+            "pruned": self._finalists(f"pruned-{name}", small).build(rounded(small)),
         }
         return whole.time(bundles).ratio(FLOAT, "pruned")
 

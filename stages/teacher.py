@@ -226,7 +226,11 @@ def imitation(
             answer = student(**inputs_of(batch))
         raw = task.select(answer, batch, student.config)
         goal = answers.raw(rows).to(raw.device)
-        soft = losses.answers(raw, goal) if squared else task.imitation(raw, goal, temperature)
+        if squared:
+            both = raw.isfinite().all(-1) & goal.isfinite().all(-1)  # a word may be cut off
+            soft = losses.answers(raw[both], goal[both]) if both.any() else 0 * raw[~both].nansum()
+        else:
+            soft = task.imitation(raw, goal, temperature)
         total = alpha * soft + (1 - alpha) * task.loss(raw, batch, total=False)
         alike = [at for at, row in enumerate(rows) if aims.same[row]] if aims.aims else []
         if alike:

@@ -74,7 +74,9 @@ def fit(
         network.to(context.device)  # it had ended early; the keeper has its weights
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    kept, judged = keeper.finish(network) if keeper else (LAST, None)
+    bf16 = use_bf16(context.device, network)
+    with torch.autocast(context.device, torch.bfloat16, enabled=bf16):  # as in training
+        kept, judged = keeper.finish(network) if keeper else (LAST, None)
     vars(network).pop("forward", None)  # removes accelerate's autocast wrapper
     vars(network).pop("_original_forward", None)
     network.cpu().eval()

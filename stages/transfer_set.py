@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FILE, ANSWERS = "texts.jsonl", "answers.safetensors"
 
+LARGEST = 64.0
+"""The largest raw output that is kept in fp16, whose steps are then 1/32."""
+
 Pair = tuple[str, str | None]
 """A row's text, and its second text if rows are pairs."""
 
@@ -49,14 +52,20 @@ def split(artifact: Artifact, folder: Path) -> Split:
 
 
 def write_answers(directory: Path, answers: dict[str, Tensor]) -> dict[str, str]:
-    """Write split -> raw outputs (units × width) in fp16; return path -> role."""
+    """Write split -> raw outputs (units × width); return path -> role.
+
+    In fp16, unless it would lose more than a thousandth of one, as it does of large scores.
+    """
     import torch
     from safetensors.torch import save_file
 
-    save_file(
-        {name: value.to(torch.float16).contiguous() for name, value in answers.items()},
-        directory / ANSWERS,
-    )
+    def narrow(value: Tensor) -> Tensor:
+        half = value.to(torch.float16)
+        near = torch.allclose(half.float(), value, rtol=1e-3, atol=1e-3, equal_nan=True)
+        large = bool(value.abs().nan_to_num().max() > LARGEST) if value.numel() else False
+        return (half if near and not large else value).contiguous()
+
+    save_file({name: narrow(value) for name, value in answers.items()}, directory / ANSWERS)
     return {ANSWERS: "answers"}
 
 

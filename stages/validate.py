@@ -29,6 +29,9 @@ from pipeline.terms.vocabulary import Name, Target
 from stages import references
 from stages.steps import Steps
 
+LINEAR_BYTES = 8 * 12 * 200_000
+"""Of the linear model for each label: its weights in fp64 and the solver's ten last steps."""
+
 
 class Validate(Stage):
     """Measure answers, latency, memory and size of the bundle and its references for the budgets.
@@ -131,7 +134,8 @@ class Validate(Stage):
         loaded = upto(sum(weights(shape).most for shape in shapes))
         return Resources(
             disk=upto(exported.most * work.providers + weights(largest).most),
-            memory=PROCESS + upto(6 * weights(largest).most) + loaded,
+            memory=(PROCESS + upto(6 * weights(largest).most) + loaded)
+            | (PROCESS + upto(LINEAR_BYTES * max(2, work.labels) if self.linear else 0)),
             effort=len(shapes) * work.texts_of(frozenset({"eval"})),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline.stage.resources import FLOAT, PROCESS, TEXTS, Resources, Workload,
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import DataError
-from stages import novel, training, transfer_set
+from stages import novel, spans, training, transfer_set
 from stages.novel import Novel
 from stages.parameters import Training
 
@@ -95,21 +96,24 @@ class Write(Training):
                 context, self, writer.network, writer.tokenizer, rows, causal_lm.loss, name="tuning"
             )
         new = Novel(context.splits)
-        kept: list[str] = []
+        roles = transfer_set.write(context.output, self._kept(context, writer, train, new))
+        if not len(new):
+            raise DataError(f"write: {self.model} wrote nothing that is new")
+        metrics = (Metric(name=name, value=count) for name, count in sorted(new.counts.items()))
+        return Draft(roles, {TEXTS: len(new)}, tuple(metrics))
+
+    def _kept(
+        self, context: Context, writer: Any, train: Split, new: Novel
+    ) -> Iterator[tuple[str, None]]:
+        """Yield new texts until there are enough, or the model only repeats itself."""
         for number, batch in self._batches(context, writer, train):
             for text in batch:
-                if len(kept) < self.texts and new.add((text, None), "written"):
-                    kept.append(text)
-            context.progress(len(kept), self.texts, "writing")
-            if len(kept) == self.texts:
-                break
-            if number * self.together > TRIES * self.texts + 10 * self.together:
-                break
-        if not kept:
-            raise DataError(f"write: {self.model} wrote nothing that is new")
-        roles = transfer_set.write(context.output, ((text, None) for text in kept))
-        metrics = (Metric(name=name, value=count) for name, count in sorted(new.counts.items()))
-        return Draft(roles, {TEXTS: len(kept)}, tuple(metrics))
+                if len(new) < self.texts and new.add((text, None), "written"):
+                    yield text, None
+            context.progress(len(new), self.texts, "writing")
+            tried = number * self.together
+            if len(new) == self.texts or tried > TRIES * self.texts + 10 * self.together:
+                return
 
     def _batches(
         self, context: Context, writer: Any, train: Split
@@ -118,11 +122,15 @@ class Write(Training):
         import torch
 
         done = context.work / "written.jsonl"
-        number = 0
-        if done.exists():
-            for line in done.read_text(encoding="utf-8").splitlines():
-                number += 1
+        done.touch()
+        number, whole = 0, 0
+        with done.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # torn when the machine stopped
+                number, whole = number + 1, whole + len(line)
                 yield number, json.loads(line)
+        os.truncate(done, whole)
         with done.open("a", encoding="utf-8") as file:
             while True:
                 seed = f"{context.seed} {number}"
@@ -146,7 +154,7 @@ class Write(Training):
         found: list[str] = []
         for _ in range(20 * self.examples):
             text = " ".join(train.texts[draw.randrange(len(train))].split())
-            if len(text.split()) <= WORDS:
+            if len(spans.units(text)[0]) <= WORDS:
                 found.append(text)
             if len(found) == self.examples:
                 break

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.measure.measurements import Linear
+from pipeline.stage.development import picked
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.progress import Progress, silent
@@ -28,7 +29,11 @@ MOST = 100_000
 """Training rows at most."""
 RARE = 1000
 """From this many rows on, what occurs in one row only is left out."""
+FEATURES = 200_000
+"""Words and pairs of words at most, the most frequent."""
 TOKEN = re.compile(r"\w+|[^\w\s]")
+SURE = 30.0
+"""The logit of what was always so in the training rows."""
 CALLS = 300
 """Timed calls."""
 
@@ -44,11 +49,11 @@ def measure(
 
     started = time.perf_counter()
     rows = np.random.default_rng(seed).permutation(len(train))[:MOST].tolist()
-    texts, own = [_text(train, row) for row in rows], _targets(task, train)[rows]
+    texts, own = [_text(train, row) for row in rows], _targets(task, train, rows)
     vectors = _vectors(len(rows))
     words = vectors.fit_transform(texts)
     held_out = vectors.transform([_text(dev, row) for row in range(len(dev))])
-    truth = _targets(task, dev)
+    truth = _targets(task, dev, range(len(dev)))
     best, least = None, np.inf
     for done, strength in enumerate(STRENGTHS):
         progress(done, len(STRENGTHS), "training the linear model")
@@ -83,11 +88,12 @@ def _text(split: Split, row: int) -> str:
     return split.texts[row] if split.pairs is None else f"{split.texts[row]} {split.pairs[row]}"
 
 
-def _targets(task: Task, split: Split) -> NDArray[Any]:
-    """Return the rows' classes, scores, or flags: rows × labels."""
+def _targets(task: Task, split: Split, rows: Sequence[int]) -> NDArray[Any]:
+    """Return the classes or scores of rows, or their flags: rows × labels."""
     import numpy as np
 
-    return np.array(task.truth(split) if task.linear == "flags" else split.labels)
+    chosen = picked(split, rows, split.name, split.sha256)
+    return np.array(task.truth(chosen) if task.linear == "flags" else list(chosen.labels or ()))
 
 
 def _vectors(rows: int) -> Any:
@@ -97,6 +103,7 @@ def _vectors(rows: int) -> Any:
         ngram_range=(1, 2),
         sublinear_tf=True,
         min_df=2 if rows >= RARE else 1,
+        max_features=FEATURES,
         tokenizer=TOKEN.findall,
         token_pattern=None,
     )
@@ -119,9 +126,12 @@ def _outputs(task: Task, model: Any, words: Any) -> NDArray[np.float64]:
     if task.linear == "scores":
         return np.asarray(model.predict(words), float)[:, None]
     if task.linear == "flags":
-        given = np.asarray(model.decision_function(words), float)
-        return given.reshape(len(given), -1)
-    outputs = np.full((words.shape[0], len(task.labels)), -30.0)  # a label that train lacks
+        given = np.asarray(model.decision_function(words), float).reshape(words.shape[0], -1)
+        for column, each in enumerate(model.estimators_):
+            if not hasattr(each, "coef_"):  # all training rows have the label, or none
+                given[:, column] = SURE if each.y_[0] else -SURE
+        return given
+    outputs = np.full((words.shape[0], len(task.labels)), -SURE)  # a label that train lacks
     outputs[:, model.classes_] = np.log(np.maximum(model.predict_proba(words), 1e-12))
     return outputs
 

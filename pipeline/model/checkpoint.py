@@ -239,7 +239,12 @@ def _reshape(model: Any, path: Path) -> None:
 
 
 def count_heads(model: Any) -> None:
-    """Set the head count of each attention module to match its weights."""
+    """Set the head count of each attention module to match its weights.
+
+    Does nothing if the family is not described: its heads are not pruned.
+    """
+    if model.config.model_type not in ARCHITECTURES:
+        return
     row, size = parts.of(model), parts.head_size(model)
     if row.head_count is None:
         return

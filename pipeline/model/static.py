@@ -84,8 +84,8 @@ class StaticModel(_Static):
     ) -> BaseModelOutput:
         """Return batch × 2·hidden as the last hidden state."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        there = mask[..., None].to(self.embeddings.weight.dtype)
         each = self.embeddings(input_ids)
+        there = mask[..., None].to(each.dtype)
         if self.config.buckets:
             each = each + self.pairs(self.hashed(input_ids))
         each = each * there

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pipeline.measure.measurements import Measurements
 from pipeline.terms import metrics
 from pipeline.terms.interval import Interval
+from pipeline.terms.vocabulary import LINEAR
 from pipeline.terms.wording import bounds, quantity
-from pipeline.verdict.record import LINEAR, LedgerRow
+from pipeline.verdict.record import LedgerRow
 
 WORDS = "linear model (TF-IDF of words and pairs of words)"
 

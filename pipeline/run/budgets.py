@@ -14,7 +14,8 @@ def check(loaded: LoadedRecipe, task: type[Task]) -> None:
     problems = sense.check(recipe.budgets)
     if problems:
         raise loaded.where.say(("budgets",), problems[0])
-    if recipe.budgets and all(step.stage.produces != Kind.REPORT for step in loaded.steps):
+    reports = [step for step in loaded.steps if step.stage.produces is Kind.REPORT]
+    if recipe.budgets and all(step.stage.aside for step in reports):
         raise loaded.where.say(
             ("budgets",), "no 'validate' stage measures them; add one after 'export'"
         )

@@ -162,7 +162,7 @@ class Stage(BaseModel):
 
     def measures(self, kinds: dict[str, Kind]) -> tuple[str, ...]:
         """Return the ids, from a mapping of step id -> kind, that budgets may compare with."""
-        return tuple(kinds) if self.produces is Kind.REPORT else ()
+        return tuple(kinds) if self.produces is Kind.REPORT and not self.aside else ()
 
     def check_task(self, task: type[Task]) -> None:
         """Raise RecipeError if a parameter means nothing for the recipe's task.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
@@ -20,12 +21,14 @@ class Texts(Sequence[str]):
     def __init__(self, folder: Path | None = None) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with the object)
         self._ends = array("q", [0])
+        self._written = True
 
     def append(self, text: str) -> None:
         """Add a text at the end."""
         content = text.encode()
         self._file.seek(self._ends[-1])
         self._file.write(content)
+        self._written = False
         self._ends.append(self._ends[-1] + len(content))
 
     def __len__(self) -> int:
@@ -40,8 +43,12 @@ class Texts(Sequence[str]):
         if isinstance(index, slice):
             return [self[row] for row in range(len(self))[index]]
         row = range(len(self))[index]
-        self._file.seek(self._ends[row])
-        return self._file.read(self._ends[row + 1] - self._ends[row]).decode()
+        if not self._written:
+            self._file.flush()
+            self._written = True
+        # Reads at a place, so that threads which read at the same time do not move one another's.
+        length = self._ends[row + 1] - self._ends[row]
+        return os.pread(self._file.fileno(), length, self._ends[row]).decode()
 
     def __iter__(self) -> Iterator[str]:
         return (self[row] for row in range(len(self)))

@@ -131,6 +131,8 @@ class Data(Part):
         return {name: reference for name, reference in pairs.items() if reference}
 
 
+LINEAR: Final = "linear"
+"""The id and kind of the linear model's row in the ledger, which is no stage's."""
 STATIC: Final = "rarefy-static"
 """The ``model_type`` of our own model without attention, ``pipeline.model.static``."""
 

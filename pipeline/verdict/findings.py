@@ -20,9 +20,9 @@ from pipeline.terms.interval import Interval
 from pipeline.terms.metrics import METRICS
 from pipeline.terms.outcomes import Outcome
 from pipeline.terms.sense import misfit
+from pipeline.terms.vocabulary import LINEAR
 from pipeline.terms.wording import bounds, number, quantity, signed
 from pipeline.verdict import lookup, power
-from pipeline.verdict.record import LINEAR
 from pipeline.verdict.verdict import BudgetResult
 
 

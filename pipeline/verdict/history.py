@@ -261,6 +261,8 @@ def _as_measured(measurements: Measurements) -> str:
     later: dict[str, Any] = {"answers_sha256": True}
     if not measurements.unlabelled:
         later["unlabelled"] = True
+    if measurements.linear is None:
+        later["linear"] = True
     plain = [name for name, model in measurements.models.items() if model.precision is None]
     later["models"] = {name: {"precision"} for name in plain}
     if measurements.schema_ in CALL_BY_CALL:

@@ -13,10 +13,6 @@ SCHEMA: Final = "rarefy.run/1"
 """Records of earlier versions do not name it."""
 
 
-LINEAR = "linear"
-"""The id and kind of the linear model's row in the ledger, which is no stage's."""
-
-
 class LedgerRow(BaseModel):
     """One finished stage; ``accuracy`` is (value, low, high) of the main metric on eval.
 

@@ -57,3 +57,15 @@ def test_what_is_no_causal_model_is_refused(tmp_path):
         causal_lm.open_model("no.gguf", tmp_path)
     with pytest.raises(ModelError):
         causal_lm.open_model("gone", tmp_path)
+
+
+def test_what_follows_the_end_of_a_text_is_not_part_of_it(model, monkeypatch):
+    """A batch goes on until all its rows have ended."""
+    stop = model.tokenizer.eos_token_id
+    words = model.tokenizer("film good plot bad", add_special_tokens=False)["input_ids"]
+    rows = [[*words[:2], stop, *words[2:]], [*words, stop]]
+    monkeypatch.setattr(causal_lm.Writer, "_sample", lambda *_: rows)
+    texts = model.write("", 2, tokens=9, temperature=1.0, top_p=1.0)
+    first = model.tokenizer.decode(words[:2]).strip()
+    assert texts[-1] == model.tokenizer.decode(words).strip()
+    assert all(text in (first, texts[-1]) for text in texts)

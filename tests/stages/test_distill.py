@@ -282,3 +282,9 @@ def test_layers_that_are_not_there_are_refused(tuned, make_context):
         ModelError, match=r"distill.hidden_map: \[1, 0\]: the student has layers 0 t"
     ):
         Distill(layers=1, hidden_map=((1, 0),)).run(make_context(rows=8), tuned)
+
+
+def test_heads_of_relations_that_divide_no_width_are_refused(tuned, make_context):
+    stage, context = Distill(layers=1, relation_weight=1, relation_heads=7), make_context(rows=8)
+    with pytest.raises(ModelError, match=r"distill.relation_heads: 7 heads do not divide a width"):
+        stage.run(context, tuned)

@@ -12,8 +12,8 @@ from pipeline.model import checkpoint
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError, RecipeError
+from stages import finalists, shards, transfer_set
 from stages import label as module
-from stages import shards, transfer_set
 from stages.distill import Distill
 from stages.finetune import Finetune
 from stages.label import Label
@@ -198,3 +198,21 @@ def test_texts_that_are_read_one_by_one_are_answered_by_pytorch(workshop):
     stages = [{"label": {"engine": "int8"}}]
     with pytest.raises(ModelError, match=r"label.engine: int8 is for labels and scores of rows"):
         workshop.run(*stages, task="sentence-embeddings", data=PAIRS)
+
+
+def test_auto_falls_back_if_nothing_can_be_exported(label, tuned, monkeypatch):
+    def fail(*_):
+        raise ModelError("export: no")
+
+    monkeypatch.setattr(finalists.Finalists, "build", fail)
+    monkeypatch.setattr(module, "MANY", 10)
+    assert list(label(tuned, engine="auto").context.work.glob("*-transfer/done.npz"))
+    with pytest.raises(ModelError, match="export: no"):
+        label(tuned, name="asked", engine="int8")
+
+
+def test_embeddings_of_several_teachers_have_no_mean(workshop):
+    write_pairs(workshop.write_rows)
+    stages = [{"label": {"teachers": ["model"]}}]
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*teachers: the answers of sentence-"):
+        workshop.open(*stages, task="sentence-embeddings", data=PAIRS).plan.steps()

@@ -67,3 +67,18 @@ def test_a_table_is_not_a_model(workshop):
 def test_another_report_has_no_table(tmp_path):
     with pytest.raises(ModelError, match="'profile' does"):
         latency_table.load(tmp_path)
+
+
+def test_a_profile_judges_no_budget(workshop):
+    budgets = [{"metric": "accuracy", "min": 0.5}]
+    with pytest.raises(RecipeError, match="no 'validate' stage measures them"):
+        workshop.open("quick:Head", "profile", budgets=budgets).plan.steps()
+
+
+def test_layers_that_differ_have_no_table(tuned, make_context):
+    context = make_context(rows=32)
+    Prune(neurons=0.5, calibration_rows=16).run(context, tuned)
+    pruned = artifact_of(context.output, Kind.CHECKPOINT)
+
+    with pytest.raises(ModelError, match=r"profile: the layers differ already"):
+        Profile().run(make_context(rows=32, targets=(Target(),)), pruned)

@@ -64,3 +64,11 @@ def test_noise_leaves_out_and_swaps_but_invents_nothing():
 def test_case_punctuation_and_spaces_do_not_count_for_equality():
     assert normalized(" It's  GOOD!") == normalized("it s good")
     assert normalized("?!") == "?!"
+
+
+def test_a_text_without_spaces_is_cut_between_its_characters():
+    text = "这部电影的前半部分很有意思，但是结尾太弱了，没有人笑得出来，真是可惜。"
+    assert clauses(text)[0] == "这部电影的前半部分很有意思"
+    found = spans(text, 20, random.Random(0))
+    assert all(2 <= len(span) <= 14 and span in text for span in found)
+    assert noised(text, random.Random(0)) != text

@@ -82,9 +82,36 @@ def test_a_miss_is_corrected_by_what_was_measured(make, monkeypatch):
     assert (metric.name, metric.value) == ("speedup", 1.48)
 
 
-def test_the_last_search_is_kept_if_none_is_close(make, monkeypatch):
+def test_the_nearest_is_kept_if_none_is_close(make, monkeypatch):
     search = make(1.5)
-    monkeypatch.setattr(Speedup, "counts", lambda *_: {})
-    monkeypatch.setattr(Speedup, "_measure", lambda *_: Interval(1.2, 1.1, 1.3))
-    kept = iter(range(9))
-    assert search.search({}, lambda _: next(kept)) == module.SEARCHES - 1
+    number = iter(range(9))
+    monkeypatch.setattr(Speedup, "counts", lambda *_: {"heads": [next(number)]})
+    found = iter([Interval(v, v, v) for v in (1.2, 1.4, 1.9)])
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: next(found))
+    assert search.search({}, lambda counts: counts) == {"heads": [1]}
+    assert next(number) == module.SEARCHES
+
+
+def test_a_killed_run_goes_on_with_the_same_model(make, monkeypatch):
+    search = make(1.5)
+    monkeypatch.setattr(Speedup, "counts", lambda *_: {"heads": [1], "neurons": [16]})
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: Interval(1.5, 1.4, 1.6))
+    search.search({}, lambda counts: counts)
+    again = make(1.5)
+    monkeypatch.setattr(Speedup, "counts", lambda *_: pytest.fail("searched again"))
+    assert again.search({}, lambda counts: counts) == {"heads": [1], "neurons": [16]}
+    assert again.measured == Interval(1.5, 1.4, 1.6)
+
+
+def test_a_correction_that_is_out_of_reach_leaves_the_nearest(make, monkeypatch):
+    search, first = make(1.5), iter([{"heads": [2]}])
+
+    def counts(self, ranked, wanted):
+        try:
+            return next(first)
+        except StopIteration:
+            raise ModelError("out of reach") from None
+
+    monkeypatch.setattr(Speedup, "counts", counts)
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: Interval(1.3, 1.2, 1.4))
+    assert search.search({}, lambda counts: counts) == {"heads": [2]}

@@ -9,6 +9,7 @@ from pipeline.model import checkpoint
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RecipeError
 from stages.distill import Distill
+from stages.factorize import Factorize
 from stages.static import Static
 from tests.conftest import VALIDATE
 from tests.models import artifact_of, sentences
@@ -69,3 +70,18 @@ def test_layers_of_it_cannot_be_removed(workshop):
 def test_tags_of_words_need_attention(workshop):
     with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*a bag of words cannot answer token"):
         workshop.open({"finetune": {}}, "static", task="token-classification").plan.steps()
+
+
+def test_its_vocabulary_is_pruned_before(workshop):
+    stages = ["quick:Head", "static", {"prune": {"vocabulary": True}}]
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*put it before 'static'"):
+        workshop.open(*stages).plan.steps()
+
+
+def test_its_embeddings_can_be_narrow(student, make_context):
+    context = make_context(rows=16)
+    Factorize(embeddings=4).run(context, student[1])
+    thin = checkpoint.load(context.output)
+    assert thin.get_input_embeddings().table.weight.shape[1] == 4
+    tokenizer = checkpoint.load_tokenizer(context.output)
+    assert logits(thin, tokenizer, ["a b"]).isfinite().all()

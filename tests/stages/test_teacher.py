@@ -9,6 +9,7 @@ import torch
 from stages import teacher as teaching
 from stages import training
 from stages.internals import Internal
+from stages.trainer import collate
 
 STATES = (Internal("hidden", 0), Internal("hidden", 2))
 
@@ -54,3 +55,17 @@ def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_co
     whole = teaching.outputs(fresh, network, tokenizer, rows, STATES[:1], batch_size=8)
     assert torch.equal(resumed.logits, whole.logits)
     assert np.array_equal(resumed.hidden(range(40)), whole.hidden(range(40)))
+
+
+def test_squared_answers_leave_out_words_without_one(tuned, make_context):
+    context = make_context(rows=4)
+    network, tokenizer = training.open_network(context, tuned)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"), numbered=True)
+    outputs = teaching.outputs(context, network, tokenizer, rows)
+    outputs.logits[1] = float("nan")
+    loss = teaching.imitation(context.task, outputs, alpha=1, temperature=1, squared=True)
+    batch = collate([rows[at] for at in range(4)], tokenizer)
+    with torch.no_grad():
+        assert float(loss(network, batch)) < 1e-3
+    outputs.logits[:] = float("nan")
+    assert float(loss(network, batch)) == 0

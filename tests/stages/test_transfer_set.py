@@ -38,3 +38,18 @@ def test_answers_are_kept_in_half_precision(tmp_path):
 def test_texts_alone_have_no_answers(tmp_path):
     transfer_set.write(tmp_path, [("one", None)])
     assert not transfer_set.has_answers(artifact_of(tmp_path, Kind.TRANSFER_SET))
+
+
+def test_large_scores_are_kept_as_they_are(tmp_path):
+    scores = torch.tensor([[1999.25], [70_000.0]])
+    transfer_set.write_answers(tmp_path, {"train": scores})
+    found = transfer_set.answers(artifact_of(tmp_path, Kind.TRANSFER_SET))
+    assert torch.equal(found["train"], scores)
+
+
+def test_words_that_were_cut_off_have_no_answer(tmp_path):
+    outputs = torch.tensor([[1.0, 2.0], [float("nan"), float("nan")]])
+    transfer_set.write_answers(tmp_path, {"train": outputs})
+    found = transfer_set.answers(artifact_of(tmp_path, Kind.TRANSFER_SET))["train"]
+    assert torch.equal(found[0], outputs[0])
+    assert found[1].isnan().all()

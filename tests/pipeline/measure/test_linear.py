@@ -69,3 +69,11 @@ def test_labels_together_and_scores_are_learned_too():
     scores = splits(200, lambda labels: [4.0 * label for label in labels])
     answers = np.array(linear.measure(Regression((), 32, ("text",)), *scores, seed=0).answers)
     assert np.corrcoef(answers[:, 0], scores[2].labels)[0, 1] > 0.8
+
+
+def test_a_label_that_no_training_row_has_is_never_answered():
+    flags = splits(200, lambda labels: [(label,) for label in labels])
+    task = MultiLabelClassification(("bad", "good", "never"), 32, ("text",))
+    answers = np.array(linear.measure(task, *flags, seed=0).answers)
+    assert answers[:, 2].max() < 1e-6
+    assert not answers[:, 5].any()

@@ -110,6 +110,7 @@ def test_a_stage_that_stands_twice_gets_a_number(check):
         ("as: again", "as: ../up", "11: stages[1].as: '../up' is not a valid name"),
         ("as: again", "as: finetune", "11: stages[1].as: the id 'finetune' is already taken"),
         ("as: again", "as: model", "11: stages[1].as: the id 'model' is already taken"),
+        ("as: again", "as: linear", "11: stages[1].as: the id 'linear' is reserved for the linear"),
         ("name: good", "name: Good Name", "1: name: String should match pattern"),
         (
             "max_drop: 1 %",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -49,3 +50,12 @@ def test_memory_does_not_grow_with_the_texts(tmp_path):
         tracemalloc.stop()
     assert held < 200_000
     assert made[4999] == "4999 " * 200
+
+
+def test_threads_read_what_they_ask_for():
+    texts = Texts()
+    for number in range(3000):
+        texts.append(f"{number} " * (number % 7 + 1))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda at: texts[at], [*range(3000)] * 4))
+    assert all(text.split()[0] == str(at % 3000) for at, text in enumerate(found))
