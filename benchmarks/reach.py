@@ -56,11 +56,7 @@ CELLS = ("import", "finetune", *TECHNIQUES, "export", "without PyTorch")
 
 UNDESCRIBED = ("albert", "llama", "qwen3")
 PARTS = ("distill by layers", "prune heads", "prune neurons", "factorize")
-EXPECTED_NO = {
-    ("mpnet", "prune heads"): "share one table",
-    (MPNET, "prune heads"): "share one table",
-    **{(family, cell): "are not described" for family in UNDESCRIBED for cell in PARTS},
-}
+EXPECTED_NO = {(family, cell): "are not described" for family in UNDESCRIBED for cell in PARTS}
 """The cells that are refused, and a part of the reason that ``recipe check`` gives."""
 
 

@@ -119,13 +119,8 @@ def open_model(reference: str, base: Path) -> Writer:
     try:
         if reference.endswith(GGUF):
             (path,) = files(reference, base)
-            options: Any = {"gguf_file": path.name, "local_files_only": True}
-            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **options)
-            network = _plain(
-                AutoModelForCausalLM.from_pretrained(
-                    str(path.parent), dtype=torch.float32, **options
-                )
-            )
+            tokenizer = no_code.from_gguf(AutoTokenizer, path)
+            network = _plain(no_code.from_gguf(AutoModelForCausalLM, path, dtype=torch.float32))
         else:
             directory = locating.locate(reference, base, allow_pickle=False).directory
             tokenizer = no_code.from_folder(AutoTokenizer, directory)

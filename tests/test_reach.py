@@ -26,9 +26,9 @@ def test_every_described_family_has_a_tiny_model():
 
 
 def test_a_cell_that_deviates_is_named():
-    yes, no = Cell(yes=True), Cell(yes=False, reason="in mpnet, … share one table")
-    assert reach.as_expected("mpnet", {"prune heads": no, "LoRA": yes}) == []
+    yes, no = Cell(yes=True), Cell(yes=False, reason="of type llama are not described")
+    assert reach.as_expected("llama", {"prune heads": no, "LoRA": yes}) == []
     assert reach.as_expected("bert", {"prune heads": no}) == [f"bert, prune heads: {no.reason}"]
-    assert reach.as_expected("mpnet", {"prune heads": yes}) == ["mpnet, prune heads: yes"]
+    assert reach.as_expected("llama", {"prune heads": yes}) == ["llama, prune heads: yes"]
     other = Cell(yes=False, reason="out of memory")
-    assert reach.as_expected("mpnet", {"prune heads": other}) != []
+    assert reach.as_expected("llama", {"prune heads": other}) != []

@@ -23,6 +23,17 @@ def from_folder(auto: Any, directory: Path, **options: Any) -> Any:
     )
 
 
+def from_gguf(auto: Any, path: Path, **options: Any) -> Any:
+    """Return what one of transformers' Auto classes reads from a GGUF file, which has no code."""
+    return auto.from_pretrained(
+        str(path.parent),
+        gguf_file=path.name,
+        local_files_only=True,
+        trust_remote_code=False,
+        **options,
+    )
+
+
 def check(directory: Path) -> None:
     """Raise ModelError if config.json needs code from the folder (``auto_map``) to be understood.
 
