@@ -21,7 +21,7 @@ FILE = "latencies.json"
 SCHEMA = "rarefy.latencies/1"
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = 60
-"""Halvings of the price of a millisecond."""
+"""Halvings of the price."""
 
 Kind = str
 """``heads`` or ``neurons``."""
@@ -97,39 +97,40 @@ def grid(most: int, multiple: int) -> tuple[int, ...]:
 class Choice:
     """The counts that one part may have, what each loses, and what each costs: rising counts.
 
-    ``lost``: importance of the units that are removed. ``ms``: falling with fewer units.
+    ``lost``: importance of the units that are removed. ``cost``: ms or another measure, which falls
+    with fewer units.
     """
 
     counts: NDArray[np.int64]
     lost: NDArray[np.float64]
-    ms: NDArray[np.float64]
+    cost: NDArray[np.float64]
 
     def at(self, price: float) -> int:
-        """Return the place of the count that is best if a millisecond is worth ``price``."""
-        return int(np.argmin(self.lost + price * self.ms))
+        """Return the place of the count that is best if a unit of the cost is worth ``price``."""
+        return int(np.argmin(self.lost + price * self.cost))
 
 
 def spend(choices: Sequence[Choice], budget: float) -> list[int]:
-    """Return a count for each part: the least importance lost with all ms within the budget.
+    """Return a count for each part: the least importance lost with all costs within the budget.
 
-    The solution for one price of a millisecond, found by bisection (Lagrangian relaxation), is the
-    best one for the ms that it takes. Then parts get units back, the most important for their ms
-    first, as long as the budget lasts. Raises ModelError if even the least counts exceed it.
+    The solution for one price, found by bisection (Lagrangian relaxation), is the best one for what
+    it costs. Then parts get units back, the most important for their cost first, as long as the
+    budget lasts. Raises ModelError if even the least counts exceed it.
     """
-    least = sum(float(choice.ms.min()) for choice in choices)
+    least = sum(float(choice.cost.min()) for choice in choices)
     if least > budget:
-        raise ModelError(f"at least {least:.3g} ms remain where {budget:.3g} ms are asked for")
+        raise ModelError(f"at least {least:.3g} remain where {budget:.3g} are asked for")
     low, high = 0.0, 1.0
-    while _ms(choices, high) > budget and high < 1e30:
+    while _cost(choices, high) > budget and high < 1e30:
         high *= 10
     for _ in range(STEPS):
         price = (low + high) / 2
-        low, high = (low, price) if _ms(choices, price) <= budget else (price, high)
+        low, high = (low, price) if _cost(choices, price) <= budget else (price, high)
     places = [choice.at(high) for choice in choices]
-    left = budget - _ms(choices, high)
+    left = budget - _cost(choices, high)
     while True:
         gains = [
-            (choice.lost[at] - choice.lost[at + 1], choice.ms[at + 1] - choice.ms[at], part)
+            (choice.lost[at] - choice.lost[at + 1], choice.cost[at + 1] - choice.cost[at], part)
             for part, (choice, at) in enumerate(zip(choices, places, strict=True))
             if at + 1 < len(choice.counts)
         ]
@@ -141,5 +142,5 @@ def spend(choices: Sequence[Choice], budget: float) -> list[int]:
         left -= cost
 
 
-def _ms(choices: Sequence[Choice], price: float) -> float:
-    return sum(float(choice.ms[choice.at(price)]) for choice in choices)
+def _cost(choices: Sequence[Choice], price: float) -> float:
+    return sum(float(choice.cost[choice.at(price)]) for choice in choices)

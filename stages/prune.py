@@ -88,6 +88,10 @@ class Prune(Stage):
     layers: Share | tuple[int, ...] = Field(
         0.0, description="share of the layers to remove, or the indices of layers to remove"
     )
+    macs: Share = Field(
+        0.0,
+        description="instead of shares: of the layers' multiply-adds, how many to remove",
+    )
     speedup: Annotated[Quantity, Field(gt=1, le=1000)] | None = Field(
         None, description="instead of shares: how many times faster than the input, in int8"
     )
@@ -121,12 +125,16 @@ class Prune(Stage):
     def _removes_something(self) -> Prune:
         if not (self._units or self.layers or self.vocabulary):
             raise ValueError(
-                "nothing to remove: give 'heads', 'neurons', 'layers', 'speedup' or 'vocabulary'"
+                "nothing to remove: give 'heads', 'neurons', 'layers', 'macs', 'speedup' or "
+                "'vocabulary'"
             )
         if self.least_count > 1 and not self.vocabulary:
             raise ValueError("'least_count' is of 'vocabulary: true'")
-        if self.speedup is not None and (self.heads or self.neurons):
-            raise ValueError("'speedup' decides itself how many heads and neurons go")
+        for name in ("speedup", "macs"):
+            if getattr(self, name) and (self.heads or self.neurons):
+                raise ValueError(f"{name!r} decides itself how many heads and neurons go")
+        if self.speedup is not None and self.macs:
+            raise ValueError("give either 'speedup' or 'macs', not both")
         if (self.rounds > 1 or self.transfer) and not self.recover_epochs:
             raise ValueError("'rounds' and 'transfer' are for recovery: give 'recover_epochs'")
         if (self.speedup is None) != (self.table is None):
@@ -135,7 +143,7 @@ class Prune(Stage):
 
     @property
     def _units(self) -> bool:
-        return bool(self.heads or self.neurons or self.speedup)
+        return bool(self.heads or self.neurons or self.macs or self.speedup)
 
     def references(self) -> dict[str, str]:
         named = {TABLE: self.table, TRANSFER: self.transfer}
@@ -159,7 +167,8 @@ class Prune(Stage):
         units = self._units
         search = weights(shape, copies=2 if units and self.rescale else 1)
         if units and self.method != "magnitude":
-            of_heads, of_neurons = (bool(s or self.speedup) for s in (self.heads, self.neurons))
+            both = bool(self.speedup or self.macs)
+            of_heads, of_neurons = (bool(s or both) for s in (self.heads, self.neurons))
             blocks = shape.layers * (of_heads * shape.heads**2 + of_neurons * i * i)
             search += upto(FLOAT * blocks)
             search += footprint.activations(shape, CALIBRATION_BATCH, length)
@@ -183,7 +192,7 @@ class Prune(Stage):
         gone = len(self.layers) if isinstance(self.layers, tuple) else self.layers * shape.layers
         small = shape.with_layers(max(1, shape.layers - round(gone)))
         h, i = shape.hidden, shape.intermediate
-        heads, neurons = self.heads, self.neurons
+        heads, neurons = self.heads or self.macs, self.neurons or self.macs
         if self.speedup:
             heads = neurons = 1 - 1 / self.speedup
         return small.shrunk(small.layers * (heads * 4 * h * h + neurons * 2 * h * i))
@@ -333,7 +342,7 @@ class Prune(Stage):
         """
         from stages import calibration, rescaling, surgery
 
-        sets = {unit: surgery.parts(network, unit) for unit in self._kinds(speedup)}
+        sets = {unit: surgery.parts(network, unit) for unit in self._kinds(network, speedup)}
         ordered = surgery.forward_order(sets.values())
         few = list(calibration.batches(rows[:RESCALE_ROWS], context.device))
         loss = mean_loss(context.task, network, few)
@@ -353,9 +362,14 @@ class Prune(Stage):
         loss = mean_loss(context.task, network, few)
         metrics.append(Metric(name=f"calibration_loss{again}", split="train", value=loss))
 
-    def _kinds(self, speedup: Speedup | None) -> list[Unit]:
+    def _kinds(self, network: Any, speedup: Speedup | None) -> list[Unit]:
+        from pipeline.model import parts
+
         if speedup:
             return speedup.kinds
+        if self.macs:
+            stay = parts.of(network).heads_stay(network.config.to_dict())
+            return ["neurons"] if stay else ["heads", "neurons"]
         shares: dict[Unit, float] = {"heads": self.heads, "neurons": self.neurons}
         return [unit for unit, share in shares.items() if share]
 
@@ -374,7 +388,7 @@ class Prune(Stage):
         goes, or together by what their time is worth. The ranking decides how many units a part
         keeps, and which. The Fisher blocks then correct which ones.
         """
-        from stages import fisher, surgery
+        from stages import fisher, multiply_adds, surgery
 
         sensitivities = self._sensitivities(context, network, rows, sets)
         importance = {unit: self._importance(sets[unit], sensitivities.get(unit)) for unit in sets}
@@ -399,6 +413,10 @@ class Prune(Stage):
 
         if speedup:
             return speedup.search(importance, chosen, part)
+        if self.macs:
+            share = 1 - (1 - self.macs) ** (1 / self.rounds)
+            steps: dict[Unit, int] = {"heads": 1, "neurons": NEURONS}
+            return chosen(multiply_adds.counts(importance, sets, share, steps))
         return chosen(
             {unit: self._keep_counts(unit, ranked) for unit, ranked in importance.items()}
         )

@@ -114,11 +114,11 @@ class Speedup:
         flat = [choice for unit in choices for choice in choices[unit]]
         now = self.table.ms(self._counted(self.origin))
         rest = self.table.ms(self._counted(self.network))
-        rest -= sum(float(choice.ms[-1]) for choice in flat)
+        rest -= sum(float(choice.cost[-1]) for choice in flat)
         try:
             spent = latency_table.spend(flat, now / asked - rest)
         except ModelError as error:
-            most = now / (rest + sum(float(choice.ms.min()) for choice in flat))
+            most = now / (rest + sum(float(choice.cost.min()) for choice in flat))
             raise ModelError(
                 f"prune.speedup: {asked:.3g}× is out of reach; fewer heads and neurons give "
                 f"{most:.2f}× at most, so remove layers as well"

@@ -60,15 +60,15 @@ def choices(seed, parts=4, counts=6):
 @pytest.mark.parametrize("share", [0.4, 0.6, 0.9])
 def test_a_budget_is_spent_almost_as_well_as_by_trying_everything(seed, share):
     parts = choices(seed)
-    budget = share * sum(choice.ms[-1] for choice in parts)
-    if budget < sum(choice.ms[0] for choice in parts):
+    budget = share * sum(choice.cost[-1] for choice in parts)
+    if budget < sum(choice.cost[0] for choice in parts):
         pytest.skip("out of reach")
     counts = spend(parts, budget)
     places = [count - 1 for count in counts]
 
     def of(chosen):
         lost = sum(choice.lost[at] for choice, at in zip(parts, chosen, strict=True))
-        return lost, sum(choice.ms[at] for choice, at in zip(parts, chosen, strict=True))
+        return lost, sum(choice.cost[at] for choice, at in zip(parts, chosen, strict=True))
 
     lost, ms = of(places)
     assert ms <= budget + 1e-9
@@ -83,5 +83,5 @@ def test_everything_stays_if_there_is_time_for_it():
 
 
 def test_what_no_count_can_reach_is_refused():
-    with pytest.raises(ModelError, match=r"at least .* ms remain where 0.01 ms are asked for"):
+    with pytest.raises(ModelError, match=r"at least .* remain where 0.01 are asked for"):
         spend(choices(0), 0.01)

@@ -194,3 +194,28 @@ def test_a_transfer_set_adds_texts_to_recovery(tuned, make_context, tmp_path):
 def test_rounds_and_texts_are_for_recovery(parameters):
     with pytest.raises(ValidationError, match="give 'recover_epochs'"):
         Prune(neurons=0.5, **parameters)
+
+
+def test_a_share_of_the_multiply_adds_goes_from_heads_and_neurons(tuned, make_context):
+    context = make_context(rows=64)
+    draft = Prune(macs=0.4, calibration_rows=32).run(context, tuned)
+    whole, small = (
+        sum(
+            4 * 8 * 32 * h + 2 * 32 * n
+            for h, n in zip(told["heads"], told["intermediate"], strict=True)
+        )
+        for told in (checkpoint.describe(checkpoint.load(tuned.directory)), draft.model)
+    )
+    assert 0.5 <= small / whole <= 0.6
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"macs": 0.5, "heads": 0.5}, "'macs' decides itself"),
+        ({"macs": 0.5, "speedup": 2, "table": "x"}, "either 'speedup' or 'macs'"),
+    ],
+)
+def test_one_target_at_a_time(parameters, message):
+    with pytest.raises(ValidationError, match=message):
+        Prune(**parameters)

@@ -1,0 +1,57 @@
+"""Heads and neurons compete by what they cost in multiply-adds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.terms.errors import ModelError
+from stages import multiply_adds, surgery
+from tests.stages.classifiers import classifier
+
+STEPS = {"heads": 1, "neurons": 16}
+
+
+def parts_of(model):
+    return {unit: surgery.parts(model, unit) for unit in STEPS}
+
+
+def test_a_head_costs_its_rows_and_columns():
+    parts = parts_of(classifier("bert"))  # 32 wide, heads of 8, 64 neurons
+    assert multiply_adds.of_unit(parts["heads"][0]) == 4 * 8 * 32
+    assert multiply_adds.of_unit(parts["neurons"][0]) == 2 * 32
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.6])
+def test_the_share_that_was_asked_for_goes(share):
+    parts = parts_of(classifier("bert"))
+    torch.manual_seed(0)
+    importance = {unit: [torch.rand(part.count) for part in parts[unit]] for unit in parts}
+    kept = multiply_adds.counts(importance, parts, share, STEPS)
+    whole, left = (
+        sum(
+            count * multiply_adds.of_unit(part)
+            for unit in parts
+            for part, count in zip(parts[unit], counts[unit], strict=True)
+        )
+        for counts in ({unit: [p.count for p in parts[unit]] for unit in parts}, kept)
+    )
+    assert 1 - share - 0.06 <= left / whole <= 1 - share
+    assert all(count % 16 == 0 for count in kept["neurons"])
+    assert len({*kept["neurons"], *kept["heads"]}) > 1
+
+
+def test_what_is_important_stays():
+    parts = parts_of(classifier("bert"))
+    importance = {unit: [torch.ones(part.count) for part in parts[unit]] for unit in parts}
+    importance["heads"] = [1000 * values for values in importance["heads"]]
+    kept = multiply_adds.counts(importance, parts, 0.3, STEPS)
+    assert kept["heads"] == [part.count for part in parts["heads"]]
+    assert min(kept["neurons"]) < 64
+
+
+def test_more_than_there_is_to_give_is_refused():
+    parts = parts_of(classifier("bert"))
+    importance = {unit: [torch.ones(part.count) for part in parts[unit]] for unit in parts}
+    with pytest.raises(ModelError, match=r"prune.macs: 80% is too much; .* have 75% to give"):
+        multiply_adds.counts(importance, parts, 0.8, STEPS)
