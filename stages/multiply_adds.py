@@ -43,7 +43,7 @@ def counts(
     except ModelError as error:
         most = 1 - sum(float(choice.cost[0]) for choice in flat) / whole
         raise ModelError(
-            f"prune.macs: {share:.0%} is too much; heads and neurons have {most:.0%} to give, since "
+            f"prune.macs: {share:.0%} is too much; heads and neurons have {most:.0%} to give, as "
             "each layer keeps some"
         ) from error
     found, at = dict[Unit, list[int]](), 0
