@@ -24,7 +24,7 @@ from pipeline.stage.split import Split
 from pipeline.store import disk
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.vocabulary import Target
-from stages import sensitivity
+from stages import ranges, sensitivity, smoothing
 
 FLOAT = "float"
 ROWS = 256
@@ -125,3 +125,16 @@ def rounded(network: Any) -> Plan:
     names = [name for name in sensitivity.linear_layers(network) if name not in fixed]
     layers = {name: LinearPlan(precision="int8") for name in names}
     return Plan(mode="dynamic", embeddings="int8", linears=layers)
+
+
+def smoothed(context: Context, network: Any, tokenizer: Any) -> Plan:
+    """Return the same plan with the inputs of layers divided where that halves their error."""
+    plan = rounded(network)
+    rows = ranges.rows(context, tokenizer, "train", ROWS)
+    groups = smoothing.groups(network, list(plan.linears), rows[0])
+    factors = smoothing.factors(network, groups, rows, "avx2", context.progress)
+    layers = {
+        name: layer.model_copy(update={"factors": factors.get(name)})
+        for name, layer in plan.linears.items()
+    }
+    return plan.model_copy(update={"linears": layers})

@@ -23,7 +23,7 @@ from stages.parameters import TEACHER_BATCH, cpu_has_bf16
 MANY = 20_000
 """Rows from which an export pays, which takes half a minute."""
 NEAR = 0.01
-"""The most divergence of the int8 export's answers from the float export's, in nats."""
+"""The most divergence of the int8 export's answers from the float export's: nats, of labels."""
 
 
 class Label(Stage):
@@ -168,7 +168,7 @@ class Label(Stage):
         Raises ModelError if int8 was asked for but its answers are not near, or the task's units
         are not its rows.
         """
-        from stages.finalists import Finalists, rounded
+        from stages.finalists import Finalists, rounded, smoothed
 
         task, many = context.task, sum(map(len, splits)) >= MANY
         able = task.linear is not None and not task.windows and context.device == "cpu"
@@ -182,20 +182,22 @@ class Label(Stage):
             asked=Asked(targets=(Target(),)),
         )
         finalists = Finalists(own, network, tokenizer)
-        try:
-            bundle = finalists.build(rounded(network))
-            damage = finalists.damage(bundle)
-        except ModelError:  # it cannot be exported, or its answers are far from PyTorch's
-            if self.engine == "int8":
-                raise
-            return None
-        if damage <= NEAR:
-            return bundle
-        if self.engine == "int8":
-            raise ModelError(
-                f"label.engine: the int8 export's answers to dev differ by {damage:.3g} nats, more "
-                f"than {NEAR:g}; use pytorch"
+        problem = ModelError("")
+        for make in (lambda: rounded(network), lambda: smoothed(own, network, tokenizer)):
+            try:
+                bundle = finalists.build(make())
+                damage = finalists.damage(bundle)
+            except ModelError as error:  # no export, or its answers are far from PyTorch's
+                problem = error
+                continue
+            if damage <= NEAR:
+                return bundle
+            problem = ModelError(
+                f"label.engine: the int8 export's answers to dev differ by {damage:.3g}, more than "
+                f"{NEAR:g}; use pytorch"
             )
+        if self.engine == "int8":
+            raise problem
         return None
 
     def _sure(self, task: Task, outputs: Any) -> list[int] | None:

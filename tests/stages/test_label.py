@@ -216,3 +216,19 @@ def test_embeddings_of_several_teachers_have_no_mean(workshop):
     stages = [{"label": {"teachers": ["model"]}}]
     with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*teachers: the answers of sentence-"):
         workshop.open(*stages, task="sentence-embeddings", data=PAIRS).plan.steps()
+
+
+def test_an_export_that_is_not_near_is_tried_again_with_smoothing(label, tuned, monkeypatch):
+    damages, plans = iter([0.5, 0.001]), []
+    build = finalists.Finalists.build
+
+    def noted(self, plan):
+        plans.append(plan)
+        return build(self, plan)
+
+    monkeypatch.setattr(finalists.Finalists, "damage", lambda *_: next(damages))
+    monkeypatch.setattr(finalists.Finalists, "build", noted)
+    made = label(tuned, engine="int8")
+    assert len(plans) == 2
+    assert plans[0].integer_modules == plans[1].integer_modules
+    assert list(made.context.work.glob("*-transfer/0.npy"))
