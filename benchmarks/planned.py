@@ -99,13 +99,15 @@ def run(stage: Stage, source: Path, folder: Path, seed: int = 0, **artifacts: Pa
     )
     draft = stage.run(context, artifact(source))
     found = {metric.name: metric.model_dump() for metric in draft.metrics}
-    (folder / "done").write_text(json.dumps(found))
+    (folder / "metrics.json").write_text(json.dumps(found))
+    if draft.lasts:  # a disturbed measurement is taken again
+        (folder / "done").touch()
     return output
 
 
 def metrics(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the metrics of the stage that ``run`` ran in a folder, by name."""
-    found: dict[str, dict[str, Any]] = json.loads((folder / "done").read_text())
+    found: dict[str, dict[str, Any]] = json.loads((folder / "metrics.json").read_text())
     return found
 
 
