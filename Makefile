@@ -42,7 +42,7 @@ benchmark: $(VENV)/.dev ## Measure every claim again (takes long; needs a quiet 
 	[ -d .rarefy/runs/demo/bundle ] || $(BIN)/rarefy run examples/demo.yaml
 	for name in suite demo tasks blocks batches knowledge_recipe coverage false_alarms power knowledge promises million large passes ranges saturation portable plan_search qat floor tried; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.race --home $(RACE)
-	$(BIN)/python -m benchmarks.students --home $(STUDENTS)
+	for name in ablation pruning students; do $(BIN)/python -m benchmarks.$$name --home $(STUDENTS)/$$name || exit 1; done
 
 clean: ## Remove the environment and what runs left
 	rm -rf $(VENV) .rarefy

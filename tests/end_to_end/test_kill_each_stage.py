@@ -13,7 +13,9 @@ from tests.end_to_end.test_crash import assert_whole
 STAGES = (
     {"inject": {"facts": "facts.tsv", "epochs": 1, "head_epochs": 1}},
     {"finetune": {"epochs": 1}},
-    {"distill": {"layers": 1, "epochs": 1}},
+    {"augment": {"spans": 2}},
+    {"label": {"transfer": "augment"}},
+    {"distill": {"layers": 1, "epochs": 1, "transfer": "label", "keep": "best"}},
     {"prune": {"neurons": "25 %", "calibration_rows": 8}},
     {"factorize": {"ratio": "60 %", "calibration_rows": 8}},
     {"adapt": {"epochs": 1, "rank": 2}},
