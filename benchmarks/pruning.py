@@ -31,10 +31,11 @@ from pipeline.stage import Context
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
 from stages import latency_table
+from stages.allocation import MULTIPLES
 from stages.notes import Notes
 from stages.profile import Profile
 from stages.prune import Prune
-from stages.speedup import NEURONS, Ranked, Speedup
+from stages.speedup import Ranked, Speedup
 from stages.surgery import Unit
 
 TARGETS = (1.3, 1.7, 2.2)
@@ -50,11 +51,13 @@ class Uniform(Speedup):
     def counts(self, importance: Ranked, asked: float) -> dict[Unit, list[int]]:
         """Return equal counts, the most that keep within the budget."""
         budget = self.table.ms(self._counted(self.origin)) / asked
-        steps = {"heads": 1, "neurons": NEURONS}
         for share in np.linspace(1, 0, 2001).tolist():
             counts = {
                 unit: [
-                    max(steps[unit], round(share * len(values) / steps[unit]) * steps[unit])
+                    max(
+                        MULTIPLES[unit],
+                        round(share * len(values) / MULTIPLES[unit]) * MULTIPLES[unit],
+                    )
                     for values in ranked
                 ]
                 for unit, ranked in importance.items()

@@ -24,11 +24,12 @@ from pipeline.stage.resources import (
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from stages import footprint, training, transfer_set
+from stages.inside import Inside, need_parts, same_tokens
 from stages.parameters import TEACHER_BATCH, Loss, Row, Training
 
 if TYPE_CHECKING:
     from pipeline.stage.split import Split
-    from stages.aims import Aim, Aims
+    from stages.aims import Aims
     from stages.teacher import TeacherOutputs
 
 
@@ -46,7 +47,7 @@ class Lesson(NamedTuple):
     aims: Aims
 
 
-class Distill(Training):
+class Distill(Inside):
     """Train a smaller student on its teacher's answers and hidden states.
 
     The student starts from some of the input's layers (DistilBERT, Sanh et al. 2019, arXiv
@@ -76,34 +77,11 @@ class Distill(Training):
     )
     student: str | None = Field(None, description="pretrained model to start from instead")
     teacher: str | None = Field(None, description="id of an earlier stage; default: the input")
-    transfer: str | None = Field(
-        None, description="id of an augment or label stage, whose texts the teacher labels as well"
-    )
     temperature: float = Field(2.0, gt=0, le=100)
     alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's answers")
     answer_loss: Literal["kl", "mse"] = Field(
         "kl", description="of the teacher's answers: softened divergence, or squared difference"
     )
-    hidden_weight: float | None = Field(
-        None,
-        ge=0,
-        description="weight of the hidden states; default: 1 without a transfer set, 0 with one",
-    )
-    hidden_loss: Literal["mse", "cosine", "patience"] = Field(
-        "mse", description="of hidden states: squared difference, angle, or that of the first token"
-    )
-    hidden_map: Literal["uniform", "last"] | tuple[tuple[int, int], ...] = Field(
-        "uniform",
-        description="each layer learns from the teacher's at the same share of the depth, or only "
-        "the last from the last, or pairs of layers",
-    )
-    relation_weight: float = Field(
-        0.0, ge=0, description="weight of the last layers' relations of tokens (MiniLM)"
-    )
-    attention_weight: float = Field(
-        0.0, ge=0, description="weight of the last layers' scores of attention (TinyBERT)"
-    )
-    relation_heads: int = Field(12, ge=1, le=256, description="heads of relations and attention")
     keep: Literal["last", "best"] = Field(
         "last",
         description="the last weights, or those nearest to the teacher on the development split: "
@@ -150,18 +128,11 @@ class Distill(Training):
         teacher = references.get("teacher", config)
         if self.student is not None:
             config = locating.locate(self.student, base, allow_pickle=False).config
-        weights = {
-            "hidden_weight": self.hidden_weight,
-            "relation_weight": self.relation_weight,
-            "attention_weight": self.attention_weight,
-        }
-        for key in (key for key, weight in weights.items() if weight):
-            for each in (config, teacher):
-                _need_parts(each, key, "only the answers can be learned")
+        self.check_described(config, teacher)
         depth = parts.depth(config)
         if self.layers is None:
             return config
-        _need_parts(config, "layers", "give a 'student' instead")
+        need_parts(config, "layers", "give a 'student' instead")
         if depth is None:
             return config
         kept = choose_layers(self.layers, depth)
@@ -180,7 +151,7 @@ class Distill(Training):
         if student is None:
             return Resources()
         splits = self.reads | {TRANSFER}
-        kept = self._states(student.layers)
+        kept = self.states(student.layers)
         own = self.reads - {"dev"}
         states = footprint.hidden_states(work, own, kept, teacher.hidden)
         states += upto(footprint.hidden_states(work, TEXTS_ONLY, kept, teacher.hidden).most)
@@ -206,13 +177,6 @@ class Distill(Training):
             shape=student,
             effort=work.texts_of(splits) * (self.epochs * student.body + teacher.body),
         )
-
-    def _states(self, layers: int) -> int:
-        """Return how many states of the teacher are kept for each token."""
-        maps = {"uniform": layers, "last": 1}
-        pairs = maps[self.hidden_map] if isinstance(self.hidden_map, str) else len(self.hidden_map)
-        inside = 3 if self.relation_weight or self.attention_weight else 0
-        return (pairs if self._hidden_weight else 0) + inside
 
     def _shape(self, work: Workload) -> Shape | None:
         """Return the shape of ``student``, or the input's shape with the layers that are kept."""
@@ -240,8 +204,13 @@ class Distill(Training):
         rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
         held_out = [context.split("dev")] if self.keep == "best" else []
         unseen = training.labelled_rows(context, tokenizer, *held_out, numbered=True)
-        if self._answered(context):
-            known, seen = (self._known(context, *of) for of in ((splits, rows), (held_out, unseen)))
+        artifact = self._transfer(context)
+        if transfer_set.has_answers(artifact):
+            self.check_answers_only()
+            known, seen = (
+                teaching.known(context.task, artifact, *of)
+                for of in ((splits, rows), (held_out, unseen))
+            )
             lesson = Lesson(known, seen, Aims())
         else:
             lesson = self._ask(context, model, student, tokenizer, splits, rows, held_out)
@@ -293,24 +262,13 @@ class Distill(Training):
         artifact = context.artifacts[self.teacher] if self.teacher else model
         teacher, its = training.open_network(context, artifact)
         given = training.labelled_rows(context, its, *splits)
-        same = same_tokens(tokenizer, rows, its, given) if self._inside else []
-        found = self._aims(student, teacher, any(same)) if self._inside else []
+        same = same_tokens(tokenizer, rows, its, given) if self.any_inside else []
+        found = self.aims(student, teacher, any(same)) if self.any_inside else []
         inside = Aims(found, same)
         answers = teaching.outputs(context, teacher, its, given, inside.theirs)
         given = training.labelled_rows(context, its, *held_out)
         unseen = teaching.outputs(context, teacher, its, given, folder="teacher-dev")
         return Lesson(answers, unseen, inside)
-
-    @property
-    def _inside(self) -> bool:
-        """Whether states inside the teacher are asked for."""
-        return bool(self._hidden_weight or self.relation_weight or self.attention_weight)
-
-    @property
-    def _hidden_weight(self) -> float:
-        if self.hidden_weight is not None:
-            return self.hidden_weight
-        return 0.0 if self.transfer else 1.0
 
     def _open_student(self, context: Context, model: Artifact) -> tuple[Any, Any]:
         """Return the student before its training, and its tokenizer."""
@@ -332,101 +290,13 @@ class Distill(Training):
         return student, tokenizer
 
     def _splits(self, context: Context) -> list[Split]:
-        splits = [context.split("train")]
-        splits += [context.splits[n] for n in ("unlabelled", "corpus") if n in context.splits]
-        if self.transfer:
-            artifact = context.artifacts[self.transfer]
-            if transfer_set.has_texts(artifact):
-                splits.append(transfer_set.split(artifact, context.work))
-        return splits
+        names = ("unlabelled", "corpus")
+        own = [context.splits[name] for name in names if name in context.splits]
+        made = transfer_set.splits(self._transfer(context), context.work)
+        return [context.split("train"), *own, *made]
 
-    def _answered(self, context: Context) -> bool:
-        """Return whether the transfer set has the teachers' answers.
-
-        Raises ModelError if hidden states are asked for, which it does not have.
-        """
-        if not self.transfer or not transfer_set.has_answers(context.artifacts[self.transfer]):
-            return False
-        if self._inside:
-            raise ModelError(
-                f"distill.hidden_weight: {self.transfer!r} has the teachers' answers without their "
-                "hidden states; name the augment stage as transfer, or remove hidden_weight"
-            )
-        return True
-
-    def _known(
-        self, context: Context, splits: Sequence[Split], rows: Sequence[Row]
-    ) -> TeacherOutputs:
-        """Return the answers that the transfer set has for the rows of splits."""
-        from stages import teacher as teaching
-
-        found = transfer_set.answers(context.artifacts[str(self.transfer)])
-        return teaching.given(context.task, [found[split.name] for split in splits], rows)
-
-    def _aims(self, student: Any, teacher: Any, same: bool) -> list[Aim]:
-        """Return what the student learns besides the answers.
-
-        Nothing if the parts of either are not described, or if no row is split alike (not ``same``)
-        and nothing was asked for by name. Raises ModelError if it was.
-        """
-        from pipeline.model import checkpoint
-        from pipeline.model.architectures import ARCHITECTURES
-        from stages import aims
-
-        named = bool(self.hidden_weight or self.relation_weight or self.attention_weight)
-        if not same and named:
-            raise ModelError(
-                "distill.hidden_weight: the tokenizers of teacher and student split every row "
-                "differently, so their states cannot be compared; remove the weight"
-            )
-        models = (student, teacher)
-        if not same or any(each.config.model_type not in ARCHITECTURES for each in models):
-            return []
-        depth, other = (len(checkpoint.encoder_layers(each)) for each in models)
-        found: list[Aim] = []
-        if self._hidden_weight:
-            widths = (student.config.hidden_size, teacher.config.hidden_size)
-            pairs = self._pairs(depth, other)
-            found += aims.of_hidden(pairs, self._hidden_weight, self.hidden_loss, widths)
-        last, heads = (depth - 1, other - 1), self.relation_heads
-        if self.relation_weight or self.attention_weight:
-            for each in models:
-                if each.config.hidden_size % heads:
-                    raise ModelError(
-                        f"distill.relation_heads: {heads} heads do not divide a width of "
-                        f"{each.config.hidden_size}"
-                    )
-        if self.relation_weight:
-            found.append(aims.of_relations(*last, self.relation_weight, heads))
-        if self.attention_weight:
-            found.append(aims.of_attention(*last, self.attention_weight, heads))
-        return found
-
-    def _pairs(self, depth: int, other: int) -> list[tuple[int, int]]:
-        """Return pairs (student's layer, teacher's layer) whose outputs should agree.
-
-        Raises ModelError if one of those that were given does not exist.
-        """
-        if self.hidden_map == "last":
-            return [(depth - 1, other - 1)]
-        if self.hidden_map == "uniform":
-            return layer_pairs(depth, other)
-        pairs = list(self.hidden_map)
-        if wrong := [each for each in pairs if not (0 <= each[0] < depth and 0 <= each[1] < other)]:
-            raise ModelError(
-                f"distill.hidden_map: {list(wrong[0])}: the student has layers 0 to {depth - 1}, "
-                f"the teacher 0 to {other - 1}"
-            )
-        return pairs
-
-
-def _need_parts(config: Config, key: str, otherwise: str) -> None:
-    from pipeline.model import parts
-
-    try:
-        parts.named(config)
-    except ModelError as error:
-        raise ModelError(f"distill.{key}: {error}; {otherwise}") from error
+    def _transfer(self, context: Context) -> Artifact | None:
+        return context.artifacts[self.transfer] if self.transfer else None
 
 
 def choose_layers(layers: int | Sequence[int], depth: int) -> tuple[int, ...]:
@@ -444,37 +314,3 @@ def choose_layers(layers: int | Sequence[int], depth: int) -> tuple[int, ...]:
             f"distill.layers: {list(layers)}: give indices from 0 to {depth - 1} in rising order"
         )
     return tuple(layers)
-
-
-def layer_pairs(depth: int, teacher_depth: int) -> list[tuple[int, int]]:
-    """Return (layer, teacher's layer) for every layer, both at the same share of their depths.
-
-    Layer l of L learns from the teacher's layer ⌈l · N / L⌉ of N, counted from 1 (TinyBERT, Jiao et
-    al. 2020, arXiv 1909.10351, §3.1). The last always learns from the last.
-    """
-    return [(layer, -(-(layer + 1) * teacher_depth // depth) - 1) for layer in range(depth)]
-
-
-def same_tokens(
-    tokenizer: Any, rows: Sequence[Row], other: Any, other_rows: Sequence[Row]
-) -> list[bool]:
-    """Return for each row whether two tokenizers split it into the same tokens; ids may differ.
-
-    If they split texts into different numbers of rows, no row is the same.
-    """
-    if len(rows) != len(other_rows):
-        return [False] * len(rows)
-    same_ids = tokenizer.get_vocab() == other.get_vocab()
-    special, other_special = set(tokenizer.all_special_ids), set(other.all_special_ids)
-
-    def names(of: Any, ids: list[int], hidden: set[int]) -> list[str | None]:
-        tokens = of.convert_ids_to_tokens(ids)
-        return [None if i in hidden else token for i, token in zip(ids, tokens, strict=True)]
-
-    def alike(row: Row, other_row: Row) -> bool:
-        ids, other_ids = row["input_ids"], other_row["input_ids"]
-        if same_ids and ids == other_ids:
-            return True
-        return names(tokenizer, ids, special) == names(other, other_ids, other_special)
-
-    return [alike(row, other_row) for row, other_row in zip(rows, other_rows, strict=True)]

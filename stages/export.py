@@ -20,6 +20,7 @@ from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.versions import version
 from pipeline.terms.vocabulary import PORTABLE, Target
+from stages.parameters import EXPORTING
 
 
 class Export(Stage):
@@ -41,14 +42,7 @@ class Export(Stage):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"dev"})
-    libraries: ClassVar[tuple[str, ...]] = (
-        *Stage.libraries,
-        "numpy",
-        "onnx",
-        "onnx_ir",
-        "onnxscript",
-        "onnxruntime",
-    )
+    libraries: ClassVar[tuple[str, ...]] = EXPORTING
     quantization: ClassVar[Quantization] = "keeps"
 
     target: str | None = Field(None, description="name of a target; default: the recipe's first")

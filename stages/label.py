@@ -18,7 +18,7 @@ from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import Target
 from stages import footprint, training, transfer_set
-from stages.parameters import TEACHER_BATCH, cpu_has_bf16
+from stages.parameters import EXPORTING, TEACHER_BATCH, cpu_has_bf16
 
 MANY = 20_000
 """Rows from which an export pays, which takes half a minute."""
@@ -41,14 +41,7 @@ class Label(Stage):
     name: ClassVar[str] = "label"
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
-    libraries: ClassVar[tuple[str, ...]] = (
-        *Stage.libraries,
-        "numpy",
-        "onnx",
-        "onnx_ir",
-        "onnxscript",
-        "onnxruntime",
-    )
+    libraries: ClassVar[tuple[str, ...]] = EXPORTING
     aside: ClassVar[bool] = True
     needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 

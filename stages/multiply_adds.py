@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
+from functools import partial
 
-import numpy as np
 from torch import Tensor
 
 from pipeline.terms.errors import ModelError
-from stages.latency_table import Choice, spend
+from stages import allocation
 from stages.surgery import Part, Unit, weight_of
 
 
@@ -22,39 +23,26 @@ def counts(
     importance: Mapping[Unit, Sequence[Tensor]],
     parts: Mapping[Unit, Sequence[Part]],
     share: float,
-    steps: Mapping[Unit, int],
 ) -> dict[Unit, list[int]]:
     """Return how many units each part keeps if ``share`` of all their multiply-adds goes.
 
-    The least importance is lost (``latency_table.spend``). ``steps``: of a part's counts, which are
-    multiples of it. Raises ModelError if the least counts are too many.
+    The least importance is lost (``allocation.spend``). Raises ModelError if the least counts are
+    too many.
     """
     choices = {
         unit: [
-            _choice(values, of_unit(part), steps[unit])
+            allocation.choice(values, unit, partial(operator.mul, of_unit(part)))
             for values, part in zip(importance[unit], parts[unit], strict=True)
         ]
         for unit in importance
     }
-    flat = [choice for unit in choices for choice in choices[unit]]
-    whole = sum(float(choice.cost[-1]) for choice in flat)
+    least, most = (
+        sum(float(each.cost[at]) for unit in choices for each in choices[unit]) for at in (0, -1)
+    )
     try:
-        kept = spend(flat, (1 - share) * whole)
+        return allocation.spend(choices, (1 - share) * most)
     except ModelError as error:
-        most = 1 - sum(float(choice.cost[0]) for choice in flat) / whole
         raise ModelError(
-            f"prune.macs: {share:.0%} is too much; heads and neurons have {most:.0%} to give, as "
-            "each layer keeps some"
+            f"prune.macs: {share:.0%} is too much; heads and neurons have {1 - least / most:.0%} "
+            "to give, as each layer keeps some"
         ) from error
-    found, at = dict[Unit, list[int]](), 0
-    for unit, each in choices.items():
-        found[unit] = kept[at : at + len(each)]
-        at += len(each)
-    return found
-
-
-def _choice(importance: Tensor, cost: float, step: int) -> Choice:
-    total = len(importance)
-    possible = np.array([*range(min(step, total), total, step), total], np.int64)
-    falling = np.concatenate([[0], np.cumsum(np.sort(importance.double().numpy()))])
-    return Choice(possible, falling[total - possible], cost * possible)

@@ -18,6 +18,8 @@ Row = dict[str, Any]
 Loss = Callable[[Any, dict[str, Any]], Any]
 """``loss(model, batch) -> scalar tensor``; the batch has the keys of the rows, padded."""
 
+EXPORTING = (*Stage.libraries, "numpy", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
+"""The libraries of stages that export, and run what they exported."""
 TEACHER_BATCH = 32
 """Rows per batch of a teacher's forward pass."""
 CALIBRATION_BATCH = 32

@@ -18,10 +18,9 @@ from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from stages import training
+from stages.allocation import MULTIPLES
 from stages.latency_table import Curve, Table, grid
-
-NEURONS = 16
-"""The step of counts of neurons, as in pruning."""
+from stages.parameters import EXPORTING
 
 
 class Profile(Stage):
@@ -38,14 +37,7 @@ class Profile(Stage):
     name: ClassVar[str] = "profile"
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
-    libraries: ClassVar[tuple[str, ...]] = (
-        *Stage.libraries,
-        "numpy",
-        "onnx",
-        "onnx_ir",
-        "onnxscript",
-        "onnxruntime",
-    )
+    libraries: ClassVar[tuple[str, ...]] = EXPORTING
     aside: ClassVar[bool] = True
 
     precision: str = Field("int8", pattern="^(int8|float)$", description="int8 or float")
@@ -96,7 +88,7 @@ class Profile(Stage):
         points = [
             (kind, count)
             for kind, number in most.items()
-            for count in grid(number, NEURONS if kind == "neurons" else 1)
+            for count in grid(number, MULTIPLES[kind])
         ]
         for done, (kind, count) in enumerate(points):
             context.progress(done, len(points), f"exporting {count} {kind}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -26,35 +26,23 @@ from pipeline.stage.resources import (
 )
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
-from pipeline.terms.progress import Progress
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import STATIC
 from stages import footprint, training, transfer_set
 from stages.parameters import CALIBRATION_BATCH, Row, Training, cpu_has_bf16
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pipeline.stage import Asked
-    from pipeline.stage.tasks import Task
-    from stages.fisher import Sensitivity
     from stages.parameters import Loss
     from stages.rows import Rows
     from stages.speedup import Speedup
-    from stages.surgery import Part, Unit
-
-    Batch = dict[str, Tensor]
+    from stages.surgery import Unit
+    from stages.unit_search import Removed
 
 Share = Annotated[Quantity, Field(ge=0, le=0.95)]
 
 SEARCH_ROWS = 128
 """Rows that decide which layers to remove; few, as every candidate needs a forward pass."""
-RESCALE_ROWS = 256
-"""Rows of the least-squares problem: thousands of tokens for at most thousands of unknowns."""
-NEURONS = 16
-"""The number of kept neurons is a multiple of this. The int8 kernels of AVX-512 and AMX work on
-tiles of 16 columns and pad the rest, so a width in between costs as much and holds less."""
-
 TABLE = "table"
 """The role of the table of times among the references."""
 RECOVERY_ALPHA, RECOVERY_TEMPERATURE = 0.9, 2.0
@@ -253,7 +241,7 @@ class Prune(Stage):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Remove tokens, layers, then heads and neurons; train to recover; save."""
         from pipeline.model import checkpoint
-        from stages import calibration
+        from stages import calibration, unit_search
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
@@ -272,8 +260,8 @@ class Prune(Stage):
         for number in range(1, self.rounds + 1):
             network.to(context.device)
             if self._units:
-                part = number / self.rounds
-                self._prune_units(context, network, rows, speedup, part, metrics)
+                removed = self._removed(speedup, number)
+                metrics += unit_search.remove(context, network, rows, removed)
             network.cpu()
             if lesson is not None:
                 metrics.append(self._recover(context, network, tokenizer, lesson, number))
@@ -327,146 +315,21 @@ class Prune(Stage):
         table = context.artifacts[str(self.table)].directory
         return Speedup(context, origin, network, tokenizer, table, self.speedup)
 
-    def _prune_units(
-        self,
-        context: Context,
-        network: Any,
-        rows: list[Row],
-        speedup: Speedup | None,
-        part: float,
-        metrics: list[Metric],
-    ) -> None:
-        """Remove heads and neurons, and rescale the remaining ones.
+    def _removed(self, speedup: Speedup | None, number: int) -> Removed:
+        from stages.unit_search import Removed
 
-        ``part``: the share of the rounds that this one completes.
-        """
-        from stages import calibration, rescaling, surgery
-
-        sets = {unit: surgery.parts(network, unit) for unit in self._kinds(network, speedup)}
-        ordered = surgery.forward_order(sets.values())
-        few = list(calibration.batches(rows[:RESCALE_ROWS], context.device))
-        loss = mean_loss(context.task, network, few)
-        again = "" if part * self.rounds == 1 else f"_{round(part * self.rounds)}"
-        metrics.append(Metric(name=f"calibration_loss_before{again}", split="train", value=loss))
-        kept = self._search(context, network, rows, sets, speedup, part)
-        if speedup and part == 1:
-            metrics += speedup.metrics()
-        whole = copy.deepcopy(network) if self.rescale else None
-        surgery.keep_all(network, ordered, kept)
-        if whole is not None:
-            whole_parts = surgery.forward_order(surgery.parts(whole, unit) for unit in sets)
-            note = lambda done, total: context.progress(done, total, "rescaling")  # noqa: E731
-            abandoned = rescaling.rescale(network, ordered, whole, whole_parts, few, note)
-            name = f"rescaling_abandoned{again}"
-            metrics.append(Metric(name=name, value=abandoned, n=len(ordered)))
-        loss = mean_loss(context.task, network, few)
-        metrics.append(Metric(name=f"calibration_loss{again}", split="train", value=loss))
-
-    def _kinds(self, network: Any, speedup: Speedup | None) -> list[Unit]:
-        from pipeline.model import parts
-
-        if speedup:
-            return speedup.kinds
-        if self.macs:
-            stay = parts.of(network).heads_stay(network.config.to_dict())
-            return ["neurons"] if stay else ["heads", "neurons"]
         shares: dict[Unit, float] = {"heads": self.heads, "neurons": self.neurons}
-        return [unit for unit, share in shares.items() if share]
-
-    def _search(
-        self,
-        context: Context,
-        network: Any,
-        rows: list[Row],
-        sets: dict[Unit, list[Part]],
-        speedup: Speedup | None,
-        part: float,
-    ) -> list[Tensor]:
-        """Return the units to keep, one entry per part in the order of the forward pass.
-
-        Heads and neurons are ranked across the whole model: each alone by the share of them that
-        goes, or together by what their time is worth. The ranking decides how many units a part
-        keeps, and which. The Fisher blocks then correct which ones.
-        """
-        from stages import fisher, multiply_adds, surgery
-
-        sensitivities = self._sensitivities(context, network, rows, sets)
-        importance = {unit: self._importance(sets[unit], sensitivities.get(unit)) for unit in sets}
-
-        def chosen(counts: dict[Unit, list[int]]) -> list[Tensor]:
-            kept = {
-                unit: [
-                    fisher.best(values, count)
-                    for values, count in zip(ranked, counts[unit], strict=True)
-                ]
-                for unit, ranked in importance.items()
-            }
-            if self.method == "fisher":
-                kept = {
-                    unit: [
-                        fisher.rearrange(each.fisher, units)
-                        for each, units in zip(sensitivities[unit], kept[unit], strict=True)
-                    ]
-                    for unit in sets
-                }
-            return surgery.forward_order(kept.values())
-
-        if speedup:
-            return speedup.search(importance, chosen, part)
-        if self.macs:
-            share = 1 - (1 - self.macs) ** (1 / self.rounds)
-            steps: dict[Unit, int] = {"heads": 1, "neurons": NEURONS}
-            return chosen(multiply_adds.counts(importance, sets, share, steps))
-        return chosen(
-            {unit: self._keep_counts(unit, ranked) for unit, ranked in importance.items()}
-        )
-
-    def _sensitivities(
-        self, context: Context, network: Any, rows: list[Row], sets: dict[Unit, list[Part]]
-    ) -> dict[Unit, list[Sensitivity]]:
-        """Return the loss's sensitivity to each layer's units; empty for method magnitude."""
-        from stages import calibration, fisher, surgery
-
-        if self.method == "magnitude":
-            return {}
-        batches = list(calibration.batches(rows, context.device))
-        watched = _watched(batches, context.progress, "gradients of the masks")
-        found = fisher.sensitivities(
-            network, surgery.forward_order(sets.values()), watched, context.task.summed()
-        )
-        return {unit: found[at :: len(sets)] for at, unit in enumerate(sets)}
-
-    def _importance(
-        self, parts: list[Part], sensitivities: list[Sensitivity] | None
-    ) -> list[Tensor]:
-        """Return the importance of each unit of each part; the least important go first."""
-        from stages import fisher
-
-        if sensitivities is None:
-            return [fisher.magnitude(part) for part in parts]
-        if self.method == "taylor":
-            return [each.taylor for each in sensitivities]
-        return [each.fisher.diagonal() for each in sensitivities]
-
-    def _keep_counts(self, unit: Unit, importance: list[Tensor]) -> list[int]:
-        from stages import fisher
-
-        share, size = (self.heads, 1) if unit == "heads" else (self.neurons, NEURONS)
-        share = 1 - (1 - share) ** (1 / self.rounds)
-        return fisher.keep_counts(importance, share, least=size, multiple=size)
+        return Removed(shares, self.macs, speedup, self.method, self.rescale, self.rounds, number)
 
     def _lesson(self, context: Context, model: Artifact, tokenizer: Any) -> tuple[Rows, Loss]:
         """Return the rows of recovery, and the loss of imitating the unpruned model on them."""
         from stages import teacher as teaching
 
-        splits = [context.split("train")]
         artifact = context.artifacts[self.transfer] if self.transfer else None
-        if artifact is not None and transfer_set.has_texts(artifact):
-            splits.append(transfer_set.split(artifact, context.work))
+        splits = [context.split("train"), *transfer_set.splits(artifact, context.work)]
         rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
-        if artifact is not None and transfer_set.has_answers(artifact):
-            known = transfer_set.answers(artifact)
-            answers = teaching.given(context.task, [known[split.name] for split in splits], rows)
+        if transfer_set.has_answers(artifact):
+            answers = teaching.known(context.task, artifact, splits, rows)
         else:
             answers = teaching.answers(context, model, *splits)
         return rows, teaching.imitation(
@@ -488,19 +351,3 @@ class Prune(Stage):
         return training.train(
             context, self._recovery(), network, tokenizer, rows, loss, name=name
         ).metric(f"{name.replace('-', '_')}_loss")
-
-
-def mean_loss(task: Task, network: Any, batches: list[Batch]) -> float:
-    """Return the mean loss of rows, rounded to digits that the thread count does not change."""
-    import torch
-
-    loss = task.summed()
-    with torch.no_grad():
-        total = sum(float(loss(network, batch)) for batch in batches)
-    return round(total / sum(len(batch["input_ids"]) for batch in batches), 4)
-
-
-def _watched(batches: list[Batch], progress: Progress, note: str) -> Iterator[Batch]:
-    for done, batch in enumerate(batches):
-        yield batch
-        progress(done + 1, len(batches), note)

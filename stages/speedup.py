@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.stage import Context
@@ -17,14 +18,12 @@ from pipeline.store.artifact import Metric
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
-from stages import latency_table, surgery
+from stages import allocation, latency_table, surgery
 from stages.finalists import FLOAT, Finalists, rounded
-from stages.latency_table import Choice, Table
+from stages.latency_table import Table
 from stages.notes import Notes
 from stages.surgery import Unit
 
-NEURONS = 16
-"""The step of counts of neurons, as in ``prune``."""
 CLOSE = 0.03
 """By how much a measured speed-up may miss the one that was asked for without a second search."""
 SEARCHES = 3
@@ -103,10 +102,11 @@ class Speedup:
 
     def counts(self, importance: Ranked, asked: float) -> dict[Unit, list[int]]:
         """Return how many units each part keeps: the least importance lost for the speed-up."""
-        depth = len(next(iter(importance.values())))
         choices = {
             unit: [
-                _choice(values, unit, self.table, last=place == depth - 1)
+                allocation.choice(
+                    values, unit, partial(self._ms, unit, last=place == len(ranked) - 1)
+                )
                 for place, values in enumerate(ranked)
             ]
             for unit, ranked in importance.items()
@@ -116,14 +116,18 @@ class Speedup:
         rest = self.table.ms(self._counted(self.network))
         rest -= sum(float(choice.cost[-1]) for choice in flat)
         try:
-            spent = latency_table.spend(flat, now / asked - rest)
+            return allocation.spend(choices, now / asked - rest)
         except ModelError as error:
             most = now / (rest + sum(float(choice.cost.min()) for choice in flat))
             raise ModelError(
                 f"prune.speedup: {asked:.3g}× is out of reach; fewer heads and neurons give "
                 f"{most:.2f}× at most, so remove layers as well"
             ) from error
-        return {unit: spent[at * depth : (at + 1) * depth] for at, unit in enumerate(choices)}
+
+    def _ms(self, unit: Unit, counts: NDArray[np.int64], *, last: bool) -> NDArray[np.float64]:
+        curve = self.table.curves[unit]
+        # Noise must not make fewer units look dearer than more.
+        return np.maximum.accumulate([curve.ms(int(count), last=last) for count in counts])
 
     def _counted(self, network: Any) -> list[dict[str, int]]:
         """Return the units in each layer of a network."""
@@ -153,15 +157,3 @@ class Speedup:
     def _finalists(self, name: str, network: Any) -> Finalists:
         own = replace(self.context, work=self.context.work / name)
         return Finalists(own, network.cpu(), self.tokenizer)
-
-
-def _choice(importance: Tensor, unit: Unit, table: Table, *, last: bool) -> Choice:
-    """Return the counts that a part may have, with what each loses and costs."""
-    step = NEURONS if unit == "neurons" else 1
-    total = len(importance)
-    counts = np.array([*range(min(step, total), total, step), total], np.int64)
-    falling = np.concatenate([[0], np.cumsum(np.sort(importance.double().numpy()))])
-    curve = table.curves[unit]
-    ms = np.array([curve.ms(int(count), last=last) for count in counts])
-    # Noise must not make fewer units look dearer than more.
-    return Choice(counts, falling[total - counts], np.maximum.accumulate(ms))

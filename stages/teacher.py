@@ -19,7 +19,7 @@ from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import inputs_of
 from pipeline.store.artifact import Artifact
 from pipeline.terms.errors import ModelError
-from stages import training
+from stages import training, transfer_set
 from stages.aims import Aims
 from stages.internals import Internal, captured
 from stages.parameters import TEACHER_BATCH, Loss, Row
@@ -101,13 +101,15 @@ def outputs(
     return result
 
 
-def given(task: Task, outputs: Sequence[Tensor], rows: Sequence[Row]) -> TeacherOutputs:
-    """Return raw outputs (units × width) that are known already, without hidden states.
+def known(
+    task: Task, artifact: Artifact, splits: Sequence[Split], rows: Sequence[Row]
+) -> TeacherOutputs:
+    """Return the answers that a transfer set has for the rows of splits, without hidden states.
 
     Raises ModelError unless there is one for each unit of the rows.
     """
-    firsts = _firsts(task, rows)
-    logits = torch.cat(list(outputs)) if outputs else torch.empty(0, 0)
+    found, firsts = transfer_set.answers(artifact), _firsts(task, rows)
+    logits = torch.cat([found[split.name] for split in splits]) if splits else torch.empty(0, 0)
     if firsts[-1] != len(logits):
         raise ModelError(
             f"the transfer set has {len(logits)} answers to the {firsts[-1]} texts of the student; "

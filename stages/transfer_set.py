@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pipeline.stage.resources import TRANSFER
 from pipeline.stage.split import Split
@@ -33,9 +33,11 @@ def write(directory: Path, rows: Iterable[Pair]) -> dict[str, str]:
     return {FILE: "texts"}
 
 
-def has_texts(artifact: Artifact) -> bool:
-    """Return whether it has texts of its own, besides answers to the recipe's rows."""
-    return (artifact.directory / FILE).is_file()
+def splits(artifact: Artifact | None, folder: Path) -> list[Split]:
+    """Return its texts as ``split`` does; nothing if it has none besides answers, or is None."""
+    if artifact is None or not (artifact.directory / FILE).is_file():
+        return []
+    return [split(artifact, folder)]
 
 
 def split(artifact: Artifact, folder: Path) -> Split:
@@ -69,9 +71,9 @@ def write_answers(directory: Path, answers: dict[str, Tensor]) -> dict[str, str]
     return {ANSWERS: "answers"}
 
 
-def has_answers(artifact: Artifact) -> bool:
+def has_answers(artifact: Artifact | None) -> TypeGuard[Artifact]:
     """Return whether it has teachers' answers."""
-    return (artifact.directory / ANSWERS).is_file()
+    return artifact is not None and (artifact.directory / ANSWERS).is_file()
 
 
 def answers(artifact: Artifact) -> dict[str, Tensor]:

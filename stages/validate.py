@@ -27,6 +27,7 @@ from pipeline.terms.budget import Budget
 from pipeline.terms.errors import DataError, RecipeError
 from pipeline.terms.vocabulary import Name, Target
 from stages import references
+from stages.parameters import EXPORTING
 from stages.steps import Steps
 
 LINEAR_BYTES = 8 * 12 * 200_000
@@ -56,16 +57,7 @@ class Validate(Stage):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
-    libraries: ClassVar[tuple[str, ...]] = (
-        *Stage.libraries,
-        "numpy",
-        "onnx",
-        "onnx_ir",
-        "onnxscript",
-        "onnxruntime",
-        "scikit-learn",
-        "scipy",
-    )
+    libraries: ClassVar[tuple[str, ...]] = (*EXPORTING, "scikit-learn", "scipy")
     sees_ancestors: ClassVar[bool] = True
 
     models: tuple[Name, ...] | Literal["all"] = Field(

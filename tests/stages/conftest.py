@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporters.build import build
+from pipeline.model import checkpoint
 from pipeline.stage import Context
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
@@ -16,6 +17,7 @@ from pipeline.terms.vocabulary import Target
 from stages.finetune import Finetune
 from tests.models import LABELS, artifact_of, sentences, write_encoder
 from tests.stages.chains import TASK, eval_split, made_artifact, make_checkpoint
+from tests.stages.classifiers import classifier
 from tests.stages.facts import WORDS
 
 
@@ -97,3 +99,11 @@ def context(make_context, chain, work):
         targets=(Target(),),
         work=work,
     )
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A classifier as a checkpoint artifact."""
+    tokenizer = checkpoint.load_tokenizer(write_encoder(tmp_path / "encoder"))
+    checkpoint.save(classifier("bert"), tokenizer, tmp_path / "model")
+    return artifact_of(tmp_path / "model", Kind.CHECKPOINT)

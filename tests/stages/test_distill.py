@@ -10,16 +10,15 @@ from pydantic import ValidationError
 
 from pipeline.model import checkpoint
 from pipeline.model.pooling import Pooling, read
-from pipeline.stage import losses
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
-from stages import distill, training
-from stages.distill import Distill, choose_layers, layer_pairs, same_tokens
+from stages import distill
+from stages.distill import Distill, choose_layers
 from stages.finetune import Finetune
-from stages.internals import captured, relations_of
+from stages.inside import same_tokens
 from tests.families import write_family
-from tests.models import FILL, artifact_of, sentences, write_encoder
+from tests.models import artifact_of, sentences, write_encoder
 from tests.pipeline.model.test_pooling import write
 
 Tuned = namedtuple("Tuned", "artifact network tokenizer")
@@ -101,30 +100,6 @@ def test_unlabelled_text_is_labelled_by_the_teacher(tuned, make_context):
     assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
 
 
-def test_tokenizers_are_alike_when_they_split_alike_whatever_the_ids(tuned, tmp_path, make_context):
-    context = make_context(rows=16)
-    tokenizer = checkpoint.load_tokenizer(tuned.directory)
-    rows = training.labelled_rows(context, tokenizer, context.split("train"))
-    for words, alike in ((None, True), (FILL, False)):
-        directory = write_encoder(tmp_path / str(alike), words=words)
-        if alike:  # the same tokens with other ids
-            from tests.models import BAD, GOOD
-
-            directory = write_encoder(tmp_path / "turned", words=(*BAD, *GOOD, *FILL))
-        other = checkpoint.load_tokenizer(directory)
-        its = training.labelled_rows(context, other, context.split("train"))
-        assert same_tokens(tokenizer, rows, other, its) == [alike] * 16
-
-
-def test_hidden_states_of_other_tokens_are_refused_only_when_asked_for(
-    tuned, make_context, tmp_path
-):
-    write_encoder(tmp_path / "small", layers=1, hidden=16, words=FILL)
-    Distill(student="small", epochs=1).run(make_context(rows=8), tuned)
-    with pytest.raises(ModelError, match=r"^distill.hidden_weight: .*split every row differently"):
-        Distill(student="small", hidden_weight=1).run(make_context(rows=8), tuned)
-
-
 def test_layers_are_spread_from_the_first_to_the_last():
     assert choose_layers(3, 6) == (0, 2, 5)
     assert choose_layers(6, 6) == (0, 1, 2, 3, 4, 5)
@@ -203,12 +178,6 @@ def test_patience_needs_something_to_wait_for():
         Distill(layers=1, patience=2)
 
 
-def test_a_students_layers_learn_from_the_same_share_of_the_teachers_depth():
-    assert layer_pairs(3, 6) == [(0, 1), (1, 3), (2, 5)]
-    assert layer_pairs(2, 12) == [(0, 5), (1, 11)]
-    assert layer_pairs(1, 3) == [(0, 2)]
-
-
 def test_one_row_that_is_split_differently_leaves_the_others_compared(
     tuned, make_context, monkeypatch
 ):
@@ -244,47 +213,3 @@ def test_every_loss_teaches_alone_or_with_others(tuned, make_context, parameters
     new, _ = sentences(100, seed=5)
     theirs, own = answers(tuned.directory, new), answers(context.output, new)
     assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
-
-
-def test_relations_alone_bring_the_last_layer_near(tuned, make_context):
-    """Nothing else is learned: the answers have no weight, and neither have the labels."""
-    found = {}
-    for weight in (0.0, 5.0):
-        context = make_context(rows=128, work=make_context().base / str(weight))
-        stage = Distill(
-            layers=1,
-            alpha=1,
-            temperature=100,
-            hidden_weight=0,
-            relation_weight=weight,
-            relation_heads=2,
-            learning_rate=2e-3,
-            epochs=4,
-        )
-        draft = stage.run(context, tuned)
-        student, teacher = checkpoint.load(context.output), checkpoint.load(tuned.directory)
-        tokenizer = checkpoint.load_tokenizer(tuned.directory)
-        batch = tokenizer(list(context.split("dev").texts[:8]), padding=True, return_tensors="pt")
-        states = []
-        for model, layer in ((student, 0), (teacher, 2)):
-            with torch.no_grad(), captured(model, relations_of(layer)) as kept:
-                model(**batch)
-            states.append(kept.all(relations_of(layer)))
-        own, theirs = states
-        pair = ((own[2], own[2]), (theirs[2], theirs[2]))
-        found[weight] = losses.relation(*pair, batch["attention_mask"], 2).item()
-    assert {metric.name for metric in draft.metrics} >= {"rows_split_alike"}
-    assert found[5.0] < found[0.0] / 2
-
-
-def test_layers_that_are_not_there_are_refused(tuned, make_context):
-    with pytest.raises(
-        ModelError, match=r"distill.hidden_map: \[1, 0\]: the student has layers 0 t"
-    ):
-        Distill(layers=1, hidden_map=((1, 0),)).run(make_context(rows=8), tuned)
-
-
-def test_heads_of_relations_that_divide_no_width_are_refused(tuned, make_context):
-    stage, context = Distill(layers=1, relation_weight=1, relation_heads=7), make_context(rows=8)
-    with pytest.raises(ModelError, match=r"distill.relation_heads: 7 heads do not divide a width"):
-        stage.run(context, tuned)

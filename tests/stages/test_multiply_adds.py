@@ -9,11 +9,9 @@ from pipeline.terms.errors import ModelError
 from stages import multiply_adds, surgery
 from tests.stages.classifiers import classifier
 
-STEPS = {"heads": 1, "neurons": 16}
-
 
 def parts_of(model):
-    return {unit: surgery.parts(model, unit) for unit in STEPS}
+    return {unit: surgery.parts(model, unit) for unit in ("heads", "neurons")}
 
 
 def test_a_head_costs_its_rows_and_columns():
@@ -27,7 +25,7 @@ def test_the_share_that_was_asked_for_goes(share):
     parts = parts_of(classifier("bert"))
     torch.manual_seed(0)
     importance = {unit: [torch.rand(part.count) for part in parts[unit]] for unit in parts}
-    kept = multiply_adds.counts(importance, parts, share, STEPS)
+    kept = multiply_adds.counts(importance, parts, share)
     whole, left = (
         sum(
             count * multiply_adds.of_unit(part)
@@ -45,7 +43,7 @@ def test_what_is_important_stays():
     parts = parts_of(classifier("bert"))
     importance = {unit: [torch.ones(part.count) for part in parts[unit]] for unit in parts}
     importance["heads"] = [1000 * values for values in importance["heads"]]
-    kept = multiply_adds.counts(importance, parts, 0.3, STEPS)
+    kept = multiply_adds.counts(importance, parts, 0.3)
     assert kept["heads"] == [part.count for part in parts["heads"]]
     assert min(kept["neurons"]) < 64
 
@@ -54,4 +52,4 @@ def test_more_than_there_is_to_give_is_refused():
     parts = parts_of(classifier("bert"))
     importance = {unit: [torch.ones(part.count) for part in parts[unit]] for unit in parts}
     with pytest.raises(ModelError, match=r"prune.macs: 80% is too much; .* have 75% to give"):
-        multiply_adds.counts(importance, parts, 0.8, STEPS)
+        multiply_adds.counts(importance, parts, 0.8)

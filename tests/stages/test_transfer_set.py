@@ -16,7 +16,7 @@ def test_texts_and_pairs_come_back_in_their_order(tmp_path):
     split = transfer_set.split(artifact, tmp_path / "work")
     assert list(zip(split.texts, split.pairs, strict=True)) == rows
     assert split.sha256 == artifact.digest
-    assert transfer_set.has_texts(artifact)
+    assert [len(each) for each in transfer_set.splits(artifact, tmp_path / "again")] == [2]
 
 
 def test_single_texts_have_no_pairs(tmp_path):
@@ -32,7 +32,8 @@ def test_answers_are_kept_in_half_precision(tmp_path):
     found = transfer_set.answers(artifact)
     assert found.keys() == outputs.keys()
     assert all(torch.allclose(found[name], outputs[name], rtol=1e-3) for name in outputs)
-    assert not transfer_set.has_texts(artifact)
+    assert not transfer_set.splits(artifact, tmp_path)
+    assert not transfer_set.splits(None, tmp_path)
 
 
 def test_texts_alone_have_no_answers(tmp_path):

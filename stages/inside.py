@@ -1,0 +1,187 @@
+"""What a student learns of its teacher besides the answers: the parameters, and which layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.model.architectures.description import Config
+from pipeline.terms.errors import ModelError
+from stages.parameters import Row, Training
+
+if TYPE_CHECKING:
+    from stages.aims import Aim
+
+WEIGHTS = ("hidden_weight", "relation_weight", "attention_weight")
+
+
+class Inside(Training):
+    """Base of distillation: what is learned of the states inside a teacher."""
+
+    transfer: str | None = Field(
+        None, description="id of an augment or label stage, whose texts the teacher labels as well"
+    )
+    hidden_weight: float | None = Field(
+        None,
+        ge=0,
+        description="weight of the hidden states; default: 1 without a transfer set, 0 with one",
+    )
+    hidden_loss: Literal["mse", "cosine", "patience"] = Field(
+        "mse", description="of hidden states: squared difference, angle, or that of the first token"
+    )
+    hidden_map: Literal["uniform", "last"] | tuple[tuple[int, int], ...] = Field(
+        "uniform",
+        description="each layer learns from the teacher's at the same share of the depth, or only "
+        "the last from the last, or pairs of layers",
+    )
+    relation_weight: float = Field(
+        0.0, ge=0, description="weight of the last layers' relations of tokens (MiniLM)"
+    )
+    attention_weight: float = Field(
+        0.0, ge=0, description="weight of the last layers' scores of attention (TinyBERT)"
+    )
+    relation_heads: int = Field(12, ge=1, le=256, description="heads of relations and attention")
+
+    @model_validator(mode="after")
+    def _maps_something(self) -> Inside:
+        if not self.hidden_map:
+            raise ValueError("'hidden_map' has no pair of layers; hidden_weight: 0 learns none")
+        return self
+
+    @property
+    def by_name(self) -> list[str]:
+        """The weights that are asked for by name, rather than by default."""
+        return [name for name in WEIGHTS if getattr(self, name)]
+
+    @property
+    def any_inside(self) -> bool:
+        """Whether states inside the teacher are asked for, by name or by default."""
+        return bool(self._hidden_weight or self.by_name)
+
+    @property
+    def _hidden_weight(self) -> float:
+        if self.hidden_weight is not None:
+            return self.hidden_weight
+        return 0.0 if self.transfer else 1.0
+
+    def states(self, layers: int) -> int:
+        """Return how many states of the teacher are kept for each token."""
+        maps = {"uniform": layers, "last": 1}
+        pairs = maps[self.hidden_map] if isinstance(self.hidden_map, str) else len(self.hidden_map)
+        inside = 3 if self.relation_weight or self.attention_weight else 0
+        return (pairs if self._hidden_weight else 0) + inside
+
+    def check_described(self, *configs: Config) -> None:
+        """Raise ModelError if a weight is asked for by name and a model's parts are not known."""
+        for name in self.by_name:
+            for config in configs:
+                need_parts(config, name, "only the answers can be learned")
+
+    def check_answers_only(self) -> None:
+        """Raise ModelError if states are asked for, which a transfer set with answers lacks."""
+        if self.by_name:
+            raise ModelError(
+                f"distill.{self.by_name[0]}: {self.transfer!r} has the teachers' answers without "
+                f"their hidden states; name the augment stage as transfer, or remove the weight"
+            )
+
+    def aims(self, student: Any, teacher: Any, alike: bool) -> list[Aim]:
+        """Return what the student learns besides the answers.
+
+        Nothing if the parts of either are not described, or if no row is split ``alike`` and
+        nothing was asked for by name. Raises ModelError if it was.
+        """
+        from pipeline.model import checkpoint
+        from pipeline.model.architectures import ARCHITECTURES
+        from stages import aims
+
+        if not alike and self.by_name:
+            raise ModelError(
+                f"distill.{self.by_name[0]}: the tokenizers of teacher and student split every row "
+                "differently, so their states cannot be compared; remove the weight"
+            )
+        models = (student, teacher)
+        if not alike or any(each.config.model_type not in ARCHITECTURES for each in models):
+            return []
+        depth, other = (len(checkpoint.encoder_layers(each)) for each in models)
+        found: list[Aim] = []
+        if self._hidden_weight:
+            widths = (student.config.hidden_size, teacher.config.hidden_size)
+            pairs = self._pairs(depth, other)
+            found += aims.of_hidden(pairs, self._hidden_weight, self.hidden_loss, widths)
+        last, heads = (depth - 1, other - 1), self.relation_heads
+        if self.relation_weight or self.attention_weight:
+            for each in models:
+                if each.config.hidden_size % heads:
+                    raise ModelError(
+                        f"distill.relation_heads: {heads} heads do not divide a width of "
+                        f"{each.config.hidden_size}"
+                    )
+        if self.relation_weight:
+            found.append(aims.of_relations(*last, self.relation_weight, heads))
+        if self.attention_weight:
+            found.append(aims.of_attention(*last, self.attention_weight, heads))
+        return found
+
+    def _pairs(self, depth: int, other: int) -> list[tuple[int, int]]:
+        """Return pairs (student's layer, teacher's layer) whose outputs should agree.
+
+        Raises ModelError if one of those that were given does not exist.
+        """
+        if self.hidden_map == "last":
+            return [(depth - 1, other - 1)]
+        if self.hidden_map == "uniform":
+            return layer_pairs(depth, other)
+        pairs = list(self.hidden_map)
+        if wrong := [each for each in pairs if not (0 <= each[0] < depth and 0 <= each[1] < other)]:
+            raise ModelError(
+                f"distill.hidden_map: {list(wrong[0])}: the student has layers 0 to {depth - 1}, "
+                f"the teacher 0 to {other - 1}"
+            )
+        return pairs
+
+
+def need_parts(config: Config, key: str, otherwise: str) -> None:
+    """Raise ModelError, with what to do ``otherwise``, if a model's parts are not described."""
+    from pipeline.model import parts
+
+    try:
+        parts.named(config)
+    except ModelError as error:
+        raise ModelError(f"distill.{key}: {error}; {otherwise}") from error
+
+
+def layer_pairs(depth: int, teacher_depth: int) -> list[tuple[int, int]]:
+    """Return (layer, teacher's layer) for every layer, both at the same share of their depths.
+
+    Layer l of L learns from the teacher's layer ⌈l · N / L⌉ of N, counted from 1 (TinyBERT, Jiao et
+    al. 2020, arXiv 1909.10351, §3.1). The last always learns from the last.
+    """
+    return [(layer, -(-(layer + 1) * teacher_depth // depth) - 1) for layer in range(depth)]
+
+
+def same_tokens(
+    tokenizer: Any, rows: Sequence[Row], other: Any, other_rows: Sequence[Row]
+) -> list[bool]:
+    """Return for each row whether two tokenizers split it into the same tokens; ids may differ.
+
+    If they split texts into different numbers of rows, no row is the same.
+    """
+    if len(rows) != len(other_rows):
+        return [False] * len(rows)
+    same_ids = tokenizer.get_vocab() == other.get_vocab()
+    special, other_special = set(tokenizer.all_special_ids), set(other.all_special_ids)
+
+    def names(of: Any, ids: list[int], hidden: set[int]) -> list[str | None]:
+        tokens = of.convert_ids_to_tokens(ids)
+        return [None if i in hidden else token for i, token in zip(ids, tokens, strict=True)]
+
+    def alike(row: Row, other_row: Row) -> bool:
+        ids, other_ids = row["input_ids"], other_row["input_ids"]
+        if same_ids and ids == other_ids:
+            return True
+        return names(tokenizer, ids, special) == names(other, other_ids, other_special)
+
+    return [alike(row, other_row) for row, other_row in zip(rows, other_rows, strict=True)]

@@ -1,0 +1,168 @@
+"""The heads and neurons that pruning removes: ranked, chosen, taken out, and the rest rescaled."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.model import parts
+from pipeline.stage import Context
+from pipeline.stage.tasks import Task
+from pipeline.store.artifact import Metric
+from pipeline.terms.progress import Progress
+from stages import calibration, fisher, multiply_adds, rescaling, surgery
+from stages.allocation import MULTIPLES
+from stages.fisher import Sensitivity
+from stages.parameters import Row
+from stages.speedup import Speedup
+from stages.surgery import Part, Unit
+
+Batch = dict[str, Tensor]
+Sets = Mapping[Unit, list[Part]]
+"""The parts of each kind, in the order of the layers."""
+
+RESCALE_ROWS = 256
+"""Rows of the least-squares problem: thousands of tokens for at most thousands of unknowns."""
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What one of several rounds removes, which together remove what was asked for.
+
+    Heads and neurons go by their ``shares``, or together: a share of the multiply-adds (``macs``),
+    or as many as a ``speedup`` needs. ``number``: of the round, from 1.
+    """
+
+    shares: Mapping[Unit, float]
+    macs: float
+    speedup: Speedup | None
+    method: Literal["fisher", "taylor", "magnitude"]
+    rescale: bool
+    rounds: int
+    number: int
+
+    def kinds(self, network: Any) -> list[Unit]:
+        """Return the kinds of units that go."""
+        if self.speedup:
+            return self.speedup.kinds
+        if self.macs:
+            stay = parts.of(network).heads_stay(network.config.to_dict())
+            return ["neurons"] if stay else ["heads", "neurons"]
+        return [unit for unit, share in self.shares.items() if share]
+
+    def share(self, whole: float) -> float:
+        """Return a round's share of what is left, of which all rounds remove ``whole``."""
+        return 1 - (1 - whole) ** (1 / self.rounds)
+
+
+def remove(context: Context, network: Any, rows: list[Row], removed: Removed) -> list[Metric]:
+    """Remove a round's heads and neurons in place, and rescale the remaining ones."""
+    sets = {unit: surgery.parts(network, unit) for unit in removed.kinds(network)}
+    ordered = surgery.forward_order(sets.values())
+    few = list(calibration.batches(rows[:RESCALE_ROWS], context.device))
+    again = "" if removed.number == 1 else f"_{removed.number}"
+    loss = _mean_loss(context.task, network, few)
+    metrics = [Metric(name=f"calibration_loss_before{again}", split="train", value=loss)]
+    kept = _kept(context, network, rows, sets, removed)
+    if removed.speedup:
+        metrics += removed.speedup.metrics()
+    whole = copy.deepcopy(network) if removed.rescale else None
+    surgery.keep_all(network, ordered, kept)
+    if whole is not None:
+        whole_parts = surgery.forward_order(surgery.parts(whole, unit) for unit in sets)
+        note = lambda done, total: context.progress(done, total, "rescaling")  # noqa: E731
+        abandoned = rescaling.rescale(network, ordered, whole, whole_parts, few, note)
+        name = f"rescaling_abandoned{again}"
+        metrics.append(Metric(name=name, value=abandoned, n=len(ordered)))
+    loss = _mean_loss(context.task, network, few)
+    metrics.append(Metric(name=f"calibration_loss{again}", split="train", value=loss))
+    return metrics
+
+
+def _kept(
+    context: Context, network: Any, rows: list[Row], sets: Sets, removed: Removed
+) -> list[Tensor]:
+    """Return the units to keep, one entry per part in the order of the forward pass.
+
+    Heads and neurons are ranked across the whole model: each alone by the share of them that goes,
+    or together by what they cost. The ranking decides how many units a part keeps, and which. The
+    Fisher blocks then correct which ones.
+    """
+    sensitivities: dict[Unit, list[Sensitivity]] = {}
+    if removed.method != "magnitude":
+        sensitivities = _sensitivities(context, network, rows, sets)
+    importance = {
+        unit: _importance(sets[unit], sensitivities.get(unit), removed.method) for unit in sets
+    }
+
+    def chosen(counts: Mapping[Unit, list[int]]) -> list[Tensor]:
+        kept = {
+            unit: [fisher.best(*each) for each in zip(ranked, counts[unit], strict=True)]
+            for unit, ranked in importance.items()
+        }
+        if removed.method == "fisher":
+            kept = {
+                unit: [
+                    fisher.rearrange(each.fisher, units)
+                    for each, units in zip(sensitivities[unit], kept[unit], strict=True)
+                ]
+                for unit in sets
+            }
+        return surgery.forward_order(kept.values())
+
+    if removed.speedup:
+        return removed.speedup.search(importance, chosen, removed.number / removed.rounds)
+    if removed.macs:
+        return chosen(multiply_adds.counts(importance, sets, removed.share(removed.macs)))
+    return chosen(
+        {
+            unit: fisher.keep_counts(
+                ranked,
+                removed.share(removed.shares[unit]),
+                least=MULTIPLES[unit],
+                multiple=MULTIPLES[unit],
+            )
+            for unit, ranked in importance.items()
+        }
+    )
+
+
+def _sensitivities(
+    context: Context, network: Any, rows: list[Row], sets: Sets
+) -> dict[Unit, list[Sensitivity]]:
+    """Return the loss's sensitivity to each layer's units."""
+    batches = list(calibration.batches(rows, context.device))
+    watched = _watched(batches, context.progress, "gradients of the masks")
+    ordered = surgery.forward_order(sets.values())
+    found = fisher.sensitivities(network, ordered, watched, context.task.summed())
+    return {unit: found[at :: len(sets)] for at, unit in enumerate(sets)}
+
+
+def _importance(
+    layers: list[Part], sensitivities: list[Sensitivity] | None, method: str
+) -> list[Tensor]:
+    """Return the importance of each unit in each layer; the least important go first."""
+    if sensitivities is None:
+        return [fisher.magnitude(part) for part in layers]
+    if method == "taylor":
+        return [each.taylor for each in sensitivities]
+    return [each.fisher.diagonal() for each in sensitivities]
+
+
+def _mean_loss(task: Task, network: Any, batches: list[Batch]) -> float:
+    """Return the mean loss of rows, rounded to digits that the thread count does not change."""
+    loss = task.summed()
+    with torch.no_grad():
+        total = sum(float(loss(network, batch)) for batch in batches)
+    return round(total / sum(len(batch["input_ids"]) for batch in batches), 4)
+
+
+def _watched(batches: list[Batch], progress: Progress, note: str) -> Iterator[Batch]:
+    for done, batch in enumerate(batches):
+        yield batch
+        progress(done + 1, len(batches), note)

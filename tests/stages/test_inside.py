@@ -1,0 +1,95 @@
+"""What a student learns of the states inside its teacher, and what it cannot learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from pipeline.model import checkpoint
+from pipeline.stage import losses
+from pipeline.terms.errors import ModelError
+from stages import training
+from stages.distill import Distill
+from stages.inside import layer_pairs, same_tokens
+from stages.internals import captured, relations_of
+from tests.models import FILL, write_encoder
+
+
+def test_tokenizers_are_alike_when_they_split_alike_whatever_the_ids(tuned, tmp_path, make_context):
+    context = make_context(rows=16)
+    tokenizer = checkpoint.load_tokenizer(tuned.directory)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    for words, alike in ((None, True), (FILL, False)):
+        directory = write_encoder(tmp_path / str(alike), words=words)
+        if alike:  # the same tokens with other ids
+            from tests.models import BAD, GOOD
+
+            directory = write_encoder(tmp_path / "turned", words=(*BAD, *GOOD, *FILL))
+        other = checkpoint.load_tokenizer(directory)
+        its = training.labelled_rows(context, other, context.split("train"))
+        assert same_tokens(tokenizer, rows, other, its) == [alike] * 16
+
+
+def test_hidden_states_of_other_tokens_are_refused_only_when_asked_for(
+    tuned, make_context, tmp_path
+):
+    write_encoder(tmp_path / "small", layers=1, hidden=16, words=FILL)
+    Distill(student="small", epochs=1).run(make_context(rows=8), tuned)
+    with pytest.raises(ModelError, match=r"^distill.hidden_weight: .*split every row differently"):
+        Distill(student="small", hidden_weight=1).run(make_context(rows=8), tuned)
+
+
+def test_a_students_layers_learn_from_the_same_share_of_the_teachers_depth():
+    assert layer_pairs(3, 6) == [(0, 1), (1, 3), (2, 5)]
+    assert layer_pairs(2, 12) == [(0, 5), (1, 11)]
+    assert layer_pairs(1, 3) == [(0, 2)]
+
+
+def test_relations_alone_bring_the_last_layer_near(tuned, make_context):
+    """Nothing else is learned: the answers have no weight, and neither have the labels."""
+    found = {}
+    for weight in (0.0, 5.0):
+        context = make_context(rows=128, work=make_context().base / str(weight))
+        stage = Distill(
+            layers=1,
+            alpha=1,
+            temperature=100,
+            hidden_weight=0,
+            relation_weight=weight,
+            relation_heads=2,
+            learning_rate=2e-3,
+            epochs=4,
+        )
+        draft = stage.run(context, tuned)
+        student, teacher = checkpoint.load(context.output), checkpoint.load(tuned.directory)
+        tokenizer = checkpoint.load_tokenizer(tuned.directory)
+        batch = tokenizer(list(context.split("dev").texts[:8]), padding=True, return_tensors="pt")
+        states = []
+        for model, layer in ((student, 0), (teacher, 2)):
+            with torch.no_grad(), captured(model, relations_of(layer)) as kept:
+                model(**batch)
+            states.append(kept.all(relations_of(layer)))
+        own, theirs = states
+        pair = ((own[2], own[2]), (theirs[2], theirs[2]))
+        found[weight] = losses.relation(*pair, batch["attention_mask"], 2).item()
+    assert {metric.name for metric in draft.metrics} >= {"rows_split_alike"}
+    assert found[5.0] < found[0.0] / 2
+
+
+def test_layers_that_are_not_there_are_refused(tuned, make_context):
+    with pytest.raises(
+        ModelError, match=r"distill.hidden_map: \[1, 0\]: the student has layers 0 t"
+    ):
+        Distill(layers=1, hidden_map=((1, 0),)).run(make_context(rows=8), tuned)
+
+
+def test_heads_of_relations_that_divide_no_width_are_refused(tuned, make_context):
+    stage, context = Distill(layers=1, relation_weight=1, relation_heads=7), make_context(rows=8)
+    with pytest.raises(ModelError, match=r"distill.relation_heads: 7 heads do not divide a width"):
+        stage.run(context, tuned)
+
+
+def test_an_empty_map_is_refused():
+    with pytest.raises(ValidationError, match="'hidden_map' has no pair of layers"):
+        Distill(layers=1, hidden_map=[])

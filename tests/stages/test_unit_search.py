@@ -1,0 +1,85 @@
+"""Heads and neurons are physically removed, and the rest answers like the masked original."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+
+from pipeline.model import checkpoint
+from pipeline.stage.split import Split
+from stages.prune import Prune
+from tests.models import FILL, GOOD
+from tests.stages.classifiers import PATHS, masked_logits, one_where
+
+
+@pytest.mark.parametrize("method", ["fisher", "taylor", "magnitude"])
+def test_stage_removes_the_share_and_equals_the_masked_original(fresh, make_context, method):
+    context = make_context()
+    stage = Prune(heads="25 %", neurons="50 %", method=method, rescale=False)
+    draft = stage.run(context, fresh)
+    original, pruned = checkpoint.load(fresh.directory), checkpoint.load(context.output)
+    assert sum(draft.model["heads"]) == 9
+    assert sum(draft.model["intermediate"]) == pytest.approx(96, abs=24)
+    assert all(count % 16 == 0 for count in draft.model["intermediate"])
+    assert draft.model["parameters"] < checkpoint.describe(original)["parameters"]
+    masks = {}
+    layers = zip(original.bert.encoder.layer, pruned.bert.encoder.layer, strict=True)
+    for i, (old, new) in enumerate(layers):
+        rows, kept = old.intermediate.dense.weight, new.intermediate.dense.weight
+        found = [int((rows - row).abs().sum(1).argmin()) for row in kept]
+        masks[PATHS["bert"][1].format(i)] = one_where(found, 64)
+        rows, kept = old.attention.self.query.weight, new.attention.self.query.weight
+        found = [int((rows - row).abs().sum(1).argmin()) for row in kept]
+        masks[PATHS["bert"][0].format(i)] = one_where(found, 32)
+    expected = masked_logits(original, masks)
+    torch.testing.assert_close(masked_logits(pruned, {}), expected, atol=1e-4, rtol=0)
+
+
+def test_every_layer_keeps_a_head_and_some_neurons(fresh, make_context):
+    draft = Prune(heads=0.95, neurons=0.95).run(make_context(), fresh)
+    assert draft.model["heads"] == [1, 1, 1]
+    assert draft.model["intermediate"] == [16, 16, 16]
+
+
+def test_rescaling_needs_no_more_memory_for_more_rows(fresh, make_context):
+    """Count the tensors alive at each forward pass, without those from before the run."""
+
+    def peak(rows: int) -> int:
+        text = " ".join((*FILL[:6], *GOOD[:2]))  # rows of one length, so batches have 32 rows
+        split = Split(
+            "train", "t.jsonl", "0" * 64, [text] * rows, None, [n % 2 for n in range(rows)]
+        )
+        context, most = make_context(splits={"train": split}), 0
+
+        def watch(module, given):
+            nonlocal most
+            if isinstance(module, torch.nn.Embedding):
+                held = [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
+                alive = {t.data_ptr(): t.nbytes for t in held if t.is_floating_point()}
+                most = max(most, sum(alive.values()))
+
+        gc.collect()
+        gc.freeze()
+        try:
+            with torch.nn.modules.module.register_module_forward_pre_hook(watch):
+                Prune(heads=0.25, neurons=0.5).run(context, fresh)
+        finally:
+            gc.unfreeze()
+        return most
+
+    assert peak(256) <= 1.05 * peak(64)
+
+
+def test_a_share_of_the_multiply_adds_goes_from_heads_and_neurons(tuned, make_context):
+    context = make_context(rows=64)
+    draft = Prune(macs=0.4, calibration_rows=32).run(context, tuned)
+    whole, small = (
+        sum(
+            4 * 8 * 32 * h + 2 * 32 * n
+            for h, n in zip(told["heads"], told["intermediate"], strict=True)
+        )
+        for told in (checkpoint.describe(checkpoint.load(tuned.directory)), draft.model)
+    )
+    assert 0.5 <= small / whole <= 0.6
