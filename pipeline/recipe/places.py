@@ -41,6 +41,8 @@ class Places:
         if first["type"] == "missing":
             return self.say((*at, *place), "this key is required")
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] in ("tuple_type", "list_type"):
+            message = "give a list, such as [one, two]"
         given = first.get("input")
         shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
         return self.say((*at, *place), f"{message}{shown}")

@@ -31,6 +31,7 @@ def said(values: dict[str, object], places: Places = PLACES) -> str:
     ("values", "message"),
     [
         ({"parts": [{"rate": "x"}]}, "r.yaml:4: parts[0].rate: Input should be a valid number"),
+        ({"parts": "x"}, "r.yaml:2: parts: give a list, such as [one, two] (found 'x')"),
         ({"parts": [{}]}, "r.yaml:4: parts[0].rate: this key is required"),
         ({"parts": [{"rat": 1}]}, "r.yaml:3: parts[0].rat: unknown key, did you mean 'rate'?"),
         ({"part": []}, "r.yaml:1: part: unknown key, did you mean 'parts'?"),
