@@ -136,9 +136,10 @@ def static(data: str) -> list[Any]:
 STUDENTS = {
     "six": lambda data: [*assistant(data), {"prune": {"vocabulary": True}}, *END],
     "three": lambda data: cut(data, layers=3, epochs=6),
-    "two": lambda data: cut(data, layers=2, epochs=8),
-    "two-thin": lambda data: cut(data, layers=2, epochs=8, least=2, rank=128),
-    "three-slim": lambda data: cut(data, layers=3, epochs=8, least=2, rank=128, faster=1.6),
+    "two": lambda data: cut(data, layers=2, epochs=6),
+    "two-thin": lambda data: cut(data, layers=2, epochs=6, least=2, rank=128),
+    "two-slim": lambda data: cut(data, layers=2, epochs=6, least=2, rank=128, faster=1.4),
+    "three-slim": lambda data: cut(data, layers=3, epochs=6, least=2, rank=128, faster=1.6),
     "static": static,
 }
 """Name -> the stages that make it of the teacher, which is the recipe's model."""
