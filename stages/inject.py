@@ -121,7 +121,7 @@ class Inject(Training):
         tokenizer = checkpoint.load_tokenizer(model.directory)
         if tokenizer.mask_token_id is None:
             raise ModelError("inject: the tokenizer has no mask token")
-        network, head_is_new = masked_lm.open_model(model.directory)
+        network, head_is_new = masked_lm.open_model(model.directory, "inject")
         lessons = teaching.prepare(
             context,
             tokenizer,
@@ -132,7 +132,8 @@ class Inject(Training):
         )
         loss = masked_lm.MaskedTokenLoss(network)
         if head_is_new:
-            self._train_head(context, network, tokenizer, lessons, loss)
+            rows = lessons.text_rows(self.head_epochs * len(lessons.texts))
+            masked_lm.train_head(context, self, network, tokenizer, rows, loss)
         before = self._probe(context, network, tokenizer, lessons, loss)
         rows = lessons.rows(self.epochs, self.text_share)
         trained = training.train(context, self, network, tokenizer, rows, loss, epochs=1)
@@ -144,16 +145,6 @@ class Inject(Training):
             *_metrics("after", after),
         )
         return Draft(roles, checkpoint.describe(body), metrics)
-
-    def _train_head(
-        self, context: Context, network: Any, tokenizer: Any, lessons: Lessons, loss: Any
-    ) -> None:
-        """Train the new head alone on the task's text, at ten times the body's learning rate."""
-        network.base_model.requires_grad_(False)
-        parameters = self.model_copy(update={"learning_rate": min(10 * self.learning_rate, 5e-3)})
-        rows = lessons.text_rows(self.head_epochs * len(lessons.texts))
-        training.train(context, parameters, network, tokenizer, rows, loss, epochs=1, name="head")
-        network.requires_grad_(True)
 
     def _probe(
         self, context: Context, network: Any, tokenizer: Any, lessons: Lessons, loss: Any

@@ -15,8 +15,9 @@ from pipeline.model import no_code
 from pipeline.stage import Context, losses
 from pipeline.stage.values import IGNORED
 from pipeline.terms.errors import ModelError
+from stages import training
 from stages.knowledge import WHOLE_TERM, Sentence
-from stages.parameters import Row
+from stages.parameters import Row, Training
 from stages.trainer import collate
 
 MASKED_SHARE = 0.15
@@ -45,7 +46,7 @@ class Encoded:
         return [w for w in self.words if w.part == 0 and w.start < end and w.end > start]
 
 
-def open_model(directory: Path) -> tuple[Any, bool]:
+def open_model(directory: Path, stage: str) -> tuple[Any, bool]:
     """Return the masked-language model on the body in ``directory``, and whether its head is new.
 
     If the weights have no such head, a new one is built with the decoder tied to the input
@@ -59,7 +60,7 @@ def open_model(directory: Path) -> tuple[Any, bool]:
         )
     except ValueError as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"inject: no masked-language model for this body: {reason}") from error
+        raise ModelError(f"{stage}: no masked-language model for this body: {reason}") from error
     prefix = f"{model.base_model_prefix}."
     new = any(not name.startswith(prefix) for name in report["missing_keys"])
     return model.float(), new
@@ -146,6 +147,26 @@ def cloze_words(text: Encoded, sentence: Sentence) -> list[Word]:
     if len(words) <= WHOLE_TERM:
         return words
     return [max(words, key=lambda word: word.end - word.start)]
+
+
+def train_head(
+    context: Context,
+    parameters: Training,
+    network: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    loss: MaskedTokenLoss,
+) -> None:
+    """Train a new head alone, in one pass over the rows, at ten times the body's learning rate.
+
+    A new head answers at random, and would lead the body astray.
+    """
+    network.base_model.requires_grad_(False)
+    faster = parameters.model_copy(
+        update={"learning_rate": min(10 * parameters.learning_rate, 5e-3)}
+    )
+    training.train(context, faster, network, tokenizer, rows, loss, epochs=1, name="head")
+    network.requires_grad_(True)
 
 
 class MaskedTokenLoss:

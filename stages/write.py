@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +15,7 @@ from pipeline.stage.resources import FLOAT, PROCESS, TEXTS, Resources, Workload,
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import DataError
-from stages import novel, spans, training, transfer_set
+from stages import batches, novel, spans, training, transfer_set
 from stages.novel import Novel
 from stages.parameters import Training
 
@@ -106,48 +105,32 @@ class Write(Training):
         self, context: Context, writer: Any, train: Split, new: Novel
     ) -> Iterator[tuple[str, None]]:
         """Yield new texts until there are enough, or the model only repeats itself."""
-        for number, batch in self._batches(context, writer, train):
+
+        def write(number: int) -> list[str]:
+            return self._batch(f"{context.seed} {number}", writer, train)
+
+        tries = TRIES * self.texts // self.together + 10
+        for batch in islice(batches.kept(context.work / "written.jsonl", write), tries):
             for text in batch:
                 if len(new) < self.texts and new.add((text, None), "written"):
                     yield text, None
             context.progress(len(new), self.texts, "writing")
-            tried = number * self.together
-            if len(new) == self.texts or tried > TRIES * self.texts + 10 * self.together:
+            if len(new) == self.texts:
                 return
 
-    def _batches(
-        self, context: Context, writer: Any, train: Split
-    ) -> Iterator[tuple[int, list[str]]]:
-        """Yield (number, texts) of batches without end: first those that a killed run wrote."""
+    def _batch(self, seed: str, writer: Any, train: Split) -> list[str]:
         import torch
 
-        done = context.work / "written.jsonl"
-        done.touch()
-        number, whole = 0, 0
-        with done.open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break  # torn when the machine stopped
-                number, whole = number + 1, whole + len(line)
-                yield number, json.loads(line)
-        os.truncate(done, whole)
-        with done.open("a", encoding="utf-8") as file:
-            while True:
-                seed = f"{context.seed} {number}"
-                draw = random.Random(seed)  # noqa: S311
-                torch.manual_seed(draw.getrandbits(32))
-                prompt = "" if self.epochs else self._prompt(train, draw)
-                texts = writer.write(
-                    prompt,
-                    self.together,
-                    tokens=self.tokens,
-                    temperature=self.temperature,
-                    top_p=self.top_p,
-                )
-                file.write(json.dumps(texts) + "\n")
-                file.flush()
-                number += 1
-                yield number, texts
+        draw = random.Random(seed)  # noqa: S311
+        torch.manual_seed(draw.getrandbits(32))
+        found: list[str] = writer.write(
+            "" if self.epochs else self._prompt(train, draw),
+            self.together,
+            tokens=self.tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+        )
+        return found
 
     def _prompt(self, train: Split, draw: random.Random) -> str:
         """Return a prompt with some of the rows that are not too long."""
