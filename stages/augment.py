@@ -69,7 +69,9 @@ class Augment(Stage):
     noised: int = Field(0, ge=0, le=1000, description="copies of each row with words left out")
     most: int = Field(100_000, ge=1, description="of the texts made from the training rows")
     texts: tuple[TextFile, ...] = Field((), description="files of unlabelled text to add")
-    transfer: str | None = Field(None, description="id of a write stage, whose texts to add")
+    transfer: str | None = Field(
+        None, description="id of a write or rewrite stage, whose texts to add"
+    )
 
     def references(self) -> dict[str, str]:
         return {TRANSFER: self.transfer} if self.transfer else {}
