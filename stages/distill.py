@@ -28,6 +28,8 @@ from stages.inside import Inside, need_parts, same_tokens
 from stages.parameters import TEACHER_BATCH, Loss, Row, Training
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pipeline.stage.split import Split
     from stages.aims import Aims
     from stages.teacher import TeacherOutputs
@@ -207,6 +209,11 @@ class Distill(Inside):
         artifact = self._transfer(context)
         if transfer_set.has_answers(artifact):
             self.check_answers_only()
+            if self.teacher and (self.layers is not None or self.student is not None):
+                raise ModelError(
+                    f"distill.teacher: {self.transfer!r} has the answers already, so "
+                    f"{self.teacher!r} is not asked; remove 'teacher'"
+                )
             known, seen = (
                 teaching.known(context.task, artifact, *of)
                 for of in ((splits, rows), (held_out, unseen))
@@ -218,10 +225,13 @@ class Distill(Inside):
         aims.project(student, lesson.answers.width, lesson.aims)
         task, width = context.task, context.task.width_of(student)
 
-        def loss(answers: TeacherOutputs, inside: Aims) -> Loss:
+        asked = [lesson.answers, lesson.unseen] if held_out else [lesson.answers]
+        goals = task.goals([each.logits for each in asked], width)
+
+        def loss(answers: TeacherOutputs, logits: Tensor, inside: Aims) -> Loss:
             return teaching.imitation(
                 task,
-                replace(answers, logits=task.goals(answers.logits, width)),
+                replace(answers, logits=logits),
                 alpha=self.alpha,
                 temperature=self.temperature,
                 squared=self.answer_loss == "mse",
@@ -230,8 +240,10 @@ class Distill(Inside):
 
         judge = None
         if held_out:
-            judge = training.mean_loss(context, tokenizer, unseen, loss(lesson.unseen, Aims()))
-        aim = loss(lesson.answers, lesson.aims)
+            judge = training.mean_loss(
+                context, tokenizer, unseen, loss(lesson.unseen, goals[1], Aims())
+            )
+        aim = loss(lesson.answers, goals[0], lesson.aims)
         trained = training.train(
             context, self, student, tokenizer, rows, aim, judge=judge, patience=self.patience
         )

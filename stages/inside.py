@@ -93,7 +93,7 @@ class Inside(Training):
         Nothing if the parts of either are not described, or if no row is split ``alike`` and
         nothing was asked for by name. Raises ModelError if it was.
         """
-        from pipeline.model import checkpoint
+        from pipeline.model import checkpoint, parts
         from pipeline.model.architectures import ARCHITECTURES
         from stages import aims
 
@@ -114,10 +114,11 @@ class Inside(Training):
         last, heads = (depth - 1, other - 1), self.relation_heads
         if self.relation_weight or self.attention_weight:
             for each in models:
-                if each.config.hidden_size % heads:
+                width = parts.head_counts(each)[-1] * parts.head_size(each)
+                if width % heads:
                     raise ModelError(
-                        f"distill.relation_heads: {heads} heads do not divide a width of "
-                        f"{each.config.hidden_size}"
+                        f"distill.relation_heads: {heads} heads do not divide the width of the "
+                        f"last layer's attention, {width}"
                     )
         if self.relation_weight:
             found.append(aims.of_relations(*last, self.relation_weight, heads))

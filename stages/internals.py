@@ -37,6 +37,12 @@ class Captured:
     def note(self, wanted: Internal, state: Tensor) -> None:
         self._found[wanted] = state
 
+    def forget(self, wanted: Internal) -> None:
+        self._found.pop(wanted, None)
+
+    def __contains__(self, wanted: Internal) -> bool:
+        return wanted in self._found
+
     def all(self, wanted: Sequence[Internal]) -> list[Tensor]:
         """Return several states, in their order."""
         return [self._found[each] for each in wanted]
@@ -65,9 +71,14 @@ def captured(network: Any, wanted: Sequence[Internal]) -> Iterator[Captured]:
 
     def note_projected(each: Internal, share: int, of: int) -> Any:
         def hook(_: Any, __: Any, output: Tensor) -> None:
-            found.note(each, output.chunk(of, dim=-1)[share])
+            # DeBERTa projects its table of positions by the same layer, after the text.
+            if each not in found:
+                found.note(each, output.chunk(of, dim=-1)[share])
 
         return hook
+
+    def forget(each: Internal) -> Any:
+        return lambda *_: found.forget(each)
 
     try:
         for each in wanted:
@@ -76,6 +87,7 @@ def captured(network: Any, wanted: Sequence[Internal]) -> Iterator[Captured]:
                 handles.append(layer.register_forward_hook(note_hidden(each)))
                 continue
             module, share, of = _maker(network, layer, each.kind)
+            handles.append(layer.register_forward_pre_hook(forget(each)))
             handles.append(module.register_forward_hook(note_projected(each, share, of)))
         yield found
     finally:

@@ -255,7 +255,7 @@ class Prune(Stage):
         if self.layers:
             searched = calibration.sample(context, tokenizer, SEARCH_ROWS, "dev")
             self._prune_layers(context, network, searched)
-        lesson = self._lesson(context, model, tokenizer) if self.recover_epochs else None
+        lesson = self._lesson(context, model, network, tokenizer) if self.recover_epochs else None
         speedup = self._speedup(context, origin, network, tokenizer)
         for number in range(1, self.rounds + 1):
             network.to(context.device)
@@ -321,7 +321,9 @@ class Prune(Stage):
         shares: dict[Unit, float] = {"heads": self.heads, "neurons": self.neurons}
         return Removed(shares, self.macs, speedup, self.method, self.rescale, self.rounds, number)
 
-    def _lesson(self, context: Context, model: Artifact, tokenizer: Any) -> tuple[Rows, Loss]:
+    def _lesson(
+        self, context: Context, model: Artifact, network: Any, tokenizer: Any
+    ) -> tuple[Rows, Loss]:
         """Return the rows of recovery, and the loss of imitating the unpruned model on them."""
         from stages import teacher as teaching
 
@@ -332,6 +334,8 @@ class Prune(Stage):
             answers = teaching.known(context.task, artifact, splits, rows)
         else:
             answers = teaching.answers(context, model, *splits)
+        (logits,) = context.task.goals([answers.logits], context.task.width_of(network))
+        answers = replace(answers, logits=logits)
         return rows, teaching.imitation(
             context.task, answers, alpha=RECOVERY_ALPHA, temperature=RECOVERY_TEMPERATURE
         )

@@ -243,6 +243,14 @@ def _once(table: Table, column: str) -> Iterator[Any]:
 
 
 def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:
+    for name in ("dev", "eval"):
+        if "unlabelled" in splits and name in splits:
+            held_out = set(_pairs(splits[name]))
+            if both := sum(pair in held_out for pair in _pairs(splits["unlabelled"])):
+                warnings.append(
+                    f"unlabelled: {plural(both, 'row')} {'is' if both == 1 else 'are'} also in "
+                    f"{name}, so a student learns its teacher's answers to them"
+                )
     evaluated = list(_pairs(splits["eval"]))
     asked = set(evaluated)
     seen = {pair for pair in _pairs(splits["train"]) if pair in asked}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -91,19 +93,19 @@ def imitation(student: Tensor, teacher: Tensor) -> Tensor:
     return COSINE * apart + SIMILARITIES * between
 
 
-def fitted(teacher: Tensor, width: int) -> Tensor:
-    """Return a teacher's embeddings (texts × its width) in another width.
+def fitted(teacher: Sequence[Tensor], width: int) -> list[Tensor]:
+    """Return sets of a teacher's embeddings (texts × its width) in another width.
 
-    Narrower: along the principal directions of the embeddings, which change the products of all
+    Narrower: along the principal directions of the first set, which change the products of all its
     pairs of texts least (Eckart and Young 1936). They are not centred, because cosines are not
     either. Wider: filled up with zeros, which changes no product.
     """
-    own = teacher.shape[1]
+    own = teacher[0].shape[1]
     if width >= own:
-        return functional.pad(teacher, (0, width - own))
-    values = teacher.double()
+        return [functional.pad(each, (0, width - own)) for each in teacher]
+    values = teacher[0].double()
     _, directions = torch.linalg.eigh(values.T @ values)  # in rising order
-    return (values @ directions[:, -width:]).to(teacher.dtype)
+    return [(each.double() @ directions[:, -width:]).to(each.dtype) for each in teacher]
 
 
 def projected(embeddings: Tensor, seed: int) -> Tensor:

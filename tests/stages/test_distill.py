@@ -17,6 +17,7 @@ from stages import distill
 from stages.distill import Distill, choose_layers
 from stages.finetune import Finetune
 from stages.inside import same_tokens
+from stages.label import Label
 from tests.families import write_family
 from tests.models import artifact_of, sentences, write_encoder
 from tests.pipeline.model.test_pooling import write
@@ -171,6 +172,15 @@ def test_the_weights_nearest_to_the_teacher_on_dev_are_kept(tuned, make_context)
         found[keep] = float((theirs * (theirs.log() - own.log())).sum(-1).mean())
     assert {metric.name for metric in draft.metrics if metric.split == "dev"} == {"loss"}
     assert found["best"] < found["last"] / 2
+
+
+def test_a_teacher_that_would_not_be_asked_is_refused(tuned, make_context, tmp_path):
+    context = make_context(rows=32)
+    Label().run(context, tuned)
+    labels = artifact_of(context.output, Kind.TRANSFER_SET)
+    again = make_context(rows=32, artifacts={"labels": labels, "whole": tuned})
+    with pytest.raises(ModelError, match=r"distill.teacher: 'labels' has the answers already"):
+        Distill(layers=1, teacher="whole", transfer="labels").run(again, tuned)
 
 
 def test_patience_needs_something_to_wait_for():

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from pydantic import ValidationError
 
 from pipeline.model import checkpoint
 from pipeline.stage import losses
+from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from stages import training
 from stages.distill import Distill
 from stages.inside import layer_pairs, same_tokens
 from stages.internals import captured, relations_of
-from tests.models import FILL, write_encoder
+from stages.prune import Prune
+from tests.models import FILL, artifact_of, write_encoder
 
 
 def test_tokenizers_are_alike_when_they_split_alike_whatever_the_ids(tuned, tmp_path, make_context):
@@ -86,8 +90,20 @@ def test_layers_that_are_not_there_are_refused(tuned, make_context):
 
 def test_heads_of_relations_that_divide_no_width_are_refused(tuned, make_context):
     stage, context = Distill(layers=1, relation_weight=1, relation_heads=7), make_context(rows=8)
-    with pytest.raises(ModelError, match=r"distill.relation_heads: 7 heads do not divide a width"):
+    with pytest.raises(ModelError, match=r"distill.relation_heads: 7 heads do not divide the wid"):
         stage.run(context, tuned)
+
+
+def test_relations_know_that_heads_were_pruned(tuned, make_context, tmp_path):
+    context = make_context(rows=32)
+    Prune(heads=0.75, calibration_rows=16).run(context, tuned)
+    pruned = artifact_of(context.output, Kind.CHECKPOINT)
+    heads = json.loads((tuned.directory / "config.json").read_text())["num_attention_heads"]
+    again = make_context(rows=32, artifacts={"whole": tuned})
+    stage = Distill(teacher="whole", relation_weight=1, relation_heads=32)
+    with pytest.raises(ModelError, match=r"distill.relation_heads: 32 heads do not divide the wid"):
+        stage.run(again, pruned)
+    Distill(teacher="whole", epochs=1, relation_weight=1, relation_heads=heads).run(again, pruned)
 
 
 def test_an_empty_map_is_refused():

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from pipeline.model import checkpoint
+from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from stages import surgery, transfer_set
@@ -119,6 +120,18 @@ def test_a_transfer_set_adds_texts_to_recovery(tuned, make_context, tmp_path):
     assert stage.references() == {"transfer": "texts"}
     stage.run(context, tuned)
     assert (104, "teacher answers") in seen
+
+
+def test_recovery_learns_answers_in_the_width_of_the_network(tuned, make_context, monkeypatch):
+    asked = []
+
+    def goals(self, outputs, width):
+        asked.append((outputs[0].shape[1], width))
+        return [each + 1 for each in outputs]
+
+    monkeypatch.setattr(TextClassification, "goals", goals)
+    Prune(neurons=0.5, recover_epochs=1, calibration_rows=16).run(make_context(rows=32), tuned)
+    assert asked == [(2, 2)]
 
 
 @pytest.mark.parametrize("parameters", [{"rounds": 2}, {"transfer": "texts"}])

@@ -227,7 +227,7 @@ class SentenceEmbeddings(Task):
 
         return similarity.imitation(outputs, goal)
 
-    def goals(self, outputs: Tensor, width: int) -> Tensor:
+    def goals(self, outputs: Sequence[Tensor], width: int) -> list[Tensor]:
         """Return a teacher's embeddings in the student's width; see ``similarity.fitted``."""
         from pipeline.stage import similarity
 

@@ -166,9 +166,12 @@ class Task(FileRows, Shown):
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
         """Return the loss of a student's raw outputs against its teacher's, a scalar."""
 
-    def goals(self, outputs: Tensor, width: int) -> Tensor:
-        """Return a teacher's outputs (units × its width) for a student with that many outputs."""
-        return outputs
+    def goals(self, outputs: Sequence[Tensor], width: int) -> list[Tensor]:
+        """Return sets of a teacher's outputs (units × its width) for a student of that width.
+
+        All are brought to it as the first set is, so that they can be compared.
+        """
+        return list(outputs)
 
     @abstractmethod
     def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:

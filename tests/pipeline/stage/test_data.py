@@ -190,6 +190,14 @@ def test_unlabelled_text_needs_no_label(load):
     assert summary.rows["unlabelled"] == 1
 
 
+def test_unlabelled_rows_that_are_held_out_are_said(load):
+    said = "unlabelled: 2 rows are also in eval, so a student learns its teacher's answers to them"
+    assert said in load(unlabelled=[*EVAL, {"text": "more"}])[1].warnings
+    other = load(unlabelled=[{"text": "bright"}], train=TRAIN * 20, dev="train.jsonl")[1].warnings
+    assert any(each.startswith("unlabelled: 1 row is also in dev") for each in other)
+    assert not any("unlabelled" in each for each in load(unlabelled=[{"text": "more"}])[1].warnings)
+
+
 def test_a_label_without_eval_rows_is_said(load):
     assert "eval: no row has the label 'good'" in load(evaluation=EVAL[:1])[1].warnings
 

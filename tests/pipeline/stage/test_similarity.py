@@ -83,10 +83,18 @@ def test_imitation_is_nothing_for_equal_directions_and_has_both_terms():
 def test_a_teacher_of_another_width_keeps_its_products():
     teacher = functional.normalize(draw(50, 3) @ draw(3, 8, seed=1))  # of rank 3
     for width in (3, 5, 8, 12):
-        found = similarity.fitted(teacher, width)
+        (found,) = similarity.fitted([teacher], width)
         assert found.shape == (50, width)
         assert torch.allclose(found @ found.T, teacher @ teacher.T, atol=1e-5)
-    assert torch.equal(similarity.fitted(teacher, 8), teacher)
+    assert torch.equal(similarity.fitted([teacher], 8)[0], teacher)
+
+
+def test_other_texts_are_brought_to_the_width_as_the_first_ones_are():
+    teacher = functional.normalize(draw(60, 8))
+    both, rest = similarity.fitted([teacher, teacher[40:]], 4)
+    assert torch.allclose(both[40:], rest, atol=1e-6)
+    (alone,) = similarity.fitted([teacher[40:]], 4)
+    assert not torch.allclose(alone, rest, atol=0.1)
 
 
 def test_squared_gradients_of_random_signs_estimate_how_much_embeddings_move():
