@@ -38,6 +38,8 @@ class Finalists:
     context: Context
     network: Any
     tokenizer: Any
+    together: int = 1
+    """Rows of equal length that answer at once, where answers are compared."""
 
     def build(self, plan: Plan | None) -> Path:
         """Return the bundle of a plan, or of the float model; an earlier one is used again.
@@ -116,7 +118,9 @@ class Finalists:
 
     def _answers(self, bundle: Path) -> NDArray[np.float32]:
         texts, pairs = self.context.task.requests(self._split)
-        return BundleModel(bundle, threads=self.context.threads).units(texts, pairs)
+        return BundleModel(bundle, threads=self.context.threads).units(
+            texts, pairs, together=self.together
+        )
 
 
 def rounded(network: Any) -> Plan:

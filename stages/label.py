@@ -39,6 +39,7 @@ class Label(Stage):
     """
 
     name: ClassVar[str] = "label"
+    version: ClassVar[int] = 2
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
@@ -162,6 +163,7 @@ class Label(Stage):
         are not its rows.
         """
         from stages.finalists import Finalists, rounded, smoothed
+        from stages.shard_worker import TOGETHER
 
         task, many = context.task, sum(map(len, splits)) >= MANY
         able = task.linear is not None and not task.windows and context.device == "cpu"
@@ -174,7 +176,7 @@ class Label(Stage):
             work=context.work / f"{artifact.short}-int8",
             asked=Asked(targets=(Target(),)),
         )
-        finalists = Finalists(own, network, tokenizer)
+        finalists = Finalists(own, network, tokenizer, together=TOGETHER)
         problem = ModelError("")
         for make in (lambda: rounded(network), lambda: smoothed(own, network, tokenizer)):
             try:

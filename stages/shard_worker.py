@@ -11,12 +11,15 @@ import numpy as np
 from pipeline.measure import fresh
 from pipeline.model.runtime import BundleModel
 
+TOGETHER = 4
+"""Rows that run at once. Large models read their weights from memory at every call."""
+
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Write the raw outputs of a bundle for some rows, all or none of them."""
     output = Path(request["output"])
     found = BundleModel(Path(request["bundle"]), threads=1).units(
-        request["texts"], request["pairs"]
+        request["texts"], request["pairs"], together=TOGETHER
     )
     part = output.with_suffix(f".{os.getpid()}.npy")
     np.save(part, found.astype(np.float32))

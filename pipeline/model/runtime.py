@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,17 +184,43 @@ class BundleModel:
         texts: Sequence[str],
         pairs: Sequence[str] | None = None,
         progress: Progress | None = None,
+        together: int = 1,
     ) -> NDArray[np.float32]:
-        """Return the raw outputs, units × width. Rows run one at a time, without padding."""
+        """Return the raw outputs, units × width. Rows run without padding.
+
+        ``together``: rows of equal length that run at once, of a bundle whose units are rows; one
+        row's answer then depends on the others if ``rows_interact``.
+        """
         import numpy as np
 
         feeds = self.asked(texts, pairs)
-        found = []
-        for row, (feed, places) in enumerate(feeds):
-            found.append(self.units_of(self.run(feed), places))
-            if progress and row % 64 == 0:
-                progress(row, len(feeds), "rows predicted")
+        found: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(feeds)
+        done = 0
+        for rows in self._groups(feeds, together):
+            if len(rows) == 1:
+                feed, places = feeds[rows[0]]
+                found[rows[0]] = self.units_of(self.run(feed), places)
+            else:
+                joined = {
+                    k: np.concatenate([feeds[row][0][k] for row in rows]) for k in feeds[0][0]
+                }
+                for row, output in zip(rows, self.run(joined), strict=True):
+                    found[row] = output[None]
+            done += len(rows)
+            if progress and done % 64 == 0:
+                progress(done, len(feeds), "rows predicted")
         return np.concatenate(found)
+
+    def _groups(self, feeds: Sequence[tuple[Feed, Any]], together: int) -> Iterator[list[int]]:
+        """Yield the places of feeds that run at once."""
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for row, (feed, _) in enumerate(feeds):
+            if together == 1 or self.of_words or self.in_windows:
+                yield [row]
+            else:
+                alike.setdefault(feed[self.inputs[0]].shape, []).append(row)
+        for rows in alike.values():
+            yield from (rows[at : at + together] for at in range(0, len(rows), together))
 
     def asked(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None

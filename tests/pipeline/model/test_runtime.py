@@ -110,6 +110,23 @@ def test_rows_are_fed_alone_and_cut_to_the_longest_input(tmp_path):
     assert long["input_ids"].shape == (1, 6)
 
 
+def test_rows_of_equal_length_run_together_and_keep_their_places(tmp_path, monkeypatch):
+    model = BundleModel(write_bundle(tmp_path))
+    texts = ["good film", "bad", "bad film", "good", "film", "good bad film", "bad good"]
+    alone = model.units(texts)
+    sizes = []
+    run = BundleModel.run
+
+    def noted(self, feed):
+        sizes.append(feed["input_ids"].shape)
+        return run(self, feed)
+
+    monkeypatch.setattr(BundleModel, "run", noted)
+    together = model.units(texts, together=2)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert sorted(sizes) == [(1, 3), (1, 4), (1, 5), (2, 3), (2, 4)]
+
+
 def test_pairs_are_encoded_together(tmp_path):
     model = BundleModel(write_bundle(tmp_path))
     (feed,) = model.encode(["good"], ["bad"])
