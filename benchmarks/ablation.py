@@ -72,6 +72,7 @@ def variants(written: str | None) -> dict[str, list[Any]]:
         "spans, squared logits": with_texts(SPANS, answer_loss="mse"),
         "noise": with_texts(noise),
         "spans and noise": with_texts(both),
+        "rewritten": with_texts([{"rewrite": {"model": MINILM, "copies": 8}}], "rewrite"),
         "sure spans": sure(),
     }
     if written:
