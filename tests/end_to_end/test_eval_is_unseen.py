@@ -37,7 +37,7 @@ def test_of_the_installed_stages_only_validate_reads_eval_and_writers_avoid_it()
     reading = {
         name for name in discovery.installed() if "eval" in discovery.find(name, Path()).reads
     }
-    assert reading == {"validate", "augment", "write"}
+    assert reading == {"validate", "augment", "rewrite", "write"}
 
 
 def test_no_other_stage_can_open_it_and_a_new_byte_reruns_no_other(
