@@ -135,9 +135,9 @@ def static(data: str) -> list[Any]:
 
 STUDENTS = {
     "six": lambda data: [*assistant(data), {"prune": {"vocabulary": True}}, *END],
-    "three": lambda data: cut(data, layers=3, epochs=6),
-    "two": lambda data: cut(data, layers=2, epochs=6),
-    "two-thin": lambda data: cut(data, layers=2, epochs=6, least=2, rank=128),
+    "three": lambda data: cut(data, layers=3, epochs=5),
+    "two": lambda data: cut(data, layers=2, epochs=5),
+    "two-thin": lambda data: cut(data, layers=2, epochs=5, least=2, rank=128),
     "two-slim": lambda data: cut(data, layers=2, epochs=6, least=2, rank=128, faster=1.4),
     "three-slim": lambda data: cut(data, layers=3, epochs=6, least=2, rank=128, faster=1.6),
     "static": static,
