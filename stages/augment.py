@@ -22,6 +22,7 @@ from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Part
 from stages import domain, novel, spans, transfer_set
 from stages.novel import Novel
+from stages.training import CHUNK
 from stages.transfer_set import Pair
 
 CLAUSES = 2
@@ -56,6 +57,7 @@ class Augment(Stage):
     """
 
     name: ClassVar[str] = "augment"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = novel.SPLITS
@@ -83,7 +85,9 @@ class Augment(Stage):
     def resources(self, work: Workload) -> Resources:
         """Return a process's memory, and the size of the texts."""
         made = self._each * work.rows.get("train", 0)
-        count = min(made, self.most) + sum(each.rows or 0 for each in self.texts)
+        files = zip(self.files(work.base), self.texts, strict=True)
+        count = min(made, self.most)
+        count += sum(each.rows or path.stat().st_size // TEXT_BYTES for path, each in files)
         count += work.rows.get(TRANSFER, 0)
         return Resources(
             disk=upto(TEXT_BYTES * count),
@@ -101,8 +105,8 @@ class Augment(Stage):
 
         Raises DataError if there is none.
         """
-        new = Novel(context.splits)
-        made = (row for how, row in self._made(context) if new.add(row, how))
+        new = Novel(context.splits, apart=context.task.body_only)
+        made = (row for how, row in self._made(context, new) if new.add(row, how))
         roles = transfer_set.write(context.output, made)
         if not len(new):
             raise DataError(
@@ -112,29 +116,43 @@ class Augment(Stage):
         metrics = tuple(Metric(name=name, value=count) for name, count in counts.items())
         return Draft(roles, {TEXTS: len(new)}, metrics)
 
-    def _made(self, context: Context) -> Iterator[Made]:
-        """Yield rows with how each was made: those of files, then of train."""
+    def _made(self, context: Context, new: Novel) -> Iterator[Made]:
+        """Yield rows with how each was made: those of files, then of train.
+
+        ``new`` has seen each row before the next is asked for.
+        """
         train = context.split("train")
         for path, each in zip(self.files(context.base), self.texts, strict=True):
             rows = _read(context.task, path, each.file, context.work)
             chosen: Sequence[int] = range(len(rows))
-            if each.rows is not None and each.rows < len(rows):
+            if each.rows is not None:
                 context.progress(0, 1, f"{each.file}: choosing the nearest texts")
-                chosen = domain.nearest(rows.texts, train.texts, each.rows)
-            yield from (("from_files", novel.pair(rows, place)) for place in chosen)
+                chosen = domain.nearest(rows.texts, train.texts)
+            before = len(new)
+            for place in chosen:
+                if each.rows is not None and len(new) - before == each.rows:
+                    break
+                yield "from_files", novel.pair(rows, place)
         if self.transfer:
             written = transfer_set.split(context.artifacts[self.transfer], context.work)
             yield from (("written", row) for row in novel.rows(written))
-        draw = random.Random(context.seed)  # noqa: S311
-        share = min(1.0, self.most / max(1, self._each * len(train)))
-        left = self.most
-        for number, row in enumerate(novel.rows(train), 1):
+        taken = 0
+        total = sum(1 for _ in self._cut(train, context.seed))
+        draw = random.Random(f"{context.seed} most")  # noqa: S311
+        for number, made in enumerate(self._cut(train, context.seed)):
+            # Knuth's algorithm S: exactly ``most``, each as likely as the others.
+            if draw.random() * (total - number) < self.most - taken:
+                taken += 1
+                yield made
+            if number % CHUNK == 0:
+                context.progress(number, total, "cutting texts")
+
+    def _cut(self, train: Split, seed: int) -> Iterator[Made]:
+        """Yield what the training rows give."""
+        draw = random.Random(seed)  # noqa: S311
+        for row in novel.rows(train):
             other = novel.pair(train, draw.randrange(len(train)))
-            for made in self._of(row, other, draw):
-                if left and draw.random() < share:
-                    left -= 1
-                    yield made
-            context.progress(number, len(train), "cutting texts")
+            yield from self._of(row, other, draw)
 
     def _of(self, row: Pair, other: Pair, draw: random.Random) -> Iterator[Made]:
         """Yield what one row gives; ``other``: another row, to splice with."""

@@ -18,6 +18,7 @@ from pipeline.terms.errors import ModelError, ProviderError
 from stages import spans
 from stages.parameters import Row, cpu_has_bf16
 from stages.rows import Rows
+from stages.training import CHUNK
 
 GGUF = ".gguf"
 
@@ -39,6 +40,13 @@ class Writer:
     tokenizer: Any
 
     @property
+    def positions(self) -> int | None:
+        """The longest text that the model can read, in tokens; None if it has no limit."""
+        config = self.network.config
+        found = getattr(config, "max_position_embeddings", getattr(config, "n_positions", None))
+        return int(found) if found else None
+
+    @property
     def start(self) -> int:
         """The token with which a text begins that follows nothing."""
         own = self.tokenizer.bos_token_id
@@ -54,12 +62,18 @@ class Writer:
         """
         ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
         given = torch.tensor([[self.start, *ids]])
+        if self.positions and given.shape[1] + tokens > self.positions:
+            raise ModelError(
+                f"write: a prompt of {len(ids)} tokens and a text of {tokens} do not fit the "
+                f"model's {self.positions} positions; lower 'tokens'"
+                + (" or 'examples'" if prompt else "")
+            )
         stop = self.tokenizer.eos_token_id
         texts: list[str] = []
         for own in self._sample(given, count, tokens, temperature, top_p, stop):
             ended = stop in own
             own = own[: own.index(stop)] if ended else own  # a batch goes on until all have ended
-            text = self.tokenizer.decode(own, skip_special_tokens=True).lstrip()
+            text = self.tokenizer.decode(own, skip_special_tokens=True).lstrip(" ")
             line, broken, _ = text.partition("\n")
             line = line if ended or broken else _whole(line)
             if len(spans.units(line)[0]) > 1:
@@ -152,16 +166,24 @@ def _plain(network: Any) -> Any:
 
 
 def rows(context: Context, writer: Writer, split: Split) -> Rows:
-    """Return the texts as rows to tune on: start, tokens, end; cut to the recipe's max_length."""
+    """Return the texts as rows to tune on: start, tokens, end.
+
+    They are cut to the recipe's max_length, and to what the model can read.
+    """
     ends = [writer.tokenizer.eos_token_id]
+    longest = context.task.max_length
+    if writer.positions:
+        longest = min(longest, writer.positions - 2)
     made = Rows(context.work)
 
     def row(text: str) -> Row:
         ids = writer.tokenizer(" ".join(text.split()), add_special_tokens=False)["input_ids"]
-        ids = [writer.start, *ids[: context.task.max_length], *ends]
+        ids = [writer.start, *ids[:longest], *ends]
         return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": ids}
 
-    made.extend(row(text) for text in split.texts)
+    for start in range(0, len(split), CHUNK):
+        made.extend(row(text) for text in split.texts[start : start + CHUNK])
+        context.progress(start, len(split), "tokenizing")
     return made
 
 
@@ -176,5 +198,5 @@ def loss(network: Any, batch: dict[str, Tensor]) -> Tensor:
 
 def _whole(text: str) -> str:
     """Return a text up to the end of its last sentence; empty if it has no end."""
-    end = max(text.rfind(mark) for mark in ".!?")
+    end = max(text.rfind(mark) for mark in ".!?…。！？।؟")
     return text[: end + 1]

@@ -11,29 +11,36 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from stages.spans import normalized
+from stages.spans import normalized, unspaced
 
 
-def nearest(texts: Sequence[str], domain: Iterable[str], count: int) -> list[int]:
-    """Return the places of the ``count`` texts nearest to the domain's, in their order."""
+def nearest(texts: Sequence[str], domain: Iterable[str]) -> list[int]:
+    """Return the places of the texts, those nearest to the domain's first."""
     own, general = _counts(domain), _counts(texts)
     known = len(own | general)
     own_total, general_total = own.total() + known, general.total() + known
 
     def difference(text: str) -> float:
-        words = normalized(text).split()
+        words = _words(text)
         logs = (
             math.log((general[word] + 1) / general_total) - math.log((own[word] + 1) / own_total)
             for word in words
         )
         return sum(logs) / max(1, len(words))
 
-    ranked = sorted(range(len(texts)), key=lambda place: difference(texts[place]))
-    return sorted(ranked[:count])
+    return sorted(range(len(texts)), key=lambda place: difference(texts[place]))
 
 
 def _counts(texts: Iterable[str]) -> Counter[str]:
     counted: Counter[str] = Counter()
     for text in texts:
-        counted.update(normalized(text).split())
+        counted.update(_words(text))
     return counted
+
+
+def _words(text: str) -> list[str]:
+    """Return a text's words; pairs of characters where no spaces are between words."""
+    words = normalized(text).split()
+    if not unspaced(text):
+        return words
+    return [word[at : at + 2] for word in words for at in range(max(1, len(word) - 1))]

@@ -17,12 +17,18 @@ SPLITS = frozenset({"train", "dev", "eval"})
 class Novel:
     """Counts what it is asked about; ``counts`` has how each new text was made, and what was not.
 
-    Case, punctuation and spaces do not count. In memory is a hash of each text, a hundred bytes.
+    Case, punctuation and spaces do not count, nor which text of a pair is the first. ``apart``: the
+    task reads each text of a pair for itself, so that a text of dev or eval is known alone. In
+    memory is a hash of each text, a hundred bytes.
     """
 
-    def __init__(self, splits: Mapping[str, Split]) -> None:
+    def __init__(self, splits: Mapping[str, Split], *, apart: bool = False) -> None:
         names = [name for name in ("train", "dev", "eval") if name in splits]
         self._known = {name: {_digest(row) for row in rows(splits[name])} for name in names}
+        for name in names if apart else ():
+            if name != "train":
+                both = (text for row in rows(splits[name]) for text in row if text is not None)
+                self._known[name] |= {_digest((text, None)) for text in both}
         self._seen: set[bytes] = set()
         self.counts: Counter[str] = Counter()
 
@@ -34,9 +40,12 @@ class Novel:
 
         A row is in eval if its text alone is, since the rows of a search have no second text.
         """
-        digest, alone = _digest(row), _digest((row[0], None))
+        digest = _digest(row)
+        looks = {digest} | {_digest((text, None)) for text in row if text is not None}
+        if row[1] is not None:
+            looks.add(_digest((row[1], row[0])))
         for name, known in self._known.items():
-            if digest in known or alone in known:
+            if not looks.isdisjoint(known):
                 self.counts[f"in_{name}"] += 1
                 return False
         if digest in self._seen:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+import unicodedata
 from collections.abc import Sequence
 
 _ENGLISH = """
@@ -21,19 +22,25 @@ LONGEST = 14
 """Words of the longest span."""
 DROPPED = 0.1
 """Share of the words that noise leaves out."""
-UNSPACED = 30
-"""Characters of a text without spaces from which it is no single word."""
-_END = re.compile(r"[,;:.!?…、。，！？；：)\]]$|^[–—-]+$")
-_EDGES = " \t\n,;:–—-，；："
+_END = re.compile(r"[,;:.!?…、。，！？；：।،؟)\]]$|^[–—-]+$")
+_EDGES = " \t\n,;:–—-，；：،"
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]"
+)
+"""Characters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, Kana, Han."""
 
 
 def units(text: str) -> tuple[list[str], str]:
     """Return what a text is cut into, and what joins it again: words and a space.
 
-    A long text without spaces, as in Chinese, is cut into its characters, which nothing joins.
+    A text without spaces between words, as in Chinese, is cut into its characters.
     """
-    words = text.split()
-    return (list(words[0]), "") if len(words) == 1 and len(text) > UNSPACED else (words, " ")
+    return (list(text.strip()), "") if unspaced(text) else (text.split(), " ")
+
+
+def unspaced(text: str) -> bool:
+    """Return whether most letters of a text are of scripts without spaces between words."""
+    return 2 * len(_UNSPACED.findall(text)) > sum(map(str.isalpha, text))
 
 
 def clauses(text: str) -> list[str]:
@@ -88,8 +95,25 @@ def noised(text: str, draw: random.Random) -> str:
 
 
 def normalized(text: str) -> str:
-    """Return a text by which equal ones are found: case, punctuation and spaces do not count."""
-    return " ".join(re.findall(r"\w+", text.casefold())) or text.strip()
+    """Return a text by which equal ones are found.
+
+    Case, punctuation, spaces and the form of characters (Unicode's NFKC) do not count.
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold().translate(_PLAIN)
+    return " ".join(plain.split()) or text.strip()
+
+
+class _Plain(dict[int, str]):
+    """Character -> itself, or a space if it is no letter, mark, digit or symbol."""
+
+    def __missing__(self, code: int) -> str:
+        kind = unicodedata.category(chr(code))
+        beside = kind[0] in "PZC" or kind == "Sk"  # a grave accent is used as a quotation mark
+        self[code] = "" if kind == "Cf" else " " if beside else chr(code)
+        return self[code]
+
+
+_PLAIN = _Plain()
 
 
 def _trimmed(words: Sequence[str], space: str) -> str:

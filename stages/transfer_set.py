@@ -11,6 +11,7 @@ from pipeline.stage.resources import TRANSFER
 from pipeline.stage.split import Split
 from pipeline.stage.texts import Texts
 from pipeline.store.artifact import Artifact
+from pipeline.terms.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,15 @@ def splits(artifact: Artifact | None, folder: Path) -> list[Split]:
 
 
 def split(artifact: Artifact, folder: Path) -> Split:
-    """Return the rows as a split without labels; ``folder``: where its texts are kept."""
+    """Return the rows as a split without labels; ``folder``: where its texts are kept.
+
+    Raises ModelError if it has none, as that of a label stage without a transfer set.
+    """
+    if not (artifact.directory / FILE).is_file():
+        raise ModelError(
+            f"transfer: {artifact.short} has teachers' answers but no texts; name the augment, "
+            "write or rewrite stage"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     texts, pairs = Texts(folder), Texts(folder)
     for row in _read(artifact.directory):

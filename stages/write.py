@@ -41,6 +41,7 @@ class Write(Training):
     """
 
     name: ClassVar[str] = "write"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = novel.SPLITS
@@ -94,7 +95,7 @@ class Write(Training):
             training.train(
                 context, self, writer.network, writer.tokenizer, rows, causal_lm.loss, name="tuning"
             )
-        new = Novel(context.splits)
+        new = Novel(context.splits, apart=context.task.body_only)
         roles = transfer_set.write(context.output, self._kept(context, writer, train, new))
         if not len(new):
             raise DataError(f"write: {self.model} wrote nothing that is new")

@@ -86,10 +86,21 @@ def test_at_most_as_many_as_asked_are_made_from_all_rows(made):
     assert max(numbers) >= 180
 
 
+def test_rows_of_many_clauses_do_not_use_up_what_later_rows_may_give(made):
+    texts = [
+        ", ".join(f"{side} {row} {at}" for at in range(30)) for row in range(60) for side in "ab"
+    ]
+    texts.sort()  # as files often are: one label after the other
+    rows, _ = made(of(texts), most=400, spans=0, splices=0)
+    sides = [text[0] for text in rows.texts]
+    assert len(sides) == 400
+    assert 140 < sides.count("a") < 260
+
+
 def test_of_a_pair_one_text_is_cut_and_the_other_stays(made):
-    pairs = [f"the answer number {place} is long enough" for place in range(3)]
+    pairs = [f"the answer number {place} is long enough" for place in range(12)]
     splits = {
-        "train": split("train", TRAIN, pairs),
+        "train": split("train", TRAIN * 4, pairs),
         "dev": split("dev", ["a b"], ["c d"]),
         "eval": split("eval", ["e f"], ["g h"]),
     }
@@ -124,6 +135,15 @@ def test_files_add_the_texts_that_read_most_like_the_training_rows(make_context,
     rows = transfer_set.split(artifact_of(context.output, Kind.TRANSFER_SET), context.work)
     assert list(rows.texts) == ["the film was dull"]
     assert {metric.name: metric.value for metric in draft.metrics}["from_files"] == 1
+
+
+def test_known_texts_of_a_file_do_not_count_among_those_that_are_taken(make_context, tuned):
+    context = make_context(splits=of(TRAIN))
+    write(context.base, [*TRAIN, "the film was dull", "The film was dull!", "a film that is weak"])
+    stage = Augment(texts=(TextFile(file="more.jsonl", rows=2),), spans=0, splices=0, clauses=False)
+    stage.run(context, tuned)
+    rows = transfer_set.split(artifact_of(context.output, Kind.TRANSFER_SET), context.work)
+    assert {normalized(text) for text in rows.texts} == {"the film was dull", "a film that is weak"}
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from pipeline.stage.split import Split
 from pipeline.terms.errors import DataError, ModelError
 from stages import causal_lm
 from tests.models import write_encoder
@@ -69,3 +72,34 @@ def test_what_follows_the_end_of_a_text_is_not_part_of_it(model, monkeypatch):
     first = model.tokenizer.decode(words[:2]).strip()
     assert texts[-1] == model.tokenizer.decode(words).strip()
     assert all(text in (first, texts[-1]) for text in texts)
+
+
+def test_lines_of_scripts_without_spaces_are_texts(model, monkeypatch):
+    text = "这部电影非常好看。演员"
+    monkeypatch.setattr(causal_lm.Writer, "_sample", lambda *_: [[5, 6]])
+    monkeypatch.setattr(type(model.tokenizer), "decode", lambda *_, **__: text)
+    assert model.write("", 1, tokens=2, temperature=1.0, top_p=1.0) == ["这部电影非常好看。"]
+
+
+def test_a_text_that_begins_with_a_line_break_is_empty(model, monkeypatch):
+    monkeypatch.setattr(causal_lm.Writer, "_sample", lambda *_: [[5, 6]])
+    monkeypatch.setattr(type(model.tokenizer), "decode", lambda *_, **__: "\n- word two")
+    assert model.write("- ", 1, tokens=2, temperature=1.0, top_p=1.0) == []
+
+
+def test_more_tokens_than_the_model_has_positions_are_refused(model):
+    limit = model.positions
+    assert limit
+    with pytest.raises(ModelError, match=rf"do not fit the model's {limit} positions; lower 'tok"):
+        model.write("", 1, tokens=limit, temperature=1.0, top_p=1.0)
+    with pytest.raises(ModelError, match="lower 'tokens' or 'examples'"):
+        model.write("good film " * limit, 1, tokens=4, temperature=1.0, top_p=1.0)
+
+
+def test_rows_of_tuning_are_cut_to_what_the_model_can_read(model, make_context):
+    text = "good film " * model.positions
+    rows = Split("train", "train.jsonl", "0" * 64, [text, "good film"], None, None)
+    context = make_context(rows=8)
+    context = replace(context, task=replace(context.task, max_length=10_000))
+    (first, _) = causal_lm.rows(context, model, rows)
+    assert len(first["input_ids"]) == model.positions

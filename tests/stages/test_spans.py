@@ -72,3 +72,25 @@ def test_a_text_without_spaces_is_cut_between_its_characters():
     found = spans(text, 20, random.Random(0))
     assert all(2 <= len(span) <= 14 and span in text for span in found)
     assert noised(text, random.Random(0)) != text
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("यह की है", "यह का है"), ("like it 👍", "like it 👎"), ("C++", "C"), ("กิน", "กัน")],
+)
+def test_marks_and_symbols_count(one, other):
+    assert normalized(one) != normalized(other)
+
+
+@pytest.mark.parametrize(
+    "text", ["这部电影非常好看，演员很精彩。", "หนังเรื่องนี้สนุกมาก", "映画は 面白かった"]
+)
+def test_scripts_without_spaces_are_cut_however_short(text):
+    found = spans(text, 10, random.Random(0))
+    assert found
+    assert all(2 <= len(each) <= 14 and each in text for each in found)
+    assert noised(text, random.Random(1)) != text
+
+
+def test_other_scripts_end_their_clauses_too():
+    assert clauses("यह अच्छा है। वह भी") == ["यह अच्छा है।", "वह भी"]
