@@ -42,6 +42,7 @@ class Factorize(Stage):
     """
 
     name: ClassVar[str] = "factorize"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
 
@@ -115,6 +116,10 @@ class Factorize(Stage):
         whole = network.get_input_embeddings()
         if isinstance(whole, ThinEmbedding):
             raise ModelError("factorize.embeddings: they are factorized already")
+        if type(whole).forward is not torch.nn.Embedding.forward:
+            raise ModelError(
+                f"factorize.embeddings: a {type(whole).__name__} does more than look up rows"
+            )
         count, hidden = whole.weight.shape
         if rank >= hidden:
             raise ModelError(
@@ -122,6 +127,9 @@ class Factorize(Stage):
             )
         train = context.split("train")
         seen = vocabulary.count_tokens(tokenizer, chain(train.texts, train.pairs or ()))
+        # Special tokens stand in every row.
+        for token in tokenizer("", "" if train.pairs else None)["input_ids"]:
+            seen[token] += len(train)
         often = torch.tensor([1.0 + seen[token] for token in range(count)])
         table, up, error = svd.thin_rows(whole.weight.detach(), often, rank)
         thinned = ThinEmbedding(count, rank, hidden, whole.padding_idx)

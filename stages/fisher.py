@@ -102,15 +102,13 @@ def magnitude(part: Part) -> Tensor:
 
 
 def keep_counts(
-    importance: Sequence[Tensor], share: float, *, least: int, multiple: int = 1
+    importance: Sequence[Tensor], places: int, *, least: int, multiple: int = 1
 ) -> list[int]:
-    """Return how many units each part keeps when a global ranking removes ``share`` of them.
+    """Return how many units each part keeps when a global ranking keeps ``places`` of them.
 
     Every part keeps its ``least`` best units; the others compete across all parts. Counts are then
     rounded to multiples of ``multiple``.
     """
-    total = sum(len(values) for values in importance)
-    places = round(total * (1 - share))
     ranked: list[tuple[float, int]] = []
     counts = []
     for index, values in enumerate(importance):

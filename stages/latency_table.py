@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stages.surgery import Unit
 
 FILE = "latencies.json"
-SCHEMA = "rarefy.latencies/1"
+SCHEMA = "rarefy.latencies/2"
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -44,8 +44,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Table:
-    """A machine's times for a model. ``tokens``: the median length of the rows they are of."""
+    """A machine's times for a model.
 
+    ``model``: its family, width and size of heads. ``tokens``: the median length of the rows that
+    the times are of.
+    """
+
+    model: str
     machine: str
     threads: int
     tokens: int
@@ -81,7 +86,15 @@ def load(directory: Path) -> Table:
         kind: Curve(*(tuple(curve[name]) for name in ("counts", "one", "two")))
         for kind, curve in value["curves"].items()
     }
-    return Table(value["machine"], value["threads"], value["tokens"], curves)
+    return Table(value["model"], value["machine"], value["threads"], value["tokens"], curves)
+
+
+def kind_of(network: Any) -> str:
+    """Return what a table's times are of: a model's family, width and size of heads."""
+    from pipeline.model import parts
+
+    config = network.config
+    return f"{config.model_type} {parts.width(config)} wide, heads of {parts.head_size(network)}"
 
 
 def grid(most: int, multiple: int) -> tuple[int, ...]:

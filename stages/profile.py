@@ -19,7 +19,7 @@ from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from stages import training
 from stages.allocation import MULTIPLES
-from stages.latency_table import Curve, Table, grid
+from stages.latency_table import Curve, Table, grid, kind_of
 from stages.parameters import EXPORTING
 
 
@@ -35,6 +35,7 @@ class Profile(Stage):
     """
 
     name: ClassVar[str] = "profile"
+    version: ClassVar[int] = 2
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
@@ -110,6 +111,7 @@ class Profile(Stage):
 
         target = next(each for each in context.targets if each.provider == "cpu")
         table = Table(
+            model=kind_of(network),
             machine=machine.digest(machine.fingerprint()),
             threads=target.threads,
             tokens=int(np.median(timed.tokens)),

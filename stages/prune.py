@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from stages.rows import Rows
     from stages.speedup import Speedup
     from stages.surgery import Unit
-    from stages.unit_search import Removed
+    from stages.unit_search import Removed, Start
 
 Share = Annotated[Quantity, Field(ge=0, le=0.95)]
 
@@ -64,7 +64,7 @@ class Prune(Stage):
     """
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "corpus"})
@@ -257,10 +257,11 @@ class Prune(Stage):
             self._prune_layers(context, network, searched)
         lesson = self._lesson(context, model, network, tokenizer) if self.recover_epochs else None
         speedup = self._speedup(context, origin, network, tokenizer)
+        start = unit_search.measured(network) if self._units else None
         for number in range(1, self.rounds + 1):
             network.to(context.device)
-            if self._units:
-                removed = self._removed(speedup, number)
+            if start is not None:
+                removed = self._removed(speedup, number, start)
                 metrics += unit_search.remove(context, network, rows, removed)
             network.cpu()
             if lesson is not None:
@@ -315,11 +316,13 @@ class Prune(Stage):
         table = context.artifacts[str(self.table)].directory
         return Speedup(context, origin, network, tokenizer, table, self.speedup)
 
-    def _removed(self, speedup: Speedup | None, number: int) -> Removed:
+    def _removed(self, speedup: Speedup | None, number: int, start: Start) -> Removed:
         from stages.unit_search import Removed
 
         shares: dict[Unit, float] = {"heads": self.heads, "neurons": self.neurons}
-        return Removed(shares, self.macs, speedup, self.method, self.rescale, self.rounds, number)
+        return Removed(
+            shares, self.macs, speedup, self.method, self.rescale, self.rounds, number, start
+        )
 
     def _lesson(
         self, context: Context, model: Artifact, network: Any, tokenizer: Any

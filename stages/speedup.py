@@ -46,7 +46,21 @@ class Speedup:
 
     @cached_property
     def table(self) -> Table:
-        return latency_table.load(self.directory)
+        """The times. Raises ModelError if they are not of the input."""
+        table, own = latency_table.load(self.directory), latency_table.kind_of(self.origin)
+        if table.model != own:
+            raise ModelError(
+                f"prune.table: its times are of a model that is {table.model}, the input is {own}; "
+                "profile the input"
+            )
+        for unit, curve in table.curves.items():
+            most = max(part.count for part in surgery.parts(self.origin, unit))
+            if most > curve.counts[-1]:
+                raise ModelError(
+                    f"prune.table: its layers have {curve.counts[-1]} {unit}, the input's {most}; "
+                    "profile the input"
+                )
+        return table
 
     @property
     def kinds(self) -> list[Unit]:

@@ -39,6 +39,7 @@ class Static(Stage):
     """
 
     name: ClassVar[str] = "static"
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"train"})
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy")
 
@@ -105,6 +106,7 @@ class Static(Stage):
             problem_type=network.config.problem_type,
         )
         student = StaticForSequenceClassification(config)
+        context.task.start(student, context.split("train"))
         with torch.no_grad():
             student.static.embeddings.weight.copy_(table * rare[:, None])
             if self.buckets:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.terms.errors import ModelError
+
 
 @dataclass(frozen=True)
 class Decomposition:
@@ -85,7 +87,12 @@ def choose_ranks(
         weights: the cost of a unit of a layer's squared output error, relative to the others.
         budget: parameters of all layers together, without biases.
         multiple: ranks are multiples of this.
+
+    Raises:
+        ModelError: if even the least ranks are above the budget.
     """
+    greatest = max(weights, default=0) or 1.0  # prices below are for losses of about this size
+    weights = [weight / greatest for weight in weights]
     options = [
         _options(layer, weight, multiple)
         for layer, weight in zip(decompositions, weights, strict=True)
@@ -97,8 +104,14 @@ def choose_ranks(
     def total(choice: Sequence[int]) -> float:
         return sum(float(cost[at]) for at, (cost, _) in zip(choice, options, strict=True))
 
+    least, whole = (sum(float(f(cost)) for cost, _ in options) for f in (torch.min, torch.max))
+    if least > budget:
+        raise ModelError(
+            f"factorize.ratio: {budget / whole:.0%} is too little; ranks of {multiple} or more "
+            f"leave {least / whole:.0%}"
+        )
     low, high = 0.0, 1e-12
-    while total(choose(high)) > budget and high < 1e12:
+    while total(choose(high)) > budget and high < 1e30:
         high *= 4
     for _ in range(60):
         middle = (low + high) / 2

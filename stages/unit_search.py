@@ -31,11 +31,31 @@ RESCALE_ROWS = 256
 
 
 @dataclass(frozen=True)
+class Start:
+    """The units of a network, and the multiply-adds of all of each kind, for each token."""
+
+    units: Mapping[Unit, int]
+    costs: Mapping[Unit, float]
+
+
+def measured(network: Any) -> Start:
+    """Return what a network has; heads that cannot be removed are not counted."""
+    stay = parts.of(network).heads_stay(network.config.to_dict())
+    kinds: tuple[Unit, ...] = ("neurons",) if stay else ("heads", "neurons")
+    found = {unit: surgery.parts(network, unit) for unit in kinds}
+    return Start(
+        {unit: sum(part.count for part in found[unit]) for unit in kinds},
+        {unit: sum(map(multiply_adds.of_part, found[unit])) for unit in kinds},
+    )
+
+
+@dataclass(frozen=True)
 class Removed:
     """What one of several rounds removes, which together remove what was asked for.
 
     Heads and neurons go by their ``shares``, or together: a share of the multiply-adds (``macs``),
-    or as many as a ``speedup`` needs. ``number``: of the round, from 1.
+    or as many as a ``speedup`` needs. ``number``: of the round, from 1; ``start``: what there was
+    before the first.
     """
 
     shares: Mapping[Unit, float]
@@ -45,19 +65,22 @@ class Removed:
     rescale: bool
     rounds: int
     number: int
+    start: Start
 
     def kinds(self, network: Any) -> list[Unit]:
         """Return the kinds of units that go."""
         if self.speedup:
             return self.speedup.kinds
         if self.macs:
-            stay = parts.of(network).heads_stay(network.config.to_dict())
-            return ["neurons"] if stay else ["heads", "neurons"]
+            return list(self.start.units)
         return [unit for unit, share in self.shares.items() if share]
 
-    def share(self, whole: float) -> float:
-        """Return a round's share of what is left, of which all rounds remove ``whole``."""
-        return 1 - (1 - whole) ** (1 / self.rounds)
+    def left(self, whole: float) -> float:
+        """Return the share that is left after this round, if all rounds remove ``whole``.
+
+        Of what there was at the start, so that no round adds to another's rounding.
+        """
+        return float((1 - whole) ** (self.number / self.rounds))
 
 
 def remove(context: Context, network: Any, rows: list[Row], removed: Removed) -> list[Metric]:
@@ -118,12 +141,13 @@ def _kept(
     if removed.speedup:
         return removed.speedup.search(importance, chosen, removed.number / removed.rounds)
     if removed.macs:
-        return chosen(multiply_adds.counts(importance, sets, removed.share(removed.macs)))
+        budget = removed.left(removed.macs) * sum(removed.start.costs.values())
+        return chosen(multiply_adds.counts(importance, sets, budget))
     return chosen(
         {
             unit: fisher.keep_counts(
                 ranked,
-                removed.share(removed.shares[unit]),
+                round(removed.left(removed.shares[unit]) * removed.start.units[unit]),
                 least=MULTIPLES[unit],
                 multiple=MULTIPLES[unit],
             )

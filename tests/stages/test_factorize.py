@@ -13,7 +13,7 @@ from pipeline.model import checkpoint, quantization
 from pipeline.model.sources import model_directory
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
-from stages import factorize, finalists, surgery
+from stages import factorize, finalists, surgery, svd
 from stages.distill import Distill
 from stages.factorize import Factorize
 from stages.prune import Prune
@@ -89,7 +89,7 @@ def test_no_rank_saves_nothing_is_changed(fresh, make_context):
 
 def test_pruned_then_factorized_then_pruned(fresh, make_context):
     """One model can be both factorized and pruned, and thin layers can lose heads and neurons."""
-    steps = [Prune(heads=0.25, neurons=0.25), Factorize(ratio=0.4), Prune(heads=0.5, neurons=0.5)]
+    steps = [Prune(heads=0.25, neurons=0.25), Factorize(ratio=0.45), Prune(heads=0.5, neurons=0.5)]
     artifact, sizes = fresh, []
     for step in steps:
         context = make_context()
@@ -102,10 +102,10 @@ def test_pruned_then_factorized_then_pruned(fresh, make_context):
 
 def test_nothing_left_to_factorize_is_told(fresh, make_context):
     context = make_context()
-    Factorize(ratio=0.01).run(context, fresh)
+    Factorize(ratio=0.38).run(context, fresh)
     artifact = artifact_of(context.output, Kind.CHECKPOINT)
     with pytest.raises(ModelError, match="factorized already"):
-        Factorize(ratio=0.01).run(make_context(), artifact)
+        Factorize(ratio=0.38).run(make_context(), artifact)
 
 
 @pytest.mark.slow
@@ -192,3 +192,43 @@ def test_embeddings_and_layers_can_be_thinned_together(fresh, make_context):
     draft = Factorize(embeddings=8, ratio=0.5).run(context, fresh)
     assert draft.model["ranks"]
     assert checkpoint.load(context.output).get_input_embeddings().table.weight.shape == (29, 8)
+
+
+def test_a_budget_that_no_rank_meets_is_refused(fresh, make_context):
+    with pytest.raises(ModelError, match=r"factorize.ratio: 1% is too little; ranks of 16 or more"):
+        Factorize(ratio=0.01).run(make_context(), fresh)
+
+
+def test_embeddings_that_do_more_than_look_up_are_refused(fresh, make_context, monkeypatch):
+    class Scaled(torch.nn.Embedding):
+        def forward(self, ids):
+            return super().forward(ids) * 8
+
+    load = checkpoint.load
+
+    def scaled(directory):
+        model = load(directory)
+        model.get_input_embeddings().__class__ = Scaled
+        return model
+
+    monkeypatch.setattr(checkpoint, "load", scaled)
+    with pytest.raises(ModelError, match=r"factorize.embeddings: a Scaled does more than look up"):
+        Factorize(embeddings=8).run(make_context(), fresh)
+
+
+def test_special_tokens_count_as_often_as_they_are_read(fresh, make_context, monkeypatch):
+    seen = {}
+    thin_rows = svd.thin_rows
+
+    def noted(table, often, rank):
+        seen["often"] = often
+        return thin_rows(table, often, rank)
+
+    monkeypatch.setattr(svd, "thin_rows", noted)
+    context = make_context(rows=40)
+    Factorize(embeddings=8).run(context, fresh)
+    tokenizer = checkpoint.load_tokenizer(fresh.directory)
+    rows = len(context.split("train"))
+    assert (
+        seen["often"][tokenizer.cls_token_id] == seen["often"][tokenizer.sep_token_id] == 1 + rows
+    )

@@ -76,9 +76,9 @@ def test_magnitude_is_that_of_value_and_gate_wherever_they_are_in_the_matrix(kin
 
 def test_ranking_is_global_with_a_floor_and_multiples():
     importance = [torch.arange(64.0) + 100, torch.arange(64.0)]
-    assert fisher.keep_counts(importance, 0.5, least=1) == [63, 1]
-    assert fisher.keep_counts(importance, 0.5, least=16, multiple=16) == [48, 16]
-    assert fisher.keep_counts(importance, 0.0, least=16, multiple=16) == [64, 64]
+    assert fisher.keep_counts(importance, 64, least=1) == [63, 1]
+    assert fisher.keep_counts(importance, 64, least=16, multiple=16) == [48, 16]
+    assert fisher.keep_counts(importance, 128, least=16, multiple=16) == [64, 64]
     assert fisher.best(torch.tensor([3.0, 9.0, 1.0, 5.0]), 2).tolist() == [1, 3]
 
 

@@ -10,7 +10,7 @@ from stages.latency_table import Curve, Table, grid
 
 HEADS = Curve((1, 2, 4), one=(2.0, 2.5, 3.0), two=(5.0, 6.0, 7.0))
 NEURONS = Curve((16, 64), one=(2.2, 3.0), two=(5.4, 7.0))
-TABLE = Table("machine", 1, 20, {"heads": HEADS, "neurons": NEURONS})
+TABLE = Table("bert 32 wide, heads of 8", "machine", 1, 20, {"heads": HEADS, "neurons": NEURONS})
 
 
 def test_a_model_of_whole_layers_takes_what_was_measured():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from stages.latency_table import Curve, Table
 from stages.speedup import Speedup
 
 TABLE = Table(
+    "bert 32 wide, heads of 8",
     "machine",
     1,
     20,
@@ -115,3 +118,17 @@ def test_a_correction_that_is_out_of_reach_leaves_the_nearest(make, monkeypatch)
     monkeypatch.setattr(Speedup, "counts", counts)
     monkeypatch.setattr(Speedup, "_measure", lambda *_: Interval(1.3, 1.2, 1.4))
     assert search.search({}, lambda counts: counts) == {"heads": [2]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "bert 64 wide, heads of 8"}, "times are of a model that is bert 64 wide, heads"),
+        ({"curves": {"neurons": Curve((16, 48), (1.0, 1.2), (1.9, 2.5))}}, "have 48 neurons, the "),
+    ],
+)
+def test_a_table_of_another_model_is_refused(make, change, message):
+    search = make(1.5)
+    replace(TABLE, **change).save(search.directory)
+    with pytest.raises(ModelError, match=f"prune.table: its .*{message}"):
+        _ = search.table

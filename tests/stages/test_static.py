@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from pipeline.model import checkpoint
+from pipeline.stage.split import Split
+from pipeline.stage.tasks.regression import Regression
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RecipeError
 from stages.distill import Distill
 from stages.factorize import Factorize
+from stages.finetune import Finetune
 from stages.static import Static
 from tests.conftest import VALIDATE
 from tests.models import artifact_of, sentences
@@ -85,3 +88,21 @@ def test_its_embeddings_can_be_narrow(student, make_context):
     assert thin.get_input_embeddings().table.weight.shape[1] == 4
     tokenizer = checkpoint.load_tokenizer(context.output)
     assert logits(thin, tokenizer, ["a b"]).isfinite().all()
+
+
+def scored():
+    texts = sentences(32)[0]
+    rows = Split(
+        "train", "t.jsonl", "0" * 64, texts, None, [60.0 + 20 * (n % 2) for n in range(32)]
+    )
+    return {"train": rows, "dev": rows, "eval": rows}
+
+
+def test_scores_start_from_their_mean(tiny_encoder, make_context):
+    context = make_context(splits=scored(), task=Regression((), 32, ("text",)))
+    Finetune(epochs=1).run(context, tiny_encoder)
+    teacher = artifact_of(context.output, Kind.CHECKPOINT)
+    again = make_context(splits=scored(), task=context.task)
+    Static(width=8, buckets=0, neurons=16).run(again, teacher)
+    network = checkpoint.load(again.output)
+    assert network.classifier.bias.item() == pytest.approx(70, abs=0.5)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.terms.errors import ModelError
 from stages import svd
 
 
@@ -101,3 +102,14 @@ def test_rows_that_occur_often_lose_less():
     squares = table.double().square() * often[:, None]
     assert error == pytest.approx(float(((often * lost**2).sum() / squares.sum()).sqrt()), rel=1e-6)
     assert svd.thin_rows(table, often, 9)[2] < error
+
+
+def test_the_scale_of_the_losses_does_not_matter():
+    layers = [decomposition_of([4.0] * 4 + [1.0] * 60), decomposition_of([2.0] * 64)]
+    chosen = [svd.choose_ranks(layers, [scale, 2 * scale], 64 * 64) for scale in (1.0, 1e20, 1e-20)]
+    assert chosen[0] == chosen[1] == chosen[2] != [None, None]
+
+
+def test_a_budget_below_the_least_ranks_is_refused():
+    with pytest.raises(ModelError, match=r"factorize.ratio: 30% is too little; .* leave 50%"):
+        svd.choose_ranks([decomposition_of([1.0] * 64)], [1.0], int(0.3 * 64 * 64), multiple=16)

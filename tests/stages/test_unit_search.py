@@ -9,7 +9,9 @@ import torch
 
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
+from stages import calibration, unit_search
 from stages.prune import Prune
+from stages.unit_search import Removed
 from tests.models import FILL, GOOD
 from tests.stages.classifiers import PATHS, masked_logits, one_where
 
@@ -83,3 +85,17 @@ def test_a_share_of_the_multiply_adds_goes_from_heads_and_neurons(tuned, make_co
         for told in (checkpoint.describe(checkpoint.load(tuned.directory)), draft.model)
     )
     assert 0.5 <= small / whole <= 0.6
+
+
+@pytest.mark.parametrize(("shares", "rounds"), [({"heads": 0.25}, 6), ({"neurons": 0.5}, 20)])
+def test_many_rounds_remove_what_one_removes(fresh, make_context, shares, rounds):
+    """A round that removes less than a unit of each layer must not lose it."""
+    network, context = checkpoint.load(fresh.directory), make_context(rows=16)
+    tokenizer = checkpoint.load_tokenizer(fresh.directory)
+    rows, start = calibration.sample(context, tokenizer, 16), unit_search.measured(network)
+    for number in range(1, rounds + 1):
+        removed = Removed(shares, 0, None, "magnitude", False, rounds, number, start)
+        unit_search.remove(context, network, rows, removed)
+    unit, share = next(iter(shares.items()))
+    left = unit_search.measured(network).units[unit] / start.units[unit]
+    assert left == pytest.approx(1 - share, abs=0.09)

@@ -188,6 +188,10 @@ class Regression(SequenceTask):
         scores, goal, group = outputs[:, 0], batch["labels"], batch["group"]
         if bool((group != UNGROUPED).any()):
             return losses.relevance(scores, goal, group, total=total)
+        if total and self.unlabelled:
+            # The goal is the model's own score, where the error has no gradient. The score's own
+            # is the Fisher information of a Gaussian around it.
+            return scores.sum()
         return losses.squared(scores, goal, total=total)
 
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:

@@ -17,8 +17,8 @@ from sklearn.metrics import ndcg_score
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
-from pipeline.stage.tasks import heads
-from pipeline.stage.tasks.regression import Prediction, Regression
+from pipeline.stage.tasks import heads, unlabelled
+from pipeline.stage.tasks.regression import UNGROUPED, Prediction, Regression
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from rarefy import Bundle
@@ -342,3 +342,13 @@ def test_smoothed_labels_are_refused_by_recipe_check_with_the_stage_s_line(works
     assert said.code == 2
     text = " ".join(said.err.split())
     assert "finetune: label_smoothing: regression has no labels to smooth; leave it out" in text
+
+
+def test_rows_without_scores_have_a_gradient_all_the_same():
+    """The truth is the model's own score, where the squared error has none."""
+    task = unlabelled.of(Regression)((), 8, ("text",))
+    scores = torch.tensor([[0.5], [2.0]], requires_grad=True)
+    batch = {"labels": scores[:, 0].detach(), "group": torch.tensor([UNGROUPED] * 2)}
+    task.loss(scores, batch, total=True).backward()
+    assert scores.grad.tolist() == [[1.0], [1.0]]
+    assert task.loss(scores, batch, total=False).item() == 0
