@@ -134,6 +134,7 @@ def _failed(error: Exception, verbose: bool, as_json: bool) -> int:
 
 def _say(message: str, code: int, as_json: bool) -> int:
     message = redact(message)
+    pipe.nobody_reads()  # what nobody reads is discarded, and the code stays
     if as_json:
         from flows.options import show_json
 

@@ -38,6 +38,37 @@ def test_a_closed_pipe_ends_with_the_code_of_sigpipe_and_no_word(say: str) -> No
     assert (shout.wait(60), said) == (141, b"")
 
 
+def test_an_interrupted_command_whose_reader_is_gone_says_nothing_more() -> None:
+    program = """
+import sys
+import rich_click as click
+from flows import cli
+@cli.cli.command()
+@click.option("--json", is_flag=True)
+def wait(json):
+    print("ready", flush=True)
+    sys.stdin.read()
+    raise KeyboardInterrupt
+cli.main(["wait", "--json"])
+"""
+    wait = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert wait.stdin is not None
+    assert wait.stdout is not None
+    assert wait.stderr is not None
+    assert wait.stdout.readline() == b"ready\n"
+    wait.stdout.close()
+    wait.stdin.close()
+    said = wait.stderr.read().decode()
+    assert wait.wait(60) == 130
+    assert said.splitlines()[-1].startswith("rarefy: interrupted")
+    assert "Traceback" not in said
+
+
 def test_the_broken_pipe_of_a_worker_is_an_error(
     project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
