@@ -92,7 +92,7 @@ def cut(
     """
     stages = [
         *assistant(data),
-        {"label": {"transfer": "augment", "teachers": ["model"]}, "as": "both"},
+        {"label": {"transfer": "augment", "answers": "labels"}, "as": "both"},
         {"prune": {"vocabulary": True, "least_count": least}},
     ]
     if rank:

@@ -26,6 +26,10 @@ NEAR = 0.01
 """The most divergence of the int8 export's answers from the float export's: nats, of labels."""
 
 
+ANSWERS = "answers"
+"""Name of the reference to the stage whose answers join."""
+
+
 class Label(Stage):
     """Answer the training rows, and those of a transfer set, with one teacher or several.
 
@@ -44,11 +48,19 @@ class Label(Stage):
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
     aside: ClassVar[bool] = True
-    needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
+    needs: ClassVar[Mapping[str, Kind]] = {
+        TRANSFER: Kind.TRANSFER_SET,
+        ANSWERS: Kind.TRANSFER_SET,
+    }
 
     transfer: str | None = Field(None, description="id of an augment stage, whose texts to answer")
     teachers: tuple[str, ...] = Field(
         (), description="ids of earlier stages that answer together with the input"
+    )
+    answers: str | None = Field(
+        None,
+        description="id of an earlier label stage with the same texts, whose answers join the mean "
+        "as one teacher's, without asking again",
     )
     engine: Literal["auto", "pytorch", "int8"] = Field(
         "auto",
@@ -61,13 +73,14 @@ class Label(Stage):
 
     def references(self) -> dict[str, str]:
         named = {f"teacher:{name}": name for name in self.teachers}
-        return named | ({TRANSFER: self.transfer} if self.transfer else {})
+        kept = {TRANSFER: self.transfer, ANSWERS: self.answers}
+        return named | {role: name for role, name in kept.items() if name}
 
     def check_task(self, task: type[Task]) -> None:
         """Raise RecipeError if answers have no probability of their own to compare."""
         if self.confidence and task.linear != "classes":
             raise RecipeError(f"confidence: an answer of {task.name} is not one probable label")
-        if self.teachers and task.body_only:
+        if (self.teachers or self.answers) and task.body_only:
             raise RecipeError(f"teachers: the answers of {task.name} have no mean")
 
     def environment(self, asked: Asked) -> dict[str, Any]:
@@ -97,6 +110,8 @@ class Label(Stage):
         teachers = {model.digest: model}
         teachers |= {t.digest: t for t in (context.artifacts[name] for name in self.teachers)}
         found = self._answered(context, list(teachers.values()), splits)
+        if self.answers:
+            self._join(found, len(teachers), context.artifacts)
         kept = self._sure(context.task, found.get(TRANSFER))
         roles: dict[str, str] = {}
         metrics = [Metric(name="rows", value=sum(map(len, splits)))]
@@ -148,6 +163,27 @@ class Label(Stage):
                 share = given / len(teachers)
                 found[split.name] = found[split.name] + share if split.name in found else share
         return found
+
+    def _join(
+        self, found: dict[str, Any], teachers: int, artifacts: Mapping[str, Artifact]
+    ) -> None:
+        """Add an earlier stage's answers to the mean, in place. Raises ModelError if they differ.
+
+        ``teachers``: how many answers the mean is of.
+        """
+        earlier, texts = artifacts[str(self.answers)], artifacts.get(str(self.transfer))
+        if not transfer_set.has_answers(earlier):
+            raise ModelError(f"label.answers: {self.answers!r} has no answers; name a label stage")
+        known = transfer_set.answers(earlier)
+        same = known.keys() == found.keys() and all(
+            known[name].shape == each.shape for name, each in found.items()
+        )
+        if not same or (texts and not transfer_set.same_texts(earlier, texts)):
+            raise ModelError(
+                f"label.answers: {self.answers!r} has answers to other texts, or of other outputs"
+            )
+        for name, each in found.items():
+            found[name] = (each * teachers + known[name]) / (teachers + 1)
 
     def _bundle(
         self,

@@ -11,6 +11,7 @@ from pipeline.stage.resources import TRANSFER
 from pipeline.stage.split import Split
 from pipeline.stage.texts import Texts
 from pipeline.store.artifact import Artifact
+from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ def split(artifact: Artifact, folder: Path) -> Split:
     return Split(
         TRANSFER, artifact.short, artifact.digest, texts, pairs if len(pairs) else None, None
     )
+
+
+def same_texts(one: Artifact, other: Artifact) -> bool:
+    """Return whether two have the same rows in the same order."""
+    return file_sha256(one.directory / FILE) == file_sha256(other.directory / FILE)
 
 
 def write_answers(directory: Path, answers: dict[str, Tensor]) -> dict[str, str]:

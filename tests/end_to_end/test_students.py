@@ -21,13 +21,10 @@ def stages() -> list[Any]:
     assert block is not None
     found = yaml.safe_load(block[1].replace("model, assistant", "teacher, assistant"))["stages"]
     for stage in found:
-        values: dict[str, Any] = next(iter(stage.values())) if isinstance(stage, dict) else {}
         if "distill" in stage:
             stage["distill"] |= {"epochs": 1}
         if "factorize" in stage:
             stage["factorize"] = {"embeddings": 8}
-        if "teachers" in str(values):
-            stage["label"]["teachers"] = ["teacher"]
         if isinstance(stage, dict) and "validate" in stage:
             stage["validate"] |= QUICK
     return [{"quick:Head": None, "as": "teacher"}, *found]

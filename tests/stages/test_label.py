@@ -232,3 +232,28 @@ def test_an_export_that_is_not_near_is_tried_again_with_smoothing(label, tuned, 
     assert len(plans) == 2
     assert plans[0].integer_modules == plans[1].integer_modules
     assert list(made.context.work.glob("*-transfer/0.npy"))
+
+
+def test_earlier_answers_join_the_mean_and_their_teacher_is_not_asked(label, tuned, base):
+    first = label(base, name="first")
+    both = label(tuned, name="both", answers="first", artifacts={"first": first.artifact})
+    expected = label(tuned, name="asked", teachers=("base",), artifacts={"base": base})
+    found, asked = (transfer_set.answers(each.artifact) for each in (both, expected))
+    assert found.keys() == asked.keys()
+    for name in found:
+        assert torch.allclose(found[name], asked[name], atol=0.01)
+    stage = Label(transfer="texts", answers="first")
+    assert stage.references() == {"transfer": "texts", "answers": "first"}
+
+
+def test_answers_to_other_texts_are_refused(label, tuned, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    transfer_set.write(other, ((text, None) for text in sentences(60, seed=10)[0]))
+    of_other = {"texts": artifact_of(other, Kind.TRANSFER_SET)}
+    first = label(tuned, name="first", artifacts=of_other)
+    message = r"label.answers: 'first' has answers to other texts, or of other outputs"
+    with pytest.raises(ModelError, match=message):
+        label(tuned, name="again", answers="first", artifacts={"first": first.artifact})
+    with pytest.raises(ModelError, match=r"label.answers: 'texts' has no answers; name a label st"):
+        label(tuned, name="none", answers="texts")
