@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,7 +23,6 @@ from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Part
 from stages import domain, novel, spans, transfer_set
 from stages.novel import Novel
-from stages.training import CHUNK
 from stages.transfer_set import Pair
 
 CLAUSES = 2
@@ -50,8 +50,9 @@ class Augment(Stage):
     rows, clauses of two rows joined, rows with noise, what a language model wrote (``write``), and
     files of unlabelled text (Mukherjee & Awadallah 2019, arXiv 1910.01769), from which those that
     read most like the training rows can be chosen. Of a pair of texts, one is cut and the other
-    stays. A row that stands in train, dev or eval, whatever its case and punctuation, is left out
-    and counted, as are repetitions.
+    stays. A row that stands in train, dev or eval, whatever its case, punctuation and order, is
+    left out and counted, as are repetitions; for sentence-embeddings, which reads each text of a
+    pair alone, so is a row with one text of dev or eval.
 
     The next stage goes on from this one's input.
     """
@@ -79,16 +80,21 @@ class Augment(Stage):
         return {TRANSFER: self.transfer} if self.transfer else {}
 
     def files(self, base: Path) -> tuple[Path, ...]:
-        """Return the files of unlabelled text. Raises DataError if one is missing."""
-        return tuple(sources.data_file(each.file, base, "augment.texts") for each in self.texts)
+        """Return the files of unlabelled text.
+
+        Raises DataError if one is missing, empty or of an unknown format.
+        """
+        found = [sources.data_file(each.file, base, "augment.texts") for each in self.texts]
+        for path, each in zip(found, self.texts, strict=True):
+            table_file.check(Source("unlabelled", each.file, path, sha256=""))
+        return tuple(found)
 
     def resources(self, work: Workload) -> Resources:
         """Return a process's memory, and the size of the texts."""
         made = self._each * work.rows.get("train", 0)
-        files = zip(self.files(work.base), self.texts, strict=True)
-        count = min(made, self.most)
-        count += sum(each.rows or path.stat().st_size // TEXT_BYTES for path, each in files)
-        count += work.rows.get(TRANSFER, 0)
+        count = min(made, self.most) + work.rows.get(TRANSFER, 0)
+        for path, each in zip(self.files(work.base), self.texts, strict=True):
+            count += each.rows or 1 + path.stat().st_size // TEXT_BYTES
         return Resources(
             disk=upto(TEXT_BYTES * count),
             memory=PROCESS,
@@ -105,9 +111,8 @@ class Augment(Stage):
 
         Raises DataError if there is none.
         """
-        new = Novel(context.splits, apart=context.task.body_only)
-        made = (row for how, row in self._made(context, new) if new.add(row, how))
-        roles = transfer_set.write(context.output, made)
+        new = Novel(context.splits, singly=context.task.body_only)
+        roles = transfer_set.write(context.output, self._made(context, new))
         if not len(new):
             raise DataError(
                 "augment: no new text: the rows are too short to cut, or all texts are known"
@@ -116,43 +121,44 @@ class Augment(Stage):
         metrics = tuple(Metric(name=name, value=count) for name, count in counts.items())
         return Draft(roles, {TEXTS: len(new)}, metrics)
 
-    def _made(self, context: Context, new: Novel) -> Iterator[Made]:
-        """Yield rows with how each was made: those of files, then of train.
-
-        ``new`` has seen each row before the next is asked for.
-        """
-        train = context.split("train")
+    def _made(self, context: Context, new: Novel) -> Iterator[Pair]:
+        """Yield new rows: those of files, of a language model, then of train."""
         for path, each in zip(self.files(context.base), self.texts, strict=True):
-            rows = _read(context.task, path, each.file, context.work)
-            chosen: Sequence[int] = range(len(rows))
-            if each.rows is not None:
-                context.progress(0, 1, f"{each.file}: choosing the nearest texts")
-                chosen = domain.nearest(rows.texts, train.texts)
-            before = len(new)
-            for place in chosen:
-                if each.rows is not None and len(new) - before == each.rows:
-                    break
-                yield "from_files", novel.pair(rows, place)
+            yield from islice(self._from_file(context, path, each, new), each.rows)
         if self.transfer:
-            written = transfer_set.split(context.artifacts[self.transfer], context.work)
-            yield from (("written", row) for row in novel.rows(written))
-        taken = 0
-        total = sum(1 for _ in self._cut(train, context.seed))
+            written = transfer_set.named(context, self.transfer)
+            yield from (row for row in novel.rows(written) if new.add(row, "written"))
+        left, wanted = sum(1 for _ in self._cut(context, "counting texts")), self.most
         draw = random.Random(f"{context.seed} most")  # noqa: S311
-        for number, made in enumerate(self._cut(train, context.seed)):
-            # Knuth's algorithm S: exactly ``most``, each as likely as the others.
-            if draw.random() * (total - number) < self.most - taken:
-                taken += 1
-                yield made
-            if number % CHUNK == 0:
-                context.progress(number, total, "cutting texts")
+        for how, row in self._cut(context, "cutting texts"):
+            if draw.random() * left < wanted:  # so the end of train gives as many as its start
+                wanted -= 1
+                if new.add(row, how):
+                    yield row
+            left -= 1
 
-    def _cut(self, train: Split, seed: int) -> Iterator[Made]:
-        """Yield what the training rows give."""
-        draw = random.Random(seed)  # noqa: S311
-        for row in novel.rows(train):
-            other = novel.pair(train, draw.randrange(len(train)))
-            yield from self._of(row, other, draw)
+    def _from_file(
+        self, context: Context, path: Path, wanted: TextFile, new: Novel
+    ) -> Iterator[Pair]:
+        """Yield the new rows of a file; the nearest first if some are to be chosen."""
+        rows, blank = _read(context.task, path, wanted.file, context.work)
+        if blank:
+            new.counts["without_text"] += blank
+        places: Sequence[int] = range(len(rows))
+        if wanted.rows is not None and wanted.rows < len(rows):
+            context.progress(0, 1, f"{wanted.file}: choosing the nearest texts")
+            places = domain.ranked(rows.texts, new.places(rows), context.split("train").texts)
+        for place in places:
+            row = novel.pair(rows, place)
+            if new.add(row, "from_files"):
+                yield row
+
+    def _cut(self, context: Context, note: str) -> Iterator[Made]:
+        """Yield what all training rows give, with how it was made; the same each time."""
+        train, draw = context.split("train"), random.Random(context.seed)  # noqa: S311
+        for number, row in enumerate(novel.rows(train), 1):
+            yield from self._of(row, novel.pair(train, draw.randrange(len(train))), draw)
+            context.progress(number, len(train), note)
 
     def _of(self, row: Pair, other: Pair, draw: random.Random) -> Iterator[Made]:
         """Yield what one row gives; ``other``: another row, to splice with."""
@@ -172,10 +178,14 @@ class Augment(Stage):
             yield "noised", put(spans.noised(text, draw))
 
 
-def _read(task: Task, path: Path, reference: str, folder: Path) -> Split:
-    """Return a file's rows that have all texts. Raises DataError if it lacks a column or rows."""
+def _read(task: Task, path: Path, reference: str, folder: Path) -> tuple[Split, int]:
+    """Return a file's rows that have all texts, and the number of the others.
+
+    Raises DataError if it lacks a column or rows.
+    """
     source = Source("unlabelled", reference, path, file_sha256(path))
     columns, found = list(task.text_columns), [Texts(folder) for _ in task.text_columns]
+    number = 0
     with table_file.opened(source) as table:
         missing = [column for column in columns if column not in table.names]
         if missing:
@@ -189,4 +199,5 @@ def _read(task: Task, path: Path, reference: str, folder: Path) -> Split:
     if not len(found[0]):
         raise DataError(f"{reference}: no row has a text")
     pairs = found[1] if len(found) > 1 else None
-    return Split("unlabelled", reference, source.sha256, found[0], pairs, None)
+    made = Split("unlabelled", reference, source.sha256, found[0], pairs, None)
+    return made, number - len(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,9 @@ from pipeline.stage import Context
 from pipeline.stage.split import Split
 from pipeline.stage.values import IGNORED
 from pipeline.terms.errors import ModelError, ProviderError
-from stages import spans
+from stages import spans, training
 from stages.parameters import Row, cpu_has_bf16
 from stages.rows import Rows
-from stages.training import CHUNK
 
 GGUF = ".gguf"
 
@@ -40,17 +40,27 @@ class Writer:
     tokenizer: Any
 
     @property
-    def positions(self) -> int | None:
-        """The longest text that the model can read, in tokens; None if it has no limit."""
-        config = self.network.config
-        found = getattr(config, "max_position_embeddings", getattr(config, "n_positions", None))
-        return int(found) if found else None
-
-    @property
     def start(self) -> int:
         """The token with which a text begins that follows nothing."""
         own = self.tokenizer.bos_token_id
         return int(self.tokenizer.eos_token_id if own is None else own)
+
+    @property
+    def positions(self) -> int | None:
+        """The number of tokens that the model can read; None if it has no limit."""
+        config = self.network.config
+        names = ("max_position_embeddings", "n_positions")
+        return next((getattr(config, name) for name in names if hasattr(config, name)), None)
+
+    def check_length(self, prompt: int, tokens: int) -> None:
+        """Raise ModelError if the model cannot read a prompt and a text of so many tokens."""
+        if self.positions is None or prompt + tokens <= self.positions:
+            return
+        parameter = "examples" if prompt > tokens else "tokens"
+        raise ModelError(
+            f"write.{parameter}: lower it: a prompt of {prompt} and a text of {tokens} tokens are "
+            f"more than the {self.positions} that the language model can read"
+        )
 
     def write(
         self, prompt: str, count: int, *, tokens: int, temperature: float, top_p: float
@@ -58,16 +68,11 @@ class Writer:
         """Return ``count`` sampled texts, each the line that follows the prompt; none is empty.
 
         The prompt is read once. A text that reaches ``tokens`` is cut back to its last sentence,
-        and left out if it has none.
+        and left out if it has none. Raises ModelError if the model cannot read as many tokens.
         """
         ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
         given = torch.tensor([[self.start, *ids]])
-        if self.positions and given.shape[1] + tokens > self.positions:
-            raise ModelError(
-                f"write: a prompt of {len(ids)} tokens and a text of {tokens} do not fit the "
-                f"model's {self.positions} positions; lower 'tokens'"
-                + (" or 'examples'" if prompt else "")
-            )
+        self.check_length(given.shape[1], tokens)
         stop = self.tokenizer.eos_token_id
         texts: list[str] = []
         for own in self._sample(given, count, tokens, temperature, top_p, stop):
@@ -168,22 +173,21 @@ def _plain(network: Any) -> Any:
 def rows(context: Context, writer: Writer, split: Split) -> Rows:
     """Return the texts as rows to tune on: start, tokens, end.
 
-    They are cut to the recipe's max_length, and to what the model can read.
+    They are cut to the recipe's max_length, or to what the model can read.
     """
     ends = [writer.tokenizer.eos_token_id]
-    longest = context.task.max_length
-    if writer.positions:
-        longest = min(longest, writer.positions - 2)
+    most = min(context.task.max_length, (writer.positions or sys.maxsize) - 2)
     made = Rows(context.work)
 
     def row(text: str) -> Row:
         ids = writer.tokenizer(" ".join(text.split()), add_special_tokens=False)["input_ids"]
-        ids = [writer.start, *ids[:longest], *ends]
+        ids = [writer.start, *ids[:most], *ends]
         return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": ids}
 
-    for start in range(0, len(split), CHUNK):
-        made.extend(row(text) for text in split.texts[start : start + CHUNK])
-        context.progress(start, len(split), "tokenizing")
+    for start in range(0, len(split), training.CHUNK):
+        chunk = split.texts[start : start + training.CHUNK]
+        made.extend(row(text) for text in chunk)
+        context.progress(start + len(chunk), len(split), f"{split.name}: tokenizing")
     return made
 
 
@@ -198,5 +202,5 @@ def loss(network: Any, batch: dict[str, Tensor]) -> Tensor:
 
 def _whole(text: str) -> str:
     """Return a text up to the end of its last sentence; empty if it has no end."""
-    end = max(text.rfind(mark) for mark in ".!?…。！？।؟")
+    end = max(text.rfind(mark) for mark in spans.SENTENCE_ENDS)
     return text[: end + 1]

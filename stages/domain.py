@@ -2,33 +2,33 @@
 
 Moore & Lewis 2010, "Intelligent selection of language model training data" (ACL): the difference of
 a text's cross-entropy by word in a model of the domain and in one of the texts to choose from. The
-models here count words.
+models here count words, or pairs of characters in scripts without spaces.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from stages.spans import normalized, unspaced
 
 
-def nearest(texts: Sequence[str], domain: Iterable[str]) -> list[int]:
-    """Return the places of the texts, those nearest to the domain's first."""
-    own, general = _counts(domain), _counts(texts)
+def ranked(texts: Sequence[str], places: Sequence[int], domain: Iterable[str]) -> list[int]:
+    """Return the places of texts to choose from, those nearest to the domain's first."""
+    own, general = _counts(domain), _counts(texts[place] for place in places)
     known = len(own | general)
     own_total, general_total = own.total() + known, general.total() + known
 
     def difference(text: str) -> float:
-        words = _words(text)
+        words = list(_words(text))
         logs = (
             math.log((general[word] + 1) / general_total) - math.log((own[word] + 1) / own_total)
             for word in words
         )
         return sum(logs) / max(1, len(words))
 
-    return sorted(range(len(texts)), key=lambda place: difference(texts[place]))
+    return sorted(places, key=lambda place: difference(texts[place]))
 
 
 def _counts(texts: Iterable[str]) -> Counter[str]:
@@ -38,9 +38,10 @@ def _counts(texts: Iterable[str]) -> Counter[str]:
     return counted
 
 
-def _words(text: str) -> list[str]:
-    """Return a text's words; pairs of characters where no spaces are between words."""
-    words = normalized(text).split()
-    if not unspaced(text):
-        return words
-    return [word[at : at + 2] for word in words for at in range(max(1, len(word) - 1))]
+def _words(text: str) -> Iterator[str]:
+    """Yield a text's words; of a script without spaces, the pairs of neighbouring characters."""
+    for word in normalized(text).split():
+        if unspaced(word):
+            yield from (word[at : at + 2] for at in range(max(1, len(word) - 1)))
+        else:
+            yield word

@@ -102,10 +102,13 @@ class Label(Stage):
         )
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Write the texts that are kept, and the answers to them and to the recipe's rows."""
+        """Write the texts that are kept, and the answers to them and to the recipe's rows.
+
+        Raises DataError if the transfer set has no texts, ModelError if ``answers`` are to others.
+        """
         splits = [context.splits[name] for name in sorted(self.reads & context.splits.keys())]
         if self.transfer:
-            made = transfer_set.split(context.artifacts[self.transfer], context.work)
+            made = transfer_set.named(context, self.transfer)
             splits.append(made)
         teachers = {model.digest: model}
         teachers |= {t.digest: t for t in (context.artifacts[name] for name in self.teachers)}

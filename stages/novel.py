@@ -15,20 +15,19 @@ SPLITS = frozenset({"train", "dev", "eval"})
 
 
 class Novel:
-    """Counts what it is asked about; ``counts`` has how each new text was made, and what was not.
+    """Counts what it is asked about; ``counts`` has how each new row was made, and what was not.
 
-    Case, punctuation and spaces do not count, nor which text of a pair is the first. ``apart``: the
-    task reads each text of a pair for itself, so that a text of dev or eval is known alone. In
-    memory is a hash of each text, a hundred bytes.
+    Case, punctuation, spaces and the order of a pair do not count. In memory is a hash of each
+    row, a hundred bytes. With ``singly``, for models that read each text of a pair alone, a row
+    with one text of dev or eval is not new either.
     """
 
-    def __init__(self, splits: Mapping[str, Split], *, apart: bool = False) -> None:
-        names = [name for name in ("train", "dev", "eval") if name in splits]
-        self._known = {name: {_digest(row) for row in rows(splits[name])} for name in names}
-        for name in names if apart else ():
-            if name != "train":
-                both = (text for row in rows(splits[name]) for text in row if text is not None)
-                self._known[name] |= {_digest((text, None)) for text in both}
+    def __init__(self, splits: Mapping[str, Split], *, singly: bool = False) -> None:
+        self._known = {
+            name: set(_digests(splits[name], singly=singly and name != "train"))
+            for name in ("train", "dev", "eval")
+            if name in splits
+        }
         self._seen: set[bytes] = set()
         self.counts: Counter[str] = Counter()
 
@@ -36,24 +35,35 @@ class Novel:
         return len(self._seen)
 
     def add(self, row: Pair, how: str) -> bool:
-        """Return whether a row is new; count it as ``how``, ``repeated`` or, e.g., ``in_eval``.
+        """Return whether a row is new; count it as ``how``, or as why it is not."""
+        known = self.known(row)
+        self.counts[known or how] += 1
+        if known is None:
+            self._seen.add(_digest(row))
+        return known is None
 
-        A row is in eval if its text alone is, since the rows of a search have no second text.
+    def known(self, row: Pair) -> str | None:
+        """Return why a row is not new: ``repeated`` or, e.g., ``in_eval``; None if it is.
+
+        A row is in eval if a text of it is there alone, as the queries of a search are.
         """
         digest = _digest(row)
-        looks = {digest} | {_digest((text, None)) for text in row if text is not None}
-        if row[1] is not None:
-            looks.add(_digest((row[1], row[0])))
+        asked = {digest, *_alone(row)}
         for name, known in self._known.items():
-            if not looks.isdisjoint(known):
-                self.counts[f"in_{name}"] += 1
-                return False
-        if digest in self._seen:
-            self.counts["repeated"] += 1
-            return False
-        self._seen.add(digest)
-        self.counts[how] += 1
-        return True
+            if not known.isdisjoint(asked):
+                return f"in_{name}"
+        return "repeated" if digest in self._seen else None
+
+    def places(self, split: Split) -> list[int]:
+        """Return the places of a split's new rows, each once; count why the others are not."""
+        own: dict[bytes, int] = {}
+        for place, row in enumerate(rows(split)):
+            known = self.known(row) or ("repeated" if _digest(row) in own else None)
+            if known is None:
+                own[_digest(row)] = place
+            else:
+                self.counts[known] += 1
+        return list(own.values())
 
 
 def rows(split: Split) -> Iterator[Pair]:
@@ -66,6 +76,18 @@ def pair(split: Split, place: int) -> Pair:
     return split.texts[place], None if split.pairs is None else split.pairs[place]
 
 
+def _digests(split: Split, *, singly: bool) -> Iterator[bytes]:
+    for row in rows(split):
+        yield _digest(row)
+        if singly:
+            yield from _alone(row)
+
+
+def _alone(row: Pair) -> Iterator[bytes]:
+    """Yield the digest of each text of a row."""
+    return (_digest((text, None)) for text in row if text is not None)
+
+
 def _digest(row: Pair) -> bytes:
-    text = "\n".join(normalized(part) for part in row if part is not None)
+    text = "\n".join(sorted(normalized(part) for part in row if part is not None))
     return blake2b(text.encode(), digest_size=8).digest()

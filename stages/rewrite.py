@@ -108,7 +108,7 @@ class Rewrite(Training):
         if self.epochs:
             every = [row for _ in range(self.epochs) for row in rows()]
             training.train(context, self, network, tokenizer, every, loss, epochs=1, name="tuning")
-        new = Novel(context.splits, apart=context.task.body_only)
+        new = Novel(context.splits, singly=context.task.body_only)
         made = self._made(context, network, tokenizer, texts, loss)
         roles = transfer_set.write(
             context.output, (row for row in made if new.add(row, "rewritten"))

@@ -1,6 +1,7 @@
 """New texts out of a data set's own: clauses, spans, splices and noise.
 
-All are cut and joined at whitespace, so a text that is words joined by spaces stays one.
+All are cut and joined at whitespace, so a text that is words joined by spaces stays one. Only texts
+of a script without spaces, as in Chinese, are cut between characters.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import random
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import cache
 
 _ENGLISH = """
 although and as because but despite except if instead nor or since so than
@@ -22,25 +24,39 @@ LONGEST = 14
 """Words of the longest span."""
 DROPPED = 0.1
 """Share of the words that noise leaves out."""
-_END = re.compile(r"[,;:.!?…、。，！？；：।،؟)\]]$|^[–—-]+$")
-_EDGES = " \t\n,;:–—-，；：،"
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]"
-)
-"""Characters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, Kana, Han."""
+UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+"""How the names of the characters begin in scripts that put no spaces between words."""
+RUN = 6
+"""Characters for each space from which a text of such a script was not split into words."""
+SENTENCE_ENDS = ".!?。！？।؟۔"
+_END = re.compile(rf"[{SENTENCE_ENDS}…,;:、，；：،؛॥)\]]$|^[–—-]+$|\s$")
+_EDGES = " \t\n\u3000,;:–—-、，；：،؛"
+
+
+def unspaced(text: str) -> bool:
+    """Return whether most letters of a text are of a script without spaces between words."""
+    if text.isascii():
+        return False
+    letters = [character for character in text if character.isalpha()]
+    return 2 * sum(map(_is_unspaced, letters)) > len(letters)
 
 
 def units(text: str) -> tuple[list[str], str]:
     """Return what a text is cut into, and what joins it again: words and a space.
 
-    A text without spaces between words, as in Chinese, is cut into its characters.
+    A text of a script without spaces is cut into characters, which nothing joins, unless somebody
+    put spaces between its words. Marks stay with their character, and English words whole.
     """
-    return (list(text.strip()), "") if unspaced(text) else (text.split(), " ")
-
-
-def unspaced(text: str) -> bool:
-    """Return whether most letters of a text are of scripts without spaces between words."""
-    return 2 * len(_UNSPACED.findall(text)) > sum(map(str.isalpha, text))
+    words = text.split()
+    if not unspaced(text) or (len(words) > 1 and len(text) <= RUN * len(words)):
+        return words, " "
+    found: list[str] = []
+    for character in text.strip():
+        if found and _joins(found[-1][-1], character):
+            found[-1] += character
+        else:
+            found.append(character)
+    return found, ""
 
 
 def clauses(text: str) -> list[str]:
@@ -95,25 +111,42 @@ def noised(text: str, draw: random.Random) -> str:
 
 
 def normalized(text: str) -> str:
-    """Return a text by which equal ones are found.
+    """Return a text by which equal ones are found: case, punctuation and spaces do not count.
 
-    Case, punctuation, spaces and the form of characters (Unicode's NFKC) do not count.
+    Nor do the ways in which Unicode writes one character (NFKC) and invisible characters; symbols
+    and combining marks count. A text of punctuation alone stays as it is.
     """
-    plain = unicodedata.normalize("NFKC", text).casefold().translate(_PLAIN)
+    plain = unicodedata.normalize("NFKC", text.translate(_QUOTES)).casefold()
+    plain = unicodedata.normalize("NFKC", plain).translate(_PLAIN)
     return " ".join(plain.split()) or text.strip()
 
 
-class _Plain(dict[int, str]):
-    """Character -> itself, or a space if it is no letter, mark, digit or symbol."""
+class _Plain(dict[int, str | None]):
+    """A table for ``str.translate``: punctuation becomes a space, invisible characters vanish."""
 
-    def __missing__(self, code: int) -> str:
-        kind = unicodedata.category(chr(code))
-        beside = kind[0] in "PZC" or kind == "Sk"  # a grave accent is used as a quotation mark
-        self[code] = "" if kind == "Cf" else " " if beside else chr(code)
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        category = unicodedata.category(character)
+        kept = " " if category[0] in "PZC" else character
+        self[code] = None if category == "Cf" or character in _VARIATIONS else kept
         return self[code]
 
 
+_VARIATIONS = "\ufe0e\ufe0f"
+"""They say whether the character before is drawn as an emoji; many programs leave them out."""
+_QUOTES = str.maketrans("`´", "''")
 _PLAIN = _Plain()
+
+
+@cache
+def _is_unspaced(character: str) -> bool:
+    return unicodedata.name(character, "").startswith(UNSPACED)
+
+
+def _joins(last: str, character: str) -> bool:
+    """Return whether a character is a mark, or goes on with a word in ASCII."""
+    word = (last + character).isascii() and not (last.isspace() or character.isspace())
+    return word or unicodedata.category(character)[0] == "M"
 
 
 def _trimmed(words: Sequence[str], space: str) -> str:

@@ -12,10 +12,12 @@ from pipeline.stage.split import Split
 from pipeline.stage.texts import Texts
 from pipeline.store.artifact import Artifact
 from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import ModelError
+from pipeline.terms.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from pipeline.stage import Context
 
 FILE, ANSWERS = "texts.jsonl", "answers.safetensors"
 
@@ -42,16 +44,18 @@ def splits(artifact: Artifact | None, folder: Path) -> list[Split]:
     return [split(artifact, folder)]
 
 
-def split(artifact: Artifact, folder: Path) -> Split:
-    """Return the rows as a split without labels; ``folder``: where its texts are kept.
-
-    Raises ModelError if it has none, as that of a label stage without a transfer set.
-    """
-    if not (artifact.directory / FILE).is_file():
-        raise ModelError(
-            f"transfer: {artifact.short} has teachers' answers but no texts; name the augment, "
-            "write or rewrite stage"
+def named(context: Context, step: str) -> Split:
+    """Return the texts that a step made. Raises DataError if it has answers to none."""
+    found = splits(context.artifacts[step], context.work)
+    if not found:
+        raise DataError(
+            f"{step!r} has answers but no texts; name an augment, write or rewrite stage"
         )
+    return found[0]
+
+
+def split(artifact: Artifact, folder: Path) -> Split:
+    """Return the rows as a split without labels; ``folder``: where its texts are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     texts, pairs = Texts(folder), Texts(folder)
     for row in _read(artifact.directory):

@@ -23,7 +23,7 @@ PROMPT = "More texts like these, one on each line:\n"
 MARK = "- "
 """What each example begins with."""
 WORDS = 60
-"""Words of the longest example."""
+"""Words of the longest example, or its characters in a script without spaces."""
 TRIES = 4
 """Texts that are written for each that is asked for, before the stage gives up."""
 BYTES = 120
@@ -81,7 +81,8 @@ class Write(Training):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Tune the model, if asked for, and write; a killed run goes on after its last batch.
 
-        Raises DataError if the rows are pairs of texts, or the model only repeats itself.
+        Raises DataError if the rows are pairs of texts, or the model only repeats itself, and
+        ModelError if the model cannot read as many tokens.
         """
         from stages import causal_lm
 
@@ -90,12 +91,13 @@ class Write(Training):
             raise DataError("write: the rows are pairs of texts, and it writes single texts")
         training.prepare(context)
         writer = causal_lm.open_model(self.model, context.base)
+        writer.check_length(1, self.tokens)
         if self.epochs:
             rows = causal_lm.rows(context, writer, train)
             training.train(
                 context, self, writer.network, writer.tokenizer, rows, causal_lm.loss, name="tuning"
             )
-        new = Novel(context.splits, apart=context.task.body_only)
+        new = Novel(context.splits)
         roles = transfer_set.write(context.output, self._kept(context, writer, train, new))
         if not len(new):
             raise DataError(f"write: {self.model} wrote nothing that is new")

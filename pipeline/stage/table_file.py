@@ -71,6 +71,17 @@ class Table:
                         yield from zip(*(values[column] for column in columns), strict=True)
 
 
+def check(source: Source) -> None:
+    """Raise DataError if the extension names no format, or the file is empty."""
+    if source.ending is None:
+        known = ", ".join(FORMATS)
+        raise DataError(
+            f"{source.reference}: unknown file format; use one of the extensions {known}"
+        )
+    if source.path.stat().st_size == 0:
+        raise DataError(f"{source.reference}: the {source.name} split is empty")
+
+
 @contextmanager
 def opened(source: Source) -> Iterator[Table]:
     """Read a file into a table, which exists inside the ``with`` block.
@@ -79,13 +90,7 @@ def opened(source: Source) -> Iterator[Table]:
 
     Raises DataError if the file is empty, cannot be read, or changed since it was located.
     """
-    if source.ending is None:
-        known = ", ".join(FORMATS)
-        raise DataError(
-            f"{source.reference}: unknown file format; use one of the extensions {known}"
-        )
-    if source.path.stat().st_size == 0:
-        raise DataError(f"{source.reference}: the {source.name} split is empty")
+    check(source)
     with tempfile.TemporaryDirectory(prefix="rarefy-data-") as cache:
         table = _read(source, cache)
         if file_sha256(source.path) != source.sha256:

@@ -6,7 +6,10 @@ import json
 
 import pytest
 
+from pipeline.model.shape import Shape
+from pipeline.stage.resources import Workload
 from pipeline.stage.split import Split
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.stage.tasks.token_classification import TokenClassification
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import DataError, RecipeError
@@ -86,15 +89,12 @@ def test_at_most_as_many_as_asked_are_made_from_all_rows(made):
     assert max(numbers) >= 180
 
 
-def test_rows_of_many_clauses_do_not_use_up_what_later_rows_may_give(made):
-    texts = [
-        ", ".join(f"{side} {row} {at}" for at in range(30)) for row in range(60) for side in "ab"
-    ]
-    texts.sort()  # as files often are: one label after the other
-    rows, _ = made(of(texts), most=400, spans=0, splices=0)
-    sides = [text[0] for text in rows.texts]
-    assert len(sides) == 400
-    assert 140 < sides.count("a") < 260
+def test_rows_with_many_clauses_leave_the_last_rows_their_share(made):
+    texts = [", ".join(f"{row} is {place}" for place in range(40)) for row in range(50)]
+    texts += [f"end {row} is one, end {row} is two" for row in range(50)]
+    rows, _ = made(of(texts), most=500, spans=4, splices=0)
+    assert len(rows) > 450
+    assert 30 < sum("end" in text for text in rows.texts) < 130
 
 
 def test_of_a_pair_one_text_is_cut_and_the_other_stays(made):
@@ -134,16 +134,32 @@ def test_files_add_the_texts_that_read_most_like_the_training_rows(make_context,
     draft = stage.run(context, tuned)
     rows = transfer_set.split(artifact_of(context.output, Kind.TRANSFER_SET), context.work)
     assert list(rows.texts) == ["the film was dull"]
-    assert {metric.name: metric.value for metric in draft.metrics}["from_files"] == 1
+    counts = {metric.name: metric.value for metric in draft.metrics}
+    assert counts == {"texts": 1, "from_files": 1, "without_text": 1}
 
 
-def test_known_texts_of_a_file_do_not_count_among_those_that_are_taken(make_context, tuned):
+def test_known_and_repeated_rows_are_none_of_those_asked_for(make_context, tuned):
     context = make_context(splits=of(TRAIN))
-    write(context.base, [*TRAIN, "the film was dull", "The film was dull!", "a film that is weak"])
+    texts = ["rain in the north", *TRAIN, *TRAIN, "A dull film", "a DULL film", "the film is good"]
+    write(context.base, texts)
     stage = Augment(texts=(TextFile(file="more.jsonl", rows=2),), spans=0, splices=0, clauses=False)
-    stage.run(context, tuned)
+    draft = stage.run(context, tuned)
     rows = transfer_set.split(artifact_of(context.output, Kind.TRANSFER_SET), context.work)
-    assert {normalized(text) for text in rows.texts} == {"the film was dull", "a film that is weak"}
+    assert list(rows.texts) == ["A dull film", "the film is good"]
+    counts = {metric.name: metric.value for metric in draft.metrics}
+    assert counts == {"texts": 2, "from_files": 2, "in_train": 6, "repeated": 1}
+
+
+def test_of_models_that_read_texts_alone_no_text_of_eval_is_used(make_context, tuned):
+    splits = {name: split(name, [f"{name} one"], [f"{name} two"]) for name in ("dev", "eval")}
+    splits["train"] = split("train", TRAIN, TRAIN)
+    task = SentenceEmbeddings((), 32, ("first", "second"))
+    context = make_context(splits=splits, task=task)
+    found = [{"first": "Eval two!", "second": "new"}, {"first": "new", "second": "words"}]
+    (context.base / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    stage = Augment(texts=(TextFile(file="more.jsonl"),), spans=0, splices=0, clauses=False)
+    counts = {metric.name: metric.value for metric in stage.run(context, tuned).metrics}
+    assert counts == {"texts": 1, "from_files": 1, "in_eval": 1}
 
 
 @pytest.mark.parametrize(
@@ -168,6 +184,35 @@ def test_rows_that_give_nothing_new_are_refused(make_context, tuned):
 def test_a_missing_file_is_refused_before_the_run(workshop):
     with pytest.raises(DataError, match=r"augment.texts: gone.jsonl: no such file"):
         workshop.open({"augment": {"texts": [{"file": "gone.jsonl"}]}}).plan.steps()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("more.txt", "a text", r"more.txt: unknown file format; use one of the extensions .jsonl"),
+        ("more.csv", "", r"more.csv: the unlabelled split is empty"),
+    ],
+)
+def test_a_file_of_no_known_format_is_refused_before_the_run(workshop, name, content, message):
+    (workshop.folder / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        workshop.open({"augment": {"texts": [{"file": name}]}}).plan.steps()
+
+
+def test_a_file_counts_by_its_size_before_the_run(tmp_path):
+    write(tmp_path, ["x" * 100] * 50)
+    work = Workload(Shape(1, 1, 1, 1, 1, 1), base=tmp_path)
+    whole, some = (
+        Augment(texts=(TextFile(file="more.jsonl", rows=rows),)).resources(work)
+        for rows in (None, 7)
+    )
+    assert 40 <= whole.texts <= 60
+    assert some.texts == 7
+
+
+def test_answers_without_texts_are_refused(workshop):
+    with pytest.raises(DataError, match="'label' has answers but no texts; name an augment, wr"):
+        workshop.run("quick:Head", "label", {"augment": {"transfer": "label"}})
 
 
 def test_the_next_stage_goes_on_from_its_input(workshop):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from pipeline.stage.split import Split
 from pipeline.terms.errors import DataError, ModelError
-from stages import causal_lm
+from stages import causal_lm, training
 from tests.models import write_encoder
 from tests.stages.language_models import write_language_model
 
@@ -74,32 +72,62 @@ def test_what_follows_the_end_of_a_text_is_not_part_of_it(model, monkeypatch):
     assert all(text in (first, texts[-1]) for text in texts)
 
 
-def test_lines_of_scripts_without_spaces_are_texts(model, monkeypatch):
-    text = "这部电影非常好看。演员"
-    monkeypatch.setattr(causal_lm.Writer, "_sample", lambda *_: [[5, 6]])
-    monkeypatch.setattr(type(model.tokenizer), "decode", lambda *_, **__: text)
-    assert model.write("", 1, tokens=2, temperature=1.0, top_p=1.0) == ["这部电影非常好看。"]
+@pytest.fixture
+def wrote(model, monkeypatch):
+    """What is written if the model samples these texts, which end or reach the limit."""
+
+    def write(*texts, ended=True):
+        stop = model.tokenizer.eos_token_id
+        said = dict(enumerate(texts, stop + 1))
+        rows = [[token, stop][: 1 + ended] for token in said]
+        monkeypatch.setattr(causal_lm.Writer, "_sample", lambda *_: rows)
+        monkeypatch.setattr(type(model.tokenizer), "decode", lambda _, ids, **options: said[ids[0]])
+        return model.write("", len(texts), tokens=9, temperature=1.0, top_p=1.0)
+
+    return write
 
 
-def test_a_text_that_begins_with_a_line_break_is_empty(model, monkeypatch):
-    monkeypatch.setattr(causal_lm.Writer, "_sample", lambda *_: [[5, 6]])
-    monkeypatch.setattr(type(model.tokenizer), "decode", lambda *_, **__: "\n- word two")
-    assert model.write("- ", 1, tokens=2, temperature=1.0, top_p=1.0) == []
+def test_a_text_that_begins_with_a_line_break_is_empty(wrote):
+    assert wrote("\n- the next example", " a good film\n- the next") == ["a good film"]
 
 
-def test_more_tokens_than_the_model_has_positions_are_refused(model):
-    limit = model.positions
-    assert limit
-    with pytest.raises(ModelError, match=rf"do not fit the model's {limit} positions; lower 'tok"):
-        model.write("", 1, tokens=limit, temperature=1.0, top_p=1.0)
-    with pytest.raises(ModelError, match="lower 'tokens' or 'examples'"):
-        model.write("good film " * limit, 1, tokens=4, temperature=1.0, top_p=1.0)
+def test_texts_in_scripts_without_spaces_are_kept(wrote):
+    assert wrote("很好看", "ดีมาก", "fine") == ["很好看", "ดีมาก"]
 
 
-def test_rows_of_tuning_are_cut_to_what_the_model_can_read(model, make_context):
-    text = "good film " * model.positions
-    rows = Split("train", "train.jsonl", "0" * 64, [text, "good film"], None, None)
-    context = make_context(rows=8)
-    context = replace(context, task=replace(context.task, max_length=10_000))
-    (first, _) = causal_lm.rows(context, model, rows)
-    assert len(first["input_ids"]) == model.positions
+def test_a_text_that_was_cut_off_ends_with_its_last_sentence(wrote):
+    texts = ("很好看。但是太", "क्या अच्छा था। पर", "A good film. But", "没有结尾")
+    assert wrote(*texts, ended=False) == ["很好看。", "क्या अच्छा था।", "A good film."]
+
+
+@pytest.fixture
+def short(tmp_path):
+    write_language_model(tmp_path / "short", max_position_embeddings=16)
+    return causal_lm.open_model("short", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens", "parameter"),
+    [("", 16, "tokens"), ("good", 20, "tokens"), ("good film " * 9, 8, "examples")],
+)
+def test_more_tokens_than_the_model_has_positions_are_refused(short, prompt, tokens, parameter):
+    with pytest.raises(ModelError, match=rf"write.{parameter}: lower it: .* more than the 16 that"):
+        short.write(prompt, 2, tokens=tokens, temperature=1.0, top_p=1.0)
+    short.write("", 2, tokens=15, temperature=1.0, top_p=1.0)
+
+
+def test_rows_to_tune_on_are_as_long_as_the_model_can_read(short, make_context):
+    context = make_context()
+    train = Split("train", "train.jsonl", "0" * 64, ["good film " * 40, "good"], None, [0, 1])
+    long, brief = causal_lm.rows(context, short, train)
+    assert len(long["input_ids"]) == 16
+    assert long["input_ids"][-1] == brief["input_ids"][-1] == short.tokenizer.eos_token_id
+
+
+def test_rows_to_tune_on_are_written_to_disk_by_and_by(model, make_context, monkeypatch):
+    monkeypatch.setattr(training, "CHUNK", 2)
+    told = []
+    context = make_context(rows=5, progress=lambda *of: told.append(of))
+    rows = causal_lm.rows(context, model, context.split("train"))
+    assert len(rows) == 5
+    assert told == [(done, 5, "train: tokenizing") for done in (2, 4, 5)]

@@ -11,7 +11,7 @@ import torch
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
-from pipeline.terms.errors import ModelError, RecipeError
+from pipeline.terms.errors import DataError, ModelError, RecipeError
 from stages import finalists, shards, transfer_set
 from stages import label as module
 from stages.distill import Distill
@@ -257,3 +257,8 @@ def test_answers_to_other_texts_are_refused(label, tuned, tmp_path):
         label(tuned, name="again", answers="first", artifacts={"first": first.artifact})
     with pytest.raises(ModelError, match=r"label.answers: 'texts' has no answers; name a label st"):
         label(tuned, name="none", answers="texts")
+
+
+def test_answers_without_texts_are_no_texts_to_answer(workshop):
+    with pytest.raises(DataError, match="'label' has answers but no texts; name an augment, wri"):
+        workshop.run("quick:Head", "label", {"label": {"transfer": "label"}})

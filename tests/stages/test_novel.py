@@ -28,21 +28,18 @@ def test_a_pair_is_known_by_both_texts_and_a_query_of_a_search_alone():
     assert dict(new.counts) == {"spans": 1, "in_train": 1, "in_eval": 1}
 
 
-def test_a_pair_is_known_whichever_text_is_first():
+def test_a_pair_is_known_in_either_order():
     new = Novel({"eval": split("eval", ["a b"], ["c d"])})
-    assert not new.add(("c d", "a b"), "files")
-    assert new.add(("a b", "another"), "files")
+    assert not new.add(("c d", "a b"), "from_files")
+    assert new.add(("e f", "a b"), "from_files")
+    assert not new.add(("a b", "e f"), "from_files")
+    assert new.counts == {"in_eval": 1, "from_files": 1, "repeated": 1}
 
 
-def test_where_texts_are_read_apart_each_text_that_is_held_out_is_known():
-    held = {"train": split("train", ["t u"], ["v w"]), "eval": split("eval", ["a b"], ["c d"])}
-    new = Novel(held, apart=True)
-    assert not new.add(("other", "C d"), "files")
-    assert not new.add(("a b", None), "files")
-    assert new.add(("t u", "other"), "files"), "texts of train may be learned again"
-
-
-def test_the_form_of_characters_does_not_count():
-    new = Novel({"eval": split("eval", ["Le caf\u00e9 \u00e9tait bon", "good film"])})
-    assert not new.add(("le cafe\u0301 e\u0301tait bon", None), "files")
-    assert not new.add(("\uff47\uff4f\uff4f\uff44 fi\u00adlm", None), "files")
+def test_a_text_of_dev_or_eval_alone_is_known_to_what_reads_texts_alone():
+    pairs = {name: split(name, [f"{name} one"], [f"{name} two"]) for name in ("train", "eval")}
+    rows = [("eval one", "x"), ("x", "Eval two!"), ("train one", "x"), ("eval two", None)]
+    alone, together = Novel(pairs, singly=True), Novel(pairs)
+    assert [alone.add(row, "spans") for row in rows] == [False, False, True, False]
+    assert [together.add(row, "spans") for row in rows] == [True] * 4
+    assert alone.counts == {"in_eval": 3, "spans": 1}

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from stages.spans import clauses, noised, normalized, spans, splice
+from stages.spans import clauses, noised, normalized, spans, splice, units, unspaced
 
 TEXT = "I liked the first half, but the ending was weak and nobody laughed."
 
@@ -66,6 +66,35 @@ def test_case_punctuation_and_spaces_do_not_count_for_equality():
     assert normalized("?!") == "?!"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Caf\u00e9", "Cafe\u0301"),
+        ("ＦＩＬＭ　ｇｏｏｄ", "film good"),
+        ("won\u00adder\u200bful", "wonderful"),
+        ("\u0399\u0308\u0301", "\u0390"),  # a capital that is written as three characters
+        ("I ❤\ufe0f it", "I ❤ it"),
+        ("it´s `good`", "it's 'good'"),
+    ],
+)
+def test_the_ways_to_write_a_character_do_not_count_for_equality(one, other):
+    assert normalized(one) == normalized(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("कि", "की"),
+        ("ใกล้", "ใกล"),
+        ("like it 👍", "like it 👎"),
+        ("C++", "C#"),
+        ("1 < 2", "1 > 2"),
+    ],
+)
+def test_marks_and_symbols_count_for_equality(one, other):
+    assert normalized(one) != normalized(other)
+
+
 def test_a_text_without_spaces_is_cut_between_its_characters():
     text = "这部电影的前半部分很有意思，但是结尾太弱了，没有人笑得出来，真是可惜。"
     assert clauses(text)[0] == "这部电影的前半部分很有意思"
@@ -74,23 +103,43 @@ def test_a_text_without_spaces_is_cut_between_its_characters():
     assert noised(text, random.Random(0)) != text
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [("यह की है", "यह का है"), ("like it 👍", "like it 👎"), ("C++", "C"), ("กิน", "กัน")],
-)
-def test_marks_and_symbols_count(one, other):
-    assert normalized(one) != normalized(other)
+def test_a_short_text_without_spaces_is_cut_as_well():
+    assert clauses("很好看，但是太长了") == ["很好看", "但是太长了"]
+    assert all(len(span) in (2, 3) for span in spans("很好看。", 9, random.Random(0)))
+
+
+def test_a_space_does_not_make_two_words_of_it():
+    text = "这部电影的前半部分很有意思 但是结尾太弱了"
+    assert clauses(text) == text.split()
+    assert len(units(text)[0]) == len(text)
+
+
+def test_words_that_somebody_put_spaces_between_stay_words():
+    text = "我 爱 北京 天安门"
+    assert units(text) == (text.split(), " ")
+
+
+def test_marks_stay_with_their_character_and_other_words_whole():
+    assert units("น้ำดี") == (["น้", "ำ", "ดี"], "")
+    found = ["我", "昨", "天", "用", "iPhone", " ", "15.5", "拍", "照", "片"]
+    assert units("".join(found)) == (found, "")
+
+
+@pytest.mark.parametrize("text", ["よかったです", "カメラ", "ดีมาก", "ល្អណាស់", "用iOS很好看"])
+def test_scripts_without_spaces_are_known(text):
+    assert unspaced(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["这部电影非常好看，演员很精彩。", "หนังเรื่องนี้สนุกมาก", "映画は 面白かった"]
+    "text", ["averylongwordwithoutanyspacesatallinit", "좋은 영화", "的 iOS", "123", ""]
 )
-def test_scripts_without_spaces_are_cut_however_short(text):
-    found = spans(text, 10, random.Random(0))
-    assert found
-    assert all(2 <= len(each) <= 14 and each in text for each in found)
-    assert noised(text, random.Random(1)) != text
+def test_other_scripts_have_spaces(text):
+    assert not unspaced(text)
+    assert units(text) == (text.split(), " ")
 
 
-def test_other_scripts_end_their_clauses_too():
-    assert clauses("यह अच्छा है। वह भी") == ["यह अच्छा है।", "वह भी"]
+@pytest.mark.parametrize(
+    ("text", "first"), [("अच्छा था। पर लंबा था।", "अच्छा था।"), ("جيد جدا، لكن طويل", "جيد جدا")]
+)
+def test_the_punctuation_of_other_scripts_ends_a_clause(text, first):
+    assert clauses(text)[0] == first

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from pipeline.store.artifact import Kind
-from pipeline.terms.errors import ModelError
 from stages import transfer_set
 from tests.models import artifact_of
 
@@ -56,9 +54,3 @@ def test_words_that_were_cut_off_have_no_answer(tmp_path):
     found = transfer_set.answers(artifact_of(tmp_path, Kind.TRANSFER_SET))["train"]
     assert torch.equal(found[0], outputs[0])
     assert found[1].isnan().all()
-
-
-def test_answers_alone_have_no_texts(tmp_path):
-    transfer_set.write_answers(tmp_path, {"train": torch.zeros(2, 2)})
-    with pytest.raises(ModelError, match="answers but no texts; name the augment, write or rewri"):
-        transfer_set.split(artifact_of(tmp_path, Kind.TRANSFER_SET), tmp_path)

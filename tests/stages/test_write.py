@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
-from pipeline.terms.errors import DataError
+from pipeline.terms.errors import DataError, ModelError
 from stages import causal_lm, transfer_set
 from stages.spans import normalized
 from stages.write import PROMPT, Write
@@ -114,3 +114,13 @@ def test_a_line_that_was_torn_is_written_again(tuned, make_context, language_mod
     again = make_context(rows=64)
     stage.run(again, tuned)
     assert written(again) == whole
+
+
+def test_more_tokens_than_the_model_can_read_are_refused_before_it_is_tuned(
+    tuned, make_context, tmp_path
+):
+    write_language_model(tmp_path / "short", max_position_embeddings=16)
+    context = make_context(rows=64)
+    with pytest.raises(ModelError, match=r"write.tokens: lower it: .* more than the 16 that the"):
+        Write(model="short", **QUICK | {"tokens": 16}).run(context, tuned)
+    assert not (context.work / "tuning").exists()
