@@ -48,7 +48,7 @@ TECHNIQUES: dict[str, list[dict[str, Any]]] = {
     "distill by layers": [{"distill": {"layers": 2, "epochs": 1}}],
     "prune heads": [{"prune": {"heads": 0.3, "calibration_rows": ROWS}}],
     "prune neurons": [{"prune": {"neurons": 0.3, "calibration_rows": ROWS}}],
-    "factorize": [{"factorize": {"ratio": 0.6, "calibration_rows": ROWS}}],
+    "factorize": [{"factorize": {"ratio": 0.95, "calibration_rows": ROWS}}],
     "LoRA": [{"adapt": {"rank": 2, "epochs": 1, "batch_size": 4}}, {"merge": {}}],
     "quantize": [{"quantize": {"calibration_rows": 8, "sensitivity": False}}],
 }

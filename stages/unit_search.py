@@ -180,9 +180,10 @@ def _importance(
 
 def _mean_loss(task: Task, network: Any, batches: list[Batch]) -> float:
     """Return the mean loss of rows, rounded to digits that the thread count does not change."""
-    loss = task.summed()
     with torch.no_grad():
-        total = sum(float(loss(network, batch)) for batch in batches)
+        total = sum(
+            float(task.loss(task.outputs(network, batch), batch, total=True)) for batch in batches
+        )
     return round(total / sum(len(batch["input_ids"]) for batch in batches), 4)
 
 

@@ -17,7 +17,7 @@ CHAIN: tuple[Any, ...] = (
     {"finetune": {"epochs": 1}},
     {"distill": {"layers": 1, "epochs": 1}},
     {"prune": {"neurons": "25 %", "heads": "25 %"}},
-    {"factorize": {"ratio": 0.5}},
+    {"factorize": {"embeddings": 8}},
     {"adapt": {"teacher": "finetune", "epochs": 1}},
     {"quantize": {"mode": "static", "calibration_rows": 16}},
     "merge",

@@ -17,7 +17,7 @@ STAGES = (
     {"label": {"transfer": "augment"}},
     {"distill": {"layers": 1, "epochs": 1, "transfer": "label", "keep": "best"}},
     {"prune": {"neurons": "25 %", "calibration_rows": 8}},
-    {"factorize": {"ratio": "60 %", "calibration_rows": 8}},
+    {"factorize": {"embeddings": 8}},
     {"adapt": {"epochs": 1, "rank": 2}},
     {"quantize": {"calibration_rows": 8}},
     "merge",

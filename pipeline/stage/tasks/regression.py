@@ -188,11 +188,22 @@ class Regression(SequenceTask):
         scores, goal, group = outputs[:, 0], batch["labels"], batch["group"]
         if bool((group != UNGROUPED).any()):
             return losses.relevance(scores, goal, group, total=total)
-        if total and self.unlabelled:
-            # The goal is the model's own score, where the error has no gradient. The score's own
-            # is the Fisher information of a Gaussian around it.
-            return scores.sum()
         return losses.squared(scores, goal, total=total)
+
+    def summed(self) -> Callable[[Any, dict[str, Tensor]], Tensor]:
+        """Return the loss summed over rows; of scores without a truth, the scores.
+
+        A model is not off its own scores, so their error has no gradient. The square of a score's
+        gradient is the Fisher information of a Gaussian around it, whatever the truth.
+        """
+        plain = super().summed()
+
+        def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
+            if self.unlabelled and not bool((batch["group"] != UNGROUPED).any()):
+                return self.outputs(model, batch)[:, 0].sum()
+            return plain(model, batch)
+
+        return loss
 
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
         """Return the mean squared difference of scores, which needs no temperature."""

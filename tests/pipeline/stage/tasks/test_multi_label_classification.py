@@ -228,7 +228,7 @@ def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
         {"finetune": {"epochs": 4, "learning_rate": 5e-3, "batch_size": 8}},
         {"distill": {"layers": 1, "epochs": 2}},
         {"prune": {"neurons": "25 %", "vocabulary": True, "calibration_rows": 16}},
-        {"factorize": {"ratio": "60 %"}},
+        {"factorize": {"embeddings": 8}},
         {"adapt": {"epochs": 1, "rank": 2}},
         {"quantize": {"mode": "static", "calibration_rows": 16}},
         "merge",

@@ -18,7 +18,7 @@ from pipeline.model import checkpoint
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import heads, unlabelled
-from pipeline.stage.tasks.regression import UNGROUPED, Prediction, Regression
+from pipeline.stage.tasks.regression import Prediction, Regression
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from rarefy import Bundle
@@ -190,6 +190,27 @@ def test_the_loss_of_scores_is_their_squared_error_and_rows_without_one_have_non
     assert TASK.loss(outputs, batch, total=False).item() == 0
 
 
+def test_what_matters_for_a_models_own_scores_is_how_they_move():
+    model = torch.nn.Linear(2, 1, bias=False)
+    own = unlabelled.of(Regression)((), 32, ("text",))
+    rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+
+    def outputs(_, batch):
+        return model(batch["x"])
+
+    def gradient(task, group):
+        with torch.no_grad():
+            batch = {"x": rows, "labels": model(rows)[:, 0], "group": torch.full((2,), group)}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(task), "outputs", lambda _, *given: outputs(*given))
+            (found,) = torch.autograd.grad(task.summed()(model, batch), [model.weight])
+        return found.tolist()
+
+    assert gradient(own, -1) == [[4.0, 6.0]]
+    assert gradient(TASK, -1) == [[0.0, 0.0]]
+    assert gradient(own, 0) != [[4.0, 6.0]]
+
+
 def test_a_student_is_as_far_off_as_its_scores():
     one, other = torch.tensor([[1.0], [3.0]]), torch.tensor([[2.0], [3.0]])
     assert TASK.imitation(one, other, 4.0).item() == 0.5
@@ -342,13 +363,3 @@ def test_smoothed_labels_are_refused_by_recipe_check_with_the_stage_s_line(works
     assert said.code == 2
     text = " ".join(said.err.split())
     assert "finetune: label_smoothing: regression has no labels to smooth; leave it out" in text
-
-
-def test_rows_without_scores_have_a_gradient_all_the_same():
-    """The truth is the model's own score, where the squared error has none."""
-    task = unlabelled.of(Regression)((), 8, ("text",))
-    scores = torch.tensor([[0.5], [2.0]], requires_grad=True)
-    batch = {"labels": scores[:, 0].detach(), "group": torch.tensor([UNGROUPED] * 2)}
-    task.loss(scores, batch, total=True).backward()
-    assert scores.grad.tolist() == [[1.0], [1.0]]
-    assert task.loss(scores, batch, total=False).item() == 0

@@ -216,7 +216,7 @@ def test_a_search_goes_through_every_stage(workshop):
         {"finetune": {"epochs": 1}},
         {"distill": {"layers": 1, "epochs": 1}},
         {"prune": {"heads": "25 %", "neurons": "25 %", "vocabulary": True, "calibration_rows": 16}},
-        {"factorize": {"ratio": 0.7, "calibration_rows": 16}},
+        {"factorize": {"embeddings": 8}},
         {"adapt": {"teacher": "finetune", "epochs": 1}},
         {"quantize": {"calibration_rows": 16}},
         "merge",
