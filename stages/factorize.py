@@ -127,8 +127,8 @@ class Factorize(Stage):
             )
         train = context.split("train")
         seen = vocabulary.count_tokens(tokenizer, chain(train.texts, train.pairs or ()))
-        # Special tokens stand in every row.
-        for token in tokenizer("", "" if train.pairs else None)["input_ids"]:
+        bare = tokenizer.backend_tokenizer.encode("", None if train.pairs is None else "")
+        for token in bare.ids:  # special tokens, which stand in every row
             seen[token] += len(train)
         often = torch.tensor([1.0 + seen[token] for token in range(count)])
         table, up, error = svd.thin_rows(whole.weight.detach(), often, rank)

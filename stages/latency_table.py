@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.model import parts
 from pipeline.terms.errors import ModelError
 
 if TYPE_CHECKING:
@@ -44,17 +45,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Table:
-    """A machine's times for a model.
+    """A machine's times for a model. ``tokens``: the median length of the rows they are of.
 
-    ``model``: its family, width and size of heads. ``tokens``: the median length of the rows that
-    the times are of.
+    ``model``: what its layers are like (see ``model_of``). ``precision``: int8 or float.
     """
 
-    model: str
     machine: str
     threads: int
     tokens: int
     curves: Mapping[Unit, Curve]
+    model: Mapping[str, Any]
+    precision: str
 
     def ms(self, layers: Sequence[Mapping[Unit, int]]) -> float:
         """Return the ms of a model with these units in its layers."""
@@ -77,24 +78,28 @@ class Table:
 
 
 def load(directory: Path) -> Table:
-    """Read what ``save`` wrote. Raises ModelError if it is not there."""
+    """Read what ``save`` wrote. Raises ModelError if it is not there, or of an older version."""
     path = directory / FILE
     if not path.is_file():
         raise ModelError(f"prune.table: that stage wrote no {FILE}; 'profile' does")
     value = json.loads(path.read_text(encoding="utf-8"))
+    if value.pop("schema") != SCHEMA:
+        raise ModelError("prune.table: another version of rarefy made it; run 'profile' again")
     curves = {
         kind: Curve(*(tuple(curve[name]) for name in ("counts", "one", "two")))
-        for kind, curve in value["curves"].items()
+        for kind, curve in value.pop("curves").items()
     }
-    return Table(value["model"], value["machine"], value["threads"], value["tokens"], curves)
+    return Table(curves=curves, **value)
 
 
-def kind_of(network: Any) -> str:
-    """Return what a table's times are of: a model's family, width and size of heads."""
-    from pipeline.model import parts
-
+def model_of(network: Any) -> dict[str, Any]:
+    """Return what decides, besides their heads and neurons, what a model's layers cost."""
     config = network.config
-    return f"{config.model_type} {parts.width(config)} wide, heads of {parts.head_size(network)}"
+    return {
+        "model_type": config.model_type,
+        "hidden_size": config.hidden_size,
+        "head_size": parts.head_size(network),
+    }
 
 
 def grid(most: int, multiple: int) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from stages import training
 from stages.allocation import MULTIPLES
-from stages.latency_table import Curve, Table, grid, kind_of
+from stages.latency_table import Curve, Table, grid, model_of
 from stages.parameters import EXPORTING
 
 
@@ -111,11 +111,12 @@ class Profile(Stage):
 
         target = next(each for each in context.targets if each.provider == "cpu")
         table = Table(
-            model=kind_of(network),
             machine=machine.digest(machine.fingerprint()),
             threads=target.threads,
             tokens=int(np.median(timed.tokens)),
             curves={kind: curve(kind) for kind in most},
+            model=model_of(network),
+            precision=self.precision,
         )
         table.save(context.output)
         layer = ms["2-whole"] - ms["1-whole"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -24,8 +25,12 @@ from stages.latency_table import Table
 from stages.notes import Notes
 from stages.surgery import Unit
 
+log = logging.getLogger(__name__)
+
 CLOSE = 0.03
 """By how much a measured speed-up may miss the one that was asked for without a second search."""
+FAR = 0.1
+"""By how much it may miss it without a warning."""
 SEARCHES = 3
 """Searches at most: each corrects the budget by what the one before missed."""
 
@@ -43,22 +48,30 @@ class Speedup:
     directory: Path
     asked: float
     measured: Interval | None = None
+    missed: float = 0.0
 
     @cached_property
     def table(self) -> Table:
-        """The times. Raises ModelError if they are not of the input."""
-        table, own = latency_table.load(self.directory), latency_table.kind_of(self.origin)
-        if table.model != own:
+        """The table of times. Raises ModelError if they are of another model, or not of int8."""
+        table = latency_table.load(self.directory)
+        own = latency_table.model_of(self.origin)
+        for key, theirs in table.model.items():
+            if own[key] != theirs:
+                raise ModelError(
+                    f"prune.table: it is of a model with {key} {theirs}, but this one has "
+                    f"{own[key]}; put 'profile' right before"
+                )
+        if table.precision != "int8":
             raise ModelError(
-                f"prune.table: its times are of a model that is {table.model}, the input is {own}; "
-                "profile the input"
+                "prune.table: its times are of float models, but a speed-up is measured in int8; "
+                "profile in int8"
             )
         for unit, curve in table.curves.items():
             most = max(part.count for part in surgery.parts(self.origin, unit))
             if most > curve.counts[-1]:
                 raise ModelError(
-                    f"prune.table: its layers have {curve.counts[-1]} {unit}, the input's {most}; "
-                    "profile the input"
+                    f"prune.table: it ends at {curve.counts[-1]} {unit}, but a layer has {most}; "
+                    "put 'profile' right before"
                 )
         return table
 
@@ -85,6 +98,14 @@ class Speedup:
             return chosen(self.counts(importance, self.asked**part))
         found = self.notes.get("found", lambda: self._found(importance, chosen))
         self.measured = Interval(*found["measured"])
+        self.missed = found["missed"]
+        if self.missed > FAR:
+            log.warning(
+                "prune: the nearest to a speed-up of %.3g× has %.3g×, as the table's times say "
+                "little about the whole model",
+                self.asked,
+                self.measured.value,
+            )
         return chosen(found["counts"])
 
     @cached_property
@@ -150,10 +171,13 @@ class Speedup:
         return [{unit: parts[unit][place].count for unit in parts} for place in range(depth)]
 
     def metrics(self) -> list[Metric]:
-        """Return the measured speed-up."""
+        """Return the measured speed-up, and by what share it misses the one asked for, if far."""
         if self.measured is None:
             return []
-        return [Metric(name="speedup", **self.measured._asdict())]
+        metrics = [Metric(name="speedup", **self.measured._asdict())]
+        if self.missed > FAR:
+            metrics.append(Metric(name="speedup_missed", value=round(self.missed, 4)))
+        return metrics
 
     def _measure(self, kept: Sequence[Tensor], counts: dict[Unit, list[int]]) -> Interval:
         """Return the ratio of the input's median latency to the pruned model's, both in int8."""

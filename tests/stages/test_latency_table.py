@@ -7,10 +7,11 @@ import pytest
 from pipeline.terms.errors import ModelError
 from stages import latency_table
 from stages.latency_table import Curve, Table, grid
+from tests.stages.classifiers import classifier
 
 HEADS = Curve((1, 2, 4), one=(2.0, 2.5, 3.0), two=(5.0, 6.0, 7.0))
 NEURONS = Curve((16, 64), one=(2.2, 3.0), two=(5.4, 7.0))
-TABLE = Table("bert 32 wide, heads of 8", "machine", 1, 20, {"heads": HEADS, "neurons": NEURONS})
+TABLE = Table("machine", 1, 20, {"heads": HEADS, "neurons": NEURONS}, {"hidden_size": 32}, "int8")
 
 
 def test_a_model_of_whole_layers_takes_what_was_measured():
@@ -34,6 +35,17 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
     assert latency_table.load(tmp_path) == TABLE
     with pytest.raises(ModelError, match=r"prune.table: that stage wrote no latencies.json"):
         latency_table.load(tmp_path / "other")
+
+
+def test_an_older_table_is_made_again(tmp_path):
+    (tmp_path / latency_table.FILE).write_text('{"schema": "rarefy.latencies/1"}')
+    with pytest.raises(ModelError, match=r"prune.table: another version .* run 'profile' again"):
+        latency_table.load(tmp_path)
+
+
+def test_a_model_is_known_by_its_family_and_sizes():
+    wanted = {"model_type": "distilbert", "hidden_size": 32, "head_size": 8}
+    assert latency_table.model_of(classifier("distilbert")) == wanted
 
 
 def test_counts_to_measure_are_multiples_from_the_least_to_all():

@@ -16,7 +16,6 @@ from stages.latency_table import Curve, Table
 from stages.speedup import Speedup
 
 TABLE = Table(
-    "bert 32 wide, heads of 8",
     "machine",
     1,
     20,
@@ -24,6 +23,8 @@ TABLE = Table(
         "heads": Curve((1, 4), one=(1.1, 1.4), two=(2.1, 2.9)),
         "neurons": Curve((16, 64), one=(1.0, 1.4), two=(1.9, 2.9)),
     },
+    {"model_type": "bert", "hidden_size": 32, "head_size": 8},
+    "int8",
 )
 
 
@@ -85,6 +86,36 @@ def test_a_miss_is_corrected_by_what_was_measured(make, monkeypatch):
     assert (metric.name, metric.value) == ("speedup", 1.48)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": TABLE.model | {"hidden_size": 384}}, "hidden_size 384, but this one has 32"),
+        ({"model": TABLE.model | {"model_type": "mpnet"}}, "model_type mpnet, but .* has bert"),
+        ({"model": TABLE.model | {"head_size": 16}}, "head_size 16, but this one has 8"),
+        ({"precision": "float"}, "its times are of float models, .*; profile in int8"),
+        (
+            {"curves": {"neurons": Curve((16, 32), one=(1.0, 1.4), two=(1.9, 2.9))}},
+            "it ends at 32 neurons, but a layer has 64",
+        ),
+    ],
+)
+def test_a_table_of_another_model_is_refused(make, tmp_path, changes, message):
+    search = make(1.5)
+    replace(TABLE, **changes).save(tmp_path)
+    with pytest.raises(ModelError, match=f"prune.table: .*{message}"):
+        _ = search.kinds
+
+
+def test_a_speedup_that_is_far_off_is_told(make, monkeypatch, caplog):
+    search = make(1.5)
+    monkeypatch.setattr(Speedup, "counts", lambda *_: {})
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: Interval(1.2, 1.1, 1.3))
+    search.search({}, lambda counts: counts)
+    assert "the nearest to a speed-up of 1.5× has 1.2×" in caplog.text
+    found = {metric.name: metric.value for metric in search.metrics()}
+    assert found == {"speedup": 1.2, "speedup_missed": 0.2}
+
+
 def test_the_nearest_is_kept_if_none_is_close(make, monkeypatch):
     search = make(1.5)
     number = iter(range(9))
@@ -118,17 +149,3 @@ def test_a_correction_that_is_out_of_reach_leaves_the_nearest(make, monkeypatch)
     monkeypatch.setattr(Speedup, "counts", counts)
     monkeypatch.setattr(Speedup, "_measure", lambda *_: Interval(1.3, 1.2, 1.4))
     assert search.search({}, lambda counts: counts) == {"heads": [2]}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"model": "bert 64 wide, heads of 8"}, "times are of a model that is bert 64 wide, heads"),
-        ({"curves": {"neurons": Curve((16, 48), (1.0, 1.2), (1.9, 2.5))}}, "have 48 neurons, the "),
-    ],
-)
-def test_a_table_of_another_model_is_refused(make, change, message):
-    search = make(1.5)
-    replace(TABLE, **change).save(search.directory)
-    with pytest.raises(ModelError, match=f"prune.table: its .*{message}"):
-        _ = search.table
