@@ -121,7 +121,7 @@ class Inject(Training):
         tokenizer = checkpoint.load_tokenizer(model.directory)
         if tokenizer.mask_token_id is None:
             raise ModelError("inject: the tokenizer has no mask token")
-        network, head_is_new = masked_lm.open_model(model.directory, "inject")
+        network, head_is_new = masked_lm.open_model(model.directory)
         lessons = teaching.prepare(
             context,
             tokenizer,

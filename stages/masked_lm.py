@@ -46,7 +46,7 @@ class Encoded:
         return [w for w in self.words if w.part == 0 and w.start < end and w.end > start]
 
 
-def open_model(directory: Path, stage: str) -> tuple[Any, bool]:
+def open_model(directory: Path, stage: str = "inject") -> tuple[Any, bool]:
     """Return the masked-language model on the body in ``directory``, and whether its head is new.
 
     If the weights have no such head, a new one is built with the decoder tied to the input

@@ -19,12 +19,12 @@ def test_a_head_that_was_pretrained_is_used_as_it_is(tmp_path):
     from transformers import AutoConfig, BertForMaskedLM
 
     write_encoder(tmp_path / "plain", words=WORDS)
-    _, new = masked_lm.open_model(tmp_path / "plain", "inject")
+    _, new = masked_lm.open_model(tmp_path / "plain")
     assert new
     config = AutoConfig.from_pretrained(str(tmp_path / "plain"))
     whole = BertForMaskedLM(config)
     whole.save_pretrained(tmp_path / "whole")
-    loaded, new = masked_lm.open_model(tmp_path / "whole", "inject")
+    loaded, new = masked_lm.open_model(tmp_path / "whole")
     assert not new
     assert torch.equal(
         loaded.cls.predictions.transform.dense.weight, whole.cls.predictions.transform.dense.weight
@@ -35,7 +35,7 @@ def test_a_head_that_was_pretrained_is_used_as_it_is(tmp_path):
 
 def test_the_loss_is_that_of_transformers_though_only_masks_are_decoded(encoder):
     torch.manual_seed(0)
-    model, _ = masked_lm.open_model(encoder.directory, "inject")
+    model, _ = masked_lm.open_model(encoder.directory)
     model.eval()
     ids = torch.tensor([[2, 7, 4, 9, 3], [2, 4, 8, 3, 0]])
     labels = torch.full_like(ids, IGNORED)
