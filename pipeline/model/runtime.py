@@ -8,12 +8,11 @@ import json
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.model import arithmetic, openvino_session, windows, words
+from pipeline.model import arithmetic, openvino_session, placement, windows, words
 from pipeline.model.graph_file import check_graph
 from pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
 from pipeline.terms.progress import Progress
@@ -201,9 +200,8 @@ class BundleModel:
                 feed, places = feeds[rows[0]]
                 found[rows[0]] = self.units_of(self.run(feed), places)
             else:
-                joined = {
-                    k: np.concatenate([feeds[row][0][k] for row in rows]) for k in feeds[0][0]
-                }
+                every = [feeds[row][0] for row in rows]
+                joined = {name: np.concatenate([feed[name] for feed in every]) for name in every[0]}
                 for row, output in zip(rows, self.run(joined), strict=True):
                     found[row] = output[None]
             done += len(rows)
@@ -286,7 +284,7 @@ class BundleModel:
                 f"{session.get_providers()[0]}"
             )
         if provider != "cpu":
-            _check_nodes(session, provider)
+            placement.check(session, provider, name)
         return session
 
     def _providers(self, provider: str) -> list[Any]:
@@ -383,32 +381,6 @@ def _refusals() -> tuple[type[Exception], ...]:
         *("NotImplemented", "RuntimeException"),
     ]
     return (RuntimeError, ValueError, *(getattr(state, name) for name in names))
-
-
-def _check_nodes(session: Any, provider: str) -> None:
-    """Raise ProviderError if the provider is registered but most of the work runs elsewhere.
-
-    The work is counted in matrix products: a GPU provider supports few of those in an int8 graph
-    made for CPUs.
-    """
-    nodes: Counter[str] = Counter()
-    products: Counter[str] = Counter()
-    for part in session.get_provider_graph_assignment_info():
-        operators = [node.op_type for node in part.get_nodes()]
-        nodes[part.ep_name] += len(operators)
-        products[part.ep_name] += sum(map(_is_product, operators))
-    work, what = (products, "matrix products") if products.total() else (nodes, "nodes")
-    own = work[PROVIDERS[provider]]
-    if not own or 2 * own < work.total():
-        where = ", ".join(f"{count} on {name}" for name, count in work.items() if count)
-        raise ProviderError(
-            f"provider {provider!r} is active, but most {what} run elsewhere: {where}; "
-            "export the model for this provider"
-        )
-
-
-def _is_product(operator: str) -> bool:
-    return operator == "Gemm" or any(word in operator for word in ("MatMul", "Attention"))
 
 
 def _line(error: Exception) -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pipeline.model import runtime
 from pipeline.model.runtime import PROVIDERS, BundleModel
 from pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
 from tests.models import TASK, probabilities
@@ -203,28 +200,6 @@ def test_a_provider_that_runs_no_node_is_refused(tmp_path, monkeypatch):
     GPU(monkeypatch)
     with pytest.raises(ProviderError, match=r"but most .* run elsewhere: \d+ on CPUExecution"):
         BundleModel(write_bundle(tmp_path), provider="cuda")
-
-
-@pytest.mark.parametrize(
-    ("cpu", "cuda", "told"),
-    [
-        (["MatMulIntegerToFloat"] * 18, ["MatMul"] * 6 + ["Add"] * 40, "18 on CPU.*, 6 on CUDA"),
-        (["Gather", "Add"], ["MatMul", "Gemm"], None),
-        (["Gather", "Add"], ["Add"], "2 on CPU.*, 1 on CUDA"),
-    ],
-)
-def test_the_matrix_products_say_where_a_graph_runs(cpu, cuda, told):
-    """A CPU int8 graph on a GPU: the provider is active, but runs only minor nodes."""
-    parts = [
-        SimpleNamespace(
-            ep_name=f"{name}ExecutionProvider",
-            get_nodes=lambda names=names: [SimpleNamespace(op_type=one) for one in names],
-        )
-        for name, names in (("CPU", cpu), ("CUDA", cuda))
-    ]
-    session = SimpleNamespace(get_provider_graph_assignment_info=lambda: parts)
-    with pytest.raises(ProviderError, match=told) if told else nullcontext():
-        runtime._check_nodes(session, "cuda")
 
 
 def test_a_provider_that_cannot_start_is_said_and_not_replaced(tmp_path, monkeypatch, capsys):
