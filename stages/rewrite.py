@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,10 +20,12 @@ from stages.parameters import Training
 from stages.transfer_set import Pair
 
 if TYPE_CHECKING:
-    from stages.masked_lm import Encoded, MaskedTokenLoss, Word
+    from stages.mask_filling import Filler
+    from stages.masked_lm import Encoded, Word
+    from stages.rows import Rows
 
 TOGETHER = 64
-"""Texts that are rewritten at once."""
+"""Texts that are rewritten at once, if the copies of a row are not more."""
 BYTES = 120
 
 
@@ -81,6 +83,7 @@ class Rewrite(Training):
         from pipeline.model import checkpoint
         from pipeline.run import locating
         from stages import masked_lm
+        from stages.mask_filling import Filler
 
         training.prepare(context)
         directory = locating.locate(self.model, context.base, allow_pickle=False).directory
@@ -88,138 +91,85 @@ class Rewrite(Training):
         if tokenizer.mask_token_id is None:
             raise ModelError(f"rewrite: the tokenizer of {self.model} has no mask token")
         network, head_is_new = masked_lm.open_model(directory, "rewrite")
-        train = context.split("train")
-        texts = masked_lm.encode(tokenizer, train.texts, train.pairs, context.task.max_length)
-        if not any(text.words for text in texts):
-            raise DataError("rewrite: the training rows have no words")
-        loss = masked_lm.MaskedTokenLoss(network)
-        draw = random.Random(context.seed)  # noqa: S311
-
-        def rows() -> list[Any]:
-            made = [(text, masked_lm.words_of_text(text, draw)) for text in texts]
-            return [
-                masked_lm.masked(t, words, tokenizer.mask_token_id) for t, words in made if words
-            ]
-
         if head_is_new and not self.epochs:
             raise ModelError(f"rewrite: {self.model} has no head that fills masks; set epochs")
+        loss = masked_lm.MaskedTokenLoss(network)
         if head_is_new:
-            masked_lm.train_head(context, self, network, tokenizer, rows(), loss)
+            rows = self._rows(context, tokenizer, 1, f"{context.seed} head")
+            masked_lm.train_head(context, self, network, tokenizer, rows, loss)
         if self.epochs:
-            every = [row for _ in range(self.epochs) for row in rows()]
-            training.train(context, self, network, tokenizer, every, loss, epochs=1, name="tuning")
-        new = Novel(context.splits, singly=context.task.body_only)
-        made = self._made(context, network, tokenizer, texts, loss)
-        roles = transfer_set.write(
-            context.output, (row for row in made if new.add(row, "rewritten"))
+            rows = self._rows(context, tokenizer, self.epochs, f"{context.seed} tuning")
+            training.train(context, self, network, tokenizer, rows, loss, epochs=1, name="tuning")
+        filler = Filler(
+            network.to(context.device).eval(), tokenizer, loss, context.device, self.top_p
         )
+        new = Novel(context.splits, singly=context.task.body_only)
+        made = (row for row in self._made(context, filler) if new.add(row, "rewritten"))
+        roles = transfer_set.write(context.output, made)
         if not len(new):
             raise DataError("rewrite: no new text: all are known, or repeat one another")
         metrics = (Metric(name=name, value=count) for name, count in sorted(new.counts.items()))
         return Draft(roles, {TEXTS: len(new)}, tuple(metrics))
 
-    def _made(
-        self,
-        context: Context,
-        network: Any,
-        tokenizer: Any,
-        texts: Sequence[Encoded],
-        loss: MaskedTokenLoss,
-    ) -> Iterator[Pair]:
-        """Yield all copies of all rows, shorter rows first."""
-        import torch
+    def _rows(self, context: Context, tokenizer: Any, epochs: int, seed: str) -> Rows:
+        """Return each training row with other words masked in each epoch."""
+        from stages import masked_lm
+        from stages.rows import Rows
+
+        draw, rows = random.Random(seed), Rows(context.work)  # noqa: S311
+        count = len(context.split("train"))
+        for _ in range(epochs):
+            for start in range(0, count, training.CHUNK):
+                chosen = range(start, min(start + training.CHUNK, count))
+                rows.extend(
+                    masked_lm.masked(
+                        text, masked_lm.words_of_text(text, draw), tokenizer.mask_token_id
+                    )
+                    for text in self._encoded(context, tokenizer, chosen).values()
+                )
+                context.progress(chosen.stop, count, "masking")
+        if not len(rows):
+            raise DataError("rewrite: the training rows have no words")
+        return rows
+
+    def _encoded(self, context: Context, tokenizer: Any, chosen: range) -> dict[int, Encoded]:
+        """Return the training rows that have words, by their place."""
+        from stages import masked_lm
 
         train = context.split("train")
-        order = sorted(
-            (at for at, text in enumerate(texts) if text.words),
-            key=lambda at: len(texts[at].row["input_ids"]),
-        )
-        order = [at for at in order for _ in range(self.copies)]
-        network = network.to(context.device).eval()
-        banned = _banned(tokenizer)
+        texts, pairs = train.texts[chosen.start : chosen.stop], train.pairs
+        seconds = None if pairs is None else pairs[chosen.start : chosen.stop]
+        encoded = masked_lm.encode(tokenizer, texts, seconds, context.task.max_length)
+        return {at: text for at, text in zip(chosen, encoded, strict=True) if text.words}
+
+    def _made(self, context: Context, filler: Filler) -> Iterator[Pair]:
+        """Yield all copies of all rows."""
+        import torch
+
+        from stages.mask_filling import replaced
+
+        train = context.split("train")
+        each = max(1, TOGETHER // self.copies)
 
         def rewrite(number: int) -> list[Pair]:
-            seed = f"{context.seed} {number}"
-            draw = random.Random(seed)  # noqa: S311
+            draw = random.Random(f"{context.seed} {number}")  # noqa: S311
             torch.manual_seed(draw.getrandbits(32))
-            chosen = order[number * TOGETHER : (number + 1) * TOGETHER]
-            words = [self._words(texts[at], draw) for at in chosen]
-            filled = self._filled(
-                context, network, tokenizer, [texts[at] for at in chosen], words, loss, banned
-            )
+            chosen = range(number * each, min((number + 1) * each, len(train)))
+            found = self._encoded(context, filler.tokenizer, chosen)
+            places = [at for at in found for _ in range(self.copies)]
+            if not places:
+                return []
+            texts = [found[at] for at in places]
+            words = [self._words(text, draw) for text in texts]
             return [
                 replaced(novel.pair(train, at), own, fills)
-                for at, own, fills in zip(chosen, words, filled, strict=True)
+                for at, own, fills in zip(places, words, filler.fill(texts, words), strict=True)
             ]
 
-        count = -(-len(order) // TOGETHER)
         made = batches.kept(context.work / "rewritten.jsonl", rewrite)
-        for number, batch in enumerate(islice(made, count), 1):
-            context.progress(min(number * TOGETHER, len(order)), len(order), "rewriting")
+        for number, batch in enumerate(islice(made, -(-len(train) // each)), 1):
+            context.progress(min(number * each, len(train)), len(train), "rewriting")
             yield from ((text, other) for text, other in batch)
 
     def _words(self, text: Encoded, draw: random.Random) -> list[Word]:
         return draw.sample(text.words, max(1, round(self.share * len(text.words))))
-
-    def _filled(
-        self,
-        context: Context,
-        network: Any,
-        tokenizer: Any,
-        texts: Sequence[Encoded],
-        words: Sequence[Sequence[Word]],
-        loss: MaskedTokenLoss,
-        banned: tuple[Any, Any],
-    ) -> list[list[str]]:
-        """Return what the model puts in place of each text's words."""
-        import torch
-
-        from stages import masked_lm
-        from stages.causal_lm import nucleus
-        from stages.trainer import collate, use_bf16
-
-        rows = [
-            masked_lm.masked(text, own, tokenizer.mask_token_id)
-            for text, own in zip(texts, words, strict=True)
-        ]
-        batch = {k: v.to(context.device) for k, v in collate(rows, tokenizer).items()}
-        places = (batch["labels"] != masked_lm.IGNORED).nonzero().tolist()
-        bf16 = use_bf16(context.device, network)
-        with (
-            torch.inference_mode(),
-            torch.autocast(context.device, torch.bfloat16, enabled=bf16),
-        ):
-            logits, _ = loss.logits(network, batch)
-        first = {(at, word.tokens[0]) for at, own in enumerate(words) for word in own}
-        never, inside = banned
-        logits = logits.float().masked_fill(never.to(logits.device), -torch.inf)
-        starts = torch.tensor([tuple(place) in first for place in places], device=logits.device)
-        logits = logits.masked_fill(starts[:, None] & inside.to(logits.device), -torch.inf)
-        sampled = nucleus(logits, self.top_p)[:, 0].tolist()
-        found = dict(zip(map(tuple, places), sampled, strict=True))
-        return [
-            [tokenizer.decode([found[at, token] for token in word.tokens]).strip() for word in own]
-            for at, own in enumerate(words)
-        ]
-
-
-def replaced(row: Pair, words: Sequence[Word], fills: Sequence[str]) -> Pair:
-    """Return a row with some of its words replaced; what stands between them stays."""
-    parts = list(row)
-    for word, fill in sorted(zip(words, fills, strict=True), key=lambda each: -each[0].start):
-        text = parts[word.part] or ""
-        parts[word.part] = text[: word.start] + fill + text[word.end :]
-    return parts[0] or "", parts[1]
-
-
-def _banned(tokenizer: Any) -> tuple[Any, Any]:
-    """Return which tokens are never put in a text, and which never begin a word: 1 × vocabulary."""
-    import torch
-
-    names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    # Byte-level and SentencePiece tokenizers have no such prefix; their decoder adds no mark.
-    prefix = getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
-    special = set(tokenizer.all_special_ids)
-    never = [at in special or name.startswith("[unused") for at, name in enumerate(names)]
-    inside = [bool(prefix) and name.startswith(prefix) for name in names]
-    return torch.tensor([never]), torch.tensor([inside])

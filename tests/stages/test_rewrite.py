@@ -8,8 +8,8 @@ from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import DataError, ModelError
 from stages import transfer_set
-from stages.masked_lm import Word
-from stages.rewrite import Rewrite, replaced
+from stages.mask_filling import Filler
+from stages.rewrite import Rewrite
 from stages.spans import normalized
 from tests.models import artifact_of, write_encoder
 
@@ -57,14 +57,14 @@ def test_a_killed_run_goes_on_after_its_last_batch(tuned, make_context, model, m
     whole = make_context(rows=64)
     Rewrite(**QUICK).run(whole, tuned)
     context = make_context(rows=64, work=whole.base / "killed")
-    filled, count = Rewrite._filled, iter(range(99))
+    filled, count = Filler.fill, iter(range(99))
 
     def dying(self, *given):
         if next(count) == 2:
             raise KeyboardInterrupt
         return filled(self, *given)
 
-    monkeypatch.setattr(Rewrite, "_filled", dying)
+    monkeypatch.setattr(Filler, "fill", dying)
     context.work.mkdir()
     with pytest.raises(KeyboardInterrupt):
         Rewrite(**QUICK).run(context, tuned)
@@ -88,12 +88,6 @@ def test_both_texts_of_a_pair_are_rewritten(tuned, make_context, model):
     pairs = made(context).pairs
     assert pairs is not None
     assert len(set(pairs)) > len(texts)
-
-
-def test_what_stands_between_the_words_stays():
-    words = [Word((1,), 0, 4, 0), Word((5,), 6, 10, 0), Word((9,), 0, 3, 1)]
-    row = replaced(("good, warm film!", "old cup"), words, ["bad", "cold", "new"])
-    assert row == ("bad, cold film!", "new cup")
 
 
 def test_rows_without_words_make_nothing(tuned, make_context, model):
