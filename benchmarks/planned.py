@@ -23,8 +23,8 @@ from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_
 from pipeline.terms.vocabulary import Target
 from stages import sensitivity
 
-EVAL = ROOT / "examples" / "data" / "movie-reviews" / "eval.jsonl"
-TRAIN = EVAL.with_name("train.jsonl")
+DATA = ROOT / "examples" / "data" / "movie-reviews"
+EVAL, TRAIN = DATA / "eval.jsonl", DATA / "train.jsonl"
 LENGTH, DEV = 512, 400
 
 
@@ -56,17 +56,24 @@ def int8(source: Path, folder: Path) -> Path:
     return folder
 
 
-def rows(source: Path) -> tuple[Task, Split]:
-    """Return the task of a checkpoint, and the demo's eval rows."""
+def rows(source: Path, data: Path = DATA) -> tuple[Task, Split]:
+    """Return the task of a checkpoint, and the eval rows of a data set: the demo's by default."""
     named = json.loads((source / "config.json").read_text())["label2id"]
     task = tasks.find("text-classification")(tuple(named), LENGTH, ("text",))
-    lines = [json.loads(line) for line in EVAL.read_text().splitlines()]
+    lines = [json.loads(line) for line in (data / EVAL.name).read_text().splitlines()]
     labels = [named[str(line["label"])] for line in lines]
     return task, split([line["text"] for line in lines], labels)
 
 
-def run(stage: Stage, source: Path, folder: Path, seed: int = 0, **artifacts: Path) -> Path:
-    """Run a stage on a checkpoint and the demo's training rows; return the folder it wrote.
+def run(
+    stage: Stage,
+    source: Path,
+    folder: Path,
+    seed: int = 0,
+    data: Path = DATA,
+    **artifacts: Path,
+) -> Path:
+    """Run a stage on a checkpoint and a data set's training rows; return the folder it wrote.
 
     The first rows are the development split. ``artifacts``: id -> another checkpoint. A folder that
     is complete is returned as it is.
@@ -74,9 +81,9 @@ def run(stage: Stage, source: Path, folder: Path, seed: int = 0, **artifacts: Pa
     output = folder / "output"
     if (folder / "done").is_file():
         return output
-    task, _ = rows(source)
+    task, _ = rows(source, data)
     places = {label: at for at, label in enumerate(task.labels)}
-    lines = [json.loads(line) for line in TRAIN.read_text().splitlines()]
+    lines = [json.loads(line) for line in (data / TRAIN.name).read_text().splitlines()]
 
     def part(name: str, chosen: list[dict[str, Any]]) -> Split:
         labels = [places[str(row["label"])] for row in chosen]

@@ -1,9 +1,10 @@
 """Pruning by measured latency: whether it lands where it was asked to, and what it is worth.
 
-    python -m benchmarks.pruning --home DIR [--mpnet CHECKPOINT]
+    python -m benchmarks.pruning --home DIR [--mpnet CHECKPOINT --rows DIR]
 
 Two models are profiled on this machine and pruned to three speed-ups each, without training: the
-demo's teacher (6×384, `make demo`) and a fine-tuned 12×768 (``--mpnet``), if one is given. The
+demo's teacher (6×384, `make demo`) and a fine-tuned 12×768 (``--mpnet``, with the train.jsonl and
+eval.jsonl of its data set in ``--rows``: ``benchmarks.students`` makes both), if one is given. The
 first is then pruned once more to each speed-up with the same share of every layer, and both ways
 recover for an epoch, with three seeds; the accuracies of the same rows are compared. The second
 loses half of its feed-forward neurons, without training. Needs a quiet machine, and about an hour.
@@ -17,12 +18,13 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import planned
+from benchmarks.ablation import interval
 from benchmarks.record import Claim, finish
 from exporters.build import build
 from pipeline.measure import latency, statistics
@@ -78,12 +80,20 @@ class UniformPrune(Prune):
         return Uniform(context, origin, network, tokenizer, table, float(self.speedup or 1))
 
 
-def answered(checkpoint: Path, folder: Path) -> list[list[float]]:
+class Model(NamedTuple):
+    """A model to prune, and the folder of its data set."""
+
+    name: str
+    source: Path
+    data: Path
+
+
+def answered(checkpoint: Path, data: Path, folder: Path) -> list[list[float]]:
     """Return the logits of a checkpoint's fp32 bundle for the eval rows."""
     notes = Notes(folder / "answers.json")
 
     def ask() -> list[list[float]]:
-        task, split = planned.rows(checkpoint)
+        task, split = planned.rows(checkpoint, data)
         bundle = folder / "bundle"
         bundle.mkdir(parents=True, exist_ok=True)
         build(checkpoint, bundle, task=task, split=split, form="deploy", samples=False)
@@ -93,29 +103,30 @@ def answered(checkpoint: Path, folder: Path) -> list[list[float]]:
     return notes.get("logits", ask)
 
 
-def right(checkpoint: Path, folder: Path) -> NDArray[np.bool_]:
+def right(checkpoint: Path, data: Path, folder: Path) -> NDArray[np.bool_]:
     """Return which eval rows a checkpoint answers rightly."""
-    labels = np.array(planned.rows(checkpoint)[1].labels)
-    found: NDArray[np.bool_] = np.array(answered(checkpoint, folder)).argmax(1) == labels
+    labels = np.array(planned.rows(checkpoint, data)[1].labels)
+    found: NDArray[np.bool_] = np.array(answered(checkpoint, data, folder)).argmax(1) == labels
     return found
 
 
-def landing(name: str, source: Path, home: Path) -> list[dict[str, Any]]:
+def landing(model: Model, home: Path) -> list[dict[str, Any]]:
     """Prune a model to each speed-up without training; return what was measured of each."""
-    profile = planned.run(Profile(), source, home / "profile")
+    name, source, data = model
+    profile = planned.run(Profile(), source, home / "profile", data=data)
     table = latency_table.load(profile)
     rows = []
     for asked in TARGETS:
         folder = home / f"to-{asked}"
         stage = Prune(speedup=asked, table="profile")
-        output = planned.run(stage, source, folder, profile=profile)
+        output = planned.run(stage, source, folder, data=data, profile=profile)
         rows.append(
             {
                 "model": name,
                 "asked": asked,
-                "speedup": timed(source, output, folder)._asdict(),
-                "accuracy": float(right(output, folder).mean()),
-                "before": float(right(source, home).mean()),
+                "speedup": timed(source, output, data, folder)._asdict(),
+                "accuracy": float(right(output, data, folder).mean()),
+                "before": float(right(source, data, home).mean()),
                 "tokens": table.tokens,
             }
         )
@@ -123,12 +134,12 @@ def landing(name: str, source: Path, home: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def timed(source: Path, pruned: Path, folder: Path) -> Interval:
+def timed(source: Path, pruned: Path, data: Path, folder: Path) -> Interval:
     """Return how much faster a pruned model is, both in int8: not what the search measured."""
     notes = Notes(folder / "timed.json")
 
     def measure() -> list[float]:
-        task, split = planned.rows(source)
+        task, split = planned.rows(source, data)
         bundles = {}
         for name, each in (("whole", source), ("pruned", pruned)):
             planned_as = planned.int8(each, folder / f"{name}-int8")
@@ -141,44 +152,48 @@ def timed(source: Path, pruned: Path, folder: Path) -> Interval:
     return Interval(*notes.get("ratio", measure))
 
 
-def comparison(source: Path, home: Path, asked: float) -> dict[str, Any]:
-    """Return how much more accurate uneven pruning is than the same share everywhere."""
-    profile = planned.run(Profile(), source, home / "profile")
+def comparison(model: Model, home: Path, asked: float) -> dict[str, Any]:
+    """Return how much more accurate uneven pruning is than the same share everywhere.
+
+    A row's difference is the mean over the seeds, so that a row counts once.
+    """
+    _, source, data = model
+    profile = planned.run(Profile(), source, home / "profile", data=data)
     sides: dict[str, list[NDArray[np.bool_]]] = {"uneven": [], "uniform": []}
     speedups: dict[str, list[float]] = {"uneven": [], "uniform": []}
     for seed in SEEDS:
         for side, kind in (("uneven", Prune), ("uniform", UniformPrune)):
             folder = home / f"{side}-{asked}-{seed}"
             stage = kind(speedup=asked, table="profile", **RECOVERY)
-            output = planned.run(stage, source, folder, seed, profile=profile)
-            sides[side].append(right(output, folder))
+            output = planned.run(stage, source, folder, seed, data, profile=profile)
+            sides[side].append(right(output, data, folder))
             speedups[side].append(planned.metrics(folder)["speedup"]["value"])
-    ours, theirs = (np.concatenate(sides[side]) for side in ("uneven", "uniform"))
-    gains, losses = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    ours, theirs = (np.mean(sides[side], axis=0) for side in ("uneven", "uniform"))
     row = {
         "comparison": asked,
         "accuracy": {side: [float(each.mean()) for each in sides[side]] for side in sides},
         "speedup": speedups,
-        "difference": statistics.paired_difference(gains, losses, len(ours))._asdict(),
+        "difference": interval(ours - theirs, len(TARGETS))._asdict(),
     }
     print(json.dumps(row), file=sys.stderr, flush=True)
     return row
 
 
-def half(source: Path, home: Path) -> dict[str, Any]:
+def half(model: Model, home: Path) -> dict[str, Any]:
     """Remove half of the neurons of a 12×768 without training; return seconds and accuracies."""
+    name, source, data = model
     folder = home / "half"
     seconds = folder / "seconds.json"
     if not seconds.is_file():
         (folder / "done").unlink(missing_ok=True)
         started = time.perf_counter()
-        planned.run(Prune(neurons=0.5), source, folder)
+        planned.run(Prune(neurons=0.5), source, folder, data=data)
         seconds.write_text(json.dumps(time.perf_counter() - started))
     output = folder / "output"
-    before, after = right(source, home), right(output, folder)
+    before, after = right(source, data, home), right(output, data, folder)
     gains, losses = int((after & ~before).sum()), int((before & ~after).sum())
     return {
-        "half": "12×768",
+        "half": name,
         "seconds": json.loads(seconds.read_text()),
         "before": float(before.mean()),
         "after": float(after.mean()),
@@ -235,23 +250,26 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
-    parser.add_argument("--mpnet", type=Path, help="a 12×768 checkpoint with the demo's labels")
+    parser.add_argument("--mpnet", type=Path, help="a fine-tuned 12×768 checkpoint")
+    parser.add_argument("--rows", type=Path, help="folder of its train.jsonl and eval.jsonl")
     given = parser.parse_args()
-    home, small = given.home.resolve(), planned.teacher()
-    large = given.mpnet.resolve() if given.mpnet else None
-    if large:
-        planned.rows(large)  # its labels must be those of the demo's rows
+    home = given.home.resolve()
+    small = Model("6×384", planned.teacher(), planned.DATA)
+    large = None
+    if given.mpnet:
+        large = Model("12×768", given.mpnet.resolve(), (given.rows or planned.DATA).resolve())
+        planned.rows(large.source, large.data)  # its labels must be those of the rows
     rows: list[dict[str, Any]] = []
 
     def done(more: list[dict[str, Any]]) -> None:
         rows.extend(more)
         finish("pruning", rows, claims(rows), seed=0)
 
-    done(landing("6×384", small, home / "6x384"))
+    done(landing(small, home / "6x384"))
     for asked in TARGETS:
         done([comparison(small, home / "6x384", asked)])
     if large:
-        done(landing("12×768", large, home / "12x768"))
+        done(landing(large, home / "12x768"))
         done([half(large, home / "12x768")])
     return finish("pruning", rows, claims(rows), seed=0)
 

@@ -39,7 +39,6 @@ MADE = {
     "label",
     "distill",
     "prune",
-    "profile",
     "factorize",
     "static",
 }
@@ -54,7 +53,9 @@ TEXTS = {
     "reviews": {"spans": 6, "splices": 2},
     "mails": {"spans": 6, "splices": 2, "most": 40_000},
 }
-SOFT = {"alpha": 0.9, "temperature": 2.0, "keep": "best", "batch_size": 64}
+SOFT = {"alpha": 0.9, "temperature": 2.0, "keep": "best", "batch_size": 128}
+SLIM = {"heads": 0.25, "neurons": 0.6}
+THIN = {"least": 2, "rank": 128}
 END: tuple[Any, ...] = ("quantize", "export", {"validate": {"models": ["model"], "linear": True}})
 TARGETS = {
     "reviews": ((25, 1, 0.98), (60, 1, 0.96), (100, 60, 0.95)),
@@ -74,7 +75,7 @@ def assistant(data: str) -> list[Any]:
                 "teacher": "model",
                 "transfer": "labels",
                 "epochs": 3,
-                "learning_rate": 1e-4,
+                "learning_rate": 2e-4,
                 **SOFT,
             },
             "as": "six",
@@ -83,32 +84,29 @@ def assistant(data: str) -> list[Any]:
 
 
 def cut(
-    data: str, *, layers: int, epochs: int, least: int = 1, rank: int = 0, faster: float = 0
+    data: str,
+    *,
+    layers: int,
+    epochs: int,
+    heads: float = 0,
+    neurons: float = 0,
+    least: int = 1,
+    rank: int = 0,
 ) -> list[Any]:
     """Return the stages to a student of some of the assistant's layers, taught by both.
 
-    ``least``: occurrences of a token that is kept; ``rank``: of the token embeddings; ``faster``:
-    the speed-up to which heads and neurons are pruned half-way through the training.
+    It is pruned before it learns: ``heads`` and ``neurons`` are shares of the assistant's that go,
+    ``least`` the occurrences of a token that stays, ``rank`` that of the token embeddings.
     """
     stages = [
         *assistant(data),
         {"label": {"transfer": "augment", "answers": "labels"}, "as": "both"},
-        {"prune": {"vocabulary": True, "least_count": least}},
+        {"prune": {"heads": heads, "neurons": neurons, "vocabulary": True, "least_count": least}},
     ]
     if rank:
         stages.append({"factorize": {"embeddings": rank}})
-    learns = {"transfer": "both", "learning_rate": 2e-4, **SOFT}
-    if not faster:
-        student = {"layers": layers, "epochs": epochs, **learns}
-        return [*stages, {"distill": student, "as": "student"}, *END]
-    return [
-        *stages,
-        {"distill": {"layers": layers, "epochs": epochs // 2, **learns}, "as": "whole"},
-        "profile",
-        {"prune": {"speedup": faster, "table": "profile"}, "as": "slim"},
-        {"distill": {"teacher": "model", "epochs": epochs // 2, **learns}, "as": "student"},
-        *END,
-    ]
+    learns = {"layers": layers, "transfer": "both", "epochs": epochs, "learning_rate": 3e-4, **SOFT}
+    return [*stages, {"distill": learns, "as": "student"}, *END]
 
 
 def static(data: str) -> list[Any]:
@@ -135,11 +133,12 @@ def static(data: str) -> list[Any]:
 
 STUDENTS = {
     "six": lambda data: [*assistant(data), {"prune": {"vocabulary": True}}, *END],
-    "three": lambda data: cut(data, layers=3, epochs=5),
+    "six-slim": lambda data: cut(data, layers=6, epochs=2, neurons=0.5),
+    "three-slim": lambda data: cut(data, layers=3, epochs=4, **SLIM, **THIN),
     "two": lambda data: cut(data, layers=2, epochs=5),
-    "two-thin": lambda data: cut(data, layers=2, epochs=5, least=2, rank=128),
-    "two-slim": lambda data: cut(data, layers=2, epochs=6, least=2, rank=128, faster=1.4),
-    "three-slim": lambda data: cut(data, layers=3, epochs=6, least=2, rank=128, faster=1.6),
+    "two-thin": lambda data: cut(data, layers=2, epochs=5, **THIN),
+    "two-slim": lambda data: cut(data, layers=2, epochs=5, **SLIM, **THIN),
+    "one-slim": lambda data: cut(data, layers=1, epochs=6, **SLIM, **THIN),
     "static": static,
 }
 """Name -> the stages that make it of the teacher, which is the recipe's model."""

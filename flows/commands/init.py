@@ -246,13 +246,14 @@ def recipe_text(answers: Answers) -> str:
     base = answers.path.resolve().parent
     model = _reference(answers.model, base)
     located = locating.locate(answers.model, Path(), allow_pickle=False)
-    layers = max(1, located.config.get("num_hidden_layers", 6) // 2)
+    layers = located.config.get("num_hidden_layers", 6)
     length = min(128, located.positions or 128)
     task, rows = tasks.find(answers.task), _data(answers)
     bare = task.bare(rows)
     goal = GOALS[answers.goal].without_labels() if bare else GOALS[answers.goal]
     filled = {
-        "{layers}": str(layers),
+        "{half}": str(max(1, layers // 2)),
+        "{third}": str(max(1, layers // 3)),
         "{main}": next(iter(task.scored(rows)), "spearman"),
         "{validate}": "validate: {linear: true}" if task.linear else "validate",
     }
