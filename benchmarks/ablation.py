@@ -139,7 +139,9 @@ def measured(home: Path, name: str, stages: list[Any], seed: int) -> dict[str, A
     epochs = max(1, round(EPOCHS * own / every))
     before = sum(stage["distill"]["epochs"] for stage in stages[:-1] if "distill" in stage)
     student = {**stages[-1]["distill"], "epochs": max(1, epochs - before)}
-    output = run(home, recipe(name, [*stages[:-1], {"distill": student, "as": "student"}, "export"], seed))
+    output = run(
+        home, recipe(name, [*stages[:-1], {"distill": student, "as": "student"}, "export"], seed)
+    )
     ledger = {row["id"]: row for row in output["ledger"]}
     store = home / "home" / "store" / "artifacts" / "sha256"
     made = {"write", "rewrite", "augment", "label"}

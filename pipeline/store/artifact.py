@@ -159,6 +159,12 @@ class Manifest(Record):
         return hashlib.sha256(self.canonical()).hexdigest()
 
     @property
+    def content(self) -> str:
+        """The sha256 of what a later stage reads of the artifact, wherever it comes from."""
+        read = self.model_dump(mode="json", include={"kind", "files", "model"})
+        return hashlib.sha256(canonical_json(read)).hexdigest()
+
+    @property
     def size(self) -> int:
         """Total size of all files in bytes."""
         return sum(entry.size for entry in self.files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,19 @@ def test_the_chain_of_the_page_runs_and_another_student_reuses_it(workshop: Work
     again = workshop.run(*chain)
     fresh = {name for name, step in again.items() if not step.cached}
     assert fresh == {"student", "quantize", "export", "validate"}
+
+
+def test_another_eval_file_trains_no_student_again_unless_its_texts_were_learned(
+    workshop: Workshop,
+) -> None:
+    chain = stages()[:3]
+    texts = workshop.run(*chain)["augment"].artifact.path("texts.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in (workshop.folder / "eval.jsonl").read_text().splitlines()]
+    for text, trained in (
+        ("No row is like this one.", False),
+        (json.loads(texts[0])["text"], True),
+    ):
+        workshop.write_rows("eval.jsonl", [*rows, rows[0] | {"text": text}])
+        again = workshop.run(*chain)
+        assert not again["augment"].cached
+        assert again["labels"].cached is not trained
