@@ -29,7 +29,7 @@ def files(reference: str, base: Path) -> tuple[Path, ...]:
 
     if reference.endswith(GGUF):
         return (sources.data_file(reference, base, "write.model"),)
-    return locating.locate(reference, base, allow_pickle=False).files
+    return locating.locate(reference, base, allow_pickle=False, key="write.model").files
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,9 @@ def open_model(reference: str, base: Path) -> Writer:
             tokenizer = no_code.from_gguf(AutoTokenizer, path)
             network = _plain(no_code.from_gguf(AutoModelForCausalLM, path, dtype=torch.float32))
         else:
-            directory = locating.locate(reference, base, allow_pickle=False).directory
+            directory = locating.locate(
+                reference, base, allow_pickle=False, key="write.model"
+            ).directory
             tokenizer = no_code.from_folder(AutoTokenizer, directory)
             network = no_code.from_folder(AutoModelForCausalLM, directory, dtype=torch.float32)
     except ImportError as error:

@@ -30,6 +30,7 @@ from stages.parameters import TEACHER_BATCH, Loss, Row, Training
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pipeline.run.locating import Located
     from pipeline.stage.split import Split
     from stages.aims import Aims
     from stages.teacher import TeacherOutputs
@@ -116,20 +117,17 @@ class Distill(Inside):
 
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the config, weights and tokenizer of ``student``; empty if it is not given."""
-        from pipeline.run import locating
-
         if self.student is None:
             return ()
-        return locating.locate(self.student, base, allow_pickle=False).files
+        return _student(self.student, base).files
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check that the layers that are asked for can be had; return the student's config."""
         from pipeline.model import parts
-        from pipeline.run import locating
 
         teacher = references.get("teacher", config)
         if self.student is not None:
-            config = locating.locate(self.student, base, allow_pickle=False).config
+            config = _student(self.student, base).config
         self.check_described(config, teacher)
         depth = parts.depth(config)
         if self.layers is None:
@@ -184,9 +182,8 @@ class Distill(Inside):
         """Return the shape of ``student``, or the input's shape with the layers that are kept."""
         if self.student is not None:
             from pipeline.model import shape
-            from pipeline.run import locating
 
-            found = locating.locate(self.student, work.base, allow_pickle=False)
+            found = _student(self.student, work.base)
             return shape.of_directory(found.directory, found.files)
         depth = work.shape.layers
         kept = depth if self.layers is None else self.layers
@@ -285,11 +282,10 @@ class Distill(Inside):
     def _open_student(self, context: Context, model: Artifact) -> tuple[Any, Any]:
         """Return the student before its training, and its tokenizer."""
         from pipeline.model import checkpoint, pooling
-        from pipeline.run import locating
         from stages import surgery
 
         if self.student is not None:
-            found = locating.locate(self.student, context.base, allow_pickle=False)
+            found = _student(self.student, context.base)
             directory = found.directory
             student = training.with_head(context, directory)
             if found.pooling is not None:
@@ -309,6 +305,13 @@ class Distill(Inside):
 
     def _transfer(self, context: Context) -> Artifact | None:
         return context.artifacts[self.transfer] if self.transfer else None
+
+
+def _student(reference: str, base: Path) -> Located:
+    """Find a pretrained student. Raises ModelError if it cannot be found or used."""
+    from pipeline.run import locating
+
+    return locating.locate(reference, base, allow_pickle=False, key="distill.student")
 
 
 def choose_layers(layers: int | Sequence[int], depth: int) -> tuple[int, ...]:

@@ -62,7 +62,7 @@ class Rewrite(Training):
         """Return the model's files. Raises ModelError if it cannot be found."""
         from pipeline.run import locating
 
-        return locating.locate(self.model, base, allow_pickle=False).files
+        return locating.locate(self.model, base, allow_pickle=False, key="rewrite.model").files
 
     def resources(self, work: Workload) -> Resources:
         """Return the texts on disk, and the model's weights with gradients and moments."""
@@ -86,7 +86,9 @@ class Rewrite(Training):
         from stages.mask_filling import Filler
 
         training.prepare(context)
-        directory = locating.locate(self.model, context.base, allow_pickle=False).directory
+        directory = locating.locate(
+            self.model, context.base, allow_pickle=False, key="rewrite.model"
+        ).directory
         tokenizer = checkpoint.load_tokenizer(directory)
         if tokenizer.mask_token_id is None:
             raise ModelError(f"rewrite: the tokenizer of {self.model} has no mask token")

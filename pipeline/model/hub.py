@@ -15,7 +15,7 @@ WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "README.md")
 """What a model may need: weights, config, tokenizer and model card. No code, no pickled weights."""
 
 
-def model(reference: str) -> tuple[Path, str]:
+def model(reference: str, key: str = "model") -> tuple[Path, str]:
     """Download ``hub:owner/name@revision``; return its directory and the commit of the revision.
 
     Pickled weights are downloaded only if there are no others. The recipe decides whether they may
@@ -31,7 +31,7 @@ def model(reference: str) -> tuple[Path, str]:
             path = Path(snapshot_download(name, revision=path.name, allow_patterns=pickled))
     except Exception as error:
         raise ModelError(
-            f"model: {reference}: cannot be downloaded from the hub: {_reason(error, revision)}"
+            f"{key}: {reference}: cannot be downloaded from the hub: {_reason(error, revision)}"
         ) from error
     return path, path.name
 

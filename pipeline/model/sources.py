@@ -10,19 +10,20 @@ from pipeline.model import hub
 from pipeline.terms.errors import DataError, ModelError, RarefyError
 
 
-def model_directory(reference: str, base: Path) -> tuple[Path, str | None]:
+def model_directory(reference: str, base: Path, key: str = "model") -> tuple[Path, str | None]:
     """Return the directory of a model reference, and its revision for a hub model, else None.
 
+    ``key`` is what errors call it.
     Raises ModelError if the directory does not exist or the hub model cannot be downloaded.
     """
     if reference.startswith(hub.PREFIX):
-        return hub.model(reference)
+        return hub.model(reference, key)
     if reference.startswith("package:"):
         path = _package_path(reference, ModelError)
     else:
         path = base / Path(reference).expanduser()
     if not path.is_dir():
-        raise ModelError(f"model: {reference}: there is no directory {path}")
+        raise ModelError(f"{key}: {reference}: there is no directory {path}")
     return path, None
 
 

@@ -85,8 +85,8 @@ class Located:
         ]
 
 
-def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
-    """Find a model and the files to import.
+def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -> Located:
+    """Find a model and the files to import; ``key`` is what errors call it.
 
     A sentence-transformers directory may have the transformer in a folder of its own.
 
@@ -94,25 +94,25 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
     own, or embeddings are made in a way that rarefy does not know; IntegrityError if the weights
     are pickled and the recipe does not allow that.
     """
-    root, revision = sources.model_directory(reference, base)
-    with _about(reference):
+    root, revision = sources.model_directory(reference, base, key)
+    with _about(f"{key}: {reference}"):
         parts = pooling.layout(root)
     directory = parts.transformer
     config = directory / "config.json"
     try:
         values = json.loads(config.read_text())
     except FileNotFoundError:
-        raise ModelError(f"model: {reference}: there is no config.json in {directory}") from None
+        raise ModelError(f"{key}: {reference}: there is no config.json in {directory}") from None
     except ValueError as error:
-        raise ModelError(f"model: {reference}: config.json is not JSON: {error}") from None
+        raise ModelError(f"{key}: {reference}: config.json is not JSON: {error}") from None
     if not isinstance(values, dict):
-        raise ModelError(f"model: {reference}: config.json is not a JSON object")
-    with _about(reference):
+        raise ModelError(f"{key}: {reference}: config.json is not a JSON object")
+    with _about(f"{key}: {reference}"):
         no_code.check(directory)
         weights = pretrained.weight_files(directory, allow_pickle)
     tokenizer = [directory / name for name in TOKENIZER if (directory / name).is_file()]
     if not tokenizer:
-        raise ModelError(f"model: {reference}: there is no tokenizer in {directory}")
+        raise ModelError(f"{key}: {reference}: there is no tokenizer in {directory}")
     extra = [directory / name for name in SIDECARS if (directory / name).is_file()]
     return Located(
         source=Source(reference=reference, revision=revision, licence=_licence(root)),
@@ -127,12 +127,12 @@ def locate(reference: str, base: Path, allow_pickle: bool) -> Located:
 
 
 @contextmanager
-def _about(reference: str) -> Iterator[None]:
-    """Begin the text of errors with the model's reference."""
+def _about(model: str) -> Iterator[None]:
+    """Begin the text of errors with the model's key and reference."""
     try:
         yield
     except RarefyError as error:
-        error.args = (f"model: {reference}: {error}",)
+        error.args = (f"{model}: {error}",)
         raise
 
 
