@@ -72,7 +72,6 @@ def assistant(data: str) -> list[Any]:
         {
             "distill": {
                 "student": MINILM,
-                "teacher": "model",
                 "transfer": "labels",
                 "epochs": 3,
                 "learning_rate": 2e-4,
