@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
 from pipeline.model.shape import Shape
-from pipeline.stage import Context, Draft
+from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.resources import (
     PROCESS,
     TRANSFER,
@@ -22,9 +22,10 @@ from pipeline.stage.resources import (
     weights,
 )
 from pipeline.store.artifact import Artifact, Kind, Metric
-from pipeline.terms.errors import ModelError
+from pipeline.terms.errors import ModelError, RecipeError
 from stages import footprint, training, transfer_set
 from stages.inside import Inside, need_parts, same_tokens
+from stages.label import Label
 from stages.parameters import TEACHER_BATCH, Loss, Row, Training
 
 if TYPE_CHECKING:
@@ -114,6 +115,23 @@ class Distill(Inside):
     def references(self) -> dict[str, str]:
         named = {"teacher": self.teacher, TRANSFER: self.transfer}
         return {role: name for role, name in named.items() if name}
+
+    def check_named(self, stages: Mapping[str, Stage]) -> None:
+        """Raise RecipeError if the transfer set has answers and something else is asked for."""
+        if isinstance(stages.get(TRANSFER), Label):
+            self.check_answers_only()
+
+    def check_answers_only(self) -> None:
+        """Raise RecipeError if states are asked for, or a teacher who has answered already.
+
+        A teacher may be named where the input is the student.
+        """
+        super().check_answers_only()
+        if self.teacher and (self.layers is not None or self.student is not None):
+            raise RecipeError(
+                f"teacher: {self.transfer!r} has the answers already, so {self.teacher!r} is not "
+                "asked; remove it"
+            )
 
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the config, weights and tokenizer of ``student``; empty if it is not given."""
@@ -206,11 +224,6 @@ class Distill(Inside):
         artifact = self._transfer(context)
         if transfer_set.has_answers(artifact):
             self.check_answers_only()
-            if self.teacher and (self.layers is not None or self.student is not None):
-                raise ModelError(
-                    f"distill.teacher: {self.transfer!r} has the answers already, so "
-                    f"{self.teacher!r} is not asked; remove 'teacher'"
-                )
             known, seen = (
                 teaching.known(context.task, artifact, *of)
                 for of in ((splits, rows), (held_out, unseen))

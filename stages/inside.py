@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
-from pipeline.terms.errors import ModelError
+from pipeline.terms.errors import ModelError, RecipeError
 from stages.parameters import Row, Training
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ class Inside(Training):
                 need_parts(config, name, "only the answers can be learned")
 
     def check_answers_only(self) -> None:
-        """Raise ModelError if states are asked for, which a transfer set with answers lacks."""
+        """Raise RecipeError if states are asked for, which a transfer set with answers lacks."""
         if self.by_name:
-            raise ModelError(
-                f"distill.{self.by_name[0]}: {self.transfer!r} has the teachers' answers without "
-                f"their hidden states; name the augment stage as transfer, or remove the weight"
+            raise RecipeError(
+                f"{self.by_name[0]}: {self.transfer!r} has the teachers' answers without their "
+                "hidden states; name the augment stage as transfer, or remove the weight"
             )
 
     def aims(self, student: Any, teacher: Any, alike: bool) -> list[Aim]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.stage import Stage
 from pipeline.store.artifact import Kind
+from pipeline.terms.errors import RecipeError
 
 
 def follow(loaded: LoadedRecipe, first: dict[str, Kind]) -> dict[str, Kind]:
@@ -28,6 +29,11 @@ def follow(loaded: LoadedRecipe, first: dict[str, Kind]) -> dict[str, Kind]:
             if made is not needed if needed else made is Kind.TRANSFER_SET:
                 wanted = _a(needed) if needed else "a model"
                 raise loaded.error(step, f"{role}: {name!r} makes {_a(made)}, not {wanted}")
+        named = {role: name for role, name in stage.references().items() if name != MODEL}
+        try:
+            stage.check_named({role: loaded.step(name).stage for role, name in named.items()})
+        except RecipeError as error:
+            raise loaded.error(step, str(error)) from error
         kinds[step.id] = stage.produces or given
     return kinds
 

@@ -171,6 +171,13 @@ class Stage(BaseModel):
         """
         return
 
+    def check_named(self, stages: Mapping[str, Stage]) -> None:
+        """Raise RecipeError if a stage in ``references()`` makes what this one cannot use.
+
+        Called by ``rarefy recipe check`` and before a run, with the stages by role.
+        """
+        return
+
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check that the stage can work on a model, and return the config of the one it makes.
 

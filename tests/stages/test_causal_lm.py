@@ -56,7 +56,7 @@ def test_what_is_no_causal_model_is_refused(tmp_path):
         causal_lm.files("gone.gguf", tmp_path)
     with pytest.raises(ModelError, match=r"write.model: no.gguf is no causal language model"):
         causal_lm.open_model("no.gguf", tmp_path)
-    with pytest.raises(ModelError, match="write.model: gone: there is no directory"):
+    with pytest.raises(ModelError, match=r"write.model: gone: there is no directory"):
         causal_lm.open_model("gone", tmp_path)
 
 

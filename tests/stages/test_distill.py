@@ -12,12 +12,11 @@ from pipeline.model import checkpoint
 from pipeline.model.pooling import Pooling, read
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
-from pipeline.terms.errors import ModelError
+from pipeline.terms.errors import ModelError, RecipeError
 from stages import distill
 from stages.distill import Distill, choose_layers
 from stages.finetune import Finetune
 from stages.inside import same_tokens
-from stages.label import Label
 from tests.families import write_family
 from tests.models import artifact_of, sentences, write_encoder
 from tests.pipeline.model.test_pooling import write
@@ -174,13 +173,20 @@ def test_the_weights_nearest_to_the_teacher_on_dev_are_kept(tuned, make_context)
     assert found["best"] < found["last"] / 2
 
 
-def test_a_teacher_that_would_not_be_asked_is_refused(tuned, make_context, tmp_path):
-    context = make_context(rows=32)
-    Label().run(context, tuned)
-    labels = artifact_of(context.output, Kind.TRANSFER_SET)
-    again = make_context(rows=32, artifacts={"labels": labels, "whole": tuned})
-    with pytest.raises(ModelError, match=r"distill.teacher: 'labels' has the answers already"):
-        Distill(layers=1, teacher="whole", transfer="labels").run(again, tuned)
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"teacher": "head"}, "teacher: 'labels' has the answers already, so 'head' is not asked"),
+        ({"relation_weight": 1}, "relation_weight: 'labels' has .* without their hidden states"),
+    ],
+)
+def test_what_a_transfer_set_with_answers_cannot_give_is_refused_before_a_run(
+    workshop, asked, message
+):
+    chain = ({"quick:Head": None, "as": "head"}, {"label": {}, "as": "labels"})
+    with pytest.raises(RecipeError, match=message):
+        workshop.open(*chain, {"distill": {"layers": 1, "transfer": "labels"} | asked}).plan.steps()
+    assert len(workshop.open(*chain, {"distill": {"layers": 1} | asked}).plan.steps()) == 4
 
 
 def test_patience_needs_something_to_wait_for():
