@@ -137,6 +137,7 @@ STUDENTS = {
     "two": lambda data: cut(data, layers=2, epochs=5),
     "two-thin": lambda data: cut(data, layers=2, epochs=5, **THIN),
     "two-slim": lambda data: cut(data, layers=2, epochs=5, **SLIM, **THIN),
+    "two-wide": lambda data: cut(data, layers=2, epochs=6, heads=0.25, neurons=0.7, least=2),
     "one-slim": lambda data: cut(data, layers=1, epochs=6, **SLIM, **THIN),
     "static": static,
 }
