@@ -347,7 +347,7 @@ class Plan:
         else:
             value |= self._surroundings(stage, read)
             value["parents"] = [
-                [name if stage.sees_ancestors else role, _identity(known[name])]
+                [name if stage.sees_ancestors else role, known[name].identity]
                 for role, name in parents
             ]
         return value_sha256(value)
@@ -398,12 +398,3 @@ class Plan:
         if stage is self.importer:
             return not self.task_class.unlabelled and self._imported_kind() in choosing.MODELS
         return stage.produces in (None, *choosing.MODELS)
-
-
-def _identity(artifact: Artifact) -> str:
-    """Return what a step depends on of an input: its digest, or a transfer set's content.
-
-    A transfer set is made again when eval changes, and has the same texts if none stands in eval.
-    """
-    own = artifact.manifest
-    return own.content if own.kind is Kind.TRANSFER_SET else artifact.digest

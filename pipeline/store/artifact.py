@@ -159,12 +159,6 @@ class Manifest(Record):
         return hashlib.sha256(self.canonical()).hexdigest()
 
     @property
-    def content(self) -> str:
-        """The sha256 of what a later stage reads of the artifact, wherever it comes from."""
-        read = self.model_dump(mode="json", include={"kind", "files", "model"})
-        return hashlib.sha256(canonical_json(read)).hexdigest()
-
-    @property
     def size(self) -> int:
         """Total size of all files in bytes."""
         return sum(entry.size for entry in self.files)
@@ -181,6 +175,18 @@ class Artifact:
     @property
     def kind(self) -> Kind:
         return self.manifest.kind
+
+    @property
+    def identity(self) -> str:
+        """The sha256 that stands in the fingerprints of steps that read the artifact.
+
+        The digest; of a transfer set, that of its content alone. It is made again when eval
+        changes, and mostly with the same texts, of which nothing need be made anew.
+        """
+        if self.kind is not Kind.TRANSFER_SET:
+            return self.digest
+        read = self.manifest.model_dump(mode="json", include={"kind", "files", "model"})
+        return hashlib.sha256(canonical_json(read)).hexdigest()
 
     @property
     def short(self) -> str:
