@@ -83,6 +83,11 @@ class Label(Stage):
         if (self.teachers or self.answers) and task.body_only:
             raise RecipeError(f"teachers: the answers of {task.name} have no mean")
 
+    def check_named(self, stages: Mapping[str, Stage]) -> None:
+        """Raise RecipeError if the earlier stage has no answers."""
+        if self.answers and not isinstance(stages[ANSWERS], Label):
+            raise RecipeError(f"answers: {self.answers!r} has no answers; name a label stage")
+
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, in which the teachers then answer."""
         return {"cpu_bf16": cpu_has_bf16()}
@@ -110,6 +115,8 @@ class Label(Stage):
         if self.transfer:
             made = transfer_set.named(context, self.transfer)
             splits.append(made)
+        if self.answers:
+            self._check_texts(context.artifacts)
         teachers = {model.digest: model}
         teachers |= {t.digest: t for t in (context.artifacts[name] for name in self.teachers)}
         found = self._answered(context, list(teachers.values()), splits)
@@ -167,6 +174,12 @@ class Label(Stage):
                 found[split.name] = found[split.name] + share if split.name in found else share
         return found
 
+    def _check_texts(self, artifacts: Mapping[str, Artifact]) -> None:
+        """Raise ModelError if the earlier stage's answers are to other texts."""
+        earlier, texts = artifacts[str(self.answers)], artifacts.get(str(self.transfer))
+        if texts and not transfer_set.same_texts(earlier, texts):
+            raise ModelError(f"label.answers: {self.answers!r} has answers to other texts")
+
     def _join(
         self, found: dict[str, Any], teachers: int, artifacts: Mapping[str, Artifact]
     ) -> None:
@@ -174,16 +187,12 @@ class Label(Stage):
 
         ``teachers``: how many answers the mean is of.
         """
-        earlier, texts = artifacts[str(self.answers)], artifacts.get(str(self.transfer))
-        if not transfer_set.has_answers(earlier):
-            raise ModelError(f"label.answers: {self.answers!r} has no answers; name a label stage")
-        known = transfer_set.answers(earlier)
-        same = known.keys() == found.keys() and all(
-            known[name].shape == each.shape for name, each in found.items()
-        )
-        if not same or (texts and not transfer_set.same_texts(earlier, texts)):
+        known = transfer_set.answers(artifacts[str(self.answers)])
+        if known.keys() != found.keys() or any(
+            known[name].shape != each.shape for name, each in found.items()
+        ):
             raise ModelError(
-                f"label.answers: {self.answers!r} has answers to other texts, or of other outputs"
+                f"label.answers: {self.answers!r} has other outputs, or answers to other rows"
             )
         for name, each in found.items():
             found[name] = (each * teachers + known[name]) / (teachers + 1)

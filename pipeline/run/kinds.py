@@ -22,16 +22,18 @@ def follow(loaded: LoadedRecipe, first: dict[str, Kind]) -> dict[str, Kind]:
                 step,
                 f"takes {wanted}, but {step.input!r} makes {_a(given)}{_remedy(given, stage)}",
             )
+        named = {}
         for role, name in stage.references().items():
-            if name == MODEL and kinds[MODEL] is Kind.ENCODER:
+            if name != MODEL:
+                named[role] = loaded.step(name).stage
+            elif kinds[MODEL] is Kind.ENCODER:
                 raise loaded.error(step, f"{role}: the recipe's model has no head for the task")
             needed, made = stage.needs.get(role), kinds[name]
             if made is not needed if needed else made is Kind.TRANSFER_SET:
                 wanted = _a(needed) if needed else "a model"
                 raise loaded.error(step, f"{role}: {name!r} makes {_a(made)}, not {wanted}")
-        named = {role: name for role, name in stage.references().items() if name != MODEL}
         try:
-            stage.check_named({role: loaded.step(name).stage for role, name in named.items()})
+            stage.check_named(named)
         except RecipeError as error:
             raise loaded.error(step, str(error)) from error
         kinds[step.id] = stage.produces or given

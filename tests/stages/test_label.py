@@ -113,7 +113,7 @@ def test_a_student_learns_from_kept_answers_without_its_teacher(label, tuned, ma
 def test_kept_answers_have_no_hidden_states(label, tuned, make_context):
     made = label(tuned)
     context = make_context(rows=12, artifacts={"label": made.artifact})
-    with pytest.raises(ModelError, match=r"distill.hidden_weight: 'label' has the .* without"):
+    with pytest.raises(RecipeError, match=r"hidden_weight: 'label' has the .* without"):
         Distill(layers=1, transfer="label", hidden_weight=1).run(context, tuned)
 
 
@@ -246,17 +246,29 @@ def test_earlier_answers_join_the_mean_and_their_teacher_is_not_asked(label, tun
     assert stage.references() == {"transfer": "texts", "answers": "first"}
 
 
-def test_answers_to_other_texts_are_refused(label, tuned, tmp_path):
+def test_answers_to_other_texts_are_refused(label, tuned, tmp_path, monkeypatch):
     other = tmp_path / "other"
     other.mkdir()
     transfer_set.write(other, ((text, None) for text in sentences(60, seed=10)[0]))
     of_other = {"texts": artifact_of(other, Kind.TRANSFER_SET)}
     first = label(tuned, name="first", artifacts=of_other)
-    message = r"label.answers: 'first' has answers to other texts, or of other outputs"
-    with pytest.raises(ModelError, match=message):
+    asked = []
+    monkeypatch.setattr(Label, "_answered", lambda *given: asked.append(given))
+    with pytest.raises(ModelError, match=r"label.answers: 'first' has answers to other texts"):
         label(tuned, name="again", answers="first", artifacts={"first": first.artifact})
-    with pytest.raises(ModelError, match=r"label.answers: 'texts' has no answers; name a label st"):
-        label(tuned, name="none", answers="texts")
+    assert not asked, "it is said before a teacher is asked"
+
+
+def test_answers_to_other_rows_do_not_join_the_mean(label, tuned):
+    first = label(tuned, name="first", rows=16)
+    with pytest.raises(ModelError, match=r"label.answers: 'first' has .*answers to other rows"):
+        label(tuned, name="again", answers="first", artifacts={"first": first.artifact})
+
+
+def test_a_stage_without_answers_is_refused_before_a_run(workshop):
+    labels = {"label": {"transfer": "augment", "answers": "augment"}}
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*answers: 'augment' has no answers"):
+        workshop.open("quick:Head", "augment", labels).plan.steps()
 
 
 def test_answers_without_texts_are_no_texts_to_answer(workshop):
