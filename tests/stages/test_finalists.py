@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from pipeline.model import checkpoint
 from pipeline.model.quantization import LinearPlan, Plan
@@ -23,13 +24,19 @@ def entered(tuned, network, make_context):
 
 
 def test_the_damage_of_a_bundle_is_what_was_simulated(entered, network):
+    # The tuned model is so sure that int8 moves its answers by 1e-9, which says nothing.
+    torch.manual_seed(0)
+    for name in (*sensitivity.linear_layers(network), "classifier"):
+        sensitivity.linear(network, name).weight.data.normal_(0, 0.2)
     names = sensitivity.linear_layers(network)
     layers = {name: LinearPlan(precision="int8") for name in names}
     bundle = entered.build(Plan(embeddings="float", linears=layers))
     assert entered.damage(entered.build(None)) == 0
     rows = ranges.rows(entered.context, entered.tokenizer, "dev", 32)
     simulated = sensitivity.Sensitivity(entered.context.task, network, rows, "avx2")
-    assert entered.damage(bundle) == pytest.approx(simulated.damage(layers), rel=0.2)
+    damage = entered.damage(bundle)
+    assert damage > 1e-5
+    assert damage == pytest.approx(simulated.damage(layers), rel=0.5)
 
 
 def test_a_bundle_is_built_once_also_after_a_kill(entered, monkeypatch):
