@@ -73,7 +73,7 @@ def assistant(data: str) -> list[Any]:
             "distill": {
                 "student": MINILM,
                 "transfer": "labels",
-                "epochs": 3,
+                "epochs": 5,
                 "learning_rate": 2e-4,
                 **SOFT,
             },
