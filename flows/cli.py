@@ -28,6 +28,7 @@ from flows.commands.recipe import recipe
 from flows.commands.report import report
 from flows.commands.rollback import rollback
 from flows.commands.run import run
+from flows.commands.runs import runs
 from flows.commands.schedule import schedule
 from flows.commands.validate import validate
 from pipeline.terms.credentials import redact
@@ -38,7 +39,7 @@ click.rich_click.COMMAND_GROUPS = {
         {"name": "From model to verdict", "commands": ["init", "plan", "run", "ci", "schedule"]},
         {
             "name": "Inspect results",
-            "commands": ["report", "history", "validate", "compare", "load", "predict"],
+            "commands": ["runs", "report", "history", "validate", "compare", "load", "predict"],
         },
         {"name": "Release", "commands": ["promote", "rollback"]},
         {"name": "Maintain", "commands": ["recipe", "artifact", "doctor"]},
@@ -67,6 +68,7 @@ for _command in (
     run,
     ci,
     schedule,
+    runs,
     report,
     history,
     validate,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-from flows import jobs, prefect_server, prefect_settings, server_guard
-from flows.display import Display
+from flows import jobs, prefect_server, prefect_settings, recording, server_guard
+from flows.display import Display, Shows
 from flows.jobs import Job
 from flows.results import Result
 from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.run.logbook import Engine
 from pipeline.store.home import Home
-
-Engine = Literal["prefect", "inline"]
 
 
 def run(
@@ -23,17 +21,23 @@ def run(
     *,
     verbose: bool = False,
 ) -> Result:
-    """Run a job; ``loaded`` is its recipe, which is not read again.
+    """Run a job and record it; ``loaded`` is its recipe, which is not read again.
 
     Raises the engine's own errors. A missed budget is a result, not an exception.
     """
+    with recording.recorded(job, loaded, engine, display) as shown:
+        result = _run(job, loaded, engine, shown, verbose)
+        shown.ended(result)
+    return result
+
+
+def _run(job: Job, loaded: LoadedRecipe, engine: Engine, shown: Shows, verbose: bool) -> Result:
     if engine == "inline":
-        return jobs.run_inline(job, loaded, display)
-    if display is not None:
-        display.starting("starting Prefect")
+        return jobs.run_inline(job, loaded, shown)
+    shown.starting("starting Prefect")
     prefect_settings.prepare(Home(Path(job.home)).prefect, verbose)
     if prefect_server.api_url() is None:
         server_guard.start()  # Prefect will embed a server
     from flows import prefect_flow  # Prefect reads its settings when it is imported
 
-    return prefect_flow.run(job, loaded, display)
+    return prefect_flow.run(job, loaded, shown)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -27,6 +27,17 @@ COLOUR: Final[dict[Outcome, str]] = {"pass": "green", "fail": "red", "inconclusi
 
 EVERY = 30.0
 """Seconds between two progress lines of a stage if the output is not a terminal."""
+
+
+class Shows(Protocol):
+    """What shows a run as it goes on."""
+
+    def starting(self, what: str) -> None: ...
+    def started(self, identifier: str) -> None: ...
+    def progress(self, done: float, total: float, note: str) -> None: ...
+    def waiting(self) -> None: ...
+    def finished(self, row: LedgerRow) -> None: ...
+    def say(self, text: str, style: str = "") -> None: ...
 
 
 class Display:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.display import Display
+from flows.display import Shows
 from flows.results import Result
 from pipeline.model import runtime
 from pipeline.recipe import recipe as recipes
@@ -40,7 +40,7 @@ def load(job: Job) -> LoadedRecipe:
     return loaded if job.baseline is None else baselines.with_baseline(loaded, job.baseline)
 
 
-def open_run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> Run:
+def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Run:
     """Plan the job's run; errors that can be known in advance are raised here.
 
     If the eval split has too few rows for a budget, the display shows a note: the run will end
@@ -62,12 +62,12 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> 
     return Run(plan)
 
 
-def step_ids(run: Run) -> list[str]:
+def step_ids(loaded: LoadedRecipe) -> list[str]:
     """Return the ids of all steps in order, starting with the import of the model."""
-    return [MODEL, *(step.id for step in run.plan.loaded.steps)]
+    return [MODEL, *(step.id for step in loaded.steps)]
 
 
-def execute(run: Run, identifier: str, display: Display | None = None) -> Finished:
+def execute(run: Run, identifier: str, display: Shows | None = None) -> Finished:
     """Execute one step and show it on the display, if there is one."""
     if display is None:
         return run.execute(identifier)
@@ -85,9 +85,9 @@ def conclude(run: Run, job: Job) -> Result:
     return Result(outcome, paths, unrecorded)
 
 
-def run_inline(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> Result:
+def run_inline(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Result:
     """Run a job in this process, without Prefect."""
     run = open_run(job, loaded, display)
-    for identifier in step_ids(run):
+    for identifier in step_ids(loaded):
         execute(run, identifier, display)
     return conclude(run, job)

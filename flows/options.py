@@ -154,8 +154,7 @@ def rows_of(table: Path, text: tuple[str, ...], label: str = "label") -> Data:
 
 def verbose() -> bool:
     """Return whether ``rarefy -v`` was given."""
-    context = click.get_current_context()
-    return bool(context.parent and context.parent.params["verbose"])
+    return bool(click.get_current_context().find_root().params.get("verbose"))
 
 
 def show_json(value: Any) -> None:

@@ -19,8 +19,8 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
-from flows import jobs
-from flows.display import Display
+from flows import jobs, recording
+from flows.display import Shows
 from flows.jobs import Job
 from flows.results import Result
 from pipeline.recipe.recipe import LoadedRecipe
@@ -45,10 +45,14 @@ def compress(
 ) -> State[Any]:
     """Run a recipe from model to verdict. The flow's state is Failed if a budget is missed."""
     job = Job(recipe, home, out, device, threads, command, first, baseline, fresh)
-    return _state(_carry_out(job, jobs.load(job), None))
+    loaded = jobs.load(job)
+    with recording.recorded(job, loaded, "prefect", None) as shown:
+        result = _carry_out(job, loaded, shown)
+        shown.ended(result)
+    return _state(result)
 
 
-def run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> Result:
+def run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Result:
     """Run a job as a flow in this process, on the configured server or an embedded one.
 
     Raises the engine's own errors. If a budget is missed, the flow fails, but a Result is returned.
@@ -74,12 +78,12 @@ def run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> Resul
     raise RarefyError(f"the flow ended in state {state.name}: {state.message}")
 
 
-def _carry_out(job: Job, loaded: LoadedRecipe, display: Display | None) -> Result:
+def _carry_out(job: Job, loaded: LoadedRecipe, display: Shows | None) -> Result:
     """Execute every step as a task of the running flow, then judge and report."""
     run = jobs.open_run(job, loaded, display)
     stage = _stage_task(run, display)
     states: dict[str, State[Any]] = {}
-    for identifier in jobs.step_ids(run):
+    for identifier in jobs.step_ids(loaded):
         before = [states[name] for _, name in run.plan.parents(identifier)]
         states[identifier] = stage(identifier, wait_for=before, return_state=True)
         states[identifier].result()  # re-raises the step's error
@@ -98,7 +102,7 @@ def _carry_out(job: Job, loaded: LoadedRecipe, display: Display | None) -> Resul
     return result
 
 
-def _stage_task(run: Run, display: Display | None) -> Callable[..., State[Any]]:
+def _stage_task(run: Run, display: Shows | None) -> Callable[..., State[Any]]:
     """Return the task that executes one step. It passes on only the artifact's digest."""
 
     @task(task_run_name="{identifier}", cache_policy=NO_CACHE, persist_result=False)

@@ -24,10 +24,10 @@ from flows.options import (
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.compress import Engine
     from flows.jobs import Job
     from flows.results import Result
     from pipeline.recipe.recipe import LoadedRecipe
+    from pipeline.run.logbook import Engine
 
 UNFINISHED = "the run was stopped before it reached a verdict; its log shows how far it got"
 

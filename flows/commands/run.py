@@ -23,7 +23,9 @@ from flows.options import (
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.compress import Engine
+    from flows.jobs import Job
+    from pipeline.recipe.recipe import LoadedRecipe
+    from pipeline.run.logbook import Engine
 
 
 @click.command(short_help="Run every stage of a recipe, then judge and report.")
@@ -59,11 +61,8 @@ def run(
 
     Example: `rarefy run demo.yaml`
     """
-    from flows import compress
-    from flows.display import Display, show_verdict, verdict_line
     from flows.jobs import Job
     from pipeline.recipe import recipe as recipes
-    from pipeline.run import outcome
 
     loaded = recipes.load(recipe)
     job = Job(
@@ -76,6 +75,15 @@ def run(
         first=first,
         fresh=fresh,
     )
+    return carry_out(job, loaded, engine, strict, as_json)
+
+
+def carry_out(job: Job, loaded: LoadedRecipe, engine: Engine, strict: bool, as_json: bool) -> int:
+    """Run a job, show its verdict and return the exit code."""
+    from flows import compress
+    from flows.display import Display, show_verdict, verdict_line
+    from pipeline.run import outcome
+
     console = stderr()
     with Display(console, quiet=as_json) as display:
         result = compress.run(job, loaded, engine, display, verbose=verbose())

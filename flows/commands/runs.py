@@ -1,0 +1,202 @@
+"""``rarefy runs``: what ran here and what is running: list, show, logs, cancel, resume."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from flows.options import home_option, json_option, show_json, stdout
+from pipeline.store.home import Home
+
+if TYPE_CHECKING:
+    from pipeline.run.logbook import Entry, Logbook
+
+PATIENCE = 60.0
+"""Seconds that a cancelled run has to stop."""
+COLOURS = {"pass": "green", "fail": "red", "error": "red", "running": "cyan", "killed": "red"}
+run_argument = click.argument("reference", metavar="RUN")
+
+
+@click.group(short_help="List, follow, cancel and resume the runs of this folder.")
+def runs() -> None:
+    """What ran here and what is running, in this or another terminal or on a schedule.
+
+    RUN is a run's id, the beginning of one, or a recipe's name, which means its latest run.
+    """
+
+
+@runs.command("ls", short_help="List the runs, the latest first.")
+@click.argument("name", metavar="[RECIPE]", required=False)
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, help="Runs to list."
+)
+@home_option
+@json_option
+def ls(name: str | None, limit: int, home: Home, as_json: bool) -> None:
+    """List the runs of RECIPE (a name; default: of all recipes).
+
+    Example: `rarefy runs ls`
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipeline.terms.wording import duration
+
+    found = [each for each in _book(home).entries() if name in (None, each.name)]
+    if as_json:
+        show_json([_plain(entry) for entry in found[:limit]])
+        return
+    if not found:
+        click.echo(f"no runs{f' of {name}' if name else ''} in {home.path}", err=True)
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("run", "state", "steps", "at", "started", "took"):
+        table.add_column(column)
+    for entry in found[:limit]:
+        state = Text(entry.state, COLOURS.get(entry.state, ""))
+        done = f"{len(entry.steps)}/{entry.total}"
+        took = duration(entry.seconds)
+        table.add_row(entry.id, state, done, entry.step or "", _clock(entry.started), took)
+    stdout().print(table, soft_wrap=True)
+
+
+@runs.command("show", short_help="Show a run's steps, state and files.")
+@run_argument
+@home_option
+@json_option
+def show(reference: str, home: Home, as_json: bool) -> None:
+    """Show the state of RUN, its steps with their times, and where its log and report are.
+
+    Example: `rarefy runs show demo`
+    """
+    from pipeline.terms.wording import duration
+
+    book = _book(home)
+    entry = book.find(reference)
+    if as_json:
+        show_json(_plain(entry) | {"log": str(book.log(entry.id))})
+        return
+    lines = [("run", entry.id), ("state", entry.state)]
+    lines += [("reason", entry.message)] if entry.message else []
+    lines += [
+        ("recipe", entry.job["recipe"]),
+        ("command", entry.job["command"]),
+        ("engine", entry.engine),
+        ("process", f"{entry.pid} on {entry.host}"),
+        ("started", _clock(entry.started)),
+        ("took", duration(entry.seconds)),
+        ("folder", entry.job["out"]),
+        ("log", str(book.log(entry.id))),
+    ]
+    for step in entry.steps:
+        took = "cached" if step.cached else duration(step.seconds)
+        lines.append(("step", f"{step.id:<12} {step.digest[:12]}  {took}"))
+    lines += [("step", f"{entry.step:<12} running")] if entry.step else []
+    for key, value in lines:
+        stdout().print(f"{key:<9} {value}", markup=False, soft_wrap=True)
+
+
+@runs.command("logs", short_help="Print a run's log.")
+@run_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@home_option
+@json_option
+def logs(reference: str, follow: bool, home: Home, as_json: bool) -> None:
+    """Print the log of RUN: its steps, notes and progress, and the traceback of an error.
+
+    Example: `rarefy runs logs demo --follow`
+    """
+    from pipeline.terms.errors import RecipeError
+
+    if follow and as_json:
+        raise click.UsageError("--follow and --json exclude each other")
+    book = _book(home)
+    entry = book.find(reference)
+    path = book.log(entry.id)
+    if not path.is_file():
+        raise RecipeError(f"{entry.id}: its log is gone")
+    if follow:
+        book.follow(entry, lambda text: click.echo(text, nl=False))
+        return
+    text = path.read_text(encoding="utf-8")
+    if as_json:
+        show_json({"run": entry.id, "path": str(path), "lines": text.splitlines()})
+        return
+    click.echo(text, nl=False)
+
+
+@runs.command("cancel", short_help="Stop a run; what it has finished is kept.")
+@run_argument
+@home_option
+@json_option
+def cancel(reference: str, home: Home, as_json: bool) -> None:
+    """Stop RUN as Ctrl-C does: finished stages are kept, and `rarefy runs resume` goes on.
+
+    Example: `rarefy runs cancel demo`
+    """
+    from pipeline.terms.errors import ProviderError, RecipeError
+
+    book = _book(home)
+    entry = book.find(reference)
+    if entry.state != "running":
+        raise RecipeError(f"{entry.id} is not running: {entry.state}")
+    if entry.host != platform.node():
+        raise RecipeError(f"{entry.id} runs on {entry.host}: cancel it there")
+    os.kill(entry.pid, signal.SIGTERM)
+    deadline = time.monotonic() + PATIENCE
+    while book.alive(entry):
+        if time.monotonic() > deadline:
+            raise ProviderError(
+                f"{entry.id} has not stopped in {PATIENCE:.0f} s; process {entry.pid} may be in a "
+                f"long calculation: wait, or end it with `kill -9 {entry.pid}`; finished stages "
+                "are kept either way"
+            )
+        time.sleep(0.1)
+    if as_json:
+        show_json(_plain(book.find(entry.id)))
+        return
+    click.echo(f"cancelled {entry.id}; `rarefy runs resume {entry.id}` goes on")
+
+
+@runs.command("resume", short_help="Go on with a run that was stopped, killed or failed.")
+@run_argument
+@click.option("--strict", is_flag=True, help="Exit 4 if a budget is inconclusive.")
+@home_option
+@json_option
+def resume(reference: str, strict: bool, home: Home, as_json: bool) -> int:
+    """Run the recipe of RUN again with the same options; finished stages are not repeated.
+
+    The recipe is read as it is now, and the new run has a log of its own. A run that was started
+    with --fresh computes everything again.
+
+    Example: `rarefy runs resume demo`
+    """
+    from flows import jobs
+    from flows.commands.run import carry_out
+    from pipeline.terms.errors import RecipeError
+
+    entry = _book(home).find(reference)
+    if entry.state == "running":
+        raise RecipeError(f"{entry.id} is still running; `rarefy runs logs -f` follows it")
+    job = jobs.Job(**entry.job)
+    return carry_out(job, jobs.load(job), entry.engine, strict, as_json)
+
+
+def _book(home: Home) -> Logbook:
+    from pipeline.run.logbook import Logbook
+
+    return Logbook(home)
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
+    return entry.model_dump(by_alias=True) | {"seconds": round(entry.seconds, 1)}
+
+
+def _clock(moment: float) -> str:
+    return datetime.fromtimestamp(moment).isoformat(" ", "seconds")

@@ -1,0 +1,245 @@
+"""The logbook of a home: which recipes were run, how far each run got, and its log file.
+
+A run is three files in ``logs/``: ``<id>.json`` is its entry, replaced as it goes on; ``<id>.log``
+is what it said; ``<id>.lock`` is locked for as long as its process lives. An entry that says
+"running" and whose lock is free belongs to a process that was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal, TextIO
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.store import disk, locks
+from pipeline.store.home import Home
+from pipeline.terms.credentials import redact
+from pipeline.terms.errors import IntegrityError, RarefyError, RecipeError
+
+State = Literal[
+    "running", "pass", "fail", "inconclusive", "unjudged", "error", "interrupted", "killed"
+]
+"""``unjudged``: it ended, and its recipe has nothing to judge."""
+Engine = Literal["prefect", "inline"]
+FOLDER: Final = "logs"
+KEPT: Final = 500
+"""The runs whose entries and logs are kept."""
+
+
+class Step(BaseModel):
+    """A finished step: its id, its artifact, and the seconds it took here."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    digest: str
+    cached: bool
+    seconds: float
+
+
+class Entry(BaseModel):
+    """One run of a recipe. Times are Unix times."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    schema_: Literal["rarefy.logbook/1"] = Field(default="rarefy.logbook/1", alias="schema")
+    id: str
+    name: str
+    """The recipe's name."""
+    engine: Engine
+    job: dict[str, Any]
+    """What the run was started with; its paths are absolute."""
+    host: str
+    pid: int
+    started: float
+    ended: float | None = None
+    state: State = "running"
+    message: str | None = None
+    """Why there is no verdict."""
+    step: str | None = None
+    """The step that is being executed."""
+    steps: tuple[Step, ...] = ()
+    total: int
+    """The number of steps, with the import of the model."""
+
+    @property
+    def seconds(self) -> float:
+        """The seconds from its start to its end, or to now."""
+        return (self.ended or time.time()) - self.started
+
+
+class Page:
+    """The entry and the log of the run that this process carries out."""
+
+    def __init__(self, folder: Path, entry: Entry, log: TextIO) -> None:
+        self.entry, self.log = entry, log
+        self._file = folder / f"{entry.id}.json"
+        self._write()
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the entry."""
+        self.entry = self.entry.model_copy(update=changes)
+        self._write()
+
+    def say(self, text: str) -> None:
+        """Add lines to the log, each with the time; credentials in URLs are left out."""
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        lines = redact(text).rstrip("\n").split("\n")
+        self.log.write("".join(f"{now}  {line}\n" for line in lines))
+        self.log.flush()
+
+    def broken(self, error: BaseException) -> None:
+        """Record that the run ended with an error, or that it was interrupted."""
+        ended = {"ended": time.time(), "step": None}
+        if not isinstance(error, Exception):
+            self.say("interrupted")
+            self.update(state="interrupted", **ended)
+            return
+        if isinstance(error, RarefyError):
+            said = str(error)
+            self.say(f"error: {said}")
+        else:
+            said = f"unexpected {type(error).__name__}: {error}"
+            self.say("".join(traceback.format_exception(error)))
+        self.update(state="error", message=next(iter(said.splitlines()), ""), **ended)
+
+    def _write(self) -> None:
+        text = self.entry.model_dump_json(by_alias=True, indent=1)
+        disk.write_text(self._file, redact(text) + "\n")
+
+
+class Logbook:
+    """The runs of a home."""
+
+    def __init__(self, home: Home) -> None:
+        self.folder = home.path / FOLDER
+
+    @contextmanager
+    def writing(self, name: str, engine: Engine, job: dict[str, Any], total: int) -> Iterator[Page]:
+        """Open a page for a run of ``total`` steps, for as long as it lasts.
+
+        An error that leaves the block is recorded. Whatever else it came to, the block records.
+        """
+        started = time.time()
+        clock = time.strftime("%Y%m%d-%H%M%S", time.localtime(started))
+        entry = Entry(
+            id=f"{name}-{clock}-{uuid.uuid4().hex[:4]}",
+            name=name,
+            engine=engine,
+            job=job,
+            host=platform.node(),
+            pid=os.getpid(),
+            started=started,
+            total=total,
+        )
+        with disk.speaking(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._forget()
+            lock = locks.take(self._lock(entry.id))
+            log = self.log(entry.id).open("a", encoding="utf-8")
+        try:
+            with log:
+                page = Page(self.folder, entry, log)
+                try:
+                    yield page
+                except BaseException as error:
+                    page.broken(error)
+                    raise
+                page.update(ended=time.time(), step=None)
+        finally:
+            locks.discard(self._lock(entry.id))
+            lock.release()
+
+    def entries(self) -> list[Entry]:
+        """Return all runs, the latest first. Raises IntegrityError if an entry is damaged."""
+        files = self.folder.glob("*.json") if self.folder.is_dir() else ()
+        found = [entry for file in files if (entry := self._read(file)) is not None]
+        return sorted(found, key=lambda entry: entry.started, reverse=True)
+
+    def find(self, reference: str) -> Entry:
+        """Return the run with this id or beginning of an id, or the latest of a recipe's name.
+
+        Raises RecipeError if there is none, or if several ids begin so.
+        """
+        entries = self.entries()
+        for entry in entries:
+            if reference in (entry.id, entry.name):
+                return entry
+        found = [entry for entry in entries if entry.id.startswith(reference)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(entry.id for entry in found[:5])
+            raise RecipeError(f"{reference}: {len(found)} runs have an id that begins so: {ids}")
+        names = ", ".join(dict.fromkeys(entry.name for entry in entries)) or "none yet"
+        raise RecipeError(
+            f"{reference}: no such run in {self.folder}; `rarefy runs ls` lists them "
+            f"(recipes: {names})"
+        )
+
+    def alive(self, entry: Entry) -> bool:
+        """Return whether the process of a run on this machine still lives."""
+        if not self._lock(entry.id).exists():
+            return False
+        with locks.if_free(self._lock(entry.id)) as dead:
+            return not dead
+
+    def log(self, identifier: str) -> Path:
+        """Return the path of a run's log file."""
+        return self.folder / f"{identifier}.log"
+
+    def follow(self, entry: Entry, show: Callable[[str], None], pause: float = 0.5) -> None:
+        """Show a run's log from its beginning, and go on until the run ends."""
+        with self.log(entry.id).open(encoding="utf-8") as log:
+            while True:
+                alive = self.alive(entry)  # asked first: what it says last is still shown
+                while text := log.read(1 << 16):
+                    show(text)
+                if not alive:
+                    return
+                time.sleep(pause)
+
+    def _read(self, file: Path) -> Entry | None:
+        try:
+            entry = Entry.model_validate_json(file.read_bytes())
+        except FileNotFoundError:
+            return None  # another run has just forgotten it
+        except ValidationError:
+            raise IntegrityError(f"{file}: the file is damaged; delete it") from None
+        if entry.state != "running" or entry.host != platform.node() or self.alive(entry):
+            return entry
+        # Between the first look and this one it may have ended.
+        again = Entry.model_validate_json(file.read_bytes())
+        ended = again.state != "running"
+        return (
+            again if ended else again.model_copy(update={"state": "killed", "ended": _time(file)})
+        )
+
+    def _forget(self) -> None:
+        """Delete the oldest runs that have ended, so that at most ``KEPT`` are left."""
+        files = sorted(self.folder.glob("*.json"), key=_time, reverse=True)
+        for file in files[KEPT - 1 :]:
+            entry = self._read(file)
+            if entry is not None and entry.state != "running":
+                self.log(entry.id).unlink(missing_ok=True)
+                self._lock(entry.id).unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
+
+    def _lock(self, identifier: str) -> Path:
+        return self.folder / f"{identifier}.lock"
+
+
+def _time(file: Path) -> float:
+    """Return when a file was written last, a Unix time; 0 if it is gone."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

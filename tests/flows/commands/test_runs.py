@@ -1,0 +1,162 @@
+"""`rarefy runs`: what ran here, what is running, its log, its end and its going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.cli import main
+from pipeline.run.logbook import Logbook
+from pipeline.store.home import Home
+from tests.flows.runs import PASSES
+from tests.project import Project
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments)])
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+def inline(recipe: Path) -> tuple[str, ...]:
+    return ("run", str(recipe), "--engine", "inline", "--device", "cpu")
+
+
+@contextmanager
+def running(project: Project) -> Iterator[subprocess.Popen[bytes]]:
+    """A run, in a process of its own, of a recipe whose second stage sleeps."""
+    (project.folder / "modules" / "sleepstages.py").write_text(
+        "import time\n"
+        "from quickstages import Judge\n"
+        "class Sleep(Judge):\n"
+        "    name = 'sleep'\n"
+        "    def run(self, context, model):\n"
+        "        context.progress(1, 2, 'half asleep')\n"
+        "        time.sleep(0 if (context.work / 'slept').exists() else 60)\n"
+        "        return super().run(context, model)\n"
+    )
+    recipe = project.recipe("quickstages:Head", "sleepstages:Sleep", budgets=PASSES)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rarefy", *inline(recipe)],
+        cwd=project.folder,
+        env={**os.environ, "PYTHONPATH": f"{Path.cwd()}:{os.environ['PYTHONPATH']}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        book, deadline = Logbook(Home(project.home)), time.monotonic() + 120
+        while not any(each.step == "sleep" for each in book.entries()):
+            assert process.poll() is None, process.stderr and process.stderr.read().decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def listed(call: Call) -> list[dict[str, Any]]:
+    code, out, _ = call("runs", "ls", "--json")
+    assert code == 0
+    found: list[dict[str, Any]] = json.loads(out)
+    return found
+
+
+def test_a_run_is_listed_with_its_verdict_and_its_log(call: Call, project: Project) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=PASSES)
+    assert call(*inline(recipe))[0] == 0
+    (entry,) = listed(call)
+    assert (entry["name"], entry["state"], entry["total"]) == ("tiny", "pass", 3)
+    assert [step["id"] for step in entry["steps"]] == ["model", "head", "judge"]
+    code, out, _ = call("runs", "logs", "tiny")
+    assert code == 0
+    assert "accuracy" in out
+    assert out.rstrip().endswith("verdict: pass")
+    code, out, _ = call("runs", "show", entry["id"][:8])
+    assert code == 0
+    assert str(recipe) in out
+    assert str(project.home / "runs" / "tiny") in out
+
+
+def test_an_error_is_recorded(call: Call, project: Project) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
+    (project.folder / "eval.jsonl").write_text("{}\n")
+    assert call(*inline(recipe))[0] == 2
+    (entry,) = listed(call)
+    assert entry["state"] == "error"
+    assert "eval.jsonl" in entry["message"]
+    assert "eval.jsonl" in call("runs", "logs", "tiny")[1]
+
+
+def test_a_run_in_another_process_is_followed_cancelled_and_resumed(
+    call: Call, project: Project
+) -> None:
+    with running(project) as process:
+        (entry,) = listed(call)
+        assert (entry["state"], entry["step"], len(entry["steps"])) == ("running", "sleep", 2)
+        assert "is still running" in call("runs", "resume", "tiny")[2]
+        code, out, _ = call("runs", "cancel", "tiny")
+        assert code == 0
+        assert "cancelled" in out
+        assert process.wait(30) == 130
+    (entry,) = listed(call)
+    assert entry["state"] == "interrupted"
+    assert "is not running: interrupted" in call("runs", "cancel", "tiny")[2]
+    for work in (project.home / "store" / "work").iterdir():
+        (work / "slept").touch()
+    code, _, err = call("runs", "resume", "tiny")
+    assert code == 0, err
+    latest, first = listed(call)
+    assert (code, latest["state"], first["id"]) == (0, "pass", entry["id"])
+    assert [step["cached"] for step in latest["steps"]] == [True, True, False]
+
+
+def test_a_killed_run_is_known_to_be_dead(call: Call, project: Project) -> None:
+    with running(project) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        (entry,) = listed(call)
+    assert (entry["state"], entry["step"]) == ("killed", "sleep")
+    assert entry["ended"] is not None
+
+
+@pytest.mark.parametrize("command", ["show", "logs", "cancel", "resume"])
+def test_a_run_that_does_not_exist(call: Call, project: Project, command: str) -> None:
+    code, _, err = call("runs", command, "nothing")
+    assert code == 2
+    assert "nothing: no such run" in err
+
+
+def test_a_log_as_json_and_one_that_is_gone(call: Call, project: Project) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=PASSES)
+    assert call(*inline(recipe))[0] == 0
+    found = json.loads(call("runs", "logs", "tiny", "--json")[1])
+    assert found["lines"][-1].endswith("verdict: pass")
+    assert "exclude each other" in call("runs", "logs", "tiny", "--json", "--follow")[2]
+    Path(found["path"]).unlink()
+    code, _, err = call("runs", "logs", "tiny")
+    assert code == 2
+    assert "its log is gone" in err
+
+
+def test_an_empty_home_has_no_runs(call: Call, project: Project) -> None:
+    code, _, err = call("runs", "ls")
+    assert code == 0
+    assert "no runs" in err

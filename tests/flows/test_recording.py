@@ -1,0 +1,54 @@
+"""A run is shown and recorded at once, also where nobody watches."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flows import compress
+from flows.display import Display
+from pipeline.recipe import recipe as recipes
+from pipeline.run.logbook import Logbook
+from pipeline.store.home import Home
+from pipeline.terms.errors import ModelError
+from tests.flows.runs import PASSES, job
+from tests.project import Project
+
+
+def test_the_log_has_what_the_display_shows(project: Project) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=PASSES)
+    seen = io.StringIO()
+    with Display(Console(file=seen, width=160)) as display:
+        compress.run(job(project, recipe), recipes.load(recipe), "inline", display)
+    book = Logbook(Home(project.home))
+    (entry,) = book.entries()
+    log = [line[21:] for line in book.log(entry.id).read_text().splitlines()]
+    assert log[0] == "rarefy run tiny.yaml"
+    for line in seen.getvalue().splitlines():
+        assert line.rstrip() in [each.rstrip() for each in log]
+    assert log[-1] == "verdict: pass"
+
+
+def test_a_run_without_a_display_is_recorded(project: Project) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Break")
+    with pytest.raises(ModelError):
+        compress.run(job(project, recipe), recipes.load(recipe), "inline")
+    (entry,) = Logbook(Home(project.home)).entries()
+    assert (entry.state, entry.message) == ("error", "break: the weights are made of cheese")
+    assert [step.id for step in entry.steps] == ["model", "head"]
+
+
+def test_paths_are_kept_for_another_folder(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
+    monkeypatch.chdir(project.folder)
+    given = job(project, Path(os.path.relpath(recipe)))
+    compress.run(given, recipes.load(recipe), "inline")
+    (entry,) = Logbook(Home(project.home)).entries()
+    assert entry.job["recipe"] == str(recipe)
+    assert entry.state == "unjudged"

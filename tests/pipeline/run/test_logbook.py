@@ -1,0 +1,106 @@
+"""The logbook: entries that are replaced, logs, and runs whose process died."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.run import logbook
+from pipeline.run.logbook import Logbook, Step
+from pipeline.store.home import Home
+from pipeline.terms.errors import DataError, IntegrityError, RecipeError
+
+
+@pytest.fixture
+def book(tmp_path):
+    return Logbook(Home(tmp_path))
+
+
+def write(book, name="demo", **changes):
+    with book.writing(name, "inline", {"recipe": "demo.yaml"}, 3) as page:
+        page.update(**changes)
+    return page.entry.id
+
+
+def test_an_entry_tells_how_far_a_run_is(book):
+    with book.writing("demo", "inline", {}, 3) as page:
+        page.update(step="prune", steps=(Step(id="model", digest="0", cached=True, seconds=0.0),))
+        (entry,) = book.entries()
+        assert (entry.state, entry.step, len(entry.steps), entry.total) == (
+            "running",
+            "prune",
+            1,
+            3,
+        )
+        assert book.alive(entry)
+        page.update(state="pass")
+    (entry,) = book.entries()
+    assert (entry.state, entry.step) == ("pass", None)
+    assert not book.alive(entry)
+    assert entry.ended >= entry.started
+
+
+def test_an_error_is_recorded_in_one_line_and_its_traceback_in_the_log(book):
+    with pytest.raises(ZeroDivisionError), book.writing("demo", "inline", {}, 3):
+        raise ZeroDivisionError("division by zero")
+    (entry,) = book.entries()
+    assert entry.state == "error"
+    assert entry.message == "unexpected ZeroDivisionError: division by zero"
+    assert "Traceback" in book.log(entry.id).read_text()
+
+
+def test_an_error_of_ours_needs_no_traceback_and_shows_no_credentials(book):
+    with pytest.raises(DataError), book.writing("demo", "inline", {"url": "s3://a:b@c/d"}, 3):
+        raise DataError("https://me:secret@host/x: not found")
+    (entry,) = book.entries()
+    text = book.log(entry.id).read_text() + (book.folder / f"{entry.id}.json").read_text()
+    assert "Traceback" not in text
+    assert "not found" in entry.message
+    assert "secret" not in text
+    assert "a:b" not in text
+
+
+def test_an_interrupted_run_is_not_an_error(book):
+    with pytest.raises(KeyboardInterrupt), book.writing("demo", "inline", {}, 3):
+        raise KeyboardInterrupt
+    assert [entry.state for entry in book.entries()] == ["interrupted"]
+
+
+def test_a_run_is_found_by_id_beginning_or_name(book):
+    first, second = write(book), write(book, "other")
+    third = write(book)
+    assert book.find(second).id == second
+    assert book.find("demo").id == third
+    assert book.find("oth").id == second
+    assert book.find(first).id == first
+    with pytest.raises(RecipeError, match="2 runs have an id that begins so"):
+        book.find("demo-")
+    with pytest.raises(RecipeError, match="no such run"):
+        book.find("what")
+
+
+def test_the_oldest_runs_that_ended_are_forgotten(book, monkeypatch):
+    monkeypatch.setattr(logbook, "KEPT", 2)
+    with book.writing("long", "inline", {}, 3) as page:
+        first = write(book, "first", state="pass")
+        second, third = write(book, "second", state="pass"), write(book, "third", state="pass")
+        left = {entry.id for entry in book.entries()}
+        assert left == {page.entry.id, third} or left == {page.entry.id, second, third}
+    assert not book.log(first).exists()
+
+
+def test_the_log_is_followed_to_its_end(book):
+    identifier = write(book)
+    shown: list[str] = []
+    book.follow(book.find(identifier), shown.append)
+    assert shown == []
+    with book.writing("demo", "inline", {}, 3) as page:
+        page.say("one\ntwo")
+    book.follow(book.find("demo"), shown.append)
+    assert [line[21:] for line in "".join(shown).splitlines()] == ["one", "two"]
+
+
+def test_a_damaged_entry_is_named(book):
+    identifier = write(book)
+    (book.folder / f"{identifier}.json").write_text("{")
+    with pytest.raises(IntegrityError, match="the file is damaged; delete it"):
+        book.entries()
