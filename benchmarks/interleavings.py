@@ -34,7 +34,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.operations import Log, Process, make_project
+from benchmarks.at_random import Log, Process, make_project
 
 COUNT = 500
 PROCESSES = 4

@@ -14,6 +14,8 @@ from pipeline.store.home import Home
 from pipeline.terms import wording
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipeline.store.artifact import Artifact
     from pipeline.store.store import Store
     from pipeline.store.tags import Move
@@ -30,9 +32,16 @@ artifact.add_command(pull)
 
 @artifact.command("ls", short_help="List artifacts with kind, stage, digest, size, age and tags.")
 @click.option("--kind", help="Only artifacts of this kind: bundle, checkpoint, …")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Artifacts to list; with --json, all are.",
+)
 @home_option
 @json_option
-def list_artifacts(kind: str | None, home: Home, as_json: bool) -> None:
+def list_artifacts(kind: str | None, limit: int, home: Home, as_json: bool) -> None:
     """List the artifacts in the store, newest first; tags in parentheses pointed there before.
 
     Example: `rarefy artifact ls --kind bundle`
@@ -46,7 +55,7 @@ def list_artifacts(kind: str | None, home: Home, as_json: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("kind", "stage", "digest", "size", "age", "tags"):
         table.add_column(column, justify="right" if column in ("size", "age") else "left")
-    for row in rows:
+    for row in rows[:limit]:
         table.add_row(
             row["kind"],
             row["stage"],
@@ -56,6 +65,8 @@ def list_artifacts(kind: str | None, home: Home, as_json: bool) -> None:
             " ".join([*row["tags"], *(f"({name})" for name in row["past_tags"])]),
         )
     stdout().print(table)
+    if len(rows) > limit:
+        click.echo(f"the newest {limit} of {len(rows):,}; --limit lists more", err=True)
 
 
 @artifact.command(short_help="Show an artifact's manifest, run record and lineage.")
@@ -223,25 +234,24 @@ def diff(first: str, second: str, home: Home, as_json: bool) -> None:
 
 def listing(store: Store) -> list[dict[str, Any]]:
     """Return every artifact's kind, stage, digest, size, age in seconds and tags, newest first."""
+    from pipeline.store import facts
     from pipeline.store.artifact import NewerError
     from pipeline.terms.errors import IntegrityError
 
     rows = []
-    tags = store.all_tags()
+    tags: dict[str, list[str]] = {}
+    past: dict[str, list[str]] = {}
+    for name, tag in store.all_tags().items():
+        tags.setdefault(tag.digest, []).append(name)
+        for digest in {move.digest for move in tag.moves} - {tag.digest}:
+            past.setdefault(digest, []).append(name)
     for digest in store.digests():
         row: dict[str, Any] = {"kind": "damaged", "stage": "", "digest": digest, "size": 0}
-        row |= {"age": None, "tags": [], "past_tags": []}
-        for name, tag in tags.items():
-            if digest in {move.digest for move in tag.moves}:
-                row["tags" if tag.digest == digest else "past_tags"].append(name)
+        row |= {"age": None, "tags": tags.get(digest, []), "past_tags": past.get(digest, [])}
         try:
-            stored = store.open(digest)
-            row |= {
-                "kind": str(stored.kind),
-                "stage": stored.manifest.stage.name,
-                "size": stored.manifest.size,
-                "age": round(_age(stored), 1),
-            }
+            found = facts.read(store, digest)
+            age = round(_age(store.directory(digest), found.started), 1)
+            row |= {"kind": found.kind, "stage": found.stage, "size": found.size, "age": age}
         except NewerError:
             row["kind"] = "newer"
         except IntegrityError:
@@ -348,8 +358,7 @@ def _show(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> N
         console.print(f"{key:<12} {value}", markup=False, soft_wrap=True)
 
 
-def _age(stored: Artifact) -> float:
-    """Return the seconds since the artifact was created."""
-    started = stored.run_record().get("started")
+def _age(directory: Path, started: str | None) -> float:
+    """Return the seconds since an artifact was made, or since its folder changed."""
     made = datetime.fromisoformat(started).timestamp() if started else None
-    return time.time() - (made or stored.directory.stat().st_mtime)
+    return time.time() - (made or directory.stat().st_mtime)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.store import lease, locks
+from pipeline.store import facts, lease, locks
 from pipeline.store.artifact import NewerError
 from pipeline.store.store import Store
 from pipeline.terms.errors import IntegrityError, RecipeError
@@ -47,7 +47,7 @@ class Collector:
     def __init__(self, store: Store, *, days: float, damaged: bool = False) -> None:
         self.store, self.damaged = store, damaged
         self._horizon = time.time() - days * 86400
-        self._parents: dict[str, list[str]] = {}  # of artifacts that were read; they never change
+        self._parents: dict[str, list[str]] = {}  # of what was looked at; they never change
 
     def find(self) -> list[Garbage]:
         """Return the garbage, without deleting it.
@@ -118,7 +118,7 @@ class Collector:
             if digest in needed or not self._old(self.store.directory(digest)):
                 return None
             with suppress(IntegrityError):
-                self.store.open(digest)
+                facts.read(self.store, digest)
         except (NewerError, RecipeError):
             return None  # RecipeError: another process has just deleted it
         return "not needed by any tag"
@@ -140,10 +140,9 @@ class Collector:
             seen.add(digest)
             if digest not in self._parents:
                 try:
-                    manifest = self.store.open(digest).manifest
+                    self._parents[digest] = facts.read(self.store, digest).parents
                 except RecipeError:
                     continue  # another process has just deleted it
-                self._parents[digest] = [parent.digest for parent in manifest.parents]
             todo += self._parents[digest]
         return seen
 

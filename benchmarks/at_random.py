@@ -48,8 +48,8 @@ def make_project(project: Path) -> None:
     for word in WORDS:
         (project / f"{word}.yaml").write_text(
             f"name: {word}\nmodel: model\ndata: {{train: train.jsonl, eval: eval.jsonl}}\n"
-            "stages:\n  - benchmarks.operations:Say: {word: common}\n"
-            f"  - benchmarks.operations:Say: {{word: {word}}}\n    as: second\n"
+            "stages:\n  - benchmarks.at_random:Say: {word: common}\n"
+            f"  - benchmarks.at_random:Say: {{word: {word}}}\n    as: second\n"
         )
     tiny_model(project / "model")
 

