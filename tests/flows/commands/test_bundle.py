@@ -1,0 +1,71 @@
+"""Write a bundle in another form on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.desk import Desk
+from tests.project import Project, Said
+
+
+def test_the_hub_s_form_is_written_to_a_new_folder(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    said = rarefy("bundle", "tiny", out, "--for", "hub", "--license", "mit", "--json")
+    assert said.code == 0
+    values = json.loads(said.out)
+    assert (values["for"], values["out"]) == ("hub", str(out))
+    found = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+    assert values["files"] == found
+    assert "onnx/model.onnx" in found
+    assert values["missing"] == ["base model (--base-model)", "data set (--dataset)"]
+    assert "license: mit" in (out / "README.md").read_text()
+    assert "model-index" in (out / "README.md").read_text()
+
+
+def test_what_the_card_lacks_is_noted(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path
+) -> None:
+    said = rarefy("bundle", "tiny", tmp_path / "out", "--for", "hub")
+    assert (said.code, said.out) == (0, f"{tmp_path / 'out'}: 6 files for hub\n")
+    assert "note: the card does not name the licence (--license)" in said.err
+
+
+def test_a_folder_with_something_in_it_is_refused(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    said = rarefy("bundle", "tiny", tmp_path, "--for", "hub")
+    assert said.code == 2
+    assert "not empty" in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_name_that_is_no_bundle_is_an_error(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path
+) -> None:
+    said = rarefy("bundle", "tinny", tmp_path / "out", "--for", "hub", "--json")
+    assert said.code == 2
+    assert "no such bundle" in json.loads(said.out)["error"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_bundle_ends_with_6_and_leaves_nothing(desk: Desk, tmp_path: Path) -> None:
+    out = tmp_path / "forms" / "out"
+    (desk.run / "bundle" / "tokenizer.json").write_text("{}")
+    said = desk.rarefy("bundle", "tiny", out, "--for", "hub")
+    assert said.code == 6
+    assert "tokenizer.json does not match" in said.err
+    assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["hubb", ""])
+def test_an_unknown_form_is_an_error(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path, form: str
+) -> None:
+    assert rarefy("bundle", "tiny", tmp_path / "out", "--for", form).code == 2
