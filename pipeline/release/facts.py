@@ -41,6 +41,11 @@ class Facts:
     datasets: tuple[str, ...] = ()
 
     @property
+    def name(self) -> str | None:
+        """The name of the run's recipe."""
+        return self.record.name if self.record else None
+
+    @property
     def base(self) -> str | None:
         """The model's name on the Hub, if it comes from there."""
         if self.model is None or not self.model.startswith(HUB):

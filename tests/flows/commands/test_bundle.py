@@ -69,3 +69,15 @@ def test_an_unknown_form_is_an_error(
     here: Project, rarefy: Callable[..., Said], tmp_path: Path, form: str
 ) -> None:
     assert rarefy("bundle", "tiny", tmp_path / "out", "--for", form).code == 2
+
+
+def test_triton_s_model_has_the_run_s_name_or_the_one_that_is_given(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path
+) -> None:
+    assert rarefy("bundle", "tiny", tmp_path / "a", "--for", "triton").code == 0
+    assert (tmp_path / "a/tiny_text/config.pbtxt").is_file()
+    assert rarefy("bundle", "tiny", tmp_path / "b", "--for", "triton", "--name", "x").code == 0
+    assert (tmp_path / "b/x_text/config.pbtxt").is_file()
+    said = rarefy("bundle", "tiny", tmp_path / "c", "--for", "triton", "--name", "X")
+    assert said.code == 2
+    assert not (tmp_path / "c").exists()
