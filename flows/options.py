@@ -142,6 +142,27 @@ def stated_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def tracking_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--tracking-uri``, given to the command as ``tracking: str | None``."""
+    return click.option(
+        "--tracking-uri",
+        "tracking",
+        metavar="URI",
+        callback=without_credentials,
+        help="MLflow's tracking server; default: MLFLOW_TRACKING_URI.",
+    )(command)
+
+
+def alias_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--mlflow`` (as ``registered``) and ``--tracking-uri`` (as ``tracking``)."""
+    return click.option(
+        "--mlflow",
+        "registered",
+        metavar="NAME",
+        help="Also move the alias of the tag's name of this model in MLflow's registry.",
+    )(tracking_option(command))
+
+
 def recipe_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument RECIPE, given to the command as ``recipe: Path``."""
     return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(command)

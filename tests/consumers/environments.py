@@ -12,8 +12,10 @@ from pathlib import Path
 FOLDER = "RAREFY_CONSUMERS"
 """The variable that names the folder; `make test-consumers` sets it."""
 HERE = Path(__file__).parent
-SHARED = ("sentence-transformers",)
+SHARED = ("sentence-transformers", "mlflow-skinny")
 """The environments that also see the packages here, after their own: PyTorch is large."""
+COMPLETE = ("sentence-transformers",)
+"""The environments whose requirements name all packages, and would otherwise bring PyTorch."""
 
 
 def home() -> Path:
@@ -28,8 +30,9 @@ def python(name: str) -> Path:
     if not done.is_file() or done.read_text() != wanted.read_text():
         venv.create(folder / "venv", with_pip=True, clear=True)
         install = [str(made), "-m", "pip", "install", "--quiet", "--requirement", str(wanted)]
-        if name in SHARED:
+        if name in COMPLETE:
             install.append("--no-deps")
+        if name in SHARED:
             (own,) = (folder / "venv").glob("lib/python*/site-packages")
             (own / "zz-shared.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
         subprocess.run(install, check=True, env=clean())
