@@ -12,6 +12,7 @@ from pipeline.release.facts import Facts
 from pipeline.report import markdown
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.terms import metrics
+from pipeline.terms.vocabulary import STATIC
 
 TAGS: Mapping[str, str] = {
     "token-classification": "token-classification",
@@ -66,6 +67,7 @@ def write(source: Source, folder: Path, graph: str, facts: Facts, stated: Stated
     )
     row = facts.scored(source.bundle)
     manifest = source.bundle.manifest
+    own = source.config["model_type"] == STATIC
     text = templates.get_template("hub_card.md.j2").render(
         front=front_matter(source, facts, stated),
         title=markdown.escape(_title(facts, stated, source)),
@@ -82,6 +84,8 @@ def write(source: Source, folder: Path, graph: str, facts: Facts, stated: Stated
         rows=row.rows if row else None,
         digest=manifest.digest if manifest else None,
         windows=bool(source.signature.get("windows")),
+        # transformers.js has no class for our own model without attention, but opens it as any.
+        opened="AutoModel" if own else "AutoModelForSequenceClassification",
         thresholds=source.task == "multi-label-classification",
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -115,3 +115,14 @@ def test_labels_cannot_change_the_card(classifier, tmp_path):
     text = card(bundles.read(classifier), tmp_path, Facts()).text
     assert "\n# evil" not in text
     assert "<script>" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "opened"),
+    [("rarefy-static", "AutoModel"), ("bert", "AutoModelForSequenceClassification")],
+)
+def test_the_card_opens_the_model_by_a_class_that_there_is(classifier, tmp_path, kind, opened):
+    bundles.change(classifier, "config.json", lambda values: values.update(model_type=kind))
+    text = card(bundles.read(classifier), tmp_path, Facts()).text
+    assert f"import {{ {opened}, AutoTokenizer }}" in text
+    assert f"await {opened}.from_pretrained" in text
