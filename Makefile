@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Where the race keeps the other tools and what they made: some 6 GB.
 RACE ?= $(HOME)/.cache/rarefy/race
-# Where the tools are that load our bundles, for their tests: some 2 GB.
+# Where the tools are that load our bundles, for their tests: some 3 GB.
 CONSUMERS ?= $(HOME)/.cache/rarefy/consumers
 STUDENTS ?= $(HOME)/.cache/rarefy/students
 

@@ -11,6 +11,7 @@ from flows.options import home_option, json_option, show_json, stated_options, t
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
+    from exporters.forms.hub_card import Stated
     from exporters.forms.source import Source
     from pipeline.release.facts import Facts
 
@@ -56,9 +57,11 @@ def bundle(
     from exporters.forms.hub_card import Stated
     from pipeline.release import bundles, facts
 
+    stated = Stated(licence, base, datasets)
+    _check_options(form, model, tracking, stated)
     folder.check_new(out)
     found = bundles.find(name, home)
-    known, stated = facts.of(found, home), Stated(licence, base, datasets)
+    known = facts.of(found, home)
     named, more = model or known.name or "model", {}
     with folder.whole(out) as fresh:
         read = source.read(found)
@@ -89,6 +92,17 @@ def bundle(
     for what in missing:
         click.echo(f"note: the card does not name the {what}", err=True)
     return 0
+
+
+def _check_options(form: str, model: str | None, tracking: str | None, stated: Stated) -> None:
+    """Raise UsageError if an option is given that the form has no place for."""
+    for option, given, forms in (
+        ("--name", model, ("mlflow", "triton")),
+        ("--tracking-uri", tracking, ("mlflow",)),
+        ("--license, --base-model and --dataset", any(vars(stated).values()), ("hub",)),
+    ):
+        if given and form not in forms:
+            raise click.UsageError(f"{option}: only with --for {' or '.join(forms)}")
 
 
 def _register(read: Source, known: Facts, tracking: str | None, named: str) -> dict[str, Any]:

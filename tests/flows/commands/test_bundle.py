@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,3 +82,60 @@ def test_triton_s_model_has_the_run_s_name_or_the_one_that_is_given(
     said = rarefy("bundle", "tiny", tmp_path / "c", "--for", "triton", "--name", "X")
     assert said.code == 2
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "option"),
+    [
+        ("hub", ("--name", "x")),
+        ("triton", ("--license", "mit")),
+        ("triton", ("--tracking-uri", "http://127.0.0.1:1")),
+        ("mlflow", ("--dataset", "me/data")),
+    ],
+)
+def test_an_option_that_a_form_has_no_place_for_is_refused(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path, form: str, option: tuple[str, str]
+) -> None:
+    said = rarefy("bundle", "tiny", tmp_path / "out", "--for", form, *option)
+    assert said.code == 2
+    assert option[0] in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mlflow_that_is_not_installed_ends_with_5_and_leaves_nothing(
+    here: Project,
+    rarefy: Callable[..., Said],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "mlflow" else real(name, *a)
+    )
+    said = rarefy("bundle", "tiny", tmp_path / "out", "--for", "mlflow")
+    assert said.code == 5
+    assert "rarefy[mlflow]" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_commands_of_the_page_are_ones_that_there_are(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those without a server are run, on this run instead of the demo."""
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[3] / "docs/serving.md").read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    shown = "".join(text for language, text in blocks if not language)
+    lines = [line.partition("#")[0].split() for line in shown.splitlines()]
+    lines = [line for line in lines if line[:1] == ["rarefy"]]
+    assert {line[1] for line in lines} == {"bundle", "hub", "promote", "rollback"}
+    for line in lines:
+        words = ["tiny" if word == "demo" else word for word in line[1:]]
+        if words[0] == "bundle" and "mlflow" not in words:
+            assert rarefy(*words).code == 0, line
+            continue
+        group = words[: 2 if words[0] == "hub" else 1]
+        known = rarefy(*group, "--help").out
+        assert [word for word in words if word.startswith("--") and word not in known] == []
