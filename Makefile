@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 EXTRA ?= cpu
 # Where the race keeps the other tools and what they made: some 6 GB.
 RACE ?= $(HOME)/.cache/rarefy/race
+# Where the tools are that load our bundles, for their tests: some 3 GB.
+CONSUMERS ?= $(HOME)/.cache/rarefy/consumers
 STUDENTS ?= $(HOME)/.cache/rarefy/students
 
 export HF_HUB_OFFLINE = 1
@@ -15,7 +17,7 @@ export TOKENIZERS_PARALLELISM = false
 # order of the folders, since the longest files have the fewest tests and would come last.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-quick test-gpu lint format benchmark clean
+.PHONY: help demo test test-quick test-gpu test-consumers lint format benchmark clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +37,9 @@ test-gpu: ## Run the tests that need an NVIDIA GPU, in an environment of their o
 	else \
 		echo "no NVIDIA GPU on this machine: no test was run, and nothing is claimed"; \
 	fi
+
+test-consumers: $(VENV)/.dev ## Have the tools that load our bundles answer with them (needs node and npm)
+	RAREFY_CONSUMERS=$(CONSUMERS) $(BIN)/python -m pytest tests/consumers $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types and who imports whom
 	$(BIN)/ruff format --check .

@@ -80,7 +80,8 @@ def write_model(
     labels = {label: int(index) for index, label in names.items()}
     write_json(
         output / "config.json",
-        {"model_type": model.config.model_type, "id2label": names, "label2id": labels}
+        describing(model)
+        | {"id2label": names, "label2id": labels}
         | task.chosen()
         | task.reading(split),
     )
@@ -96,6 +97,18 @@ def write_model(
         },
     )
     return size
+
+
+def describing(model: Any) -> dict[str, Any]:
+    """Return a model's config.json without what is of this machine: its folder and the library.
+
+    Nothing here reads more than the labels. Tools that serve models look up the rest: the class,
+    sizes, the padding token.
+    """
+    values: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
+    left_out = ("_name_or_path", "transformers_version")
+    described = {key: value for key, value in values.items() if key not in left_out}
+    return described | {"architectures": [type(model).__name__]}
 
 
 def choose(output: Path, task: Task, split: Split, provider: str) -> Task:

@@ -22,6 +22,7 @@ LEAST = 1024
 
 def save(graph: ir.Model, folder: Path) -> int:
     """Write ``model.onnx``, and ``model.onnx.data`` if it is too large; return their bytes."""
+    _name_domains(graph)
     beside = WEIGHTS if _weights(graph) > LIMIT else None
     ir.save(graph, folder / MODEL, external_data=beside)
     written = [folder / MODEL, *([folder / beside] if beside else [])]
@@ -67,6 +68,12 @@ def session(graph: ir.Model, options: Any) -> Any:
     opened = onnxruntime.InferenceSession(message, options, providers=["CPUExecutionProvider"])
     opened.rarefy_weights = weights  # the runtime does not keep them alive
     return opened
+
+
+def _name_domains(graph: ir.Model) -> None:
+    """Import the domain of every operator: ONNX Runtime knows its own, onnx's checker asks."""
+    for node in graph.graph.all_nodes():
+        graph.graph.opset_imports.setdefault(node.domain, 1)
 
 
 def _weights(graph: ir.Model) -> int:

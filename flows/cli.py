@@ -15,10 +15,12 @@ import rich_click as click
 
 from flows import github, pipe
 from flows.commands.artifact import artifact
+from flows.commands.bundle import bundle
 from flows.commands.ci import ci
 from flows.commands.compare import compare
 from flows.commands.doctor import doctor
 from flows.commands.history import history
+from flows.commands.hub import hub
 from flows.commands.init import init
 from flows.commands.load import load
 from flows.commands.plan import plan
@@ -41,7 +43,7 @@ click.rich_click.COMMAND_GROUPS = {
             "name": "Inspect results",
             "commands": ["runs", "report", "history", "validate", "compare", "load", "predict"],
         },
-        {"name": "Release", "commands": ["promote", "rollback"]},
+        {"name": "Release", "commands": ["promote", "rollback", "bundle", "hub"]},
         {"name": "Maintain", "commands": ["recipe", "artifact", "doctor"]},
     ]
 }
@@ -77,6 +79,8 @@ for _command in (
     predict,
     promote,
     rollback,
+    bundle,
+    hub,
     recipe,
     artifact,
     doctor,

@@ -112,6 +112,57 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return engine(device_option(threads(command)))
 
 
+def stated_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--license``, ``--base-model`` and ``--dataset``, for the model card.
+
+    They are given to the command as ``licence``, ``base`` and ``datasets``.
+    """
+    for option in (
+        click.option(
+            "--dataset",
+            "datasets",
+            multiple=True,
+            metavar="OWNER/NAME",
+            help="A data set on the Hub that the model learned from; repeat it for several.",
+        ),
+        click.option(
+            "--base-model",
+            "base",
+            metavar="OWNER/NAME",
+            help="The model on the Hub that it was made of; default: the recipe's, if it is there.",
+        ),
+        click.option(
+            "--license",
+            "licence",
+            metavar="ID",
+            help="The Hub's identifier of the licence, e.g. apache-2.0; default: the base model's.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def tracking_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--tracking-uri``, given to the command as ``tracking: str | None``."""
+    return click.option(
+        "--tracking-uri",
+        "tracking",
+        metavar="URI",
+        callback=without_credentials,
+        help="MLflow's tracking server; default: MLFLOW_TRACKING_URI.",
+    )(command)
+
+
+def alias_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--mlflow`` (as ``registered``) and ``--tracking-uri`` (as ``tracking``)."""
+    return click.option(
+        "--mlflow",
+        "registered",
+        metavar="NAME",
+        help="Also move the alias of the tag's name of this model in MLflow's registry.",
+    )(tracking_option(command))
+
+
 def recipe_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument RECIPE, given to the command as ``recipe: Path``."""
     return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(command)

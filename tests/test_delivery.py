@@ -117,6 +117,107 @@ def test_inputs_of_several_lines_are_read_whole(tmp_path: Path) -> None:
     assert calls == [["-m", "pip", "install", "/here[cpu]", "s3fs", "gcsfs", "adlfs"]]
 
 
+GH = """#!/bin/sh
+printf '%s\\0' "$@" >> called
+printf '\\1' >> called
+case "$*" in
+  *--paginate*) [ ! -e refuse-list ] || exit 1; cat comments 2>/dev/null ;;
+  *)
+    [ ! -e refuse-write ] || exit 1
+    for each in "$@"; do file="${each#body=@}"; done
+    cp "$file" body ;;
+esac
+exit 0
+"""
+"""A ``gh`` that notes its arguments, lists the ids in ``comments`` and keeps what it posts."""
+
+
+def comment(
+    folder: Path, summary: str | None = "## ✓ Pass\n", **inputs: str
+) -> tuple[int, str, str]:
+    """Run the step that comments; return its code, what it prints, and the comment."""
+    (folder / "gh").write_text(GH)
+    (folder / "gh").chmod(0o755)
+    (folder / "out").mkdir(exist_ok=True)
+    if summary is not None:
+        (folder / "out" / "summary.md").write_text(summary)
+    script = folder / "script.sh"
+    script.write_text(step("Comment on the pull request"))
+    given = {"OUT": "out", "GATE": "ci gate a.yaml ", "REPOSITORY": "me/mine", "NUMBER": "7"}
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
+        cwd=folder,
+        env={"PATH": f"{folder}:{os.environ['PATH']}", **given, **inputs},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    body = folder / "body"
+    return done.returncode, done.stdout, body.read_text() if body.exists() else ""
+
+
+def asked(folder: Path) -> list[list[str]]:
+    calls = (folder / "called").read_text().split("\1")[:-1]
+    return [call.split("\0")[:-1] for call in calls]
+
+
+def test_the_first_comment_is_posted_and_the_next_replaces_it(tmp_path: Path) -> None:
+    code, _, body = comment(tmp_path)
+    assert code == 0
+    mark, _, rest = body.partition("\n")
+    assert mark.startswith("<!-- rarefy ")
+    assert rest == "## ✓ Pass\n"
+    listed, posted = asked(tmp_path)
+    assert listed[2] == "repos/me/mine/issues/7/comments?per_page=100"
+    assert mark in listed[-1]
+    assert "github-actions[bot]" in listed[-1]
+    assert posted[2:5] == ["--method", "POST", "repos/me/mine/issues/7/comments"]
+    (tmp_path / "comments").write_text("41\n42\n")
+    (tmp_path / "called").unlink()
+    code, _, body = comment(tmp_path, "## ✗ Fail\n")
+    assert (code, body) == (0, f"{mark}\n## ✗ Fail\n")
+    assert asked(tmp_path)[1][2:5] == ["--method", "PATCH", "repos/me/mine/issues/comments/41"]
+    other = comment(tmp_path, GATE="ci gate b.yaml ")[2]
+    assert not other.startswith(mark)
+
+
+@pytest.mark.parametrize("refused", ["refuse-list", "refuse-write"])
+def test_a_comment_that_is_not_allowed_is_a_warning(tmp_path: Path, refused: str) -> None:
+    (tmp_path / refused).touch()
+    code, said, body = comment(tmp_path)
+    assert (code, body) == (0, "")
+    assert said.startswith("::warning::rarefy: the comment was not written")
+
+
+def test_a_run_without_a_summary_comments_nothing(tmp_path: Path) -> None:
+    code, said, body = comment(tmp_path, summary=None)
+    assert (code, body) == (0, "")
+    assert said.startswith("::notice::")
+
+
+def test_a_comment_notifies_nobody_and_runs_nothing(tmp_path: Path) -> None:
+    code, _, body = comment(
+        tmp_path, "@someone $(touch a) `touch b`\n", GATE='$(touch c)"; touch d'
+    )
+    assert code == 0
+    assert body.endswith("@\u200bsomeone $(touch a) `touch b`\n")
+    assert not {"a", "b", "c", "d"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_long_summary_is_cut_between_characters(tmp_path: Path) -> None:
+    code, _, body = comment(tmp_path, "é" * 100_000)
+    assert code == 0
+    assert 29_000 < len(body) < 65_536
+    assert body.endswith("é")
+
+
+def test_the_comment_is_off_unless_it_is_asked_for() -> None:
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    assert action["inputs"]["comment"]["default"] == "false"
+    (found,) = [one for one in action["runs"]["steps"] if one.get("name", "").startswith("Comment")]
+    assert "inputs.comment == 'true'" in found["if"]
+
+
 def test_the_action_knows_two_builds_of_onnxruntime(tmp_path: Path) -> None:
     inputs = {"EXTRA": "cpu] evil[x", "PACKAGES": "", "GITHUB_ACTION_PATH": "/here"}
     assert run_step("Install rarefy", tmp_path, **inputs) == (2, [])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json
+from flows.commands.promote import follow, said
+from flows.options import alias_options, home_option, json_option, show_json
 from pipeline.store.home import Home
 
 
@@ -13,22 +14,36 @@ from pipeline.store.home import Home
 @click.option(
     "--to", "target", metavar="DIGEST", help="Move back to this artifact of the tag's history."
 )
+@alias_options
 @home_option
 @json_option
-def rollback(tag: str, target: str | None, home: Home, as_json: bool) -> int:
+def rollback(
+    tag: str,
+    target: str | None,
+    registered: str | None,
+    tracking: str | None,
+    home: Home,
+    as_json: bool,
+) -> int:
     """Undo the last move of TAG. Each further rollback goes one move further back.
 
     The artifact's bytes are hashed first. If they are damaged, the tag does not move and the exit
     code is 6. TAG may be a tag of a remote store, URL#TAG. `rarefy artifact show TAG` shows the
-    history.
+    history. With --mlflow, the model's alias of the tag's name moves with it; if no version of the
+    model is the earlier artifact, nothing moves.
 
     Example: `rarefy rollback production`
     """
     from pipeline.release import rollback as rules
 
-    before, digest = rules.rollback(tag, home, target)
+    alias = follow(registered, tracking, tag)
+    before, digest = rules.rollback(tag, home, target, alias.find if alias else None)
+    if alias is not None:
+        alias.move()
     if as_json:
-        show_json({"tag": tag, "digest": digest, "from": before})
-    else:
-        click.echo(f"{tag} -> {digest[:12]} (was {before[:12]})")
+        show_json({"tag": tag, "digest": digest, "from": before} | said(alias))
+        return 0
+    click.echo(f"{tag} -> {digest[:12]} (was {before[:12]})")
+    if alias is not None:
+        click.echo(f"{alias.model}@{alias.alias} -> version {alias.version}")
     return 0

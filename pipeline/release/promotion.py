@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,22 @@ class Promotion:
         return self.before != self.digest
 
 
-def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Promotion:
+def promote(
+    reference: str,
+    tag: str,
+    home: Home,
+    url: str | None = None,
+    ready: Callable[[str], object] | None = None,
+) -> Promotion:
     """Point a tag at the bundle of a run (a name, its folder or a digest), if it passed.
 
-    ``url``: a remote store that also gets the bundle and the tag. Raises MissedError if a budget
-    was missed, EvidenceError if the verdict is not a pass, the tag has moved since the run was
-    compared with it or points at a bundle for another task, IntegrityError if the bundle is
-    damaged. If it raises, no tag has moved, or the message says which one did. After a kill,
-    promote again: what moved already stays.
+    ``url``: a remote store that also gets the bundle and the tag. ``ready``: called with the
+    bundle's digest before the first tag moves; what it raises keeps the tag where it is.
+
+    Raises MissedError if a budget was missed, EvidenceError if the verdict is not a pass, the tag
+    has moved since the run was compared with it or points at a bundle for another task,
+    IntegrityError if the bundle is damaged. If it raises, no tag has moved, or the message says
+    which one did. After a kill, promote again: what moved already stays.
     """
     check_name(tag)
     bundle, store = bundles.find(reference, home), home.store()
@@ -73,6 +82,8 @@ def promote(reference: str, tag: str, home: Home, url: str | None = None) -> Pro
     check_unmoved_since(record, tag, tag, before)
     check_task(bundle, store, tag, before)
     artifact = whole(store, bundle)
+    if ready is not None:
+        ready(artifact.digest)
     facts: dict[str, Any] = {"why": "promote", "run": record.name, "verdict": "pass"}
     if url is None:
         store.tag(tag, artifact.digest, expect=before, **facts)

@@ -55,3 +55,11 @@ def test_a_card_of_a_model_without_labels_has_no_line_of_labels(tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert "A model for regression" in card
     assert "labels |" not in card
+
+
+def test_the_config_describes_the_model_and_nothing_of_this_machine(deployed):
+    config = json.loads((deployed[1] / "config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert (config["num_hidden_layers"], config["hidden_size"]) == (2, 384)
+    assert config["id2label"] == {"0": "negative", "1": "positive"}
+    assert not {"_name_or_path", "transformers_version"} & set(config)

@@ -6,6 +6,7 @@ import gc
 import json
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 
@@ -70,3 +71,18 @@ def test_a_session_reads_the_weights_of_the_graph_and_changes_no_graph(rows):
     for case in expected:
         ours = session.run(None, case.feed)[0]
         np.testing.assert_allclose(ours, case.logits, atol=1e-4)
+
+
+def test_a_written_graph_names_the_domain_of_each_operator(tmp_path):
+    import onnx
+
+    value = ir.val("x", dtype=ir.DataType.FLOAT, shape=ir.Shape([1]))
+    step = ir.node("Anything", [value], domain="com.microsoft")
+    step.outputs[0].dtype, step.outputs[0].shape = ir.DataType.FLOAT, ir.Shape([1])
+    graph = ir.Graph([value], [step.outputs[0]], nodes=[step], opset_imports={"": 20}, name="g")
+    saving.save(ir.Model(graph, ir_version=10), tmp_path)
+    onnx.checker.check_model(tmp_path / "model.onnx")
+    imported = {
+        each.domain: each.version for each in onnx.load(tmp_path / "model.onnx").opset_import
+    }
+    assert imported == {"": 20, "com.microsoft": 1}

@@ -57,3 +57,22 @@ def test_damage_ends_with_6(desk: Desk) -> None:
 @pytest.mark.parametrize("tag", ["Production", "../x", "abcdef01"])
 def test_a_name_that_no_tag_may_have(desk: Desk, tag: str) -> None:
     assert desk.rarefy("promote", "tiny", tag).code == 2
+
+
+def test_an_alias_that_cannot_follow_keeps_the_tag(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exporters.forms import mlflow
+
+    asked: list[str] = []
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(mlflow, "check_installed", lambda: asked.append("installed"))
+    said = desk.rarefy("promote", "tiny", "--mlflow", "reviews")
+    assert said.code == 2
+    assert "set MLFLOW_TRACKING_URI" in said.err
+    address = ("--tracking-uri", "http://me:secret@127.0.0.1:1")
+    said = desk.rarefy("promote", "tiny", "--mlflow", "reviews", *address)
+    assert said.code == 2
+    assert "secret" not in said.err
+    assert asked
+    assert desk.production is None

@@ -1,0 +1,156 @@
+"""The model card of a repository on the Hub: README.md with its front matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exporters.forms.source import Source
+from pipeline.release.facts import Facts
+from pipeline.report import markdown
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.terms import metrics
+from pipeline.terms.vocabulary import STATIC
+
+TAGS: Mapping[str, str] = {
+    "token-classification": "token-classification",
+    "sentence-embeddings": "sentence-similarity",
+}
+"""A task -> the Hub's ``pipeline_tag``, if it is not ``text-classification``."""
+METRICS: Mapping[str, str] = {
+    "macro_f1": "f1",
+    "micro_f1": "f1",
+    "entity_f1": "f1",
+    "spearman": "spearmanr",
+    "pearson": "pearsonr",
+    "ndcg_10": "ndcg",
+    "mrr_10": "mrr",
+    "recall_10": "recall",
+}
+"""Our name of a metric -> the Hub's."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the user says of a model; it counts more than what the run knows.
+
+    ``licence``: the Hub's identifier, such as ``apache-2.0``. ``base`` and ``datasets``: names on
+    the Hub.
+    """
+
+    licence: str | None = None
+    base: str | None = None
+    datasets: tuple[str, ...] = ()
+
+    def missing(self, facts: Facts) -> list[str]:
+        """Return what a card should name and neither the user nor the run says."""
+        known = {
+            "licence (--license)": self.licence or facts.licence,
+            "base model (--base-model)": self.base or facts.base,
+            "data set (--dataset)": self.datasets or facts.datasets,
+        }
+        return [what for what, value in known.items() if not value]
+
+
+def write(source: Source, folder: Path, graph: str, facts: Facts, stated: Stated) -> None:
+    """Write README.md; ``graph`` is the name of the file in ``onnx/``."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    # The card is Markdown, in which HTML escapes would be visible.
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701
+        keep_trailing_newline=True,
+    )
+    row = facts.scored(source.bundle)
+    manifest = source.bundle.manifest
+    own = source.config["model_type"] == STATIC
+    text = templates.get_template("hub_card.md.j2").render(
+        front=front_matter(source, facts, stated),
+        title=markdown.escape(_title(facts, stated, source)),
+        base=stated.base or facts.base,
+        task=source.task,
+        labels=[markdown.escape(label) for label in source.labels],
+        precision=source.precision,
+        max_length=source.max_length,
+        graph=graph,
+        dtype="q8" if source.precision == "int8" else source.precision,
+        embeds=source.task == SentenceEmbeddings.name,
+        pairs=bool(source.signature.get("pairs")),
+        score=None if row is None or row.accuracy is None else _score(row.metric or "", row),
+        rows=row.rows if row else None,
+        digest=manifest.digest if manifest else None,
+        windows=bool(source.signature.get("windows")),
+        # transformers.js has no class for our own model without attention, but opens it as any.
+        opened="AutoModel" if own else "AutoModelForSequenceClassification",
+        thresholds=source.task == "multi-label-classification",
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def front_matter(source: Source, facts: Facts, stated: Stated) -> str:
+    """Return the card's YAML between its lines of dashes."""
+    from huggingface_hub import ModelCardData
+
+    base = stated.base or facts.base
+    row = facts.scored(source.bundle)
+    embeds = source.task == SentenceEmbeddings.name
+    found: dict[str, Any] = {"base_model": base, "base_model_relation": facts.relation}
+    data = ModelCardData(
+        license=stated.licence or facts.licence,
+        library_name="sentence-transformers" if embeds else "transformers.js",
+        pipeline_tag=_pipeline(source),
+        tags=["onnx", "rarefy", *([] if embeds else ["transformers.js"])],
+        datasets=list(stated.datasets or facts.datasets) or None,
+        metrics=[METRICS.get(row.metric, row.metric)] if row and row.metric else None,
+        model_name=_title(facts, stated, source) if row else None,
+        eval_results=_results(source, facts) if row else None,
+        **(found if base else {}),
+    )
+    return str(data.to_yaml())
+
+
+def _pipeline(source: Source) -> str:
+    if source.task == "regression" and source.signature.get("pairs"):
+        return "text-ranking"
+    return TAGS.get(source.task, "text-classification")
+
+
+def _title(facts: Facts, stated: Stated, source: Source) -> str:
+    if facts.record is not None:
+        return facts.record.name
+    base = stated.base or facts.base
+    return base.rpartition("/")[2] if base else source.folder.resolve().name
+
+
+def _results(source: Source, facts: Facts) -> list[Any]:
+    """Return the bundle's main score, as the Hub's model index has it."""
+    from huggingface_hub import EvalResult
+
+    row = facts.scored(source.bundle)
+    assert row is not None
+    assert row.accuracy is not None
+    datasets = facts.datasets
+    return [
+        EvalResult(
+            task_type=_pipeline(source),
+            dataset_type=datasets[-1] if datasets else "unknown",
+            dataset_name=datasets[-1] if datasets else "eval split of the recipe",
+            dataset_split="eval",
+            metric_type=METRICS.get(row.metric or "", row.metric or ""),
+            metric_name=metrics.title(row.metric or ""),
+            metric_value=row.accuracy[0],
+        )
+    ]
+
+
+def _score(metric: str, row: Any) -> str:
+    value, low, high = row.accuracy
+    scale, unit = (100, " %") if metrics.unit(metric) == "%" else (1, "")
+    numbers = [f"{scale * number:.4g}" for number in (value, low, high)]
+    return (
+        f"{metrics.title(metric)} {numbers[0]}{unit} (95 % interval {numbers[1]} to {numbers[2]})"
+    )

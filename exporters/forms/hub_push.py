@@ -1,0 +1,79 @@
+"""Upload a folder in the Hub's form, in one commit, with the Hub's own library.
+
+``HF_ENDPOINT`` and ``HF_TOKEN`` work as its documentation says; so does a token that ``hf auth
+login`` stored.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from pipeline.terms.errors import ProviderError, RecipeError
+
+REPOSITORY = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
+SECRET = re.compile(r"hf_\w+|(?<=Bearer )\S+")
+"""What a token looks like in the message of a library."""
+
+
+def check(repository: str) -> None:
+    """Raise RecipeError unless a repository has a name, a token is set and the network is allowed.
+
+    Nothing is asked of the Hub.
+    """
+    from huggingface_hub import constants, get_token
+
+    if not REPOSITORY.fullmatch(repository):
+        raise RecipeError(f"{repository!r} is no repository of the Hub; write OWNER/NAME")
+    if constants.is_offline_mode():
+        raise RecipeError("HF_HUB_OFFLINE rules out the network; unset it to push")
+    if get_token() is None:
+        raise RecipeError(
+            "there is no token for the Hub; set HF_TOKEN to one that may write to the repository"
+        )
+
+
+def push(
+    folder: Path, repository: str, *, private: bool, revision: str | None, message: str
+) -> str:
+    """Upload a folder's files to a repository, and return the address of the commit.
+
+    The repository is made if there is none, and so is the branch ``revision``; files that are there
+    under other names stay. Raises RecipeError if the token may not write there, or the Hub refuses
+    what is uploaded, and ProviderError if it does not answer.
+    """
+    from huggingface_hub import HfApi, constants, errors
+
+    check(repository)
+    # Its remarks on the upload are for those who call the library.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    api = HfApi()
+    try:
+        api.create_repo(repository, private=private or None, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repository, folder_path=folder, revision=revision, commit_message=message
+        )
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        if status in (401, 403):
+            raise RecipeError(
+                f"{repository}: the token may not write there ({status}); set HF_TOKEN to one that "
+                "may"
+            ) from None
+        kind = RecipeError if 400 <= status < 500 else ProviderError
+        raise kind(f"{repository}: the Hub refused the upload: {_line(error)}") from None
+    except Exception as error:
+        raise ProviderError(
+            f"{constants.ENDPOINT} does not answer as the Hub does: {_line(error)}"
+        ) from None
+    return str(done.commit_url)
+
+
+def _line(error: BaseException) -> str:
+    """Return an error, or what caused it, in one line without a token."""
+    cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+    said = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return SECRET.sub("***", said[-1] if said else type(cause).__name__)

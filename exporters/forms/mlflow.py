@@ -1,0 +1,113 @@
+"""A folder in the form of an MLflow model, with the flavors ``python_function`` and ``onnx``.
+
+The first takes text and answers as the bundle's predict.py does, which is in the folder; the second
+gives the graph. Written with mlflow 3.17.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from exporters.forms.source import Source, samples
+from pipeline.model import runtime
+from pipeline.terms.errors import ProviderError
+
+CODE = "mlflow_model.py"
+BUNDLE = "bundle"
+"""The name of the artifact that holds the bundle's own files."""
+
+
+def check_installed() -> None:
+    """Raise ProviderError if MLflow is not installed."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise ProviderError("MLflow is not installed; pip install 'rarefy[mlflow]'")
+
+
+def write(source: Source, folder: Path) -> None:
+    """Write an MLflow model to the empty ``folder``. Raises ProviderError without MLflow."""
+    check_installed()
+    save_model(folder, source=source)
+
+
+def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
+    """Write the model, with the name and the parameters that ``mlflow.models.Model.log`` wants."""
+    from mlflow import pyfunc
+    from mlflow.models import Model
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    model = mlflow_model or Model()
+    pyfunc.save_model(
+        str(path),
+        mlflow_model=model,
+        python_model=str(Path(__file__).with_name(CODE)),
+        artifacts={BUNDLE: str(source.folder)},
+        signature=_signature(source),
+        input_example=_example(source),
+        pip_requirements=_requirements(source),
+        metadata=_metadata(source),
+    )
+    # MLflow notes where the files were; it reads the copies, by these names.
+    own = model.flavors[pyfunc.FLAVOR_NAME]
+    own["model_code_path"] = CODE
+    own["artifacts"][BUNDLE]["uri"] = own["artifacts"][BUNDLE]["path"]
+    options = runtime.read(source.folder, "session_options.json")
+    model.add_flavor(
+        "onnx",
+        onnx_version=version("onnx"),
+        data=f"artifacts/{BUNDLE}/{runtime.MODEL}",
+        providers=options["providers"],
+        onnx_session_options={
+            "graph_optimization_level": _LEVELS[options["graph_optimization_level"]],
+            "execution_mode": options["execution_mode"],
+            "intra_op_num_threads": options["intra_op_num_threads"],
+        },
+        code=None,
+    )
+    model.save(str(Path(path) / "MLmodel"))
+
+
+_LEVELS = {"disable_all": 0, "basic": 1, "extended": 2, "all": 99}
+"""ONNX Runtime's levels, as numbers of its enumeration."""
+
+
+def _signature(source: Source) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    columns = ["text", "pair"] if source.signature.get("pairs") else ["text"]
+    return ModelSignature(inputs=Schema([ColSpec("string", column) for column in columns]))
+
+
+def _example(source: Source) -> Any:
+    """Return the bundle's sample request as a table; None if it has none, or texts in words."""
+    import pandas as pd
+
+    found = samples(source)
+    if found is None or not all(isinstance(text, str) for text in found[0]["texts"]):
+        return None
+    request = found[0]
+    columns = {"text": request["texts"]}
+    return pd.DataFrame(columns | ({"pair": request["pairs"]} if request["pairs"] else {}))
+
+
+def _requirements(source: Source) -> list[str]:
+    providers = runtime.read(source.folder, "session_options.json")["providers"]
+    onnx = f"onnx=={version('onnx')}"
+    numbers = f"numpy=={version('numpy')}"
+    tokens = f"tokenizers=={version('tokenizers')}"
+    if runtime.PROVIDERS["openvino"] in providers:
+        return [f"openvino=={version('openvino')}", onnx, numbers, tokens]
+    build = "onnxruntime" if providers[0] == runtime.PROVIDERS["cpu"] else "onnxruntime-gpu"
+    from onnxruntime import __version__ as number
+
+    return [f"{build}=={number}", onnx, numbers, tokens]
+
+
+def _metadata(source: Source) -> dict[str, Any]:
+    return {"task": source.task, "bundle": source.bundle.digest} if source.bundle.manifest else {}

@@ -1,0 +1,47 @@
+"""A bundle as a model of MLflow: a table of texts in, the answers of the bundle's predict.py out.
+
+Requires mlflow with pandas, and what the bundle's predict.py requires. MLflow runs this file, so
+nothing is pickled.
+"""
+
+import importlib.util
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+
+class Answers(PythonModel):  # type: ignore[misc]
+    """The bundle in the artifact ``bundle``."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the session and the tokenizer once."""
+        path = f"{context.artifacts['bundle']}/predict.py"
+        spec = importlib.util.spec_from_file_location("rarefy_bundle_predict", path)
+        assert spec is not None
+        assert spec.loader is not None
+        bundle: Any = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(bundle)
+        try:
+            loaded = bundle.load()
+        except SystemExit as error:
+            raise RuntimeError(str(error)) from None
+        bundle.load = lambda: loaded
+        self.bundle = bundle
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: Any = None
+    ) -> list[dict[str, Any]]:
+        """Return one answer for each row of the columns ``text`` and, if there is one, ``pair``."""
+        texts = [str(text) for text in model_input["text"]]
+        paired = "pair" in model_input
+        pairs = [str(text) for text in model_input["pair"]] if paired else None
+        try:
+            answers: list[dict[str, Any]] = self.bundle.answer(texts, pairs)
+        except SystemExit as error:  # what a command prints is here an answer to a request
+            raise ValueError(str(error)) from None
+        return answers
+
+
+set_model(Answers())

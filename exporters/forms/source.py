@@ -1,0 +1,122 @@
+"""What the other forms are made of: a bundle's files, read and checked once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.model import runtime
+from pipeline.model.graph_file import check_graph
+from pipeline.model.runtime import MODEL
+from pipeline.release import bundles
+from pipeline.release.bundles import Bundle
+from pipeline.terms.errors import IntegrityError, ModelError
+
+REQUEST, RESPONSE = "samples/request.json", "samples/response.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A bundle's folder, and what its files say.
+
+    ``config``, ``tokenizer`` and ``signature`` are its JSON files of these names.
+    """
+
+    bundle: Bundle
+    config: Mapping[str, Any]
+    tokenizer: Mapping[str, Any]
+    signature: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.bundle.directory
+
+    @property
+    def task(self) -> str:
+        return str(self.signature["task"])
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels in the order of the logits; empty for embeddings."""
+        names = self.config["id2label"]
+        return [str(names[key]) for key in sorted(names, key=int)]
+
+    @property
+    def max_length(self) -> int:
+        return int(self.signature["max_length"])
+
+    @property
+    def inputs(self) -> list[str]:
+        """The names of the graph's inputs, in order."""
+        return [str(value["name"]) for value in self.signature["inputs"]]
+
+    @property
+    def output(self) -> Mapping[str, Any]:
+        """The graph's output: its name, and its shape, whose last size is a number."""
+        found: Mapping[str, Any] = self.signature["outputs"][0]
+        return found
+
+    @cached_property
+    def graph(self) -> Any:
+        """The graph as ONNX's protobuf, without weights that are in a file of their own."""
+        import onnx
+
+        return onnx.load(str(self.folder / MODEL), load_external_data=False)
+
+    @property
+    def precision(self) -> str:
+        """How the weights are stored: fp32, int8 or fp16."""
+        noted = {entry.key: entry.value for entry in self.graph.metadata_props}
+        return str(noted.get("precision", "fp32"))
+
+
+def read(bundle: Bundle) -> Source:
+    """Return a bundle's files, after checking that they are those of its manifest.
+
+    Raises IntegrityError if a file is damaged, ModelError if one is missing.
+    """
+    bundles.check_bytes(bundle)
+    check_graph(bundle.directory / MODEL)
+    names = ("config.json", "tokenizer_config.json", "signature.json")
+    return Source(bundle, *(runtime.read(bundle.directory, name) for name in names))
+
+
+def check_described(source: Source) -> None:
+    """Raise ModelError if the bundle's config.json does not describe the whole model."""
+    if not source.config.get("architectures"):
+        raise ModelError(
+            f"{source.bundle.name}: an earlier version of rarefy wrote this bundle, and its "
+            "config.json does not describe the model; run its recipe again to export it anew"
+        )
+
+
+def check_anywhere(source: Source, form: str) -> None:
+    """Raise ModelError if the bundle is right only on CPUs with VNNI, which the tool cannot know.
+
+    ``form``: what the bundle would be written for.
+    """
+    if source.signature.get("isa") == "vnni":
+        raise ModelError(
+            f"{source.bundle.name}: it was made for CPUs with VNNI (isa: vnni), and gives wrong "
+            f"answers on others; what loads the form {form!r} does not check that, so export it "
+            "for a target without isa"
+        )
+
+
+def samples(source: Source) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return the sample request and its response; None if the bundle has none.
+
+    Raises IntegrityError if a file is not JSON.
+    """
+    paths = [source.folder / name for name in (REQUEST, RESPONSE)]
+    if not all(path.is_file() for path in paths):
+        return None
+    try:
+        request, response = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
+    except ValueError as error:
+        raise IntegrityError(f"{source.folder}/samples: not valid JSON: {error}") from error
+    return request, response

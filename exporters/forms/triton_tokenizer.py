@@ -1,0 +1,58 @@
+"""The tokenizer of a bundle as a model of Triton's Python backend: texts in, token ids out.
+
+Requires only tokenizers and numpy, besides what the server gives.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from tokenizers import Tokenizer
+
+NAMES = {"input_ids": "ids", "token_type_ids": "type_ids"}
+
+
+class TritonPythonModel:
+    """Tokenize the texts of each request, padded to the longest of them."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the tokenizer from this version's folder."""
+        folder = Path(args["model_repository"]) / args["model_version"]
+        settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        self.inputs, self.pairs = settings["inputs"], settings["pairs"]
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.enable_truncation(settings["max_length"])
+        padding = self.tokenizer.token_to_id(settings["pad_token"]) or 0
+        self.tokenizer.enable_padding(pad_id=padding, pad_token=settings["pad_token"])
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Return one response for each request; one that cannot be read gets an error."""
+        responses = []
+        for request in requests:
+            try:
+                responses.append(pb_utils.InferenceResponse(self.tensors(request)))
+            except Exception as error:
+                said = pb_utils.TritonError(f"{type(error).__name__}: {error}")
+                responses.append(pb_utils.InferenceResponse([], said))
+        return responses
+
+    def tensors(self, request: Any) -> list[Any]:
+        """Return the inputs of the model for a request's texts."""
+        rows = texts(request, "TEXT")
+        if self.pairs:
+            rows = list(zip(rows, texts(request, "PAIR"), strict=True))
+        encoded = self.tokenizer.encode_batch(rows)
+        return [
+            pb_utils.Tensor(
+                name, np.array([getattr(each, NAMES.get(name, name)) for each in encoded], np.int64)
+            )
+            for name in self.inputs
+        ]
+
+
+def texts(request: Any, name: str) -> list[Any]:
+    """Return the texts of a tensor of bytes, batch × 1."""
+    given = pb_utils.get_input_tensor_by_name(request, name)
+    return [each.decode("utf-8") for each in given.as_numpy().reshape(-1)]

@@ -1,0 +1,68 @@
+"""``rarefy hub push``: upload a bundle to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from flows.options import home_option, json_option, show_json, stated_options
+from pipeline.store.home import Home
+
+
+@click.group(short_help="Upload bundles to the Hugging Face Hub.")
+def hub() -> None:
+    """Work with the Hugging Face Hub. HF_TOKEN and HF_ENDPOINT are read from the environment."""
+
+
+@hub.command(short_help="Upload a bundle in the Hub's form, in one commit.")
+@click.argument("name")
+@click.argument("repository", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="If the repository is new, make it private.")
+@click.option("--revision", metavar="BRANCH", help="The branch to commit to; default: main.")
+@stated_options
+@home_option
+@json_option
+def push(
+    name: str,
+    repository: str,
+    private: bool,
+    revision: str | None,
+    licence: str | None,
+    base: str | None,
+    datasets: tuple[str, ...],
+    home: Home,
+    as_json: bool,
+) -> int:
+    """Upload the bundle NAME to OWNER/NAME, with the files of `rarefy bundle --for hub`.
+
+    The repository and the branch are made if there are none; other files in it stay. The token is
+    read from HF_TOKEN, or from where `hf auth login` stored it.
+
+    Example: `rarefy hub push demo my-org/reviews --private --license apache-2.0`
+    """
+    import tempfile
+    from pathlib import Path
+
+    from exporters.forms import hub as form
+    from exporters.forms import hub_push, source
+    from exporters.forms.hub_card import Stated
+    from pipeline.release import bundles, facts
+
+    hub_push.check(repository)
+    found = bundles.find(name, home)
+    known, stated = facts.of(found, home), Stated(licence, base, datasets)
+    with tempfile.TemporaryDirectory(prefix="rarefy-hub-") as folder:
+        form.write(source.read(found), Path(folder), known, stated)
+        message = f"{name}: bundle {found.digest[:12]}, by rarefy" if found.manifest else name
+        address = hub_push.push(
+            Path(folder), repository, private=private, revision=revision, message=message
+        )
+    if as_json:
+        show_json(
+            {"bundle": found.digest, "repository": repository, "commit": address}
+            | {"missing": stated.missing(known), "exit_code": 0}
+        )
+        return 0
+    click.echo(f"{repository} <- {found.digest[:12]}: {address}")
+    for what in stated.missing(known):
+        click.echo(f"note: the card does not name the {what}", err=True)
+    return 0

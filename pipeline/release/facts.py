@@ -1,0 +1,121 @@
+"""What is known of where a bundle comes from: its run, the model it was made of, the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pipeline.release.bundles import Bundle
+from pipeline.run import folder, names
+from pipeline.store.artifact import Manifest
+from pipeline.store.home import Home
+from pipeline.store.store import Store
+from pipeline.terms.errors import RarefyError
+from pipeline.verdict.record import LedgerRow, ReportData
+
+HUB = "hub:"
+IMPORT = "import"
+UNTRAINED = frozenset({IMPORT, "quantize", "export"})
+"""The stages of a chain that learns nothing: what it makes is the model itself, quantized."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The provenance of a bundle; what is not known is None, or empty.
+
+    ``run``       the folder of the run that made the bundle, and ``record`` what is in it
+    ``model``     the reference of the imported model, as the recipe has it
+    ``licence``   the licence that the model's card names
+    ``stages``    the stages from the imported model to the bundle
+    ``datasets``  the names of the recipe's data sets on the Hub
+    """
+
+    run: Path | None = None
+    record: ReportData | None = None
+    model: str | None = None
+    licence: str | None = None
+    stages: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str | None:
+        """The name of the run's recipe."""
+        return self.record.name if self.record else None
+
+    @property
+    def base(self) -> str | None:
+        """The model's name on the Hub, if it comes from there."""
+        if self.model is None or not self.model.startswith(HUB):
+            return None
+        return self.model.removeprefix(HUB).partition("@")[0]
+
+    @property
+    def relation(self) -> str:
+        """What the bundle is to the model, in the Hub's words: ``quantized`` or ``finetune``."""
+        return "quantized" if set(self.stages) <= UNTRAINED else "finetune"
+
+    def scored(self, bundle: Bundle) -> LedgerRow | None:
+        """Return the bundle's row of the ledger; None if the run did not score it."""
+        rows = self.record.ledger if self.record else []
+        return next((row for row in rows if row.digest == bundle.digest and row.accuracy), None)
+
+
+def of(bundle: Bundle, home: Home) -> Facts:
+    """Return what the runs and the store in ``home`` know of a bundle."""
+    found = next(_records(bundle, home), None)
+    run, record = found or (None, None)
+    chain = list(_chain(bundle, home.store()))
+    model = licence = None
+    if chain and chain[-1].stage.name == IMPORT and chain[-1].source is not None:
+        model, licence = chain[-1].source.reference, chain[-1].source.licence
+    stages = tuple(manifest.stage.name for manifest in reversed(chain))
+    if record is not None and model is None:
+        stages = tuple(node.stage for node in record.lineage if node.kind != "report")
+        imported = [node for node in record.lineage if node.stage == IMPORT]
+        model = str(imported[0].parameters["reference"]) if imported else None
+    return Facts(run, record, model, licence, stages, _datasets(record.recipe if record else ""))
+
+
+def _records(bundle: Bundle, home: Home) -> Iterator[tuple[Path, ReportData]]:
+    """Yield the runs that made the bundle, its own folder's first, then the newest."""
+    beside = bundle.directory.parent / names.RECORD
+    others = sorted(home.runs.glob(f"*/{names.RECORD}"), key=_age)
+    for path in filter(Path.is_file, (beside, *others)):
+        try:
+            if bundle.digest not in path.read_text(encoding="utf-8"):
+                continue
+            record = folder.read(path.parent)
+        except (OSError, ValueError, RarefyError):
+            continue  # a damaged record says nothing; `rarefy report` names it
+        if any(node.digest == bundle.digest for node in record.lineage):
+            yield path.parent, record
+
+
+def _age(path: Path) -> float:
+    try:
+        return -path.stat().st_mtime
+    except FileNotFoundError:  # a run that replaces it has just removed it
+        return 0.0
+
+
+def _chain(bundle: Bundle, store: Store) -> Iterator[Manifest]:
+    """Yield the manifests from the bundle back to the imported model, as far as the store knows."""
+    manifest = bundle.manifest
+    while manifest is not None:
+        yield manifest
+        before = next((each.digest for each in manifest.parents if each.role == "input"), None)
+        known = before is not None and before in store.digests()
+        manifest = store.open(before).manifest if before is not None and known else None
+
+
+def _datasets(recipe: str) -> tuple[str, ...]:
+    """Return the names of a recipe's data sets on the Hub, each once."""
+    try:
+        data = (yaml.safe_load(recipe) or {}).get("data") or {}
+    except (yaml.YAMLError, AttributeError):
+        return ()
+    found = [str(value) for value in data.values() if str(value).startswith(HUB)]
+    return tuple(dict.fromkeys(each.removeprefix(HUB).partition("@")[0] for each in found))

@@ -1,0 +1,62 @@
+"""Small bundles to write in other forms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from exporters.build import build
+from exporters.forms import source
+from exporters.forms.source import Source
+from pipeline.model import checkpoint, pooling
+from pipeline.model.pooling import Pooling
+from pipeline.release.bundles import Bundle
+from pipeline.stage.split import Split
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from tests.models import TASK, sentences, write_encoder, write_finetuned, write_model
+
+TEXTS, LABELS = sentences(12, seed=3)
+SPLIT = Split("dev", "dev.jsonl", "0" * 64, TEXTS, None, LABELS)
+EMBEDS = SentenceEmbeddings((), 32, ("text",))
+
+
+def classifier(folder: Path, kind: str = "bert", **options: Any) -> Path:
+    """Write a bundle that classifies; return its folder."""
+    folder.mkdir(parents=True)
+    write_finetuned(folder / "checkpoint", kind)
+    return _build(folder, TASK, Split("dev", "d", "0" * 64, TEXTS, None, LABELS), **options)
+
+
+def embedder(folder: Path, how: Pooling, kind: str = "bert", **options: Any) -> Path:
+    """Write a bundle that embeds; return its folder."""
+    folder.mkdir(parents=True)
+    if kind == "bert":
+        write_encoder(folder / "encoder", layers=2)
+    else:
+        write_model(folder / "encoder", kind)
+    body = EMBEDS.load_model(str(folder / "encoder"))
+    pooling.note(body.config, how)
+    tokenizer = checkpoint.load_tokenizer(folder / "encoder")
+    checkpoint.save(body, tokenizer, folder / "checkpoint")
+    split = Split("dev", "dev.jsonl", "0" * 64, TEXTS, None, None)
+    return _build(folder, EMBEDS, split, **options)
+
+
+def _build(folder: Path, task: Any, split: Split, **options: Any) -> Path:
+    (folder / "bundle").mkdir()
+    given = {"form": "deploy", **options}
+    build(folder / "checkpoint", folder / "bundle", task=task, split=split, **given)
+    return folder / "bundle"
+
+
+def read(folder: Path) -> Source:
+    return source.read(Bundle("tiny", folder, None))
+
+
+def change(folder: Path, name: str, by: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a JSON file of a bundle."""
+    values = json.loads((folder / name).read_text())
+    by(values)
+    (folder / name).write_text(json.dumps(values))

@@ -1,0 +1,33 @@
+"""A small classifier as a bundle, made once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.model.pooling import Pooling
+from tests.exporters.forms import bundles
+
+
+@pytest.fixture(scope="session")
+def made_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundles.classifier(tmp_path_factory.mktemp("forms") / "classifier")
+
+
+@pytest.fixture(scope="session")
+def made_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundles.embedder(tmp_path_factory.mktemp("forms") / "embedder", Pooling())
+
+
+@pytest.fixture
+def classifier(made_classifier: Path, tmp_path: Path) -> Path:
+    """A copy of the classifier, to be changed."""
+    return shutil.copytree(made_classifier, tmp_path / "classifier")
+
+
+@pytest.fixture
+def embedder(made_embedder: Path, tmp_path: Path) -> Path:
+    """A copy of a bundle that embeds, to be changed."""
+    return shutil.copytree(made_embedder, tmp_path / "embedder")

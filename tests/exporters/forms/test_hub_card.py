@@ -1,0 +1,128 @@
+"""The model card in the Hub's form, as its own library reads it."""
+
+from __future__ import annotations
+
+import pytest
+from huggingface_hub import ModelCard
+
+from exporters.forms import hub_card
+from exporters.forms.hub_card import Stated
+from pipeline.release.facts import Facts
+from pipeline.verdict.record import LedgerRow
+from tests.exporters.forms import bundles
+from tests.pipeline.report.factory import report_data
+
+
+def facts(source, metric="accuracy", **changes):
+    row = LedgerRow(
+        id="export",
+        stage="export",
+        kind="bundle",
+        digest=source.bundle.digest,
+        cached=False,
+        seconds=1,
+        metric=metric,
+        accuracy=(0.875, 0.85, 0.9),
+        rows=400,
+        size=1000,
+    )
+    record = report_data().model_copy(update={"ledger": [row], "name": "reviews"})
+    values = {
+        "record": record,
+        "model": "hub:owner/base@main",
+        "licence": "mit",
+        "stages": ("import", "finetune", "quantize", "export"),
+        "datasets": ("owner/reviews",),
+    }
+    return Facts(**(values | changes))
+
+
+def card(source, folder, known, stated=None):
+    hub_card.write(source, folder, "model.onnx", known, stated or Stated())
+    return ModelCard.load(folder / "README.md")
+
+
+def test_the_card_names_licence_base_data_and_score(classifier, tmp_path):
+    found = bundles.read(classifier)
+    written = card(found, tmp_path, facts(found))
+    data = written.data
+    assert (data.license, data.base_model, data.datasets) == (
+        "mit",
+        "owner/base",
+        ["owner/reviews"],
+    )
+    assert data.base_model_relation == "finetune"
+    assert (data.pipeline_tag, data.library_name) == ("text-classification", "transformers.js")
+    (result,) = data.eval_results
+    assert (result.metric_type, result.metric_value) == ("accuracy", 0.875)
+    assert (result.dataset_type, data.model_name) == ("owner/reviews", "reviews")
+    assert "Accuracy 87.5 % (95 % interval 85 to 90)" in written.text
+
+
+def test_what_the_user_says_counts_more(classifier, tmp_path):
+    found = bundles.read(classifier)
+    stated = Stated("apache-2.0", "owner/other", ("owner/data",))
+    data = card(found, tmp_path, facts(found), stated).data
+    assert (data.license, data.base_model, data.datasets) == (
+        "apache-2.0",
+        "owner/other",
+        ["owner/data"],
+    )
+
+
+def test_a_card_without_facts_claims_nothing(classifier, tmp_path):
+    written = card(bundles.read(classifier), tmp_path, Facts())
+    data = written.data.to_dict()
+    assert not {"license", "base_model", "base_model_relation", "datasets", "metrics"} & set(data)
+    assert "model-index" not in data
+    assert Stated().missing(Facts()) == [
+        "licence (--license)",
+        "base model (--base-model)",
+        "data set (--dataset)",
+    ]
+
+
+def test_a_model_that_was_only_quantized_is_said_to_be_that(classifier, tmp_path):
+    found = bundles.read(classifier)
+    known = facts(found, stages=("import", "quantize", "export"))
+    assert card(found, tmp_path, known).data.base_model_relation == "quantized"
+
+
+def test_a_bundle_that_embeds_is_for_sentence_transformers(embedder, tmp_path):
+    found = bundles.read(embedder)
+    written = card(found, tmp_path, facts(found, metric="spearman"))
+    data = written.data
+    assert data.library_name == "sentence-transformers"
+    assert data.pipeline_tag == "sentence-similarity"
+    assert data.eval_results[0].metric_type == "spearmanr"
+    assert "Spearman correlation 0.875 (95" in written.text
+    assert 'backend="onnx"' in written.text
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+def test_a_reranker_is_for_ranking(classifier, tmp_path, pairs):
+    changed = {"task": "regression", "pairs": pairs}
+    bundles.change(classifier, "signature.json", lambda values: values.update(changed))
+    written = card(bundles.read(classifier), tmp_path, Facts())
+    expected = "text-ranking" if pairs else "text-classification"
+    assert written.data.pipeline_tag == expected
+    assert ("text_pair" in written.text) is pairs
+
+
+def test_labels_cannot_change_the_card(classifier, tmp_path):
+    evil = {"0": "a | b\n# evil", "1": "<script>"}
+    bundles.change(classifier, "config.json", lambda values: values.update(id2label=evil))
+    text = card(bundles.read(classifier), tmp_path, Facts()).text
+    assert "\n# evil" not in text
+    assert "<script>" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "opened"),
+    [("rarefy-static", "AutoModel"), ("bert", "AutoModelForSequenceClassification")],
+)
+def test_the_card_opens_the_model_by_a_class_that_there_is(classifier, tmp_path, kind, opened):
+    bundles.change(classifier, "config.json", lambda values: values.update(model_type=kind))
+    text = card(bundles.read(classifier), tmp_path, Facts()).text
+    assert f"import {{ {opened}, AutoTokenizer }}" in text
+    assert f"await {opened}.from_pretrained" in text

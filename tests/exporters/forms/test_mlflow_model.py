@@ -1,0 +1,76 @@
+"""The model that MLflow runs, here with a stand-in for the two names that it imports of MLflow.
+
+With MLflow itself it is run in tests/consumers.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from exporters import forms
+from tests.exporters.forms import bundles
+
+FILE = Path(forms.__file__).with_name("mlflow_model.py")
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Run the file as MLflow does, and load a bundle's folder."""
+    found = []
+    parts = {
+        "mlflow": {},
+        "mlflow.models": {"set_model": found.append},
+        "mlflow.pyfunc": {"PythonModel": object},
+    }
+    for name, values in parts.items():
+        module = ModuleType(name)
+        vars(module).update(values)
+        monkeypatch.setitem(sys.modules, name, module)
+
+    def run(folder):
+        runpy.run_path(str(FILE))
+        model = found.pop()
+        model.load_context(SimpleNamespace(artifacts={"bundle": str(folder)}))
+        return model
+
+    return run
+
+
+def test_a_table_of_texts_gets_the_answers_of_the_sample(load, classifier):
+    request, response = (
+        json.loads((classifier / f"samples/{name}.json").read_text())
+        for name in ("request", "response")
+    )
+    model = load(classifier)
+    for _ in range(2):
+        table = pd.DataFrame({"text": request["texts"]})
+        assert model.predict(None, table) == response["predictions"]
+
+
+def test_the_session_is_opened_once(load, classifier):
+    model = load(classifier)
+    (classifier / "model.onnx").unlink()
+    assert len(model.predict(None, pd.DataFrame({"text": ["a fine film", "dull"]}))) == 2
+
+
+def test_what_would_end_the_runner_is_an_error_of_the_request(load, classifier):
+    bundles.change(classifier, "signature.json", lambda values: values.update(pairs=True))
+    model = load(classifier)
+    with pytest.raises(ValueError, match="reads pairs of texts"):
+        model.predict(None, pd.DataFrame({"text": ["a fine film"]}))
+    paired = model.predict(None, pd.DataFrame({"text": ["fine"], "pair": ["dull"]}))
+    assert set(paired[0]) == {"label", "probabilities"}
+
+
+def test_a_machine_that_cannot_run_the_bundle_is_an_error_at_loading(load, classifier):
+    changes = {"providers": ["CUDAExecutionProvider"]}
+    bundles.change(classifier, "session_options.json", lambda values: values.update(changes))
+    with pytest.raises(RuntimeError, match="not active"):
+        load(classifier)

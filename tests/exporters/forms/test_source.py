@@ -1,0 +1,66 @@
+"""What is read of a bundle, and which bundles are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporters.forms import source
+from pipeline.release.bundles import Bundle
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import IntegrityError, ModelError
+from tests.exporters.forms import bundles
+from tests.models import LABELS, artifact_of
+
+
+def test_a_bundle_s_facts_are_those_of_its_files(classifier, embedder):
+    found = bundles.read(classifier)
+    assert (found.task, found.labels, found.max_length) == ("text-classification", [*LABELS], 32)
+    assert found.inputs == ["input_ids", "attention_mask"]
+    assert found.output["shape"] == ["batch", 2]
+    assert found.precision == "fp32"
+    assert bundles.read(embedder).labels == []
+
+
+def test_the_samples_belong_together(classifier):
+    request, response = source.samples(bundles.read(classifier))
+    assert len(request["texts"]) == len(response["predictions"]) == 3
+    (classifier / "samples/response.json").write_text("{")
+    with pytest.raises(IntegrityError, match="not valid JSON"):
+        source.samples(bundles.read(classifier))
+    (classifier / "samples/response.json").unlink()
+    assert source.samples(bundles.read(classifier)) is None
+
+
+def test_a_file_that_is_not_the_manifest_s_is_an_error(classifier):
+    artifact = artifact_of(classifier, Kind.BUNDLE)
+    bundle = Bundle("tiny", classifier, artifact.manifest)
+    assert source.read(bundle).labels
+    bundles.change(classifier, "config.json", lambda values: values.update(vocab_size=1))
+    with pytest.raises(IntegrityError, match=r"config\.json does not match"):
+        source.read(bundle)
+
+
+def test_a_graph_that_reads_files_elsewhere_is_refused(classifier):
+    import onnx
+    from onnx.external_data_helper import set_external_data
+
+    graph = onnx.load(classifier / "model.onnx")
+    tensor = graph.graph.initializer[0]
+    set_external_data(tensor, "/etc/passwd")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    (classifier / "model.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(IntegrityError, match="outside the bundle"):
+        bundles.read(classifier)
+
+
+def test_a_config_of_an_earlier_version_is_refused_with_the_remedy(classifier):
+    bundles.change(classifier, "config.json", lambda values: values.pop("architectures"))
+    with pytest.raises(ModelError, match="run its recipe again"):
+        source.check_described(bundles.read(classifier))
+
+
+def test_a_bundle_for_cpus_with_vnni_is_refused(classifier):
+    source.check_anywhere(bundles.read(classifier), "hub")
+    bundles.change(classifier, "signature.json", lambda values: values.update(isa="vnni"))
+    with pytest.raises(ModelError, match="without isa"):
+        source.check_anywhere(bundles.read(classifier), "hub")

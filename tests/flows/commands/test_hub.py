@@ -1,0 +1,50 @@
+"""Push a bundle to the Hub on the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import hub_uploads
+from tests.hub import TOKEN
+from tests.project import Project, Said
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.slow
+def test_a_run_s_bundle_is_pushed_in_the_hub_s_form(here: Project, tmp_path: Path) -> None:
+    with hub_uploads.serve() as (hub, _):
+        given = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+        environment = given | hub.environment(tmp_path) | {"HF_TOKEN": TOKEN}
+        words = ["hub", "push", "tiny", "me/tiny", "--license", "mit", "--json"]
+        done = subprocess.run(
+            [sys.executable, "-m", "rarefy", *words],
+            env=environment | {"PYTHONPATH": f"{ROOT}:{environment['PYTHONPATH']}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        repository = hub.repositories["models", "me/tiny"]
+        head = repository.branches["main"]
+        assert said["commit"] == f"{hub.url}/me/tiny/commit/{head}"
+        assert {"README.md", "config.json", "onnx/model.onnx"} <= set(repository.commits[head])
+        assert TOKEN not in done.stdout + done.stderr
+
+
+def test_a_wrong_name_is_refused_before_the_bundle_is_read(rarefy: Callable[..., Said]) -> None:
+    said = rarefy("hub", "push", "nothing", "no-owner")
+    assert said.code == 2
+    assert "OWNER/NAME" in said.err
+
+
+def test_the_token_is_no_option(rarefy: Callable[..., Said]) -> None:
+    assert "--token" not in rarefy("hub", "push", "--help").out

@@ -1,0 +1,80 @@
+"""Where a bundle comes from: found in the runs and in the store."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.release import bundles, facts
+from pipeline.release.facts import Facts
+from pipeline.store.home import Home
+from tests.desk import Desk
+
+
+def test_a_run_s_bundle_knows_run_model_and_stages(desk: Desk) -> None:
+    home = Home(desk.home)
+    bundle = bundles.find("tiny", home)
+    found = facts.of(bundle, home)
+    assert found.run == desk.run
+    assert found.record is not None
+    assert found.record.name == "tiny"
+    assert (found.model, found.base) == ("encoder", None)
+    assert found.stages == ("import", "head", "export")
+    assert found.relation == "finetune"
+    row = found.scored(bundle)
+    assert row is not None
+    assert (row.id, row.metric) == ("export", "accuracy")
+
+
+def test_a_digest_finds_the_same_run(desk: Desk) -> None:
+    home = Home(desk.home)
+    assert facts.of(bundles.find(desk.digest, home), home).run == desk.run
+
+
+def test_a_run_whose_store_is_gone_still_knows_its_model(desk: Desk) -> None:
+    bundle = bundles.find(str(desk.run / "bundle"), Home(desk.home))
+    empty = Home(desk.home / "other")
+    found = facts.of(bundle, empty)
+    assert (found.model, found.stages) == ("encoder", ("import", "head", "export"))
+
+
+def test_a_bundle_that_no_run_made_has_no_facts_but_its_stage(desk: Desk, tmp_path) -> None:
+    desk.record(lambda values: values.update(lineage=[]))
+    home = Home(desk.home)
+    found = facts.of(bundles.find(str(desk.run), home), home)
+    assert (found.run, found.record) == (None, None)
+    assert found.stages == ("import", "head", "export")
+
+
+def test_a_damaged_record_is_passed_over(desk: Desk) -> None:
+    (desk.run / "run.json").write_text(json.dumps({"digest": desk.digest}))
+    home = Home(desk.home)
+    assert facts.of(bundles.find("tiny", home), home).record is None
+
+
+def test_data_sets_of_the_hub_are_named_once(desk: Desk) -> None:
+    recipe = (
+        "data: {train: 'hub:me/reviews@main/a.parquet', eval: 'hub:me/reviews@main/b.parquet', "
+        "unlabelled: 'hub:me/more@main/c.parquet', text: text}"
+    )
+    desk.record(lambda values: values.update(recipe=recipe))
+    home = Home(desk.home)
+    found = facts.of(bundles.find("tiny", home), home)
+    assert found.datasets == ("me/reviews", "me/more")
+
+
+@pytest.mark.parametrize(
+    ("stages", "relation"),
+    [
+        (("import", "quantize", "export"), "quantized"),
+        (("import", "finetune", "quantize", "export"), "finetune"),
+    ],
+)
+def test_what_was_trained_is_no_mere_quantization(stages, relation) -> None:
+    assert Facts(stages=stages).relation == relation
+
+
+def test_a_model_of_the_hub_has_its_name_there() -> None:
+    assert Facts(model="hub:me/base@v1").base == "me/base"
+    assert Facts(model="package:some/model").base is None
