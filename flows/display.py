@@ -99,8 +99,8 @@ class Display:
             elapsed = timedelta(seconds=int(self._printed - self._began))
             self.say(f"{self._stage:<12} {_count(done)}{share}  {elapsed}  {note}")
 
-    def waiting(self) -> None:
-        self.say("another run is executing this stage; waiting for it to finish", "yellow")
+    def waiting(self, why: str = "another run is executing this stage") -> None:
+        self.say(f"{why}; waiting for it to finish", "yellow")
 
     def finished(self, row: LedgerRow) -> None:
         if self.quiet:
