@@ -126,8 +126,10 @@ class Run:
                 if artifact is None:
                     with self._alone(identifier, waiting):
                         artifact = self._make(identifier, fingerprint, known, read, progress)
+        if artifact.kind is Kind.BUNDLE:
+            self.check(artifact)  # its size is read from its files, and the last one is delivered
         if identifier == MODEL:
-            self.plan.count_lengths(artifact, progress)
+            self.plan.count_lengths(artifact, self.check, progress)
             if self.plan.task_class.unlabelled:
                 self.check(artifact)
                 self.plan.own_answers(artifact).keep(progress, waiting)
@@ -158,6 +160,7 @@ class Run:
         """
         if artifact.digest in self._verified:
             return
+        self.plan.store.bring(artifact.digest)
         if not self.plan.store.use(artifact.digest, self.lease):
             raise IntegrityError(f"artifact {artifact.short} was deleted meanwhile; run again")
         self.plan.store.check(artifact.digest)
@@ -260,6 +263,8 @@ class Run:
             draft = quantized.carry(stage, model, context.output, kinds[identifier], draft)
             if kinds[identifier] is Kind.BUNDLE:
                 planner = quantized.follow(self.plan.loaded, kinds)[identifier]
+                if planner:
+                    self.check(known[planner])
                 quantized.check_bundle(draft, planner, known)
             return draft
         except RarefyError as error:
