@@ -32,6 +32,10 @@ class Job:
     first: bool = False
     baseline: str | None = None
     fresh: bool = False
+    store: str | None = None
+    """The URL of a store that machines share; work done elsewhere is found there."""
+    stage_timeout: float | None = None
+    """Seconds after which a stage, and the process with it, is ended."""
 
 
 def load(job: Job) -> LoadedRecipe:
@@ -47,7 +51,9 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Display | None = None) -> 
     inconclusive.
     """
     ownership.check(Path(job.out))
-    plan = Plan(loaded, Home(Path(job.home)).store(fresh=job.fresh), job.device, first=job.first)
+    shared = None if job.fresh else job.store
+    store = Home(Path(job.home)).store(fresh=job.fresh, remote=shared)
+    plan = Plan(loaded, store, job.device, first=job.first)
     if job.threads:
         plan.threads = job.threads
     steps = plan.steps()

@@ -20,15 +20,18 @@ def api_url() -> str | None:
 def answers(url: str) -> bool:
     """Return whether a server answers at an API address; any HTTP status counts as an answer.
 
-    Prefect is not imported, because that takes a second. Loopback addresses bypass any proxy.
+    Prefect is not imported, because that takes a second.
     """
-    handlers = []
-    if urlparse(url).hostname in LOOPBACK:
-        handlers.append(urllib.request.ProxyHandler({}))
     try:
-        urllib.request.build_opener(*handlers).open(f"{url}/health", timeout=SECONDS).close()
+        opener(url).open(f"{url}/health", timeout=SECONDS).close()
     except urllib.error.HTTPError:
         return True
     except (OSError, ValueError):
         return False
     return True
+
+
+def opener(url: str) -> urllib.request.OpenerDirector:
+    """Return what opens addresses of a server; loopback addresses bypass any proxy."""
+    local = urlparse(url).hostname in LOOPBACK
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))

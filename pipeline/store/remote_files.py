@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -132,20 +132,33 @@ class RemoteFiles:
                 return None
         return data
 
-    def fetch(self, path: str, target: Path, size: int) -> None:
+    def kind(self, path: str) -> Literal["file", "folder"] | None:
+        """Return what is at a path, or None if nothing is; a page of a web server is a folder."""
+        with _speaking(self.url):
+            try:
+                info = self.system.info(f"{self.root}/{path}")
+            except FileNotFoundError:
+                return None
+        page = str(info.get("mimetype", "")).startswith("text/html")
+        listing = page and not path.endswith((".html", ".htm"))
+        return "folder" if info["type"] == "directory" or listing else "file"
+
+    def fetch(self, path: str, target: Path, size: int | None) -> None:
         """Download a file of ``size`` bytes, from where a download that broke off has left it.
 
-        Whether the bytes are right is for the caller to check. Raises IntegrityError if the file is
+        If the size is not known, from its start. Whether the bytes are right is for the caller to
+        check. Raises IntegrityError if the file is
         missing although a manifest lists it.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         begun = target.stat().st_size if target.is_file() else 0
         if begun == size and target.is_file():
             return
+        partial = size is not None and 0 < begun < size
         full = f"{self.root}/{path}"
         with _speaking(self.url):
             try:
-                if not (0 < begun < size and self._continued(full, target, begun)):
+                if not (partial and self._continued(full, target, begun)):
                     self.system.get_file(full, str(target))
             except FileNotFoundError:
                 raise IntegrityError(f"{self.url}: {path} is missing on the remote") from None

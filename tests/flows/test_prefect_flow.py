@@ -64,8 +64,8 @@ def test_prefect_shows_a_cached_step_a_missed_budget_and_an_error(project: Proje
         ("judge", "Cached"),
     ]
     kinds = rows(project, "select distinct type, key from artifact where key is not null")
-    assert ("table", "rarefy-ledger") in kinds
-    assert ("markdown", "rarefy-verdict") in kinds
+    assert ("table", "rarefy-ledger-tiny") in kinds
+    assert ("markdown", "rarefy-verdict-missed") in kinds
 
     third = run(
         project, project.recipe("quickstages:Head", "quickstages:Break", name="broken"), "--json"
