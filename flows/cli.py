@@ -17,6 +17,7 @@ from flows import github, pipe
 from flows.commands.artifact import artifact
 from flows.commands.ci import ci
 from flows.commands.compare import compare
+from flows.commands.deploy import deploy
 from flows.commands.doctor import doctor
 from flows.commands.history import history
 from flows.commands.init import init
@@ -29,13 +30,15 @@ from flows.commands.report import report
 from flows.commands.rollback import rollback
 from flows.commands.run import run
 from flows.commands.schedule import schedule
+from flows.commands.submit import submit
 from flows.commands.validate import validate
 from pipeline.terms.credentials import redact
 
 click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.COMMAND_GROUPS = {
     "rarefy": [
-        {"name": "From model to verdict", "commands": ["init", "plan", "run", "ci", "schedule"]},
+        {"name": "From model to verdict", "commands": ["init", "plan", "run", "ci"]},
+        {"name": "Every night, on any machine", "commands": ["schedule", "deploy", "submit"]},
         {
             "name": "Inspect results",
             "commands": ["report", "history", "validate", "compare", "load", "predict"],
@@ -67,6 +70,8 @@ for _command in (
     run,
     ci,
     schedule,
+    deploy,
+    submit,
     report,
     history,
     validate,

@@ -7,6 +7,8 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlparse
 
+from pipeline.terms.errors import ProviderError
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_URL = "http://127.0.0.1:4200/api"
 SECONDS = 5.0
@@ -29,6 +31,24 @@ def answers(url: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def require(what: str, again: str) -> str:
+    """Return the address of the server that PREFECT_API_URL names.
+
+    Raises ProviderError, with the commands that fix it, if it is not set or does not answer.
+    ``what`` needs the server; ``again`` is the command to give then.
+    """
+    url = api_url()
+    if url is not None and answers(url):
+        return url
+    why = f"{url} (PREFECT_API_URL) does not answer" if url else "PREFECT_API_URL is not set"
+    raise ProviderError(
+        f"{what} needs a Prefect server, but {why}. To start one and try again:\n"
+        "  prefect server start --background\n"
+        f"  export PREFECT_API_URL={DEFAULT_URL}\n"
+        f"  {again}"
+    )
 
 
 def opener(url: str) -> urllib.request.OpenerDirector:

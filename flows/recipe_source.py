@@ -20,9 +20,12 @@ from typing import Any
 from pipeline.recipe import yaml_source
 from pipeline.store.remote_files import RemoteFiles
 from pipeline.terms import credentials
+from pipeline.terms.digests import file_sha256, value_sha256
 from pipeline.terms.errors import ProviderError, RecipeError
 
 GIT = "git+"
+RECIPES = "recipes"
+"""The folder of a store that holds what ``send`` sent."""
 _GIT = re.compile(r"(?P<repository>.+)@(?P<revision>[^@:]+):(?P<path>[^:]+)")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://.+|[^/:@]+@[^/:]+:.+", re.IGNORECASE)
 """A URL, or ssh's short form ``user@host:path``."""
@@ -91,6 +94,36 @@ def fetch(source: str, folder: Path) -> Path:
     return folder / name
 
 
+def send(recipe: Path, url: str) -> str:
+    """Send a recipe, with the files that it names, to a store; return where workers find it.
+
+    The place is named for all their bytes, so a run that fetches them never finds them changed.
+    Raises RecipeError if a file is outside the recipe's folder.
+    """
+    values, base = yaml_source.read(recipe).values, recipe.resolve().parent
+    files = {recipe.name: recipe}
+    todo = list(_named(values))
+    while todo:
+        name = _relative(todo.pop(), str(recipe))
+        path = base / name
+        found = [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else []
+        for each in found:
+            inside = each.relative_to(base).as_posix()
+            if each.is_file() and inside not in files:
+                files[inside] = each
+                todo += (
+                    [f"{module}.py" for module in _imported(each)] if each.suffix == ".py" else []
+                )
+    digest = value_sha256({name: file_sha256(path) for name, path in files.items()})
+    there = RemoteFiles.open(url)
+    there.check_writable()
+    place = f"{RECIPES}/{values['name']}-{digest[:12]}"
+    for name in sorted(files, key=recipe.name.__eq__):  # the recipe last
+        if there.kind(f"{place}/{name}") is None:
+            there.put(files[name], f"{place}/{name}")
+    return f"{url.rstrip('/')}/{place}/{recipe.name}"
+
+
 def _clone(source: InGit, folder: Path) -> Path:
     """Clone a repository without the files of other revisions, where its server can do so."""
     _git("clone", "--quiet", "--no-checkout", "--filter=blob:none", "--", source.repository, folder)
@@ -153,12 +186,7 @@ def _named(value: Any) -> Iterator[str]:
 
 def _bring(there: RemoteFiles, reference: str, folder: Path) -> None:
     """Fetch a file or a folder beside the recipe, if there is one of that name."""
-    path = os.path.normpath(reference).replace(os.sep, "/")
-    if path.startswith(".."):
-        raise RecipeError(
-            f"{there.url}: the recipe names {reference!r}, which is outside its folder and is not "
-            "fetched; put it beside the recipe, or use --git"
-        )
+    path = _relative(reference, there.url)
     target = _inside(folder, path)
     if target.exists():
         return
@@ -170,6 +198,16 @@ def _bring(there: RemoteFiles, reference: str, folder: Path) -> None:
     elif kind == "folder":
         for name, size in there.sizes(path).items():
             there.fetch(f"{path}/{name}", _inside(folder, f"{path}/{name}"), size)
+
+
+def _relative(reference: str, recipe: str) -> str:
+    path = os.path.normpath(reference).replace(os.sep, "/")
+    if path.startswith(".."):
+        raise RecipeError(
+            f"{recipe}: the recipe names {reference!r}, which is outside its folder and is not "
+            "fetched; put it beside the recipe, or use --git"
+        )
+    return path
 
 
 def _imported(module: Path) -> Iterator[str]:
