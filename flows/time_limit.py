@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,10 +88,12 @@ def _report(flow_run: dict[str, Any], message: str) -> None:
         "name": "Failed",
         "message": f"{message} (exit code {EXIT_CODE})",
     }
-    opener = prefect_server.opener(flow_run["url"])
-    opener.addheaders = [("Content-Type", "application/json"), *flow_run["headers"].items()]
-    body = json.dumps({"state": state, "force": True}).encode()
-    opener.open(flow_run["url"], body, timeout=SECONDS).close()
+    request = urllib.request.Request(  # noqa: S310 - the address of the user's own server
+        flow_run["url"],
+        json.dumps({"state": state, "force": True}).encode(),
+        {"Content-Type": "application/json", **flow_run["headers"]},
+    )
+    prefect_server.opener(flow_run["url"]).open(request, timeout=SECONDS).close()
 
 
 def _kill(process: int) -> None:

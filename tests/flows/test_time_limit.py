@@ -73,6 +73,7 @@ def server() -> Iterator[tuple[str, list[tuple[str | None, Any]]]]:
     class Api(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            assert self.headers["Content-Type"] == "application/json"
             told.append((self.headers["Authorization"], json.loads(body)))
             self.send_response(201)
             self.end_headers()
