@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows import time_limit
 from flows.display import Display
 from flows.results import Result
 from pipeline.model import runtime
@@ -95,5 +96,6 @@ def run_inline(job: Job, loaded: LoadedRecipe, display: Display | None = None) -
     """Run a job in this process, without Prefect."""
     run = open_run(job, loaded, display)
     for identifier in step_ids(run):
-        execute(run, identifier, display)
+        with time_limit.limit(identifier, job.stage_timeout, None):
+            execute(run, identifier, display)
     return conclude(run, job)

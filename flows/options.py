@@ -97,8 +97,18 @@ def fresh_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def stage_timeout_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--stage-timeout``, given to the command as ``stage_timeout: float | None``."""
+    return click.option(
+        "--stage-timeout",
+        type=click.FloatRange(1),
+        metavar="SECONDS",
+        help="Kill the run if a stage takes longer; finished stages are kept.",
+    )(command)
+
+
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--engine``, ``--device`` and ``--threads``, which say how to run a recipe."""
+    """Add ``--engine``, ``--device``, ``--threads`` and ``--stage-timeout``: how a recipe runs."""
     engine = click.option(
         "--engine",
         type=click.Choice(["prefect", "inline"]),
@@ -109,7 +119,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     threads = click.option(
         "--threads", type=click.IntRange(1), help="Threads for training; default: all cores."
     )
-    return engine(device_option(threads(command)))
+    return engine(device_option(threads(stage_timeout_option(command))))
 
 
 def recipe_argument(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import urllib.error
 import urllib.request
@@ -49,6 +50,20 @@ def require(what: str, again: str) -> str:
         f"  export PREFECT_API_URL={DEFAULT_URL}\n"
         f"  {again}"
     )
+
+
+def forgets(url: str, headers: dict[str, str]) -> bool:
+    """Return whether a server that restarts forgets who holds its concurrency limits.
+
+    They then stay taken. False if the server does not say.
+    """
+    request = urllib.request.Request(f"{url}/admin/settings", headers=headers)  # noqa: S310
+    try:
+        with opener(url).open(request, timeout=SECONDS) as answer:
+            storage = json.load(answer)["server"]["concurrency"]["lease_storage"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return str(storage).endswith(".memory")
 
 
 def opener(url: str) -> urllib.request.OpenerDirector:

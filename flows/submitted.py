@@ -30,6 +30,11 @@ from pipeline.terms.naming import hint
 PAUSE = 2.0
 """Seconds between two looks at a run."""
 INTERRUPTED = 130
+HINTS = {
+    "Late": "; no worker has taken the run: is one running for its work pool?",
+    "AwaitingConcurrencySlot": "; another run of this deployment is going on",
+}
+"""What the states mean in which a run may wait for long."""
 PAGE = 200
 """How many lines of a log the server sends at once, at most."""
 
@@ -80,7 +85,7 @@ def watch(run: UUID, say: Callable[[str], None], pause: float = PAUSE) -> Ended:
                 state = flow_run.state
                 if state is not None and state.name != shown:
                     shown = state.name or state.type.value
-                    say(f"state: {shown}")
+                    say(f"state: {shown}{HINTS.get(shown, '')}")
                 if state is not None and state.is_final():
                     return _ended(client, flow_run, state)
         except (httpx.TransportError, PrefectHTTPStatusError) as error:

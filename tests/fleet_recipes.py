@@ -1,4 +1,4 @@
-"""Recipes of a fleet's tests: quick ones that pass, miss, measure, take their time, or hang."""
+"""Recipes of a fleet's tests: quick ones that pass, miss, measure, try twice, are slow, or hang."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ class Slow(Head):
         import time
 
         time.sleep(self.seconds)
+        return super().run(context, model)
+
+
+class Flaky(Head):
+    """Lose the connection at the first attempt."""
+
+    name: ClassVar[str] = "flaky"
+
+    def run(self, context, model):
+        if not (context.work / "tried").exists():
+            (context.work / "tried").touch()
+            raise ConnectionResetError("the line is dead")
         return super().run(context, model)
 
 

@@ -58,6 +58,7 @@ def ci(
     engine: Engine,
     device: str,
     threads: int | None,
+    stage_timeout: float | None,
     home: Home,
     as_json: bool,
 ) -> int:
@@ -90,6 +91,7 @@ def ci(
         ),
         first=first,
         fresh=fresh,
+        stage_timeout=stage_timeout,
         baseline=baseline,
     )
     try:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, recipe_argument, show_json, without_credentials
+from flows.options import (
+    home_option,
+    json_option,
+    recipe_argument,
+    show_json,
+    stage_timeout_option,
+    without_credentials,
+)
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
@@ -47,7 +54,7 @@ if TYPE_CHECKING:
     help="Where people read the store's runs/ folder, to link reports.",
 )
 @click.option("--machine", metavar="NAME", help="The machine that measures; default: the worker's.")
-@click.option("--stage-timeout", type=click.FloatRange(1), metavar="SECONDS", help="End a stage.")
+@stage_timeout_option
 @click.option(
     "--when-busy",
     "busy",
@@ -230,10 +237,19 @@ def _apply(made: Deployment, file: Path, machine: str | None) -> None:
 
 
 def _say(made: Deployment, file: Path, kind: str, write_only: bool, as_json: bool) -> None:
+    from flows import prefect_server, time_limit
     from flows.deployment import RUN_HERE
     from flows.prefect_flow import NAME
 
     full = f"{NAME}/{made.name}"
+    url = prefect_server.api_url()
+    if not write_only and url and prefect_server.forgets(url, time_limit.authorization()):
+        click.echo(
+            "note: if this server is restarted while a run holds a limit, the limit stays taken; "
+            "start it with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="
+            "prefect.server.concurrency.lease_storage.filesystem",
+            err=True,
+        )
     if kind not in RUN_HERE:
         click.echo(
             f"note: the file was checked against Prefect's schema of {kind} pools; rarefy's tests "

@@ -49,6 +49,7 @@ def run(
     fresh: bool,
     device: str,
     threads: int | None,
+    stage_timeout: float | None,
     home: Home,
     as_json: bool,
 ) -> int:
@@ -75,6 +76,7 @@ def run(
         command=_command(recipe, first, fresh),
         first=first,
         fresh=fresh,
+        stage_timeout=stage_timeout,
     )
     console = stderr()
     with Display(console, quiet=as_json) as display:

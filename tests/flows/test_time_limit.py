@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from flows import time_limit
+from tests.project import Project
 
 BLOCKED = {
     "in a sleep that a thread waits for": """
@@ -31,9 +32,24 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 time.sleep(600)
 """,
 }
+HANGS = """
+from typing import ClassVar
+import time
+from pipeline.store.artifact import Kind
+from pipeline.stage import Stage
+
+
+class Hang(Stage):
+    name: ClassVar[str] = "hang"
+    consumes: ClassVar = frozenset({Kind.ENCODER})
+
+    def run(self, context, model):
+        time.sleep(600)
+"""
 RUN = """
 import re, signal, subprocess, sys, time
 from flows import time_limit
+from tests.project import Project
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(child.pid, flush=True)
 with time_limit.limit("distill", 1, {told}):
@@ -112,6 +128,22 @@ def test_a_user_and_password_are_shown_as_prefect_does(monkeypatch: pytest.Monke
     assert time_limit.authorization() == {}
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "a:b")
     assert time_limit.authorization() == {"Authorization": "Basic YTpi"}
+
+
+def test_a_run_on_the_command_line_is_ended_too(project: Project) -> None:
+    (project.folder / "hanging.py").write_text(HANGS)
+    recipe = project.recipe("hanging:Hang")
+    code = "from flows.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", recipe, "--engine", "inline", "--stage-timeout", "5"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    # On a busy machine it may already be the import of the model.
+    assert ": stopped, because it took longer than 5 s" in done.stderr
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
