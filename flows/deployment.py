@@ -26,6 +26,8 @@ HEADER = (
     "# Written by `rarefy deploy`, which replaces its entries; `prefect deploy` reads it too.\n"
 )
 ENTRYPOINT = "flows.prefect_flow.compress"
+PULL = [{"prefect.deployments.steps.set_working_directory": {"directory": "."}}]
+"""No code is pulled: the flow is installed with rarefy. Without a step, Prefect copies a folder."""
 COLLISIONS = {"wait": "ENQUEUE", "skip": "CANCEL_NEW"}
 """What a run does while another run of its deployment is going on, in Prefect's words."""
 RUN_HERE = frozenset({"process"})
@@ -67,7 +69,7 @@ class Deployment:
             "description": f"{chain}; {count} budget{'' if count == 1 else 's'}",
             "tags": list(dict.fromkeys([*tags, *self.tags])),
             "entrypoint": ENTRYPOINT,
-            "pull": [],  # the flow is installed with rarefy, and fetches its recipe itself
+            "pull": PULL,
             "parameters": {key: value for key, value in parameters.items() if value is not None},
             "schedules": [schedule] if self.cron else [],
             "concurrency_limit": {"limit": 1, "collision_strategy": COLLISIONS[self.busy]},

@@ -8,16 +8,17 @@ machine runs flows for the same server: other users, containers. Import it after
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 
 from pipeline.measure import alone
+from pipeline.terms.errors import ProviderError
 
 LEASE = 60.0
 """Seconds after which the limit is free again if its holder was killed; Prefect's least."""
@@ -31,15 +32,25 @@ def name(machine: str | None = None) -> str:
 
 
 def create(limit: str) -> None:
-    """Create a limit of one, unless it exists: an administrator may have changed it."""
+    """Create a limit of one, unless it exists: an administrator may have changed it.
+
+    Raises ProviderError if this user may not.
+    """
     with get_client(sync_client=True) as client:
         try:
             client.read_global_concurrency_limit_by_name(limit)
         except ObjectNotFound:
-            with suppress(ObjectAlreadyExists):  # another flow was faster
-                client.create_global_concurrency_limit(
-                    GlobalConcurrencyLimitCreate(name=limit, limit=1)
-                )
+            wanted = GlobalConcurrencyLimitCreate(name=limit, limit=1)
+            try:
+                client.create_global_concurrency_limit(wanted)
+            except ObjectAlreadyExists:
+                return  # another flow was faster
+            except PrefectHTTPStatusError as error:
+                raise ProviderError(
+                    f"the server does not let this user create the limit {limit!r} "
+                    f"({error.response.status_code}); have somebody run: "
+                    f"prefect gcl create {limit} --limit 1"
+                ) from error
 
 
 def limit_of(machine: str | None) -> alone.Limit | None:

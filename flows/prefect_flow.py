@@ -5,6 +5,7 @@ Import this after ``prefect_settings.prepare``: Prefect reads its settings when 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tempfile
@@ -44,6 +45,7 @@ EXIT_CODE = re.compile(r"\(exit code (\d+)\)$")
 """The end of the message of a final state, from which `rarefy submit --watch` knows its code."""
 
 Made = TypeVar("Made")
+_log = logging.getLogger(__name__)
 
 
 @flow(name=NAME, persist_result=False, validate_parameters=False)
@@ -163,7 +165,8 @@ def _steps(run: Run, job: Job, display: Display | None) -> Result:
         before = [states[parent] for _, parent in run.plan.parents(identifier)]
         states[identifier] = stage(identifier, wait_for=before, return_state=True)
         states[identifier].result()  # re-raises the step's error
-        create_table_artifact(
+        _shown(
+            create_table_artifact,
             key=key("ledger", name),
             table=[row.model_dump() for row in run.ledger()],
             description=f"The ledger of {name}",
@@ -174,8 +177,18 @@ def _steps(run: Run, job: Job, display: Display | None) -> Result:
 def _show(result: Result, recipe: str, report: str) -> None:
     """Show the verdict in Prefect's pages, and link the report."""
     text = markdown.render(result.outcome.data)
-    create_markdown_artifact(key=key("verdict", recipe), markdown=text)
-    create_link_artifact(key=key("report", recipe), link=report, link_text="report.html")
+    _shown(create_markdown_artifact, key=key("verdict", recipe), markdown=text)
+    _shown(create_link_artifact, key=key("report", recipe), link=report, link_text="report.html")
+
+
+def _shown(create: Callable[..., Any], **page: Any) -> None:
+    """Create a page of Prefect's; a server that is away for the moment ends no run."""
+    try:
+        create(**page)
+    except Exception as error:
+        if not passing.may_pass(error):
+            raise
+        _log.warning("%s is not shown: %s", page["key"], error)
 
 
 def _again(_task: Any, _run: TaskRun, state: State[Any]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,11 @@ from typing import Any
 import pytest
 
 from tests import fleet_recipes as recipes
-from tests.fleet import POOL, Fleet
+from tests.fleet import POOL, ROOT, Fleet
 from tests.project import Said
+
+PAGE = ROOT / "docs" / "operations.md"
+"""Its commands are run as they stand there, but for the store's address."""
 
 
 def test_without_a_server_the_commands_are_said(
@@ -72,6 +77,12 @@ def test_a_worker_elsewhere_runs_what_is_deployed_and_its_verdict_is_the_exit_co
         assert code == 2
         attempts = {task["name"]: task["run_count"] for task in tasks(fleet, "wrong")}
         assert attempts == {"recipe": 1}, "a wrong recipe is not tried again"
+
+        recipes.recipe(fleet, "demo", "fleetstages:Head", "fleetstages:Judge")
+        for line in re.findall(r"^rarefy (.*)$", PAGE.read_text(), re.MULTILINE):
+            words = shlex.split(line.replace("$STORE", fleet.store))
+            done = fleet.rarefy(*words)
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
 def tasks(fleet: Fleet, deployment: str) -> list[dict[str, Any]]:
