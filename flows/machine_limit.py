@@ -28,7 +28,7 @@ LOCKED = 423
 
 def name(machine: str | None = None) -> str:
     """Return the name of a machine's limit, by default of this one."""
-    return f"rarefy-measures-{machine or alone.machine()}"
+    return f"rarefy-measures-{alone.plain(machine) if machine else alone.machine()}"
 
 
 def create(limit: str) -> None:

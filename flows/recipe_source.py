@@ -114,12 +114,14 @@ def send(recipe: Path, url: str) -> str:
                 todo += (
                     [f"{module}.py" for module in _imported(each)] if each.suffix == ".py" else []
                 )
-    digest = value_sha256({name: file_sha256(path) for name, path in files.items()})
+    digests = {name: file_sha256(path) for name, path in files.items()}
     there = RemoteFiles.open(url)
     there.check_writable()
-    place = f"{RECIPES}/{values['name']}-{digest[:12]}"
+    place = f"{RECIPES}/{values['name']}-{value_sha256(digests)[:12]}"
     for name in sorted(files, key=recipe.name.__eq__):  # the recipe last
-        if there.kind(f"{place}/{name}") is None:
+        if (
+            there.sha256(f"{place}/{name}") != digests[name]
+        ):  # an earlier transfer may have broken off
             there.put(files[name], f"{place}/{name}")
     return f"{url.rstrip('/')}/{place}/{recipe.name}"
 

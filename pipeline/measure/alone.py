@@ -38,8 +38,12 @@ _held = threading.local()
 
 
 def machine() -> str:
-    """Return the name of this machine: lowercase letters, digits and dashes."""
-    name = os.environ.get(MACHINE) or platform.node() or "localhost"
+    """Return the plain name of this machine."""
+    return plain(os.environ.get(MACHINE) or platform.node())
+
+
+def plain(name: str) -> str:
+    """Return a machine's name in lowercase letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "localhost"
 
 

@@ -13,7 +13,7 @@ from tests.fleet import ROOT, Fleet
 
 WITHOUT = """
 from flows import machine_limit
-print(machine_limit.name("rack-7"), machine_limit.limit_of(None))
+print(machine_limit.name("Rack 7"), machine_limit.limit_of(None))
 """
 WITH = """
 import threading

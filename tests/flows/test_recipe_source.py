@@ -111,6 +111,21 @@ def test_a_path_of_this_machine_is_used_where_it_is(here: Path) -> None:
     assert files(here) == set()
 
 
+def test_what_is_sent_to_a_store_is_fetched_from_there(
+    there: Path, here: Path, tmp_path: Path
+) -> None:
+    store = (tmp_path / "store").as_uri()
+    source = recipe_source.send(there / "demo.yaml", store)
+    assert source.startswith(f"{store}/recipes/demo-")
+    [cut] = (tmp_path / "store").rglob("train.jsonl")
+    cut.chmod(0o644)
+    cut.write_text("{")  # a transfer that broke off
+    assert recipe_source.send(there / "demo.yaml", store) == source
+    recipe_source.fetch(source, here)
+    assert files(here) == NEEDED
+    assert (here / "data/train.jsonl").read_text() == "{}\n"
+
+
 def test_a_recipe_that_is_not_there(there: Path, web: str, here: Path) -> None:
     for place in (there.as_uri(), web):
         with pytest.raises(RecipeError, match=r"none\.yaml: no such recipe$"):
