@@ -108,7 +108,7 @@ def stage_timeout_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--engine``, ``--device``, ``--threads`` and ``--stage-timeout``: how a recipe runs."""
+    """Add ``--engine``, ``--device`` and ``--threads``, which say how to run a recipe."""
     engine = click.option(
         "--engine",
         type=click.Choice(["prefect", "inline"]),
@@ -119,7 +119,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     threads = click.option(
         "--threads", type=click.IntRange(1), help="Threads for training; default: all cores."
     )
-    return engine(device_option(threads(stage_timeout_option(command))))
+    return engine(device_option(threads(command)))
 
 
 def recipe_argument(command: Callable[..., Any]) -> Callable[..., Any]:

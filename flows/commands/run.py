@@ -16,6 +16,7 @@ from flows.options import (
     json_option,
     recipe_argument,
     show_json,
+    stage_timeout_option,
     stderr,
     verbose,
     without_credentials,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @first_option
 @fresh_option
 @engine_options
+@stage_timeout_option
 @home_option
 @json_option
 def run(
