@@ -18,6 +18,7 @@ from flows.commands.artifact import artifact
 from flows.commands.bundle import bundle
 from flows.commands.ci import ci
 from flows.commands.compare import compare
+from flows.commands.deploy import deploy
 from flows.commands.doctor import doctor
 from flows.commands.history import history
 from flows.commands.hub import hub
@@ -32,13 +33,15 @@ from flows.commands.rollback import rollback
 from flows.commands.run import run
 from flows.commands.runs import runs
 from flows.commands.schedule import schedule
+from flows.commands.submit import submit
 from flows.commands.validate import validate
 from pipeline.terms.credentials import redact
 
 click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.COMMAND_GROUPS = {
     "rarefy": [
-        {"name": "From model to verdict", "commands": ["init", "plan", "run", "ci", "schedule"]},
+        {"name": "From model to verdict", "commands": ["init", "plan", "run", "ci"]},
+        {"name": "Every night, on any machine", "commands": ["schedule", "deploy", "submit"]},
         {
             "name": "Inspect results",
             "commands": ["runs", "report", "history", "validate", "compare", "load", "predict"],
@@ -71,6 +74,8 @@ for _command in (
     ci,
     schedule,
     runs,
+    deploy,
+    submit,
     report,
     history,
     validate,

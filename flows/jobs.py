@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows import time_limit
 from flows.display import Shows
 from flows.results import Result
 from pipeline.model import runtime
@@ -32,6 +33,10 @@ class Job:
     first: bool = False
     baseline: str | None = None
     fresh: bool = False
+    store: str | None = None
+    """The URL of a store that machines share; work done elsewhere is found there."""
+    stage_timeout: float | None = None
+    """Seconds after which a stage, and the process with it, is ended."""
 
 
 def load(job: Job) -> LoadedRecipe:
@@ -47,7 +52,9 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Ru
     inconclusive.
     """
     ownership.check(Path(job.out))
-    plan = Plan(loaded, Home(Path(job.home)).store(fresh=job.fresh), job.device, first=job.first)
+    shared = None if job.fresh else job.store
+    store = Home(Path(job.home)).store(fresh=job.fresh, remote=shared)
+    plan = Plan(loaded, store, job.device, first=job.first)
     if job.threads:
         plan.threads = job.threads
     steps = plan.steps()
@@ -89,5 +96,6 @@ def run_inline(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> 
     """Run a job in this process, without Prefect."""
     run = open_run(job, loaded, display)
     for identifier in step_ids(loaded):
-        execute(run, identifier, display)
+        with time_limit.limit(identifier, job.stage_timeout, None):
+            execute(run, identifier, display)
     return conclude(run, job)

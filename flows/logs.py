@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.terms.credentials import redact
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _make = logging.getLogRecordFactory()
 _formatter = logging.Formatter()
@@ -32,3 +36,22 @@ def _redacted(*arguments: Any, **others: Any) -> logging.LogRecord:
         if (clean := redact(trace)) != trace:
             record.exc_text = clean
     return record
+
+
+class LogStream(io.TextIOBase):
+    """A text stream whose lines are the messages of a log, so that a display can write to it."""
+
+    def __init__(self, log: logging.Logger | logging.LoggerAdapter[Any]) -> None:
+        self._log = log
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                self._log.info("%s", line.rstrip())
+        return len(text)
+
+    def console(self) -> Console:
+        """Return a console that prints plain, unbroken lines to the log."""
+        from rich.console import Console
+
+        return Console(file=self, width=400, color_system=None, highlight=False)  # type: ignore[arg-type]

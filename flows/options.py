@@ -97,6 +97,16 @@ def fresh_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def stage_timeout_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--stage-timeout``, given to the command as ``stage_timeout: float | None``."""
+    return click.option(
+        "--stage-timeout",
+        type=click.FloatRange(1),
+        metavar="SECONDS",
+        help="Kill the run if a stage takes longer; finished stages are kept.",
+    )(command)
+
+
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--engine``, ``--device`` and ``--threads``, which say how to run a recipe."""
     engine = click.option(

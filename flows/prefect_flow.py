@@ -5,50 +5,124 @@ Import this after ``prefect_settings.prepare``: Prefect reads its settings when 
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from prefect import flow, task
+from prefect import flow, runtime, tags, task
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.logging import get_run_logger
+from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed, State
 
-from flows import jobs, recording
-from flows.display import Shows
+from flows import (
+    jobs,
+    logs,
+    machine_limit,
+    passing,
+    publishing,
+    recipe_source,
+    recording,
+    time_limit,
+)
+from flows.display import Display, Shows
 from flows.jobs import Job
+from flows.logs import LogStream
 from flows.results import Result
+from pipeline.measure import alone
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.report import markdown
-from pipeline.run.engine import Run
+from pipeline.run.engine import Run, default_device
+from pipeline.store.home import Home
 from pipeline.terms.errors import RarefyError
 
 NAME = "rarefy-compress"
+HOME = ".rarefy"
+"""The folder, in the home folder of a worker's user, of runs that are given none."""
+EXIT_CODE = re.compile(r"\(exit code (\d+)\)$")
+"""The end of the message of a final state, from which `rarefy submit --watch` knows its code."""
+
+Made = TypeVar("Made")
+_log = logging.getLogger(__name__)
 
 
 @flow(name=NAME, persist_result=False, validate_parameters=False)
 def compress(
     recipe: str,
-    home: str = ".rarefy",
-    out: str = ".rarefy/runs/scheduled",
-    device: str = "cpu",
+    home: str | None = None,
+    out: str | None = None,
+    device: str = "auto",
     threads: int | None = None,
-    command: str = "rarefy run",
+    command: str | None = None,
     first: bool = False,
     baseline: str | None = None,
     fresh: bool = False,
+    store: str | None = None,
+    stage_timeout: float | None = None,
+    report_url: str | None = None,
+    machine: str | None = None,
 ) -> State[Any]:
     """Run a recipe from model to verdict. The flow's state is Failed if a budget is missed."""
-    job = Job(recipe, home, out, device, threads, command, first, baseline, fresh)
-    loaded = jobs.load(job)
-    with recording.recorded(job, loaded, "prefect", None) as shown:
-        result = _carry_out(job, loaded, shown)
-        shown.ended(result)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as flows.cli does
+    logs.hide_credentials()
+    place = Home(Path(home or os.environ.get("RAREFY_HOME") or Path.home() / HOME))
+    job = Job(
+        recipe=recipe,
+        home=str(place.path),
+        out=out or "",
+        device=default_device() if device == "auto" else device,
+        threads=threads,
+        command=command or f"rarefy run {recipe}",
+        first=first,
+        baseline=baseline,
+        fresh=fresh,
+        store=store,
+        stage_timeout=stage_timeout,
+    )
+    with Display(LogStream(get_run_logger()).console()) as display:
+        try:
+            return _deployed(job, place, display, report_url, machine)
+        except RarefyError as error:
+            get_run_logger().error(str(error))
+            return Failed(message=_coded(str(error), error.exit_code))
+
+
+def _deployed(
+    job: Job, place: Home, display: Display, report_url: str | None, machine: str | None
+) -> State[Any]:
+    """Fetch the recipe, run it, and publish what it made."""
+    source = job.recipe
+    with tempfile.TemporaryDirectory(prefix="rarefy-recipe-") as folder:
+        if recipe_source.is_remote(source):
+            path = _retried(
+                "recipe", lambda: recipe_source.fetch(source, Path(tempfile.mkdtemp(dir=folder)))
+            )
+            job = replace(job, recipe=str(path))
+        loaded = jobs.load(job)
+        job = job if job.out else replace(job, out=str(place.runs / loaded.recipe.name))
+        with recording.recorded(replace(job, recipe=source), loaded, "prefect", display) as shown:
+            run = _retried("plan", lambda: jobs.open_run(job, loaded, shown))
+            with alone.also(machine_limit.limit_of(machine)):
+                result = _steps(run, job, shown)
+            shown.ended(result)
+        link = Path(result.paths["report"]).resolve().as_uri()
+        if job.store is not None:
+            url, name = job.store, loaded.recipe.name
+            there = publishing.place_of(name, str(runtime.flow_run.id))
+            _retried("publish", lambda: publishing.publish(run, result, url, there))
+            link = publishing.address(url, there, report_url)
+        _show(result, loaded.recipe.name, link)
     return _state(result)
 
 
@@ -64,13 +138,18 @@ def run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Result:
     @flow(name=NAME, persist_result=False, validate_parameters=False)
     def compress(**parameters: Any) -> State[Any]:
         try:
-            results.append(_carry_out(job, loaded, display))
+            opened = jobs.open_run(job, loaded, display)
+            with alone.also(machine_limit.limit_of(None)):
+                results.append(_steps(opened, job, display))
+            report = Path(results[-1].paths["report"]).resolve().as_uri()
+            _show(results[-1], loaded.recipe.name, report)
         except Exception as error:
             errors.append(error)
             raise
         return _state(results[-1])
 
-    state = compress(**asdict(job), return_state=True)
+    with tags(*tags_of(loaded.recipe.name)):
+        state = compress(**asdict(job), return_state=True)
     if results:
         return results[-1]
     if errors:
@@ -78,50 +157,115 @@ def run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Result:
     raise RarefyError(f"the flow ended in state {state.name}: {state.message}")
 
 
-def _carry_out(job: Job, loaded: LoadedRecipe, display: Shows | None) -> Result:
-    """Execute every step as a task of the running flow, then judge and report."""
-    run = jobs.open_run(job, loaded, display)
-    stage = _stage_task(run, display)
+def tags_of(recipe: str) -> list[str]:
+    """Return the tags of a recipe's flow runs."""
+    return ["rarefy", f"recipe:{recipe}"]
+
+
+def key(kind: str, recipe: str) -> str:
+    """Return the key of a recipe's Prefect artifacts, which share a history by their key."""
+    return f"rarefy-{kind}-{re.sub(r'[^a-z0-9]+', '-', recipe)}"
+
+
+def _steps(run: Run, job: Job, display: Shows | None) -> Result:
+    """Execute every step as a task of the running flow, then judge."""
+    stage = _stage_task(run, job, display)
     states: dict[str, State[Any]] = {}
-    for identifier in jobs.step_ids(loaded):
-        before = [states[name] for _, name in run.plan.parents(identifier)]
+    name = run.plan.loaded.recipe.name
+    for identifier in jobs.step_ids(run.plan.loaded):
+        before = [states[parent] for _, parent in run.plan.parents(identifier)]
         states[identifier] = stage(identifier, wait_for=before, return_state=True)
         states[identifier].result()  # re-raises the step's error
-        create_table_artifact(
-            key="rarefy-ledger",
+        _shown(
+            create_table_artifact,
+            key=key("ledger", name),
             table=[row.model_dump() for row in run.ledger()],
-            description=f"The ledger of {loaded.recipe.name}",
+            description=f"The ledger of {name}",
         )
-    result = jobs.conclude(run, job)
-    create_markdown_artifact(key="rarefy-verdict", markdown=markdown.render(result.outcome.data))
-    create_link_artifact(
-        key="rarefy-report",
-        link=Path(result.paths["report"]).resolve().as_uri(),
-        link_text="report.html",
-    )
-    return result
+    return jobs.conclude(run, job)
 
 
-def _stage_task(run: Run, display: Shows | None) -> Callable[..., State[Any]]:
+def _show(result: Result, recipe: str, report: str) -> None:
+    """Show the verdict in Prefect's pages, and link the report."""
+    text = markdown.render(result.outcome.data)
+    _shown(create_markdown_artifact, key=key("verdict", recipe), markdown=text)
+    _shown(create_link_artifact, key=key("report", recipe), link=report, link_text="report.html")
+
+
+def _shown(create: Callable[..., Any], **page: Any) -> None:
+    """Create a page of Prefect's; a server that is away for the moment ends no run."""
+    try:
+        create(**page)
+    except Exception as error:
+        if not passing.may_pass(error):
+            raise
+        _log.warning("%s is not shown: %s", page["key"], error)
+
+
+def _again(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    """Return whether a task that failed should be tried again."""
+    return isinstance(state.data, BaseException) and passing.may_pass(state.data)
+
+
+RETRIES: dict[str, Any] = {
+    "retries": len(passing.DELAYS),
+    "retry_delay_seconds": list(passing.DELAYS),
+    "retry_jitter_factor": 0.3,  # of fifty runs that met the same fault
+    "retry_condition_fn": _again,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+
+
+def _retried(name: str, work: Callable[[], Made]) -> Made:
+    """Do work that no step does as a task of its own; its result stays in this process."""
+    made: list[Made] = []
+
+    @task(task_run_name=name, **RETRIES)
+    def step() -> None:
+        made.append(work())
+
+    step()
+    return made[-1]
+
+
+def _stage_task(run: Run, job: Job, display: Shows | None) -> Callable[..., State[Any]]:
     """Return the task that executes one step. It passes on only the artifact's digest."""
+    told = _flow_run() if job.stage_timeout else None
 
-    @task(task_run_name="{identifier}", cache_policy=NO_CACHE, persist_result=False)
+    @task(task_run_name="{identifier}", **RETRIES)
     def stage(identifier: str) -> State[dict[str, Any]]:
-        finished = jobs.execute(run, identifier, display)
+        with time_limit.limit(identifier, job.stage_timeout, told):
+            finished = jobs.execute(run, identifier, display)
         answer = {"digest": finished.artifact.digest, "cached": finished.cached}
         return Completed(name="Cached" if finished.cached else "Completed", data=answer)
 
     return stage
 
 
+def _flow_run() -> dict[str, Any] | None:
+    """Return where and how the state of the running flow is set; None without a server."""
+    api = get_current_settings().api
+    if api.url is None:
+        return None
+    url = f"{api.url.rstrip('/')}/flow_runs/{runtime.flow_run.id}/set_state"
+    return {"url": url, "headers": time_limit.authorization()}
+
+
+def _coded(message: str, code: int) -> str:
+    return f"{message} (exit code {code})"
+
+
 def _state(result: Result) -> State[Any]:
     """Return the final state of the flow."""
-    judged = result.outcome.data.verdict
+    judged, code = result.outcome.data.verdict, result.exit_code(strict=False)
     summary = {"outcome": judged.outcome if judged else None, **result.paths}
     if judged is not None and judged.outcome == "fail":
-        return Failed(message="; ".join(judged.missed), data=summary)
+        return Failed(message=_coded("; ".join(judged.missed), code), data=summary)
     if judged is not None and judged.evidence:
-        return Failed(message="; ".join(judged.evidence), data=summary)
+        return Failed(message=_coded("; ".join(judged.evidence), code), data=summary)
     if result.unrecorded is not None:
-        return Failed(message=f"not in the history: {result.unrecorded}", data=summary)
+        return Failed(
+            message=_coded(f"not in the history: {result.unrecorded}", code), data=summary
+        )
     return Completed(data=summary)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import urllib.error
 import urllib.request
 from urllib.parse import urlparse
+
+from pipeline.terms.errors import ProviderError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_URL = "http://127.0.0.1:4200/api"
@@ -20,15 +23,50 @@ def api_url() -> str | None:
 def answers(url: str) -> bool:
     """Return whether a server answers at an API address; any HTTP status counts as an answer.
 
-    Prefect is not imported, because that takes a second. Loopback addresses bypass any proxy.
+    Prefect is not imported, because that takes a second.
     """
-    handlers = []
-    if urlparse(url).hostname in LOOPBACK:
-        handlers.append(urllib.request.ProxyHandler({}))
     try:
-        urllib.request.build_opener(*handlers).open(f"{url}/health", timeout=SECONDS).close()
+        opener(url).open(f"{url}/health", timeout=SECONDS).close()
     except urllib.error.HTTPError:
         return True
     except (OSError, ValueError):
         return False
     return True
+
+
+def require(what: str, again: str) -> str:
+    """Return the address of the server that PREFECT_API_URL names.
+
+    Raises ProviderError, with the commands that fix it, if it is not set or does not answer.
+    ``what`` needs the server; ``again`` is the command to give then.
+    """
+    url = api_url()
+    if url is not None and answers(url):
+        return url
+    why = f"{url} (PREFECT_API_URL) does not answer" if url else "PREFECT_API_URL is not set"
+    raise ProviderError(
+        f"{what} needs a Prefect server, but {why}. To start one and try again:\n"
+        "  prefect server start --background\n"
+        f"  export PREFECT_API_URL={DEFAULT_URL}\n"
+        f"  {again}"
+    )
+
+
+def forgets(url: str, headers: dict[str, str]) -> bool:
+    """Return whether a server that restarts forgets who holds its concurrency limits.
+
+    They then stay taken. False if the server does not say.
+    """
+    request = urllib.request.Request(f"{url}/admin/settings", headers=headers)  # noqa: S310
+    try:
+        with opener(url).open(request, timeout=SECONDS) as answer:
+            storage = json.load(answer)["server"]["concurrency"]["lease_storage"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return str(storage).endswith(".memory")
+
+
+def opener(url: str) -> urllib.request.OpenerDirector:
+    """Return what opens addresses of a server; loopback addresses bypass any proxy."""
+    local = urlparse(url).hostname in LOOPBACK
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))

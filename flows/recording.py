@@ -11,7 +11,7 @@ from typing import Final
 
 from rich.console import Console
 
-from flows import jobs
+from flows import jobs, recipe_source
 from flows.display import Display, Shows, verdict_line, verdict_table
 from flows.jobs import Job
 from flows.results import Result
@@ -52,10 +52,10 @@ class Recorded:
             each.progress(done, total, note)
         self._keep()
 
-    def waiting(self) -> None:
-        """Show that another run executes this step."""
+    def waiting(self, why: str = "another run is executing this stage") -> None:
+        """Show what this run waits for."""
         for each in self._both:
-            each.waiting()
+            each.waiting(why)
         self._keep()
 
     def finished(self, row: LedgerRow) -> None:
@@ -99,7 +99,8 @@ def recorded(
 ) -> Iterator[Recorded]:
     """Return the display of a run that is in the logbook for as long as the block lasts."""
     values = asdict(job)
-    values |= {key: str(Path(values[key]).absolute()) for key in PATHS}
+    here = (key for key in PATHS if not recipe_source.is_remote(values[key]))
+    values |= {key: str(Path(values[key]).absolute()) for key in here}
     logbook, name = Logbook(Home(Path(job.home))), loaded.recipe.name
     with logbook.writing(name, engine, values, len(jobs.step_ids(loaded))) as page:
         page.say(job.command)

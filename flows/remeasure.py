@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.measure import answers
+from pipeline.measure import alone, answers
 from pipeline.measure.measurements import Measurements
 from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.release import bundles, origin, records
@@ -88,7 +88,7 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
     # Runs with equal inputs share a folder, which keeps the references that were exported before.
     work = _work(run, stage)
     with (
-        store.lock("validate"),  # one timing at a time
+        alone.measuring(alone.noted(progress)),
         store.lock(work),
         tempfile.TemporaryDirectory(prefix="rarefy-validate-") as output,
     ):

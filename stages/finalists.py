@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from exporters.build import Traced, build, trace
-from pipeline.measure import latency
+from pipeline.measure import alone, latency
 from pipeline.measure.measurements import Latency
 from pipeline.model import checkpoint, parts, quantization
 from pipeline.model.quantization import LinearPlan, Plan
@@ -77,16 +77,17 @@ class Finalists:
     def time(self, bundles: Mapping[str, Path]) -> Latency:
         """Time bundles, of which one is named ``FLOAT``, on development rows."""
         texts, pairs = self.context.task.requests(self._split)
-        return latency.measure(
-            bundles,
-            texts,
-            pairs,
-            threads=self._target.threads,
-            processes=PROCESSES,
-            seconds=SECONDS,
-            seed=self.context.seed,
-            progress=self.context.progress,
-        )
+        with alone.measuring(alone.noted(self.context.progress)):
+            return latency.measure(
+                bundles,
+                texts,
+                pairs,
+                threads=self._target.threads,
+                processes=PROCESSES,
+                seconds=SECONDS,
+                seed=self.context.seed,
+                progress=self.context.progress,
+            )
 
     @cached_property
     def _checkpoint(self) -> Path:

@@ -40,6 +40,7 @@ class Profile(Stage):
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
     aside: ClassVar[bool] = True
+    timed: ClassVar[bool] = True
 
     precision: str = Field("int8", pattern="^(int8|float)$", description="int8 or float")
     seconds: float = Field(60, gt=0, le=3600, description="time limit of the timing")

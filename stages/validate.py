@@ -59,6 +59,7 @@ class Validate(Stage):
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = (*EXPORTING, "scikit-learn", "scipy")
     sees_ancestors: ClassVar[bool] = True
+    timed: ClassVar[bool] = True
 
     models: tuple[Name, ...] | Literal["all"] = Field(
         "all", description="ids of checkpoints to compare with; all: those the bundle is made from"

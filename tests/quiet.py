@@ -8,11 +8,13 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quiet_machine() -> Iterator[None]:
+def quiet_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Skip the check that the machine is quiet enough for a verdict, in every test.
 
     For the whole session, because the fixtures of a module or of the session measure too.
     """
     with pytest.MonkeyPatch.context() as patch:
+        # No test waits for the measurement of another one, or of the user's.
+        patch.setenv("RAREFY_LOCKS", str(tmp_path_factory.mktemp("locks")))
         patch.setattr("pipeline.measure.drift.found", lambda calls, rows: None)
         yield

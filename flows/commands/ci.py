@@ -17,6 +17,7 @@ from flows.options import (
     json_option,
     recipe_argument,
     show_json,
+    stage_timeout_option,
     stderr,
     verbose,
     without_credentials,
@@ -46,6 +47,7 @@ UNFINISHED = "the run was stopped before it reached a verdict; its log shows how
 @fresh_option
 @click.option("--lenient", is_flag=True, help="Exit 0 if a budget is inconclusive, and warn.")
 @engine_options
+@stage_timeout_option
 @home_option
 @json_option
 def ci(
@@ -58,6 +60,7 @@ def ci(
     engine: Engine,
     device: str,
     threads: int | None,
+    stage_timeout: float | None,
     home: Home,
     as_json: bool,
 ) -> int:
@@ -90,6 +93,7 @@ def ci(
         ),
         first=first,
         fresh=fresh,
+        stage_timeout=stage_timeout,
         baseline=baseline,
     )
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,7 @@ def load(
     Example: `rarefy load production --rate 50 --rate 200 --workers 2 --max-p99 20ms`
     """
     from flows.display import Display
+    from pipeline.measure import alone
     from pipeline.measure import load as loading
     from pipeline.release.bundles import find
     from pipeline.terms.outcomes import worst
@@ -122,7 +124,8 @@ def load(
         for rate in rates:
             display.started("load")
             asked = {"rate": rate, "progress": display.progress, **options}
-            runs.append(loading.measure(model.directory, split.texts, split.pairs, **asked))
+            with alone.measuring(partial(display.waiting, alone.WHY)):
+                runs.append(loading.measure(model.directory, split.texts, split.pairs, **asked))
             for note in _notes(runs[-1]):
                 display.say(f"note: at {rate:g} requests/s, {note}", "yellow")
     judged = [] if max_p99 is None else [judging.judge(run, max_p99) for run in runs]

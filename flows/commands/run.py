@@ -16,6 +16,7 @@ from flows.options import (
     json_option,
     recipe_argument,
     show_json,
+    stage_timeout_option,
     stderr,
     verbose,
     without_credentials,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @first_option
 @fresh_option
 @engine_options
+@stage_timeout_option
 @home_option
 @json_option
 def run(
@@ -51,6 +53,7 @@ def run(
     fresh: bool,
     device: str,
     threads: int | None,
+    stage_timeout: float | None,
     home: Home,
     as_json: bool,
 ) -> int:
@@ -74,6 +77,7 @@ def run(
         command=_command(recipe, first, fresh),
         first=first,
         fresh=fresh,
+        stage_timeout=stage_timeout,
     )
     return carry_out(job, loaded, engine, strict, as_json)
 

@@ -177,7 +177,7 @@ def resume(reference: str, strict: bool, home: Home, as_json: bool) -> int:
 
     Example: `rarefy runs resume demo`
     """
-    from flows import jobs
+    from flows import jobs, recipe_source
     from flows.commands.run import carry_out
     from pipeline.terms.errors import RecipeError
 
@@ -185,6 +185,11 @@ def resume(reference: str, strict: bool, home: Home, as_json: bool) -> int:
     if entry.state == "running":
         raise RecipeError(f"{entry.id} is still running; `rarefy runs logs -f` follows it")
     job = jobs.Job(**entry.job)
+    if recipe_source.is_remote(job.recipe):
+        raise RecipeError(
+            f"{entry.id}: a worker fetched its recipe from {job.recipe}; `rarefy submit` starts "
+            "the deployment again, and finished stages are not repeated"
+        )
     return carry_out(job, jobs.load(job), entry.engine, strict, as_json)
 
 

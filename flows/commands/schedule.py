@@ -41,7 +41,7 @@ def schedule(
 
     Example: `rarefy schedule demo.yaml --cron "0 3 * * *"`
     """
-    from flows import jobs, prefect_settings
+    from flows import jobs, prefect_server, prefect_settings
     from pipeline.recipe import recipe as recipes
 
     loaded = recipes.load(recipe)
@@ -49,10 +49,12 @@ def schedule(
     jobs.open_run(job, loaded)
     prefect_settings.prepare(home.prefect, verbose=True)
     when = cron_schedule(cron, timezone)
-    require_server(recipe, cron)
+    again = f"rarefy schedule {shlex.quote(str(recipe))} --cron {shlex.quote(cron)}"
+    prefect_server.require("a schedule", again)
     from prefect.types.entrypoint import EntrypointType
 
     from flows.prefect_flow import compress as flow
+    from flows.prefect_flow import tags_of
 
     deployment = name or loaded.recipe.name
     served = {"deployment": f"{flow.name}/{deployment}", "cron": cron, "timezone": timezone}
@@ -66,7 +68,9 @@ def schedule(
         name=deployment,
         schedule=when,
         parameters=asdict(job),
+        tags=tags_of(loaded.recipe.name),
         limit=1,
+        pause_on_shutdown=False,  # who restarts this process would lose the nights in between
         print_starting_message=False,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
@@ -84,24 +88,6 @@ def job_of(recipe: Path, name: str, device: str, home: Home) -> Job:
         device=device,
         threads=None,
         command=f"rarefy run {shlex.quote(str(path))}",
-    )
-
-
-def require_server(recipe: Path, cron: str) -> None:
-    """Raise ProviderError, with the commands that fix it, if no Prefect server answers."""
-    from flows import prefect_server
-    from pipeline.terms.errors import ProviderError
-
-    url = prefect_server.api_url()
-    if url is not None and prefect_server.answers(url):
-        return
-    why = f"{url} (PREFECT_API_URL) does not answer" if url else "PREFECT_API_URL is not set"
-    again = f"rarefy schedule {shlex.quote(str(recipe))} --cron {shlex.quote(cron)}"
-    raise ProviderError(
-        f"a schedule needs a Prefect server, but {why}. To start one and schedule the recipe:\n"
-        "  prefect server start --background\n"
-        f"  export PREFECT_API_URL={prefect_server.DEFAULT_URL}\n"
-        f"  {again}"
     )
 
 

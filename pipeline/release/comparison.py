@@ -83,7 +83,7 @@ def compare(
     progress: Progress,
 ) -> Compared:
     """Measure candidate and baseline; latency is measured until the change is conclusive."""
-    from pipeline.measure import engines, gate
+    from pipeline.measure import alone, engines, gate
 
     ran_by = engines.providers({side: sides[side].directory for side in SIDES}, target.provider)
     models = {
@@ -92,13 +92,14 @@ def compare(
         )
         for side in SIDES
     }
-    times, timed = gate.measure(
-        sides[CANDIDATE].directory,
-        sides[BASELINE].directory,
-        margin=margin,
-        **timing(task, split, target, effort),
-        progress=progress,
-    )
+    with alone.measuring(alone.noted(progress)):
+        times, timed = gate.measure(
+            sides[CANDIDATE].directory,
+            sides[BASELINE].directory,
+            margin=margin,
+            **timing(task, split, target, effort),
+            progress=progress,
+        )
     found = gathered(models, task, split, truth_of(task, split, models[BASELINE]))
     found.latency[target.name] = timed
     names = {side: sides[side].name for side in SIDES}

@@ -80,7 +80,7 @@ def compare(
     Raises ModelError if the labels differ, EvidenceError if the file's machine, rows, provider or
     threads differ.
     """
-    from pipeline.measure import latency
+    from pipeline.measure import alone, latency
 
     old = read(path)
     check_machine(old, path)
@@ -99,7 +99,8 @@ def compare(
         BASELINE: old.models[CANDIDATE],
     }
     asked = comparison.timing(task, split, target, effort)
-    now = latency.measure({CANDIDATE: candidate.directory}, **asked, progress=progress)
+    with alone.measuring(alone.noted(progress)):
+        now = latency.measure({CANDIDATE: candidate.directory}, **asked, progress=progress)
     check_rows(now, then, path)
     return Compared(
         names={CANDIDATE: candidate.name, BASELINE: str(path)},

@@ -9,13 +9,14 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.measure import memory
+from pipeline.measure import alone, memory
 from pipeline.model import sources
 from pipeline.recipe.recipe import MODEL
 from pipeline.run import choosing, quantized, scoring
@@ -102,12 +103,13 @@ class Run:
         self,
         identifier: str,
         progress: Progress = silent,
-        waiting: Callable[[], None] = lambda: None,
+        waiting: Callable[..., None] = lambda *_: None,
     ) -> Finished:
         """Run one step, or take its artifact from the store, and score the result.
 
         The step's inputs must be finished. ``waiting`` is called when another process holds the
-        lock. Raises RarefyError with the step's id if the stage fails.
+        lock, for a stage that times with the reason. Raises RarefyError with the step's id if the
+        stage fails.
         """
         known = {name: step.artifact for name, step in self.finished.items()}
         read = self.plan.read(identifier)  # before the fingerprint, which must describe it
@@ -122,9 +124,12 @@ class Run:
                 artifact = self._cached(fingerprint)
                 cached = artifact is not None
                 if artifact is None:
-                    artifact = self._make(identifier, fingerprint, known, read, progress)
+                    with self._alone(identifier, waiting):
+                        artifact = self._make(identifier, fingerprint, known, read, progress)
+        if artifact.kind is Kind.BUNDLE:
+            self.check(artifact)  # its size is read from its files, and the last one is delivered
         if identifier == MODEL:
-            self.plan.count_lengths(artifact, progress)
+            self.plan.count_lengths(artifact, self.check, progress)
             if self.plan.task_class.unlabelled:
                 self.check(artifact)
                 self.plan.own_answers(artifact).keep(progress, waiting)
@@ -135,6 +140,11 @@ class Run:
         done = Finished(identifier, artifact, cached, seconds, *scored)
         self.finished[identifier] = done
         return done
+
+    def _alone(self, identifier: str, waiting: Callable[..., None]) -> AbstractContextManager[None]:
+        """Let a stage that times have the machine for itself."""
+        timed = self.plan.stage_of(identifier).timed
+        return alone.measuring(partial(waiting, alone.WHY)) if timed else nullcontext()
 
     def _cached(self, fingerprint: str) -> Artifact | None:
         """Return the artifact of finished work, now in use by this run; None if there is none."""
@@ -150,6 +160,7 @@ class Run:
         """
         if artifact.digest in self._verified:
             return
+        self.plan.store.bring(artifact.digest)
         if not self.plan.store.use(artifact.digest, self.lease):
             raise IntegrityError(f"artifact {artifact.short} was deleted meanwhile; run again")
         self.plan.store.check(artifact.digest)
@@ -252,6 +263,8 @@ class Run:
             draft = quantized.carry(stage, model, context.output, kinds[identifier], draft)
             if kinds[identifier] is Kind.BUNDLE:
                 planner = quantized.follow(self.plan.loaded, kinds)[identifier]
+                if planner:
+                    self.check(known[planner])
                 quantized.check_bundle(draft, planner, known)
             return draft
         except RarefyError as error:

@@ -6,6 +6,7 @@ fingerprint have the same artifact.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -105,8 +106,7 @@ class Plan:
         known = self.store.note(key)
         if known is not None:
             return data.Summary(**known)
-        folder = self.store.root / "tmp"
-        recipe = self.loaded.recipe.data
+        recipe, folder = self.loaded.recipe.data, self.store.root / "tmp"
         summary = data.load(recipe, self.task_class, self.sources, folder=folder)[1]
         self.store.keep_note(key, vars(summary))
         return summary
@@ -150,12 +150,14 @@ class Plan:
         fingerprint = self.fingerprint(MODEL, {})
         return self.store.lookup(fingerprint) if fingerprint else None
 
-    def count_lengths(self, model: Artifact, progress: Progress) -> None:
+    def count_lengths(
+        self, model: Artifact, check: Callable[[Artifact], None], progress: Progress
+    ) -> None:
         """Count the tokens of the rows with the model's tokenizer, and store the counts."""
-        key = self._lengths_key(model)
-        if self.store.note(key) is None:
+        if self.store.note(self._lengths_key(model)) is None:
+            check(model)
             counts = lengths.count(model.directory, self.task, self.rows, progress)
-            self.store.keep_note(key, vars(counts))
+            self.store.keep_note(self._lengths_key(model), vars(counts))
 
     def own_answers(self, model: Artifact) -> OwnAnswers:
         """Return the imported model's answers to rows without labels."""
@@ -237,9 +239,7 @@ class Plan:
 
     @cached_property
     def task_class(self) -> type[tasks.Task]:
-        found = tasks.find(self.loaded.recipe.task)
-        recipe = self.loaded.recipe.data
-        return unlabelled.of_data(found, recipe)
+        return unlabelled.of_data(tasks.find(self.loaded.recipe.task), self.loaded.recipe.data)
 
     @cached_property
     def task(self) -> tasks.Task:

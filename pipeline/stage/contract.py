@@ -145,6 +145,13 @@ class Stage(BaseModel):
     A later stage names it in ``references``.
     """
 
+    timed: ClassVar[bool] = False
+    """Whether most of the work is to time, so that no other run on the machine may time meanwhile.
+
+    A stage that times now and then takes ``pipeline.measure.alone`` itself. Either says when
+    something is measured, not what, so it is not part of the fingerprint.
+    """
+
     needs: ClassVar[Mapping[str, Kind]] = {}
     """The kind of the artifact that each role of ``references`` needs; a model if not listed."""
 

@@ -24,8 +24,15 @@ class Home:
     def prefect(self) -> Path:
         return self.path / "prefect"
 
-    def store(self, *, fresh: bool = False) -> Store:
-        """Return the store; a ``fresh`` one believes no earlier work."""
+    def store(self, *, fresh: bool = False, remote: str | None = None) -> Store:
+        """Return the store; a ``fresh`` one believes no earlier work.
+
+        With the URL of a ``remote`` store, it also finds the work of other machines.
+        """
+        if remote is not None:
+            from pipeline.store.shared import Shared
+
+            return Shared(self.path / "store", remote)
         if fresh:
             from pipeline.store.fresh import Fresh
 

@@ -3,8 +3,8 @@
 A remote is a folder with the store's layout (``pipeline/store/remote_files.py``). A push uploads an
 artifact's files first, then its manifest, then the tag, so a partial upload is never visible.
 Before a tag moves, the bytes there are compared with the manifest's hashes. A pull checks every
-file against the manifest before it publishes the artifact locally. Ancestors are not copied,
-because a bundle is self-contained.
+file against the manifest before it publishes the artifact locally; a pull that broke off is
+continued. Ancestors are not copied, because a bundle is self-contained.
 
 A tag there moves by compare and swap where the service has it (``pipeline/store/swap.py``): of two
 who move it at once, one is refused or sees the other's move. On a local disk, the remote is another
@@ -14,6 +14,7 @@ store, and its guard is held.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,12 +80,15 @@ def pull(store: Store, url: str, reference: str) -> Artifact:
     except (RecipeError, IntegrityError):
         pass  # missing or damaged here, so fetch it
     manifest = remote.manifest(digest)
-    with store.draft() as draft:
+    work = f"pull-{digest}"
+    with store.lock(work), disk.speaking(store.root):
+        folder = store.work(work)  # stays if the transfer breaks off, and the next one goes on
         for entry in manifest.files:
-            remote.fetch(f"{_ARTIFACTS}/{digest}/{entry.path}", draft / entry.path)
+            remote.fetch(f"{_ARTIFACTS}/{digest}/{entry.path}", folder / entry.path, entry.size)
         try:
-            return store.adopt(draft, manifest, remote.run_record(digest))
+            return store.adopt(folder, manifest, remote.run_record(digest))
         except IntegrityError as error:
+            shutil.rmtree(folder, ignore_errors=True)
             raise IntegrityError(
                 f"{url}: {error}; delete {_ARTIFACTS}/{digest[:12]}… there and push it again"
             ) from None

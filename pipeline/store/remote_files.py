@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -28,6 +29,7 @@ from pipeline.terms.naming import misspelt
 BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
 """Protocols without real folders; creating a folder there could create the bucket."""
 READ_ONLY = frozenset({"http", "https"})
+_CHUNK = 2**20
 _PART = 50 * 2**20
 """Bytes. s3fs sends a file of less than two parts in one request."""
 
@@ -130,14 +132,46 @@ class RemoteFiles:
                 return None
         return data
 
-    def fetch(self, path: str, target: Path) -> None:
-        """Download a file. Raises IntegrityError if it is missing although a manifest lists it."""
-        target.parent.mkdir(parents=True, exist_ok=True)
+    def kind(self, path: str) -> Literal["file", "folder"] | None:
+        """Return what is at a path, or None if nothing is; a page of a web server is a folder."""
         with _speaking(self.url):
             try:
-                self.system.get_file(f"{self.root}/{path}", str(target))
+                info = self.system.info(f"{self.root}/{path}")
+            except FileNotFoundError:
+                return None
+        page = str(info.get("mimetype", "")).startswith("text/html")
+        listing = page and not path.endswith((".html", ".htm"))
+        return "folder" if info["type"] == "directory" or listing else "file"
+
+    def fetch(self, path: str, target: Path, size: int | None) -> None:
+        """Download a file of ``size`` bytes, from where a download that broke off has left it.
+
+        If the size is not known, from its start. Whether the bytes are right is for the caller to
+        check. Raises IntegrityError if the file is
+        missing although a manifest lists it.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        begun = target.stat().st_size if target.is_file() else 0
+        if begun == size and target.is_file():
+            return
+        partial = size is not None and 0 < begun < size
+        full = f"{self.root}/{path}"
+        with _speaking(self.url):
+            try:
+                if not (partial and self._continued(full, target, begun)):
+                    self.system.get_file(full, str(target))
             except FileNotFoundError:
                 raise IntegrityError(f"{self.url}: {path} is missing on the remote") from None
+
+    def _continued(self, full: str, target: Path, begun: int) -> bool:
+        """Append what is missing of a file; return False if it can only be read from its start."""
+        with self.system.open(full, "rb") as there, target.open("ab") as here:
+            try:
+                there.seek(begun)
+            except (ValueError, OSError):  # a web server without ranges
+                return False
+            shutil.copyfileobj(there, here, _CHUNK)
+        return True
 
     def write(self, path: str, data: bytes) -> None:
         """Write a small file atomically: buckets do so by themselves, a local file is renamed."""

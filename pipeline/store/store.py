@@ -265,6 +265,9 @@ class Store:
             )
         return matches[0]
 
+    def bring(self, digest: str) -> None:
+        """Make sure that an artifact's files are here; nothing to do if a store has no remote."""
+
     def _unknown(self, reference: str) -> RecipeError:
         return RecipeError(f"{reference}: no such artifact or tag in {self.root}")
 

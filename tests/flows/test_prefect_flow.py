@@ -64,8 +64,8 @@ def test_prefect_shows_a_cached_step_a_missed_budget_and_an_error(project: Proje
         ("judge", "Cached"),
     ]
     kinds = rows(project, "select distinct type, key from artifact where key is not null")
-    assert ("table", "rarefy-ledger") in kinds
-    assert ("markdown", "rarefy-verdict") in kinds
+    assert ("table", "rarefy-ledger-tiny") in kinds
+    assert ("markdown", "rarefy-verdict-missed") in kinds
 
     third = run(
         project, project.recipe("quickstages:Head", "quickstages:Break", name="broken"), "--json"
@@ -115,3 +115,40 @@ def test_an_error_in_a_notebook_is_the_engine_s_own(project: Project) -> None:
         check=False,
     )
     assert done.stdout == "break: the weights are made of cheese\n", done.stderr
+
+
+NOT_SHOWN = """
+import httpx
+
+from flows import prefect_flow
+
+
+def away(**page):
+    raise httpx.ConnectError("refused")
+
+
+def wrong(**page):
+    raise ValueError("a key with a capital")
+
+
+prefect_flow._shown(away, key="rarefy-ledger-a")
+try:
+    prefect_flow._shown(wrong, key="A")
+except ValueError as error:
+    print(error, prefect_flow.key("ledger", "spam_de.v2"))
+"""
+
+
+def test_a_page_that_a_server_cannot_take_now_ends_no_run(project: Project) -> None:
+    paths = (Path(__file__).parents[2], os.environ.get("PYTHONPATH", ""))
+    done = subprocess.run(
+        [sys.executable, "-c", NOT_SHOWN],
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PREFECT_HOME": str(project.home)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout == "a key with a capital rarefy-ledger-spam-de-v2\n", done.stderr
+    assert "rarefy-ledger-a is not shown: refused" in done.stderr

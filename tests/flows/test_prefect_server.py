@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -9,6 +10,23 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from flows import prefect_server
+from pipeline.terms.errors import ProviderError
+
+
+class Settings(BaseHTTPRequestHandler):
+    """Says how a server keeps leases, to those who may know."""
+
+    storage = "prefect.server.concurrency.lease_storage.memory"
+
+    def do_GET(self) -> None:
+        known = self.headers["Authorization"] == "Bearer secret"
+        self.send_response(200 if known else 401)
+        self.end_headers()
+        said = {"server": {"concurrency": {"lease_storage": self.storage}}}
+        self.wfile.write(json.dumps(said).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -21,9 +39,9 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server() -> Iterator[HTTPServer]:
-    with HTTPServer(("127.0.0.1", 0), Refusing) as found:
+@pytest.fixture(params=[Refusing])
+def server(request: pytest.FixtureRequest) -> Iterator[HTTPServer]:
+    with HTTPServer(("127.0.0.1", 0), request.param) as found:
         thread = threading.Thread(target=found.serve_forever)
         thread.start()
         yield found
@@ -48,3 +66,20 @@ def test_the_address_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert prefect_server.api_url() == "http://there:4200/api"
     monkeypatch.setenv("PREFECT_API_URL", "")
     assert prefect_server.api_url() is None
+
+
+@pytest.mark.parametrize("server", [Settings], indirect=True)
+def test_a_server_with_leases_in_memory_forgets_them(
+    server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, secret = f"http://127.0.0.1:{server.server_port}/api", {"Authorization": "Bearer secret"}
+    assert prefect_server.forgets(url, secret)
+    assert not prefect_server.forgets(url, {}), "it does not say"
+    monkeypatch.setattr(Settings, "storage", "prefect.server.concurrency.lease_storage.filesystem")
+    assert not prefect_server.forgets(url, secret)
+
+
+def test_what_needs_a_server_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    with pytest.raises(ProviderError, match=r"(?s)a dream needs .*127.*\n  rarefy dream$"):
+        prefect_server.require("a dream", "rarefy dream")

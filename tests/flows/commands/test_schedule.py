@@ -98,6 +98,10 @@ def test_a_real_server_runs_what_is_scheduled(project: Project, tmp_path: Path) 
             made = wait(lambda: ask(start, {}), 120, "the server takes the run")
             state = wait(lambda: ended(f"{url}/flow_runs/{made['id']}"), 240, "the run ends")
             assert state == "COMPLETED"
+        left = wait(lambda: ask(path), 120, "the server answers")
+        assert not left["paused"], "who restarts the process finds the schedule as it was"
+        assert [each["active"] for each in left["schedules"]] == [True]
+        assert left["tags"] == ["rarefy", "recipe:tiny"]
     assert (project.home / "runs" / "tiny" / "report.html").is_file()
 
 

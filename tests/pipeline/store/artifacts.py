@@ -24,6 +24,7 @@ def publish(
     parents=(),
     lease=None,
     signature=None,
+    lasts=True,
 ):
     with store.draft() as draft:
         if signature is not None:
@@ -37,7 +38,7 @@ def publish(
             parents=tuple(Parent(digest=digest, role="input") for digest in parents),
             stage=StageRecord(name="s", version=1, parameters={}, fingerprint=fingerprint),
         )
-        return store.publish(draft, manifest, {"seconds": 1.5}, lease=lease)
+        return store.publish(draft, manifest, {"seconds": 1.5}, lasts=lasts, lease=lease)
 
 
 def overwrite(path: Path, text: str) -> None:

@@ -1,0 +1,269 @@
+"""``rarefy deploy``: let the workers of a Prefect work pool run a recipe, on a schedule or not."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from flows.options import (
+    home_option,
+    json_option,
+    recipe_argument,
+    show_json,
+    stage_timeout_option,
+    without_credentials,
+)
+from pipeline.store.home import Home
+
+if TYPE_CHECKING:
+    from flows.deployment import Deployment
+    from pipeline.recipe.recipe import LoadedRecipe
+
+
+@click.command(short_help="Let the workers of a Prefect work pool run a recipe.")
+@recipe_argument
+@click.option("--pool", required=True, help="The work pool whose workers run it.")
+@click.option("--type", "kind", help="The pool's type; default: the server's answer, or process.")
+@click.option("--name", help="The deployment's name; default: the recipe's name.")
+@click.option("--cron", help="When to run: minute, hour, day, month, weekday; default: on demand.")
+@click.option(
+    "--timezone", default="UTC", show_default=True, help="The time zone of the cron expression."
+)
+@click.option(
+    "--recipe-url",
+    metavar="URL",
+    callback=without_credentials,
+    help="Where workers fetch the recipe and the files it names: s3://, https://, file://.",
+)
+@click.option("--git", metavar="REPO@REV:PATH", help="Or the recipe's place in a git repository.")
+@click.option(
+    "--store",
+    metavar="URL",
+    callback=without_credentials,
+    help="A store that workers share: passing runs publish there, and find earlier work there.",
+)
+@click.option(
+    "--report-url",
+    metavar="URL",
+    callback=without_credentials,
+    help="Where people read the store's runs/ folder, to link reports.",
+)
+@click.option("--machine", metavar="NAME", help="The machine that measures; default: the worker's.")
+@stage_timeout_option
+@click.option(
+    "--when-busy",
+    "busy",
+    type=click.Choice(["wait", "skip"]),
+    default="wait",
+    show_default=True,
+    help="What a run does while another run of the deployment is going on.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where training runs on the worker.",
+)
+@click.option("--threads", type=click.IntRange(1), help="Threads for training; default: all cores.")
+@click.option("--tag", "tags", multiple=True, help="A tag of its flow runs; repeat it.")
+@click.option("--job-variable", "variables", multiple=True, metavar="KEY=VALUE", help="Repeat it.")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="prefect.yaml",
+    show_default=True,
+    help="The file to write.",
+)
+@click.option("--write-only", is_flag=True, help="Write the file, and ask no server.")
+@home_option
+@json_option
+def deploy(
+    recipe: Path,
+    pool: str,
+    kind: str | None,
+    cron: str | None,
+    timezone: str,
+    file: Path,
+    write_only: bool,
+    home: Home,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Write RECIPE's deployment to prefect.yaml and apply it, for a worker on any machine.
+
+    The worker needs rarefy and the server's address. It fetches the recipe from --git or
+    --recipe-url; without them, the recipe and the files that it names are sent to --store.
+
+    Example: `rarefy deploy demo.yaml --pool nightly --cron "0 3 * * *" --store s3://models/rarefy`
+    """
+    from flows import deployment, prefect_server, prefect_settings
+    from flows.commands.schedule import cron_schedule
+    from pipeline.recipe import recipe as recipes
+
+    loaded = recipes.load(recipe)
+    deployment.check_portable(loaded)
+    variables = dict(map(deployment.variable, options["variables"]))
+    prefect_settings.prepare(home.prefect)
+    if cron:
+        cron_schedule(cron, timezone)
+    if write_only:
+        kind, template = kind or "process", deployment.template_of(kind or "process")
+    else:
+        again = shlex.join(["rarefy", "deploy", str(recipe), "--pool", pool])
+        prefect_server.require("a deployment", again)
+        kind, template = _pool(pool, kind)
+    deployment.check_variables(variables, template, pool, kind)
+    source = _source(recipe, options)
+    if not write_only:
+        _check(source, loaded, home)
+    parameters = ("store", "report_url", "machine", "stage_timeout", "device", "threads")
+    made = deployment.Deployment(
+        name=options["name"] or loaded.recipe.name,
+        loaded=loaded,
+        source=source,
+        pool=pool,
+        cron=cron,
+        timezone=timezone,
+        busy=options["busy"],
+        tags=options["tags"],
+        parameters={name: options[name] for name in parameters},
+        job_variables=variables,
+    )
+    _write(made, file)
+    if not write_only:
+        _apply(made, file, options["machine"])
+    _say(made, file, kind, write_only, as_json)
+
+
+def _source(recipe: Path, options: dict[str, Any]) -> str:
+    """Return where workers fetch the recipe; send it to the store if it is nowhere else."""
+    from flows import recipe_source
+    from pipeline.terms.errors import RecipeError
+
+    git, url, store = options["git"], options["recipe_url"], options["store"]
+    if git and url:
+        raise RecipeError("give either --git or --recipe-url")
+    for name, given in (("--recipe-url", url), ("--store", store)):
+        if given and "://" not in given:
+            raise RecipeError(f"{name} {given}: expected a URL, e.g. s3://models/rarefy")
+    if options["report_url"] and not store:
+        raise RecipeError("--report-url needs a --store, to which reports are sent")
+    if git:
+        return str(recipe_source.InGit.parse(git))
+    if url:
+        return str(url)
+    if not store:
+        raise RecipeError(
+            f"a worker elsewhere cannot read {recipe}: say where it fetches the recipe with --git "
+            "or --recipe-url, or give a --store to which it can be sent"
+        )
+    return recipe_source.send(recipe, store)
+
+
+def _check(source: str, loaded: LoadedRecipe, home: Home) -> None:
+    """Fetch the recipe as a worker will, and plan it.
+
+    Raises RecipeError if it differs from the one that was given, and what planning raises.
+    """
+    from flows import recipe_source
+    from pipeline.recipe import recipe as recipes
+    from pipeline.run.plan import Plan
+    from pipeline.terms.errors import RecipeError
+
+    with tempfile.TemporaryDirectory(prefix="rarefy-deploy-") as folder:
+        fetched = recipes.load(recipe_source.fetch(source, Path(folder)))
+        if fetched.text != loaded.text:
+            raise RecipeError(
+                f"{source} is not the same as {loaded.where.source}; publish your changes first"
+            )
+        Plan(fetched, home.store()).steps()
+
+
+def _pool(pool: str, kind: str | None) -> tuple[str, dict[str, Any]]:
+    """Return the type and the job template of a work pool of the server."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    from pipeline.terms.errors import RecipeError
+
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_work_pool(pool)
+        except ObjectNotFound:
+            raise RecipeError(
+                f"--pool {pool}: the server has no such work pool; to create one: "
+                f"prefect work-pool create {shlex.quote(pool)} --type {kind or 'process'}"
+            ) from None
+    if kind not in (None, found.type):
+        raise RecipeError(f"--type {kind}: the work pool {pool!r} is of the type {found.type}")
+    return found.type, found.base_job_template
+
+
+def _write(made: Deployment, file: Path) -> None:
+    from flows import deployment
+    from flows.prefect_flow import tags_of
+
+    deployment.write(file, made.entry(tags_of(made.loaded.recipe.name)), version("prefect"))
+
+
+def _apply(made: Deployment, file: Path, machine: str | None) -> None:
+    """Apply the file's entry with Prefect's own command. Raises ProviderError if it fails."""
+    import subprocess
+    import sys
+
+    from flows import machine_limit
+    from pipeline.terms.errors import ProviderError
+
+    if machine:
+        machine_limit.create(machine_limit.name(machine))
+    command = ["prefect", "--no-prompt", "deploy", "--prefect-file", file.name, "--name", made.name]
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=file.resolve().parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        reason = said[-1].strip() if said else "it said nothing"
+        raise ProviderError(f"prefect deploy failed: {reason} ({file} is written)")
+
+
+def _say(made: Deployment, file: Path, kind: str, write_only: bool, as_json: bool) -> None:
+    from flows import prefect_server, time_limit
+    from flows.deployment import RUN_HERE
+    from flows.prefect_flow import NAME
+
+    full = f"{NAME}/{made.name}"
+    url = prefect_server.api_url()
+    if not write_only and url and prefect_server.forgets(url, time_limit.authorization()):
+        click.echo(
+            "note: if this server is restarted while a run holds a limit, the limit stays taken; "
+            "start it with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="
+            "prefect.server.concurrency.lease_storage.filesystem",
+            err=True,
+        )
+    if kind not in RUN_HERE:
+        click.echo(
+            f"note: the file was checked against Prefect's schema of {kind} pools; rarefy's tests "
+            "run process pools only",
+            err=True,
+        )
+    if as_json:
+        facts = {"deployment": full, "version": made.version, "recipe": made.source}
+        show_json({**facts, "file": str(file), "pool": made.pool, "applied": not write_only})
+        return
+    click.echo(f"{full} {made.version}: {'written to' if write_only else 'applied from'} {file}")
+    if write_only:
+        click.echo(
+            f"to apply it: prefect deploy --prefect-file {file} --name {made.name}", err=True
+        )
+    else:
+        click.echo(f"to run it now: rarefy submit {made.name} --watch", err=True)

@@ -1,0 +1,48 @@
+"""``rarefy submit``: start a run of a deployment, and wait for its verdict if asked."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import rich_click as click
+
+from flows.options import home_option, json_option, show_json
+from pipeline.store.home import Home
+
+
+@click.command(short_help="Start a run of a deployment, and wait for its verdict if asked.")
+@click.argument("deployment")
+@click.option("--watch", is_flag=True, help="Show the run's log, and exit as `rarefy run` does.")
+@home_option
+@json_option
+def submit(deployment: str, watch: bool, home: Home, as_json: bool) -> int:
+    """Start a run of DEPLOYMENT on the server that PREFECT_API_URL names.
+
+    With --watch, the exit code is that of the verdict: 0 pass, 3 budget missed, 4 no verdict, 2 a
+    wrong recipe, 5 the worker lacks something, 1 it crashed. Ctrl-C ends the watching, not the run.
+
+    Example: `rarefy submit demo --watch`
+    """
+    from flows import prefect_server, prefect_settings
+
+    prefect_settings.prepare(home.prefect)
+    prefect_server.require("to submit a run", f"rarefy submit {deployment}")
+    from flows import submitted
+
+    run = submitted.submit(deployment)
+    facts = {"flow_run": str(run.id), "name": run.name}
+    click.echo(f"started {run.name} ({run.id})", err=True)
+    if not watch:
+        if as_json:
+            show_json(facts)
+        else:
+            click.echo(str(run.id))
+        return 0
+    ended = submitted.watch(run.id, lambda line: click.echo(line, err=True))
+    if as_json:
+        show_json(facts | asdict(ended))
+        return ended.exit_code
+    if ended.report:
+        click.echo(f"report   {ended.report}", err=True)
+    click.echo(f"{ended.state}: {ended.message}" if ended.message else ended.state)
+    return ended.exit_code

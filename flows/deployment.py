@@ -1,0 +1,167 @@
+"""``prefect.yaml``: what a worker elsewhere needs to run a recipe, without a path of this machine.
+
+The file is Prefect's own: `prefect deploy` reads it too. Only entries of rarefy's are replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.recipe import yaml_source
+from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.store import disk
+from pipeline.terms.errors import RecipeError
+from pipeline.terms.vocabulary import REMOTE_TAG
+
+HEADER = (
+    "# Written by `rarefy deploy`, which replaces its entries; `prefect deploy` reads it too.\n"
+)
+ENTRYPOINT = "flows.prefect_flow.compress"
+PULL = [{"prefect.deployments.steps.set_working_directory": {"directory": "."}}]
+"""No code is pulled: the flow is installed with rarefy. Without a step, Prefect copies a folder."""
+COLLISIONS = {"wait": "ENQUEUE", "skip": "CANCEL_NEW"}
+"""What a run does while another run of its deployment is going on, in Prefect's words."""
+RUN_HERE = frozenset({"process"})
+"""The types of work pools that this project's tests run."""
+_METADATA = "server/api/collections_data/views/aggregate-worker-metadata.json"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A recipe with where, when and how workers run it. ``source``: where they fetch it from."""
+
+    name: str
+    loaded: LoadedRecipe
+    source: str
+    pool: str
+    cron: str | None = None
+    timezone: str = "UTC"
+    busy: str = "wait"
+    tags: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    job_variables: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """The digest of the recipe's text, as far as people read it."""
+        return hashlib.sha256(self.loaded.text.encode()).hexdigest()[:12]
+
+    def entry(self, tags: Sequence[str]) -> dict[str, Any]:
+        """Return the deployment's entry in ``prefect.yaml``; ``tags`` come before its own."""
+        recipe = self.loaded.recipe
+        chain = " → ".join([recipe.model, *(step.id for step in self.loaded.steps)])
+        count = len(recipe.budgets)
+        schedule = {"cron": self.cron, "timezone": self.timezone, "active": True}
+        file = re.split(r"[/:]", self.source)[-1]
+        parameters = {"recipe": self.source, "command": f"rarefy run {file}", **self.parameters}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "description": f"{chain}; {count} budget{'' if count == 1 else 's'}",
+            "tags": list(dict.fromkeys([*tags, *self.tags])),
+            "entrypoint": ENTRYPOINT,
+            "pull": PULL,
+            "parameters": {key: value for key, value in parameters.items() if value is not None},
+            "schedules": [schedule] if self.cron else [],
+            "concurrency_limit": {"limit": 1, "collision_strategy": COLLISIONS[self.busy]},
+            "work_pool": {"name": self.pool, "job_variables": dict(self.job_variables)},
+        }
+
+
+def check_portable(loaded: LoadedRecipe) -> None:
+    """Raise RecipeError if a recipe needs what only this machine's store or disk has."""
+    for position, budget in enumerate(loaded.recipe.budgets):
+        if budget.against in loaded.tags and REMOTE_TAG not in str(budget.against):
+            raise loaded.where.say(
+                ("budgets", position, "against"),
+                f"the tag {budget.against!r} is in this machine's store, which a worker elsewhere "
+                "does not have; compare with URL#TAG",
+            )
+    references = [("model", loaded.recipe.model)]
+    references += [(f"data.{k}", v) for k, v in loaded.recipe.data.references.items()]
+    for name, reference in references:
+        if reference.startswith(("/", "~")):
+            raise RecipeError(
+                f"{loaded.where.source}: {name}: {reference} is a path of this machine; give one "
+                "relative to the recipe"
+            )
+
+
+def write(path: Path, entry: Mapping[str, Any], prefect_version: str) -> None:
+    """Add an entry to a ``prefect.yaml``, or replace the one of that name.
+
+    Raises RecipeError if the file was not written by rarefy: its comments would be lost.
+    """
+    values: dict[str, Any] = {"name": "rarefy", "deployments": []}
+    if path.exists():
+        text = path.read_text(encoding="utf-8")
+        if not text.startswith(HEADER):
+            raise RecipeError(
+                f"{path}: rarefy did not write this and would replace it; give another --file"
+            )
+        values = yaml_source.parse(text.encode(), str(path)).values
+    others = [each for each in values["deployments"] if each["name"] != entry["name"]]
+    values |= {"prefect-version": prefect_version, "deployments": [*others, dict(entry)]}
+    with disk.speaking(path.parent):
+        disk.write_text(path, HEADER + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def template_of(kind: str) -> dict[str, Any]:
+    """Return Prefect's own job template of a type of work pools, as this Prefect has it.
+
+    Raises RecipeError if there is no such type.
+    """
+    text = (resources.files("prefect") / _METADATA).read_text(encoding="utf-8")
+    types = {name: each for package in json.loads(text).values() for name, each in package.items()}
+    if kind not in types:
+        raise RecipeError(f"--type {kind}: no such type of work pools; known: {', '.join(types)}")
+    template: dict[str, Any] = types[kind]["default_base_job_configuration"]
+    return template
+
+
+def check_variables(
+    variables: Mapping[str, Any], template: Mapping[str, Any], pool: str, kind: str
+) -> None:
+    """Raise RecipeError if job variables do not fit the schema of a pool's job template.
+
+    Prefect's default image has no rarefy in it, so a pool of containers needs one.
+    """
+    import jsonschema
+
+    schema = template.get("variables", {})
+    known = schema.get("properties", {})
+    for name in variables:
+        if name not in known:
+            raise RecipeError(
+                f"--job-variable {name}: the work pool {pool!r} has no such variable; it has: "
+                f"{', '.join(known)}"
+            )
+    if "image" in known and "image" not in variables:
+        raise RecipeError(
+            f"the work pool {pool!r} starts containers ({kind}): name an image that has rarefy, "
+            "with --job-variable image=NAME"
+        )
+    error = next(jsonschema.Draft202012Validator(schema).iter_errors(dict(variables)), None)
+    if error is not None:
+        where = ".".join(map(str, error.path)) or pool
+        raise RecipeError(f"--job-variable {where}: {error.message}")
+
+
+def variable(text: str) -> tuple[str, Any]:
+    """Parse ``KEY=VALUE``, with a value in YAML. Raises RecipeError if it is not of that form."""
+    name, sign, value = text.partition("=")
+    if not sign or not name.isidentifier():
+        raise RecipeError(f"--job-variable {text}: expected KEY=VALUE")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"--job-variable {name}: {value!r} is not valid YAML") from None

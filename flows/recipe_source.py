@@ -1,0 +1,234 @@
+"""Where a deployed run finds its recipe: behind a URL that fsspec reads, or in a git repository.
+
+``s3://bucket/recipes/demo.yaml`` (also ``file://``, ``https://``, …): the recipe is fetched, and
+the files and folders beside it that it names. ``git+REPOSITORY@REVISION:PATH``: the repository is
+cloned. Anything else is a path on this machine, used where it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.recipe import yaml_source
+from pipeline.store.remote_files import RemoteFiles
+from pipeline.terms import credentials
+from pipeline.terms.digests import file_sha256, value_sha256
+from pipeline.terms.errors import ProviderError, RecipeError
+
+GIT = "git+"
+RECIPES = "recipes"
+"""The folder of a store that holds what ``send`` sent."""
+_GIT = re.compile(r"(?P<repository>.+)@(?P<revision>[^@:]+):(?P<path>[^:]+)")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://.+|[^/:@]+@[^/:]+:.+", re.IGNORECASE)
+"""A URL, or ssh's short form ``user@host:path``."""
+_NETWORK = re.compile(
+    r"could not resolve|timed? ?out|connection|hung up|early eof|unable to access|temporar", re.I
+)
+_LONGEST = 300
+"""Characters of the longest path that is looked for; longer texts are prompts."""
+
+
+@dataclass(frozen=True)
+class InGit:
+    """A file in a git repository, at a branch, tag or commit."""
+
+    repository: str
+    revision: str
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> InGit:
+        """Parse ``REPOSITORY@REVISION:PATH``. Raises RecipeError if it is not of that form."""
+        found = _GIT.fullmatch(text.removeprefix(GIT))
+        if found is None:
+            raise RecipeError(
+                f"{text!r} is not REPOSITORY@REVISION:PATH, e.g. "
+                "https://example.org/models.git@main:recipes/demo.yaml"
+            )
+        if credentials.found_in(found["repository"]):
+            raise RecipeError(credentials.REFUSED)
+        if not _ADDRESS.fullmatch(found["repository"]):
+            raise RecipeError(
+                f"{found['repository']!r} is a path of this machine; give the repository's URL"
+            )
+        path = PurePosixPath(found["path"])
+        if found["revision"].startswith("-") or path.is_absolute() or ".." in path.parts:
+            raise RecipeError(f"{text!r}: the revision or the path is not valid")
+        return cls(found["repository"], found["revision"], path.as_posix())
+
+    def __str__(self) -> str:
+        return f"{GIT}{self.repository}@{self.revision}:{self.path}"
+
+
+def is_remote(source: str) -> bool:
+    """Return whether a source is fetched, and not a path on this machine."""
+    return source.startswith(GIT) or "://" in source
+
+
+def fetch(source: str, folder: Path) -> Path:
+    """Fetch a recipe, with the files that it names, into an empty folder; return its path.
+
+    Raises RecipeError if it does not exist or names files that cannot be fetched, ProviderError if
+    the place cannot be reached.
+    """
+    if source.startswith(GIT):
+        return _clone(InGit.parse(source), folder)
+    if "://" not in source:
+        return Path(source)
+    place, _, name = source.rpartition("/")
+    there = RemoteFiles.open(place)
+    data = there.read(name)
+    if data is None:
+        raise RecipeError(f"{source}: no such recipe")
+    (folder / name).write_bytes(data)
+    for reference in sorted(set(_named(yaml_source.parse(data, source).values))):
+        _bring(there, reference, folder)
+    return folder / name
+
+
+def send(recipe: Path, url: str) -> str:
+    """Send a recipe, with the files that it names, to a store; return where workers find it.
+
+    The place is named for all their bytes, so a run that fetches them never finds them changed.
+    Raises RecipeError if a file is outside the recipe's folder.
+    """
+    values, base = yaml_source.read(recipe).values, recipe.resolve().parent
+    files = {recipe.name: recipe}
+    todo = list(_named(values))
+    while todo:
+        name = _relative(todo.pop(), str(recipe))
+        path = base / name
+        found = [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else []
+        for each in found:
+            inside = each.relative_to(base).as_posix()
+            if each.is_file() and inside not in files:
+                files[inside] = each
+                todo += (
+                    [f"{module}.py" for module in _imported(each)] if each.suffix == ".py" else []
+                )
+    digests = {name: file_sha256(path) for name, path in files.items()}
+    there = RemoteFiles.open(url)
+    there.check_writable()
+    place = f"{RECIPES}/{values['name']}-{value_sha256(digests)[:12]}"
+    for name in sorted(files, key=recipe.name.__eq__):  # the recipe last
+        if (
+            there.sha256(f"{place}/{name}") != digests[name]
+        ):  # an earlier transfer may have broken off
+            there.put(files[name], f"{place}/{name}")
+    return f"{url.rstrip('/')}/{place}/{recipe.name}"
+
+
+def _clone(source: InGit, folder: Path) -> Path:
+    """Clone a repository without the files of other revisions, where its server can do so."""
+    _git("clone", "--quiet", "--no-checkout", "--filter=blob:none", "--", source.repository, folder)
+    for revision in (f"origin/{source.revision}", source.revision):
+        if not _run("-C", folder, "rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}")[0]:
+            _git("-C", folder, "checkout", "--quiet", "--detach", revision)
+            break
+    else:
+        raise RecipeError(f"{source.repository}: there is no revision {source.revision!r}")
+    path = folder / source.path
+    if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+        raise RecipeError(f"{source}: no such recipe")
+    return path
+
+
+def _git(*arguments: str | Path) -> None:
+    code, said = _run(*arguments)
+    if code:
+        # The last line says what git was doing when it gave up, the first what happened.
+        line = next((line for line in said.splitlines() if _NETWORK.search(line)), None)
+        if line is not None:
+            raise ProviderError(f"git: {line}") from ConnectionError(line)
+        first = next(iter(said.strip().splitlines()), "it failed without a word")
+        raise RecipeError(f"git: {first}")
+
+
+def _run(*arguments: str | Path) -> tuple[int, str]:
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            ["git", *map(str, arguments)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ProviderError("git is not installed on this machine; install it") from None
+    return done.returncode, done.stderr
+
+
+def _named(value: Any) -> Iterator[str]:
+    """Yield every text in a recipe that may be a path beside it; a stage's module too."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if ":" in str(key):  # a stage of the recipe's own; other keys are words of recipes
+                yield from _named(key)
+            yield from _named(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _named(each)
+    elif isinstance(value, str) and value and len(value) <= _LONGEST:
+        module, colon, attribute = value.partition(":")
+        if colon and module.isidentifier() and attribute.isidentifier():
+            yield f"{module}.py"
+        elif not re.search(r"[\n?*:#]|^[/~.]?$|^[/~]|\\", value):
+            yield value
+
+
+def _bring(there: RemoteFiles, reference: str, folder: Path) -> None:
+    """Fetch a file or a folder beside the recipe, if there is one of that name."""
+    path = _relative(reference, there.url)
+    target = _inside(folder, path)
+    if target.exists():
+        return
+    kind = there.kind(path)
+    if kind == "file":
+        there.fetch(path, target, None)
+        for name in _imported(target) if path.endswith(".py") else ():
+            _bring(there, f"{name}.py", folder)
+    elif kind == "folder":
+        for name, size in there.sizes(path).items():
+            there.fetch(f"{path}/{name}", _inside(folder, f"{path}/{name}"), size)
+
+
+def _relative(reference: str, recipe: str) -> str:
+    path = os.path.normpath(reference).replace(os.sep, "/")
+    if path.startswith(".."):
+        raise RecipeError(
+            f"{recipe}: the recipe names {reference!r}, which is outside its folder and is not "
+            "fetched; put it beside the recipe, or use --git"
+        )
+    return path
+
+
+def _imported(module: Path) -> Iterator[str]:
+    """Yield the modules that may lie beside a stage's module and that it imports."""
+    try:
+        nodes = list(ast.walk(ast.parse(module.read_bytes())))
+    except (SyntaxError, ValueError):
+        return  # said when the stage is loaded
+    for node in nodes:
+        names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        for name in names:
+            if "." not in name and name not in sys.stdlib_module_names:
+                yield name
+
+
+def _inside(folder: Path, path: str) -> Path:
+    target = (folder / path).resolve()
+    if not target.is_relative_to(folder.resolve()):
+        raise RecipeError(f"{path}: leads outside the folder that is fetched")
+    return target

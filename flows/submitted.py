@@ -1,0 +1,138 @@
+"""A run of a deployment, started and watched from anywhere: its log, its end and our exit code.
+
+Import it after ``prefect_settings.prepare``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.sorting import LogSort
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+
+from flows.prefect_flow import EXIT_CODE, NAME, key
+from pipeline.terms.errors import RecipeError
+from pipeline.terms.naming import hint
+
+PAUSE = 2.0
+"""Seconds between two looks at a run."""
+INTERRUPTED = 130
+HINTS = {
+    "Late": "; no worker has taken the run: is one running for its work pool?",
+    "AwaitingConcurrencySlot": "; another run of this deployment is going on",
+}
+"""What the states mean in which a run may wait for long."""
+PAGE = 200
+"""How many lines of a log the server sends at once, at most."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A flow run's final state, and the exit code that the recipe's verdict gives it."""
+
+    state: str
+    message: str
+    exit_code: int
+    report: str | None
+
+
+def submit(deployment: str) -> FlowRun:
+    """Start a run of a deployment, by its name with or without the flow's.
+
+    Raises RecipeError if the server has no such deployment.
+    """
+    full = deployment if "/" in deployment else f"{NAME}/{deployment}"
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_deployment_by_name(full)
+        except ObjectNotFound:
+            known = [each.name for each in client.read_deployments()]
+            raise RecipeError(
+                f"{full}: the server has no such deployment{hint(full.partition('/')[2], known)}"
+            ) from None
+        return client.create_flow_run_from_deployment(found.id)
+
+
+def watch(run: UUID, say: Callable[[str], None], pause: float = PAUSE) -> Ended:
+    """Wait for the end of a flow run; ``say`` is given its states and the lines of its log.
+
+    A server that does not answer is asked again until it does.
+    """
+    shown, lines, away = "", 0, False
+    while True:
+        try:
+            with get_client(sync_client=True) as client:
+                flow_run = client.read_flow_run(run)
+                if away:
+                    say("the server answers again")
+                away = False
+                for line in _log(client, run, lines):
+                    lines += 1
+                    say(line)
+                state = flow_run.state
+                if state is not None and state.name != shown:
+                    shown = state.name or state.type.value
+                    say(f"state: {shown}{HINTS.get(shown, '')}")
+                if state is not None and state.is_final():
+                    return _ended(client, flow_run, state)
+        except (httpx.TransportError, PrefectHTTPStatusError) as error:
+            if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
+                raise
+            if not away:
+                say(f"the server does not answer ({type(error).__name__}); the run may go on")
+            away = True
+        time.sleep(pause)
+
+
+def _log(client: SyncPrefectClient, run: UUID, after: int) -> Iterator[str]:
+    """Yield the messages of a run's log after the first ``after`` ones."""
+    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
+    while True:
+        page = client.read_logs(wanted, limit=PAGE, offset=after, sort=LogSort.TIMESTAMP_ASC)
+        yield from (each.message for each in page)
+        after += len(page)
+        if len(page) < PAGE:
+            return
+
+
+def exit_code(state: State[Any]) -> int:
+    """Return the exit code of a final state: of a failed run, the one in its message."""
+    if state.is_completed():
+        return 0
+    if state.is_cancelled():
+        return INTERRUPTED
+    code = EXIT_CODE.search(state.message or "")
+    return int(code[1]) if code else 1
+
+
+def _ended(client: SyncPrefectClient, flow_run: FlowRun, state: State[Any]) -> Ended:
+    own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]))
+    links = [
+        str(each.data)
+        for each in client.read_artifacts(artifact_filter=own)
+        if (each.key or "").startswith(key("report", ""))
+    ]
+    return Ended(
+        state=state.name or state.type.value,
+        message=state.message or "",
+        exit_code=exit_code(state),
+        report=_address(links[-1]) if links else None,
+    )
+
+
+def _address(link: str) -> str:
+    """Return the address in a Markdown link, as Prefect keeps link artifacts."""
+    return link.rpartition("](")[2].removesuffix(")")

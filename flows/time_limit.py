@@ -1,0 +1,120 @@
+"""Ends a run whose stage takes too long, also if the stage never comes back from C code.
+
+A signal's handler, a thread or Prefect's ``timeout_seconds`` all wait for Python to get its turn,
+which native code need not give. So a process of its own watches the clock: if the stage has not
+ended in time, it says so, tells Prefect that the flow run failed, and kills the run with all that
+the run has started. Finished stages are kept, and a stage that saves its progress resumes.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from flows import prefect_server
+
+EXIT_CODE = 5
+"""What ``rarefy submit --watch`` exits with; of a killed process the system says 137."""
+SECONDS = 10.0
+"""How long the server may take to note the end of the flow run."""
+
+
+@contextlib.contextmanager
+def limit(stage: str, seconds: float | None, flow_run: dict[str, Any] | None) -> Iterator[None]:
+    """Kill this process if what is done in this context takes longer than ``seconds``.
+
+    ``flow_run``: ``url`` of its final state in Prefect's API, with the ``headers`` to send; None
+    without a server.
+    """
+    if seconds is None:
+        yield
+        return
+    told = {
+        "process": os.getpid(),
+        "seconds": seconds,
+        "message": f"{stage}: stopped, because it took longer than {seconds:g} s; finished stages "
+        "are kept",
+        "flow_run": flow_run,
+    }
+    watch = subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__],
+        stdin=subprocess.PIPE,  # closed by the system when this process ends
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C and a closed terminal end the run, not its watch
+    )
+    assert watch.stdin is not None
+    try:
+        watch.stdin.write(json.dumps(told).encode() + b"\n")
+        watch.stdin.flush()
+        yield
+    finally:
+        watch.stdin.close()
+        watch.wait()
+
+
+def _watch() -> None:
+    """Read what to watch from stdin; a closed stdin means that it has ended."""
+    told = json.loads(sys.stdin.buffer.readline())
+    ended = threading.Event()
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    if ended.wait(told["seconds"]):
+        return
+    sys.stderr.write(f"rarefy: {told['message']}\n")
+    sys.stderr.flush()
+    if told["flow_run"] is not None:
+        with contextlib.suppress(OSError, ValueError):
+            _report(told["flow_run"], told["message"])
+    _kill(told["process"])
+    os._exit(0)  # the thread still reads
+
+
+def _report(flow_run: dict[str, Any], message: str) -> None:
+    """Set the flow run's final state. A worker that reports a crash afterwards changes nothing."""
+    state = {
+        "type": "FAILED",
+        "name": "Failed",
+        "message": f"{message} (exit code {EXIT_CODE})",
+    }
+    request = urllib.request.Request(  # noqa: S310 - the address of the user's own server
+        flow_run["url"],
+        json.dumps({"state": state, "force": True}).encode(),
+        {"Content-Type": "application/json", **flow_run["headers"]},
+    )
+    prefect_server.opener(flow_run["url"]).open(request, timeout=SECONDS).close()
+
+
+def _kill(process: int) -> None:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        run = psutil.Process(process)
+        started = [each for each in run.children(recursive=True) if each.pid != os.getpid()]
+        for each in (run, *started):
+            with contextlib.suppress(psutil.Error):
+                each.kill()
+
+
+def authorization() -> dict[str, str]:
+    """Return the headers with which Prefect's own clients show who they are."""
+    if key := os.environ.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    if user := os.environ.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
+    return {}
+
+
+if __name__ == "__main__":
+    _watch()

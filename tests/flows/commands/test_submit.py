@@ -1,0 +1,93 @@
+"""A run of a deployment, submitted and watched; a worker elsewhere runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import fleet_recipes as recipes
+from tests.fleet import POOL, ROOT, Fleet
+from tests.project import Said
+
+PAGE = ROOT / "docs" / "operations.md"
+"""Its commands are run as they stand there, but for the store's address."""
+
+
+def test_without_a_server_the_commands_are_said(
+    rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    said = rarefy("submit", "demo", "--home", tmp_path)
+    assert said.code == 5
+    assert "rarefy submit demo" in said.err
+
+
+@pytest.mark.slow
+def test_a_worker_elsewhere_runs_what_is_deployed_and_its_verdict_is_the_exit_code(
+    tmp_path: Path,
+) -> None:
+    """One fleet for all of it, because a server and a worker take long to start.
+
+    ``benchmarks/deployed.py`` shows the rest: schedules, restarts, hanging stages, a cold worker.
+    """
+    fleet = Fleet(tmp_path)
+    recipes.make(fleet)
+    flaky = ("fleetstages:Flaky", "fleetstages:Judge")
+    missed = recipes.recipe(fleet, "missed", *flaky, budgets=recipes.MISSED)
+    wrong = recipes.recipe(fleet, "wrong", "fleetstages:Head", "fleetstages:Judge")
+    with fleet.up():
+        unknown = fleet.rarefy("deploy", missed.name, "--pool", "nigthly", "--store", fleet.store)
+        assert unknown.returncode == 2
+        assert "prefect work-pool create nigthly --type process" in unknown.stderr
+
+        done = fleet.rarefy("deploy", missed.name, "--pool", POOL, "--store", fleet.store)
+        assert done.returncode == 0, done.stderr
+        applied = fleet.ask("deployments/name/rarefy-compress/missed")
+        assert applied["parameters"]["recipe"].startswith(f"{fleet.store}/recipes/missed-")
+        assert applied["concurrency_limit"] or applied["global_concurrency_limit"]["limit"] == 1
+        assert applied["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+
+        misspelt = fleet.rarefy("submit", "mised")
+        assert misspelt.returncode == 2
+        assert "did you mean 'missed'?" in misspelt.stderr
+
+        watched = fleet.rarefy("submit", "missed", "--watch", "--json")
+        assert watched.returncode == 3, watched.stderr
+        told = json.loads(watched.stdout)
+        assert (told["state"], told["exit_code"]) == ("Failed", 3)
+        assert told["report"].startswith(f"{fleet.store}/runs/missed/")
+        assert Path(told["report"].removeprefix("file://")).is_file()
+        assert "flaky" in watched.stderr, "the run's log is shown"
+        attempts = {task["name"]: task["run_count"] for task in tasks(fleet, "missed")}
+        assert (attempts["flaky"], attempts["judge"]) == (2, 1), "a fault that passed"
+        keys = {each["key"] for each in fleet.ask("artifacts/filter", {})}
+        assert {"rarefy-ledger-missed", "rarefy-verdict-missed", "rarefy-report-missed"} <= keys
+
+        url = f"{fleet.desk.as_uri()}/wrong.yaml"
+        deployed = fleet.rarefy("deploy", wrong.name, "--pool", POOL, "--recipe-url", url)
+        assert deployed.returncode == 0, deployed.stderr
+        wrong.write_text(wrong.read_text().replace("fleetstages:Judge", "fleetstages:Jugde"))
+        code = fleet.rarefy("submit", "wrong", "--watch").returncode
+        assert code == 2
+        attempts = {task["name"]: task["run_count"] for task in tasks(fleet, "wrong")}
+        assert attempts == {"recipe": 1}, "a wrong recipe is not tried again"
+
+        recipes.recipe(fleet, "demo", "fleetstages:Head", "fleetstages:Judge")
+        for line in re.findall(r"^rarefy (.*)$", PAGE.read_text(), re.MULTILINE):
+            words = shlex.split(line.replace("$STORE", fleet.store))
+            done = fleet.rarefy(*words)
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+def tasks(fleet: Fleet, deployment: str) -> list[dict[str, Any]]:
+    runs = [run["id"] for run in fleet.runs(deployment)]
+    found: list[dict[str, Any]] = fleet.ask(
+        "task_runs/filter", {"flow_runs": {"id": {"any_": runs}}}
+    )
+    return found

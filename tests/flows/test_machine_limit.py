@@ -1,0 +1,67 @@
+"""Prefect's limit of the machine that measures: one holder, strict, and waiting is said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fleet import ROOT, Fleet
+
+WITHOUT = """
+from flows import machine_limit
+print(machine_limit.name("Rack 7"), machine_limit.limit_of(None))
+"""
+WITH = """
+import threading
+from flows import machine_limit
+
+limit = machine_limit.limit_of("rack-7")
+waits, free, order = threading.Event(), threading.Event(), []
+
+def other():
+    with limit(waits.set):
+        order.append("other")
+    free.set()
+
+with limit(lambda: order.append("waited")):
+    threading.Thread(target=other).start()
+    assert waits.wait(60)
+    order.append("first")
+assert free.wait(60)
+print(order)
+"""
+
+
+def run(code: str, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_without_a_server_there_is_no_limit(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+    said = run(WITHOUT, environment | {"PREFECT_HOME": str(tmp_path)})
+    assert said == "rarefy-measures-rack-7 None\n"
+
+
+@pytest.mark.slow
+def test_a_server_lets_one_measure_and_the_other_wait(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    try:
+        fleet.start_server()
+        assert run(WITH, fleet.environment("desk")) == "['first', 'other']\n"
+        limit = fleet.ask("v2/concurrency_limits/rarefy-measures-rack-7")
+        assert (limit["limit"], limit["active_slots"]) == (1, 0)
+    finally:
+        fleet.stop("server")

@@ -1,0 +1,154 @@
+"""A stage that takes too long ends with its run, even if it never comes back from C code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import psutil
+import pytest
+
+from flows import time_limit
+from tests.project import Project
+
+BLOCKED = {
+    "in a sleep that a thread waits for": """
+import threading
+thread = threading.Thread(target=time.sleep, args=(600,))
+thread.start()
+thread.join()
+""",
+    "in native code that keeps the interpreter": """
+re.match(r"(a+)+$", "a" * 60 + "b")
+""",
+    "with signals ignored": """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(600)
+""",
+}
+HANGS = """
+from typing import ClassVar
+import time
+from pipeline.store.artifact import Kind
+from pipeline.stage import Stage
+
+
+class Hang(Stage):
+    name: ClassVar[str] = "hang"
+    consumes: ClassVar = frozenset({Kind.ENCODER})
+
+    def run(self, context, model):
+        time.sleep(600)
+"""
+RUN = """
+import re, signal, subprocess, sys, time
+from flows import time_limit
+from tests.project import Project
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+with time_limit.limit("distill", 1, {told}):
+    {blocked}
+"""
+
+
+@pytest.mark.parametrize("how", BLOCKED)
+def test_a_stage_that_blocks_is_ended_with_what_it_started(how: str) -> None:
+    blocked = "\n    ".join(BLOCKED[how].strip().splitlines())
+    done = run(RUN.format(told=None, blocked=blocked))
+    assert done.returncode == -signal.SIGKILL
+    assert done.stderr == (
+        "rarefy: distill: stopped, because it took longer than 1 s; finished stages are kept\n"
+    )
+    with contextlib.suppress(psutil.NoSuchProcess):
+        child = psutil.Process(int(done.stdout))
+        assert child.status() == "zombie" or child.wait(30) is None  # else: TimeoutExpired
+
+
+def test_a_stage_that_ends_in_time_goes_on() -> None:
+    done = run(RUN.format(told=None, blocked="pass") + "child.kill()\nprint('on')")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("on\n")
+
+
+def test_without_a_limit_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with time_limit.limit("distill", None, None):
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[tuple[str | None, Any]]]]:
+    """An API that keeps what it is told."""
+    told: list[tuple[str | None, Any]] = []
+
+    class Api(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            assert self.headers["Content-Type"] == "application/json"
+            told.append((self.headers["Authorization"], json.loads(body)))
+            self.send_response(201)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Api) as found:
+        thread = threading.Thread(target=found.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{found.server_port}/set_state", told
+        found.shutdown()
+        thread.join()
+
+
+def test_the_server_is_told_why_before_the_run_ends(server: Any, monkeypatch: Any) -> None:
+    url, told = server
+    monkeypatch.setenv("PREFECT_API_KEY", "secret")
+    flow_run = {"url": url, "headers": time_limit.authorization()}
+    assert run(RUN.format(told=flow_run, blocked="time.sleep(600)")).returncode < 0
+    [(who, body)] = told
+    assert who == "Bearer secret"
+    assert body["force"]
+    assert body["state"]["type"] == "FAILED"
+    assert body["state"]["message"].startswith("distill: stopped, because it took longer than 1 s")
+    assert body["state"]["message"].endswith("(exit code 5)")
+
+
+def test_a_server_that_is_away_does_not_save_the_stage() -> None:
+    told = {"url": "http://127.0.0.1:9/api", "headers": {}}
+    assert run(RUN.format(told=told, blocked="time.sleep(600)")).returncode == -signal.SIGKILL
+
+
+def test_a_user_and_password_are_shown_as_prefect_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_KEY", raising=False)
+    assert time_limit.authorization() == {}
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "a:b")
+    assert time_limit.authorization() == {"Authorization": "Basic YTpi"}
+
+
+def test_a_run_on_the_command_line_is_ended_too(project: Project) -> None:
+    (project.folder / "hanging.py").write_text(HANGS)
+    recipe = project.recipe("hanging:Hang")
+    code = "from flows.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", recipe, "--engine", "inline", "--stage-timeout", "5"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    # On a busy machine it may already be the import of the model.
+    assert ": stopped, because it took longer than 5 s" in done.stderr
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )

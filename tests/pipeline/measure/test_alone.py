@@ -1,0 +1,121 @@
+"""One measurement at a time on a machine: threads and processes wait, and say so."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.measure import alone
+from pipeline.run.plan import Plan
+from pipeline.terms.errors import ProviderError
+from tests.conftest import Workshop
+
+HOLD = """
+import sys
+from pipeline.measure import alone
+with alone.measuring():
+    print("measuring", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv(alone.LOCKS, str(tmp_path / "locks"))
+    return tmp_path / "locks"
+
+
+def test_another_process_of_any_project_is_waited_for() -> None:
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "measuring\n"
+    said: list[str] = []
+
+    def waiting() -> None:
+        said.append(alone.WHY)
+        assert other.stdin is not None
+        other.stdin.close()  # and only now does it end
+
+    with alone.measuring(waiting):
+        assert other.wait(30) == 0
+    assert said == [alone.WHY]
+
+
+def test_threads_wait_for_each_other_but_a_thread_not_for_itself() -> None:
+    waited, entered = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with alone.measuring(waited.set):
+            entered.set()
+
+    thread = threading.Thread(target=other)
+    with alone.measuring(), alone.measuring():
+        thread.start()
+        assert waited.wait(30)
+        assert not entered.is_set()
+    thread.join(30)
+    assert entered.is_set()
+
+
+def test_a_limit_of_the_flow_is_held_around_the_lock(folder: Path) -> None:
+    seen: list[str] = []
+
+    @contextlib.contextmanager
+    def limit(waiting: Callable[[], None]) -> Iterator[None]:
+        seen.append("limit taken")
+        yield
+        seen.append("limit released")
+
+    with alone.also(limit), alone.measuring():
+        seen.append("measured")
+    with alone.measuring():
+        seen.append("measured without")
+    assert seen == ["limit taken", "measured", "limit released", "measured without"]
+
+
+def test_the_lock_is_named_for_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(alone.MACHINE, "Rack 7.Example")
+    assert alone.machine() == "rack-7-example"
+    assert alone.lock_file().name == "measuring-rack-7-example.lock"
+
+
+def test_a_folder_that_cannot_be_made_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(alone.LOCKS, str(tmp_path / "file" / "locks"))
+    with pytest.raises(ProviderError, match=f"{alone.LOCKS}$"):
+        alone.lock_file()
+
+
+def test_a_stage_that_times_runs_alone_and_its_fingerprint_does_not_know(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned() -> tuple[Plan, str | None]:
+        plan = workshop.open({"quick:Word": {"word": "alone"}}).plan
+        return plan, plan.steps()[1].fingerprint
+
+    taken: list[str] = []
+
+    @contextlib.contextmanager
+    def limit(waiting: Callable[[], None]) -> Iterator[None]:
+        taken.append("taken")
+        yield
+
+    with alone.also(limit):
+        workshop.run({"quick:Word": {"word": "free"}})
+        assert taken == []
+        plan, before = planned()
+        assert before is not None
+        monkeypatch.setattr(type(plan.stage_of("word")), "timed", True)
+        assert planned()[1] == before
+        workshop.run({"quick:Word": {"word": "alone"}})
+    assert taken == ["taken"]

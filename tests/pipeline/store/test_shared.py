@@ -1,0 +1,125 @@
+"""A store in front of a remote one: work of another machine is found, its files come when read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.recipe.recipe import MODEL
+from pipeline.store import remote, shared
+from pipeline.store.remote import Remote
+from pipeline.store.shared import Shared
+from pipeline.terms.errors import IntegrityError, ProviderError
+from tests.conftest import Workshop, execute
+from tests.pipeline.store.artifacts import publish
+
+
+@pytest.fixture
+def cold(tmp_path: Path, url: str) -> Shared:
+    return Shared(tmp_path / "cold", url)
+
+
+def test_shared_work_is_found_without_its_files_which_come_when_asked(store, url, cold):
+    made = publish(store)
+    assert shared.share(store, [made], url) == made.manifest.size
+    found = cold.lookup(made.manifest.stage.fingerprint)
+    assert found is not None
+    assert (found.digest, found.manifest) == (made.digest, made.manifest)
+    assert not found.directory.exists()
+    assert cold.use(found.digest, cold.lease())
+    cold.bring(found.digest)
+    assert cold.verify(found.digest) == []
+    assert shared.share(cold, [found], url) == 0
+
+
+def test_work_that_nobody_shared_is_not_there(store, cold):
+    made = publish(store)
+    assert cold.lookup(made.manifest.stage.fingerprint) is None
+    assert not cold.use(made.digest)
+
+
+def test_work_that_the_next_run_repeats_is_sent_but_not_found(store, url, cold):
+    made = publish(store, lasts=False)
+    shared.share(store, [made], url)
+    assert cold.lookup(made.manifest.stage.fingerprint) is None
+    assert remote.pull(cold, url, made.digest).digest == made.digest
+
+
+def test_notes_are_shared_if_they_were_used(tmp_path, url, cold):
+    warm = Shared(tmp_path / "warm", url)
+    warm.keep_note("score-1", {"accuracy": 0.5})
+    shared.share(warm, [], url)
+    assert cold.note("score-1") == {"accuracy": 0.5}
+    Remote.open(url).write("notes/score-1.json", b"{")
+    assert cold.note("score-1") == {"accuracy": 0.5}, "kept here"
+    assert Shared(tmp_path / "third", url).note("score-1") is None, "damaged: measured again"
+
+
+def test_a_damaged_entry_is_named(store, url, cold):
+    made = publish(store)
+    fingerprint = made.manifest.stage.fingerprint
+    Remote.open(url).write(f"fingerprints/{fingerprint}.json", b'{"digest": "../.."}')
+    with pytest.raises(
+        IntegrityError, match=f"fingerprints/{fingerprint}.json: .* delete it there"
+    ):
+        cold.lookup(fingerprint)
+
+
+def test_a_cold_machine_pulls_only_what_the_next_stage_needs(workshop: Workshop, tmp_path: Path):
+    url = f"file://{tmp_path}/remote"
+    chain = [{"quick:Word": {"word": "first"}}, {"quick:Word": {"word": "second"}}]
+    finished = workshop.run(*chain)
+    shared.share(workshop.store, [step.artifact for step in finished.values()], url)
+
+    longer = workshop.open(*chain, {"quick:Word": {"word": "third"}})
+    longer.plan.store = Shared(tmp_path / "cold", url)
+    again = execute(longer)
+    assert workshop.ran() == ["first", "second", "third"]
+    assert [again[name].cached for name in (MODEL, "word", "word-2", "word-3")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    here = {name for name, step in again.items() if step.artifact.directory.is_dir()}
+    assert here == {MODEL, "word-2", "word-3"}, "the model's tokenizer counts the rows' lengths"
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(store, url, other, monkeypatch):
+    made = publish(store, "0123456789" * 1000)
+    remote.push(store, made.digest, url)
+    system = Remote.open(url).system
+    whole = system.get_file
+
+    def breaks_off(there, here, **options):
+        whole(there, here, **options)
+        if there.endswith("a.txt"):
+            Path(here).write_bytes(Path(here).read_bytes()[:4000])
+            raise ConnectionResetError("the line is dead")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "get_file", breaks_off)
+        with pytest.raises(ProviderError, match="the line is dead"):
+            remote.pull(other, url, made.digest)
+        fetched: list[str] = []
+
+        def fetch(there, here, **options):
+            fetched.append(there.rpartition("/")[2])
+            whole(there, here, **options)
+
+        patch.setattr(system, "get_file", fetch)
+        found = remote.pull(other, url, made.digest)
+    assert fetched == ["b.bin"], "the other file was continued"
+    assert other.verify(found.digest) == []
+    assert list((other.root / "work").iterdir()) == []
+
+
+def test_what_was_left_of_another_file_is_not_published(store, url, other):
+    made = publish(store)
+    remote.push(store, made.digest, url)
+    left = other.work(f"pull-{made.digest}")
+    (left / "a.txt").write_text("HELLO")
+    with pytest.raises(IntegrityError, match=r"a\.txt does not match"):
+        remote.pull(other, url, made.digest)
+    assert other.verify(remote.pull(other, url, made.digest).digest) == []
