@@ -148,7 +148,7 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
         raise RecipeError(f"{entry.id} is not running: {entry.state}")
     if entry.host != platform.node():
         raise RecipeError(f"{entry.id} runs on {entry.host}: cancel it there")
-    os.kill(entry.pid, signal.SIGTERM)
+    os.kill(entry.pid, signal.Signals[entry.stop])
     deadline = time.monotonic() + PATIENCE
     while book.alive(entry):
         if time.monotonic() > deadline:

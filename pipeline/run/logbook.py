@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
@@ -59,6 +60,8 @@ class Entry(BaseModel):
     """What the run was started with; its paths are absolute."""
     host: str
     pid: int
+    stop: Literal["SIGTERM", "SIGINT"]
+    """The signal that interrupts it as Ctrl-C does: SIGTERM would end a notebook's kernel."""
     started: float
     ended: float | None = None
     state: State = "running"
@@ -93,8 +96,9 @@ class Page:
         """Add lines to the log, each with the time; credentials in URLs are left out."""
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         lines = redact(text).rstrip("\n").split("\n")
-        self.log.write("".join(f"{now}  {line}\n" for line in lines))
-        self.log.flush()
+        with disk.speaking(self._file.parent):
+            self.log.write("".join(f"{now}  {line}\n" for line in lines))
+            self.log.flush()
 
     def broken(self, error: BaseException) -> None:
         """Record that the run ended with an error, or that it was interrupted."""
@@ -113,7 +117,8 @@ class Page:
 
     def _write(self) -> None:
         text = self.entry.model_dump_json(by_alias=True, indent=1)
-        disk.write_text(self._file, redact(text) + "\n")
+        with disk.speaking(self._file.parent):
+            disk.write_text(self._file, redact(text) + "\n")
 
 
 class Logbook:
@@ -137,6 +142,7 @@ class Logbook:
             job=job,
             host=platform.node(),
             pid=os.getpid(),
+            stop="SIGINT" if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else "SIGTERM",
             started=started,
             total=total,
         )
@@ -227,11 +233,11 @@ class Logbook:
         """Delete the oldest runs that have ended, so that at most ``KEPT`` are left."""
         files = sorted(self.folder.glob("*.json"), key=_time, reverse=True)
         for file in files[KEPT - 1 :]:
-            entry = self._read(file)
-            if entry is not None and entry.state != "running":
-                self.log(entry.id).unlink(missing_ok=True)
-                self._lock(entry.id).unlink(missing_ok=True)
-                file.unlink(missing_ok=True)
+            with suppress(IntegrityError):  # a damaged one is left for its user to see
+                entry = self._read(file)
+                if entry is not None and entry.state != "running":
+                    for path in (self.log(entry.id), self._lock(entry.id), file):
+                        path.unlink(missing_ok=True)
 
     def _lock(self, identifier: str) -> Path:
         return self.folder / f"{identifier}.lock"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import signal
+
 import pytest
 
 from pipeline.run import logbook
 from pipeline.run.logbook import Logbook, Step
+from pipeline.store import disk
 from pipeline.store.home import Home
-from pipeline.terms.errors import DataError, IntegrityError, RecipeError
+from pipeline.terms.errors import DataError, IntegrityError, ProviderError, RecipeError
 
 
 @pytest.fixture
@@ -104,3 +108,36 @@ def test_a_damaged_entry_is_named(book):
     (book.folder / f"{identifier}.json").write_text("{")
     with pytest.raises(IntegrityError, match="the file is damaged; delete it"):
         book.entries()
+
+
+def test_a_damaged_entry_stops_no_run(book, monkeypatch):
+    monkeypatch.setattr(logbook, "KEPT", 1)
+    damaged = book.folder / f"{write(book)}.json"
+    damaged.write_text("{")
+    assert write(book, "other")
+    assert damaged.exists()
+
+
+def test_a_full_disk_is_said_in_one_line(book, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with book.writing("demo", "inline", {}, 3) as page:
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, "write_text", full)
+            with pytest.raises(ProviderError, match="the disk is full"):
+                page.update(step="prune")
+        page.update(step="prune")
+
+
+@pytest.mark.parametrize(
+    ("handler", "stop"),
+    [(signal.SIG_DFL, "SIGINT"), (signal.default_int_handler, "SIGTERM")],
+)
+def test_a_notebook_is_interrupted_and_not_ended(book, handler, stop):
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        write(book)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert book.find("demo").stop == stop
