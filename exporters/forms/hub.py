@@ -15,7 +15,7 @@ from exporters.bundle import write_json
 from exporters.forms import graph, hub_card, sentences
 from exporters.forms.hub_card import Stated
 from exporters.forms.source import Source, check_anywhere, check_described
-from pipeline.release.facts import Facts
+from pipeline.release.provenance import Provenance
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 
 SUFFIX = {"fp32": "", "int8": "_quantized", "fp16": "_fp16"}
@@ -26,7 +26,7 @@ GENERIC = "PreTrainedTokenizerFast"
 """A tokenizer that does what tokenizer.json says."""
 
 
-def write(source: Source, folder: Path, facts: Facts, stated: Stated) -> None:
+def write(source: Source, folder: Path, provenance: Provenance, stated: Stated) -> None:
     """Write the files of a repository on the Hub.
 
     Raises ModelError if the bundle is for CPUs with VNNI, its config.json is of an earlier version
@@ -46,7 +46,7 @@ def write(source: Source, folder: Path, facts: Facts, stated: Stated) -> None:
     write_json(folder / "special_tokens_map.json", special)
     if embeds:
         sentences.write(source, folder)
-    hub_card.write(source, folder, name, facts, stated)
+    hub_card.write(source, folder, name, provenance, stated)
 
 
 def _config(source: Source, apart: list[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.forms.source import Source
-from pipeline.release.facts import Facts
+from pipeline.release.provenance import Provenance
 from pipeline.report import markdown
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.terms import metrics
@@ -44,17 +44,17 @@ class Stated:
     base: str | None = None
     datasets: tuple[str, ...] = ()
 
-    def missing(self, facts: Facts) -> list[str]:
+    def missing(self, provenance: Provenance) -> list[str]:
         """Return what a card should name and neither the user nor the run says."""
         known = {
-            "licence (--license)": self.licence or facts.licence,
-            "base model (--base-model)": self.base or facts.base,
-            "data set (--dataset)": self.datasets or facts.datasets,
+            "licence (--license)": self.licence or provenance.licence,
+            "base model (--base-model)": self.base or provenance.base,
+            "data set (--dataset)": self.datasets or provenance.datasets,
         }
         return [what for what, value in known.items() if not value]
 
 
-def write(source: Source, folder: Path, graph: str, facts: Facts, stated: Stated) -> None:
+def write(source: Source, folder: Path, graph: str, provenance: Provenance, stated: Stated) -> None:
     """Write README.md; ``graph`` is the name of the file in ``onnx/``."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -65,13 +65,13 @@ def write(source: Source, folder: Path, graph: str, facts: Facts, stated: Stated
         autoescape=False,  # noqa: S701
         keep_trailing_newline=True,
     )
-    row = facts.scored(source.bundle)
+    row = provenance.scored(source.bundle)
     manifest = source.bundle.manifest
     own = source.config["model_type"] == STATIC
     text = templates.get_template("hub_card.md.j2").render(
-        front=front_matter(source, facts, stated),
-        title=markdown.escape(_title(facts, stated, source)),
-        base=stated.base or facts.base,
+        front=front_matter(source, provenance, stated),
+        title=markdown.escape(_title(provenance, stated, source)),
+        base=stated.base or provenance.base,
         task=source.task,
         labels=[markdown.escape(label) for label in source.labels],
         precision=source.precision,
@@ -91,23 +91,23 @@ def write(source: Source, folder: Path, graph: str, facts: Facts, stated: Stated
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def front_matter(source: Source, facts: Facts, stated: Stated) -> str:
+def front_matter(source: Source, provenance: Provenance, stated: Stated) -> str:
     """Return the card's YAML between its lines of dashes."""
     from huggingface_hub import ModelCardData
 
-    base = stated.base or facts.base
-    row = facts.scored(source.bundle)
+    base = stated.base or provenance.base
+    row = provenance.scored(source.bundle)
     embeds = source.task == SentenceEmbeddings.name
-    found: dict[str, Any] = {"base_model": base, "base_model_relation": facts.relation}
+    found: dict[str, Any] = {"base_model": base, "base_model_relation": provenance.relation}
     data = ModelCardData(
-        license=stated.licence or facts.licence,
+        license=stated.licence or provenance.licence,
         library_name="sentence-transformers" if embeds else "transformers.js",
         pipeline_tag=_pipeline(source),
         tags=["onnx", "rarefy", *([] if embeds else ["transformers.js"])],
-        datasets=list(stated.datasets or facts.datasets) or None,
+        datasets=list(stated.datasets or provenance.datasets) or None,
         metrics=[METRICS.get(row.metric, row.metric)] if row and row.metric else None,
-        model_name=_title(facts, stated, source) if row else None,
-        eval_results=_results(source, facts) if row else None,
+        model_name=_title(provenance, stated, source) if row else None,
+        eval_results=_results(source, provenance) if row else None,
         **(found if base else {}),
     )
     return str(data.to_yaml())
@@ -119,21 +119,21 @@ def _pipeline(source: Source) -> str:
     return TAGS.get(source.task, "text-classification")
 
 
-def _title(facts: Facts, stated: Stated, source: Source) -> str:
-    if facts.record is not None:
-        return facts.record.name
-    base = stated.base or facts.base
+def _title(provenance: Provenance, stated: Stated, source: Source) -> str:
+    if provenance.record is not None:
+        return provenance.record.name
+    base = stated.base or provenance.base
     return base.rpartition("/")[2] if base else source.folder.resolve().name
 
 
-def _results(source: Source, facts: Facts) -> list[Any]:
+def _results(source: Source, provenance: Provenance) -> list[Any]:
     """Return the bundle's main score, as the Hub's model index has it."""
     from huggingface_hub import EvalResult
 
-    row = facts.scored(source.bundle)
+    row = provenance.scored(source.bundle)
     assert row is not None
     assert row.accuracy is not None
-    datasets = facts.datasets
+    datasets = provenance.datasets
     return [
         EvalResult(
             task_type=_pipeline(source),

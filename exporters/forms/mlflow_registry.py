@@ -15,7 +15,7 @@ from typing import Any
 
 from exporters.forms import mlflow as form
 from exporters.forms.source import Source
-from pipeline.release.facts import Facts
+from pipeline.release.provenance import Provenance
 from pipeline.report.ci.numbers import measured, of_candidate
 from pipeline.run import names
 from pipeline.terms import credentials
@@ -51,7 +51,7 @@ def address(given: str | None) -> str | None:
     return found
 
 
-def register(source: Source, facts: Facts, uri: str, model: str) -> Registered:
+def register(source: Source, provenance: Provenance, uri: str, model: str) -> Registered:
     """Log a run with parameters, numbers, report and model, and register the model.
 
     A bundle that is registered already stays as it is. Raises ProviderError if the server does not
@@ -68,8 +68,8 @@ def register(source: Source, facts: Facts, uri: str, model: str) -> Registered:
         if known is not None:
             return Registered(model, str(known.version), known.run_id, new=False)
         mlflow.set_experiment(model)
-        with mlflow.start_run(run_name=facts.name or model) as run:
-            _describe(mlflow, source, facts)
+        with mlflow.start_run(run_name=provenance.name or model) as run:
+            _describe(mlflow, source, provenance)
             logged = mlflow.models.Model.log(
                 None,
                 sys.modules[form.__name__],
@@ -151,38 +151,38 @@ class Alias:
             ) from None
 
 
-def _describe(mlflow: Any, source: Source, facts: Facts) -> None:
+def _describe(mlflow: Any, source: Source, provenance: Provenance) -> None:
     """Log the recipe's parameters, the ledger's numbers, and the run's files for people."""
     mlflow.set_tags({DIGEST: source.bundle.digest, "rarefy.task": source.task})
-    record = facts.record
+    record = provenance.record
     if record is None:
         return
     if record.verdict is not None:
         mlflow.set_tag("rarefy.verdict", record.verdict.outcome)
-    parameters = {"model": facts.model, "task": record.task}
+    parameters = {"model": provenance.model, "task": record.task}
     for node in record.lineage:
         simple = {k: v for k, v in node.parameters.items() if not isinstance(v, dict)}
         if node.stage != "import":
             parameters |= {f"{node.id}.{key}": value for key, value in simple.items()}
     mlflow.log_params({key: str(value)[:LONGEST] for key, value in parameters.items()})
-    mlflow.log_metrics(_numbers(facts))
+    mlflow.log_metrics(_numbers(provenance))
     mlflow.log_text(record.recipe, "recipe.yaml")
     for name in (names.REPORT, names.SUMMARY, names.VERDICT):
-        if facts.run is not None and (facts.run / name).is_file():
-            mlflow.log_artifact(str(facts.run / name))
+        if provenance.run is not None and (provenance.run / name).is_file():
+            mlflow.log_artifact(str(provenance.run / name))
 
 
-def _numbers(facts: Facts) -> dict[str, float]:
+def _numbers(provenance: Provenance) -> dict[str, float]:
     """Return the ledger's numbers as ``STAGE.METRIC``, and the candidate's as ``METRIC.TARGET``."""
-    assert facts.record is not None
+    assert provenance.record is not None
     numbers: dict[str, float] = {}
-    for row in facts.record.ledger:
+    for row in provenance.record.ledger:
         if row.metric and row.accuracy:
             numbers[f"{row.id}.{row.metric}"] = row.accuracy[0]
         numbers[f"{row.id}.size"] = float(row.size)
         if row.parameters is not None:
             numbers[f"{row.id}.parameters"] = float(row.parameters)
-    for found in of_candidate(measured(facts.record)):
+    for found in of_candidate(measured(provenance.record)):
         key = f"{found.metric}.{found.target}" if found.target else found.metric
         numbers[key] = found.value
     return numbers

@@ -234,7 +234,7 @@ def diff(first: str, second: str, home: Home, as_json: bool) -> None:
 
 def listing(store: Store) -> list[dict[str, Any]]:
     """Return every artifact's kind, stage, digest, size, age in seconds and tags, newest first."""
-    from pipeline.store import facts
+    from pipeline.store import listed
     from pipeline.store.artifact import NewerError
     from pipeline.terms.errors import IntegrityError
 
@@ -249,7 +249,7 @@ def listing(store: Store) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"kind": "damaged", "stage": "", "digest": digest, "size": 0}
         row |= {"age": None, "tags": tags.get(digest, []), "past_tags": past.get(digest, [])}
         try:
-            found = facts.read(store, digest)
+            found = listed.read(store, digest)
             age = round(_age(store.directory(digest), found.started), 1)
             row |= {"kind": found.kind, "stage": found.stage, "size": found.size, "age": age}
         except NewerError:

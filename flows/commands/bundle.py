@@ -13,7 +13,7 @@ from pipeline.store.home import Home
 if TYPE_CHECKING:
     from exporters.forms.hub_card import Stated
     from exporters.forms.source import Source
-    from pipeline.release.facts import Facts
+    from pipeline.release.provenance import Provenance
 
 
 @click.command(short_help="Write a bundle in the form that another tool loads.")
@@ -55,13 +55,13 @@ def bundle(
     """
     from exporters.forms import folder, source
     from exporters.forms.hub_card import Stated
-    from pipeline.release import bundles, facts
+    from pipeline.release import bundles, provenance
 
     stated = Stated(licence, base, datasets)
     _check_options(form, model, tracking, stated)
     folder.check_new(out)
     found = bundles.find(name, home)
-    known = facts.of(found, home)
+    known = provenance.of(found, home)
     named, more = model or known.name or "model", {}
     with folder.whole(out) as fresh:
         read = source.read(found)
@@ -105,7 +105,7 @@ def _check_options(form: str, model: str | None, tracking: str | None, stated: S
             raise click.UsageError(f"{option}: only with --for {' or '.join(forms)}")
 
 
-def _register(read: Source, known: Facts, tracking: str | None, named: str) -> dict[str, Any]:
+def _register(read: Source, known: Provenance, tracking: str | None, named: str) -> dict[str, Any]:
     """Register the model on the tracking server, if there is one; return what --json says of it."""
     from exporters.forms import mlflow_registry
 

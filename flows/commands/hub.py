@@ -45,11 +45,11 @@ def push(
     from exporters.forms import hub as form
     from exporters.forms import hub_push, source
     from exporters.forms.hub_card import Stated
-    from pipeline.release import bundles, facts
+    from pipeline.release import bundles, provenance
 
     hub_push.check(repository)
     found = bundles.find(name, home)
-    known, stated = facts.of(found, home), Stated(licence, base, datasets)
+    known, stated = provenance.of(found, home), Stated(licence, base, datasets)
     with tempfile.TemporaryDirectory(prefix="rarefy-hub-") as folder:
         form.write(source.read(found), Path(folder), known, stated)
         message = f"{name}: bundle {found.digest[:12]}, by rarefy" if found.manifest else name

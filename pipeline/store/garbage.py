@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.store import facts, lease, locks
+from pipeline.store import lease, listed, locks
 from pipeline.store.artifact import NewerError
 from pipeline.store.store import Store
 from pipeline.terms.errors import IntegrityError, RecipeError
@@ -118,7 +118,7 @@ class Collector:
             if digest in needed or not self._old(self.store.directory(digest)):
                 return None
             with suppress(IntegrityError):
-                facts.read(self.store, digest)
+                listed.read(self.store, digest)
         except (NewerError, RecipeError):
             return None  # RecipeError: another process has just deleted it
         return "not needed by any tag"
@@ -140,7 +140,7 @@ class Collector:
             seen.add(digest)
             if digest not in self._parents:
                 try:
-                    self._parents[digest] = facts.read(self.store, digest).parents
+                    self._parents[digest] = listed.read(self.store, digest).parents
                 except RecipeError:
                     continue  # another process has just deleted it
             todo += self._parents[digest]

@@ -9,7 +9,7 @@ import pytest
 from exporters import saving
 from exporters.forms import hub
 from exporters.forms.hub_card import Stated
-from pipeline.release.facts import Facts
+from pipeline.release.provenance import Provenance
 from pipeline.terms.errors import ModelError
 from tests.exporters.deployments import SPLIT, TASK, copy_with, plan_for
 from tests.exporters.forms import bundles
@@ -18,7 +18,7 @@ from tests.models import write_finetuned
 
 def write(folder, out):
     out.mkdir()
-    hub.write(bundles.read(folder), out, Facts(), Stated())
+    hub.write(bundles.read(folder), out, Provenance(), Stated())
     return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
 
 

@@ -7,13 +7,13 @@ from huggingface_hub import ModelCard
 
 from exporters.forms import hub_card
 from exporters.forms.hub_card import Stated
-from pipeline.release.facts import Facts
+from pipeline.release.provenance import Provenance
 from pipeline.verdict.record import LedgerRow
 from tests.exporters.forms import bundles
 from tests.pipeline.report.factory import report_data
 
 
-def facts(source, metric="accuracy", **changes):
+def provenance(source, metric="accuracy", **changes):
     row = LedgerRow(
         id="export",
         stage="export",
@@ -34,7 +34,7 @@ def facts(source, metric="accuracy", **changes):
         "stages": ("import", "finetune", "quantize", "export"),
         "datasets": ("owner/reviews",),
     }
-    return Facts(**(values | changes))
+    return Provenance(**(values | changes))
 
 
 def card(source, folder, known, stated=None):
@@ -44,7 +44,7 @@ def card(source, folder, known, stated=None):
 
 def test_the_card_names_licence_base_data_and_score(classifier, tmp_path):
     found = bundles.read(classifier)
-    written = card(found, tmp_path, facts(found))
+    written = card(found, tmp_path, provenance(found))
     data = written.data
     assert (data.license, data.base_model, data.datasets) == (
         "mit",
@@ -62,7 +62,7 @@ def test_the_card_names_licence_base_data_and_score(classifier, tmp_path):
 def test_what_the_user_says_counts_more(classifier, tmp_path):
     found = bundles.read(classifier)
     stated = Stated("apache-2.0", "owner/other", ("owner/data",))
-    data = card(found, tmp_path, facts(found), stated).data
+    data = card(found, tmp_path, provenance(found), stated).data
     assert (data.license, data.base_model, data.datasets) == (
         "apache-2.0",
         "owner/other",
@@ -71,11 +71,11 @@ def test_what_the_user_says_counts_more(classifier, tmp_path):
 
 
 def test_a_card_without_facts_claims_nothing(classifier, tmp_path):
-    written = card(bundles.read(classifier), tmp_path, Facts())
+    written = card(bundles.read(classifier), tmp_path, Provenance())
     data = written.data.to_dict()
     assert not {"license", "base_model", "base_model_relation", "datasets", "metrics"} & set(data)
     assert "model-index" not in data
-    assert Stated().missing(Facts()) == [
+    assert Stated().missing(Provenance()) == [
         "licence (--license)",
         "base model (--base-model)",
         "data set (--dataset)",
@@ -84,13 +84,13 @@ def test_a_card_without_facts_claims_nothing(classifier, tmp_path):
 
 def test_a_model_that_was_only_quantized_is_said_to_be_that(classifier, tmp_path):
     found = bundles.read(classifier)
-    known = facts(found, stages=("import", "quantize", "export"))
+    known = provenance(found, stages=("import", "quantize", "export"))
     assert card(found, tmp_path, known).data.base_model_relation == "quantized"
 
 
 def test_a_bundle_that_embeds_is_for_sentence_transformers(embedder, tmp_path):
     found = bundles.read(embedder)
-    written = card(found, tmp_path, facts(found, metric="spearman"))
+    written = card(found, tmp_path, provenance(found, metric="spearman"))
     data = written.data
     assert data.library_name == "sentence-transformers"
     assert data.pipeline_tag == "sentence-similarity"
@@ -103,7 +103,7 @@ def test_a_bundle_that_embeds_is_for_sentence_transformers(embedder, tmp_path):
 def test_a_reranker_is_for_ranking(classifier, tmp_path, pairs):
     changed = {"task": "regression", "pairs": pairs}
     bundles.change(classifier, "signature.json", lambda values: values.update(changed))
-    written = card(bundles.read(classifier), tmp_path, Facts())
+    written = card(bundles.read(classifier), tmp_path, Provenance())
     expected = "text-ranking" if pairs else "text-classification"
     assert written.data.pipeline_tag == expected
     assert ("text_pair" in written.text) is pairs
@@ -112,7 +112,7 @@ def test_a_reranker_is_for_ranking(classifier, tmp_path, pairs):
 def test_labels_cannot_change_the_card(classifier, tmp_path):
     evil = {"0": "a | b\n# evil", "1": "<script>"}
     bundles.change(classifier, "config.json", lambda values: values.update(id2label=evil))
-    text = card(bundles.read(classifier), tmp_path, Facts()).text
+    text = card(bundles.read(classifier), tmp_path, Provenance()).text
     assert "\n# evil" not in text
     assert "<script>" not in text
 
@@ -123,6 +123,6 @@ def test_labels_cannot_change_the_card(classifier, tmp_path):
 )
 def test_the_card_opens_the_model_by_a_class_that_there_is(classifier, tmp_path, kind, opened):
     bundles.change(classifier, "config.json", lambda values: values.update(model_type=kind))
-    text = card(bundles.read(classifier), tmp_path, Facts()).text
+    text = card(bundles.read(classifier), tmp_path, Provenance()).text
     assert f"import {{ {opened}, AutoTokenizer }}" in text
     assert f"await {opened}.from_pretrained" in text

@@ -6,7 +6,7 @@ import pytest
 
 from exporters.forms import mlflow, mlflow_registry
 from exporters.forms.mlflow_registry import Alias
-from pipeline.release.facts import Facts
+from pipeline.release.provenance import Provenance
 from pipeline.terms.errors import RecipeError
 from tests.exporters.forms import bundles
 from tests.pipeline.report.factory import report_data
@@ -42,7 +42,7 @@ def test_a_name_that_mlflow_does_not_allow_is_refused(classifier, name):
     with pytest.raises(RecipeError, match="registered model's name"):
         Alias("http://127.0.0.1:1", name, "production").check()
     with pytest.raises(RecipeError, match="registered model's name"):
-        mlflow_registry.register(bundles.read(classifier), Facts(), "http://127.0.0.1:1", name)
+        mlflow_registry.register(bundles.read(classifier), Provenance(), "http://127.0.0.1:1", name)
 
 
 def test_an_alias_without_a_server_names_the_variable():
@@ -52,7 +52,7 @@ def test_an_alias_without_a_server_names_the_variable():
 
 def test_the_numbers_are_the_ledger_s_and_the_candidate_s():
     record = report_data()
-    found = mlflow_registry._numbers(Facts(record=record))
+    found = mlflow_registry._numbers(Provenance(record=record))
     for row in record.ledger:
         assert found[f"{row.id}.size"] == row.size
         if row.accuracy:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from pipeline.release import bundles, facts
-from pipeline.release.facts import Facts
+from pipeline.release import bundles, provenance
+from pipeline.release.provenance import Provenance
 from pipeline.store.home import Home
 from tests.desk import Desk
 
@@ -15,7 +15,7 @@ from tests.desk import Desk
 def test_a_run_s_bundle_knows_run_model_and_stages(desk: Desk) -> None:
     home = Home(desk.home)
     bundle = bundles.find("tiny", home)
-    found = facts.of(bundle, home)
+    found = provenance.of(bundle, home)
     assert found.run == desk.run
     assert found.record is not None
     assert found.record.name == "tiny"
@@ -29,20 +29,20 @@ def test_a_run_s_bundle_knows_run_model_and_stages(desk: Desk) -> None:
 
 def test_a_digest_finds_the_same_run(desk: Desk) -> None:
     home = Home(desk.home)
-    assert facts.of(bundles.find(desk.digest, home), home).run == desk.run
+    assert provenance.of(bundles.find(desk.digest, home), home).run == desk.run
 
 
 def test_a_run_whose_store_is_gone_still_knows_its_model(desk: Desk) -> None:
     bundle = bundles.find(str(desk.run / "bundle"), Home(desk.home))
     empty = Home(desk.home / "other")
-    found = facts.of(bundle, empty)
+    found = provenance.of(bundle, empty)
     assert (found.model, found.stages) == ("encoder", ("import", "head", "export"))
 
 
 def test_a_bundle_that_no_run_made_has_no_facts_but_its_stage(desk: Desk, tmp_path) -> None:
     desk.record(lambda values: values.update(lineage=[]))
     home = Home(desk.home)
-    found = facts.of(bundles.find(str(desk.run), home), home)
+    found = provenance.of(bundles.find(str(desk.run), home), home)
     assert (found.run, found.record) == (None, None)
     assert found.stages == ("import", "head", "export")
 
@@ -50,7 +50,7 @@ def test_a_bundle_that_no_run_made_has_no_facts_but_its_stage(desk: Desk, tmp_pa
 def test_a_damaged_record_is_passed_over(desk: Desk) -> None:
     (desk.run / "run.json").write_text(json.dumps({"digest": desk.digest}))
     home = Home(desk.home)
-    assert facts.of(bundles.find("tiny", home), home).record is None
+    assert provenance.of(bundles.find("tiny", home), home).record is None
 
 
 def test_data_sets_of_the_hub_are_named_once(desk: Desk) -> None:
@@ -60,7 +60,7 @@ def test_data_sets_of_the_hub_are_named_once(desk: Desk) -> None:
     )
     desk.record(lambda values: values.update(recipe=recipe))
     home = Home(desk.home)
-    found = facts.of(bundles.find("tiny", home), home)
+    found = provenance.of(bundles.find("tiny", home), home)
     assert found.datasets == ("me/reviews", "me/more")
 
 
@@ -72,9 +72,9 @@ def test_data_sets_of_the_hub_are_named_once(desk: Desk) -> None:
     ],
 )
 def test_what_was_trained_is_no_mere_quantization(stages, relation) -> None:
-    assert Facts(stages=stages).relation == relation
+    assert Provenance(stages=stages).relation == relation
 
 
 def test_a_model_of_the_hub_has_its_name_there() -> None:
-    assert Facts(model="hub:me/base@v1").base == "me/base"
-    assert Facts(model="package:some/model").base is None
+    assert Provenance(model="hub:me/base@v1").base == "me/base"
+    assert Provenance(model="package:some/model").base is None

@@ -1,4 +1,4 @@
-"""Facts for a list: those that opening gives, and the same errors."""
+"""What a list shows of an artifact: what opening it gives, and the same errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipeline.store import facts
+from pipeline.store import listed
 from pipeline.store.artifact import (
     MANIFEST,
     RUN,
@@ -39,7 +39,7 @@ def publish(store, text, parent=None):
 def test_facts_are_those_of_the_manifest(store):
     first = publish(store, "a")
     second = publish(store, "bcd", first)
-    found = facts.read(store, second)
+    found = listed.read(store, second)
     manifest = store.open(second).manifest
     assert found == (manifest.kind, "say", 3, [first], "2026-01-01T00:00:00+00:00")
 
@@ -47,7 +47,7 @@ def test_facts_are_those_of_the_manifest(store):
 def test_no_artifact_is_opened_for_them(store, monkeypatch):
     digest = publish(store, "a")
     monkeypatch.delattr(Store, "open")
-    assert facts.read(store, digest).size == 1
+    assert listed.read(store, digest).size == 1
 
 
 @pytest.mark.parametrize("name", ["weights", MANIFEST])
@@ -57,7 +57,7 @@ def test_a_changed_file_is_an_error(store, name):
     path.chmod(0o644)
     path.write_text("longer than it was")
     with pytest.raises(IntegrityError):
-        facts.read(store, digest)
+        listed.read(store, digest)
 
 
 def test_a_manifest_of_a_newer_version(store):
@@ -67,12 +67,12 @@ def test_a_manifest_of_a_newer_version(store):
     path.chmod(0o644)
     path.write_text(json.dumps(values))
     with pytest.raises(NewerError):
-        facts.read(store, digest)
+        listed.read(store, digest)
 
 
 def test_an_artifact_that_is_gone(store):
     with pytest.raises(RecipeError, match="no such artifact"):
-        facts.read(store, "0" * 64)
+        listed.read(store, "0" * 64)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}"])
@@ -81,4 +81,4 @@ def test_a_run_record_that_says_nothing(store, text):
     path = store.directory(digest) / RUN
     path.chmod(0o644)
     path.write_text(text)
-    assert facts.read(store, digest).started is None
+    assert listed.read(store, digest).started is None

@@ -1,4 +1,4 @@
-"""What an artifact is, read for a list of thousands: as safe as opening each, and ten times faster.
+"""What an artifact is, read for a list of thousands: as safe as opening each, and faster.
 
 A manifest on disk is canonical JSON, so if its sha256 is the artifact's digest, its content is what
 was published and needs no validation. Everything else is left to ``Store.open``.
@@ -15,7 +15,7 @@ from pipeline.store.artifact import MANIFEST, RUN, SCHEMA
 from pipeline.store.store import Store
 
 
-class Facts(NamedTuple):
+class Listed(NamedTuple):
     """An artifact's kind, stage, bytes, parents, and when it was started: ISO 8601, if known."""
 
     kind: str
@@ -25,8 +25,8 @@ class Facts(NamedTuple):
     started: str | None
 
 
-def read(store: Store, digest: str) -> Facts:
-    """Return an artifact's facts, after checking its manifest and its files' sizes.
+def read(store: Store, digest: str) -> Listed:
+    """Return what an artifact is, after checking its manifest and its files' sizes.
 
     Raises what ``Store.open`` raises.
     """
@@ -35,7 +35,7 @@ def read(store: Store, digest: str) -> Facts:
     if values is None:
         artifact = store.open(digest)
         values = artifact.manifest.model_dump(mode="json", by_alias=True)
-    return Facts(
+    return Listed(
         kind=values["kind"],
         stage=values["stage"]["name"],
         size=sum(entry["size"] for entry in values["files"]),

@@ -23,7 +23,7 @@ UNTRAINED = frozenset({IMPORT, "quantize", "export"})
 
 
 @dataclass(frozen=True)
-class Facts:
+class Provenance:
     """The provenance of a bundle; what is not known is None, or empty.
 
     ``run``       the folder of the run that made the bundle, and ``record`` what is in it
@@ -63,7 +63,7 @@ class Facts:
         return next((row for row in rows if row.digest == bundle.digest and row.accuracy), None)
 
 
-def of(bundle: Bundle, home: Home) -> Facts:
+def of(bundle: Bundle, home: Home) -> Provenance:
     """Return what the runs and the store in ``home`` know of a bundle."""
     found = next(_records(bundle, home), None)
     run, record = found or (None, None)
@@ -76,7 +76,9 @@ def of(bundle: Bundle, home: Home) -> Facts:
         stages = tuple(node.stage for node in record.lineage if node.kind != "report")
         imported = [node for node in record.lineage if node.stage == IMPORT]
         model = str(imported[0].parameters["reference"]) if imported else None
-    return Facts(run, record, model, licence, stages, _datasets(record.recipe if record else ""))
+    return Provenance(
+        run, record, model, licence, stages, _datasets(record.recipe if record else "")
+    )
 
 
 def _records(bundle: Bundle, home: Home) -> Iterator[tuple[Path, ReportData]]:
