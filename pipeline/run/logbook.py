@@ -224,10 +224,10 @@ class Logbook:
             return entry
         # Between the first look and this one it may have ended.
         again = Entry.model_validate_json(file.read_bytes())
-        ended = again.state != "running"
-        return (
-            again if ended else again.model_copy(update={"state": "killed", "ended": _time(file)})
-        )
+        if again.state != "running":
+            return again
+        last = max(_time(file), _time(self.log(again.id)))  # when it last said something
+        return again.model_copy(update={"state": "killed", "ended": last})
 
     def _forget(self) -> None:
         """Delete the oldest runs that have ended, so that at most ``KEPT`` are left."""

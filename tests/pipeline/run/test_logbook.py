@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
 import signal
 
 import pytest
@@ -101,6 +103,17 @@ def test_the_log_is_followed_to_its_end(book):
         page.say("one\ntwo")
     book.follow(book.find("demo"), shown.append)
     assert [line[21:] for line in "".join(shown).splitlines()] == ["one", "two"]
+
+
+def test_a_killed_run_lasted_until_it_last_said_something(book):
+    identifier = write(book)
+    file = book.folder / f"{identifier}.json"
+    started = book.find(identifier).started
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"state": "running", "ended": None}))
+    os.utime(file, (started + 5, started + 5))
+    os.utime(book.log(identifier), (started + 60, started + 60))
+    entry = book.find(identifier)
+    assert (entry.state, round(entry.seconds)) == ("killed", 60)
 
 
 def test_a_damaged_entry_is_named(book):
