@@ -21,6 +21,7 @@ from tests.models import LABELS, make_context, sentences, tiny_encoder, write_en
 from tests.network import loopback_only
 from tests.project import here, made, own_environment, project, rarefy
 from tests.quiet import quiet_machine
+from tests.registry import registry
 
 __all__ = [
     "desk",
@@ -32,6 +33,7 @@ __all__ = [
     "project",
     "quiet_machine",
     "rarefy",
+    "registry",
     "tiny_encoder",
 ]
 """Fixtures defined in other modules and found here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,8 +37,13 @@ def whole(out: Path) -> Iterator[Path]:
 
 
 def check_new(out: Path) -> None:
-    """Raise RecipeError if ``out`` is a file, or a folder with something in it."""
+    """Raise RecipeError if ``out`` is a file, or a folder with something in it or that must stay.
+
+    A folder that is mounted there, or that this process is in, cannot be replaced by another.
+    """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise RecipeError(f"{out}: this is not a folder; name a new one")
     if out.is_dir() and any(out.iterdir()):
         raise RecipeError(f"{out}: the folder is not empty; name a new one, or empty it")
+    if out.is_dir() and (out.resolve() == Path.cwd() or os.path.ismount(out)):
+        raise RecipeError(f"{out}: this folder cannot be replaced; name a new one inside it")

@@ -55,6 +55,8 @@ def _config(source: Source, apart: list[str]) -> dict[str, Any]:
     if apart:
         own["use_external_data_format"] = dict.fromkeys(apart, 1)
     kept = {key: value for key, value in source.config.items() if value is not None and value != {}}
+    if source.task == "regression":  # without names, what loads it assumes two labels
+        kept |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     return kept | {"transformers.js_config": own}
 
 

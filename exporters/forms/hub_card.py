@@ -81,9 +81,11 @@ def write(source: Source, folder: Path, graph: str, provenance: Provenance, stat
         embeds=source.task == SentenceEmbeddings.name,
         pairs=bool(source.signature.get("pairs")),
         score=None if row is None or row.accuracy is None else _score(row.metric or "", row),
-        rows=row.rows if row else None,
+        rows=provenance.record.rows["eval"] if row and provenance.record else None,
+        by="OpenVINO" if source.by_openvino else None,
         digest=manifest.digest if manifest else None,
-        windows=bool(source.signature.get("windows")),
+        # A model that labels words reads every text in windows.
+        windows=bool(source.signature.get("windows") or source.signature.get("words")),
         # transformers.js has no class for our own model without attention, but opens it as any.
         opened="AutoModel" if own else "AutoModelForSequenceClassification",
         thresholds=source.task == "multi-label-classification",
@@ -98,7 +100,8 @@ def front_matter(source: Source, provenance: Provenance, stated: Stated) -> str:
     base = stated.base or provenance.base
     row = provenance.scored(source.bundle)
     embeds = source.task == SentenceEmbeddings.name
-    found: dict[str, Any] = {"base_model": base, "base_model_relation": provenance.relation}
+    found: dict[str, Any] = {"base_model": base}
+    found |= {"base_model_relation": provenance.relation} if provenance.relation else {}
     data = ModelCardData(
         license=stated.licence or provenance.licence,
         library_name="sentence-transformers" if embeds else "transformers.js",
@@ -133,12 +136,11 @@ def _results(source: Source, provenance: Provenance) -> list[Any]:
     row = provenance.scored(source.bundle)
     assert row is not None
     assert row.accuracy is not None
-    datasets = provenance.datasets
     return [
         EvalResult(
             task_type=_pipeline(source),
-            dataset_type=datasets[-1] if datasets else "unknown",
-            dataset_name=datasets[-1] if datasets else "eval split of the recipe",
+            dataset_type=provenance.tested or "unknown",
+            dataset_name=provenance.tested or "eval split of the recipe",
             dataset_split="eval",
             metric_type=METRICS.get(row.metric or "", row.metric or ""),
             metric_name=metrics.title(row.metric or ""),

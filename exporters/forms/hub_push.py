@@ -12,7 +12,6 @@ from pathlib import Path
 
 from pipeline.terms.errors import ProviderError, RecipeError
 
-REPOSITORY = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
 SECRET = re.compile(r"hf_\w+|(?<=Bearer )\S+")
 """What a token looks like in the message of a library."""
 
@@ -23,8 +22,16 @@ def check(repository: str) -> None:
     Nothing is asked of the Hub.
     """
     from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
 
-    if not REPOSITORY.fullmatch(repository):
+    try:
+        validate_repo_id(repository)
+    except HFValidationError:
+        valid = False
+    else:
+        valid = repository.count("/") == 1 and repository.isascii()
+    if not valid:
         raise RecipeError(f"{repository!r} is no repository of the Hub; write OWNER/NAME")
     if constants.is_offline_mode():
         raise RecipeError("HF_HUB_OFFLINE rules out the network; unset it to push")

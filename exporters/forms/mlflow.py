@@ -15,6 +15,7 @@ from typing import Any
 
 from exporters.forms.source import Source, samples
 from pipeline.model import runtime
+from pipeline.store.artifact import RUN
 from pipeline.terms.errors import ProviderError
 
 CODE = "mlflow_model.py"
@@ -57,11 +58,15 @@ def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
     own["model_code_path"] = CODE
     own["artifacts"][BUNDLE]["uri"] = own["artifacts"][BUNDLE]["path"]
     options = runtime.read(source.folder, "session_options.json")
+    # The flavor is run by ONNX Runtime, which has no provider of OpenVINO's name.
+    providers = [runtime.PROVIDERS["cpu"]] if source.by_openvino else options["providers"]
+    # When and on which machine the bundle was made is the house's own.
+    (Path(path) / "artifacts" / BUNDLE / RUN).unlink(missing_ok=True)
     model.add_flavor(
         "onnx",
         onnx_version=version("onnx"),
         data=f"artifacts/{BUNDLE}/{runtime.MODEL}",
-        providers=options["providers"],
+        providers=providers,
         onnx_session_options={
             "graph_optimization_level": _LEVELS[options["graph_optimization_level"]],
             "execution_mode": options["execution_mode"],
@@ -101,7 +106,7 @@ def _requirements(source: Source) -> list[str]:
     onnx = f"onnx=={version('onnx')}"
     numbers = f"numpy=={version('numpy')}"
     tokens = f"tokenizers=={version('tokenizers')}"
-    if runtime.PROVIDERS["openvino"] in providers:
+    if source.by_openvino:
         return [f"openvino=={version('openvino')}", onnx, numbers, tokens]
     build = "onnxruntime" if providers[0] == runtime.PROVIDERS["cpu"] else "onnxruntime-gpu"
     from onnxruntime import __version__ as number

@@ -33,15 +33,25 @@ class Answers(PythonModel):  # type: ignore[misc]
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: Any = None
     ) -> list[dict[str, Any]]:
-        """Return one answer for each row of the columns ``text`` and, if there is one, ``pair``."""
-        texts = [str(text) for text in model_input["text"]]
-        paired = "pair" in model_input
-        pairs = [str(text) for text in model_input["pair"]] if paired else None
+        """Return one answer for each row of the columns ``text`` and, if there is one, ``pair``.
+
+        Raises ValueError if a row has no text.
+        """
+        texts = column(model_input, "text")
+        pairs = column(model_input, "pair") if "pair" in model_input else None
         try:
             answers: list[dict[str, Any]] = self.bundle.answer(texts, pairs)
         except SystemExit as error:  # what a command prints is here an answer to a request
             raise ValueError(str(error)) from None
         return answers
+
+
+def column(table: pd.DataFrame, name: str) -> list[str]:
+    """Return a column's texts."""
+    missing = table[name].isna()
+    if missing.any():
+        raise ValueError(f"row {int(missing.to_numpy().argmax())} has no {name!r}")
+    return [str(text) for text in table[name]]
 
 
 set_model(Answers())

@@ -20,6 +20,7 @@ from pipeline.report.ci.numbers import measured, of_candidate
 from pipeline.run import names
 from pipeline.terms import credentials
 from pipeline.terms.errors import ProviderError, RecipeError
+from pipeline.verdict.record import ReportData
 
 URI = "MLFLOW_TRACKING_URI"
 DIGEST = "rarefy.bundle"
@@ -157,7 +158,8 @@ def _describe(mlflow: Any, source: Source, provenance: Provenance) -> None:
     record = provenance.record
     if record is None:
         return
-    if record.verdict is not None:
+    judged = provenance.judges(source.bundle)
+    if judged and record.verdict is not None:
         mlflow.set_tag("rarefy.verdict", record.verdict.outcome)
     parameters = {"model": provenance.model, "task": record.task}
     for node in record.lineage:
@@ -165,24 +167,26 @@ def _describe(mlflow: Any, source: Source, provenance: Provenance) -> None:
         if node.stage != "import":
             parameters |= {f"{node.id}.{key}": value for key, value in simple.items()}
     mlflow.log_params({key: str(value)[:LONGEST] for key, value in parameters.items()})
-    mlflow.log_metrics(_numbers(provenance))
+    mlflow.log_metrics(_numbers(record, judged))
     mlflow.log_text(record.recipe, "recipe.yaml")
-    for name in (names.REPORT, names.SUMMARY, names.VERDICT):
+    for name in (names.REPORT, names.SUMMARY, names.VERDICT) if judged else ():
         if provenance.run is not None and (provenance.run / name).is_file():
             mlflow.log_artifact(str(provenance.run / name))
 
 
-def _numbers(provenance: Provenance) -> dict[str, float]:
-    """Return the ledger's numbers as ``STAGE.METRIC``, and the candidate's as ``METRIC.TARGET``."""
-    assert provenance.record is not None
+def _numbers(record: ReportData, judged: bool) -> dict[str, float]:
+    """Return the ledger's numbers as ``STAGE.METRIC``, and the candidate's as ``METRIC.TARGET``.
+
+    ``judged``: the candidate is the bundle; another bundle's numbers are not its own.
+    """
     numbers: dict[str, float] = {}
-    for row in provenance.record.ledger:
+    for row in record.ledger:
         if row.metric and row.accuracy:
             numbers[f"{row.id}.{row.metric}"] = row.accuracy[0]
         numbers[f"{row.id}.size"] = float(row.size)
         if row.parameters is not None:
             numbers[f"{row.id}.parameters"] = float(row.parameters)
-    for found in of_candidate(measured(provenance.record)):
+    for found in of_candidate(measured(record)) if judged else ():
         key = f"{found.metric}.{found.target}" if found.target else found.metric
         numbers[key] = found.value
     return numbers

@@ -60,6 +60,12 @@ class Source:
         found: Mapping[str, Any] = self.signature["outputs"][0]
         return found
 
+    @property
+    def by_openvino(self) -> bool:
+        """Whether the bundle is for OpenVINO, which gave its samples and its score."""
+        options = runtime.read(self.folder, "session_options.json")
+        return runtime.PROVIDERS["openvino"] in options["providers"]
+
     @cached_property
     def graph(self) -> Any:
         """The graph as ONNX's protobuf, without weights that are in a file of their own."""

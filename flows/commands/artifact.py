@@ -236,7 +236,7 @@ def listing(store: Store) -> list[dict[str, Any]]:
     """Return every artifact's kind, stage, digest, size, age in seconds and tags, newest first."""
     from pipeline.store import listed
     from pipeline.store.artifact import NewerError
-    from pipeline.terms.errors import IntegrityError
+    from pipeline.terms.errors import IntegrityError, RecipeError
 
     rows = []
     tags: dict[str, list[str]] = {}
@@ -250,10 +250,12 @@ def listing(store: Store) -> list[dict[str, Any]]:
         row |= {"age": None, "tags": tags.get(digest, []), "past_tags": past.get(digest, [])}
         try:
             found = listed.read(store, digest)
-            age = round(_age(store.directory(digest), found.started), 1)
+            age = round(time.time() - (found.started or _changed(store.directory(digest))), 1)
             row |= {"kind": found.kind, "stage": found.stage, "size": found.size, "age": age}
         except NewerError:
             row["kind"] = "newer"
+        except RecipeError:
+            continue  # another process has just deleted it
         except IntegrityError:
             pass  # listed as damaged; `verify` shows what is wrong
         rows.append(row)
@@ -358,7 +360,9 @@ def _show(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> N
         console.print(f"{key:<12} {value}", markup=False, soft_wrap=True)
 
 
-def _age(directory: Path, started: str | None) -> float:
-    """Return the seconds since an artifact was made, or since its folder changed."""
-    made = datetime.fromisoformat(started).timestamp() if started else None
-    return time.time() - (made or directory.stat().st_mtime)
+def _changed(directory: Path) -> float:
+    """Return when an artifact's folder changed, a Unix time; now if it is gone."""
+    try:
+        return directory.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()

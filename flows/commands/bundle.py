@@ -56,11 +56,14 @@ def bundle(
     from exporters.forms import folder, source
     from exporters.forms.hub_card import Stated
     from pipeline.release import bundles, provenance
+    from pipeline.terms.errors import RecipeError
 
     stated = Stated(licence, base, datasets)
     _check_options(form, model, tracking, stated)
     folder.check_new(out)
     found = bundles.find(name, home)
+    if out.resolve().is_relative_to(found.directory.resolve()):
+        raise RecipeError(f"{out}: this is inside the bundle itself; name another folder")
     known = provenance.of(found, home)
     named, more = model or known.name or "model", {}
     with folder.whole(out) as fresh:

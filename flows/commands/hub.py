@@ -46,13 +46,17 @@ def push(
     from exporters.forms import hub_push, source
     from exporters.forms.hub_card import Stated
     from pipeline.release import bundles, provenance
+    from pipeline.store import disk
 
     hub_push.check(repository)
     found = bundles.find(name, home)
     known, stated = provenance.of(found, home), Stated(licence, base, datasets)
-    with tempfile.TemporaryDirectory(prefix="rarefy-hub-") as folder:
+    # NAME may be a path of this machine, and the message is for everybody.
+    of = f" {found.digest[:12]}" if found.manifest else ""
+    message = f"{known.name or 'bundle'}{of}, by rarefy"
+    temporary = tempfile.TemporaryDirectory(prefix="rarefy-hub-")
+    with temporary as folder, disk.speaking(Path(folder)):
         form.write(source.read(found), Path(folder), known, stated)
-        message = f"{name}: bundle {found.digest[:12]}, by rarefy" if found.manifest else name
         address = hub_push.push(
             Path(folder), repository, private=private, revision=revision, message=message
         )

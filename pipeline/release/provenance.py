@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from pipeline.measure.measurements import CANDIDATE
 from pipeline.release.bundles import Bundle
 from pipeline.run import folder, names
 from pipeline.store.artifact import Manifest
@@ -31,6 +32,7 @@ class Provenance:
     ``licence``   the licence that the model's card names
     ``stages``    the stages from the imported model to the bundle
     ``datasets``  the names of the recipe's data sets on the Hub
+    ``tested``    the name of the data set on the Hub of which the eval split is
     """
 
     run: Path | None = None
@@ -39,6 +41,7 @@ class Provenance:
     licence: str | None = None
     stages: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    tested: str | None = None
 
     @property
     def name(self) -> str | None:
@@ -53,9 +56,24 @@ class Provenance:
         return self.model.removeprefix(HUB).partition("@")[0]
 
     @property
-    def relation(self) -> str:
-        """What the bundle is to the model, in the Hub's words: ``quantized`` or ``finetune``."""
-        return "quantized" if set(self.stages) <= UNTRAINED else "finetune"
+    def relation(self) -> str | None:
+        """What the bundle is to the model, in the Hub's words: ``quantized`` or ``finetune``.
+
+        None if the stages between them are not all known, or if it is the same model.
+        """
+        if IMPORT not in self.stages:
+            return None
+        if set(self.stages) <= UNTRAINED:
+            return "quantized" if "quantize" in self.stages else None
+        return "finetune"
+
+    def judges(self, bundle: Bundle) -> bool:
+        """Return whether the run's measurements and verdict are about this bundle.
+
+        A run may export several; the others are in its ledger only.
+        """
+        measured = self.record.measurements if self.record else None
+        return measured is not None and measured.models[CANDIDATE].digest == bundle.digest
 
     def scored(self, bundle: Bundle) -> LedgerRow | None:
         """Return the bundle's row of the ledger; None if the run did not score it."""
@@ -76,9 +94,9 @@ def of(bundle: Bundle, home: Home) -> Provenance:
         stages = tuple(node.stage for node in record.lineage if node.kind != "report")
         imported = [node for node in record.lineage if node.stage == IMPORT]
         model = str(imported[0].parameters["reference"]) if imported else None
-    return Provenance(
-        run, record, model, licence, stages, _datasets(record.recipe if record else "")
-    )
+    named = _datasets(record.recipe if record else "")
+    datasets = tuple(dict.fromkeys(named.values()))
+    return Provenance(run, record, model, licence, stages, datasets, named.get("eval"))
 
 
 def _records(bundle: Bundle, home: Home) -> Iterator[tuple[Path, ReportData]]:
@@ -104,20 +122,28 @@ def _age(path: Path) -> float:
 
 
 def _chain(bundle: Bundle, store: Store) -> Iterator[Manifest]:
-    """Yield the manifests from the bundle back to the imported model, as far as the store knows."""
+    """Yield the manifests from the bundle back to the imported model, as far as the store knows.
+
+    A damaged or deleted one ends the chain: the bundle itself is whole.
+    """
     manifest = bundle.manifest
     while manifest is not None:
         yield manifest
         before = next((each.digest for each in manifest.parents if each.role == "input"), None)
-        known = before is not None and before in store.digests()
-        manifest = store.open(before).manifest if before is not None and known else None
+        try:
+            manifest = store.open(before).manifest if before is not None else None
+        except RarefyError:
+            return
 
 
-def _datasets(recipe: str) -> tuple[str, ...]:
-    """Return the names of a recipe's data sets on the Hub, each once."""
+def _datasets(recipe: str) -> dict[str, str]:
+    """Return split -> the name of its data set on the Hub, of the splits that come from there."""
     try:
         data = (yaml.safe_load(recipe) or {}).get("data") or {}
     except (yaml.YAMLError, AttributeError):
-        return ()
-    found = [str(value) for value in data.values() if str(value).startswith(HUB)]
-    return tuple(dict.fromkeys(each.removeprefix(HUB).partition("@")[0] for each in found))
+        return {}
+    return {
+        split: str(value).removeprefix(HUB).partition("@")[0]
+        for split, value in data.items()
+        if str(value).startswith(HUB)
+    }

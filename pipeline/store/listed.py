@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pipeline.store.artifact import MANIFEST, RUN, SCHEMA
@@ -16,13 +17,13 @@ from pipeline.store.store import Store
 
 
 class Listed(NamedTuple):
-    """An artifact's kind, stage, bytes, parents, and when it was started: ISO 8601, if known."""
+    """An artifact's kind, stage, bytes and parents, and the Unix time when its making began."""
 
     kind: str
     stage: str
     size: int
     parents: list[str]
-    started: str | None
+    started: float | None
 
 
 def read(store: Store, digest: str) -> Listed:
@@ -62,10 +63,9 @@ def _published(directory: str, digest: str) -> dict[str, Any] | None:
     return values
 
 
-def _started(directory: str) -> str | None:
+def _started(directory: str) -> float | None:
     try:
         with open(f"{directory}/{RUN}", "rb") as file:  # noqa: PTH123
-            started: str | None = json.load(file).get("started")
-    except (OSError, ValueError, AttributeError):
+            return datetime.fromisoformat(json.load(file)["started"]).timestamp()
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-    return started

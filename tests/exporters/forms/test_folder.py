@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from exporters.forms import folder
@@ -50,6 +52,18 @@ def test_a_file_and_a_link_are_refused(tmp_path):
     for name in ("file", "link"):
         with pytest.raises(RecipeError, match="not a folder"):
             folder.check_new(tmp_path / name)
+
+
+def test_the_folder_that_this_process_is_in_cannot_be_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="name a new one inside it"):
+        folder.check_new(Path())
+
+
+def test_a_mounted_folder_cannot_be_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path)
+    with pytest.raises(RecipeError, match="name a new one inside it"):
+        folder.check_new(tmp_path)
 
 
 def test_a_full_disk_is_an_error_of_one_line(tmp_path):

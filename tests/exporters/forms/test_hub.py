@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from transformers import AutoConfig
 
 from exporters import saving
 from exporters.forms import hub
@@ -120,3 +121,11 @@ def test_a_bundle_for_cpus_with_vnni_is_refused(classifier, tmp_path):
     bundles.change(classifier, "signature.json", lambda values: values.update(isa="vnni"))
     with pytest.raises(ModelError, match="'hub'"):
         write(classifier, tmp_path / "out")
+
+
+def test_a_score_is_one_output_for_what_loads_it(classifier, tmp_path):
+    nameless = {"id2label": {}, "label2id": {}, "problem_type": "regression"}
+    bundles.change(classifier, "config.json", lambda values: values.update(nameless))
+    bundles.change(classifier, "signature.json", lambda values: values.update(task="regression"))
+    write(classifier, tmp_path / "out")
+    assert AutoConfig.from_pretrained(tmp_path / "out").num_labels == 1

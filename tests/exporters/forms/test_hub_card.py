@@ -32,7 +32,8 @@ def provenance(source, metric="accuracy", **changes):
         "model": "hub:owner/base@main",
         "licence": "mit",
         "stages": ("import", "finetune", "quantize", "export"),
-        "datasets": ("owner/reviews",),
+        "datasets": ("owner/training", "owner/reviews"),
+        "tested": "owner/reviews",
     }
     return Provenance(**(values | changes))
 
@@ -49,7 +50,7 @@ def test_the_card_names_licence_base_data_and_score(classifier, tmp_path):
     assert (data.license, data.base_model, data.datasets) == (
         "mit",
         "owner/base",
-        ["owner/reviews"],
+        ["owner/training", "owner/reviews"],
     )
     assert data.base_model_relation == "finetune"
     assert (data.pipeline_tag, data.library_name) == ("text-classification", "transformers.js")
@@ -57,6 +58,33 @@ def test_the_card_names_licence_base_data_and_score(classifier, tmp_path):
     assert (result.metric_type, result.metric_value) == ("accuracy", 0.875)
     assert (result.dataset_type, data.model_name) == ("owner/reviews", "reviews")
     assert "Accuracy 87.5 % (95 % interval 85 to 90)" in written.text
+
+
+def test_a_score_on_other_rows_names_no_data_set_of_the_hub(classifier, tmp_path):
+    found = bundles.read(classifier)
+    written = card(found, tmp_path, provenance(found, tested=None))
+    (result,) = written.data.eval_results
+    assert (result.dataset_type, result.dataset_name) == ("unknown", "eval split of the recipe")
+    assert "on 2500 held-out rows" in written.text
+
+
+def test_a_model_of_which_not_all_is_known_claims_no_relation(classifier, tmp_path):
+    found = bundles.read(classifier)
+    data = card(found, tmp_path, provenance(found, stages=("export",))).data.to_dict()
+    assert data["base_model"] == "owner/base"
+    assert "base_model_relation" not in data
+
+
+def test_the_card_says_that_long_texts_are_cut_and_who_answered(classifier, tmp_path):
+    bundles.change(classifier, "signature.json", lambda values: values.update(words=True))
+    assert (
+        "longer texts were read in windows"
+        in card(bundles.read(classifier), tmp_path, Provenance()).text
+    )
+    given = {"providers": ["OpenVINO"]}
+    bundles.change(classifier, "session_options.json", lambda values: values.update(given))
+    found = bundles.read(classifier)
+    assert "answered by OpenVINO" in card(found, tmp_path, provenance(found)).text
 
 
 def test_what_the_user_says_counts_more(classifier, tmp_path):

@@ -74,3 +74,10 @@ def test_a_machine_that_cannot_run_the_bundle_is_an_error_at_loading(load, class
     bundles.change(classifier, "session_options.json", lambda values: values.update(changes))
     with pytest.raises(RuntimeError, match="not active"):
         load(classifier)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_row_without_text_has_no_answer(load, classifier, missing):
+    model = load(classifier)
+    with pytest.raises(ValueError, match="row 1 has no 'text'"):
+        model.predict(None, pd.DataFrame({"text": ["a fine film", missing]}))

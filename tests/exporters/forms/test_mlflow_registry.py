@@ -52,9 +52,13 @@ def test_an_alias_without_a_server_names_the_variable():
 
 def test_the_numbers_are_the_ledger_s_and_the_candidate_s():
     record = report_data()
-    found = mlflow_registry._numbers(Provenance(record=record))
+    found = mlflow_registry._numbers(record, judged=True)
     for row in record.ledger:
         assert found[f"{row.id}.size"] == row.size
         if row.accuracy:
             assert found[f"{row.id}.{row.metric}"] == row.accuracy[0]
     assert any(name.startswith("latency_p50.") for name in found)
+    # Another bundle of the run has no numbers but those of the ledger.
+    others = mlflow_registry._numbers(record, judged=False)
+    assert others.keys() < found.keys()
+    assert not any(name.startswith(("latency", "speedup", "memory")) for name in others)

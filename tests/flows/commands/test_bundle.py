@@ -139,3 +139,11 @@ def test_the_commands_of_the_page_are_ones_that_there_are(
         group = words[: 2 if words[0] == "hub" else 1]
         known = rarefy(*group, "--help").out
         assert [word for word in words if word.startswith("--") and word not in known] == []
+
+
+def test_a_folder_inside_the_bundle_would_damage_it(desk: Desk) -> None:
+    out = desk.store.directory(desk.digest) / "triton"
+    said = desk.rarefy("bundle", desk.digest, out, "--for", "triton")
+    assert said.code == 2
+    assert "inside the bundle itself" in said.err
+    assert desk.rarefy("artifact", "verify", desk.digest).code == 0

@@ -8,6 +8,7 @@ import pytest
 
 from tests.desk import Desk
 from tests.pipeline.store.artifacts import damage
+from tests.registry import Registry
 
 
 def test_a_run_that_passed_is_promoted_by_each_of_its_names(desk: Desk) -> None:
@@ -76,3 +77,33 @@ def test_an_alias_that_cannot_follow_keeps_the_tag(
     assert "secret" not in said.err
     assert asked
     assert desk.production is None
+
+
+def test_the_alias_follows_the_tag(desk: Desk, registry: Registry) -> None:
+    registry.versions[desk.digest] = "3"
+    said = desk.rarefy("promote", "tiny", "--mlflow", "reviews")
+    assert said.code == 0
+    assert registry.aliases == [("reviews", "production", "3")]
+    assert desk.production == desk.digest
+
+
+def test_a_bundle_that_is_not_registered_keeps_tag_and_alias(
+    desk: Desk, registry: Registry
+) -> None:
+    said = desk.rarefy("promote", "tiny", "--mlflow", "reviews")
+    assert said.code == 2
+    assert "register it with `rarefy bundle" in said.err
+    assert (desk.production, registry.aliases) == (None, [])
+
+
+def test_an_alias_that_fails_after_the_tag_has_moved_is_said(
+    desk: Desk, registry: Registry
+) -> None:
+    registry.versions[desk.digest], registry.broken = "3", True
+    said = desk.rarefy("promote", "tiny", "--mlflow", "reviews")
+    assert said.code == 5
+    assert "the tag has moved, but the alias 'production' of 'reviews' has not" in said.err
+    assert desk.production == desk.digest
+    registry.broken = False  # a second time mends it
+    assert desk.rarefy("promote", "tiny", "--mlflow", "reviews").code == 0
+    assert registry.aliases == [("reviews", "production", "3")]

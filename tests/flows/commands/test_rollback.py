@@ -6,6 +6,7 @@ import json
 
 from tests.desk import Desk
 from tests.pipeline.store.artifacts import publish
+from tests.registry import Registry
 
 
 def test_rollback_goes_back_and_further_back(desk: Desk) -> None:
@@ -26,3 +27,18 @@ def test_rollback_goes_back_and_further_back(desk: Desk) -> None:
     rows = {row["digest"]: row for row in json.loads(desk.rarefy("artifact", "ls", "--json").out)}
     assert rows[made[2].digest]["tags"] == ["production"]
     assert rows[made[0].digest]["past_tags"] == ["production"]
+
+
+def test_the_alias_goes_back_with_the_tag(desk: Desk, registry: Registry) -> None:
+    made = [publish(desk.store, str(n), f"{n}" * 64) for n in range(3)]
+    for each in made:
+        desk.store.tag("production", each.digest)
+    registry.versions[made[1].digest] = "2"
+    assert desk.rarefy("rollback", "production", "--mlflow", "reviews").code == 0
+    assert (desk.production, registry.aliases) == (
+        made[1].digest,
+        [("reviews", "production", "2")],
+    )
+    said = desk.rarefy("rollback", "production", "--mlflow", "reviews")  # of it, no version is
+    assert said.code == 2
+    assert (desk.production, len(registry.aliases)) == (made[1].digest, 1)

@@ -10,6 +10,7 @@ from pipeline.release import bundles, provenance
 from pipeline.release.provenance import Provenance
 from pipeline.store.home import Home
 from tests.desk import Desk
+from tests.pipeline.store.artifacts import damage
 
 
 def test_a_run_s_bundle_knows_run_model_and_stages(desk: Desk) -> None:
@@ -62,6 +63,38 @@ def test_data_sets_of_the_hub_are_named_once(desk: Desk) -> None:
     home = Home(desk.home)
     found = provenance.of(bundles.find("tiny", home), home)
     assert found.datasets == ("me/reviews", "me/more")
+    assert found.tested == "me/reviews"
+
+
+def test_rows_of_this_machine_are_no_data_set_of_the_hub(desk: Desk) -> None:
+    desk.record(lambda v: v.update(recipe="data: {train: 'hub:me/reviews@main', eval: mine.csv}"))
+    home = Home(desk.home)
+    found = provenance.of(bundles.find("tiny", home), home)
+    assert (found.datasets, found.tested) == (("me/reviews",), None)
+
+
+def test_a_damaged_ancestor_ends_the_chain_and_stops_nothing(desk: Desk) -> None:
+    desk.record(lambda values: values.update(lineage=[]))
+    home = Home(desk.home)
+    (first,) = (
+        each
+        for each in desk.store.digests()
+        if desk.store.open(each).manifest.stage.name == "import"
+    )
+    damage(desk.store.directory(first) / "manifest.json")
+    found = provenance.of(bundles.find("tiny", home), home)
+    assert found.stages == ("head", "export")
+    assert found.relation is None
+
+
+def test_a_verdict_is_about_the_bundle_that_was_measured(desk: Desk) -> None:
+    home = Home(desk.home)
+    bundle = bundles.find("tiny", home)
+    assert provenance.of(bundle, home).judges(bundle)
+    desk.record(
+        lambda values: values["measurements"]["models"]["candidate"].update(digest="0" * 64)
+    )
+    assert not provenance.of(bundle, home).judges(bundle)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +102,9 @@ def test_data_sets_of_the_hub_are_named_once(desk: Desk) -> None:
     [
         (("import", "quantize", "export"), "quantized"),
         (("import", "finetune", "quantize", "export"), "finetune"),
+        (("import", "export"), None),
+        (("export",), None),
+        ((), None),
     ],
 )
 def test_what_was_trained_is_no_mere_quantization(stages, relation) -> None:
