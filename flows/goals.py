@@ -30,10 +30,7 @@ TEXTS = (
     "augment: {spans: 4, splices: 1} # more texts, cut out of the training rows",
     "{label: {transfer: augment}, as: labels} # the teacher answers them, once",
 )
-# Few rows need many epochs to learn anything; many rows stop when they learn no more.
-LEARNS = (
-    "transfer: labels, keep: best, epochs: 10, patience: 2, learning_rate: 2e-4, batch_size: 64"
-)
+LEARNS = "transfer: labels, keep: best, epochs: 3, learning_rate: 3e-4, batch_size: 128"
 END = ("export # ONNX, checked against PyTorch", "{validate} # accuracy and latency on the targets")
 AGREEMENT = "{metric: agreement, min: 95 %} # with the model's own answers"
 INT8 = "quantize # int8 for the layers that tolerate it"
