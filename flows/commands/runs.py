@@ -6,12 +6,13 @@ import os
 import platform
 import signal
 import time
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json, stdout
+from flows.options import home_option, json_option, show_json, stage_timeout_option, stdout
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def show(reference: str, home: Home, as_json: bool) -> None:
         return
     lines = [("run", entry.id), ("state", entry.state)]
     lines += [("reason", entry.message)] if entry.message else []
+    if limit := entry.job["stage_timeout"]:
+        lines.append(("limit", f"{limit:g} s for a stage, or it is killed"))
     lines += [
         ("recipe", entry.job["recipe"]),
         ("command", entry.job["command"]),
@@ -167,10 +170,15 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
 @runs.command("resume", short_help="Go on with a run that was stopped, killed or failed.")
 @run_argument
 @click.option("--strict", is_flag=True, help="Exit 4 if a budget is inconclusive.")
+@stage_timeout_option
 @home_option
 @json_option
-def resume(reference: str, strict: bool, home: Home, as_json: bool) -> int:
+def resume(
+    reference: str, strict: bool, stage_timeout: float | None, home: Home, as_json: bool
+) -> int:
     """Run the recipe of RUN again with the same options; finished stages are not repeated.
+
+    --stage-timeout replaces the one that RUN was given.
 
     The recipe is read as it is now, and the new run has a log of its own. A run that was started
     with --fresh computes everything again.
@@ -185,6 +193,7 @@ def resume(reference: str, strict: bool, home: Home, as_json: bool) -> int:
     if entry.state == "running":
         raise RecipeError(f"{entry.id} is still running; `rarefy runs logs -f` follows it")
     job = jobs.Job(**entry.job)
+    job = replace(job, stage_timeout=stage_timeout or job.stage_timeout)
     if recipe_source.is_remote(job.recipe):
         raise RecipeError(
             f"{entry.id}: a worker fetched its recipe from {job.recipe}; `rarefy submit` starts "

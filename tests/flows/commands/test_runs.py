@@ -128,6 +128,15 @@ def test_a_run_in_another_process_is_followed_cancelled_and_resumed(
     assert [step["cached"] for step in latest["steps"]] == [True, True, False]
 
 
+def test_a_run_that_was_too_slow_is_resumed_with_more_time(call: Call, project: Project) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=PASSES)
+    assert call(*inline(recipe), "--stage-timeout", "50")[0] == 0
+    assert "50 s for a stage" in call("runs", "show", "tiny")[1]
+    for given, kept in ((["--stage-timeout", "70"], 70), ([], 70)):
+        assert call("runs", "resume", "tiny", *given)[0] == 0
+        assert listed(call)[0]["job"]["stage_timeout"] == kept
+
+
 def test_a_killed_run_is_known_to_be_dead(call: Call, project: Project) -> None:
     with running(project) as process:
         process.send_signal(signal.SIGKILL)
