@@ -30,6 +30,8 @@ PULL = [{"prefect.deployments.steps.set_working_directory": {"directory": "."}}]
 """No code is pulled: the flow is installed with rarefy. Without a step, Prefect copies a folder."""
 COLLISIONS = {"wait": "ENQUEUE", "skip": "CANCEL_NEW"}
 """What a run does while another run of its deployment is going on, in Prefect's words."""
+CLEARS = {"PREFECT_DEPLOYMENTS_CLEAR_SCHEDULES_ON_EMPTY": "true"}
+"""The setting with which Prefect ends the schedule of a deployment that has none any more."""
 RUN_HERE = frozenset({"process"})
 """The types of work pools that this project's tests run."""
 _METADATA = "server/api/collections_data/views/aggregate-worker-metadata.json"
@@ -88,6 +90,12 @@ def check_portable(loaded: LoadedRecipe) -> None:
             )
     references = [("model", loaded.recipe.model)]
     references += [(f"data.{k}", v) for k, v in loaded.recipe.data.references.items()]
+    references += [
+        (step.id, str(path))
+        for step in loaded.steps
+        for path in step.stage.files(loaded.base)
+        if not path.resolve().is_relative_to(loaded.base.resolve())
+    ]
     for name, reference in references:
         if reference.startswith(("/", "~")):
             raise RecipeError(

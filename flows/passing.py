@@ -58,4 +58,6 @@ def _passes(error: BaseException) -> bool:
         return "locked" in str(error) or "busy" in str(error)
     if _CLASSES & {kind.__name__ for kind in type(error).__mro__}:
         return True
-    return getattr(error, "status", None) in _STATUSES
+    status = getattr(error, "status", None)  # aiohttp
+    answer = getattr(error, "response", None)  # httpx, and what is built on it
+    return (getattr(answer, "status_code", None) if status is None else status) in _STATUSES

@@ -31,6 +31,7 @@ from flows import (
     logs,
     machine_limit,
     passing,
+    prefect_server,
     publishing,
     recipe_source,
     recording,
@@ -103,14 +104,14 @@ def _deployed(
 ) -> State[Any]:
     """Fetch the recipe, run it, and publish what it made."""
     source = job.recipe
-    with tempfile.TemporaryDirectory(prefix="rarefy-recipe-") as folder:
+    with place.store().draft() as folder:  # what a killed run leaves of it, `gc` removes
         if recipe_source.is_remote(source):
             path = _retried(
                 "recipe", lambda: recipe_source.fetch(source, Path(tempfile.mkdtemp(dir=folder)))
             )
             job = replace(job, recipe=str(path))
         loaded = jobs.load(job)
-        job = job if job.out else replace(job, out=str(place.runs / loaded.recipe.name))
+        job = job if job.out else replace(job, out=str(place.runs / _folder(loaded.recipe.name)))
         with recording.recorded(replace(job, recipe=source), loaded, "prefect", display) as shown:
             run = _retried("plan", lambda: jobs.open_run(job, loaded, shown))
             with alone.also(machine_limit.limit_of(machine)):
@@ -155,6 +156,12 @@ def run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Result:
     if errors:
         raise errors[-1]
     raise RarefyError(f"the flow ended in state {state.name}: {state.message}")
+
+
+def _folder(recipe: str) -> str:
+    """Return the name of a deployed run's folder: two deployments may run one recipe at once."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", str(runtime.deployment.name or "").lower()).strip("-.")
+    return name or recipe
 
 
 def tags_of(recipe: str) -> list[str]:
@@ -232,11 +239,11 @@ def _retried(name: str, work: Callable[[], Made]) -> Made:
 def _stage_task(run: Run, job: Job, display: Shows | None) -> Callable[..., State[Any]]:
     """Return the task that executes one step. It passes on only the artifact's digest."""
     told = _flow_run() if job.stage_timeout else None
+    run.limited = lambda identifier: time_limit.limit(identifier, job.stage_timeout, told)
 
     @task(task_run_name="{identifier}", **RETRIES)
     def stage(identifier: str) -> State[dict[str, Any]]:
-        with time_limit.limit(identifier, job.stage_timeout, told):
-            finished = jobs.execute(run, identifier, display)
+        finished = jobs.execute(run, identifier, display)
         answer = {"digest": finished.artifact.digest, "cached": finished.cached}
         return Completed(name="Cached" if finished.cached else "Completed", data=answer)
 
@@ -249,7 +256,7 @@ def _flow_run() -> dict[str, Any] | None:
     if api.url is None:
         return None
     url = f"{api.url.rstrip('/')}/flow_runs/{runtime.flow_run.id}/set_state"
-    return {"url": url, "headers": time_limit.authorization()}
+    return {"url": url, "headers": prefect_server.authorization()}
 
 
 def _coded(message: str, code: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import urllib.error
@@ -37,11 +38,16 @@ def answers(url: str) -> bool:
 def require(what: str, again: str) -> str:
     """Return the address of the server that PREFECT_API_URL names.
 
-    Raises ProviderError, with the commands that fix it, if it is not set or does not answer.
+    Raises ProviderError, with what fixes it, if it is not set, does not answer or lets nobody in.
     ``what`` needs the server; ``again`` is the command to give then.
     """
     url = api_url()
     if url is not None and answers(url):
+        if _refuses(url):
+            raise ProviderError(
+                f"{url} (PREFECT_API_URL) does not know you: set PREFECT_API_KEY, or "
+                "PREFECT_API_AUTH_STRING as the server has it"
+            )
         return url
     why = f"{url} (PREFECT_API_URL) does not answer" if url else "PREFECT_API_URL is not set"
     raise ProviderError(
@@ -52,12 +58,24 @@ def require(what: str, again: str) -> str:
     )
 
 
-def forgets(url: str, headers: dict[str, str]) -> bool:
+def _refuses(url: str) -> bool:
+    """Return whether a server wants to be shown who asks, and is not content with it."""
+    request = urllib.request.Request(f"{url}/admin/version", headers=authorization())  # noqa: S310
+    try:
+        opener(url).open(request, timeout=SECONDS).close()
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def forgets(url: str) -> bool:
     """Return whether a server that restarts forgets who holds its concurrency limits.
 
     They then stay taken. False if the server does not say.
     """
-    request = urllib.request.Request(f"{url}/admin/settings", headers=headers)  # noqa: S310
+    request = urllib.request.Request(f"{url}/admin/settings", headers=authorization())  # noqa: S310
     try:
         with opener(url).open(request, timeout=SECONDS) as answer:
             storage = json.load(answer)["server"]["concurrency"]["lease_storage"]
@@ -70,3 +88,12 @@ def opener(url: str) -> urllib.request.OpenerDirector:
     """Return what opens addresses of a server; loopback addresses bypass any proxy."""
     local = urlparse(url).hostname in LOOPBACK
     return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+
+
+def authorization() -> dict[str, str]:
+    """Return the headers with which Prefect's own clients show who they are."""
+    if key := os.environ.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    if user := os.environ.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
+    return {}

@@ -29,9 +29,12 @@ RECIPES = "recipes"
 _GIT = re.compile(r"(?P<repository>.+)@(?P<revision>[^@:]+):(?P<path>[^:]+)")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://.+|[^/:@]+@[^/:]+:.+", re.IGNORECASE)
 """A URL, or ssh's short form ``user@host:path``."""
+_SSH_USER = re.compile(r"^((?:git\+)?ssh://)[\w.-]+@")
 _NETWORK = re.compile(
     r"could not resolve|timed? ?out|connection|hung up|early eof|unable to access|temporar", re.I
 )
+_REFUSED = re.compile(r"returned error: 4\d\d|certificate", re.I)
+"""What git calls a failed access and what trying again does not change."""
 _LONGEST = 300
 """Characters of the longest path that is looked for; longer texts are prompts."""
 
@@ -53,7 +56,8 @@ class InGit:
                 f"{text!r} is not REPOSITORY@REVISION:PATH, e.g. "
                 "https://example.org/models.git@main:recipes/demo.yaml"
             )
-        if credentials.found_in(found["repository"]):
+        # The user of ssh is the server's, mostly "git", and no secret.
+        if credentials.found_in(_SSH_USER.sub(r"\1", found["repository"])):
             raise RecipeError(credentials.REFUSED)
         if not _ADDRESS.fullmatch(found["repository"]):
             raise RecipeError(
@@ -89,7 +93,7 @@ def fetch(source: str, folder: Path) -> Path:
     if data is None:
         raise RecipeError(f"{source}: no such recipe")
     (folder / name).write_bytes(data)
-    for reference in sorted(set(_named(yaml_source.parse(data, source).values))):
+    for reference in sorted(set(_references(yaml_source.parse(data, source).values))):
         _bring(there, reference, folder)
     return folder / name
 
@@ -102,7 +106,7 @@ def send(recipe: Path, url: str) -> str:
     """
     values, base = yaml_source.read(recipe).values, recipe.resolve().parent
     files = {recipe.name: recipe}
-    todo = list(_named(values))
+    todo = list(_references(values))
     while todo:
         name = _relative(todo.pop(), str(recipe))
         path = base / name
@@ -146,6 +150,8 @@ def _git(*arguments: str | Path) -> None:
     if code:
         # The last line says what git was doing when it gave up, the first what happened.
         line = next((line for line in said.splitlines() if _NETWORK.search(line)), None)
+        if line is not None and _REFUSED.search(line):
+            raise RecipeError(f"git: {line}")
         if line is not None:
             raise ProviderError(f"git: {line}") from ConnectionError(line)
         first = next(iter(said.strip().splitlines()), "it failed without a word")
@@ -166,6 +172,16 @@ def _run(*arguments: str | Path) -> tuple[int, str]:
     except FileNotFoundError:
         raise ProviderError("git is not installed on this machine; install it") from None
     return done.returncode, done.stderr
+
+
+def _references(recipe: dict[str, Any]) -> Iterator[str]:
+    """Yield every text in a recipe that may be a path beside it: not its name, not a column's."""
+    for key, value in recipe.items():
+        if key == "data" and isinstance(value, dict):
+            files = {"train", "dev", "eval", "unlabelled", "corpus"}
+            yield from _named({name: each for name, each in value.items() if name in files})
+        elif key in ("model", "task", "stages"):
+            yield from _named(value)
 
 
 def _named(value: Any) -> Iterator[str]:
@@ -204,7 +220,7 @@ def _bring(there: RemoteFiles, reference: str, folder: Path) -> None:
 
 def _relative(reference: str, recipe: str) -> str:
     path = os.path.normpath(reference).replace(os.sep, "/")
-    if path.startswith(".."):
+    if path == ".." or path.startswith("../"):
         raise RecipeError(
             f"{recipe}: the recipe names {reference!r}, which is outside its folder and is not "
             "fetched; put it beside the recipe, or use --git"

@@ -8,7 +8,6 @@ the run has started. Finished stages are kept, and a stage that saves its progre
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -37,8 +36,11 @@ def limit(stage: str, seconds: float | None, flow_run: dict[str, Any] | None) ->
     if seconds is None:
         yield
         return
+    import psutil
+
     told = {
         "process": os.getpid(),
+        "born": psutil.Process().create_time(),
         "seconds": seconds,
         "message": f"{stage}: stopped, because it took longer than {seconds:g} s; finished stages "
         "are kept",
@@ -46,7 +48,7 @@ def limit(stage: str, seconds: float | None, flow_run: dict[str, Any] | None) ->
     }
     watch = subprocess.Popen(
         [sys.executable, "-P", "-m", __name__],
-        stdin=subprocess.PIPE,  # closed by the system when this process ends
+        stdin=subprocess.PIPE,  # closed by the system when this process and its forks end
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C and a closed terminal end the run, not its watch
     )
@@ -56,22 +58,24 @@ def limit(stage: str, seconds: float | None, flow_run: dict[str, Any] | None) ->
         watch.stdin.flush()
         yield
     finally:
-        watch.stdin.close()
+        with contextlib.suppress(OSError):  # somebody has killed the watch
+            watch.stdin.write(b"\n")  # a fork of this process may hold the pipe open
+            watch.stdin.close()
         watch.wait()
 
 
 def _watch() -> None:
-    """Read what to watch from stdin; a closed stdin means that it has ended."""
+    """Read what to watch from stdin; another line, or the end of stdin, says that it has ended."""
     told = json.loads(sys.stdin.buffer.readline())
     ended = threading.Event()
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        sys.stdin.buffer.readline()
         ended.set()
 
     threading.Thread(target=wait, daemon=True).start()
-    if ended.wait(told["seconds"]):
-        return
+    if ended.wait(told["seconds"]) or not _lives(told["process"], told["born"]):
+        os._exit(0)  # the thread may still read
     sys.stderr.write(f"rarefy: {told['message']}\n")
     sys.stderr.flush()
     if told["flow_run"] is not None:
@@ -96,6 +100,15 @@ def _report(flow_run: dict[str, Any], message: str) -> None:
     prefect_server.opener(flow_run["url"]).open(request, timeout=SECONDS).close()
 
 
+def _lives(process: int, born: float) -> bool:
+    """Return whether a process is still there; another may have its number by now."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(process).create_time() == born
+    return False
+
+
 def _kill(process: int) -> None:
     import psutil
 
@@ -105,15 +118,6 @@ def _kill(process: int) -> None:
         for each in (run, *started):
             with contextlib.suppress(psutil.Error):
                 each.kill()
-
-
-def authorization() -> dict[str, str]:
-    """Return the headers with which Prefect's own clients show who they are."""
-    if key := os.environ.get("PREFECT_API_KEY"):
-        return {"Authorization": f"Bearer {key}"}
-    if user := os.environ.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
-    return {}
 
 
 if __name__ == "__main__":

@@ -214,10 +214,11 @@ def _write(made: Deployment, file: Path) -> None:
 
 def _apply(made: Deployment, file: Path, machine: str | None) -> None:
     """Apply the file's entry with Prefect's own command. Raises ProviderError if it fails."""
+    import os
     import subprocess
     import sys
 
-    from flows import machine_limit
+    from flows import deployment, machine_limit
     from pipeline.terms.errors import ProviderError
 
     if machine:
@@ -226,6 +227,7 @@ def _apply(made: Deployment, file: Path, machine: str | None) -> None:
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=file.resolve().parent,
+        env=os.environ | deployment.CLEARS,
         capture_output=True,
         text=True,
         check=False,
@@ -237,13 +239,13 @@ def _apply(made: Deployment, file: Path, machine: str | None) -> None:
 
 
 def _say(made: Deployment, file: Path, kind: str, write_only: bool, as_json: bool) -> None:
-    from flows import prefect_server, time_limit
-    from flows.deployment import RUN_HERE
+    from flows import prefect_server
+    from flows.deployment import CLEARS, RUN_HERE
     from flows.prefect_flow import NAME
 
     full = f"{NAME}/{made.name}"
     url = prefect_server.api_url()
-    if not write_only and url and prefect_server.forgets(url, time_limit.authorization()):
+    if not write_only and url and prefect_server.forgets(url):
         click.echo(
             "note: if this server is restarted while a run holds a limit, the limit stays taken; "
             "start it with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="
@@ -262,8 +264,10 @@ def _say(made: Deployment, file: Path, kind: str, write_only: bool, as_json: boo
         return
     click.echo(f"{full} {made.version}: {'written to' if write_only else 'applied from'} {file}")
     if write_only:
+        settings = " ".join(f"{name}={value}" for name, value in CLEARS.items())
         click.echo(
-            f"to apply it: prefect deploy --prefect-file {file} --name {made.name}", err=True
+            f"to apply it: {settings} prefect deploy --prefect-file {file} --name {made.name}",
+            err=True,
         )
     else:
         click.echo(f"to run it now: rarefy submit {made.name} --watch", err=True)

@@ -143,6 +143,7 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
 
     Example: `rarefy runs cancel demo`
     """
+    from flows import recipe_source
     from pipeline.terms.errors import ProviderError, RecipeError
 
     book = _book(home)
@@ -164,7 +165,9 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
     if as_json:
         show_json(_plain(book.find(entry.id)))
         return
-    click.echo(f"cancelled {entry.id}; `rarefy runs resume {entry.id}` goes on")
+    deployed = recipe_source.is_remote(entry.job["recipe"])
+    again = "submit" if deployed else f"runs resume {entry.id}"
+    click.echo(f"cancelled {entry.id}; `rarefy {again}` goes on")
 
 
 @runs.command("resume", short_help="Go on with a run that was stopped, killed or failed.")

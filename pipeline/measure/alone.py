@@ -56,13 +56,17 @@ def lock_file() -> Path:
     private = Path(tempfile.gettempdir()) / f"rarefy-{getattr(os, 'getuid', lambda: 'user')()}"
     reason = ""
     for folder in [Path(given)] if given else [_cache(), private]:
+        path = folder / f"measuring-{machine()}.lock"
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if given and not path.exists():
+                path.touch()
+                path.chmod(0o666)  # whatever the umask: other users lock it as well
         except OSError as error:
             reason = f"{folder}: {error.strerror}"
         else:
-            if os.access(folder, os.W_OK):
-                return folder / f"measuring-{machine()}.lock"
+            if os.access(path if path.exists() else folder, os.W_OK):
+                return path
             reason = f"{folder}: no write permission"
     raise ProviderError(
         f"no folder for the lock of this machine ({reason}); name one that can be written in the "

@@ -93,6 +93,8 @@ class Run:
     plan: Plan
     finished: dict[str, Finished] = field(default_factory=dict)
     _verified: set[str] = field(default_factory=set)
+    limited: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+    """What a stage's own work is done in, by the step's id; waiting for others is outside."""
 
     @cached_property
     def lease(self) -> Lease:
@@ -124,7 +126,7 @@ class Run:
                 artifact = self._cached(fingerprint)
                 cached = artifact is not None
                 if artifact is None:
-                    with self._alone(identifier, waiting):
+                    with self._alone(identifier, waiting), self.limited(identifier):
                         artifact = self._make(identifier, fingerprint, known, read, progress)
         if artifact.kind is Kind.BUNDLE:
             self.check(artifact)  # its size is read from its files, and the last one is delivered

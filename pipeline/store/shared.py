@@ -19,7 +19,7 @@ from pipeline.store.lease import Lease
 from pipeline.store.remote import Remote
 from pipeline.store.store import Store
 from pipeline.terms.digests import is_sha256
-from pipeline.terms.errors import IntegrityError
+from pipeline.terms.errors import IntegrityError, RecipeError
 
 
 class Shared(Store):
@@ -47,7 +47,10 @@ class Shared(Store):
         if self.directory(digest).is_dir():
             return self.open(digest)
         if digest not in self._there:
-            manifest = there.manifest(digest)
+            try:
+                manifest = there.manifest(digest)
+            except RecipeError:
+                return None  # it was deleted there; its entry means nothing, as in any store
             self._there[digest] = Artifact(self.directory(digest), manifest, digest)
         return self._there[digest]
 

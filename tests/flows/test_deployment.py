@@ -32,6 +32,18 @@ def made(loaded: LoadedRecipe) -> Callable[..., Deployment]:
     return make
 
 
+def test_a_file_of_a_stage_outside_the_folder_is_refused(project: Project) -> None:
+    facts = project.folder.parent / "facts.jsonl"
+    facts.write_text('{"text": "a fact"}\n')
+    own = recipes.load(project.recipe(f"inject: {{facts: {facts}}}", "quickstages:Head"))
+    with pytest.raises(RecipeError, match=r"inject: .*facts.jsonl is a path of this machine"):
+        deployment.check_portable(own)
+    beside = project.folder / "facts.jsonl"
+    facts.rename(beside)
+    inside = recipes.load(project.recipe("inject: {facts: facts.jsonl}", "quickstages:Head"))
+    deployment.check_portable(inside)
+
+
 def test_an_entry_says_what_a_worker_elsewhere_needs(made: Callable[..., Deployment]) -> None:
     entry = made(
         cron="0 3 * * *",

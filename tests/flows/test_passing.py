@@ -10,6 +10,8 @@ import aiohttp
 import botocore.exceptions
 import httpx
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
+from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.passing import may_pass
 from pipeline.store.remote_files import RemoteFiles
@@ -22,6 +24,8 @@ from pipeline.terms.errors import (
     RarefyError,
     RecipeError,
 )
+
+ASKED = httpx.Request("GET", "http://there")
 
 
 def caused(error: Exception, cause: BaseException) -> Exception:
@@ -39,6 +43,9 @@ def caused(error: Exception, cause: BaseException) -> Exception:
         httpx.ConnectError("refused"),
         aiohttp.ServerDisconnectedError(),
         aiohttp.ClientResponseError(None, (), status=503),  # type: ignore[arg-type]
+        httpx.HTTPStatusError("", request=ASKED, response=httpx.Response(503)),
+        PrefectHTTPStatusError("", request=ASKED, response=httpx.Response(500)),
+        HfHubHTTPError("", response=httpx.Response(429, request=ASKED)),
         botocore.exceptions.EndpointConnectionError(endpoint_url="http://there"),
         sqlite3.OperationalError("database is locked"),
         caused(ProviderError("s3://bucket: reset"), ConnectionResetError()),

@@ -152,3 +152,15 @@ def test_a_page_that_a_server_cannot_take_now_ends_no_run(project: Project) -> N
     )
     assert done.stdout == "a key with a capital rarefy-ledger-spam-de-v2\n", done.stderr
     assert "rarefy-ledger-a is not shown: refused" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("deployment", "folder"), [("", "demo"), ("demo", "demo"), ("Demo on CUDA!", "demo-on-cuda")]
+)
+def test_a_deployment_has_a_folder_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, deployment: str, folder: str
+) -> None:
+    from flows import prefect_flow
+
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", deployment)
+    assert prefect_flow._folder("demo") == folder

@@ -39,6 +39,18 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
+class Locked(BaseHTTPRequestHandler):
+    """Answers everybody's health check, and else those who are known."""
+
+    def do_GET(self) -> None:
+        known = self.headers.get("Authorization") == "Bearer secret"
+        self.send_response(200 if known or self.path.endswith("/health") else 401)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture(params=[Refusing])
 def server(request: pytest.FixtureRequest) -> Iterator[HTTPServer]:
     with HTTPServer(("127.0.0.1", 0), request.param) as found:
@@ -72,11 +84,25 @@ def test_the_address_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch)
 def test_a_server_with_leases_in_memory_forgets_them(
     server: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, secret = f"http://127.0.0.1:{server.server_port}/api", {"Authorization": "Bearer secret"}
-    assert prefect_server.forgets(url, secret)
-    assert not prefect_server.forgets(url, {}), "it does not say"
+    url = f"http://127.0.0.1:{server.server_port}/api"
+    monkeypatch.delenv("PREFECT_API_KEY", raising=False)
+    assert not prefect_server.forgets(url), "it does not say"
+    monkeypatch.setenv("PREFECT_API_KEY", "secret")
+    assert prefect_server.forgets(url)
     monkeypatch.setattr(Settings, "storage", "prefect.server.concurrency.lease_storage.filesystem")
-    assert not prefect_server.forgets(url, secret)
+    assert not prefect_server.forgets(url)
+
+
+@pytest.mark.parametrize("server", [Locked], indirect=True)
+def test_a_server_that_wants_to_know_who_asks_says_so(
+    server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_port}/api")
+    monkeypatch.setenv("PREFECT_API_KEY", "wrong")
+    with pytest.raises(ProviderError, match="set PREFECT_API_KEY, or PREFECT_API_AUTH_STRING"):
+        prefect_server.require("a dream", "rarefy dream")
+    monkeypatch.setenv("PREFECT_API_KEY", "secret")
+    assert prefect_server.require("a dream", "rarefy dream")
 
 
 def test_what_needs_a_server_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:

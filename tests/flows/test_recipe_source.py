@@ -224,3 +224,38 @@ def test_an_address_in_git_that_is_wrong(text: str, said: str) -> None:
 def _empty(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+def test_only_what_may_be_a_file_is_sent(there: Path, tmp_path: Path) -> None:
+    """A folder called like the recipe, and a file like a column, are none of the recipe's."""
+    (there / "demo").mkdir()
+    (there / "demo" / "secret.env").write_text("TOKEN=1")
+    (there / "text").write_text("notes")
+    recipe = there / "demo.yaml"
+    recipe.write_text(RECIPE.replace("eval.jsonl}", 'eval.jsonl, text: text, label: "..."}'))
+    sent = Path(recipe_source.send(recipe, (tmp_path / "store").as_uri()).removeprefix("file://"))
+    names = {path.relative_to(sent.parent).as_posix() for path in sent.parent.rglob("*")}
+    assert "data/train.jsonl" in names
+    assert not {"demo", "demo/secret.env", "text"} & names
+
+
+def test_a_prompt_that_begins_with_dots_is_no_path(there: Path, tmp_path: Path) -> None:
+    recipe = there / "demo.yaml"
+    recipe.write_text(RECIPE.replace('"a sentence, with\\nlines"', '"...and more"'))
+    assert recipe_source.send(recipe, (tmp_path / "store").as_uri())
+
+
+@pytest.mark.parametrize("port", ["", ":2222"])
+def test_the_user_of_ssh_is_no_secret(port: str) -> None:
+    text = f"ssh://git@example.org{port}/org/models.git@main:demo.yaml"
+    assert InGit.parse(text).repository == f"ssh://git@example.org{port}/org/models.git"
+    with pytest.raises(RecipeError, match="credentials"):
+        InGit.parse("ssh://git:secret@example.org/org/models.git@main:demo.yaml")
+
+
+def test_a_repository_that_refuses_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "fatal: unable to access 'https://x/': The requested URL returned error: 403"
+    monkeypatch.setattr(recipe_source, "_run", lambda *_: (128, said))
+    with pytest.raises(RecipeError, match="403") as refused:
+        recipe_source._git("clone")
+    assert not may_pass(refused.value)

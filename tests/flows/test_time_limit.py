@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows import time_limit
+from flows import prefect_server, time_limit
 from tests.project import Project
 
 BLOCKED = {
@@ -49,7 +49,7 @@ class Hang(Stage):
 """
 RUN = """
 import re, signal, subprocess, sys, time
-from flows import time_limit
+from flows import prefect_server, time_limit
 from tests.project import Project
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(child.pid, flush=True)
@@ -107,10 +107,35 @@ def server() -> Iterator[tuple[str, list[tuple[str | None, Any]]]]:
         thread.join()
 
 
+FORKED = """
+import os, sys, time
+from flows import prefect_server, time_limit
+with time_limit.limit("distill", 4, None):
+    child = os.fork()
+    if not child:
+        time.sleep(30)
+        os._exit(0)
+os.kill(child, 9)
+time.sleep(5)
+print("went on")
+"""
+
+
+def test_a_fork_that_outlives_the_stage_does_not_end_the_run() -> None:
+    done = run(FORKED)
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+
+
+def test_another_process_with_the_number_is_left_alone() -> None:
+    own = psutil.Process()
+    assert time_limit._lives(own.pid, own.create_time())
+    assert not time_limit._lives(own.pid, own.create_time() - 1)
+
+
 def test_the_server_is_told_why_before_the_run_ends(server: Any, monkeypatch: Any) -> None:
     url, told = server
     monkeypatch.setenv("PREFECT_API_KEY", "secret")
-    flow_run = {"url": url, "headers": time_limit.authorization()}
+    flow_run = {"url": url, "headers": prefect_server.authorization()}
     assert run(RUN.format(told=flow_run, blocked="time.sleep(600)")).returncode < 0
     [(who, body)] = told
     assert who == "Bearer secret"
@@ -127,9 +152,9 @@ def test_a_server_that_is_away_does_not_save_the_stage() -> None:
 
 def test_a_user_and_password_are_shown_as_prefect_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_KEY", raising=False)
-    assert time_limit.authorization() == {}
+    assert prefect_server.authorization() == {}
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "a:b")
-    assert time_limit.authorization() == {"Authorization": "Basic YTpi"}
+    assert prefect_server.authorization() == {"Authorization": "Basic YTpi"}
 
 
 def test_a_run_on_the_command_line_is_ended_too(project: Project) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
+from pipeline.measure import alone
 from pipeline.model import checkpoint
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.terms.vocabulary import Target
@@ -51,6 +54,15 @@ def test_all_are_timed_in_one_session(entered, monkeypatch):
     monkeypatch.setattr(finalists, "PROCESSES", 2)
     monkeypatch.setattr(finalists, "SECONDS", 1.0)
     bundle = entered.build(None)
-    timed = entered.time({FLOAT: bundle, "same": bundle})
+    taken: list[str] = []
+
+    @contextlib.contextmanager
+    def limit(_waiting):
+        taken.append("taken")
+        yield
+
+    with alone.also(limit):
+        timed = entered.time({FLOAT: bundle, "same": bundle})
+    assert taken, "nobody else may time meanwhile"
     assert timed.percentile("same", 50).value > 0
     assert 0.5 < timed.ratio("same", FLOAT).value < 2

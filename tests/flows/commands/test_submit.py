@@ -53,6 +53,12 @@ def test_a_worker_elsewhere_runs_what_is_deployed_and_its_verdict_is_the_exit_co
         assert applied["concurrency_limit"] or applied["global_concurrency_limit"]["limit"] == 1
         assert applied["concurrency_options"]["collision_strategy"] == "ENQUEUE"
 
+        nightly = ("deploy", missed.name, "--pool", POOL, "--store", fleet.store)
+        for more, schedules in ((("--cron", "0 3 1 1 *"), 1), ((), 0)):
+            assert fleet.rarefy(*nightly, *more).returncode == 0
+            applied = fleet.ask("deployments/name/rarefy-compress/missed")
+            assert len(applied["schedules"]) == schedules, "without --cron, on demand only"
+
         misspelt = fleet.rarefy("submit", "mised")
         assert misspelt.returncode == 2
         assert "did you mean 'missed'?" in misspelt.stderr

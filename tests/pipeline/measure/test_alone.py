@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -14,7 +15,10 @@ import pytest
 from pipeline.measure import alone
 from pipeline.run.plan import Plan
 from pipeline.terms.errors import ProviderError
-from tests.conftest import Workshop
+from stages.profile import Profile
+from stages.validate import Validate
+from tests.conftest import Workshop, execute
+from tests.project import Project, Said
 
 HOLD = """
 import sys
@@ -94,6 +98,74 @@ def test_a_folder_that_cannot_be_made_is_named(
     monkeypatch.setenv(alone.LOCKS, str(tmp_path / "file" / "locks"))
     with pytest.raises(ProviderError, match=f"{alone.LOCKS}$"):
         alone.lock_file()
+
+
+def test_a_lock_that_users_share_is_open_to_them(folder: Path) -> None:
+    umask = os.umask(0o077)
+    try:
+        assert alone.lock_file().stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(umask)
+
+
+def test_a_lock_of_another_user_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = alone.lock_file()
+    monkeypatch.setattr(os, "access", lambda given, _: given != path)
+    with pytest.raises(ProviderError, match=f"{alone.LOCKS}$"):
+        alone.lock_file()
+
+
+def test_waiting_for_the_machine_is_no_time_of_the_stage(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    @contextlib.contextmanager
+    def noted(what: str) -> Iterator[None]:
+        seen.append(f"{what} begins")
+        yield
+        seen.append(f"{what} ends")
+
+    run = workshop.open({"quick:Word": {"word": "slow"}})
+    run.limited = lambda identifier: noted(f"limit of {identifier}")
+    monkeypatch.setattr(type(run.plan.stage_of("word")), "timed", True)
+    with alone.also(lambda _: noted("machine")):
+        execute(run)
+    own = [line for line in seen if "model" not in line]
+    assert own == ["machine begins", "limit of word begins", "limit of word ends", "machine ends"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("validate", "tiny"),
+        ("compare", "tiny", "tiny", "--seconds", "1"),
+        ("load", "tiny", "--rate", "20", "--seconds", "1"),
+        ("run", "tiny.yaml", "--engine", "inline", "--fresh"),
+    ],
+)
+def test_whatever_times_has_the_machine_for_itself(
+    here: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, words: tuple[str]
+) -> None:
+    taken: list[str] = []
+
+    @contextlib.contextmanager
+    def limit(waiting: Callable[[], None]) -> Iterator[None]:
+        taken.append("taken")
+        yield
+
+    monkeypatch.chdir(here.folder)
+    out = ("--out", str(here.folder / "alone")) if words[0] == "run" else ()
+    with alone.also(limit):
+        said = rarefy(*words, *out)
+    assert said.code in (0, 3, 4), said.err
+    assert taken, said.err
+
+
+def test_the_stages_that_time_say_so() -> None:
+    assert Profile.timed
+    assert Validate.timed
 
 
 def test_a_stage_that_times_runs_alone_and_its_fingerprint_does_not_know(

@@ -39,6 +39,14 @@ def test_work_that_nobody_shared_is_not_there(store, cold):
     assert not cold.use(made.digest)
 
 
+def test_an_entry_whose_artifact_was_deleted_there_means_nothing(store, url, cold):
+    made = publish(store)
+    shared.share(store, [made], url)
+    there = Remote.open(url)
+    there.system.rm(f"{there.root}/artifacts/sha256/{made.digest}", recursive=True)
+    assert cold.lookup(made.manifest.stage.fingerprint) is None
+
+
 def test_work_that_the_next_run_repeats_is_sent_but_not_found(store, url, cold):
     made = publish(store, lasts=False)
     shared.share(store, [made], url)
