@@ -66,6 +66,9 @@ def variants(written: str | None) -> dict[str, list[Any]]:
         "hidden states, uniform map": alone(hidden_weight=1),
         "hidden states, last layer": alone(hidden_weight=1, hidden_map="last"),
         "relations": alone(relation_weight=1),
+        "hidden states first": in_two_phases(),
+        "the first two layers": alone(layers=[0, 1]),  # plain: the first and the last
+        "the first and the fourth layer": alone(layers=[0, 3]),
         "squared logits": alone(answer_loss="mse"),
         "spans": with_texts(SPANS),
         "spans, best on dev": with_texts(SPANS, keep="best"),
@@ -82,6 +85,16 @@ def variants(written: str | None) -> dict[str, list[Any]]:
         joined = [write, {"augment": {"spans": 4, "splices": 1, "transfer": "write"}}]
         found["spans and written"] = with_texts(joined)
     return found
+
+
+def in_two_phases() -> list[Any]:
+    """Return a student that learns hidden states and relations for 5 epochs, then answers alone."""
+    first = {**PLAIN, "hidden_weight": 1, "relation_weight": 1, "epochs": 5}
+    then = {key: value for key, value in PLAIN.items() if key != "layers"}
+    return [
+        {"distill": first, "as": "first"},
+        {"distill": {**then, "teacher": "finetune"}, "as": "student"},
+    ]
 
 
 def sure() -> list[Any]:
@@ -124,7 +137,7 @@ def tokens(home: Path, stages: list[Any], name: str, seed: int) -> tuple[float, 
     lines = (DATA / "train.jsonl").read_text().splitlines()
     own = sum(map(len, tokenizer([json.loads(line)["text"] for line in lines])["input_ids"]))
     own = round(TRAINED * own)
-    if len(stages) == 1:
+    if not any("label" in stage for stage in stages):
         return own, own
     output = run(home, recipe(f"{name} texts", stages[:-1], seed))
     (digest,) = (row["digest"] for row in output["ledger"] if row["id"] == "labels")

@@ -234,21 +234,15 @@ def _rewrite(
     isa: Isa,
     products: Products,
 ) -> tuple[ir.Model, parity.Precision, parity.Parity]:
-    """Run the passes of a form in order, and check parity after each.
+    """Run the passes of a form in order, and check parity.
 
     ``bounds``: the longest row, for each pass whose result holds only up to some length. The last
-    graph in full precision and the one that ships answer all cases, those between a few.
+    graph in full precision and the one that ships answer all cases.
     """
-    few, what = parity.few(expected), "tracing"
     passes = [mask, scale] + ([first_token, positions] if form == "deploy" else [])
     if form == "deploy" and provider == "cpu" and products == "fused":
         passes += [attention, residual]
-    for rewrite in passes:
-        parity.check(task, graph, few, "fp32", what)
-        if rewrite.apply(graph, *([bounds[rewrite]] if rewrite in bounds else [])):
-            clean.apply(graph)
-            what = _name(rewrite)
-    close = parity.check(task, graph, expected, "fp32", what)
+    close = _in_float(task, graph, passes, bounds, expected)
     fusion.check_fused(graph)
     if plan is None:
         return graph, "fp32", close
@@ -261,7 +255,7 @@ def _rewrite(
     if plan.embeddings == "int8":
         embeddings.apply(graph)
         clean.apply(graph)
-        parity.check(task, graph, few, "int8", _name(embeddings))
+        parity.check(task, graph, parity.few(expected), "int8", _name(embeddings))
     correct.apply(graph, plan)
     if products == "qdq":
         qdq.apply(graph, plan, isa, symmetric=provider == "tensorrt")
@@ -271,6 +265,40 @@ def _rewrite(
     fusion.check_integer(graph, plan.integer_modules)
     last = qdq if products == "qdq" else integer_matmul
     return graph, "int8", parity.check(task, graph, expected, "int8", _name(last))
+
+
+def _in_float(
+    task: Task,
+    graph: ir.Model,
+    passes: list[Any],
+    bounds: dict[Any, int],
+    expected: list[parity.Case],
+) -> parity.Parity:
+    """Run the passes that leave a graph in full precision, and check the last graph.
+
+    A check costs seconds of a large model. So only if that one fails are all passes run again with
+    a check after each, and the error names the first that is wrong.
+    """
+    traced = graph.clone()
+    try:
+        what = "tracing"
+        for rewrite in passes:
+            what = _name(rewrite) if _run(rewrite, graph, bounds) else what
+        return parity.check(task, graph, expected, "fp32", what)
+    except Exception:
+        parity.check(task, traced, expected, "fp32", "tracing")
+        for rewrite in passes:
+            if _run(rewrite, traced, bounds):
+                parity.check(task, traced, expected, "fp32", _name(rewrite))
+        raise
+
+
+def _run(rewrite: Any, graph: ir.Model, bounds: dict[Any, int]) -> bool:
+    """Apply a pass; return whether it found something."""
+    found = bool(rewrite.apply(graph, *([bounds[rewrite]] if rewrite in bounds else [])))
+    if found:
+        clean.apply(graph)
+    return found
 
 
 def _check_openvino(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 
@@ -175,6 +177,28 @@ def test_the_eighth_bit_is_for_cpus_that_have_vnni_and_nearer_to_float(minilm, t
             BundleModel(tmp_path / "vnni")
         with pytest.raises(ProviderError, match="isa: vnni"):
             build(source, tmp_path, task=TASK, split=SPLIT, form="deploy", isa="vnni")
+
+
+@pytest.mark.parametrize(("name", "says"), [("scale", "scale"), ("positions", "positions")])
+def test_the_pass_that_breaks_a_graph_is_named(tmp_path, monkeypatch, name, says):
+    """Those after it change the graph as well, and are not blamed."""
+    broken = import_module(f"exporters.passes.{name}")
+    real = broken.apply
+
+    def sabotage(graph, *bounds):
+        found = real(graph, *bounds)
+        for name, weight in graph.graph.initializers.items():
+            if name.endswith("weight.T"):
+                weight.const_value = ir.tensor(weight.const_value.numpy() * 2)
+        return found or 1
+
+    monkeypatch.setattr(broken, "apply", sabotage)
+    write_family(tmp_path / "checkpoint", "bert", "AutoModelForSequenceClassification")
+    texts, labels = sentences(60)
+    rows = Split("dev", "dev.jsonl", "0" * 64, texts, None, labels)
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(ModelError, match=f"after the pass {says}, a logit differs"):
+        build(tmp_path / "checkpoint", tmp_path / "bundle", task=TINY, split=rows, form="deploy")
 
 
 def test_plans_that_would_be_slower_are_refused(minilm, tmp_path):
