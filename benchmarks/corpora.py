@@ -31,7 +31,7 @@ TEST = 0.2
 MAILS = 2600
 """E-mails of the test split."""
 SPACES = re.compile(r"\s+")
-LENGTHS = {"reviews": 64, "mails": 256}
+LENGTHS = {"reviews": 64, "mails": 128}
 """Tokens to which texts are cut."""
 
 
