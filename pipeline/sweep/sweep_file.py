@@ -82,7 +82,7 @@ class Question(Part):
     least: Literal["latency", "size"] | None = None
     under: dict[Literal["latency", "size"], Quantity] = Field(default_factory=dict)
     within: Quantity | None = Field(
-        None, gt=0, lt=1, description="points below the most accurate branch"
+        default=None, gt=0, lt=1, description="points below the most accurate branch"
     )
 
     @model_validator(mode="after")
@@ -234,8 +234,8 @@ def _check(sweep: Sweep) -> None:
             here = at if isinstance(choices, Range) else (*at, position)
             if value in tried[:position]:
                 raise sweep.where.say(here, f"{value!r} stands there twice")
-            if error := _misfit(sweep, key, value):
-                raise sweep.where.say(here, f"{value!r} does not fit the recipe: {error}")
+            if why := _misfit(sweep, key, value):
+                raise sweep.where.say(here, f"{value!r} does not fit the recipe: {why}")
     known = [step.id for step in sweep.recipe.steps]
     for position, stop in enumerate(sweep.file.stop):
         if stop.after not in known:

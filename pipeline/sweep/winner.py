@@ -51,7 +51,7 @@ def _moved(value: Any, base: Path, folder: Path) -> Any:
         return {key: _moved(each, base, folder) for key, each in value.items()}
     if isinstance(value, list):
         return [_moved(each, base, folder) for each in value]
-    if not isinstance(value, str) or os.path.isabs(value):
+    if not isinstance(value, str) or Path(value).is_absolute():
         return value
     there = base / value
     is_path = there.is_file() or ("/" in value and there.is_dir())

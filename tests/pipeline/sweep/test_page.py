@@ -21,7 +21,9 @@ def record(**given: object) -> SweepRecord:
             1.0,
             1,
             values={"distill.layers": 3},
-            **{"state": "stopped", "why": "50 % after distill", "latency": None},
+            state="stopped",
+            why="50 % after distill",
+            latency=None,
         ),
     ]
     answers = [

@@ -80,7 +80,7 @@ def test_values_that_fit_only_together_are_no_error(tmp_path: Path) -> None:
     vary = {"slim.heads": ["0 %", "25 %"], "slim.neurons": ["0 %", "50 %"]}
 
     assert factory.load(tmp_path, vary=vary).file.combinations == 4
-    with pytest.raises(RecipeError, match="'0 %' does not fit the recipe: .*nothing to remove"):
+    with pytest.raises(RecipeError, match=r"'0 %' does not fit the recipe: .*nothing to remove"):
         factory.load(tmp_path, vary={"slim.heads": ["0 %", "25 %"]})
 
 
