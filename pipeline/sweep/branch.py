@@ -100,15 +100,20 @@ class Folder:
 
     def branches(self) -> list[Branch]:
         """Return all branches by name. Raises IntegrityError if a file is damaged."""
-        found = []
-        for path in sorted(self._branches.glob("*.json")):
-            if path.name.startswith("."):
-                continue  # being written
-            try:
-                found.append(Branch.model_validate_json(path.read_bytes()))
-            except ValidationError:
-                raise IntegrityError(f"{path}: the file is damaged; delete it") from None
-        return found
+        names = [path.stem for path in sorted(self._branches.glob("*.json"))]
+        # A file whose name begins with a dot is being written.
+        found = [self.branch(name) for name in names if not name.startswith(".")]
+        return [branch for branch in found if branch is not None]
+
+    def branch(self, name: str) -> Branch | None:
+        """Return a branch, None if nothing is known of it."""
+        path = self._branches / f"{name}.json"
+        try:
+            return Branch.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            raise IntegrityError(f"{path}: the file is damaged; delete it") from None
 
 
 def hopeless(stops: Sequence[Stop], branch: Branch, others: Iterable[Branch]) -> str | None:
