@@ -92,14 +92,18 @@ class Clock:
         self,
         digests: Sequence[str],
         progress: Progress = silent,
-        waiting: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> Mapping[str, Interval]:
-        """Time the bundles among these that are not known yet; return all times."""
+        """Time the bundles among these that are not known yet; return all times.
+
+        ``say`` is told what is timed, and if another run has the machine.
+        """
         new = [digest for digest in dict.fromkeys(digests) if digest not in self.known]
         if not new:
             return self.known
         before = len(self.known)
-        with alone.measuring(waiting):
+        say(f"timing {len(new)} bundles beside each other")
+        with alone.measuring(lambda: say(f"{alone.WHY}; waiting for it to finish")):
             while new:
                 reference = next(iter(self.known), None)
                 beside = [reference] if reference else []
@@ -113,12 +117,12 @@ class Clock:
         self,
         digests: Sequence[str],
         progress: Progress = silent,
-        waiting: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> Mapping[str, Interval]:
         """Time all these bundles again, unless exactly they were timed so before."""
         if not self.at_once or set(digests) != set(self.known):
             self.known = {}
-        return self.also(digests, progress, waiting)
+        return self.also(digests, progress, say)
 
     def _session(self, digests: Sequence[str], progress: Progress) -> None:
         timed = latency.measure(

@@ -23,7 +23,6 @@ from flows.searching import Trials
 from flows.shared_steps import Order, Steps, Work
 from flows.sweep_display import SweepDisplay
 from flows.sweep_timing import Clock
-from pipeline.measure import alone
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run import resources
 from pipeline.run.plan import Plan
@@ -184,13 +183,9 @@ class Sweeping:
         if not done:
             return
         digests = list(dict.fromkeys(done.values()))
-        self.shown.say(f"timing {len(digests)} bundles beside each other", "dim")
-        times = measure(digests, self.shown.progress, self._say_waiting)
+        times = measure(digests, self.shown.progress, self.shown.say)
         for name, digest in done.items():
             self._keep(self.branches[name].model_copy(update={"latency": times[digest]}))
-
-    def _say_waiting(self) -> None:
-        self.shown.say(f"{alone.WHY}; waiting for it to finish", "yellow")
 
     def _expect(self, one: Variant, known: Branch | None) -> None:
         """Take in a variant: plan it, and see whether it has ended before."""

@@ -35,6 +35,8 @@ def write(sweep: Sweep, question: Question, branch: Branch, folder: Path) -> Pat
     made = recipe(sweep, question, branch)
     values = yaml_source.parse(made.text.encode(), made.where.source).values
     moved = _moved(values, made.base, folder.resolve())
+    if (made.base / values["model"]).is_dir():  # a folder without a slash is a word elsewhere
+        moved["model"] = os.path.relpath(made.base / values["model"], folder.resolve())
     chosen = ", ".join(f"{path} = {value}" for path, value in branch.values.items())
     head = (
         f"# {question.words().capitalize()} of the sweep {sweep.file.name}: {chosen}.\n"
