@@ -6,6 +6,7 @@ in other processes find them by name.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import signal
@@ -20,7 +21,9 @@ from typing import Any, Final, TypeVar
 
 from prefect import flow, tags, task
 from prefect.cache_policies import NO_CACHE
+from prefect.events.worker import EventsWorker
 from prefect.futures import PrefectFuture
+from prefect.logging.handlers import APILogWorker
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed, State
@@ -34,6 +37,8 @@ from pipeline.terms.errors import ProviderError, RarefyError
 NAME: Final = "rarefy-sweep"
 SECONDS: Final = 20.0
 """How long a cluster may take to answer."""
+DRAIN: Final = 10.0
+"""Seconds that a server of our own is kept for the last events and logs of its flow."""
 
 Made = TypeVar("Made")
 AnyRunner = TaskRunner[Any]
@@ -42,14 +47,12 @@ _ended = threading.Event()
 """Set when branches in processes of their own must end."""
 
 
-@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def in_worker(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
+def _in_worker(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
     """Run a branch in the process that the task runner has chosen."""
     return _state(branch.run(given))
 
 
-@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def in_process(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
+def _in_process(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
     """Run a branch in a process that a thread of the task runner starts and watches."""
     return _state(branch.in_process(given, _raise_if_ended))
 
@@ -66,10 +69,16 @@ def _state(made: dict[str, Any]) -> State[dict[str, Any]]:
     return Completed(name=made["state"].capitalize(), message=made["why"], data=made)
 
 
-@flow(name=NAME, persist_result=False, validate_parameters=False)
-def sweep(name: str, on: str, workers: int) -> None:
+def _sweep(name: str, on: str, workers: int) -> None:
     """Do what the context says: a flow's own parameters are stored, and must be plain."""
     _body.get()()
+
+
+# Functions and what Prefect makes of them have different names: workers find functions by name, and
+# a function whose name is the task's would be sent with all that its module has.
+sweep = flow(name=NAME, persist_result=False, validate_parameters=False)(_sweep)
+_as_task = task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+in_worker, in_process = _as_task(_in_worker), _as_task(_in_process)
 
 
 def run(where: Where, name: str, threads: int, body: Callable[[Workers], Made]) -> Made:
@@ -111,6 +120,8 @@ def _server() -> Iterator[None]:
         with temporary_settings({PREFECT_API_URL: server.api_url}):
             yield
     finally:
+        for service in (EventsWorker, APILogWorker):  # they send what is left while it is there
+            service.drain_all(timeout=DRAIN, at_exit=False)
         server.stop()
 
 
@@ -252,7 +263,8 @@ def _ray(where: Where, threads: int) -> Iterator[Crew]:
     from prefect_ray import RayTaskRunner
     from prefect_ray.context import remote_options
 
-    options: dict[str, Any] = {"log_to_driver": False}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if where.address is None:
         options |= {"num_cpus": where.workers * threads, "include_dashboard": False}
     try:
