@@ -31,7 +31,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from prefect.tasks import Task
 
 from flows import branch, prefect_server, server_guard
-from flows.branches_on import Where, Workers
+from flows.workers import Where, Workers
 from pipeline.terms.errors import ProviderError, RarefyError
 
 NAME: Final = "rarefy-sweep"

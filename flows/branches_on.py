@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Final, Literal, Protocol, TypeVar, get_args
-from urllib.parse import urlparse
+from typing import Any, Final, TypeVar
 
 from flows import branch, prefect_server, prefect_settings
+from flows.workers import Where, Workers
 from pipeline.store.home import Home
 from pipeline.terms.errors import ProviderError
 
-On = Literal["inline", "threads", "processes", "dask", "ray"]
-EXECUTORS: Final[tuple[On, ...]] = get_args(On)
 EXTRAS: Final[dict[str, tuple[str, ...]]] = {
     "dask": ("prefect_dask", "distributed"),
     "ray": ("prefect_ray", "ray"),
@@ -26,34 +23,6 @@ EXTRAS: Final[dict[str, tuple[str, ...]]] = {
 """Executor -> the modules that it needs; its extra is named like it."""
 
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class Where:
-    """An executor, the number of its workers, and the address of a cluster that runs already."""
-
-    on: On
-    workers: int = 1
-    address: str | None = None
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether the workers may be on other machines."""
-        if self.address is None:
-            return False
-        address = self.address if "://" in self.address else f"//{self.address}"
-        return urlparse(address).hostname not in prefect_server.LOOPBACK
-
-
-class Workers(Protocol):
-    """What runs branches: as many at once as it has workers."""
-
-    @property
-    def size(self) -> int: ...
-
-    def submit(self, given: dict[str, Any]) -> Future[dict[str, Any]]:
-        """Start a branch; its future raises if the worker died."""
-        ...
 
 
 class Inline:

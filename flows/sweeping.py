@@ -18,11 +18,11 @@ from typing import Any, Final
 
 from flows import recipe_source, searching, shared_steps
 from flows.branch import Assignment
-from flows.branches_on import Where, Workers
 from flows.searching import Trials
 from flows.shared_steps import Order, Steps, Work
 from flows.sweep_display import SweepDisplay
 from flows.sweep_timing import Clock
+from flows.workers import Where, Workers
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run import resources
 from pipeline.run.plan import Plan

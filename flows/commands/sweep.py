@@ -23,8 +23,8 @@ from flows.options import (
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.branches_on import On
     from flows.sweeping import Job, Sweeping
+    from flows.workers import On
 
 
 @click.command(short_help="Run many variants of a recipe, and choose the best for a purpose.")
@@ -88,10 +88,10 @@ def sweep(
     Example: `rarefy sweep sweep.yaml --workers 2`
     """
     from flows import branches_on, sweep_answers
-    from flows.branches_on import Where
     from flows.display import Display
     from flows.sweep_display import SweepDisplay
     from flows.sweeping import Job, Sweeping
+    from flows.workers import Where
     from pipeline.measure import machine
     from pipeline.sweep import sweep_file
 

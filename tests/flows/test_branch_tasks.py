@@ -26,7 +26,7 @@ from concurrent.futures import wait
 from pathlib import Path
 
 from flows import branches_on
-from flows.branches_on import Where
+from flows.workers import Where
 from pipeline.store.home import Home
 
 if __name__ == "__main__":
@@ -129,7 +129,7 @@ import sys
 from pathlib import Path
 
 from flows import branches_on
-from flows.branches_on import Where
+from flows.workers import Where
 from pipeline.store.home import Home
 
 if __name__ == "__main__":

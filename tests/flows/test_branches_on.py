@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from flows import branch, branches_on
-from flows.branches_on import Inline, Where
+from flows.branches_on import Inline
+from flows.workers import Where, Workers
 from pipeline.store.home import Home
 from pipeline.terms.errors import ProviderError
 from tests.project import Project
@@ -31,21 +32,6 @@ def test_inline_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     branches_on.check(Where("processes", 2))
 
 
-@pytest.mark.parametrize(
-    ("address", "elsewhere"),
-    [
-        (None, False),
-        ("tcp://127.0.0.1:8786", False),
-        ("localhost:8786", False),
-        ("tcp://10.0.0.2:8786", True),
-        ("ray://head:10001", True),
-        ("auto", True),
-    ],
-)
-def test_workers_of_a_cluster_may_be_elsewhere(address: str | None, elsewhere: bool) -> None:
-    assert Where("dask", 2, address).elsewhere is elsewhere
-
-
 def test_workers_elsewhere_need_a_server_that_they_reach(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -60,7 +46,7 @@ def test_inline_answers_before_it_returns(
 ) -> None:
     monkeypatch.setattr(branch, "run", lambda given: given | {"state": "done"})
 
-    def body(workers: branches_on.Workers) -> Future[dict[str, Any]]:
+    def body(workers: Workers) -> Future[dict[str, Any]]:
         assert workers.size == 1
         return workers.submit({"name": "a"})
 

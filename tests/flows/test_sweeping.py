@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from flows import sweeping
-from flows.branches_on import Where
 from flows.sweep_display import SweepDisplay
 from flows.sweeping import Job, Sweeping
+from flows.workers import Where
 from pipeline.store.home import Home
 from pipeline.sweep import sweep_file
 from pipeline.sweep.branch import Branch
