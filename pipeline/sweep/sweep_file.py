@@ -172,6 +172,14 @@ class Sweep:
         return value_sha256([asked, self.values])
 
 
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a sweep's file, for editors."""
+    schema = SweepFile.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "rarefy sweep"
+    return schema
+
+
 def load(path: Path) -> Sweep:
     """Read and check a sweep, its recipe, and every value that varies.
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,12 @@ def test_values_that_fit_only_together_are_no_error(tmp_path: Path) -> None:
     assert factory.load(tmp_path, vary=vary).file.combinations == 4
     with pytest.raises(RecipeError, match=r"'0 %' does not fit the recipe: .*nothing to remove"):
         factory.load(tmp_path, vary={"slim.heads": ["0 %", "25 %"]})
+
+
+def test_the_schema_in_the_repository_is_that_of_the_code() -> None:
+    kept = json.loads((Path(__file__).parents[3] / "schema" / "sweep.schema.json").read_text())
+
+    assert kept == sweep_file.json_schema()
 
 
 def test_a_list_is_no_sweep(tmp_path: Path) -> None:
