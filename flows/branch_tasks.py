@@ -10,11 +10,19 @@ import logging
 import os
 import queue
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    redirect_stdout,
+    suppress,
+)
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -270,6 +278,7 @@ def _ray(where: Where, threads: int) -> Iterator[Crew]:
     try:
         runner = RayTaskRunner(address=where.address, init_kwargs=options)
         with ExitStack() as stack:
+            stack.enter_context(redirect_stdout(sys.stderr))  # Ray says there that a worker died
             stack.enter_context(runner)
             cores = int(ray.cluster_resources().get("CPU", 0))
             size = where.workers if where.address is None else cores // threads
