@@ -76,8 +76,9 @@ class SweepDisplay:
             self._live.update(Group(Text(counts(every), "dim"), self._table(every)))
         elif self._clock() - self._printed >= EVERY:
             self._printed = self._clock()
-            running = [f"{b.name} ({b.step})" for b in every if b.state == "running"]
-            self.say(f"{counts(every)}: {', '.join(running)}")
+            running = [b for b in every if b.state == "running"]
+            told = [f"{b.name} ({b.step})" if b.step else b.name for b in running]
+            self.say(f"{counts(every)}: {', '.join(told)}")
 
     def progress(self, done: float, total: float, note: str) -> None:
         """Show how far the measurements after the branches have got."""

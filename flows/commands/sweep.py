@@ -118,7 +118,8 @@ def sweep(
         return _dry_run(job, Sweeping(job, shown), as_json)
     job = job.opened(threads)
     sweeping = Sweeping(job, shown)
-    shown.say(sweeping.work.words(), "dim")
+    if sweeping.branches:  # a search begins without any
+        shown.say(sweeping.work.words(), "dim")
     if sweeping.left:
         with shown:
             branches_on.run(
@@ -166,7 +167,8 @@ def _dry_run(job: Job, sweeping: Sweeping, as_json: bool) -> int:
         return 0
     if search is not None:
         click.echo(f"a search of {search.trials} trials for {', '.join(search.goals)}")
-    click.echo(sweeping.work.words())
+    if states:
+        click.echo(sweeping.work.words())
     click.echo(f"{ended} branches have ended, {states.count('waiting')} to run")
     click.echo(f"on {job.where.on}: {job.where.workers} at once, {job.threads} threads each")
     return 0

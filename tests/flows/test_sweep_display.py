@@ -44,8 +44,8 @@ def test_without_a_terminal_each_branch_that_ends_is_one_line() -> None:
 
 
 def test_every_half_minute_it_says_what_runs() -> None:
-    running = [branch("a", "running", step="head"), branch("b", "waiting")]
-    assert shown(running, running, seconds=20).count("1 running, 1 waiting: a (head)") == 1
+    running = [branch("a", "running", step="head"), branch("b", "running"), branch("c", "waiting")]
+    assert shown(running, running, seconds=20).count("2 running, 1 waiting: a (head), b\n") == 1
 
 
 def test_in_a_terminal_all_branches_are_in_a_table() -> None:
