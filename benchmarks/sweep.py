@@ -25,6 +25,9 @@ from typing import Any
 
 from benchmarks.bundle import ROOT
 from benchmarks.record import Claim, finish
+from flows import branches_on
+from flows.workers import Where
+from pipeline.terms.errors import ProviderError
 
 DATA = ROOT / "examples" / "data" / "movie-reviews"
 TRAIN, EVAL = 400, 200
@@ -69,6 +72,12 @@ def main() -> int:
     parser.add_argument("--on", default="inline,dask,ray")
     given = parser.parse_args()
     executors = given.on.split(",")
+    try:
+        for on in executors:
+            branches_on.check(Where(on))
+    except ProviderError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     with tempfile.TemporaryDirectory(prefix="rarefy-sweep-") as temporary:
         folder = given.folder or Path(temporary)
         make(folder)
