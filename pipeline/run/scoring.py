@@ -76,9 +76,7 @@ def _key(plan: Plan, artifact: Artifact, split: str) -> str:
     return f"score-{value_sha256(value)}"
 
 
-def _measure(
-    plan: Plan, artifact: Artifact, progress: Progress, name: str
-) -> dict[str, Any]:
+def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> dict[str, Any]:
     import numpy as np
 
     from pipeline.measure import accuracy, floor
