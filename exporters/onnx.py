@@ -18,7 +18,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from exporters.passes import clean, constant, linear, normalization
+from exporters.passes import clean, constant, linear, normalization, numbering
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import ModelError
 
@@ -81,6 +81,7 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
     normalization.apply(graph)
     _forget_traces(graph)
     clean.apply(graph)
+    numbering.apply(graph)
     return graph
 
 

@@ -34,13 +34,14 @@ from flows.commands.run import run
 from flows.commands.runs import runs
 from flows.commands.schedule import schedule
 from flows.commands.submit import submit
+from flows.commands.sweep import sweep
 from flows.commands.validate import validate
 from pipeline.terms.credentials import redact
 
 click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.COMMAND_GROUPS = {
     "rarefy": [
-        {"name": "From model to verdict", "commands": ["init", "plan", "run", "ci"]},
+        {"name": "From model to verdict", "commands": ["init", "plan", "run", "sweep", "ci"]},
         {"name": "Every night, on any machine", "commands": ["schedule", "deploy", "submit"]},
         {
             "name": "Inspect results",
@@ -71,6 +72,7 @@ for _command in (
     init,
     plan,
     run,
+    sweep,
     ci,
     schedule,
     runs,

@@ -98,13 +98,14 @@ def fetch(source: str, folder: Path) -> Path:
     return folder / name
 
 
-def send(recipe: Path, url: str) -> str:
+def send(recipe: Path, url: str, base: Path | None = None) -> str:
     """Send a recipe, with the files that it names, to a store; return where workers find it.
 
-    The place is named for all their bytes, so a run that fetches them never finds them changed.
-    Raises RecipeError if a file is outside the recipe's folder.
+    ``base``: the folder that its paths start from, if it is not its own. The place is named for all
+    their bytes, so a run that fetches them never finds them changed. Raises RecipeError if a file
+    is outside of ``base``.
     """
-    values, base = yaml_source.read(recipe).values, recipe.resolve().parent
+    values, base = yaml_source.read(recipe).values, base or recipe.resolve().parent
     files = {recipe.name: recipe}
     todo = list(_references(values))
     while todo:

@@ -46,11 +46,13 @@ def test_files_fit_the_schema_of_their_service(schema: str, files: list[str]) ->
     clean(tool("check-jsonschema", "--builtin-schema", schema, *transform, *files))
 
 
-def test_example_recipes_fit_the_schema_that_they_name() -> None:
-    recipes = sorted((ROOT / "examples").rglob("*.yaml"))
-    recipes = [path for path in recipes if "$schema=" in path.read_text().partition("\n")[0]]
-    assert len(recipes) >= 3
-    clean(tool("check-jsonschema", "--schemafile", "schema/recipe.schema.json", *recipes))
+@pytest.mark.parametrize(("kind", "count"), [("recipe", 3), ("sweep", 1)])
+def test_examples_fit_the_schema_that_they_name(kind: str, count: int) -> None:
+    files = sorted((ROOT / "examples").rglob("*.yaml"))
+    named = f"/schema/{kind}.schema.json"
+    files = [path for path in files if path.read_text().partition("\n")[0].endswith(named)]
+    assert len(files) >= count
+    clean(tool("check-jsonschema", "--schemafile", f"schema/{kind}.schema.json", *files))
 
 
 def test_zizmor_finds_no_way_into_the_action_or_the_workflows() -> None:

@@ -141,13 +141,15 @@ def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -
     return code
 
 
-@recipe.command(short_help="Print the JSON schema of recipes.")
+@recipe.command(short_help="Print the JSON schema of recipes, or of sweeps.")
+@click.option("--sweep", is_flag=True, help="That of the files of `rarefy sweep`.")
 @json_option
-def schema(as_json: bool) -> None:
+def schema(sweep: bool, as_json: bool) -> None:
     """Print the JSON schema of recipes for editors, with the parameters of the installed stages.
 
     Example: `rarefy recipe schema > recipe.schema.json`
     """
     from pipeline.recipe.schema import json_schema
+    from pipeline.sweep import sweep_file
 
-    show_json(json_schema())
+    show_json(sweep_file.json_schema() if sweep else json_schema())

@@ -95,6 +95,8 @@ class Run:
     _verified: set[str] = field(default_factory=set)
     limited: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
     """What a stage's own work is done in, by the step's id; waiting for others is outside."""
+    scored: bool = True
+    """Whether the outputs are scored on the eval split. A sweep chooses without looking at it."""
 
     @cached_property
     def lease(self) -> Lease:
@@ -135,7 +137,9 @@ class Run:
             if self.plan.task_class.unlabelled:
                 self.check(artifact)
                 self.plan.own_answers(artifact).keep(progress, waiting)
-        scored = scoring.score(self.plan, artifact, self.check, progress, waiting)
+        scored = scoring.Scored()
+        if self.scored:
+            scored = scoring.score(self.plan, artifact, self.check, progress, waiting)
         seconds = (
             artifact.run_record().get("seconds", 0.0) if cached else time.perf_counter() - started
         )

@@ -1,4 +1,4 @@
-"""Score an artifact on the eval split; scores are measured once and kept in the store."""
+"""Score an artifact on labelled rows; scores are measured once and kept in the store."""
 
 from __future__ import annotations
 
@@ -33,27 +33,28 @@ def score(
     check: Callable[[Artifact], None],
     progress: Progress,
     waiting: Callable[[], None],
+    split: str = "eval",
 ) -> Scored:
-    """Return the metrics of an artifact; none for a kind that makes no predictions.
+    """Return the metrics of an artifact on a split; none for a kind that makes no predictions.
 
     If the store has no score yet, ``check`` verifies the artifact and the score is measured.
     Raises IntegrityError if the artifact is damaged, RarefyError if the model outputs NaN.
     """
     if artifact.kind not in SCORED:
         return Scored()
-    key = _key(plan, artifact)
+    key = _key(plan, artifact, split)
     known = plan.store.note(key)
     if known is None:
         with plan.store.lock(key, waiting):
             known = plan.store.note(key)
             if known is None:
                 check(artifact)
-                known = _measure(plan, artifact, progress)
+                known = _measure(plan, artifact, progress, split)
                 plan.store.keep_note(key, known)
     return Scored(tuple(Metric(**metric) for metric in known["metrics"]), known["note"])
 
 
-def _key(plan: Plan, artifact: Artifact) -> str:
+def _key(plan: Plan, artifact: Artifact, split: str) -> str:
     """Return a key of all that a score depends on; ONNX kernels and rounding depend on the CPU."""
     recipe = plan.loaded.recipe
     target = recipe.targets[0]
@@ -64,7 +65,7 @@ def _key(plan: Plan, artifact: Artifact) -> str:
     value = {
         "version": VERSION,
         "artifact": artifact.digest,
-        "eval": corpus.digest(plan.sources),
+        split: corpus.digest(plan.sources, split),
         "reading": plan.reading,
         "task": " ".join([recipe.task, *plan.task_code]),
         "labels": plan.labels,
@@ -75,15 +76,15 @@ def _key(plan: Plan, artifact: Artifact) -> str:
     return f"score-{value_sha256(value)}"
 
 
-def _measure(plan: Plan, artifact: Artifact, progress: Progress) -> dict[str, Any]:
+def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> dict[str, Any]:
     import numpy as np
 
     from pipeline.measure import accuracy, floor
 
-    split, task = plan.splits["eval"], plan.task
+    split, task = plan.splits[name], plan.task
     truth = task.truth(split)
     if not truth:
-        raise DataError(f"{split.reference}: the eval split needs labels")
+        raise DataError(f"{split.reference}: the {name} split needs labels")
     if artifact.kind is Kind.BUNDLE:
         target = plan.loaded.recipe.targets[0]
         answers = accuracy.bundle_answers(
@@ -104,7 +105,7 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress) -> dict[str, An
             f"{artifact.manifest.stage.name}: the model outputs NaN for {broken} of {len(answers)} "
             "answers; did its training diverge?"
         )
-    scores = accuracy.metrics(type(task), task.formulas(truth), answers, truth, "eval")
+    scores = accuracy.metrics(type(task), task.formulas(truth), answers, truth, name)
     main = scores[0]
     low = main.value if main.low is None else main.low
     high = main.value if main.high is None else main.high

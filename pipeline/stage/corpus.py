@@ -90,9 +90,9 @@ def searching(rows: Split, corpus: Corpus) -> Split:
     )
 
 
-def digest(sources: Mapping[str, Source]) -> str:
-    """Return the digest of the eval split, with that of the corpus if it is searched."""
-    rows = sources["eval"].sha256
+def digest(sources: Mapping[str, Source], split: str = "eval") -> str:
+    """Return the digest of a split, with that of the corpus if it is searched."""
+    rows = sources[split].sha256
     return _both(rows, sources[NAME].sha256) if NAME in sources else rows
 
 

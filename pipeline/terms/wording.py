@@ -77,8 +77,10 @@ def plural(amount: int, noun: str) -> str:
 
 
 def plurals(noun: str) -> str:
-    """Return the plural of a regular noun: rows, queries, days."""
-    return f"{noun[:-1]}ies" if noun[-1] == "y" and noun[-2] not in "aeiou" else f"{noun}s"
+    """Return the plural of a regular noun: rows, queries, days, branches."""
+    if noun[-1] == "y" and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("ch", "sh", "s", "x")) else f"{noun}s"
 
 
 def quantity(value: float, unit: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pipeline.report import facts, wording
 from pipeline.report.figures import svg
 from pipeline.report.figures.axes import HEIGHT, Rule, axes, frame
@@ -11,10 +13,16 @@ from pipeline.terms import metrics
 Box = tuple[float, float, float, float]
 
 
-def tradeoff(models: list[facts.Point], width: int, name: str, metric: str = "accuracy") -> str:
+def tradeoff(
+    models: list[facts.Point],
+    width: int,
+    name: str,
+    metric: str = "accuracy",
+    named: Collection[str] | None = None,
+) -> str:
     """Return the scatter plot; ``models`` must not be empty. Up and to the left is better.
 
-    ``metric``: the main score.
+    ``metric``: the main score; ``named``: the models whose names stand beside them (None: all).
     """
     title = metrics.title(metric)
     left, right, top, bottom = inside = frame(width)
@@ -34,6 +42,8 @@ def tradeoff(models: list[facts.Point], width: int, name: str, metric: str = "ac
     taken = [box for point in models for box in _boxes(point, across, up)]
     parts += [_point(point, across, up) for point in models]
     for point in sorted(models, key=lambda p: not p.candidate):
+        if named is not None and point.name not in named:
+            continue
         parts.append(_label(point, across, up, (left, right), taken))
     summary = "; ".join(
         f"{p.name}: {wording.milliseconds(p.latency.value)}, {wording.percent(p.accuracy.value)}"

@@ -1,0 +1,74 @@
+"""Where the branches of a sweep run: in this process, in others, or on a cluster.
+
+Apart from ``inline``, branches are tasks of a Prefect flow, which Prefect's task runners carry to
+threads, processes, Dask or Ray. What a branch makes does not depend on where it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from importlib.util import find_spec
+from typing import Any, Final, TypeVar
+
+from flows import branch, prefect_server, prefect_settings
+from flows.workers import Where, Workers
+from pipeline.store.home import Home
+from pipeline.terms.errors import ProviderError
+
+EXTRAS: Final[dict[str, tuple[str, ...]]] = {
+    "dask": ("prefect_dask", "distributed"),
+    "ray": ("prefect_ray", "ray"),
+}
+"""Executor -> the modules that it needs; its extra is named like it."""
+
+Made = TypeVar("Made")
+
+
+class Inline:
+    """Runs each branch in this process, before ``submit`` returns."""
+
+    size = 1
+
+    def submit(self, given: dict[str, Any]) -> Future[dict[str, Any]]:
+        """Run a branch."""
+        future: Future[dict[str, Any]] = Future()
+        try:
+            future.set_result(branch.run(given))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def check(where: Where) -> None:
+    """Raise ProviderError if what an executor needs is not installed or does not answer."""
+    missing = [name for name in EXTRAS.get(where.on, ()) if find_spec(name) is None]
+    if missing:
+        raise ProviderError(
+            f"a sweep on {where.on.capitalize()} needs {missing[0].replace('_', '-')}: "
+            f"pip install 'rarefy[{where.on}]'"
+        )
+    if where.elsewhere:
+        prefect_server.require(f"a sweep on the workers of {where.address}", "rarefy sweep …")
+
+
+def run(
+    where: Where,
+    home: Home,
+    name: str,
+    threads: int,
+    body: Callable[[Workers], Made],
+    verbose: bool = False,
+) -> Made:
+    """Call ``body`` with the workers, and end them after it, also if it is interrupted.
+
+    ``name``: the sweep's, under which Prefect shows it; ``threads``: those of a branch. Raises what
+    ``body`` raises, and ProviderError if the workers cannot be started.
+    """
+    check(where)
+    if where.on == "inline":
+        return body(Inline())
+    prefect_settings.prepare(home.prefect, verbose)
+    from flows import branch_tasks  # Prefect reads its settings when it is imported
+
+    return branch_tasks.run(where, name, threads, body)

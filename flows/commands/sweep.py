@@ -1,0 +1,174 @@
+"""``rarefy sweep``: many variants of a recipe, and which of them is the best for a purpose."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from flows.options import (
+    device_option,
+    first_option,
+    home_option,
+    json_option,
+    show_json,
+    stderr,
+    stdout,
+    verbose,
+    without_credentials,
+)
+from pipeline.store.home import Home
+
+if TYPE_CHECKING:
+    from flows.sweeping import Job, Sweeping
+    from flows.workers import On
+
+
+@click.command(short_help="Run many variants of a recipe, and choose the best for a purpose.")
+@click.argument("sweep", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    callback=without_credentials,
+    help="The folder of the sweep; default: sweeps/NAME in --home.",
+)
+@click.option(
+    "--on",
+    type=click.Choice(["inline", "threads", "processes", "dask", "ray"]),
+    help="Where branches run; default: processes. threads: a new process for each branch.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Branches at once; default: one a core.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Threads of a branch, which results depend on; default: cores / workers.",
+)
+@click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster with this scheduler.")
+@click.option("--ray", metavar="ADDRESS", help="Run on this Ray cluster.")
+@click.option(
+    "--store",
+    metavar="URL",
+    callback=without_credentials,
+    help="The store through which workers without a common disk share what they make.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say how much there is to do.")
+@first_option
+@device_option
+@home_option
+@json_option
+def sweep(
+    sweep: Path,
+    out: Path | None,
+    on: On | None,
+    workers: int | None,
+    threads: int | None,
+    dask: str | None,
+    ray: str | None,
+    store: str | None,
+    dry_run: bool,
+    first: bool,
+    device: str,
+    home: Home,
+    as_json: bool,
+) -> int:
+    """Run the variants of a recipe that SWEEP describes, and answer its questions.
+
+    Steps that variants share are done once. Branches are chosen by their accuracy on the
+    development rows, their latency, timed alone on this machine, and their size. The recipes that
+    answer the questions are written and run to their verdicts. A sweep that was interrupted goes
+    on when it is given again; branches that failed are tried again.
+
+    Exit codes: 0 every question has an answer, and no verdict misses a budget · 3 a chosen recipe
+    misses a budget · 4 a question has no answer, or a verdict is inconclusive · 5 an extra or a
+    cluster is missing.
+
+    Example: `rarefy sweep sweep.yaml --workers 2`
+    """
+    from flows import branches_on, sweep_answers
+    from flows.display import Display
+    from flows.sweep_display import SweepDisplay
+    from flows.sweeping import Job, Sweeping
+    from flows.workers import Where
+    from pipeline.measure import machine
+    from pipeline.sweep import sweep_file
+
+    began = time.monotonic()
+    loaded = sweep_file.load(sweep)
+    cores = len(machine.allowed())
+    where = Where(_executor(on, dask, ray), workers or cores, dask or ray)
+    if where.on == "inline":
+        where = Where("inline")
+    branches_on.check(where)
+    job = Job(
+        sweep=loaded,
+        home=home,
+        out=out or home.path / "sweeps" / loaded.file.name,
+        where=where,
+        threads=threads or max(1, cores // where.workers),
+        device=device,
+        store=store,
+        first=first,
+    )
+    console = stderr()
+    shown = SweepDisplay(console, quiet=as_json)
+    if dry_run:
+        return _dry_run(job, Sweeping(job, shown), as_json)
+    job = job.opened(threads)
+    sweeping = Sweeping(job, shown)
+    if sweeping.branches:  # a search begins without any
+        shown.say(sweeping.work.words(), "dim")
+    if sweeping.left:
+        with shown:
+            branches_on.run(
+                where, home, loaded.file.name, job.threads, sweeping.run, verbose=verbose()
+            )
+    with shown:
+        sweeping.time()
+    with Display(console, quiet=as_json) as display:
+        swept = sweep_answers.conclude(
+            job,
+            sweeping.branches,
+            display,
+            command=shlex.join(["rarefy", "sweep", str(sweep)]),
+            wall=time.monotonic() - began,
+            verbose=verbose(),
+        )
+    if as_json:
+        show_json(swept.as_json())
+        return swept.exit_code
+    stdout().print(swept.table())
+    console.print(f"page     {swept.paths['page']}", soft_wrap=True)
+    return swept.exit_code
+
+
+def _executor(on: On | None, dask: str | None, ray: str | None) -> On:
+    """Return the executor. Raises UsageError if an address is for another one."""
+    if dask and ray:
+        raise click.UsageError("give --dask or --ray, not both")
+    meant: On | None = "dask" if dask else "ray" if ray else None
+    if on is not None and meant is not None and on != meant:
+        raise click.UsageError(f"--on {on} and --{meant} contradict each other")
+    return on or meant or "processes"
+
+
+def _dry_run(job: Job, sweeping: Sweeping, as_json: bool) -> int:
+    """Say how much there is to do."""
+    from dataclasses import asdict
+
+    states = [branch.state for branch in sweeping.branches.values()]
+    ended = len(states) - states.count("waiting")
+    search = job.sweep.file.search
+    if as_json:
+        facts = {"trials": search.trials if search else None, "ended": ended}
+        show_json(asdict(sweeping.work) | facts | {"threads": job.threads})
+        return 0
+    if search is not None:
+        click.echo(f"a search of {search.trials} trials for {', '.join(search.goals)}")
+    if states:
+        click.echo(sweeping.work.words())
+    click.echo(f"{ended} branches have ended, {states.count('waiting')} to run")
+    click.echo(f"on {job.where.on}: {job.where.workers} at once, {job.threads} threads each")
+    return 0

@@ -1,0 +1,111 @@
+"""Which steps the branches of a sweep have in common, and which branch to start next.
+
+A step is known by all that it depends on, as far as the recipe says it: steps of two branches with
+the same key are one piece of work. (Fingerprints would say it exactly, but a step has one only when
+its inputs exist.)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flows import branch as branches
+from pipeline.recipe.recipe import MODEL
+from pipeline.run.plan import Plan, Planned
+from pipeline.terms.digests import value_sha256
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of one branch: id -> key, in order; ``cached``: the ids of those in the store."""
+
+    keys: dict[str, str]
+    cached: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, plan: Plan, planned: Sequence[Planned]) -> Steps:
+        """Return the steps of a plan that a branch runs."""
+        recipe = plan.loaded.recipe
+        common = recipe.model_dump(mode="json", include={"model", "task", "data", "seed"})
+        keys: dict[str, str] = {}
+        for identifier in branches.needed(plan):
+            stage = plan.stage_of(identifier)
+            parents = [[role, keys[name]] for role, name in plan.parents(identifier)]
+            about = [] if identifier == MODEL else [stage.model_dump(mode="json"), parents]
+            keys[identifier] = value_sha256([stage.name, common, about])
+        return cls(keys, frozenset(s.id for s in planned if s.cached and s.id in keys))
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much there is to do: steps of all branches, different ones, and those in the store."""
+
+    branches: int
+    steps: int
+    different: int
+    cached: int
+
+    @classmethod
+    def of(cls, steps: Iterable[Steps]) -> Work:
+        every = list(steps)
+        return cls(
+            branches=len(every),
+            steps=sum(len(each.keys) for each in every),
+            different=len({key for each in every for key in each.keys.values()}),
+            cached=len({each.keys[name] for each in every for name in each.cached}),
+        )
+
+    def words(self) -> str:
+        """Return the numbers in one sentence."""
+        shared = self.steps - self.different
+        return (
+            f"{self.branches} branches of {self.steps} steps, {shared} of them shared: "
+            f"{self.different} different steps, {self.cached} in the store, "
+            f"{self.different - self.cached} to run"
+        )
+
+
+def common(steps: Sequence[Steps]) -> str | None:
+    """Return the id of the last step before which all branches are one; None if there is none."""
+    last = None
+    for identifier, key in steps[0].keys.items():
+        if any(each.keys.get(identifier) != key for each in steps[1:]):
+            return last
+        last = identifier
+    return last
+
+
+@dataclass
+class Order:
+    """Chooses branches so that two workers seldom wait for the same step."""
+
+    steps: Mapping[str, Steps]
+    """Branch -> its steps."""
+    done: set[str] = field(default_factory=set)
+    """The keys of finished steps."""
+
+    def finished(self, name: str, identifiers: Iterable[str]) -> None:
+        """Note which steps of a branch are finished."""
+        keys = self.steps[name].keys
+        self.done.update(keys[each] for each in identifiers if each in keys)
+
+    def next(self, waiting: Sequence[str], running: Iterable[str]) -> str:
+        """Return the waiting branch with the fewest unfinished steps that a running one has too.
+
+        Of equals, the one with the most steps that are finished, so that what was made lately is
+        used while it is in the page cache; then the first.
+        """
+        busy = Counter(key for name in running for key in self._left(name))
+
+        def cost(name: str) -> tuple[int, int]:
+            left = self._left(name)
+            return sum(1 for key in left if busy[key]), len(left)
+
+        return min(waiting, key=cost)
+
+    def _left(self, name: str) -> list[str]:
+        steps = self.steps[name]
+        ready = {steps.keys[each] for each in steps.cached}
+        return [key for key in steps.keys.values() if key not in self.done and key not in ready]

@@ -1,0 +1,342 @@
+"""The coordinator of a sweep: hands branches to workers, then measures and answers.
+
+Workers run all branches beside each other, as far as they share steps after each other. Then, with
+the machine for itself, the coordinator times their bundles and runs the recipes that were chosen
+(``flows/sweep_answers.py``). What is known of each branch is on disk at every moment, so a sweep
+that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from flows import recipe_source, searching, shared_steps
+from flows.branch import Assignment
+from flows.searching import Trials
+from flows.shared_steps import Order, Steps, Work
+from flows.sweep_display import SweepDisplay
+from flows.sweep_timing import Clock
+from flows.workers import Where, Workers
+from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.run import resources
+from pipeline.run.plan import Plan
+from pipeline.store import disk, remote
+from pipeline.store.home import Home
+from pipeline.store.lease import Lease
+from pipeline.store.store import Store
+from pipeline.sweep import variants
+from pipeline.sweep.branch import Branch, Folder, hopeless
+from pipeline.sweep.sweep_file import Sweep
+from pipeline.sweep.variants import Variant
+from pipeline.terms.errors import EvidenceError, RecipeError
+from pipeline.terms.interval import Interval
+
+SETTINGS: Final = "settings.json"
+PAUSE: Final = 0.5
+"""Seconds between two looks at what the branches say."""
+TRIES: Final = 3
+"""How often a branch is started whose worker dies."""
+BATCH: Final = 4
+"""Branches between two timings of a search for speed, at least."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A sweep, where it keeps what, and how its branches run."""
+
+    sweep: Sweep
+    home: Home
+    out: Path
+    where: Where
+    threads: int
+    device: str
+    store: str | None = None
+    first: bool = False
+
+    @property
+    def apart(self) -> bool:
+        """Whether workers see only the store that they share, and not this machine's disk."""
+        return self.store is not None and self.where.address is not None
+
+    def opened(self, given: int | None) -> Job:
+        """Open the sweep's folder; return the job with the threads that the sweep began with.
+
+        Raises RecipeError if others are ``given``, or if it began on another device: their results
+        differ, and branches would not compare. Also raises what ``Folder.open`` raises.
+        """
+        Folder(self.out).open(self.sweep)
+        path = self.out / SETTINGS
+        if not path.exists():
+            disk.write(path, {"threads": self.threads, "device": self.device})
+        threads, device = (disk.read(path, key) for key in ("threads", "device"))
+        if given not in (None, threads):
+            raise RecipeError(
+                f"{self.out}: this sweep began with {threads} threads a branch; leave out "
+                "--threads, or give another --out"
+            )
+        if device != self.device:
+            raise RecipeError(
+                f"{self.out}: this sweep began on {device}; give --device {device}, or another "
+                "--out"
+            )
+        return replace(self, threads=threads)
+
+
+@dataclass
+class Sweeping:
+    """The branches of a sweep as they go on."""
+
+    job: Job
+    shown: SweepDisplay
+    branches: dict[str, Branch] = field(default_factory=dict)
+    _steps: dict[str, Steps] = field(default_factory=dict)
+    _recipes: dict[str, LoadedRecipe] = field(default_factory=dict)
+    _waiting: deque[str] = field(default_factory=deque)
+    _tries: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        sweep = self.job.sweep
+        self.folder = Folder(self.job.out)
+        self.trials: Trials | None = None
+        if sweep.file.search is not None:
+            searching.check()
+            self.trials = Trials.open(self.job.out, sweep.file.search, sweep.file.vary)
+        found = {branch.name: branch for branch in self.folder.branches()}
+        for one in self.trials.asked if self.trials else variants.grid(sweep):
+            self._expect(one, found.get(one.name))
+        self._order = Order(self._steps)
+        self.shown.known(self.branches.values())
+
+    @cached_property
+    def store(self) -> Store:
+        return self.job.home.store(remote=self.job.store)
+
+    @cached_property
+    def _lease(self) -> Lease:
+        return self.store.lease()
+
+    @cached_property
+    def clock(self) -> Clock:
+        """What times the bundles; once made, it holds the rows that it times."""
+        plan = Plan(self.job.sweep.recipe, self.store, self.job.device, first=self.job.first)
+        return Clock.of(plan, self.job.out, self.directory)
+
+    @property
+    def left(self) -> bool:
+        """Whether there are branches to run."""
+        return bool(self._waiting) or (self.trials is not None and self.trials.left > 0)
+
+    @property
+    def work(self) -> Work:
+        """How much the branches have in common, and how much is left."""
+        return Work.of(self._steps.values())
+
+    def directory(self, digest: str) -> Path:
+        """Return the folder of a bundle, fetched if only the shared store has it."""
+        if self.job.store is not None and not self.store.directory(digest).is_dir():
+            remote.pull(self.store, self.job.store, digest)
+        return self.store.directory(digest)
+
+    def run(self, workers: Workers) -> None:
+        """Run all branches that have not ended. Raises EvidenceError if none is done."""
+        self._common_first(workers)
+        running: dict[Future[dict[str, Any]], str] = {}
+        started = 0  # since the last timing
+        while True:
+            batch = max(workers.size, BATCH) if self._timed_search else None
+            while len(running) < workers.size and started != batch:
+                name = self._next(running.values())
+                if name is None:
+                    break
+                started += 1
+                running[workers.submit(self._assignment(name).given())] = name
+                self._look(running.values())
+            if not running and started and started == batch:
+                self._keep_times(self.clock.also)
+                started = 0
+                continue
+            if not running:
+                break
+            for future in wait(running, PAUSE, FIRST_COMPLETED).done:
+                self._ended(running.pop(future), future)
+            self._look(running.values())
+        if not any(branch.state == "done" for branch in self.branches.values()):
+            raise EvidenceError(f"no branch came to its end: {self._reason()}")
+
+    def time(self) -> None:
+        """Time the bundles of all branches that are done, beside each other."""
+        self._keep_times(self.clock.together)
+
+    @property
+    def _timed_search(self) -> bool:
+        search = self.job.sweep.file.search
+        return search is not None and "latency" in search.goals
+
+    def _keep_times(self, measure: Callable[..., Mapping[str, Interval]]) -> None:
+        done = {b.name: b.bundle for b in self.branches.values() if b.state == "done" and b.bundle}
+        if not done:
+            return
+        digests = list(dict.fromkeys(done.values()))
+        times = measure(digests, self.shown.progress, self.shown.say)
+        for name, digest in done.items():
+            self._keep(self.branches[name].model_copy(update={"latency": times[digest]}))
+
+    def _expect(self, one: Variant, known: Branch | None) -> None:
+        """Take in a variant: plan it, and see whether it has ended before."""
+        branch = known or Branch(name=one.name, values=one.values)
+        try:
+            loaded = variants.recipe(self.job.sweep, one)
+            self._steps[one.name] = self._planned(loaded)
+            self._recipes[one.name] = loaded
+        except RecipeError as error:
+            if self.trials is None:
+                raise
+            # A search finds out which values do not go together.
+            self._keep(branch.model_copy(update={"state": "failed", "why": str(error)}))
+            return
+        self.branches[one.name] = branch
+        if self._is_over(branch):
+            self._protect(branch)
+        else:
+            self.branches[one.name] = Branch(name=one.name, values=one.values)
+            self._waiting.append(one.name)
+
+    def _planned(self, loaded: LoadedRecipe) -> Steps:
+        """Plan a branch; raises what can be known before it runs."""
+        plan = Plan(loaded, self.store, self.job.device, first=self.job.first)
+        plan.threads = self.job.threads
+        planned = plan.steps()
+        resources.check(plan, planned, resources.of(plan, planned))
+        return Steps.of(plan, planned)
+
+    def _is_over(self, branch: Branch) -> bool:
+        """Return whether a branch need not run (again)."""
+        if branch.state == "done":
+            kept = self.job.store is not None or branch.bundle is None
+            return kept or self.store.directory(str(branch.bundle)).is_dir()
+        stops = self.job.sweep.file.stop  # they may have changed since
+        known = [*self.branches.values()]
+        return branch.state == "stopped" and hopeless(stops, branch, known) is not None
+
+    def _next(self, running: Iterable[str]) -> str | None:
+        """Return the branch to start now, None if there is none."""
+        if not self._waiting and self.trials is not None:
+            one = self.trials.ask(self.branches)
+            if one is None:
+                return None
+            self._expect(one, None)
+            return self._next(running)  # unless its values do not go together
+        if not self._waiting:
+            return None
+        name = self._order.next(self._waiting, running)
+        self._waiting.remove(name)
+        self.branches[name] = self.branches[name].model_copy(update={"state": "running"})
+        return name
+
+    def _assignment(self, name: str, until: str | None = None) -> Assignment:
+        job, branch, loaded = self.job, self.branches[name], self._recipes[name]
+        stops = [stop.model_dump(mode="json") for stop in job.sweep.file.stop]
+        asked = Assignment(
+            name=name,
+            values=branch.values,
+            text=loaded.text,
+            threads=job.threads,
+            device=job.device,
+            store=job.store,
+            first=job.first,
+            stops=stops,
+            until=until,
+        )
+        if not job.apart:
+            return replace(
+                asked,
+                base=str(loaded.base),
+                home=str(job.home.path.resolve()),
+                folder=str(job.out.resolve()),
+            )
+        path = job.out / "recipes" / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        disk.write_text(path, loaded.text)
+        others = [b for b in self.branches.values() if stops and b.steps]
+        return replace(
+            asked,
+            source=recipe_source.send(path, str(job.store), loaded.base),
+            others=[other.model_dump(mode="json", by_alias=True) for other in others],
+        )
+
+    def _common_first(self, workers: Workers) -> None:
+        """Have one worker run what all branches share, if no lock keeps others from doing it too.
+
+        Locks are files, which machines that share only a store do not see.
+        """
+        if not self.job.apart or not self._waiting or self.trials is not None:
+            return
+        name = self._waiting[0]
+        until = shared_steps.common(list(self._steps.values()))
+        if until is None or until in self._steps[name].cached:
+            return
+        self.shown.say(f"first, what all branches share: the steps up to {until}", "dim")
+        for attempt in range(TRIES):
+            try:
+                made = workers.submit(self._assignment(name, until).given()).result()
+            except Exception:
+                if attempt == TRIES - 1:
+                    raise
+            else:
+                self._order.finished(name, [row["id"] for row in made["steps"]])
+                return
+
+    def _ended(self, name: str, future: Future[dict[str, Any]]) -> None:
+        """Note what became of a branch; start it again if its worker died."""
+        try:
+            branch = Branch.model_validate(future.result())
+        except Exception as error:
+            self._tries[name] += 1
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            branch = self.branches[name].model_copy(update={"state": "waiting", "step": None})
+            if self._tries[name] < TRIES:
+                self.shown.say(f"{name}: {why}; trying again", "yellow")
+                self.branches[name] = branch
+                self._waiting.appendleft(name)
+                return
+            branch = branch.model_copy(
+                update={"state": "failed", "why": f"its worker died {TRIES} times: {why}"}
+            )
+        self._order.finished(name, [step.id for step in branch.steps])
+        self._keep(branch)
+        self._protect(branch)
+
+    def _protect(self, branch: Branch) -> None:
+        """Keep a branch's bundle from ``gc`` until the sweep ends."""
+        if branch.bundle is not None:
+            self.store.use(branch.bundle, self._lease)
+
+    def _keep(self, branch: Branch) -> None:
+        self.branches[branch.name] = branch
+        self.folder.keep(branch)
+
+    def _look(self, running: Iterable[str]) -> None:
+        """See how far the branches are, and show it."""
+        for name in running:
+            found = None if self.job.apart else self.folder.branch(name)
+            if found is not None and found.state == "running":
+                self.branches[name] = found
+                self._order.finished(name, [step.id for step in found.steps])
+        self.shown.update(self.branches.values())
+
+    def _reason(self) -> str:
+        failed = [b for b in self.branches.values() if b.state == "failed" and b.why]
+        stopped = [b for b in self.branches.values() if b.state == "stopped" and b.why]
+        first = next(iter([*failed, *stopped]), None)
+        return f"{first.name}: {first.why}" if first else "nothing was to run"
+
+
+def seconds(branches: Sequence[Branch]) -> float:
+    """Return the seconds of all steps that branches made, and did not find in the store."""
+    return sum(s.seconds for branch in branches for s in branch.steps if not s.cached)

@@ -1,0 +1,40 @@
+"""What a sweep asks of those who run its branches: how many there are, and to start one."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+from urllib.parse import urlparse
+
+from flows import prefect_server
+
+On = Literal["inline", "threads", "processes", "dask", "ray"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """An executor, the number of its workers, and the address of a cluster that runs already."""
+
+    on: On
+    workers: int = 1
+    address: str | None = None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the workers may be on other machines."""
+        if self.address is None:
+            return False
+        address = self.address if "://" in self.address else f"//{self.address}"
+        return urlparse(address).hostname not in prefect_server.LOOPBACK
+
+
+class Workers(Protocol):
+    """What runs branches: as many at once as it has workers."""
+
+    @property
+    def size(self) -> int: ...
+
+    def submit(self, given: dict[str, Any]) -> Future[dict[str, Any]]:
+        """Start a branch; its future raises if the worker died."""
+        ...

@@ -1,0 +1,35 @@
+"""The score of a branch's model on the development rows, by which branches are chosen.
+
+The eval rows choose nothing: what is said of the chosen model there would be too good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.run import scoring
+from pipeline.run.plan import Plan
+from pipeline.stage.development import NAME
+from pipeline.store.artifact import Artifact
+from pipeline.terms.interval import Interval
+from pipeline.terms.progress import Progress, silent
+
+
+def on_dev(
+    plan: Plan,
+    artifact: Artifact,
+    check: Callable[[Artifact], None],
+    progress: Progress = silent,
+    waiting: Callable[[], None] = lambda: None,
+) -> tuple[str, Interval] | None:
+    """Return the main metric's name and value on the development rows, None for no model.
+
+    It is measured once and kept in the store. Raises what ``pipeline.run.scoring.score`` raises.
+    """
+    scored = scoring.score(plan, artifact, check, progress, waiting, split=NAME).metrics
+    if not scored:
+        return None
+    main = scored[0]
+    low = main.value if main.low is None else main.low
+    high = main.value if main.high is None else main.high
+    return main.name, Interval(main.value, low, high)

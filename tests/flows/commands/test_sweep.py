@@ -1,0 +1,118 @@
+"""``rarefy sweep``: from a sweep's file to answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows import branches_on
+from pipeline.recipe import recipe as recipes
+from tests.flows import sweeps
+from tests.project import Project, Said
+
+BROKEN = ("quickstages:Head", "quickstages:Break")
+HERE = ("--on", "inline", "--threads", "1")
+ASK = "ask: [{least: latency, within: 50 %}, {most: accuracy, under: {size: 1 kB}}]"
+
+
+@pytest.mark.slow
+def test_a_sweep_answers_writes_recipes_and_is_not_done_twice(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    path = sweeps.write(project, "head.note: [a, b]", ASK)
+    said = rarefy("sweep", path, *HERE, "--json")
+    told = json.loads(said.out)
+    assert (said.code, told["exit_code"]) == (4, 4), "nothing is under 1 kB"
+    assert [branch["state"] for branch in told["branches"]] == ["done", "done"]
+    fastest, impossible = told["answers"]
+    assert (impossible["branch"], impossible["recipe"]) == (None, None)
+    assert fastest["outcome"] == "pass"
+    assert fastest["accuracy"] is not None
+    out = project.home / "sweeps" / "trial"
+    assert Path(told["page"]).read_text().startswith("<!")
+    assert (out / fastest["report"]).is_file()
+
+    written = out / fastest["recipe"]
+    assert recipes.load(written).recipe.name == "trial-fastest-within-50-points"
+    assert rarefy("plan", written).code == 0, "its paths start where it lies"
+
+    again = rarefy("sweep", path, *HERE)
+    assert again.code == 4
+    assert "note-a  " not in again.err, "no branch ends again"
+    assert "timing" not in again.err
+    assert "fastest within 50 points" in again.out
+
+
+def test_a_dry_run_says_how_much_there_is_and_makes_no_folder(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    path = sweeps.write(project, "export.samples: [dev, none]")
+    said = rarefy("sweep", path, "--dry-run", "--workers", "1", "--threads", "1")
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        "2 branches of 6 steps, 2 of them shared: 4 different steps, 0 in the store, 4 to run",
+        "0 branches have ended, 2 to run",
+        "on processes: 1 at once, 1 threads each",
+    ]
+    told = json.loads(rarefy("sweep", path, "--dry-run", "--json").out)
+    assert (told["branches"], told["different"], told["ended"]) == (2, 4, 0)
+    assert not (project.home / "sweeps").exists()
+
+
+def test_a_missing_extra_is_exit_code_5_before_anything_starts(
+    project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(branches_on, "find_spec", lambda _: None)
+    said = rarefy("sweep", sweeps.write(project), "--on", "dask")
+    assert said.code == 5
+    assert said.err == "rarefy: a sweep on Dask needs prefect-dask: pip install 'rarefy[dask]'\n"
+    assert not project.home.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--dask", "a:1", "--ray", "b:2"), "not both"),
+        (("--on", "ray", "--dask", "a:1"), "contradict"),
+    ],
+)
+def test_addresses_that_contradict_are_wrong_usage(
+    project: Project, rarefy: Callable[..., Said], options: tuple[str, ...], says: str
+) -> None:
+    said = rarefy("sweep", sweeps.write(project), *options)
+    assert said.code == 2
+    assert says in said.err
+
+
+def test_a_wrong_file_is_named_with_its_line(project: Project, rarefy: Callable[..., Said]) -> None:
+    path = sweeps.write(project, "head.scales: [1, 2]")
+    said = rarefy("sweep", path)
+    assert said.code == 2
+    assert f"rarefy: {path}:4: vary.head.scales" in said.err
+    assert rarefy("sweep", project.folder / "nowhere.yaml").code == 2
+
+
+def test_the_folder_of_another_sweep_is_refused(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    from pipeline.sweep import sweep_file
+    from pipeline.sweep.branch import Folder
+
+    path = sweeps.write(project)
+    Folder(project.folder / "out").open(sweep_file.load(path))
+    path = sweeps.write(project, "head.note: [c, d]")
+    said = rarefy("sweep", path, "--out", project.folder / "out", "--on", "inline")
+    assert said.code == 2
+    assert "has the branches of another sweep" in said.err
+
+
+def test_if_all_branches_fail_the_exit_code_is_4(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    path = sweeps.write(project, "seed: [0, 1]", stages=BROKEN, budgets="")
+    said = rarefy("sweep", path, *HERE)
+    assert said.code == 4
+    assert "no branch came to its end: seed-0: break: the weights are made of cheese" in said.err

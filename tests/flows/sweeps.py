@@ -1,0 +1,64 @@
+"""A tiny sweep, and what its branches are given."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from flows.branch import Assignment
+from pipeline.sweep import sweep_file, variants
+from pipeline.sweep.branch import Folder
+from pipeline.sweep.sweep_file import Sweep
+from pipeline.sweep.variants import Variant
+from tests.project import Project
+
+VALIDATE = (
+    "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0, fastest_float: false}"
+)
+VARY = "quantize.cover: [0.5, 1.0]"
+STAGES = ("quickstages:Head", "quantize", "export", VALIDATE)
+BUDGETS = "budgets:\n  - {metric: accuracy, min: 10 %}\n"
+
+
+def write(
+    project: Project,
+    vary: str = "head.note: [a, b]",
+    *more: str,
+    stages: tuple[str, ...] = ("quickstages:Head", "export", VALIDATE),
+    budgets: str = BUDGETS,
+) -> Path:
+    """Write a recipe and its sweep; ``more``: further lines of the sweep."""
+    project.recipe(*stages, budgets=budgets)
+    path = project.folder / "sweep.yaml"
+    text = textwrap.dedent(f"""\
+        name: trial
+        recipe: tiny.yaml
+        vary:
+          {vary}
+        """)
+    path.write_text(text + "".join(f"{each}\n" for each in more))
+    return path
+
+
+def load(project: Project, *given: str, **options: Any) -> Sweep:
+    return sweep_file.load(write(project, *given, **options))
+
+
+def assignment(project: Project, sweep: Sweep, one: Variant, **changes: Any) -> dict[str, Any]:
+    """Return what a worker on this machine is told of a variant."""
+    out = project.home / "sweeps" / "trial"
+    Folder(out).open(sweep)
+    loaded = variants.recipe(sweep, one)
+    given: dict[str, Any] = {
+        "name": one.name,
+        "values": one.values,
+        "text": loaded.text,
+        "base": str(loaded.base),
+        "home": str(project.home),
+        "folder": str(out),
+        "threads": 1,
+        "device": "cpu",
+        "stops": [stop.model_dump(mode="json") for stop in sweep.file.stop],
+    }
+    return Assignment(**(given | changes)).given()

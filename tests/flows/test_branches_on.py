@@ -1,0 +1,63 @@
+"""Where branches run, as far as no cluster is needed."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from flows import branch, branches_on
+from flows.branches_on import Inline
+from flows.workers import Where, Workers
+from pipeline.store.home import Home
+from pipeline.terms.errors import ProviderError
+from tests.project import Project
+
+
+@pytest.mark.parametrize(("on", "package"), [("dask", "prefect-dask"), ("ray", "prefect-ray")])
+def test_a_missing_extra_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, on: Any, package: str
+) -> None:
+    monkeypatch.setattr(branches_on, "find_spec", lambda _: None)
+    with pytest.raises(ProviderError) as raised:
+        branches_on.check(Where(on))
+    said = f"a sweep on {on.capitalize()} needs {package}: pip install 'rarefy[{on}]'"
+    assert (str(raised.value), raised.value.exit_code) == (said, 5)
+
+
+def test_inline_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(branches_on, "find_spec", lambda _: None)
+    branches_on.check(Where("inline"))
+    branches_on.check(Where("processes", 2))
+
+
+def test_workers_elsewhere_need_a_server_that_they_reach(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(branches_on, "find_spec", lambda _: object())
+    with pytest.raises(ProviderError, match="needs a Prefect server, but PREFECT_API_URL"):
+        branches_on.check(Where("dask", 2, "tcp://10.0.0.2:8786"))
+
+
+def test_inline_answers_before_it_returns(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(branch, "run", lambda given: given | {"state": "done"})
+
+    def body(workers: Workers) -> Future[dict[str, Any]]:
+        assert workers.size == 1
+        return workers.submit({"name": "a"})
+
+    future = branches_on.run(Where("inline"), Home(project.home), "trial", 1, body)
+    assert future.result() == {"name": "a", "state": "done"}
+
+
+def test_an_error_inline_is_the_future_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(given: dict[str, Any]) -> dict[str, Any]:
+        raise ConnectionResetError("away")
+
+    monkeypatch.setattr(branch, "run", broken)
+    with pytest.raises(ConnectionResetError):
+        Inline().submit({"name": "a"}).result()

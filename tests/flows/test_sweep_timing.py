@@ -1,0 +1,91 @@
+"""Times of a sweep's bundles: together, or in sessions that compare by a reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flows import sweep_timing
+from flows.sweep_timing import Clock
+from pipeline.recipe import recipe as recipes
+from pipeline.run.plan import Plan
+from pipeline.store.store import Store
+from pipeline.terms.interval import Interval
+from pipeline.terms.vocabulary import Target
+from stages.validate import Validate
+from tests.flows import sweeps
+from tests.project import Project
+
+TRUE = {"a": 2.0, "b": 1.0, "c": 4.0, "d": 3.0}
+
+
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Return the bundles of each session; each runs at half the speed of the one before."""
+    called: list[list[str]] = []
+
+    def measure(bundles: dict[str, Path], *_: Any, **given: Any) -> Any:
+        called.append(list(bundles))
+        slower = 2.0 ** (len(called) - 1)
+        times = {name: TRUE[name] * slower for name in bundles}
+        return SimpleNamespace(
+            percentile=lambda name, _: Interval(times[name], times[name] * 0.9, times[name] * 1.1)
+        )
+
+    monkeypatch.setattr(sweep_timing.latency, "measure", measure)
+    return called
+
+
+def clock(folder: Path) -> Clock:
+    path = folder / sweep_timing.FILE
+    return Clock(path, Target(), ["text"], None, Validate(), 0, lambda digest: folder / digest)
+
+
+def test_later_sessions_are_scaled_by_their_reference(
+    tmp_path: Path, sessions: list[list[str]]
+) -> None:
+    timer = clock(tmp_path)
+    timer.also(["a", "b"])
+    times = timer.also(["b", "c", "d"])
+    assert sessions == [["a", "b"], ["a", "c", "d"]]
+    assert {name: each.value for name, each in times.items()} == TRUE
+    assert times["c"].low == pytest.approx(3.6)
+
+
+def test_many_bundles_are_timed_in_several_sessions(
+    tmp_path: Path, sessions: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_timing, "SESSION", 3)
+    times = clock(tmp_path).together(["a", "b", "c", "d"])
+    assert sessions == [["a", "b", "c"], ["a", "d"]]
+    assert {name: each.value for name, each in times.items()} == TRUE
+
+
+def test_what_was_timed_in_batches_is_timed_together_in_the_end_and_only_once(
+    tmp_path: Path, sessions: list[list[str]]
+) -> None:
+    timer = clock(tmp_path)
+    timer.also(["a"])
+    timer.also(["b"])
+    timer.together(["a", "b"])
+    timer.together(["b", "a"])
+    assert sessions == [["a"], ["a", "b"], ["a", "b"]]
+
+
+def test_a_recipe_s_own_settings_and_rows_are_used_and_times_are_kept(
+    project: Project, sessions: list[list[str]]
+) -> None:
+    sweeps.write(project)
+    plan = Plan(recipes.load(project.folder / "tiny.yaml"), Store(project.home / "store"))
+    made = Clock.of(plan, project.folder, lambda digest: project.folder)
+    assert (made.settings.processes, made.settings.seconds) == (2, 1)
+    dev = set(plan.splits["dev"].texts)
+    assert made.texts
+    assert set(made.texts) <= dev
+    made.together(["a", "b"])
+    again = Clock.of(plan, project.folder, lambda digest: project.folder)
+    assert again.together(["a", "b"]) == made.known
+    assert len(sessions) == 1

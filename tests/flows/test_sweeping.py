@@ -1,0 +1,207 @@
+"""The coordinator: what it hands out, what it does when workers die, and that it goes on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from flows import sweeping
+from flows.sweep_display import SweepDisplay
+from flows.sweeping import Job, Sweeping
+from flows.workers import Where
+from pipeline.store.home import Home
+from pipeline.sweep import sweep_file
+from pipeline.sweep.branch import Branch
+from pipeline.terms.errors import EvidenceError, RecipeError
+from pipeline.terms.interval import Interval
+from tests.flows import sweeps
+from tests.project import Project
+
+VARY = "head.note: [a, b, c]"
+
+
+class Fake:
+    """Workers that answer at once, as ``answer`` says; they run nothing."""
+
+    def __init__(self, answer: Callable[[dict[str, Any]], dict[str, Any]], size: int = 1) -> None:
+        self.answer, self.size = answer, size
+        self.given: list[dict[str, Any]] = []
+
+    def submit(self, given: dict[str, Any]) -> Future[dict[str, Any]]:
+        self.given.append(given)
+        future: Future[dict[str, Any]] = Future()
+        try:
+            future.set_result(self.answer(given))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def done(given: dict[str, Any], accuracy: float = 0.8, state: Any = "done") -> dict[str, Any]:
+    return Branch(
+        name=given["name"],
+        values=given["values"],
+        state=state,
+        metric="accuracy",
+        accuracy=Interval(accuracy, accuracy, accuracy),
+        size=10,
+    ).model_dump(mode="json", by_alias=True)
+
+
+def job(project: Project, path: Path, **changes: Any) -> Job:
+    sweep = sweep_file.load(path)
+    out = project.home / "sweeps" / "trial"
+    made = Job(sweep, Home(project.home), out, Where("inline"), threads=1, device="cpu")
+    return replace(made, **changes)
+
+
+def opened(project: Project, path: Path, **changes: Any) -> Sweeping:
+    console = Console(file=io.StringIO())
+    return Sweeping(job(project, path, **changes).opened(None), SweepDisplay(console))
+
+
+def said(going: Sweeping) -> str:
+    file = going.shown.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_every_combination_is_handed_out_once(project: Project) -> None:
+    going, workers = opened(project, sweeps.write(project, VARY)), Fake(done)
+    assert (going.work.branches, going.work.different, going.work.steps) == (3, 7, 9)
+    going.run(workers)
+    assert [given["values"]["head.note"] for given in workers.given] == ["a", "b", "c"]
+    assert {branch.state for branch in going.branches.values()} == {"done"}
+    assert not going.left
+
+
+def test_the_same_command_goes_on_with_what_is_left(project: Project) -> None:
+    """Branches that are done or were stopped stay so; those that failed or were killed run."""
+    path = sweeps.write(project, VARY, "stop: [{after: head, min_accuracy: 50 %}]")
+    states = {"a": "done", "b": "failed", "c": "running"}
+    opened(project, path).run(Fake(lambda g: done(g, state=states[g["values"]["head.note"]])))
+    again, workers = opened(project, path), Fake(done)
+    assert again.left
+    again.run(workers)
+    assert [given["values"]["head.note"] for given in workers.given] == ["b", "c"]
+
+
+def test_a_branch_whose_worker_dies_is_started_again(project: Project) -> None:
+    going = opened(project, sweeps.write(project))
+    deaths = iter([RuntimeError("the worker is gone"), RuntimeError("again")])
+
+    def answer(given: dict[str, Any]) -> dict[str, Any]:
+        if error := next(deaths, None):
+            raise error
+        return done(given)
+
+    going.run(Fake(answer))
+    assert {branch.state for branch in going.branches.values()} == {"done"}
+    assert said(going).count("trying again") == 2
+
+
+def test_a_branch_whose_worker_always_dies_fails(project: Project) -> None:
+    going = opened(project, sweeps.write(project))
+
+    def answer(given: dict[str, Any]) -> dict[str, Any]:
+        if given["values"]["head.note"] == "a":
+            raise RuntimeError("out of memory")
+        return done(given)
+
+    workers = Fake(answer)
+    going.run(workers)
+    failed = going.branches["note-a"]
+    assert (failed.state, failed.why) == ("failed", "its worker died 3 times: out of memory")
+    assert going.folder.branch("note-a") == failed
+    assert len(workers.given) == sweeping.TRIES + 1
+
+
+def test_if_no_branch_comes_to_its_end_the_first_reason_is_said(project: Project) -> None:
+    going = opened(project, sweeps.write(project))
+
+    def answer(given: dict[str, Any]) -> dict[str, Any]:
+        return done(given, state="failed") | {"why": "export: no"}
+
+    with pytest.raises(EvidenceError, match="no branch came to its end: note-a: export: no"):
+        going.run(Fake(answer))
+
+
+def test_the_threads_of_a_sweep_stay_as_it_began(project: Project) -> None:
+    path = sweeps.write(project)
+    assert job(project, path, threads=2).opened(None).threads == 2
+    assert job(project, path).opened(None).threads == 2
+    with pytest.raises(RecipeError, match="began with 2 threads a branch; leave out"):
+        job(project, path).opened(3)
+    with pytest.raises(RecipeError, match="began on cpu; give --device cpu"):
+        job(project, path, device="cuda").opened(None)
+
+
+def test_workers_apart_get_the_shared_steps_first_and_no_path_of_ours(project: Project) -> None:
+    (project.folder / "quickstages.py").write_text(
+        (project.folder / "modules" / "quickstages.py").read_text()
+    )
+    url = (project.folder / "shared").as_uri()
+    where = Where("dask", 2, "tcp://127.0.0.1:8786")
+    path = sweeps.write(project, "export.samples: [dev, none]")
+    going = opened(project, path, where=where, store=url)
+    workers = Fake(lambda given: done(given) | {"steps": []}, size=2)
+    going.run(workers)
+    assert [given["until"] for given in workers.given] == ["head", None, None]
+    for given in workers.given:
+        assert (given["base"], given["home"], given["folder"]) == (None, None, None)
+        assert given["source"].startswith(url)
+
+
+def test_a_search_asks_until_its_trials_are_used(project: Project) -> None:
+    pytest.importorskip("optuna")
+    search = "search: {trials: 4, goals: [accuracy, size]}"
+    path = sweeps.write(project, "head.scale: {low: 0.1, high: 2.0}", search)
+    going, workers = opened(project, path), Fake(done)
+    going.run(workers)
+    assert len(workers.given) == 4
+    assert len({given["name"] for given in workers.given}) == 4
+    again = opened(project, path)
+    assert not again.left
+
+
+def test_a_search_for_speed_is_timed_between_batches(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+
+    calls: list[int] = []
+
+    class Clock:
+        def also(self, digests: list[str], *_: object) -> dict[str, Interval]:
+            calls.append(len(digests))
+            return {digest: Interval(1.0, 0.9, 1.1) for digest in digests}
+
+    monkeypatch.setattr(Sweeping, "clock", Clock())
+    search = "search: {trials: 6, goals: [accuracy, latency]}"
+    path = sweeps.write(project, "head.scale: {low: 0.1, high: 2.0}", search)
+    going = opened(project, path)
+    monkeypatch.setattr(going.store, "use", lambda *_: True)
+    going.run(Fake(lambda given: done(given) | {"bundle": given["name"]}, size=2))
+    assert calls == [4], "the last two are timed with all others, after the search"
+
+
+@pytest.mark.parametrize("wrong", ["head.scale: [1.0, {}]", "head.scales: [1.0]"])
+def test_a_value_that_does_not_fit_is_said_before_anything_runs(
+    project: Project, wrong: str
+) -> None:
+    with pytest.raises(RecipeError, match=r"sweep\.yaml:4: vary"):
+        sweeps.load(project, wrong)
+
+
+def test_seconds_are_those_of_steps_that_were_made(project: Project) -> None:
+    step = {"id": "head", "digest": "0" * 64, "seconds": 2.0}
+    one = Branch(name="a", values={}, steps=[step | {"cached": False}])  # type: ignore[list-item]
+    two = Branch(name="b", values={}, steps=[step | {"cached": True}])  # type: ignore[list-item]
+    assert sweeping.seconds([one, two]) == 2.0

@@ -1,0 +1,67 @@
+"""A small sweep of a recipe whose files need not exist, and branches made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.sweep import sweep_file
+from pipeline.sweep.branch import Branch, StepRow
+from pipeline.sweep.sweep_file import Sweep
+from pipeline.terms.interval import Interval
+
+RECIPE = """\
+name: base
+model: models/encoder
+data: {train: rows/train.jsonl, eval: rows/eval.jsonl}
+stages:
+  - finetune: {epochs: 1}
+  - distill: {layers: 2}
+  - {prune: {heads: 25 %}, as: slim}
+  - quantize
+  - export
+  - validate
+budgets:
+  - {metric: accuracy, max_drop: 3 %, against: finetune}
+"""
+VARY: dict[str, Any] = {"distill.layers": [1, 2], "slim.heads": ["25 %", "50 %"]}
+
+
+def write(folder: Path, **given: Any) -> Path:
+    """Write the recipe and a sweep of it; ``given`` are the sweep's other keys."""
+    (folder / "base.yaml").write_text(RECIPE)
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump({"name": "many", "recipe": "base.yaml", "vary": VARY} | given))
+    return path
+
+
+def load(folder: Path, **given: Any) -> Sweep:
+    return sweep_file.load(write(folder, **given))
+
+
+def branch(name: str, accuracy: float, ms: float, size: int, **given: Any) -> Branch:
+    """Return a branch that is done."""
+    values = given.pop("values", {"distill.layers": 1, "slim.heads": "25 %"})
+    steps = [
+        StepRow(id="distill", digest="d" * 64, cached=False, seconds=2.0, accuracy=_at(accuracy))
+    ]
+    return Branch(
+        name=name,
+        values=values,
+        **{
+            "state": "done",
+            "steps": steps,
+            "metric": "accuracy",
+            "accuracy": _at(accuracy),
+            "latency": Interval(ms, ms * 0.9, ms * 1.1),
+            "size": size,
+            "bundle": "b" * 64,
+        }
+        | given,
+    )
+
+
+def _at(value: float) -> Interval:
+    return Interval(value, value - 0.02, value + 0.02)

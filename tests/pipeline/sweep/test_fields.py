@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.sweep import fields
+from pipeline.terms.errors import RecipeError
+from tests.pipeline.sweep import factory
+
+
+def changed(folder: Path, **given: Any) -> LoadedRecipe:
+    sweep = factory.load(folder)
+    return fields.with_values(sweep.recipe, sweep.values, given)
+
+
+def test_a_parameter_of_a_step_is_set_by_its_id(tmp_path: Path) -> None:
+    made = changed(tmp_path, **{"slim.heads": "50 %", "quantize.mode": "static"})
+
+    assert made.step("slim").stage.model_dump()["heads"] == 0.5
+    assert made.step("quantize").stage.model_dump()["mode"] == "static"
+    assert made.step("distill").stage.model_dump()["layers"] == 2
+
+
+def test_a_step_alone_takes_all_its_parameters_or_is_left_out(tmp_path: Path) -> None:
+    made = changed(tmp_path, slim="off", distill={"layers": 1, "alpha": 0.5})
+
+    assert [step.id for step in made.steps] == [
+        *("finetune", "distill", "quantize", "export", "validate"),
+    ]
+    assert made.step("distill").stage.model_dump()["alpha"] == 0.5
+
+
+def test_fields_outside_the_stages_are_set_by_their_path(tmp_path: Path) -> None:
+    made = changed(tmp_path, **{"data.max_length": 32, "seed": 3, "targets.0.isa": "vnni"})
+
+    assert (made.recipe.data.max_length, made.recipe.seed) == (32, 3)
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("distil.layers", "did you mean 'distill'"),
+        ("data.eval", "cannot be compared"),
+        ("name", "cannot be compared"),
+        ("targets.0.threads", "cannot be compared"),
+        ("data.train", "name a file of them in data.dev"),
+    ],
+)
+def test_what_would_make_branches_incomparable_is_refused(
+    tmp_path: Path, path: str, says: str
+) -> None:
+    with pytest.raises(RecipeError, match=says):
+        fields.check(factory.load(tmp_path).recipe, path)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"distill.layerz": 1}, "unknown key"),
+        ({"distill.layers.deep": 1}, "has no fields"),
+        ({"targets.one.isa": "vnni"}, "no place in a list"),
+    ],
+)
+def test_values_that_do_not_fit_are_errors(
+    tmp_path: Path, given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(RecipeError, match=says):
+        changed(tmp_path, **given)

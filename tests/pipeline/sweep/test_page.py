@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import re
+from html import unescape
+
+from pipeline.sweep import page
+from pipeline.sweep.branch import Branch
+from pipeline.sweep.record import Answer, SweepRecord
+from pipeline.terms.interval import Interval
+from tests.pipeline.sweep.factory import branch
+
+
+def record(**given: object) -> SweepRecord:
+    branches = [
+        branch("large", 0.90, 8.0, 80_000_000, values={"distill.layers": 6}),
+        branch("small", 0.82, 1.0, 9_000_000, values={"distill.layers": 1}),
+        branch("beaten", 0.80, 2.0, 10_000_000, values={"distill.layers": 2}),
+        branch(
+            "hopeless",
+            0.5,
+            1.0,
+            1,
+            values={"distill.layers": 3},
+            state="stopped",
+            why="50 % after distill",
+            latency=None,
+        ),
+    ]
+    answers = [
+        Answer(
+            name="fastest",
+            question="the fastest within 10 points",
+            branch="small",
+            recipe="fastest.yaml",
+            report="fastest/report.html",
+            metric="accuracy",
+            accuracy=Interval(0.81, 0.79, 0.83),
+            outcome="fail",
+            missed=["accuracy is <less> than asked"],
+        ),
+        Answer(name="most", question="the most accurate under 0.1 ms"),
+    ]
+    values: dict[str, object] = {
+        "name": "many",
+        "created": "2026-11-27T00:00:00+00:00",
+        "command": "rarefy sweep sweep.yaml",
+        "recipe": "base.yaml",
+        "task": "text-classification",
+        "target": "cpu, 1 thread",
+        "vary": {"distill.layers": [1, 2, 3, 6]},
+        "branches": branches,
+        "answers": answers,
+        "seconds": 8.0,
+        "wall": 5.0,
+        "machine": {},
+    }
+    return SweepRecord.model_validate(values | given)
+
+
+def text(html: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split()).replace("\u00a0", " ")
+
+
+def test_the_page_answers_the_questions_first() -> None:
+    shown = text(page.render(record()))
+
+    assert "The fastest within 10 points distill.layers = 1" in shown
+    assert "81.0 % [79.0 %, 83.0 %] on the eval rows, which chose nothing" in shown
+    assert "The most accurate under 0.1 ms No branch meets this." in shown
+    assert shown.index("fastest within") < shown.index("All branches")
+
+
+def test_branches_are_listed_the_front_first_and_with_their_reasons() -> None:
+    html = page.render(record())
+    order = [
+        html.index(f"<code>{name}</code>") for name in ("large", "small", "beaten", "hopeless")
+    ]
+
+    assert order == sorted(order)
+    assert "50 % after distill" in text(html)
+    assert "<less>" not in html
+    assert "&lt;less&gt;" in html
+
+
+def test_only_the_answers_are_named_in_the_figure() -> None:
+    figure = re.search(r"<svg.*?</svg>", page.render(record()), re.DOTALL)
+
+    assert figure is not None
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", figure[0])
+    assert "small" in labels
+    assert "beaten" not in labels
+
+
+def test_what_each_value_gave_is_over_complete_branches() -> None:
+    shown = text(page.render(record()))
+
+    assert "distill.layers 6 1 90.0 %" in shown
+    assert "distill.layers 3 1" not in shown
+
+
+def test_a_sweep_without_a_finished_branch_has_a_page() -> None:
+    waiting = Branch(name="a", values={"distill.layers": 1})
+
+    html = page.render(record(branches=[waiting], answers=[]))
+
+    assert "1 waiting" in html
+    assert "<svg" not in html

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.sweep import sweep_file
+from pipeline.sweep.sweep_file import Question
+from pipeline.terms.errors import RecipeError
+from tests.pipeline.sweep import factory
+
+
+def test_a_sweep_has_its_recipe_and_asks_three_questions(tmp_path: Path) -> None:
+    sweep = factory.load(tmp_path)
+
+    assert sweep.file.combinations == 4
+    assert [question.name for question in sweep.file.ask] == [
+        *("fastest-within-1-points", "smallest-within-1-points", "most-accurate"),
+    ]
+
+
+def test_limits_are_read_with_their_units() -> None:
+    asked = Question.model_validate({"most": "accuracy", "under": {"latency": "2 ms"}})
+
+    assert asked.under == {"latency": 2.0}
+    assert asked.words() == "the most accurate under 2 ms"
+
+
+def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
+    first = factory.load(tmp_path)
+    asked = factory.load(tmp_path, ask=[{"most": "accuracy"}])
+    other = factory.load(tmp_path, vary={"distill.layers": [1, 2, 3]})
+
+    assert first.digest == asked.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"vary": {}}, "sweep.yaml:.*vary: .*at least 1"),
+        ({"vary": {"distill.layers": []}}, "vary"),
+        (
+            {"vary": {"distill.layers": [1, 1]}},
+            r"sweep.yaml:\d+: vary.distill.layers\[1\]: 1 stands",
+        ),
+        ({"vary": {"distill.layers": [0]}}, r"sweep.yaml:\d+: .*0 does not fit the recipe"),
+        ({"vary": {"nothing.here": [0]}}, r"sweep.yaml:\d+: vary.nothing.here: no step"),
+        ({"vary": {"distill.alpha": {"low": 0, "high": 1}}}, "needs 'search'"),
+        (
+            {"vary": {"distill.alpha": {"low": 1, "high": 0}}, "search": {"trials": 2}},
+            "low must be below high",
+        ),
+        (
+            {
+                "vary": {"distill.learning_rate": {"low": 0, "high": 1, "log": True}},
+                "search": {"trials": 2},
+            },
+            "above 0",
+        ),
+        ({"vary": {"seed": list(range(1001))}}, "the limit is 1000"),
+        ({"stop": [{"after": "destill", "points": "5 %"}]}, "no step of the recipe"),
+        ({"stop": [{"after": "distill"}]}, "either points or min_accuracy"),
+        ({"ask": [{"most": "accuracy", "within": "1 %"}]}, "within goes with least"),
+        ({"ask": [{"most": "accuracy"}, {"most": "accuracy"}]}, "twice"),
+        ({"serch": {"trials": 3}}, "did you mean 'search'"),
+        ({"recipe": "missing.yaml"}, "no such recipe"),
+    ],
+)
+def test_a_wrong_sweep_is_one_line_that_says_where(
+    tmp_path: Path, given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(RecipeError, match=says) as caught:
+        factory.load(tmp_path, **given)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_values_that_fit_only_together_are_no_error(tmp_path: Path) -> None:
+    vary = {"slim.heads": ["0 %", "25 %"], "slim.neurons": ["0 %", "50 %"]}
+
+    assert factory.load(tmp_path, vary=vary).file.combinations == 4
+    with pytest.raises(RecipeError, match=r"'0 %' does not fit the recipe: .*nothing to remove"):
+        factory.load(tmp_path, vary={"slim.heads": ["0 %", "25 %"]})
+
+
+def test_the_schema_in_the_repository_is_that_of_the_code() -> None:
+    kept = json.loads((Path(__file__).parents[3] / "schema" / "sweep.schema.json").read_text())
+
+    assert kept == sweep_file.json_schema()
+
+
+def test_a_list_is_no_sweep(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text("- 1\n")
+
+    with pytest.raises(RecipeError, match="must be a mapping"):
+        sweep_file.load(tmp_path / "sweep.yaml")
+
+
+def test_a_search_among_documents_has_no_rows_to_choose_by(tmp_path: Path) -> None:
+    path = factory.write(tmp_path)
+    recipe = tmp_path / "base.yaml"
+    recipe.write_text(
+        recipe.read_text().replace("eval: rows", "corpus: rows/docs.jsonl, eval: rows")
+    )
+
+    with pytest.raises(RecipeError, match=r"sweep.yaml:\d+: recipe: .*no development rows"):
+        sweep_file.load(path)

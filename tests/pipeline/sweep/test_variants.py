@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.sweep import variants
+from pipeline.terms.vocabulary import NAME
+from tests.pipeline.sweep import factory
+
+
+def test_a_grid_has_every_combination_and_neighbours_share_their_first_values(
+    tmp_path: Path,
+) -> None:
+    names = [one.name for one in variants.grid(factory.load(tmp_path))]
+
+    assert names == [
+        *("layers-1-heads-25pct", "layers-1-heads-50pct"),
+        *("layers-2-heads-25pct", "layers-2-heads-50pct"),
+    ]
+
+
+def test_names_follow_from_the_values_alone_and_are_valid() -> None:
+    long = {f"stage{number}.parameter": 0.1234567 for number in range(9)}
+    odd = {"quantize": {"scheme": "static"}}
+    other = {"quantize": {"scheme": "dynamic"}}
+
+    names = [variants.variant(values).name for values in (long, odd, other, {"a.x": "A b"})]
+
+    assert len(set(names)) == 4
+    assert all(NAME.fullmatch(name) for name in names)
+    assert variants.variant(dict(long)).name == names[0]
+
+
+def test_fields_of_one_name_do_not_make_one_name_of_two_variants() -> None:
+    one, other = {"a.rate": 1, "b.rate": 2}, {"b.rate": 1, "a.rate": 2}
+
+    assert variants.variant(one).name != variants.variant(other).name
+
+
+def test_a_variants_recipe_has_its_values_and_may_have_another_name(tmp_path: Path) -> None:
+    sweep = factory.load(tmp_path)
+    one = variants.grid(sweep)[1]
+
+    made = variants.recipe(sweep, one, "other")
+
+    assert made.recipe.name == "other"
+    assert made.step("distill").stage.model_dump()["layers"] == 1
+    assert made.step("slim").stage.model_dump()["heads"] == 0.5
