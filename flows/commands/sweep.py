@@ -23,7 +23,8 @@ from flows.options import (
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.sweeping import Job, Sweeping
+    from flows.sweep_job import Job
+    from flows.sweeping import Sweeping
     from flows.workers import On
 
 
@@ -90,7 +91,8 @@ def sweep(
     from flows import branches_on, sweep_answers
     from flows.display import Display
     from flows.sweep_display import SweepDisplay
-    from flows.sweeping import Job, Sweeping
+    from flows.sweep_job import Job
+    from flows.sweeping import Sweeping
     from flows.workers import Where
     from pipeline.measure import machine
     from pipeline.sweep import sweep_file
