@@ -117,27 +117,29 @@ def sweep(
     console = stderr()
     shown = SweepDisplay(console, quiet=as_json)
     if dry_run:
+        job = job.settled(threads)
         return _dry_run(job, Sweeping(job, shown), as_json)
-    job = job.opened(threads)
-    sweeping = Sweeping(job, shown)
-    if sweeping.branches:  # a search begins without any
-        shown.say(sweeping.work.words(), "dim")
-    if sweeping.left:
+    with job.held():
+        job = job.opened(threads)
+        sweeping = Sweeping(job, shown)
+        if sweeping.branches:  # a search begins without any
+            shown.say(sweeping.work.words(), "dim")
+        if sweeping.left:
+            with shown:
+                branches_on.run(
+                    where, home, loaded.file.name, job.threads, sweeping.run, verbose=verbose()
+                )
         with shown:
-            branches_on.run(
-                where, home, loaded.file.name, job.threads, sweeping.run, verbose=verbose()
+            sweeping.time()
+        with Display(console, quiet=as_json) as display:
+            swept = sweep_answers.conclude(
+                job,
+                sweeping.branches,
+                display,
+                command=shlex.join(["rarefy", "sweep", str(sweep)]),
+                wall=time.monotonic() - began,
+                verbose=verbose(),
             )
-    with shown:
-        sweeping.time()
-    with Display(console, quiet=as_json) as display:
-        swept = sweep_answers.conclude(
-            job,
-            sweeping.branches,
-            display,
-            command=shlex.join(["rarefy", "sweep", str(sweep)]),
-            wall=time.monotonic() - began,
-            verbose=verbose(),
-        )
     if as_json:
         show_json(swept.as_json())
         return swept.exit_code

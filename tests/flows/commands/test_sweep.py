@@ -109,6 +109,25 @@ def test_the_folder_of_another_sweep_is_refused(
     assert "has the branches of another sweep" in said.err
 
 
+def test_one_sweep_at_a_time_has_a_folder(project: Project, rarefy: Callable[..., Said]) -> None:
+    path = sweeps.write(project)
+    with sweeps.job(project, path).held():
+        said = rarefy("sweep", path, *HERE)
+    assert said.code == 2
+    assert said.err.startswith(f"rarefy: {project.home / 'sweeps' / 'trial'}: this sweep runs ")
+    assert said.err.count("\n") == 1
+
+
+def test_a_dry_run_refuses_what_the_command_would(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    path = sweeps.write(project)
+    sweeps.job(project, path).opened(None)
+    assert rarefy("sweep", path, "--dry-run", *HERE).code == 0
+    said = rarefy("sweep", path, "--dry-run", "--threads", "7")
+    assert (said.code, "began with 1 threads" in said.err) == (2, True)
+
+
 def test_if_all_branches_fail_the_exit_code_is_4(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
