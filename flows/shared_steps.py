@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from flows import branch as branches
 from pipeline.recipe.recipe import MODEL
 from pipeline.run.plan import Plan, Planned
+from pipeline.store.artifact import Kind
 from pipeline.sweep.branch import StepRow
+from pipeline.sweep.sweep_file import Sweep
 from pipeline.terms.digests import value_sha256
+from pipeline.terms.errors import RecipeError
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Steps:
 
     keys: dict[str, str]
     made: Mapping[str, str] = field(default_factory=dict)
+    bundle: bool = True
+    """Whether one of them makes a bundle."""
 
     @classmethod
     def of(cls, plan: Plan, planned: Sequence[Planned]) -> Steps:
@@ -40,7 +45,8 @@ class Steps:
             about = [] if identifier == MODEL else [stage.model_dump(mode="json"), parents]
             keys[identifier] = value_sha256([stage.name, common, about])
         made = {s.id: s.artifact.digest for s in planned if s.artifact and s.id in keys}
-        return cls(keys, made)
+        bundle = any(step.kind is Kind.BUNDLE for step in planned if step.id in keys)
+        return cls(keys, made, bundle)
 
     def begin_with(self, rows: Sequence[StepRow]) -> bool:
         """Return whether rows are of the first steps, as the store has them now.
@@ -78,6 +84,27 @@ class Work:
             f"{self.different} different steps, {self.cached} in the store, "
             f"{self.different - self.cached} to run"
         )
+
+
+def check(sweep: Sweep, planned: Sequence[Steps]) -> None:
+    """Raise RecipeError if no branch makes a bundle, or a rule or field is of steps that none runs.
+
+    ``planned``: the steps of all branches, or, of a search, of its recipe.
+    """
+    if not any(each.bundle for each in planned):
+        raise RecipeError(
+            f"{sweep.path}: no branch makes a bundle, so none can be measured; add the stage "
+            f"'export' to {sweep.file.recipe}"
+        )
+    run = {identifier for each in planned for identifier in each.keys}
+    idle = {step.id for step in sweep.recipe.steps} - run
+    why = "no branch runs it: branches end with their last bundle, and only those chosen go on"
+    for position, stop in enumerate(sweep.file.stop):
+        if stop.after in idle:
+            raise sweep.where.say(("stop", position, "after"), f"{stop.after!r}: {why}")
+    for key in sweep.file.vary:
+        if key.split(".")[0] in idle:
+            raise sweep.where.say(("vary", key), why)
 
 
 def common(steps: Sequence[Steps]) -> str | None:

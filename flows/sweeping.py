@@ -34,7 +34,7 @@ from pipeline.store.store import Store
 from pipeline.sweep import variants
 from pipeline.sweep.branch import Branch, Folder, hopeless
 from pipeline.sweep.variants import Variant
-from pipeline.terms.errors import EvidenceError, RecipeError
+from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from pipeline.terms.interval import Interval
 
 ROWS: Final = "rows.json"
@@ -72,6 +72,7 @@ class Sweeping:
         self._scored_on = disk.read(rows, "dev") if rows.exists() else None
         self._unkept: list[str] = []
         self._expect(self.trials.asked if self.trials else variants.grid(sweep))
+        self._check()
         self._order = Order(self._steps)
         self.shown.known(self.branches.values())
 
@@ -159,10 +160,7 @@ class Sweeping:
                 loaded = variants.recipe(self.job.sweep, one)
                 self._steps[one.name] = self._planned(loaded)
                 self._recipes[one.name] = loaded
-            except RecipeError as error:
-                if self.trials is None:
-                    raise
-                # A search finds out which values do not go together.
+            except RecipeError as error:  # these values do not go together
                 failed = {"state": "failed", "why": str(error)}
                 self.branches[one.name] = self.branches[one.name].model_copy(update=failed)
                 self._unkept.append(one.name)
@@ -175,6 +173,19 @@ class Sweeping:
             self._waiting.append(name)
             if name in self._found and name not in known:
                 self._unkept.append(name)  # others would be judged by what it was
+
+    def _check(self) -> None:
+        """Raise RecipeError if no branch can run or be measured, or if a rule has no effect."""
+        sweep = self.job.sweep
+        planned = list(self._steps.values())
+        if self.trials is not None:
+            try:
+                planned.append(self._planned(sweep.recipe))
+            except RarefyError:
+                return  # values that are not asked for yet may fit all the same
+        elif not planned:
+            raise RecipeError(f"{sweep.path}: no combination of values can run: {self._reason()}")
+        shared_steps.check(sweep, planned)
 
     def _planned(self, loaded: LoadedRecipe) -> Steps:
         """Plan a branch; raises what can be known before it runs."""
@@ -294,7 +305,7 @@ class Sweeping:
                 self._waiting.appendleft(name)
                 return
             branch = branch.model_copy(
-                update={"state": "failed", "why": f"its worker died {TRIES} times: {why}"}
+                update={"state": "failed", "why": f"given up after {TRIES} attempts: {why}"}
             )
         self._order.finished(name, [step.id for step in branch.steps])
         self._keep(branch)

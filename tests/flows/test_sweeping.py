@@ -190,7 +190,7 @@ def test_a_branch_whose_worker_always_dies_fails(project: Project) -> None:
     workers = Fake(answer)
     going.run(workers)
     failed = going.branches["note-a"]
-    assert (failed.state, failed.why) == ("failed", "its worker died 3 times: out of memory")
+    assert (failed.state, failed.why) == ("failed", "given up after 3 attempts: out of memory")
     assert going.folder.branch("note-a") == failed
     assert len(workers.given) == sweeping.TRIES + 1
 
@@ -261,6 +261,60 @@ def test_a_value_that_does_not_fit_is_said_before_anything_runs(
 ) -> None:
     with pytest.raises(RecipeError, match=r"sweep\.yaml:4: vary"):
         sweeps.load(project, wrong)
+
+
+PRUNED = ("quickstages:Head", "prune: {neurons: 50 %}", "export", sweeps.VALIDATE)
+
+
+def test_a_combination_that_does_not_fit_is_a_failed_branch(project: Project) -> None:
+    """Without neurons and heads there is nothing to remove; each alone is fine."""
+    vary = f"prune.neurons: [0 %, 50 %]\n{' ' * 10}prune.heads: [0 %, 50 %]"
+    going = opened(project, sweeps.write(project, vary, stages=PRUNED))
+    failed, *others = going.branches.values()
+    assert failed.state == "failed"
+    assert "nothing to remove" in str(failed.why)
+    assert [branch.state for branch in others] == ["waiting"] * 3
+    assert going.folder.branches() == [], "nothing is written before it runs"
+    going.run(Fake(done))
+    assert going.folder.branch(failed.name) == failed
+
+
+def test_if_no_combination_fits_one_line_says_why(project: Project) -> None:
+    path = sweeps.write(project)
+    (project.folder / "train.jsonl").unlink()
+    with pytest.raises(RecipeError, match=r"yaml: no combination .* can run: note-a: .*train"):
+        opened(project, path)
+
+
+@pytest.mark.parametrize("more", [(), ("search: {trials: 2, goals: [accuracy]}",)])
+def test_a_sweep_without_bundles_is_refused_before_anything_runs(
+    project: Project, more: tuple[str, ...]
+) -> None:
+    if more:
+        pytest.importorskip("optuna")
+    path = sweeps.write(
+        project, "head.note: [a, b]", *more, stages=("quickstages:Head",), budgets=""
+    )
+    with pytest.raises(RecipeError, match=r"no branch makes a bundle.* add the stage 'export'"):
+        opened(project, path)
+
+
+@pytest.mark.parametrize(
+    ("vary", "more", "place"),
+    [
+        ("validate.rows: [5, 6]", (), r"sweep\.yaml:4: vary\.validate\.rows"),
+        (
+            "head.note: [a, b]",
+            ("stop: [{after: validate, min_accuracy: 50 %}]",),
+            r"sweep\.yaml:5: stop\[0\]\.after: 'validate'",
+        ),
+    ],
+)
+def test_what_can_have_no_effect_is_refused(
+    project: Project, vary: str, more: tuple[str, ...], place: str
+) -> None:
+    with pytest.raises(RecipeError, match=f"{place}.*no branch runs it"):
+        opened(project, sweeps.write(project, vary, *more))
 
 
 def test_seconds_are_those_of_steps_that_were_made(project: Project) -> None:
