@@ -86,9 +86,11 @@ class Sweeping:
 
     @cached_property
     def clock(self) -> Clock:
-        """What times the bundles; once made, it holds the rows that it times."""
-        plan = Plan(self.job.sweep.recipe, self.store, self.job.device, first=self.job.first)
-        return Clock.of(plan, self.job.out, self.directory)
+        """What times the bundles, if there are any; once made, it holds the rows that it times."""
+        job = self.job
+        done = next(b.name for b in self.branches.values() if b.state == "done" and b.bundle)
+        plan = Plan(self._recipes[done], self.store, job.device, first=job.first)
+        return Clock.of(job.sweep.recipe, plan, job.out, self.directory)
 
     @property
     def left(self) -> bool:
@@ -122,7 +124,7 @@ class Sweeping:
                 running[workers.submit(self._assignment(name).given())] = name
                 self._look(running.values())
             if not running and started and started == batch:
-                self._keep_times(self.clock.also)
+                self._keep_times(lambda clock: clock.also)
                 started = 0
                 continue
             if not running:
@@ -136,19 +138,19 @@ class Sweeping:
     def time(self) -> None:
         """Time the bundles of all branches that are done, beside each other."""
         self._begin()
-        self._keep_times(self.clock.together)
+        self._keep_times(lambda clock: clock.together)
 
     @property
     def _timed_search(self) -> bool:
         search = self.job.sweep.file.search
         return search is not None and "latency" in search.goals
 
-    def _keep_times(self, measure: Callable[..., Mapping[str, Interval]]) -> None:
+    def _keep_times(self, way: Callable[[Clock], Callable[..., Mapping[str, Interval]]]) -> None:
         done = {b.name: b.bundle for b in self.branches.values() if b.state == "done" and b.bundle}
         if not done:
             return
         digests = list(dict.fromkeys(done.values()))
-        times = measure(digests, self.shown.progress, self.shown.say)
+        times = way(self.clock)(digests, self.shown.progress, self.shown.say)
         for name, digest in done.items():
             self._keep(self.branches[name].model_copy(update={"latency": times[digest]}))
 

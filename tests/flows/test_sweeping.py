@@ -255,6 +255,15 @@ def test_a_search_for_speed_is_timed_between_batches(
     assert calls == [4], "the last two are timed with all others, after the search"
 
 
+def test_the_rows_that_are_timed_need_only_the_model_of_a_branch(project: Project) -> None:
+    path = sweeps.write(project, "model: [encoder]")
+    recipe = project.folder / "tiny.yaml"
+    recipe.write_text(recipe.read_text().replace("model: encoder", "model: nowhere"))
+    going = opened(project, path)
+    going.run(Fake(lambda given: done(given) | {"bundle": "0" * 64}))
+    assert going.clock.texts
+
+
 @pytest.mark.parametrize("wrong", ["head.scale: [1.0, {}]", "head.scales: [1.0]"])
 def test_a_value_that_does_not_fit_is_said_before_anything_runs(
     project: Project, wrong: str
