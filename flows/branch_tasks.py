@@ -60,7 +60,8 @@ _ended = threading.Event()
 
 def _in_worker(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
     """Run a branch in the process that the task runner has chosen."""
-    return _state(branch.run(given))
+    with redirect_stdout(sys.stderr):  # stdout, which it may share, has the sweep's own answer
+        return _state(branch.run(given))
 
 
 def _in_process(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
@@ -239,6 +240,7 @@ def _start(folder: str, parent: int) -> None:
     A process that begins when the sweep has ended already ends at once.
     """
     branch.end_with(parent)
+    os.dup2(2, 1)  # what libraries print is not the sweep's own answer
     (Path(folder) / str(os.getpid())).touch()
     if (Path(folder) / ENDED).exists():
         os._exit(1)

@@ -95,6 +95,9 @@ def assignments(project: Project, home: str) -> list[dict[str, Any]]:
 
 def run(project: Project, *asked: tuple[str, bool]) -> tuple[list[list[dict[str, Any]]], str]:
     """Run the branches at once on each executor, with a kill or without; return also stderr."""
+    stages = project.folder / "modules" / "quickstages.py"
+    loud = 'os.system("echo loud")\n        print("loud")\n        import random\n'
+    stages.write_text("import os\n" + stages.read_text().replace("import random\n", loud))
     script = project.folder / "run.py"
     script.write_text(RUN)
     given = [[on, assignments(project, on), kill] for on, kill in asked]
@@ -135,6 +138,7 @@ def test_threads_and_processes_make_the_same_though_a_process_is_killed(project:
     assert digests(processes) == digests(threads)
     assert len({each["worker"] for each in threads}) == 2, "a process for each branch"
     assert "BrokenProcessPool" in said or "terminated abruptly" in said, "one was killed"
+    assert said.splitlines().count("loud") >= 4, "what workers print is on stderr"
     assert end == [], "no worker began a branch"
 
 
