@@ -8,6 +8,7 @@ that was interrupted goes on.
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -28,6 +29,7 @@ from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run import resources
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
+from pipeline.stage.table_file import Source
 from pipeline.store import disk, remote
 from pipeline.store.lease import Lease
 from pipeline.store.store import Store
@@ -38,6 +40,8 @@ from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from pipeline.terms.interval import Interval
 
 ROWS: Final = "rows.json"
+SOON: Final = 1.0
+"""Seconds of planning without a word."""
 PAUSE: Final = 0.5
 """Seconds between two looks at what the branches say."""
 TRIES: Final = 3
@@ -57,6 +61,8 @@ class Sweeping:
     _recipes: dict[str, LoadedRecipe] = field(default_factory=dict)
     _waiting: deque[str] = field(default_factory=deque)
     _tries: Counter[str] = field(default_factory=Counter)
+    _sources: dict[str, dict[str, Source]] = field(default_factory=dict)
+    """The data's files, by what recipes say of them."""
     _rows: str | None = None
     """The digest of the development rows, which steps need not read, but branches are scored on."""
 
@@ -156,7 +162,14 @@ class Sweeping:
 
     def _expect(self, asked: Sequence[Variant]) -> None:
         """Take in variants: plan them, and see which have ended before."""
-        for one in asked:
+        began, said = time.monotonic(), f"planning {len(asked)} branches"
+        slow = False
+        for at, one in enumerate(asked):
+            if time.monotonic() - began > SOON:
+                if not slow:
+                    self.shown.say(said, "dim")
+                slow = True
+                self.shown.progress(at, len(asked), said)
             self.branches[one.name] = Branch(name=one.name, values=one.values)
             try:
                 loaded = variants.recipe(self.job.sweep, one)
@@ -193,7 +206,11 @@ class Sweeping:
         """Plan a branch; raises what can be known before it runs."""
         plan = Plan(loaded, self.store, self.job.device, first=self.job.first)
         plan.threads = self.job.threads
+        files = loaded.recipe.data.model_dump_json()
+        if files in self._sources:  # large files are not hashed again for each branch
+            plan.sources = self._sources[files]
         planned = plan.steps()
+        self._sources[files] = plan.sources
         self._rows = plan.sources[NAME].sha256
         resources.check(plan, planned, resources.of(plan, planned))
         return Steps.of(plan, planned)

@@ -118,10 +118,13 @@ def sweep(
     shown = SweepDisplay(console, quiet=as_json)
     if dry_run:
         job = job.settled(threads)
-        return _dry_run(job, Sweeping(job, shown), as_json)
+        with shown:
+            sweeping = Sweeping(job, shown)
+        return _dry_run(job, sweeping, as_json)
     with job.held():
         job = job.opened(threads)
-        sweeping = Sweeping(job, shown)
+        with shown:
+            sweeping = Sweeping(job, shown)
         if sweeping.branches:  # a search begins without any
             shown.say(sweeping.work.words(), "dim")
         if sweeping.left:
