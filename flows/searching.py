@@ -65,7 +65,12 @@ class Trials:
     @property
     def left(self) -> int:
         """How many trials may still be asked for."""
-        return max(0, self.search.trials - len(self.asked))
+        return max(0, int(min(self.search.trials, self.different)) - len(self.asked))
+
+    @property
+    def different(self) -> float:
+        """How many variants there are; infinite if a range has numbers between whole ones."""
+        return math.prod(_count(choices) for choices in self.vary.values())
 
     def ask(self, branches: Mapping[str, Branch]) -> Variant | None:
         """Return a new variant and note it; None if all were tried, or all trials are used.
@@ -137,6 +142,13 @@ class Trials:
 
     def _value(self, path: str, parameter: Any) -> Any:
         return parameter if isinstance(self.vary[path], Range) else json.loads(parameter)
+
+
+def _count(choices: Choices) -> float:
+    if not isinstance(choices, Range):
+        return len(choices)
+    low, high = choices.low, choices.high
+    return high - low + 1 if isinstance(low, int) and isinstance(high, int) else math.inf
 
 
 def _distribution(choices: Choices) -> optuna.distributions.BaseDistribution:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
+from click.core import ParameterSource
 
 from flows.options import (
     device_option,
@@ -139,7 +140,7 @@ def sweep(
                 job,
                 sweeping.branches,
                 display,
-                command=shlex.join(["rarefy", "sweep", str(sweep)]),
+                command=_given(click.get_current_context(), job.threads),
                 wall=time.monotonic() - began,
                 verbose=verbose(),
             )
@@ -149,6 +150,21 @@ def sweep(
     stdout().print(swept.table())
     console.print(f"page     {swept.paths['page']}", soft_wrap=True)
     return swept.exit_code
+
+
+def _given(context: click.Context, threads: int) -> str:
+    """Return the command as it was given, and with the threads that results depend on."""
+    words = ["rarefy", "sweep", str(context.params["sweep"])]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        value, source = context.params.get(name), context.get_parameter_source(name)
+        if not isinstance(parameter, click.Option) or source is not ParameterSource.COMMANDLINE:
+            continue
+        if name in ("threads", "as_json"):
+            continue
+        told = value.path if isinstance(value, Home) else value
+        words += [parameter.opts[0], *([] if parameter.is_flag else [str(told)])]
+    return shlex.join([*words, "--threads", str(threads)])
 
 
 def _executor(on: On | None, dask: str | None, ray: str | None) -> On:

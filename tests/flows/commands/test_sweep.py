@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows import branches_on
+from flows.commands.sweep import _given, sweep
 from pipeline.recipe import recipe as recipes
 from tests.flows import sweeps
 from tests.project import Project, Said
@@ -26,6 +27,7 @@ def test_a_sweep_answers_writes_recipes_and_is_not_done_twice(
     said = rarefy("sweep", path, *HERE, "--json")
     told = json.loads(said.out)
     assert (said.code, told["exit_code"]) == (4, 4), "nothing is under 1 kB"
+    assert told["command"] == f"rarefy sweep {path} --on inline --threads 1"
     assert [branch["state"] for branch in told["branches"]] == ["done", "done"]
     fastest, impossible = told["answers"]
     assert (impossible["branch"], impossible["recipe"]) == (None, None)
@@ -126,6 +128,14 @@ def test_a_dry_run_refuses_what_the_command_would(
     assert rarefy("sweep", path, "--dry-run", *HERE).code == 0
     said = rarefy("sweep", path, "--dry-run", "--threads", "7")
     assert (said.code, "began with 1 threads" in said.err) == (2, True)
+
+
+def test_the_command_is_recorded_with_its_options(project: Project) -> None:
+    path = sweeps.write(project)
+    given = ["--out", "a b", "--workers", "2", "--first", "--home", "h", "--json", str(path)]
+    with sweep.make_context("sweep", given) as context:
+        told = _given(context, 3)
+    assert told == f"rarefy sweep {path} --out 'a b' --workers 2 --first --home h --threads 3"
 
 
 def test_if_all_branches_fail_the_exit_code_is_4(
