@@ -18,6 +18,8 @@ def swept(*answers: Answer) -> Swept:
         name="many",
         created="2026-11-27T12:00:00+00:00",
         command="rarefy sweep sweep.yaml",
+        threads=1,
+        device="cpu",
         recipe="base",
         task="text-classification",
         target="cpu",
