@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from rich.table import Table
@@ -18,14 +19,15 @@ from flows.results import Result
 from flows.sweeping import Job
 from pipeline.measure import machine
 from pipeline.measure.measurements import CANDIDATE
+from pipeline.recipe import recipe as recipes
 from pipeline.report import wording
 from pipeline.store import disk
 from pipeline.store.artifact import Kind
 from pipeline.sweep import page, pareto, winner
 from pipeline.sweep.branch import Branch
+from pipeline.sweep.questions import Question
 from pipeline.sweep.record import Answer, SweepRecord
-from pipeline.sweep.sweep_file import Question
-from pipeline.terms.errors import EvidenceError
+from pipeline.terms.errors import EvidenceError, IntegrityError
 from pipeline.terms.interval import Interval
 
 PAGE: Final = "sweep.html"
@@ -92,90 +94,127 @@ def conclude(
 ) -> Swept:
     """Answer the questions, run each chosen recipe once, and write page and record.
 
-    ``wall``: seconds of the sweep until now. Raises EvidenceError if no branch made a bundle.
+    They are written before the first run and after each, so that an error of one loses no other.
+    ``wall``: seconds of the sweep until now. Raises EvidenceError if no branch made a bundle,
+    IntegrityError if a run makes another one than its branch.
     """
     every = list(branches.values())
     if not any(branch.complete for branch in every):
         raise EvidenceError("no branch made a bundle whose accuracy and latency are known")
     began = datetime.now(UTC)
-    runs: dict[str, tuple[Question, Result]] = {}
-    answers = []
-    for question in job.sweep.file.ask:
-        chosen = pareto.answer(question, every)
-        if chosen is None:
-            answers.append(Answer(name=question.name, question=question.words()))
-            continue
-        recipe = winner.write(job.sweep, question, chosen, job.out)
-        if chosen.name not in runs:
-            display.say(f"{question.words()}: {chosen.name}, measured on the eval rows", "bold")
-            runs[chosen.name] = question, _run(job, question, chosen, recipe, display, verbose)
-        answers.append(_answer(job, question, chosen, recipe, *runs[chosen.name]))
     recipe = job.sweep.recipe.recipe
+    answers = [_answer(job, question, every) for question in job.sweep.file.ask]
     record = SweepRecord(
         name=job.sweep.file.name,
         created=began.isoformat(timespec="seconds"),
         command=command,
+        threads=job.threads,
+        device=job.device,
         recipe=recipe.name,
         task=recipe.task,
         target=recipe.targets[0].name,
         vary=job.sweep.file.model_dump(mode="json", include={"vary"})["vary"],
         branches=every,
         answers=answers,
+        notes=_notes(job, every),
         seconds=sweeping.seconds(every),
-        wall=wall + (datetime.now(UTC) - began).total_seconds(),
+        wall=wall,
         machine=machine.fingerprint(),
     )
-    paths = {"page": job.out / PAGE, "record": job.out / RECORD}
-    disk.write_text(paths["page"], page.render(record))
-    disk.write_text(paths["record"], record.model_dump_json(by_alias=True, indent=1) + "\n")
-    return Swept(record, {name: str(path) for name, path in paths.items()})
+    for note in record.notes:
+        display.say(f"note: {note}", "yellow")
+    _write(job, record)
+    for question, answer in zip(job.sweep.file.ask, answers, strict=True):
+        chosen = record.branch(answer.branch)
+        if chosen is None or answer.report is not None:
+            continue
+        display.say(f"{question.words()}: {chosen.name}, measured on the eval rows", "bold")
+        result = _run(job, question, display, verbose)
+        _check_same(job, question, chosen, result)
+        for other in answers:
+            if other.branch == chosen.name:
+                _tell(job, other, question, result)
+        record.wall = wall + (datetime.now(UTC) - began).total_seconds()
+        _write(job, record)
+    return Swept(record, {name: str(path) for name, path in _paths(job).items()})
 
 
-def _run(
-    job: Job,
-    question: Question,
-    chosen: Branch,
-    recipe: Path,
-    display: Display,
-    verbose: bool,
-) -> Result:
+def _answer(job: Job, question: Question, branches: Sequence[Branch]) -> Answer:
+    """Answer a question, and write the recipe of the branch that it asks for."""
+    answer = Answer(name=question.name, question=question.words())
+    chosen = pareto.answer(question, branches)
+    if chosen is None:
+        return answer
+    path = winner.place(job.sweep, question)
+    winner.write(job.sweep, question, chosen, _command(job, path))
+    answer.branch, answer.recipe = chosen.name, os.path.relpath(path, job.out)
+    return answer
+
+
+def _command(job: Job, recipe: Path) -> str:
+    """Return the command that runs a chosen recipe as the sweep does."""
+    return shlex.join(["rarefy", "run", "--threads", str(job.threads), recipe.name])
+
+
+def _run(job: Job, question: Question, display: Display, verbose: bool) -> Result:
     """Run a chosen recipe in this process; what its branch made is found in the store."""
-    loaded = winner.recipe(job.sweep, question, chosen)
+    path = winner.place(job.sweep, question)
     asked = jobs.Job(
-        recipe=str(recipe),
+        recipe=str(path),
         home=str(job.home.path),
         out=str(job.out / RUNS / question.name),
         device=job.device,
         threads=job.threads,
-        command=shlex.join(["rarefy", "run", str(recipe)]),
+        command=_command(job, path),
         first=job.first,
         store=job.store,
     )
-    return compress.run(asked, loaded, "inline", display, verbose=verbose)
+    return compress.run(asked, recipes.load(path), "inline", display, verbose=verbose)
 
 
-def _answer(
-    job: Job,
-    question: Question,
-    chosen: Branch,
-    recipe: Path,
-    ran_as: Question,
-    result: Result,
-) -> Answer:
-    metric, accuracy, latency = _measured(job, result)
+def _check_same(job: Job, question: Question, chosen: Branch, result: Result) -> None:
+    """Raise IntegrityError if a run made another bundle than the branch that was chosen."""
+    made = result.outcome.bundle
+    if made is None or made.digest != chosen.bundle:
+        raise IntegrityError(
+            f"{winner.place(job.sweep, question)}: its run made another bundle than the branch "
+            f"{chosen.name}; data, model or code changed meanwhile: run the sweep again"
+        )
+
+
+def _tell(job: Job, answer: Answer, ran_as: Question, result: Result) -> None:
+    """Add to an answer what the run of its branch found."""
+    answer.metric, answer.accuracy, answer.latency = _measured(job, result)
     judged = result.verdict
-    return Answer(
-        name=question.name,
-        question=question.words(),
-        branch=chosen.name,
-        recipe=os.path.relpath(recipe, job.out),
-        report=os.path.relpath(job.out / RUNS / ran_as.name / "report.html", job.out),
-        metric=metric,
-        accuracy=accuracy,
-        latency=latency,
-        outcome=judged.outcome if judged else None,
-        missed=list(judged.missed) if judged else [],
-    )
+    answer.report = os.path.relpath(job.out / RUNS / ran_as.name / "report.html", job.out)
+    answer.outcome = judged.outcome if judged else None
+    answer.missed = list(judged.missed) if judged else []
+
+
+def _notes(job: Job, branches: Sequence[Branch]) -> list[str]:
+    """Say if the development rows are too few for what is asked."""
+    asked = [q.within for q in job.sweep.file.ask if q.within is not None]
+    asked += [stop.points for stop in job.sweep.file.stop if stop.points is not None]
+    known = [b.accuracy for b in branches if b.accuracy is not None]
+    if not asked or not known:
+        return []
+    half = median((each.high - each.low) / 2 for each in known)
+    if half <= min(asked):
+        return []
+    return [
+        f"the development rows tell the score of a branch within ±{100 * half:.2g} points, and "
+        f"{100 * min(asked):.2g} are asked for: the choice is partly chance; give more in data.dev"
+    ]
+
+
+def _paths(job: Job) -> dict[str, Path]:
+    return {"page": job.out / PAGE, "record": job.out / RECORD}
+
+
+def _write(job: Job, record: SweepRecord) -> None:
+    paths = _paths(job)
+    disk.write_text(paths["page"], page.render(record))
+    disk.write_text(paths["record"], record.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
 def _measured(job: Job, result: Result) -> tuple[str | None, Interval | None, Interval | None]:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.report.wording import score
 from pipeline.store import disk
-from pipeline.sweep.sweep_file import Goal, Stop, Sweep
+from pipeline.sweep.questions import Goal
+from pipeline.sweep.sweep_file import Stop, Sweep
 from pipeline.terms.errors import IntegrityError, RecipeError
 from pipeline.terms.interval import Interval
 

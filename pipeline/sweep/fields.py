@@ -40,6 +40,11 @@ def check(loaded: LoadedRecipe, path: str) -> None:
     free |= first == "data" and len(others) == 1 and others[0] in OF_DATA
     if not free:
         raise RecipeError(FIXED)
+    if loaded.recipe.data.label is None and path in ("model", "data.max_length", "data.long_texts"):
+        raise RecipeError(
+            "without labels, the model's own answers are the truth, so branches that differ in "
+            "this would be compared with different truths"
+        )
     if path == "data.train" and not loaded.recipe.data.dev_file:
         raise RecipeError(
             "the development rows are cut from train, so branches would be compared on different "

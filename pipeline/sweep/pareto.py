@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.sweep.branch import Branch
-from pipeline.sweep.sweep_file import GOALS, Goal, Question
+from pipeline.sweep.questions import GOALS, Goal, Question
 
 
 def front(branches: Sequence[Branch], goals: Sequence[Goal] = GOALS) -> list[Branch]:
@@ -29,7 +29,7 @@ def answer(question: Question, branches: Sequence[Branch]) -> Branch | None:
     """
     able = [branch for branch in branches if branch.complete]
     best = min((branch.cost("accuracy") for branch in able), default=0.0)
-    for goal, limit in question.under.items():
+    for goal, limit in question.limits.items():
         able = [branch for branch in able if branch.cost(goal) <= limit]
     if question.within is not None:
         able = [b for b in able if b.cost("accuracy") <= best + question.within + 1e-12]

@@ -25,7 +25,7 @@ class Answer(BaseModel):
     name: str
     question: str
     branch: str | None = None
-    recipe: str | None = Field(None, description="the file of its recipe, in the sweep's folder")
+    recipe: str | None = Field(None, description="the file of its recipe, from the sweep's folder")
     report: str | None = Field(None, description="the report of its run, in the sweep's folder")
     metric: str | None = None
     accuracy: Interval | None = None
@@ -43,12 +43,15 @@ class SweepRecord(BaseModel):
     name: str
     created: str = Field(description="ISO 8601, UTC")
     command: str
+    threads: int = Field(description="of a branch, on which its results depend")
+    device: str
     recipe: str
     task: str
     target: str
     vary: dict[str, Any]
     branches: list[Branch]
     answers: list[Answer] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list, description="what the answers do not tell")
     seconds: float = Field(description="of all branches' steps that were not found in the store")
     wall: float = Field(description="seconds of the whole sweep, since its last start")
     machine: dict[str, Any]

@@ -6,25 +6,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe import yaml_source
 from pipeline.recipe.places import Places
 from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.stage import tasks
+from pipeline.stage.development import NAME
+from pipeline.stage.tasks import unlabelled
+from pipeline.store.artifact import Kind
 from pipeline.sweep import fields
+from pipeline.sweep.questions import DEFAULT_QUESTIONS, GOALS, Goal, Points, Question, of_kind
 from pipeline.terms import credentials
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import RecipeError
+from pipeline.terms.naming import hint
 from pipeline.terms.quantity import Quantity
+from pipeline.terms.vocabulary import NAME as RECIPE_NAME
 from pipeline.terms.vocabulary import Name, Part
 
-Goal = Literal["accuracy", "latency", "size"]
-"""What branches are compared by: the main score on the development split, the median latency of
-the bundle on the recipe's first target, and its bytes."""
-GOALS: Final[tuple[Goal, ...]] = ("accuracy", "latency", "size")
 MOST: Final = 1000
 """Branches of a grid."""
 TRIED: Final = 200
@@ -63,10 +66,8 @@ class Stop(Part):
     """When a branch is hopeless: by its score on the development split after one of its steps."""
 
     after: str
-    points: Quantity | None = Field(
-        None, gt=0, lt=1, description="so far below the best branch at the same step"
-    )
-    min_accuracy: Quantity | None = None
+    points: Points | None = Field(None, description="so far below the best branch at the same step")
+    min_accuracy: Annotated[Quantity, Field(le=1), of_kind("a percentage")] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Stop:
@@ -75,48 +76,20 @@ class Stop(Part):
         return self
 
 
-class Question(Part):
-    """What a user wants of the branches: ``{most: accuracy, under: {latency: 2 ms}}``."""
-
-    most: Literal["accuracy"] | None = None
-    least: Literal["latency", "size"] | None = None
-    under: dict[Literal["latency", "size"], Quantity] = Field(default_factory=dict)
-    within: Quantity | None = Field(
-        default=None, gt=0, lt=1, description="points below the most accurate branch"
-    )
-
-    @model_validator(mode="after")
-    def _answerable(self) -> Question:
-        if (self.most is None) == (self.least is None):
-            raise ValueError("give either most or least")
-        if self.most and self.within is not None:
-            raise ValueError("within goes with least: the most accurate is within any points")
-        return self
-
-    @property
-    def name(self) -> str:
-        """A name for files and recipes: ``most-accurate-under-2-ms``."""
-        words = {"latency": "fastest", "size": "smallest", None: "most-accurate"}[self.least]
-        limits = [f"under-{_short(goal, limit)}" for goal, limit in self.under.items()]
-        within = [f"within-{100 * self.within:g}-points"] if self.within is not None else []
-        return "-".join([words, *limits, *within])
-
-    def words(self) -> str:
-        """Return the question in words: ``the most accurate under 2 ms``."""
-        return f"the {self.name}".replace("most-accurate", "most accurate").replace("-", " ")
+def _choices(value: Any) -> Any:
+    """Say plainly what is wrong with choices; what pydantic says is about the union of types."""
+    if isinstance(value, dict):
+        unknown = next((key for key in value if key not in Range.model_fields), None)
+        if unknown is not None:
+            raise ValueError(f"unknown key {unknown!r}{hint(unknown, Range.model_fields)}")
+    elif not isinstance(value, list | tuple | Range):
+        raise ValueError("give a list of values, or {low: …, high: …} for a search")
+    elif value in ([], ()):
+        raise ValueError("give at least one value")
+    return value
 
 
-def _short(goal: str, limit: float) -> str:
-    return f"{limit:g}-ms" if goal == "latency" else f"{limit / 1e6:g}-mb"
-
-
-DEFAULT_QUESTIONS: Final = (
-    Question(least="latency", within=0.01),
-    Question(least="size", within=0.01),
-    Question(most="accuracy"),
-)
-
-Choices = Range | Annotated[tuple[Any, ...], Field(min_length=1)]
+Choices = Annotated[Range | tuple[Any, ...], BeforeValidator(_choices)]
 
 
 class SweepFile(Part):
@@ -136,15 +109,6 @@ class SweepFile(Part):
         if len(set(names)) != len(names):
             raise ValueError("the same question stands there twice")
         return value
-
-    @model_validator(mode="after")
-    def _finite(self) -> SweepFile:
-        ranges = [key for key, given in self.vary.items() if isinstance(given, Range)]
-        if self.search is None and ranges:
-            raise ValueError(f"{ranges[0]} is a range, which needs 'search'; or list its values")
-        if self.search is None and self.combinations > MOST:
-            raise ValueError(f"{self.combinations} combinations; the limit is {MOST}: use 'search'")
-        return self
 
     @property
     def combinations(self) -> int:
@@ -168,8 +132,9 @@ class Sweep:
     @cached_property
     def digest(self) -> str:
         """The sha256 of the sweep and its recipe: branches of another one are not its own."""
-        asked = self.file.model_dump(mode="json", exclude={"ask", "stop", "search"})
-        return value_sha256([asked, self.values])
+        asked = self.file.model_dump(mode="json", include={"name", "vary"})
+        judged = {"budgets", "name"}  # of the winner alone
+        return value_sha256([asked, {k: v for k, v in self.values.items() if k not in judged}])
 
 
 def json_schema() -> dict[str, Any]:
@@ -224,28 +189,63 @@ def _misfit(sweep: Sweep, key: str, value: Any) -> RecipeError | None:
 
 
 def _check(sweep: Sweep) -> None:
-    """Raise RecipeError if a field, one of its values or a stop cannot be."""
-    if sweep.recipe.recipe.data.corpus:
-        raise sweep.where.say(
-            ("recipe",),
-            "a recipe with data.corpus has no development rows to rank its branches by: they are "
-            "pairs, without documents to search",
-        )
+    """Raise RecipeError if a field, one of its values, a stop or an answer cannot be."""
+    _check_rows(sweep)
+    winner_names = [f"{sweep.file.name}-{question.name}" for question in sweep.file.ask]
+    for position, name in enumerate(winner_names):
+        if not RECIPE_NAME.fullmatch(name):
+            message = f"the recipe of its answer would be named {name!r}, which is too long"
+            raise sweep.where.say(("ask", position), message)
+    reports = _reports(sweep.recipe)
     for key, choices in sweep.file.vary.items():
         at: yaml_source.Location = ("vary", key)
         try:
             fields.check(sweep.recipe, key)
         except RecipeError as error:
             raise sweep.where.say(at, str(error)) from None
+        if key.split(".")[0] in reports:
+            raise sweep.where.say(at, f"branches do not run {key.split('.')[0]!r}: winners do")
+        if isinstance(choices, Range) and sweep.file.search is None:
+            raise sweep.where.say(at, "a range needs 'search'; or list the values to try")
         tried = choices.ends if isinstance(choices, Range) else choices
         for position, value in enumerate(tried):
             here = at if isinstance(choices, Range) else (*at, position)
-            if value in tried[:position]:
+            if any(_alike(value, other) for other in tried[:position]):
                 raise sweep.where.say(here, f"{value!r} stands there twice")
             if why := _misfit(sweep, key, value):
                 raise sweep.where.say(here, f"{value!r} does not fit the recipe: {why}")
-    known = [step.id for step in sweep.recipe.steps]
+    if sweep.file.search is None and sweep.file.combinations > MOST:
+        message = f"{sweep.file.combinations} combinations; the limit is {MOST}: use 'search'"
+        raise sweep.where.say(("vary",), message)
+    known = [step.id for step in sweep.recipe.steps if step.id not in reports]
     for position, stop in enumerate(sweep.file.stop):
         if stop.after not in known:
-            message = f"{stop.after!r} is no step of the recipe"
+            message = f"{stop.after!r} is no step that branches run{hint(stop.after, known)}"
             raise sweep.where.say(("stop", position, "after"), message)
+
+
+def _check_rows(sweep: Sweep) -> None:
+    """Raise RecipeError if there are no development rows to choose by."""
+    recipe = sweep.recipe.recipe
+    task = unlabelled.of_data(tasks.find(recipe.task), recipe.data)
+    if recipe.data.corpus or (task.unlabelled and NAME not in task.answered):
+        raise sweep.where.say(
+            ("recipe",),
+            "this recipe has no development rows to rank its branches by: of a search, or of texts "
+            "without scores, they have no right answers",
+        )
+
+
+def _alike(value: Any, other: Any) -> bool:
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _reports(recipe: LoadedRecipe) -> set[str]:
+    """Return the ids of the steps that only measure: no other step reads what they write."""
+    read = {step.input for step in recipe.steps}
+    read |= {name for step in recipe.steps for name in step.stage.references().values()}
+    return {
+        step.id
+        for step in recipe.steps
+        if step.stage.produces is Kind.REPORT and step.id not in read
+    }

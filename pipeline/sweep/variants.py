@@ -15,6 +15,7 @@ from pipeline.terms.digests import value_sha256
 
 LONGEST: Final = 48
 _PLAIN: Final = re.compile(r"[a-z0-9._]+(?:-[a-z0-9._]+)*")
+"""What a name can hold as it is."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,22 @@ class Variant:
 
 def variant(values: Mapping[str, Any]) -> Variant:
     """Return the variant with these values."""
-    parts, whole = [], True
-    for path, value in values.items():
-        shown = f"{value}".lower().replace(" ", "").replace("%", "pct")
-        whole &= isinstance(value, int | float | str) and bool(_PLAIN.fullmatch(shown))
-        parts.append(f"{path.split('.')[-1]}-{shown}")
+    parts = [f"{path.split('.')[-1]}-{_shown(value)}" for path, value in values.items()]
     name = re.sub(r"[^a-z0-9._]+", "-", "-".join(parts).lower()).strip("-._")
+    whole = all(_PLAIN.fullmatch(_shown(value)) and _told(value) for value in values.values())
     if not whole or len(name) > LONGEST or len(parts) != len({p.split("-")[0] for p in parts}):
         name = f"{name[:LONGEST].strip('-._')}-{value_sha256(dict(values))[:8]}"
     return Variant(name, dict(values))
+
+
+def _shown(value: Any) -> str:
+    return re.sub(r"^([0-9.]+) %$", r"\1pct", f"{value}")
+
+
+def _told(value: Any) -> bool:
+    """Whether no other value is shown like this one: a text that reads as a number is."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number or (isinstance(value, str) and not re.fullmatch(r"[-+.\de]+|true|false", value))
 
 
 def grid(sweep: Sweep) -> list[Variant]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from flows.display import as_text
+from flows import sweep_answers
+from flows.display import Display, as_text
+from flows.options import stderr
 from flows.sweep_answers import Swept
+from flows.sweeping import Job
+from flows.workers import Where
+from pipeline.store.home import Home
+from pipeline.sweep.questions import Question
 from pipeline.sweep.record import Answer, SweepRecord
+from pipeline.terms.errors import IntegrityError
 from pipeline.terms.interval import Interval
 from tests.pipeline.sweep import factory
 
@@ -18,6 +27,8 @@ def swept(*answers: Answer) -> Swept:
         name="many",
         created="2026-11-27T12:00:00+00:00",
         command="rarefy sweep sweep.yaml",
+        threads=1,
+        device="cpu",
         recipe="base",
         task="text-classification",
         target="cpu",
@@ -68,3 +79,74 @@ def test_json_has_the_front_and_the_paths() -> None:
     assert (told["exit_code"], told["page"]) == (0, "sweep.html")
     assert told["front"] == ["large", "small"]
     assert told["schema"] == "rarefy.sweep/1"
+
+
+def job(folder: Path, **given: Any) -> Job:
+    return Job(
+        sweep=factory.load(folder, **given),
+        home=Home(folder / "home"),
+        out=folder,
+        where=Where("inline"),
+        threads=1,
+        device="cpu",
+    )
+
+
+def concluded(folder: Path, **given: Any) -> Swept:
+    branches = [
+        factory.branch("large", 0.9, 8.0, 80_000_000, values={"distill.layers": 2}),
+        factory.branch("small", 0.895, 1.0, 9, values={"distill.layers": 1}),
+    ]
+    found = {branch.name: branch for branch in branches}
+    with Display(stderr(), quiet=True) as display:
+        return sweep_answers.conclude(
+            job(folder, **given), found, display, command="rarefy sweep it.yaml", wall=1.0
+        )
+
+
+def made(bundle: str) -> Any:
+    """Return a run's result as far as an answer needs it: its bundle, and one score."""
+    row = SimpleNamespace(kind="bundle", metric="accuracy", accuracy=(0.8, 0.7, 0.9))
+    data = SimpleNamespace(measurements=None)
+    outcome = SimpleNamespace(bundle=SimpleNamespace(digest=bundle), data=data)
+    return SimpleNamespace(outcome=outcome, verdict=None, ledger=[row])
+
+
+def test_each_chosen_branch_runs_once_and_answers_all_its_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run(_job: Job, question: Question, *_: Any) -> Any:
+        ran.append(question.name)
+        return made("b" * 64)
+
+    monkeypatch.setattr(sweep_answers, "_run", run)
+    found = concluded(tmp_path).record.answers
+    assert ran == ["fastest-within-1-point", "most-accurate"]
+    assert [answer.branch for answer in found] == ["small", "small", "large"]
+    assert {answer.accuracy for answer in found} == {Interval(0.8, 0.7, 0.9)}
+    assert found[1].report == "runs/fastest-within-1-point/report.html"
+    assert (
+        "--threads 1 many-most-accurate.yaml" in (tmp_path / "many-most-accurate.yaml").read_text()
+    )
+
+
+def test_a_run_that_makes_another_bundle_than_its_branch_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_answers, "_run", lambda *_: made("c" * 64))
+    with pytest.raises(IntegrityError, match="another bundle than the branch small"):
+        concluded(tmp_path)
+    record = SweepRecord.model_validate_json((tmp_path / "sweep.json").read_text())
+    assert [answer.branch for answer in record.answers] == ["small", "small", "large"]
+    assert all(answer.accuracy is None for answer in record.answers)
+    assert "many" in (tmp_path / "sweep.html").read_text()
+
+
+def test_too_few_development_rows_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_answers, "_run", lambda *_: made("b" * 64))
+    (note,) = concluded(tmp_path).record.notes
+    assert "within ±2 points, and 1 are asked for" in note
+    wide = [{"least": "latency", "within": "3 %"}]
+    assert concluded(tmp_path, ask=wide).record.notes == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,16 @@ def test_what_would_make_branches_incomparable_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=says):
         fields.check(factory.load(tmp_path).recipe, path)
+
+
+def test_models_that_are_their_own_truth_cannot_be_compared(tmp_path: Path) -> None:
+    recipe = factory.load(tmp_path).recipe
+    values = recipe.recipe.model_copy(
+        update={"data": recipe.recipe.data.model_copy(update={"label": None})}
+    )
+
+    with pytest.raises(RecipeError, match="different truths"):
+        fields.check(replace(recipe, recipe=values), "model")
 
 
 @pytest.mark.parametrize(

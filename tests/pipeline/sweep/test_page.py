@@ -44,6 +44,8 @@ def record(**given: object) -> SweepRecord:
         "name": "many",
         "created": "2026-11-27T00:00:00+00:00",
         "command": "rarefy sweep sweep.yaml",
+        "threads": 1,
+        "device": "cpu",
         "recipe": "base.yaml",
         "task": "text-classification",
         "target": "cpu, 1 thread",

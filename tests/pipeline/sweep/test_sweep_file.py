@@ -17,14 +17,14 @@ def test_a_sweep_has_its_recipe_and_asks_three_questions(tmp_path: Path) -> None
 
     assert sweep.file.combinations == 4
     assert [question.name for question in sweep.file.ask] == [
-        *("fastest-within-1-points", "smallest-within-1-points", "most-accurate"),
+        *("fastest-within-1-point", "smallest-within-1-point", "most-accurate"),
     ]
 
 
 def test_limits_are_read_with_their_units() -> None:
     asked = Question.model_validate({"most": "accuracy", "under": {"latency": "2 ms"}})
 
-    assert asked.under == {"latency": 2.0}
+    assert asked.limits == {"latency": 2.0}
     assert asked.words() == "the most accurate under 2 ms"
 
 
@@ -40,14 +40,17 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
     ("given", "says"),
     [
         ({"vary": {}}, "sweep.yaml:.*vary: .*at least 1"),
-        ({"vary": {"distill.layers": []}}, "vary"),
+        ({"vary": {"distill.layers": []}}, "at least one value"),
         (
             {"vary": {"distill.layers": [1, 1]}},
             r"sweep.yaml:\d+: vary.distill.layers\[1\]: 1 stands",
         ),
         ({"vary": {"distill.layers": [0]}}, r"sweep.yaml:\d+: .*0 does not fit the recipe"),
         ({"vary": {"nothing.here": [0]}}, r"sweep.yaml:\d+: vary.nothing.here: no step"),
-        ({"vary": {"distill.alpha": {"low": 0, "high": 1}}}, "needs 'search'"),
+        (
+            {"vary": {"distill.alpha": {"low": 0, "high": 1}}},
+            r"sweep.yaml:\d+: vary.distill.alpha: a range needs 'search'",
+        ),
         (
             {"vary": {"distill.alpha": {"low": 1, "high": 0}}, "search": {"trials": 2}},
             "low must be below high",
@@ -60,7 +63,25 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
             "above 0",
         ),
         ({"vary": {"seed": list(range(1001))}}, "the limit is 1000"),
-        ({"stop": [{"after": "destill", "points": "5 %"}]}, "no step of the recipe"),
+        (
+            {"stop": [{"after": "destill", "points": "5 %"}]},
+            "no step that branches run, did you mean 'distill'",
+        ),
+        ({"stop": [{"after": "validate", "points": "5 %"}]}, "no step that branches run"),
+        ({"stop": [{"after": "distill", "min_accuracy": 70}]}, "less than or equal to 1"),
+        (
+            {"stop": [{"after": "distill", "points": "5 ms"}]},
+            "'5 ms' is a time; expected a percent",
+        ),
+        (
+            {"ask": [{"most": "accuracy", "under": {"latency": "10 MB"}}]},
+            "is a size; expected a time",
+        ),
+        ({"ask": [{"most": "accuracy", "under": {"latenzy": "1 ms"}}]}, "did you mean 'latency'"),
+        ({"name": "n" * 60}, "too long"),
+        ({"vary": {"distill.layers": 2}}, r"sweep.yaml:\d+: .*give a list of values"),
+        ({"vary": {"seed": {"lo": 1, "high": 2}}}, "unknown key 'lo', did you mean 'low'"),
+        ({"vary": {"validate.seconds": [10, 20]}}, "branches do not run 'validate'"),
         ({"stop": [{"after": "distill"}]}, "either points or min_accuracy"),
         ({"ask": [{"most": "accuracy", "within": "1 %"}]}, "within goes with least"),
         ({"ask": [{"most": "accuracy"}, {"most": "accuracy"}]}, "twice"),
@@ -75,6 +96,21 @@ def test_a_wrong_sweep_is_one_line_that_says_where(
         factory.load(tmp_path, **given)
 
     assert "\n" not in str(caught.value)
+
+
+def test_rows_without_right_answers_choose_nothing(tmp_path: Path) -> None:
+    path = factory.write(tmp_path)
+    recipe = tmp_path / "base.yaml"
+    recipe.write_text(
+        recipe.read_text()
+        .replace("eval: rows/eval.jsonl", "eval: rows/eval.jsonl, label: null")
+        .replace("model: ", "task: sentence-embeddings\nmodel: ")
+        .replace("accuracy, max_drop: 3 %", "size, max: 1 GB")
+        .replace(", against: finetune", "")
+    )
+
+    with pytest.raises(RecipeError, match="no development rows"):
+        sweep_file.load(path)
 
 
 def test_values_that_fit_only_together_are_no_error(tmp_path: Path) -> None:

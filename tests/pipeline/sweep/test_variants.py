@@ -36,6 +36,14 @@ def test_fields_of_one_name_do_not_make_one_name_of_two_variants() -> None:
     assert variants.variant(one).name != variants.variant(other).name
 
 
+def test_values_that_look_alike_have_different_names() -> None:
+    values = ["a", "A", "1", 1, "true", True, "50 %", "50pct", 0.5, "0.5"]
+
+    names = [variants.variant({"s.x": value}).name for value in values]
+
+    assert len(set(names)) == len(values) - 1  # 50 % and 50pct: no field takes both
+
+
 def test_a_variants_recipe_has_its_values_and_may_have_another_name(tmp_path: Path) -> None:
     sweep = factory.load(tmp_path)
     one = variants.grid(sweep)[1]

@@ -1,35 +1,59 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
 
 from pipeline.recipe import recipe as recipes
 from pipeline.sweep import winner
-from pipeline.sweep.sweep_file import Question
-from pipeline.terms.vocabulary import NAME
+from pipeline.sweep.questions import Question
+from pipeline.terms.errors import RecipeError
 from tests.pipeline.sweep import factory
 
-QUESTION = Question(least="latency", within="1 %")
+QUESTION = Question.model_validate({"least": "latency", "within": "1 %"})
 
 
-def test_the_written_recipe_reads_the_same_files_from_another_folder(tmp_path: Path) -> None:
-    (tmp_path / "rows").mkdir()
-    (tmp_path / "models" / "encoder").mkdir(parents=True)
-    for split in ("train", "eval"):
-        (tmp_path / "rows" / f"{split}.jsonl").touch()
-    sweep, out = factory.load(tmp_path), tmp_path / "out" / "deep"
-    out.mkdir(parents=True)
+def test_the_recipe_is_written_beside_its_origin_and_means_the_same(tmp_path: Path) -> None:
+    sweep = factory.load(tmp_path)
     chosen = factory.branch("a", 0.9, 1.0, 1, values={"distill.layers": 1, "slim": "off"})
 
-    made = recipes.load(winner.write(sweep, QUESTION, chosen, out))
+    winner.write(sweep, QUESTION, chosen, "rarefy run --threads 1 it.yaml")
+    made = recipes.load(tmp_path / "many-fastest-within-1-point.yaml")
 
-    assert made.recipe.name == "many-fastest-within-1-points"
+    assert made.recipe.name == "many-fastest-within-1-point"
     assert [step.id for step in made.steps][1:3] == ["distill", "quantize"]
-    assert (out / made.recipe.data.train).resolve() == (tmp_path / "rows/train.jsonl").resolve()
-    assert (out / made.recipe.model).resolve() == (tmp_path / "models/encoder").resolve()
-    assert made.recipe.task == "text-classification"
+    assert made.recipe.data == sweep.recipe.recipe.data
+    assert "# rarefy run --threads 1 it.yaml" in made.text
 
 
-def test_a_long_name_is_cut_to_a_valid_one(tmp_path: Path) -> None:
-    sweep = factory.load(tmp_path, name="n" * 60)
+def test_a_value_of_several_lines_stays_in_its_comment(tmp_path: Path) -> None:
+    sweep = factory.load(tmp_path)
+    chosen = factory.branch("a", 0.9, 1.0, 1, values={"model": "a\n- oops: ["})
 
-    assert NAME.fullmatch(winner.name(sweep, QUESTION))
+    winner.write(sweep, QUESTION, chosen, "rarefy run it.yaml")
+
+    assert recipes.load(winner.place(sweep, QUESTION)).recipe.model == "a\n- oops: ["
+
+
+def test_a_file_that_no_sweep_has_written_is_not_replaced(tmp_path: Path) -> None:
+    sweep = factory.load(tmp_path)
+    winner.check(sweep)
+    first = winner.place(sweep, sweep.file.ask[0])
+    first.write_text("name: mine\n")
+
+    with pytest.raises(RecipeError, match="no sweep has written"):
+        winner.check(sweep)
+    winner.write(sweep, sweep.file.ask[0], factory.branch("a", 0.9, 1.0, 1), "rarefy run it.yaml")
+    winner.check(sweep)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(tmp_path: Path) -> None:
+    sweep = factory.load(tmp_path)
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(RecipeError, match="cannot be written"):
+            winner.check(sweep)
+    finally:
+        tmp_path.chmod(0o700)

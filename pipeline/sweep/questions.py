@@ -1,0 +1,94 @@
+"""What a user asks of the branches of a sweep, and what they are compared by."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pipeline.terms import quantity
+from pipeline.terms.quantity import Quantity
+from pipeline.terms.vocabulary import Part
+
+Goal = Literal["accuracy", "latency", "size"]
+"""What branches are compared by: the main score on the development split, the median latency of
+the bundle on the recipe's first target, and its bytes."""
+GOALS: Final[tuple[Goal, ...]] = ("accuracy", "latency", "size")
+
+
+def of_kind(*kinds: str) -> BeforeValidator:
+    """Return a check that a quantity with a unit is of one of these kinds."""
+
+    def check(value: Any) -> Any:
+        kind = quantity.kind(value)
+        if kind and kind not in kinds:
+            raise ValueError(f"{value!r} is {kind}; expected {kinds[0]}")
+        return value
+
+    return BeforeValidator(check)
+
+
+Time = Annotated[Quantity, Field(gt=0), of_kind("a time")]
+Size = Annotated[Quantity, Field(gt=0), of_kind("a size")]
+Points = Annotated[Quantity, Field(gt=0, lt=1), of_kind("a percentage")]
+
+
+class Limits(Part):
+    """What an answer may take at most."""
+
+    latency: Time | None = None
+    size: Size | None = None
+
+
+class Question(Part):
+    """What a user wants of the branches: ``{most: accuracy, under: {latency: 2 ms}}``."""
+
+    most: Literal["accuracy"] | None = None
+    least: Literal["latency", "size"] | None = None
+    under: Limits = Limits()
+    within: Points | None = Field(default=None, description="points below the most accurate branch")
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Question:
+        if (self.most is None) == (self.least is None):
+            raise ValueError("give either most or least")
+        if self.most and self.within is not None:
+            raise ValueError("within goes with least: the most accurate is within any points")
+        return self
+
+    @property
+    def limits(self) -> dict[Goal, float]:
+        """Goal -> its limit, in ms or bytes."""
+        given: dict[Goal, float | None] = {"latency": self.under.latency, "size": self.under.size}
+        return {goal: limit for goal, limit in given.items() if limit is not None}
+
+    @property
+    def name(self) -> str:
+        """A name for files and recipes: ``most-accurate-under-2-ms``."""
+        words = {"latency": "fastest", "size": "smallest", None: "most-accurate"}[self.least]
+        limits = [f"under-{_short(goal, limit)}" for goal, limit in self.limits.items()]
+        within = []
+        if self.within is not None:
+            points = _digits(100 * self.within)
+            within = [f"within-{points}-point{'' if points == '1' else 's'}"]
+        return "-".join([words, *limits, *within])
+
+    def words(self) -> str:
+        """Return the question in words: ``the most accurate under 2 ms``."""
+        return f"the {self.name}".replace("most-accurate", "most accurate").replace("-", " ")
+
+
+def _short(goal: Goal, limit: float) -> str:
+    return f"{_digits(limit)}-ms" if goal == "latency" else f"{_digits(limit / 1e6)}-mb"
+
+
+def _digits(number: float) -> str:
+    """Return a number without an exponent, which no name may have: ``0.5``, ``10000000``."""
+    return f"{number:.12f}".rstrip("0").rstrip(".")
+
+
+DEFAULT_QUESTIONS: Final = (
+    Question(least="latency", within=0.01),
+    Question(least="size", within=0.01),
+    Question(most="accuracy"),
+)
