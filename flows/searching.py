@@ -2,7 +2,8 @@
 
 Nothing of optuna is kept: before each question, a new study is told all finished trials. So a
 search that was killed goes on, and with one worker it asks for the same variants as if it had not
-been: the generator of each question has a seed of its own.
+been: the generator of each question has a seed of its own. (Not if latency is a goal: the batch of
+branches between two timings begins anew.)
 
 Of several goals, TPE models the front (Ozaki et al. 2022, "Multiobjective tree-structured Parzen
 estimator"). NSGA-II would draw its first generation of fifty at random: all trials of most sweeps.
