@@ -87,7 +87,7 @@ class Work:
 
 
 def check(sweep: Sweep, planned: Sequence[Steps]) -> None:
-    """Raise RecipeError if no branch makes a bundle, or a rule or field is of steps that none runs.
+    """Raise RecipeError if no branch makes a bundle.
 
     ``planned``: the steps of all branches, or, of a search, of its recipe.
     """
@@ -96,15 +96,6 @@ def check(sweep: Sweep, planned: Sequence[Steps]) -> None:
             f"{sweep.path}: no branch makes a bundle, so none can be measured; add the stage "
             f"'export' to {sweep.file.recipe}"
         )
-    run = {identifier for each in planned for identifier in each.keys}
-    idle = {step.id for step in sweep.recipe.steps} - run
-    why = "no branch runs it: branches end with their last bundle, and only those chosen go on"
-    for position, stop in enumerate(sweep.file.stop):
-        if stop.after in idle:
-            raise sweep.where.say(("stop", position, "after"), f"{stop.after!r}: {why}")
-    for key in sweep.file.vary:
-        if key.split(".")[0] in idle:
-            raise sweep.where.say(("vary", key), why)
 
 
 def common(steps: Sequence[Steps]) -> str | None:

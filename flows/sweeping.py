@@ -190,7 +190,7 @@ class Sweeping:
                 self._unkept.append(name)  # others would be judged by what it was
 
     def _check(self) -> None:
-        """Raise RecipeError if no branch can run or be measured, or if a rule has no effect."""
+        """Raise RecipeError if no branch can run, or none can be measured."""
         sweep = self.job.sweep
         planned = list(self._steps.values())
         if self.trials is not None:

@@ -322,24 +322,6 @@ def test_a_sweep_without_bundles_is_refused_before_anything_runs(
         opened(project, path)
 
 
-@pytest.mark.parametrize(
-    ("vary", "more", "place"),
-    [
-        ("validate.rows: [5, 6]", (), r"sweep\.yaml:4: vary\.validate\.rows"),
-        (
-            "head.note: [a, b]",
-            ("stop: [{after: validate, min_accuracy: 50 %}]",),
-            r"sweep\.yaml:5: stop\[0\]\.after: 'validate'",
-        ),
-    ],
-)
-def test_what_can_have_no_effect_is_refused(
-    project: Project, vary: str, more: tuple[str, ...], place: str
-) -> None:
-    with pytest.raises(RecipeError, match=f"{place}.*no branch runs it"):
-        opened(project, sweeps.write(project, vary, *more))
-
-
 def test_seconds_are_those_of_steps_that_were_made(project: Project) -> None:
     step = {"id": "head", "digest": "0" * 64, "seconds": 2.0}
     one = Branch(name="a", values={}, steps=[step | {"cached": False}])  # type: ignore[list-item]
