@@ -48,6 +48,9 @@ SECONDS: Final = 20.0
 DRAIN: Final = 10.0
 """Seconds that a server of our own is kept for the last events and logs of its flow."""
 
+ENDED: Final = "ended"
+"""The file, beside those with the numbers of processes, that says that they must end."""
+
 Made = TypeVar("Made")
 AnyRunner = TaskRunner[Any]
 _body: ContextVar[Callable[[], Any]] = ContextVar("body")
@@ -57,7 +60,8 @@ _ended = threading.Event()
 
 def _in_worker(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
     """Run a branch in the process that the task runner has chosen."""
-    return _state(branch.run(given))
+    with redirect_stdout(sys.stderr):  # stdout, which it may share, has the sweep's own answer
+        return _state(branch.run(given))
 
 
 def _in_process(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
@@ -222,17 +226,24 @@ def _processes(where: Where, threads: int) -> Iterator[Crew]:
         slots = [Slot(runner, stack) for _ in range(where.workers)]
         try:
             yield Crew(in_worker, slots)
-        except BaseException:
-            for path in folder.iterdir():  # or the pools would wait for what still runs
+        except BaseException:  # or the pools would wait for what still runs
+            (folder / ENDED).touch()  # for processes that have no number there yet
+            for path in folder.iterdir():
                 with suppress(OSError, ValueError):
                     os.kill(int(path.name), getattr(signal, "SIGKILL", signal.SIGTERM))
             raise
 
 
 def _start(folder: str, parent: int) -> None:
-    """Begin the life of a process of a pool: note its number, and end when nobody waits for it."""
+    """Begin the life of a process of a pool: note its number, and end when nobody waits for it.
+
+    A process that begins when the sweep has ended already ends at once.
+    """
     branch.end_with(parent)
+    os.dup2(2, 1)  # what libraries print is not the sweep's own answer
     (Path(folder) / str(os.getpid())).touch()
+    if (Path(folder) / ENDED).exists():
+        os._exit(1)
 
 
 @contextmanager

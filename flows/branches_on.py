@@ -6,8 +6,11 @@ threads, processes, Dask or Ray. What a branch makes does not depend on where it
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
 
@@ -22,6 +25,9 @@ EXTRAS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Executor -> the modules that it needs; its extra is named like it."""
 
+SECONDS: Final = 20.0
+"""How long a cluster may take to answer."""
+
 Made = TypeVar("Made")
 
 
@@ -34,7 +40,8 @@ class Inline:
         """Run a branch."""
         future: Future[dict[str, Any]] = Future()
         try:
-            future.set_result(branch.run(given))
+            with redirect_stdout(sys.stderr):  # stdout has the sweep's own answer
+                future.set_result(branch.run(given))
         except Exception as error:
             future.set_exception(error)
         return future
@@ -48,8 +55,22 @@ def check(where: Where) -> None:
             f"a sweep on {where.on.capitalize()} needs {missing[0].replace('_', '-')}: "
             f"pip install 'rarefy[{where.on}]'"
         )
-    if where.elsewhere:
+    if where.elsewhere:  # also raises for what is no address
         prefect_server.require(f"a sweep on the workers of {where.address}", "rarefy sweep …")
+
+
+def _reach(where: Where) -> None:
+    """Raise ProviderError if nothing listens at the address of a Ray cluster.
+
+    Ray itself would try without an end.
+    """
+    host, port = where.place
+    if where.on != "ray" or host is None or port is None:
+        return
+    try:
+        socket.create_connection((host, port), SECONDS).close()
+    except OSError as error:
+        raise ProviderError(f"{where.address}: no Ray cluster answers: {error}") from error
 
 
 def run(
@@ -66,6 +87,7 @@ def run(
     ``body`` raises, and ProviderError if the workers cannot be started.
     """
     check(where)
+    _reach(where)
     if where.on == "inline":
         return body(Inline())
     prefect_settings.prepare(home.prefect, verbose)

@@ -2,7 +2,8 @@
 
 Nothing of optuna is kept: before each question, a new study is told all finished trials. So a
 search that was killed goes on, and with one worker it asks for the same variants as if it had not
-been: the generator of each question has a seed of its own.
+been: the generator of each question has a seed of its own. (Not if latency is a goal: the batch of
+branches between two timings begins anew.)
 
 Of several goals, TPE models the front (Ozaki et al. 2022, "Multiobjective tree-structured Parzen
 estimator"). NSGA-II would draw its first generation of fifty at random: all trials of most sweeps.
@@ -65,7 +66,12 @@ class Trials:
     @property
     def left(self) -> int:
         """How many trials may still be asked for."""
-        return max(0, self.search.trials - len(self.asked))
+        return max(0, int(min(self.search.trials, self.different)) - len(self.asked))
+
+    @property
+    def different(self) -> float:
+        """How many variants there are; infinite if a range has numbers between whole ones."""
+        return math.prod(_count(choices) for choices in self.vary.values())
 
     def ask(self, branches: Mapping[str, Branch]) -> Variant | None:
         """Return a new variant and note it; None if all were tried, or all trials are used.
@@ -137,6 +143,13 @@ class Trials:
 
     def _value(self, path: str, parameter: Any) -> Any:
         return parameter if isinstance(self.vary[path], Range) else json.loads(parameter)
+
+
+def _count(choices: Choices) -> float:
+    if not isinstance(choices, Range):
+        return len(choices)
+    low, high = choices.low, choices.high
+    return high - low + 1 if isinstance(low, int) and isinstance(high, int) else math.inf
 
 
 def _distribution(choices: Choices) -> optuna.distributions.BaseDistribution:

@@ -14,15 +14,24 @@ from dataclasses import dataclass, field
 from flows import branch as branches
 from pipeline.recipe.recipe import MODEL
 from pipeline.run.plan import Plan, Planned
+from pipeline.store.artifact import Kind
+from pipeline.sweep.branch import StepRow
+from pipeline.sweep.sweep_file import Sweep
 from pipeline.terms.digests import value_sha256
+from pipeline.terms.errors import RecipeError
 
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of one branch: id -> key, in order; ``cached``: the ids of those in the store."""
+    """The steps of one branch: id -> key, in order.
+
+    ``made``: the digests of those in the store, by id.
+    """
 
     keys: dict[str, str]
-    cached: frozenset[str] = frozenset()
+    made: Mapping[str, str] = field(default_factory=dict)
+    bundle: bool = True
+    """Whether one of them makes a bundle."""
 
     @classmethod
     def of(cls, plan: Plan, planned: Sequence[Planned]) -> Steps:
@@ -35,7 +44,17 @@ class Steps:
             parents = [[role, keys[name]] for role, name in plan.parents(identifier)]
             about = [] if identifier == MODEL else [stage.model_dump(mode="json"), parents]
             keys[identifier] = value_sha256([stage.name, common, about])
-        return cls(keys, frozenset(s.id for s in planned if s.cached and s.id in keys))
+        made = {s.id: s.artifact.digest for s in planned if s.artifact and s.id in keys}
+        bundle = any(step.kind is Kind.BUNDLE for step in planned if step.id in keys)
+        return cls(keys, made, bundle)
+
+    def begin_with(self, rows: Sequence[StepRow]) -> bool:
+        """Return whether rows are of the first steps, as the store has them now.
+
+        They are not if data, model, code or libraries have changed since, or a result was deleted.
+        """
+        now = [(identifier, self.made.get(identifier)) for identifier in self.keys]
+        return [(row.id, row.digest) for row in rows] == now[: len(rows)]
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,7 @@ class Work:
             branches=len(every),
             steps=sum(len(each.keys) for each in every),
             different=len({key for each in every for key in each.keys.values()}),
-            cached=len({each.keys[name] for each in every for name in each.cached}),
+            cached=len({each.keys[name] for each in every for name in each.made}),
         )
 
     def words(self) -> str:
@@ -64,6 +83,18 @@ class Work:
             f"{self.branches} branches of {self.steps} steps, {shared} of them shared: "
             f"{self.different} different steps, {self.cached} in the store, "
             f"{self.different - self.cached} to run"
+        )
+
+
+def check(sweep: Sweep, planned: Sequence[Steps]) -> None:
+    """Raise RecipeError if no branch makes a bundle.
+
+    ``planned``: the steps of all branches, or, of a search, of its recipe.
+    """
+    if not any(each.bundle for each in planned):
+        raise RecipeError(
+            f"{sweep.path}: no branch makes a bundle, so none can be measured; add the stage "
+            f"'export' to {sweep.file.recipe}"
         )
 
 
@@ -107,5 +138,5 @@ class Order:
 
     def _left(self, name: str) -> list[str]:
         steps = self.steps[name]
-        ready = {steps.keys[each] for each in steps.cached}
+        ready = {steps.keys[each] for each in steps.made}
         return [key for key in steps.keys.values() if key not in self.done and key not in ready]

@@ -7,12 +7,14 @@ reference, to whose first time all others are scaled.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.measure import alone, latency, machine
+from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
 from pipeline.store import disk
@@ -45,37 +47,44 @@ class Clock:
     directory: Callable[[str], Path]
     """digest -> the folder of a bundle, with its files."""
     known: dict[str, Interval] = field(default_factory=dict)
-    at_once: bool = False
-    """Whether all known bundles were timed by one call of ``together``."""
+    asked: frozenset[str] = frozenset()
+    """The bundles of the last call of ``together``, or of the first of ``also``."""
 
     @classmethod
-    def of(cls, plan: Plan, folder: Path, directory: Callable[[str], Path]) -> Clock:
+    def of(
+        cls, loaded: LoadedRecipe, plan: Plan, folder: Path, directory: Callable[[str], Path]
+    ) -> Clock:
         """Return the clock of a recipe, which times development rows on its first target.
 
-        Eval rows take no part in what is chosen, not even by their lengths.
+        Rows come from ``plan``, that of a branch: the recipe's own model, which may be another,
+        need not be there. Eval rows take no part in what is chosen, not even by their lengths.
         """
         import numpy as np
 
-        own = [s.stage for s in plan.loaded.steps if isinstance(s.stage, Validate)]
+        own = [s.stage for s in loaded.steps if isinstance(s.stage, Validate)]
         settings = own[-1] if own else Validate()
-        texts, pairs = plan.task.requests(plan.splits[NAME])
-        seed = plan.loaded.recipe.seed
+        texts, pairs = plan.task.requests(plan.rows[NAME])  # timing asks for no answers to them
+        seed = loaded.recipe.seed
         count = min(settings.rows, len(texts))
         rows = np.random.default_rng(seed).choice(len(texts), count, replace=False)
         clock = cls(
             path=folder / FILE,
-            target=plan.loaded.recipe.targets[0],
+            target=loaded.recipe.targets[0],
             texts=[texts[row] for row in rows],
             pairs=None if pairs is None else [pairs[row] for row in rows],
             settings=settings,
             seed=seed,
             directory=directory,
         )
-        if clock.path.exists() and disk.read(clock.path, "key") == clock.key:
-            found = disk.read(clock.path, "ms")
-            clock.known = {digest: Interval(*times) for digest, times in found.items()}
-            clock.at_once = disk.read(clock.path, "at_once")
+        clock.read()
         return clock
+
+    def read(self) -> None:
+        """Take the times that were kept, if what they depend on is the same."""
+        if self.path.exists() and disk.read(self.path, "key") == self.key:
+            found = disk.read(self.path, "ms")
+            self.known = {digest: Interval(*times) for digest, times in found.items()}
+            self.asked = frozenset(disk.read(self.path, "asked"))
 
     @property
     def key(self) -> str:
@@ -85,6 +94,7 @@ class Clock:
             self.target.model_dump(mode="json"),
             self.settings.model_dump(mode="json"),
             list(self.texts),
+            self.pairs if self.pairs is None else list(self.pairs),
         ]
         return value_sha256(about)
 
@@ -99,18 +109,9 @@ class Clock:
         ``say`` is told what is timed, and if another run has the machine.
         """
         new = [digest for digest in dict.fromkeys(digests) if digest not in self.known]
-        if not new:
-            return self.known
-        before = len(self.known)
-        say(f"timing {len(new)} bundles beside each other")
-        with alone.measuring(lambda: say(f"{alone.WHY}; waiting for it to finish")):
-            while new:
-                reference = next(iter(self.known), None)
-                beside = [reference] if reference else []
-                part, new = new[: SESSION - len(beside)], new[SESSION - len(beside) :]
-                self._session([*beside, *part], progress)
-        self.at_once = not before
-        disk.write(self.path, {"key": self.key, "ms": self.known, "at_once": self.at_once})
+        if new:
+            self.asked = frozenset() if self.known else frozenset(new)
+            self._time(new, progress, say)
         return self.known
 
     def together(
@@ -119,10 +120,28 @@ class Clock:
         progress: Progress = silent,
         say: Callable[[str], None] = lambda _: None,
     ) -> Mapping[str, Interval]:
-        """Time all these bundles again, unless exactly they were timed so before."""
-        if not self.at_once or set(digests) != set(self.known):
-            self.known = {}
-        return self.also(digests, progress, say)
+        """Time all these bundles again, unless exactly they were timed so before.
+
+        If that was interrupted, only those are timed that are left.
+        """
+        if self.asked != frozenset(digests):
+            self.known, self.asked = {}, frozenset(digests)
+        new = [digest for digest in dict.fromkeys(digests) if digest not in self.known]
+        if new:
+            self._time(new, progress, say)
+        return self.known
+
+    def _time(self, new: Sequence[str], progress: Progress, say: Callable[[str], None]) -> None:
+        """Time bundles in as many sessions as they need, and keep the times after each."""
+        say(f"timing {len(new)} bundles beside each other")
+        with alone.measuring(lambda: say(f"{alone.WHY}; waiting for it to finish")):
+            while new:
+                reference = next(iter(self.known), None)
+                beside = [reference] if reference else []
+                part, new = new[: SESSION - len(beside)], new[SESSION - len(beside) :]
+                self._session([*beside, *part], progress)
+                kept = {"key": self.key, "ms": self.known, "asked": sorted(self.asked)}
+                disk.write(self.path, kept)
 
     def _session(self, digests: Sequence[str], progress: Progress) -> None:
         timed = latency.measure(
@@ -138,7 +157,25 @@ class Clock:
         )
         medians = {digest: timed.percentile(digest, 50) for digest in digests}
         first = digests[0]
-        scale = self.known[first].value / medians[first].value if first in self.known else 1.0
+        reference = self.known.get(first)
         for digest, median in medians.items():
             if digest not in self.known:
-                self.known[digest] = Interval(*(scale * each for each in median))
+                self.known[digest] = (
+                    _scaled(median, medians[first], reference) if reference else Interval(*median)
+                )
+
+
+def _scaled(time: Interval, now: Interval, before: Interval) -> Interval:
+    """Return a time as it would be had the reference, ``now``, taken as long as ``before``.
+
+    The three are measured apart, so their relative errors add up in squares.
+    """
+    value = time.value * before.value / now.value
+    # What makes the result smaller: time and ``before`` at their low ends, ``now`` at its high one.
+    less = (time.value / time.low, before.value / before.low, now.high / now.value)
+    more = (time.high / time.value, before.high / before.value, now.value / now.low)
+    return Interval(value, value / _together(less), value * _together(more))
+
+
+def _together(factors: Sequence[float]) -> float:
+    return math.exp(math.hypot(*(math.log(factor) for factor in factors)))

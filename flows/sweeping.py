@@ -8,6 +8,7 @@ that was interrupted goes on.
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -21,71 +22,32 @@ from flows.branch import Assignment
 from flows.searching import Trials
 from flows.shared_steps import Order, Steps, Work
 from flows.sweep_display import SweepDisplay
+from flows.sweep_job import Job
 from flows.sweep_timing import Clock
-from flows.workers import Where, Workers
+from flows.workers import Workers
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run import resources
 from pipeline.run.plan import Plan
+from pipeline.stage.development import NAME
+from pipeline.stage.table_file import Source
 from pipeline.store import disk, remote
-from pipeline.store.home import Home
 from pipeline.store.lease import Lease
 from pipeline.store.store import Store
 from pipeline.sweep import variants
 from pipeline.sweep.branch import Branch, Folder, hopeless
-from pipeline.sweep.sweep_file import Sweep
 from pipeline.sweep.variants import Variant
-from pipeline.terms.errors import EvidenceError, RecipeError
+from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from pipeline.terms.interval import Interval
 
-SETTINGS: Final = "settings.json"
+ROWS: Final = "rows.json"
+SOON: Final = 1.0
+"""Seconds of planning without a word."""
 PAUSE: Final = 0.5
 """Seconds between two looks at what the branches say."""
 TRIES: Final = 3
 """How often a branch is started whose worker dies."""
 BATCH: Final = 4
 """Branches between two timings of a search for speed, at least."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A sweep, where it keeps what, and how its branches run."""
-
-    sweep: Sweep
-    home: Home
-    out: Path
-    where: Where
-    threads: int
-    device: str
-    store: str | None = None
-    first: bool = False
-
-    @property
-    def apart(self) -> bool:
-        """Whether workers see only the store that they share, and not this machine's disk."""
-        return self.store is not None and self.where.address is not None
-
-    def opened(self, given: int | None) -> Job:
-        """Open the sweep's folder; return the job with the threads that the sweep began with.
-
-        Raises RecipeError if others are ``given``, or if it began on another device: their results
-        differ, and branches would not compare. Also raises what ``Folder.open`` raises.
-        """
-        Folder(self.out).open(self.sweep)
-        path = self.out / SETTINGS
-        if not path.exists():
-            disk.write(path, {"threads": self.threads, "device": self.device})
-        threads, device = (disk.read(path, key) for key in ("threads", "device"))
-        if given not in (None, threads):
-            raise RecipeError(
-                f"{self.out}: this sweep began with {threads} threads a branch; leave out "
-                "--threads, or give another --out"
-            )
-        if device != self.device:
-            raise RecipeError(
-                f"{self.out}: this sweep began on {device}; give --device {device}, or another "
-                "--out"
-            )
-        return replace(self, threads=threads)
 
 
 @dataclass
@@ -99,6 +61,10 @@ class Sweeping:
     _recipes: dict[str, LoadedRecipe] = field(default_factory=dict)
     _waiting: deque[str] = field(default_factory=deque)
     _tries: Counter[str] = field(default_factory=Counter)
+    _sources: dict[str, dict[str, Source]] = field(default_factory=dict)
+    """The data's files, by what recipes say of them."""
+    _rows: str | None = None
+    """The digest of the development rows, which steps need not read, but branches are scored on."""
 
     def __post_init__(self) -> None:
         sweep = self.job.sweep
@@ -107,9 +73,12 @@ class Sweeping:
         if sweep.file.search is not None:
             searching.check()
             self.trials = Trials.open(self.job.out, sweep.file.search, sweep.file.vary)
-        found = {branch.name: branch for branch in self.folder.branches()}
-        for one in self.trials.asked if self.trials else variants.grid(sweep):
-            self._expect(one, found.get(one.name))
+        self._found = {branch.name: branch for branch in self.folder.branches()}
+        rows = self.job.out / ROWS
+        self._scored_on = disk.read(rows, "dev") if rows.exists() else None
+        self._unkept: list[str] = []
+        self._expect(self.trials.asked if self.trials else variants.grid(sweep))
+        self._check()
         self._order = Order(self._steps)
         self.shown.known(self.branches.values())
 
@@ -123,9 +92,11 @@ class Sweeping:
 
     @cached_property
     def clock(self) -> Clock:
-        """What times the bundles; once made, it holds the rows that it times."""
-        plan = Plan(self.job.sweep.recipe, self.store, self.job.device, first=self.job.first)
-        return Clock.of(plan, self.job.out, self.directory)
+        """What times the bundles, if there are any; once made, it holds the rows that it times."""
+        job = self.job
+        done = next(b.name for b in self.branches.values() if b.state == "done" and b.bundle)
+        plan = Plan(self._recipes[done], self.store, job.device, first=job.first)
+        return Clock.of(job.sweep.recipe, plan, job.out, self.directory)
 
     @property
     def left(self) -> bool:
@@ -145,6 +116,7 @@ class Sweeping:
 
     def run(self, workers: Workers) -> None:
         """Run all branches that have not ended. Raises EvidenceError if none is done."""
+        self._begin()
         self._common_first(workers)
         running: dict[Future[dict[str, Any]], str] = {}
         started = 0  # since the last timing
@@ -158,7 +130,7 @@ class Sweeping:
                 running[workers.submit(self._assignment(name).given())] = name
                 self._look(running.values())
             if not running and started and started == batch:
-                self._keep_times(self.clock.also)
+                self._keep_times(lambda clock: clock.also)
                 started = 0
                 continue
             if not running:
@@ -171,58 +143,103 @@ class Sweeping:
 
     def time(self) -> None:
         """Time the bundles of all branches that are done, beside each other."""
-        self._keep_times(self.clock.together)
+        self._begin()
+        self._keep_times(lambda clock: clock.together)
 
     @property
     def _timed_search(self) -> bool:
         search = self.job.sweep.file.search
         return search is not None and "latency" in search.goals
 
-    def _keep_times(self, measure: Callable[..., Mapping[str, Interval]]) -> None:
+    def _keep_times(self, way: Callable[[Clock], Callable[..., Mapping[str, Interval]]]) -> None:
         done = {b.name: b.bundle for b in self.branches.values() if b.state == "done" and b.bundle}
         if not done:
             return
         digests = list(dict.fromkeys(done.values()))
-        times = measure(digests, self.shown.progress, self.shown.say)
+        times = way(self.clock)(digests, self.shown.progress, self.shown.say)
         for name, digest in done.items():
             self._keep(self.branches[name].model_copy(update={"latency": times[digest]}))
 
-    def _expect(self, one: Variant, known: Branch | None) -> None:
-        """Take in a variant: plan it, and see whether it has ended before."""
-        branch = known or Branch(name=one.name, values=one.values)
-        try:
-            loaded = variants.recipe(self.job.sweep, one)
-            self._steps[one.name] = self._planned(loaded)
-            self._recipes[one.name] = loaded
-        except RecipeError as error:
-            if self.trials is None:
-                raise
-            # A search finds out which values do not go together.
-            self._keep(branch.model_copy(update={"state": "failed", "why": str(error)}))
-            return
-        self.branches[one.name] = branch
-        if self._is_over(branch):
-            self._protect(branch)
-        else:
+    def _expect(self, asked: Sequence[Variant]) -> None:
+        """Take in variants: plan them, and see which have ended before."""
+        began, said = time.monotonic(), f"planning {len(asked)} branches"
+        slow = False
+        for at, one in enumerate(asked):
+            if time.monotonic() - began > SOON:
+                if not slow:
+                    self.shown.say(said, "dim")
+                slow = True
+                self.shown.progress(at, len(asked), said)
             self.branches[one.name] = Branch(name=one.name, values=one.values)
-            self._waiting.append(one.name)
+            try:
+                loaded = variants.recipe(self.job.sweep, one)
+                self._steps[one.name] = self._planned(loaded)
+                self._recipes[one.name] = loaded
+            except RecipeError as error:  # these values do not go together
+                failed = {"state": "failed", "why": str(error)}
+                self.branches[one.name] = self.branches[one.name].model_copy(update=failed)
+                self._unkept.append(one.name)
+        planned = [one.name for one in asked if one.name in self._steps]
+        known = {name: self._found[name] for name in planned if self._still(name)}
+        for name in planned:
+            if name in known and self._is_over(known[name], known.values()):
+                self.branches[name] = known[name]
+                continue
+            self._waiting.append(name)
+            if name in self._found and name not in known:
+                self._unkept.append(name)  # others would be judged by what it was
+
+    def _check(self) -> None:
+        """Raise RecipeError if no branch can run, or none can be measured."""
+        sweep = self.job.sweep
+        planned = list(self._steps.values())
+        if self.trials is not None:
+            try:
+                planned.append(self._planned(sweep.recipe))
+            except RarefyError:
+                return  # values that are not asked for yet may fit all the same
+        elif not planned:
+            raise RecipeError(f"{sweep.path}: no combination of values can run: {self._reason()}")
+        shared_steps.check(sweep, planned)
 
     def _planned(self, loaded: LoadedRecipe) -> Steps:
         """Plan a branch; raises what can be known before it runs."""
         plan = Plan(loaded, self.store, self.job.device, first=self.job.first)
         plan.threads = self.job.threads
+        files = loaded.recipe.data.model_dump_json()
+        if files in self._sources:  # large files are not hashed again for each branch
+            plan.sources = self._sources[files]
         planned = plan.steps()
+        self._sources[files] = plan.sources
+        self._rows = plan.sources[NAME].sha256
         resources.check(plan, planned, resources.of(plan, planned))
         return Steps.of(plan, planned)
 
-    def _is_over(self, branch: Branch) -> bool:
+    def _still(self, name: str) -> bool:
+        """Return whether what is known of a branch comes from data and code as they are now."""
+        found = self._found.get(name)
+        if found is None or self._scored_on != self._rows:
+            return False
+        return self._steps[name].begin_with(found.steps)
+
+    def _is_over(self, branch: Branch, known: Iterable[Branch]) -> bool:
         """Return whether a branch need not run (again)."""
         if branch.state == "done":
-            kept = self.job.store is not None or branch.bundle is None
-            return kept or self.store.directory(str(branch.bundle)).is_dir()
+            return len(branch.steps) == len(self._steps[branch.name].keys)
         stops = self.job.sweep.file.stop  # they may have changed since
-        known = [*self.branches.values()]
         return branch.state == "stopped" and hopeless(stops, branch, known) is not None
+
+    def _begin(self) -> None:
+        """Write what was found out when the branches were planned; protect what is done."""
+        for name in self._unkept:
+            self.folder.keep(self.branches[name])
+        self._unkept.clear()
+        if self._scored_on != self._rows:
+            disk.write(self.job.out / ROWS, {"dev": self._rows})
+            self._scored_on = self._rows
+        for branch in self.branches.values():
+            if branch.state == "done":
+                self._protect(branch)
 
     def _next(self, running: Iterable[str]) -> str | None:
         """Return the branch to start now, None if there is none."""
@@ -230,7 +247,8 @@ class Sweeping:
             one = self.trials.ask(self.branches)
             if one is None:
                 return None
-            self._expect(one, None)
+            self._expect([one])
+            self._begin()
             return self._next(running)  # unless its values do not go together
         if not self._waiting:
             return None
@@ -279,7 +297,7 @@ class Sweeping:
             return
         name = self._waiting[0]
         until = shared_steps.common(list(self._steps.values()))
-        if until is None or until in self._steps[name].cached:
+        if until is None or until in self._steps[name].made:
             return
         self.shown.say(f"first, what all branches share: the steps up to {until}", "dim")
         for attempt in range(TRIES):
@@ -306,7 +324,7 @@ class Sweeping:
                 self._waiting.appendleft(name)
                 return
             branch = branch.model_copy(
-                update={"state": "failed", "why": f"its worker died {TRIES} times: {why}"}
+                update={"state": "failed", "why": f"given up after {TRIES} attempts: {why}"}
             )
         self._order.finished(name, [step.id for step in branch.steps])
         self._keep(branch)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 from urllib.parse import urlparse
 
 from flows import prefect_server
+from pipeline.terms.errors import RecipeError
 
 On = Literal["inline", "threads", "processes", "dask", "ray"]
 
@@ -23,10 +24,20 @@ class Where:
     @property
     def elsewhere(self) -> bool:
         """Whether the workers may be on other machines."""
-        if self.address is None:
-            return False
-        address = self.address if "://" in self.address else f"//{self.address}"
-        return urlparse(address).hostname not in prefect_server.LOOPBACK
+        return self.address is not None and self.place[0] not in prefect_server.LOOPBACK
+
+    @property
+    def place(self) -> tuple[str | None, int | None]:
+        """The host and port of the address, as far as it names them.
+
+        Raises RecipeError if it is no address.
+        """
+        address = self.address or ""
+        try:
+            parsed = urlparse(address if "://" in address else f"//{address}")
+            return parsed.hostname, parsed.port
+        except ValueError as error:
+            raise RecipeError(f"{address}: this is no address: {error}") from None
 
 
 class Workers(Protocol):

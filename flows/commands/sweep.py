@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
+from click.core import ParameterSource
 
 from flows.options import (
     device_option,
@@ -23,7 +24,8 @@ from flows.options import (
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.sweeping import Job, Sweeping
+    from flows.sweep_job import Job
+    from flows.sweeping import Sweeping
     from flows.workers import On
 
 
@@ -90,7 +92,8 @@ def sweep(
     from flows import branches_on, sweep_answers
     from flows.display import Display
     from flows.sweep_display import SweepDisplay
-    from flows.sweeping import Job, Sweeping
+    from flows.sweep_job import Job
+    from flows.sweeping import Sweeping
     from flows.workers import Where
     from pipeline.measure import machine
     from pipeline.sweep import sweep_file
@@ -115,33 +118,53 @@ def sweep(
     console = stderr()
     shown = SweepDisplay(console, quiet=as_json)
     if dry_run:
-        return _dry_run(job, Sweeping(job, shown), as_json)
-    job = job.opened(threads)
-    sweeping = Sweeping(job, shown)
-    if sweeping.branches:  # a search begins without any
-        shown.say(sweeping.work.words(), "dim")
-    if sweeping.left:
+        job = job.settled(threads)
         with shown:
-            branches_on.run(
-                where, home, loaded.file.name, job.threads, sweeping.run, verbose=verbose()
+            sweeping = Sweeping(job, shown)
+        return _dry_run(job, sweeping, as_json)
+    with job.held():
+        job = job.opened(threads)
+        with shown:
+            sweeping = Sweeping(job, shown)
+        if sweeping.branches:  # a search begins without any
+            shown.say(sweeping.work.words(), "dim")
+        if sweeping.left:
+            with shown:
+                branches_on.run(
+                    where, home, loaded.file.name, job.threads, sweeping.run, verbose=verbose()
+                )
+        with shown:
+            sweeping.time()
+        with Display(console, quiet=as_json) as display:
+            swept = sweep_answers.conclude(
+                job,
+                sweeping.branches,
+                display,
+                command=_given(click.get_current_context(), job.threads),
+                wall=time.monotonic() - began,
+                verbose=verbose(),
             )
-    with shown:
-        sweeping.time()
-    with Display(console, quiet=as_json) as display:
-        swept = sweep_answers.conclude(
-            job,
-            sweeping.branches,
-            display,
-            command=shlex.join(["rarefy", "sweep", str(sweep)]),
-            wall=time.monotonic() - began,
-            verbose=verbose(),
-        )
     if as_json:
         show_json(swept.as_json())
         return swept.exit_code
     stdout().print(swept.table())
     console.print(f"page     {swept.paths['page']}", soft_wrap=True)
     return swept.exit_code
+
+
+def _given(context: click.Context, threads: int) -> str:
+    """Return the command as it was given, and with the threads that results depend on."""
+    words = ["rarefy", "sweep", str(context.params["sweep"])]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        value, source = context.params.get(name), context.get_parameter_source(name)
+        if not isinstance(parameter, click.Option) or source is not ParameterSource.COMMANDLINE:
+            continue
+        if name in ("threads", "as_json"):
+            continue
+        told = value.path if isinstance(value, Home) else value
+        words += [parameter.opts[0], *([] if parameter.is_flag else [str(told)])]
+    return shlex.join([*words, "--threads", str(threads)])
 
 
 def _executor(on: On | None, dask: str | None, ray: str | None) -> On:

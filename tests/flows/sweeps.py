@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flows.branch import Assignment
+from flows.sweep_job import Job
+from flows.workers import Where
+from pipeline.store.home import Home
 from pipeline.sweep import sweep_file, variants
 from pipeline.sweep.branch import Folder
 from pipeline.sweep.sweep_file import Sweep
@@ -62,3 +66,10 @@ def assignment(project: Project, sweep: Sweep, one: Variant, **changes: Any) -> 
         "stops": [stop.model_dump(mode="json") for stop in sweep.file.stop],
     }
     return Assignment(**(given | changes)).given()
+
+
+def job(project: Project, path: Path, **changes: Any) -> Job:
+    sweep = sweep_file.load(path)
+    out = project.home / "sweeps" / "trial"
+    made = Job(sweep, Home(project.home), out, Where("inline"), threads=1, device="cpu")
+    return replace(made, **changes)

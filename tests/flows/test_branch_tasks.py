@@ -56,15 +56,18 @@ def run(on, home, given, killed):
     return branches_on.run(Where(on, 2), Home(home), "trial", 1, body)
 
 
-def interrupt(home):
+def interrupt(home, given):
+    \"\"\"Interrupt the sweep while the processes of its workers still begin.\"\"\"
+
     def body(workers):
-        workers.submit({"name": "a", "wrong": True})
+        for each in given:
+            workers.submit(each)
         raise KeyboardInterrupt
 
     try:
         branches_on.run(Where("processes", 2), Home(home), "trial", 1, body)
     except KeyboardInterrupt:
-        return "interrupted"
+        return [path.name for path in Path(given[0]["folder"]).glob("branches/*")]
 
 
 if __name__ == "__main__":
@@ -76,7 +79,8 @@ if __name__ == "__main__":
     with branch_tasks._server():
         os.environ["PREFECT_API_URL"] = get_current_settings().api.url  # one for all
         for on, given, killed in json.loads(sys.argv[2]):
-            print(json.dumps(run(on, home, given, killed) if given else interrupt(home)))
+            made = run(on, home, given, killed) if on != "end" else interrupt(home, given)
+            print(json.dumps(made))
 """
 
 
@@ -91,9 +95,12 @@ def assignments(project: Project, home: str) -> list[dict[str, Any]]:
 
 def run(project: Project, *asked: tuple[str, bool]) -> tuple[list[list[dict[str, Any]]], str]:
     """Run the branches at once on each executor, with a kill or without; return also stderr."""
+    stages = project.folder / "modules" / "quickstages.py"
+    loud = 'os.system("echo loud")\n        print("loud")\n        import random\n'
+    stages.write_text("import os\n" + stages.read_text().replace("import random\n", loud))
     script = project.folder / "run.py"
     script.write_text(RUN)
-    given = [[on, assignments(project, on) if on else [], kill] for on, kill in asked]
+    given = [[on, assignments(project, on), kill] for on, kill in asked]
     paths = (Path(__file__).parents[2], os.environ.get("PYTHONPATH", ""))
     done = subprocess.run(
         [sys.executable, str(script), str(project.home), json.dumps(given)],
@@ -125,13 +132,14 @@ def check(project: Project, made: list[dict[str, Any]], said: str) -> None:
 def test_threads_and_processes_make_the_same_though_a_process_is_killed(project: Project) -> None:
     """One server for all, because it starts slowly; in the end a sweep is interrupted."""
     (threads, processes, end), said = run(
-        project, ("threads", False), ("processes", True), ("", False)
+        project, ("threads", False), ("processes", True), ("end", False)
     )
     check(project, threads, said)
     assert digests(processes) == digests(threads)
     assert len({each["worker"] for each in threads}) == 2, "a process for each branch"
     assert "BrokenProcessPool" in said or "terminated abruptly" in said, "one was killed"
-    assert end == "interrupted"
+    assert said.splitlines().count("loud") >= 4, "what workers print is on stderr"
+    assert end == [], "no worker began a branch"
 
 
 @pytest.mark.slow

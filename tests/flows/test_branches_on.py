@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import Future
 from typing import Any
 
@@ -61,3 +62,24 @@ def test_an_error_inline_is_the_future_s(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(branch, "run", broken)
     with pytest.raises(ConnectionResetError):
         Inline().submit({"name": "a"}).result()
+
+
+def test_a_ray_cluster_that_is_not_there_is_one_line(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(branches_on, "find_spec", lambda _: object())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        where = Where("ray", 1, address)
+        with pytest.raises(ProviderError, match="no Ray cluster answers: ") as raised:
+            branches_on.run(where, Home(project.home), "trial", 1, lambda _: None)
+        assert raised.value.exit_code == 5
+
+
+def test_what_a_branch_prints_is_no_answer_of_the_sweep(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(branch, "run", lambda given: print("loud") or given)
+    Inline().submit({"name": "a"})
+    assert capsys.readouterr() == ("", "loud\n")

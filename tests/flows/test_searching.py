@@ -98,6 +98,22 @@ def test_no_variant_is_asked_for_twice_and_a_finite_space_ends(tmp_path: Path) -
     while (one := asked.ask(known)) is not None:
         known[one.name] = done(one, 0.5)
     assert sorted(one.values["distill.layers"] for one in asked.asked) == [1, 2, 3]
+    again = Trials.open(tmp_path, Search(trials=20, goals=("accuracy", "size")), vary)
+    assert again.left == 0, "nothing is started for variants that are not there"
+
+
+@pytest.mark.parametrize(
+    ("vary", "left"),
+    [
+        ({"distill.layers": (1, 2), "prune": ("off", {})}, 4),
+        ({"distill.layers": Range(low=2, high=4), "prune": ("off", {})}, 6),
+        ({"distill.layers": (1, 2), "distill.learning_rate": Range(low=0.1, high=0.2)}, 20),
+    ],
+)
+def test_no_more_is_left_than_there_are_variants(
+    tmp_path: Path, vary: dict[str, Any], left: int
+) -> None:
+    assert Trials.open(tmp_path, Search(trials=20, goals=("accuracy",)), vary).left == left
 
 
 @pytest.mark.parametrize("goals", [("accuracy",), ("accuracy", "latency", "size")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,7 +53,49 @@ def test_later_sessions_are_scaled_by_their_reference(
     times = timer.also(["b", "c", "d"])
     assert sessions == [["a", "b"], ["a", "c", "d"]]
     assert {name: each.value for name, each in times.items()} == TRUE
-    assert times["c"].low == pytest.approx(3.6)
+    assert times["b"].low == pytest.approx(0.9)
+
+
+def test_the_reference_s_own_interval_widens_those_of_later_sessions(
+    tmp_path: Path, sessions: list[list[str]]
+) -> None:
+    """Against 200,000 draws of the three times, normal in their logarithms."""
+    import numpy as np
+
+    timer = clock(tmp_path)
+    timer.also(["a"])
+    found = timer.also(["c"])["c"]
+    draws = np.random.default_rng(0).normal(0.0, np.log(1.1) / 1.96, (3, 200_000))
+    drawn = 4.0 * np.exp(draws[0] + draws[1] - draws[2])
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert found.low == pytest.approx(low, rel=0.02)
+    assert found.high == pytest.approx(high, rel=0.02)
+
+
+def test_times_are_kept_after_each_session(
+    tmp_path: Path, sessions: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_timing, "SESSION", 3)
+    timer, whole = clock(tmp_path), sweep_timing.latency.measure
+
+    def interrupted(*given: Any, **more: Any) -> Any:
+        if sessions:
+            raise KeyboardInterrupt
+        return whole(*given, **more)
+
+    monkeypatch.setattr(sweep_timing.latency, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        timer.together(["a", "b", "c", "d"])
+    monkeypatch.setattr(sweep_timing.latency, "measure", whole)
+    again = clock(tmp_path)
+    again.read()
+    again.together(["a", "b", "c", "d"])
+    assert sessions == [["a", "b", "c"], ["a", "d"]]
+
+
+def test_times_of_other_pairs_are_others(tmp_path: Path) -> None:
+    one, other = clock(tmp_path), replace(clock(tmp_path), pairs=["another text"])
+    assert one.key != other.key
 
 
 def test_many_bundles_are_timed_in_several_sessions(
@@ -79,13 +122,25 @@ def test_a_recipe_s_own_settings_and_rows_are_used_and_times_are_kept(
     project: Project, sessions: list[list[str]]
 ) -> None:
     sweeps.write(project)
-    plan = Plan(recipes.load(project.folder / "tiny.yaml"), Store(project.home / "store"))
-    made = Clock.of(plan, project.folder, lambda digest: project.folder)
+    loaded = recipes.load(project.folder / "tiny.yaml")
+    plan = Plan(loaded, Store(project.home / "store"))
+    made = Clock.of(loaded, plan, project.folder, lambda digest: project.folder)
     assert (made.settings.processes, made.settings.seconds) == (2, 1)
     dev = set(plan.splits["dev"].texts)
     assert made.texts
     assert set(made.texts) <= dev
     made.together(["a", "b"])
-    again = Clock.of(plan, project.folder, lambda digest: project.folder)
+    again = Clock.of(loaded, plan, project.folder, lambda digest: project.folder)
     assert again.together(["a", "b"]) == made.known
     assert len(sessions) == 1
+
+
+def test_rows_are_timed_though_no_model_has_answered_them(project: Project) -> None:
+    sweeps.write(project, budgets="")
+    recipe = project.folder / "tiny.yaml"
+    recipe.write_text(
+        recipe.read_text().replace("eval: eval.jsonl", "eval: eval.jsonl, label: null")
+    )
+    loaded = recipes.load(recipe)
+    plan = Plan(loaded, Store(project.home / "store"))
+    assert Clock.of(loaded, plan, project.folder, lambda digest: project.folder).texts

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,16 @@ import pytest
 from rich.console import Console
 
 from flows import sweeping
+from flows.branches_on import Inline
 from flows.sweep_display import SweepDisplay
-from flows.sweeping import Job, Sweeping
+from flows.sweeping import Sweeping
 from flows.workers import Where
-from pipeline.store.home import Home
-from pipeline.sweep import sweep_file
+from pipeline.stage import data
 from pipeline.sweep.branch import Branch
 from pipeline.terms.errors import EvidenceError, RecipeError
 from pipeline.terms.interval import Interval
 from tests.flows import sweeps
-from tests.project import Project
+from tests.project import Project, write_rows
 
 VARY = "head.note: [a, b, c]"
 
@@ -55,16 +55,9 @@ def done(given: dict[str, Any], accuracy: float = 0.8, state: Any = "done") -> d
     ).model_dump(mode="json", by_alias=True)
 
 
-def job(project: Project, path: Path, **changes: Any) -> Job:
-    sweep = sweep_file.load(path)
-    out = project.home / "sweeps" / "trial"
-    made = Job(sweep, Home(project.home), out, Where("inline"), threads=1, device="cpu")
-    return replace(made, **changes)
-
-
 def opened(project: Project, path: Path, **changes: Any) -> Sweeping:
     console = Console(file=io.StringIO())
-    return Sweeping(job(project, path, **changes).opened(None), SweepDisplay(console))
+    return Sweeping(sweeps.job(project, path, **changes).opened(None), SweepDisplay(console))
 
 
 def said(going: Sweeping) -> str:
@@ -82,15 +75,95 @@ def test_every_combination_is_handed_out_once(project: Project) -> None:
     assert not going.left
 
 
+def ran(project: Project, path: Path) -> dict[str, Branch]:
+    """Run the branches in this process; return what they became."""
+    going = opened(project, path)
+    going.run(Inline())
+    return going.branches
+
+
+def left(project: Project, path: Path) -> list[str]:
+    """Return the names of the branches that the same command would run now."""
+    return [b.name for b in opened(project, path).branches.values() if b.state == "waiting"]
+
+
+@pytest.mark.slow
 def test_the_same_command_goes_on_with_what_is_left(project: Project) -> None:
-    """Branches that are done or were stopped stay so; those that failed or were killed run."""
-    path = sweeps.write(project, VARY, "stop: [{after: head, min_accuracy: 50 %}]")
-    states = {"a": "done", "b": "failed", "c": "running"}
-    opened(project, path).run(Fake(lambda g: done(g, state=states[g["values"]["head.note"]])))
+    """Branches that are done stay so; those that failed or were killed run."""
+    path = sweeps.write(project, VARY)
+    made = ran(project, path)
+    assert left(project, path) == []
+    folder = opened(project, path).folder
+    folder.keep(made["note-b"].model_copy(update={"state": "failed"}))
+    folder.keep(made["note-c"].model_copy(update={"state": "running"}))
     again, workers = opened(project, path), Fake(done)
     assert again.left
     again.run(workers)
     assert [given["values"]["head.note"] for given in workers.given] == ["b", "c"]
+
+
+@pytest.mark.slow
+def test_a_stopped_branch_stays_so_though_its_rival_comes_later_in_the_grid(
+    project: Project,
+) -> None:
+    path = sweeps.write(project, VARY, "stop: [{after: head, points: 5 %}]")
+    made, folder = ran(project, path), opened(project, path).folder
+    for name, reached in {"note-a": 0.5, "note-b": 0.9}.items():
+        steps = [step.model_copy() for step in made[name].steps]
+        at = [step.id for step in steps].index("head")
+        steps[at] = steps[at].model_copy(update={"accuracy": Interval(reached, reached, reached)})
+        state, steps = ("stopped", steps[: at + 1]) if name == "note-a" else ("done", steps)
+        folder.keep(made[name].model_copy(update={"state": state, "steps": steps}))
+    assert left(project, path) == []
+    path = sweeps.write(project, VARY, "stop: [{after: head, points: 50 %}]")
+    assert left(project, path) == ["note-a"], "the rule has changed"
+
+
+@pytest.mark.slow
+def test_branches_of_other_data_run_again(project: Project) -> None:
+    """Numbers of before would stand beside those of now, or be said of another bundle."""
+    path = sweeps.write(project, "head.note: [a, b]")
+    before = ran(project, path)
+    write_rows(project.folder / "train.jsonl", 40, 5)
+    assert left(project, path) == ["note-a", "note-b"]
+    again = opened(project, path)
+    seen: list[list[Branch]] = []
+    again.run(Fake(lambda given: seen.append(again.folder.branches()) or done(given)))  # type: ignore[func-returns-value]
+    assert [branch.steps for branch in seen[0]] == [[], []], "none is judged by what it was"
+    after = ran(project, path)
+    assert {b.bundle for b in before.values()}.isdisjoint(b.bundle for b in after.values())
+    assert left(project, path) == []
+
+
+@pytest.mark.slow
+def test_branches_that_were_scored_on_other_rows_run_again(project: Project) -> None:
+    """No step need read the development rows."""
+    write_rows(project.folder / "dev.jsonl", 10, 3)
+    path = sweeps.write(project)
+    recipe = project.folder / "tiny.yaml"
+    text = recipe.read_text().replace("train: train.jsonl", "train: train.jsonl, dev: dev.jsonl")
+    recipe.write_text(text)
+    ran(project, path)
+    assert left(project, path) == []
+    write_rows(project.folder / "dev.jsonl", 10, 4)
+    assert left(project, path) == ["note-a", "note-b"]
+
+
+@pytest.mark.slow
+def test_a_branch_whose_bundle_was_deleted_runs_again(project: Project) -> None:
+    path = sweeps.write(project)
+    bundle = ran(project, path)["note-b"].bundle
+    shutil.rmtree(opened(project, path).store.directory(str(bundle)))
+    assert left(project, path) == ["note-b"]
+
+
+@pytest.mark.slow
+def test_with_a_shared_store_a_branch_is_over_if_its_bundle_is_there(project: Project) -> None:
+    path, url = sweeps.write(project), (project.folder / "shared").as_uri()
+    opened(project, path, store=url).run(Inline())
+    shutil.rmtree(project.home / "store")
+    assert not opened(project, path, store=url).left
+    assert opened(project, path).left
 
 
 def test_a_branch_whose_worker_dies_is_started_again(project: Project) -> None:
@@ -118,7 +191,7 @@ def test_a_branch_whose_worker_always_dies_fails(project: Project) -> None:
     workers = Fake(answer)
     going.run(workers)
     failed = going.branches["note-a"]
-    assert (failed.state, failed.why) == ("failed", "its worker died 3 times: out of memory")
+    assert (failed.state, failed.why) == ("failed", "given up after 3 attempts: out of memory")
     assert going.folder.branch("note-a") == failed
     assert len(workers.given) == sweeping.TRIES + 1
 
@@ -131,16 +204,6 @@ def test_if_no_branch_comes_to_its_end_the_first_reason_is_said(project: Project
 
     with pytest.raises(EvidenceError, match="no branch came to its end: note-a: export: no"):
         going.run(Fake(answer))
-
-
-def test_the_threads_of_a_sweep_stay_as_it_began(project: Project) -> None:
-    path = sweeps.write(project)
-    assert job(project, path, threads=2).opened(None).threads == 2
-    assert job(project, path).opened(None).threads == 2
-    with pytest.raises(RecipeError, match="began with 2 threads a branch; leave out"):
-        job(project, path).opened(3)
-    with pytest.raises(RecipeError, match="began on cpu; give --device cpu"):
-        job(project, path, device="cuda").opened(None)
 
 
 def test_workers_apart_get_the_shared_steps_first_and_no_path_of_ours(project: Project) -> None:
@@ -168,7 +231,8 @@ def test_a_search_asks_until_its_trials_are_used(project: Project) -> None:
     assert len(workers.given) == 4
     assert len({given["name"] for given in workers.given}) == 4
     again = opened(project, path)
-    assert not again.left
+    assert again.trials is not None
+    assert again.trials.left == 0
 
 
 def test_a_search_for_speed_is_timed_between_batches(
@@ -192,12 +256,70 @@ def test_a_search_for_speed_is_timed_between_batches(
     assert calls == [4], "the last two are timed with all others, after the search"
 
 
+def test_the_rows_that_are_timed_need_only_the_model_of_a_branch(project: Project) -> None:
+    path = sweeps.write(project, "model: [encoder]")
+    recipe = project.folder / "tiny.yaml"
+    recipe.write_text(recipe.read_text().replace("model: encoder", "model: nowhere"))
+    going = opened(project, path)
+    going.run(Fake(lambda given: done(given) | {"bundle": "0" * 64}))
+    assert going.clock.texts
+
+
+def test_planning_that_takes_long_is_said_and_reads_the_data_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sweeps.write(project, VARY)
+    assert said(opened(project, path)) == ""
+    hashed: list[Path] = []
+    whole = data.file_sha256
+    monkeypatch.setattr(data, "file_sha256", lambda path: hashed.append(path) or whole(path))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(sweeping, "SOON", -1.0)
+    assert said(opened(project, path)) == "planning 3 branches\n"
+    assert [path.name for path in hashed] == ["train.jsonl", "eval.jsonl"]
+
+
 @pytest.mark.parametrize("wrong", ["head.scale: [1.0, {}]", "head.scales: [1.0]"])
 def test_a_value_that_does_not_fit_is_said_before_anything_runs(
     project: Project, wrong: str
 ) -> None:
     with pytest.raises(RecipeError, match=r"sweep\.yaml:4: vary"):
         sweeps.load(project, wrong)
+
+
+PRUNED = ("quickstages:Head", "prune: {neurons: 50 %}", "export", sweeps.VALIDATE)
+
+
+def test_a_combination_that_does_not_fit_is_a_failed_branch(project: Project) -> None:
+    """Without neurons and heads there is nothing to remove; each alone is fine."""
+    vary = f"prune.neurons: [0 %, 50 %]\n{' ' * 10}prune.heads: [0 %, 50 %]"
+    going = opened(project, sweeps.write(project, vary, stages=PRUNED))
+    failed, *others = going.branches.values()
+    assert failed.state == "failed"
+    assert "nothing to remove" in str(failed.why)
+    assert [branch.state for branch in others] == ["waiting"] * 3
+    assert going.folder.branches() == [], "nothing is written before it runs"
+    going.run(Fake(done))
+    assert going.folder.branch(failed.name) == failed
+
+
+def test_if_no_combination_fits_one_line_says_why(project: Project) -> None:
+    path = sweeps.write(project)
+    (project.folder / "train.jsonl").unlink()
+    with pytest.raises(RecipeError, match=r"yaml: no combination .* can run: note-a: .*train"):
+        opened(project, path)
+
+
+@pytest.mark.parametrize("more", [(), ("search: {trials: 2, goals: [accuracy]}",)])
+def test_a_sweep_without_bundles_is_refused_before_anything_runs(
+    project: Project, more: tuple[str, ...]
+) -> None:
+    if more:
+        pytest.importorskip("optuna")
+    path = sweeps.write(
+        project, "head.note: [a, b]", *more, stages=("quickstages:Head",), budgets=""
+    )
+    with pytest.raises(RecipeError, match=r"no branch makes a bundle.* add the stage 'export'"):
+        opened(project, path)
 
 
 def test_seconds_are_those_of_steps_that_were_made(project: Project) -> None:

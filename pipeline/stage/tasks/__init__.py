@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+import sys
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 
 from pipeline.stage import code
 from pipeline.stage.tasks.task import Task
@@ -20,7 +22,10 @@ def find(name: str) -> type[Task]:
     Raises RecipeError with the most similar name if the task is unknown, or with the reason if it
     cannot be loaded.
     """
-    points = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    points = _points(tuple(sys.path))
+    if name not in points:  # it may have been installed since
+        _points.cache_clear()
+        points = _points(tuple(sys.path))
     if name not in points:
         raise RecipeError(f"unknown task {name!r}{hint(name, points)}")
     try:
@@ -34,3 +39,12 @@ def find(name: str) -> type[Task]:
             f"task {name} ({points[name].value}) cannot be loaded: {reason}"
         ) from error
     return found
+
+
+@lru_cache(maxsize=4)
+def _points(_paths: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Return the tasks that are installed; looking takes longer than planning the rest of a step.
+
+    ``_paths``: where Python looks for them.
+    """
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from flows import branches_on
+from flows.commands.sweep import _given, sweep
 from pipeline.recipe import recipe as recipes
 from tests.flows import sweeps
 from tests.project import Project, Said
 
-BROKEN = ("quickstages:Head", "quickstages:Break")
+BROKEN = ("quickstages:Head", "quickstages:Break", "export")
 HERE = ("--on", "inline", "--threads", "1")
 ASK = "ask: [{least: latency, within: 50 %}, {most: accuracy, under: {size: 1 kB}}]"
 
@@ -26,6 +27,7 @@ def test_a_sweep_answers_writes_recipes_and_is_not_done_twice(
     said = rarefy("sweep", path, *HERE, "--json")
     told = json.loads(said.out)
     assert (said.code, told["exit_code"]) == (4, 4), "nothing is under 1 kB"
+    assert told["command"] == f"rarefy sweep {path} --on inline --threads 1"
     assert [branch["state"] for branch in told["branches"]] == ["done", "done"]
     fastest, impossible = told["answers"]
     assert (impossible["branch"], impossible["recipe"]) == (None, None)
@@ -107,6 +109,33 @@ def test_the_folder_of_another_sweep_is_refused(
     said = rarefy("sweep", path, "--out", project.folder / "out", "--on", "inline")
     assert said.code == 2
     assert "has the branches of another sweep" in said.err
+
+
+def test_one_sweep_at_a_time_has_a_folder(project: Project, rarefy: Callable[..., Said]) -> None:
+    path = sweeps.write(project)
+    with sweeps.job(project, path).held():
+        said = rarefy("sweep", path, *HERE)
+    assert said.code == 2
+    assert said.err.startswith(f"rarefy: {project.home / 'sweeps' / 'trial'}: this sweep runs ")
+    assert said.err.count("\n") == 1
+
+
+def test_a_dry_run_refuses_what_the_command_would(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    path = sweeps.write(project)
+    sweeps.job(project, path).opened(None)
+    assert rarefy("sweep", path, "--dry-run", *HERE).code == 0
+    said = rarefy("sweep", path, "--dry-run", "--threads", "7")
+    assert (said.code, "began with 1 threads" in said.err) == (2, True)
+
+
+def test_the_command_is_recorded_with_its_options(project: Project) -> None:
+    path = sweeps.write(project)
+    given = ["--out", "a b", "--workers", "2", "--first", "--home", "h", "--json", str(path)]
+    with sweep.make_context("sweep", given) as context:
+        told = _given(context, 3)
+    assert told == f"rarefy sweep {path} --out 'a b' --workers 2 --first --home h --threads 3"
 
 
 def test_if_all_branches_fail_the_exit_code_is_4(

@@ -90,7 +90,7 @@ def everything(plan: Plan) -> tuple[dict[str, str], str]:
     model = plan.store.open(plan.store.digests()[0])
     known = dict.fromkeys(("model", *(step.id for step in plan.loaded.steps)), model)
     prints = {name: str(plan.fingerprint(name, known)) for name in known}
-    return prints, scoring._key(plan, model)
+    return prints, scoring._key(plan, model, "eval")
 
 
 SHAPES = {
