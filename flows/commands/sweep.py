@@ -96,7 +96,7 @@ def sweep(
     from flows.sweeping import Sweeping
     from flows.workers import Where
     from pipeline.measure import machine
-    from pipeline.sweep import sweep_file
+    from pipeline.sweep import sweep_file, winner
 
     began = time.monotonic()
     loaded = sweep_file.load(sweep)
@@ -122,6 +122,7 @@ def sweep(
         with shown:
             sweeping = Sweeping(job, shown)
         return _dry_run(job, sweeping, as_json)
+    winner.check(loaded)
     with job.held():
         job = job.opened(threads)
         with shown:

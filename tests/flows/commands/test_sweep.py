@@ -11,6 +11,7 @@ import pytest
 from flows import branches_on
 from flows.commands.sweep import _given, sweep
 from pipeline.recipe import recipe as recipes
+from pipeline.sweep import sweep_file, winner
 from tests.flows import sweeps
 from tests.project import Project, Said
 
@@ -97,10 +98,21 @@ def test_a_wrong_file_is_named_with_its_line(project: Project, rarefy: Callable[
     assert rarefy("sweep", project.folder / "nowhere.yaml").code == 2
 
 
+def test_a_recipe_that_no_sweep_has_written_is_not_replaced(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    path = sweeps.write(project)
+    mine = winner.place(sweep_file.load(path), sweep_file.load(path).file.ask[0])
+    mine.write_text("name: mine\n")
+    said = rarefy("sweep", path, *HERE)
+    assert said.code == 2
+    assert "no sweep has written" in said.err
+    assert mine.read_text() == "name: mine\n"
+
+
 def test_the_folder_of_another_sweep_is_refused(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
-    from pipeline.sweep import sweep_file
     from pipeline.sweep.branch import Folder
 
     path = sweeps.write(project)
