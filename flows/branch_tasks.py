@@ -54,13 +54,14 @@ ENDED: Final = "ended"
 Made = TypeVar("Made")
 AnyRunner = TaskRunner[Any]
 _body: ContextVar[Callable[[], Any]] = ContextVar("body")
+_stdout = threading.Lock()
 _ended = threading.Event()
 """Set when branches in processes of their own must end."""
 
 
 def _in_worker(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
     """Run a branch in the process that the task runner has chosen."""
-    with redirect_stdout(sys.stderr):  # stdout, which it may share, has the sweep's own answer
+    with _stdout_free():
         return _state(branch.run(given))
 
 
@@ -72,6 +73,22 @@ def _in_process(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
 def _raise_if_ended() -> None:
     if _ended.is_set():
         raise RarefyError("the sweep was interrupted")
+
+
+@contextmanager
+def _stdout_free() -> Iterator[None]:
+    """Let what a branch prints go to stderr: stdout may be the sweep's, for its own answer.
+
+    Also what native code prints. One branch at a time runs in a process anyway.
+    """
+    with _stdout, redirect_stdout(sys.stderr):
+        own = os.dup(1)
+        os.dup2(2, 1)
+        try:
+            yield
+        finally:
+            os.dup2(own, 1)
+            os.close(own)
 
 
 def _state(made: dict[str, Any]) -> State[dict[str, Any]]:
@@ -240,7 +257,6 @@ def _start(folder: str, parent: int) -> None:
     A process that begins when the sweep has ended already ends at once.
     """
     branch.end_with(parent)
-    os.dup2(2, 1)  # what libraries print is not the sweep's own answer
     (Path(folder) / str(os.getpid())).touch()
     if (Path(folder) / ENDED).exists():
         os._exit(1)

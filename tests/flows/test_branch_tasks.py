@@ -94,7 +94,10 @@ def assignments(project: Project, home: str) -> list[dict[str, Any]]:
 
 
 def run(project: Project, *asked: tuple[str, bool]) -> tuple[list[list[dict[str, Any]]], str]:
-    """Run the branches at once on each executor, with a kill or without; return also stderr."""
+    """Run the branches at once on each executor, with a kill or without; return also stderr.
+
+    They print, which must not reach stdout.
+    """
     stages = project.folder / "modules" / "quickstages.py"
     loud = 'os.system("echo loud")\n        print("loud")\n        import random\n'
     stages.write_text("import os\n" + stages.read_text().replace("import random\n", loud))
