@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,10 @@ def pretend_installed(
 
 
 @pytest.fixture(autouse=True)
-def libraries() -> None:
-    """Clear cached versions, so no test sees those another test faked."""
+def libraries() -> Iterator[None]:
+    """Clear cached versions, so no test sees those another test faked, here or in another file."""
+    machine._libraries.cache_clear()
+    yield
     machine._libraries.cache_clear()
 
 
