@@ -79,8 +79,15 @@ class Swept:
             "" if branch.size is None else wording.size(branch.size),
             "" if answer.accuracy is None else wording.score(answer.accuracy.value, answer.metric),
             answer.outcome or "no budgets",
-            answer.recipe or "",
+            self._from_here(answer.recipe),
         ]
+
+    def _from_here(self, recipe: str | None) -> str:
+        """Return where a recipe is, which the record knows from the sweep's folder."""
+        if recipe is None:
+            return ""
+        path = (Path(self.paths["page"]).parent / recipe).resolve()
+        return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def conclude(

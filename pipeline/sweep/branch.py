@@ -84,10 +84,10 @@ class Folder:
         """Create the folder. Raises RecipeError if it has the branches of another sweep."""
         self._branches.mkdir(parents=True, exist_ok=True)
         mark = self.root / "sweep-digest.json"
-        if not mark.exists():
-            if any(self._branches.iterdir()):
-                raise IntegrityError(f"{mark}: the file is missing; delete {self.root}")
+        if not any(self._branches.iterdir()):  # new, or nothing of it could run and it was mended
             disk.write(mark, {"digest": sweep.digest})
+        if not mark.exists():
+            raise IntegrityError(f"{mark}: the file is missing; delete {self.root}")
         if disk.read(mark, "digest") != sweep.digest:
             raise RecipeError(
                 f"{self.root} has the branches of another sweep, or of other values of this one; "

@@ -110,6 +110,10 @@ class SweepFile(Part):
             raise ValueError("the same question stands there twice")
         return value
 
+    def named(self, question: Question) -> str:
+        """Return the name of the recipe that answers a question; its run and history have it."""
+        return f"{self.name}-{question.name}"
+
     @property
     def combinations(self) -> int:
         """The number of branches of a grid."""
@@ -191,8 +195,8 @@ def _misfit(sweep: Sweep, key: str, value: Any) -> RecipeError | None:
 def _check(sweep: Sweep) -> None:
     """Raise RecipeError if a field, one of its values, a stop or an answer cannot be."""
     _check_rows(sweep)
-    winner_names = [f"{sweep.file.name}-{question.name}" for question in sweep.file.ask]
-    for position, name in enumerate(winner_names):
+    for position, question in enumerate(sweep.file.ask):
+        name = sweep.file.named(question)
         if not RECIPE_NAME.fullmatch(name):
             message = f"the recipe of its answer would be named {name!r}, which is too long"
             raise sweep.where.say(("ask", position), message)

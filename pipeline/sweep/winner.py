@@ -25,7 +25,7 @@ HEAD: Final = "# Chosen by rarefy sweep: "
 
 def place(sweep: Sweep, question: Question) -> Path:
     """Return the file of the recipe that answers a question."""
-    return sweep.recipe.base / f"{_name(sweep, question)}.yaml"
+    return sweep.recipe.base / f"{sweep.file.named(question)}.yaml"
 
 
 def check(sweep: Sweep) -> None:
@@ -47,7 +47,7 @@ def check(sweep: Sweep) -> None:
 def write(sweep: Sweep, question: Question, branch: Branch, command: str) -> LoadedRecipe:
     """Write the recipe of a chosen branch; return it. ``command``: what repeats its run."""
     chosen = Variant(branch.name, branch.values)
-    made = variants.recipe(sweep, chosen, _name(sweep, question))
+    made = variants.recipe(sweep, chosen, sweep.file.named(question))
     values = ", ".join(f"{path} = {json.dumps(value)}" for path, value in branch.values.items())
     head = (
         f"{HEAD}{question.words()} of {sweep.file.name}: {values}\n"
@@ -55,8 +55,3 @@ def write(sweep: Sweep, question: Question, branch: Branch, command: str) -> Loa
     )
     disk.write_text(place(sweep, question), head + made.text)
     return made
-
-
-def _name(sweep: Sweep, question: Question) -> str:
-    """Return the name of the recipe that answers a question; its run and history have it too."""
-    return f"{sweep.file.name}-{question.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +73,15 @@ def test_the_table_has_a_row_for_each_question() -> None:
     for words in ("the fastest", "small", "80.0 %", "1 ms", "77.0 %", "pass", "q.yaml"):
         assert words in first
     assert second.split() == ["the", "fastest", "none"]
+
+
+def test_the_table_says_where_a_recipe_is_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = swept(answer("small", "pass", recipe="../../many-fastest.yaml"))
+    there = replace(found, paths={"page": str(tmp_path / "sweeps" / "many" / "sweep.html")})
+    monkeypatch.chdir(tmp_path)
+    assert as_text(there.table()).splitlines()[1].split()[-1] == "many-fastest.yaml"
 
 
 def test_json_has_the_front_and_the_paths() -> None:

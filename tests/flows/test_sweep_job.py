@@ -7,6 +7,7 @@ import os
 import pytest
 
 from flows import sweep_job
+from pipeline.sweep.branch import Branch, Folder
 from pipeline.terms.errors import RecipeError
 from tests.flows import sweeps
 from tests.flows.sweeps import job
@@ -61,5 +62,6 @@ def test_looking_creates_nothing_and_refuses_what_running_would(project: Project
         job(project, path).settled(3)
     with pytest.raises(RecipeError, match="began on cpu"):
         job(project, path, device="cuda").settled(None)
+    Folder(job(project, path).out).keep(Branch(name="note-a", values={}))
     with pytest.raises(RecipeError, match="has the branches of another sweep"):
         job(project, sweeps.write(project, "head.note: [c, d]")).settled(None)

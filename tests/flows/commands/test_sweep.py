@@ -12,6 +12,7 @@ from flows import branches_on
 from flows.commands.sweep import _given, sweep
 from pipeline.recipe import recipe as recipes
 from pipeline.sweep import sweep_file, winner
+from pipeline.sweep.branch import Branch, Folder
 from tests.flows import sweeps
 from tests.project import Project, Said
 
@@ -113,10 +114,9 @@ def test_a_recipe_that_no_sweep_has_written_is_not_replaced(
 def test_the_folder_of_another_sweep_is_refused(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
-    from pipeline.sweep.branch import Folder
-
-    path = sweeps.write(project)
-    Folder(project.folder / "out").open(sweep_file.load(path))
+    path, folder = sweeps.write(project), Folder(project.folder / "out")
+    folder.open(sweep_file.load(path))
+    folder.keep(Branch(name="note-a", values={"head.note": "a"}))
     path = sweeps.write(project, "head.note: [c, d]")
     said = rarefy("sweep", path, "--out", project.folder / "out", "--on", "inline")
     assert said.code == 2

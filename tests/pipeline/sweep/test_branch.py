@@ -28,6 +28,8 @@ def test_what_is_known_of_branches_survives(tmp_path: Path) -> None:
 def test_a_folder_of_other_values_is_refused(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "out")
     folder.open(factory.load(tmp_path))
+    folder.open(factory.load(tmp_path, vary={"seed": [0, 1, 2]}))  # nothing has run yet
+    folder.keep(factory.branch("a", 0.8, 2.0, 10))
 
     with pytest.raises(RecipeError, match="another sweep"):
         folder.open(factory.load(tmp_path, vary={"seed": [0, 1]}))
