@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 import uuid
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def start() -> None:
     """Mark the servers that this process starts from now on, and start the one guard of them."""
     if _guards:
         return
+    _set_apart()
     mark = os.environ[MARK] = f"{os.getpid()}-{uuid.uuid4().hex}"
     guard = subprocess.Popen(
         [sys.executable, "-P", __file__, mark],
@@ -42,6 +45,18 @@ def start() -> None:
         start_new_session=True,  # Ctrl-C and a closed terminal end the run, not its guard
     )
     _guards.append(guard)
+
+
+def _set_apart() -> None:
+    """Give the servers that Prefect embeds in this process a session of their own.
+
+    Ctrl-C in a terminal goes to all processes of its session. A run whose server has ended first
+    cannot tell it how the run ended, and asks for minutes before it gives up.
+    """
+    from prefect.server.api import server
+
+    popen = partial(subprocess.Popen, start_new_session=True)
+    server.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": popen})
 
 
 def end(mark: str) -> None:

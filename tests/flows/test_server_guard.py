@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -56,8 +57,15 @@ def servers(home: Path) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
-def test_no_server_outlives_its_run(project: Project, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [(signal.SIGTERM, os.kill), (signal.SIGKILL, os.kill), (signal.SIGTERM, os.killpg)],
+    ids=["SIGTERM", "SIGKILL", "as-from-a-terminal"],
+)
+def test_no_server_outlives_its_run(
+    project: Project, number: signal.Signals, send: Callable[[int, int], None]
+) -> None:
+    """A terminal sends Ctrl-C to all processes of its session: the run must end all the same."""
     modules = project.folder / "modules" / "quickstages.py"
     modules.write_text(modules.read_text() + SLEEPS)
     recipe = project.recipe("quickstages:Sleep")
@@ -67,11 +75,12 @@ def test_no_server_outlives_its_run(project: Project, number: signal.Signals) ->
         env=os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ['PYTHONPATH']}"},
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         wait_until((project.folder / "started").exists, 120)
         assert servers(project.home)
-        run.send_signal(number)
+        send(run.pid, number)
         _, said = run.communicate(timeout=60)
         wait_until(lambda: not servers(project.home), 20)
         wait_until(lambda: not marked(project.home), 20)
