@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.model import arithmetic, openvino_session, placement, windows, words
+from pipeline.model import arithmetic, beginnings, openvino_session, placement, windows, words
 from pipeline.model.graph_file import check_graph
 from pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
 from pipeline.terms.progress import Progress
@@ -132,6 +132,7 @@ class BundleModel:
         self.tokenizer = Tokenizer.from_file(str(_file(self.directory, "tokenizer.json")))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.signature["max_length"])
+        self.by_words = beginnings.by_words(self.tokenizer)
         self.of_words = bool(self.signature.get("words"))
         self.in_windows = bool(self.signature.get("windows"))
 
@@ -143,8 +144,11 @@ class BundleModel:
         return [feed for feed, _ in self.asked(texts, pairs)]
 
     def _rows(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Feed]:
-        rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        encodings = self.tokenizer.encode_batch(list(rows))
+        if pairs is None and self.by_words:
+            encodings = beginnings.encode(self.tokenizer, texts, self.signature["max_length"])
+        else:
+            rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
+            encodings = self.tokenizer.encode_batch(list(rows))
         return [windows.feed([encoding], self.inputs) for encoding in encodings]
 
     def run(self, feed: Feed) -> NDArray[np.float32]:
