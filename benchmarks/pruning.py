@@ -7,14 +7,16 @@ demo's teacher (6×384, `make demo`) and a fine-tuned 12×768 (``--mpnet``, with
 eval.jsonl of its data set in ``--rows``: ``benchmarks.students`` makes both), if one is given. The
 first is then pruned once more to each speed-up with the same share of every layer, and both ways
 recover for an epoch, with three seeds; the accuracies of the same rows are compared. The second
-loses half of its feed-forward neurons, without training. Needs a quiet machine, and about an hour.
-All work is in DIR, and a run that was stopped goes on from there.
+loses half of its feed-forward neurons, without training; what is recorded of it stays without
+``--mpnet``. Needs a quiet machine, and about an hour. All work is in DIR, and a run that was
+stopped goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks import planned
 from benchmarks.ablation import interval
-from benchmarks.record import Claim, finish
+from benchmarks.record import HERE, Claim, finish
 from exporters.build import build
 from pipeline.measure import latency, statistics
 from pipeline.model.runtime import BundleModel
@@ -40,6 +42,8 @@ from stages.prune import Prune
 from stages.speedup import Ranked, Speedup
 from stages.surgery import Unit
 
+RESULTS = HERE / "results" / "pruning.json"
+LARGE = "12×768"
 TARGETS = (1.3, 1.7, 2.2)
 SEEDS = (0, 1, 2)
 RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
@@ -142,8 +146,10 @@ def timed(source: Path, pruned: Path, data: Path, folder: Path) -> Interval:
         task, split = planned.rows(source, data)
         bundles = {}
         for name, each in (("whole", source), ("pruned", pruned)):
-            planned_as = planned.int8(each, folder / f"{name}-int8")
-            bundles[name] = folder / f"{name}-bundle"
+            int8, bundles[name] = folder / f"{name}-int8", folder / f"{name}-bundle"
+            for begun in (int8, bundles[name]):  # by a run that was stopped
+                shutil.rmtree(begun, ignore_errors=True)
+            planned_as = planned.int8(each, int8)
             bundles[name].mkdir()
             build(planned_as, bundles[name], task=task, split=split, form="deploy", samples=False)
         found = latency.measure(bundles, split.texts[:TIMED], processes=9, seconds=60)
@@ -226,7 +232,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
                 f"{100 * difference.value:+.2f} points [{100 * difference.low:+.2f}, "
                 f"{100 * difference.high:+.2f}] ({means['uneven']:.1%} at {paces['uneven']:.2f}×, "
                 f"{means['uniform']:.1%} at {paces['uniform']:.2f}×)",
-                difference.low > 0 and paces["uneven"] >= 0.99 * paces["uniform"],
+                bool(difference.low > 0 and paces["uneven"] >= 0.99 * paces["uniform"]),
             )
         )
     for row in (row for row in rows if "half" in row):
@@ -257,9 +263,12 @@ def main() -> int:
     small = Model("6×384", planned.teacher(), planned.DATA)
     large = None
     if given.mpnet:
-        large = Model("12×768", given.mpnet.resolve(), (given.rows or planned.DATA).resolve())
+        large = Model(LARGE, given.mpnet.resolve(), (given.rows or planned.DATA).resolve())
         planned.rows(large.source, large.data)  # its labels must be those of the rows
     rows: list[dict[str, Any]] = []
+    if RESULTS.is_file() and large is None:
+        recorded = json.loads(RESULTS.read_text())["rows"]
+        rows += [row for row in recorded if LARGE in (row.get("model"), row.get("half"))]
 
     def done(more: list[dict[str, Any]]) -> None:
         rows.extend(more)

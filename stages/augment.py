@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -37,8 +37,9 @@ class TextFile(Part):
     """A file with unlabelled rows of the recipe's text columns."""
 
     file: str = Field(description="like the files of data")
-    rows: int | None = Field(
-        None, ge=1, description="take this many, those that read most like the training rows"
+    rows: int | None = Field(None, ge=1, description="take this many of them")
+    choose: Literal["nearest", "random"] = Field(
+        "nearest", description="with rows: those that read most like the training rows, or any"
     )
 
 
@@ -145,7 +146,11 @@ class Augment(Stage):
         if blank:
             new.counts["without_text"] += blank
         places: Sequence[int] = range(len(rows))
-        if wanted.rows is not None and wanted.rows < len(rows):
+        fewer = wanted.rows is not None and wanted.rows < len(rows)
+        if fewer and wanted.choose == "random":
+            draw = random.Random(f"{context.seed} {wanted.file}")  # noqa: S311
+            places = draw.sample(places, len(rows))
+        elif fewer:
             context.progress(0, 1, f"{wanted.file}: choosing the nearest texts")
             places = domain.ranked(rows.texts, new.places(rows), context.split("train").texts)
         for place in places:

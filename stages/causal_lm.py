@@ -71,7 +71,7 @@ class Writer:
         and left out if it has none. Raises ModelError if the model cannot read as many tokens.
         """
         ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
-        given = torch.tensor([[self.start, *ids]])
+        given = torch.tensor([[self.start, *ids]], device=self.network.device)
         self.check_length(given.shape[1], tokens)
         stop = self.tokenizer.eos_token_id
         texts: list[str] = []
@@ -99,8 +99,8 @@ class Writer:
             network(input_ids=given[:, :-1], past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(count)
         current = given[:, -1:].repeat(count, 1)
-        done = torch.zeros(count, dtype=torch.bool)
-        found = torch.empty(count, 0, dtype=torch.long)
+        done = torch.zeros(count, dtype=torch.bool, device=given.device)
+        found = torch.empty(count, 0, dtype=torch.long, device=given.device)
         for _ in range(tokens):
             logits = network(input_ids=current, past_key_values=cache, use_cache=True).logits
             current = nucleus(logits[:, -1].float() / temperature, top_p)
@@ -112,7 +112,8 @@ class Writer:
 
     def _breaks(self, ids: Tensor) -> Tensor:
         """Return which tokens contain a line break."""
-        return torch.tensor(["\n" in self.tokenizer.decode([token]) for token in ids.tolist()])
+        breaks = ["\n" in self.tokenizer.decode([token]) for token in ids.tolist()]
+        return torch.tensor(breaks, device=ids.device)
 
 
 def nucleus(logits: Tensor, top_p: float) -> Tensor:

@@ -73,13 +73,18 @@ class Distill(Inside):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 
     layers: int | tuple[int, ...] | None = Field(
         None, description="layers of the input to keep: indices, or a number to spread evenly"
     )
     student: str | None = Field(None, description="pretrained model to start from instead")
+    vocabulary: bool = Field(
+        False,
+        description="with student: first remove its tokens that the texts never use, which costs "
+        "no answers and makes steps cheaper",
+    )
     teacher: str | None = Field(None, description="id of an earlier stage; default: the input")
     temperature: float = Field(2.0, gt=0, le=100)
     alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's answers")
@@ -108,6 +113,8 @@ class Distill(Inside):
             raise ValueError("give 'layers' to keep, a 'student', or an earlier stage as 'teacher'")
         if (isinstance(self.layers, int) and self.layers < 1) or self.layers == ():
             raise ValueError("'layers' must keep at least one layer")
+        if self.vocabulary and self.student is None:
+            raise ValueError("'vocabulary' is of a 'student'; otherwise put 'prune' before")
         if self.patience is not None and self.keep == "last":
             raise ValueError("'patience' needs 'keep: best'")
         return self
@@ -211,13 +218,17 @@ class Distill(Inside):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Label all rows with the teacher, train the student, and save it without projections."""
         from pipeline.model import checkpoint
-        from stages import aims
+        from stages import aims, vocabulary
         from stages import teacher as teaching
         from stages.aims import Aims
 
         training.prepare(context)
         student, tokenizer = self._open_student(context, model)
         splits = self._splits(context)
+        metrics: list[Metric] = []
+        if self.vocabulary:
+            tokenizer, unseen = vocabulary.prune(student, tokenizer, splits)
+            metrics.append(unseen)
         rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
         held_out = [context.split("dev")] if self.keep == "best" else []
         unseen = training.labelled_rows(context, tokenizer, *held_out, numbered=True)
@@ -260,7 +271,7 @@ class Distill(Inside):
         if hasattr(student, aims.PROJECTIONS):
             delattr(student, aims.PROJECTIONS)
         roles = checkpoint.save(student, tokenizer, context.output)
-        metrics = [trained.metric(), Metric(name="rows", split="train", value=len(rows))]
+        metrics += [trained.metric(), Metric(name="rows", split="train", value=len(rows))]
         if trained.judged is not None:
             metrics.append(Metric(name="loss", split="dev", value=round(trained.judged, 6)))
         if lesson.aims.same:

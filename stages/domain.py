@@ -11,7 +11,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from stages.spans import normalized, unspaced
+from pipeline.stage.alike import normalized
+from stages.spans import unspaced
 
 
 def ranked(texts: Sequence[str], places: Sequence[int], domain: Iterable[str]) -> list[int]:

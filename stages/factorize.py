@@ -15,6 +15,7 @@ from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from pipeline.terms.quantity import Quantity
+from pipeline.terms.vocabulary import THIN
 from stages import footprint, training
 from stages.parameters import CALIBRATION_BATCH, Loss
 
@@ -84,12 +85,22 @@ class Factorize(Stage):
         )
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
-        """Check that the model's layers are described."""
+        """Check that the model's layers are described, and its embeddings whole and wider."""
         from pipeline.model import parts
 
         if self._share < 1:
             parts.named(config)
-        return config
+        if self.embeddings is None:
+            return config
+        if config.get(THIN):
+            raise ModelError("factorize.embeddings: they are factorized already")
+        width = config.get("embedding_size") or config.get("hidden_size")
+        if width and self.embeddings >= width:
+            raise ModelError(
+                f"factorize.embeddings: a rank of {self.embeddings} saves nothing, they have "
+                f"{width} columns"
+            )
+        return {**config, THIN: True}
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Measure the inputs, decompose the layers, choose ranks, replace the layers, and save."""

@@ -43,7 +43,7 @@ class Label(Stage):
     """
 
     name: ClassVar[str] = "label"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
@@ -119,12 +119,15 @@ class Label(Stage):
             self._check_texts(context.artifacts)
         teachers = {model.digest: model}
         teachers |= {t.digest: t for t in (context.artifacts[name] for name in self.teachers)}
-        found = self._answered(context, list(teachers.values()), splits)
+        found, divergences = self._answered(context, list(teachers.values()), splits)
         if self.answers:
             self._join(found, len(teachers), context.artifacts)
         kept = self._sure(context.task, found.get(TRANSFER))
         roles: dict[str, str] = {}
         metrics = [Metric(name="rows", value=sum(map(len, splits)))]
+        if divergences:
+            most = round(max(divergences), 6)
+            metrics.append(Metric(name="int8_divergence", split="dev", value=most))
         facts: dict[str, Any] = {}
         if self.transfer:
             if kept is not None:
@@ -140,8 +143,11 @@ class Label(Stage):
 
     def _answered(
         self, context: Context, teachers: list[Artifact], splits: list[Split]
-    ) -> dict[str, Any]:
-        """Return split -> the mean of the teachers' raw outputs: units × width."""
+    ) -> tuple[dict[str, Any], list[float]]:
+        """Return split -> the mean of the teachers' raw outputs: units × width.
+
+        And how far the answers of each teacher's int8 export are from its own, where one answered.
+        """
         import torch
 
         from stages import shards
@@ -149,9 +155,12 @@ class Label(Stage):
 
         training.prepare(context)
         found: dict[str, Any] = {}
+        divergences = []
         for artifact in teachers:
             network, tokenizer = training.open_network(context, artifact)
-            bundle = self._bundle(context, network, tokenizer, artifact, splits)
+            bundle, divergence = self._bundle(context, network, tokenizer, artifact, splits)
+            if bundle is not None:
+                divergences.append(divergence)
             for split in splits:
                 folder = f"{artifact.short}-{split.name}"
                 if bundle is not None:
@@ -172,7 +181,7 @@ class Label(Stage):
                     )
                 share = given / len(teachers)
                 found[split.name] = found[split.name] + share if split.name in found else share
-        return found
+        return found, divergences
 
     def _check_texts(self, artifacts: Mapping[str, Artifact]) -> None:
         """Raise ModelError if the earlier stage's answers are to other texts."""
@@ -204,8 +213,8 @@ class Label(Stage):
         tokenizer: Any,
         artifact: Artifact,
         splits: list[Split],
-    ) -> Path | None:
-        """Return the int8 export that is to answer; None if PyTorch is.
+    ) -> tuple[Path | None, float]:
+        """Return the int8 export that is to answer, None if PyTorch is, and its divergence.
 
         Raises ModelError if int8 was asked for but its answers are not near, or the task's units
         are not its rows.
@@ -216,7 +225,7 @@ class Label(Stage):
         task, many = context.task, sum(map(len, splits)) >= MANY
         able = task.linear is not None and not task.windows and context.device == "cpu"
         if self.engine == "pytorch" or (self.engine == "auto" and not (able and many)):
-            return None
+            return None, 0.0
         if not able:
             raise ModelError("label.engine: int8 is for labels and scores of rows, on a CPU")
         own = replace(
@@ -234,14 +243,14 @@ class Label(Stage):
                 problem = error
                 continue
             if damage <= NEAR:
-                return bundle
+                return bundle, damage
             problem = ModelError(
                 f"label.engine: the int8 export's answers to dev differ by {damage:.3g}, more than "
                 f"{NEAR:g}; use pytorch"
             )
         if self.engine == "int8":
             raise problem
-        return None
+        return None, 0.0
 
     def _sure(self, task: Task, outputs: Any) -> list[int] | None:
         """Return the rows of the transfer set that are kept; None if all are.

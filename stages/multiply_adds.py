@@ -60,6 +60,6 @@ def counts(
         return allocation.spend(choices, budget - (total - most))
     except ModelError as error:
         raise ModelError(
-            f"prune.macs: {1 - budget / total:.0%} is too much; heads and neurons have "
-            f"{(most - least) / total:.0%} to give, as each layer keeps some"
+            f"prune: {1 - budget / total:.0%} of the multiply-adds of heads and neurons is too "
+            f"much; they have {(most - least) / total:.0%} to give, as each layer keeps some"
         ) from error

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from hashlib import blake2b
 
+from pipeline.stage.alike import digest
 from pipeline.stage.split import Split
-from stages.spans import normalized
 from stages.transfer_set import Pair
 
 SPLITS = frozenset({"train", "dev", "eval"})
@@ -39,7 +38,7 @@ class Novel:
         known = self.known(row)
         self.counts[known or how] += 1
         if known is None:
-            self._seen.add(_digest(row))
+            self._seen.add(digest(row))
         return known is None
 
     def known(self, row: Pair) -> str | None:
@@ -47,20 +46,20 @@ class Novel:
 
         A row is in eval if a text of it is there alone, as the queries of a search are.
         """
-        digest = _digest(row)
-        asked = {digest, *_alone(row)}
+        own = digest(row)
+        asked = {own, *_alone(row)}
         for name, known in self._known.items():
             if not known.isdisjoint(asked):
                 return f"in_{name}"
-        return "repeated" if digest in self._seen else None
+        return "repeated" if own in self._seen else None
 
     def places(self, split: Split) -> list[int]:
         """Return the places of a split's new rows, each once; count why the others are not."""
         own: dict[bytes, int] = {}
         for place, row in enumerate(rows(split)):
-            known = self.known(row) or ("repeated" if _digest(row) in own else None)
+            known = self.known(row) or ("repeated" if digest(row) in own else None)
             if known is None:
-                own[_digest(row)] = place
+                own[digest(row)] = place
             else:
                 self.counts[known] += 1
         return list(own.values())
@@ -78,16 +77,11 @@ def pair(split: Split, place: int) -> Pair:
 
 def _digests(split: Split, *, singly: bool) -> Iterator[bytes]:
     for row in rows(split):
-        yield _digest(row)
+        yield digest(row)
         if singly:
             yield from _alone(row)
 
 
 def _alone(row: Pair) -> Iterator[bytes]:
     """Yield the digest of each text of a row."""
-    return (_digest((text, None)) for text in row if text is not None)
-
-
-def _digest(row: Pair) -> bytes:
-    text = "\n".join(sorted(normalized(part) for part in row if part is not None))
-    return blake2b(text.encode(), digest_size=8).digest()
+    return (digest((text, None)) for text in row if text is not None)

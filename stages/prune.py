@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -27,7 +25,7 @@ from pipeline.stage.resources import (
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from pipeline.terms.quantity import Quantity
-from pipeline.terms.vocabulary import STATIC
+from pipeline.terms.vocabulary import STATIC, THIN
 from stages import footprint, training, transfer_set
 from stages.parameters import CALIBRATION_BATCH, Row, Training, cpu_has_bf16
 
@@ -45,6 +43,8 @@ SEARCH_ROWS = 128
 """Rows that decide which layers to remove; few, as every candidate needs a forward pass."""
 TABLE = "table"
 """The role of the table of times among the references."""
+TARGETS = ("speedup", "macs", "parameters")
+"""What a user may ask for instead of shares of the heads and neurons."""
 RECOVERY_ALPHA, RECOVERY_TEMPERATURE = 0.9, 2.0
 """Weight of the unpruned model's answers, and the temperature that softens them."""
 
@@ -64,10 +64,10 @@ class Prune(Stage):
     """
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
-    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "corpus"})
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate", "numpy")
     needs: ClassVar[Mapping[str, Kind]] = {TABLE: Kind.REPORT, TRANSFER: Kind.TRANSFER_SET}
 
@@ -80,8 +80,16 @@ class Prune(Stage):
         0.0,
         description="instead of shares: of the layers' multiply-adds, how many to remove",
     )
+    parameters: int | None = Field(
+        None,
+        ge=1,
+        description="instead of shares: how many the model may keep, embeddings included; in int8, "
+        "each takes about a byte",
+    )
     speedup: Annotated[Quantity, Field(gt=1, le=1000)] | None = Field(
-        None, description="instead of shares: how many times faster than the input, in int8"
+        None,
+        description="instead of shares: how many times faster than the input, in int8; layers go "
+        "only if heads and neurons cannot give it",
     )
     table: str | None = Field(None, description="for speedup: id of a profile stage")
     vocabulary: bool = Field(False, description="remove tokens that the training text never uses")
@@ -103,7 +111,8 @@ class Prune(Stage):
         description="prune heads and neurons in so many steps, and recover in between",
     )
     transfer: str | None = Field(
-        None, description="for recovery: id of an augment or label stage with more texts"
+        None,
+        description="id of an augment or label stage with more texts, for recovery and vocabulary",
     )
     learning_rate: float = Field(
         5e-5, gt=0, lt=1, description="peak learning rate of recovery training"
@@ -113,25 +122,27 @@ class Prune(Stage):
     def _removes_something(self) -> Prune:
         if not (self._units or self.layers or self.vocabulary):
             raise ValueError(
-                "nothing to remove: give 'heads', 'neurons', 'layers', 'macs', 'speedup' or "
-                "'vocabulary'"
+                "nothing to remove: give 'heads', 'neurons', 'layers', 'macs', 'parameters', "
+                "'speedup' or 'vocabulary'"
             )
         if self.least_count > 1 and not self.vocabulary:
             raise ValueError("'least_count' is of 'vocabulary: true'")
-        for name in ("speedup", "macs"):
-            if getattr(self, name) and (self.heads or self.neurons):
-                raise ValueError(f"{name!r} decides itself how many heads and neurons go")
-        if self.speedup is not None and self.macs:
-            raise ValueError("give either 'speedup' or 'macs', not both")
-        if (self.rounds > 1 or self.transfer) and not self.recover_epochs:
-            raise ValueError("'rounds' and 'transfer' are for recovery: give 'recover_epochs'")
+        targets = [name for name in TARGETS if getattr(self, name)]
+        if targets and (self.heads or self.neurons):
+            raise ValueError(f"{targets[0]!r} decides itself how many heads and neurons go")
+        if len(targets) > 1:
+            raise ValueError(f"give either {targets[0]!r} or {targets[1]!r}, not both")
+        if self.rounds > 1 and not self.recover_epochs:
+            raise ValueError("'rounds' are for recovery: give 'recover_epochs'")
+        if self.transfer and not (self.recover_epochs or self.vocabulary):
+            raise ValueError("'transfer' is for 'recover_epochs' and 'vocabulary': give either")
         if (self.speedup is None) != (self.table is None):
             raise ValueError("'speedup' and 'table', the id of a profile stage, go together")
         return self
 
     @property
     def _units(self) -> bool:
-        return bool(self.heads or self.neurons or self.macs or self.speedup)
+        return bool(self.heads or self.neurons or any(getattr(self, name) for name in TARGETS))
 
     def references(self) -> dict[str, str]:
         named = {TABLE: self.table, TRANSFER: self.transfer}
@@ -155,7 +166,7 @@ class Prune(Stage):
         units = self._units
         search = weights(shape, copies=2 if units and self.rescale else 1)
         if units and self.method != "magnitude":
-            both = bool(self.speedup or self.macs)
+            both = any(getattr(self, name) for name in TARGETS)
             of_heads, of_neurons = (bool(s or both) for s in (self.heads, self.neurons))
             blocks = shape.layers * (of_heads * shape.heads**2 + of_neurons * i * i)
             search += upto(FLOAT * blocks)
@@ -183,6 +194,8 @@ class Prune(Stage):
         heads, neurons = self.heads or self.macs, self.neurons or self.macs
         if self.speedup:
             heads = neurons = 1 - 1 / self.speedup
+        if self.parameters:
+            return small.shrunk(max(0, small.parameters - self.parameters))
         return small.shrunk(small.layers * (heads * 4 * h * h + neurons * 2 * h * i))
 
     def _recovery(self) -> Training:
@@ -196,6 +209,10 @@ class Prune(Stage):
             raise ModelError(
                 "prune.vocabulary: pairs of tokens are known by their numbers, which "
                 "would change; put it before 'static'"
+            )
+        if self.vocabulary and config.get(THIN):
+            raise ModelError(
+                "prune.vocabulary: the embeddings are factorized; put 'prune' before 'factorize'"
             )
         if not (self._units or self.layers):
             return config
@@ -255,13 +272,16 @@ class Prune(Stage):
         if self.layers:
             searched = calibration.sample(context, tokenizer, SEARCH_ROWS, "dev")
             self._prune_layers(context, network, searched)
-        lesson = self._lesson(context, model, network, tokenizer) if self.recover_epochs else None
         speedup = self._speedup(context, origin, network, tokenizer)
+        if speedup:
+            self._reach(context, speedup, network, tokenizer)
         start = unit_search.measured(network) if self._units else None
+        macs = self._macs(network, start) if start else 0.0
+        lesson = self._lesson(context, model, network, tokenizer) if self.recover_epochs else None
         for number in range(1, self.rounds + 1):
             network.to(context.device)
-            if start is not None:
-                removed = self._removed(speedup, number, start)
+            if start and (macs or not self.parameters):
+                removed = self._removed(speedup, macs, number, start)
                 metrics += unit_search.remove(context, network, rows, removed)
             network.cpu()
             if lesson is not None:
@@ -278,18 +298,15 @@ class Prune(Stage):
         """Shrink the embeddings in place; return the smaller tokenizer."""
         from stages import vocabulary
 
-        splits = [context.splits[name] for name in ("train", "corpus") if name in context.splits]
-        columns = [column or () for split in splits for column in (split.texts, split.pairs)]
-        counts = vocabulary.count_tokens(tokenizer, chain(*columns))
-        often = Counter({token: n for token, n in counts.items() if n >= self.least_count})
-        kept = vocabulary.kept_ids(tokenizer, often, vocabulary.fixed_ids(network))
-        smaller = vocabulary.prune_tokenizer(tokenizer, kept)
-        if self.least_count == 1:  # what is spelled otherwise is split otherwise
-            vocabulary.check_split(tokenizer, smaller, kept, chain(*columns))
-        vocabulary.prune_embeddings(network, kept)
-        rate, total = vocabulary.unseen_rate(counts), sum(counts.values())
-        metrics.append(Metric(name="unseen_token_rate", split="train", value=rate, n=total))
+        names = ("train", "unlabelled", "corpus")
+        splits = [context.splits[name] for name in names if name in context.splits]
+        splits += transfer_set.splits(self._transfer(context), context.work)
+        smaller, unseen = vocabulary.prune(network, tokenizer, splits, self.least_count)
+        metrics.append(unseen)
         return smaller
+
+    def _transfer(self, context: Context) -> Artifact | None:
+        return context.artifacts[self.transfer] if self.transfer else None
 
     def _prune_layers(self, context: Context, network: Any, searched: list[Row]) -> None:
         from pipeline.model import checkpoint
@@ -306,6 +323,30 @@ class Prune(Stage):
             kept = [layer for layer in range(depth) if layer not in gone]
         surgery.keep_layers(network, kept)
 
+    def _reach(self, context: Context, speedup: Speedup, network: Any, tokenizer: Any) -> None:
+        """Remove layers, unless they were chosen, until heads and neurons can give the rest.
+
+        Raises ModelError if they cannot.
+        """
+        from pipeline.model import checkpoint
+        from stages import calibration, layer_search, surgery
+
+        batches: list[Any] = []
+        while True:
+            try:
+                speedup.check()
+            except ModelError:
+                depth = len(checkpoint.encoder_layers(network))
+                if self.layers or depth == 1:
+                    raise
+            else:
+                return
+            if not batches:
+                searched = calibration.sample(context, tokenizer, SEARCH_ROWS, "dev")
+                batches = list(calibration.batches(searched, context.device))
+            gone = layer_search.least_needed(context.task, network, 1, batches, context.progress)
+            surgery.keep_layers(network, [layer for layer in range(depth) if layer not in gone])
+
     def _speedup(
         self, context: Context, origin: Any, network: Any, tokenizer: Any
     ) -> Speedup | None:
@@ -316,13 +357,28 @@ class Prune(Stage):
         table = context.artifacts[str(self.table)].directory
         return Speedup(context, origin, network, tokenizer, table, self.speedup)
 
-    def _removed(self, speedup: Speedup | None, number: int, start: Start) -> Removed:
+    def _macs(self, network: Any, start: Start) -> float:
+        """Return the share of the heads' and neurons' multiply-adds that goes, if one does.
+
+        For each token, a weight is one multiply-add. Raises ModelError if ``parameters`` are fewer
+        than those of the rest.
+        """
+        if self.parameters is None:
+            return self.macs
+        units = sum(start.costs.values())
+        rest = sum(weight.numel() for weight in network.parameters()) - units
+        if self.parameters <= rest:
+            raise ModelError(
+                f"prune.parameters: {self.parameters:,} is out of reach, as {rest:,.0f} are not of "
+                "heads and neurons; remove layers or tokens as well"
+            )
+        return max(0.0, 1 - (self.parameters - rest) / units)
+
+    def _removed(self, speedup: Speedup | None, macs: float, number: int, start: Start) -> Removed:
         from stages.unit_search import Removed
 
         shares: dict[Unit, float] = {"heads": self.heads, "neurons": self.neurons}
-        return Removed(
-            shares, self.macs, speedup, self.method, self.rescale, self.rounds, number, start
-        )
+        return Removed(shares, macs, speedup, self.method, self.rescale, self.rounds, number, start)
 
     def _lesson(
         self, context: Context, model: Artifact, network: Any, tokenizer: Any
@@ -330,7 +386,7 @@ class Prune(Stage):
         """Return the rows of recovery, and the loss of imitating the unpruned model on them."""
         from stages import teacher as teaching
 
-        artifact = context.artifacts[self.transfer] if self.transfer else None
+        artifact = self._transfer(context)
         splits = [context.split("train"), *transfer_set.splits(artifact, context.work)]
         rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
         if transfer_set.has_answers(artifact):

@@ -72,7 +72,7 @@ class Rewrite(Training):
             disk=upto(BYTES * self.copies * rows + 12 * size),
             memory=PROCESS + upto(FLOAT * size),
             texts=self.copies * rows,
-            effort=float((self.copies + self.epochs) * rows),
+            effort=float(size * (self.copies + self.epochs) * rows),
         )
 
     def run(self, context: Context, model: Artifact) -> Draft:

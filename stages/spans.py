@@ -110,34 +110,6 @@ def noised(text: str, draw: random.Random) -> str:
     return space.join(words)
 
 
-def normalized(text: str) -> str:
-    """Return a text by which equal ones are found: case, punctuation and spaces do not count.
-
-    Nor do the ways in which Unicode writes one character (NFKC) and invisible characters; symbols
-    and combining marks count. A text of punctuation alone stays as it is.
-    """
-    plain = unicodedata.normalize("NFKC", text.translate(_QUOTES)).casefold()
-    plain = unicodedata.normalize("NFKC", plain).translate(_PLAIN)
-    return " ".join(plain.split()) or text.strip()
-
-
-class _Plain(dict[int, str | None]):
-    """A table for ``str.translate``: punctuation becomes a space, invisible characters vanish."""
-
-    def __missing__(self, code: int) -> str | None:
-        character = chr(code)
-        category = unicodedata.category(character)
-        kept = " " if category[0] in "PZC" else character
-        self[code] = None if category == "Cf" or character in _VARIATIONS else kept
-        return self[code]
-
-
-_VARIATIONS = "\ufe0e\ufe0f"
-"""They say whether the character before is drawn as an emoji; many programs leave them out."""
-_QUOTES = str.maketrans("`´", "''")
-_PLAIN = _Plain()
-
-
 @cache
 def _is_unspaced(character: str) -> bool:
     return unicodedata.name(character, "").startswith(UNSPACED)

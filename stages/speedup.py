@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -74,6 +75,14 @@ class Speedup:
                     "put 'profile' right before"
                 )
         return table
+
+    def check(self) -> None:
+        """Raise ModelError if the speed-up is out of reach, before anything is trained for it."""
+        worthless = {
+            unit: [torch.zeros(part.count) for part in surgery.parts(self.network, unit)]
+            for unit in self.kinds
+        }
+        self.counts(worthless, self.asked)
 
     @property
     def kinds(self) -> list[Unit]:

@@ -1,7 +1,7 @@
 """Vocabulary pruning: remove tokens from the embeddings that the task's text never uses.
 
 The embeddings are often the largest part of a compact model. Pruning keeps every token that
-occurs in the training text, all single characters and bytes (so any word can still be spelled),
+occurs in the training texts, all single characters and bytes (so any word can still be spelled),
 and the special tokens. Text made of kept tokens is still split into the same tokens:
 
 - WordPiece takes the longest matching token, and only other tokens are removed.
@@ -18,10 +18,12 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from pipeline.stage.split import Split
+from pipeline.store.artifact import Metric
 from pipeline.terms.errors import ModelError
 from stages import byte_pairs
 
@@ -40,6 +42,25 @@ def count_tokens(tokenizer: Any, texts: Iterable[str]) -> Counter[int]:
         for ids in _encode(tokenizer, chunk, special=False):
             counts.update(ids)
     return counts
+
+
+def prune(
+    network: Any, tokenizer: Any, splits: Sequence[Split], least_count: int = 1
+) -> tuple[Any, Metric]:
+    """Remove from a network, in place, the tokens that occur less often in the splits' texts.
+
+    Returns the smaller tokenizer, and the estimated share of new text's tokens that none has shown.
+    """
+    columns = [column or () for split in splits for column in (split.texts, split.pairs)]
+    counts = count_tokens(tokenizer, chain(*columns))
+    often = Counter({token: n for token, n in counts.items() if n >= least_count})
+    kept = kept_ids(tokenizer, often, fixed_ids(network))
+    smaller = prune_tokenizer(tokenizer, kept)
+    if least_count == 1:  # what is spelled otherwise is split otherwise
+        check_split(tokenizer, smaller, kept, chain(*columns))
+    prune_embeddings(network, kept)
+    rate, total = unseen_rate(counts), sum(counts.values())
+    return smaller, Metric(name="unseen_token_rate", split="train", value=rate, n=total)
 
 
 def check_split(whole: Any, small: Any, kept: Sequence[int], texts: Iterable[str]) -> None:

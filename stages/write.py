@@ -75,7 +75,7 @@ class Write(Training):
             disk=upto(BYTES * self.texts + (12 * size if self.epochs else 0)),
             memory=PROCESS + upto(FLOAT * size * (4 if self.epochs else 1)),
             texts=self.texts,
-            effort=float(self.texts + self.epochs * work.rows_of(frozenset({"train"}))),
+            effort=float(size * (self.texts + self.epochs * work.rows_of(frozenset({"train"})))),
         )
 
     def run(self, context: Context, model: Artifact) -> Draft:
@@ -97,6 +97,7 @@ class Write(Training):
             training.train(
                 context, self, writer.network, writer.tokenizer, rows, causal_lm.loss, name="tuning"
             )
+        writer.network.to(context.device)
         new = Novel(context.splits)
         roles = transfer_set.write(context.output, self._kept(context, writer, train, new))
         if not len(new):

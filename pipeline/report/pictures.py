@@ -27,7 +27,6 @@ def pictures(data: ReportData, theme: str = "light") -> dict[str, str]:
 
     Raises KeyError if ``theme`` is neither "light" nor "dark".
     """
-    colours = THEMES[theme]
     drawn: dict[str, str] = {}
     if data.ledger:
         drawn["ledger"] = ledger(data, WIDE, "ledger")
@@ -48,11 +47,15 @@ def pictures(data: ReportData, theme: str = "light") -> dict[str, str]:
         drawn["reliability"] = reliability(bins, HALF, "reliability")
     if data.lineage:
         drawn["lineage"] = lineage(data.lineage, HALF, "lineage")
-    return {name: _stand_alone(picture, colours) for name, picture in drawn.items()}
+    return {name: stand_alone(picture, theme) for name, picture in drawn.items()}
 
 
-def _stand_alone(picture: str, colours: dict[str, str]) -> str:
-    """Return a picture with fixed colours instead of the page's, a margin and a background."""
+def stand_alone(picture: str, theme: str) -> str:
+    """Return a picture with fixed colours instead of the page's, a margin and a background.
+
+    Raises KeyError if ``theme`` is neither "light" nor "dark".
+    """
+    colours = THEMES[theme]
     for name, colour in colours.items():
         picture = picture.replace(f"var(--{name})", colour)
     head, body = picture[: picture.index("<title")], picture[picture.index("<title") :]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.model import sources
-from pipeline.stage import corpus, development, table_file
+from pipeline.stage import alike, corpus, development, table_file
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source, Table
 from pipeline.stage.tasks.file_rows import FileRows
@@ -148,6 +148,7 @@ def load(
                 f"dev: train is too small to spare rows ({plural(len(train), 'row')}), so choices "
                 "are made on the training rows themselves; give data.dev"
             )
+    _leave_out(splits, warnings)
     _warn_overlap(splits, warnings)
     summary = Summary(names, {name: len(s) for name, s in splits.items()}, counts, warnings)
     return splits, summary
@@ -242,15 +243,30 @@ def _once(table: Table, column: str) -> Iterator[Any]:
             yield value
 
 
+def _leave_out(splits: dict[str, Split], warnings: list[str]) -> None:
+    """Leave out unlabelled rows that stand in dev or eval: a student would learn answers to them.
+
+    Raises DataError if none is left.
+    """
+    given = splits.get("unlabelled")
+    if given is None:
+        return
+    held_out = {
+        alike.digest(row)
+        for name in ("dev", "eval")
+        if name in splits
+        for row in _pairs(splits[name])
+    }
+    kept = [at for at, row in enumerate(_pairs(given)) if alike.digest(row) not in held_out]
+    if not kept:
+        raise DataError(f"{given.reference}: all unlabelled rows stand in dev or eval as well")
+    if gone := len(given) - len(kept):
+        verb = "stands in dev or eval and is" if gone == 1 else "stand in dev or eval and are"
+        warnings.append(f"unlabelled: {plural(gone, 'row')} {verb} left out")
+        splits["unlabelled"] = development.picked(given, kept, given.name, given.sha256)
+
+
 def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:
-    for name in ("dev", "eval"):
-        if "unlabelled" in splits and name in splits:
-            held_out = set(_pairs(splits[name]))
-            if both := sum(pair in held_out for pair in _pairs(splits["unlabelled"])):
-                warnings.append(
-                    f"unlabelled: {plural(both, 'row')} {'is' if both == 1 else 'are'} also in "
-                    f"{name}, so a student learns its teacher's answers to them"
-                )
     evaluated = list(_pairs(splits["eval"]))
     asked = set(evaluated)
     seen = {pair for pair in _pairs(splits["train"]) if pair in asked}

@@ -135,6 +135,8 @@ LINEAR: Final = "linear"
 """The id and kind of the linear model's row in the ledger, which is no stage's."""
 STATIC: Final = "rarefy-static"
 """The ``model_type`` of our own model without attention, ``pipeline.model.static``."""
+THIN: Final = "thin_embeddings"
+"""The key that marks a config, while a recipe is checked, whose embeddings will be factorized."""
 
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 """ONNX Runtime's execution provider, or OpenVINO itself, which needs the extra ``openvino``."""

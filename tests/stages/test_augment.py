@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from pipeline.model.shape import Shape
+from pipeline.stage.alike import normalized
 from pipeline.stage.resources import Workload
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
@@ -15,7 +17,6 @@ from pipeline.store.artifact import Kind
 from pipeline.terms.errors import DataError, RecipeError
 from stages import transfer_set
 from stages.augment import Augment, TextFile
-from stages.spans import normalized
 from tests.models import artifact_of
 
 TRAIN = [
@@ -136,6 +137,20 @@ def test_files_add_the_texts_that_read_most_like_the_training_rows(make_context,
     assert list(rows.texts) == ["the film was dull"]
     counts = {metric.name: metric.value for metric in draft.metrics}
     assert counts == {"texts": 1, "from_files": 1, "without_text": 1}
+
+
+def test_any_rows_of_a_file_can_be_chosen_and_others_with_another_seed(make_context, tuned):
+    found = {}
+    for seed in (0, 0, 1):
+        context = replace(make_context(splits=of(TRAIN)), seed=seed)
+        write(context.base, [f"text number {at}" for at in range(100)])
+        texts = (TextFile(file="more.jsonl", rows=10, choose="random"),)
+        Augment(texts=texts, spans=0, splices=0, clauses=False).run(context, tuned)
+        artifact = artifact_of(context.output, Kind.TRANSFER_SET)
+        rows = list(transfer_set.split(artifact, context.work).texts)
+        assert len(set(rows)) == 10
+        assert found.setdefault(seed, rows) == rows
+    assert found[0] != found[1]
 
 
 def test_known_and_repeated_rows_are_none_of_those_asked_for(make_context, tuned):

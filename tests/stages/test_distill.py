@@ -67,6 +67,23 @@ def test_another_pretrained_model_of_other_width_learns_through_projections(
     assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.9
 
 
+def test_a_student_learns_without_the_tokens_that_its_texts_never_use(
+    tuned, make_context, tmp_path
+):
+    write_encoder(tmp_path / "small", layers=1, hidden=16)
+    tokens = len(checkpoint.load_tokenizer(tmp_path / "small"))
+    context = make_context(rows=4)
+    stage = Distill(student="small", vocabulary=True, hidden_weight=0.5, epochs=1)
+    draft = stage.run(context, tuned)
+    tokenizer = checkpoint.load_tokenizer(context.output)
+    assert len(tokenizer) < tokens
+    rows = checkpoint.load(context.output).get_input_embeddings().num_embeddings
+    assert rows == len(tokenizer)
+    measured = {metric.name: metric for metric in draft.metrics}
+    assert measured["unseen_token_rate"].n > 0
+    assert measured["rows_split_alike"].value == 4  # other numbers of the same tokens
+
+
 def test_the_students_bytes_belong_to_the_fingerprint(tmp_path):
     write_encoder(tmp_path / "small", layers=1, hidden=16)
     names = {path.name for path in Distill(student="small").files(tmp_path)}
@@ -117,6 +134,7 @@ def test_layers_are_spread_from_the_first_to_the_last():
         ({}, "give 'layers' to keep"),
         ({"layers": 2, "student": "x"}, "not both"),
         ({"layers": 0}, "at least one layer"),
+        ({"layers": 2, "vocabulary": True}, "'vocabulary' is of a 'student'"),
     ],
 )
 def test_a_distillation_without_a_student_is_refused_with_the_recipe(parameters, message):

@@ -231,6 +231,7 @@ def test_an_export_that_is_not_near_is_tried_again_with_smoothing(label, tuned, 
     made = label(tuned, engine="int8")
     assert len(plans) == 2
     assert plans[0].integer_modules == plans[1].integer_modules
+    assert [each.value for each in made.draft.metrics if each.name == "int8_divergence"] == [0.001]
     assert list(made.context.work.glob("*-transfer/0.npy"))
 
 

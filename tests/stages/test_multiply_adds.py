@@ -56,7 +56,7 @@ def test_what_is_important_stays():
 def test_more_than_there_is_to_give_is_refused():
     parts = parts_of(classifier("bert"))
     importance = {unit: [torch.ones(part.count) for part in parts[unit]] for unit in parts}
-    with pytest.raises(ModelError, match=r"prune.macs: 80% is too much; .* have 75% to give"):
+    with pytest.raises(ModelError, match=r"prune: 80% of .* is too much; they have 75% to give"):
         multiply_adds.counts(importance, parts, 0.2 * total(parts))
 
 

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from pipeline.model import checkpoint
+from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
@@ -136,8 +137,42 @@ def test_recovery_learns_answers_in_the_width_of_the_network(tuned, make_context
 
 @pytest.mark.parametrize("parameters", [{"rounds": 2}, {"transfer": "texts"}])
 def test_rounds_and_texts_are_for_recovery(parameters):
-    with pytest.raises(ValidationError, match="give 'recover_epochs'"):
+    with pytest.raises(ValidationError, match="'recover_epochs'"):
         Prune(neurons=0.5, **parameters)
+
+
+def test_tokens_of_a_transfer_set_and_of_unlabelled_text_stay(tuned, make_context, tmp_path):
+    context = make_context(rows=4)
+    seen = set(" ".join(context.split("train").texts).split())
+    rare = [word for word in (*GOOD, *BAD, *FILL) if word not in seen][:2]
+    transfer_set.write(tmp_path, [(rare[0], None)])
+    context.artifacts["texts"] = artifact_of(tmp_path, Kind.TRANSFER_SET)
+    context.splits["unlabelled"] = Split("unlabelled", "", "", [rare[1]], None, None)
+    known = {}
+    for transfer in (None, "texts"):
+        Prune(vocabulary=True, transfer=transfer).run(context, tuned)
+        vocabulary = checkpoint.load_tokenizer(context.output).get_vocab()
+        known[transfer] = [word in vocabulary for word in rare]
+    assert known == {None: [False, True], "texts": [True, True]}
+
+
+@pytest.mark.parametrize("vocabulary", [False, True])
+def test_as_many_parameters_stay_as_were_asked_for(vocabulary, fresh, make_context):
+    whole = sum(each.numel() for each in checkpoint.load(fresh.directory).parameters())
+    asked = round(0.8 * whole)
+    draft = Prune(parameters=asked, vocabulary=vocabulary).run(make_context(rows=16), fresh)
+    assert 0.95 * asked < draft.model["parameters"] <= asked
+
+
+def test_a_model_that_is_small_enough_keeps_its_heads_and_neurons(fresh, make_context):
+    whole = sum(each.numel() for each in checkpoint.load(fresh.directory).parameters())
+    draft = Prune(parameters=whole).run(make_context(rows=16), fresh)
+    assert draft.model["parameters"] == whole
+
+
+def test_fewer_parameters_than_embeddings_have_are_out_of_reach(fresh, make_context):
+    with pytest.raises(ModelError, match=r"prune.parameters: 1,000 is out of reach, as [\d,]+ are"):
+        Prune(parameters=1000).run(make_context(rows=16), fresh)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +180,8 @@ def test_rounds_and_texts_are_for_recovery(parameters):
     [
         ({"macs": 0.5, "heads": 0.5}, "'macs' decides itself"),
         ({"macs": 0.5, "speedup": 2, "table": "x"}, "either 'speedup' or 'macs'"),
+        ({"macs": 0.5, "parameters": 2}, "either 'macs' or 'parameters'"),
+        ({"parameters": 2, "neurons": 0.5}, "'parameters' decides itself"),
     ],
 )
 def test_one_target_at_a_time(parameters, message):

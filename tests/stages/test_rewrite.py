@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.stage.alike import normalized
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import DataError, ModelError
 from stages import transfer_set
 from stages.mask_filling import Filler
 from stages.rewrite import Rewrite
-from stages.spans import normalized
 from tests.models import artifact_of, write_encoder
 
 QUICK = {"model": "masked", "copies": 3, "learning_rate": 1e-3}

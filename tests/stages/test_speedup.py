@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from pipeline.model import checkpoint
+from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Target
 from stages import speedup as module
 from stages.latency_table import Curve, Table
+from stages.prune import Prune
 from stages.speedup import Speedup
+from tests.models import artifact_of
 
 TABLE = Table(
     "machine",
@@ -68,6 +71,27 @@ def test_more_than_all_units_can_give_is_refused_with_what_they_can(make):
     search = make(50)
     with pytest.raises(ModelError, match=r"prune.speedup: 50× is out of reach; .* give \d.*remove"):
         search.counts(importance(search.network), 50)
+
+
+def test_what_is_out_of_reach_is_refused_before_anything_is_trained(make):
+    make(1.5).check()
+    with pytest.raises(ModelError, match=r"prune.speedup: 50× is out of reach"):
+        make(50).check()
+
+
+def test_layers_go_if_heads_and_neurons_cannot_give_the_speed(
+    tuned, make_context, tmp_path, monkeypatch
+):
+    TABLE.save(tmp_path)
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: Interval(3.0, 2.9, 3.1))
+    context = make_context(
+        rows=16, targets=(Target(),), artifacts={"profile": artifact_of(tmp_path, Kind.REPORT)}
+    )
+    whole = len(checkpoint.encoder_layers(checkpoint.load(tuned.directory)))
+    draft = Prune(speedup=3.0, table="profile", calibration_rows=16).run(context, tuned)
+    assert 1 <= draft.model["layers"] < whole
+    with pytest.raises(ModelError, match="out of reach"):  # the user chose which layers go
+        Prune(speedup=6.0, table="profile", layers=[0], calibration_rows=16).run(context, tuned)
 
 
 def test_a_miss_is_corrected_by_what_was_measured(make, monkeypatch):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.stage.alike import normalized
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import DataError, ModelError
 from stages import causal_lm, transfer_set
-from stages.spans import normalized
 from stages.write import PROMPT, Write
 from tests.models import artifact_of
 from tests.stages.language_models import write_language_model

@@ -190,12 +190,21 @@ def test_unlabelled_text_needs_no_label(load):
     assert summary.rows["unlabelled"] == 1
 
 
-def test_unlabelled_rows_that_are_held_out_are_said(load):
-    said = "unlabelled: 2 rows are also in eval, so a student learns its teacher's answers to them"
-    assert said in load(unlabelled=[*EVAL, {"text": "more"}])[1].warnings
-    other = load(unlabelled=[{"text": "bright"}], train=TRAIN * 20, dev="train.jsonl")[1].warnings
-    assert any(each.startswith("unlabelled: 1 row is also in dev") for each in other)
-    assert not any("unlabelled" in each for each in load(unlabelled=[{"text": "more"}])[1].warnings)
+def test_unlabelled_rows_that_are_held_out_are_left_out(load):
+    rows = [{"text": f" {EVAL[0]['text'].upper()}!"}, {"text": "more"}, EVAL[1]]
+    splits, summary = load(unlabelled=rows)
+    assert list(splits["unlabelled"].texts) == ["more"]
+    assert summary.rows["unlabelled"] == 1
+    assert "unlabelled: 2 rows stand in dev or eval and are left out" in summary.warnings
+    found = load(unlabelled=[{"text": "Bright"}, rows[1]], train=TRAIN * 20, dev="train.jsonl")
+    assert list(found[0]["unlabelled"].texts) == ["more"]
+    assert "unlabelled: 1 row stands in dev or eval and is left out" in found[1].warnings
+    assert not any("unlabelled" in each for each in load(unlabelled=[rows[1]])[1].warnings)
+
+
+def test_unlabelled_rows_that_are_all_held_out_are_refused(load):
+    with pytest.raises(DataError, match="all unlabelled rows stand in dev or eval as well"):
+        load(unlabelled=EVAL)
 
 
 def test_a_label_without_eval_rows_is_said(load):
