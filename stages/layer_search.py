@@ -12,6 +12,9 @@ from pipeline.stage.tasks import Task
 from pipeline.terms.progress import Progress
 from stages import surgery
 
+ROWS = 128
+"""Rows that decide which layers to remove; few, as every candidate needs a forward pass."""
+
 
 def least_needed(
     task: Task, network: Any, count: int, batches: list[dict[str, Tensor]], progress: Progress

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 Share = Annotated[Quantity, Field(ge=0, le=0.95)]
 
-SEARCH_ROWS = 128
-"""Rows that decide which layers to remove; few, as every candidate needs a forward pass."""
 TABLE = "table"
 """The role of the table of times among the references."""
 TARGETS = ("speedup", "macs", "parameters")
@@ -258,7 +256,7 @@ class Prune(Stage):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Remove tokens, layers, then heads and neurons; train to recover; save."""
         from pipeline.model import checkpoint
-        from stages import calibration, unit_search
+        from stages import calibration, layer_search, unit_search
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
@@ -270,11 +268,11 @@ class Prune(Stage):
         network.to(context.device)
         rows = calibration.sample(context, tokenizer, self.calibration_rows)
         if self.layers:
-            searched = calibration.sample(context, tokenizer, SEARCH_ROWS, "dev")
+            searched = calibration.sample(context, tokenizer, layer_search.ROWS, "dev")
             self._prune_layers(context, network, searched)
         speedup = self._speedup(context, origin, network, tokenizer)
         if speedup:
-            self._reach(context, speedup, network, tokenizer)
+            speedup.reach(layers_too=not self.layers)
         start = unit_search.measured(network) if self._units else None
         macs = self._macs(network, start) if start else 0.0
         lesson = self._lesson(context, model, network, tokenizer) if self.recover_epochs else None
@@ -322,30 +320,6 @@ class Prune(Stage):
             )
             kept = [layer for layer in range(depth) if layer not in gone]
         surgery.keep_layers(network, kept)
-
-    def _reach(self, context: Context, speedup: Speedup, network: Any, tokenizer: Any) -> None:
-        """Remove layers, unless they were chosen, until heads and neurons can give the rest.
-
-        Raises ModelError if they cannot.
-        """
-        from pipeline.model import checkpoint
-        from stages import calibration, layer_search, surgery
-
-        batches: list[Any] = []
-        while True:
-            try:
-                speedup.check()
-            except ModelError:
-                depth = len(checkpoint.encoder_layers(network))
-                if self.layers or depth == 1:
-                    raise
-            else:
-                return
-            if not batches:
-                searched = calibration.sample(context, tokenizer, SEARCH_ROWS, "dev")
-                batches = list(calibration.batches(searched, context.device))
-            gone = layer_search.least_needed(context.task, network, 1, batches, context.progress)
-            surgery.keep_layers(network, [layer for layer in range(depth) if layer not in gone])
 
     def _speedup(
         self, context: Context, origin: Any, network: Any, tokenizer: Any

@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.model import checkpoint
 from pipeline.stage import Context
 from pipeline.store.artifact import Metric
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
-from stages import allocation, latency_table, surgery
+from stages import allocation, calibration, latency_table, layer_search, surgery
 from stages.finalists import FLOAT, Finalists, rounded
 from stages.latency_table import Table
 from stages.notes import Notes
@@ -83,6 +84,26 @@ class Speedup:
             for unit in self.kinds
         }
         self.counts(worthless, self.asked)
+
+    def reach(self, *, layers_too: bool) -> None:
+        """Remove the layers that are needed least until heads and neurons can give the rest.
+
+        Raises ModelError if they cannot, or none may go.
+        """
+        batches: list[Any] = []
+        while True:
+            try:
+                return self.check()
+            except ModelError:
+                depth = len(checkpoint.encoder_layers(self.network))
+                if depth == 1 or not layers_too:
+                    raise
+            if not batches:
+                rows = calibration.sample(self.context, self.tokenizer, layer_search.ROWS, "dev")
+                batches = list(calibration.batches(rows, self.context.device))
+            task, note = self.context.task, self.context.progress
+            gone = layer_search.least_needed(task, self.network, 1, batches, note)
+            surgery.keep_layers(self.network, [at for at in range(depth) if at not in gone])
 
     @property
     def kinds(self) -> list[Unit]:
