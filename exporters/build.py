@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from exporters import boundaries, bundle, fusion, half, onnx, parity
+from exporters import boundaries, bundle, fusion, half, onnx, parity, providers
 from exporters.passes import (
     attention,
     clean,
@@ -23,6 +23,7 @@ from exporters.passes import (
     scale,
     smooth,
 )
+from exporters.providers import Products
 from pipeline.model import arithmetic, checkpoint, openvino_session, quantization
 from pipeline.model.quantization import Plan
 from pipeline.model.runtime import DEVICES, BundleModel
@@ -31,10 +32,9 @@ from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.progress import Progress, silent
-from pipeline.terms.vocabulary import PORTABLE, Isa
+from pipeline.terms.vocabulary import Isa
 
 Form = Literal["reference", "deploy"]
-Products = Literal["fused", "qdq"]
 ROWS = 48  # for parity
 SCHEMA = "rarefy.onnx/1"
 
@@ -109,8 +109,10 @@ def build(
             be checked.
     """
     plan = quantization.read(checkpoint_dir) if form == "deploy" else None
-    products = "qdq" if target_provider in PORTABLE else products
-    _check_target(plan, target_provider, products)
+    products = providers.form(target_provider, products)
+    asked = (plan.precision, plan.mode) if plan is not None else (None, None)
+    if problem := providers.refusal(*asked, target_provider, products):
+        raise ModelError(f"export: {problem}")
     needs: dict[str, Any] = {}
     if plan is not None and plan.precision == "int8" and isa == "vnni":
         needs = {"isa": isa}
@@ -179,27 +181,6 @@ def trace(checkpoint_dir: Path, task: Task, split: Split, progress: Progress = s
     longer = boundaries.long_rows(model.config, rows, task.max_length)
     expected = parity.cases(task, model, rows, names, tokenizer.pad_token_id or 0, longer)
     return Traced(model, tokenizer, task, graph, expected)
-
-
-def _check_target(plan: Plan | None, provider: str, products: Products) -> None:
-    """Raise ModelError if the plan does not fit the target or the form of its products."""
-    if plan is None:
-        return
-    if provider == "cuda" and plan.precision == "int8":
-        raise ModelError(
-            "export: int8 on the cuda provider is slower than fp16; "
-            "write quantize: {precision: fp16} for this target"
-        )
-    if DEVICES[provider] == "cpu" and plan.precision == "fp16":
-        raise ModelError(
-            f"export: fp16 on the {provider} provider is slower than fp32; "
-            "write quantize: {precision: int8} for this target"
-        )
-    if plan.precision == "int8" and products == "qdq" and plan.mode != "static":
-        raise ModelError(
-            "export: int8 as QuantizeLinear and DequantizeLinear needs ranges that are known "
-            "beforehand; write quantize: {mode: static}"
-        )
 
 
 def _level(provider: str, precision: str, products: Products) -> str:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from exporters import providers
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import (
     FLOAT,
@@ -19,7 +20,7 @@ from pipeline.stage.resources import (
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.versions import version
-from pipeline.terms.vocabulary import PORTABLE, Target
+from pipeline.terms.vocabulary import Target
 from stages.parameters import EXPORTING
 
 
@@ -46,7 +47,7 @@ class Export(Stage):
     quantization: ClassVar[Quantization] = "keeps"
 
     target: str | None = Field(None, description="name of a target; default: the recipe's first")
-    products: Literal["fused", "qdq"] = Field(
+    products: providers.Products = Field(
         "fused",
         description="int8 products as ONNX Runtime's own operators, or as pairs of QuantizeLinear "
         "and DequantizeLinear for other runtimes; for TensorRT and OpenVINO always the latter",
@@ -56,15 +57,9 @@ class Export(Stage):
     )
 
     def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a plan that may be dynamic for products whose ranges must be known beforehand."""
-        portable = self.products == "qdq" or self._target(targets).provider in PORTABLE
-        asked = (getattr(planner, "precision", None), getattr(planner, "mode", None))
-        if portable and asked in (("int8", "dynamic"), ("int8", "search")):
-            return (
-                "int8 as QuantizeLinear and DequantizeLinear needs ranges that are known "
-                "beforehand; write quantize: {mode: static}"
-            )
-        return None
+        """Refuse a plan that the target's provider cannot have, or has only to be slower."""
+        precision, mode = (getattr(planner, name, None) for name in ("precision", "mode"))
+        return providers.refusal(precision, mode, self._target(targets).provider, self.products)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what determines the graph (provider, the width of weights), session and check."""

@@ -28,12 +28,13 @@ class Merge(Stage):
     Hu et al. 2021 (arXiv 2106.09685). The answers stay the same: merged and unmerged logits are
     compared on real rows, and a difference of more than 1e-4 is an error. A quantization plan is
     kept; the adapter has moved what the layers read, so its static ranges and its corrections of
-    biases are taken again.
+    biases are taken again. Those of an adapter that was trained with ``qat`` stay as they are,
+    since it has learned under them.
     """
 
     name: ClassVar[str] = "merge"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ADAPTER})
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
     quantization: ClassVar[Quantization] = "keeps"
@@ -81,7 +82,8 @@ class Merge(Stage):
             )
         roles = checkpoint.save(merged, tokenizer, context.output)
         plan = quantization.read(model.directory)
-        if plan is not None and plan.calibration is not None:
+        learned = model.manifest.model.get("adapter", {}).get("qat", False)
+        if plan is not None and plan.calibration is not None and not learned:
             quantization.write(_calibrated(context, plan, merged, tokenizer), context.output)
         metric = Metric(name="merge_difference", split="train", value=difference, n=len(rows))
         return Draft(roles=roles, model=checkpoint.describe(merged), metrics=(metric,))
