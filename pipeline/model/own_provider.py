@@ -27,8 +27,8 @@ def chosen(directory: Path, provider: str | None) -> str:
         check_available(own)
     except ProviderError as error:
         raise ProviderError(
-            f"{error}; the bundle was exported for it: ask for the provider cpu to have it answered "
-            "by ONNX Runtime on the CPU"
+            f"{error}; the bundle was exported for it: ask for the provider cpu if ONNX Runtime is "
+            "to answer on the CPU"
         ) from error
     return own
 
