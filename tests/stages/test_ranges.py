@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.model import checkpoint
 from pipeline.model.quantization import Calibration
 from stages import ranges
 from stages.ranges import BINS, Histogram, Range
+from stages.rows import Rows
 
 
 class Layer(torch.nn.Module):
@@ -38,6 +40,17 @@ def error(values: np.ndarray, limits: Range) -> float:
     zero = round(-limits.low / scale)
     rounded = torch.fake_quantize_per_tensor_affine(given, scale, zero, 0, 255)
     return float(((rounded - given) ** 2).mean())
+
+
+@pytest.mark.parametrize("chunk", [7, 1000])
+def test_rows_are_spread_over_the_split_and_lie_on_disk(chunk, tuned, make_context, monkeypatch):
+    monkeypatch.setattr(ranges, "CHUNK", chunk)
+    context, tokenizer = make_context(rows=64), checkpoint.load_tokenizer(tuned.directory)
+    found = ranges.rows(context, tokenizer, "train", 20)
+    assert isinstance(found, Rows)
+    split = context.split("train")
+    assert list(found) == context.task.examples(tokenizer, split, range(0, 60, 3))
+    assert len(ranges.rows(context, tokenizer, "train", 1000)) == 64
 
 
 def test_ends_are_the_smallest_and_largest_input_and_zero():
