@@ -1,4 +1,4 @@
-"""Build a bundle from a checkpoint; every graph rewrite is checked against PyTorch."""
+"""Build a bundle from a checkpoint; what the rewrites make of its graph is checked."""
 
 from __future__ import annotations
 

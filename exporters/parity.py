@@ -1,4 +1,4 @@
-"""Check after every rewrite that the graph still gives the same answers as the PyTorch model.
+"""Check that a rewritten graph still gives the same answers as the PyTorch model.
 
 Graph rewrites often do silent damage: a fusion with a wrong head count loads, runs and gives wrong
 answers. Therefore the logits are compared on a single token, on real rows, on rows of the full

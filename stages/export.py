@@ -30,12 +30,12 @@ class Export(Stage):
     ``torch.onnx.export`` traces the graph. rarefy's passes then make it small and fast: they
     build padding masks in four nodes, fold the attention scale into the weights, compute the last
     layer for the first token only, cut position embeddings to ``max_length``, make each attention
-    one operator, and use int8 embeddings and integer matrix products where the plan says so. After
-    each pass, the logits are compared with PyTorch's on real rows, padded and unpadded, and on rows
-    of the full length: on a few, and on all of them before and after quantization. At the end, the
-    operators are counted. A difference beyond the tolerance is
-    an error, and so are operators that differ from what the plan demands. The rows are development
-    rows, and three of them are in the bundle word for word, unless ``samples`` is none.
+    one operator, and use int8 embeddings and integer matrix products where the plan says so. Before
+    and after quantization, the logits are compared with PyTorch's on real rows, padded and
+    unpadded, and on rows of the full length. At the end, the operators are counted. A difference
+    beyond the tolerance is an error, which names the first pass that is wrong, and so are operators
+    that differ from what the plan demands. The rows are development rows, and three of them are in
+    the bundle word for word, unless ``samples`` is none.
     """
 
     name: ClassVar[str] = "export"
