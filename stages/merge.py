@@ -11,7 +11,7 @@ from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks.task import Task, inputs_of
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
-from stages.quantize import narrowest
+from stages.quantize import narrowest, symmetric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +40,9 @@ class Merge(Stage):
     quantization: ClassVar[Quantization] = "keeps"
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return the width of weights, on which a plan's corrections depend."""
-        return {"isa": narrowest(asked.targets)}
+        """Return the width of weights and the form of ranges, on which corrections depend."""
+        width = {"isa": narrowest(asked.targets)}
+        return width | ({"ranges": "symmetric"} if symmetric(asked.targets) else {})
 
     def resources(self, work: Workload) -> Resources:
         """Return the resources for merging: the model with its adapter, and a copy of its weights.
@@ -100,6 +101,7 @@ def _calibrated(context: Context, plan: Plan, network: Any, tokenizer: Any) -> P
     factors = {name: layer.factors for name, layer in layers.items() if layer.factors}
     found = ranges.measure(network, static, rows, plan.calibration, context.progress, factors)
     for name, limits in found.items():
+        limits = ranges.widened(limits) if symmetric(context.targets) else limits
         layers[name] = layers[name].model_copy(update=limits._asdict())
     moved = {name: layer for name, layer in layers.items() if layer.correction is not None}
     isa = narrowest(context.targets)

@@ -123,6 +123,15 @@ def choose(histogram: Histogram, how: Calibration) -> Range:
     return min(tried, key=lambda one: cost(histogram, one))
 
 
+def widened(limits: Range) -> Range:
+    """Return the least range around this one whose steps are those of int8 with zero at zero.
+
+    int8 reaches from −128 to 127, so the range does, too, in its steps.
+    """
+    step = max(-limits.low / 128, limits.high / 127)
+    return Range(-128 * step, 127 * step)
+
+
 def squared_error(histogram: Histogram, limits: Range) -> float:
     """Return the mean squared error of inputs that are rounded within ``limits``."""
     errors = (histogram.middles - _rounded(histogram.middles, limits)) ** 2

@@ -68,6 +68,17 @@ def test_every_input_is_counted_whatever_the_batches_are():
     assert found.counts[0] == 4 * sum(len(r["input_ids"]) for r in rows if r["input_ids"][0] == 0)
 
 
+@pytest.mark.parametrize("given", [Range(-1.0, 3.0), Range(-5.0, 3.0), Range(0.0, 2.0)])
+def test_a_widened_range_is_the_least_whose_zero_is_in_the_middle_of_the_steps(given):
+    low, high = ranges.widened(given)
+    step = (high - low) / 255
+    assert -low / step == pytest.approx(128)
+    assert low <= given.low
+    assert high >= given.high
+    assert low == pytest.approx(given.low) or high == pytest.approx(given.high)
+    assert ranges.widened(Range(low, high)) == pytest.approx((low, high))
+
+
 @pytest.mark.parametrize("percent", [90.0, 99.0, 99.9])
 def test_a_percentile_leaves_out_half_of_the_rest_on_each_side(percent):
     values = np.random.default_rng(0).normal(size=100_000)
