@@ -110,9 +110,10 @@ def build(
     """
     plan = quantization.read(checkpoint_dir) if form == "deploy" else None
     products = providers.form(target_provider, products)
-    asked = (plan.precision, plan.mode) if plan is not None else (None, None)
-    if problem := providers.refusal(*asked, target_provider, products):
-        raise ModelError(f"export: {problem}")
+    if plan is not None:
+        problem = providers.refusal(plan.precision, plan.mode, target_provider, products)
+        if problem is not None:
+            raise ModelError(f"export: {problem}")
     needs: dict[str, Any] = {}
     if plan is not None and plan.precision == "int8" and isa == "vnni":
         needs = {"isa": isa}
