@@ -249,6 +249,8 @@ def compare(
 ) -> ComparisonView:
     """Compare a candidate with a baseline on the same eval rows, timed side by side.
 
+    The candidate runs on the provider that it was exported for.
+
     Args:
         candidate: a bundle, or the name of one.
         baseline: a bundle, the name of one (a run, a tag, a digest, a folder, ``URL#tag``), or
@@ -267,6 +269,7 @@ def compare(
     comparable on this machine, IntegrityError if files are damaged.
     """
     from flows.compared import ComparisonView
+    from pipeline.model import own_provider
     from pipeline.release import bundles
     from pipeline.release import compare as comparing
     from pipeline.release.answering import Bundle
@@ -282,7 +285,8 @@ def compare(
         side = bundles.find(str(candidate), place)
     whose = recipe_of(side.name, recipe, place)
     task, split = comparing.labelled_rows(side, whose.recipe.data, whose.base)
-    target = Target(threads=threads)
+    runs_on: Any = own_provider.chosen(side.directory, None)
+    target = Target(provider=runs_on, threads=threads)
     compared = comparing.compare(
         side,
         str(baseline.files.directory if isinstance(baseline, Bundle) else baseline),

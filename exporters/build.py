@@ -1,4 +1,4 @@
-"""Build a bundle from a checkpoint; every graph rewrite is checked against PyTorch."""
+"""Build a bundle from a checkpoint; what the rewrites make of its graph is checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from exporters import boundaries, bundle, fusion, half, onnx, parity
+from exporters import boundaries, bundle, fusion, half, onnx, parity, providers
 from exporters.passes import (
     attention,
     clean,
@@ -23,6 +23,7 @@ from exporters.passes import (
     scale,
     smooth,
 )
+from exporters.providers import Products
 from pipeline.model import arithmetic, checkpoint, openvino_session, quantization
 from pipeline.model.quantization import Plan
 from pipeline.model.runtime import DEVICES, BundleModel
@@ -31,10 +32,9 @@ from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.progress import Progress, silent
-from pipeline.terms.vocabulary import PORTABLE, Isa
+from pipeline.terms.vocabulary import Isa
 
 Form = Literal["reference", "deploy"]
-Products = Literal["fused", "qdq"]
 ROWS = 48  # for parity
 SCHEMA = "rarefy.onnx/1"
 
@@ -109,8 +109,11 @@ def build(
             be checked.
     """
     plan = quantization.read(checkpoint_dir) if form == "deploy" else None
-    products = "qdq" if target_provider in PORTABLE else products
-    _check_target(plan, target_provider, products)
+    products = providers.form(target_provider, products)
+    if plan is not None:
+        problem = providers.refusal(plan.precision, plan.mode, target_provider, products)
+        if problem is not None:
+            raise ModelError(f"export: {problem}")
     needs: dict[str, Any] = {}
     if plan is not None and plan.precision == "int8" and isa == "vnni":
         needs = {"isa": isa}
@@ -181,27 +184,6 @@ def trace(checkpoint_dir: Path, task: Task, split: Split, progress: Progress = s
     return Traced(model, tokenizer, task, graph, expected)
 
 
-def _check_target(plan: Plan | None, provider: str, products: Products) -> None:
-    """Raise ModelError if the plan does not fit the target or the form of its products."""
-    if plan is None:
-        return
-    if provider == "cuda" and plan.precision == "int8":
-        raise ModelError(
-            "export: int8 on the cuda provider is slower than fp16; "
-            "write quantize: {precision: fp16} for this target"
-        )
-    if DEVICES[provider] == "cpu" and plan.precision == "fp16":
-        raise ModelError(
-            f"export: fp16 on the {provider} provider is slower than fp32; "
-            "write quantize: {precision: int8} for this target"
-        )
-    if plan.precision == "int8" and products == "qdq" and plan.mode != "static":
-        raise ModelError(
-            "export: int8 as QuantizeLinear and DequantizeLinear needs ranges that are known "
-            "beforehand; write quantize: {mode: static}"
-        )
-
-
 def _level(provider: str, precision: str, products: Products) -> str:
     """Return the session's optimization level."""
     if precision == "int8" and products == "qdq" and DEVICES[provider] == "cpu":
@@ -240,8 +222,9 @@ def _rewrite(
     graph in full precision and the one that ships answer all cases.
     """
     passes = [mask, scale] + ([first_token, positions] if form == "deploy" else [])
-    if form == "deploy" and provider == "cpu" and products == "fused":
-        passes += [attention, residual]
+    if form == "deploy" and provider == "cpu":
+        # Pairs of quantizers are for other runtimes, too, which have no operator for attention.
+        passes += [attention, residual] if products == "fused" else [residual]
     close = _in_float(task, graph, passes, bounds, expected)
     fusion.check_fused(graph)
     if plan is None:
@@ -263,8 +246,10 @@ def _rewrite(
         integer_matmul.apply(graph, plan, isa)
     clean.apply(graph)
     fusion.check_integer(graph, plan.integer_modules)
-    last = qdq if products == "qdq" else integer_matmul
-    return graph, "int8", parity.check(task, graph, expected, "int8", _name(last))
+    last = _name(qdq if products == "qdq" else integer_matmul)
+    # Pairs of quantizers are floats at a lower level than that of the session that ships.
+    level = _level(provider, "int8", products) if DEVICES[provider] == "cpu" else parity.LEVEL
+    return graph, "int8", parity.check(task, graph, expected, "int8", last, level)
 
 
 def _in_float(

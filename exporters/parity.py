@@ -1,4 +1,4 @@
-"""Check after every rewrite that the graph still gives the same answers as the PyTorch model.
+"""Check that a rewritten graph still gives the same answers as the PyTorch model.
 
 Graph rewrites often do silent damage: a fusion with a wrong head count loads, runs and gives wrong
 answers. Therefore the logits are compared on a single token, on real rows, on rows of the full
@@ -35,6 +35,8 @@ TOLERANCE: dict[Precision, float] = {
 MEAN_DRIFT = 0.05  # int8: mean absolute difference of an answer, relative to the largest (or 1)
 LEAST_AGREEMENT = 0.95  # int8: share of decided units with the same answer
 BATCH = 8
+LEVEL = "basic"
+"""ONNX Runtime's optimization level for checks: it leaves a graph's operators as they are."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,14 @@ def few(cases: Sequence[Case]) -> list[Case]:
 
 
 def check(
-    task: Task, graph: ir.Model, expected: Sequence[Case], precision: Precision, what: str
+    task: Task,
+    graph: ir.Model,
+    expected: Sequence[Case],
+    precision: Precision,
+    what: str,
+    level: str = LEVEL,
 ) -> Parity:
-    """Compare a graph with PyTorch.
+    """Compare a graph with PyTorch, in a session on the CPU at an optimization level.
 
     Raises ModelError, which names the rewrite ``what``, if the answers differ too much.
     """
@@ -101,7 +108,8 @@ def check(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(machine.allowed())
     options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = getattr(levels, f"ORT_ENABLE_{level.upper()}")
     try:
         session = saving.session(graph, options)
         actual = [session.run(None, case.feed)[0] for case in expected]

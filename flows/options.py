@@ -178,17 +178,20 @@ def recipe_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(command)
 
 
+def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--provider``, given to the command as ``provider``; see ``own_provider.chosen``."""
+    return click.option(
+        "--provider",
+        type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
+        help="ONNX Runtime's execution provider, or OpenVINO; default: the bundle's own.",
+    )(command)
+
+
 def rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--recipe``, ``--data`` (as ``table``), ``--text`` and ``--provider``."""
     file = click.Path(path_type=Path, dir_okay=False)
     for option in (
-        click.option(
-            "--provider",
-            type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
-            default="cpu",
-            show_default=True,
-            help="ONNX Runtime's execution provider, or OpenVINO.",
-        ),
+        provider_option,
         click.option(
             "--text",
             multiple=True,

@@ -35,9 +35,11 @@ class Adapt(Training):
 
     With ``qat``, the layers are rounded during training as the plan of ``quantize`` says, so that
     the adapter also learns to answer well in int8; see the stage ``qat``, which trains all weights.
+    ``merge`` then leaves the plan as it is.
     """
 
     name: ClassVar[str] = "adapt"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.ADAPTER
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy", "peft")
@@ -155,6 +157,7 @@ class Adapt(Training):
                 "rank": self.rank,
                 "layers": len(targets),
                 "trainable": trainable,
+                "qat": self.qat,
             }
         }
         return Draft(roles, facts, (trained.metric(),))

@@ -31,13 +31,14 @@ def batches(
     """Yield batches of rows whose lists have equal lengths.
 
     Every position then holds a real token: statistics over activations need no mask, and no time
-    is spent on padding.
+    is spent on padding. ``rows`` may lie on disk: those of one batch are held at a time.
     """
-    ordered = sorted(rows, key=_shape)
-    for _, group in groupby(ordered, key=_shape):
+    shapes = [_shape(row) for row in rows]
+    ordered = sorted(range(len(shapes)), key=shapes.__getitem__)
+    for _, group in groupby(ordered, key=shapes.__getitem__):
         same = list(group)
         for start in range(0, len(same), size):
-            part = same[start : start + size]
+            part = [rows[at] for at in same[start : start + size]]
             yield {key: torch.tensor([row[key] for row in part], device=device) for key in part[0]}
 
 

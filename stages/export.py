@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from exporters import providers
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import (
     FLOAT,
@@ -19,7 +20,7 @@ from pipeline.stage.resources import (
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.versions import version
-from pipeline.terms.vocabulary import PORTABLE, Target
+from pipeline.terms.vocabulary import Target
 from stages.parameters import EXPORTING
 
 
@@ -29,16 +30,16 @@ class Export(Stage):
     ``torch.onnx.export`` traces the graph. rarefy's passes then make it small and fast: they
     build padding masks in four nodes, fold the attention scale into the weights, compute the last
     layer for the first token only, cut position embeddings to ``max_length``, make each attention
-    one operator, and use int8 embeddings and integer matrix products where the plan says so. After
-    each pass, the logits are compared with PyTorch's on real rows, padded and unpadded, and on rows
-    of the full length: on a few, and on all of them before and after quantization. At the end, the
-    operators are counted. A difference beyond the tolerance is
-    an error, and so are operators that differ from what the plan demands. The rows are development
-    rows, and three of them are in the bundle word for word, unless ``samples`` is none.
+    one operator, and use int8 embeddings and integer matrix products where the plan says so. Before
+    and after quantization, the logits are compared with PyTorch's on real rows, padded and
+    unpadded, and on rows of the full length. At the end, the operators are counted. A difference
+    beyond the tolerance is an error, which names the first pass that is wrong, and so are operators
+    that differ from what the plan demands. The rows are development rows, and three of them are in
+    the bundle word for word, unless ``samples`` is none.
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 16
+    version: ClassVar[int] = 17
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"dev"})
@@ -46,7 +47,7 @@ class Export(Stage):
     quantization: ClassVar[Quantization] = "keeps"
 
     target: str | None = Field(None, description="name of a target; default: the recipe's first")
-    products: Literal["fused", "qdq"] = Field(
+    products: providers.Products = Field(
         "fused",
         description="int8 products as ONNX Runtime's own operators, or as pairs of QuantizeLinear "
         "and DequantizeLinear for other runtimes; for TensorRT and OpenVINO always the latter",
@@ -56,15 +57,9 @@ class Export(Stage):
     )
 
     def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a plan that may be dynamic for products whose ranges must be known beforehand."""
-        portable = self.products == "qdq" or self._target(targets).provider in PORTABLE
-        asked = (getattr(planner, "precision", None), getattr(planner, "mode", None))
-        if portable and asked in (("int8", "dynamic"), ("int8", "search")):
-            return (
-                "int8 as QuantizeLinear and DequantizeLinear needs ranges that are known "
-                "beforehand; write quantize: {mode: static}"
-            )
-        return None
+        """Refuse a plan that the target's provider cannot have, or has only to be slower."""
+        precision, mode = (getattr(planner, name, None) for name in ("precision", "mode"))
+        return providers.refusal(precision, mode, self._target(targets).provider, self.products)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what determines the graph (provider, the width of weights), session and check."""

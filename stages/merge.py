@@ -11,7 +11,7 @@ from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks.task import Task, inputs_of
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
-from stages.quantize import narrowest
+from stages.quantize import narrowest, symmetric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,19 +28,21 @@ class Merge(Stage):
     Hu et al. 2021 (arXiv 2106.09685). The answers stay the same: merged and unmerged logits are
     compared on real rows, and a difference of more than 1e-4 is an error. A quantization plan is
     kept; the adapter has moved what the layers read, so its static ranges and its corrections of
-    biases are taken again.
+    biases are taken again. Those of an adapter that was trained with ``qat`` stay as they are,
+    since it has learned under them.
     """
 
     name: ClassVar[str] = "merge"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ADAPTER})
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
     quantization: ClassVar[Quantization] = "keeps"
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return the width of weights, on which a plan's corrections depend."""
-        return {"isa": narrowest(asked.targets)}
+        """Return the width of weights and the form of ranges, on which corrections depend."""
+        width = {"isa": narrowest(asked.targets)}
+        return width | ({"ranges": "symmetric"} if symmetric(asked.targets) else {})
 
     def resources(self, work: Workload) -> Resources:
         """Return the resources for merging: the model with its adapter, and a copy of its weights.
@@ -81,7 +83,8 @@ class Merge(Stage):
             )
         roles = checkpoint.save(merged, tokenizer, context.output)
         plan = quantization.read(model.directory)
-        if plan is not None and plan.calibration is not None:
+        learned = model.manifest.model.get("adapter", {}).get("qat", False)
+        if plan is not None and plan.calibration is not None and not learned:
             quantization.write(_calibrated(context, plan, merged, tokenizer), context.output)
         metric = Metric(name="merge_difference", split="train", value=difference, n=len(rows))
         return Draft(roles=roles, model=checkpoint.describe(merged), metrics=(metric,))
@@ -98,6 +101,7 @@ def _calibrated(context: Context, plan: Plan, network: Any, tokenizer: Any) -> P
     factors = {name: layer.factors for name, layer in layers.items() if layer.factors}
     found = ranges.measure(network, static, rows, plan.calibration, context.progress, factors)
     for name, limits in found.items():
+        limits = ranges.widened(limits) if symmetric(context.targets) else limits
         layers[name] = layers[name].model_copy(update=limits._asdict())
     moved = {name: layer for name, layer in layers.items() if layer.correction is not None}
     isa = narrowest(context.targets)

@@ -36,10 +36,11 @@ class Quantize(Stage):
     divergence of the answers from those in full precision, as KL in nats. If together they do more
     than ``max_damage``, each is tried alone, and layers above it stay float. ``mode: dynamic``
     determines the range of each input at run time; ``static`` takes it from the calibration rows,
-    by ``calibration``; ``merge`` takes it again. If the layers that are left do more damage than
-    ``max_joint_damage`` together, the worst of them stay float too. The last layer of the
-    classifier stays float. The arithmetic follows Jacob et al. 2018 (arXiv 1712.05877); calibration
-    and partial quantization by sensitivity follow Wu et al. 2020 (arXiv 2004.09602).
+    by ``calibration``; ``merge`` takes it again. Where TensorRT is all that int8 is for, ranges are
+    as wide below zero as above it, since it has no others. If the layers that are left do more
+    damage than ``max_joint_damage`` together, the worst of them stay float too. The last layer of
+    the classifier stays float. The arithmetic follows Jacob et al. 2018 (arXiv 1712.05877);
+    calibration and partial quantization by sensitivity follow Wu et al. 2020 (arXiv 2004.09602).
 
     ``mode: search`` chooses all of this by measurement: the fastest plan whose bundle does no more
     damage than ``max_joint_damage``. It tries dynamic and static ranges, every method of
@@ -109,6 +110,8 @@ class Quantize(Stage):
         if self.precision != "int8":
             return {}
         found: dict[str, Any] = {"isa": narrowest(asked.targets)}
+        if symmetric(asked.targets):
+            found["ranges"] = "symmetric"
         if self.mode == "search":
             timed = [each for each in asked.targets if each.provider == "cpu"]
             if not timed:
@@ -205,6 +208,8 @@ class Quantize(Stage):
             limits = dict[str, ranges.Range]()
             if self.mode == "static":
                 limits = ranges.measure(network, candidates, rows, how, progress, factors)
+                if symmetric(context.targets):
+                    limits = {name: ranges.widened(each) for name, each in limits.items()}
             for name in candidates:
                 low, high = limits.get(name, (None, None))
                 layers[name] = LinearPlan(
@@ -305,6 +310,12 @@ def narrowest(targets: tuple[Target, ...]) -> Isa:
     """Return ``vnni`` if that is what all of the recipe's CPUs have: the width to be measured."""
     wide = [target.isa == "vnni" for target in targets if target.provider in ("cpu", "openvino")]
     return "vnni" if wide and all(wide) else "avx2"
+
+
+def symmetric(targets: tuple[Target, ...]) -> bool:
+    """Return whether all of the recipe's targets that int8 is for have zero as the zero point."""
+    int8 = {target.provider for target in targets} - {"cuda"}  # which has fp16 only
+    return int8 == {"tensorrt"}
 
 
 def needs_no_training(planner: Stage) -> str | None:

@@ -1,8 +1,8 @@
 """Calibration: the range of each layer's input, which static quantization maps to 256 integers.
 
 A wide range rounds all inputs coarsely, a narrow one cuts the largest. Wu et al. 2020 (arXiv
-2004.09602, section 3.3) compare the methods. Rows are read twice, and what is kept of them does not
-grow with their number.
+2004.09602, section 3.3) compare the methods. Rows are on disk and read twice; in memory, only their
+lengths and targets grow with their number.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pipeline.stage import Context
 from pipeline.stage.tasks.task import Row, inputs_of
 from pipeline.terms.progress import Progress, silent
 from stages import calibration
+from stages.rows import Rows
+from stages.training import CHUNK
 
 BINS = 2048
 STEPS = 255
@@ -57,11 +59,14 @@ class Histogram:
         return self.ends.low + self.width * (np.arange(BINS) + 0.5)
 
 
-def rows(context: Context, tokenizer: Any, name: str, count: int) -> list[Row]:
-    """Return tokenized rows spread evenly over a split."""
-    split = context.split(name)
-    step = max(1, len(split) // count)
-    return context.task.examples(tokenizer, split, range(0, len(split), step)[:count])
+def rows(context: Context, tokenizer: Any, name: str, count: int) -> Rows:
+    """Return tokenized rows spread evenly over a split, in a file in ``context.work``."""
+    split, found = context.split(name), Rows(context.work)
+    chosen = range(0, len(split), max(1, len(split) // count))[:count]
+    for start in range(0, len(chosen), CHUNK):
+        part = chosen[start : start + CHUNK]
+        found.extend(context.task.examples(tokenizer, split, part))
+    return found
 
 
 @torch.no_grad()
@@ -116,6 +121,15 @@ def choose(histogram: Histogram, how: Calibration) -> Range:
     best = min(tried, key=lambda one: cost(histogram, one))
     tried = [best, *(Range(best.low, high * share) for share in SHARES[1:])] if high > 0 else [best]
     return min(tried, key=lambda one: cost(histogram, one))
+
+
+def widened(limits: Range) -> Range:
+    """Return the least range around this one whose steps are those of int8 with zero at zero.
+
+    int8 reaches from −128 to 127, so the range does, too, in its steps.
+    """
+    step = max(-limits.low / 128, limits.high / 127)
+    return Range(-128 * step, 127 * step)
 
 
 def squared_error(histogram: Histogram, limits: Range) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import rarefy
+from pipeline.model import openvino_session
 from pipeline.release.origin import recipe_of
 from pipeline.store.home import Home
 from tests.conftest import QUICK
@@ -118,6 +119,12 @@ def test_a_run_s_recipe_is_found_again_whatever_its_file_is_called(project: Proj
     for baseline in (other, rarefy.Bundle(other)):
         compared = rarefy.compare(result.bundle, baseline, home="home", seconds=1)
         assert compared.as_json()["accuracy"]["flips"] == 0
+    assert compared.as_json()["latency"]["provider"] == "cpu"
+    monkeypatch.setattr(openvino_session, "installed", lambda: False)
+    options = other / "session_options.json"
+    options.write_text(options.read_text().replace("CPUExecutionProvider", "OpenVINO"))
+    with pytest.raises(rarefy.ProviderError, match="the bundle was exported for it"):
+        rarefy.compare(other, result.bundle, recipe=rarefy.load(path), home="home", seconds=1)
 
 
 @pytest.mark.slow

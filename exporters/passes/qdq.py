@@ -5,7 +5,8 @@ compute the product in integers: TensorRT, OpenVINO, and ONNX Runtime above the 
 ONNX Runtime's own ``MatMulIntegerToFloat``, which is faster there, is in none of the others.
 
 Ranges must be known beforehand, so the plan must be static. TensorRT takes zero as the zero point
-only, so a range is then made symmetric.
+only, so a range is widened until it has it there. ``quantize`` does so itself, and simulates it, if
+int8 is for TensorRT alone: nothing is left to widen then.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def _pair(
     scale, zero = uint8_range(layer.low, layer.high)
     grid = np.array(zero)
     if symmetric:
-        scale = np.float32(max(-layer.low, layer.high, 1e-12) / LARGEST)
+        scale = np.float32(max(-layer.low / (LARGEST + 1), layer.high / LARGEST, 1e-12))
         grid = np.array(0, np.int8)
     constants = [
         constant(model, f"{module}.input.scale", np.array(scale)),

@@ -2,9 +2,10 @@
 
 At its default optimization level the runtime makes ``SkipLayerNormalization`` of ``Add`` and
 ``LayerNormalization``, and on a CPU that takes seven times as long as both (see ``fusion``).
-Bundles ask for the level ``basic``, but those who load the graph themselves (Triton,
-transformers.js) use the default, and the whole model then took 10 to 41 % longer. ``Sum`` of two is
-the same kernel. A sum of sums, as of the embeddings of tokens, types and positions, is one ``Sum``.
+Bundles ask for the level ``basic``, but those with pairs of quantizers for ``extended``, which also
+fuses, and those who load the graph themselves (Triton, transformers.js) use the default. The whole
+model then took 10 to 41 % longer. ``Sum`` of two is the same kernel. A sum of sums, as of the
+embeddings of tokens, types and positions, is one ``Sum``.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from exporters.passes.graph import array, constant, consumers, node
 from exporters.passes.integer_matmul import planned
+from exporters.passes.residual import NORMALIZATIONS
 from pipeline.model.quantization import Plan
 
 
@@ -45,7 +46,7 @@ def apply(model: ir.Model, plan: Plan) -> int:
 def _fold(model: ir.Model, value: ir.Value, factors: tuple[float, ...]) -> bool:
     """Divide the constants of a normalization that gives the value; return False if none does."""
     made = value.producer()
-    if made is None or made.op_type not in ("LayerNormalization", "Mul"):
+    if made is None or made.op_type not in (*NORMALIZATIONS, "Mul"):
         return False
     held = {at: array(operand) for at, operand in enumerate(made.inputs)}
     scales = {

@@ -82,7 +82,7 @@ def compare(
     table: Path | None,
     text: tuple[str, ...],
     label: str,
-    provider: Any,
+    provider: str | None,
     threads: int,
     seconds: float,
     rows: int,
@@ -100,6 +100,7 @@ def compare(
     """
     from flows.compared import ComparisonView
     from flows.display import Display, show_verdict
+    from pipeline.model import own_provider
     from pipeline.release import compare as comparing
     from pipeline.release.bundles import find
     from pipeline.release.comparison import Effort
@@ -107,7 +108,8 @@ def compare(
     from pipeline.terms.vocabulary import Target
 
     bundle = find(candidate, home)
-    target = Target(provider=provider, threads=threads)
+    runs_on: Any = own_provider.chosen(bundle.directory, provider)
+    target = Target(provider=runs_on, threads=threads)
     source, base = None if table is None else rows_of(table, text, label), Path()
     if source is None:
         loaded = recipe_of(candidate, recipe, home)

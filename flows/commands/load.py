@@ -98,6 +98,7 @@ def load(
     recipe: Path | None,
     table: Path | None,
     text: tuple[str, ...],
+    provider: str | None,
     home: Home,
     as_json: bool,
     **options: Any,
@@ -113,11 +114,13 @@ def load(
     from flows.display import Display
     from pipeline.measure import alone
     from pipeline.measure import load as loading
+    from pipeline.model import own_provider
     from pipeline.release.bundles import find
     from pipeline.terms.outcomes import worst
     from pipeline.verdict import load as judging
 
     model = find(bundle, home)
+    options["provider"] = own_provider.chosen(model.directory, provider)
     split = rows(bundle, table, text, recipe, home)
     runs = []
     with Display(stderr(), quiet=as_json) as display:

@@ -9,7 +9,7 @@ from typing import Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option
+from flows.options import home_option, json_option, provider_option
 from pipeline.store.home import Home
 
 
@@ -19,13 +19,7 @@ from pipeline.store.home import Home
 @click.option(
     "--pair", "pairs", nargs=2, multiple=True, metavar="FIRST SECOND", help="A sentence pair."
 )
-@click.option(
-    "--provider",
-    type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
-    default="cpu",
-    show_default=True,
-    help="ONNX Runtime's execution provider, or OpenVINO.",
-)
+@provider_option
 @click.option(
     "--threads", type=click.IntRange(1), help="Intra-op threads; default: the bundle's setting."
 )
@@ -35,7 +29,7 @@ def predict(
     bundle: str,
     texts: tuple[str, ...],
     pairs: tuple[tuple[str, str], ...],
-    provider: str,
+    provider: str | None,
     threads: int | None,
     home: Home,
     as_json: bool,
@@ -46,6 +40,7 @@ def predict(
 
     Example: `rarefy predict demo "A fine film."`
     """
+    from pipeline.model import own_provider
     from pipeline.model.runtime import BundleModel
     from pipeline.release.bundles import find
     from pipeline.stage import tasks
@@ -53,6 +48,7 @@ def predict(
     answering = find(bundle, home)
     if not texts and not pairs and sys.stdin.isatty():
         raise click.UsageError("give a TEXT or --pair FIRST SECOND, or pipe lines to stdin")
+    provider = own_provider.chosen(answering.directory, provider)
     model = BundleModel(answering.directory, provider=provider, threads=threads)
     task = tasks.find(model.task)(model.labels, model.signature["max_length"], ())
     task = task.of_model(model.config)

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.measure.measurements import CANDIDATE
-from pipeline.model import runtime
+from pipeline.model import own_provider
 
 
 def providers(bundles: Mapping[str, Path], provider: str) -> dict[str, str]:
     """Return the provider of each bundle: of the candidate ``provider``, the target's.
 
-    What it is compared with runs as it is deployed (``runtime.beside``), so that a speed-up over
-    ONNX Runtime in fp32 means the same on a target of OpenVINO's.
+    What it is compared with runs as it is deployed (``own_provider.beside``), so that a speed-up
+    over ONNX Runtime in fp32 means the same on a target of OpenVINO's.
     """
     return {
-        name: provider if name == CANDIDATE else runtime.beside(directory, provider)
+        name: provider if name == CANDIDATE else own_provider.beside(directory, provider)
         for name, directory in bundles.items()
     }

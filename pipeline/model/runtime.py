@@ -60,18 +60,6 @@ def check_available(provider: str) -> None:
         )
 
 
-def beside(directory: Path, provider: str) -> str:
-    """Return the provider for a bundle that a candidate on ``provider`` is compared with.
-
-    On a CPU that is ONNX Runtime's, or OpenVINO if the bundle was made for it: what the bundle is
-    deployed with. On a GPU it is the candidate's.
-    """
-    if DEVICES[provider] != "cpu":
-        return provider
-    made_for = read(directory, "session_options.json").get("providers", ())
-    return "openvino" if PROVIDERS["openvino"] in made_for else "cpu"
-
-
 def read(directory: Path, name: str) -> dict[str, Any]:
     """Return a JSON file of a bundle.
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.model import own_provider
 from pipeline.model.runtime import BundleModel
 from pipeline.release import bundles
 from pipeline.stage import tasks
@@ -29,7 +30,8 @@ class Bundle:
     Args:
         reference: a bundle's folder, a run's name or folder, a tag, a digest, or ``URL#tag``.
         home: the state folder in which names, tags and digests are looked up.
-        provider: ``cpu``, ``cuda`` or ``tensorrt`` of ONNX Runtime, or ``openvino``.
+        provider: ``cpu``, ``cuda`` or ``tensorrt`` of ONNX Runtime, or ``openvino``; by default the
+            one that the bundle was exported for.
         threads: intra-op threads; by default the number that the bundle was exported for.
 
     Raises RecipeError if there is no such bundle, IntegrityError if it is damaged, ProviderError
@@ -41,16 +43,22 @@ class Bundle:
         reference: Path | str,
         *,
         home: Path | str = ".rarefy",
-        provider: str = "cpu",
+        provider: str | None = None,
         threads: int | None = None,
     ) -> None:
         self.home = Home(Path(home).expanduser())
         self.files = bundles.find(str(reference), self.home)
         bundles.check_bytes(self.files)
+        provider = own_provider.chosen(self.files.directory, provider)
         self._model = BundleModel(self.files.directory, provider=provider, threads=threads)
         made = tasks.find(self._model.task)
         task = made(self._model.labels, self._model.signature["max_length"], ())
         self._task = task.of_model(self._model.config)
+
+    @property
+    def provider(self) -> str:
+        """What runs the model: ``cpu``, ``cuda``, ``tensorrt`` or ``openvino``."""
+        return self._model.provider
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from importlib import import_module
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
 
+from exporters import saving
 from exporters.build import build
 from pipeline.model import arithmetic, checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
@@ -86,6 +89,40 @@ def test_portable_int8_has_no_operators_of_onnx_runtimes_own(portable, deployed,
     ours, theirs = (probabilities(path, TEXTS) for path in (output, tmp_path))
     assert np.abs(ours - theirs).max() < 0.1
     assert not np.array_equal(ours, theirs)
+
+
+def test_portable_int8_is_computed_in_integers_and_its_sums_stay_apart(portable, tmp_path):
+    """At the level that the bundle asks for, as ``benchmarks`` and users run it."""
+    _, output, _ = portable
+    stored = json.loads((output / "session_options.json").read_text())
+    assert stored["graph_optimization_level"] == "extended"
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(output / "model.onnx", options, providers=["CPUExecutionProvider"])
+    made = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert made["MatMulIntegerToFloat"] == 13
+    assert made["SkipLayerNormalization"] == 0
+    assert made["LayerNormalization"] == 5  # two of each layer, and that of the embeddings
+
+
+@pytest.mark.parametrize("products", ["fused", "qdq"])
+def test_the_graph_that_ships_is_checked_at_the_level_at_which_it_runs(
+    products, portable, tmp_path, monkeypatch
+):
+    """Pairs of quantizers are floats at a lower one, so integers would not have been checked."""
+    levels, real = [], saving.session
+
+    def noted(graph, options):
+        levels.append(options.graph_optimization_level.name.removeprefix("ORT_ENABLE_").lower())
+        return real(graph, options)
+
+    monkeypatch.setattr(saving, "session", noted)
+    build(portable[2], tmp_path, task=TASK, split=SPLIT, form="deploy", products=products)
+    stored = json.loads((tmp_path / "session_options.json").read_text())
+    assert levels[-1] == stored["graph_optimization_level"]
+    assert set(levels[:-1]) == {"basic"}, "a pass is checked as it left the graph"
 
 
 def test_openvino_gives_a_portable_bundles_answers(portable):

@@ -130,6 +130,22 @@ def test_a_cpu_with_vnni_is_described_without_onnxruntime(monkeypatch: pytest.Mo
     assert "cores" in found
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_what_a_cpu_computes_decides_whether_targets_may_say_vnni(
+    exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not its flags: under emulation, they are those of the machine that emulates."""
+    facts = machine.fingerprint() | {"flags": ["avx512_vnni"]}
+    monkeypatch.setattr(machine, "fingerprint", lambda: facts)
+    monkeypatch.setattr(arithmetic, "exact", lambda: exact)
+    assert checks.takes_vnni() is exact
+    found = {check.name: check for check in checks.cpu()}["int8"]
+    assert (found.state, "targets for CPUs like this one may say isa: vnni" in found.found) == (
+        "ok",
+        exact,
+    )
+
+
 def test_openvino_is_optional_and_its_precision_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     (check,) = checks.openvino()

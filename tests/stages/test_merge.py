@@ -8,6 +8,7 @@ import torch
 from pipeline.model import checkpoint, quantization
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
+from pipeline.terms.vocabulary import Target
 from stages import ranges
 from stages.adapt import Adapt
 from stages.merge import Merge
@@ -74,6 +75,15 @@ def test_the_ranges_of_a_static_plan_are_those_of_the_merged_model(planned, make
         assert (after.linears[name].low, after.linears[name].high) == pytest.approx(limits)
     moved = [n for n in wanted if after.linears[n].high != pytest.approx(before.linears[n].high)]
     assert moved, "training moved what the layers read"
+
+
+def test_ranges_for_tensorrt_alone_are_symmetric_again(planned, make_context):
+    adapted, _ = planned
+    context = make_context(rows=128, targets=(Target(name="gpu", provider="tensorrt"),))
+    Merge().run(context, adapted)
+    after = quantization.read(context.output)
+    for name in after.integer_modules:
+        assert after.linears[name].low == pytest.approx(-128 / 127 * after.linears[name].high)
 
 
 def test_corrections_are_those_of_the_merged_model(planned, make_context):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline.model import checkpoint, quantization
+from pipeline.run import quantized
 from pipeline.store.artifact import Kind
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError, RecipeError
@@ -14,6 +15,7 @@ from stages.adapt import Adapt
 from stages.merge import Merge
 from stages.qat import Qat
 from tests.models import artifact_of
+from tests.stages.chains import made_artifact
 
 
 def narrowed(artifact, directory):
@@ -34,11 +36,18 @@ def planned(tuned, tmp_path):
     return narrowed(tuned, tmp_path / "planned")
 
 
-def damage(context, weights, exact) -> float:
-    """Return the divergence of a rounded model's answers from those of the exact one."""
-    network = checkpoint.load(weights)
-    plan = quantization.read(exact.directory)
-    tokenizer = checkpoint.load_tokenizer(weights)
+def made(stage, context, model, kind):
+    """Run a stage; return its output as the engine publishes it, with the plan that it keeps."""
+    draft = stage.run(context, model)
+    draft = quantized.carry(stage, model, context.output, kind, draft)
+    return made_artifact(context.output, kind, **draft.model)
+
+
+def damage(context, model, exact) -> float:
+    """Return the divergence of a model's answers, rounded by its plan, from the exact ones."""
+    network = checkpoint.load(model.directory)
+    plan = quantization.read(model.directory)
+    tokenizer = checkpoint.load_tokenizer(model.directory)
     rows = ranges.rows(context, tokenizer, "train", 128)
     measured = sensitivity.Sensitivity(context.task, checkpoint.load(exact.directory), rows, "avx2")
     rounded = sensitivity.Sensitivity(context.task, network, rows, "avx2")
@@ -49,23 +58,29 @@ def damage(context, weights, exact) -> float:
 
 def test_what_rounding_takes_is_won_back(planned, make_context):
     context = make_context(rows=256)
-    before = damage(context, planned.directory, planned)
-    draft = Qat(epochs=3, learning_rate=1e-3, batch_size=16).run(context, planned)
+    before = damage(context, planned, planned)
+    stage = Qat(epochs=3, learning_rate=1e-3, batch_size=16)
+    trained = made(stage, context, planned, Kind.CHECKPOINT)
     assert before > 0.02
-    assert damage(context, context.output, planned) < before / 2
+    assert damage(context, trained, planned) < before / 2
+
+
+def test_its_loss_is_in_the_draft_and_the_plan_is_left_to_the_engine(planned, make_context):
+    context = make_context(rows=32)
+    draft = Qat(batch_size=16).run(context, planned)
     assert draft.metrics[0].name == "train_loss"
-    assert not (context.output / quantization.FILE).exists(), "the engine copies the plan"
+    assert not (context.output / quantization.FILE).exists()
 
 
 def test_an_adapter_wins_it_back_too_and_merges(planned, make_context, tmp_path):
     context = make_context(rows=256, artifacts={"exact": planned})
-    before = damage(context, planned.directory, planned)
+    before = damage(context, planned, planned)
     stage = Adapt(qat=True, teacher="exact", rank=8, epochs=3, learning_rate=5e-3, batch_size=16)
-    stage.run(context, planned)
-    adapted = artifact_of(context.output, Kind.ADAPTER)
+    adapted = made(stage, context, planned, Kind.ADAPTER)
     merging = make_context(rows=256, work=tmp_path / "merging")
-    Merge().run(merging, adapted)
-    assert damage(context, merging.output, planned) < before / 2
+    merged = made(Merge(), merging, adapted, Kind.CHECKPOINT)
+    assert damage(context, merged, planned) < before / 2
+    assert quantization.read(merged.directory) == quantization.read(planned.directory)
 
 
 @pytest.mark.parametrize("stage", [Qat(), Adapt(qat=True)])
@@ -86,20 +101,29 @@ def test_it_is_the_same_twice(planned, make_context, tmp_path):
     assert digests[0] == digests[1]
 
 
-def test_the_plan_is_that_of_the_training_and_reaches_the_bundle(workshop):
+@pytest.mark.parametrize(
+    ("training", "last"),
+    [
+        ([{"qat": {"epochs": 3}}], "qat"),
+        ([{"adapt": {"qat": True, "epochs": 3, "learning_rate": 1e-2}}, "merge"], "merge"),
+    ],
+)
+def test_the_plan_is_that_of_the_training_and_reaches_the_bundle(training, last, workshop):
+    """Ranges that cut inputs, as ``mse`` chooses them, are what the weights were trained for."""
+    static = {"mode": "static", "calibration": "mse", "correct_bias": True, "calibration_rows": 16}
     done = workshop.run(
         {"finetune": {"epochs": 1}},
-        {"quantize": {"mode": "static", "calibration_rows": 16}},
-        {"qat": {"epochs": 3}},
+        {"quantize": static | {"sensitivity": False}},
+        *training,
         "export",
     )
     before, after = (
-        quantization.read(done[name].artifact.directory) for name in ("quantize", "qat")
+        quantization.read(done[name].artifact.directory) for name in ("quantize", last)
     )
     assert before == after
     assert done["export"].artifact.manifest.model["precision"] == "int8"
     old, new = (
-        checkpoint.load(done[name].artifact.directory).state_dict() for name in ("quantize", "qat")
+        checkpoint.load(done[name].artifact.directory).state_dict() for name in ("quantize", last)
     )
     assert any(not torch.equal(old[name], new[name]) for name in old)
 

@@ -16,6 +16,7 @@ from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
 from stages import sensitivity, smoothing
 from stages.adapt import Adapt
+from stages.merge import Merge
 from stages.quantize import Quantize, narrowest
 from tests.models import artifact_of
 
@@ -121,6 +122,25 @@ def test_damage_is_measured_in_the_narrowest_width_that_a_target_takes():
     assert narrowest((wide, plain)) == narrowest((plain,)) == narrowest((gpu,)) == "avx2"
     assert Quantize().environment(Asked(targets=(wide,))) == {"isa": "vnni"}
     assert Quantize(precision="fp16").environment(Asked(targets=(gpu,))) == {}
+
+
+GPU, CPU = Target(name="gpu", provider="tensorrt"), Target()
+HALF = Target(name="half", provider="cuda")
+
+
+@pytest.mark.parametrize(
+    ("targets", "wanted"),
+    [((GPU,), True), ((GPU, HALF), True), ((GPU, CPU), False), ((HALF,), False), ((), False)],
+)
+def test_ranges_are_symmetric_if_int8_is_for_tensorrt_alone(targets, wanted, tuned, make_context):
+    """A range that TensorRT would widen is not what damage and training were measured with."""
+    stage = Quantize(mode="static", calibration_rows=16, sensitivity=False)
+    plan, _ = planned(stage, make_context(targets=targets), tuned)
+    ratios = [-layer.low / layer.high for layer in plan.integer_layers.values()]
+    assert all(ratio == pytest.approx(128 / 127) for ratio in ratios) is wanted
+    asked = Asked(targets=targets)
+    assert (stage.environment(asked).get("ranges") == "symmetric") is wanted
+    assert stage.environment(asked).get("ranges") == Merge().environment(asked).get("ranges")
 
 
 def test_layers_are_tried_alone_only_if_together_they_do_more_than_one_may(tuned, make_context):

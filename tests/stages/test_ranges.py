@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.model import checkpoint
 from pipeline.model.quantization import Calibration
 from stages import ranges
 from stages.ranges import BINS, Histogram, Range
+from stages.rows import Rows
 
 
 class Layer(torch.nn.Module):
@@ -40,6 +42,17 @@ def error(values: np.ndarray, limits: Range) -> float:
     return float(((rounded - given) ** 2).mean())
 
 
+@pytest.mark.parametrize("chunk", [7, 1000])
+def test_rows_are_spread_over_the_split_and_lie_on_disk(chunk, tuned, make_context, monkeypatch):
+    monkeypatch.setattr(ranges, "CHUNK", chunk)
+    context, tokenizer = make_context(rows=64), checkpoint.load_tokenizer(tuned.directory)
+    found = ranges.rows(context, tokenizer, "train", 20)
+    assert isinstance(found, Rows)
+    split = context.split("train")
+    assert list(found) == context.task.examples(tokenizer, split, range(0, 60, 3))
+    assert len(ranges.rows(context, tokenizer, "train", 1000)) == 64
+
+
 def test_ends_are_the_smallest_and_largest_input_and_zero():
     rows = [{"input_ids": [5, 3]}, {"input_ids": [-2, 7, 1]}, {"input_ids": [4]}]
     assert ranges.measure(Layer(), ["linear"], rows, how("min-max")) == {"linear": (-2, 7)}
@@ -53,6 +66,17 @@ def test_every_input_is_counted_whatever_the_batches_are():
     found = ranges._histograms(model, ends, rows, lambda *_: None)["linear"]
     assert found.counts.sum() == 4 * sum(len(row["input_ids"]) for row in rows)
     assert found.counts[0] == 4 * sum(len(r["input_ids"]) for r in rows if r["input_ids"][0] == 0)
+
+
+@pytest.mark.parametrize("given", [Range(-1.0, 3.0), Range(-5.0, 3.0), Range(0.0, 2.0)])
+def test_a_widened_range_is_the_least_whose_zero_is_in_the_middle_of_the_steps(given):
+    low, high = ranges.widened(given)
+    step = (high - low) / 255
+    assert -low / step == pytest.approx(128)
+    assert low <= given.low
+    assert high >= given.high
+    assert low == pytest.approx(given.low) or high == pytest.approx(given.high)
+    assert ranges.widened(Range(low, high)) == pytest.approx((low, high))
 
 
 @pytest.mark.parametrize("percent", [90.0, 99.0, 99.9])

@@ -11,6 +11,7 @@ from exporters import fusion
 from exporters.passes import integer_matmul, qdq
 from exporters.passes.graph import constant, node
 from pipeline.model.quantization import LinearPlan, Plan
+from stages import ranges, sensitivity
 from tests.exporters.graphs import exported
 from tests.exporters.small_graphs import finish, normal, run
 from tests.exporters.small_graphs import model as small
@@ -49,6 +50,21 @@ def test_inputs_and_weights_are_rounded_as_torch_rounds_them(symmetric):
     )
     numbers, scales = integer_matmul.quantize_weight(weight, "avx2")
     np.testing.assert_allclose(found, rounded.numpy() @ (numbers * scales), atol=1e-4)
+
+
+def test_a_range_that_is_symmetric_already_is_rounded_as_training_simulates_it():
+    """What ``quantize`` and ``qat`` measure for TensorRT is what TensorRT gets."""
+    low, high = ranges.widened(ranges.Range(-1.5, 3.0))
+    layer = LinearPlan(precision="int8", low=low, high=high)
+    made, (x,) = small({"x": (["rows", 16], ir.DataType.FLOAT)})
+    product = node("MatMul", [x, constant(made, "w", np.eye(16, dtype=np.float32))], like=x)
+    product.metadata_props["module"] = "m"
+    graph = finish(made, [product])
+    qdq.apply(graph, Plan(mode="static", linears={"m": layer}), symmetric=True)
+    values = np.random.default_rng(2).uniform(-4, 4, (7, 16)).astype(np.float32)
+    simulated = sensitivity.rounded_inputs(torch.from_numpy(values), layer).numpy()
+    np.testing.assert_allclose(run(graph, x=values), simulated, atol=1e-5)
+    assert simulated.min() == pytest.approx(-3.0 * 128 / 127)
 
 
 def test_a_constant_is_multiplied_as_it_is_and_only_its_weight_is_rounded():

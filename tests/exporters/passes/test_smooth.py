@@ -15,15 +15,12 @@ FACTORS = (4.0, 0.5, 2.0, 1.0)
 LAYER = LinearPlan(precision="int8", factors=FACTORS)
 
 
-def normalized(residual: bool, other: LinearPlan = LAYER):
+def normalized(residual: bool, other: LinearPlan = LAYER, op: str = "LayerNormalization"):
     """A normalization that two products read, and perhaps a residual."""
     made, (x,) = model({"x": (["rows", 4], ir.DataType.FLOAT)})
-    norm = node(
-        "LayerNormalization",
-        [x, constant(made, "scale", normal(4)), constant(made, "bias", normal(4, seed=1))],
-        like=x,
-        axis=-1,
-    )
+    weights = [constant(made, "scale", normal(4)), constant(made, "bias", normal(4, seed=1))]
+    biased = op == "LayerNormalization"
+    norm = node(op, [x, *weights[: 1 + biased]], like=x, axis=-1)
     products = []
     for at, name in enumerate("ab"):
         weight = constant(made, f"w{at}", normal(4, 4, seed=at))
@@ -53,6 +50,16 @@ def test_answers_stay_and_only_a_residual_or_other_factors_need_a_division(
     given = normal(3, 4, seed=5)
     before = run(made, x=given)
     assert smooth.apply(made, plan) == 1 + (other.factors is not None)
+    assert operators(made).count("Mul") == divisions
+    np.testing.assert_allclose(run(made, x=given), before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("residual", "divisions"), [(False, 0), (True, 1)])
+def test_an_rms_norm_takes_the_division_too(residual, divisions):
+    made, plan = normalized(residual, op="SimplifiedLayerNormalization")
+    given = normal(3, 4, seed=5)
+    before = run(made, x=given)
+    assert smooth.apply(made, plan) == 2
     assert operators(made).count("Mul") == divisions
     np.testing.assert_allclose(run(made, x=given), before, rtol=1e-5, atol=1e-5)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipeline.measure import bundles
 from tests.project import Project, Said, bundle_digest
 
 QUICK = ("--seconds", "1", "--rows", "20")
@@ -58,6 +59,23 @@ def test_the_first_is_the_candidate_and_a_gate_looks_at_its_regression(
     outcomes = {b["metric"]: b["outcome"] for b in better["verdict"]["budgets"]}
     assert outcomes["size"] == "pass"
     assert graph.is_file()
+
+
+@pytest.mark.slow
+def test_the_candidate_runs_on_the_provider_that_it_was_exported_for(
+    rarefy: Callable[..., Said], tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    made = bundles.make(tmp_path / "bundle", providers=["OpenVINO"])
+    rows = tmp_path / "rows.jsonl"
+    labelled = [
+        {"text": text, "label": ("no", "yes")[at % 2]} for at, text in enumerate(bundles.texts(20))
+    ]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in labelled))
+    for asked, provider in (((), "openvino"), (("--provider", "cpu"), "cpu")):
+        said = rarefy("compare", made, made, "--data", rows, *QUICK, *asked, "--json")
+        assert said.code == 0, said.err
+        assert json.loads(said.out)["latency"]["provider"] == provider
 
 
 def test_compare_refuses_other_labels(

@@ -12,6 +12,7 @@ import pytest
 from flows.columns import read
 from flows.goals import GOALS
 from flows.recognised import recognise
+from pipeline.model import arithmetic
 from pipeline.recipe import recipe as recipes
 from pipeline.stage import tasks
 from pipeline.terms import metrics
@@ -45,6 +46,20 @@ def test_every_goal_gives_a_recipe_that_passes_check(
     assert first.startswith("# yaml-language-server: $schema=")
     schema = json.loads((Path("deep") / first.partition("=")[2]).read_text())
     assert schema["title"] == "rarefy recipe"
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_cpu_with_vnni_is_told_that_targets_may_say_so(
+    exact: bool, here: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a comment: a recipe is for other machines, too, and int8 must be right on them."""
+    monkeypatch.setattr(arithmetic, "exact", lambda: exact)
+    said = rarefy("init", "--model", "encoder", "--train", "train.jsonl", "--yes")
+    assert said.code == 0, said.err
+    (line,) = (line for line in Path("recipe.yaml").read_text().splitlines() if "name: cpu" in line)
+    assert ("# isa: vnni" in line) is exact
+    (target,) = recipes.load(Path("recipe.yaml")).recipe.targets
+    assert target.isa == "avx2"
 
 
 def test_a_file_that_is_there_stays(here: Project, rarefy: Callable[..., Said]) -> None:

@@ -46,6 +46,15 @@ def test_json_has_every_number(rarefy: Callable[..., Said], bundle: Path, text: 
     assert run["service_ms"]["p50"]["value"] > 0
 
 
+def test_a_bundle_runs_on_the_provider_that_it_was_exported_for(
+    rarefy: Callable[..., Said], text: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    made = bundles.make(tmp_path / "bundle", providers=["OpenVINO"])
+    said = rarefy("load", made, "--data", text, *QUICK, "--json")
+    assert [run["provider"] for run in json.loads(said.out)["runs"]] == ["openvino"]
+
+
 def test_a_runs_own_eval_split_is_sent(
     rarefy: Callable[..., Said], bundle: Path, text: Path, tmp_path: Path
 ) -> None:

@@ -67,6 +67,27 @@ def test_rows_that_a_bundle_cannot_read_end_with_2(
     assert said in answer.err
 
 
+def test_the_bundle_s_own_provider_answers(
+    rarefy: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As predict.py in the bundle does; another must be asked for."""
+    import onnxruntime
+
+    pytest.importorskip("openvino")
+    made = bundles.make(tmp_path / "bundle", providers=["OpenVINO"])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("a session of ONNX Runtime's")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    said = rarefy("predict", made, "w1 w2", "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["label"] in ("no", "yes")
+    other = rarefy("predict", made, "w1 w2", "--provider", "cpu")
+    assert other.code != 0
+    assert "a session of ONNX Runtime's" in other.err
+
+
 def test_a_missing_provider_ends_with_5(here: Project, rarefy: Callable[..., Said]) -> None:
     import onnxruntime
 

@@ -10,8 +10,11 @@ WORDS = [f"w{i}" for i in range(50)]
 WIDTH = 64
 
 
-def make(directory, layers=2, head=1.0):
-    """Write a bundle whose work grows with ``layers``; ``head`` scales the logits (NaN: NaN)."""
+def make(directory, layers=2, head=1.0, **options):
+    """Write a bundle whose work grows with ``layers``; ``head`` scales the logits (NaN: NaN).
+
+    ``options``: of the session, such as ``providers``.
+    """
     directory.mkdir(parents=True)
     save(_model(layers, head), directory / "model.onnx")
     tokenizer = Tokenizer(
@@ -27,7 +30,7 @@ def make(directory, layers=2, head=1.0):
             "outputs": [{"name": "logits"}],
             "max_length": 128,
         },
-        "session_options.json": {"graph_optimization_level": "all"},
+        "session_options.json": {"graph_optimization_level": "all"} | options,
     }
     for name, content in files.items():
         (directory / name).write_text(json.dumps(content))

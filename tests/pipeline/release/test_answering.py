@@ -8,6 +8,7 @@ import pytest
 from pipeline.model.runtime import BundleModel
 from pipeline.release.answering import Bundle
 from tests.models import probabilities
+from tests.pipeline.measure import bundles
 from tests.project import Project
 
 
@@ -52,6 +53,18 @@ def test_rows_of_one_length_share_a_call_if_they_do_not_interact(made: Project, 
     monkeypatch.setattr(BundleModel, "rows_interact", lambda self: True)
     model.predict(["a film"] * 3)
     assert rows == [1, 1, 1]
+
+
+def test_a_bundle_answers_on_the_provider_that_it_was_exported_for(tmp_path):
+    pytest.importorskip("openvino")
+    made = bundles.make(tmp_path / "bundle", providers=["OpenVINO"])
+    own, told = Bundle(made), Bundle(made, provider="cpu")
+    assert (own.provider, told.provider) == ("openvino", "cpu")
+    ours, theirs = (
+        [[*one.probabilities.values()] for one in model.predict(bundles.texts(), batch_size=1)]
+        for model in (own, told)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=2e-2)  # bf16, where the CPU has it
 
 
 def test_a_single_text_and_no_batch_are_refused(made: Project):

@@ -167,6 +167,35 @@ def test_a_plan_that_the_export_cannot_carry_out_is_refused_before_anything_runs
     shop.open(*INT8[:-1], static, portable).plan.steps()
 
 
+@pytest.mark.parametrize(
+    ("quantize", "provider", "message"),
+    [
+        ({"mode": "static"}, "cuda", "int8 on the cuda provider is slower than fp16"),
+        ({"precision": "fp16"}, "cpu", "fp16 on the cpu provider is slower than fp32"),
+        ({"precision": "fp16"}, "openvino", r"write quantize: \{precision: int8, mode: static\}"),
+        ({}, "openvino", r"write quantize: \{mode: static\}"),
+    ],
+)
+def test_a_precision_that_the_target_cannot_have_is_refused_before_anything_runs(
+    shop, quantize, provider, message
+):
+    """Training would take hours until ``export`` found out."""
+    targets = [{"name": "server", "provider": provider}]
+    stages = ("quick:Head", {"quantize": quantize}, "export")
+    with pytest.raises(RecipeError, match=rf"trial\.yaml:\d+: stages\[2\]\.export: .*{message}"):
+        shop.open(*stages, targets=targets).plan.steps()
+    assert shop.store.digests() == []
+
+
+def test_each_export_is_checked_against_its_own_target(shop):
+    targets = [{"name": "laptop"}, {"name": "gpu", "provider": "cuda"}]
+    half = {"quantize": {"precision": "fp16"}, "as": "half", "from": "head"}
+    named = {"export": {"target": "gpu"}, "as": "for-gpu"}
+    shop.open(*INT8, "export", half, named, targets=targets).plan.steps()
+    with pytest.raises(RecipeError, match="fp16 on the cpu provider"):
+        shop.open(*INT8, "export", half, named | {"export": {}}, targets=targets).plan.steps()
+
+
 @pytest.mark.slow
 def test_a_plan_that_stays_true_is_carried_to_the_bundle(shop):
     between = ("own:Faithful", {"adapt": {"epochs": 1, "rank": 2}}, "merge")

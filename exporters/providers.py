@@ -1,0 +1,45 @@
+"""What bundles for a provider can be: their precisions, and the form of their int8 products."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pipeline.model.runtime import DEVICES
+from pipeline.terms.vocabulary import PORTABLE
+
+Products = Literal["fused", "qdq"]
+DYNAMIC: Final = ("dynamic", "mixed", "search")
+"""Modes of a plan, or of ``quantize``, in which ranges of inputs may be taken at run time."""
+
+
+def form(provider: str, products: Products) -> Products:
+    """Return the form of int8 products: that which is asked for, if the provider has both."""
+    return "qdq" if provider in PORTABLE else products
+
+
+def refusal(
+    precision: str | None, mode: str | None, provider: str, products: Products
+) -> str | None:
+    """Return why a provider cannot have a plan, and what to write instead; None if it can.
+
+    ``precision`` and ``mode``: those of a plan, or of the stage that will write it; None if it does
+    not say.
+    """
+    static = form(provider, products) == "qdq"
+    if provider == "cuda" and precision == "int8":
+        return (
+            "int8 on the cuda provider is slower than fp16; "
+            "write quantize: {precision: fp16} for this target"
+        )
+    if DEVICES[provider] == "cpu" and precision == "fp16":
+        instead = "{precision: int8, mode: static}" if static else "{precision: int8}"
+        return (
+            f"fp16 on the {provider} provider is slower than fp32; "
+            f"write quantize: {instead} for this target"
+        )
+    if static and precision == "int8" and mode in DYNAMIC:
+        return (
+            "int8 as QuantizeLinear and DequantizeLinear needs ranges that are known "
+            "beforehand; write quantize: {mode: static}"
+        )
+    return None

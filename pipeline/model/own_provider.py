@@ -1,0 +1,44 @@
+"""The provider that a bundle was exported for, which its session_options.json names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.model.runtime import DEVICES, PROVIDERS, check_available, read
+from pipeline.terms.errors import ProviderError
+
+
+def of(directory: Path) -> str:
+    """Return a bundle's own provider, ``cpu`` if it names none."""
+    named = read(directory, "session_options.json").get("providers", [])
+    return next((ours for ours, name in PROVIDERS.items() if name in named[:1]), "cpu")
+
+
+def chosen(directory: Path, provider: str | None) -> str:
+    """Return the provider that is asked for, the bundle's own if none is.
+
+    Raises ProviderError if it is the bundle's own and not available here. Another would answer,
+    but more slowly and not with the answers that were measured, so it must be asked for.
+    """
+    if provider is not None:
+        return provider
+    own = of(directory)
+    try:
+        check_available(own)
+    except ProviderError as error:
+        raise ProviderError(
+            f"{error}; the bundle was exported for it: ask for the provider cpu if ONNX Runtime is "
+            "to answer on the CPU"
+        ) from error
+    return own
+
+
+def beside(directory: Path, provider: str) -> str:
+    """Return the provider for a bundle that a candidate on ``provider`` is compared with.
+
+    On a CPU that is ONNX Runtime's, or OpenVINO if the bundle was made for it: what the bundle is
+    deployed with. On a GPU it is the candidate's.
+    """
+    if DEVICES[provider] != "cpu":
+        return provider
+    return "openvino" if of(directory) == "openvino" else "cpu"
