@@ -7,6 +7,7 @@ is not claimed here; docs/ci.md says what was run by hand.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -266,6 +267,15 @@ def commands(line: str) -> list[str]:
 
 
 # The pre-commit hook
+
+
+def test_our_own_hook_checks_every_recipe_of_the_examples_and_nothing_else() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    (pattern,) = [hook["files"] for hook in config["repos"][0]["hooks"] if hook["id"] == "recipes"]
+    for path in (ROOT / "examples").rglob("*.yaml"):
+        name = path.relative_to(ROOT).as_posix()
+        is_recipe = "stages" in yaml.safe_load(path.read_text())
+        assert (re.search(pattern, name) is not None) is is_recipe, name
 
 
 def git(folder: Path, *arguments: str) -> None:
