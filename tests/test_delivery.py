@@ -239,6 +239,18 @@ def test_the_job_that_runs_a_change_s_code_has_no_key_that_can_write() -> None:
     assert "--fresh" in yaml.safe_dump(jobs["gate"])
 
 
+def test_on_jenkins_nothing_of_the_gate_s_container_is_where_the_key_is_that_can_write() -> None:
+    pipeline = (ROOT / "examples/ci/Jenkinsfile").read_text()
+    before, gate, promote = re.split(r"stage\('\w+'\)", pipeline)
+    assert "agent none" in before
+    assert "write" not in gate
+    assert '[ "$BRANCH_NAME" = main ]; then fresh=--fresh' in gate
+    for stage in (gate, promote):
+        assert len(re.findall(r"\bagent \{", stage)) == 1
+    assert "skipDefaultCheckout()" in promote
+    assert "branch 'main'" in promote
+
+
 def test_the_examples_name_commands_and_options_that_there_are() -> None:
     """The command line accepts every ``rarefy`` line of the examples and of docs/ci.md."""
     from click.testing import CliRunner
