@@ -54,11 +54,7 @@ format: $(VENV)/.dev ## Bring the code into form
 
 benchmark: $(VENV)/.dev ## Measure every claim again (takes long; needs a quiet machine)
 	[ -d .rarefy/runs/demo/bundle ] || $(BIN)/rarefy run examples/demo.yaml
-	for name in suite demo operations tasks blocks batches knowledge_recipe coverage false_alarms power knowledge promises million large passes ranges saturation portable plan_search qat floor tried deployed; do $(BIN)/python -m benchmarks.$$name || exit 1; done
-	$(BIN)/python -m benchmarks.sweep || [ $$? = 5 ] # 5: the extras dask and ray are not installed
-	$(BIN)/python -m benchmarks.race --home $(RACE)
-	$(BIN)/python -m benchmarks.gpu --home $(STUDENTS)/gpu || [ $$? = 5 ] # 5: no GPU here
-	for name in ablation pruning students; do $(BIN)/python -m benchmarks.$$name --home $(STUDENTS)/$$name || exit 1; done
+	$(BIN)/python -m benchmarks.every --race $(RACE) --students $(STUDENTS) $(ARGS)
 
 clean: ## Remove the environment and what runs left
 	rm -rf $(VENV) .rarefy

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("load", "Recipe", "Data", "Target", "Budget", "step"),
-    *("Finetune", "Distill", "Prune", "Factorize", "Inject", "Adapt", "Quantize", "Merge"),
-    *("Export", "Validate"),
+    *("Finetune", "Augment", "Write", "Rewrite", "Label", "Distill", "Static", "Profile"),
+    *("Prune", "Factorize", "Inject", "Adapt", "Quantize", "Qat", "Merge", "Export", "Validate"),
     *("plan", "run", "Result", "Verdict", "BudgetResult"),
     *("Bundle", "Prediction", "compare", "validate", "promote", "rollback"),
     *("Stage", "Context", "Draft", "Asked", "Artifact", "Kind", "Metric", "Split", "checkpoint"),
@@ -64,8 +64,9 @@ _HOMES = {
     **{
         f"stages.{name.lower()}": (name,)
         for name in (
-            *("Adapt", "Distill", "Export", "Factorize", "Finetune", "Inject", "Merge"),
-            *("Prune", "Quantize", "Validate"),
+            *("Adapt", "Augment", "Distill", "Export", "Factorize", "Finetune", "Inject", "Label"),
+            *("Merge", "Profile", "Prune", "Qat", "Quantize", "Rewrite", "Static", "Validate"),
+            "Write",
         )
     },
 }
@@ -265,8 +266,9 @@ def compare(
     Returns:
         The measurements, and a ``verdict`` (None without ``max_regression``).
 
-    Raises ModelError if the two have different labels, EvidenceError if recorded numbers are not
-    comparable on this machine, IntegrityError if files are damaged.
+    Raises RecipeError if ``max_regression`` is no share, ModelError if the two have different
+    labels, EvidenceError if recorded numbers are not comparable on this machine, IntegrityError if
+    files are damaged.
     """
     from flows.compared import ComparisonView
     from pipeline.model import own_provider
@@ -276,8 +278,13 @@ def compare(
     from pipeline.release.comparison import Effort
     from pipeline.release.origin import recipe_of
     from pipeline.store.home import Home
+    from pipeline.terms.errors import RecipeError
     from pipeline.terms.vocabulary import Target
 
+    if max_regression is not None and not 0 < max_regression < 1:
+        raise RecipeError(
+            f"max_regression: {max_regression!r} is not a share between 0 and 1, such as 0.05"
+        )
     if isinstance(candidate, Bundle):
         place, side = candidate.home, candidate.files
     else:

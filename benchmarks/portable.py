@@ -80,7 +80,8 @@ def emulated(folder: Path, texts: list[str]) -> np.ndarray[Any, Any]:
 def check_emulator() -> None:
     """Exit with the remedy if there is no emulator."""
     if shutil.which(EMULATED[0]) is None:
-        sys.exit("qemu-user is missing: apt-get install qemu-user")
+        print("qemu-user is missing: apt-get install qemu-user", file=sys.stderr)
+        sys.exit(5)
 
 
 def main() -> int:

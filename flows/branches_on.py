@@ -6,6 +6,7 @@ threads, processes, Dask or Ray. What a branch makes does not depend on where it
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -27,6 +28,10 @@ EXTRAS: Final[dict[str, tuple[str, ...]]] = {
 
 SECONDS: Final = 20.0
 """How long a cluster may take to answer."""
+GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How HTTP/2, by which Ray's processes speak, begins (RFC 9113, 3.4), with empty settings."""
+SETTINGS: Final = 4
+"""The type, in its fourth byte, of the frame that a server must send first."""
 
 Made = TypeVar("Made")
 
@@ -60,17 +65,26 @@ def check(where: Where) -> None:
 
 
 def _reach(where: Where) -> None:
-    """Raise ProviderError if nothing listens at the address of a Ray cluster.
+    """Raise ProviderError if no head of a Ray cluster listens at the address.
 
-    Ray itself would try without an end.
+    Ray itself would try without an end. If Ray uses TLS, it is enough that something listens.
     """
     host, port = where.place
     if where.on != "ray" or host is None or port is None:
         return
     try:
-        socket.create_connection((host, port), SECONDS).close()
+        with socket.create_connection((host, port), SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return
+            connection.sendall(GREETING)
+            answer = connection.makefile("rb").read(4)
     except OSError as error:
         raise ProviderError(f"{where.address}: no Ray cluster answers: {error}") from error
+    if answer[3:] != bytes([SETTINGS]):
+        raise ProviderError(
+            f"{where.address}: what listens there is no Ray cluster; unless another port was "
+            "given, its head has 6379, and 10001 for ray://"
+        )
 
 
 def run(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from flows import time_limit
 from flows.display import Shows
@@ -22,7 +23,7 @@ from pipeline.store.home import Home
 
 @dataclass(frozen=True)
 class Job:
-    """The parameters of a flow run, as plain values: Prefect stores them."""
+    """What a run is started with, as plain values: the logbook and Prefect store them."""
 
     recipe: str
     home: str
@@ -37,6 +38,15 @@ class Job:
     """The URL of a store that machines share; work done elsewhere is found there."""
     stage_timeout: float | None = None
     """Seconds after which a stage, and the process with it, is ended."""
+    ci: bool = False
+    """Whether it is a gate, which also writes the files that CI systems read."""
+    strict: bool = False
+    """Whether an inconclusive budget is no success."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of the flow: all but what the command makes of the verdict."""
+        return {key: value for key, value in asdict(self).items() if key not in ("ci", "strict")}
 
 
 def load(job: Job) -> LoadedRecipe:

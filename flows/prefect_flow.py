@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -150,7 +150,7 @@ def run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Result:
         return _state(results[-1])
 
     with tags(*tags_of(loaded.recipe.name)):
-        state = compress(**asdict(job), return_state=True)
+        state = compress(**job.parameters, return_state=True)
     if results:
         return results[-1]
     if errors:

@@ -123,7 +123,8 @@ class Trials:
             else:
                 now = state.RUNNING  # it is not timed yet
         steps: dict[int, float] = {}
-        if now is state.PRUNED and branch is not None and len(self.search.goals) == 1:
+        # Among stopped trials, optuna takes these for the goal: of size, accuracy says nothing.
+        if now is state.PRUNED and branch is not None and self.search.goals == ("accuracy",):
             scores = [step.accuracy.value for step in branch.steps if step.accuracy is not None]
             steps = dict(enumerate(scores))
         return optuna.trial.create_trial(

@@ -24,11 +24,17 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from flows.prefect_flow import EXIT_CODE, NAME, key
-from pipeline.terms.errors import RecipeError
+from pipeline.terms.errors import ProviderError, RecipeError
 from pipeline.terms.naming import hint
+from pipeline.terms.wording import duration
 
 PAUSE = 2.0
 """Seconds between two looks at a run."""
+PATIENCE = 300.0
+"""Seconds that the server may be away before the watching ends."""
+IDLE = 60.0
+"""Seconds without a sign of life of a pool's workers, which give one every half minute."""
+GOES_ON = "its page in Prefect says how it ends"
 INTERRUPTED = 130
 HINTS = {
     "Late": "; no worker has taken the run: is one running for its work pool?",
@@ -66,19 +72,31 @@ def submit(deployment: str) -> FlowRun:
         return client.create_flow_run_from_deployment(found.id)
 
 
-def watch(run: UUID, say: Callable[[str], None], pause: float = PAUSE) -> Ended:
+def watch(
+    run: UUID,
+    say: Callable[[str], None],
+    *,
+    timeout: float | None = None,
+    pause: float = PAUSE,
+    patience: float = PATIENCE,
+    idle: float = IDLE,
+) -> Ended:
     """Wait for the end of a flow run; ``say`` is given its states and the lines of its log.
 
-    A server that does not answer is asked again until it does.
+    A server that does not answer is asked again for ``patience`` seconds, and ``say`` is told if no
+    worker of the run's pool has shown a sign of life for ``idle`` seconds. Raises ProviderError if
+    the server stays away, or if the run has not ended after ``timeout`` seconds.
     """
-    shown, lines, away = "", 0, False
+    began = answered = time.monotonic()
+    shown, lines, away, pool = "", 0, False, _Pool(idle)
     while True:
         try:
             with get_client(sync_client=True) as client:
                 flow_run = client.read_flow_run(run)
                 if away:
                     say("the server answers again")
-                away = False
+                    pool = _Pool(idle)  # meanwhile no worker could show itself
+                away, answered = False, time.monotonic()
                 for line in _log(client, run, lines):
                     lines += 1
                     say(line)
@@ -88,13 +106,55 @@ def watch(run: UUID, say: Callable[[str], None], pause: float = PAUSE) -> Ended:
                     say(f"state: {shown}{HINTS.get(shown, '')}")
                 if state is not None and state.is_final():
                     return _ended(client, flow_run, state)
+                if state is None or state.is_scheduled():
+                    pool.look(client, flow_run.work_pool_name, say)
         except (httpx.TransportError, PrefectHTTPStatusError) as error:
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
                 raise
             if not away:
                 say(f"the server does not answer ({type(error).__name__}); the run may go on")
             away = True
+        now = time.monotonic()
+        if away and now - answered >= patience:
+            raise ProviderError(
+                f"the server has not answered for {duration(now - answered)}; if the run goes on, "
+                f"{GOES_ON}"
+            )
+        if timeout is not None and now - began >= timeout:
+            raise ProviderError(
+                f"the run is {shown or 'not started'} after {timeout:g} s; it is left to go on, "
+                f"and {GOES_ON}"
+            )
         time.sleep(pause)
+
+
+class _Pool:
+    """Notices that no worker is there for a work pool.
+
+    By changes of what the server knows of them: its clock may differ from ours.
+    """
+
+    def __init__(self, idle: float) -> None:
+        self._idle = idle
+        self._known: set[tuple[str, Any]] | None = None
+        self._since = 0.0
+        self._told = False
+
+    def look(self, client: SyncPrefectClient, name: str | None, say: Callable[[str], None]) -> None:
+        """Tell ``say``, once, if no worker has given a sign of life for too long."""
+        if name is None or self._told:
+            return
+        workers = client.read_workers_for_work_pool(name)
+        known = {(worker.name, worker.last_heartbeat_time) for worker in workers}
+        now = time.monotonic()
+        if known != self._known:
+            self._known, self._since = known, now
+        elif now - self._since >= self._idle:
+            self._told = True
+            say(
+                f"no worker of the work pool {name!r} has shown itself for {duration(self._idle)}; "
+                f"the run waits for one: prefect worker start --pool {name}"
+            )
 
 
 def _log(client: SyncPrefectClient, run: UUID, after: int) -> Iterator[str]:

@@ -153,14 +153,14 @@ def _answer(job: Job, question: Question, branches: Sequence[Branch]) -> Answer:
     if chosen is None:
         return answer
     path = winner.place(job.sweep, question)
-    winner.write(job.sweep, question, chosen, _command(job, path))
+    winner.write(job.sweep, question, chosen, _command(job, path.name))
     answer.branch, answer.recipe = chosen.name, os.path.relpath(path, job.out)
     return answer
 
 
-def _command(job: Job, recipe: Path) -> str:
+def _command(job: Job, recipe: str) -> str:
     """Return the command that runs a chosen recipe as the sweep does."""
-    return shlex.join(["rarefy", "run", "--threads", str(job.threads), recipe.name])
+    return shlex.join(["rarefy", "run", "--threads", str(job.threads), recipe])
 
 
 def _run(job: Job, question: Question, display: Display, verbose: bool) -> Result:
@@ -172,7 +172,7 @@ def _run(job: Job, question: Question, display: Display, verbose: bool) -> Resul
         out=str(job.out / RUNS / question.name),
         device=job.device,
         threads=job.threads,
-        command=_command(job, path),
+        command=_command(job, os.path.relpath(path)),  # `rarefy validate` reads the recipe there
         first=job.first,
         store=job.store,
     )

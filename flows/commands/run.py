@@ -78,11 +78,12 @@ def run(
         first=first,
         fresh=fresh,
         stage_timeout=stage_timeout,
+        strict=strict,
     )
-    return carry_out(job, loaded, engine, strict, as_json)
+    return carry_out(job, loaded, engine, as_json)
 
 
-def carry_out(job: Job, loaded: LoadedRecipe, engine: Engine, strict: bool, as_json: bool) -> int:
+def carry_out(job: Job, loaded: LoadedRecipe, engine: Engine, as_json: bool) -> int:
     """Run a job, show its verdict and return the exit code."""
     from flows import compress
     from flows.display import Display, show_verdict, verdict_line
@@ -93,7 +94,7 @@ def carry_out(job: Job, loaded: LoadedRecipe, engine: Engine, strict: bool, as_j
         result = compress.run(job, loaded, engine, display, verbose=verbose())
         for warning in result.outcome.data.warnings:
             display.say(f"note: {warning}", "yellow")
-    code = result.exit_code(strict)
+    code = result.exit_code(job.strict)
     judged = result.outcome.data.verdict
     if as_json:
         show_json(outcome.as_json(result.outcome, result.paths, code))

@@ -181,7 +181,8 @@ def resume(
 ) -> int:
     """Run the recipe of RUN again with the same options; finished stages are not repeated.
 
-    --stage-timeout replaces the one that RUN was given.
+    --stage-timeout replaces the one that RUN was given. A run of `rarefy ci` goes on as one: its
+    files are written, and an inconclusive budget is no success, unless it was given --lenient.
 
     The recipe is read as it is now, and the new run has a log of its own. A run that was started
     with --fresh computes everything again.
@@ -189,20 +190,24 @@ def resume(
     Example: `rarefy runs resume demo`
     """
     from flows import jobs, recipe_source
-    from flows.commands.run import carry_out
+    from flows.commands import ci, run
     from pipeline.terms.errors import RecipeError
 
     entry = _book(home).find(reference)
     if entry.state == "running":
         raise RecipeError(f"{entry.id} is still running; `rarefy runs logs -f` follows it")
     job = jobs.Job(**entry.job)
-    job = replace(job, stage_timeout=stage_timeout or job.stage_timeout)
+    job = replace(
+        job, stage_timeout=stage_timeout or job.stage_timeout, strict=strict or job.strict
+    )
     if recipe_source.is_remote(job.recipe):
         raise RecipeError(
             f"{entry.id}: a worker fetched its recipe from {job.recipe}; `rarefy submit` starts "
             "the deployment again, and finished stages are not repeated"
         )
-    return carry_out(job, jobs.load(job), entry.engine, strict, as_json)
+    if job.ci:
+        return ci.carry_out(job, entry.engine, as_json)
+    return run.carry_out(job, jobs.load(job), entry.engine, as_json)
 
 
 def _book(home: Home) -> Logbook:

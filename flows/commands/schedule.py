@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,14 +59,14 @@ def schedule(
     served = {"deployment": f"{flow.name}/{deployment}", "cron": cron, "timezone": timezone}
     name = served["deployment"]
     if as_json:
-        show_json(served | {"parameters": asdict(job)})
+        show_json(served | {"parameters": job.parameters})
     click.echo(f"serving {name} at {cron!r} ({timezone}); press Ctrl-C to stop", err=True)
     click.echo(f"to run it now: prefect deployment run {name}", err=True)
     # A module path: a file path would be relative to the current folder.
     flow.serve(
         name=deployment,
         schedule=when,
-        parameters=asdict(job),
+        parameters=job.parameters,
         tags=tags_of(loaded.recipe.name),
         limit=1,
         pause_on_shutdown=False,  # who restarts this process would lose the nights in between

@@ -13,16 +13,27 @@ from pipeline.store.home import Home
 @click.command(short_help="Start a run of a deployment, and wait for its verdict if asked.")
 @click.argument("deployment")
 @click.option("--watch", is_flag=True, help="Show the run's log, and exit as `rarefy run` does.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="With --watch: exit 5 if the run has not ended by then; the run goes on.",
+)
 @home_option
 @json_option
-def submit(deployment: str, watch: bool, home: Home, as_json: bool) -> int:
+def submit(deployment: str, watch: bool, timeout: float | None, home: Home, as_json: bool) -> int:
     """Start a run of DEPLOYMENT on the server that PREFECT_API_URL names.
 
     With --watch, the exit code is that of the verdict: 0 pass, 3 budget missed, 4 no verdict, 2 a
     wrong recipe, 5 the worker lacks something, 1 it crashed. Ctrl-C ends the watching, not the run.
 
+    A run that no worker takes is waited for, and a line says so. A server that has not answered for
+    five minutes ends the watching with 5.
+
     Example: `rarefy submit demo --watch`
     """
+    if timeout is not None and not watch:
+        raise click.UsageError("--timeout is how long to --watch")
     from flows import prefect_server, prefect_settings
 
     prefect_settings.prepare(home.prefect)
@@ -38,7 +49,7 @@ def submit(deployment: str, watch: bool, home: Home, as_json: bool) -> int:
         else:
             click.echo(str(run.id))
         return 0
-    ended = submitted.watch(run.id, lambda line: click.echo(line, err=True))
+    ended = submitted.watch(run.id, lambda line: click.echo(line, err=True), timeout=timeout)
     if as_json:
         show_json(facts | asdict(ended))
         return ended.exit_code

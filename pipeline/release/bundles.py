@@ -38,8 +38,8 @@ class Bundle:
 def find(reference: str, home: Home) -> Bundle:
     """Return the bundle with this folder, run name, run folder, tag or digest.
 
-    A ``URL#tag`` is pulled from the remote store. Raises RecipeError if there is no such bundle,
-    or if the artifact is of another kind.
+    A folder that is no bundle hides no tag of its name. A ``URL#tag`` is pulled from the remote
+    store. Raises RecipeError if there is no such bundle, or if the artifact is of another kind.
     """
     for directory in (
         Path(reference),
@@ -48,8 +48,6 @@ def find(reference: str, home: Home) -> Bundle:
     ):
         if (directory / GRAPH).is_file():
             return Bundle(reference, directory, _manifest(directory))
-    if Path(reference).is_dir():
-        raise RecipeError(f"{reference}: this folder is not a bundle: it has no {GRAPH}")
     artifact = _stored(reference, home)
     if artifact.kind is not Kind.BUNDLE:
         raise RecipeError(
@@ -81,6 +79,10 @@ def _stored(reference: str, home: Home) -> Artifact:
     try:
         return home.store().open(reference)
     except RecipeError:
+        if Path(reference).is_dir():
+            raise RecipeError(
+                f"{reference}: this folder is not a bundle: it has no {GRAPH}"
+            ) from None
         raise RecipeError(
             f"{reference}: no such bundle: it is not a folder with {GRAPH}, not a run in "
             f"{home.runs}, and not a tag or digest in {home.path / 'store'}"

@@ -136,8 +136,10 @@ def hopeless(stops: Sequence[Stop], branch: Branch, others: Iterable[Branch]) ->
         ]
         best = max(rivals, default=reached)
         if stop.points is not None and reached < best - stop.points:
+            points = f"{100 * stop.points:g}"
             return (
-                f"{score(reached, branch.metric)} after {last.id}, more than "
-                f"{100 * stop.points:g} points below the best ({score(best, branch.metric)})"
+                f"{score(reached, branch.metric)} after {last.id}, more than {points} "
+                f"{'point' if points == '1' else 'points'} below the best "
+                f"({score(best, branch.metric)})"
             )
     return None

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ROWS = {"train": 192, "eval": 96}
 ELSEWHERE = {
+    "source .venv/bin/activate": "the environment of these tests is active",
     "make test": "this is it",
     "make lint": "CI runs it before the tests",
     "pip install '.[cpu]'": "make runs it",

@@ -10,7 +10,7 @@ import pytest
 
 from flows import searching
 from flows.searching import Trials
-from pipeline.sweep.branch import Branch
+from pipeline.sweep.branch import Branch, StepRow
 from pipeline.sweep.sweep_file import Range, Search
 from pipeline.sweep.variants import Variant
 from pipeline.terms.errors import IntegrityError, ProviderError
@@ -129,6 +129,26 @@ def test_branches_that_run_failed_or_were_stopped_are_no_hindrance(
         known[one.name] = done(one, score(one)).model_copy(update={"state": state})
     assert asked.ask(known) is not None
     assert asked.left == 12 - len(states) - 1
+
+
+@pytest.mark.parametrize(("goal", "guided"), [("accuracy", True), ("size", False)])
+def test_what_stopped_branches_reached_guides_only_a_search_for_accuracy(
+    tmp_path: Path, goal: str, guided: bool
+) -> None:
+    """Optuna takes it for the goal, and of sizes the smallest is the best."""
+    asked: list[list[Variant]] = []
+    for sign in (1, -1):
+        folder, known = tmp_path / str(sign), dict[str, Branch]()
+        folder.mkdir()
+        search = trials(folder, goals=(goal,))
+        while (one := search.ask(known)) is not None:
+            reached = Interval(*[sign * score(one)] * 3)
+            step = StepRow(id="a", digest="0" * 64, cached=False, seconds=1.0, accuracy=reached)
+            known[one.name] = Branch(
+                name=one.name, values=one.values, state="stopped", steps=[step]
+            )
+        asked.append(search.asked)
+    assert (asked[0] != asked[1]) is guided
 
 
 def test_the_number_of_trials_is_the_limit(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from flows import sweep_answers
+from flows import compress, jobs, sweep_answers
 from flows.display import Display, as_text
 from flows.options import stderr
 from flows.sweep_answers import Swept
 from flows.sweeping import Job
 from flows.workers import Where
+from pipeline.release import origin
 from pipeline.store.home import Home
 from pipeline.sweep.questions import Question
 from pipeline.sweep.record import Answer, SweepRecord
@@ -140,6 +142,26 @@ def test_each_chosen_branch_runs_once_and_answers_all_its_questions(
     assert (
         "--threads 1 many-most-accurate.yaml" in (tmp_path / "many-most-accurate.yaml").read_text()
     )
+
+
+def test_the_recipe_of_a_chosen_run_is_found_where_the_sweep_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def run(asked: jobs.Job, *_: Any, **__: Any) -> Any:
+        Path(asked.out).mkdir(parents=True)
+        (Path(asked.out) / "run.json").write_text(json.dumps({"command": asked.command}))
+        return made("b" * 64)
+
+    monkeypatch.setattr(compress, "run", run)
+    concluded(folder)
+    run_folder = str(folder / "runs" / "most-accurate")
+    loaded = origin.recipe_of(run_folder, None, Home(folder / "home"))
+    assert loaded.recipe.name == "many-most-accurate"
+    assert str(tmp_path) not in (Path(run_folder) / "run.json").read_text()
 
 
 def test_a_run_that_makes_another_bundle_than_its_branch_is_no_answer(

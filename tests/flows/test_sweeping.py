@@ -17,9 +17,10 @@ from flows.branches_on import Inline
 from flows.sweep_display import SweepDisplay
 from flows.sweeping import Sweeping
 from flows.workers import Where
+from pipeline.run.plan import Plan
 from pipeline.stage import data
 from pipeline.sweep.branch import Branch
-from pipeline.terms.errors import EvidenceError, RecipeError
+from pipeline.terms.errors import EvidenceError, ProviderError, RecipeError
 from pipeline.terms.interval import Interval
 from tests.flows import sweeps
 from tests.project import Project, write_rows
@@ -307,6 +308,43 @@ def test_if_no_combination_fits_one_line_says_why(project: Project) -> None:
     (project.folder / "train.jsonl").unlink()
     with pytest.raises(RecipeError, match=r"yaml: no combination .* can run: note-a: .*train"):
         opened(project, path)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is too small for the steps with the note b."""
+
+    def check(plan: Plan, *_: object) -> None:
+        if "note: b" in plan.loaded.text:
+            raise ProviderError("head: needs at least 9 TB of memory")
+
+    monkeypatch.setattr("pipeline.run.resources.check", check)
+
+
+def test_a_branch_that_the_machine_is_too_small_for_stops_no_other(
+    project: Project, small: None
+) -> None:
+    going, workers = opened(project, sweeps.write(project, VARY)), Fake(done)
+    going.run(workers)
+    assert [given["values"]["head.note"] for given in workers.given] == ["a", "c"]
+    failed = going.branches["note-b"]
+    assert (failed.state, failed.why) == ("failed", "head: needs at least 9 TB of memory")
+    with pytest.raises(ProviderError, match="can run: note-b: head: needs") as raised:
+        opened(project, sweeps.write(project, "head.note: [b]"), out=project.folder / "other")
+    assert raised.value.exit_code == 5
+
+
+def test_a_search_goes_on_after_what_the_machine_is_too_small_for(
+    project: Project, small: None
+) -> None:
+    """Also when it is given again: the trial was noted before it was planned."""
+    pytest.importorskip("optuna")
+    path = sweeps.write(project, VARY, "search: {trials: 3, goals: [accuracy]}")
+    opened(project, path).run(Fake(done))
+    again = opened(project, path)
+    assert again.trials is not None
+    assert {one.values["head.note"] for one in again.trials.asked} == {"a", "b", "c"}
+    assert again.branches["note-b"].state == "failed"
 
 
 @pytest.mark.parametrize("more", [(), ("search: {trials: 2, goals: [accuracy]}",)])

@@ -137,6 +137,36 @@ def test_a_run_that_was_too_slow_is_resumed_with_more_time(call: Call, project: 
         assert listed(call)[0]["job"]["stage_timeout"] == kept
 
 
+UNDECIDED = "budgets:\n  - {metric: accuracy, min: 95 %}\n"
+"""Twenty right answers do not show it."""
+
+
+@pytest.mark.parametrize(("given", "code"), [((), 4), (("--lenient",), 0)])
+def test_a_gate_that_was_stopped_goes_on_as_a_gate(
+    call: Call, project: Project, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], code: int
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=UNDECIDED)
+    out, options = project.folder / "out", inline(recipe)[1:]
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.jobs.run_inline", interrupted)
+        assert call("ci", *options, "--out", str(out), *given)[0] == 130
+    assert "the run was stopped" in (out / "junit.xml").read_text()
+    assert call("runs", "resume", "tiny")[0] == code
+    assert "the run was stopped" not in (out / "junit.xml").read_text()
+    assert json.loads((out / "verdict.json").read_text())["outcome"] == "inconclusive"
+
+
+def test_a_strict_run_goes_on_strictly(call: Call, project: Project) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=UNDECIDED)
+    assert call(*inline(recipe))[0] == 0
+    assert call("runs", "resume", "tiny")[0] == 0
+    assert call(*inline(recipe), "--strict")[0] == 4
+    assert call("runs", "resume", "tiny")[0] == 4
+
+
 def test_a_killed_run_is_known_to_be_dead(call: Call, project: Project) -> None:
     with running(project) as process:
         process.send_signal(signal.SIGKILL)

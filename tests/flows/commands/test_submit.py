@@ -28,6 +28,11 @@ def test_without_a_server_the_commands_are_said(
     assert "rarefy submit demo" in said.err
 
 
+def test_a_timeout_is_for_watching(rarefy: Callable[..., Said]) -> None:
+    said = rarefy("submit", "demo", "--timeout", "60")
+    assert (said.code, "--watch" in said.err) == (2, True)
+
+
 @pytest.mark.slow
 def test_a_worker_elsewhere_runs_what_is_deployed_and_its_verdict_is_the_exit_code(
     tmp_path: Path,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -73,6 +75,31 @@ def test_a_beginning_gives_the_tokens_of_the_whole_text(
     whole = reads.encode_batch(texts)
     assert [each.ids for each in found] == [each.ids for each in whole]
     assert [each.attention_mask for each in found] == [each.attention_mask for each in whole]
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "serving.md"
+
+
+def of_the_page() -> Any:
+    """Return the function that the page has for servers of one's own."""
+    (code,) = re.findall(r"^```python\n(import re\n.*?)^```", PAGE.read_text(), re.DOTALL | re.M)
+    said: dict[str, Any] = {}
+    exec(code, said)
+    return said["encode"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(text=TEXTS)
+def test_the_page_s_code_gives_the_tokens_of_the_whole_text(kind: str, text: str) -> None:
+    encode = of_the_page()
+    for each in (text, f"{text} {'a b ' * 20}"):
+        assert encode(KINDS[kind], each, LENGTH).ids == KINDS[kind].encode(each).ids
+
+
+def test_the_page_s_code_reads_no_more_than_the_model() -> None:
+    counted = mock.Mock(wraps=KINDS["wordpiece"])
+    of_the_page()(counted, "a b " * 1_000, LENGTH)
+    assert [len(call.args[0]) for call in counted.encode.call_args_list] == [25]
 
 
 def test_the_rest_of_a_long_text_is_not_read() -> None:

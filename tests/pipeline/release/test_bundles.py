@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +36,15 @@ def test_what_is_no_bundle_is_said(here: Project, rarefy: Callable[..., Said]) -
     empty = rarefy("predict", here.folder / "encoder", "text")
     assert empty.code == 2
     assert "it has no model.onnx" in empty.err
+
+
+def test_a_folder_that_is_no_bundle_hides_no_tag(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rarefy("artifact", "tag", "hidden", bundle_digest(here))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hidden").mkdir()
+    said = rarefy("predict", "hidden", "a fine film", "--json")
+    Store(here.home / "store").untag("hidden")  # other tests use this project too
+    assert said.code == 0, said.err
+    assert "hidden: this folder is not a bundle" in rarefy("predict", "hidden", "text").err

@@ -52,6 +52,9 @@ def test_a_branch_far_below_the_best_is_hopeless_and_one_near_it_is_not() -> Non
     ).replace("\u00a0", " ")
     assert hopeless(POINTS, factory.branch("a", 0.86, 1.0, 1), [best]) is None
     assert hopeless(POINTS, best, [best]) is None
+    one = (Stop(after="distill", points="1 %"),)
+    said = hopeless(one, factory.branch("a", 0.84, 1.0, 1), [best])
+    assert "more than 1 point below the best" in str(said)
 
 
 def test_a_branch_below_the_least_is_hopeless_without_others() -> None:
