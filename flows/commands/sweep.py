@@ -182,6 +182,8 @@ def _dry_run(job: Job, sweeping: Sweeping, as_json: bool) -> int:
     """Say how much there is to do."""
     from dataclasses import asdict
 
+    from pipeline.terms.wording import plural
+
     states = [branch.state for branch in sweeping.branches.values()]
     ended = len(states) - states.count("waiting")
     search = job.sweep.file.search
@@ -194,5 +196,6 @@ def _dry_run(job: Job, sweeping: Sweeping, as_json: bool) -> int:
     if states:
         click.echo(sweeping.work.words())
     click.echo(f"{ended} branches have ended, {states.count('waiting')} to run")
-    click.echo(f"on {job.where.on}: {job.where.workers} at once, {job.threads} threads each")
+    threads = plural(job.threads, "thread")
+    click.echo(f"on {job.where.on}: {job.where.workers} at once, {threads} each")
     return 0

@@ -42,6 +42,8 @@ def test_a_sweep_answers_writes_recipes_and_is_not_done_twice(
     written = out / fastest["recipe"]
     assert recipes.load(written).recipe.name == "trial-fastest-within-50-points"
     assert rarefy("plan", written).code == 0, "its paths start where it lies"
+    measured = rarefy("validate", out / "runs" / fastest["name"])
+    assert measured.code == 0, measured.err
 
     again = rarefy("sweep", path, *HERE)
     assert again.code == 4
@@ -59,7 +61,7 @@ def test_a_dry_run_says_how_much_there_is_and_makes_no_folder(
     assert said.out.splitlines() == [
         "2 branches of 6 steps, 2 of them shared: 4 different steps, 0 in the store, 4 to run",
         "0 branches have ended, 2 to run",
-        "on processes: 1 at once, 1 threads each",
+        "on processes: 1 at once, 1 thread each",
     ]
     told = json.loads(rarefy("sweep", path, "--dry-run", "--json").out)
     assert (told["branches"], told["different"], told["ended"]) == (2, 4, 0)
