@@ -27,18 +27,19 @@ class Export(Stage):
     """Write the model as ONNX for a target and apply its quantization plan.
 
     ``torch.onnx.export`` traces the graph. rarefy's passes then make it small and fast: they
-    build padding masks in four nodes, fold the attention scale into the weights, compute the last
-    layer for the first token only, cut position embeddings to ``max_length``, make each attention
-    one operator, and use int8 embeddings and integer matrix products where the plan says so. After
-    each pass, the logits are compared with PyTorch's on real rows, padded and unpadded, and on rows
-    of the full length: on a few, and on all of them before and after quantization. At the end, the
-    operators are counted. A difference beyond the tolerance is
-    an error, and so are operators that differ from what the plan demands. The rows are development
-    rows, and three of them are in the bundle word for word, unless ``samples`` is none.
+    build padding masks in four nodes, fold the attention scale into the weights, keep relative
+    positions as a table, compute the last layer for the first token only, cut position embeddings
+    to ``max_length``, make each attention one operator, and use int8 embeddings and integer matrix
+    products where the plan says so. After each pass, the logits are compared with PyTorch's on real
+    rows, padded and unpadded, and on rows of the full length: on a few, and on all of them before
+    and after quantization. At the end, the operators are counted; `rarefy show` and the bundle's
+    README say how many places each pass changed. A difference beyond the tolerance is an error, and
+    so are operators that differ from what the plan demands. The rows are development rows, and
+    three of them are in the bundle word for word, unless ``samples`` is none.
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 16
+    version: ClassVar[int] = 17
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"dev"})
@@ -117,7 +118,7 @@ class Export(Stage):
             Metric(name="integer_matmuls", value=info.integer_matmuls),
             Metric(name="graph_bytes", value=info.size),
         )
-        facts = info.model | {"operators": info.operators}
+        facts = info.model | {"operators": info.operators, "passes": info.passes}
         return Draft(roles=info.roles, model=facts, metrics=metrics)
 
     def _target(self, targets: tuple[Target, ...]) -> Target:
