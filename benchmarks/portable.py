@@ -139,9 +139,9 @@ def claims(rows: dict[str, dict[str, Any]], ratio: Any) -> list[Claim]:
         ),
         Claim(
             "its cost on a CPU with VNNI: time",
-            "none (within 2 %)",
+            "at most 2 %",
             f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] of the bundle for VNNI",
-            abs(ratio.value - 1) < 0.02,
+            ratio.value < 1.02,
         ),
         Claim(
             "its cost on a CPU with VNNI: accuracy",

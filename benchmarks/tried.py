@@ -6,8 +6,9 @@
 The checkpoint (by default the demo's teacher, 6×384) is exported in int8, and its graph rewritten:
 other operators for attention, GELU and products, and the runtime's default level with and without
 what the pass ``residual`` does. ``no branch`` never has a mask: what one branch around the whole
-model could reach at most. ``MatMulNBits`` has random weights in blocks of 128. ``saved optimized``
-is the graph as the runtime writes it, for the time to load. ``huge pages`` is the same graph in a
+model could reach at most. ``MatMulNBits`` has random weights in blocks of 128. ``positions cut
+out`` and ``one table`` read the small tables of embeddings in other ways. ``saved optimized`` is
+the graph as the runtime writes it, for the time to load. ``huge pages`` is the same graph in a
 process whose allocator asks for them.
 Forms take turns in fresh processes, in a new order in each round; a ratio is of two processes of
 one round.
@@ -29,7 +30,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper
-from onnx.numpy_helper import from_array
+from onnx.numpy_helper import from_array, to_array
 
 from benchmarks import planned
 from benchmarks.record import Claim, finish
@@ -183,6 +184,46 @@ def added(model: onnx.ModelProto) -> None:
     replace(model, made)
 
 
+def cut_positions(model: onnx.ModelProto) -> None:
+    """Cut the positions' rows out of their table at once, where a gather takes them one by one."""
+    _, places, lookup = by_position(model)
+    model.graph.initializer.append(from_array(np.array([0]), "rows"))
+    whole = lookup.input[0]
+    lookup.CopyFrom(helper.make_node("Slice", [whole, *places.input[1:3], "rows"], lookup.output))
+    replace(model, [node for node in model.graph.node if node.output != places.output])
+
+
+def one_table(model: onnx.ModelProto) -> None:
+    """Look up token types and positions together, in a table of all their sums."""
+    types, places, lookup = by_position(model)
+    held = {each.name: to_array(each) for each in model.graph.initializer}
+    parts = [held[name] for name in held if "position_embeddings.weight" in name]
+    positions = np.prod(np.broadcast_arrays(*parts), axis=0).astype(np.float32)
+    sums = (held[types.input[0]][:, None] + positions).reshape(-1, positions.shape[1])
+    for name, value in (("sums", sums), ("longest", np.array(len(positions)))):
+        model.graph.initializer.append(from_array(value, name))
+    made = list[onnx.NodeProto]()
+    for node in model.graph.node:
+        if node.output == types.output:
+            continue
+        if node.output == lookup.output:
+            made.append(helper.make_node("Mul", [types.input[1], "longest"], ["block"]))
+            made.append(helper.make_node("Add", ["block", places.output[0]], ["place"]))
+            node = helper.make_node("Gather", ["sums", "place"], lookup.output, axis=0)
+        elif types.output[0] in node.input:
+            node.input.remove(types.output[0])
+        made.append(node)
+    replace(model, made)
+
+
+def by_position(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Return the lookup of token types, the positions of a row, and their lookup."""
+    (types,) = (node for node in model.graph.node if "token_type_ids" in node.input[1:])
+    (places,) = (node for node in model.graph.node if "position_ids" in "".join(node.input[:1]))
+    (lookup,) = (node for node in model.graph.node if places.output[0] in node.input)
+    return [types, places, lookup]
+
+
 def branch(node: onnx.NodeProto, name: str) -> list[onnx.NodeProto]:
     return list(next(each.g.node for each in node.attribute if each.name == name))
 
@@ -197,6 +238,8 @@ FORMS: dict[str, tuple[Callable[[onnx.ModelProto], None] | None, str]] = {
     SHIPS: (None, BASIC),
     HUGE: (None, BASIC),
     "a mask at every call": (always_masked, BASIC),
+    "positions cut out": (cut_positions, BASIC),
+    "one table": (one_table, BASIC),
     "no branch": (never_masked, BASIC),
     "MultiHeadAttention, masked": (of_onnx_runtime(masked=True), BASIC),
     "MultiHeadAttention": (of_onnx_runtime(masked=False), BASIC),

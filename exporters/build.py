@@ -19,6 +19,7 @@ from exporters.passes import (
     mask,
     positions,
     qdq,
+    relative_bias,
     residual,
     scale,
     smooth,
@@ -55,6 +56,7 @@ class BuildInfo:
     """Facts about a bundle that was built.
 
     ``size``: bytes of the graph and its weights; ``operators``: how often each occurs in the graph;
+    ``passes``: in their order, how many places each of our passes changed, 0 if it found none;
     ``roles``: path -> role of every file; ``model``: the description of the model for the manifest.
     """
 
@@ -64,6 +66,7 @@ class BuildInfo:
     integer_matmuls: int
     size: int
     operators: dict[str, int]
+    passes: dict[str, int]
     roles: dict[str, str]
     model: dict[str, Any]
 
@@ -123,8 +126,9 @@ def build(
     model, tokenizer, task = traced.network, traced.tokenizer, traced.task
     graph, expected = traced.graph.clone(), traced.expected
     report(2, 4, "rewriting the graph")
-    bounds = {mask: boundaries.reach(model.config, task.max_length), positions: task.max_length}
-    graph, precision, close = _rewrite(
+    bounds = dict.fromkeys((positions, relative_bias), task.max_length)
+    bounds[mask] = boundaries.reach(model.config, task.max_length)
+    graph, precision, close, found = _rewrite(
         task, graph, form, plan, expected, bounds, target_provider, isa, products
     )
     _label(graph, form, precision)
@@ -154,6 +158,7 @@ def build(
         integer_matmuls=_integer_products(graph),
         size=size,
         operators=dict(sorted(fusion.histogram(graph).items())),
+        passes=found,
         roles=bundle.roles(output, samples=samples),
         model=checkpoint.describe(model) | {"form": form, "precision": precision},
     )
@@ -215,41 +220,46 @@ def _rewrite(
     provider: str,
     isa: Isa,
     products: Products,
-) -> tuple[ir.Model, parity.Precision, parity.Parity]:
-    """Run the passes of a form in order, and check parity.
+) -> tuple[ir.Model, parity.Precision, parity.Parity, dict[str, int]]:
+    """Run the passes of a form in order, and check parity; return also what each pass found.
 
     ``bounds``: the longest row, for each pass whose result holds only up to some length. The last
     graph in full precision and the one that ships answer all cases.
     """
-    passes = [mask, scale] + ([first_token, positions] if form == "deploy" else [])
-    if form == "deploy" and provider == "cpu":
-        # Pairs of quantizers are for other runtimes, too, which have no operator for attention.
-        passes += [attention, residual] if products == "fused" else [residual]
-    close = _in_float(task, graph, passes, bounds, expected)
+    passes = [mask, scale]
+    if form == "deploy":
+        passes += [relative_bias, first_token, positions]
+        if provider == "cpu":
+            # Pairs of quantizers are for other runtimes, too, which have no operator for attention.
+            passes += [attention, residual] if products == "fused" else [residual]
+    close, found = _in_float(task, graph, passes, bounds, expected)
     fusion.check_fused(graph)
     if plan is None:
-        return graph, "fp32", close
+        return graph, "fp32", close, found
     if plan.precision == "fp16":
         graph = half.apply(graph)
-        return graph, "fp16", parity.check(task, graph, expected, "fp16", "conversion to fp16")
-    if smooth.apply(graph, plan):
+        close = parity.check(task, graph, expected, "fp16", "conversion to fp16")
+        return graph, "fp16", close, found
+    found["smooth"] = smooth.apply(graph, plan)
+    if found["smooth"]:
         clean.apply(graph)
         parity.check(task, graph, expected, "fp32", _name(smooth))
     if plan.embeddings == "int8":
-        embeddings.apply(graph)
+        found["embeddings"] = embeddings.apply(graph)
         clean.apply(graph)
         parity.check(task, graph, parity.few(expected), "int8", _name(embeddings))
-    correct.apply(graph, plan)
+    found["correct"] = correct.apply(graph, plan)
     if products == "qdq":
-        qdq.apply(graph, plan, isa, symmetric=provider == "tensorrt")
+        found["qdq"] = qdq.apply(graph, plan, isa, symmetric=provider == "tensorrt")
     else:
-        integer_matmul.apply(graph, plan, isa)
+        found["integer_matmul"] = integer_matmul.apply(graph, plan, isa)
     clean.apply(graph)
     fusion.check_integer(graph, plan.integer_modules)
     last = _name(qdq if products == "qdq" else integer_matmul)
     # Pairs of quantizers are floats at a lower level than that of the session that ships.
     level = _level(provider, "int8", products) if DEVICES[provider] == "cpu" else parity.LEVEL
-    return graph, "int8", parity.check(task, graph, expected, "int8", last, level)
+    close = parity.check(task, graph, expected, "int8", last, level)
+    return graph, "int8", close, found
 
 
 def _in_float(
@@ -258,18 +268,21 @@ def _in_float(
     passes: list[Any],
     bounds: dict[Any, int],
     expected: list[parity.Case],
-) -> parity.Parity:
+) -> tuple[parity.Parity, dict[str, int]]:
     """Run the passes that leave a graph in full precision, and check the last graph.
+
+    Returns how close that is, and how many places each pass changed.
 
     A check costs seconds of a large model. So only if that one fails are all passes run again with
     a check after each, and the error names the first that is wrong.
     """
     traced = graph.clone()
     try:
-        what = "tracing"
+        what, found = "tracing", dict[str, int]()
         for rewrite in passes:
-            what = _name(rewrite) if _run(rewrite, graph, bounds) else what
-        return parity.check(task, graph, expected, "fp32", what)
+            count = found[_short(rewrite)] = _run(rewrite, graph, bounds)
+            what = _name(rewrite) if count else what
+        return parity.check(task, graph, expected, "fp32", what), found
     except Exception:
         parity.check(task, traced, expected, "fp32", "tracing")
         for rewrite in passes:
@@ -278,9 +291,9 @@ def _in_float(
         raise
 
 
-def _run(rewrite: Any, graph: ir.Model, bounds: dict[Any, int]) -> bool:
-    """Apply a pass; return whether it found something."""
-    found = bool(rewrite.apply(graph, *([bounds[rewrite]] if rewrite in bounds else [])))
+def _run(rewrite: Any, graph: ir.Model, bounds: dict[Any, int]) -> int:
+    """Apply a pass; return how many places it changed."""
+    found: int = rewrite.apply(graph, *([bounds[rewrite]] if rewrite in bounds else []))
     if found:
         clean.apply(graph)
     return found
@@ -299,7 +312,12 @@ def _check_openvino(
 
 
 def _name(module: Any) -> str:
-    return f"the pass {module.__name__.rsplit('.', 1)[-1]}"
+    return f"the pass {_short(module)}"
+
+
+def _short(module: Any) -> str:
+    name: str = module.__name__
+    return name.rsplit(".", 1)[-1]
 
 
 def _label(graph: ir.Model, form: Form, precision: str) -> None:
@@ -321,6 +339,8 @@ def _facts(
         "threads": threads,
         "precision": info.precision,
         "integer_matmuls": info.integer_matmuls,
+        "passes": ", ".join(f"{name} {count}" for name, count in info.passes.items() if count),
+        "idle": ", ".join(name for name, count in info.passes.items() if not count),
         "size": info.size,
         "max_length": task.max_length,
         "difference": info.parity.max_difference,

@@ -28,14 +28,15 @@ class Export(Stage):
     """Write the model as ONNX for a target and apply its quantization plan.
 
     ``torch.onnx.export`` traces the graph. rarefy's passes then make it small and fast: they
-    build padding masks in four nodes, fold the attention scale into the weights, compute the last
-    layer for the first token only, cut position embeddings to ``max_length``, make each attention
-    one operator, and use int8 embeddings and integer matrix products where the plan says so. Before
-    and after quantization, the logits are compared with PyTorch's on real rows, padded and
-    unpadded, and on rows of the full length. At the end, the operators are counted. A difference
-    beyond the tolerance is an error, which names the first pass that is wrong, and so are operators
-    that differ from what the plan demands. The rows are development rows, and three of them are in
-    the bundle word for word, unless ``samples`` is none.
+    build padding masks in four nodes, fold the attention scale into the weights, keep relative
+    positions as a table, compute the last layer for the first token only, cut position embeddings
+    to ``max_length``, make each attention one operator, and use int8 embeddings and integer matrix
+    products where the plan says so. Before and after quantization, the logits are compared with
+    PyTorch's on real rows, padded and unpadded, and on rows of the full length. At the end, the
+    operators are counted; `rarefy show` and the bundle's README say how many places each pass
+    changed. A difference beyond the tolerance is an error, which names the first pass that is
+    wrong, and so are operators that differ from what the plan demands. The rows are development
+    rows, and three of them are in the bundle word for word, unless ``samples`` is none.
     """
 
     name: ClassVar[str] = "export"
@@ -112,7 +113,7 @@ class Export(Stage):
             Metric(name="integer_matmuls", value=info.integer_matmuls),
             Metric(name="graph_bytes", value=info.size),
         )
-        facts = info.model | {"operators": info.operators}
+        facts = info.model | {"operators": info.operators, "passes": info.passes}
         return Draft(roles=info.roles, model=facts, metrics=metrics)
 
     def _target(self, targets: tuple[Target, ...]) -> Target:

@@ -69,6 +69,31 @@ def varies(value: ir.Value) -> bool:
     return False
 
 
+def read_inputs(value: ir.Value) -> set[str]:
+    """Return the names of the graph's inputs on whose numbers, not only sizes, a value depends."""
+    seen, waiting, names = set[ir.Value](), [value], set[str]()
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if current.is_graph_input():
+            names.add(str(current.name))
+        source = current.producer()
+        if source is not None and source.op_type != "Shape":
+            waiting.extend(operand for operand in source.inputs if operand is not None)
+    return names
+
+
+def feeds_softmax(adding: ir.Node) -> bool:
+    """Return whether a softmax reads this sum, perhaps through another sum (a position bias)."""
+    readers = consumers(adding.outputs[0])
+    return any(
+        reader.op_type == "Softmax" or (reader.op_type == "Add" and feeds_softmax(reader))
+        for reader in readers
+    )
+
+
 def consumers(value: ir.Value) -> list[ir.Node]:
     """Return the nodes that read a value, without duplicates."""
     return list(dict.fromkeys(usage.node for usage in value.uses()))

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from exporters.passes.evaluate import evaluate
-from exporters.passes.graph import constant, node
+from exporters.passes.graph import constant, feeds_softmax, node, read_inputs
 
 HIDDEN = -1e4  # the weakest penalty in use: its exponential is exactly 0 in fp32
 MANY = 1024  # from this length on, one row is tried instead of four: masks are length × length
@@ -35,9 +35,9 @@ def apply(model: ir.Model, longest: int = 512) -> int:
     sums = [
         (adding, at, value)
         for adding in model.graph
-        if adding.op_type == "Add" and _feeds_softmax(adding)
+        if adding.op_type == "Add" and feeds_softmax(adding)
         for at, value in enumerate(adding.inputs)
-        if value is not None and _only_mask(value)
+        if value is not None and read_inputs(value) == {"attention_mask"}
     ]
     proven = _padding_masks(model, list(dict.fromkeys(value for *_, value in sums)), longest)
     matches = [(adding, at) for adding, at, value in sums if value in proven]
@@ -96,30 +96,3 @@ def _hides_padding_only(array: NDArray[np.float32], mask: NDArray[np.int64]) -> 
         return False
     shown = mask[:, None, None, :] == 1
     return bool(np.where(shown, array == 0, array <= HIDDEN).all())
-
-
-def _feeds_softmax(adding: ir.Node) -> bool:
-    """Return whether a softmax reads this sum, perhaps through another sum (a position bias)."""
-    readers = [usage.node for usage in adding.outputs[0].uses()]
-    return any(
-        reader.op_type == "Softmax" or (reader.op_type == "Add" and _feeds_softmax(reader))
-        for reader in readers
-    )
-
-
-def _only_mask(value: ir.Value) -> bool:
-    """Return whether a value depends on attention_mask and sizes, but on no other input's data."""
-    seen, waiting, sees_mask = set(), [value], False
-    while waiting:
-        current = waiting.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        if current.is_graph_input():
-            if current.name != "attention_mask":
-                return False
-            sees_mask = True
-        source = current.producer()
-        if source is not None and source.op_type != "Shape":
-            waiting.extend(operand for operand in source.inputs if operand is not None)
-    return sees_mask

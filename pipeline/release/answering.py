@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +23,9 @@ BATCH = 32
 """Rows that share a call if they do not change each other's answers."""
 WINDOW = 4096
 """Rows that are tokenized at once; enough that many have the same length."""
+SIZES = (1, 4, 8, 16, 32)
+TRIED, ROUNDS = 16, 3
+"""What ``fastest_batch`` tries: numbers of rows, on so many rows, so often."""
 
 
 class Bundle:
@@ -85,12 +89,11 @@ class Bundle:
         Rows with the same number of tokens share a batch, so nothing is padded. A graph in dynamic
         int8 takes the range of its activations over a whole batch, so a row's answer depends on
         the rows beside it (``benchmarks/batches.py``). By default such a bundle therefore answers
-        row by row, as it was validated, and any other in batches of 32. Raises ValueError if
-        ``texts`` and ``pairs`` differ in number, or if one of them is a single text, DataError if
-        the bundle does not read pairs, or only them.
+        row by row, as it was validated, and any other in batches of 32 (see ``fastest_batch``).
+
+        Raises ValueError if ``texts`` and ``pairs`` differ in number, or if one of them is a single
+        text, DataError if the bundle does not read pairs, or only them.
         """
-        if isinstance(texts, str) or isinstance(pairs, str):
-            raise ValueError("predict takes a list of texts; put a single text into a list")
         if batch_size is None:
             batch_size = 1 if self._model.rows_interact() else BATCH
         if batch_size < 1:
@@ -101,15 +104,48 @@ class Bundle:
             progress(len(answers), 0, "rows predicted")
         return answers
 
+    def fastest_batch(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> int:
+        """Return the ``batch_size`` with the most rows a second, by trying some on these rows.
+
+        It depends on the machine, the threads and the rows' lengths, so no bundle can contain it.
+        Full batches of single rows, short and long, are timed. If rows interact, nothing is tried:
+        they are answered alone. Raises what ``predict`` raises, and ValueError if there is no text.
+        """
+        if self._model.rows_interact():
+            return 1
+        feeds = [feed for feed, _ in self._asked([*_rows(texts, pairs)])]
+        if not feeds:
+            raise ValueError("fastest_batch needs some texts to try")
+        feeds.sort(key=self._length)
+        spent = dict.fromkeys(SIZES, 0.0)
+        for feed in feeds[:: -(-len(feeds) // TRIED)]:
+            times = [[self._seconds([feed] * size) for size in SIZES] for _ in range(ROUNDS + 1)]
+            for size, *measured in zip(SIZES, *times[1:], strict=True):
+                spent[size] += min(measured) / size
+        return min(SIZES, key=spent.__getitem__)
+
+    def _seconds(self, feeds: list[dict[str, NDArray[np.int64]]]) -> float:
+        before = perf_counter()
+        self._batch(feeds)
+        return perf_counter() - before
+
+    def _asked(self, rows: list[tuple[str, str | None]]) -> list[Any]:
+        pairs = [pair for _, pair in rows if pair is not None] or None
+        return self._model.asked([self._task.ask(text) for text, _ in rows], pairs)
+
+    def _length(self, feed: dict[str, NDArray[np.int64]]) -> int:
+        """Return the number of tokens."""
+        tokens: int = feed[self._model.inputs[0]].shape[1]
+        return tokens
+
     def _answer(self, rows: list[tuple[str, str | None]], batch_size: int) -> list[Any]:
         given = [text for text, _ in rows]
-        pairs = [pair for _, pair in rows if pair is not None] or None
-        asked = self._model.asked([self._task.ask(text) for text in given], pairs)
+        asked = self._asked(rows)
         feeds = [feed for feed, _ in asked]
         found: list[Any] = [None] * len(feeds)
-        name = self._model.inputs[0]
-        order = sorted(range(len(feeds)), key=lambda row: feeds[row][name].shape[1])
-        for _, alike in itertools.groupby(order, key=lambda row: feeds[row][name].shape[1]):
+        lengths = [self._length(feed) for feed in feeds]
+        order = sorted(range(len(feeds)), key=lengths.__getitem__)
+        for _, alike in itertools.groupby(order, key=lengths.__getitem__):
             for batch in _batches(alike, batch_size):
                 for row, raw in zip(batch, self._batch([feeds[row] for row in batch]), strict=True):
                     found[row] = self._model.units_of(raw, asked[row][1])
@@ -123,6 +159,8 @@ class Bundle:
 
 
 def _rows(texts: Iterable[str], pairs: Iterable[str] | None) -> Iterable[tuple[str, str | None]]:
+    if isinstance(texts, str) or isinstance(pairs, str):
+        raise ValueError("give a list of texts; put a single text into a list")
     if pairs is None:
         return ((text, None) for text in texts)
     return zip(texts, pairs, strict=True)

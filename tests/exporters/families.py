@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.model.quantization import Calibration, LinearPlan, Plan
+
 DECODER = {"num_key_value_heads": 2, "head_dim": 8}
 DISENTANGLED = {
     "relative_attention": True,
@@ -59,9 +61,27 @@ def classifier(kind: str, **changes: Any) -> Any:
     return model
 
 
+def integer(model: Any, mode: str) -> Plan:
+    """Return a plan with every linear layer but the last in int8."""
+    from stages import ranges, sensitivity
+
+    names = sensitivity.linear_layers(model)
+    rows = [{name: ids[name] for name in ("input_ids", "attention_mask")} for ids in SHORT + LONG]
+    limits = {}
+    if mode == "static":
+        found = ranges.measure(model, names, rows, Calibration(rows=len(rows)))
+        limits = {name: each._asdict() for name, each in found.items()}
+    linears = {name: LinearPlan(precision="int8", **limits.get(name, {})) for name in names}
+    return Plan(mode=mode, linears=linears)
+
+
 def row(length: int) -> dict[str, list[int]]:
     """Return a row of random tokens between a first and a last special one."""
     import random
 
     ids = [2, *random.Random(length).choices(range(5, 100), k=length), 3][:length]
     return {"input_ids": ids, "attention_mask": [1] * length, "token_type_ids": [0] * length}
+
+
+SHORT = [row(length) for length in (8, 3, 12, 5, 20, 7, 9, 15)]
+LONG = [row(length) for length in (16, 17, 18, 33, 300, 511, 512)]

@@ -36,6 +36,7 @@ def test_the_files_are_those_that_are_promised_and_their_sums_hold(deployed):
 def test_a_card_of_a_model_for_pairs_has_a_command_with_a_pair(tmp_path):
     facts = dict.fromkeys(("layers", "hidden", "size", "max_length", "rows"), 1)
     facts |= {"architecture": "A", "form": "deploy", "provider": "cpu", "precision": "fp32"}
+    facts |= {"passes": "mask 2", "idle": "scale"}
     facts |= {"integer_matmuls": 0, "threads": 1, "difference": 0.0, "agreement": 1.0}
     facts |= {"task": "regression", "labels": [], "samples": False, "pairs": True}
     bundle.write_card(tmp_path, facts)
@@ -48,12 +49,14 @@ def test_a_card_of_a_model_for_pairs_has_a_command_with_a_pair(tmp_path):
 def test_a_card_of_a_model_without_labels_has_no_line_of_labels(tmp_path):
     facts = dict.fromkeys(("layers", "hidden", "size", "max_length", "rows"), 1)
     facts |= {"architecture": "A", "form": "deploy", "provider": "cpu", "precision": "fp32"}
+    facts |= {"passes": "mask 2", "idle": "scale"}
     facts |= {"integer_matmuls": 0, "threads": 1, "difference": 0.0, "agreement": 1.0}
     bundle.write_card(
         tmp_path, facts | {"task": "regression", "labels": [], "samples": False, "pairs": False}
     )
     card = (tmp_path / "README.md").read_text()
     assert "A model for regression" in card
+    assert "| mask 2; found nothing: scale |" in card
     assert "labels |" not in card
 
 

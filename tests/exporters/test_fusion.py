@@ -7,6 +7,7 @@ import pytest
 
 from exporters import fusion, onnx, parity
 from exporters.passes import (
+    attention,
     clean,
     embeddings,
     first_token,
@@ -14,31 +15,17 @@ from exporters.passes import (
     mask,
     positions,
     qdq,
+    relative_bias,
+    residual,
     scale,
 )
 from exporters.passes.graph import constant, node
-from pipeline.model.quantization import Calibration, LinearPlan, Plan
+from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.terms.errors import ModelError
-from stages import ranges, sensitivity
-from tests.exporters.families import FAMILIES, MASKS, PAD, classifier, row
+from tests.exporters.families import FAMILIES, LONG, MASKS, PAD, SHORT, classifier, integer
 from tests.exporters.small_graphs import finish, normal
 from tests.exporters.small_graphs import model as small
 from tests.models import TASK
-
-SHORT = [row(length) for length in (8, 3, 12, 5, 20, 7, 9, 15)]
-LONG = [row(length) for length in (16, 17, 18, 33, 300, 511, 512)]
-
-
-def integer(model, mode):
-    """Return a plan with every linear layer but the last in int8."""
-    names = sensitivity.linear_layers(model)
-    rows = [{name: ids[name] for name in ("input_ids", "attention_mask")} for ids in SHORT + LONG]
-    limits = {}
-    if mode == "static":
-        found = ranges.measure(model, names, rows, Calibration(rows=len(rows)))
-        limits = {name: each._asdict() for name, each in found.items()}
-    linears = {name: LinearPlan(precision="int8", **limits.get(name, {})) for name in names}
-    return Plan(mode=mode, linears=linears)
 
 
 @pytest.mark.slow
@@ -49,12 +36,14 @@ def test_every_family_answers_as_in_pytorch_up_to_512_tokens(kind):
     names = [str(value.name) for value in graph.graph.inputs]
     expected = parity.cases(TASK, model, SHORT, names, PAD, LONG)
     parity.check(TASK, graph, expected, "fp32", "tracing")
-    for rewrite in (mask, scale, first_token, positions):
+    for rewrite in (mask, scale, relative_bias, first_token, positions, attention, residual):
         count = rewrite.apply(graph)
         clean.apply(graph)
         parity.check(TASK, graph, expected, "fp32", rewrite.__name__)
         if rewrite is mask:
             assert count == MASKS.get(kind, 2)
+        if rewrite is relative_bias:
+            assert count == (2 if kind == "mpnet" else 0)
     fusion.check_fused(graph)
     assert embeddings.apply(graph)
     proto = ir.to_proto(graph)

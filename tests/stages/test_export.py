@@ -43,6 +43,8 @@ def test_the_bundle_answers_as_the_checkpoint(mode, tuned, make_context):
     assert metrics["integer_matmuls"] == (0 if mode == "none" else draft_layers(model))
     assert metrics["graph_bytes"] == (context.output / "model.onnx").stat().st_size
     assert draft.roles["model.onnx"] == "graph"
+    assert draft.model["passes"]["mask"] == 3
+    assert draft.model["passes"]["relative_bias"] == 0, "BERT has no relative positions"
 
 
 def draft_layers(model) -> int:

@@ -45,3 +45,25 @@ def test_a_value_that_is_replaced_is_read_by_nobody_the_outputs_included() -> No
     made.graph.remove(old, safe=True)
     given = normal(2)
     np.testing.assert_array_equal(run(made, x=given), np.abs(given))
+
+
+def test_a_value_depends_on_the_numbers_of_an_input_or_on_its_size_only() -> None:
+    made, (x, y) = model({n: (["n"], ir.DataType.FLOAT) for n in ("x", "y")})
+    size = making.node("Shape", [x])
+    wide = making.node("Cast", size.outputs, to=ir.DataType.FLOAT)
+    total = making.node("Add", [wide.outputs[0], y])
+    finish(made, [size, wide, total])
+    assert making.read_inputs(wide.outputs[0]) == set()
+    assert making.varies(wide.outputs[0])
+    assert making.read_inputs(total.outputs[0]) == {"y"}
+    assert making.read_inputs(x) == {"x"}
+
+
+def test_scores_may_reach_their_softmax_through_another_sum() -> None:
+    made, (x,) = model({"x": (["n"], ir.DataType.FLOAT)})
+    first = making.node("Add", [x, x])
+    second = making.node("Add", [first.outputs[0], x])
+    shares = making.node("Softmax", second.outputs)
+    last = making.node("Add", [shares.outputs[0], x])
+    finish(made, [first, second, shares, last])
+    assert [making.feeds_softmax(each) for each in (first, second, last)] == [True, True, False]

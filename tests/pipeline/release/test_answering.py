@@ -73,3 +73,48 @@ def test_a_single_text_and_no_batch_are_refused(made: Project):
         model.predict("A fine film.")
     with pytest.raises(ValueError, match="batch_size: 0"):
         model.predict(["A fine film."], batch_size=0)
+
+
+class Clock:
+    """Time that passes only while a model runs: so much for a call, and for each of its rows."""
+
+    def __init__(self, row: float, crowded: float, monkeypatch) -> None:
+        self.now = 0.0
+        self.calls: list[tuple[int, int]] = []
+        run = BundleModel.run
+
+        def timed(model, feed):
+            rows, tokens = feed["input_ids"].shape
+            self.calls.append((rows, tokens))
+            self.now += 1 + row * rows * (crowded if rows > 8 else 1)
+            return run(model, feed)
+
+        monkeypatch.setattr(BundleModel, "run", timed)
+        monkeypatch.setattr("pipeline.release.answering.perf_counter", lambda: self.now)
+
+
+@pytest.mark.parametrize(
+    ("row", "crowded", "best"),
+    [
+        (0.1, 1, 32),  # calls cost most
+        (0.1, 5, 8),  # a batch of more than 8 leaves the cache
+    ],
+)
+def test_the_batch_with_the_most_rows_a_second_is_found(
+    row: float, crowded: float, best: int, made: Project, monkeypatch
+):
+    model = Bundle("tiny", home=made.home)
+    clock = Clock(row, crowded, monkeypatch)
+    assert model.fastest_batch(["a film " * (1 + at % 9) for at in range(50)]) == best
+    assert len({tokens for _, tokens in clock.calls}) == 9, "short rows and long ones are tried"
+    assert len(clock.calls) < 16 * 4 * 5 + 1
+
+
+def test_rows_that_interact_are_answered_alone_without_a_trial(made: Project, monkeypatch):
+    model = Bundle("tiny", home=made.home)
+    with pytest.raises(ValueError, match="needs some texts"):
+        model.fastest_batch([])
+    clock = Clock(0.1, 1, monkeypatch)
+    monkeypatch.setattr(BundleModel, "rows_interact", lambda self: True)
+    assert model.fastest_batch(["a film"]) == 1
+    assert clock.calls == []
