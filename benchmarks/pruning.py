@@ -19,6 +19,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,28 +115,23 @@ def right(checkpoint: Path, data: Path, folder: Path) -> NDArray[np.bool_]:
     return found
 
 
-def landing(model: Model, home: Path) -> list[dict[str, Any]]:
-    """Prune a model to each speed-up without training; return what was measured of each."""
+def landing(model: Model, home: Path) -> Iterator[dict[str, Any]]:
+    """Prune a model to each speed-up without training; yield what was measured of each."""
     name, source, data = model
     profile = planned.run(Profile(), source, home / "profile", data=data)
     table = latency_table.load(profile)
-    rows = []
     for asked in TARGETS:
         folder = home / f"to-{asked}"
         stage = Prune(speedup=asked, table="profile")
         output = planned.run(stage, source, folder, data=data, profile=profile)
-        rows.append(
-            {
-                "model": name,
-                "asked": asked,
-                "speedup": timed(source, output, data, folder)._asdict(),
-                "accuracy": float(right(output, data, folder).mean()),
-                "before": float(right(source, data, home).mean()),
-                "tokens": table.tokens,
-            }
-        )
-        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    return rows
+        yield {
+            "model": name,
+            "asked": asked,
+            "speedup": timed(source, output, data, folder)._asdict(),
+            "accuracy": float(right(output, data, folder).mean()),
+            "before": float(right(source, data, home).mean()),
+            "tokens": table.tokens,
+        }
 
 
 def timed(source: Path, pruned: Path, data: Path, folder: Path) -> Interval:
@@ -181,7 +177,6 @@ def comparison(model: Model, home: Path, asked: float) -> dict[str, Any]:
         "speedup": speedups,
         "difference": interval(ours - theirs, len(TARGETS))._asdict(),
     }
-    print(json.dumps(row), file=sys.stderr, flush=True)
     return row
 
 
@@ -270,16 +265,19 @@ def main() -> int:
         recorded = json.loads(RESULTS.read_text())["rows"]
         rows += [row for row in recorded if LARGE in (row.get("model"), row.get("half"))]
 
-    def done(more: list[dict[str, Any]]) -> None:
-        rows.extend(more)
+    def done(row: dict[str, Any]) -> None:
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        rows.append(row)
         finish("pruning", rows, claims(rows), seed=0)
 
-    done(landing(small, home / "6x384"))
+    for row in landing(small, home / "6x384"):
+        done(row)
     for asked in TARGETS:
-        done([comparison(small, home / "6x384", asked)])
+        done(comparison(small, home / "6x384", asked))
     if large:
-        done(landing(large, home / "12x768"))
-        done([half(large, home / "12x768")])
+        done(half(large, home / "12x768"))
+        for row in landing(large, home / "12x768"):
+            done(row)
     return finish("pruning", rows, claims(rows), seed=0)
 
 
