@@ -171,13 +171,12 @@ def comparison(model: Model, home: Path, asked: float) -> dict[str, Any]:
             sides[side].append(right(output, data, folder))
             speedups[side].append(planned.metrics(folder)["speedup"]["value"])
     ours, theirs = (np.mean(sides[side], axis=0) for side in ("uneven", "uniform"))
-    row = {
+    return {
         "comparison": asked,
         "accuracy": {side: [float(each.mean()) for each in sides[side]] for side in sides},
         "speedup": speedups,
         "difference": interval(ours - theirs, len(TARGETS))._asdict(),
     }
-    return row
 
 
 def half(model: Model, home: Path) -> dict[str, Any]:
