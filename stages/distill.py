@@ -82,8 +82,7 @@ class Distill(Inside):
     student: str | None = Field(None, description="pretrained model to start from instead")
     vocabulary: bool = Field(
         False,
-        description="with student: first remove its tokens that the texts never use, which costs "
-        "no answers and makes steps cheaper",
+        description="with student: first remove its tokens that the texts never use",
     )
     teacher: str | None = Field(None, description="id of an earlier stage; default: the input")
     temperature: float = Field(2.0, gt=0, le=100)

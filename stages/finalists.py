@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from pipeline.stage.development import picked
 from pipeline.stage.split import Split
 from pipeline.store import disk
 from pipeline.terms.digests import value_sha256
+from pipeline.terms.errors import ModelError
 from pipeline.terms.vocabulary import Target
 from stages import ranges, sensitivity, smoothing
 
@@ -68,6 +69,26 @@ class Finalists:
         )
         part.rename(folder)
         return folder
+
+    def int8(self) -> Iterator[Path]:
+        """Yield bundles with all layers and embeddings in int8: the plain one, then smoothed.
+
+        One whose answers are far from PyTorch's is left out. Raises ModelError if both are.
+        """
+        problem, some = ModelError(""), False
+        for make in (
+            lambda: rounded(self.network),
+            lambda: smoothed(self.context, self.network, self.tokenizer),
+        ):
+            try:
+                bundle = self.build(make())
+            except ModelError as error:
+                problem = error
+                continue
+            some = True
+            yield bundle
+        if not some:
+            raise problem
 
     def damage(self, bundle: Path) -> float:
         """Return the mean divergence of a bundle's answers to development rows from float's."""

@@ -219,7 +219,7 @@ class Label(Stage):
         Raises ModelError if int8 was asked for but its answers are not near, or the task's units
         are not its rows.
         """
-        from stages.finalists import Finalists, rounded, smoothed
+        from stages.finalists import Finalists
         from stages.shard_worker import TOGETHER
 
         task, many = context.task, sum(map(len, splits)) >= MANY
@@ -235,19 +235,17 @@ class Label(Stage):
         )
         finalists = Finalists(own, network, tokenizer, together=TOGETHER)
         problem = ModelError("")
-        for make in (lambda: rounded(network), lambda: smoothed(own, network, tokenizer)):
-            try:
-                bundle = finalists.build(make())
+        try:
+            for bundle in finalists.int8():
                 damage = finalists.damage(bundle)
-            except ModelError as error:  # no export, or its answers are far from PyTorch's
-                problem = error
-                continue
-            if damage <= NEAR:
-                return bundle, damage
-            problem = ModelError(
-                f"label.engine: the int8 export's answers to dev differ by {damage:.3g}, more than "
-                f"{NEAR:g}; use pytorch"
-            )
+                if damage <= NEAR:
+                    return bundle, damage
+                problem = ModelError(
+                    f"label.engine: the int8 export's answers to dev differ by {damage:.3g}, more "
+                    f"than {NEAR:g}; use pytorch"
+                )
+        except ModelError as error:  # no export, or its answers are far from PyTorch's
+            problem = error
         if self.engine == "int8":
             raise problem
         return None, 0.0

@@ -141,11 +141,11 @@ class Profile(Stage):
         return small
 
     def _exported(self, context: Context, small: Any, tokenizer: Any, name: str) -> Path:
-        from stages.finalists import Finalists, rounded
+        from stages.finalists import Finalists
 
         own = replace(context, work=context.work / name)
-        plan = rounded(small) if self.precision == "int8" else None
-        return Finalists(own, small, tokenizer).build(plan)
+        made = Finalists(own, small, tokenizer)
+        return next(made.int8()) if self.precision == "int8" else made.build(None)
 
     def _timed(self, context: Context, bundles: dict[str, Path]) -> Any:
         from stages.finalists import PROCESSES

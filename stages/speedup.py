@@ -22,7 +22,7 @@ from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
 from stages import allocation, calibration, latency_table, layer_search, surgery
-from stages.finalists import FLOAT, Finalists, rounded, smoothed
+from stages.finalists import FLOAT, Finalists
 from stages.latency_table import Table
 from stages.notes import Notes
 from stages.surgery import Unit
@@ -217,18 +217,10 @@ class Speedup:
         surgery.keep_all(small, parts, kept)
         whole = self._finalists("whole", self.origin)
         bundles = {
-            FLOAT: self._int8(whole),
-            "pruned": self._int8(self._finalists(f"pruned-{name}", small)),
+            FLOAT: next(whole.int8()),
+            "pruned": next(self._finalists(f"pruned-{name}", small).int8()),
         }
         return whole.time(bundles).ratio(FLOAT, "pruned")
-
-    def _int8(self, finalists: Finalists) -> Path:
-        """Return a network's bundle in int8; smoothed if its answers are wrong otherwise."""
-        network = finalists.network
-        try:
-            return finalists.build(rounded(network))
-        except ModelError:
-            return finalists.build(smoothed(finalists.context, network, self.tokenizer))
 
     def _finalists(self, name: str, network: Any) -> Finalists:
         own = replace(self.context, work=self.context.work / name)

@@ -10,6 +10,7 @@ import torch
 from pipeline.measure import alone
 from pipeline.model import checkpoint
 from pipeline.model.quantization import LinearPlan, Plan
+from pipeline.terms.errors import ModelError
 from pipeline.terms.vocabulary import Target
 from stages import finalists, ranges, sensitivity
 from stages.finalists import FLOAT, Finalists
@@ -48,6 +49,26 @@ def test_a_bundle_is_built_once_also_after_a_kill(entered, monkeypatch):
     monkeypatch.setattr(finalists, "build", None)
     again = Finalists(entered.context, entered.network, entered.tokenizer)
     assert again.build(plan) == bundle
+
+
+@pytest.mark.parametrize("wrong", [(), ("plain",), ("plain", "smoothed")])
+def test_int8_is_smoothed_if_its_answers_are_wrong_without(entered, monkeypatch, wrong):
+    plain, smoothed = Plan(linears={}), Plan(embeddings="int8", linears={})
+    monkeypatch.setattr(finalists, "rounded", lambda _: plain)
+    monkeypatch.setattr(finalists, "smoothed", lambda *_: smoothed)
+
+    def build(self, plan):
+        name = "plain" if plan is plain else "smoothed"
+        if name in wrong:
+            raise ModelError(f"export: {name} answers are wrong")
+        return name
+
+    monkeypatch.setattr(Finalists, "build", build)
+    if len(wrong) == 2:
+        with pytest.raises(ModelError, match="smoothed answers are wrong"):
+            next(entered.int8())
+    else:
+        assert list(entered.int8()) == [n for n in ("plain", "smoothed") if n not in wrong]
 
 
 def test_all_are_timed_in_one_session(entered, monkeypatch):

@@ -94,30 +94,6 @@ def test_layers_go_if_heads_and_neurons_cannot_give_the_speed(
         Prune(speedup=6.0, table="profile", layers=[0], calibration_rows=16).run(context, tuned)
 
 
-def test_a_model_whose_answers_are_wrong_in_int8_is_timed_smoothed(make, monkeypatch):
-    search, plans = make(1.5), []
-
-    def build(self, plan):
-        plans.append(plan)
-        if not any(layer.factors for layer in plan.linears.values()):
-            raise ModelError("export: only 94.3% of the answers equal PyTorch's")
-        return self.context.work / "bundle"
-
-    def smoothed(context, network, tokenizer):
-        plan = module.rounded(network)
-        layers = {
-            name: layer.model_copy(update={"factors": (2.0,)})
-            for name, layer in plan.linears.items()
-        }
-        return plan.model_copy(update={"linears": layers})
-
-    monkeypatch.setattr(module.Finalists, "build", build)
-    monkeypatch.setattr(module, "smoothed", smoothed)
-    finalists = search._finalists("whole", search.network)
-    assert search._int8(finalists) == finalists.context.work / "bundle"
-    assert len(plans) == 2
-
-
 def test_a_miss_is_corrected_by_what_was_measured(make, monkeypatch):
     search = make(1.5)
     asked, found = [], iter([1.2, 1.48])
