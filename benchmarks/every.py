@@ -20,9 +20,9 @@ NAMES: Final = (
     *("suite", "demo", "operations", "tasks", "reach", "blocks", "batches", "knowledge_recipe"),
     *("coverage", "coverage_tasks", "false_alarms", "power", "knowledge", "promises", "million"),
     *("large", "passes", "ranges", "saturation", "portable", "plan_search", "qat", "floor"),
-    *("tried", "deployed", "sweep", "race", "gpu", "ablation", "pruning", "students"),
+    *("tried", "deployed", "sweep", "race", "gpu", "ablation", "pruning", "students", "long_texts"),
 )
-IN_STUDENTS: Final = ("gpu", "ablation", "pruning", "students")
+IN_STUDENTS: Final = ("gpu", "ablation", "pruning", "students", "long_texts")
 """Those that keep what they make in a folder of their own, in ``--students``."""
 CODES: Final = {
     0: "every claim holds",
