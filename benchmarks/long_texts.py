@@ -33,7 +33,7 @@ LEAST = 2.0
 
 
 def compared(tokenizer: Any, texts: list[str], length: int) -> dict[str, Any]:
-    """Return in how many texts the tokens differ, and the ms of a text: the median of the rounds."""
+    """Return how many texts have other tokens, and the ms of a text: the median of the rounds."""
     tokenizer.enable_truncation(length)
     ways = {
         "whole": tokenizer.encode_batch,
