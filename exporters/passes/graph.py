@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx_ir as ir
@@ -55,34 +56,29 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
-def varies(value: ir.Value) -> bool:
-    """Return whether a value depends on an input of the graph."""
-    seen, waiting = set(), [value]
-    while waiting:
-        current = waiting.pop()
-        if current.is_graph_input():
-            return True
-        source = current.producer()
-        if source is not None and source not in seen:
-            seen.add(source)
-            waiting.extend(operand for operand in source.inputs if operand is not None)
-    return False
-
-
-def read_inputs(value: ir.Value) -> set[str]:
-    """Return the names of the graph's inputs on whose numbers, not only sizes, a value depends."""
-    seen, waiting, names = set[ir.Value](), [value], set[str]()
+def behind(value: ir.Value, past: Callable[[ir.Node], bool] = lambda _: True) -> Iterator[ir.Value]:
+    """Yield a value and what it is computed from; what nodes read that are not ``past`` is not."""
+    seen, waiting = set[ir.Value](), [value]
     while waiting:
         current = waiting.pop()
         if current in seen:
             continue
         seen.add(current)
-        if current.is_graph_input():
-            names.add(str(current.name))
+        yield current
         source = current.producer()
-        if source is not None and source.op_type != "Shape":
+        if source is not None and past(source):
             waiting.extend(operand for operand in source.inputs if operand is not None)
-    return names
+
+
+def varies(value: ir.Value) -> bool:
+    """Return whether a value depends on an input of the graph."""
+    return any(each.is_graph_input() for each in behind(value))
+
+
+def read_inputs(value: ir.Value) -> set[str]:
+    """Return the names of the graph's inputs on whose numbers, not only sizes, a value depends."""
+    read = behind(value, lambda source: source.op_type != "Shape")
+    return {str(each.name) for each in read if each.is_graph_input()}
 
 
 def feeds_softmax(adding: ir.Node) -> bool:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from exporters.passes.evaluate import evaluate
-from exporters.passes.graph import array, consumers, scalar
+from exporters.passes.graph import array, behind, consumers, scalar
 
 LEAST_ROWS = 16  # smaller tables, such as the two token types, are no positions
 
@@ -78,23 +78,16 @@ def _compared_ids(index: ir.Value) -> set[int] | None:
 
     None if the index depends on tokens or masks in another way, or is a constant.
     """
-    seen: set[ir.Value] = set()
-    waiting = [index]
     compared: set[int] = set()
-    while waiting:
-        value = waiting.pop()
-        if value in seen:
-            continue
-        seen.add(value)
-        if value.is_graph_input():
-            return None
-        source = value.producer()
-        if source is None or source.op_type == "Shape":
-            continue
+
+    def past(source: ir.Node) -> bool:
         read = source.inputs[0]
         number = scalar(source.inputs[1]) if source.op_type == "Equal" else None
         if number is not None and read is not None and read.name == "input_ids":
             compared.add(int(number))
-            continue
-        waiting.extend(operand for operand in source.inputs if operand is not None)
+            return False
+        return source.op_type != "Shape"
+
+    if any(each.is_graph_input() for each in behind(index, past)):
+        return None
     return compared if index.producer() is not None else None
