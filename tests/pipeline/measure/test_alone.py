@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -146,8 +147,14 @@ def test_waiting_for_the_machine_is_no_time_of_the_stage(
     ],
 )
 def test_whatever_times_has_the_machine_for_itself(
-    here: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, words: tuple[str]
+    here: Project,
+    rarefy: Callable[..., Said],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str],
 ) -> None:
+    home = shutil.copytree(here.home, tmp_path / "home")  # other tests know when theirs measured
+    monkeypatch.setenv("RAREFY_HOME", str(home))
     taken: list[str] = []
 
     @contextlib.contextmanager
@@ -156,9 +163,8 @@ def test_whatever_times_has_the_machine_for_itself(
         yield
 
     monkeypatch.chdir(here.folder)
-    out = ("--out", str(here.folder / "alone")) if words[0] == "run" else ()
     with alone.also(limit):
-        said = rarefy(*words, *out)
+        said = rarefy(*words)
     assert said.code in (0, 3, 4), said.err
     assert taken, said.err
 
