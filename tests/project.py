@@ -185,11 +185,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture
-def here(made: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+def here(made: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """The project that has run, as the current home; a test may add to it, but change nothing."""
     monkeypatch.syspath_prepend(made.folder / "modules")
     monkeypatch.setenv("RAREFY_HOME", str(made.home))
     monkeypatch.setenv("PYTHONPATH", str(made.folder / "modules"))
-    return made
+    before = _known(made)
+    yield made
+    after = _known(made)
+    assert {path: after.get(path) for path in before} == before, "other tests share this home"
+
+
+def _known(project: Project) -> dict[Path, bytes]:
+    """Return which artifacts the project's steps have, and the record of its run."""
+    index = (project.home / "store" / "fingerprints").glob("*.json")
+    record = project.home / "runs" / "tiny" / "run.json"
+    return {path: path.read_bytes() for path in (*index, record)}
 
 
 def bundle_digest(project: Project) -> str:
