@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline.stage import losses
+from stages import schedule
 from stages.internals import HIDDEN, KEY, QUERY, VALUE, Captured, Internal
+from stages.schedule import Clock, Weight
 
 PROJECTIONS = "distillation_projections"
 """The name of the module in a student that makes its hidden states as wide as its teacher's."""
@@ -29,7 +31,7 @@ class Aim:
     ``projection``: which projection makes the student's states as wide; None if none does.
     """
 
-    weight: float
+    weight: Weight
     own: tuple[Internal, ...]
     theirs: tuple[Internal, ...]
     compare: Compare
@@ -54,27 +56,34 @@ class Aims:
         return list(dict.fromkeys(state for aim in self.aims for state in aim.theirs))
 
     def loss(
-        self, student: Any, found: Captured, kept: Tensor, rows: Sequence[int], mask: Tensor
+        self,
+        student: Any,
+        found: Captured,
+        kept: Tensor,
+        rows: Sequence[int],
+        mask: Tensor,
+        clock: Clock | None = None,
     ) -> Tensor:
-        """Return the sum of all aims' losses for some rows of a batch.
+        """Return the sum of all aims' losses for some rows of a batch, weighted as they are now.
 
         ``found``: the student's states of the whole batch; ``kept``: the teacher's of ``rows``,
         which are places in the batch: rows × states × tokens × width; ``mask``: that of ``rows``.
         """
         tokens, places = kept.shape[2], {state: at for at, state in enumerate(self.theirs)}
         total = kept.new_zeros((), dtype=mask.new_zeros(()).float().dtype)
+        clock = clock or Clock()
         for aim in self.aims:
             own = [found[state][rows, :tokens] for state in aim.own]
             if aim.projection is not None:
                 project = getattr(student, PROJECTIONS)[aim.projection]
                 own = [project(state.float()) for state in own]
             theirs = [kept[:, places[state]] for state in aim.theirs]
-            total = total + aim.weight * aim.compare(own, theirs, mask)
+            total = total + clock.now(aim.weight) * aim.compare(own, theirs, mask)
         return total
 
 
 def of_hidden(
-    pairs: Sequence[tuple[int, int]], weight: float, how: str, widths: tuple[int, int]
+    pairs: Sequence[tuple[int, int]], weight: Weight, how: str, widths: tuple[int, int]
 ) -> list[Aim]:
     """Return an aim for each pair (student's layer, teacher's layer); they share the weight.
 
@@ -87,7 +96,7 @@ def of_hidden(
 
     return [
         Aim(
-            weight / len(pairs),
+            schedule.times(weight, 1 / len(pairs)),
             (Internal(HIDDEN, layer),),
             (Internal(HIDDEN, other),),
             compare,
@@ -97,7 +106,7 @@ def of_hidden(
     ]
 
 
-def of_relations(layer: int, other: int, weight: float, heads: int) -> Aim:
+def of_relations(layer: int, other: int, weight: Weight, heads: int) -> Aim:
     """Return the aim of MiniLM: queries with keys, and values with values, of one layer."""
 
     def compare(own: Sequence[Tensor], theirs: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -112,7 +121,7 @@ def of_relations(layer: int, other: int, weight: float, heads: int) -> Aim:
     return Aim(weight, *states, compare)
 
 
-def of_attention(layer: int, other: int, weight: float, heads: int) -> Aim:
+def of_attention(layer: int, other: int, weight: Weight, heads: int) -> Aim:
     """Return the aim of TinyBERT's attention: the scores of one layer."""
 
     def compare(own: Sequence[Tensor], theirs: Sequence[Tensor], mask: Tensor) -> Tensor:

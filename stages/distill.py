@@ -27,6 +27,7 @@ from stages import footprint, training, transfer_set
 from stages.inside import Inside, need_parts, same_tokens
 from stages.label import Label
 from stages.parameters import TEACHER_BATCH, Loss, Row, Training
+from stages.schedule import Clock, ScheduledShare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +87,10 @@ class Distill(Inside):
     )
     teacher: str | None = Field(None, description="id of an earlier stage; default: the input")
     temperature: float = Field(2.0, gt=0, le=100)
-    alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's answers")
+    alpha: ScheduledShare = Field(
+        0.9,
+        description="weight, or [first, last], of the teacher's answers; the rest is the labels'",
+    )
     answer_loss: Literal["kl", "mse"] = Field(
         "kl", description="of the teacher's answers: softened divergence, or squared difference"
     )
@@ -248,7 +252,9 @@ class Distill(Inside):
         asked = [lesson.answers, lesson.unseen] if held_out else [lesson.answers]
         goals = task.goals([each.logits for each in asked], width)
 
-        def loss(answers: TeacherOutputs, logits: Tensor, inside: Aims) -> Loss:
+        def loss(
+            answers: TeacherOutputs, logits: Tensor, inside: Aims, clock: Clock | None = None
+        ) -> Loss:
             return teaching.imitation(
                 task,
                 replace(answers, logits=logits),
@@ -256,6 +262,7 @@ class Distill(Inside):
                 temperature=self.temperature,
                 squared=self.answer_loss == "mse",
                 aims=inside,
+                clock=clock,
             )
 
         judge = None
@@ -263,9 +270,18 @@ class Distill(Inside):
             judge = training.mean_loss(
                 context, tokenizer, unseen, loss(lesson.unseen, goals[1], Aims())
             )
-        aim = loss(lesson.answers, goals[0], lesson.aims)
+        clock = Clock()
+        aim = loss(lesson.answers, goals[0], lesson.aims, clock)
         trained = training.train(
-            context, self, student, tokenizer, rows, aim, judge=judge, patience=self.patience
+            context,
+            self,
+            student,
+            tokenizer,
+            rows,
+            aim,
+            clock=clock,
+            judge=judge,
+            patience=self.patience,
         )
         if hasattr(student, aims.PROJECTIONS):
             delattr(student, aims.PROJECTIONS)

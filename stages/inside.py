@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.model.architectures.description import Config
 from pipeline.terms.errors import ModelError, RecipeError
 from stages.parameters import Row, Training
+from stages.schedule import Scheduled, Weight
 
 if TYPE_CHECKING:
     from stages.aims import Aim
@@ -23,10 +24,10 @@ class Inside(Training):
     transfer: str | None = Field(
         None, description="id of an augment or label stage, whose texts the teacher labels as well"
     )
-    hidden_weight: float | None = Field(
+    hidden_weight: Scheduled | None = Field(
         None,
-        ge=0,
-        description="weight of the hidden states; default: 1 without a transfer set, 0 with one",
+        description="weight of the hidden states, or [first, last]: evenly from one to the other; "
+        "default: 1 without a transfer set, 0 with one",
     )
     hidden_loss: Literal["mse", "cosine", "patience"] = Field(
         "mse", description="of hidden states: squared difference, angle, or that of the first token"
@@ -36,11 +37,13 @@ class Inside(Training):
         description="each layer learns from the teacher's at the same share of the depth, or only "
         "the last from the last, or pairs of layers",
     )
-    relation_weight: float = Field(
-        0.0, ge=0, description="weight of the last layers' relations of tokens (MiniLM)"
+    relation_weight: Scheduled = Field(
+        0.0,
+        description="weight, or [first, last], of the last layers' relations of tokens (MiniLM)",
     )
-    attention_weight: float = Field(
-        0.0, ge=0, description="weight of the last layers' scores of attention (TinyBERT)"
+    attention_weight: Scheduled = Field(
+        0.0,
+        description="weight, or [first, last], of the last layers' scores of attention (TinyBERT)",
     )
     relation_heads: int = Field(12, ge=1, le=256, description="heads of relations and attention")
 
@@ -61,7 +64,7 @@ class Inside(Training):
         return bool(self._hidden_weight or self.by_name)
 
     @property
-    def _hidden_weight(self) -> float:
+    def _hidden_weight(self) -> Weight:
         if self.hidden_weight is not None:
             return self.hidden_weight
         return 0.0 if self.transfer else 1.0

@@ -24,6 +24,7 @@ from stages.aims import Aims
 from stages.internals import Internal, captured
 from stages.parameters import TEACHER_BATCH, Loss, Row
 from stages.rows import lengths
+from stages.schedule import Clock, Weight
 from stages.trainer import collate, use_bf16
 
 DONE = "done.npz"
@@ -210,17 +211,19 @@ def imitation(
     task: Task,
     answers: TeacherOutputs,
     *,
-    alpha: float,
+    alpha: Weight,
     temperature: float,
     squared: bool = False,
     aims: Aims | None = None,
+    clock: Clock | None = None,
 ) -> Loss:
     """Return a student's loss function: alpha · soft + (1 − alpha) · hard + that of ``aims``.
 
     ``row`` in a batch holds the rows' indices. Rows without a label have the soft loss only. With
     ``squared``, raw outputs are compared by their squared difference instead of softened.
+    Weights are as the ``clock`` says; without one, as at the end of the training.
     """
-    aims = aims or Aims()
+    aims, clock = aims or Aims(), clock or Clock()
 
     def loss(student: Any, batch: dict[str, Tensor]) -> Tensor:
         rows = batch["row"].tolist()
@@ -233,12 +236,13 @@ def imitation(
             soft = losses.answers(raw[both], goal[both]) if both.any() else 0 * raw[~both].nansum()
         else:
             soft = task.imitation(raw, goal, temperature)
-        total = alpha * soft + (1 - alpha) * task.loss(raw, batch, total=False)
+        share = clock.now(alpha)
+        total = share * soft + (1 - share) * task.loss(raw, batch, total=False)
         alike = [at for at, row in enumerate(rows) if aims.same[row]] if aims.aims else []
         if alike:
             kept = answers.hidden([rows[at] for at in alike]).to(raw.device)
             mask = batch["attention_mask"][alike, : kept.shape[2]]
-            total = total + aims.loss(student, found, kept, alike, mask)
+            total = total + aims.loss(student, found, kept, alike, mask, clock)
         return total
 
     return loss

@@ -30,6 +30,7 @@ from pipeline.terms.errors import RarefyError
 from stages.keeping import LAST, Keeper
 from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
 from stages.rows import groups, lengths
+from stages.schedule import Clock
 
 CHECKPOINT_SECONDS = 60.0
 WHOLE = "whole.json"
@@ -53,6 +54,7 @@ def fit(
     *,
     epochs: int,
     directory: Path,
+    clock: Clock | None = None,
     judge: Callable[[Any], float] | None = None,
     patience: int | None = None,
 ) -> Trained:
@@ -62,7 +64,7 @@ def fit(
     )
     arguments = _arguments(context, parameters, directory, network)
     keeper = Keeper(judge, len(batches), epochs) if judge else None
-    trainer = _Trainer(context, network, tokenizer, rows, batches, loss, arguments)
+    trainer = _Trainer(context, network, tokenizer, rows, batches, loss, arguments, clock)
     trainer.add_callback(_Watch(context, trainer, keeper, patience))
     checkpoint = last_whole(directory)
     if checkpoint is not None:
@@ -243,6 +245,7 @@ class _Trainer(Trainer):
         batches: Sequence[Sequence[int] | NDArray[np.int32]],
         loss: Loss,
         arguments: TrainingArguments,
+        clock: Clock | None,
     ) -> None:
         super().__init__(
             model=network,
@@ -250,7 +253,7 @@ class _Trainer(Trainer):
             train_dataset=rows,
             data_collator=lambda chosen: collate(chosen, tokenizer),
         )
-        self.batches, self.loss = batches, loss
+        self.batches, self.loss, self.clock = batches, loss, clock or Clock()
         self.losses: list[float] = []
         self.remove_callback(PrinterCallback)  # it prints to stdout, which is reserved for data
 
@@ -260,6 +263,7 @@ class _Trainer(Trainer):
         )
 
     def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
+        self.clock.share = len(self.losses) / max(1, len(self.batches) - 1)
         value: torch.Tensor = self.loss(model, inputs)
         number = value.item()
         if number != number or number in (float("inf"), float("-inf")):

@@ -11,6 +11,7 @@ from pipeline.stage import losses
 from stages import aims
 from stages.aims import Aims
 from stages.internals import Captured, Internal
+from stages.schedule import Clock
 
 
 def student(width=4):
@@ -37,6 +38,9 @@ def test_the_loss_is_of_the_rows_that_are_named_only():
     loss = both.loss(student(), found, kept, [0, 2], mask)
     expected = 0.5 * losses.hidden(found[one][[0, 2], :4], kept[:, 0], mask)
     assert loss.item() == pytest.approx(expected.item())
+    (falls,) = aims.of_hidden([(0, 5)], (0.5, 0.1), "mse", (8, 8))
+    loss = Aims([falls]).loss(student(), found, kept, [0, 2], mask, Clock(0.25))
+    assert loss.item() == pytest.approx(0.8 * expected.item())
 
 
 def test_states_that_several_aims_share_are_kept_once():
