@@ -128,12 +128,12 @@ def cut(
     return [*stages, {"distill": learns, "as": "student"}, *END]
 
 
-def direct(data: str) -> list[Any]:
-    """Return the stages to two thin layers for an easy task: their start learns for one epoch."""
+def direct(data: str, *, layers: int) -> list[Any]:
+    """Return the stages to thin layers for an easy task: their start learns for one epoch."""
     start = assistant(data)
     start[-1] = {"distill": {**start[-1]["distill"], "epochs": 1}, "as": "start"}
     small = {"prune": {**SLIM, "vocabulary": True, "least_count": THIN["least"]}}
-    learns = {"layers": 2, "transfer": "labels", "epochs": 5, "learning_rate": 3e-4, **SOFT}
+    learns = {"layers": layers, "transfer": "labels", "epochs": 5, "learning_rate": 3e-4, **SOFT}
     return [
         *start,
         small,
@@ -176,7 +176,8 @@ STUDENTS = {
     "two-long": lambda data: cut(
         data, layers=2, epochs=4, long=5, heads=0.25, neurons=0.7, least=2
     ),
-    "two-direct": direct,
+    "two-direct": lambda data: direct(data, layers=2),
+    "one-direct": lambda data: direct(data, layers=1),
     "one-slim": lambda data: cut(data, layers=1, epochs=6, **SLIM, **THIN),
     "static": static,
 }
