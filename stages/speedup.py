@@ -215,12 +215,15 @@ class Speedup:
         small = copy.deepcopy(self.network)
         parts = surgery.forward_order(surgery.parts(small, unit) for unit in self.kinds)
         surgery.keep_all(small, parts, kept)
+        whole, bundle = self._whole
+        pruned = next(self._finalists(f"pruned-{name}", small).int8())
+        return whole.time({FLOAT: bundle, "pruned": pruned}).ratio(FLOAT, "pruned")
+
+    @cached_property
+    def _whole(self) -> tuple[Finalists, Path]:
+        """The input and its bundle, made once: where int8 needs smoothing, that takes minutes."""
         whole = self._finalists("whole", self.origin)
-        bundles = {
-            FLOAT: next(whole.int8()),
-            "pruned": next(self._finalists(f"pruned-{name}", small).int8()),
-        }
-        return whole.time(bundles).ratio(FLOAT, "pruned")
+        return whole, next(whole.int8())
 
     def _finalists(self, name: str, network: Any) -> Finalists:
         own = replace(self.context, work=self.context.work / name)
