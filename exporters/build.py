@@ -114,7 +114,9 @@ def build(
     plan = quantization.read(checkpoint_dir) if form == "deploy" else None
     products = providers.form(target_provider, products)
     if plan is not None:
-        problem = providers.refusal(plan.precision, plan.mode, target_provider, products)
+        problem = providers.refusal(
+            plan.precision, plan.mode, target_provider, products, plan.embeddings
+        )
         if problem is not None:
             raise ModelError(f"export: {problem}")
     needs: dict[str, Any] = {}
@@ -244,8 +246,8 @@ def _rewrite(
     if found["smooth"]:
         clean.apply(graph)
         parity.check(task, graph, expected, "fp32", _name(smooth))
-    if plan.embeddings == "int8":
-        found["embeddings"] = embeddings.apply(graph)
+    if plan.embeddings != "float":
+        found["embeddings"] = embeddings.apply(graph, plan.embeddings)
         clean.apply(graph)
         parity.check(task, graph, parity.few(expected), "int8", _name(embeddings))
     found["correct"] = correct.apply(graph, plan)

@@ -18,12 +18,16 @@ def form(provider: str, products: Products) -> Products:
 
 
 def refusal(
-    precision: str | None, mode: str | None, provider: str, products: Products
+    precision: str | None,
+    mode: str | None,
+    provider: str,
+    products: Products,
+    embeddings: str | None = None,
 ) -> str | None:
     """Return why a provider cannot have a plan, and what to write instead; None if it can.
 
-    ``precision`` and ``mode``: those of a plan, or of the stage that will write it; None if it does
-    not say.
+    ``precision``, ``mode`` and ``embeddings``: those of a plan, or of the stage that will write it;
+    None if it does not say.
     """
     static = form(provider, products) == "qdq"
     if provider == "cuda" and precision == "int8":
@@ -41,5 +45,10 @@ def refusal(
         return (
             "int8 as QuantizeLinear and DequantizeLinear needs ranges that are known "
             "beforehand; write quantize: {mode: static}"
+        )
+    if embeddings == "int4" and (static or provider != "cpu"):
+        return (
+            "int4 embeddings are for the operators of ONNX Runtime on a CPU; write quantize: "
+            "{embeddings: int8} for this target"
         )
     return None

@@ -59,8 +59,10 @@ class Export(Stage):
 
     def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
         """Refuse a plan that the target's provider cannot have, or has only to be slower."""
-        precision, mode = (getattr(planner, name, None) for name in ("precision", "mode"))
-        return providers.refusal(precision, mode, self._target(targets).provider, self.products)
+        facts = ("precision", "mode", "embeddings")
+        precision, mode, embeddings = (getattr(planner, name, None) for name in facts)
+        provider = self._target(targets).provider
+        return providers.refusal(precision, mode, provider, self.products, embeddings)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what determines the graph (provider, the width of weights), session and check."""

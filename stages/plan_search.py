@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from exporters import products
-from pipeline.model.quantization import Calibration, LinearPlan, Method, Plan
+from pipeline.model.quantization import Calibration, Embeddings, LinearPlan, Method, Plan
 from pipeline.stage import Context
 from pipeline.stage.tasks.task import Row
 from pipeline.terms.errors import ModelError
@@ -111,7 +111,7 @@ class Search:
     limit: float
     seconds: float
     percentile: float
-    embeddings: Literal["int8", "float"]
+    embeddings: Embeddings
     tried: dict[Forms, Tried] = field(default_factory=dict)
 
     def run(self) -> Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 
 from pipeline.measure import machine
 from pipeline.model import checkpoint, parts, quantization
-from pipeline.model.quantization import Calibration, LinearPlan, Method, Plan
+from pipeline.model.quantization import Calibration, Embeddings, LinearPlan, Method, Plan
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
@@ -22,6 +23,8 @@ from stages.bisection import most_within
 
 if TYPE_CHECKING:
     from stages.sensitivity import Sensitivity
+
+log = logging.getLogger(__name__)
 
 SENSITIVITY_ROWS = 64
 SEARCH = "search.json"
@@ -87,7 +90,9 @@ class Quantize(Stage):
         description="add to each bias what rounding takes from its output on average (arXiv "
         "1906.04721)",
     )
-    embeddings: Literal["int8", "float"] = "int8"
+    embeddings: Embeddings = Field(
+        "int8", description="of the vocabulary; int4 is for size, where the answers tolerate it"
+    )
     exclude: tuple[str, ...] = Field((), description="paths of modules to keep in float")
 
     @model_validator(mode="after")
@@ -217,10 +222,12 @@ class Quantize(Stage):
                 )
             if self.correct_bias:
                 layers = correction.corrected(network, layers, rows, isa, progress)
-        kept, metrics = layers, list[Metric]()
+        kept, metrics, embeddings = layers, list[Metric](), self.embeddings
         if self.sensitivity:
             dev = ranges.rows(context, tokenizer, "dev", SENSITIVITY_ROWS)
             measured = sensitivity.Sensitivity(context.task, network, dev, isa)
+            if embeddings == "int4":
+                embeddings = self._of_tables(measured)
             layers, kept, damage = self._tolerant(context, measured, layers)
             if kept:
                 metrics.append(Metric(name="quantization_kl", split="dev", value=damage))
@@ -230,8 +237,32 @@ class Quantize(Stage):
             for name in names
         }
         mode = "static" if self.mode == "static" else "dynamic"
-        plan = Plan(mode=mode, calibration=how, embeddings=self.embeddings, linears=linears)
+        plan = Plan(mode=mode, calibration=how, embeddings=embeddings, linears=linears)
         return plan, metrics, {}
+
+    def _of_tables(self, measured: Sensitivity) -> Embeddings:
+        """Leave the network's tables in 4 bits if the answers tolerate it; return their precision.
+
+        What layers do is then measured beside what the tables do.
+        """
+        from stages import sensitivity
+
+        tables = sensitivity.tables(measured.model)
+        exact = [table.weight.data for table in tables]
+        for table in tables:
+            table.weight.data = sensitivity.in_int4(table.weight.data)
+        damage = measured.damage({})
+        if damage <= self.max_damage:
+            return "int4"
+        for table, weight in zip(tables, exact, strict=True):
+            table.weight.data = weight
+        log.warning(
+            "quantize.embeddings: in int4 they alone do %.2g of damage, more than max_damage "
+            "(%.2g); they are in int8",
+            damage,
+            self.max_damage,
+        )
+        return "int8"
 
     def _tolerant(
         self, context: Context, measured: Sensitivity, layers: dict[str, LinearPlan]

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.model import parts, quantization
+from exporters.passes.embeddings import takes_int4
+from pipeline.model import blockwise, parts, quantization
 from pipeline.model.quantization import LinearPlan
 from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import Row
@@ -57,6 +58,17 @@ def fake_quantize_weight(weight: torch.Tensor, isa: Isa) -> torch.Tensor:
     scale = torch.from_numpy(scales).to(weight)[:, None]
     largest = quantization.LARGEST
     return (weight / scale).round().clamp(-largest, largest) * scale
+
+
+def tables(model: nn.Module) -> list[nn.Embedding]:
+    """Return the embeddings that ``export`` can store in 4 bits."""
+    every = (module for module in model.modules() if isinstance(module, nn.Embedding))
+    return [each for each in every if takes_int4(each.num_embeddings, each.embedding_dim)]
+
+
+def in_int4(table: torch.Tensor) -> torch.Tensor:
+    """Round a table to 4 bits and back (rows × columns)."""
+    return torch.from_numpy(blockwise.blocks(table.float().cpu().numpy()).values()).to(table)
 
 
 class Sensitivity:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FILE = "quantization.json"
 Method = Literal["min-max", "percentile", "entropy", "mse"]
+Embeddings = Literal["int8", "int4", "float"]
 LARGEST = 127
 PAIR = 127.99
 """The largest sum of two neighbours of a column, both positive or both negative: 255 · 128 fits
@@ -71,7 +72,7 @@ class Plan(BaseModel):
         "dynamic", description="mixed, since schema 3: layers without a range set it at run time"
     )
     calibration: Calibration | None = Field(None, description="of static plans since schema 2")
-    embeddings: Literal["int8", "float"] = "int8"
+    embeddings: Embeddings = "int8"
     linears: dict[str, LinearPlan] = Field(default_factory=dict)
 
     @property

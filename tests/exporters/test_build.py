@@ -57,6 +57,20 @@ def test_dynamic_int8_answers_as_it_was_validated_however_many_rows_are_asked(de
     assert [[*answer.probabilities.values()] for answer in together] != alone.tolist()
 
 
+def test_a_vocabulary_in_4_bits_is_half_as_large_and_answers_nearly_as_in_float(
+    deployed, minilm, tmp_path
+):
+    info, output = deployed
+    plan = plan_for(minilm).model_copy(update={"embeddings": "int4"})
+    source, made = copy_with(minilm, plan, tmp_path / "checkpoint"), tmp_path / "bundle"
+    made.mkdir()
+    small = build(source, made, task=TASK, split=SPLIT, form="deploy")
+    vocabulary, width = 30522, 384
+    assert info.size - small.size == pytest.approx(vocabulary * width * 0.43, rel=0.05)
+    ours, theirs = (probabilities(path, TEXTS) for path in (made, output))
+    assert np.abs(ours - theirs).max() < 0.1
+
+
 def test_static_ranges_need_no_look_at_the_inputs(minilm, tmp_path):
     source = copy_with(minilm, plan_for(minilm, "static"), tmp_path / "checkpoint")
     (tmp_path / "bundle").mkdir()

@@ -33,6 +33,16 @@ def test_a_plan_that_a_provider_cannot_have_is_refused_with_the_remedy(
     assert found is None if said is None else said in found
 
 
+@pytest.mark.parametrize(
+    ("provider", "products", "refused"),
+    [("cpu", "fused", False), ("cpu", "qdq", True), ("openvino", "fused", True)],
+)
+def test_4_bits_are_for_onnx_runtime_on_a_cpu(provider, products, refused):
+    found = refusal("int8", "static", provider, products, "int4")
+    assert ("write quantize: {embeddings: int8}" in (found or "")) is refused
+    assert refusal("int8", "static", provider, products, "int8") is None
+
+
 def test_other_runtimes_than_onnx_runtime_have_pairs_of_quantizers():
     assert form("cpu", "fused") == form("cuda", "fused") == "fused"
     assert form("cpu", "qdq") == form("openvino", "fused") == form("tensorrt", "fused") == "qdq"

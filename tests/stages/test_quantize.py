@@ -6,6 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from exporters.passes import embeddings
 from pipeline.model import checkpoint, quantization
 from pipeline.model.shape import Shape
 from pipeline.stage import Asked
@@ -187,6 +188,35 @@ def test_no_layer_is_integer_if_even_the_best_does_too_much(tuned, make_context,
     plan, draft = planned(Quantize(calibration_rows=32), make_context(), tuned)
     assert plan.integer_modules == []
     assert {metric.name for metric in draft.metrics} == {"integer_layers"}
+
+
+def test_a_vocabulary_in_4_bits_is_measured_with_the_layers(tuned, make_context, monkeypatch):
+    monkeypatch.setattr(embeddings, "WHOLE", 8)  # the tiny model's tables are small
+    damage = {}
+    for bits in ("int8", "int4"):
+        stage = Quantize(embeddings=bits, max_damage=9, max_joint_damage=9)
+        plan, draft = planned(stage, make_context(), tuned)
+        assert plan.embeddings == bits
+        damage[bits] = {metric.name: metric.value for metric in draft.metrics}
+    assert damage["int4"]["quantization_kl"] != damage["int8"]["quantization_kl"]
+
+
+def test_a_vocabulary_that_4_bits_ruin_is_in_8(tuned, make_context, monkeypatch, caplog):
+    monkeypatch.setattr(embeddings, "WHOLE", 8)
+    _, exact = planned(Quantize(max_damage=9, max_joint_damage=9), make_context(), tuned)
+    real = sensitivity.in_int4
+    monkeypatch.setattr(sensitivity, "in_int4", lambda table: 0 * real(table))
+    stage = Quantize(embeddings="int4", max_damage=1e-3, max_joint_damage=9)
+    plan, _ = planned(stage, make_context(), tuned)
+    assert plan.embeddings == "int8"
+    assert "in int4 they alone do" in caplog.text
+    # What was tried is not left in the network that layers are measured in.
+    monkeypatch.setattr(Quantize, "_tolerant", lambda _, __, measured, layers: (
+        layers, layers, measured.damage(layers)
+    ))  # fmt: skip
+    _, draft = planned(stage, make_context(), tuned)
+    damage = [{metric.name: metric.value for metric in each.metrics} for each in (draft, exact)]
+    assert damage[0]["quantization_kl"] == damage[1]["quantization_kl"]
 
 
 def test_a_percentile_without_its_method_is_refused():

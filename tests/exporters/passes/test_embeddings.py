@@ -12,6 +12,7 @@ import pytest
 
 from exporters.passes import embeddings
 from exporters.passes.graph import array, constant, node
+from pipeline.model import blockwise
 from tests.exporters.small_graphs import finish, model, normal, run
 
 
@@ -48,6 +49,25 @@ def test_a_small_table_is_converted_when_the_graph_is_loaded(
     onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
     left = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert left == (["Gather"] if at_load else ["Gather", "Gather", "Cast", "Mul"])
+
+
+@pytest.mark.parametrize("columns", [32, 64, 100, 312, 320, 384])
+def test_in_int4_the_runtime_reads_what_was_rounded(columns: int) -> None:
+    table = normal(embeddings.WHOLE + 1, columns)
+    table[3] = 0
+    graph = lookup(table)
+    assert embeddings.apply(graph, "int4") == 1
+    assert [each.op_type for each in graph.graph] == ["GatherBlockQuantized"]
+    got = run(graph, index=np.arange(len(table)))
+    np.testing.assert_allclose(got, blockwise.blocks(table).values(), rtol=0, atol=1e-6)
+    assert (got[3] == 0).all()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(embeddings.WHOLE, 64), (2000, 65)])
+def test_in_int4_a_small_or_odd_table_stays_in_int8(rows: int, columns: int) -> None:
+    graph = lookup(normal(rows, columns))
+    assert embeddings.apply(graph, "int4") == 1
+    assert "GatherBlockQuantized" not in [each.op_type for each in graph.graph]
 
 
 def test_a_table_of_a_few_rows_gains_nothing() -> None:

@@ -1,0 +1,38 @@
+"""Tables in 4 bits: every value within half a step of its block, and zeros stay zero."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pipeline.model import blockwise
+from pipeline.model.blockwise import BLOCK
+
+TABLES = st.integers(1, 3 * BLOCK).flatmap(
+    lambda columns: arrays(np.float32, (3, columns), elements=st.floats(-9, 9, width=32))
+)
+
+
+@given(TABLES)
+def test_values_come_back_within_half_a_step_of_their_block(table):
+    made = blockwise.blocks(table)
+    assert made.codes.shape == table.shape
+    assert made.codes.max() <= 15
+    assert made.zeros.max() <= 15
+    step = np.repeat(made.scales, BLOCK, axis=1)[:, : table.shape[1]]
+    # The zero point is rounded, so the ends of a block may be half a step further away.
+    assert (np.abs(made.values() - table) <= step * 1.001 + 1e-6).all()
+    assert (made.values()[table == 0] == 0).all()
+
+
+def test_a_block_of_one_sign_begins_at_zero():
+    made = blockwise.blocks(np.linspace(1, 2, BLOCK, dtype=np.float32)[None])
+    assert made.zeros.tolist() == [[0]]
+    assert made.scales[0, 0] == pytest.approx(2 / 15)
+
+
+def test_two_numbers_are_in_a_byte_also_if_there_is_an_odd_one():
+    assert blockwise.packed(np.array([[1, 2, 15]], np.uint8)).tolist() == [[0x21, 0x0F]]
