@@ -68,6 +68,7 @@ SOFT = {"alpha": 0.9, "temperature": 2.0, "keep": "best", "batch_size": 128}
 SLIM = {"heads": 0.25, "neurons": 0.6}
 THIN = {"least": 2, "rank": 128}
 END: tuple[Any, ...] = ("quantize", "export", {"validate": {"models": ["model"], "linear": True}})
+INT4_END: tuple[Any, ...] = ({"quantize": {"embeddings": "int4"}}, *END[1:])
 TARGETS = {
     "reviews": ((25, 1, 0.98), (60, 1, 0.96), (100, 60, 0.95)),
     "mails": ((60, 1, 0.995), (100, 1, 0.99), (100, 60, 0.99)),
@@ -103,6 +104,7 @@ def cut(
     least: int = 1,
     rank: int = 0,
     long: int = 0,
+    end: tuple[Any, ...] = END,
 ) -> list[Any]:
     """Return the stages to a student of some of the assistant's layers, taught by both.
 
@@ -125,7 +127,7 @@ def cut(
         stages.append(
             {"distill": {**learns, "transfer": "six-says", "epochs": long}, "as": "first"}
         )
-    return [*stages, {"distill": learns, "as": "student"}, *END]
+    return [*stages, {"distill": learns, "as": "student"}, *end]
 
 
 def direct(data: str, *, layers: int) -> list[Any]:
@@ -169,6 +171,9 @@ STUDENTS = {
     "six": lambda data: [*assistant(data), {"prune": {"vocabulary": True}}, *END],
     "six-slim": lambda data: cut(data, layers=6, epochs=2, neurons=0.5),
     "three-slim": lambda data: cut(data, layers=3, epochs=4, **SLIM, **THIN),
+    "three-wide": lambda data: cut(
+        data, layers=3, epochs=5, heads=0.25, neurons=0.5, least=2, end=INT4_END
+    ),
     "two": lambda data: cut(data, layers=2, epochs=5),
     "two-thin": lambda data: cut(data, layers=2, epochs=5, **THIN),
     "two-slim": lambda data: cut(data, layers=2, epochs=5, **SLIM, **THIN),
