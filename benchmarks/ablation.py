@@ -109,10 +109,12 @@ def variants(unlabelled: Path, written: str | None) -> dict[str, list[Any]]:
         "the first two layers": alone(layers=[0, 1]),  # plain: the first and the last
         "the first and the fourth layer": alone(layers=[0, 3]),
         "squared logits": alone(answer_loss="mse"),
+        "ReLU": alone(activation="relu"),
         "labels more and more": alone(alpha=[1.0, 0.5]),
         "hidden states less and less": alone(hidden_weight=[1, 0]),
         "spans": with_texts(SPANS),
         "spans, best on dev": with_texts(SPANS, keep="best"),
+        "spans, ReLU": with_texts(SPANS, activation="relu"),
         "spans, squared logits": with_texts(SPANS, answer_loss="mse"),
         "unlabelled": with_texts(only),
         "spans and unlabelled": with_texts([{"augment": {"spans": 4, "splices": 1, **texts}}]),
