@@ -10,7 +10,7 @@ product stays float, and only its weight is stored as int8: the runtime then com
 it loads the graph, and not at every call.
 
 The quantizer is ``DynamicQuantizeLinear`` (the range of each input, found at run time) or
-``QuantizeLinear`` with the range found by calibration.
+``QuantizeLinear`` with the range found by calibration, which needs no ReLU before it.
 """
 
 from __future__ import annotations
@@ -95,6 +95,9 @@ def _quantizer(
         dynamic = node("DynamicQuantizeLinear", [source], outputs=3)
         return dynamic, list(dynamic.outputs)
     scale, zero = uint8_range(layer.low, layer.high)
+    before = source.producer()
+    if not zero and before is not None and before.op_type == "Relu":
+        source = before.inputs[0] or source  # rounding to unsigned integers clips by itself
     scale_value = constant(model, f"{module}.input.scale", np.array(scale))
     zero_value = constant(model, f"{module}.input.zero", np.array(zero))
     static = node("QuantizeLinear", [source, scale_value, zero_value])

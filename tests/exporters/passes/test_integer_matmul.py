@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 import torch
 
 from exporters import fusion
-from exporters.passes import integer_matmul
+from exporters.passes import clean, integer_matmul
+from exporters.passes.graph import constant, node
 from pipeline.model.quantization import LinearPlan, Plan
 from tests.exporters.graphs import exported
+from tests.exporters.small_graphs import finish, model, normal, operators, run
 
 
 def test_layers_that_read_the_same_value_share_its_quantizer(rows):
@@ -98,3 +101,22 @@ def test_a_product_of_constants_is_left_to_the_runtime_to_fold(tmp_path):
     onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString(), options)
     left = fusion.histogram(ir.load(tmp_path / "folded.onnx"))
     assert (left["MatMulIntegerToFloat"], left["MatMul"]) == (1, 1)
+
+
+@pytest.mark.parametrize(("low", "left"), [(0.0, []), (-0.5, ["Relu"])])
+def test_a_quantizer_whose_zero_is_its_least_integer_needs_no_relu(low, left):
+    """With a range below zero, negative numbers would not be clipped."""
+    values, weight = normal(6, 8), normal(8, 4, seed=1)
+    made, (x,) = model({"x": ([6, 8], ir.DataType.FLOAT)})
+    relu = node("Relu", [x], like=x)
+    product = node("MatMul", [relu.outputs[0], constant(made, "w", weight)], like=x)
+    product.metadata_props["module"] = "m"
+    graph = finish(made, [relu, product])
+    layer = LinearPlan(precision="int8", low=low, high=2.0)
+    integer_matmul.apply(graph, Plan(linears={"m": layer}))
+    clean.apply(graph)
+    assert [op for op in operators(graph) if op == "Relu"] == left
+    step, zero = integer_matmul.uint8_range(low, 2.0)
+    numbers, scales = integer_matmul.quantize_weight(weight, "avx2")
+    clipped = np.clip(np.rint(np.maximum(values, 0) / step) + zero, 0, 255) - float(zero)
+    np.testing.assert_allclose(run(graph, x=values), clipped @ numbers * step * scales, atol=1e-5)
