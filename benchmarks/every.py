@@ -19,7 +19,17 @@ from rich.table import Table
 NAMES: Final = (
     *("suite", "demo", "operations", "tasks", "reach", "blocks", "batches", "knowledge_recipe"),
     *("coverage", "coverage_tasks", "false_alarms", "power", "knowledge", "promises", "million"),
-    *("large", "passes", "ranges", "saturation", "portable", "plan_search", "qat", "floor"),
+    *(
+        "large",
+        "passes",
+        "ranges",
+        "saturation",
+        "portable",
+        "plan_search",
+        "qat",
+        "floor",
+        "threads",
+    ),
     *("tried", "deployed", "sweep", "race", "gpu", "ablation", "pruning", "students", "long_texts"),
 )
 IN_STUDENTS: Final = ("gpu", "ablation", "pruning", "students", "long_texts")

@@ -36,10 +36,10 @@ GOAL, LEAST = 0.80, 0.72
 BLOCKS, CALLS, LEAD = 12, 20, 4
 
 
-def session(model: Any, **options: Any) -> onnxruntime.InferenceSession:
-    """Return a session on one thread."""
+def session(model: Any, threads: int = 1, **options: Any) -> onnxruntime.InferenceSession:
+    """Return a session on some threads."""
     chosen = onnxruntime.SessionOptions()
-    chosen.intra_op_num_threads, chosen.log_severity_level = 1, 3
+    chosen.intra_op_num_threads, chosen.log_severity_level = threads, 3
     for name, value in options.items():
         setattr(chosen, name, value)
     return onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"])
@@ -95,27 +95,35 @@ def bundle(source: Path, folder: Path, layers: int, hidden: int) -> Path:
     return folder / "bundle"
 
 
-def feed_of(model: BundleModel, length: int) -> dict[str, Any]:
-    """Return an unpadded row of this many tokens."""
-    feed = {name: np.zeros((1, length), np.int64) for name in model.inputs}
-    feed["input_ids"] = np.random.default_rng(length).integers(1000, 20_000, (1, length))
-    return feed | {"attention_mask": np.ones((1, length), np.int64)}
+def feed_of(model: BundleModel, length: int, rows: int = 1) -> dict[str, Any]:
+    """Return unpadded rows of this many tokens."""
+    feed = {name: np.zeros((rows, length), np.int64) for name in model.inputs}
+    feed["input_ids"] = np.random.default_rng(length).integers(1000, 20_000, (rows, length))
+    return feed | {"attention_mask": np.ones((rows, length), np.int64)}
 
 
-def account(folder: Path, length: int, calls: int = 60) -> dict[str, float]:
-    """Return each operator's share of the nodes' time, by the runtime's profiler.
+def account(folder: Path, length: int) -> dict[str, float]:
+    """Return each operator's share of the nodes' time.
 
-    It adds some 3 µs to every node, so these are shares and no times. A branch's nodes are counted,
-    not the ``If`` around them.
+    The profiler adds some 3 µs to every node, so these are shares and no times.
+    """
+    spent = profiled(folder, feed_of(BundleModel(folder), length))
+    return {op: round(took / spent.total(), 4) for op, took in spent.most_common()}
+
+
+def profiled(folder: Path, feed: dict[str, Any], threads: int = 1, calls: int = 60) -> Counter[str]:
+    """Return the µs of each operator in all calls, by the runtime's profiler.
+
+    A branch's nodes are counted, not the ``If`` around them.
     """
     with tempfile.TemporaryDirectory(prefix="rarefy-profile-") as name:
         made = session(
             str(folder / "model.onnx"),
+            threads,
             enable_profiling=True,
             profile_file_prefix=f"{name}/profile",
             graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
         )
-        feed = feed_of(BundleModel(folder), length)
         for _ in range(calls):
             made.run(None, feed)
         events = json.loads(Path(made.end_profiling()).read_text())
@@ -124,7 +132,7 @@ def account(folder: Path, length: int, calls: int = 60) -> dict[str, float]:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             spent[event["args"]["op_name"]] += event["dur"]
     del spent["If"]
-    return {op: round(took / spent.total(), 4) for op, took in spent.most_common()}
+    return spent
 
 
 def main() -> int:
