@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 Weight = float | tuple[float, float]
 """A weight, or the one of the first step and the one of the last: evenly from one to the other."""
 
 
-def _steady(weight: Weight) -> Weight:
-    """Return the one number of a weight that never changes, which may be 0."""
-    same = isinstance(weight, tuple) and weight[0] == weight[1]
-    return weight[0] if same else weight
+def _checked(bounds: str) -> WrapValidator:
+    """Return a validator that names both forms, and makes one number of a weight that stays."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Weight:
+        try:
+            weight: Weight = handler(value)
+        except ValidationError as error:
+            raise ValueError(
+                f"give a number {bounds}, or the first and the last: [1, 0]"
+            ) from error
+        same = isinstance(weight, tuple) and weight[0] == weight[1]
+        return weight[0] if same else weight
+
+    return WrapValidator(check)
 
 
 Positive = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Scheduled = Annotated[Positive | tuple[Positive, Positive], AfterValidator(_steady)]
-ScheduledShare = Annotated[Share | tuple[Share, Share], AfterValidator(_steady)]
+Scheduled = Annotated[Positive | tuple[Positive, Positive], _checked("from 0")]
+ScheduledShare = Annotated[Share | tuple[Share, Share], _checked("from 0 to 1")]
 
 
 @dataclass

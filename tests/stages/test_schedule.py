@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
-from pydantic import ValidationError
 
 from pipeline.model import checkpoint
+from pipeline.terms.errors import RecipeError
 from stages import schedule, trainer
 from stages.distill import Distill
 from stages.schedule import Clock
@@ -28,12 +29,19 @@ def test_a_weight_that_stays_is_one_number():
 
 
 @pytest.mark.parametrize(
-    "parameters",
-    [{"alpha": [1, 1.1]}, {"alpha": [1, 0.5, 0]}, {"hidden_weight": [-1, 0]}, {"alpha": -0.1}],
+    ("parameters", "bounds"),
+    [
+        ({"alpha": [1, 1.1]}, "from 0 to 1"),
+        ({"alpha": [1, 0.5, 0]}, "from 0 to 1"),
+        ({"alpha": -0.1}, "from 0 to 1"),
+        ({"hidden_weight": [-1, 0]}, "from 0"),
+        ({"relation_weight": "much"}, "from 0"),
+    ],
 )
-def test_weights_that_are_none_are_refused(parameters):
-    with pytest.raises(ValidationError, match="validation error"):
-        Distill(layers=1, **parameters)
+def test_weights_that_are_none_are_refused_in_one_line(parameters, bounds, workshop):
+    told = f"distill.{next(iter(parameters))}: give a number {bounds}, or the first and the last: "
+    with pytest.raises(RecipeError, match=re.escape(told)):
+        workshop.open("quick:Head", {"distill": {"layers": 1, **parameters}})
 
 
 class StoppedError(Exception):
