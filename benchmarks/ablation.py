@@ -163,7 +163,7 @@ def recipe(name: str, stages: list[Any], seed: int) -> dict[str, Any]:
     files = {split: str(DATA / f"{split}.jsonl") for split in ("train", "eval")}
     teacher = {"finetune": {"epochs": 2, "learning_rate": 1e-4, "batch_size": 64}}
     return {
-        "name": f"{name.replace(',', '').replace(' ', '-')}-{seed}",
+        "name": f"{name.lower().replace(',', '').replace(' ', '-')}-{seed}",
         "model": MINILM,
         "data": {**files, "max_length": 64},
         "stages": [teacher, *stages],
