@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -224,11 +225,12 @@ class Quantize(Stage):
                 layers = correction.corrected(network, layers, rows, isa, progress)
         kept, metrics, embeddings = layers, list[Metric](), self.embeddings
         if self.sensitivity:
-            dev = ranges.rows(context, tokenizer, "dev", SENSITIVITY_ROWS)
-            measured = sensitivity.Sensitivity(context.task, network, dev, isa)
+            measured = self._sensitivity(context, network, tokenizer)
             if embeddings == "int4":
-                embeddings = self._of_tables(measured)
-            layers, kept, damage = self._tolerant(context, measured, layers)
+                embeddings = self._tolerated(measured)
+            four_bits = embeddings == "int4"
+            with sensitivity.tables_in_int4(network) if four_bits else nullcontext():
+                layers, kept, damage = self._tolerant(context, measured, layers)
             if kept:
                 metrics.append(Metric(name="quantization_kl", split="dev", value=damage))
         metrics.insert(0, Metric(name="integer_layers", value=len(kept), n=len(names)))
@@ -240,22 +242,24 @@ class Quantize(Stage):
         plan = Plan(mode=mode, calibration=how, embeddings=embeddings, linears=linears)
         return plan, metrics, {}
 
-    def _of_tables(self, measured: Sensitivity) -> Embeddings:
-        """Leave the network's tables in 4 bits if the answers tolerate it; return their precision.
+    def _sensitivity(self, context: Context, network: Any, tokenizer: Any) -> Sensitivity:
+        """Return what measures damage, on development rows."""
+        from stages import ranges, sensitivity
 
-        What layers do is then measured beside what the tables do.
+        dev = ranges.rows(context, tokenizer, "dev", SENSITIVITY_ROWS)
+        return sensitivity.Sensitivity(context.task, network, dev, narrowest(context.targets))
+
+    def _tolerated(self, measured: Sensitivity) -> Embeddings:
+        """Return int4, or int8 if the embeddings in int4 alone do too much damage.
+
+        What layers do is then measured beside what the embeddings do.
         """
         from stages import sensitivity
 
-        tables = sensitivity.tables(measured.model)
-        exact = [table.weight.data for table in tables]
-        for table in tables:
-            table.weight.data = sensitivity.in_int4(table.weight.data)
-        damage = measured.damage({})
+        with sensitivity.tables_in_int4(measured.model):
+            damage = measured.damage({})
         if damage <= self.max_damage:
             return "int4"
-        for table, weight in zip(tables, exact, strict=True):
-            table.weight.data = weight
         log.warning(
             "quantize.embeddings: in int4 they alone do %.2g of damage, more than max_damage "
             "(%.2g); they are in int8",
@@ -298,6 +302,9 @@ class Quantize(Stage):
         from stages.plan_search import Search
 
         names, candidates = self._candidates(network)
+        embeddings = self.embeddings
+        if embeddings == "int4":
+            embeddings = self._tolerated(self._sensitivity(context, network, tokenizer))
         search = Search(
             context,
             network,
@@ -308,7 +315,7 @@ class Quantize(Stage):
             self.max_joint_damage,
             60 * self.minutes,
             self.percentile,
-            self.embeddings,
+            embeddings,
         )
         found = search.run()
         record = found.record(self.max_joint_damage)

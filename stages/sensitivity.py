@@ -60,17 +60,6 @@ def fake_quantize_weight(weight: torch.Tensor, isa: Isa) -> torch.Tensor:
     return (weight / scale).round().clamp(-largest, largest) * scale
 
 
-def tables(model: nn.Module) -> list[nn.Embedding]:
-    """Return the embeddings that ``export`` can store in 4 bits."""
-    every = (module for module in model.modules() if isinstance(module, nn.Embedding))
-    return [each for each in every if takes_int4(each.num_embeddings, each.embedding_dim)]
-
-
-def in_int4(table: torch.Tensor) -> torch.Tensor:
-    """Round a table to 4 bits and back (rows × columns)."""
-    return torch.from_numpy(blockwise.blocks(table.float().cpu().numpy()).values()).to(table)
-
-
 class Sensitivity:
     """How far a model's answers to some rows move when layers are rounded as a plan says.
 
@@ -122,6 +111,22 @@ def rounded_inputs(values: torch.Tensor, layer: LinearPlan) -> torch.Tensor:
         axes = tuple(range(1, values.dim()))
         low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
     return fake_quantize(values, low, high)
+
+
+@contextlib.contextmanager
+def tables_in_int4(model: nn.Module) -> Iterator[None]:
+    """Round the embeddings that ``export`` can store in 4 bits, inside a ``with`` block."""
+    every = (module for module in model.modules() if isinstance(module, nn.Embedding))
+    tables = [each for each in every if takes_int4(each.num_embeddings, each.embedding_dim)]
+    exact = [table.weight.data for table in tables]
+    try:
+        for table, weight in zip(tables, exact, strict=True):
+            rounded = blockwise.blocks(weight.float().cpu().numpy()).values()
+            table.weight.data = torch.from_numpy(rounded).to(weight)
+        yield
+    finally:
+        for table, weight in zip(tables, exact, strict=True):
+            table.weight.data = weight
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from exporters.passes import embeddings
-from pipeline.model import checkpoint, quantization
+from pipeline.model import blockwise, checkpoint, quantization
 from pipeline.model.shape import Shape
 from pipeline.stage import Asked
 from pipeline.stage.resources import Workload
@@ -204,19 +204,33 @@ def test_a_vocabulary_in_4_bits_is_measured_with_the_layers(tuned, make_context,
 def test_a_vocabulary_that_4_bits_ruin_is_in_8(tuned, make_context, monkeypatch, caplog):
     monkeypatch.setattr(embeddings, "WHOLE", 8)
     _, exact = planned(Quantize(max_damage=9, max_joint_damage=9), make_context(), tuned)
-    real = sensitivity.in_int4
-    monkeypatch.setattr(sensitivity, "in_int4", lambda table: 0 * real(table))
+    monkeypatch.setattr(blockwise.Blocks, "values", lambda self: 0 * self.codes.astype("f4"))
     stage = Quantize(embeddings="int4", max_damage=1e-3, max_joint_damage=9)
-    plan, _ = planned(stage, make_context(), tuned)
+    monkeypatch.setattr(
+        Quantize, "_tolerant", lambda _, __, seen, layers: (layers, layers, seen.damage(layers))
+    )
+    plan, draft = planned(stage, make_context(), tuned)
     assert plan.embeddings == "int8"
     assert "in int4 they alone do" in caplog.text
     # What was tried is not left in the network that layers are measured in.
-    monkeypatch.setattr(Quantize, "_tolerant", lambda _, __, measured, layers: (
-        layers, layers, measured.damage(layers)
-    ))  # fmt: skip
-    _, draft = planned(stage, make_context(), tuned)
     damage = [{metric.name: metric.value for metric in each.metrics} for each in (draft, exact)]
     assert damage[0]["quantization_kl"] == damage[1]["quantization_kl"]
+
+
+def test_a_search_asks_whether_4_bits_are_tolerated(tuned, make_context, monkeypatch, caplog):
+    monkeypatch.setattr(embeddings, "WHOLE", 8)
+    monkeypatch.setattr(blockwise.Blocks, "values", lambda self: 0 * self.codes.astype("f4"))
+
+    class Seen(Exception):  # noqa: N818
+        """The search would begin."""
+
+    def begin(search):
+        raise Seen(search.embeddings)
+
+    monkeypatch.setattr("stages.plan_search.Search.run", begin)
+    with pytest.raises(Seen, match="int8"):
+        Quantize(mode="search", embeddings="int4").run(make_context(), tuned)
+    assert "in int4 they alone do" in caplog.text
 
 
 def test_a_percentile_without_its_method_is_refused():

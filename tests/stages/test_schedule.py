@@ -77,9 +77,15 @@ def test_every_step_has_its_share_also_after_a_stop(tuned, make_context, monkeyp
         assert (one == other).all()
 
 
-def test_all_weights_may_change_in_one_training(tuned, make_context):
-    context = make_context(rows=64)
-    parameters = {"layers": 1, "hidden_weight": (1, 0), "relation_weight": (0, 1)}
-    stage = Distill(**parameters, relation_heads=2, alpha=(1, 0), epochs=1, keep="best")
-    draft = stage.run(context, tuned)
-    assert {metric.name for metric in draft.metrics} >= {"rows_split_alike", "train_loss"}
+def test_every_weight_is_asked_for_at_every_step(tuned, make_context, monkeypatch):
+    seen: dict[object, list[float]] = {}
+    real = Clock.now
+    monkeypatch.setattr(
+        Clock,
+        "now",
+        lambda self, weight: seen.setdefault(weight, []).append(self.share) or real(self, weight),
+    )
+    weights = {"alpha": (1, 0), "hidden_weight": (0.8, 0), "relation_weight": (0, 0.6)}
+    stage = Distill(layers=1, relation_heads=2, epochs=1, batch_size=8, **weights)
+    stage.run(make_context(rows=40), tuned)
+    assert seen == {weight: [0, 0.25, 0.5, 0.75, 1] for weight in weights.values()}
