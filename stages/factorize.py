@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -76,6 +77,8 @@ class Factorize(Stage):
         if self.embeddings is not None:
             gone += max(0, (h - self.embeddings) * shape.vocabulary - self.embeddings * h)
         small = shape.shrunk(gone)
+        if self.embeddings is not None:
+            small = replace(small, embeddings=self.embeddings * shape.vocabulary)
         step = footprint.activations(shape, CALIBRATION_BATCH, work.longest_of(self.reads))
         return Resources(
             disk=weights(small),

@@ -115,6 +115,8 @@ def describe(model: Any) -> dict[str, Any]:
 
     The heads and neurons of a family that is not described are unknown, so their lists are empty.
     """
+    from torch import nn
+
     plain = parts.unwrapped(model)
     config = plain.config
     known = config.model_type in ARCHITECTURES
@@ -127,6 +129,9 @@ def describe(model: Any) -> dict[str, Any]:
         "heads": parts.head_counts(plain) if known else [],
         "intermediate": parts.neuron_counts(plain) if known else [],
         "vocabulary": int(plain.get_input_embeddings().num_embeddings),
+        "embeddings": sum(
+            table.weight.numel() for table in plain.modules() if isinstance(table, nn.Embedding)
+        ),
         "labels": [str(names[index]) for index in sorted(names)],
     }
 

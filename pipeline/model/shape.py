@@ -25,8 +25,9 @@ _NAMES = {
 class Shape:
     """The dimensions that determine memory, disk space and time for training and inference.
 
-    ``heads`` and ``intermediate`` are those of the widest layer. ``exact`` is False for a model
-    that does not exist yet and may turn out smaller.
+    ``heads`` and ``intermediate`` are those of the widest layer. ``embeddings``: the weights of
+    tables, of which a token reads a row; None means vocabulary × hidden. ``exact`` is False for a
+    model that does not exist yet and may turn out smaller.
     """
 
     parameters: int
@@ -35,12 +36,16 @@ class Shape:
     heads: int
     intermediate: int
     vocabulary: int
+    embeddings: int | None = None
     exact: bool = True
 
     @property
     def body(self) -> int:
-        """Number of parameters that every token uses: all but the token embeddings."""
-        return max(1, self.parameters - self.vocabulary * self.hidden)
+        """Number of parameters that every token uses: all but the embeddings."""
+        tables = self.embeddings
+        return max(
+            1, self.parameters - (self.vocabulary * self.hidden if tables is None else tables)
+        )
 
     @property
     def linear(self) -> int:
@@ -69,6 +74,7 @@ def of_manifest(model: dict[str, Any]) -> Shape | None:
             heads=max(model["heads"], default=1),
             intermediate=max(model["intermediate"], default=4 * int(model["hidden"])),
             vocabulary=int(model["vocabulary"]),
+            embeddings=model.get("embeddings"),  # not in older manifests
         )
     except (KeyError, TypeError, ValueError):
         return None

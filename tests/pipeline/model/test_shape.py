@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 import transformers
 
 from pipeline.model import checkpoint, shape
+from pipeline.model.static import StaticConfig, StaticForSequenceClassification
+from pipeline.model.thin_embedding import ThinEmbedding
 from tests.exporters.conftest import tiny
 
 SIZES = {"layers": 2, "hidden": 32, "heads": 4, "intermediate": 64, "vocabulary": 100}
@@ -22,7 +25,27 @@ def test_files_tell_what_the_model_has(name: str, tmp_path: Path) -> None:
     found = shape.of_directory(tmp_path, tuple(tmp_path.iterdir()))
     count = sum(parameter.numel() for parameter in model.parameters())
     assert found == shape.Shape(parameters=count, **SIZES)
-    assert shape.of_manifest(checkpoint.describe(model)) == found
+    described = shape.of_manifest(checkpoint.describe(model))
+    assert described is not None
+    assert replace(described, embeddings=None) == found
+    tables = [each for each in model.modules() if isinstance(each, torch.nn.Embedding)]
+    assert described.body == count - sum(table.weight.numel() for table in tables)
+
+
+def test_a_body_is_what_no_table_holds_whatever_form_the_tables_have() -> None:
+    """Vocabulary x hidden is more than all the weights of such a model."""
+    thin = tiny("Bert")
+    whole = shape.of_manifest(checkpoint.describe(thin))
+    thin.set_input_embeddings(ThinEmbedding(100, 4, 32))
+    bag = StaticForSequenceClassification(StaticConfig(100, 16, buckets=64, intermediate_size=8))
+    found, words = (shape.of_manifest(checkpoint.describe(each)) for each in (thin, bag))
+    assert whole is not None
+    assert found is not None
+    assert words is not None
+    assert found.body == whole.body + 32 * 4  # from rank to width
+    assert words.body == sum(
+        each.weight.numel() + each.bias.numel() for each in (bag.dense, bag.classifier)
+    )
 
 
 def test_a_pretraining_head_is_not_counted(tmp_path: Path) -> None:
