@@ -22,6 +22,7 @@ NAMES: Final = (
     *(
         "large",
         "passes",
+        "four_bits",
         "ranges",
         "saturation",
         "portable",

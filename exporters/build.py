@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import onnx_ir as ir
 from exporters import boundaries, bundle, fusion, half, onnx, parity, providers
 from exporters.passes import (
     attention,
+    blockwise_matmul,
     clean,
     correct,
     embeddings,
@@ -25,7 +27,8 @@ from exporters.passes import (
     smooth,
 )
 from exporters.providers import Products
-from pipeline.model import arithmetic, checkpoint, openvino_session, quantization
+from pipeline.model import arithmetic, blockwise, checkpoint, openvino_session, quantization
+from pipeline.model.blockwise import Blocks
 from pipeline.model.quantization import Plan
 from pipeline.model.runtime import DEVICES, BundleModel
 from pipeline.report import markdown
@@ -114,9 +117,8 @@ def build(
     plan = quantization.read(checkpoint_dir) if form == "deploy" else None
     products = providers.form(target_provider, products)
     if plan is not None:
-        problem = providers.refusal(
-            plan.precision, plan.mode, target_provider, products, plan.embeddings
-        )
+        four = "int4" in (plan.embeddings, *(each.precision for each in plan.linears.values()))
+        problem = providers.refusal(plan.precision, plan.mode, target_provider, products, four)
         if problem is not None:
             raise ModelError(f"export: {problem}")
     needs: dict[str, Any] = {}
@@ -130,8 +132,9 @@ def build(
     report(2, 4, "rewriting the graph")
     bounds = dict.fromkeys((positions, relative_bias), task.max_length)
     bounds[mask] = boundaries.reach(model.config, task.max_length)
+    int4 = blockwise.read(checkpoint_dir)
     graph, precision, close, found = _rewrite(
-        task, graph, form, plan, expected, bounds, target_provider, isa, products
+        traced, graph, form, plan, int4, bounds, target_provider, isa, products
     )
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
@@ -199,9 +202,9 @@ def _level(provider: str, precision: str, products: Products) -> str:
 
 
 def _integer_products(graph: ir.Model) -> int:
-    """Return how many products of activations have an int8 weight."""
+    """Return how many products of activations have an int8 or int4 weight."""
     return sum(
-        node.op_type == "MatMulIntegerToFloat"
+        node.op_type in ("MatMulIntegerToFloat", "MatMulNBits")
         or (node.op_type == "MatMul" and _dequantized(node.inputs[1]))
         for node in graph.graph
     )
@@ -213,11 +216,11 @@ def _dequantized(value: ir.Value | None) -> bool:
 
 
 def _rewrite(
-    task: Task,
+    traced: Traced,
     graph: ir.Model,
     form: Form,
     plan: Plan | None,
-    expected: list[parity.Case],
+    int4: Mapping[str, Blocks],
     bounds: dict[Any, int],
     provider: str,
     isa: Isa,
@@ -226,8 +229,10 @@ def _rewrite(
     """Run the passes of a form in order, and check parity; return also what each pass found.
 
     ``bounds``: the longest row, for each pass whose result holds only up to some length. The last
-    graph in full precision and the one that ships answer all cases.
+    graph in full precision and the one that ships answer all cases; the latter as PyTorch does with
+    the weights that it has in 4 bits.
     """
+    task, expected = traced.task, traced.expected
     passes = [mask, scale]
     if form == "deploy":
         passes += [relative_bias, first_token, positions]
@@ -254,9 +259,18 @@ def _rewrite(
     if products == "qdq":
         found["qdq"] = qdq.apply(graph, plan, isa, symmetric=provider == "tensorrt")
     else:
+        if plan.int4_modules:
+            if lost := sorted(set(plan.int4_modules) - set(int4)):
+                raise ModelError(
+                    f"export: the plan has {lost[0]} in int4, but its weights are not in "
+                    f"{blockwise.FILE}; run 'quantize' on this checkpoint"
+                )
+            found["blockwise_matmul"] = blockwise_matmul.apply(graph, plan, int4)
+            rounded = {name: int4[name].values() for name in plan.int4_modules}
+            expected = parity.with_weights(task, traced.network, expected, rounded)
         found["integer_matmul"] = integer_matmul.apply(graph, plan, isa)
     clean.apply(graph)
-    fusion.check_integer(graph, plan.integer_modules)
+    fusion.check_integer(graph, plan.integer_modules, plan.int4_modules)
     last = _name(qdq if products == "qdq" else integer_matmul)
     # Pairs of quantizers are floats at a lower level than that of the session that ships.
     level = _level(provider, "int8", products) if DEVICES[provider] == "cpu" else parity.LEVEL

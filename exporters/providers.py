@@ -22,12 +22,12 @@ def refusal(
     mode: str | None,
     provider: str,
     products: Products,
-    embeddings: str | None = None,
+    four_bits: bool = False,
 ) -> str | None:
     """Return why a provider cannot have a plan, and what to write instead; None if it can.
 
-    ``precision``, ``mode`` and ``embeddings``: those of a plan, or of the stage that will write it;
-    None if it does not say.
+    ``precision`` and ``mode``: those of a plan, or of the stage that will write it; None if it does
+    not say. ``four_bits``: whether it has embeddings or weights in int4.
     """
     static = form(provider, products) == "qdq"
     if provider == "cuda" and precision == "int8":
@@ -46,9 +46,9 @@ def refusal(
             "int8 as QuantizeLinear and DequantizeLinear needs ranges that are known "
             "beforehand; write quantize: {mode: static}"
         )
-    if embeddings == "int4" and (static or provider != "cpu"):
+    if four_bits and (static or provider != "cpu"):
         return (
-            "int4 embeddings are for the operators of ONNX Runtime on a CPU; write quantize: "
-            "{embeddings: int8} for this target"
+            "int4 is for the operators of ONNX Runtime on a CPU; write quantize: "
+            "{weights: int8, embeddings: int8} for this target"
         )
     return None

@@ -20,7 +20,7 @@ from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import Target
 from stages import footprint, training
 from stages.parameters import TEACHER_BATCH, Trained, Training
-from stages.quantize import narrowest, needs_no_training
+from stages.planning import is_final, narrowest, needs_no_training
 
 
 class Adapt(Training):
@@ -72,8 +72,8 @@ class Adapt(Training):
         return self.qat
 
     def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a plan without integers to train for."""
-        return needs_no_training(planner) if self.qat else None
+        """Refuse a plan without integers to train for, or with weights that may not change."""
+        return is_final(planner) or (needs_no_training(planner) if self.qat else None)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return also the width to which weights are rounded, if they are."""

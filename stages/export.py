@@ -40,7 +40,7 @@ class Export(Stage):
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 17
+    version: ClassVar[int] = 18
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"dev"})
@@ -59,10 +59,10 @@ class Export(Stage):
 
     def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
         """Refuse a plan that the target's provider cannot have, or has only to be slower."""
-        facts = ("precision", "mode", "embeddings")
-        precision, mode, embeddings = (getattr(planner, name, None) for name in facts)
+        facts = ("precision", "mode", "embeddings", "weights")
+        precision, mode, *widths = (getattr(planner, name, None) for name in facts)
         provider = self._target(targets).provider
-        return providers.refusal(precision, mode, provider, self.products, embeddings)
+        return providers.refusal(precision, mode, provider, self.products, "int4" in widths)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what determines the graph (provider, the width of weights), session and check."""

@@ -11,7 +11,8 @@ from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks.task import Task, inputs_of
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
-from stages.quantize import narrowest, symmetric
+from pipeline.terms.vocabulary import Target
+from stages.planning import is_final, narrowest, symmetric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,10 @@ class Merge(Stage):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
     quantization: ClassVar[Quantization] = "keeps"
+
+    def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
+        """Refuse a plan with weights that may not change."""
+        return is_final(planner)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return the width of weights and the form of ranges, on which corrections depend."""

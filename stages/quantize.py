@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.measure import machine
-from pipeline.model import checkpoint, parts, quantization
+from pipeline.model import blockwise, checkpoint, parts, quantization
 from pipeline.model.quantization import Calibration, Embeddings, LinearPlan, Method, Plan
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.interval import Interval
-from pipeline.terms.vocabulary import Isa, Target
 from stages import footprint
 from stages.bisection import most_within
+from stages.planning import narrowest, symmetric
 
 if TYPE_CHECKING:
     from stages.sensitivity import Sensitivity
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 SENSITIVITY_ROWS = 64
 SEARCH = "search.json"
+NOTHING: Mapping[str, LinearPlan] = {}
 CHOSEN_BY_SEARCH = frozenset({"calibration", "sensitivity", "max_damage", "smooth", "correct_bias"})
 
 
@@ -51,10 +53,15 @@ class Quantize(Stage):
     calibration, smoothing and corrected biases, for each group of layers that read the same inputs,
     and times the best plans on the first target with a CPU. All plans that were tried are in
     search.json, with the Pareto front of damage and latency.
+
+    ``weights: int4`` is for size: the layers that tolerate it have weights in 4 bits, rounded by
+    GPTQ (Frantar et al. 2023, arXiv 2210.17323) for the inputs in the calibration rows; the others
+    stay as they were. 64 neighbours share a scale and a zero point. It costs time from some ten
+    tokens on.
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
@@ -91,6 +98,10 @@ class Quantize(Stage):
         description="add to each bias what rounding takes from its output on average (arXiv "
         "1906.04721)",
     )
+    weights: Literal["int8", "int4"] = Field(
+        "int8",
+        description="of the layers; int4 halves their bytes, where the answers tolerate it",
+    )
     embeddings: Embeddings = Field(
         "int8", description="of the vocabulary; int4 is for size, where the answers tolerate it"
     )
@@ -104,7 +115,14 @@ class Quantize(Stage):
                 raise ValueError(f"{unused[0]!r} is not of 'mode: search', which decides it itself")
         elif "minutes" in given:
             raise ValueError("'minutes' is of 'mode: search'")
-        elif "percentile" in given and self.calibration != "percentile":
+        if self.weights == "int4":
+            if self.mode == "search":
+                raise ValueError("'mode: search' chooses among plans in int8; leave 'weights' out")
+            if used := [name for name in ("smooth", "correct_bias") if getattr(self, name)]:
+                raise ValueError(f"{used[0]!r} is for weights in int8")
+            if self.precision == "fp16":
+                raise ValueError("'weights: int4' is not of 'precision: fp16'")
+        if "percentile" in given and self.calibration != "percentile":
             raise ValueError("'percentile' is of 'calibration: percentile'")
         return self
 
@@ -168,13 +186,16 @@ class Quantize(Stage):
             plan, metrics, about = make(context, network, tokenizer)
         quantization.write(plan, context.output)
         roles[quantization.FILE] = "plan"
+        if (context.output / blockwise.FILE).is_file():
+            roles[blockwise.FILE] = "int4"
         if about:
             roles[SEARCH] = "search"
         facts["quantization"] = {
             "precision": plan.precision,
             "mode": plan.mode,
             "integer": len(plan.integer_modules),
-            "float": len(plan.linears) - len(plan.integer_modules),
+            "int4": len(plan.int4_modules),
+            "float": len(plan.linears) - len(plan.integer_modules) - len(plan.int4_modules),
         } | about
         return Draft(roles=roles, model=facts, metrics=tuple(metrics))
 
@@ -196,13 +217,14 @@ class Quantize(Stage):
         self, context: Context, network: Any, tokenizer: Any
     ) -> tuple[Plan, list[Metric], dict[str, Any]]:
         """Return the plan that the parameters ask for, and its metrics."""
-        from stages import correction, ranges, sensitivity, smoothing
+        from stages import correction, gptq, ranges, sensitivity, smoothing
 
         names, candidates = self._candidates(network)
         isa, progress = narrowest(context.targets), context.progress
         layers = {name: LinearPlan(precision="int8") for name in candidates}
         how, rows = None, list[Any]()
-        if self.mode == "static" or self.smooth or self.correct_bias:
+        four = self.weights == "int4"
+        if four or self.mode == "static" or self.smooth or self.correct_bias:
             rows = ranges.rows(context, tokenizer, "train", self.calibration_rows)
             how = Calibration(
                 method=self.calibration, percentile=self.percentile, rows=self.calibration_rows
@@ -224,16 +246,27 @@ class Quantize(Stage):
             if self.correct_bias:
                 layers = correction.corrected(network, layers, rows, isa, progress)
         kept, metrics, embeddings = layers, list[Metric](), self.embeddings
+        int4 = gptq.rounded_layers(network, candidates, rows, progress) if four else {}
+        fewer = {name: LinearPlan(precision="int4") for name in int4}
         if self.sensitivity:
             measured = self._sensitivity(context, network, tokenizer)
+            measured.int4 = int4
             if embeddings == "int4":
                 embeddings = self._tolerated(measured)
             four_bits = embeddings == "int4"
             with sensitivity.tables_in_int4(network) if four_bits else nullcontext():
                 layers, kept, damage = self._tolerant(context, measured, layers)
-            if kept:
+                if fewer:
+                    _, fewer, damage = self._tolerant(context, measured, fewer, kept)
+            if kept or fewer:
                 metrics.append(Metric(name="quantization_kl", split="dev", value=damage))
-        metrics.insert(0, Metric(name="integer_layers", value=len(kept), n=len(names)))
+        if four:
+            if fewer:
+                blockwise.write({name: int4[name] for name in fewer}, context.output)
+            metrics.insert(0, Metric(name="int4_layers", value=len(fewer), n=len(names)))
+        kept = {name: layer for name, layer in kept.items() if name not in fewer} | fewer
+        integer = len(kept) - len(fewer)
+        metrics.insert(0, Metric(name="integer_layers", value=integer, n=len(names)))
         linears = {
             name: kept.get(name) or _float(layers[name].damage if name in layers else None)
             for name in names
@@ -269,17 +302,22 @@ class Quantize(Stage):
         return "int8"
 
     def _tolerant(
-        self, context: Context, measured: Sensitivity, layers: dict[str, LinearPlan]
+        self,
+        context: Context,
+        measured: Sensitivity,
+        layers: dict[str, LinearPlan],
+        beside: Mapping[str, LinearPlan] = NOTHING,
     ) -> tuple[dict[str, LinearPlan], dict[str, LinearPlan], float]:
-        """Return all layers with their damage, those that may be int8, and the latter's damage.
+        """Return all layers with their damage, those that may be rounded, and the latter's damage.
 
         A layer's damage is only measured if all layers together do more than one alone may.
+        ``beside``: how other layers are rounded, and these where they are not as in ``layers``.
         """
         kept = list(layers)
 
         def together(count: int) -> float:
-            context.progress(0, 1, f"trying {count} layers in int8 together")
-            return measured.damage({name: layers[name] for name in kept[:count]})
+            context.progress(0, 1, f"trying {count} layers together")
+            return measured.damage({**beside, **{name: layers[name] for name in kept[:count]}})
 
         damage = together(len(kept))
         if damage <= min(self.max_damage, self.max_joint_damage):
@@ -344,30 +382,11 @@ def _ms(name: str, interval: Interval) -> Metric:
     return Metric(name=name, value=interval.value, low=interval.low, high=interval.high)
 
 
-def narrowest(targets: tuple[Target, ...]) -> Isa:
-    """Return ``vnni`` if that is what all of the recipe's CPUs have: the width to be measured."""
-    wide = [target.isa == "vnni" for target in targets if target.provider in ("cpu", "openvino")]
-    return "vnni" if wide and all(wide) else "avx2"
-
-
-def symmetric(targets: tuple[Target, ...]) -> bool:
-    """Return whether all of the recipe's targets that int8 is for have zero as the zero point."""
-    int8 = {target.provider for target in targets} - {"cuda"}  # which has fp16 only
-    return int8 == {"tensorrt"}
-
-
-def needs_no_training(planner: Stage) -> str | None:
-    """Return why a plan has nothing to be trained for, or None: only int8 rounds enough."""
-    if getattr(planner, "precision", None) == "fp16":
-        return "fp16 needs no training; leave it out, or write quantize: {precision: int8}"
-    return None
-
-
 def _copy(model: Artifact, context: Context) -> dict[str, str]:
     """Copy the input's files except those of an older plan; return their roles."""
     roles = {}
     for entry in model.manifest.files:
-        if entry.path not in (quantization.FILE, SEARCH):
+        if entry.path not in (quantization.FILE, SEARCH, blockwise.FILE):
             target = context.output / entry.path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model.directory / entry.path, target)

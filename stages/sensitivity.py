@@ -15,6 +15,7 @@ from torch import nn
 
 from exporters.passes.embeddings import takes_int4
 from pipeline.model import blockwise, parts, quantization
+from pipeline.model.blockwise import Blocks
 from pipeline.model.quantization import LinearPlan
 from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import Row
@@ -69,20 +70,22 @@ class Sensitivity:
 
     def __init__(self, task: Task, model: nn.Module, rows: Rows, isa: Isa) -> None:
         self.task, self.model, self.isa = task, model, isa
+        self.int4: dict[str, Blocks] = {}
+        """The weights of the layers that a plan may have in int4."""
         self.batches = list(calibration.batches(rows, "cpu", BATCH))
         self.exact = self._answers()
 
     def damage(self, layers: Mapping[str, LinearPlan]) -> float:
-        """Return the damage when all these layers are in int8."""
-        with quantized(self.model, layers, self.isa):
+        """Return the damage when all these layers are rounded."""
+        with quantized(self.model, layers, self.isa, self.int4):
             answers = self._answers()
         return float(self.task.divergence(self.exact, answers).mean())
 
     def damages(self, layers: Mapping[str, LinearPlan], progress: Progress) -> dict[str, float]:
-        """Return each layer's damage when it alone is in int8."""
+        """Return each layer's damage when it alone is rounded."""
         alone = {}
         for position, (name, layer) in enumerate(layers.items()):
-            progress(position, len(layers), f"trying {name} in int8")
+            progress(position, len(layers), f"trying {name} in {layer.precision}")
             alone[name] = self.damage({name: layer})
         return alone
 
@@ -130,14 +133,26 @@ def tables_in_int4(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quantized(model: nn.Module, layers: Mapping[str, LinearPlan], isa: Isa) -> Iterator[None]:
-    """Fake-quantize these layers' weights, inputs and biases inside a ``with`` block."""
+def quantized(
+    model: nn.Module,
+    layers: Mapping[str, LinearPlan],
+    isa: Isa,
+    int4: Mapping[str, Blocks] | None = None,
+) -> Iterator[None]:
+    """Fake-quantize these layers' weights, inputs and biases inside a ``with`` block.
+
+    ``int4``: the weights of layers that are int4 in the plan. Their inputs are not rounded here:
+    with a scale for each block of a row, that is nothing beside 4 bits.
+    """
     undo: list[Callable[[], Any]] = []
     try:
         for name, layer in layers.items():
             module = linear(model, name)
             weight = module.weight.data
             undo.append(lambda module=module, weight=weight: setattr(module.weight, "data", weight))
+            if layer.precision == "int4":
+                module.weight.data = torch.from_numpy((int4 or {})[name].values()).to(weight)
+                continue
             module.weight.data = rounded_weight(module, layer, isa)
             undo.append(
                 module.register_forward_pre_hook(

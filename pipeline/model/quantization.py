@@ -33,7 +33,7 @@ class LinearPlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    precision: Literal["int8", "float"]
+    precision: Literal["int8", "int4", "float"]
     low: float | None = Field(
         None, description="smallest input in calibration; None: set at run time"
     )
@@ -64,9 +64,12 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    schema_: Literal["rarefy.quantization/1", "rarefy.quantization/2", "rarefy.quantization/3"] = (
-        Field("rarefy.quantization/3", alias="schema")
-    )
+    schema_: Literal[
+        "rarefy.quantization/1",
+        "rarefy.quantization/2",
+        "rarefy.quantization/3",
+        "rarefy.quantization/4",
+    ] = Field("rarefy.quantization/4", alias="schema", description="since 4 with int4 layers")
     precision: Literal["int8", "fp16"] = "int8"
     mode: Literal["dynamic", "static", "mixed"] = Field(
         "dynamic", description="mixed, since schema 3: layers without a range set it at run time"
@@ -84,6 +87,11 @@ class Plan(BaseModel):
     def integer_modules(self) -> list[str]:
         """The modules that are converted to integer matrix products."""
         return list(self.integer_layers)
+
+    @property
+    def int4_modules(self) -> list[str]:
+        """The modules whose weights are in 4 bits, which ``blockwise`` has."""
+        return [name for name, layer in self.linears.items() if layer.precision == "int4"]
 
 
 def write(plan: Plan, directory: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.model import quantization
+from pipeline.model import blockwise, quantization
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.stage import Draft, Stage
 from pipeline.store.artifact import MODELS, Artifact, Kind
@@ -67,10 +67,12 @@ def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft)
         return draft
     if not there:  # else the stage took the plan's ranges again
         shutil.copyfile(source, output / quantization.FILE)
+    roles = {quantization.FILE: "plan"}
+    if (model.directory / blockwise.FILE).is_file():
+        shutil.copyfile(model.directory / blockwise.FILE, output / blockwise.FILE)
+        roles[blockwise.FILE] = "int4"
     facts = {FACTS: model.manifest.model[FACTS]} if FACTS in model.manifest.model else {}
-    return replace(
-        draft, roles=draft.roles | {quantization.FILE: "plan"}, model=facts | draft.model
-    )
+    return replace(draft, roles=draft.roles | roles, model=facts | draft.model)
 
 
 def check_bundle(draft: Draft, planner: str | None, made: Mapping[str, Artifact]) -> None:

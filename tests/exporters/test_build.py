@@ -15,7 +15,7 @@ import torch
 
 from exporters import saving
 from exporters.build import build
-from pipeline.model import arithmetic, checkpoint, quantization
+from pipeline.model import arithmetic, blockwise, checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.model.runtime import BundleModel
 from pipeline.release.answering import Bundle
@@ -69,6 +69,47 @@ def test_a_vocabulary_in_4_bits_is_half_as_large_and_answers_nearly_as_in_float(
     assert info.size - small.size == pytest.approx(vocabulary * width * 0.43, rel=0.05)
     ours, theirs = (probabilities(path, TEXTS) for path in (made, output))
     assert np.abs(ours - theirs).max() < 0.1
+
+
+def test_weights_in_4_bits_answer_nearly_as_in_float(deployed, minilm, tmp_path):
+    """Each row by itself: a range belongs to a block of a row, so batches are allowed."""
+    info, output = deployed
+    plan = plan_for(minilm)
+    first = next(iter(plan.linears))  # one layer stays in int8
+    four = {name: LinearPlan(precision="int4") for name in plan.linears if name != first}
+    plan = plan.model_copy(update={"embeddings": "int4", "linears": plan.linears | four})
+    source, made = copy_with(minilm, plan, tmp_path / "checkpoint"), tmp_path / "bundle"
+    network = checkpoint.load(minilm)
+    weights = {name: network.get_submodule(name).weight.detach().numpy() for name in four}
+    blockwise.write({name: blockwise.blocks(each) for name, each in weights.items()}, source)
+    made.mkdir()
+    small = build(source, made, task=TASK, split=SPLIT, form="deploy")
+    assert small.integer_matmuls == info.integer_matmuls
+    assert small.operators["MatMulNBits"] == len(four)
+    assert small.passes["blockwise_matmul"] == len(four)
+    body = sum(each.size for each in weights.values())
+    # Four bits, and for 64 neighbours a scale in 32 and a zero point in 4.
+    saved = body * (1 - 4.5625 / 8) + 30522 * 384 * 0.43
+    assert info.size - small.size == pytest.approx(saved, rel=0.05)
+    ours, theirs = (probabilities(path, TEXTS) for path in (made, output))
+    assert np.abs(ours - theirs).max() < 0.1
+
+
+def test_a_bundle_of_4_bits_answers_rows_of_a_batch_as_alone(minilm, tmp_path):
+    names = list(plan_for(minilm).linears)
+    plan = Plan(linears={name: LinearPlan(precision="int4") for name in names})
+    source, made = copy_with(minilm, plan, tmp_path / "checkpoint"), tmp_path / "bundle"
+    network = checkpoint.load(minilm)
+    weights = {name: network.get_submodule(name).weight.detach().numpy() for name in names}
+    blockwise.write({name: blockwise.blocks(each) for name, each in weights.items()}, source)
+    made.mkdir()
+    build(source, made, task=TASK, split=SPLIT, form="deploy")
+    assert not BundleModel(made).rows_interact()
+    alone, together = (Bundle(made).predict(TEXTS, batch_size=size) for size in (1, len(TEXTS)))
+    for one, other in zip(alone, together, strict=True):
+        assert list(one.probabilities.values()) == pytest.approx(
+            list(other.probabilities.values()), abs=1e-5
+        )
 
 
 def test_static_ranges_need_no_look_at_the_inputs(minilm, tmp_path):
@@ -266,7 +307,7 @@ def test_a_plan_for_modules_that_are_not_there_is_refused(minilm, tmp_path):
     plan = Plan(linears={"bert.encoder.layer.9.output.dense": LinearPlan(precision="int8")})
     source = copy_with(minilm, plan, tmp_path / "checkpoint")
     with pytest.raises(
-        ModelError, match="0 matrix products are integer, but the quantization plan"
+        ModelError, match="0 matrix products have weights of 8 bits, but the quantization plan"
     ):
         build(source, tmp_path, task=TASK, split=SPLIT, form="deploy")
 

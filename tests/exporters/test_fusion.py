@@ -8,6 +8,7 @@ import pytest
 from exporters import fusion, onnx, parity
 from exporters.passes import (
     attention,
+    blockwise_matmul,
     clean,
     embeddings,
     first_token,
@@ -20,6 +21,7 @@ from exporters.passes import (
     scale,
 )
 from exporters.passes.graph import constant, node
+from pipeline.model import blockwise
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.terms.errors import ModelError
 from tests.exporters.families import FAMILIES, LONG, MASKS, PAD, SHORT, classifier, integer
@@ -56,6 +58,21 @@ def test_every_family_answers_as_in_pytorch_up_to_512_tokens(kind):
         clean.apply(copy)
         fusion.check_integer(copy, plan.integer_modules)
         parity.check(TASK, copy, expected, "int8", f"{mode}, {rewrite.__name__}")
+    four, weights = in_int4(model, list(plans["dynamic"].linears))
+    copy = ir.from_proto(proto)
+    assert blockwise_matmul.apply(copy, four, weights) >= len(weights)
+    clean.apply(copy)
+    fusion.check_integer(copy, [], four.int4_modules)
+    rounded = {name: made.values() for name, made in weights.items()}
+    expected = parity.with_weights(TASK, model, expected, rounded)
+    parity.check(TASK, copy, expected, "int8", "weights in 4 bits")
+
+
+def in_int4(model, names):
+    """Return a plan with these layers in int4, and their weights, rounded to the nearest step."""
+    linears = {name: LinearPlan(precision="int4") for name in names}
+    held = {name: model.get_submodule(name).weight.detach().numpy() for name in names}
+    return Plan(linears=linears), {name: blockwise.blocks(each) for name, each in held.items()}
 
 
 def used_twice() -> ir.Model:
@@ -78,7 +95,7 @@ def test_a_layer_that_is_used_twice_is_integer_only_if_both_products_are():
     del half.graph[1].metadata_props["module"]
     integer_matmul.apply(half, plan)
     half.graph[-1].metadata_props["module"] = "shared"
-    with pytest.raises(ModelError, match=r"0 matrix products are integer, .* has 1; .* is shared"):
+    with pytest.raises(ModelError, match=r"0 matrix products have weights of 8 bits, .* is shared"):
         fusion.check_integer(half, ["shared"])
 
 

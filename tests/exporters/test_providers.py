@@ -38,9 +38,9 @@ def test_a_plan_that_a_provider_cannot_have_is_refused_with_the_remedy(
     [("cpu", "fused", False), ("cpu", "qdq", True), ("openvino", "fused", True)],
 )
 def test_4_bits_are_for_onnx_runtime_on_a_cpu(provider, products, refused):
-    found = refusal("int8", "static", provider, products, "int4")
-    assert ("write quantize: {embeddings: int8}" in (found or "")) is refused
-    assert refusal("int8", "static", provider, products, "int8") is None
+    found = refusal("int8", "static", provider, products, four_bits=True)
+    assert ("write quantize: {weights: int8, embeddings: int8}" in (found or "")) is refused
+    assert refusal("int8", "static", provider, products) is None
 
 
 def test_other_runtimes_than_onnx_runtime_have_pairs_of_quantizers():

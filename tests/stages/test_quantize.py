@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -18,7 +19,7 @@ from pipeline.terms.vocabulary import Target
 from stages import sensitivity, smoothing
 from stages.adapt import Adapt
 from stages.merge import Merge
-from stages.quantize import Quantize, narrowest
+from stages.quantize import Quantize
 from tests.models import artifact_of
 
 ALONE = 1e-12
@@ -115,18 +116,14 @@ def test_fp16_is_a_plan_of_its_own(tuned, make_context):
     assert not plan.linears
 
 
-def test_damage_is_measured_in_the_narrowest_width_that_a_target_takes():
-    wide, plain = Target(name="new", isa="vnni"), Target(name="any")
-    gpu = Target(name="gpu", provider="cuda")
-    assert narrowest((wide,)) == narrowest((wide, gpu)) == "vnni"
-    assert narrowest((wide, Target(name="ov", provider="openvino"))) == "avx2"
-    assert narrowest((wide, plain)) == narrowest((plain,)) == narrowest((gpu,)) == "avx2"
-    assert Quantize().environment(Asked(targets=(wide,))) == {"isa": "vnni"}
-    assert Quantize(precision="fp16").environment(Asked(targets=(gpu,))) == {}
-
-
 GPU, CPU = Target(name="gpu", provider="tensorrt"), Target()
 HALF = Target(name="half", provider="cuda")
+
+
+def test_a_plan_depends_on_the_width_that_is_measured():
+    asked = Asked(targets=(Target(name="new", isa="vnni"), HALF))
+    assert Quantize().environment(asked) == {"isa": "vnni"}
+    assert Quantize(precision="fp16").environment(Asked(targets=(HALF,))) == {}
 
 
 @pytest.mark.parametrize(
@@ -217,6 +214,58 @@ def test_a_vocabulary_that_4_bits_ruin_is_in_8(tuned, make_context, monkeypatch,
     assert damage[0]["quantization_kl"] == damage[1]["quantization_kl"]
 
 
+def test_weights_in_4_bits_are_written_beside_the_float_ones(tuned, make_context):
+    context = make_context()
+    stage = Quantize(weights="int4", calibration_rows=32, max_damage=9, max_joint_damage=9)
+    plan, draft = planned(stage, context, tuned)
+    assert plan.integer_modules == []
+    assert plan.int4_modules == list(plan.linears)
+    assert draft.roles[blockwise.FILE] == "int4"
+    network = checkpoint.load(context.output)  # the float weights, which stay
+    held = blockwise.read(context.output)
+    assert sorted(held) == plan.int4_modules
+    for name, made in held.items():
+        weight = network.get_submodule(name).weight.detach().numpy()
+        # Columns take up the errors of those before them, so a few steps are possible.
+        assert np.abs(made.values() - weight).mean() < made.scales.mean()
+    metrics = {metric.name: metric.value for metric in draft.metrics}
+    assert metrics["int4_layers"] == len(held)
+    assert metrics["integer_layers"] == 0
+    again = make_context()
+    planned(Quantize(), again, artifact_of(context.output, Kind.CHECKPOINT))
+    assert not (again.output / blockwise.FILE).exists()
+
+
+def test_layers_that_4_bits_ruin_stay_in_int8(tuned, make_context):
+    """What is kept has the least damage, measured beside the others in int8."""
+    _, free = planned(
+        Quantize(weights="int4", max_damage=9, max_joint_damage=9), make_context(), tuned
+    )
+    (whole,) = [metric.value for metric in free.metrics if metric.name == "quantization_kl"]
+    context = make_context()
+    stage = Quantize(weights="int4", max_damage=9, max_joint_damage=whole / 2)
+    plan, draft = planned(stage, context, tuned)
+    metrics = {metric.name: metric.value for metric in draft.metrics}
+    assert metrics["quantization_kl"] <= whole / 2
+    assert plan.int4_modules
+    assert plan.integer_modules
+    assert len(plan.int4_modules) + len(plan.integer_modules) == len(plan.linears)
+    assert sorted(blockwise.read(context.output)) == plan.int4_modules
+
+
+def test_if_4_bits_ruin_every_layer_all_are_in_int8(tuned, make_context, monkeypatch):
+    monkeypatch.setattr(
+        sensitivity.Sensitivity,
+        "damage",
+        lambda _, layers: float(any(layer.precision == "int4" for layer in layers.values())),
+    )
+    context = make_context()
+    plan, draft = planned(Quantize(weights="int4"), context, tuned)
+    assert plan.int4_modules == []
+    assert plan.integer_modules == list(plan.linears)
+    assert blockwise.FILE not in draft.roles
+
+
 def test_a_search_asks_whether_4_bits_are_tolerated(tuned, make_context, monkeypatch, caplog):
     monkeypatch.setattr(embeddings, "WHOLE", 8)
     monkeypatch.setattr(blockwise.Blocks, "values", lambda self: 0 * self.codes.astype("f4"))
@@ -257,6 +306,10 @@ def test_smooth_and_corrected_layers_have_factors_and_corrections(tuned, make_co
         ({"mode": "search", "max_damage": 0.1}, "'max_damage' is not of 'mode: search'"),
         ({"mode": "search", "smooth": True}, "'smooth' is not of 'mode: search'"),
         ({"minutes": 3}, "'minutes' is of 'mode: search'"),
+        ({"weights": "int4", "mode": "search"}, "leave 'weights' out"),
+        ({"weights": "int4", "smooth": True}, "'smooth' is for weights in int8"),
+        ({"weights": "int4", "correct_bias": True}, "'correct_bias' is for weights in int8"),
+        ({"weights": "int4", "precision": "fp16"}, "is not of 'precision: fp16'"),
     ],
 )
 def test_a_parameter_that_would_do_nothing_is_refused(parameters, message):

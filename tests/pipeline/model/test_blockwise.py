@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -36,3 +38,24 @@ def test_a_block_of_one_sign_begins_at_zero():
 
 def test_two_numbers_are_in_a_byte_also_if_there_is_an_odd_one():
     assert blockwise.packed(np.array([[1, 2, 15]], np.uint8)).tolist() == [[0x21, 0x0F]]
+
+
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 9)), elements=st.integers(0, 15))
+)
+def test_what_was_packed_is_unpacked(numbers):
+    assert (blockwise.unpacked(blockwise.packed(numbers), numbers.shape[1]) == numbers).all()
+
+
+@pytest.mark.parametrize("columns", [1, BLOCK, BLOCK + 1, 3 * BLOCK - 1])
+def test_weights_are_read_as_they_were_written(columns: int, tmp_path: Path):
+    """Of one block and of two, whose zero points are in one byte; with an odd column, too."""
+    made = blockwise.blocks(np.random.default_rng(0).standard_normal((3, columns), np.float32))
+    blockwise.write({"a.b": made}, tmp_path)
+    (found,) = blockwise.read(tmp_path).values()
+    for part, wanted in made._asdict().items():
+        np.testing.assert_array_equal(getattr(found, part), wanted)
+
+
+def test_a_checkpoint_without_such_weights_has_none(tmp_path: Path):
+    assert blockwise.read(tmp_path) == {}

@@ -106,13 +106,21 @@ class Careless(Export):
     """An exporter that looks at no plan."""
 
     name: ClassVar[str] = "careless"
+    forgets: ClassVar[str] = "quantization.json"
 
     def run(self, context, model):
         bare = context.work / "bare"
         shutil.copytree(model.directory, bare, dirs_exist_ok=True)
-        (bare / "quantization.json").unlink()
+        (bare / self.forgets).unlink()
         copy = type(model)(bare, model.manifest, model.digest)
         return super().run(context, copy)
+
+
+class Forgetful(Careless):
+    """An exporter that leaves out the weights of the plan."""
+
+    name: ClassVar[str] = "forgetful"
+    forgets: ClassVar[str] = "int4.safetensors"
 '''
 QUANTIZE = {"quantize": {"calibration_rows": 8}}
 INT8 = ("quick:Head", QUANTIZE)
@@ -194,6 +202,34 @@ def test_each_export_is_checked_against_its_own_target(shop):
     shop.open(*INT8, "export", half, named, targets=targets).plan.steps()
     with pytest.raises(RecipeError, match="fp16 on the cpu provider"):
         shop.open(*INT8, "export", half, named | {"export": {}}, targets=targets).plan.steps()
+
+
+@pytest.mark.parametrize("stage", ["adapt", {"adapt": {"qat": True}}, "qat"])
+def test_weights_in_4_bits_are_not_trained_any_more(shop, stage):
+    four = {"quantize": {"weights": "int4"}}
+    with pytest.raises(RecipeError, match="move 'quantize' behind it, or write quantize: "):
+        shop.open("quick:Head", four, stage).plan.steps()
+    with pytest.raises(RecipeError, match=r"merge: .* move 'quantize' behind it"):
+        shop.open("quick:Head", "adapt", four, "merge", "export").plan.steps()
+
+
+@pytest.mark.slow
+def test_weights_in_4_bits_are_carried_with_their_plan_to_the_bundle(shop):
+    loose = {"calibration_rows": 8, "max_damage": 9, "max_joint_damage": 9}
+    four = {"quantize": {"weights": "int4", **loose}}
+    finished = shop.run("quick:Head", four, "own:Faithful", "export")
+    made = finished["quantize"].artifact.manifest.model["quantization"]
+    assert made["int4"] > 0
+    bundle = finished["export"].artifact.manifest.model
+    assert bundle["operators"]["MatMulNBits"] == made["int4"]
+
+
+@pytest.mark.slow
+def test_a_plan_whose_weights_in_4_bits_are_gone_is_refused(shop):
+    loose = {"calibration_rows": 8, "max_damage": 9, "max_joint_damage": 9}
+    four = {"quantize": {"weights": "int4", **loose}}
+    with pytest.raises(ModelError, match=r"in int4, but its weights are not in int4\.safetensors"):
+        shop.run("quick:Head", four, "own:Forgetful")
 
 
 @pytest.mark.slow

@@ -1,0 +1,43 @@
+"""Which plans are for training and merging, and what their width is."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.terms.vocabulary import Target
+from stages.adapt import Adapt
+from stages.merge import Merge
+from stages.planning import is_final, narrowest, needs_no_training, symmetric
+from stages.qat import Qat
+from stages.quantize import Quantize
+
+
+def targets(*providers: str, isa: str = "avx2") -> tuple[Target, ...]:
+    more = {} if isa == "avx2" else {"isa": isa}
+    return tuple(Target.model_validate({"name": p, "provider": p, **more}) for p in providers)
+
+
+def test_only_int8_is_trained_for():
+    assert needs_no_training(Quantize()) is None
+    assert "fp16 needs no training" in str(needs_no_training(Quantize(precision="fp16")))
+
+
+@pytest.mark.parametrize("stage", [Adapt(), Adapt(qat=True), Qat(), Merge()])
+def test_weights_in_4_bits_do_not_change_any_more(stage):
+    assert stage.misfit(Quantize(), ()) is None
+    said = str(stage.misfit(Quantize(weights="int4"), ()))
+    assert said == is_final(Quantize(weights="int4"))
+    assert "move 'quantize' behind it" in said
+
+
+def test_ranges_are_symmetric_for_tensorrt_alone():
+    assert symmetric(targets("tensorrt"))
+    assert symmetric(targets("tensorrt", "cuda"))
+    assert not symmetric(targets("tensorrt", "cpu"))
+
+
+def test_the_width_is_that_of_the_narrowest_cpu():
+    assert narrowest(targets("cpu", isa="vnni")) == "vnni"
+    assert narrowest(targets("cpu")) == "avx2"
+    assert narrowest((*targets("cpu", isa="vnni"), *targets("openvino"))) == "avx2"
+    assert narrowest(targets("tensorrt")) == "avx2"
