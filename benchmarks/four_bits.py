@@ -1,4 +1,4 @@
-"""What weights in 4 bits cost and save: bytes, answers, and time at each length.
+"""What weights in 4 bits cost and save: bytes, answers, time at each length and to load.
 
     python -m benchmarks.four_bits [--checkpoint DIR]     about 6 minutes; needs a quiet machine and
                                                           `make demo`
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from stages.quantize import Quantize
 LENGTHS = (4, 8, 16, 32, 64, 128)
 PROCESSES, SECONDS = 9, 90.0
 FLOAT, INT8, NEAREST = "fp32", "int8", "nearest"
-SMALLER, POINT = 1.6, 0.01
+SMALLER, POINT, SLOWER = 1.6, 0.01, 1.03
+LOADS = 15
 STAGE = Quantize(weights="int4", embeddings="int4", sensitivity=False)
 
 
@@ -79,6 +81,7 @@ def main() -> int:
             rows.append(row)
             print(json.dumps(row), flush=True)
         del bundles[NEAREST]
+        loads = loading(bundles)
         timed = latency.measure(
             bundles, split.texts[:200], processes=PROCESSES, seconds=SECONDS, lengths=LENGTHS
         )
@@ -88,8 +91,20 @@ def main() -> int:
     found = {str(row["form"]): row for row in rows}
     found["int4"]["slower"] = {at: ratio._asdict() for at, ratio in ratios.items()}
     for form in bundles:
-        found["int4" if form == CANDIDATE else form]["ms"] = timed.percentile(form, 50)._asdict()
+        row = found["int4" if form == CANDIDATE else form]
+        row |= {"ms": timed.percentile(form, 50)._asdict(), "load_ms": loads[form]}
     return finish("four_bits", rows, claims(found, ratios), seed=0)
+
+
+def loading(bundles: dict[str, Path]) -> dict[str, float]:
+    """Return the median milliseconds to load each bundle, in turns."""
+    times: dict[str, list[float]] = {form: [] for form in bundles}
+    for _ in range(LOADS):
+        for form, bundle in bundles.items():
+            started = time.perf_counter()
+            BundleModel(bundle, threads=1)
+            times[form].append(1000 * (time.perf_counter() - started))
+    return {form: float(np.median(found)) for form, found in times.items()}
 
 
 def claims(rows: dict[str, dict[str, Any]], ratios: dict[str, Interval]) -> list[Claim]:
@@ -98,7 +113,7 @@ def claims(rows: dict[str, dict[str, Any]], ratios: dict[str, Interval]) -> list
     shrink = int8["size"] / int4["size"]
     lost = int8["accuracy"] - int4["accuracy"]
     slower = ", ".join(f"{at}: {ratio.value:.2f}" for at, ratio in ratios.items())
-    few = ratios[str(LENGTHS[0])]
+    real = ratios["rows"]
     return [
         Claim(
             "weights and vocabulary in 4 bits: smaller than in int8",
@@ -120,11 +135,11 @@ def claims(rows: dict[str, dict[str, Any]], ratios: dict[str, Interval]) -> list
             int4["kl"] < near["kl"],
         ),
         Claim(
-            f"time as a ratio to int8, at {LENGTHS[0]} tokens",
-            "at most 1",
-            f"{few.value:.2f} [{few.low:.2f}, {few.high:.2f}]; real rows and other lengths: "
-            f"{slower}",
-            few.value <= 1,
+            "time of real rows as a ratio to int8",
+            f"at most {SLOWER}",
+            f"{real.value:.2f} [{real.low:.2f}, {real.high:.2f}] ({slower}); to load: "
+            f"{int4['load_ms']:.0f} ms, int8 {int8['load_ms']:.0f} ms",
+            real.value <= SLOWER,
         ),
     ]
 

@@ -12,13 +12,13 @@ import onnx_ir as ir
 from exporters import boundaries, bundle, fusion, half, onnx, parity, providers
 from exporters.passes import (
     attention,
-    blockwise_matmul,
     clean,
     correct,
     embeddings,
     first_token,
     integer_matmul,
     mask,
+    packed,
     positions,
     qdq,
     relative_bias,
@@ -117,7 +117,7 @@ def build(
     plan = quantization.read(checkpoint_dir) if form == "deploy" else None
     products = providers.form(target_provider, products)
     if plan is not None:
-        four = "int4" in (plan.embeddings, *(each.precision for each in plan.linears.values()))
+        four = plan.embeddings == "int4" or bool(plan.int4_modules)
         problem = providers.refusal(plan.precision, plan.mode, target_provider, products, four)
         if problem is not None:
             raise ModelError(f"export: {problem}")
@@ -126,15 +126,15 @@ def build(
         needs = {"isa": isa}
     arithmetic.check(needs)
     report = progress or silent
-    traced = traced or trace(checkpoint_dir, task, split, report)
+    int4 = _int4(checkpoint_dir, plan)
+    traced = traced or trace(checkpoint_dir, task, split, report, int4)
     model, tokenizer, task = traced.network, traced.tokenizer, traced.task
     graph, expected = traced.graph.clone(), traced.expected
     report(2, 4, "rewriting the graph")
     bounds = dict.fromkeys((positions, relative_bias), task.max_length)
     bounds[mask] = boundaries.reach(model.config, task.max_length)
-    int4 = blockwise.read(checkpoint_dir)
     graph, precision, close, found = _rewrite(
-        traced, graph, form, plan, int4, bounds, target_provider, isa, products
+        task, graph, form, plan, int4, expected, bounds, target_provider, isa, products
     )
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
@@ -173,15 +173,35 @@ def build(
     return info
 
 
-def trace(checkpoint_dir: Path, task: Task, split: Split, progress: Progress = silent) -> Traced:
+def _int4(checkpoint_dir: Path, plan: Plan | None) -> dict[str, Blocks]:
+    """Return the weights that the plan has in 4 bits. Raises ModelError if one is not there."""
+    wanted = plan.int4_modules if plan else []
+    held = blockwise.read(checkpoint_dir) if wanted else {}
+    if lost := sorted(set(wanted) - set(held)):
+        raise ModelError(
+            f"export: the plan has {lost[0]} in int4, but its weights are not in "
+            f"{blockwise.FILE}; run 'quantize' on this checkpoint"
+        )
+    return {name: held[name] for name in wanted}
+
+
+def trace(
+    checkpoint_dir: Path,
+    task: Task,
+    split: Split,
+    progress: Progress = silent,
+    int4: Mapping[str, Blocks] | None = None,
+) -> Traced:
     """Return a checkpoint's graph and its answers to rows of ``split``, for one bundle or several.
 
-    Raises ModelError if PyTorch cannot trace the model, and DataError if the split is empty.
+    ``int4``: weights that some layers have instead of their own, by module. Raises ModelError if
+    PyTorch cannot trace the model, and DataError if the split is empty.
     """
     if not len(split):
         raise DataError(f"{split.reference} is empty: export needs rows to compare with PyTorch")
     progress(0, 4, "tracing the model")
     model, tokenizer = checkpoint.load(checkpoint_dir), checkpoint.load_tokenizer(checkpoint_dir)
+    blockwise.put(int4 or {}, model)
     task = task.of_model(model.config.to_dict())
     graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
     progress(1, 4, "computing PyTorch's answers")
@@ -202,9 +222,9 @@ def _level(provider: str, precision: str, products: Products) -> str:
 
 
 def _integer_products(graph: ir.Model) -> int:
-    """Return how many products of activations have an int8 or int4 weight."""
+    """Return how many products of activations have an int8 weight."""
     return sum(
-        node.op_type in ("MatMulIntegerToFloat", "MatMulNBits")
+        node.op_type == "MatMulIntegerToFloat"
         or (node.op_type == "MatMul" and _dequantized(node.inputs[1]))
         for node in graph.graph
     )
@@ -216,11 +236,12 @@ def _dequantized(value: ir.Value | None) -> bool:
 
 
 def _rewrite(
-    traced: Traced,
+    task: Task,
     graph: ir.Model,
     form: Form,
     plan: Plan | None,
     int4: Mapping[str, Blocks],
+    expected: list[parity.Case],
     bounds: dict[Any, int],
     provider: str,
     isa: Isa,
@@ -229,10 +250,8 @@ def _rewrite(
     """Run the passes of a form in order, and check parity; return also what each pass found.
 
     ``bounds``: the longest row, for each pass whose result holds only up to some length. The last
-    graph in full precision and the one that ships answer all cases; the latter as PyTorch does with
-    the weights that it has in 4 bits.
+    graph in full precision and the one that ships answer all cases.
     """
-    task, expected = traced.task, traced.expected
     passes = [mask, scale]
     if form == "deploy":
         passes += [relative_bias, first_token, positions]
@@ -259,18 +278,11 @@ def _rewrite(
     if products == "qdq":
         found["qdq"] = qdq.apply(graph, plan, isa, symmetric=provider == "tensorrt")
     else:
-        if plan.int4_modules:
-            if lost := sorted(set(plan.int4_modules) - set(int4)):
-                raise ModelError(
-                    f"export: the plan has {lost[0]} in int4, but its weights are not in "
-                    f"{blockwise.FILE}; run 'quantize' on this checkpoint"
-                )
-            found["blockwise_matmul"] = blockwise_matmul.apply(graph, plan, int4)
-            rounded = {name: int4[name].values() for name in plan.int4_modules}
-            expected = parity.with_weights(task, traced.network, expected, rounded)
         found["integer_matmul"] = integer_matmul.apply(graph, plan, isa)
+        if int4:
+            found["packed"] = packed.apply(graph, int4, isa)
     clean.apply(graph)
-    fusion.check_integer(graph, plan.integer_modules, plan.int4_modules)
+    fusion.check_integer(graph, plan.integer_modules)
     last = _name(qdq if products == "qdq" else integer_matmul)
     # Pairs of quantizers are floats at a lower level than that of the session that ships.
     level = _level(provider, "int8", products) if DEVICES[provider] == "cpu" else parity.LEVEL

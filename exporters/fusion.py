@@ -50,25 +50,21 @@ def check_fused(model: ir.Model) -> None:
         raise ModelError(f"export: the graph is not fused as expected: it still has {unfused}")
 
 
-def check_integer(model: ir.Model, planned: Iterable[str], int4: Iterable[str] = ()) -> None:
-    """Raise ModelError unless the layers whose weights are int8, and int4, are those of the plan.
+def check_integer(model: ir.Model, planned: Iterable[str]) -> None:
+    """Raise ModelError unless the layers whose weights are int8 are those of the plan.
 
-    A layer that the model uses several times has several products, and all must be such.
+    A layer that the model uses several times has several products, and all must be int8.
     """
-    integer, four, floating = set[str](), set[str](), set[str]()
+    integer, floating = set[str](), set[str]()
     for node in model.graph:
         module = node.metadata_props.get("module")
         if module and node.op_type == "MatMulIntegerToFloat":
             integer.add(module)
-        elif module and node.op_type == "MatMulNBits":
-            four.add(module)
         elif module and node.op_type == "MatMul" and node.inputs[1] is not None:
             (floating if node.inputs[1].is_initializer() else integer).add(module)
-    for width, found, wanted in ((8, integer, set(planned)), (4, four, set(int4))):
-        done = found - floating
-        if done != wanted:
-            raise ModelError(
-                f"export: {len(done)} matrix products have weights of {width} bits, but the "
-                f"quantization plan has {len(wanted)}; the first difference is "
-                f"{min(done ^ wanted)}"
-            )
+    done, wanted = integer - floating, set(planned)
+    if done != wanted:
+        raise ModelError(
+            f"export: {len(done)} matrix products are integer, but the quantization plan has "
+            f"{len(wanted)}; the first difference is {min(done ^ wanted)}"
+        )

@@ -9,7 +9,7 @@ they drift, and whether those on which PyTorch is decided are the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,24 +81,6 @@ def cases(
     if longer:
         feeds.append(_padded([*rows[:1], *longer[-2:]], names, pad))
     return [Case(*pair) for pair in zip(feeds, _answers(task, model, feeds), strict=True)]
-
-
-def with_weights(
-    task: Task, model: Any, cases: Sequence[Case], weights: Mapping[str, NDArray[np.float32]]
-) -> list[Case]:
-    """Return the same inputs with PyTorch's answers if some layers had these weights, by module."""
-    import torch
-
-    layers = {name: model.get_submodule(name) for name in weights}
-    held = {name: layer.weight.data for name, layer in layers.items()}
-    try:
-        for name, layer in layers.items():
-            layer.weight.data = torch.from_numpy(weights[name]).to(held[name])
-        answers = _answers(task, model, [case.feed for case in cases])
-    finally:
-        for name, layer in layers.items():
-            layer.weight.data = held[name]
-    return [Case(case.feed, answer) for case, answer in zip(cases, answers, strict=True)]
 
 
 def few(cases: Sequence[Case]) -> list[Case]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from exporters.passes.packed import takes_int4
 from pipeline.model import blockwise
 from pipeline.model.blockwise import BLOCK, Blocks
 from pipeline.stage.tasks.task import Row
@@ -29,7 +30,11 @@ HELD = 2**30
 def rounded_layers(
     model: nn.Module, names: Sequence[str], rows: Sequence[Row], progress: Progress = silent
 ) -> dict[str, Blocks]:
-    """Return the weights of linear layers (outputs × inputs) in 4 bits, for the inputs in rows."""
+    """Return the weights of linear layers (outputs × inputs) in 4 bits, for the inputs in rows.
+
+    Those that a bundle cannot store in 4 bits are left out.
+    """
+    names = [name for name in names if takes_int4(linear(model, name).out_features)]
     found: dict[str, Blocks] = {}
     for part in _parts(model, names):
         moments: dict[str, Tensor] = {}

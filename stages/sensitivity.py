@@ -141,8 +141,7 @@ def quantized(
 ) -> Iterator[None]:
     """Fake-quantize these layers' weights, inputs and biases inside a ``with`` block.
 
-    ``int4``: the weights of layers that are int4 in the plan. Their inputs are not rounded here:
-    with a scale for each block of a row, that is nothing beside 4 bits.
+    ``int4``: the weights of layers that are int4 in the plan, which are then rounded to int8.
     """
     undo: list[Callable[[], Any]] = []
     try:
@@ -152,7 +151,6 @@ def quantized(
             undo.append(lambda module=module, weight=weight: setattr(module.weight, "data", weight))
             if layer.precision == "int4":
                 module.weight.data = torch.from_numpy((int4 or {})[name].values()).to(weight)
-                continue
             module.weight.data = rounded_weight(module, layer, isa)
             undo.append(
                 module.register_forward_pre_hook(

@@ -48,12 +48,13 @@ def apply(model: ir.Model, plan: Plan, isa: Isa = "avx2") -> int:
 
 
 def planned(
-    model: ir.Model, plan: Plan, precision: str = "int8"
+    model: ir.Model, plan: Plan
 ) -> Iterator[tuple[ir.Node, LinearPlan, ir.Value, NDArray[np.float32]]]:
-    """Yield the products of this precision in the plan: node, layer, input and weight of each."""
+    """Yield the products that are integer in the plan: node, layer, input and weight of each."""
+    integer = plan.integer_layers
     for product in list(model.graph):
-        layer = plan.linears.get(product.metadata_props.get("module") or "")
-        if layer is None or layer.precision != precision or product.op_type != "MatMul":
+        layer = integer.get(product.metadata_props.get("module") or "")
+        if layer is None or product.op_type != "MatMul":
             continue
         source, held = product.inputs[0], array(product.inputs[1])
         assert source is not None
@@ -114,7 +115,14 @@ def _replace_product(
     integers, scale, zero = quantized
     numbers, scales = quantize_weight(weight, isa)
     name = product.inputs[1].name if product.inputs[1] else None
-    bias, last = bias_of(product)
+    last = product
+    bias: ir.Value | None = None
+    adding = only_consumer(product.outputs[0], "Add")
+    if adding is not None:
+        at = 1 if adding.inputs[0] is product.outputs[0] else 0
+        held = array(adding.inputs[at])
+        if held is not None and held.ndim == 1:
+            bias, last = adding.inputs[at], adding
     fused = node(
         "MatMulIntegerToFloat",
         [
@@ -129,22 +137,6 @@ def _replace_product(
         like=last.outputs[0],
         domain=MICROSOFT,
     )
-    put_in_place(model, fused, product, last)
-
-
-def bias_of(product: ir.Node) -> tuple[ir.Value | None, ir.Node]:
-    """Return the bias that is added to a product, and the addition; None and itself if none is."""
-    adding = only_consumer(product.outputs[0], "Add")
-    if adding is not None:
-        at = 1 if adding.inputs[0] is product.outputs[0] else 0
-        held = array(adding.inputs[at])
-        if held is not None and held.ndim == 1:
-            return adding.inputs[at], adding
-    return None, product
-
-
-def put_in_place(model: ir.Model, fused: ir.Node, product: ir.Node, last: ir.Node) -> None:
-    """Replace a product, and the addition of its bias if that is ``last``, by another node."""
     fused.outputs[0].shape = last.outputs[0].shape
     fused.metadata_props.update(product.metadata_props)
     model.graph.insert_before(last, fused)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,3 +97,12 @@ def read(directory: Path) -> dict[str, Blocks]:
 def unpacked(values: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
     """Return the numbers that ``packed`` put two in each byte."""
     return np.stack([values & 15, values >> 4], axis=2).reshape(len(values), -1)[:, :columns]
+
+
+def put(weights: Mapping[str, Blocks], model: Any) -> None:
+    """Give layers of a network these weights, by module, in float."""
+    import torch
+
+    for name, made in weights.items():
+        held = model.get_submodule(name).weight
+        held.data = torch.from_numpy(made.values()).to(held)

@@ -29,7 +29,10 @@ into 16 bits. A little less than 128, so that no rounding makes it 129."""
 
 
 class LinearPlan(BaseModel):
-    """The plan for one linear layer: precision, and how its inputs and its weight are rounded."""
+    """The plan for one linear layer: precision, and how its inputs and its weight are rounded.
+
+    Layers in int4 are computed in int8: of weights that were rounded to 4 bits before.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +42,7 @@ class LinearPlan(BaseModel):
     )
     high: float | None = None
     damage: float | None = Field(
-        None, description="KL divergence in nats if only this layer is int8"
+        None, description="KL divergence in nats if only this layer is rounded"
     )
     factors: tuple[float, ...] | None = Field(
         None, description="one per input, which is divided by it; the weight is multiplied"
@@ -81,7 +84,7 @@ class Plan(BaseModel):
     @property
     def integer_layers(self) -> dict[str, LinearPlan]:
         """The layers that are converted to integer matrix products, by module."""
-        return {n: layer for n, layer in self.linears.items() if layer.precision == "int8"}
+        return {n: layer for n, layer in self.linears.items() if layer.precision != "float"}
 
     @property
     def integer_modules(self) -> list[str]:
@@ -90,7 +93,7 @@ class Plan(BaseModel):
 
     @property
     def int4_modules(self) -> list[str]:
-        """The modules whose weights are in 4 bits, which ``blockwise`` has."""
+        """Those of them whose weights are stored in 4 bits; ``blockwise`` has these."""
         return [name for name, layer in self.linears.items() if layer.precision == "int4"]
 
 

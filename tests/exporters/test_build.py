@@ -71,45 +71,50 @@ def test_a_vocabulary_in_4_bits_is_half_as_large_and_answers_nearly_as_in_float(
     assert np.abs(ours - theirs).max() < 0.1
 
 
-def test_weights_in_4_bits_answer_nearly_as_in_float(deployed, minilm, tmp_path):
-    """Each row by itself: a range belongs to a block of a row, so batches are allowed."""
-    info, output = deployed
-    plan = plan_for(minilm)
+@pytest.mark.parametrize("mode", ["dynamic", "static"])
+def test_weights_in_4_bits_are_multiplied_in_8(mode, minilm, tmp_path):
+    """What runs is the int8 graph: nodes that unpack are gone when the runtime has loaded it."""
+    plan = plan_for(minilm, mode)
     first = next(iter(plan.linears))  # one layer stays in int8
-    four = {name: LinearPlan(precision="int4") for name in plan.linears if name != first}
-    plan = plan.model_copy(update={"embeddings": "int4", "linears": plan.linears | four})
-    source, made = copy_with(minilm, plan, tmp_path / "checkpoint"), tmp_path / "bundle"
+    for name, layer in plan.linears.items():
+        if name != first:
+            plan.linears[name] = layer.model_copy(update={"precision": "int4"})
     network = checkpoint.load(minilm)
-    weights = {name: network.get_submodule(name).weight.detach().numpy() for name in four}
-    blockwise.write({name: blockwise.blocks(each) for name, each in weights.items()}, source)
+    weights = {
+        name: blockwise.blocks(network.get_submodule(name).weight.detach().numpy())
+        for name in plan.int4_modules
+    }
+    source, made = copy_with(minilm, plan, tmp_path / "checkpoint"), tmp_path / "bundle"
+    with pytest.raises(ModelError, match=r"its weights are not in int4\.safetensors"):
+        build(source, made, task=TASK, split=SPLIT, form="deploy")
+    blockwise.write(weights, source)
     made.mkdir()
     small = build(source, made, task=TASK, split=SPLIT, form="deploy")
-    assert small.integer_matmuls == info.integer_matmuls
-    assert small.operators["MatMulNBits"] == len(four)
-    assert small.passes["blockwise_matmul"] == len(four)
-    body = sum(each.size for each in weights.values())
-    # Four bits, and for 64 neighbours a scale in 32 and a zero point in 4.
-    saved = body * (1 - 4.5625 / 8) + 30522 * 384 * 0.43
-    assert info.size - small.size == pytest.approx(saved, rel=0.05)
-    ours, theirs = (probabilities(path, TEXTS) for path in (made, output))
-    assert np.abs(ours - theirs).max() < 0.1
-
-
-def test_a_bundle_of_4_bits_answers_rows_of_a_batch_as_alone(minilm, tmp_path):
-    names = list(plan_for(minilm).linears)
-    plan = Plan(linears={name: LinearPlan(precision="int4") for name in names})
-    source, made = copy_with(minilm, plan, tmp_path / "checkpoint"), tmp_path / "bundle"
-    network = checkpoint.load(minilm)
-    weights = {name: network.get_submodule(name).weight.detach().numpy() for name in names}
-    blockwise.write({name: blockwise.blocks(each) for name, each in weights.items()}, source)
-    made.mkdir()
-    build(source, made, task=TASK, split=SPLIT, form="deploy")
-    assert not BundleModel(made).rows_interact()
-    alone, together = (Bundle(made).predict(TEXTS, batch_size=size) for size in (1, len(TEXTS)))
-    for one, other in zip(alone, together, strict=True):
-        assert list(one.probabilities.values()) == pytest.approx(
-            list(other.probabilities.values()), abs=1e-5
-        )
+    assert small.passes["packed"] == len(weights) == 12
+    assert small.integer_matmuls == 13
+    # The same network with these weights in float, exported in int8.
+    blockwise.put(weights, network)
+    rounded = tmp_path / "rounded"
+    checkpoint.save(network, checkpoint.load_tokenizer(minilm), rounded)
+    plain = copy_with(rounded, plan_for(minilm, mode), tmp_path / "plain")
+    (tmp_path / "int8").mkdir()
+    large = build(plain, tmp_path / "int8", task=TASK, split=SPLIT, form="deploy")
+    ours, theirs = (probabilities(path, TEXTS) for path in (made, tmp_path / "int8"))
+    np.testing.assert_allclose(ours, theirs, atol=0.01)  # halves are rounded to either side
+    size = sum(each.codes.size for each in weights.values())
+    # Four bits, and for 64 neighbours a scale in 32 and a zero point in 8.
+    assert large.size - small.size == pytest.approx(size * (1 - 4.625 / 8), rel=0.05)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    onnxruntime.InferenceSession(made / "model.onnx", options)
+    loaded, wanted = (
+        Counter(node.op_type for node in onnx.load(path, load_external_data=False).graph.node)
+        for path in (tmp_path / "loaded.onnx", tmp_path / "int8" / "model.onnx")
+    )
+    assert loaded["MatMulIntegerToFloat"] == wanted["MatMulIntegerToFloat"]
+    assert loaded["Round"] == 0
+    assert loaded.total() <= wanted.total()
 
 
 def test_static_ranges_need_no_look_at_the_inputs(minilm, tmp_path):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
-from exporters import fusion, onnx, parity
+from exporters import fusion, onnx, parity, saving
 from exporters.passes import (
     attention,
-    blockwise_matmul,
     clean,
     embeddings,
     first_token,
     integer_matmul,
     mask,
+    packed,
     positions,
     qdq,
     relative_bias,
@@ -21,7 +23,7 @@ from exporters.passes import (
     scale,
 )
 from exporters.passes.graph import constant, node
-from pipeline.model import blockwise
+from pipeline.model import blockwise, parts
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.terms.errors import ModelError
 from tests.exporters.families import FAMILIES, LONG, MASKS, PAD, SHORT, classifier, integer
@@ -58,21 +60,40 @@ def test_every_family_answers_as_in_pytorch_up_to_512_tokens(kind):
         clean.apply(copy)
         fusion.check_integer(copy, plan.integer_modules)
         parity.check(TASK, copy, expected, "int8", f"{mode}, {rewrite.__name__}")
-    four, weights = in_int4(model, list(plans["dynamic"].linears))
-    copy = ir.from_proto(proto)
-    assert blockwise_matmul.apply(copy, four, weights) >= len(weights)
-    clean.apply(copy)
-    fusion.check_integer(copy, [], four.int4_modules)
-    rounded = {name: made.values() for name, made in weights.items()}
-    expected = parity.with_weights(TASK, model, expected, rounded)
-    parity.check(TASK, copy, expected, "int8", "weights in 4 bits")
 
 
-def in_int4(model, names):
-    """Return a plan with these layers in int4, and their weights, rounded to the nearest step."""
-    linears = {name: LinearPlan(precision="int4") for name in names}
-    held = {name: model.get_submodule(name).weight.detach().numpy() for name in names}
-    return Plan(linears=linears), {name: blockwise.blocks(each) for name, each in held.items()}
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_answers_as_in_pytorch_with_its_weights_in_4_bits(kind):
+    model = classifier(kind)
+    plan = integer(model, "dynamic")
+    constant_ones = parts.position_projections(model)
+    held = {
+        name: model.get_submodule(name).weight
+        for name in plan.linears
+        if name not in constant_ones and packed.takes_int4(model.get_submodule(name).out_features)
+    }
+    weights = {name: blockwise.blocks(each.detach().numpy()) for name, each in held.items()}
+    blockwise.put(weights, model)
+    graph = onnx.export(model, onnx.INPUTS, TASK)
+    names = [str(value.name) for value in graph.graph.inputs]
+    expected = parity.cases(TASK, model, SHORT, names, PAD)
+    for rewrite in (mask, scale, relative_bias, first_token, positions, attention, residual):
+        rewrite.apply(graph)
+        clean.apply(graph)
+    plain = ir.from_proto(ir.to_proto(graph))
+    for each in (graph, plain):
+        integer_matmul.apply(each, plan)
+    assert packed.apply(graph, weights) >= len(weights)
+    for each in (graph, plain):
+        clean.apply(each)
+        parity.check(TASK, each, expected, "int8", "weights in 4 bits")
+    feed = expected[-1].feed
+    ours, theirs = (
+        saving.session(each, onnxruntime.SessionOptions()).run(None, feed)[0]
+        for each in (graph, plain)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=0.05)
 
 
 def used_twice() -> ir.Model:
@@ -95,7 +116,7 @@ def test_a_layer_that_is_used_twice_is_integer_only_if_both_products_are():
     del half.graph[1].metadata_props["module"]
     integer_matmul.apply(half, plan)
     half.graph[-1].metadata_props["module"] = "shared"
-    with pytest.raises(ModelError, match=r"0 matrix products have weights of 8 bits, .* is shared"):
+    with pytest.raises(ModelError, match=r"0 matrix products are integer, .* has 1; .* is shared"):
         fusion.check_integer(half, ["shared"])
 
 

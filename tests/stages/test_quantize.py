@@ -218,8 +218,7 @@ def test_weights_in_4_bits_are_written_beside_the_float_ones(tuned, make_context
     context = make_context()
     stage = Quantize(weights="int4", calibration_rows=32, max_damage=9, max_joint_damage=9)
     plan, draft = planned(stage, context, tuned)
-    assert plan.integer_modules == []
-    assert plan.int4_modules == list(plan.linears)
+    assert plan.int4_modules == plan.integer_modules == list(plan.linears)
     assert draft.roles[blockwise.FILE] == "int4"
     network = checkpoint.load(context.output)  # the float weights, which stay
     held = blockwise.read(context.output)
@@ -230,7 +229,7 @@ def test_weights_in_4_bits_are_written_beside_the_float_ones(tuned, make_context
         assert np.abs(made.values() - weight).mean() < made.scales.mean()
     metrics = {metric.name: metric.value for metric in draft.metrics}
     assert metrics["int4_layers"] == len(held)
-    assert metrics["integer_layers"] == 0
+    assert metrics["integer_layers"] == len(held)
     again = make_context()
     planned(Quantize(), again, artifact_of(context.output, Kind.CHECKPOINT))
     assert not (again.output / blockwise.FILE).exists()
@@ -247,10 +246,23 @@ def test_layers_that_4_bits_ruin_stay_in_int8(tuned, make_context):
     plan, draft = planned(stage, context, tuned)
     metrics = {metric.name: metric.value for metric in draft.metrics}
     assert metrics["quantization_kl"] <= whole / 2
-    assert plan.int4_modules
-    assert plan.integer_modules
-    assert len(plan.int4_modules) + len(plan.integer_modules) == len(plan.linears)
+    assert 0 < len(plan.int4_modules) < len(plan.integer_modules) == len(plan.linears)
     assert sorted(blockwise.read(context.output)) == plan.int4_modules
+
+
+def test_ranges_of_inputs_stay_with_4_bits(tuned, make_context):
+    loose = {"calibration_rows": 32, "max_damage": 9, "max_joint_damage": 9}
+    four, _ = planned(Quantize(weights="int4", mode="static", **loose), make_context(), tuned)
+    eight, _ = planned(Quantize(mode="static", **loose), make_context(), tuned)
+    assert four.int4_modules == list(four.linears)
+    for name, layer in four.linears.items():
+        assert (layer.low, layer.high) == (eight.linears[name].low, eight.linears[name].high)
+
+
+def test_without_sensitivity_all_are_in_4_bits(tuned, make_context):
+    plan, draft = planned(Quantize(weights="int4", sensitivity=False), make_context(), tuned)
+    assert plan.int4_modules == list(plan.linears)
+    assert {metric.name for metric in draft.metrics} == {"integer_layers", "int4_layers"}
 
 
 def test_if_4_bits_ruin_every_layer_all_are_in_int8(tuned, make_context, monkeypatch):

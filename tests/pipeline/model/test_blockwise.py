@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -55,6 +56,15 @@ def test_weights_are_read_as_they_were_written(columns: int, tmp_path: Path):
     (found,) = blockwise.read(tmp_path).values()
     for part, wanted in made._asdict().items():
         np.testing.assert_array_equal(getattr(found, part), wanted)
+
+
+def test_layers_of_a_network_are_given_the_weights():
+    network = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Linear(4, 2))
+    made = blockwise.blocks(network[1].weight.detach().numpy())
+    before = network[0].weight.clone()
+    blockwise.put({"1": made}, network)
+    assert (network[1].weight.numpy(force=True) == made.values()).all()
+    assert (network[0].weight == before).all()
 
 
 def test_a_checkpoint_without_such_weights_has_none(tmp_path: Path):
