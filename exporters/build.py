@@ -283,7 +283,7 @@ def _rewrite(
             found["packed"] = packed.apply(graph, int4, isa)
     clean.apply(graph)
     fusion.check_integer(graph, plan.integer_modules)
-    last = _name(qdq if products == "qdq" else integer_matmul)
+    last = _name(qdq if products == "qdq" else packed if int4 else integer_matmul)
     # Pairs of quantizers are floats at a lower level than that of the session that ships.
     level = _level(provider, "int8", products) if DEVICES[provider] == "cpu" else parity.LEVEL
     close = parity.check(task, graph, expected, "int8", last, level)

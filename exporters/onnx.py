@@ -16,9 +16,12 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from exporters.passes import clean, constant, linear, normalization, numbering
+from exporters.passes.graph import array, replace
+from exporters.passes.graph import constant as make_constant
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import ModelError
 
@@ -75,6 +78,7 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
             raise ModelError(f"{type(model).__name__} cannot be exported: {reason}") from error
     graph: ir.Model = program.model
     _name_axes(graph)
+    _turn_weights(graph)
     _name_weights(graph)
     linear.apply(graph)
     constant.apply(graph)
@@ -134,6 +138,19 @@ def _name_axes(model: ir.Model) -> None:
         between = ["sequence"] * (len(output.shape) - 2)
         output.shape = ir.Shape(["batch", *between, output.shape[-1]])
     model.producer_name, model.ir_version = "rarefy", IR_VERSION
+
+
+def _turn_weights(model: ir.Model) -> None:
+    """Transpose weights here. The exporter does not if they are large and used several times."""
+    for turning in list(model.graph):
+        held = array(turning.inputs[0]) if turning.op_type == "Transpose" else None
+        if held is None:
+            continue
+        order = turning.attributes.get_ints("perm", None)
+        name = f"{turning.inputs[0].name}.{order}"  # type: ignore[union-attr]
+        turned = make_constant(model, name, np.ascontiguousarray(held.transpose(order)))
+        replace(turning.outputs[0], turned)
+        model.graph.remove(turning, safe=True)
 
 
 def _name_weights(model: ir.Model) -> None:

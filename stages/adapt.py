@@ -20,7 +20,7 @@ from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import Target
 from stages import footprint, training
 from stages.parameters import TEACHER_BATCH, Trained, Training
-from stages.planning import is_final, narrowest, needs_no_training
+from stages.planning import holds_weights, narrowest, needs_no_training
 
 
 class Adapt(Training):
@@ -73,7 +73,7 @@ class Adapt(Training):
 
     def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
         """Refuse a plan without integers to train for, or with weights that may not change."""
-        return is_final(planner) or (needs_no_training(planner) if self.qat else None)
+        return holds_weights(planner) or (needs_no_training(planner) if self.qat else None)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return also the width to which weights are rounded, if they are."""

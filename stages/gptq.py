@@ -32,7 +32,7 @@ def rounded_layers(
 ) -> dict[str, Blocks]:
     """Return the weights of linear layers (outputs × inputs) in 4 bits, for the inputs in rows.
 
-    Those that a bundle cannot store in 4 bits are left out.
+    Those that a bundle cannot store in 4 bits are left out, and those that no row reaches.
     """
     names = [name for name in names if takes_int4(linear(model, name).out_features)]
     found: dict[str, Blocks] = {}
@@ -41,12 +41,15 @@ def rounded_layers(
 
         def see(name: str, values: Tensor, moments: dict[str, Tensor] = moments) -> None:
             tokens = values.flatten(0, -2).double()
-            moments[name] = moments.get(name, 0) + tokens.T @ tokens
+            if name not in moments:
+                moments[name] = torch.zeros(2 * tokens.shape[-1:], dtype=torch.float64)
+            moments[name].addmm_(tokens.T, tokens)
 
         ranges.watch(model, part, rows, see, progress, "inputs")
         for name in part:
             progress(len(found), len(names), f"rounding {name} to 4 bits")
-            found[name] = rounded(linear(model, name).weight.detach(), moments.pop(name))
+            if name in moments:
+                found[name] = rounded(linear(model, name).weight.detach(), moments.pop(name))
     return found
 
 

@@ -12,7 +12,7 @@ from pipeline.stage.tasks.task import Task, inputs_of
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from pipeline.terms.vocabulary import Target
-from stages.planning import is_final, narrowest, symmetric
+from stages.planning import holds_weights, narrowest, symmetric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ class Merge(Stage):
 
     def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
         """Refuse a plan with weights that may not change."""
-        return is_final(planner)
+        return holds_weights(planner)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return the width of weights and the form of ranges, on which corrections depend."""

@@ -1,9 +1,20 @@
-"""What a quantization plan depends on besides the model, and which stages it is not for."""
+"""What a quantization plan depends on besides the model, its files, and what it is not for."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import Final
+
+from pipeline.model import blockwise, quantization
 from pipeline.stage import Stage
+from pipeline.store.artifact import Artifact
 from pipeline.terms.vocabulary import Isa, Target
+
+SEARCH: Final = "search.json"
+"""What a search for a plan has tried."""
+FILES: Final = frozenset({quantization.FILE, SEARCH, blockwise.FILE})
+"""What a checkpoint has of its plan; its form in full precision needs none of it."""
 
 
 def narrowest(targets: tuple[Target, ...]) -> Isa:
@@ -25,7 +36,7 @@ def needs_no_training(planner: Stage) -> str | None:
     return None
 
 
-def is_final(planner: Stage) -> str | None:
+def holds_weights(planner: Stage) -> str | None:
     """Return why weights may not change after a plan, or None: in int4 they are the plan."""
     if getattr(planner, "weights", None) == "int4":
         return (
@@ -33,3 +44,15 @@ def is_final(planner: Stage) -> str | None:
             "or write quantize: {weights: int8}"
         )
     return None
+
+
+def copied(model: Artifact, output: Path) -> dict[str, str]:
+    """Copy a model's files except those of an older plan; return their roles."""
+    roles = {}
+    for entry in model.manifest.files:
+        if entry.path not in FILES:
+            target = output / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(model.directory / entry.path, target)
+            roles[entry.path] = entry.role
+    return roles

@@ -12,7 +12,7 @@ from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.vocabulary import Target
 from stages import footprint, training
 from stages.parameters import TEACHER_BATCH, Training
-from stages.planning import is_final, narrowest, needs_no_training
+from stages.planning import holds_weights, narrowest, needs_no_training
 
 
 class Qat(Training):
@@ -49,7 +49,7 @@ class Qat(Training):
 
     def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
         """Refuse a plan without integers to train for, or with weights that may not change."""
-        return is_final(planner) or needs_no_training(planner)
+        return holds_weights(planner) or needs_no_training(planner)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return also the width of weights, to which they are rounded."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,6 +12,7 @@ from pydantic import Field, model_validator
 
 from pipeline.measure import machine
 from pipeline.model import blockwise, checkpoint, parts, quantization
+from pipeline.model.blockwise import Blocks
 from pipeline.model.quantization import Calibration, Embeddings, LinearPlan, Method, Plan
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
@@ -21,7 +21,7 @@ from pipeline.terms.errors import RecipeError
 from pipeline.terms.interval import Interval
 from stages import footprint
 from stages.bisection import most_within
-from stages.planning import narrowest, symmetric
+from stages.planning import SEARCH, copied, narrowest, symmetric
 
 if TYPE_CHECKING:
     from stages.sensitivity import Sensitivity
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SENSITIVITY_ROWS = 64
-SEARCH = "search.json"
 NOTHING: Mapping[str, LinearPlan] = {}
+NO_BLOCKS: Mapping[str, Blocks] = {}
 CHOSEN_BY_SEARCH = frozenset({"calibration", "sensitivity", "max_damage", "smooth", "correct_bias"})
 
 
@@ -123,7 +123,7 @@ class Quantize(Stage):
                 raise ValueError(f"{used[0]!r} is for weights in int8")
             if self.precision == "fp16":
                 raise ValueError("'weights: int4' is not of 'precision: fp16'")
-        if "percentile" in given and self.calibration != "percentile":
+        if "percentile" in given and self.mode != "search" and self.calibration != "percentile":
             raise ValueError("'percentile' is of 'calibration: percentile'")
         return self
 
@@ -150,7 +150,8 @@ class Quantize(Stage):
 
         Memory: the model, one fake-quantized layer, and a forward pass. Merging an adapter first
         needs the weights a second time. Disk: a copy of the input. A search also holds the network
-        as a checkpoint, and bundles, which are exported as by ``export``.
+        as a checkpoint, and bundles, which are exported as by ``export``. For weights in int4: the
+        second moments of inputs, in fp64 (``gptq.HELD`` bytes at most), and a few of the largest.
         """
         shape, length = work.shape, work.longest_of(self.reads)
         rows = min(self.calibration_rows, work.rows_of(self.reads))
@@ -158,10 +159,15 @@ class Quantize(Stage):
         searching = self.mode == "search" and self.precision == "int8"
         if searching:
             rows, tried = 8 * rows, 16 * tried
+        own, moments = 0, 0
+        if self.weights == "int4":  # moments are as many operations as a few forward passes
+            rows, tried, own = 5 * rows, 2 * tried, weights(shape).most
+            wide = max(shape.hidden, shape.intermediate) ** 2
+            moments = 8 * min(2**27, shape.layers * (5 * shape.hidden**2 + wide)) + 4 * 8 * wide
         return Resources(
-            disk=weights(shape) + upto(6 * weights(shape).most if searching else 0),
+            disk=weights(shape) + upto(6 * weights(shape).most if searching else own // 6),
             memory=PROCESS
-            + upto(4 * weights(shape).most if searching else 0)
+            + upto(4 * weights(shape).most if searching else moments)
             + weights(shape)
             + upto(weights(shape).most)
             + footprint.answering(shape, SENSITIVITY_ROWS, length),
@@ -171,7 +177,7 @@ class Quantize(Stage):
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Copy the checkpoint and add its quantization plan."""
-        roles = _copy(model, context)
+        roles = copied(model, context.output)
         network = checkpoint.load(model.directory)
         if hasattr(network, "merge_and_unload"):
             # Only for the measurements: merging does not change the layers' inputs.
@@ -248,24 +254,24 @@ class Quantize(Stage):
                 layers = correction.corrected(network, layers, rows, isa, progress)
         kept, metrics, embeddings = layers, list[Metric](), self.embeddings
         int4 = gptq.rounded_layers(network, candidates, rows, progress) if four else {}
-        fewer = {name: _in_int4(kept[name]) for name in int4}
+        in_int4 = {name: _in_int4(kept[name]) for name in int4}
         if self.sensitivity:
-            measured = self._sensitivity(context, network, tokenizer)
-            measured.int4 = int4
+            measured = self._sensitivity(context, network, tokenizer, int4)
             if embeddings == "int4":
                 embeddings = self._tolerated(measured)
             with sensitivity.tables_in_int4(network) if embeddings == "int4" else nullcontext():
                 layers, kept, damage = self._tolerant(context, measured, layers)
-                fewer = {name: _in_int4(kept[name]) for name in int4 if name in kept}
-                if fewer:
-                    _, fewer, damage = self._tolerant(context, measured, fewer, kept)
+                in_int4 = {name: _in_int4(kept[name]) for name in int4 if name in kept}
+                if in_int4:
+                    _, in_int4, together = self._tolerant(context, measured, in_int4, kept)
+                    damage = together if in_int4 else damage
             if kept:
                 metrics.append(Metric(name="quantization_kl", split="dev", value=damage))
-        kept = {**kept, **fewer}
+        kept = {**kept, **in_int4}
         if four:
-            metrics.insert(0, Metric(name="int4_layers", value=len(fewer), n=len(names)))
-        if fewer:
-            blockwise.write({name: int4[name] for name in fewer}, context.output)
+            metrics.insert(0, Metric(name="int4_layers", value=len(in_int4), n=len(names)))
+        if in_int4:
+            blockwise.write({name: int4[name] for name in in_int4}, context.output)
         metrics.insert(0, Metric(name="integer_layers", value=len(kept), n=len(names)))
         linears = {
             name: kept.get(name) or _float(layers[name].damage if name in layers else None)
@@ -275,12 +281,15 @@ class Quantize(Stage):
         plan = Plan(mode=mode, calibration=how, embeddings=embeddings, linears=linears)
         return plan, metrics, {}
 
-    def _sensitivity(self, context: Context, network: Any, tokenizer: Any) -> Sensitivity:
+    def _sensitivity(
+        self, context: Context, network: Any, tokenizer: Any, int4: Mapping[str, Blocks] = NO_BLOCKS
+    ) -> Sensitivity:
         """Return what measures damage, on development rows."""
         from stages import ranges, sensitivity
 
         dev = ranges.rows(context, tokenizer, "dev", SENSITIVITY_ROWS)
-        return sensitivity.Sensitivity(context.task, network, dev, narrowest(context.targets))
+        isa = narrowest(context.targets)
+        return sensitivity.Sensitivity(context.task, network, dev, isa, int4)
 
     def _tolerated(self, measured: Sensitivity) -> Embeddings:
         """Return int4, or int8 if the embeddings in int4 alone do too much damage.
@@ -384,15 +393,3 @@ def _float(damage: float | None) -> LinearPlan:
 
 def _ms(name: str, interval: Interval) -> Metric:
     return Metric(name=name, value=interval.value, low=interval.low, high=interval.high)
-
-
-def _copy(model: Artifact, context: Context) -> dict[str, str]:
-    """Copy the input's files except those of an older plan; return their roles."""
-    roles = {}
-    for entry in model.manifest.files:
-        if entry.path not in (quantization.FILE, SEARCH, blockwise.FILE):
-            target = context.output / entry.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(model.directory / entry.path, target)
-            roles[entry.path] = entry.role
-    return roles

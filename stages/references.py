@@ -13,9 +13,9 @@ from pipeline.stage import Context
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import RecipeError
+from stages import planning
 from stages.steps import Steps
 
-PLAN = "quantization.json"
 RESERVED = {CANDIDATE: "the bundle", FASTEST_FLOAT: "the first reference in OpenVINO"}
 """Names of measured models that are no references by id, and what they are."""
 
@@ -119,5 +119,7 @@ def _ancestors(context: Context, model: Artifact) -> dict[str, Artifact]:
 
 
 def _weights(artifact: Artifact) -> frozenset[tuple[str, str]]:
-    """Return what determines a checkpoint's fp32 bundle: all its files but the plan."""
-    return frozenset((f.path, f.sha256) for f in artifact.manifest.files if f.path != PLAN)
+    """Return what determines a checkpoint's fp32 bundle: all its files but those of a plan."""
+    return frozenset(
+        (f.path, f.sha256) for f in artifact.manifest.files if f.path not in planning.FILES
+    )

@@ -68,10 +68,16 @@ class Sensitivity:
     over units.
     """
 
-    def __init__(self, task: Task, model: nn.Module, rows: Rows, isa: Isa) -> None:
-        self.task, self.model, self.isa = task, model, isa
-        self.int4: dict[str, Blocks] = {}
-        """The weights of the layers that a plan may have in int4."""
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        rows: Rows,
+        isa: Isa,
+        int4: Mapping[str, Blocks] | None = None,
+    ) -> None:
+        """``int4``: the weights of the layers that a plan may have in int4."""
+        self.task, self.model, self.isa, self.int4 = task, model, isa, int4 or {}
         self.batches = list(calibration.batches(rows, "cpu", BATCH))
         self.exact = self._answers()
 

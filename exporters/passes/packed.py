@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from exporters.passes.graph import array, constant, node
+from exporters.passes.graph import array, constant, node, replace
 from pipeline.model import blockwise
 from pipeline.model.blockwise import BLOCK, Blocks
 from pipeline.model.quantization import weight_scales
@@ -43,12 +43,14 @@ def apply(model: ir.Model, weights: Mapping[str, Blocks], isa: Isa = "avx2") -> 
         made = weights.get(product.metadata_props.get("module") or "")
         if made is None or product.op_type != "MatMulIntegerToFloat":
             continue
-        module, held = product.metadata_props["module"], array(product.inputs[1])
+        module, weight = product.metadata_props["module"], product.inputs[1]
+        held = array(weight)
         steps = (made.scales / weight_scales(made.values().T, isa)[:, None]).astype(np.float32)
-        if held is None or np.abs(_numbers(made, steps) - held).max() > 1:
+        if weight is None or held is None or np.abs(_numbers(made, steps) - held).max() > 1:
             raise ModelError(f"export: the weights of {module} in int4 are of another network")
-        model.graph.insert_before(product, unpack := _unpacked(model, module, made, steps))
-        product.replace_input_with(1, unpack[-1].outputs[0])
+        unpack = _unpacked(model, module, made, steps)
+        model.graph.insert_before(product, unpack)
+        replace(weight, unpack[-1].outputs[0])  # for products of constants, too
         count += 1
     return count
 

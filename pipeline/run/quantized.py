@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.model import blockwise, quantization
+from pipeline.model import blockwise, checkpoint, quantization
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.stage import Draft, Stage
 from pipeline.store.artifact import MODELS, Artifact, Kind
+from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError, RarefyError
 
 FACTS = "quantization"
@@ -50,7 +51,8 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
 def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft) -> Draft:
     """Copy the input's plan to the output of a stage that keeps it; return the extended draft.
 
-    Raises RarefyError if what the stage wrote contradicts its ``quantization``.
+    Raises RarefyError if what the stage wrote contradicts its ``quantization``, and ModelError if
+    it changed weights that the plan has in int4.
     """
     there = (output / quantization.FILE).is_file()
     source = model.directory / quantization.FILE
@@ -69,6 +71,12 @@ def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft)
         shutil.copyfile(source, output / quantization.FILE)
     roles = {quantization.FILE: "plan"}
     if (model.directory / blockwise.FILE).is_file():
+        before, after = (each / checkpoint.WEIGHTS for each in (model.directory, output))
+        if not after.is_file() or file_sha256(before) != file_sha256(after):
+            raise ModelError(
+                "the stage changes weights that the plan has in int4; move 'quantize' behind it, "
+                "or write quantize: {weights: int8}"
+            )
         shutil.copyfile(model.directory / blockwise.FILE, output / blockwise.FILE)
         roles[blockwise.FILE] = "int4"
     facts = {FACTS: model.manifest.model[FACTS]} if FACTS in model.manifest.model else {}

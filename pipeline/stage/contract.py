@@ -130,7 +130,8 @@ class Stage(BaseModel):
 
     "loses": the output has no plan, so the stage cannot come after ``quantize``. "keeps": module
     names and input ranges stay about the same, so the plan stays valid; the engine copies it, and a
-    bundle gets its precision. "plans": the stage writes a plan.
+    bundle gets its precision. Weights that the plan has in int4 must not
+    change at all. "plans": the stage writes a plan.
     """
 
     needs_labels: ClassVar[bool] = False

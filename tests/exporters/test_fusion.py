@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
-from exporters import fusion, onnx, parity, saving
+from exporters import fusion, onnx, parity
 from exporters.passes import (
     attention,
     clean,
@@ -62,10 +60,17 @@ def test_every_family_answers_as_in_pytorch_up_to_512_tokens(kind):
         parity.check(TASK, copy, expected, "int8", f"{mode}, {rewrite.__name__}")
 
 
+LARGE = {"hidden_size": 128, "intermediate_size": 256, "embedding_size": 64}
+"""Weights of which the exporter does not fold a transposition if several products read them."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_every_family_answers_as_in_pytorch_with_its_weights_in_4_bits(kind):
-    model = classifier(kind)
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [*((kind, {}) for kind in FAMILIES), ("albert", LARGE), ("deberta-v2", LARGE)],
+)
+def test_every_family_answers_as_in_pytorch_with_its_weights_in_4_bits(kind, sizes):
+    model = classifier(kind, **sizes)
     plan = integer(model, "dynamic")
     constant_ones = parts.position_projections(model)
     held = {
@@ -81,19 +86,12 @@ def test_every_family_answers_as_in_pytorch_with_its_weights_in_4_bits(kind):
     for rewrite in (mask, scale, relative_bias, first_token, positions, attention, residual):
         rewrite.apply(graph)
         clean.apply(graph)
-    plain = ir.from_proto(ir.to_proto(graph))
-    for each in (graph, plain):
-        integer_matmul.apply(each, plan)
+    integer_matmul.apply(graph, plan)
+    fusion.check_integer(graph, plan.integer_modules)
+    parity.check(TASK, graph, expected, "int8", "integer_matmul")
     assert packed.apply(graph, weights) >= len(weights)
-    for each in (graph, plain):
-        clean.apply(each)
-        parity.check(TASK, each, expected, "int8", "weights in 4 bits")
-    feed = expected[-1].feed
-    ours, theirs = (
-        saving.session(each, onnxruntime.SessionOptions()).run(None, feed)[0]
-        for each in (graph, plain)
-    )
-    np.testing.assert_allclose(ours, theirs, atol=0.05)
+    clean.apply(graph)
+    parity.check(TASK, graph, expected, "int8", "packed")
 
 
 def used_twice() -> ir.Model:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.store.artifact import Kind
 from pipeline.terms.vocabulary import Target
 from stages.adapt import Adapt
 from stages.merge import Merge
-from stages.planning import is_final, narrowest, needs_no_training, symmetric
+from stages.planning import FILES, copied, holds_weights, narrowest, needs_no_training, symmetric
 from stages.qat import Qat
 from stages.quantize import Quantize
+from tests.models import artifact_of
 
 
 def targets(*providers: str, isa: str = "avx2") -> tuple[Target, ...]:
@@ -26,7 +28,7 @@ def test_only_int8_is_trained_for():
 def test_weights_in_4_bits_do_not_change_any_more(stage):
     assert stage.misfit(Quantize(), ()) is None
     said = str(stage.misfit(Quantize(weights="int4"), ()))
-    assert said == is_final(Quantize(weights="int4"))
+    assert said == holds_weights(Quantize(weights="int4"))
     assert "move 'quantize' behind it" in said
 
 
@@ -41,3 +43,14 @@ def test_the_width_is_that_of_the_narrowest_cpu():
     assert narrowest(targets("cpu")) == "avx2"
     assert narrowest((*targets("cpu", isa="vnni"), *targets("openvino"))) == "avx2"
     assert narrowest(targets("tensorrt")) == "avx2"
+
+
+def test_files_of_an_older_plan_are_not_copied(tmp_path):
+    for name in (*FILES, "config.json", "adapter/weights"):
+        (tmp_path / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "old" / name).write_text(name)
+    old = artifact_of(tmp_path / "old", Kind.CHECKPOINT)
+    roles = copied(old, tmp_path / "new")
+    assert set(roles) == {"config.json", "adapter/weights"}
+    assert (tmp_path / "new" / "adapter" / "weights").read_text() == "adapter/weights"
+    assert not any((tmp_path / "new" / name).exists() for name in FILES)

@@ -269,10 +269,15 @@ def test_if_4_bits_ruin_every_layer_all_are_in_int8(tuned, make_context, monkeyp
     monkeypatch.setattr(
         sensitivity.Sensitivity,
         "damage",
-        lambda _, layers: float(any(layer.precision == "int4" for layer in layers.values())),
+        lambda _, layers: (
+            0.004 + 0.002 * sum(layer.precision == "int4" for layer in layers.values())
+        ),
     )
     context = make_context()
-    plan, draft = planned(Quantize(weights="int4"), context, tuned)
+    stage = Quantize(weights="int4", max_damage=0.1, max_joint_damage=0.005)
+    plan, draft = planned(stage, context, tuned)
+    metrics = {metric.name: metric.value for metric in draft.metrics}
+    assert metrics["quantization_kl"] == 0.004  # that of int8, not of nothing
     assert plan.int4_modules == []
     assert plan.integer_modules == list(plan.linears)
     assert blockwise.FILE not in draft.roles
@@ -292,6 +297,10 @@ def test_a_search_asks_whether_4_bits_are_tolerated(tuned, make_context, monkeyp
     with pytest.raises(Seen, match="int8"):
         Quantize(mode="search", embeddings="int4").run(make_context(), tuned)
     assert "in int4 they alone do" in caplog.text
+
+
+def test_a_search_takes_a_percentile():
+    assert Quantize(mode="search", percentile=99.9).percentile == 99.9
 
 
 def test_a_percentile_without_its_method_is_refused():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RecipeError
-from stages import references
+from stages import planning, references
 from stages.validate import Validate
 from tests.stages.chains import QUICK, TASK, made_artifact, read_measurements
 
@@ -39,3 +41,14 @@ def test_an_adapter_is_no_reference(context, chain):
         Validate(**QUICK, models=("adapt",)).run(context, chain["export"])
     bundle = made_artifact(chain["export"].directory, Kind.BUNDLE, [adapter])
     assert list(references.choose("all", context, bundle).all) == ["finetune"]
+
+
+def test_a_plan_makes_no_other_model_in_full_precision(context, chain, tmp_path):
+    """One with a plan of any kind is measured once, as the checkpoint that it was made of."""
+    shutil.copytree(chain["distill"].directory, tmp_path / "planned")
+    for name in planning.FILES:
+        (tmp_path / "planned" / name).write_text("{}")
+    planned = made_artifact(tmp_path / "planned", Kind.CHECKPOINT, [chain["distill"]])
+    context.artifacts = {**chain, "planned": planned}
+    bundle = made_artifact(chain["export"].directory, Kind.BUNDLE, [planned])
+    assert references.choose("all", context, bundle).aliases == {"planned": "distill"}

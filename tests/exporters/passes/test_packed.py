@@ -75,6 +75,26 @@ def test_a_weight_that_was_multiplied_as_a_whole_has_the_same_integers():
     np.testing.assert_allclose(run(graph, x=given), before, atol=0.05)
 
 
+def test_a_product_of_constants_reads_the_same_weight():
+    """As DeBERTa's positions, which are multiplied by the weights of keys and queries."""
+    held = blockwise.blocks(normal(4, 4).T)
+    made, (x,) = model({"x": (["rows", 4], ir.DataType.FLOAT)})
+    weight = constant(made, "w", np.ascontiguousarray(held.values().T))
+    places = node("MatMul", [constant(made, "places", normal(3, 4, seed=1)), weight], like=x)
+    product = node("MatMul", [x, weight], like=x)
+    for step in (places, product):
+        step.metadata_props["module"] = "m"
+    turned = node("Transpose", [places.outputs[0]], perm=[1, 0])
+    scores = node("MatMul", [product.outputs[0], turned.outputs[0]])
+    graph, given = finish(made, [places, product, turned, scores]), normal(2, 4, seed=2)
+    assert integer_matmul.apply(graph, PLAN) == 2
+    before = run(graph, x=given)
+    assert packed.apply(graph, {"m": held}) == 1
+    clean.apply(graph)
+    assert ir.DataType.INT8 not in {v.dtype for v in graph.graph.initializers.values() if v.uses()}
+    np.testing.assert_allclose(run(graph, x=given), before, atol=0.3)
+
+
 def test_weights_of_another_network_are_an_error():
     graph = layer(normal(32, 4))
     with pytest.raises(ModelError, match="the weights of m in int4 are of another network"):

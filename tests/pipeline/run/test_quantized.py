@@ -36,6 +36,19 @@ class Faithful(Silent):
     quantization: ClassVar = "keeps"
 
 
+class Reckless(Faithful):
+    """Says that a plan stays true, and changes a weight."""
+
+    name: ClassVar[str] = "reckless"
+
+    def run(self, context, model):
+        network = checkpoint.load(model.directory)
+        network.classifier.weight.data += 1
+        tokenizer = checkpoint.load_tokenizer(model.directory)
+        roles = checkpoint.save(network, tokenizer, context.output)
+        return Draft(roles, checkpoint.describe(network))
+
+
 class Empty(Silent):
     """Says that it plans, and does not."""
 
@@ -221,6 +234,14 @@ def test_weights_in_4_bits_are_carried_with_their_plan_to_the_bundle(shop):
     made = finished["quantize"].artifact.manifest.model["quantization"]
     assert made["int4"] > 0
     assert finished["export"].artifact.manifest.model["passes"]["packed"] == made["int4"]
+
+
+@pytest.mark.slow
+def test_a_stage_that_changes_weights_in_4_bits_is_refused(shop):
+    loose = {"calibration_rows": 8, "max_damage": 9, "max_joint_damage": 9}
+    four = {"quantize": {"weights": "int4", **loose}}
+    with pytest.raises(ModelError, match="changes weights that the plan has in int4"):
+        shop.run("quick:Head", four, "own:Reckless")
 
 
 @pytest.mark.slow
