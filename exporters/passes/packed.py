@@ -33,17 +33,19 @@ def takes_int4(outputs: int) -> bool:
 
 
 def apply(model: ir.Model, weights: Mapping[str, Blocks], isa: Isa = "avx2") -> int:
-    """Pack the int8 weights of these layers. Returns their number.
+    """Pack the int8 weights of these layers. Returns the number of weights.
 
     ``weights``: those of the layers, outputs × inputs, by module. Raises ModelError if a product's
     int8 weight is not what they give.
     """
-    count = 0
+    unpacked = set[ir.Value]()
     for product in list(model.graph):
         made = weights.get(product.metadata_props.get("module") or "")
         if made is None or product.op_type != "MatMulIntegerToFloat":
             continue
         module, weight = product.metadata_props["module"], product.inputs[1]
+        if weight in unpacked:  # a layer that is used several times
+            continue
         held = array(weight)
         steps = (made.scales / weight_scales(made.values().T, isa)[:, None]).astype(np.float32)
         if weight is None or held is None or np.abs(_numbers(made, steps) - held).max() > 1:
@@ -51,8 +53,8 @@ def apply(model: ir.Model, weights: Mapping[str, Blocks], isa: Isa = "avx2") -> 
         unpack = _unpacked(model, module, made, steps)
         model.graph.insert_before(product, unpack)
         replace(weight, unpack[-1].outputs[0])  # for products of constants, too
-        count += 1
-    return count
+        unpacked.add(unpack[-1].outputs[0])
+    return len(unpacked)
 
 
 def _numbers(made: Blocks, steps: NDArray[np.float32]) -> NDArray[np.float32]:

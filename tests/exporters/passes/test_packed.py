@@ -12,7 +12,7 @@ from pipeline.model import blockwise, quantization
 from pipeline.model.blockwise import BLOCK
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.terms.errors import ModelError
-from tests.exporters.small_graphs import finish, model, normal, run
+from tests.exporters.small_graphs import finish, model, normal, operators, run
 
 PLAN = Plan(linears={"m": LinearPlan(precision="int4")})
 
@@ -92,6 +92,22 @@ def test_a_product_of_constants_reads_the_same_weight():
     assert packed.apply(graph, {"m": held}) == 1
     clean.apply(graph)
     assert ir.DataType.INT8 not in {v.dtype for v in graph.graph.initializers.values() if v.uses()}
+    np.testing.assert_allclose(run(graph, x=given), before, atol=0.3)
+
+
+def test_a_layer_that_is_used_twice_is_unpacked_once():
+    held = blockwise.blocks(normal(4, 4).T)
+    made, (x,) = model({"x": (["rows", 4], ir.DataType.FLOAT)})
+    weight = constant(made, "w", np.ascontiguousarray(held.values().T))
+    first = node("MatMul", [x, weight], like=x)
+    second = node("MatMul", [first.outputs[0], weight], like=x)
+    for step in (first, second):
+        step.metadata_props["module"] = "m"
+    graph, given = finish(made, [first, second]), normal(2, 4, seed=2)
+    assert integer_matmul.apply(graph, PLAN) == 2
+    before = run(graph, x=given)
+    assert packed.apply(graph, {"m": held}) == 1
+    assert operators(graph).count("Round") == 1
     np.testing.assert_allclose(run(graph, x=given), before, atol=0.3)
 
 
