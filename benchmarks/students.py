@@ -177,8 +177,6 @@ def static(data: str) -> list[Any]:
 STUDENTS = {
     "six": lambda data: [*assistant(data), {"prune": {"vocabulary": True}}, *END],
     "six-long": lambda data: [*assistant(data, LONG, 8), {"prune": {"vocabulary": True}}, *END],
-    "six-slim": lambda data: cut(data, layers=6, epochs=2, neurons=0.5),
-    "three-slim": lambda data: cut(data, layers=3, epochs=4, **SLIM, **THIN),
     "three-wide": lambda data: cut(
         data, layers=3, epochs=5, heads=0.25, neurons=0.5, least=2, end=INT4_END
     ),
@@ -192,8 +190,6 @@ STUDENTS = {
         start=assistant(data, LONG, 8),
         end=INT4_END,
     ),
-    "two": lambda data: cut(data, layers=2, epochs=5),
-    "two-thin": lambda data: cut(data, layers=2, epochs=5, **THIN),
     "two-slim": lambda data: cut(data, layers=2, epochs=5, **SLIM, **THIN),
     "two-wide": lambda data: cut(data, layers=2, epochs=6, heads=0.25, neurons=0.7, least=2),
     "two-long": lambda data: cut(
@@ -201,7 +197,6 @@ STUDENTS = {
     ),
     "two-direct": lambda data: direct(data, layers=2),
     "one-direct": lambda data: direct(data, layers=1),
-    "one-slim": lambda data: cut(data, layers=1, epochs=6, **SLIM, **THIN),
     "static": static,
 }
 """Name -> the stages that make it of the teacher, which is the recipe's model."""

@@ -273,7 +273,9 @@ def _rewrite(
     if plan.embeddings != "float":
         found["embeddings"] = embeddings.apply(graph, plan.embeddings)
         clean.apply(graph)
-        parity.check(task, graph, parity.few(expected), "int8", _name(embeddings))
+        # Of few answers, one that 4 bits flip is more than a twentieth.
+        some = expected if plan.embeddings == "int4" else parity.few(expected)
+        parity.check(task, graph, some, "int8", _name(embeddings))
     found["correct"] = correct.apply(graph, plan)
     if products == "qdq":
         found["qdq"] = qdq.apply(graph, plan, isa, symmetric=provider == "tensorrt")

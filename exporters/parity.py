@@ -161,7 +161,7 @@ def _check_answers(
             f"export: after {what}, answers differ from PyTorch's by {drift:.2g} on average; "
             f"at most {MEAN_DRIFT} is allowed"
         )
-    if np.sum(~same) > max(1.0, (1 - LEAST_AGREEMENT) * len(same)):  # of few, one may flip
+    if len(same) and same.mean() < LEAST_AGREEMENT:
         raise ModelError(
             f"export: after {what}, only {same.mean():.1%} of the answers equal PyTorch's; "
             f"at least {LEAST_AGREEMENT:.0%} must"

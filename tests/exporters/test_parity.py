@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -42,18 +40,6 @@ def test_decisions_far_from_their_threshold_must_stay() -> None:
     other = logits.copy()
     other[:3, 1] -= 0.6
     with pytest.raises(ModelError, match=r"only 85\.0% of the answers equal PyTorch's"):
-        parity.compare(task, [logits], [other], "int8", "test")
-
-
-@pytest.mark.parametrize(
-    ("units", "flips", "refused"), [(10, 1, False), (10, 2, True), (40, 2, False), (40, 3, True)]
-)
-def test_one_of_few_answers_may_flip(units: int, flips: int, refused) -> None:
-    task = MultiLabelClassification(("a",), 8, ("text",), thresholds=(0.5,))
-    logits = np.tile(np.array([[0.9]], np.float32), (units, 1))
-    other = logits.copy()
-    other[:flips] = -0.05
-    with pytest.raises(ModelError, match="equal PyTorch's") if refused else nullcontext():
         parity.compare(task, [logits], [other], "int8", "test")
 
 
