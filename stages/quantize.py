@@ -155,7 +155,7 @@ class Quantize(Stage):
         """
         shape, length = work.shape, work.longest_of(self.reads)
         rows = min(self.calibration_rows, work.rows_of(self.reads))
-        tried = shape.layers * SENSITIVITY_ROWS if self.sensitivity else 0
+        tried = shape.layers * SENSITIVITY_ROWS // 2 if self.sensitivity else 0  # half a pass each
         searching = self.mode == "search" and self.precision == "int8"
         if searching:
             rows, tried = 8 * rows, 16 * tried

@@ -22,6 +22,7 @@ from pipeline.stage.tasks.task import Row
 from pipeline.terms.progress import Progress
 from pipeline.terms.vocabulary import Isa
 from stages import calibration
+from stages.replay import Replay
 
 Rows = Sequence[Row]
 BATCH = 16
@@ -88,11 +89,16 @@ class Sensitivity:
         return float(self.task.divergence(self.exact, answers).mean())
 
     def damages(self, layers: Mapping[str, LinearPlan], progress: Progress) -> dict[str, float]:
-        """Return each layer's damage when it alone is rounded."""
-        alone = {}
+        """Return each layer's damage when it alone is rounded.
+
+        Layers of the model before it, which it does not change, are not computed again.
+        """
+        alone, replay = {}, Replay(self.model)
         for position, (name, layer) in enumerate(layers.items()):
             progress(position, len(layers), f"trying {name} in {layer.precision}")
-            alone[name] = self.damage({name: layer})
+            replay.before(linear(self.model, name), self._answers)
+            with replay.skipping():
+                alone[name] = self.damage({name: layer})
         return alone
 
     @torch.no_grad()
