@@ -205,9 +205,8 @@ def trace(
     task = task.of_model(model.config.to_dict())
     graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
     progress(1, 4, "computing PyTorch's answers")
-    step = max(1, len(split) // ROWS)
     names = [str(value.name) for value in graph.graph.inputs]
-    encoded = task.encode(tokenizer, split, range(0, len(split), step)[:ROWS])
+    encoded = task.encode(tokenizer, split, split.evenly(ROWS))
     rows = [{name: row[name] for name in names} for row in encoded]
     longer = boundaries.long_rows(model.config, rows, task.max_length)
     expected = parity.cases(task, model, rows, names, tokenizer.pad_token_id or 0, longer)

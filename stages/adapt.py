@@ -71,9 +71,9 @@ class Adapt(Training):
     def needs_plan(self) -> bool:
         return self.qat
 
-    def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
+    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
         """Refuse a plan without integers to train for, or with weights that may not change."""
-        return holds_weights(planner) or (needs_no_training(planner) if self.qat else None)
+        return holds_weights(maker) or (needs_no_training(maker) if self.qat else None)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return also the width to which weights are rounded, if they are."""

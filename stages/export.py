@@ -57,12 +57,16 @@ class Export(Stage):
         "dev", description="rows that the bundle contains word for word, with its answers"
     )
 
-    def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
+    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
         """Refuse a plan that the target's provider cannot have, or has only to be slower."""
         facts = ("precision", "mode", "embeddings", "weights")
-        precision, mode, *widths = (getattr(planner, name, None) for name in facts)
+        precision, mode, *widths = (getattr(maker, name, None) for name in facts)
         provider = self._target(targets).provider
         return providers.refusal(precision, mode, provider, self.products, "int4" in widths)
+
+    def fuses(self, targets: tuple[Target, ...]) -> bool:
+        """Return whether the bundle gets operators that only ONNX Runtime has."""
+        return self._target(targets).provider == "cpu" and self.products == "fused"
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what determines the graph (provider, the width of weights), session and check."""

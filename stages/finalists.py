@@ -131,8 +131,7 @@ class Finalists:
     def _split(self) -> Split:
         """At most ``ROWS`` rows spread evenly over the development split."""
         split = self.context.split("dev")
-        step = max(1, len(split) // ROWS)
-        return picked(split, range(0, len(split), step)[:ROWS], split.name, split.sha256)
+        return picked(split, split.evenly(ROWS), split.name, split.sha256)
 
     @cached_property
     def _exact(self) -> torch.Tensor:

@@ -40,9 +40,9 @@ class Merge(Stage):
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
     quantization: ClassVar[Quantization] = "keeps"
 
-    def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
+    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
         """Refuse a plan with weights that may not change."""
-        return holds_weights(planner)
+        return holds_weights(maker)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return the width of weights and the form of ranges, on which corrections depend."""

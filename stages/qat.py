@@ -47,9 +47,9 @@ class Qat(Training):
     def needs_plan(self) -> bool:
         return True
 
-    def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
+    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
         """Refuse a plan without integers to train for, or with weights that may not change."""
-        return holds_weights(planner) or needs_no_training(planner)
+        return holds_weights(maker) or needs_no_training(maker)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return also the width of weights, to which they are rounded."""

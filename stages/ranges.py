@@ -62,7 +62,7 @@ class Histogram:
 def rows(context: Context, tokenizer: Any, name: str, count: int) -> Rows:
     """Return tokenized rows spread evenly over a split, in a file in ``context.work``."""
     split, found = context.split(name), Rows(context.work)
-    chosen = range(0, len(split), max(1, len(split) // count))[:count]
+    chosen = split.evenly(count)
     for start in range(0, len(chosen), CHUNK):
         part = chosen[start : start + CHUNK]
         found.extend(context.task.examples(tokenizer, split, part))

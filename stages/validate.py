@@ -27,6 +27,7 @@ from pipeline.terms.budget import Budget
 from pipeline.terms.errors import DataError, RecipeError
 from pipeline.terms.vocabulary import Name, Target
 from stages import references
+from stages.export import Export
 from stages.parameters import EXPORTING
 from stages.steps import Steps
 
@@ -95,6 +96,16 @@ class Validate(Stage):
         """Raise RecipeError if no linear model can be trained for the task."""
         if self.linear and task.linear is None:
             raise RecipeError(f"linear: an answer of {task.name} is no label or score of a row")
+
+    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
+        """Refuse a bundle for ONNX Runtime alone where a target runs in OpenVINO."""
+        others = [target.name for target in targets if target.provider == "openvino"]
+        if not others or not isinstance(maker, Export) or not maker.fuses(targets):
+            return None
+        return (
+            f"the target {others[0]!r} runs in OpenVINO, which has no operators of ONNX Runtime's "
+            "own; write export: {products: qdq}"
+        )
 
     def measures(self, kinds: dict[str, Kind]) -> tuple[str, ...]:
         """Return the checkpoints that are measured together with the bundle."""

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from exporters.passes.graph import array, constant, node, only_consumer, replace
 from exporters.passes.integer_matmul import planned
+from exporters.passes.scale import FACTOR
 from pipeline.model.quantization import Plan
 
 
@@ -22,7 +23,8 @@ def apply(model: ir.Model, plan: Plan) -> int:
             continue
         count += 1
         module = product.metadata_props["module"]
-        lost = np.array(layer.correction, np.float32)
+        factor = float(product.metadata_props.get(FACTOR, 1))
+        lost = np.array(layer.correction, np.float32) * np.float32(factor)
         adding = only_consumer(product.outputs[0], "Add")
         at = 1 if adding is not None and adding.inputs[0] is product.outputs[0] else 0
         bias = array(adding.inputs[at]) if adding is not None else None

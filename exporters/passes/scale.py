@@ -10,6 +10,9 @@ import onnx_ir as ir
 
 from exporters.passes.graph import array, constant, only_consumer, replace, scalar
 
+FACTOR = "factor"
+"""The metadata of a product: what its outputs are multiplied by, besides what its module does."""
+
 
 def apply(model: ir.Model) -> int:
     """Fold each scalar that multiplies query · key into the query's layer. Returns a count."""
@@ -32,6 +35,7 @@ def apply(model: ir.Model) -> int:
             assert held is not None
             scaled = constant(model, f"{value.name}.scaled", (held * factor).astype(np.float32))
             owner.replace_input_with(at, scaled)
+        product.metadata_props[FACTOR] = repr(float(factor))
         replace(scaling.outputs[0], scores.outputs[0])
         model.graph.remove(scaling, safe=True)
         count += 1

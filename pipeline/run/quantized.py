@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.model import blockwise, checkpoint, quantization
-from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.recipe.recipe import MODEL, LoadedRecipe, Step
 from pipeline.stage import Draft, Stage
 from pipeline.store.artifact import MODELS, Artifact, Kind
 from pipeline.terms.digests import file_sha256
@@ -30,6 +30,8 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
     """
     planners: dict[str, str | None] = dict.fromkeys(kinds)
     for step in loaded.steps:
+        if kinds[step.input] is Kind.BUNDLE and step.input != MODEL:
+            _check(loaded, step, step.input)
         given = None if kinds[step.input] is Kind.BUNDLE else planners[step.input]
         if given is None and step.stage.needs_plan():
             raise loaded.error(step, "trains for a quantization plan; put 'quantize' before it")
@@ -39,13 +41,17 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
             continue
         elif step.stage.quantization == "keeps":
             planners[step.id] = given
-            planner = loaded.step(given).stage
-            if problem := step.stage.misfit(planner, loaded.recipe.targets):
-                raise loaded.error(step, problem)
+            _check(loaded, step, given)
         else:
             lost = f"would lose the quantization plan of {given!r}"
             raise loaded.error(step, f"{lost}; move {given!r} after it")
     return planners
+
+
+def _check(loaded: LoadedRecipe, step: Step, maker: str) -> None:
+    """Raise RecipeError if a step cannot have what the step ``maker`` makes."""
+    if problem := step.stage.misfit(loaded.step(maker).stage, loaded.recipe.targets):
+        raise loaded.error(step, problem)
 
 
 def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft) -> Draft:

@@ -196,10 +196,11 @@ class Stage(BaseModel):
         """
         return config
 
-    def misfit(self, planner: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Return why this stage cannot carry out the plan that an earlier stage makes; else None.
+    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
+        """Return why this stage cannot have the plan or the bundle of an earlier one; else None.
 
-        Called by ``rarefy recipe check`` and before a run, if the stage keeps a plan.
+        Called by ``rarefy recipe check`` and before a run, if the stage keeps a plan, with the
+        stage that makes it, and if it takes a bundle, with the stage that makes that.
         """
         return None
 

@@ -50,5 +50,10 @@ class Split:
         """The greatest of the labels, if they are numbers."""
         return float(max(self.labels or ()))
 
+    def evenly(self, count: int) -> list[int]:
+        """Return the places of at most ``count`` rows, spread evenly over all."""
+        few = min(count, len(self))
+        return [at * len(self) // few for at in range(few)]
+
     def record(self) -> DataRecord:
         return DataRecord(name=self.reference, split=self.name, rows=len(self), sha256=self.sha256)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporters.passes import correct, integer_matmul
+from exporters.passes import correct, integer_matmul, scale
 from exporters.passes.graph import constant, node
 from pipeline.model.quantization import LinearPlan, Plan
 from tests.exporters.small_graphs import finish, model, normal, operators, run
@@ -40,3 +40,21 @@ def test_a_layer_without_a_correction_stays():
     graph = finish(made, [product])
     assert correct.apply(graph, Plan(linears={"m": LinearPlan(precision="int8")})) == 0
     assert operators(graph) == ["MatMul"]
+
+
+def test_the_correction_of_a_query_is_scaled_like_its_bias():
+    made, (x, key) = model({name: ([3, 4], ir.DataType.FLOAT) for name in ("x", "key")})
+    weight, bias, lost = normal(4, 4), normal(4, seed=1), normal(4, seed=2)
+    product = node("MatMul", [x, constant(made, "w", weight)])
+    product.metadata_props["module"] = "query"
+    query = node("Add", [product.outputs[0], constant(made, "b", bias)])
+    turned = node("Transpose", [key], perm=[1, 0])
+    scores = node("MatMul", [query.outputs[0], turned.outputs[0]])
+    scaling = node("Mul", [scores.outputs[0], constant(made, "f", np.array(0.25, np.float32))])
+    graph = finish(made, [product, query, turned, scores, scaling, node("Tanh", scaling.outputs)])
+    assert scale.apply(graph) == 1
+    plan = Plan(linears={"query": LinearPlan(precision="int8", correction=tuple(lost.tolist()))})
+    assert correct.apply(graph, plan) == 1
+    given, keys = normal(3, 4, seed=3), normal(3, 4, seed=4)
+    expected = np.tanh(0.25 * (given @ weight + bias + lost) @ keys.T)
+    np.testing.assert_allclose(run(graph, x=given, key=keys), expected, rtol=1e-4, atol=1e-5)

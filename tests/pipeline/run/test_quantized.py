@@ -208,6 +208,20 @@ def test_a_precision_that_the_target_cannot_have_is_refused_before_anything_runs
     assert shop.store.digests() == []
 
 
+@pytest.mark.parametrize("quantize", [{"mode": "static"}, {"mode": "search"}])
+def test_a_bundle_for_one_runtime_is_not_measured_in_another(shop, quantize):
+    """It was refused after training, when ``validate`` opened the bundle."""
+    targets = [{"name": "cpu"}, {"name": "ov", "provider": "openvino"}]
+    chain = (*INT8[:-1], {"quantize": quantize})
+    named = {"export": {"target": "ov"}, "as": "for-ov", "from": "quantize"}
+    with pytest.raises(RecipeError, match=r"validate: the target 'ov' .*\{products: qdq\}"):
+        shop.open(*chain, "export", "validate", targets=targets).plan.steps()
+    static = (*INT8[:-1], {"quantize": {"mode": "static"}})
+    portable = {"export": {"products": "qdq"}}
+    shop.open(*static, portable, "validate", targets=targets).plan.steps()
+    shop.open(*static, "export", named, "validate", targets=targets).plan.steps()
+
+
 def test_each_export_is_checked_against_its_own_target(shop):
     targets = [{"name": "laptop"}, {"name": "gpu", "provider": "cuda"}]
     half = {"quantize": {"precision": "fp16"}, "as": "half", "from": "head"}

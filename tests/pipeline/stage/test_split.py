@@ -19,3 +19,13 @@ def test_groups_are_numbered_in_the_order_of_the_rows():
     assert list(split.group_numbers) == [0, 1, 0]
     assert split.greatest_label == 2
     assert list(Split("eval", "e", "2" * 64, ["a"], None, None).group_numbers) == []
+
+
+def test_rows_are_spread_evenly_also_if_there_are_few_more_than_asked_for():
+    def places(rows: int, count: int) -> list[int]:
+        return Split("dev", "d", "1" * 64, ["a"] * rows, None, None).evenly(count)
+
+    assert places(7, 4) == [0, 1, 3, 5]
+    assert places(3, 5) == [0, 1, 2]
+    assert places(0, 5) == []
+    assert max(places(511, 256)) > 500
