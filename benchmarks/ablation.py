@@ -208,6 +208,8 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
             and row["commit"] == plain[row["seed"]]["commit"]
         ]
         if not own:
+            said = "the plain student beside it is of another commit; run both again"
+            made.append(Claim(f"{name}: against plain distillation", "compared", said, False))
             continue
         ours, theirs = (
             np.mean([[each == "1" for each in row["right"]] for row in of], axis=0)
@@ -259,18 +261,20 @@ def main() -> int:
     if unknown := [name for name in given.names if name not in every]:
         parser.error(f"no variant {unknown[0]!r}, only {', '.join(every)}")
     rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []
+    failed = 0
     for seed in range(given.seeds):
         for name in given.names or every:
             try:
                 row = measured(home, name, every[name], seed)
             except FailedError as error:
                 print(error, file=sys.stderr, flush=True)
+                failed = 1
                 continue
             rows = [r for r in rows if (r["variant"], r["seed"]) != (name, seed)] + [row]
             shown = {key: value for key, value in row.items() if key != "right"}
             print(json.dumps(shown), file=sys.stderr, flush=True)
             finish("ablation", rows, claims(rows), seed=0)
-    return finish("ablation", rows, claims(rows), seed=0)
+    return finish("ablation", rows, claims(rows), seed=0) or failed
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ TEACHER = "teacher (12×768)"
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw the rows of one data set, and their teacher as it was timed beside the first of them.
 
-    Nothing is drawn of no rows.
+    Students are drawn as much faster than that as each was than the teacher beside it: they may
+    have been timed on other machines. Nothing is drawn of no rows.
     """
     if not rows:
         return
@@ -24,8 +25,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     slow = first["ms_from_text"] * first["from_text"]["value"]
     points = [Point(TEACHER, Interval(slow, slow, slow), Interval(**first["teacher"]), False)]
     for row in rows:
-        ms, faster = row["ms_from_text"], Interval(**row["from_text"])
-        ends = (ms * faster.value / faster.high, ms * faster.value / faster.low)
+        faster = Interval(**row["from_text"])
+        took = Interval(*(slow / each for each in (faster.value, faster.high, faster.low)))
         name = row["student"] if row["seed"] == 0 else f"{row['student']} ({row['seed']})"
-        points.append(Point(name, Interval(ms, *ends), Interval(**row["accuracy"]), True))
+        points.append(Point(name, took, Interval(**row["accuracy"]), True))
     path.write_text(stand_alone(tradeoff(points, WIDE, "students"), "light"))

@@ -37,8 +37,8 @@ LEFT_OVERS = ("Erf", "ReduceMean", "SkipLayerNormalization")
 
 
 def histogram(model: ir.Model) -> Counter[str]:
-    """Count each operator of the graph."""
-    return Counter(node.op_type for node in model.graph)
+    """Count each operator of the graph, those in the branches of an If too."""
+    return Counter(node.op_type for node in model.graph.all_nodes())
 
 
 def check_fused(model: ir.Model) -> None:

@@ -165,14 +165,14 @@ class Distill(Inside):
         if self.activation is not None:
             need_parts(config, "activation", "leave it out")
         depth = parts.depth(config)
-        if self.layers is None:
-            return config
-        need_parts(config, "layers", "give a 'student' instead")
-        if depth is None:
-            return config
-        kept = choose_layers(self.layers, depth)
-        parts.check_layers(config, kept)
-        return parts.shortened(config, len(kept))
+        if self.layers is not None:
+            need_parts(config, "layers", "give a 'student' instead")
+            if depth is not None:
+                kept = choose_layers(self.layers, depth)
+                parts.check_layers(config, kept)
+                config = parts.shortened(config, len(kept))
+        self.check_layers(parts.depth(config), parts.depth(teacher))
+        return config
 
     def resources(self, work: Workload) -> Resources:
         """Return the larger of what the teacher's pass and the student's training need.

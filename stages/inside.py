@@ -51,6 +51,14 @@ class Inside(Training):
     def _maps_something(self) -> Inside:
         if not self.hidden_map:
             raise ValueError("'hidden_map' has no pair of layers; hidden_weight: 0 learns none")
+        given = self.model_fields_set
+        unused = sorted({"hidden_map", "hidden_loss"} & given) if not self._hidden_weight else []
+        if unused:
+            raise ValueError(
+                f"{unused[0]!r} is of hidden states, which have no weight; give 'hidden_weight'"
+            )
+        if "relation_heads" in given and not (self.relation_weight or self.attention_weight):
+            raise ValueError("'relation_heads' is of 'relation_weight' and 'attention_weight'")
         return self
 
     @property
@@ -128,6 +136,11 @@ class Inside(Training):
         if self.attention_weight:
             found.append(aims.of_attention(*last, self.attention_weight, heads))
         return found
+
+    def check_layers(self, depth: int | None, other: int | None) -> None:
+        """Raise ModelError if a layer of ``hidden_map`` does not exist, as far as is known."""
+        if depth and other and self._hidden_weight:
+            self._pairs(depth, other)
 
     def _pairs(self, depth: int, other: int) -> list[tuple[int, int]]:
         """Return pairs (student's layer, teacher's layer) whose outputs should agree.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,12 @@ from pipeline.terms.vocabulary import Target
 from stages import footprint, training, transfer_set
 from stages.parameters import EXPORTING, TEACHER_BATCH, cpu_has_bf16
 
+log = logging.getLogger(__name__)
+
 MANY = 20_000
 """Rows from which an export pays, which takes half a minute."""
 NEAR = 0.01
 """The most divergence of the int8 export's answers from the float export's: nats, of labels."""
-
-
 ANSWERS = "answers"
 """Name of the reference to the stage whose answers join."""
 
@@ -248,6 +249,7 @@ class Label(Stage):
             problem = error
         if self.engine == "int8":
             raise problem
+        log.warning("%s; PyTorch answers instead, which takes longer", problem)
         return None, 0.0
 
     def _sure(self, task: Task, outputs: Any) -> list[int] | None:

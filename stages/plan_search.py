@@ -282,9 +282,9 @@ class Search:
         chosen = {FLOAT: exact}
         built = {FLOAT: bundles.build(None)}
         within = [each for each in self.tried.values() if each.damage <= 2 * self.limit]
-        for plan in sorted(within, key=lambda each: each.ms):
-            full = len(built) > FINALISTS or (len(built) > 1 and self.notes.seconds > self.seconds)
-            if full or plan is exact:
+        for number, plan in enumerate(sorted(within, key=lambda each: each.ms)):
+            late = number > 0 and self.notes.seconds > self.seconds  # one is tried in any case
+            if late or len(built) > FINALISTS or plan is exact:
                 break
             self.context.progress(len(built), FINALISTS + 1, "building a finalist")
             plan.layers = self._corrected(plan)

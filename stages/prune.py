@@ -23,7 +23,7 @@ from pipeline.stage.resources import (
     weights,
 )
 from pipeline.store.artifact import Artifact, Kind, Metric
-from pipeline.terms.errors import ModelError
+from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import STATIC, THIN
 from stages import footprint, training, transfer_set
@@ -146,6 +146,13 @@ class Prune(Stage):
         named = {TABLE: self.table, TRANSFER: self.transfer}
         return {role: name for role, name in named.items() if name}
 
+    def check_named(self, stages: Mapping[str, Stage]) -> None:
+        """Raise RecipeError if the table has times of other models than a speed-up is of."""
+        if getattr(stages.get(TABLE), "precision", "int8") != "int8":
+            raise RecipeError(
+                f"table: {self.table!r} times float models, but a speed-up is measured in int8"
+            )
+
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how recovery training rounds."""
         return {"cpu_bf16": cpu_has_bf16()} if self.recover_epochs else {}
@@ -222,7 +229,7 @@ class Prune(Stage):
             parts.check_heads(config)
         depth = parts.depth(config)
         if not self.layers or depth is None:
-            return config
+            return parts.of_unknown_depth(config) if self.speedup else config
         kept = self._kept_layers(depth)
         if kept is None:
             return parts.shortened(config, depth - self._count_gone(depth))
@@ -288,7 +295,7 @@ class Prune(Stage):
         facts = checkpoint.describe(network)
         removed = round(1 - facts["parameters"] / before, 6)
         metrics.append(Metric(name="parameters_removed", value=removed))
-        return Draft(roles, facts, tuple(metrics))
+        return Draft(roles, facts, tuple(metrics), lasts=not (speedup and speedup.disturbed))
 
     def _prune_vocabulary(
         self, context: Context, network: Any, tokenizer: Any, metrics: list[Metric]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -61,7 +60,7 @@ class Quantize(Stage):
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
@@ -86,7 +85,9 @@ class Quantize(Stage):
         0.005, gt=0, description="the most damage that one layer may do, as KL in nats"
     )
     max_joint_damage: float = Field(
-        0.02, gt=0, description="the most damage of all layers together, as KL in nats"
+        0.02,
+        gt=0,
+        description="the most damage of all layers and the vocabulary together, as KL in nats",
     )
     smooth: bool = Field(
         False,
@@ -259,7 +260,7 @@ class Quantize(Stage):
             measured = self._sensitivity(context, network, tokenizer, int4)
             if embeddings == "int4":
                 embeddings = self._tolerated(measured)
-            with sensitivity.tables_in_int4(network) if embeddings == "int4" else nullcontext():
+            with sensitivity.rounded_tables(network, embeddings):
                 layers, kept, damage = self._tolerant(context, measured, layers)
                 in_int4 = {name: _in_int4(kept[name]) for name in int4 if name in kept}
                 if in_int4:
@@ -298,7 +299,7 @@ class Quantize(Stage):
         """
         from stages import sensitivity
 
-        with sensitivity.tables_in_int4(measured.model):
+        with sensitivity.rounded_tables(measured.model, "int4"):
             damage = measured.damage({})
         if damage <= self.max_damage:
             return "int4"

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from exporters.passes.embeddings import takes_int4
-from pipeline.model import blockwise, parts, quantization
+from exporters.passes import embeddings
+from pipeline.model import parts, quantization
 from pipeline.model.blockwise import Blocks
-from pipeline.model.quantization import LinearPlan
+from pipeline.model.quantization import Embeddings, LinearPlan
 from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import Row
 from pipeline.terms.progress import Progress
@@ -129,15 +129,14 @@ def rounded_inputs(values: torch.Tensor, layer: LinearPlan) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def tables_in_int4(model: nn.Module) -> Iterator[None]:
-    """Round the embeddings that ``export`` can store in 4 bits, inside a ``with`` block."""
-    every = (module for module in model.modules() if isinstance(module, nn.Embedding))
-    tables = [each for each in every if takes_int4(each.num_embeddings, each.embedding_dim)]
+def rounded_tables(model: nn.Module, precision: Embeddings) -> Iterator[None]:
+    """Round the embeddings as ``export`` does, inside a ``with`` block."""
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     exact = [table.weight.data for table in tables]
     try:
         for table, weight in zip(tables, exact, strict=True):
-            rounded = blockwise.blocks(weight.float().cpu().numpy()).values()
-            table.weight.data = torch.from_numpy(rounded).to(weight)
+            given = embeddings.rounded(weight.float().cpu().numpy(), precision)
+            table.weight.data = torch.from_numpy(given).to(weight)
         yield
     finally:
         for table, weight in zip(tables, exact, strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.measure import fresh
 from pipeline.model.runtime import BundleModel
+from pipeline.store import disk
 
 TOGETHER = 4
 """Rows that run at once. Large models read their weights from memory at every call."""
@@ -23,6 +24,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     )
     part = output.with_suffix(f".{os.getpid()}.npy")
     np.save(part, found.astype(np.float32))
+    disk.sync(part)
     part.replace(output)
     return {"units": len(found)}
 

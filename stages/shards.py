@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from pipeline.terms.progress import Progress
 SHARD = 2000
 """Rows that a process answers."""
 WORKER = "stages.shard_worker"
-HOUR = 3600.0
+DAY = 24 * 3600.0
+"""Seconds for a shard; a large model may take several for a row."""
 
 
 def answered(
@@ -33,9 +35,11 @@ def answered(
         (start, path) for start, path in zip(starts, paths, strict=True) if not path.exists()
     ]
     done = len(split) - sum(min(SHARD, len(split) - start) for start, _ in missing)
+    ended = Event()
     with ThreadPoolExecutor(processes) as pool:
         working = {
-            pool.submit(_answer, bundle, split, start, path): start for start, path in missing
+            pool.submit(_answer, bundle, split, start, path, ended): start
+            for start, path in missing
         }
         try:
             for each in as_completed(working):
@@ -43,11 +47,16 @@ def answered(
                 done += min(SHARD, len(split) - working[each])
                 progress(done, len(split), f"{split.name}: answers of the int8 export")
         finally:
+            ended.set()  # an error or a signal ends the processes, too
             pool.shutdown(cancel_futures=True)
     return np.concatenate(list(_read(paths)))
 
 
-def _answer(bundle: Path, split: Split, start: int, path: Path) -> None:
+def _answer(bundle: Path, split: Split, start: int, path: Path, ended: Event) -> None:
+    def tick() -> None:
+        if ended.is_set():
+            raise CancelledError
+
     rows = slice(start, start + SHARD)
     request = {
         "bundle": str(bundle),
@@ -56,7 +65,7 @@ def _answer(bundle: Path, split: Split, start: int, path: Path) -> None:
         "output": str(path),
     }
     what = f"answering {split.name} from row {start}"
-    fresh.call(WORKER, request, what=what, timeout=HOUR, threads=1)
+    fresh.call(WORKER, request, what=what, timeout=DAY, threads=1, tick=tick)
 
 
 def _read(paths: list[Path]) -> Iterator[NDArray[np.float32]]:

@@ -51,6 +51,8 @@ class Speedup:
     asked: float
     measured: Interval | None = None
     missed: float = 0.0
+    disturbed: bool = False
+    """Whether something else slowed the machine down during a timing."""
 
     @cached_property
     def table(self) -> Table:
@@ -90,7 +92,7 @@ class Speedup:
 
         Raises ModelError if they cannot, or none may go.
         """
-        batches: list[Any] = []
+        batches, _ = list[Any](), self.table
         while True:
             try:
                 return self.check()
@@ -128,7 +130,7 @@ class Speedup:
             return chosen(self.counts(importance, self.asked**part))
         found = self.notes.get("found", lambda: self._found(importance, chosen))
         self.measured = Interval(*found["measured"])
-        self.missed = found["missed"]
+        self.missed, self.disturbed = found["missed"], found["disturbed"]
         if self.missed > FAR:
             log.warning(
                 "prune: the nearest to a speed-up of %.3g× has %.3g×, as the table's times say "
@@ -147,7 +149,7 @@ class Speedup:
         self, importance: Ranked, chosen: Callable[[dict[Unit, list[int]]], list[Tensor]]
     ) -> dict[str, Any]:
         """Return the counts that come nearest to the speed-up, and what was measured of them."""
-        asked, nearest = self.asked, dict[str, Any]()
+        asked, nearest, disturbed = self.asked, dict[str, Any](), False
         for number in range(SEARCHES):
             try:
                 counts = self.counts(importance, asked)
@@ -156,14 +158,17 @@ class Speedup:
                     raise
                 break  # the correction asks for more than there is
             self.context.progress(number, SEARCHES, "timing the pruned model")
-            measured = self._measure(chosen(counts), counts)
+            timed = self.notes.get(
+                f"timed {value_sha256(counts)}", lambda counts=counts: self._measure(chosen, counts)
+            )
+            measured, disturbed = Interval(*timed["ratio"]), disturbed or timed["disturbed"]
             missed = abs(measured.value / self.asked - 1)
             if not nearest or missed < nearest["missed"]:
                 nearest = {"missed": missed, "counts": counts, "measured": list(measured)}
             if missed <= CLOSE:
                 break
             asked = max(1.01, asked * self.asked / measured.value)
-        return nearest
+        return nearest | {"disturbed": disturbed}
 
     def counts(self, importance: Ranked, asked: float) -> dict[Unit, list[int]]:
         """Return how many units each part keeps: the least importance lost for the speed-up."""
@@ -209,15 +214,24 @@ class Speedup:
             metrics.append(Metric(name="speedup_missed", value=round(self.missed, 4)))
         return metrics
 
-    def _measure(self, kept: Sequence[Tensor], counts: dict[Unit, list[int]]) -> Interval:
-        """Return the ratio of the input's median latency to the pruned model's, both in int8."""
+    def _measure(
+        self,
+        chosen: Callable[[dict[Unit, list[int]]], list[Tensor]],
+        counts: dict[Unit, list[int]],
+    ) -> dict[str, Any]:
+        """Return the ratio of the input's median latency to the pruned model's, both in int8.
+
+        And whether something else slowed the machine down.
+        """
         name = value_sha256(counts)[:12]
         small = copy.deepcopy(self.network)
         parts = surgery.forward_order(surgery.parts(small, unit) for unit in self.kinds)
-        surgery.keep_all(small, parts, kept)
+        surgery.keep_all(small, parts, chosen(counts))
         whole, bundle = self._whole
         pruned = next(self._finalists(f"pruned-{name}", small).int8())
-        return whole.time({FLOAT: bundle, "pruned": pruned}).ratio(FLOAT, "pruned")
+        timed = whole.time({FLOAT: bundle, "pruned": pruned})
+        ratio = timed.ratio(FLOAT, "pruned")
+        return {"ratio": list(ratio), "disturbed": timed.throttled is not None}
 
     @cached_property
     def _whole(self) -> tuple[Finalists, Path]:

@@ -14,7 +14,7 @@ from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Metric
-from pipeline.terms.errors import RecipeError
+from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import STATIC
 from stages import footprint, training
 from stages.parameters import TEACHER_BATCH
@@ -43,7 +43,9 @@ class Static(Stage):
     reads: ClassVar[frozenset[str]] = frozenset({"train"})
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy")
 
-    width: int = Field(256, ge=8, le=4096, description="size of the embeddings")
+    width: int = Field(
+        256, ge=8, le=4096, description="size of the embeddings; by default at most the teacher's"
+    )
     buckets: int = Field(
         32_768, ge=0, le=2**22, description="embeddings of pairs of tokens, by hash; 0 for none"
     )
@@ -55,7 +57,15 @@ class Static(Stage):
             raise RecipeError(f"a bag of words cannot answer {task.name}")
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
-        """Return the student's config, in which no layers are described."""
+        """Return the student's config, in which no layers are described.
+
+        Raises ModelError if ``width`` is more than the teacher's.
+        """
+        from pipeline.model import parts
+
+        most = parts.width(config)
+        if "width" in self.model_fields_set and most is not None and self.width > most:
+            raise ModelError(f"static.width: {self.width} is more than the teacher's, {most}")
         return {"model_type": STATIC}
 
     def resources(self, work: Workload) -> Resources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pipeline.stage import Context, losses
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import inputs_of
+from pipeline.store import disk
 from pipeline.store.artifact import Artifact
 from pipeline.terms.errors import ModelError
 from stages import training, transfer_set
@@ -158,6 +160,7 @@ def _answer(
             context.progress(done, len(order), "teacher answers")
             if time.monotonic() - saved_at > SAVE_SECONDS or done == len(order):
                 file.flush()
+                os.fsync(file.fileno())  # before what says that these rows are there
                 _save(directory, result, done)
                 saved_at = time.monotonic()
 
@@ -195,6 +198,7 @@ def _places(firsts: NDArray[np.int64], rows: Sequence[int]) -> NDArray[np.int64]
 def _save(directory: Path, result: TeacherOutputs, done: int) -> None:
     part = directory / f"part-{DONE}"
     np.savez(part, rows=done, logits=result.logits.numpy())
+    disk.sync(part)
     part.replace(directory / DONE)
 
 

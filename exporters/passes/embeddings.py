@@ -24,6 +24,22 @@ def takes_int4(rows: int, columns: int) -> bool:
     return rows > WHOLE and columns % 2 == 0
 
 
+def in_int8(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return a table's rows in int8, and their scales: rows × 1."""
+    scale = np.maximum(np.abs(table).max(axis=1, keepdims=True) / 127, 1e-12)
+    return np.clip(np.rint(table / scale), -127, 127).astype(np.int8), scale.astype(np.float32)
+
+
+def rounded(table: NDArray[np.float32], precision: Embeddings) -> NDArray[np.float32]:
+    """Return the numbers that a bundle has instead of a table's (rows × columns)."""
+    if precision == "float" or len(table) < LEAST_ROWS:
+        return table
+    if precision == "int4" and takes_int4(*table.shape):
+        return blockwise.blocks(table).values()
+    rows, scale = in_int8(table)
+    return rows.astype(np.float32) * scale
+
+
 def apply(model: ir.Model, precision: Embeddings = "int8") -> int:
     """Rewrite each Gather of rows from a float table. Returns the number of tables.
 
@@ -42,10 +58,9 @@ def apply(model: ir.Model, precision: Embeddings = "int8") -> int:
             model.graph.remove(lookup, safe=True)
             count += 1
             continue
-        scale = np.maximum(np.abs(held).max(axis=1, keepdims=True) / 127, 1e-12)
-        rows = np.clip(np.rint(held / scale), -127, 127).astype(np.int8)
+        rows, scale = in_int8(held)
         rows_value = constant(model, f"{table.name}.int8", rows)
-        scale_value = constant(model, f"{table.name}.scale", scale.astype(np.float32))
+        scale_value = constant(model, f"{table.name}.scale", scale)
         index = lookup.inputs[1]
         if len(held) <= WHOLE:
             wide = node("Cast", [rows_value], to=ir.DataType.FLOAT)

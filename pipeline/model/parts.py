@@ -71,6 +71,11 @@ def shortened(config: Config, count: int) -> Config:
     return {**config, **{name: count for name in DEPTH if config.get(name)}}
 
 
+def of_unknown_depth(config: Config) -> Config:
+    """Return a config that does not say how many layers there are."""
+    return {name: value for name, value in config.items() if name not in DEPTH}
+
+
 def width(config: Any) -> int | None:
     """Return the size of the hidden states in such a config; None if it does not say."""
     return _first(config, WIDTH)

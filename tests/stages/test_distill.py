@@ -236,14 +236,17 @@ def test_one_row_that_is_split_differently_leaves_the_others_compared(
         {"answer_loss": "mse", "hidden_weight": 0},
         {"hidden_loss": "cosine"},
         {"hidden_loss": "patience", "hidden_map": "last"},
-        {"hidden_map": [[0, 2]], "relation_weight": 1.0, "attention_weight": 0.1},
+        {
+            "hidden_map": [[0, 2]],
+            "relation_weight": 1,
+            "attention_weight": 0.1,
+            "relation_heads": 2,
+        },
     ],
 )
 def test_every_loss_teaches_alone_or_with_others(tuned, make_context, parameters):
     context = make_context(rows=256)
-    stage = Distill(
-        layers=1, learning_rate=2e-3, epochs=6, batch_size=16, relation_heads=2, **parameters
-    )
+    stage = Distill(layers=1, learning_rate=2e-3, epochs=6, batch_size=16, **parameters)
     stage.run(context, tuned)
     new, _ = sentences(100, seed=5)
     theirs, own = answers(tuned.directory, new), answers(context.output, new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_relations_alone_bring_the_last_layer_near(tuned, make_context):
             temperature=100,
             hidden_weight=0,
             relation_weight=weight,
-            relation_heads=2,
+            **({"relation_heads": 2} if weight else {}),
             learning_rate=2e-3,
             epochs=4,
         )
@@ -109,3 +110,25 @@ def test_relations_know_that_heads_were_pruned(tuned, make_context, tmp_path):
 def test_an_empty_map_is_refused():
     with pytest.raises(ValidationError, match="'hidden_map' has no pair of layers"):
         Distill(layers=1, hidden_map=[])
+
+
+@pytest.mark.parametrize(
+    ("given", "unused"),
+    [
+        ({"transfer": "augment", "hidden_map": "last"}, "hidden_map"),
+        ({"hidden_weight": 0, "hidden_loss": "cosine"}, "hidden_loss"),
+        ({"relation_heads": 6}, "relation_heads"),
+    ],
+)
+def test_what_nothing_would_read_is_refused(given, unused):
+    with pytest.raises(ValidationError, match=f"'{unused}' is of"):
+        Distill(layers=1, **given)
+    Distill(layers=1, transfer="augment", hidden_weight=1, hidden_map="last")
+
+
+def test_a_layer_that_is_not_there_is_known_before_a_run():
+    config = {"model_type": "bert", "num_hidden_layers": 6}
+    for pair, message in (([0, 6], "the teacher 0 to 5"), ([2, 5], "the student has layers 0 t")):
+        with pytest.raises(ModelError, match=message):
+            Distill(layers=2, hidden_map=[pair]).follow_model(config, {}, Path())
+    Distill(layers=2, hidden_map=[[1, 5]]).follow_model(config, {}, Path())

@@ -200,13 +200,14 @@ def test_texts_that_are_read_one_by_one_are_answered_by_pytorch(workshop):
         workshop.run(*stages, task="sentence-embeddings", data=PAIRS)
 
 
-def test_auto_falls_back_if_nothing_can_be_exported(label, tuned, monkeypatch):
+def test_auto_falls_back_if_nothing_can_be_exported_and_says_so(label, tuned, monkeypatch, caplog):
     def fail(*_):
         raise ModelError("export: no")
 
     monkeypatch.setattr(finalists.Finalists, "build", fail)
     monkeypatch.setattr(module, "MANY", 10)
     assert list(label(tuned, engine="auto").context.work.glob("*-transfer/done.npz"))
+    assert "export: no; PyTorch answers instead" in caplog.text
     with pytest.raises(ModelError, match="export: no"):
         label(tuned, name="asked", engine="int8")
 

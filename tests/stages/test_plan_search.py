@@ -124,15 +124,20 @@ def test_when_time_is_over_what_was_not_tried_stays_float(tuned, make_context, q
     assert not [key for key in notes if key.startswith("group ")]
 
 
-def test_a_plan_that_cannot_be_exported_is_passed_over(tuned, make_context, quick, monkeypatch):
-    real = finalists.build
+@pytest.mark.parametrize(("minutes", "most"), [(10, 99), (1e-4, 1)])
+def test_a_plan_that_cannot_be_exported_is_passed_over_while_there_is_time(
+    tuned, make_context, quick, monkeypatch, minutes, most
+):
+    real, refused = finalists.build, []
 
     def refuse(directory, *args, **options):
         if (directory / quantization.FILE).exists():
+            refused.append(directory)
             raise ModelError("answers differ")
         return real(directory, *args, **options)
 
     monkeypatch.setattr(finalists, "build", refuse)
-    draft, record = search(make_context(targets=(Target(),)), tuned)
+    draft, record = search(make_context(targets=(Target(),)), tuned, minutes=minutes)
+    assert 1 <= len(refused) <= most
     assert draft.model["quantization"]["integer"] == 0
     assert [row["groups"] for row in record["plans"] if row["chosen"]] == [{"float": 13}]

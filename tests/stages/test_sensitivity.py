@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from stages import sensitivity
@@ -17,3 +18,16 @@ def test_fake_quantization_is_pytorchs():
     got = sensitivity.fake_quantize(values, low, high)
     torch.testing.assert_close(got, want.dequantize(), atol=step * 1.01, rtol=0)
     assert (got - values).abs().max() <= step * 0.51 or (got - values).abs().max() <= step
+
+
+@pytest.mark.parametrize(("precision", "most"), [("float", 0), ("int8", 1 / 127), ("int4", 2 / 15)])
+def test_tables_are_rounded_as_a_bundle_stores_them_inside_the_block_only(precision, most):
+    torch.manual_seed(0)
+    large, small = torch.nn.Embedding(2000, 64), torch.nn.Embedding(2, 64)
+    model = torch.nn.ModuleList([large, small])
+    exact = [table.weight.detach().clone() for table in (large, small)]
+    with sensitivity.rounded_tables(model, precision):
+        error = (large.weight - exact[0]).abs().max() / exact[0].abs().max()
+        assert most / 3 <= error <= most
+        assert torch.equal(small.weight, exact[1])
+    assert all(torch.equal(t.weight, e) for t, e in zip((large, small), exact, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -27,3 +29,22 @@ def test_a_process_that_dies_is_said(chain, tmp_path):
     split = Split("transfer", "x", "0", ["a b"], None, None)
     with pytest.raises(EvidenceError, match="answering transfer from row 0 failed"):
         shards.answered(tmp_path / "gone", split, tmp_path, 1, lambda *_: None)
+
+
+def test_who_is_stopped_does_not_wait_for_the_processes(tmp_path, monkeypatch):
+    """An error in the caller's thread, as a signal is; the process would answer for a minute."""
+    slow = tmp_path / "slow.py"
+    slow.write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(shards, "WORKER", "slow")
+    monkeypatch.setattr(shards, "SHARD", 1)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shards, "as_completed", stopped)
+    split = Split("transfer", "x", "0", ["a", "b", "c"], None, None)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        shards.answered(tmp_path, split, tmp_path / "work", 2, lambda *_: None)
+    assert time.monotonic() - began < 30

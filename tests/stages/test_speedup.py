@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.model import checkpoint
 from pipeline.store.artifact import Kind
-from pipeline.terms.errors import ModelError
+from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Target
 from stages import speedup as module
+from stages.distill import Distill
 from stages.latency_table import Curve, Table
 from stages.prune import Prune
 from stages.speedup import Speedup
@@ -42,6 +44,10 @@ def make(tuned, make_context, tmp_path):
         return Speedup(context, network, network, tokenizer, tmp_path, asked)
 
     return of
+
+
+def timed(value, disturbed=False):
+    return {"ratio": [value, value - 0.1, value + 0.1], "disturbed": disturbed}
 
 
 def importance(network):
@@ -83,7 +89,7 @@ def test_layers_go_if_heads_and_neurons_cannot_give_the_speed(
     tuned, make_context, tmp_path, monkeypatch
 ):
     TABLE.save(tmp_path)
-    monkeypatch.setattr(Speedup, "_measure", lambda *_: Interval(3.0, 2.9, 3.1))
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(3.0))
     context = make_context(
         rows=16, targets=(Target(),), artifacts={"profile": artifact_of(tmp_path, Kind.REPORT)}
     )
@@ -100,10 +106,10 @@ def test_a_miss_is_corrected_by_what_was_measured(make, monkeypatch):
 
     def counts(self, ranked, wanted):
         asked.append(wanted)
-        return {}
+        return {"heads": [len(asked)]}
 
     monkeypatch.setattr(Speedup, "counts", counts)
-    monkeypatch.setattr(Speedup, "_measure", lambda *_: (lambda v: Interval(v, v, v))(next(found)))
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(next(found)))
     assert search.search({}, lambda _: ["kept"]) == ["kept"]
     assert asked == [1.5, pytest.approx(1.5 / (1.2 / 1.5))]
     (metric,) = search.metrics()
@@ -133,7 +139,7 @@ def test_a_table_of_another_model_is_refused(make, tmp_path, changes, message):
 def test_a_speedup_that_is_far_off_is_told(make, monkeypatch, caplog):
     search = make(1.5)
     monkeypatch.setattr(Speedup, "counts", lambda *_: {})
-    monkeypatch.setattr(Speedup, "_measure", lambda *_: Interval(1.2, 1.1, 1.3))
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(1.2))
     search.search({}, lambda counts: counts)
     assert "the nearest to a speed-up of 1.5× has 1.2×" in caplog.text
     found = {metric.name: metric.value for metric in search.metrics()}
@@ -144,7 +150,7 @@ def test_the_nearest_is_kept_if_none_is_close(make, monkeypatch):
     search = make(1.5)
     number = iter(range(9))
     monkeypatch.setattr(Speedup, "counts", lambda *_: {"heads": [next(number)]})
-    found = iter([Interval(v, v, v) for v in (1.2, 1.4, 1.9)])
+    found = iter([timed(value) for value in (1.2, 1.4, 1.9)])
     monkeypatch.setattr(Speedup, "_measure", lambda *_: next(found))
     assert search.search({}, lambda counts: counts) == {"heads": [1]}
     assert next(number) == module.SEARCHES
@@ -153,12 +159,69 @@ def test_the_nearest_is_kept_if_none_is_close(make, monkeypatch):
 def test_a_killed_run_goes_on_with_the_same_model(make, monkeypatch):
     search = make(1.5)
     monkeypatch.setattr(Speedup, "counts", lambda *_: {"heads": [1], "neurons": [16]})
-    monkeypatch.setattr(Speedup, "_measure", lambda *_: Interval(1.5, 1.4, 1.6))
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(1.5))
     search.search({}, lambda counts: counts)
     again = make(1.5)
     monkeypatch.setattr(Speedup, "counts", lambda *_: pytest.fail("searched again"))
     assert again.search({}, lambda counts: counts) == {"heads": [1], "neurons": [16]}
     assert again.measured == Interval(1.5, 1.4, 1.6)
+
+
+def test_what_was_timed_before_a_kill_is_not_timed_again(make, monkeypatch):
+    seen = []
+
+    def measure(_, chosen, counts):
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        seen.append(counts)
+        return timed(1.2)
+
+    numbers = iter([1, 2, 1, 2, 3])
+    monkeypatch.setattr(Speedup, "counts", lambda *_: {"heads": [next(numbers)]})
+    monkeypatch.setattr(Speedup, "_measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        make(1.5).search({}, lambda counts: counts)
+    monkeypatch.setattr(
+        Speedup, "_measure", lambda _, chosen, counts: seen.append(counts) or timed(1.5)
+    )
+    assert make(1.5).search({}, lambda counts: counts) == {"heads": [2]}
+    assert seen == [{"heads": [1]}, {"heads": [2]}]
+
+
+@pytest.mark.parametrize("disturbed", [True, False])
+def test_a_model_that_was_chosen_by_a_disturbed_timing_is_made_again_next_time(
+    tuned, make_context, tmp_path, monkeypatch, disturbed
+):
+    TABLE.save(tmp_path)
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(1.5, disturbed))
+    context = make_context(
+        rows=16, targets=(Target(),), artifacts={"profile": artifact_of(tmp_path, Kind.REPORT)}
+    )
+    draft = Prune(speedup=1.5, table="profile", calibration_rows=16).run(context, tuned)
+    assert draft.lasts is not disturbed
+
+
+def test_no_layer_goes_for_a_table_that_cannot_be_used(make, tmp_path, monkeypatch):
+    replace(TABLE, precision="float").save(tmp_path)
+    monkeypatch.setattr(
+        module.layer_search, "least_needed", lambda *_: pytest.fail("looked for layers")
+    )
+    with pytest.raises(ModelError, match="profile in int8"):
+        make(1.5).reach(layers_too=True)
+
+
+def test_a_table_of_float_models_is_refused_before_anything_runs(workshop):
+    stages = ["quick:Head", {"profile": {"precision": "float"}}]
+    fast = {"prune": {"speedup": 2, "table": "profile"}, "from": "head"}
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*'profile' times float models"):
+        workshop.open(*stages, fast).plan.steps()
+
+
+def test_how_many_layers_are_left_is_not_known_beforehand():
+    left = Prune(speedup=2, table="profile").follow_model(
+        {"model_type": "bert", "num_hidden_layers": 6}, {}, Path()
+    )
+    assert Distill(layers=6).follow_model(left, {}, Path()) == left
 
 
 def test_a_correction_that_is_out_of_reach_leaves_the_nearest(make, monkeypatch):
@@ -171,5 +234,5 @@ def test_a_correction_that_is_out_of_reach_leaves_the_nearest(make, monkeypatch)
             raise ModelError("out of reach") from None
 
     monkeypatch.setattr(Speedup, "counts", counts)
-    monkeypatch.setattr(Speedup, "_measure", lambda *_: Interval(1.3, 1.2, 1.4))
+    monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(1.3))
     assert search.search({}, lambda counts: counts) == {"heads": [2]}

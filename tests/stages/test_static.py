@@ -81,6 +81,11 @@ def test_its_vocabulary_is_pruned_before(workshop):
         workshop.open(*stages).plan.steps()
 
 
+def test_it_is_no_wider_than_its_teacher(workshop):
+    with pytest.raises(RecipeError, match=r"static.width: 300 is more than the teacher's, 16"):
+        workshop.open("quick:Head", {"static": {"width": 300}}).plan.steps()
+
+
 def test_its_embeddings_can_be_narrow(student, make_context):
     context = make_context(rows=16)
     Factorize(embeddings=4).run(context, student[1])
