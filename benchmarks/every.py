@@ -29,6 +29,7 @@ NAMES: Final = (
         "plan_search",
         "qat",
         "floor",
+        "chains",
         "threads",
     ),
     *("tried", "deployed", "sweep", "race", "gpu", "ablation", "pruning", "students", "long_texts"),
