@@ -41,7 +41,7 @@ def session(hidden: int, neurons: int, *, chained: bool) -> Any:
         return output
 
     step, zero = constant("step", np.float32(0.02)), constant("zero", np.uint8(0))
-    middle, none = constant("middle", np.uint8(128)), constant("none", np.int8(0))
+    middle = constant("middle", np.uint8(128))
     state = "x"
     for at in range(LAYERS):
         up, down = (
@@ -59,10 +59,10 @@ def session(hidden: int, neurons: int, *, chained: bool) -> Any:
             inputs = [given, step, middle, *up[:2], nones, sums, step, zero]
             rounded = node("QGemm", inputs, f"rounded{at}")
         else:
-            inputs = [given, up[0], step, up[1], middle, none, up[2]]
+            inputs = [given, up[0], step, up[1], middle, "", up[2]]
             floats = node("MatMulIntegerToFloat", inputs, f"floats{at}")
             rounded = node("QuantizeLinear", [floats, step, zero], f"rounded{at}")
-        inputs = [rounded, down[0], step, down[1], zero, none, down[2]]
+        inputs = [rounded, down[0], step, down[1], zero, "", down[2]]
         state = node("MatMulIntegerToFloat", inputs, f"state{at}")
     used = {name for each in nodes for name in each.input}
     ends = [

@@ -51,15 +51,21 @@ class Inside(Training):
     def _maps_something(self) -> Inside:
         if not self.hidden_map:
             raise ValueError("'hidden_map' has no pair of layers; hidden_weight: 0 learns none")
-        given = self.model_fields_set
-        unused = sorted({"hidden_map", "hidden_loss"} & given) if not self._hidden_weight else []
-        if unused:
+        # Compared with the defaults, and not refused beside a weight of 0 that is written down: a
+        # recorded stage has all its fields, and a sweep tries 0 as well.
+        unused = [name for name in ("hidden_map", "hidden_loss") if self._is_other(name)]
+        if unused and self.hidden_weight is None and self.transfer:
             raise ValueError(
-                f"{unused[0]!r} is of hidden states, which have no weight; give 'hidden_weight'"
+                f"{unused[0]!r} is of hidden states, which have no weight with a transfer set; "
+                "give 'hidden_weight'"
             )
-        if "relation_heads" in given and not (self.relation_weight or self.attention_weight):
-            raise ValueError("'relation_heads' is of 'relation_weight' and 'attention_weight'")
+        weighed = {"relation_weight", "attention_weight"} & self.model_fields_set
+        if self._is_other("relation_heads") and not weighed:
+            raise ValueError("'relation_heads' needs 'relation_weight' or 'attention_weight'")
         return self
+
+    def _is_other(self, name: str) -> bool:
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
     @property
     def by_name(self) -> list[str]:

@@ -150,7 +150,8 @@ class Prune(Stage):
         """Raise RecipeError if the table has times of other models than a speed-up is of."""
         if getattr(stages.get(TABLE), "precision", "int8") != "int8":
             raise RecipeError(
-                f"table: {self.table!r} times float models, but a speed-up is measured in int8"
+                f"table: {self.table!r} times float models, but a speed-up is measured in int8; "
+                "leave out its 'precision'"
             )
 
     def environment(self, asked: Asked) -> dict[str, Any]:
@@ -295,7 +296,7 @@ class Prune(Stage):
         facts = checkpoint.describe(network)
         removed = round(1 - facts["parameters"] / before, 6)
         metrics.append(Metric(name="parameters_removed", value=removed))
-        return Draft(roles, facts, tuple(metrics), lasts=not (speedup and speedup.disturbed))
+        return Draft(roles, facts, tuple(metrics))
 
     def _prune_vocabulary(
         self, context: Context, network: Any, tokenizer: Any, metrics: list[Metric]

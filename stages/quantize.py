@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Mapping
@@ -225,7 +226,7 @@ class Quantize(Stage):
         self, context: Context, network: Any, tokenizer: Any
     ) -> tuple[Plan, list[Metric], dict[str, Any]]:
         """Return the plan that the parameters ask for, and its metrics."""
-        from stages import correction, gptq, ranges, sensitivity, smoothing
+        from stages import correction, gptq, ranges, smoothing
 
         names, candidates = self._candidates(network)
         isa, progress = narrowest(context.targets), context.progress
@@ -258,14 +259,12 @@ class Quantize(Stage):
         in_int4 = {name: _in_int4(kept[name]) for name in int4}
         if self.sensitivity:
             measured = self._sensitivity(context, network, tokenizer, int4)
-            if embeddings == "int4":
-                embeddings = self._tolerated(measured)
-            with sensitivity.rounded_tables(network, embeddings):
-                layers, kept, damage = self._tolerant(context, measured, layers)
-                in_int4 = {name: _in_int4(kept[name]) for name in int4 if name in kept}
-                if in_int4:
-                    _, in_int4, together = self._tolerant(context, measured, in_int4, kept)
-                    damage = together if in_int4 else damage
+            embeddings = self._tolerated(measured)
+            layers, kept, damage = self._tolerant(context, measured, layers)
+            in_int4 = {name: _in_int4(kept[name]) for name in int4 if name in kept}
+            if in_int4:
+                _, in_int4, together = self._tolerant(context, measured, in_int4, kept)
+                damage = together if in_int4 else damage
             if kept:
                 metrics.append(Metric(name="quantization_kl", split="dev", value=damage))
         kept = {**kept, **in_int4}
@@ -293,23 +292,23 @@ class Quantize(Stage):
         return sensitivity.Sensitivity(context.task, network, dev, isa, int4)
 
     def _tolerated(self, measured: Sensitivity) -> Embeddings:
-        """Return int4, or int8 if the embeddings in int4 alone do too much damage.
+        """Return what the embeddings are stored in: more bits if they alone do too much damage.
 
-        What layers do is then measured beside what the embeddings do.
+        What layers do together is then measured with the embeddings rounded so.
         """
-        from stages import sensitivity
-
-        with sensitivity.rounded_tables(measured.model, "int4"):
+        widths: tuple[Embeddings, ...] = ("int4", "int8", "float")
+        for narrow, wider in itertools.pairwise(widths[widths.index(self.embeddings) :]):
+            measured.embeddings = narrow
             damage = measured.damage({})
-        if damage <= self.max_damage:
-            return "int4"
-        log.warning(
-            "quantize.embeddings: in int4 they alone do %.2g of damage, more than max_damage "
-            "(%.2g); they are in int8",
-            damage,
-            self.max_damage,
-        )
-        return "int8"
+            if damage <= self.max_damage:
+                return narrow
+            log.warning(
+                "quantize.embeddings: in %s they alone do %.2g of damage, more than max_damage "
+                "(%.2g); they are in %s",
+                *(narrow, damage, self.max_damage, wider),
+            )
+        measured.embeddings = "float"
+        return "float"
 
     def _tolerant(
         self,
@@ -350,9 +349,7 @@ class Quantize(Stage):
         from stages.plan_search import Search
 
         names, candidates = self._candidates(network)
-        embeddings = self.embeddings
-        if embeddings == "int4":
-            embeddings = self._tolerated(self._sensitivity(context, network, tokenizer))
+        embeddings = self._tolerated(self._sensitivity(context, network, tokenizer))
         search = Search(
             context,
             network,

@@ -73,6 +73,7 @@ class Replay:
             return self.outputs[at - 1]
 
         skipped = self.layers[: self.skipped]
+        own = [vars(layer).get("forward") for layer in skipped]
         try:
             for layer in skipped:
                 layer.forward = lambda *_, **__: self.outputs[at]  # type: ignore[method-assign]
@@ -80,5 +81,7 @@ class Replay:
                 skipped[-1].forward = last  # type: ignore[method-assign]
             yield
         finally:
-            for layer in skipped:
+            for layer, forward in zip(skipped, own, strict=True):
                 del layer.forward
+                if forward is not None:  # somebody had put one there
+                    layer.forward = forward

@@ -79,11 +79,16 @@ class Sensitivity:
     ) -> None:
         """``int4``: the weights of the layers that a plan may have in int4."""
         self.task, self.model, self.isa, self.int4 = task, model, isa, int4 or {}
+        self.embeddings: Embeddings = "float"
         self.batches = list(calibration.batches(rows, "cpu", BATCH))
         self.exact = self._answers()
 
     def damage(self, layers: Mapping[str, LinearPlan]) -> float:
-        """Return the damage when all these layers are rounded."""
+        """Return the damage when all these layers are rounded, and the tables to ``embeddings``."""
+        with rounded_tables(self.model, self.embeddings):
+            return self._damage(layers)
+
+    def _damage(self, layers: Mapping[str, LinearPlan]) -> float:
         with quantized(self.model, layers, self.isa, self.int4):
             answers = self._answers()
         return float(self.task.divergence(self.exact, answers).mean())
@@ -98,7 +103,7 @@ class Sensitivity:
             progress(position, len(layers), f"trying {name} in {layer.precision}")
             replay.before(linear(self.model, name), self._answers)
             with replay.skipping():
-                alone[name] = self.damage({name: layer})
+                alone[name] = self._damage({name: layer})
         return alone
 
     @torch.no_grad()
@@ -131,7 +136,8 @@ def rounded_inputs(values: torch.Tensor, layer: LinearPlan) -> torch.Tensor:
 @contextlib.contextmanager
 def rounded_tables(model: nn.Module, precision: Embeddings) -> Iterator[None]:
     """Round the embeddings as ``export`` does, inside a ``with`` block."""
-    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    every = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    tables = every if precision != "float" else []
     exact = [table.weight.data for table in tables]
     try:
         for table, weight in zip(tables, exact, strict=True):

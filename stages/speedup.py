@@ -35,6 +35,8 @@ FAR = 0.1
 """By how much it may miss it without a warning."""
 SEARCHES = 3
 """Searches at most: each corrects the budget by what the one before missed."""
+TIMINGS = 3
+"""How often a model is timed until nothing disturbs it, at most."""
 
 Ranked = Mapping[Unit, Sequence[Tensor]]
 
@@ -51,8 +53,6 @@ class Speedup:
     asked: float
     measured: Interval | None = None
     missed: float = 0.0
-    disturbed: bool = False
-    """Whether something else slowed the machine down during a timing."""
 
     @cached_property
     def table(self) -> Table:
@@ -130,7 +130,7 @@ class Speedup:
             return chosen(self.counts(importance, self.asked**part))
         found = self.notes.get("found", lambda: self._found(importance, chosen))
         self.measured = Interval(*found["measured"])
-        self.missed, self.disturbed = found["missed"], found["disturbed"]
+        self.missed = found["missed"]
         if self.missed > FAR:
             log.warning(
                 "prune: the nearest to a speed-up of %.3g× has %.3g×, as the table's times say "
@@ -149,7 +149,7 @@ class Speedup:
         self, importance: Ranked, chosen: Callable[[dict[Unit, list[int]]], list[Tensor]]
     ) -> dict[str, Any]:
         """Return the counts that come nearest to the speed-up, and what was measured of them."""
-        asked, nearest, disturbed = self.asked, dict[str, Any](), False
+        asked, nearest = self.asked, dict[str, Any]()
         for number in range(SEARCHES):
             try:
                 counts = self.counts(importance, asked)
@@ -158,17 +158,17 @@ class Speedup:
                     raise
                 break  # the correction asks for more than there is
             self.context.progress(number, SEARCHES, "timing the pruned model")
-            timed = self.notes.get(
-                f"timed {value_sha256(counts)}", lambda counts=counts: self._measure(chosen, counts)
+            key = f"timed {value_sha256(counts)}"
+            measured = Interval(
+                *self.notes.get(key, lambda counts=counts: list(self._measure(chosen, counts)))
             )
-            measured, disturbed = Interval(*timed["ratio"]), disturbed or timed["disturbed"]
             missed = abs(measured.value / self.asked - 1)
             if not nearest or missed < nearest["missed"]:
                 nearest = {"missed": missed, "counts": counts, "measured": list(measured)}
             if missed <= CLOSE:
                 break
             asked = max(1.01, asked * self.asked / measured.value)
-        return nearest | {"disturbed": disturbed}
+        return nearest
 
     def counts(self, importance: Ranked, asked: float) -> dict[Unit, list[int]]:
         """Return how many units each part keeps: the least importance lost for the speed-up."""
@@ -218,10 +218,10 @@ class Speedup:
         self,
         chosen: Callable[[dict[Unit, list[int]]], list[Tensor]],
         counts: dict[Unit, list[int]],
-    ) -> dict[str, Any]:
+    ) -> Interval:
         """Return the ratio of the input's median latency to the pruned model's, both in int8.
 
-        And whether something else slowed the machine down.
+        If something else slowed the machine down, they are timed again.
         """
         name = value_sha256(counts)[:12]
         small = copy.deepcopy(self.network)
@@ -229,9 +229,13 @@ class Speedup:
         surgery.keep_all(small, parts, chosen(counts))
         whole, bundle = self._whole
         pruned = next(self._finalists(f"pruned-{name}", small).int8())
-        timed = whole.time({FLOAT: bundle, "pruned": pruned})
-        ratio = timed.ratio(FLOAT, "pruned")
-        return {"ratio": list(ratio), "disturbed": timed.throttled is not None}
+        for _ in range(TIMINGS):
+            timed = whole.time({FLOAT: bundle, "pruned": pruned})
+            if not timed.throttled:
+                break
+        else:
+            log.warning("prune: %s, so the speed-up that was measured may be off", timed.throttled)
+        return timed.ratio(FLOAT, "pruned")
 
     @cached_property
     def _whole(self) -> tuple[Finalists, Path]:

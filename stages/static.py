@@ -64,7 +64,8 @@ class Static(Stage):
         from pipeline.model import parts
 
         most = parts.width(config)
-        if "width" in self.model_fields_set and most is not None and self.width > most:
+        asked = self.width != type(self).model_fields["width"].default
+        if asked and most is not None and self.width > most:
             raise ModelError(f"static.width: {self.width} is more than the teacher's, {most}")
         return {"model_type": STATIC}
 

@@ -98,13 +98,13 @@ class Validate(Stage):
             raise RecipeError(f"linear: an answer of {task.name} is no label or score of a row")
 
     def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a bundle for ONNX Runtime alone where a target runs in OpenVINO."""
+        """Refuse a quantized bundle for ONNX Runtime alone where a target runs in OpenVINO."""
         others = [target.name for target in targets if target.provider == "openvino"]
         if not others or not isinstance(maker, Export) or not maker.fuses(targets):
             return None
         return (
             f"the target {others[0]!r} runs in OpenVINO, which has no operators of ONNX Runtime's "
-            "own; write export: {products: qdq}"
+            "own; write quantize: {mode: static} and export: {products: qdq}"
         )
 
     def measures(self, kinds: dict[str, Kind]) -> tuple[str, ...]:

@@ -35,7 +35,8 @@ def apply(model: ir.Model) -> int:
             assert held is not None
             scaled = constant(model, f"{value.name}.scaled", (held * factor).astype(np.float32))
             owner.replace_input_with(at, scaled)
-        product.metadata_props[FACTOR] = repr(float(factor))
+        before = float(product.metadata_props.get(FACTOR, 1))
+        product.metadata_props[FACTOR] = repr(float(before * factor))
         replace(scaling.outputs[0], scores.outputs[0])
         model.graph.remove(scaling, safe=True)
         count += 1

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.model import blockwise, checkpoint, quantization
-from pipeline.recipe.recipe import MODEL, LoadedRecipe, Step
+from pipeline.recipe.recipe import LoadedRecipe, Step
 from pipeline.stage import Draft, Stage
 from pipeline.store.artifact import MODELS, Artifact, Kind
 from pipeline.terms.digests import file_sha256
@@ -30,7 +30,7 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
     """
     planners: dict[str, str | None] = dict.fromkeys(kinds)
     for step in loaded.steps:
-        if kinds[step.input] is Kind.BUNDLE and step.input != MODEL:
+        if kinds[step.input] is Kind.BUNDLE and planners[step.input]:
             _check(loaded, step, step.input)
         given = None if kinds[step.input] is Kind.BUNDLE else planners[step.input]
         if given is None and step.stage.needs_plan():

@@ -200,7 +200,7 @@ class Stage(BaseModel):
         """Return why this stage cannot have the plan or the bundle of an earlier one; else None.
 
         Called by ``rarefy recipe check`` and before a run, if the stage keeps a plan, with the
-        stage that makes it, and if it takes a bundle, with the stage that makes that.
+        stage that makes it, and if it takes a bundle that has one, with the stage that makes that.
         """
         return None
 

@@ -113,7 +113,8 @@ def test_a_killed_search_measures_nothing_twice(tuned, make_context, quick, limi
         search(context, tuned, max_joint_damage=limit)
     before = noted()
     search(context, tuned, max_joint_damage=limit)
-    assert len(calls) - 12 == len(noted() - before) > 0
+    again = len(calls) - 12 - 1  # whether the vocabulary alone is tolerated is tried anew
+    assert again == len(noted() - before) > 0
 
 
 def test_when_time_is_over_what_was_not_tried_stays_float(tuned, make_context, quick, limit):

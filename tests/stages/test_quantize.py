@@ -352,3 +352,20 @@ def test_a_search_needs_room_for_its_bundles():
     plain, search = (Quantize(mode=mode).resources(work) for mode in ("static", "search"))
     assert search.disk.most >= plain.disk.most + 5 * 4 * shape.parameters
     assert search.memory.most > plain.memory.most
+
+
+def test_a_vocabulary_that_int8_damages_stays_float_and_the_layers_do_not(
+    tuned, make_context, monkeypatch, caplog
+):
+    """Its damage is of no layer: those are tried with exact tables."""
+    real = sensitivity.Sensitivity._answers
+
+    def shifted(self):
+        exact = real(self)
+        return exact if self.embeddings == "float" else exact.flip(-1)
+
+    monkeypatch.setattr(sensitivity.Sensitivity, "_answers", shifted)
+    plan, _ = planned(Quantize(max_damage=1, max_joint_damage=1), make_context(), tuned)
+    assert plan.embeddings == "float"
+    assert "in int8 they alone do" in caplog.text
+    assert plan.integer_modules == list(plan.linears)
