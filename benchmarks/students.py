@@ -168,15 +168,22 @@ def static(data: str) -> list[Any]:
 STUDENTS = {
     "six": lambda data: [*assistant(data), {"prune": {"vocabulary": True}}, *END],
     "six-long": lambda data: [*assistant(data, LONG, 8), {"prune": {"vocabulary": True}}, *END],
-    "three-wide": lambda data: cut(
-        data, layers=3, epochs=5, heads=0.25, neurons=0.5, least=2, end=INT4_END
-    ),
     "three-long": lambda data: cut(
         data,
         layers=3,
         epochs=4,
         heads=0.25,
         neurons=0.5,
+        least=2,
+        start=assistant(data, LONG, 8),
+        end=INT4_END,
+    ),
+    "three-thin": lambda data: cut(
+        data,
+        layers=3,
+        epochs=4,
+        heads=0.5,
+        neurons=0.85,
         least=2,
         start=assistant(data, LONG, 8),
         end=INT4_END,
