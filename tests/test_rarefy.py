@@ -52,9 +52,9 @@ def test_the_demo_can_be_written_with_classes():
             rarefy.Finetune(epochs=2, learning_rate=1e-4, batch_size=64),
             rarefy.Augment(spans=6, splices=1),
             rarefy.step(rarefy.Label(transfer="augment"), id="labels"),
-            rarefy.Prune(heads="25 %", neurons="70 %", vocabulary=True, calibration_rows=1024),
+            rarefy.Prune(heads="50 %", neurons="85 %", vocabulary=True, calibration_rows=1024),
             rarefy.Distill(
-                layers=2,
+                layers=3,
                 transfer="labels",
                 keep="best",
                 epochs=4,
