@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from flows import jobs, passing, recipe_source
+from flows import jobs, measuring, passing, recipe_source
 from flows.jobs import Job
 from pipeline.measure import fresh, memory
 from pipeline.recipe import recipe as recipes
@@ -28,6 +28,7 @@ from pipeline.recipe.places import Places
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.store import shared
 from pipeline.store.artifact import Artifact, Kind
+from pipeline.store.home import Home
 from pipeline.sweep import scoring
 from pipeline.sweep.branch import Branch, Folder, StepRow, hopeless
 from pipeline.sweep.sweep_file import Stop
@@ -134,7 +135,7 @@ def needed(plan: Plan) -> list[str]:
 
 def open_run(asked: Assignment, loaded: LoadedRecipe) -> Run:
     """Plan a branch. Raises the errors that can be known before it runs."""
-    home = Path(asked.home or os.environ.get("RAREFY_HOME") or Path.home() / HOME)
+    home = _home(asked.home)
     if asked.folder is not None and not Path(asked.folder).is_dir():
         raise RecipeError(
             f"{asked.folder}: {platform.node()} has no such folder; let workers share what they "
@@ -153,6 +154,10 @@ def open_run(asked: Assignment, loaded: LoadedRecipe) -> Run:
     run = jobs.open_run(job, loaded)
     run.scored = False  # on eval, which chooses nothing
     return run
+
+
+def _home(given: str | None) -> Path:
+    return Path(given or os.environ.get("RAREFY_HOME") or Path.home() / HOME)
 
 
 def _carry_out(asked: Assignment, loaded: LoadedRecipe, record: _Record) -> None:
@@ -274,7 +279,8 @@ def in_process(given: dict[str, Any], tick: Callable[[], None]) -> dict[str, Any
 
 def _serve(request: dict[str, Any]) -> dict[str, Any]:
     end_with(request["parent"])
-    with contextlib.suppress(KeyboardInterrupt):
+    home = Home(_home(request["given"].get("home")))
+    with contextlib.suppress(KeyboardInterrupt), measuring.limited(home):
         return run(request["given"])
     raise SystemExit(130)
 

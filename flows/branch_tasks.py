@@ -38,8 +38,9 @@ from prefect.states import Completed, Failed, State
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
-from flows import branch, prefect_server, server_guard
+from flows import branch, machine_limit, prefect_server, server_guard
 from flows.workers import Where, Workers
+from pipeline.measure import alone
 from pipeline.terms.errors import ProviderError, RarefyError
 
 NAME: Final = "rarefy-sweep"
@@ -61,7 +62,7 @@ _ended = threading.Event()
 
 def _in_worker(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
     """Run a branch in the process that the task runner has chosen."""
-    with _stdout_free():
+    with _stdout_free(), alone.also(machine_limit.limit_of(None)):
         return _state(branch.run(given))
 
 

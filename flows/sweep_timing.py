@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.measure import alone, latency, machine
+from pipeline.measure.measurements import Latency
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
@@ -47,6 +48,8 @@ class Clock:
     directory: Callable[[str], Path]
     """digest -> the folder of a bundle, with its files."""
     known: dict[str, Interval] = field(default_factory=dict)
+    doubtful: set[str] = field(default_factory=set)
+    """Bundles whose times something disturbed again and again: they are not kept on disk."""
     asked: frozenset[str] = frozenset()
     """The bundles of the last call of ``together``, or of the first of ``also``."""
 
@@ -125,7 +128,7 @@ class Clock:
         If that was interrupted, only those are timed that are left.
         """
         if self.asked != frozenset(digests):
-            self.known, self.asked = {}, frozenset(digests)
+            self.known, self.asked, self.doubtful = {}, frozenset(digests), set()
         new = [digest for digest in dict.fromkeys(digests) if digest not in self.known]
         if new:
             self._time(new, progress, say)
@@ -139,12 +142,35 @@ class Clock:
                 reference = next(iter(self.known), None)
                 beside = [reference] if reference else []
                 part, new = new[: SESSION - len(beside)], new[SESSION - len(beside) :]
-                self._session([*beside, *part], progress)
-                kept = {"key": self.key, "ms": self.known, "asked": sorted(self.asked)}
-                disk.write(self.path, kept)
+                self._session([*beside, *part], progress, say)
+                disk.write(self.path, self._kept())
 
-    def _session(self, digests: Sequence[str], progress: Progress) -> None:
-        timed = latency.measure(
+    def _kept(self) -> dict[str, Any]:
+        """Return what goes to disk: nothing if the reference's own time is in doubt."""
+        sure = {digest: ms for digest, ms in self.known.items() if digest not in self.doubtful}
+        if self.doubtful.intersection(list(self.known)[:1]):
+            sure = {}
+        return {"key": self.key, "ms": sure, "asked": sorted(self.asked)}
+
+    def _session(
+        self, digests: Sequence[str], progress: Progress, say: Callable[[str], None]
+    ) -> None:
+        """Time some bundles, again if something slowed the machine down."""
+        timed = latency.undisturbed(lambda: self._measured(digests, progress))
+        if timed.throttled:
+            say(f"{timed.throttled}; these times count for now, and are taken again next time")
+            self.doubtful.update(digests if not self.known else digests[1:])
+        medians = {digest: timed.percentile(digest, 50) for digest in digests}
+        first = digests[0]
+        reference = self.known.get(first)
+        for digest, median in medians.items():
+            if digest not in self.known:
+                self.known[digest] = (
+                    _scaled(median, medians[first], reference) if reference else Interval(*median)
+                )
+
+    def _measured(self, digests: Sequence[str], progress: Progress) -> Latency:
+        return latency.measure(
             {digest: self.directory(digest) for digest in digests},
             self.texts,
             self.pairs,
@@ -155,14 +181,6 @@ class Clock:
             seed=self.seed,
             progress=progress,
         )
-        medians = {digest: timed.percentile(digest, 50) for digest in digests}
-        first = digests[0]
-        reference = self.known.get(first)
-        for digest, median in medians.items():
-            if digest not in self.known:
-                self.known[digest] = (
-                    _scaled(median, medians[first], reference) if reference else Interval(*median)
-                )
 
 
 def _scaled(time: Interval, now: Interval, before: Interval) -> Interval:

@@ -112,7 +112,7 @@ class Augment(Stage):
 
         Raises DataError if there is none.
         """
-        new = Novel(context.splits, singly=context.task.body_only)
+        new = Novel(context.splits, singly=context.task.singly)
         roles = transfer_set.write(context.output, self._made(context, new))
         if not len(new):
             raise DataError(

@@ -80,6 +80,8 @@ class Found:
     calibration: Calibration
     float_ms: Interval
     seconds: float
+    disturbed: str | None
+    """What slowed the machine down while the last bundles were timed, each time that they were."""
 
     def record(self, limit: float) -> dict[str, Any]:
         """Return everything that was tried as JSON, the fastest first.
@@ -310,7 +312,8 @@ class Search:
         equal = [name for name in chosen if timed.ratio(name, fastest).low <= 1]
         best = min(equal, key=lambda name: chosen[name].damage)
         tried = list(self.tried.values())
-        return Found(chosen[best], tried, self.calibration, float_ms, self.notes.seconds)
+        spent = self.notes.seconds
+        return Found(chosen[best], tried, self.calibration, float_ms, spent, timed.throttled)
 
     def _corrected(self, plan: Tried) -> Layers:
         """Return the plan's layers with corrected biases, if that does less damage."""

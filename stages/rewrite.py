@@ -105,7 +105,7 @@ class Rewrite(Training):
         filler = Filler(
             network.to(context.device).eval(), tokenizer, loss, context.device, self.top_p
         )
-        new = Novel(context.splits, singly=context.task.body_only)
+        new = Novel(context.splits, singly=context.task.singly)
         made = (row for row in self._made(context, filler) if new.add(row, "rewritten"))
         roles = transfer_set.write(context.output, made)
         if not len(new):

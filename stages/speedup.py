@@ -35,8 +35,6 @@ FAR = 0.1
 """By how much it may miss it without a warning."""
 SEARCHES = 3
 """Searches at most: each corrects the budget by what the one before missed."""
-TIMINGS = 3
-"""How often a model is timed until nothing disturbs it, at most."""
 
 Ranked = Mapping[Unit, Sequence[Tensor]]
 
@@ -219,21 +217,15 @@ class Speedup:
         chosen: Callable[[dict[Unit, list[int]]], list[Tensor]],
         counts: dict[Unit, list[int]],
     ) -> Interval:
-        """Return the ratio of the input's median latency to the pruned model's, both in int8.
-
-        If something else slowed the machine down, they are timed again.
-        """
+        """Return the ratio of the input's median latency to the pruned model's, both in int8."""
         name = value_sha256(counts)[:12]
         small = copy.deepcopy(self.network)
         parts = surgery.forward_order(surgery.parts(small, unit) for unit in self.kinds)
         surgery.keep_all(small, parts, chosen(counts))
         whole, bundle = self._whole
         pruned = next(self._finalists(f"pruned-{name}", small).int8())
-        for _ in range(TIMINGS):
-            timed = whole.time({FLOAT: bundle, "pruned": pruned})
-            if not timed.throttled:
-                break
-        else:
+        timed = whole.time({FLOAT: bundle, "pruned": pruned})
+        if timed.throttled:
             log.warning("prune: %s, so the speed-up that was measured may be off", timed.throttled)
         return timed.ratio(FLOAT, "pruned")
 

@@ -82,7 +82,7 @@ class Record:
 
 
 def entries() -> dict[str, Entry]:
-    """Return all work that is kept: the built-in stages, the import, scores, own answers."""
+    """Return all work that is kept: built-in stages and tasks, the import, scores, own answers."""
     from pipeline.run import importing, own_answers, scoring
 
     found = {
@@ -92,6 +92,11 @@ def entries() -> dict[str, Entry]:
         "own answers": Entry(own_answers.VERSION, ("pipeline.run.own_answers", *DATA)),
         "score": Entry(scoring.VERSION, ("pipeline.run.scoring", *DATA)),
     }
+    for point in entry_points(group="rarefy.tasks"):
+        if point.module.startswith("pipeline."):
+            runner = f"exporters.runners.{point.module.rpartition('.')[2]}"
+            modules = (point.module, "pipeline.run.choosing", *([runner] if _file(runner) else []))
+            found[f"task {point.name}"] = Entry(point.load().version, modules)
     for point in entry_points(group="rarefy.stages"):
         if point.module.startswith("stages."):
             found[point.name] = Entry(point.load().version, (point.module, *DATA, *PLANS))

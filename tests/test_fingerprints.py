@@ -34,6 +34,16 @@ def test_a_file_that_is_copied_counts() -> None:
     assert "exporters.runner" in fingerprints.closure(["stages.export"])
 
 
+def test_the_code_of_every_task_counts() -> None:
+    for name, entry in fingerprints.entries().items():
+        if name.startswith("task "):
+            named = fingerprints.closure(entry.modules)
+            assert {"pipeline.run.choosing", "pipeline.stage.tasks.task"} <= named
+    tagging = fingerprints.entries()["task token-classification"].modules
+    assert "pipeline.stage.scoring.entities" in fingerprints.closure(tagging)
+    assert "exporters.runners.token_classification" in tagging
+
+
 CODE = '''
 """Do it."""
 import os

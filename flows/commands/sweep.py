@@ -89,7 +89,7 @@ def sweep(
 
     Example: `rarefy sweep sweep.yaml --workers 2`
     """
-    from flows import branches_on, sweep_answers
+    from flows import branches_on, measuring, sweep_answers
     from flows.display import Display
     from flows.sweep_display import SweepDisplay
     from flows.sweep_job import Job
@@ -129,22 +129,23 @@ def sweep(
             sweeping = Sweeping(job, shown)
         if sweeping.branches:  # a search begins without any
             shown.say(sweeping.work.words(), "dim")
-        if sweeping.left:
+        with measuring.limited(home, verbose()):
+            if sweeping.left:
+                with shown:
+                    branches_on.run(
+                        where, home, loaded.file.name, job.threads, sweeping.run, verbose=verbose()
+                    )
             with shown:
-                branches_on.run(
-                    where, home, loaded.file.name, job.threads, sweeping.run, verbose=verbose()
+                sweeping.time()
+            with Display(console, quiet=as_json) as display:
+                swept = sweep_answers.conclude(
+                    job,
+                    sweeping.branches,
+                    display,
+                    command=_given(click.get_current_context(), job.threads),
+                    wall=time.monotonic() - began,
+                    verbose=verbose(),
                 )
-        with shown:
-            sweeping.time()
-        with Display(console, quiet=as_json) as display:
-            swept = sweep_answers.conclude(
-                job,
-                sweeping.branches,
-                display,
-                command=_given(click.get_current_context(), job.threads),
-                wall=time.monotonic() - began,
-                verbose=verbose(),
-            )
     if as_json:
         show_json(swept.as_json())
         return swept.exit_code

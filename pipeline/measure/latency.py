@@ -17,6 +17,8 @@ from pipeline.terms.progress import Progress, silent
 
 SHARE = 30
 """A process times calls for 1/SHARE of the session, once its models are loaded and warm."""
+TIMES = 3
+"""How often bundles are timed until nothing disturbs it, at most."""
 QUIET = 0.2
 
 
@@ -84,6 +86,15 @@ def measure(
         if timed.stopped:
             progress(seconds, seconds, f"timed on {provider}")
             return timed
+
+
+def undisturbed(measure: Callable[[], Latency]) -> Latency:
+    """Measure, and again while something else slowed the machine down; at most ``TIMES`` times."""
+    for _ in range(TIMES):
+        timed = measure()
+        if not timed.throttled:
+            break
+    return timed
 
 
 def _sample(

@@ -28,7 +28,7 @@ from pipeline.run import (
     quantized,
 )
 from pipeline.run.own_answers import OwnAnswers
-from pipeline.stage import Asked, Stage, code, corpus, data, development, tasks
+from pipeline.stage import Asked, Stage, corpus, data, development, tasks
 from pipeline.stage.discovery import source_digests
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
@@ -101,7 +101,7 @@ class Plan:
     @cached_property
     def summary(self) -> data.Summary:
         """Labels, row counts and warnings; taken from the store if the data was read before."""
-        by = [self.loaded.recipe.task, *self.task_code, versions(READERS)]
+        by = [data.VERSION, self.loaded.recipe.task, *self.task_code, versions(READERS)]
         key = f"data-{value_sha256([self.data_digest, by])}"
         known = self.store.note(key)
         if known is not None:
@@ -233,8 +233,7 @@ class Plan:
     @cached_property
     def rows(self) -> dict[str, Split]:
         """The rows as they are in the data."""
-        folder = self.store.root / "tmp"
-        recipe = self.loaded.recipe.data
+        recipe, folder = self.loaded.recipe.data, self.store.root / "tmp"
         return data.load(recipe, self.task_class, self.sources, self.labels, folder)[0]
 
     @cached_property
@@ -253,11 +252,11 @@ class Plan:
 
     @property
     def task_code(self) -> list[str]:
-        """The digests of a plug-in task's code, which encodes rows and scores; [] for ours.
+        """What stands for the code of the task, which encodes rows and scores.
 
-        Raises RarefyError if it has changed since it was loaded.
+        Raises RarefyError if that of a plug-in has changed since it was loaded.
         """
-        return code.digests(tasks.find(self.loaded.recipe.task))
+        return tasks.code_of(self.loaded.recipe.task)
 
     @cached_property
     def importer(self) -> importing.ImportModel:
@@ -379,8 +378,9 @@ class Plan:
         }
 
     def _data(self, stage: Stage) -> dict[str, Any]:
+        gone = self.summary.left_out
         return {
-            "data": {name: self.sources[name].sha256 for name in self.reads(stage)},
+            "data": {n: self.sources[n].sha256 + gone.get(n, "") for n in self.reads(stage)},
             "reading": self.reading,
             "labels": self.labels,
         }

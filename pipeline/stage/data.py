@@ -23,6 +23,8 @@ from pipeline.terms.wording import plural
 
 FEWEST = 3
 """The fewest eval rows whose scores have a correlation: that of two is 1 or −1."""
+VERSION = 2
+"""Of the summary: raised when what it says of the same files changes."""
 NO_VALUE = "(none)"
 """The slice of rows without a value in the slice's column."""
 
@@ -31,13 +33,15 @@ NO_VALUE = "(none)"
 class Summary:
     """Facts about the recipe's data, saved under its digest so that it need not be read again.
 
-    ``warnings`` are sentences for the user, e.g. how many rows were left out and why.
+    ``warnings`` are sentences for the user, e.g. how many rows were left out and why. ``left_out``:
+    the digest of a split's rows that are in its file but left out because of other files.
     """
 
     labels: list[str]
     rows: dict[str, int]
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def locate(data: Data, base: Path) -> dict[str, Source]:
@@ -148,9 +152,10 @@ def load(
                 f"dev: train is too small to spare rows ({plural(len(train), 'row')}), so choices "
                 "are made on the training rows themselves; give data.dev"
             )
-    _leave_out(splits, warnings)
+    gone = _leave_out(splits, warnings, singly=task.singly)
     _warn_overlap(splits, warnings)
-    summary = Summary(names, {name: len(s) for name, s in splits.items()}, counts, warnings)
+    sizes = {name: len(split) for name, split in splits.items()}
+    summary = Summary(names, sizes, counts, warnings, gone)
     return splits, summary
 
 
@@ -243,33 +248,51 @@ def _once(table: Table, column: str) -> Iterator[Any]:
             yield value
 
 
-def _leave_out(splits: dict[str, Split], warnings: list[str]) -> None:
+def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -> dict[str, str]:
     """Leave out unlabelled rows that stand in dev or eval: a student would learn answers to them.
 
-    Raises DataError if none is left.
+    Return the digest of what was left out, by split. With ``singly``, for models that read each
+    text of a pair alone, one text in common is enough. Raises DataError if none is left.
     """
     given = splits.get("unlabelled")
     if given is None:
-        return
+        return {}
     held_out = {
-        alike.digest(row)
+        digest
         for name in ("dev", "eval")
         if name in splits
         for row in _pairs(splits[name])
+        for digest in _digests(row, singly=singly)
     }
-    kept = [at for at, row in enumerate(_pairs(given)) if alike.digest(row) not in held_out]
-    if not kept:
+    gone = [
+        at
+        for at, row in enumerate(_pairs(given))
+        if not held_out.isdisjoint(_digests(row, singly=singly))
+    ]
+    if len(gone) == len(given):
         raise DataError(f"{given.reference}: all unlabelled rows stand in dev or eval as well")
-    if gone := len(given) - len(kept):
-        verb = "stands in dev or eval and is" if gone == 1 else "stand in dev or eval and are"
-        warnings.append(f"unlabelled: {plural(gone, 'row')} {verb} left out")
-        splits["unlabelled"] = development.picked(given, kept, given.name, given.sha256)
+    if not gone:
+        return {}
+    verb = "stands in dev or eval and is" if len(gone) == 1 else "stand in dev or eval and are"
+    warnings.append(f"unlabelled: {plural(len(gone), 'row')} {verb} left out")
+    kept = sorted(set(range(len(given))).difference(gone))
+    splits["unlabelled"] = development.picked(given, kept, given.name, given.sha256)
+    return {"unlabelled": value_sha256(gone)}
+
+
+def _digests(row: tuple[str, str | None], *, singly: bool) -> Iterator[bytes]:
+    yield alike.digest(row)
+    if singly:
+        yield from (alike.digest((text, None)) for text in row if text is not None)
 
 
 def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:
+    """Warn of eval rows in train; eval rows of one text, as a search's, are its first texts."""
     evaluated = list(_pairs(splits["eval"]))
     asked = set(evaluated)
-    seen = {pair for pair in _pairs(splits["train"]) if pair in asked}
+    alone = splits["eval"].pairs is None
+    rows = ((text, None if alone else other) for text, other in _pairs(splits["train"]))
+    seen = {row for row in rows if row in asked}
     both = sum(pair in seen for pair in evaluated)
     if both:
         verb = "is" if both == 1 else "are"
@@ -278,7 +301,7 @@ def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:
         )
 
 
-def _pairs(split: Split) -> Iterator[tuple[str, str]]:
+def _pairs(split: Split) -> Iterator[tuple[str, str | None]]:
     if split.pairs is None:
-        return ((text, "") for text in split.texts)
+        return ((text, None) for text in split.texts)
     return zip(split.texts, split.pairs, strict=True)

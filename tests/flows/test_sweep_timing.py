@@ -33,7 +33,8 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         slower = 2.0 ** (len(called) - 1)
         times = {name: TRUE[name] * slower for name in bundles}
         return SimpleNamespace(
-            percentile=lambda name, _: Interval(times[name], times[name] * 0.9, times[name] * 1.1)
+            percentile=lambda name, _: Interval(times[name], times[name] * 0.9, times[name] * 1.1),
+            throttled=None,
         )
 
     monkeypatch.setattr(sweep_timing.latency, "measure", measure)
@@ -91,6 +92,51 @@ def test_times_are_kept_after_each_session(
     again.read()
     again.together(["a", "b", "c", "d"])
     assert sessions == [["a", "b", "c"], ["a", "d"]]
+
+
+def test_times_that_something_disturbed_are_taken_again_and_never_kept(
+    tmp_path: Path, sessions: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first session is disturbed once, the second each time."""
+    monkeypatch.setattr(sweep_timing, "SESSION", 3)
+    whole, said = sweep_timing.latency.measure, list[str]()
+
+    def measure(*given: Any, **more: Any) -> Any:
+        timed = whole(*given, **more)
+        timed.throttled = None if len(sessions) == 2 else "the CPU was busy"
+        return timed
+
+    monkeypatch.setattr(sweep_timing.latency, "measure", measure)
+    first, second = ["a", "b", "c"], ["a", "d"]
+    times = clock(tmp_path).together(["a", "b", "c", "d"], say=said.append)
+    assert sessions == [first, first, second, second, second]
+    assert times.keys() == TRUE.keys()
+    assert "the CPU was busy; these times" in said[-1]
+    again = clock(tmp_path)
+    again.read()
+    assert again.known.keys() == set(first)
+    monkeypatch.setattr(sweep_timing.latency, "measure", whole)
+    again.together(["a", "b", "c", "d"])
+    assert sessions[5:] == [second]
+
+
+def test_nothing_is_kept_if_the_reference_was_disturbed(
+    tmp_path: Path, sessions: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sweep_timing.latency.measure
+
+    def measure(*given: Any, **more: Any) -> Any:
+        timed = whole(*given, **more)
+        timed.throttled = "the CPU was busy" if len(sessions) <= 3 else None
+        return timed
+
+    monkeypatch.setattr(sweep_timing.latency, "measure", measure)
+    timer = clock(tmp_path)
+    timer.also(["a", "b"])
+    timer.also(["c"])
+    again = clock(tmp_path)
+    again.read()
+    assert not again.known
 
 
 def test_times_of_other_pairs_are_others(tmp_path: Path) -> None:

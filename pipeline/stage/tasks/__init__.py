@@ -11,7 +11,7 @@ from pipeline.stage.tasks.task import Task
 from pipeline.terms.errors import RarefyError, RecipeError
 from pipeline.terms.naming import hint
 
-__all__ = ["Task", "find"]
+__all__ = ["Task", "code_of", "find"]
 
 ENTRY_POINTS = "rarefy.tasks"
 
@@ -39,6 +39,15 @@ def find(name: str) -> type[Task]:
             f"task {name} ({points[name].value}) cannot be loaded: {reason}"
         ) from error
     return found
+
+
+def code_of(name: str) -> list[str]:
+    """Return what stands for a task's code in fingerprints: for one of ours its version, if not 1.
+
+    Raises RecipeError as ``find`` does, and RarefyError if a plug-in's code has changed since.
+    """
+    found = find(name)
+    return [*code.digests(found), *([f"version {found.version}"] if found.version > 1 else [])]
 
 
 @lru_cache(maxsize=4)

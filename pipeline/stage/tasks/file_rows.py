@@ -23,6 +23,8 @@ class FileRows(ABC):
     name: ClassVar[str]
     searches: ClassVar[bool] = False
     """Whether ``data.corpus`` and ``data.negatives`` mean something to it."""
+    singly: ClassVar[bool] = False
+    """Whether its models read each text of a pair alone, so that rows with one in common leak."""
     correlates: ClassVar[bool] = False
     """Whether the scores of rows without groups are correlations, which need several rows."""
     fewest: ClassVar[int] = 1

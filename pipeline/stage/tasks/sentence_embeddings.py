@@ -48,6 +48,7 @@ class SentenceEmbeddings(Task):
     output: ClassVar[str] = "sentence_embedding"
     body_only: ClassVar[bool] = True
     searches: ClassVar[bool] = True
+    singly: ClassVar[bool] = True
     smooths: ClassVar[bool] = False
     correlates: ClassVar[bool] = True
     trivial: ClassVar[str] = "a search by words (BM25), or of equal cosines"

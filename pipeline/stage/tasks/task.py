@@ -46,6 +46,8 @@ class Task(FileRows, Shown):
     windows: bool = False
     """Whether texts longer than ``max_length`` are answered in windows; see ``no_windows``."""
 
+    version: ClassVar[int] = 1
+    """Raised when the same rows and model give other targets, losses, answers or scores."""
     output: ClassVar[str] = "logits"
     """The name of an exported graph's output."""
     body_only: ClassVar[bool] = False

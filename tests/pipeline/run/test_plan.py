@@ -38,6 +38,24 @@ def test_a_plan_says_what_is_cached_and_runs_nothing(workshop):
     assert workshop.ran() == ["one", "two"]
 
 
+def test_a_stage_runs_again_if_a_new_eval_file_changes_the_unlabelled_rows_that_it_reads(workshop):
+    free = [{"text": f"free text {at}"} for at in range(4)]
+    workshop.write_rows("more.jsonl", free)
+    held_out = (workshop.folder / "eval.jsonl").read_text()
+    data = {"train": "train.jsonl", "eval": "eval.jsonl", "unlabelled": "more.jsonl"}
+    stages = ("quick:Head", {"distill": {"layers": 1}})
+    workshop.run(stages[0], data=data)
+
+    def fingerprint(*texts):
+        rows = "".join(f'{{"text": "{text}", "label": "positive"}}\n' for text in texts)
+        (workshop.folder / "eval.jsonl").write_text(held_out + rows)
+        return workshop.open(*stages, data=data).plan.steps()[-1].fingerprint
+
+    before = fingerprint()
+    assert before == fingerprint("another text") is not None
+    assert len({before, fingerprint("free text 1"), fingerprint("free text 2")}) == 3
+
+
 def test_a_plan_needs_nothing_that_only_linux_has(workshop, monkeypatch):
     loaded = workshop.open(*CHAIN).plan.loaded
     monkeypatch.delattr(os, "sched_getaffinity")

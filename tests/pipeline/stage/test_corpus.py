@@ -31,6 +31,24 @@ def load(folder: Path, task: Any = SentenceEmbeddings, **changes: Any) -> Any:
     return data.load(table, task, data.locate(table, folder))[0]
 
 
+def test_a_query_of_eval_is_not_learned_from_without_a_word(tmp_path):
+    """Embedders read each text of a row alone, so one text in common is enough."""
+    train = [*TRAIN, {"query": "hot", "positive": "warm film"}]
+    rows = {"train": train, "eval": EVAL, "corpus": CORPUS}
+    rows["unlabelled"] = [
+        {"query": "hot", "positive": "anything"},
+        {"query": "anything", "positive": "Ice!"},
+        {"query": "fresh", "positive": "warm"},
+    ]
+    for name, given in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    files = {name: f"{name}.jsonl" for name in rows}
+    table = Data(**files, text=("query", "positive"), label=None, dev="train.jsonl")
+    splits, summary = data.load(table, SentenceEmbeddings, data.locate(table, tmp_path))
+    assert list(splits["unlabelled"].texts) == ["fresh"]
+    assert "eval: 1 row is also in train, so accuracy is overestimated" in summary.warnings
+
+
 def test_queries_are_rows_and_their_labels_are_places(tmp_path):
     rows = [*EVAL, {"query": "hot", "positive": "c"}, {"query": "hot", "positive": "a"}]
     splits = load(tmp_path, eval=rows)

@@ -202,6 +202,16 @@ def test_unlabelled_rows_that_are_held_out_are_left_out(load):
     assert not any("unlabelled" in each for each in load(unlabelled=[rows[1]])[1].warnings)
 
 
+def test_which_unlabelled_rows_are_left_out_has_a_digest(load):
+    rows = [EVAL[0], {"text": "more"}, EVAL[1]]
+    one, other, none = (
+        load(unlabelled=rows, evaluation=[*EVAL[:at], *[{"text": "x", "label": "bad"}] * 2])[1]
+        for at in (2, 1, 0)
+    )
+    assert len({summary.left_out["unlabelled"] for summary in (one, other)}) == 2
+    assert none.left_out == {}
+
+
 def test_unlabelled_rows_that_are_all_held_out_are_refused(load):
     with pytest.raises(DataError, match="all unlabelled rows stand in dev or eval as well"):
         load(unlabelled=EVAL)

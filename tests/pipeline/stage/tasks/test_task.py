@@ -25,3 +25,12 @@ def test_a_summed_loss_is_the_mean_times_the_rows(tiny_encoder):
     mean, total = TASK.training()(model, batch), TASK.summed()(model, batch)
     assert total.item() == pytest.approx(2 * mean.item(), rel=1e-6)
     assert batch.keys() == {"input_ids", "attention_mask", "labels"}
+
+
+def test_the_version_of_a_task_of_ours_stands_for_its_code(monkeypatch):
+    from pipeline.stage import tasks
+
+    name = "text-classification"
+    assert tasks.code_of(name) == []
+    monkeypatch.setattr(tasks.find(name), "version", 2)
+    assert tasks.code_of(name) == ["version 2"]

@@ -1,0 +1,23 @@
+"""Hold Prefect's limit of this machine while something is measured, if a server is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flows import prefect_server, prefect_settings
+from pipeline.measure import alone
+from pipeline.store.home import Home
+
+
+@contextmanager
+def limited(home: Home, verbose: bool = False) -> Iterator[None]:
+    """Within this context, measurements hold the limit; without PREFECT_API_URL there is none."""
+    if prefect_server.api_url() is None:
+        yield
+        return
+    prefect_settings.prepare(home.prefect, verbose)
+    from flows import machine_limit  # Prefect reads its settings when it is imported
+
+    with alone.also(machine_limit.limit_of(None)):
+        yield

@@ -1,0 +1,64 @@
+"""What is measured within ``limited`` holds the server's limit, if a server is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flows import branch, measuring, prefect_settings
+from pipeline.measure import alone
+from pipeline.store.home import Home
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the machines whose limits were held."""
+    from flows import machine_limit
+
+    taken: list[str] = []
+
+    @contextmanager
+    def limit(waiting: object) -> Iterator[None]:
+        taken.append("held")
+        yield
+
+    monkeypatch.setattr(machine_limit, "limit_of", lambda machine: limit)
+    monkeypatch.setattr(prefect_settings, "prepare", lambda *_: None)
+    return taken
+
+
+def test_without_a_server_nothing_more_is_held(
+    tmp_path: Path, held: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with measuring.limited(Home(tmp_path)), alone.measuring():
+        assert not held
+
+
+def test_with_a_server_a_measurement_holds_its_limit_and_nothing_else_does(
+    tmp_path: Path, held: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    with measuring.limited(Home(tmp_path)):
+        assert not held
+        with alone.measuring():
+            assert held == ["held"]
+    with alone.measuring():
+        assert held == ["held"]
+
+
+def test_a_branch_in_a_process_of_its_own_holds_it(
+    tmp_path: Path, held: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(given: dict[str, object]) -> dict[str, object]:
+        with alone.measuring():
+            return {"held": list(held)}
+
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    monkeypatch.setattr(branch, "run", run)
+    monkeypatch.setattr(branch, "end_with", lambda _: None)
+    answer = branch._serve({"parent": 0, "given": {"home": str(tmp_path)}})
+    assert answer == {"held": ["held"]}
