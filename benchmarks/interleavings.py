@@ -1,7 +1,8 @@
 """Random interleavings of run, tag, promote, rollback, push, pull and gc by four processes.
 
-The processes work on one store and one remote, an S3 server (moto) that this module starts. Each
-interleaving has a fresh store, a fresh place on the server and its own seed; the processes stay.
+The processes work on one store and one remote: an S3 server (moto) that this module starts, or in
+every fifth interleaving a folder. Each interleaving has a fresh store, a fresh place for the remote
+and its own seed; the processes stay.
 ``gc`` is as greedy as it can be: what no tag needs and nobody uses goes at once, whatever its age.
 
 After each interleaving:
@@ -83,7 +84,7 @@ def _interleave(
     began = time.perf_counter()
     shutil.rmtree(home, ignore_errors=True)  # of one that was stopped half way
     (home / "runs").mkdir(parents=True)
-    remote = f"{url}/{seed}-{number}"
+    remote = (home / "remote").as_uri() if number % 5 == 4 else f"{url}/{seed}-{number}"
     for at, worker in enumerate(workers):
         worker.send((f"{seed}-{number}-{at}", str(home), remote))
     outcomes: Counter[str] = Counter()
@@ -104,6 +105,7 @@ def _interleave(
     violations += [f"a move that nobody made: {each}" for each in sorted(kept - written)]
     return {
         "number": number,
+        "remote": remote.partition(":")[0],
         "outcomes": dict(sorted(outcomes.items())),
         "moves": len(kept),
         "violations": violations,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +12,11 @@ from typing import Literal
 from pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT
 from pipeline.stage import Context
 from pipeline.stage.split import Split
+from pipeline.store import disk
 from pipeline.store.artifact import Artifact, Kind
+from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
+from pipeline.terms.progress import Progress
 from stages import planning
 from stages.steps import Steps
 
@@ -73,30 +77,72 @@ def choose(
 def export(
     context: Context, checkpoints: Mapping[str, Artifact], provider: str, split: Split, steps: Steps
 ) -> dict[str, Path]:
-    """Export each checkpoint in fp32 for a provider; reuse complete exports of a killed run."""
-    from exporters.build import build
+    """Export each checkpoint in fp32 for a provider; reuse the exports that are whole.
 
+    Those of a killed run, or of another validation of the same checkpoints: their folder stays.
+    """
     built = {}
     for name, artifact in checkpoints.items():
         progress = steps.next(f"exporting {name} as a reference")
-        final = context.work / "references" / provider / artifact.digest
-        if not final.exists():
-            partial = final.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            build(
-                artifact.directory,
-                partial,
-                task=context.task,
-                split=split,
-                form="reference",
-                target_provider=provider,
-                samples=False,
-                progress=progress,
-            )
-            partial.rename(final)
-        built[name] = final
+        built[name] = context.work / "references" / provider / artifact.digest
+        if not _whole(built[name]):
+            _build(artifact, built[name], context, provider, split, progress)
     return built
+
+
+def _build(
+    artifact: Artifact,
+    final: Path,
+    context: Context,
+    provider: str,
+    split: Split,
+    progress: Progress,
+) -> None:
+    """Export a checkpoint to the folder ``final``, and write the hashes of its files beside it.
+
+    The hashes come last: an export without them is not whole.
+    """
+    from exporters.build import build
+
+    partial = final.with_suffix(".partial")
+    _sums(final).unlink(missing_ok=True)
+    for left in (partial, final):
+        shutil.rmtree(left, ignore_errors=True)
+    partial.mkdir(parents=True)
+    build(
+        artifact.directory,
+        partial,
+        task=context.task,
+        split=split,
+        form="reference",
+        target_provider=provider,
+        samples=False,
+        progress=progress,
+    )
+    hashes = _hashes(partial)
+    disk.sync_tree(partial)
+    partial.rename(final)
+    disk.write(_sums(final), hashes)
+
+
+def _whole(export: Path) -> bool:
+    """Return whether an export's files are those that were written."""
+    try:
+        noted = json.loads(_sums(export).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(noted == _hashes(export))
+
+
+def _sums(export: Path) -> Path:
+    """Return the file of an export's hashes: beside it, because its own files are measured."""
+    return export.with_suffix(".json")
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return relative path -> sha256 of all files in a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
 def _ancestors(context: Context, model: Artifact) -> dict[str, Artifact]:

@@ -22,7 +22,7 @@ from pipeline.terms.errors import BudgetError, EvidenceError, RarefyError
 from pipeline.terms.vocabulary import REMOTE_TAG
 from pipeline.verdict import history
 from pipeline.verdict.readings import Past
-from pipeline.verdict.record import ReportData
+from pipeline.verdict.record import UNKNOWN, ReportData
 
 BY_HAND = "`rarefy artifact tag {tag} {digest}` moves a tag without a verdict"
 
@@ -193,7 +193,8 @@ def _older(record: ReportData, latest: Past) -> str:
     """Say that the run's own pass rests on older measurements, if it was given later."""
     if record.created <= latest.time:
         return ""
-    return f"; the later pass of this run is on measurements of {record.measured} from the cache"
+    when = "an unknown time" if record.measured == UNKNOWN else record.measured
+    return f"; the later pass of this run is on measurements of {when} from the cache"
 
 
 def check_unmoved_since(record: ReportData, baseline: str, tag: str, now: str | None) -> None:

@@ -13,7 +13,7 @@ from pipeline.run.engine import Run
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import RecipeError
 from pipeline.verdict import judge
-from pipeline.verdict.record import LineageNode, ReportData
+from pipeline.verdict.record import UNKNOWN, LineageNode, ReportData
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,17 @@ def _measured(artifact: Artifact) -> bool:
     return artifact.kind is Kind.REPORT and FILE in names
 
 
-def _measured_at(report: Artifact) -> str | None:
+def _measured_at(report: Artifact) -> str:
     """Return when an artifact's stage ended, also if this run found it in the store.
 
-    Returns None if the artifact has no run record.
+    Returns UNKNOWN if its run record is missing or damaged: this run's own time would let an old
+    measurement outrank a newer one.
     """
     record = report.run_record()
     try:
         ended = datetime.fromisoformat(record["started"]) + timedelta(seconds=record["seconds"])
-    except (KeyError, TypeError, ValueError):
-        return None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return UNKNOWN
     return ended.isoformat(timespec="milliseconds")
 
 

@@ -200,9 +200,15 @@ class Artifact:
         return self.directory / name
 
     def run_record(self) -> dict[str, Any]:
-        """Return the facts outside the digest: time, host, durations. Empty if none were saved."""
-        path = self.directory / RUN
-        return json.loads(path.read_text()) if path.exists() else {}
+        """Return the facts outside the digest: time, host, durations.
+
+        Returns {} if none were saved or the file is damaged: the artifact is whole without it.
+        """
+        try:
+            record = json.loads((self.directory / RUN).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
 
 
 def list_files(directory: Path, roles: dict[str, str] | None = None) -> tuple[FileEntry, ...]:

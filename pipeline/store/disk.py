@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from pipeline.terms.errors import IntegrityError, ProviderError
 
 LOCK = ".lock"
 """The file in a directory that ``held`` locks."""
+_TEMPORARY = re.compile(r"\..+-[0-9a-f]{32}")
 _FULL = (
     "No space left on device",
     "Disk quota exceeded",
@@ -51,6 +53,11 @@ def write_text(path: Path, text: str) -> None:
 def temporary(path: Path) -> Path:
     """Return a new hidden name beside ``path``, for what replaces it or for what it was."""
     return path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+
+
+def temporaries(directory: Path) -> Iterator[Path]:
+    """Return what has such a name in a directory: in use, or left by a process that was killed."""
+    return (path for path in directory.iterdir() if _TEMPORARY.fullmatch(path.name))
 
 
 def remove(path: Path) -> None:

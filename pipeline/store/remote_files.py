@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -181,11 +180,26 @@ class RemoteFiles:
             if not self.on_disk:
                 self.system.pipe_file(final, data)
                 return
-            temporary = f"{final}.{uuid.uuid4().hex}"
-            self.system.pipe_file(temporary, data)
-            disk.seal(Path(temporary))
-            self.system.mv(temporary, final)
-            disk.sync(Path(final).parent)
+            with self._replacing(path) as fresh:
+                self.system.pipe_file(str(fresh), data)
+
+    @contextmanager
+    def _replacing(self, path: str) -> Iterator[Path]:
+        """Yield where to write what a file on this disk is replaced by, in one step, at the end.
+
+        Not in the file's folder: a process that is killed leaves it behind, and an artifact with a
+        file that its manifest does not list is damaged. ``gc`` finds it at the root.
+        """
+        final = Path(self.root, path)
+        fresh = disk.temporary(Path(self.root, final.name))
+        try:
+            yield fresh
+            disk.seal(fresh)
+            fresh.replace(final)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        disk.sync(final.parent)
 
     def make_folder(self, path: str) -> None:
         """Create the folder of a file, except in a bucket, which has no folders."""
@@ -195,14 +209,17 @@ class RemoteFiles:
                 self.system.makedirs(parent, exist_ok=True)
 
     def put(self, source: Path, path: str) -> None:
-        """Send a file. Nobody looks at it before the manifest is there."""
+        """Send a file; one that is there is replaced in one step.
+
+        Another process may have published the artifact since the caller looked, and a tag may point
+        at it: a file that is there must stay whole, wherever this one is stopped.
+        """
         self.make_folder(path)
         final = f"{self.root}/{path}"
         with _speaking(self.url):
             if self.on_disk:
-                Path(final).unlink(missing_ok=True)  # published files are read-only
-                self.system.put_file(str(source), final)
-                disk.seal(Path(final))
+                with self._replacing(path) as fresh:
+                    self.system.put_file(str(source), str(fresh))
             elif self.protocols & swap.S3 and source.stat().st_size < 2 * _PART:
                 # S3 checks this hash and keeps it; of a file in parts it could not tell it.
                 self.system.put_file(

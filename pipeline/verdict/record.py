@@ -11,6 +11,8 @@ from pipeline.verdict.verdict import Verdict
 
 SCHEMA: Final = "rarefy.run/1"
 """Records of earlier versions do not name it."""
+UNKNOWN: Final = "0001-01-01T00:00:00.000+00:00"
+"""The time of measurements if it is not known: before all others, so that they outrank none."""
 
 
 class LedgerRow(BaseModel):
@@ -59,7 +61,9 @@ class ReportData(BaseModel):
     name: str
     created: str = Field(description="ISO 8601, UTC")
     measured_at: str | None = Field(
-        None, description="when the measurements ended; None in records of earlier versions"
+        None,
+        description="when the measurements ended, in the year 1 if that is not known; None in "
+        "records of earlier versions",
     )
     command: str = Field(description="the command that reproduces the run")
     recipe: str = Field(description="the recipe's text")

@@ -10,6 +10,7 @@ import pytest
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RecipeError
 from stages import planning, references
+from stages.steps import Steps
 from stages.validate import Validate
 from tests.stages.chains import QUICK, TASK, made_artifact, read_measurements
 
@@ -32,6 +33,57 @@ def test_a_killed_run_keeps_the_references_it_had_built(context, chain, monkeypa
     stage.run(context, chain["export"])
     monkeypatch.setattr("exporters.build.build", lambda *_, **__: pytest.fail("built again"))
     stage.run(context, chain["export"])
+
+
+def cut(export):
+    (export / "model.onnx").write_bytes(b"")
+
+
+def change(export):
+    (export / "model.onnx").write_bytes(b"other")
+
+
+def add(export):
+    (export / "extra").touch()
+
+
+def forget(export):
+    export.with_suffix(".json").unlink()
+
+
+def delete(export):
+    shutil.rmtree(export)
+
+
+@pytest.mark.parametrize("harm", [cut, change, add, forget, delete])
+def test_an_export_that_is_not_as_it_was_written_is_built_again(
+    context, chain, monkeypatch, tmp_path, harm
+):
+    """Its folder stays for months, and a power failure or anybody may change what is in it."""
+    built = []
+
+    def build(_checkpoint, output, **_named):
+        built.append(output)
+        (output / "model.onnx").write_bytes(b"model")
+
+    def export():
+        split = context.splits["eval"]
+        steps = Steps(lambda *_: None, 1)
+        return references.export(context, {"finetune": chain["finetune"]}, "cpu", split, steps)[
+            "finetune"
+        ]
+
+    monkeypatch.setattr("exporters.build.build", build)
+    monkeypatch.setattr(context, "work", tmp_path)
+    whole = export()
+    assert export() == whole
+    assert len(built) == 1
+    harm(whole)
+    assert export() == whole
+    assert len(built) == 2
+    assert [(path.name, path.read_bytes()) for path in whole.iterdir()] == [
+        ("model.onnx", b"model")
+    ]
 
 
 def test_an_adapter_is_no_reference(context, chain):

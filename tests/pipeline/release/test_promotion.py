@@ -13,11 +13,12 @@ import pytest
 
 from pipeline.run import folder
 from pipeline.store import remote
+from pipeline.store.artifact import RUN
 from pipeline.store.store import Store
 from pipeline.verdict.history import History
 from tests.desk import Desk
 from tests.pipeline.report.verdicts import asked, finished
-from tests.pipeline.store.artifacts import damage, publish
+from tests.pipeline.store.artifacts import damage, overwrite, publish
 from tests.project import Project
 
 
@@ -111,6 +112,26 @@ def test_a_pass_from_the_cache_does_not_hide_a_newer_failing_measurement(
     assert said.code == 3
     assert "its newest verdict is fail (rarefy validate tiny, " in said.err
     assert f"this run is on measurements of {first.measured_at} from the cache" in said.err
+    assert desk.production is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"started": "2026-01-01", "seconds": 1e300}'])
+def test_a_pass_on_measurements_of_an_unknown_time_hides_no_fail(
+    desk: Desk, here: Project, text: str
+) -> None:
+    """The record of when they were made is damaged; the run from the cache is new, they are not."""
+    for digest in desk.store.digests():
+        overwrite(desk.store.directory(digest) / RUN, text)
+    past = History(desk.home / "history.sqlite")
+    failed = finished(1, outcome="fail", name="tiny", command="rarefy validate tiny")
+    failed.measurements.models["candidate"].digest = desk.digest
+    assert past.add(failed)
+    recipe, home = here.folder / "tiny.yaml", ("--home", desk.home)
+    said = desk.rarefy("run", recipe, "--engine", "inline", "--threads", "1", *home)
+    assert (said.code, said.out) == (0, "verdict: pass\n")
+    said = desk.rarefy("promote", "tiny", *home)
+    assert said.code == 3
+    assert "this run is on measurements of an unknown time from the cache" in said.err
     assert desk.production is None
 
 

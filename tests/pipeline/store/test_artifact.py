@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.store.artifact import (
+    RUN,
     Artifact,
     FileEntry,
     Kind,
@@ -18,6 +19,7 @@ from pipeline.store.artifact import (
     list_files,
 )
 from pipeline.terms.errors import IntegrityError
+from tests.pipeline.store.artifacts import publish
 
 
 @pytest.fixture
@@ -70,3 +72,15 @@ def test_links_pipes_and_strange_names_are_refused(tmp_path):
     (tmp_path / "new\nline").touch()
     with pytest.raises(IntegrityError, match="not a portable file name"):
         list_files(tmp_path)
+
+
+@pytest.mark.parametrize("data", [None, b"", b"{", b"[]", b"5", b"\xff"])
+def test_a_run_record_that_is_missing_or_damaged_is_empty(store, data):
+    """An artifact is whole without it, and `verify` says so: whatever opens it must not fail."""
+    made = publish(store)
+    path = made.directory / RUN
+    path.unlink()
+    if data is not None:
+        path.write_bytes(data)
+    assert store.verify(made.digest) == []
+    assert made.run_record() == {}

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from pathlib import Path
+
 import pytest
 
 from pipeline.store import remote, remote_files
+from pipeline.store.garbage import Collector
 from pipeline.store.remote_files import RemoteFiles
+from pipeline.store.store import Store
 from pipeline.store.tags import NoTagError
 from pipeline.terms.errors import ProviderError, RecipeError
 from tests.pipeline.store.artifacts import publish
+
+FORK = multiprocessing.get_context("fork")
 
 
 def test_a_folder_that_is_not_mounted_is_said_and_not_made(store, tmp_path):
@@ -109,3 +117,35 @@ def test_a_place_that_may_be_mistyped_is_said(store, bucket, tmp_path):
     }.items():
         with pytest.raises(RecipeError, match=words):
             RemoteFiles.open(url).check_exists()
+
+
+@pytest.mark.parametrize(("method", "at"), [("put_file", 1), ("pipe_file", 0)])
+def test_a_push_that_is_killed_leaves_what_another_published_meanwhile(
+    store, other, tmp_path, monkeypatch, method, at
+):
+    """It looked before the other push and sends afterwards, to an artifact that a tag points at."""
+    made, url = publish(store), f"file://{tmp_path}/remote"
+    sizes = remote.Remote.sizes
+
+    def pushed_meanwhile(there, folder):
+        found = sizes(there, folder)
+        monkeypatch.setattr(remote.Remote, "sizes", sizes)
+        remote.push(store, made.digest, url, "production")
+        monkeypatch.setattr(there.system, method, killed)
+        return found
+
+    def killed(*arguments, **_named):
+        Path(arguments[at]).touch()
+        os._exit(9)
+
+    monkeypatch.setattr(remote.Remote, "sizes", pushed_meanwhile)
+    process = FORK.Process(target=remote.push, args=(store, made.digest, url))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 9
+    there = Store(tmp_path / "remote")
+    assert there.verify(made.digest) == []
+    assert other.verify(remote.pull(other, url, "production").digest) == []
+    (left,) = Collector(there, days=-1).find()
+    assert left.reason == "upload that broke off"
+    assert Collector(there, days=1).find() == []
