@@ -55,9 +55,17 @@ def compare(
 
 
 def judge(compared: Compared, limit: float, target: Target) -> Verdict:
-    """Judge that the main score, median latency and size regress by no more than ``limit``."""
+    """Judge that the main score, median latency and size regress by no more than ``limit``.
+
+    Of rows without labels the main score is the agreement with the baseline's answers, of which the
+    baseline itself has all: its regression is a drop.
+    """
     names = [compared.measurements.main if n == "accuracy" else n for n in REGRESSIONS]
-    budgets = [Budget(metric=name, max_regression=limit, against=BASELINE) for name in names]
+    forms = ["max_drop" if name == unlabelled.AGREEMENT else "max_regression" for name in names]
+    budgets = [
+        Budget.model_validate({"metric": name, "against": BASELINE, form: limit})
+        for name, form in zip(names, forms, strict=True)
+    ]
     if compared.recorded:
         return recorded.judge(compared, budgets, target)
     return judging.judge(budgets, [target], compared.measurements)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from pipeline.terms.vocabulary import REMOTE_TAG
 from pipeline.verdict import history
 from pipeline.verdict.readings import Past
 from pipeline.verdict.record import UNKNOWN, ReportData
+from pipeline.verdict.verdict import BudgetResult
 
 BY_HAND = "`rarefy artifact tag {tag} {digest}` moves a tag without a verdict"
 
@@ -174,12 +175,16 @@ def check_verdict(record: ReportData, bundle: Bundle, places: list[str]) -> None
 def check_newest(record: ReportData, bundle: Bundle, home: Home, tag: str) -> None:
     """Raise if the recipe's newest measurement of this bundle gave a verdict that is not a pass.
 
-    A verdict on measurements from the cache is as old as the measurements. Raises BudgetError if
-    the newest one missed a budget, EvidenceError if it is inconclusive.
+    Nor may the newest comparison with a tag be other than a pass, although a later measurement that
+    did not compare with it passed, as after `rarefy ci --baseline`. A verdict on measurements from
+    the cache is as old as the measurements. Raises BudgetError if a budget was missed,
+    EvidenceError if the verdict is inconclusive.
     """
     past = history.History(home.path / history.FILE)
     verdicts = past.verdicts(record.name, bundle=bundle.digest)
-    latest = max(verdicts, key=lambda one: (one.measured, one.id), default=None)
+    verdicts.sort(key=lambda one: (one.measured, one.id))
+    _check_compared(record, bundle, verdicts, tag)
+    latest = verdicts[-1] if verdicts else None
     if latest is None or latest.standing == "pass" or latest.measured < record.measured:
         return
     error = BudgetError if latest.standing == "fail" else EvidenceError
@@ -187,6 +192,24 @@ def check_newest(record: ReportData, bundle: Bundle, home: Home, tag: str) -> No
         f"{bundle.name}: its newest verdict is {latest.standing} ({latest.command}, "
         f"{latest.time}){_older(record, latest)}; {tag!r} was not moved"
     )
+
+
+def _check_compared(record: ReportData, bundle: Bundle, verdicts: Sequence[Past], tag: str) -> None:
+    """Raise if the last verdict on a budget against a tag is no pass; oldest verdict first."""
+    own = {row.id for row in record.ledger}
+    last: dict[tuple[str | None, ...], tuple[BudgetResult, Past]] = {}
+    for verdict in verdicts:
+        for budget in verdict.budgets:
+            if budget.against and budget.against not in own and budget.level == "error":
+                key = (budget.metric, budget.form, budget.against, budget.target, budget.caches)
+                last[key] = (budget, verdict)
+    for budget, verdict in last.values():
+        if budget.outcome != "pass":
+            error = BudgetError if budget.outcome == "fail" else EvidenceError
+            raise error(
+                f"{bundle.name}: {budget.reason} ({verdict.command}, {verdict.time}), and nothing "
+                f"has been compared with {budget.against!r} since; {tag!r} was not moved"
+            )
 
 
 def _older(record: ReportData, latest: Past) -> str:

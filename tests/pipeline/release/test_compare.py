@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.measure.gate import Comparison
 from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
 from pipeline.release import recorded
 from pipeline.release.compare import judge
 from pipeline.release.comparison import Compared
+from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Target
 
 
@@ -61,3 +63,29 @@ def test_a_limit_is_on_the_task_s_main_score() -> None:
     judged = {budget.metric: budget.outcome for budget in judge(compared, 0.2, Target()).budgets}
     assert judged["spearman"] == "pass"
     assert "accuracy" not in judged
+
+
+@pytest.mark.parametrize(("other", "outcome"), [(0, "pass"), (60, "fail")])
+def test_rows_without_labels_are_judged_by_agreement_with_the_baseline(
+    other: int, outcome: str
+) -> None:
+    """A bundle against itself, and one that answers some rows otherwise."""
+    chance = np.random.default_rng(0).random((400, 1))
+    answers = np.hstack([chance, 1 - chance])
+    ours = answers.copy()
+    ours[:other] = answers[:other, ::-1]
+    blocks = np.random.default_rng(1).lognormal(0, 0.01, (6, 100)).tolist()
+    timed = Latency(samples={"candidate": blocks, "baseline": blocks}, provider="cpu")
+    measured = Measurements(
+        machine={}, task="text-classification", labels=["a", "b"], unlabelled=True,
+        truth=[int(row[1] > row[0]) for row in answers], latency={"default": timed},
+        models={
+            "candidate": ModelMeasurement(digest="c", size=1, answers=ours.tolist()),
+            "baseline": ModelMeasurement(digest="b", size=1, answers=answers.tolist()),
+        },
+    )  # fmt: skip
+    times = Comparison("equal", Interval(1, 1, 1), None)
+    compared = Compared({}, measured, {}, times, 0.05)
+    verdict = judge(compared, 0.05, Target(name="default"))
+    judged = {budget.metric: budget.outcome for budget in verdict.budgets}
+    assert judged == {"agreement": outcome, "latency_p50": "pass", "size": "pass"}

@@ -81,6 +81,30 @@ def test_a_newer_verdict_on_the_same_bundle_counts(desk: Desk, outcome: str, cod
         assert f"its newest verdict is {outcome} (rarefy ci tiny.yaml, 2999" in said.err
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_missed_comparison_stays_until_the_next_one_whatever_passes_between(
+    desk: Desk, again: bool
+) -> None:
+    """`rarefy ci --baseline` failed; `rarefy validate` then passes without that budget."""
+    past = History(desk.home / "history.sqlite")
+    slower = asked("latency_p50", "max_regression", 0.05, 0.2, against="production")
+    plain = asked("size", "max", 9.0, 2.0)
+    sequence = [[plain, slower], [plain]]
+    if again:
+        sequence.append([plain, slower.model_copy(update={"outcome": "pass"})])
+    for number, budgets in enumerate(sequence):
+        outcome = "fail" if any(b.outcome == "fail" for b in budgets) else "pass"
+        verdict = finished(number, budgets=budgets, outcome=outcome, name="tiny")
+        verdict.measurements.models["candidate"].digest = desk.digest
+        when = f"2999-01-0{number + 1}T00:00:00+00:00"
+        assert past.add(verdict.model_copy(update={"created": when, "measured_at": when}))
+    said = desk.rarefy("promote", "tiny")
+    assert said.code == (0 if again else 3)
+    if not again:
+        assert "nothing has been compared with 'production' since" in said.err
+        assert desk.production is None
+
+
 def test_an_older_verdict_does_not(desk: Desk) -> None:
     older = finished(0, outcome="fail", name="tiny")
     older.measurements.models["candidate"].digest = desk.digest
