@@ -11,17 +11,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import IO, Any
 
 from flows import prefect_server
+from pipeline.measure import alone
 
 EXIT_CODE = 5
 """What ``rarefy submit --watch`` exits with; of a killed process the system says 137."""
+WAITS, GOES_ON = b"waits", b"goes on"
+"""What the watch is told when the stage waits for the machine, and when it has it."""
 SECONDS = 10.0
 """How long the server may take to note the end of the flow run."""
 
@@ -29,6 +35,8 @@ SECONDS = 10.0
 @contextlib.contextmanager
 def limit(stage: str, seconds: float | None, flow_run: dict[str, Any] | None) -> Iterator[None]:
     """Kill this process if what is done in this context takes longer than ``seconds``.
+
+    Waiting for the machine to measure on does not count.
 
     ``flow_run``: ``url`` of its final state in Prefect's API, with the ``headers`` to send; None
     without a server.
@@ -53,10 +61,11 @@ def limit(stage: str, seconds: float | None, flow_run: dict[str, Any] | None) ->
         start_new_session=True,  # Ctrl-C and a closed terminal end the run, not its watch
     )
     assert watch.stdin is not None
+    tell = partial(_tell, watch.stdin)
     try:
-        watch.stdin.write(json.dumps(told).encode() + b"\n")
-        watch.stdin.flush()
-        yield
+        tell(json.dumps(told).encode())
+        with alone.pausing(lambda: _paused(tell)):
+            yield
     finally:
         with contextlib.suppress(OSError):  # somebody has killed the watch
             watch.stdin.write(b"\n")  # a fork of this process may hold the pipe open
@@ -64,17 +73,37 @@ def limit(stage: str, seconds: float | None, flow_run: dict[str, Any] | None) ->
         watch.wait()
 
 
+def _tell(watch: IO[bytes], word: bytes) -> None:
+    watch.write(word + b"\n")
+    watch.flush()
+
+
+@contextlib.contextmanager
+def _paused(tell: Callable[[bytes], None]) -> Iterator[None]:
+    with contextlib.suppress(OSError):  # somebody has killed the watch
+        tell(WAITS)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            tell(GOES_ON)
+
+
 def _watch() -> None:
-    """Read what to watch from stdin; another line, or the end of stdin, says that it has ended."""
+    """Read what to watch from stdin; then, that it waits and goes on.
+
+    Another line, or the end of stdin, says that it has ended.
+    """
     told = json.loads(sys.stdin.buffer.readline())
-    ended = threading.Event()
+    words: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
-    def wait() -> None:
-        sys.stdin.buffer.readline()
-        ended.set()
+    def read() -> None:
+        while word := sys.stdin.buffer.readline().strip():
+            words.put(word)
+        words.put(b"")
 
-    threading.Thread(target=wait, daemon=True).start()
-    if ended.wait(told["seconds"]) or not _lives(told["process"], told["born"]):
+    threading.Thread(target=read, daemon=True).start()
+    if _ends(words, told["seconds"]) or not _lives(told["process"], told["born"]):
         os._exit(0)  # the thread may still read
     sys.stderr.write(f"rarefy: {told['message']}\n")
     sys.stderr.flush()
@@ -83,6 +112,19 @@ def _watch() -> None:
             _report(told["flow_run"], told["message"])
     _kill(told["process"])
     os._exit(0)  # the thread still reads
+
+
+def _ends(words: queue.SimpleQueue[bytes], seconds: float) -> bool:
+    """Return whether the stage ends before it has taken so many seconds without its waiting."""
+    while True:
+        began = time.monotonic()
+        try:
+            word = words.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            return False
+        seconds -= time.monotonic() - began
+        if word != WAITS or words.get() != GOES_ON:
+            return True
 
 
 def _report(flow_run: dict[str, Any], message: str) -> None:

@@ -14,7 +14,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,10 @@ WHY: Final = "another run is measuring on this machine"
 Limit = Callable[[Callable[[], None]], AbstractContextManager[None]]
 """Holds something more while the machine is measured; calls what it is given if it must wait."""
 
+Pause = Callable[[], AbstractContextManager[None]]
+
 _limit: ContextVar[Limit | None] = ContextVar("limit", default=None)
+_pause: ContextVar[Pause] = ContextVar("pause", default=nullcontext)
 _held = threading.local()
 
 
@@ -97,6 +100,16 @@ def also(limit: Limit | None) -> Iterator[None]:
 
 
 @contextmanager
+def pausing(pause: Pause) -> Iterator[None]:
+    """Within this context, waiting for the machine is done within ``pause()``."""
+    before = _pause.set(pause)
+    try:
+        yield
+    finally:
+        _pause.reset(before)
+
+
+@contextmanager
 def measuring(waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Measure alone on this machine; call ``waiting`` if another process or thread measures.
 
@@ -107,9 +120,10 @@ def measuring(waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         return
     limit = _limit.get()
     with ExitStack() as stack:
-        if limit is not None:
-            stack.enter_context(limit(waiting))
-        stack.enter_context(locks.held(lock_file(), waiting))
+        with _pause.get()():
+            if limit is not None:
+                stack.enter_context(limit(waiting))
+            stack.enter_context(locks.held(lock_file(), waiting))
         _held.by_this_thread = True
         try:
             yield

@@ -77,6 +77,32 @@ def test_a_stage_that_ends_in_time_goes_on() -> None:
     assert done.stdout.endswith("on\n")
 
 
+WAITING = """
+import threading
+from pipeline.measure import alone
+held = threading.Event()
+def other():
+    with alone.measuring():
+        held.set()
+        time.sleep(4)
+threading.Thread(target=other).start()
+held.wait()
+with alone.measuring():
+    print("measured", flush=True)
+time.sleep({after})
+"""
+
+
+@pytest.mark.parametrize(("after", "code"), [(0, 0), (600, -signal.SIGKILL)])
+def test_waiting_for_the_machine_does_not_count_but_what_comes_after_does(
+    after: int, code: int
+) -> None:
+    blocked = "\n    ".join(WAITING.format(after=after).strip().splitlines())
+    done = run(RUN.format(told=None, blocked=blocked) + "child.kill()\n")
+    assert done.returncode == code
+    assert done.stdout.endswith("measured\n")
+
+
 def test_without_a_limit_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", None)
     with time_limit.limit("distill", None, None):
