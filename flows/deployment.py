@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -16,8 +18,10 @@ from typing import Any
 
 import yaml
 
+from flows import recipe_source
+from flows.recipe_source import InGit
 from pipeline.recipe import yaml_source
-from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.recipe.recipe import LoadedRecipe, Step
 from pipeline.store import disk
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import REMOTE_TAG
@@ -79,8 +83,11 @@ class Deployment:
         }
 
 
-def check_portable(loaded: LoadedRecipe) -> None:
-    """Raise RecipeError if a recipe needs what only this machine's store or disk has."""
+def check_portable(loaded: LoadedRecipe, git: InGit | None = None) -> None:
+    """Raise RecipeError if a recipe needs what only this machine's store or disk has.
+
+    ``git``: the repository that workers clone, if they do; they then have all that is in it.
+    """
     for position, budget in enumerate(loaded.recipe.budgets):
         if budget.against in loaded.tags and REMOTE_TAG not in str(budget.against):
             raise loaded.where.say(
@@ -90,18 +97,42 @@ def check_portable(loaded: LoadedRecipe) -> None:
             )
     references = [("model", loaded.recipe.model)]
     references += [(f"data.{k}", v) for k, v in loaded.recipe.data.references.items()]
-    references += [
-        (step.id, str(path))
-        for step in loaded.steps
-        for path in step.stage.files(loaded.base)
-        if not path.resolve().is_relative_to(loaded.base.resolve())
-    ]
+    references += [(step.id, path) for step in loaded.steps for path in _read(step, loaded.base)]
     for name, reference in references:
+        where = f"{loaded.where.source}: {name}"
         if reference.startswith(("/", "~")):
             raise RecipeError(
-                f"{loaded.where.source}: {name}: {reference} is a path of this machine; give one "
-                "relative to the recipe"
+                f"{where}: {reference} is a path of this machine; give one relative to the recipe"
             )
+        if git is None:
+            recipe_source.beside(reference, where)
+        elif not git.contains(reference):
+            raise RecipeError(
+                f"{where}: {reference} is outside of the repository {git.repository}, so a worker "
+                "does not have it"
+            )
+
+
+def _read(step: Step, base: Path) -> Iterator[str]:
+    """Yield the files and folders that a stage reads, as the recipe names them.
+
+    Not those that it does not name by a path: of a hub, or of an installed package.
+    """
+    files = [Path(os.path.normpath(path)) for path in step.stage.files(base)]
+    folders = {folder for path in files for folder in path.parents} - {base, *base.parents}
+    for text in sorted(_texts(step.stage.model_dump(mode="json"))):
+        with suppress(RuntimeError):  # "~name" for a user that does not exist
+            if Path(os.path.normpath(base / Path(text).expanduser())) in {*files, *folders}:
+                yield text
+
+
+def _texts(value: Any) -> set[str]:
+    """Return all texts in nested plain values."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return set().union(*map(_texts, value))
+    return {value} if isinstance(value, str) else set()
 
 
 def write(path: Path, entry: Mapping[str, Any], prefect_version: str) -> None:

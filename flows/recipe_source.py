@@ -71,6 +71,11 @@ class InGit:
             raise RecipeError(f"{text!r}: the revision or the path is not valid")
         return cls(found["repository"], found["revision"], path.as_posix())
 
+    def contains(self, reference: str) -> bool:
+        """Return whether a path that the recipe names is in the repository."""
+        there = PurePosixPath(os.path.normpath(PurePosixPath(self.path).parent / reference))
+        return ".." not in there.parts
+
     def __str__(self) -> str:
         return f"{GIT}{self.repository}@{self.revision}:{self.path}"
 
@@ -113,7 +118,7 @@ def send(recipe: Path, url: str, base: Path | None = None) -> str:
     files, kind = {recipe.name: recipe}, partial(_kind, base)
     todo = list(_places(_references(values), kind))
     while todo:
-        path = base / _relative(todo.pop(), str(recipe))
+        path = base / beside(todo.pop(), str(recipe))
         found = [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else []
         for each in found:
             inside = each.relative_to(base).as_posix()
@@ -209,7 +214,7 @@ def _named(value: Any) -> Iterator[str]:
 
 def _bring(there: RemoteFiles, reference: str, folder: Path, kind: Kind) -> None:
     """Fetch a file or a folder beside the recipe, if there is one, and what its code imports."""
-    path = _relative(reference, there.url)
+    path = beside(reference, there.url)
     target = _inside(folder, path)
     if target.is_file():
         return
@@ -223,7 +228,8 @@ def _bring(there: RemoteFiles, reference: str, folder: Path, kind: Kind) -> None
             there.fetch(f"{path}/{name}", _inside(folder, f"{path}/{name}"), size)
 
 
-def _relative(reference: str, recipe: str) -> str:
+def beside(reference: str, recipe: str) -> str:
+    """Return a path that a recipe names, relative to its folder. Raises RecipeError if outside."""
     path = os.path.normpath(reference).replace(os.sep, "/")
     if path == ".." or path.startswith("../"):
         raise RecipeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 
 from flows import deployment
 from flows.deployment import Deployment
+from flows.recipe_source import InGit
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.terms.errors import RecipeError
@@ -42,6 +44,39 @@ def test_a_file_of_a_stage_outside_the_folder_is_refused(project: Project) -> No
     facts.rename(beside)
     inside = recipes.load(project.recipe("inject: {facts: facts.jsonl}", "quickstages:Head"))
     deployment.check_portable(inside)
+
+
+def test_with_git_a_stage_may_read_what_the_repository_contains(project: Project) -> None:
+    (project.folder.parent / "facts.jsonl").write_text('{"text": "a fact"}\n')
+    loaded = recipes.load(project.recipe("inject: {facts: ../facts.jsonl}", "quickstages:Head"))
+    address = "https://example.org/models.git@main:"
+    deployment.check_portable(loaded, InGit.parse(f"{address}recipes/tiny.yaml"))
+    with pytest.raises(
+        RecipeError, match=r"inject: \.\./facts\.jsonl is outside of the repository"
+    ):
+        deployment.check_portable(loaded, InGit.parse(f"{address}tiny.yaml"))
+    with pytest.raises(RecipeError, match=r"inject: .* names '\.\./facts\.jsonl'.* or use --git$"):
+        deployment.check_portable(loaded)
+
+
+def test_a_path_of_this_machine_is_refused_also_beside_the_recipe(project: Project) -> None:
+    """A worker has the file, but elsewhere."""
+    facts = project.folder / "facts.jsonl"
+    facts.write_text('{"text": "a fact"}\n')
+    loaded = recipes.load(project.recipe(f"inject: {{facts: {facts}}}", "quickstages:Head"))
+    with pytest.raises(RecipeError, match=f"inject: {facts} is a path of this machine"):
+        deployment.check_portable(loaded, InGit.parse("https://h/r.git@main:a/tiny.yaml"))
+
+
+def test_a_model_of_a_package_is_no_path_of_this_machine(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path_factory.mktemp("packages")
+    shutil.copytree(project.folder / "encoder", packages / "models" / "student")
+    (packages / "models" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(packages)
+    stage = "distill: {student: 'package:models/student', teacher: head}"
+    deployment.check_portable(recipes.load(project.recipe("quickstages:Head", stage)))
 
 
 def test_an_entry_says_what_a_worker_elsewhere_needs(made: Callable[..., Deployment]) -> None:
