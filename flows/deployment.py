@@ -140,18 +140,29 @@ def write(path: Path, entry: Mapping[str, Any], prefect_version: str) -> None:
 
     Raises RecipeError if the file was not written by rarefy: its comments would be lost.
     """
-    values: dict[str, Any] = {"name": "rarefy", "deployments": []}
-    if path.exists():
-        text = path.read_text(encoding="utf-8")
-        if not text.startswith(HEADER):
-            raise RecipeError(
-                f"{path}: rarefy did not write this and would replace it; give another --file"
-            )
-        values = yaml_source.parse(text.encode(), str(path)).values
+    values = _read_file(path) if path.exists() else {"name": "rarefy", "deployments": []}
     others = [each for each in values["deployments"] if each["name"] != entry["name"]]
     values |= {"prefect-version": prefect_version, "deployments": [*others, dict(entry)]}
     with disk.speaking(path.parent):
         disk.write_text(path, HEADER + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Return what a ``prefect.yaml`` of rarefy's says. Raises RecipeError if it is none."""
+    data, header = path.read_bytes(), HEADER.encode()
+    if not data.startswith(header):
+        raise RecipeError(
+            f"{path}: rarefy did not write this and would replace it; give another --file"
+        )
+    # Somebody may have edited it since.
+    left = data.removeprefix(header).strip()
+    values: Any = yaml_source.parse(data, str(path)).values if left else None
+    entries = values.get("deployments") if isinstance(values, dict) else None
+    if not isinstance(entries, list) or not all(
+        isinstance(each, dict) and "name" in each for each in entries
+    ):
+        raise RecipeError(f"{path}: not a prefect.yaml of rarefy; give another --file")
+    return dict(values)
 
 
 def template_of(kind: str) -> dict[str, Any]:

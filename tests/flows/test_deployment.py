@@ -149,6 +149,35 @@ def test_a_file_of_somebody_else_is_left_alone(
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- deployments\n",
+        "name: x\n",
+        "deployments:\n",
+        "deployments: {name: one}\n",
+        "deployments: [one]\n",
+        "deployments: [{version: 1}]\n",
+    ],
+)
+def test_a_file_that_was_edited_to_something_else_is_refused(
+    made: Callable[..., Deployment], tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "prefect.yaml"
+    path.write_text(deployment.HEADER + text)
+    with pytest.raises(RecipeError) as refused:
+        deployment.write(path, made().entry([]), "3.9.1")
+    assert str(refused.value) == f"{path}: not a prefect.yaml of rarefy; give another --file"
+    assert path.read_text() == deployment.HEADER + text
+
+
+def test_a_file_that_is_no_text_is_refused(made: Callable[..., Deployment], tmp_path: Path) -> None:
+    (tmp_path / "prefect.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(RecipeError, match="rarefy did not write this"):
+        deployment.write(tmp_path / "prefect.yaml", made().entry([]), "3.9.1")
+
+
+@pytest.mark.parametrize(
     ("budgets", "ok"),
     [
         ("budgets:\n  - {metric: accuracy, max_drop: 1 %, against: production}\n", False),
