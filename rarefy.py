@@ -377,8 +377,10 @@ def _device(device: str) -> str:
 
 def _command(recipe: LoadedRecipe, baseline: str | None, options: dict[str, bool]) -> str:
     """Return the command that a run is recorded with; `rarefy validate` finds the recipe by it."""
+    from flows.jobs import IN_PYTHON
+
     if recipe.path is None:
-        return "rarefy.run(recipe)"
+        return IN_PYTHON
     flags, path = [flag for flag in options if options[flag]], str(recipe.path)
     if baseline is None:
         return shlex.join(["rarefy", "run", *flags, path])

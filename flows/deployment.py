@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -16,8 +18,10 @@ from typing import Any
 
 import yaml
 
+from flows import recipe_source
+from flows.recipe_source import InGit
 from pipeline.recipe import yaml_source
-from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.recipe.recipe import LoadedRecipe, Step
 from pipeline.store import disk
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import REMOTE_TAG
@@ -79,8 +83,11 @@ class Deployment:
         }
 
 
-def check_portable(loaded: LoadedRecipe) -> None:
-    """Raise RecipeError if a recipe needs what only this machine's store or disk has."""
+def check_portable(loaded: LoadedRecipe, git: InGit | None = None) -> None:
+    """Raise RecipeError if a recipe needs what only this machine's store or disk has.
+
+    ``git``: the repository that workers clone, if they do; they then have all that is in it.
+    """
     for position, budget in enumerate(loaded.recipe.budgets):
         if budget.against in loaded.tags and REMOTE_TAG not in str(budget.against):
             raise loaded.where.say(
@@ -90,18 +97,42 @@ def check_portable(loaded: LoadedRecipe) -> None:
             )
     references = [("model", loaded.recipe.model)]
     references += [(f"data.{k}", v) for k, v in loaded.recipe.data.references.items()]
-    references += [
-        (step.id, str(path))
-        for step in loaded.steps
-        for path in step.stage.files(loaded.base)
-        if not path.resolve().is_relative_to(loaded.base.resolve())
-    ]
+    references += [(step.id, path) for step in loaded.steps for path in _read(step, loaded.base)]
     for name, reference in references:
+        where = f"{loaded.where.source}: {name}"
         if reference.startswith(("/", "~")):
             raise RecipeError(
-                f"{loaded.where.source}: {name}: {reference} is a path of this machine; give one "
-                "relative to the recipe"
+                f"{where}: {reference} is a path of this machine; give one relative to the recipe"
             )
+        if git is None:
+            recipe_source.beside(reference, where)
+        elif not git.contains(reference):
+            raise RecipeError(
+                f"{where}: {reference} is outside of the repository {git.repository}, so a worker "
+                "does not have it"
+            )
+
+
+def _read(step: Step, base: Path) -> Iterator[str]:
+    """Yield the files and folders that a stage reads, as the recipe names them.
+
+    Not those that it does not name by a path: of a hub, or of an installed package.
+    """
+    files = [Path(os.path.normpath(path)) for path in step.stage.files(base)]
+    folders = {folder for path in files for folder in path.parents} - {base, *base.parents}
+    for text in sorted(_texts(step.stage.model_dump(mode="json"))):
+        with suppress(RuntimeError):  # "~name" for a user that does not exist
+            if Path(os.path.normpath(base / Path(text).expanduser())) in {*files, *folders}:
+                yield text
+
+
+def _texts(value: Any) -> set[str]:
+    """Return all texts in nested plain values."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return set().union(*map(_texts, value))
+    return {value} if isinstance(value, str) else set()
 
 
 def write(path: Path, entry: Mapping[str, Any], prefect_version: str) -> None:
@@ -109,18 +140,29 @@ def write(path: Path, entry: Mapping[str, Any], prefect_version: str) -> None:
 
     Raises RecipeError if the file was not written by rarefy: its comments would be lost.
     """
-    values: dict[str, Any] = {"name": "rarefy", "deployments": []}
-    if path.exists():
-        text = path.read_text(encoding="utf-8")
-        if not text.startswith(HEADER):
-            raise RecipeError(
-                f"{path}: rarefy did not write this and would replace it; give another --file"
-            )
-        values = yaml_source.parse(text.encode(), str(path)).values
+    values = _read_file(path) if path.exists() else {"name": "rarefy", "deployments": []}
     others = [each for each in values["deployments"] if each["name"] != entry["name"]]
     values |= {"prefect-version": prefect_version, "deployments": [*others, dict(entry)]}
     with disk.speaking(path.parent):
         disk.write_text(path, HEADER + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Return what a ``prefect.yaml`` of rarefy's says. Raises RecipeError if it is none."""
+    data, header = path.read_bytes(), HEADER.encode()
+    if not data.startswith(header):
+        raise RecipeError(
+            f"{path}: rarefy did not write this and would replace it; give another --file"
+        )
+    # Somebody may have edited it since.
+    left = data.removeprefix(header).strip()
+    values: Any = yaml_source.parse(data, str(path)).values if left else None
+    entries = values.get("deployments") if isinstance(values, dict) else None
+    if not isinstance(entries, list) or not all(
+        isinstance(each, dict) and "name" in each for each in entries
+    ):
+        raise RecipeError(f"{path}: not a prefect.yaml of rarefy; give another --file")
+    return dict(values)
 
 
 def template_of(kind: str) -> dict[str, Any]:

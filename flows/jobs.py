@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flows import time_limit
 from flows.display import Shows
@@ -19,6 +19,9 @@ from pipeline.run.engine import Finished, Run
 from pipeline.run.plan import Plan
 from pipeline.store.artifact import Kind
 from pipeline.store.home import Home
+
+IN_PYTHON: Final = "rarefy.run(recipe)"
+"""The command of a run whose recipe was built in Python, and is in no file."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class Job:
     """Whether it is a gate, which also writes the files that CI systems read."""
     strict: bool = False
     """Whether an inconclusive budget is no success."""
+
+    @property
+    def in_python(self) -> bool:
+        """Whether its recipe was built in Python: only that program can run it again."""
+        return self.command == IN_PYTHON
 
     @property
     def parameters(self) -> dict[str, Any]:

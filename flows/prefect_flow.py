@@ -46,6 +46,7 @@ from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.report import markdown
 from pipeline.run.engine import Run, default_device
 from pipeline.store.home import Home
+from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import RarefyError
 
 NAME = "rarefy-compress"
@@ -170,8 +171,12 @@ def tags_of(recipe: str) -> list[str]:
 
 
 def key(kind: str, recipe: str) -> str:
-    """Return the key of a recipe's Prefect artifacts, which share a history by their key."""
-    return f"rarefy-{kind}-{re.sub(r'[^a-z0-9]+', '-', recipe)}"
+    """Return the key of a recipe's Prefect artifacts, which share a history by their key.
+
+    Keys have no dots and no underscores; a digest keeps recipes apart that differ in these alone.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", recipe)
+    return f"rarefy-{kind}-{name}" + (f"-{value_sha256(recipe)[:8]}" if name != recipe else "")
 
 
 def _steps(run: Run, job: Job, display: Shows | None) -> Result:

@@ -7,17 +7,18 @@ cloned. Anything else is a path on this machine, used where it is.
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.recipe import yaml_source
+from pipeline.stage import code
 from pipeline.store.remote_files import RemoteFiles
 from pipeline.terms import credentials
 from pipeline.terms.digests import file_sha256, value_sha256
@@ -35,6 +36,8 @@ _NETWORK = re.compile(
 )
 _REFUSED = re.compile(r"returned error: 4\d\d|certificate", re.I)
 """What git calls a failed access and what trying again does not change."""
+Kind = Callable[[str], Literal["file", "folder"] | None]
+"""Says what is at a path beside the recipe."""
 _LONGEST = 300
 """Characters of the longest path that is looked for; longer texts are prompts."""
 
@@ -68,6 +71,11 @@ class InGit:
             raise RecipeError(f"{text!r}: the revision or the path is not valid")
         return cls(found["repository"], found["revision"], path.as_posix())
 
+    def contains(self, reference: str) -> bool:
+        """Return whether a path that the recipe names is in the repository."""
+        there = PurePosixPath(os.path.normpath(PurePosixPath(self.path).parent / reference))
+        return ".." not in there.parts
+
     def __str__(self) -> str:
         return f"{GIT}{self.repository}@{self.revision}:{self.path}"
 
@@ -93,8 +101,9 @@ def fetch(source: str, folder: Path) -> Path:
     if data is None:
         raise RecipeError(f"{source}: no such recipe")
     (folder / name).write_bytes(data)
-    for reference in sorted(set(_references(yaml_source.parse(data, source).values))):
-        _bring(there, reference, folder)
+    kind = cache(there.kind)
+    for path in sorted(_places(_references(yaml_source.parse(data, source).values), kind)):
+        _bring(there, path, folder, kind)
     return folder / name
 
 
@@ -106,19 +115,16 @@ def send(recipe: Path, url: str, base: Path | None = None) -> str:
     is outside of ``base``.
     """
     values, base = yaml_source.read(recipe).values, base or recipe.resolve().parent
-    files = {recipe.name: recipe}
-    todo = list(_references(values))
+    files, kind = {recipe.name: recipe}, partial(_kind, base)
+    todo = list(_places(_references(values), kind))
     while todo:
-        name = _relative(todo.pop(), str(recipe))
-        path = base / name
+        path = base / beside(todo.pop(), str(recipe))
         found = [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else []
         for each in found:
             inside = each.relative_to(base).as_posix()
             if each.is_file() and inside not in files:
                 files[inside] = each
-                todo += (
-                    [f"{module}.py" for module in _imported(each)] if each.suffix == ".py" else []
-                )
+                todo += _imported(each, inside, kind)
     digests = {name: file_sha256(path) for name, path in files.items()}
     there = RemoteFiles.open(url)
     there.check_writable()
@@ -176,7 +182,10 @@ def _run(*arguments: str | Path) -> tuple[int, str]:
 
 
 def _references(recipe: dict[str, Any]) -> Iterator[str]:
-    """Yield every text in a recipe that may be a path beside it: not its name, not a column's."""
+    """Yield every text in a recipe that may be a path beside it: not its name, not a column's.
+
+    Of a stage or a task of its own it is ``module:``.
+    """
     for key, value in recipe.items():
         if key == "data" and isinstance(value, dict):
             files = {"train", "dev", "eval", "unlabelled", "corpus"}
@@ -186,7 +195,7 @@ def _references(recipe: dict[str, Any]) -> Iterator[str]:
 
 
 def _named(value: Any) -> Iterator[str]:
-    """Yield every text in a recipe that may be a path beside it; a stage's module too."""
+    """Yield every text in a recipe that may be a path beside it; a stage's ``module:`` too."""
     if isinstance(value, dict):
         for key, each in value.items():
             if ":" in str(key):  # a stage of the recipe's own; other keys are words of recipes
@@ -197,29 +206,30 @@ def _named(value: Any) -> Iterator[str]:
             yield from _named(each)
     elif isinstance(value, str) and value and len(value) <= _LONGEST:
         module, colon, attribute = value.partition(":")
-        if colon and module.isidentifier() and attribute.isidentifier():
-            yield f"{module}.py"
+        if colon and all(map(str.isidentifier, [*module.split("."), attribute])):
+            yield f"{module}:"
         elif not re.search(r"[\n?*:#]|^[/~.]?$|^[/~]|\\", value):
             yield value
 
 
-def _bring(there: RemoteFiles, reference: str, folder: Path) -> None:
-    """Fetch a file or a folder beside the recipe, if there is one of that name."""
-    path = _relative(reference, there.url)
+def _bring(there: RemoteFiles, reference: str, folder: Path, kind: Kind) -> None:
+    """Fetch a file or a folder beside the recipe, if there is one, and what its code imports."""
+    path = beside(reference, there.url)
     target = _inside(folder, path)
-    if target.exists():
+    if target.is_file():
         return
-    kind = there.kind(path)
-    if kind == "file":
+    found = kind(path)
+    if found == "file":
         there.fetch(path, target, None)
-        for name in _imported(target) if path.endswith(".py") else ():
-            _bring(there, f"{name}.py", folder)
-    elif kind == "folder":
+        for name in _imported(target, path, kind):
+            _bring(there, name, folder, kind)
+    elif found == "folder":
         for name, size in there.sizes(path).items():
             there.fetch(f"{path}/{name}", _inside(folder, f"{path}/{name}"), size)
 
 
-def _relative(reference: str, recipe: str) -> str:
+def beside(reference: str, recipe: str) -> str:
+    """Return a path that a recipe names, relative to its folder. Raises RecipeError if outside."""
     path = os.path.normpath(reference).replace(os.sep, "/")
     if path == ".." or path.startswith("../"):
         raise RecipeError(
@@ -229,19 +239,47 @@ def _relative(reference: str, recipe: str) -> str:
     return path
 
 
-def _imported(module: Path) -> Iterator[str]:
-    """Yield the modules that may lie beside a stage's module and that it imports."""
+def _places(references: Iterable[str], kind: Kind) -> set[str]:
+    """Return the paths of what a recipe names; of modules, those that lie beside it."""
+    found = set()
+    for reference in references:
+        module, colon, _ = reference.partition(":")
+        found |= set(_modules([module], kind)) if colon else {reference}
+    return found
+
+
+def _imported(file: Path, path: str, kind: Kind) -> Iterator[str]:
+    """Yield the modules beside the recipe that a file of code imports; ``path``: its own there."""
+    if file.suffix != ".py":
+        return
+    inner = PurePosixPath(path).with_suffix("")
+    package = ".".join(inner.parent.parts)
+    name = package if inner.name == "__init__" else ".".join(inner.parts)
     try:
-        nodes = list(ast.walk(ast.parse(module.read_bytes())))
+        names = list(code.imports(file.read_bytes(), name, package))
     except (SyntaxError, ValueError):
         return  # said when the stage is loaded
-    for node in nodes:
-        names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-        for name in names:
-            if "." not in name and name not in sys.stdlib_module_names:
-                yield name
+    yield from _modules(names, kind)
+
+
+def _modules(names: Iterable[str], kind: Kind) -> Iterator[str]:
+    """Yield the paths of these modules, and of the packages that they are in, beside the recipe."""
+    for name in names:
+        top = name.partition(".")[0]
+        if not top or top in code.OWN or top in sys.stdlib_module_names:
+            continue
+        for each in code.prefixes(name):
+            stem = each.replace(".", "/")
+            found = [path for path in (f"{stem}.py", f"{stem}/__init__.py") if kind(path) == "file"]
+            yield from found
+            # A folder without __init__.py is a package as well.
+            if not found and kind(stem) != "folder":
+                break
+
+
+def _kind(base: Path, path: str) -> Literal["file", "folder"] | None:
+    there = base / path
+    return "file" if there.is_file() else "folder" if there.is_dir() else None
 
 
 def _inside(folder: Path, path: str) -> Path:

@@ -99,7 +99,8 @@ def recorded(
 ) -> Iterator[Recorded]:
     """Return the display of a run that is in the logbook for as long as the block lasts."""
     values = asdict(job)
-    here = (key for key in PATHS if not recipe_source.is_remote(values[key]))
+    paths = PATHS[1:] if job.in_python else PATHS
+    here = (key for key in paths if not recipe_source.is_remote(values[key]))
     values |= {key: str(Path(values[key]).absolute()) for key in here}
     logbook, name = Logbook(Home(Path(job.home))), loaded.recipe.name
     with logbook.writing(name, engine, values, len(jobs.step_ids(loaded))) as page:

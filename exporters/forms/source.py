@@ -79,6 +79,27 @@ class Source:
         noted = {entry.key: entry.value for entry in self.graph.metadata_props}
         return str(noted.get("precision", "fp32"))
 
+    @property
+    def rows_interact(self) -> bool:
+        """Whether a text's answer depends on the texts in its batch.
+
+        It does if the graph takes the ranges of activations at run time: over the whole batch.
+        """
+        return _ranges_at_run_time(self.graph.graph)
+
+
+def _ranges_at_run_time(graph: Any) -> bool:
+    """Return whether a graph has such an operator, also in the branches of an ``If``."""
+    return any(
+        node.op_type.startswith("DynamicQuantize")
+        or any(
+            _ranges_at_run_time(inner)
+            for attribute in node.attribute
+            for inner in (attribute.g, *attribute.graphs)
+        )
+        for node in graph.node
+    )
+
 
 def read(bundle: Bundle) -> Source:
     """Return a bundle's files, after checking that they are those of its manifest.

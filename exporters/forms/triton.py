@@ -68,7 +68,8 @@ def _graph(source: Source, folder: Path, name: str) -> None:
         _tensors("input", ((each, "TYPE_INT64", -1) for each in source.inputs)),
         _output(source, folder),
         f"instance_group [ {{ count: 1 kind: {kind} }} ]",
-        "dynamic_batching { }",
+        # Else one client's texts would change the answers to another's.
+        *([] if source.rows_interact else ["dynamic_batching { }"]),
         *([f"optimization {{{optimization} }}"] if optimization else []),
         _parameter("intra_op_thread_count", str(threads)),
     ]
@@ -169,6 +170,7 @@ def _readme(source: Source, name: str) -> str:
         labels=len(source.labels),
         pairs=bool(source.signature.get("pairs")),
         windows=bool(source.signature.get("windows")),
+        interact=source.rows_interact,
         max_length=source.max_length,
         opset=opset,
     )

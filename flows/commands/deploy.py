@@ -102,12 +102,13 @@ def deploy(
 
     Example: `rarefy deploy demo.yaml --pool nightly --cron "0 3 * * *" --store s3://models/rarefy`
     """
-    from flows import deployment, prefect_server, prefect_settings
+    from flows import deployment, prefect_server, prefect_settings, recipe_source
     from flows.commands.schedule import cron_schedule
     from pipeline.recipe import recipe as recipes
 
     loaded = recipes.load(recipe)
-    deployment.check_portable(loaded)
+    git = options["git"]
+    deployment.check_portable(loaded, recipe_source.InGit.parse(git) if git else None)
     variables = dict(map(deployment.variable, options["variables"]))
     prefect_settings.prepare(home.prefect)
     if cron:

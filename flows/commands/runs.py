@@ -143,7 +143,6 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
 
     Example: `rarefy runs cancel demo`
     """
-    from flows import recipe_source
     from pipeline.terms.errors import ProviderError, RecipeError
 
     book = _book(home)
@@ -165,9 +164,7 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
     if as_json:
         show_json(_plain(book.find(entry.id)))
         return
-    deployed = recipe_source.is_remote(entry.job["recipe"])
-    again = "submit" if deployed else f"runs resume {entry.id}"
-    click.echo(f"cancelled {entry.id}; `rarefy {again}` goes on")
+    click.echo(f"cancelled {entry.id}; {_going_on(entry)}")
 
 
 @runs.command("resume", short_help="Go on with a run that was stopped, killed or failed.")
@@ -200,6 +197,8 @@ def resume(
     job = replace(
         job, stage_timeout=stage_timeout or job.stage_timeout, strict=strict or job.strict
     )
+    if job.in_python:
+        raise RecipeError(f"{entry.id}: its recipe was built in Python; {_going_on(entry)}")
     if recipe_source.is_remote(job.recipe):
         raise RecipeError(
             f"{entry.id}: a worker fetched its recipe from {job.recipe}; `rarefy submit` starts "
@@ -208,6 +207,18 @@ def resume(
     if job.ci:
         return ci.carry_out(job, entry.engine, as_json)
     return run.carry_out(job, jobs.load(job), entry.engine, as_json)
+
+
+def _going_on(entry: Entry) -> str:
+    """Return how a run that was stopped is gone on with."""
+    from flows import jobs, recipe_source
+
+    job = jobs.Job(**entry.job)
+    if job.in_python:
+        return "rarefy.run(recipe), called again in Python, goes on, and repeats no finished stage"
+    if recipe_source.is_remote(job.recipe):
+        return "`rarefy submit` goes on"
+    return f"`rarefy runs resume {entry.id}` goes on"
 
 
 def _book(home: Home) -> Logbook:

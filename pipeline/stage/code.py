@@ -89,7 +89,7 @@ def load(file: Path) -> ModuleType:
     of this one.
     """
     source = file.read_bytes()
-    helpers = {name: each.sha256 for name, each in _helpers(_imports(source, "", "")).items()}
+    helpers = {name: each.sha256 for name, each in _helpers(imports(source, "", "")).items()}
     version = value_sha256([str(file), hashlib.sha256(source).hexdigest(), helpers])
     name = f"{file.stem}_{version[:16]}"
     if name in sys.modules:
@@ -175,11 +175,11 @@ def note(kind: type) -> None:
         return
     file = _file(module)
     if file is None:
-        names = [*_imports((notebook.source(kind) or "").encode(), "", "")]
+        names = [*imports((notebook.source(kind) or "").encode(), "", "")]
         names += [used.__name__ for used in notebook.modules(kind)]
         _classes[kind] = Code(None, _helpers(names))
     elif file.suffix == ".py" and file.is_file():
-        names = [*_imports(file.read_bytes(), module.__name__, module.__package__ or "")]
+        names = [*imports(file.read_bytes(), module.__name__, module.__package__ or "")]
         helpers = _helpers(names, top)
         helpers.pop(module.__name__, None)
         _classes[kind] = Code(_found(module.__name__, file), helpers)
@@ -210,20 +210,20 @@ def _helpers(names: Iterable[str], top: str = "") -> dict[str, Source]:
     ahead, seen = list(names), set[str]()
     found = {}
     while ahead:
-        for name in _prefixes(ahead.pop()):
+        for name in prefixes(ahead.pop()):
             path = None if name in seen else _path(name, top)
             seen.add(name)
             if path is None:
                 continue
             if path.suffix == ".py":
                 package = name if path.stem == "__init__" else name.rpartition(".")[0]
-                ahead += _imports(path.read_bytes(), name, package)
+                ahead += imports(path.read_bytes(), name, package)
             if path.stat().st_size:  # an empty __init__.py says nothing
                 found[name] = _found(name, path)
     return found
 
 
-def _imports(source: bytes, name: str, package: str) -> Iterator[str]:
+def imports(source: bytes, name: str, package: str) -> Iterator[str]:
     """Return the names that a module may import, and the packages that it is in."""
     yield name.rpartition(".")[0]
     for node in ast.walk(ast.parse(source)):
@@ -237,7 +237,8 @@ def _imports(source: bytes, name: str, package: str) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def _prefixes(name: str) -> list[str]:
+def prefixes(name: str) -> list[str]:
+    """Return the packages that a module is in, the outermost first, and the module itself."""
     parts = name.split(".")
     return [".".join(parts[: count + 1]) for count in range(len(parts))] if name else []
 

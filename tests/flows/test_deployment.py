@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 
 from flows import deployment
 from flows.deployment import Deployment
+from flows.recipe_source import InGit
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.terms.errors import RecipeError
@@ -42,6 +44,39 @@ def test_a_file_of_a_stage_outside_the_folder_is_refused(project: Project) -> No
     facts.rename(beside)
     inside = recipes.load(project.recipe("inject: {facts: facts.jsonl}", "quickstages:Head"))
     deployment.check_portable(inside)
+
+
+def test_with_git_a_stage_may_read_what_the_repository_contains(project: Project) -> None:
+    (project.folder.parent / "facts.jsonl").write_text('{"text": "a fact"}\n')
+    loaded = recipes.load(project.recipe("inject: {facts: ../facts.jsonl}", "quickstages:Head"))
+    address = "https://example.org/models.git@main:"
+    deployment.check_portable(loaded, InGit.parse(f"{address}recipes/tiny.yaml"))
+    with pytest.raises(
+        RecipeError, match=r"inject: \.\./facts\.jsonl is outside of the repository"
+    ):
+        deployment.check_portable(loaded, InGit.parse(f"{address}tiny.yaml"))
+    with pytest.raises(RecipeError, match=r"inject: .* names '\.\./facts\.jsonl'.* or use --git$"):
+        deployment.check_portable(loaded)
+
+
+def test_a_path_of_this_machine_is_refused_also_beside_the_recipe(project: Project) -> None:
+    """A worker has the file, but elsewhere."""
+    facts = project.folder / "facts.jsonl"
+    facts.write_text('{"text": "a fact"}\n')
+    loaded = recipes.load(project.recipe(f"inject: {{facts: {facts}}}", "quickstages:Head"))
+    with pytest.raises(RecipeError, match=f"inject: {facts} is a path of this machine"):
+        deployment.check_portable(loaded, InGit.parse("https://h/r.git@main:a/tiny.yaml"))
+
+
+def test_a_model_of_a_package_is_no_path_of_this_machine(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path_factory.mktemp("packages")
+    shutil.copytree(project.folder / "encoder", packages / "models" / "student")
+    (packages / "models" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(packages)
+    stage = "distill: {student: 'package:models/student', teacher: head}"
+    deployment.check_portable(recipes.load(project.recipe("quickstages:Head", stage)))
 
 
 def test_an_entry_says_what_a_worker_elsewhere_needs(made: Callable[..., Deployment]) -> None:
@@ -111,6 +146,35 @@ def test_a_file_of_somebody_else_is_left_alone(
     with pytest.raises(RecipeError, match=r"rarefy did not write this .* another --file"):
         deployment.write(path, made().entry([]), "3.9.1")
     assert path.read_text() == "# mine\ndeployments: []\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- deployments\n",
+        "name: x\n",
+        "deployments:\n",
+        "deployments: {name: one}\n",
+        "deployments: [one]\n",
+        "deployments: [{version: 1}]\n",
+    ],
+)
+def test_a_file_that_was_edited_to_something_else_is_refused(
+    made: Callable[..., Deployment], tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "prefect.yaml"
+    path.write_text(deployment.HEADER + text)
+    with pytest.raises(RecipeError) as refused:
+        deployment.write(path, made().entry([]), "3.9.1")
+    assert str(refused.value) == f"{path}: not a prefect.yaml of rarefy; give another --file"
+    assert path.read_text() == deployment.HEADER + text
+
+
+def test_a_file_that_is_no_text_is_refused(made: Callable[..., Deployment], tmp_path: Path) -> None:
+    (tmp_path / "prefect.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(RecipeError, match="rarefy did not write this"):
+        deployment.write(tmp_path / "prefect.yaml", made().entry([]), "3.9.1")
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ prefect_flow._shown(away, key="rarefy-ledger-a")
 try:
     prefect_flow._shown(wrong, key="A")
 except ValueError as error:
-    print(error, prefect_flow.key("ledger", "spam_de.v2"))
+    print(error, prefect_flow.key("ledger", "spam-de"))
 """
 
 
@@ -150,8 +150,20 @@ def test_a_page_that_a_server_cannot_take_now_ends_no_run(project: Project) -> N
         timeout=120,
         check=False,
     )
-    assert done.stdout == "a key with a capital rarefy-ledger-spam-de-v2\n", done.stderr
+    assert done.stdout == "a key with a capital rarefy-ledger-spam-de\n", done.stderr
     assert "rarefy-ledger-a is not shown: refused" in done.stderr
+
+
+def test_recipes_of_similar_names_have_artifacts_of_their_own() -> None:
+    from prefect.client.schemas.actions import ArtifactCreate
+
+    from flows import prefect_flow
+
+    names = ["demo-v1", "demo.v1", "demo_v1", "demo--v1", "demo-", "demo."]
+    keys = [prefect_flow.key("ledger", name) for name in names]
+    assert len(set(keys)) == len(names)
+    assert keys[0] == "rarefy-ledger-demo-v1"
+    assert [ArtifactCreate(key=key, type="table").key for key in keys] == keys, "Prefect takes them"
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,55 @@ def test_what_is_sent_to_a_store_is_fetched_from_there(
     assert (here / "data/train.jsonl").read_text() == "{}\n"
 
 
+PACKAGED = {
+    "own.py": "import numpy.linalg\nimport helpers.util\nfrom helpers import words\n",
+    "helpers/__init__.py": "",
+    "helpers/util.py": "from .deep.inner import INNER\nfrom . import beside as b\n",
+    "helpers/words.py": "def words():\n    from plain import lists\n",
+    "helpers/beside.py": "import stages.own\n",
+    "helpers/deep/__init__.py": "import own\n",
+    "helpers/deep/inner.py": "INNER = 1\n",
+    "plain/lists.py": "",
+}
+UNUSED = {
+    "helpers/unused.py": "",
+    "helpers/words.txt": "",
+    "plain/unused.py": "",
+    "stages/own.py": "",
+}
+
+
+@pytest.fixture
+def packaged(there: Path) -> set[str]:
+    """Let the stage's module import packages; return the files that the recipe then needs."""
+    for name, text in {**PACKAGED, **UNUSED}.items():
+        (there / name).parent.mkdir(parents=True, exist_ok=True)
+        (there / name).write_text(text)
+    return (NEEDED | set(PACKAGED)) - {"shared_words.py"}
+
+
+def test_packages_that_a_stage_imports_are_sent_and_fetched(
+    there: Path, packaged: set[str], here: Path, tmp_path: Path
+) -> None:
+    source = recipe_source.send(there / "demo.yaml", (tmp_path / "store").as_uri())
+    assert files(Path(source.removeprefix("file://")).parent) == packaged
+    recipe_source.fetch(there.as_uri() + "/demo.yaml", here)
+    assert files(here) == packaged
+
+
+def test_packages_are_fetched_from_a_web_server(web: str, packaged: set[str], here: Path) -> None:
+    recipe_source.fetch(f"{web}/demo.yaml", here)
+    assert files(here) == packaged
+
+
+def test_a_stage_in_a_package_is_sent(there: Path, packaged: set[str], tmp_path: Path) -> None:
+    (there / "demo.yaml").write_text(RECIPE.replace("own:Word", "helpers.util:Word"))
+    source = recipe_source.send(there / "demo.yaml", (tmp_path / "store").as_uri())
+    sent = files(Path(source.removeprefix("file://")).parent)
+    assert {"helpers/__init__.py", "helpers/util.py", "helpers/deep/inner.py"} <= sent
+    assert "helpers/unused.py" not in sent
+
+
 def test_a_recipe_that_is_not_there(there: Path, web: str, here: Path) -> None:
     for place in (there.as_uri(), web):
         with pytest.raises(RecipeError, match=r"none\.yaml: no such recipe$"):

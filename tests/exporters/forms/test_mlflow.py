@@ -8,7 +8,7 @@ import pytest
 
 from exporters.forms import mlflow
 from pipeline.model.runtime import PROVIDERS
-from pipeline.terms.errors import ProviderError
+from pipeline.terms.errors import ModelError, ProviderError
 from tests.exporters.forms import bundles
 
 
@@ -21,6 +21,16 @@ def test_without_mlflow_the_extra_is_named_and_nothing_is_written(
     )
     (tmp_path / "out").mkdir()
     with pytest.raises(ProviderError, match=r"rarefy\[mlflow\]"):
+        mlflow.write(bundles.read(classifier), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_bundle_for_cpus_with_vnni_is_refused(classifier, tmp_path, monkeypatch):
+    """The graph of the flavor onnx would give wrong answers on other CPUs without a word."""
+    monkeypatch.setattr(mlflow, "check_installed", lambda: None)
+    bundles.change(classifier, "signature.json", lambda values: values.update(isa="vnni"))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ModelError, match=r"'mlflow'.*without isa"):
         mlflow.write(bundles.read(classifier), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -21,6 +21,20 @@ def test_a_bundle_s_facts_are_those_of_its_files(classifier, embedder):
     assert bundles.read(embedder).labels == []
 
 
+def test_ranges_at_run_time_are_found_also_in_a_branch(classifier):
+    import onnx
+
+    assert not bundles.read(classifier).rows_interact
+    outputs = ["q", "scale", "zero"]
+    quantizes = onnx.helper.make_node("DynamicQuantizeLinear", ["x"], outputs)
+    branch = onnx.helper.make_graph([quantizes], "branch", [], [])
+    chooses = onnx.helper.make_node("If", ["whole"], ["y"], then_branch=branch, else_branch=branch)
+    for node in (quantizes, chooses):
+        found = bundles.read(classifier)
+        found.graph.graph.node.append(node)
+        assert found.rows_interact
+
+
 def test_the_samples_belong_together(classifier):
     request, response = source.samples(bundles.read(classifier))
     assert len(request["texts"]) == len(response["predictions"]) == 3

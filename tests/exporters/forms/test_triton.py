@@ -11,11 +11,14 @@ import re
 import pytest
 
 from exporters import saving
+from exporters.build import build
 from exporters.forms import triton
 from pipeline.model.runtime import BundleModel
 from pipeline.terms.errors import ModelError, RecipeError
+from tests.exporters.deployments import SPLIT, TASK, copy_with, plan_for
 from tests.exporters.forms import bundles
 from tests.exporters.forms.triton_server import answer, steps
+from tests.models import write_finetuned
 
 TEXTS = ["a fine film", "the story is dull and very very cold"]
 
@@ -80,6 +83,32 @@ def test_the_graph_runs_as_the_bundle_s_session_does(classifier, tmp_path):
     assert 'gpu_execution_accelerator : [ { name : "tensorrt" } ]' in text
     assert "KIND_GPU" in text
     assert 'string_value: "3"' in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "together"), [("dynamic", False), ("static", True)])
+def test_requests_are_computed_together_only_if_their_answers_stay(tmp_path, mode, together):
+    """With ranges at run time, one client's texts change the answers to another's."""
+    write_finetuned(tmp_path / "float")
+    checkpoint = copy_with(
+        tmp_path / "float", plan_for(tmp_path / "float", mode), tmp_path / "int8"
+    )
+    (tmp_path / "bundle").mkdir()
+    build(checkpoint, tmp_path / "bundle", task=TASK, split=SPLIT, form="deploy")
+    write(tmp_path / "bundle", tmp_path / "out")
+    readme = (tmp_path / "out/README.md").read_text()
+    assert ("dynamic_batching" in config(tmp_path / "out")) is together
+    assert ("requests of the same length are computed together" in readme) is together
+    assert ("change each other's answers" in readme) is not together
+    assert readme.endswith(".\n")
+    texts, model = ["a fine film", "the dull story"], BundleModel(tmp_path / "bundle")
+    alone, beside = model.units(texts), model.units(texts, together=2)
+    assert bool(abs(alone - beside).max() < 1e-6) is together
+
+
+def test_floats_are_computed_together(classifier, tmp_path):
+    write(classifier, tmp_path / "out")
+    assert "dynamic_batching { }" in config(tmp_path / "out")
 
 
 def test_a_bundle_for_pairs_asks_for_two_texts(classifier, tmp_path):

@@ -39,8 +39,18 @@ def inline(recipe: Path) -> tuple[str, ...]:
     return ("run", str(recipe), "--engine", "inline", "--device", "cpu")
 
 
+IN_PYTHON = """
+import os
+import rarefy
+data = {"train": "train.jsonl", "eval": "eval.jsonl"}
+stages = ["quickstages:Head", "sleepstages:Sleep"]
+recipe = rarefy.Recipe("tiny", model="encoder", data=data, stages=stages)
+rarefy.run(recipe, home=os.environ["RAREFY_HOME"], device="cpu")
+"""
+
+
 @contextmanager
-def running(project: Project) -> Iterator[subprocess.Popen[bytes]]:
+def running(project: Project, program: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """A run, in a process of its own, of a recipe whose second stage sleeps."""
     (project.folder / "modules" / "sleepstages.py").write_text(
         "import time\n"
@@ -53,8 +63,9 @@ def running(project: Project) -> Iterator[subprocess.Popen[bytes]]:
         "        return super().run(context, model)\n"
     )
     recipe = project.recipe("quickstages:Head", "sleepstages:Sleep", budgets=PASSES)
+    command = ["-c", program] if program else ["-m", "rarefy", *inline(recipe)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "rarefy", *inline(recipe)],
+        [sys.executable, *command],
         cwd=project.folder,
         env={**os.environ, "PYTHONPATH": f"{Path.cwd()}:{os.environ['PYTHONPATH']}"},
         stdout=subprocess.DEVNULL,
@@ -126,6 +137,21 @@ def test_a_run_in_another_process_is_followed_cancelled_and_resumed(
     latest, first = listed(call)
     assert (code, latest["state"], first["id"]) == (0, "pass", entry["id"])
     assert [step["cached"] for step in latest["steps"]] == [True, True, False]
+
+
+def test_a_run_made_in_python_is_gone_on_with_there(call: Call, project: Project) -> None:
+    with running(project, IN_PYTHON) as process:
+        (entry,) = listed(call)
+        code, out, _ = call("runs", "cancel", "tiny")
+        assert code == 0
+        assert out.startswith(
+            f"cancelled {entry['id']}; rarefy.run(recipe), called again in Python"
+        )
+        process.wait(30)
+    code, _, err = call("runs", "resume", "tiny")
+    assert code == 2
+    assert "built in Python; rarefy.run(recipe), called again in Python, goes on" in err
+    assert "recipe    recipe 'tiny'" in call("runs", "show", "tiny")[1]
 
 
 def test_a_run_that_was_too_slow_is_resumed_with_more_time(call: Call, project: Project) -> None:
