@@ -260,6 +260,11 @@ class Regression(SequenceTask):
         """Return ``row``; with groups, ``query``."""
         return "query" if _grouped(truth) else "row"
 
+    @classmethod
+    def block_of_unit(cls, truth: Sequence[Any]) -> NDArray[np.int64] | None:
+        """Return the number of each row's query; None without groups."""
+        return _ranked(truth)[1] if _grouped(truth) else None
+
     trivial: ClassVar[str] = "equal scores"
 
     @classmethod

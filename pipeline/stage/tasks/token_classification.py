@@ -250,6 +250,14 @@ class TokenClassification(SingleLabel):
         """Return ``sentence``."""
         return "sentence"
 
+    @classmethod
+    def block_of_unit(cls, truth: Sequence[Any]) -> NDArray[np.int64] | None:
+        """Return the number of each word's sentence."""
+        import numpy as np
+
+        _, _, lengths = entity_scores.read(truth)
+        return np.repeat(np.arange(len(lengths)), lengths)
+
     trivial: ClassVar[str] = "the same tag for every word"
     marked: ClassVar[str] = "entity"
 
