@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.model import no_code, pooling, pretrained, sources
 from pipeline.model.architectures.description import Config
-from pipeline.stage.tasks import Task
+from pipeline.stage.tasks import Task, heads
 from pipeline.store.artifact import Kind, Source
 from pipeline.terms.errors import ModelError, RarefyError
 
@@ -74,8 +74,13 @@ class Located:
         ]
 
     def warnings(self, task: type[Task], labels: Sequence[str]) -> list[str]:
-        """Return a warning if the model's head is for other labels and will be replaced."""
+        """Return a warning if the model's head is for another task or other labels."""
         own = task.head(self.config)
+        if own is None and (other := heads.replaced(self.config, labels)):
+            return [
+                f"model: its head ({other}) is not one for {task.name} and will be replaced by a "
+                "new one"
+            ]
         if not own or self.kind(task, labels) is Kind.CHECKPOINT:
             return []
         return [

@@ -122,7 +122,7 @@ class TokenClassification(SingleLabel):
     @classmethod
     def head(cls, config: Mapping[str, Any]) -> list[str] | None:
         """Return the tags of a token classifier."""
-        return heads.labels(config, heads.TOKENS)
+        return heads.labels(config, heads.TOKENS, fewest=2)
 
     # Rows as tokens
 
