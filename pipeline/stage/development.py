@@ -20,13 +20,15 @@ from pipeline.terms.digests import value_sha256
 T = TypeVar("T")
 NAME = "dev"
 SEED = 0
+GROUPS = 2
+"""The version of what becomes of groups; older results of data with groups are not found again."""
 MOST = 2000
 """Rows at most: enough to tell choices apart, few enough to try many."""
 
 
 def source(train: Source, share: float, group: str | None) -> Source:
     """Return the source of the rows that are cut from ``train``; its digest says how."""
-    digest = value_sha256([train.sha256, share, group, SEED, MOST])
+    digest = value_sha256([train.sha256, share, group, SEED, MOST, *([GROUPS] if group else [])])
     return Source(NAME, train.reference, train.path, digest)
 
 

@@ -23,6 +23,8 @@ class FileRows(ABC):
     name: ClassVar[str]
     searches: ClassVar[bool] = False
     """Whether ``data.corpus`` and ``data.negatives`` mean something to it."""
+    queries: ClassVar[bool] = False
+    """Whether the rows of a group are those of one query, so that every row must name its group."""
     correlates: ClassVar[bool] = False
     """Whether the scores of rows without groups are correlations, which need several rows."""
     fewest: ClassVar[int] = 1

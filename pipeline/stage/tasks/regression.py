@@ -65,6 +65,7 @@ class Regression(SequenceTask):
     name: ClassVar[str] = "regression"
     linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "scores"
     smooths: ClassVar[bool] = False
+    queries: ClassVar[bool] = True
     correlates: ClassVar[bool] = True
     answers_itself: ClassVar[bool] = True
     scores: ClassVar[Mapping[str, Formula]] = {
