@@ -145,11 +145,8 @@ def load(
         train = splits["train"]
         strata = [task.stratum(target) for target in train.labels or ()]
         splits["train"], splits[cut.name] = development.cut(train, strata, data.share, cut)
-        if len(splits["train"]) == len(splits[cut.name]) == len(train):
-            warnings.append(
-                f"dev: train is too small to spare rows ({plural(len(train), 'row')}), so choices "
-                "are made on the training rows themselves; give data.dev"
-            )
+        if said := development.warning(train, splits[cut.name], data.share):
+            warnings.append(said)
     _leave_out(splits, warnings)
     _warn_overlap(splits, warnings)
     summary = Summary(names, {name: len(s) for name, s in splits.items()}, counts, warnings)
