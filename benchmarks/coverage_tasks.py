@@ -4,7 +4,8 @@ Each setting has a population of blocks (rows, queries, sentences or pairs) with
 models, so their true scores are known. Each trial draws blocks from it and calls
 ``pipeline.measure.paired``, as the verdict does. Two-sided 95 % intervals must cover the truth in
 about 95 of 100 trials; a true drop of exactly the margin may pass in at most 5; of two models that
-are equally good, a budget of "no worse" may fail one in at most 5.
+are equally good, a budget of "no worse" may fail one in at most 5. The interval of
+agreement must cover the truth too, although words of a sentence tend to differ together.
 
 ``python -m benchmarks.coverage_tasks`` goes on where it was stopped: finished settings are kept in
 ``--work`` until the end.
@@ -28,9 +29,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.record import Claim, finish
-from pipeline.measure import paired
+from pipeline.measure import paired, scores
 from pipeline.stage.formulas import Floats, Formula, Labels, Score
 from pipeline.stage.scoring import entities, means, multi_label, ranking, regression
+from pipeline.stage.tasks.token_classification import TokenClassification
 from pipeline.terms.interval import Interval
 
 SEED = 0
@@ -69,6 +71,9 @@ CHANGES = (
 WILD = Change("rare failures", 0.03, 2.5)
 """Answers far worse than any of the reference: a sample without one has no hint of it."""
 WILD_BLOCKS = (100, 300)
+CLUSTERED = Change("clustered", 0.08, 0.25)
+"""Sentences of which a quarter of the words are answered anew; of the others it is a hundredth."""
+AGREEMENT, WORDS, OTHERS = "agreement of words", 20, 0.01
 
 
 def answers(
@@ -163,6 +168,8 @@ SIZES = {"nDCG@10": POPULATION // 4, "MRR@10": POPULATION // 4}
 
 def simulate(score: str, change: Change, blocks: int, trials: int) -> dict[str, Any]:
     """Return the rates of one setting."""
+    if score == AGREEMENT:
+        return agreeing(change, blocks, trials)
     name = hashlib.sha256(f"{score} {change.name} {blocks}".encode()).digest()
     generator = np.random.default_rng([SEED, *name[:4]])
     pair, size = SCORES[score](change, generator), SIZES.get(score, POPULATION)
@@ -190,14 +197,45 @@ def simulate(score: str, change: Change, blocks: int, trials: int) -> dict[str, 
     return setting | truth | {"differing": blocks * change.share * (1 + change.equal)} | rates
 
 
+def agreeing(change: Change, sentences: int, trials: int) -> dict[str, Any]:
+    """Return how often the interval of agreement covers the truth, and how often it is above."""
+    generator = np.random.default_rng([SEED, sentences])
+    true = 1 - (change.share * change.harm + (1 - change.share) * OTHERS)
+    truth = [{"tags": [0] * WORDS, "names": ["O", "B-X"]}] * sentences
+    same = np.tile([0.9, 0.1], (sentences * WORDS, 1))
+    found = []
+    for trial in range(trials):
+        chance = np.where(generator.random((sentences, 1)) < change.share, change.harm, OTHERS)
+        differs = (generator.random((sentences, WORDS)) < chance).reshape(-1, 1)
+        other = np.where(differs, same[:, ::-1], same)
+        found.append(scores.agreement(TokenClassification, same, other, truth, trial))
+    return {
+        "score": AGREEMENT,
+        "change": change.name,
+        "blocks": sentences,
+        "trials": trials,
+        "reference": true,
+        "difference": true - 1,
+        "differing": sentences * change.share,
+        "covers": float(np.mean([_holds(interval, true) for interval in found])),
+        "false_pass": float(np.mean([interval.low > true for interval in found])),
+    }
+
+
 def _holds(found: Interval, value: float) -> bool:
     return bool(found.low <= value <= found.high)
 
 
 def measure(work: Path, trials: int, sizes: Sequence[int] = BLOCKS) -> list[dict[str, Any]]:
     """Return the settings of these sizes; those that were finished before come from ``work``."""
-    code: list[Any] = [POPULATION, RESAMPLES, trials, [asdict(each) for each in (*CHANGES, WILD)]]
-    code += [Path(str(module.__file__)).read_text() for module in (paired, multi_label, regression)]
+    code: list[Any] = [
+        POPULATION,
+        RESAMPLES,
+        trials,
+        [asdict(each) for each in (*CHANGES, WILD, CLUSTERED)],
+    ]
+    modules = (paired, scores, multi_label, regression)
+    code += [Path(str(module.__file__)).read_text() for module in modules]
     kept = work / f"{hashlib.sha256(repr(code).encode()).hexdigest()[:12]}.jsonl"
     found = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     found = [row for row in found if row["blocks"] in sizes]
@@ -214,7 +252,8 @@ def measure(work: Path, trials: int, sizes: Sequence[int] = BLOCKS) -> list[dict
 
 
 def settings() -> list[tuple[str, Change, int]]:
-    return [
+    words = [(AGREEMENT, CLUSTERED, blocks) for blocks in BLOCKS]
+    return words + [
         (score, change, blocks)
         for blocks in BLOCKS
         for score in SCORES
@@ -225,12 +264,27 @@ def settings() -> list[tuple[str, Change, int]]:
 
 def claims(found: list[dict[str, Any]]) -> list[Claim]:
     """Return the claims; a simulated rate may miss its target by 3 standard errors."""
+    words = [row for row in found if row["score"] == AGREEMENT]
+    found = [row for row in found if row["score"] != AGREEMENT]
     usual = [row for row in found if row["change"] != WILD.name]
     wild = [row for row in found if row["change"] == WILD.name]
     many = [row for row in usual if row["differing"] >= MANY]
     few = [row for row in usual if row["differing"] < MANY]
     equal = [row for row in usual if row["difference"] == 0]
-    made = []
+    made = [
+        Claim(
+            "coverage of the 95 % interval of agreement of words that differ together",
+            "93.5 % or more, with 3 standard errors",
+            _range(words, "covers"),
+            all(_at_least(row, "covers", 0.935) for row in words),
+        ),
+        Claim(
+            "agreement: a limit of just the truth passes",
+            "at most 2.5 %, with 3 standard errors",
+            _range(words, "false_pass"),
+            all(_at_most(row, "false_pass", 0.025) for row in words),
+        ),
+    ]
     for key, word in (("covers", "difference"), ("covers_ratio", "ratio")):
         made += [
             Claim(
@@ -282,7 +336,7 @@ def show(found: list[dict[str, Any]]) -> None:
     rates = ("covers", "covers_ratio", "false_pass", "false_pass_ratio", "false_fail")
     table = Table("score", "change", "blocks", "difference", *rates, "s")
     for row in found:
-        numbers = [f"{row[key]:.1%}" for key in rates]
+        numbers = [f"{row[key]:.1%}" if key in row else "" for key in rates]
         start = row["score"], row["change"], str(row["blocks"]), f"{row['difference']:.4f}"
         table.add_row(*start, *numbers, str(row["seconds"]))
     Console(width=140).print(table)

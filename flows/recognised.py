@@ -41,8 +41,8 @@ def recognise(
 
     ``label`` is () if the rows are to have none. None if the file has no column of texts.
     """
-    ways = (_search, _classes) if label == () else (_tokens, _search, _many, _scores, _classes)
-    for find in ways:
+    every = (_tokens, _search, _named, _many, _scores, _classes)
+    for find in (_search, _classes) if label == () else every:
         found = find(table, text, label)
         if found is not None:
             return found
@@ -86,6 +86,26 @@ def _search(
     if label or pair is None or (text and text != pair):
         return None
     return Recognised(EMBEDDINGS, pair)
+
+
+def _named(
+    table: Columns, text: tuple[str, ...], label: tuple[str, ...] | None
+) -> Recognised | None:
+    """Return what the values of a column with the name of a label tell, whatever is beside it.
+
+    Files have further columns: how sure an annotator was, a vote, a flag. They would be taken for
+    the target if all columns were looked at alike.
+    """
+    of = text or _pair(table) or _text(table)
+    for name in LABELS if label is None else ():
+        values = table.values.get(name, [])
+        if name in of or len(set(map(str, _present(values)))) < 2:
+            continue
+        ways = (_many, _scores, _classes) if _class_like(values) else (_many, _scores)
+        for find in ways:
+            if found := find(table, text, (name,)):
+                return found
+    return None
 
 
 def _many(
@@ -169,6 +189,13 @@ def _spans(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(each, dict) and {"start", "end"} <= set(each) for each in value
     )
+
+
+def _class_like(values: Sequence[Any]) -> bool:
+    """Return whether values are names or whole numbers of which some return."""
+    present = _present(values)
+    plain = all(isinstance(value, (str, int, float)) for value in present)
+    return plain and len(set(map(str, present))) < len(present)
 
 
 def _flag(value: Any) -> bool:

@@ -20,7 +20,7 @@ from pipeline.measure import paired, statistics
 from pipeline.measure.statistics import SEED, Bootstrap
 from pipeline.stage import formulas
 from pipeline.stage.formulas import Floats, Formula
-from pipeline.stage.scoring.means import mean
+from pipeline.stage.scoring.means import mean, ratio
 from pipeline.stage.tasks import Task
 from pipeline.terms import metrics
 from pipeline.terms.interval import Interval
@@ -100,10 +100,20 @@ def compare(
     )
 
 
-def agreement(task: type[Task], ours: Floats, theirs: Floats) -> Interval:
-    """Return the share of units with the same answer from both models, with a 95 % interval."""
-    same = task.same(ours, theirs)
-    return statistics.wilson(int(same.sum()), len(same))
+def agreement(
+    task: type[Task], ours: Floats, theirs: Floats, truth: Sequence[Any], seed: int = SEED
+) -> Interval:
+    """Return the share of units with the same answer from both models, with a 95 % interval.
+
+    Wilson's takes units as independent. Words of a sentence and rows of a query are not: they tend
+    to differ together, so there whole blocks are drawn.
+    """
+    same, block = task.same(ours, theirs), task.block_of_unit(truth)
+    if block is None:
+        return statistics.wilson(int(same.sum()), len(same))
+    units = np.bincount(block).astype(float)
+    agreed = np.bincount(block, same, minlength=len(units)).astype(float)
+    return _within("agreement", paired.alone(ratio(agreed, units), len(units), seed))
 
 
 def divergence(task: type[Task], ours: Floats, theirs: Floats, seed: int = SEED) -> Interval:

@@ -20,6 +20,7 @@ Mode = Literal["mean", "cls", "last"]
 MODULES = "modules.json"
 SETTINGS = "config.json"
 SENTENCES = "sentence_bert_config.json"
+PROMPTS = "config_sentence_transformers.json"
 KEY = "rarefy_pooling"
 
 _FLAGS = {
@@ -63,11 +64,8 @@ def read(directory: Path) -> Pooling:
     The default is the normalized mean. Raises ModelError if the directory asks for another pooling
     than mean, first or last token, or for further modules.
     """
-    try:
-        values = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        values = {}
-    if isinstance(values, dict) and KEY in values:
+    values = _values(directory / SETTINGS)
+    if KEY in values:
         return of_config(values[KEY])
     return layout(directory).pooling or Pooling()
 
@@ -94,7 +92,8 @@ def note(config: Any, pooling: Pooling) -> None:
 def layout(directory: Path) -> Layout:
     """Return where the parts of a model's directory are, of sentence-transformers or not.
 
-    Raises ModelError if modules.json is malformed or lists what rarefy cannot compute.
+    Raises ModelError if modules.json is malformed or lists what rarefy cannot compute, or if
+    sentence-transformers changes texts before the tokenizer reads them.
     """
     path = directory / MODULES
     if not path.is_file():
@@ -115,6 +114,7 @@ def layout(directory: Path) -> Layout:
             )
     if mode is None:
         raise ModelError(f"{MODULES}: there is no Pooling module")
+    _check_texts(directory, transformer)
     return Layout(transformer, Pooling(mode, normalize), tuple(files), _max_length(transformer))
 
 
@@ -151,10 +151,45 @@ def _mode(path: Path) -> Mode:
     return cast("Mode", mode)
 
 
+def _check_texts(directory: Path, transformer: Path) -> None:
+    """Raise ModelError if texts are put in lower case or behind a prompt before they are read.
+
+    Bundles and measurements read texts as they are, so the embeddings would be others.
+    """
+    if _values(transformer / SENTENCES).get("do_lower_case") and not _lowercases(transformer):
+        raise ModelError(
+            f"{SENTENCES}: do_lower_case is set, but the tokenizer reads capital letters; texts "
+            "are not changed here, so set it to false, or use a tokenizer with lower case"
+        )
+    values = _values(directory / PROMPTS)
+    name, prompts = values.get("default_prompt_name"), values.get("prompts")
+    if name is not None and (not isinstance(prompts, dict) or prompts.get(str(name)) != ""):
+        raise ModelError(
+            f"{PROMPTS}: default_prompt_name is {name!r}; no prompt is put before texts here, so "
+            "set it to null, and write the prompt into the texts"
+        )
+
+
+def _lowercases(transformer: Path) -> bool:
+    """Return whether a tokenizer makes no difference between capital and small letters."""
+    stated = _values(transformer / "tokenizer_config.json").get("do_lower_case")
+    fast = _values(transformer / "tokenizer.json")
+    if stated is False or not fast:
+        return stated is True
+    normalizer = fast.get("normalizer") or {}
+    parts = normalizer.get("normalizers", [normalizer])
+    return any(part.get("type") == "Lowercase" or part.get("lowercase") for part in parts)
+
+
 def _max_length(transformer: Path) -> int | None:
-    try:
-        values = json.loads((transformer / SENTENCES).read_text(encoding="utf-8"))
-        stated = values.get("max_seq_length")
-    except (OSError, ValueError, AttributeError):
-        return None
+    stated = _values(transformer / SENTENCES).get("max_seq_length")
     return stated if isinstance(stated, int) else None
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; {} if there is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -195,7 +195,7 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
 
     task, truth, main = measurements.scored_by, measurements.truth, measurements.main
     ours, theirs = (measurements.table(side) for side in SIDES)
-    same = scores.agreement(task, ours, theirs)
+    same = scores.agreement(task, ours, theirs, truth)
     right = [measurements.right(side) for side in SIDES]
     gains, losses = scores.flips(*right)
     return {

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pipeline.model.architectures.description import Config
 from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.run import locating
 from pipeline.stage import tasks
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import RecipeError
@@ -37,3 +41,19 @@ def check_length(loaded: LoadedRecipe, positions: int | None) -> None:
             ("data", "max_length"),
             f"{given} tokens, but the model has positions for only {positions}",
         )
+
+
+def check_made(loaded: LoadedRecipe, configs: Mapping[str, Config]) -> None:
+    """Raise RecipeError if a stage makes a model whose table of positions is too short.
+
+    A student that is pretrained has a table of its own. ``configs``: what is known of each step's.
+    """
+    given = loaded.recipe.data.max_length
+    for step in loaded.steps:
+        positions = locating.positions(configs[step.id])
+        if positions is not None and given > positions:
+            raise loaded.error(
+                step,
+                f"its model has positions for only {positions} tokens, but data.max_length is "
+                f"{given}",
+            )

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.model import no_code, pooling, pretrained, sources
 from pipeline.model.architectures.description import Config
-from pipeline.stage.tasks import Task
+from pipeline.stage.tasks import Task, heads
 from pipeline.store.artifact import Kind, Source
 from pipeline.terms.errors import ModelError, RarefyError
 
@@ -75,8 +74,13 @@ class Located:
         ]
 
     def warnings(self, task: type[Task], labels: Sequence[str]) -> list[str]:
-        """Return a warning if the model's head is for other labels and will be replaced."""
+        """Return a warning if the model's head is for another task or other labels."""
         own = task.head(self.config)
+        if own is None and (other := heads.replaced(self.config, labels)):
+            return [
+                f"model: its head ({other}) is not one for {task.name} and will be replaced by a "
+                "new one"
+            ]
         if not own or self.kind(task, labels) is Kind.CHECKPOINT:
             return []
         return [
@@ -120,7 +124,7 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
         files=(config, *weights, *tokenizer, *extra, *(root / name for name in parts.files)),
         weights=tuple(weights),
         config=values,
-        positions=_positions(values),
+        positions=positions(values),
         trained_length=parts.max_length or (None if _has_table(values) else _stated(values)),
         pooling=parts.pooling,
     )
@@ -136,7 +140,7 @@ def _about(model: str) -> Iterator[None]:
         raise
 
 
-def _positions(config: dict[str, Any]) -> int | None:
+def positions(config: Config) -> int | None:
     """Return the number of usable positions; None if there is no table of them.
 
     RoBERTa and its relatives start counting after the padding id, so they can use fewer positions
@@ -150,12 +154,12 @@ def _positions(config: dict[str, Any]) -> int | None:
     return stated - (1 if padding is None else int(padding)) - 1 if shifted else stated
 
 
-def _stated(config: dict[str, Any]) -> int | None:
+def _stated(config: Config) -> int | None:
     found = (config.get(name) for name in POSITIONS)
     return next((value for value in found if isinstance(value, int)), None)
 
 
-def _has_table(config: dict[str, Any]) -> bool:
+def _has_table(config: Config) -> bool:
     """Return whether a model looks its positions up in a table, which ends.
 
     Rotary and relative positions can be computed for any length. What the config states is then

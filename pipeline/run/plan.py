@@ -277,7 +277,7 @@ class Plan:
         own_answers.check(self.loaded, self.task_class, self._imported_kind())
         made = self.kinds()
         quantized.follow(self.loaded, made)
-        families.follow(self.loaded, {MODEL: self.located.config})
+        fit.check_made(self.loaded, families.follow(self.loaded, {MODEL: self.located.config}))
         budgets.check_references(self.loaded, made)
         known: dict[str, Artifact] = {}
         planned = []

@@ -26,7 +26,7 @@ FEWEST = 3
 VERSION = 2
 """Of the summary: raised when what it says of the same files changes."""
 NO_VALUE = "(none)"
-"""The slice of rows without a value in the slice's column."""
+"""The slice of rows without a value in the slice's column; see ``_alone`` for their group."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,10 @@ def digest(data: Data, splits: dict[str, Source]) -> str:
 
 def reading(data: Data) -> dict[str, Any]:
     """Return the recipe's options for reading rows, apart from where they are."""
-    cut = {"dev": data.share} if data.dev_file is None else {}
+    cut: dict[str, Any] = {"dev": data.share} if data.dev_file is None else {}
     negatives = {"negatives": data.negatives} if data.negatives else {}
+    if data.group and data.dev_file is None:
+        cut["groups"] = development.GROUPS
     options = data.model_dump(include={"text", "label", "group", "max_length"}, mode="json")
     windows = {"long_texts": data.long_texts} if data.long_texts != "cut" else {}
     return cut | negatives | windows | options
@@ -147,11 +149,8 @@ def load(
         train = splits["train"]
         strata = [task.stratum(target) for target in train.labels or ()]
         splits["train"], splits[cut.name] = development.cut(train, strata, data.share, cut)
-        if len(splits["train"]) == len(splits[cut.name]) == len(train):
-            warnings.append(
-                f"dev: train is too small to spare rows ({plural(len(train), 'row')}), so choices "
-                "are made on the training rows themselves; give data.dev"
-            )
+        if said := development.warning(train, splits[cut.name], data.share):
+            warnings.append(said)
     gone = _leave_out(splits, warnings, singly=task.singly)
     _warn_overlap(splits, warnings)
     sizes = {name: len(split) for name, split in splits.items()}
@@ -185,14 +184,14 @@ def _rows(
     targets = task.target_columns(data) if source.name != "unlabelled" else ()
     source = replace(source, targets=targets)
     others = list(data.slices) if source.name == "eval" else []
-    if data.group and source.name != "unlabelled":
-        others.append(data.group)
+    grouped = [data.group] if data.group and source.name != "unlabelled" else []
     count = len(data.text_columns)
     wrong = [data.negatives] if data.negatives and source.name in ("train", "dev") else []
-    columns = [*data.text_columns, *targets, *others, *wrong]
+    columns = [*data.text_columns, *targets, *others, *grouped, *wrong]
     texts = [store() for _ in data.text_columns]
     found: list[Any] = []
     values: list[list[str]] = [[] for _ in others]
+    groups: list[str] = []
     negatives: list[tuple[str, ...]] = []
     known: dict[str, str] = {}
     left: Counter[str] = Counter()
@@ -216,25 +215,40 @@ def _rows(
             found.append(known.setdefault(target, target) if isinstance(target, str) else target)
             if wrong:
                 negatives.append(corpus.negatives(row[-1], str(data.negatives), source, number))
-            for listed, value in zip(values, row[count + len(targets) :], strict=False):
+            further = row[count + len(targets) :]
+            for listed, value in zip(values, further, strict=False):
                 text = NO_VALUE if is_missing(value) else as_text(value)
                 listed.append(known.setdefault(text, text))
+            if grouped:
+                value = further[len(others)]
+                if task.queries and is_missing(value):
+                    raise DataError(
+                        f"{source.reference}: row {number} has no value in {data.group!r}, whose "
+                        "rows with the same value are one query"
+                    )
+                text = _alone(read[0]) if is_missing(value) else as_text(value)
+                groups.append(known.setdefault(text, text))
     for reason, rows in left.items():
         warnings.append(f"{source.name}: {plural(rows, 'row')} {reason} left out")
     if not len(texts[0]):
         raise DataError(f"{source.reference}: the {source.name} split has no usable rows")
-    named = dict(zip(others, values, strict=True))
-    groups = named.get(data.group) if data.group else None
-    if groups is not None and data.group not in data.slices:
-        del named[str(data.group)]
     return _Raw(
         texts[0],
         texts[1] if len(texts) == 2 else None,
         found if targets else None,
-        named,
-        groups,
+        dict(zip(others, values, strict=True)),
+        groups if grouped else None,
         negatives if wrong else None,
     )
+
+
+def _alone(texts: Sequence[str]) -> str:
+    """Return the group of a row without a value in the group's column: its own.
+
+    Rows of the same texts share it, so that they are not on both sides of a cut. All such rows in
+    one group would be cut off together, or never.
+    """
+    return f"{NO_VALUE} {alike.digest(texts).hex()}"
 
 
 def _once(table: Table, column: str) -> Iterator[Any]:

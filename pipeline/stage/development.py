@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar, overload
 
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.terms.digests import value_sha256
+from pipeline.terms.wording import percent, plural
 
 T = TypeVar("T")
 NAME = "dev"
 SEED = 0
+GROUPS = 2
+"""The version of what becomes of groups; older results of data with groups are not found again."""
+LARGEST = 2
+"""How many times as many rows as were asked for whole groups may make."""
 MOST = 2000
 """Rows at most: enough to tell choices apart, few enough to try many."""
 
 
 def source(train: Source, share: float, group: str | None) -> Source:
     """Return the source of the rows that are cut from ``train``; its digest says how."""
-    digest = value_sha256([train.sha256, share, group, SEED, MOST])
+    digest = value_sha256([train.sha256, share, group, SEED, MOST, *([GROUPS] if group else [])])
     return Source(NAME, train.reference, train.path, digest)
 
 
@@ -34,27 +39,75 @@ def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> 
     """Return the training rows without the development rows, and the development rows.
 
     About ``share`` of each stratum is taken (at most 2,000 rows in all), or whole groups if the
-    split has groups. ``strata`` is empty for rows without targets. ``dev``: the ``source`` of the
-    development rows. If the rows are too few to spare one, they all stay in training, and the
-    development split has them too.
+    split has groups, without those that are far too large. ``strata`` is empty for rows without
+    targets. ``dev``: the ``source`` of the development rows. If the rows are too few to spare one,
+    they all stay in training, and the development split has them too.
     """
-    share = min(share, MOST / len(train))
-    keys = train.groups if train.groups is not None else train.texts
-    places = array("Q", (_place(key) for key in keys))
+    count = _wanted(len(train), share)
+    if train.groups is None:
+        chosen = _rows(train.texts, strata, min(share, MOST / len(train)))
+    else:
+        groups = _groups(Counter(train.groups), count)
+        chosen = {row for row, group in enumerate(train.groups) if group in groups}
+    if not chosen or len(chosen) == len(train):
+        return train, picked(train, range(len(train)), dev.name, dev.sha256)
+    left = [row for row in range(len(train)) if row not in chosen]
+    kept = picked(train, left, train.name, train.sha256)
+    return kept, picked(train, sorted(chosen), dev.name, dev.sha256)
+
+
+def warning(train: Split, dev: Split, share: float) -> str | None:
+    """Return what is wrong with the development rows that were cut from ``train``, if anything."""
+    if len(dev) == len(train):
+        why = f"train is too small to spare rows ({plural(len(train), 'row')})"
+        if train.groups is not None and len(set(train.groups)) == 1:
+            why = f"all rows of train are in one group ({train.groups[0][:40]!r})"
+        return f"dev: {why}, so choices are made on the training rows themselves; give data.dev"
+    wanted = _wanted(len(train), share)
+    if train.groups is None or wanted / LARGEST <= len(dev) <= LARGEST * wanted:
+        return None
+    real, asked = (percent(rows / len(train)) for rows in (len(dev), wanted))
+    return (
+        f"dev: whole groups have {real} of the rows, where {asked} were to be cut off; give "
+        "data.dev"
+    )
+
+
+def _wanted(rows: int, share: float) -> int:
+    return round(min(share, MOST / rows) * rows)
+
+
+def _rows(texts: Sequence[str], strata: Sequence[Hashable], share: float) -> set[int]:
+    """Return the first rows of each stratum, in the order of their places."""
+    places = array("Q", (_place(text) for text in texts))
     layers: dict[Hashable, list[int]] = defaultdict(list)
-    for row in range(len(train)):
-        layers[strata[row] if strata and train.groups is None else None].append(row)
+    for row in range(len(places)):
+        layers[strata[row] if strata else None].append(row)
     chosen: set[int] = set()
     for rows in layers.values():
         count = round(share * len(rows))
         if count:
             last = sorted(places[row] for row in rows)[count - 1]
             chosen.update(row for row in rows if places[row] <= last)
-    if not chosen or len(chosen) == len(train):
-        return train, picked(train, range(len(train)), dev.name, dev.sha256)
-    left = [row for row in range(len(train)) if row not in chosen]
-    kept = picked(train, left, train.name, train.sha256)
-    return kept, picked(train, sorted(chosen), dev.name, dev.sha256)
+    return chosen
+
+
+def _groups(sizes: Mapping[str, int], count: int) -> set[str]:
+    """Return the first groups, in the order of their places, that have ``count`` rows together.
+
+    A group is left out if it would make them more than twice as many. If every group is that large,
+    the smallest is taken.
+    """
+    chosen: set[str] = set()
+    if not count:
+        return chosen
+    found = 0
+    ordered = sorted(sizes, key=_place)
+    for group in ordered:
+        if found < count and found + sizes[group] <= LARGEST * count:
+            chosen.add(group)
+            found += sizes[group]
+    return chosen or {min(ordered, key=lambda group: sizes[group])}
 
 
 def _place(key: str) -> int:

@@ -232,7 +232,7 @@ def _agreement(budget: Budget, target: str | None, measurements: Measurements) -
         return _absolute(budget, own, " with the recipe's model")
     name = lookup.first_reference(budget, measurements)
     ours, theirs = lookup.answers(measurements, CANDIDATE), lookup.answers(measurements, name)
-    same = scores.agreement(measurements.scored_by, ours, theirs)
+    same = scores.agreement(measurements.scored_by, ours, theirs, measurements.truth)
     return _absolute(budget, same, f" with {name}")
 
 

@@ -43,7 +43,7 @@ def test_a_file_of_texts_alone_has_no_labels() -> None:
     assert found == Recognised("text-classification", ("text",))
 
 
-def test_columns_of_0_and_1_are_labels_of_a_row() -> None:
+def test_eachof_0_and_1_are_labels_of_a_row() -> None:
     rows = [{"text": w, "rude": n % 2, "spam": int(n == 1)} for n, w in enumerate(WORDS)]
     found = recognise(table(*rows))
     assert found == Recognised("multi-label-classification", ("text",), ("rude", "spam"))
@@ -90,3 +90,42 @@ def test_what_is_given_is_taken() -> None:
     assert found == Recognised("text-classification", ("note",), ("mood",))
     assert recognise(table(*rows), label=()) == Recognised("text-classification", ("text",))
     assert recognise(table({"number": 1})) is None
+
+
+TEN = [f"{words}, again" for words in (*WORDS, *WORDS, *WORDS, "one more")]
+SURE = [0.9 + at / 1000 for at in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("beside", "values"),
+    [
+        ({"confidence": SURE}, ["pos", "neg"] * 5),
+        ({"score": SURE}, [0, 1] * 5),
+        ({"score": list(map(str, SURE))}, ["0", "1"] * 5),
+        ({"verified": [0, 1] * 5, "spam": [0, 0, 1, 0, 0] * 2}, list("abcde") * 2),
+        ({"keywords": [["x", "y"]] * 10}, ["a", "b"] * 5),
+        ({"votes": [0, 1] * 5, "spam": [1, 0] * 5}, [True, False, True, None, False] * 2),
+    ],
+)
+def test_a_column_named_like_a_label_is_the_label_whatever_is_beside_it(
+    beside: dict[str, list[Any]], values: list[Any]
+) -> None:
+    for each in ({"text": TEN, "label": values} | beside, beside | {"label": values, "text": TEN}):
+        found = recognise(Columns(each))
+        assert found == Recognised("text-classification", ("text",), ("label",))
+
+
+def test_a_named_column_of_lists_or_fractions_says_so_beside_others() -> None:
+    lists = Columns(
+        {"text": TEN, "rude": [0, 1] * 5, "spam": [0, 1] * 5, "labels": [["a"], []] * 5}
+    )
+    assert recognise(lists) == Recognised("multi-label-classification", ("text",), ("labels",))
+    scores = Columns({"text": TEN, "rude": [0, 1] * 5, "spam": [0, 1] * 5, "target": SURE})
+    assert recognise(scores) == Recognised("regression", ("text",), ("target",))
+
+
+def test_a_named_column_that_tells_nothing_leaves_the_others() -> None:
+    same = Columns({"text": TEN, "label": ["x"] * 10, "stars": SURE})
+    assert recognise(same) == Recognised("regression", ("text",), ("stars",))
+    replies = Columns({"text": TEN, "target": [f"reply {at}" for at in range(10)], "stars": SURE})
+    assert recognise(replies) == Recognised("regression", ("text",), ("stars",))

@@ -116,11 +116,14 @@ def _scores(measured: Measurements) -> Iterator[Measured]:
 
 
 def _agreement(data: ReportData) -> Iterator[Measured]:
-    from pipeline.measure.statistics import wilson
+    from pipeline.measure import scores
 
-    flips, measured = facts.flips(data), data.measurements
-    if flips is not None and not (measured and measured.unlabelled):  # there, it is the score
-        same = wilson(flips.rows - flips.differ, flips.rows)
+    name, measured = facts.reference(data), data.measurements
+    if measured is None or name is None or CANDIDATE not in measured.models or not measured.truth:
+        return
+    if not measured.unlabelled:  # there, it is the score
+        ours, theirs = measured.table(CANDIDATE), measured.table(name)
+        same = scores.agreement(measured.scored_by, ours, theirs, measured.truth)
         yield _make("agreement", CANDIDATE, None, same)
 
 

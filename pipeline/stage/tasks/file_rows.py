@@ -25,6 +25,8 @@ class FileRows(ABC):
     """Whether ``data.corpus`` and ``data.negatives`` mean something to it."""
     singly: ClassVar[bool] = False
     """Whether its models read each text of a pair alone, so that rows with one in common leak."""
+    queries: ClassVar[bool] = False
+    """Whether the rows of a group are those of one query, so that every row must name its group."""
     correlates: ClassVar[bool] = False
     """Whether the scores of rows without groups are correlations, which need several rows."""
     fewest: ClassVar[int] = 1

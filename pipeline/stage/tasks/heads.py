@@ -16,15 +16,37 @@ UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}
 """The labels of a head whose config.json has none: transformers leaves its default out."""
 
 
-def labels(config: Mapping[str, Any], ending: str, problem: str | None = None) -> list[str] | None:
+def labels(
+    config: Mapping[str, Any], ending: str, problem: str | None = None, fewest: int = 1
+) -> list[str] | None:
     """Return the labels of the head in a config.json; None if it has no such head.
 
     ``ending``: how the name of the model's class ends. ``problem``: the ``problem_type`` that the
-    head must have, if it says one.
+    head must have, if it says one. ``fewest``: the fewest labels of such a head; 2 where one of
+    them is the answer, because the one output of a cross-encoder is a score.
     """
-    architecture = next(iter(config.get("architectures") or [""]))
-    if not architecture.endswith(ending) or config.get(PROBLEM) not in (None, problem):
+    if not architecture(config).endswith(ending) or config.get(PROBLEM) not in (None, problem):
         return None
+    found = _named(config)
+    return found if len(found) >= fewest else None
+
+
+def replaced(config: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """Return the class of a classifier whose head a task does not take; None for other models.
+
+    ``load`` keeps a sequence classifier's head with just these labels, whatever its config says.
+    """
+    found = architecture(config)
+    kept = found.endswith(SEQUENCE) and _named(config) == list(names)
+    return found if found.endswith((SEQUENCE, TOKENS)) and not kept else None
+
+
+def architecture(config: Mapping[str, Any]) -> str:
+    """Return the class that a config.json names; "" if it names none."""
+    return str(next(iter(config.get("architectures") or [""])))
+
+
+def _named(config: Mapping[str, Any]) -> list[str]:
     named = config.get("id2label") or UNNAMED
     return [str(named[key]) for key in sorted(named, key=int)]
 

@@ -65,6 +65,7 @@ class Regression(SequenceTask):
     name: ClassVar[str] = "regression"
     linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "scores"
     smooths: ClassVar[bool] = False
+    queries: ClassVar[bool] = True
     correlates: ClassVar[bool] = True
     answers_itself: ClassVar[bool] = True
     scores: ClassVar[Mapping[str, Formula]] = {
@@ -259,6 +260,11 @@ class Regression(SequenceTask):
     def block(cls, truth: Sequence[Any]) -> str:
         """Return ``row``; with groups, ``query``."""
         return "query" if _grouped(truth) else "row"
+
+    @classmethod
+    def block_of_unit(cls, truth: Sequence[Any]) -> NDArray[np.int64] | None:
+        """Return the number of each row's query; None without groups."""
+        return _ranked(truth)[1] if _grouped(truth) else None
 
     trivial: ClassVar[str] = "equal scores"
 

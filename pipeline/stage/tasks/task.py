@@ -248,6 +248,11 @@ class Task(FileRows, Shown):
         """Return what a block of such truth is called, such as a query; by default a row."""
         return "row"
 
+    @classmethod
+    def block_of_unit(cls, truth: Sequence[Any]) -> NDArray[np.int64] | None:
+        """Return the number of each unit's block, from 0; None if a unit is a block of its own."""
+        return None
+
     trivial: ClassVar[str] = ""
     """The answer that ``floor`` scores, in words: the most frequent label."""
 

@@ -118,7 +118,7 @@ class TextClassification(SingleLabel, SequenceTask):
     @classmethod
     def head(cls, config: Mapping[str, Any]) -> list[str] | None:
         """Return the classes of a sequence classifier with one class per row."""
-        return heads.labels(config, heads.SEQUENCE, "single_label_classification")
+        return heads.labels(config, heads.SEQUENCE, "single_label_classification", fewest=2)
 
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return rows with the class index as ``labels``, or -100 without labels."""

@@ -122,7 +122,7 @@ class TokenClassification(SingleLabel):
     @classmethod
     def head(cls, config: Mapping[str, Any]) -> list[str] | None:
         """Return the tags of a token classifier."""
-        return heads.labels(config, heads.TOKENS)
+        return heads.labels(config, heads.TOKENS, fewest=2)
 
     # Rows as tokens
 
@@ -249,6 +249,14 @@ class TokenClassification(SingleLabel):
     def block(cls, truth: Sequence[Any]) -> str:
         """Return ``sentence``."""
         return "sentence"
+
+    @classmethod
+    def block_of_unit(cls, truth: Sequence[Any]) -> NDArray[np.int64] | None:
+        """Return the number of each word's sentence."""
+        import numpy as np
+
+        _, _, lengths = entity_scores.read(truth)
+        return np.repeat(np.arange(len(lengths)), lengths)
 
     trivial: ClassVar[str] = "the same tag for every word"
     marked: ClassVar[str] = "entity"

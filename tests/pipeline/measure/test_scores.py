@@ -6,7 +6,9 @@ from scipy.stats import binomtest
 
 from pipeline.measure import paired, scores, statistics
 from pipeline.stage import formulas
+from pipeline.stage.tasks.regression import Regression
 from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.token_classification import TokenClassification
 
 
 def _answers(labels, of=2):
@@ -83,6 +85,27 @@ def test_a_drop_of_just_the_margin_passes_at_most_every_twentieth_time(name):
 def test_a_reference_without_a_right_answer_gives_no_ratio():
     found = scores.compare(TextClassification, "accuracy", *_table(0, 10, 0, 90), 0)
     assert not np.isfinite(found.ratio90.value)
+
+
+def test_words_of_a_sentence_and_rows_of_a_query_agree_no_surer_than_their_blocks():
+    """Blocks differ as a whole here, so their number counts: the interval of 95 of 100."""
+    differs = np.repeat(np.arange(100) < 5, 20)
+    exact = binomtest(95, 100).proportion_ci(0.95, method="exact")
+    tags = [{"tags": [0] * 20} for _ in range(100)]
+    words = [_answers(side) for side in (differs.astype(int), np.zeros(2000, int))]
+    ranks = np.tile(np.arange(20.0), 100)
+    scored = [(ranks + 1000 * differs)[:, None], ranks[:, None]]
+    queries = [[0.0, at // 20] for at in range(2000)]
+    for task, sides, truth in (
+        (TokenClassification, words, [tags[0] | {"names": ["O", "B-X"]}, *tags[1:]]),
+        (Regression, scored, queries),
+    ):
+        found = scores.agreement(task, *sides, truth)
+        assert found.value == pytest.approx(0.95)
+        assert found.low == pytest.approx(exact.low, abs=0.012)
+        assert found.high == pytest.approx(exact.high, abs=0.012)
+    rows = scores.agreement(TextClassification, *words, np.zeros(2000, int))
+    assert rows == statistics.wilson(1900, 2000)
 
 
 class Counted(TextClassification):

@@ -97,6 +97,68 @@ def test_the_transformer_may_have_a_folder_of_its_own_and_a_length(tmp_path):
     assert found.max_length == 96
 
 
+PROMPTS = {"query": "query: ", "document": ""}
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"prompts": PROMPTS, "default_prompt_name": "query"}, True),
+        ({"default_prompt_name": "query"}, True),
+        ({"prompts": PROMPTS, "default_prompt_name": "document"}, False),
+        ({"prompts": PROMPTS, "default_prompt_name": None}, False),
+        ({}, False),
+    ],
+)
+def test_a_prompt_before_every_text_is_refused(tmp_path, settings, refused):
+    directory = write(tmp_path / "st", {})
+    (directory / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    if not refused:
+        pooling.layout(directory)
+        return
+    with pytest.raises(ModelError, match="default_prompt_name is 'query'; no prompt") as caught:
+        pooling.layout(directory)
+    assert "\n" not in str(caught.value)
+
+
+UNCASED = {"type": "BertNormalizer", "lowercase": True}
+CASED = {"type": "BertNormalizer", "lowercase": False}
+
+
+@pytest.mark.parametrize("transformer", ["", "0_Transformer"])
+@pytest.mark.parametrize(
+    ("normalizer", "stated", "refused"),
+    [
+        (CASED, None, True),
+        (None, None, True),
+        (UNCASED, False, True),  # transformers' BertTokenizer has the last word
+        (UNCASED, None, False),
+        (
+            {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]},
+            True,
+            False,
+        ),
+        ("no tokenizer.json", True, False),
+        ("no tokenizer.json", None, True),
+    ],
+)
+def test_lower_case_is_refused_unless_the_tokenizer_s_own(
+    tmp_path, normalizer, stated, refused, transformer
+):
+    directory = write(tmp_path / "st", {}, transformer=transformer)
+    folder = directory / transformer
+    pooling.layout(directory)
+    (folder / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": stated}))
+    if not isinstance(normalizer, str):
+        (folder / "tokenizer.json").write_text(json.dumps({"normalizer": normalizer}))
+    if not refused:
+        pooling.layout(directory)
+        return
+    with pytest.raises(ModelError, match=r"sentence_bert_config\.json: do_lower_case is set, but"):
+        pooling.layout(directory)
+
+
 def test_a_note_in_the_config_comes_first(tmp_path):
     config = SimpleNamespace()
     pooling.note(config, Pooling("cls", normalize=False))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from pipeline.terms.errors import RecipeError
+from tests.models import configure
 
 
 @pytest.mark.parametrize(
@@ -20,3 +23,14 @@ def test_windows_are_refused_where_there_are_none(workshop, changes, message):
     data = {"train": "train.jsonl", "eval": "eval.jsonl", "long_texts": "windows"} | changes
     with pytest.raises(RecipeError, match=rf"trial.yaml:\d+: data.long_texts: .*{message}"):
         workshop.open({"finetune": {}}, data=data, task=task).plan.steps()
+
+
+def test_a_student_whose_positions_end_before_the_rows_is_refused_with_its_line(workshop):
+    shutil.copytree(workshop.folder / "model", workshop.folder / "student")
+    configure(workshop.folder / "student", max_position_embeddings=64)
+    stages = [{"finetune": {}}, {"distill": {"student": "student"}}, "quantize"]
+    data = {"train": "train.jsonl", "eval": "eval.jsonl", "max_length": 64}
+    workshop.open(*stages, data=data).plan.steps()
+    said = r"trial\.yaml:9: .*distill: .*positions for only 64 tokens, but data\.max_length is 100"
+    with pytest.raises(RecipeError, match=said):
+        workshop.open(*stages, data=data | {"max_length": 100}).plan.steps()

@@ -83,6 +83,33 @@ def test_a_head_for_other_labels_is_said_before_anything_runs(workshop, model):
 
 
 @pytest.mark.parametrize(
+    ("auto", "labels"),
+    [
+        ("AutoModelForTokenClassification", ("O", "B-City")),
+        ("AutoModelForSequenceClassification", ("LABEL_0",)),
+    ],
+)
+def test_a_head_for_another_task_is_said_before_anything_runs(workshop, model, auto, labels):
+    shutil.rmtree(model)
+    write_model(model, "bert", auto, labels=labels)
+    run = workshop.open("finetune")
+    assert run.plan.steps()[0].kind is Kind.ENCODER
+    named = auto.replace("AutoModel", "Bert")
+    assert (
+        f"model: its head ({named}) is not one for text-classification and will be replaced by a "
+        "new one"
+    ) in run.plan.warnings
+
+
+def test_a_head_that_training_begins_with_and_a_body_are_not_said_to_be_replaced(workshop, model):
+    assert not any("its head" in said for said in workshop.open("finetune").plan.warnings)
+    names = {"0": "negative", "1": "positive"}
+    kind = {"architectures": ["BertForSequenceClassification"], "id2label": names}
+    configure(model, problem_type="multi_label_classification", **kind)
+    assert not any("its head" in said for said in workshop.open("finetune").plan.warnings)
+
+
+@pytest.mark.parametrize(
     ("changes", "limit"),
     [
         ({"max_position_embeddings": 64}, 64),

@@ -16,7 +16,7 @@ from pipeline.recipe.recipe import MODEL
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from tests.conftest import QUICK, Workshop, execute, labelled_rows
-from tests.models import LABELS, write_encoder, write_finetuned
+from tests.models import LABELS, write_encoder, write_finetuned, write_model
 from tests.project import Said
 
 DATA = {"train": "train.jsonl", "eval": "eval.jsonl", "dev": "20 %", "label": None}
@@ -116,6 +116,16 @@ def test_a_model_without_a_head_cannot_label(bare: Workshop) -> None:
     write_encoder(bare.folder / "model", layers=2, hidden=16)
     with pytest.raises(RecipeError, match=rf"trial\.yaml:\d+: .*{REFUSED} for text-classification"):
         bare.open(DISTILL, data=DATA).plan.steps()
+
+
+def test_the_one_output_of_a_cross_encoder_cannot_label(bare: Workshop) -> None:
+    """It is a score. As the only class it would be every row's answer: agreement of 100 %."""
+    shutil.rmtree(bare.folder / "model")
+    write_model(bare.folder / "model", "bert", "AutoModelForSequenceClassification", ("LABEL_0",))
+    with pytest.raises(RecipeError, match=rf"{REFUSED} for text-classification") as caught:
+        bare.open(DISTILL, data=DATA).plan.steps()
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
 
 
 def test_a_task_whose_answers_are_no_truth_needs_labels(

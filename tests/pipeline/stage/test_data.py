@@ -304,6 +304,23 @@ def test_the_digest_knows_every_option_of_reading(tmp_path):
     assert len(digests) == 1 + len(OPTIONS)
 
 
+def test_rows_without_a_group_are_cut_off_each_for_itself(load):
+    """One group of them would be 300 rows of dev, or none."""
+    rows = [{"text": f"row {at}", "label": "ab"[at % 2], "user": None} for at in range(300)]
+    rows += [row | {"text": f"{row['text']} more", "user": f"u{at}"} for at, row in enumerate(rows)]
+    again = [row | {"text": row["text"].upper()} for row in rows[:300]]
+    evaluation = [{"text": "x", "label": "a", "user": None}]
+    splits, _ = load([*rows, *again], evaluation, group="user", slices=("user",))
+    train, dev = splits["train"], splits["dev"]
+    assert len(train) + len(dev) == 900
+    assert 40 <= len(dev) <= 50
+    sides = [{text.lower() for text in split.texts} for split in (train, dev)]
+    assert not sides[0] & sides[1], "rows of the same text are on one side"
+    missing = sum(group.startswith("(none)") for group in dev.groups)
+    assert 0 < missing < len(dev)
+    assert splits["eval"].columns == {"user": ["(none)"]}
+
+
 def test_slice_columns_are_read_of_eval_alone(load):
     rows = [row | {"source": source} for row, source in zip(EVAL, ("web", None), strict=True)]
     splits, _ = load(evaluation=rows, slices=("source",))

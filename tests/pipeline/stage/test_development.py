@@ -57,6 +57,49 @@ def test_groups_are_not_divided():
     assert not set(train.groups) & set(dev.groups)
 
 
+def large_first(sizes):
+    """Return groups of these sizes, of which the largest is the first to be cut off."""
+    drawn = sorted((f"user {at}" for at in range(len(sizes))), key=development._place)
+    named = zip(drawn, sorted(sizes, reverse=True), strict=True)
+    return [name for name, size in named for _ in range(size)]
+
+
+def test_a_group_that_is_far_too_large_is_left_in_training():
+    groups = large_first([600, *[2] * 200])
+    rows = split([f"row {at}" for at in range(1000)], groups=groups)
+    train, dev = cut(rows, share=0.05)
+    assert len(dev) == 50
+    assert groups[0] not in dev.groups
+    assert not set(train.groups) & set(dev.groups)
+    assert development.warning(rows, dev, 0.05) is None
+    _, again = cut(split(rows.texts[::-1], groups=groups[::-1]), share=0.05)
+    assert set(again.texts) == set(dev.texts)
+
+
+def test_groups_of_no_more_than_twice_the_share_are_cut_off_in_their_order():
+    groups = large_first([100, *[10] * 90])
+    _, dev = cut(split([f"row {at}" for at in range(1000)], groups=groups), share=0.05)
+    assert set(dev.groups) == {groups[0]}, "as before"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "share", "real"), [([400, 350, 250], 0.05, "25.0 %"), ([990, 10], 0.3, "1.0 %")]
+)
+def test_groups_that_all_are_too_large_are_said_with_their_share(sizes, share, real):
+    rows = split([f"row {at}" for at in range(1000)], groups=large_first(sizes))
+    _, dev = cut(rows, share=share)
+    assert len(dev) == min(sizes)
+    said = development.warning(rows, dev, share)
+    assert said.startswith(f"dev: whole groups have {real} of the rows, where {share:.1%}"[:-1])
+
+
+def test_one_group_of_all_rows_stands_in_for_itself():
+    rows = split([f"row {at}" for at in range(100)], groups=["one"] * 100)
+    train, dev = cut(rows)
+    assert len(train) == len(dev) == 100
+    assert "all rows of train are in one group ('one')" in development.warning(rows, dev, 0.1)
+
+
 def test_many_rows_spare_no_more_than_are_needed():
     train, dev = cut(split([f"row {at}" for at in range(30_000)]))
     assert len(dev) == development.MOST

@@ -7,6 +7,8 @@ import math
 
 import pytest
 
+from pipeline.measure import scores
+from pipeline.report import facts
 from pipeline.report.ci import bencher, benchmark_action, openmetrics
 from pipeline.report.ci.numbers import measured
 from tests.pipeline.report.ci.budgets import samples
@@ -24,3 +26,17 @@ def test_a_candidate_that_answers_nan_breaks_no_format() -> None:
     assert samples(openmetrics.render(data, numbers))
     for text in (bencher.render(data, numbers), benchmark_action.render(data, numbers, False)):
         json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def test_agreement_of_words_is_the_verdict_s_own() -> None:
+    """A flip is a sentence there, so flips say nothing about the share of words."""
+    plain = measurements(rows=50)
+    truth: list[dict[str, list[object]]] = [{"tags": [0] * 5} for _ in range(10)]
+    truth[0]["names"] = ["O", "B-X"]
+    tagged = plain.model_copy(update={"task": "token-classification", "truth": truth, "slices": {}})
+    data = report_data(measurements=tagged)
+    ours, theirs = tagged.table("candidate"), tagged.table(str(facts.reference(data)))
+    same = scores.agreement(tagged.scored_by, ours, theirs, truth)
+    (found,) = (number for number in measured(data) if number.metric == "agreement")
+    assert (found.value, found.low, found.high) == same
+    assert found.value == (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean()

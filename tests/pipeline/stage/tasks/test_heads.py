@@ -46,3 +46,9 @@ def test_a_head_without_names_has_those_that_transformers_gives_it(tmp_path):
     assert "id2label" not in config
     read = BertConfig.from_pretrained(tmp_path)
     assert heads.labels(config, heads.SEQUENCE) == [*read.id2label.values()]
+
+
+def test_one_output_is_no_head_where_one_of_the_labels_is_the_answer():
+    config = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
+    assert heads.labels(config, heads.SEQUENCE) == ["LABEL_0"]
+    assert heads.labels(config, heads.SEQUENCE, fewest=2) is None

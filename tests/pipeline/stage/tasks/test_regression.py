@@ -15,6 +15,7 @@ from scipy import stats
 from sklearn.metrics import ndcg_score
 
 from pipeline.model import checkpoint
+from pipeline.stage import data
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import heads, unlabelled
@@ -263,6 +264,22 @@ def write_queries(workshop) -> dict:
         )
     columns = {"text": ["query", "text"], "label": "grade", "group": "query"}
     return {"train": "train.jsonl", "eval": "eval.jsonl"} | columns
+
+
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_a_row_without_a_query_is_refused_with_its_place(tmp_path, name):
+    """All such rows would be one query, whose ranking is scored."""
+    rows = [{"query": f"q{at // 4}", "text": f"p {at}", "grade": at % 2} for at in range(40)]
+    rows = [row | {"id": row["query"]} for row in rows]
+    for each in ("train", "eval"):
+        wrong = [*rows[:8], rows[8] | {"id": " "}, *rows[9:]] if each == name else rows
+        text = "".join(json.dumps(row) + "\n" for row in wrong)
+        (tmp_path / f"{each}.jsonl").write_text(text)
+    columns = {"text": ("query", "text"), "label": "grade", "group": "id"}
+    recipe = Data(train="train.jsonl", eval="eval.jsonl", **columns)
+    with pytest.raises(DataError, match=rf"{name}\.jsonl: row 9 has no value in 'id'") as caught:
+        data.load(recipe, Regression, data.locate(recipe, tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 def test_scores_are_named_by_the_data():
