@@ -233,6 +233,7 @@ def run(
         command=_command(recipe, baseline, {"--first": first, "--fresh": fresh}),
         first=first,
         fresh=fresh,
+        baseline=baseline,
     )
     with Display(stderr(), quiet=quiet) as display:
         return compress.run(job, loaded, engine, display)

@@ -17,6 +17,7 @@ import rarefy
 from pipeline.model import openvino_session
 from pipeline.recipe import writing
 from pipeline.release.origin import recipe_of
+from pipeline.run.logbook import Logbook
 from pipeline.store.home import Home
 from tests.conftest import QUICK
 from tests.project import Project
@@ -159,6 +160,8 @@ def test_a_run_s_recipe_is_found_again_whatever_its_file_is_called(project: Proj
     path = project.recipe("quickstages:Head", "export").rename(project.folder / "my recipe.yaml")
     result = rarefy.run(rarefy.load(path), home="home", quiet=True)
     assert recipe_of(str(result.report.parent), None, Home(Path("home"))).path == path
+    (entry,) = Logbook(Home(Path("home"))).entries()
+    assert entry.job["baseline"] == "last"  # `rarefy runs resume` compares with it again
     other = shutil.copytree(result.bundle, project.folder / "other")
     for baseline in (other, rarefy.Bundle(other)):
         compared = rarefy.compare(result.bundle, baseline, home="home", seconds=1)

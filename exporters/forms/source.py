@@ -85,20 +85,7 @@ class Source:
 
         It does if the graph takes the ranges of activations at run time: over the whole batch.
         """
-        return _ranges_at_run_time(self.graph.graph)
-
-
-def _ranges_at_run_time(graph: Any) -> bool:
-    """Return whether a graph has such an operator, also in the branches of an ``If``."""
-    return any(
-        node.op_type.startswith("DynamicQuantize")
-        or any(
-            _ranges_at_run_time(inner)
-            for attribute in node.attribute
-            for inner in (attribute.g, *attribute.graphs)
-        )
-        for node in graph.node
-    )
+        return runtime.ranges_at_run_time(self.graph.graph)
 
 
 def read(bundle: Bundle) -> Source:

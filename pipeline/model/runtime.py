@@ -84,6 +84,19 @@ def check_rows(signature: Mapping[str, Any], *, paired: bool) -> None:
         raise DataError("this bundle reads pairs of texts; give a second text to each")
 
 
+def ranges_at_run_time(graph: Any) -> bool:
+    """Return whether an ONNX graph finds ranges of activations at run time, also in an ``If``."""
+    return any(
+        node.op_type.startswith("DynamicQuantize")
+        or any(
+            ranges_at_run_time(inner)
+            for attribute in node.attribute
+            for inner in (attribute.g, *attribute.graphs)
+        )
+        for node in graph.node
+    )
+
+
 class BundleModel:
     """A model loaded from a bundle's directory.
 
@@ -323,7 +336,7 @@ class BundleModel:
         It does if the graph quantizes activations by their range at run time: that range is taken
         over the whole tensor.
         """
-        return any(node.op_type == "DynamicQuantizeLinear" for node in self._graph().graph.node)
+        return ranges_at_run_time(self._graph().graph)
 
     def _graph(self) -> Any:
         import onnx
