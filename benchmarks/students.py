@@ -131,11 +131,11 @@ def cut(
     return [*stages, {"distill": learns, "as": "student"}, *end]
 
 
-def three(data: str, heads: float, neurons: float) -> list[Any]:
-    """Return the stages to three layers of an assistant that has learned twice the texts."""
+def long(data: str, layers: int, heads: float, neurons: float) -> list[Any]:
+    """Return the stages to layers of an assistant that has learned twice the texts."""
     start = assistant(data, LONG, 8)
-    shape = {"heads": heads, "neurons": neurons}
-    return cut(data, layers=3, epochs=4, least=2, start=start, end=INT4_END, **shape)
+    shape = {"layers": layers, "heads": heads, "neurons": neurons}
+    return cut(data, epochs=4, least=2, start=start, end=INT4_END, **shape)
 
 
 def direct(data: str, *, layers: int) -> list[Any]:
@@ -178,8 +178,9 @@ def static(data: str) -> list[Any]:
 STUDENTS = {
     "six": lambda data: [*assistant(data), {"prune": {"vocabulary": True}}, *END],
     "six-long": lambda data: [*assistant(data, LONG, 8), {"prune": {"vocabulary": True}}, *END],
-    "three-long": lambda data: three(data, 0.25, 0.5),
-    "three-thin": lambda data: three(data, 0.5, 0.85),
+    "six-thin": lambda data: long(data, 6, 0.5, 0.85),
+    "three-long": lambda data: long(data, 3, 0.25, 0.5),
+    "three-thin": lambda data: long(data, 3, 0.5, 0.85),
     "two-slim": lambda data: cut(data, layers=2, epochs=5, **SLIM, **THIN),
     "two-wide": lambda data: cut(data, layers=2, epochs=6, heads=0.25, neurons=0.7, least=2),
     "two-long": lambda data: cut(

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 class Goal:
     """A goal; ``stages`` and ``budgets`` are YAML.
 
-    ``{half}`` and ``{third}`` are of the model's layers, ``{main}`` is the task's main metric, and
-    ``{validate}`` has a linear model beside the others if the task can have one.
+    ``{half}`` is of the model's layers, ``{main}`` the task's main metric, and ``{validate}`` has a
+    linear model beside the others if the task can have one.
     """
 
     about: str
@@ -51,12 +51,12 @@ GOALS = {
         ),
     ),
     "fast": Goal(
-        "a third of the layers, pruned, taught on more texts, int8",
+        "half the layers, pruned thin, taught on more texts, int8",
         (
             TEACHER,
             *TEXTS,
-            "prune: {heads: 25 %, neurons: 50 %} # removed from the weights, before it learns",
-            f"distill: {{layers: {{third}}, {LEARNS}}} # from all texts",
+            "prune: {heads: 50 %, neurons: 85 %} # removed from the weights, before it learns",
+            f"distill: {{layers: {{half}}, {LEARNS}}} # from all texts",
             INT8,
             *END,
         ),
@@ -66,12 +66,12 @@ GOALS = {
         ),
     ),
     "small": Goal(
-        "a third of the layers, pruned, only the tokens in use, taught on more texts, int8",
+        "half the layers, pruned thin, only the tokens in use, taught on more texts, int8",
         (
             TEACHER,
             *TEXTS,
-            "prune: {heads: 25 %, neurons: 50 %, vocabulary: true} # also drops unused tokens",
-            f"distill: {{layers: {{third}}, {LEARNS}}} # from all texts",
+            "prune: {heads: 50 %, neurons: 85 %, vocabulary: true} # also drops unused tokens",
+            f"distill: {{layers: {{half}}, {LEARNS}}} # from all texts",
             INT8,
             *END,
         ),

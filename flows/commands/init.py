@@ -253,7 +253,6 @@ def recipe_text(answers: Answers) -> str:
     goal = GOALS[answers.goal].without_labels() if bare else GOALS[answers.goal]
     filled = {
         "{half}": str(max(1, layers // 2)),
-        "{third}": str(max(1, layers // 3)),
         "{main}": next(iter(task.scored(rows)), "spearman"),
         "{validate}": "validate: {linear: true}" if task.linear else "validate",
     }
