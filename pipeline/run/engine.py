@@ -21,6 +21,7 @@ from pipeline.model import sources
 from pipeline.recipe.recipe import MODEL
 from pipeline.run import choosing, quantized, scoring
 from pipeline.run.plan import Plan, Read
+from pipeline.run.spent import Spent
 from pipeline.stage import Context, Draft, Stage, discovery
 from pipeline.store.artifact import (
     MANIFEST,
@@ -184,17 +185,19 @@ class Run:
         inputs = {name: known[name] for _, name in self.plan.parents(identifier)}
         for artifact in (*inputs.values(), *self.plan.baselines.values()):
             self.check(artifact)
-        started, began = datetime.now(UTC), time.perf_counter()
+        started = datetime.now(UTC)
         with self.plan.store.draft() as output:
             work = self.plan.store.work(fingerprint)
             resumed = any(work.iterdir())
-            context = self.context(stage, inputs, work, output, progress)
-            draft = self._run_stage(identifier, stage, context, known)
+            spent = Spent(work)
+            context = self.context(stage, inputs, work, output, spent.noting(progress))
+            with spent.until_it_breaks():
+                draft = self._run_stage(identifier, stage, context, known)
             self._check_unchanged(identifier, read)
             manifest = self._manifest(identifier, stage, fingerprint, known, output, draft)
             run = {
                 "started": started.isoformat(),
-                "seconds": round(time.perf_counter() - began, 3),
+                "seconds": round(spent.seconds, 3),
                 "host": platform.node(),
                 "device": self.plan.device,
                 "threads": self.plan.threads,
