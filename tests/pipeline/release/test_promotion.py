@@ -16,6 +16,7 @@ from pipeline.store import remote
 from pipeline.store.artifact import RUN
 from pipeline.store.store import Store
 from pipeline.verdict.history import History
+from pipeline.verdict.verdict import BudgetResult
 from tests.desk import Desk
 from tests.pipeline.report.verdicts import asked, finished
 from tests.pipeline.store.artifacts import damage, overwrite, publish
@@ -81,28 +82,41 @@ def test_a_newer_verdict_on_the_same_bundle_counts(desk: Desk, outcome: str, cod
         assert f"its newest verdict is {outcome} (rarefy ci tiny.yaml, 2999" in said.err
 
 
-@pytest.mark.parametrize("again", [False, True])
+SIZE = asked("size", "max", 9.0, 2.0)
+SLOWER = asked("latency_p50", "max_regression", 0.05, 0.2, against="production")
+FASTER = asked("latency_p50", "min_speedup", 0.9, 1.0, against="production")
+THROTTLED = ["cpu: throttled half way"]
+
+
+@pytest.mark.parametrize(
+    ("later", "evidence", "code"),
+    [
+        ([SIZE], [], 3),
+        ([SIZE, SLOWER.model_copy(update={"outcome": "pass"})], [], 0),
+        ([SIZE, FASTER], [], 0),
+        ([SIZE, SLOWER.model_copy(update={"level": "warn"})], [], 0),
+        ([SIZE, FASTER], THROTTLED, 4),
+    ],
+    ids=["not compared", "the same budget", "another form", "only a warning", "disturbed"],
+)
 def test_a_missed_comparison_stays_until_the_next_one_whatever_passes_between(
-    desk: Desk, again: bool
+    desk: Desk, later: list[BudgetResult], evidence: list[str], code: int
 ) -> None:
-    """`rarefy ci --baseline` failed; `rarefy validate` then passes without that budget."""
+    """`rarefy ci --baseline` failed; then come ``later``, and a pass without a comparison."""
     past = History(desk.home / "history.sqlite")
-    slower = asked("latency_p50", "max_regression", 0.05, 0.2, against="production")
-    plain = asked("size", "max", 9.0, 2.0)
-    sequence = [[plain, slower], [plain]]
-    if again:
-        sequence.append([plain, slower.model_copy(update={"outcome": "pass"})])
-    for number, budgets in enumerate(sequence):
-        outcome = "fail" if any(b.outcome == "fail" for b in budgets) else "pass"
+    sequence = [("fail", [SIZE, SLOWER], []), ("pass", later, evidence), ("pass", [SIZE], [])]
+    for number, (outcome, budgets, against_it) in enumerate(sequence):
         verdict = finished(number, budgets=budgets, outcome=outcome, name="tiny")
         verdict.measurements.models["candidate"].digest = desk.digest
+        verdict.verdict.evidence.extend(against_it)
         when = f"2999-01-0{number + 1}T00:00:00+00:00"
         assert past.add(verdict.model_copy(update={"created": when, "measured_at": when}))
     said = desk.rarefy("promote", "tiny")
-    assert said.code == (0 if again else 3)
-    if not again:
+    assert said.code == code
+    assert (desk.production == desk.digest) == (code == 0)
+    if code:
         assert "nothing has been compared with 'production' since" in said.err
-        assert desk.production is None
+        assert desk.rarefy("promote", "tiny", "other").code == 0
 
 
 def test_an_older_verdict_does_not(desk: Desk) -> None:
