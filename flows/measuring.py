@@ -12,10 +12,14 @@ from pipeline.store.home import Home
 
 @contextmanager
 def limited(home: Home, verbose: bool = False) -> Iterator[None]:
-    """Within this context, measurements hold the limit; without PREFECT_API_URL there is none."""
+    """Within this context, measurements hold the limit; without PREFECT_API_URL there is none.
+
+    Raises ProviderError if the server does not answer.
+    """
     if prefect_server.api_url() is None:
         yield
         return
+    prefect_server.require("measuring alone on this machine", "rarefy sweep …, or unset it")
     prefect_settings.prepare(home.prefect, verbose)
     from flows import machine_limit  # Prefect reads its settings when it is imported
 

@@ -224,8 +224,8 @@ def _bring(there: RemoteFiles, reference: str, folder: Path, kind: Kind) -> None
         for name in _imported(target, path, kind):
             _bring(there, name, folder, kind)
     elif found == "folder":
-        for name, size in there.sizes(path).items():
-            there.fetch(f"{path}/{name}", _inside(folder, f"{path}/{name}"), size)
+        for name in there.sizes(path):
+            _bring(there, f"{path}/{name}", folder, kind)
 
 
 def beside(reference: str, recipe: str) -> str:

@@ -192,7 +192,7 @@ def _spans(value: Any) -> bool:
 
 
 def _class_like(values: Sequence[Any]) -> bool:
-    """Return whether values are names or whole numbers of which some return."""
+    """Return whether values are names or numbers of which some return."""
     present = _present(values)
     plain = all(isinstance(value, (str, int, float)) for value in present)
     return plain and len(set(map(str, present))) < len(present)

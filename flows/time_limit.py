@@ -28,6 +28,8 @@ EXIT_CODE = 5
 """What ``rarefy submit --watch`` exits with; of a killed process the system says 137."""
 WAITS, GOES_ON = b"waits", b"goes on"
 """What the watch is told when the stage waits for the machine, and when it has it."""
+LOOK = 5.0
+"""Seconds between two looks whether a stage that waits is still there."""
 SECONDS = 10.0
 """How long the server may take to note the end of the flow run."""
 
@@ -103,7 +105,8 @@ def _watch() -> None:
         words.put(b"")
 
     threading.Thread(target=read, daemon=True).start()
-    if _ends(words, told["seconds"]) or not _lives(told["process"], told["born"]):
+    lives = partial(_lives, told["process"], told["born"])
+    if _ends(words, told["seconds"], lives) or not lives():
         os._exit(0)  # the thread may still read
     sys.stderr.write(f"rarefy: {told['message']}\n")
     sys.stderr.flush()
@@ -114,17 +117,22 @@ def _watch() -> None:
     os._exit(0)  # the thread still reads
 
 
-def _ends(words: queue.SimpleQueue[bytes], seconds: float) -> bool:
+def _ends(words: queue.SimpleQueue[bytes], seconds: float, lives: Callable[[], bool]) -> bool:
     """Return whether the stage ends before it has taken so many seconds without its waiting."""
+    waits = False
     while True:
         began = time.monotonic()
         try:
-            word = words.get(timeout=max(0.0, seconds))
+            word = words.get(timeout=LOOK if waits else max(0.0, seconds))
         except queue.Empty:
-            return False
-        seconds -= time.monotonic() - began
-        if word != WAITS or words.get() != GOES_ON:
+            if not waits or not lives():  # a fork of a killed process may hold the pipe open
+                return waits
+            continue
+        if not waits:
+            seconds -= time.monotonic() - began
+        if word != (GOES_ON if waits else WAITS):
             return True
+        waits = not waits
 
 
 def _report(flow_run: dict[str, Any], message: str) -> None:

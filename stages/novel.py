@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from pipeline.stage.alike import digest
+from pipeline.stage.alike import digest, digests
 from pipeline.stage.split import Split
 from stages.transfer_set import Pair
 
@@ -23,7 +23,11 @@ class Novel:
 
     def __init__(self, splits: Mapping[str, Split], *, singly: bool = False) -> None:
         self._known = {
-            name: set(_digests(splits[name], singly=singly and name != "train"))
+            name: {
+                known
+                for row in rows(splits[name])
+                for known in digests(row, singly=singly and name != "train")
+            }
             for name in ("train", "dev", "eval")
             if name in splits
         }
@@ -46,8 +50,7 @@ class Novel:
 
         A row is in eval if a text of it is there alone, as the queries of a search are.
         """
-        own = digest(row)
-        asked = {own, *_alone(row)}
+        own, asked = digest(row), set(digests(row, singly=True))
         for name, known in self._known.items():
             if not known.isdisjoint(asked):
                 return f"in_{name}"
@@ -73,15 +76,3 @@ def rows(split: Split) -> Iterator[Pair]:
 def pair(split: Split, place: int) -> Pair:
     """Return a row of a split as a pair of texts."""
     return split.texts[place], None if split.pairs is None else split.pairs[place]
-
-
-def _digests(split: Split, *, singly: bool) -> Iterator[bytes]:
-    for row in rows(split):
-        yield digest(row)
-        if singly:
-            yield from _alone(row)
-
-
-def _alone(row: Pair) -> Iterator[bytes]:
-    """Yield the digest of each text of a row."""
-    return (digest((text, None)) for text in row if text is not None)

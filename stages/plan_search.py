@@ -10,6 +10,7 @@ bundles, as they ship: the divergence of their answers, and their latency.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +30,8 @@ from stages.bisection import most_within
 from stages.finalists import FLOAT, Finalists
 from stages.notes import Notes
 from stages.sensitivity import Sensitivity
+
+log = logging.getLogger(__name__)
 
 METHODS: tuple[Method, ...] = ("min-max", "percentile", "entropy", "mse")
 FEW, MORE = 64, 256
@@ -80,8 +83,6 @@ class Found:
     calibration: Calibration
     float_ms: Interval
     seconds: float
-    disturbed: str | None
-    """What slowed the machine down while the last bundles were timed, each time that they were."""
 
     def record(self, limit: float) -> dict[str, Any]:
         """Return everything that was tried as JSON, the fastest first.
@@ -299,6 +300,8 @@ class Search:
                 name = " ".join(plan.forms)
                 chosen[name], built[name] = plan, bundle
         timed = bundles.time(built)
+        if timed.throttled:
+            log.warning("quantize: %s, so the plan may not be the fastest", timed.throttled)
         for name, plan in chosen.items():
             plan.interval = timed.percentile(name, 50)
         float_ms = exact.interval
@@ -312,8 +315,7 @@ class Search:
         equal = [name for name in chosen if timed.ratio(name, fastest).low <= 1]
         best = min(equal, key=lambda name: chosen[name].damage)
         tried = list(self.tried.values())
-        spent = self.notes.seconds
-        return Found(chosen[best], tried, self.calibration, float_ms, spent, timed.throttled)
+        return Found(chosen[best], tried, self.calibration, float_ms, self.notes.seconds)
 
     def _corrected(self, plan: Tried) -> Layers:
         """Return the plan's layers with corrected biases, if that does less damage."""

@@ -206,8 +206,7 @@ class Quantize(Stage):
             "int4": len(plan.int4_modules),
             "float": len(plan.linears) - len(plan.integer_modules),
         } | about
-        lasts = "disturbed" not in about
-        return Draft(roles=roles, model=facts, metrics=tuple(metrics), lasts=lasts)
+        return Draft(roles=roles, model=facts, metrics=tuple(metrics))
 
     def _candidates(self, network: Any) -> tuple[list[str], list[str]]:
         """Return the names of all linear layers but the last, and of those that may be int8."""
@@ -379,11 +378,7 @@ class Quantize(Stage):
         front = [
             f"{row['ms']:.3g} ms: {row['damage']:.2g}" for row in record["plans"] if row["front"]
         ]
-        about: dict[str, Any] = {"front": front}
-        if found.disturbed:
-            log.warning("quantize: %s, so the next run searches again", found.disturbed)
-            about["disturbed"] = found.disturbed
-        return plan.model_copy(update={"linears": linears}), metrics, about
+        return plan.model_copy(update={"linears": linears}), metrics, {"front": front}
 
 
 def _in_int4(layer: LinearPlan) -> LinearPlan:

@@ -213,10 +213,9 @@ def _going_on(entry: Entry) -> str:
     """Return how a run that was stopped is gone on with."""
     from flows import jobs, recipe_source
 
-    job = jobs.Job(**entry.job)
-    if job.in_python:
+    if entry.job["command"] == jobs.IN_PYTHON:
         return "rarefy.run(recipe), called again in Python, goes on, and repeats no finished stage"
-    if recipe_source.is_remote(job.recipe):
+    if recipe_source.is_remote(entry.job["recipe"]):
         return "`rarefy submit` goes on"
     return f"`rarefy runs resume {entry.id}` goes on"
 

@@ -50,12 +50,14 @@ class Layout:
     ``pooling``      what modules.json says; None if there is none
     ``files``        the files that say so, relative to the directory
     ``max_length``   the number of tokens to which sentence-transformers cuts texts, if it is given
+    ``other_texts``  how it changes texts before the tokenizer reads them, which nothing here does
     """
 
     transformer: Path
     pooling: Pooling | None = None
     files: tuple[str, ...] = ()
     max_length: int | None = None
+    other_texts: str | None = None
 
 
 def read(directory: Path) -> Pooling:
@@ -92,8 +94,7 @@ def note(config: Any, pooling: Pooling) -> None:
 def layout(directory: Path) -> Layout:
     """Return where the parts of a model's directory are, of sentence-transformers or not.
 
-    Raises ModelError if modules.json is malformed or lists what rarefy cannot compute, or if
-    sentence-transformers changes texts before the tokenizer reads them.
+    Raises ModelError if modules.json is malformed or lists what rarefy cannot compute.
     """
     path = directory / MODULES
     if not path.is_file():
@@ -114,8 +115,13 @@ def layout(directory: Path) -> Layout:
             )
     if mode is None:
         raise ModelError(f"{MODULES}: there is no Pooling module")
-    _check_texts(directory, transformer)
-    return Layout(transformer, Pooling(mode, normalize), tuple(files), _max_length(transformer))
+    return Layout(
+        transformer,
+        Pooling(mode, normalize),
+        tuple(files),
+        _max_length(transformer),
+        _other_texts(directory, transformer),
+    )
 
 
 def _modules(path: Path) -> list[tuple[str, str]]:
@@ -151,23 +157,24 @@ def _mode(path: Path) -> Mode:
     return cast("Mode", mode)
 
 
-def _check_texts(directory: Path, transformer: Path) -> None:
-    """Raise ModelError if texts are put in lower case or behind a prompt before they are read.
+def _other_texts(directory: Path, transformer: Path) -> str | None:
+    """Say if texts are put in lower case or behind a prompt before they are read.
 
     Bundles and measurements read texts as they are, so the embeddings would be others.
     """
     if _values(transformer / SENTENCES).get("do_lower_case") and not _lowercases(transformer):
-        raise ModelError(
+        return (
             f"{SENTENCES}: do_lower_case is set, but the tokenizer reads capital letters; texts "
             "are not changed here, so set it to false, or use a tokenizer with lower case"
         )
     values = _values(directory / PROMPTS)
     name, prompts = values.get("default_prompt_name"), values.get("prompts")
     if name is not None and (not isinstance(prompts, dict) or prompts.get(str(name)) != ""):
-        raise ModelError(
+        return (
             f"{PROMPTS}: default_prompt_name is {name!r}; no prompt is put before texts here, so "
             "set it to null, and write the prompt into the texts"
         )
+    return None
 
 
 def _lowercases(transformer: Path) -> bool:

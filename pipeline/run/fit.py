@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pipeline.model.architectures.description import Config
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run import locating
+from pipeline.run.locating import Located
 from pipeline.stage import tasks
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import RecipeError
@@ -33,14 +34,19 @@ def check_task(loaded: LoadedRecipe, task: type[Task]) -> None:
             raise loaded.error(step, str(error)) from error
 
 
-def check_length(loaded: LoadedRecipe, positions: int | None) -> None:
-    """Raise RecipeError if the model has a table of positions that is too short."""
+def check_model(loaded: LoadedRecipe, located: Located, task: type[Task]) -> None:
+    """Raise RecipeError if the model has a table of positions that is too short.
+
+    Also if embeddings would be others than the model's, because it reads texts in another way.
+    """
     given = loaded.recipe.data.max_length
-    if positions is not None and given > positions:
+    if located.positions is not None and given > located.positions:
         raise loaded.where.say(
             ("data", "max_length"),
-            f"{given} tokens, but the model has positions for only {positions}",
+            f"{given} tokens, but the model has positions for only {located.positions}",
         )
+    if task.body_only and located.other_texts is not None:
+        raise loaded.where.say(("model",), located.other_texts)
 
 
 def check_made(loaded: LoadedRecipe, configs: Mapping[str, Config]) -> None:

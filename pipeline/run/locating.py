@@ -58,6 +58,8 @@ class Located:
     """The number of tokens beyond which its training says nothing; None if that is not known."""
     pooling: pooling.Pooling | None = None
     """How sentence-transformers makes embeddings of its outputs; None if it does not say."""
+    other_texts: str | None = None
+    """How it changes texts first, which nothing here does."""
 
     def kind(self, task: type[Task], labels: Sequence[str]) -> Kind:
         """Return CHECKPOINT if the model has the task's head for these labels, else ENCODER."""
@@ -127,6 +129,7 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
         positions=positions(values),
         trained_length=parts.max_length or (None if _has_table(values) else _stated(values)),
         pooling=parts.pooling,
+        other_texts=parts.other_texts,
     )
 
 

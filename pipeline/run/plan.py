@@ -273,7 +273,7 @@ class Plan:
         budgets.check(self.loaded, self.task_class)
         for name, tagged in self.baselines.items():
             baselines.check(name, tagged.directory, self.task)
-        fit.check_length(self.loaded, self.located.positions)
+        fit.check_model(self.loaded, self.located, self.task_class)
         own_answers.check(self.loaded, self.task_class, self._imported_kind())
         made = self.kinds()
         quantized.follow(self.loaded, made)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 
 
@@ -39,3 +39,13 @@ def digest(row: Iterable[str | None]) -> bytes:
     """Return 8 bytes that rows of the same texts share, in whatever order."""
     text = "\n".join(sorted(normalized(part) for part in row if part is not None))
     return blake2b(text.encode(), digest_size=8).digest()
+
+
+def digests(row: Sequence[str | None], *, singly: bool) -> Iterator[bytes]:
+    """Yield the digest of a row and, with ``singly``, those of each of its texts alone.
+
+    A model that reads each text of a pair alone has seen a row if it has seen one of its texts.
+    """
+    yield digest(row)
+    if singly:
+        yield from (digest((text, None)) for text in row if text is not None)

@@ -276,12 +276,12 @@ def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -
         for name in ("dev", "eval")
         if name in splits
         for row in _pairs(splits[name])
-        for digest in _digests(row, singly=singly)
+        for digest in alike.digests(row, singly=singly)
     }
     gone = [
         at
         for at, row in enumerate(_pairs(given))
-        if not held_out.isdisjoint(_digests(row, singly=singly))
+        if not held_out.isdisjoint(alike.digests(row, singly=singly))
     ]
     if len(gone) == len(given):
         raise DataError(f"{given.reference}: all unlabelled rows stand in dev or eval as well")
@@ -292,12 +292,6 @@ def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -
     kept = sorted(set(range(len(given))).difference(gone))
     splits["unlabelled"] = development.picked(given, kept, given.name, given.sha256)
     return {"unlabelled": value_sha256(gone)}
-
-
-def _digests(row: tuple[str, str | None], *, singly: bool) -> Iterator[bytes]:
-    yield alike.digest(row)
-    if singly:
-        yield from (alike.digest((text, None)) for text in row if text is not None)
 
 
 def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:

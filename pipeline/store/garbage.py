@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.store import disk, lease, listed, locks
+from pipeline.store import lease, listed, locks
 from pipeline.store.artifact import NewerError
 from pipeline.store.store import Store
 from pipeline.terms.errors import IntegrityError, RecipeError
@@ -39,9 +39,9 @@ class Collector:
     """Finds and deletes the garbage of a store.
 
     This is what no tag reaches or can be rolled back to, no living process uses and nobody has used
-    for ``days``; drafts of dead processes; and old progress of unfinished stages and uploads. With
-    ``damaged``, it is only the artifacts that fail verification. Artifacts of a newer version of
-    rarefy are never garbage.
+    for ``days``; drafts of dead processes; and old progress of unfinished stages. With ``damaged``,
+    it is only the artifacts that fail verification. Artifacts of a newer version of rarefy are
+    never garbage.
     """
 
     def __init__(self, store: Store, *, days: float, damaged: bool = False) -> None:
@@ -68,8 +68,6 @@ class Collector:
             with locks.if_free(self._lock(path, "draft")) as free:
                 if free:
                     found.append(Garbage(path, _size(path), "draft of a dead process", "draft"))
-        for path in filter(self._old, disk.temporaries(self.store.root)):
-            found.append(Garbage(path, _size(path), "upload that broke off", "draft"))
         for path in (self.store.root / "work").iterdir():
             with locks.if_free(self._lock(path, "work")) as free:
                 if free and self._old(path):

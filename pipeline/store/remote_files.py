@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -29,6 +30,8 @@ BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
 """Protocols without real folders; creating a folder there could create the bucket."""
 READ_ONLY = frozenset({"http", "https"})
 _CHUNK = 2**20
+_LONG = 7 * 24 * 3600.0
+"""Seconds after which an upload is not in progress any more."""
 _PART = 50 * 2**20
 """Bytes. s3fs sends a file of less than two parts in one request."""
 
@@ -188,8 +191,12 @@ class RemoteFiles:
         """Yield where to write what a file on this disk is replaced by, in one step, at the end.
 
         Not in the file's folder: a process that is killed leaves it behind, and an artifact with a
-        file that its manifest does not list is damaged. ``gc`` finds it at the root.
+        file that its manifest does not list is damaged. What was left behind long ago goes.
         """
+        for left in disk.temporaries(Path(self.root)):
+            with suppress(FileNotFoundError):  # it was in use, or another push has removed it
+                if time.time() - left.stat().st_mtime > _LONG:
+                    left.unlink()
         final = Path(self.root, path)
         fresh = disk.temporary(Path(self.root, final.name))
         try:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import branch, measuring, prefect_settings
+from flows import branch, measuring, prefect_server, prefect_settings
 from pipeline.measure import alone
 from pipeline.store.home import Home
+from pipeline.terms.errors import ProviderError
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(machine_limit, "limit_of", lambda machine: limit)
     monkeypatch.setattr(prefect_settings, "prepare", lambda *_: None)
+    monkeypatch.setattr(prefect_server, "require", lambda *_: None)
     return taken
 
 
@@ -62,3 +64,11 @@ def test_a_branch_in_a_process_of_its_own_holds_it(
     monkeypatch.setattr(branch, "end_with", lambda _: None)
     answer = branch._serve({"parent": 0, "given": {"home": str(tmp_path)}})
     assert answer == {"held": ["held"]}
+
+
+def test_a_server_that_does_not_answer_is_said_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    with pytest.raises(ProviderError, match="does not answer"), measuring.limited(Home(tmp_path)):
+        pass

@@ -44,7 +44,7 @@ def test_the_front_has_the_plans_that_no_other_beats():
         Tried(("a",), {}, damage, ms)
         for damage, ms in [(0.0, 9.0), (0.1, 5.0), (0.2, 6.0), (0.3, 4.0), (0.3, 4.5)]
     ]
-    found = Found(tried[1], tried, Calibration(rows=1), Interval(9, 8, 10), 1.0, None)
+    found = Found(tried[1], tried, Calibration(rows=1), Interval(9, 8, 10), 1.0)
     rows = found.record(0.5)["plans"]
     front = [(row["ms"], row["damage"]) for row in rows if row["front"]]
     assert front == [(4.0, 0.3), (5.0, 0.1), (9.0, 0.0)]
@@ -95,7 +95,7 @@ def test_no_plan_over_the_limit_is_built_and_the_front_is_written(
     assert len(plan.integer_modules) == values["integer_layers"]
 
 
-def test_a_search_whose_last_timing_was_disturbed_each_time_does_not_last(
+def test_a_search_says_that_its_last_timing_was_disturbed_each_time(
     tuned, make_context, quick, limit, monkeypatch, caplog
 ):
     whole, taken = finalists.latency.measure, []
@@ -107,9 +107,8 @@ def test_a_search_whose_last_timing_was_disturbed_each_time_does_not_last(
         return taken[0]
 
     monkeypatch.setattr(finalists.latency, "measure", measure)
-    draft, _ = search(make_context(targets=(Target(),)), tuned, max_joint_damage=limit)
-    assert not draft.lasts
-    assert "the CPU was busy, so the next run searches again" in caplog.text
+    search(make_context(targets=(Target(),)), tuned, max_joint_damage=limit)
+    assert "the CPU was busy, so the plan may not be the fastest" in caplog.text
 
 
 def test_a_killed_search_measures_nothing_twice(tuned, make_context, quick, limit, monkeypatch):

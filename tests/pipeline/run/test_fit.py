@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
 from pipeline.terms.errors import RecipeError
 from tests.models import configure
+
+DATA = {"train": "train.jsonl", "eval": "eval.jsonl"}
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,24 @@ def test_a_student_whose_positions_end_before_the_rows_is_refused_with_its_line(
     said = r"trial\.yaml:9: .*distill: .*positions for only 64 tokens, but data\.max_length is 100"
     with pytest.raises(RecipeError, match=said):
         workshop.open(*stages, data=data | {"max_length": 100}).plan.steps()
+
+
+@pytest.mark.parametrize("task", ["sentence-embeddings", "text-classification"])
+def test_a_prompt_before_every_text_is_refused_where_embeddings_are_the_answers(workshop, task):
+    model = workshop.folder / "model"
+    (model / "1_Pooling").mkdir()
+    (model / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    modules = [{"type": "a.Transformer", "path": ""}, {"type": "a.Pooling", "path": "1_Pooling"}]
+    (model / "modules.json").write_text(json.dumps(modules))
+    prompt = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    (model / "config_sentence_transformers.json").write_text(json.dumps(prompt))
+    bare = task == "sentence-embeddings"
+    more = {"task": task} if not bare else {"task": task, "data": DATA | {"label": None}}
+    opened = workshop.open("export" if bare else "finetune", **more)
+    if not bare:
+        opened.plan.steps()
+        return
+    with pytest.raises(
+        RecipeError, match=r"trial\.yaml:2: model: .*default_prompt_name is 'query'"
+    ):
+        opened.plan.steps()

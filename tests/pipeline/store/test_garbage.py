@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from pipeline.store import disk
 from pipeline.store.artifact import MANIFEST, NewerError
 from pipeline.store.garbage import Collector, Garbage
 from pipeline.store.store import Store
@@ -67,17 +66,6 @@ def test_gc_takes_drafts_and_work_of_dead_processes_only(store):
         assert delete(store, found)
         assert not delete(store, found)
     assert list((store.root / "tmp").iterdir()) == []
-
-
-def test_gc_takes_an_old_upload_that_broke_off(store):
-    left = disk.temporary(store.root / "model.onnx")
-    left.write_text("half")
-    left.chmod(0o444)
-    assert garbage(store, days=1) == []
-    (found,) = garbage(store)
-    assert (found.path, found.size) == (left, 4)
-    assert delete(store, found)
-    assert not left.exists()
 
 
 def test_gc_keeps_what_a_rollback_would_need(store):
