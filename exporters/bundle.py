@@ -85,7 +85,9 @@ def write_model(
         | task.chosen()
         | task.reading(split),
     )
-    write_json(output / "signature.json", _signature(graph, task, split) | needs)
+    # tokenizer.json does not say at which end long texts are cut.
+    left = {"truncation_side": "left"} if tokenizer.truncation_side == "left" else {}
+    write_json(output / "signature.json", _signature(graph, task, split) | left | needs)
     write_json(
         output / "session_options.json",
         {

@@ -59,7 +59,9 @@ def load() -> tuple[Any, Any]:
         )
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(read("signature.json")["max_length"])
+    signature = read("signature.json")
+    side = signature.get("truncation_side", "right")
+    tokenizer.enable_truncation(signature["max_length"], direction=side)
     return session, tokenizer
 
 

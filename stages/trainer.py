@@ -210,7 +210,7 @@ def use_bf16(device: str, network: Any) -> bool:
 def _arguments(
     context: Context, parameters: Training, directory: Path, network: Any
 ) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(directory),
         num_train_epochs=1,  # the batches of all epochs are one sequence, for an exact resume
         per_device_train_batch_size=parameters.batch_size,
@@ -231,6 +231,10 @@ def _arguments(
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
+    # With several GPUs the Trainer would wrap the network in DataParallel, whose config and layers
+    # losses cannot read. It sets this itself where a model's layers are spread over the GPUs.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 class _Trainer(Trainer):

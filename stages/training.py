@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1000
 """Rows that are tokenized at once."""
+RATE = re.compile(r"dropout|pdrop|layerdrop")
+"""In the names of numbers that modules drop by, such as BART's ``activation_dropout``."""
 
 
 def prepare(context: Context) -> None:
@@ -83,12 +86,18 @@ def with_head(context: Context, directory: Path) -> Any:
 
 
 def set_dropout(network: Any, share: float) -> None:
-    """Set the dropout rate of every dropout layer; the config does not change."""
+    """Set the rate of every dropout layer, and of modules that drop by a number of their own.
+
+    The config does not change. Such a number stays 0 where the model does not use it.
+    """
     from torch import nn
 
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
+        for name, value in vars(module).items():
+            if RATE.search(name) and type(value) is float and value > 0:
+                setattr(module, name, share)
 
 
 def labelled_rows(context: Context, tokenizer: Any, *splits: Split, numbered: bool = False) -> Rows:

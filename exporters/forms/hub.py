@@ -68,6 +68,8 @@ def tokenizer_config(source: Source) -> dict[str, Any]:
     stored = json.loads((source.folder / "tokenizer.json").read_text(encoding="utf-8"))
     normalizer, before = stored.get("normalizer") or {}, stored.get("pre_tokenizer") or {}
     found = dict(source.tokenizer)
+    if side := source.signature.get("truncation_side"):
+        found["truncation_side"] = side
     if found.get("tokenizer_class") == "TokenizersBackend":  # the name of version 5
         found["tokenizer_class"] = GENERIC
     if normalizer.get("type") == "BertNormalizer":

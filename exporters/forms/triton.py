@@ -84,6 +84,7 @@ def _tokenizer(source: Source, folder: Path, name: str) -> None:
     settings = {
         "inputs": source.inputs,
         "max_length": source.max_length,
+        "truncation_side": source.signature.get("truncation_side", "right"),
         "pad_token": source.tokenizer.get("pad_token", ""),
         "pairs": bool(source.signature.get("pairs")),
     }

@@ -23,7 +23,8 @@ class TritonPythonModel:
         settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
         self.inputs, self.pairs = settings["inputs"], settings["pairs"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.enable_truncation(settings["max_length"])
+        side = settings["truncation_side"]
+        self.tokenizer.enable_truncation(settings["max_length"], direction=side)
         padding = self.tokenizer.token_to_id(settings["pad_token"]) or 0
         self.tokenizer.enable_padding(pad_id=padding, pad_token=settings["pad_token"])
 

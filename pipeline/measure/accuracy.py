@@ -61,15 +61,17 @@ def checkpoint_outputs(
 
 
 def _batch(tokenizer: Any, rows: Sequence[dict[str, Any]], device: str) -> dict[str, Any]:
-    """Return rows as tensors, padded to the longest."""
+    """Return rows as tensors, padded on the right to the longest, as in training and in bundles.
+
+    Whatever side the tokenizer names: there, positions and the places of words count from the left.
+    """
     import torch
 
     places: list[list[int]] = [row[FIRST] for row in rows if FIRST in row]
     inputs = [{key: row[key] for key in row if key not in NOT_INPUTS} for row in rows]
-    if not places:
-        return dict(tokenizer.pad(inputs, return_tensors="pt").to(device))
-    # The place of a word's token counts from the left.
     batch = dict(tokenizer.pad(inputs, return_tensors="pt", padding_side="right").to(device))
+    if not places:
+        return batch
     padded = torch.full((len(rows), max(map(len, places))), NO_WORD)
     for row, found in enumerate(places):
         padded[row, : len(found)] = torch.tensor(found, dtype=torch.long)

@@ -132,8 +132,9 @@ class BundleModel:
         """What floats are computed in if the runtime chooses, as OpenVINO does; else None."""
         self.tokenizer = Tokenizer.from_file(str(_file(self.directory, "tokenizer.json")))
         self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(self.signature["max_length"])
-        self.by_words = beginnings.by_words(self.tokenizer)
+        side = self.signature.get("truncation_side", "right")
+        self.tokenizer.enable_truncation(self.signature["max_length"], direction=side)
+        self.by_words = side == "right" and beginnings.by_words(self.tokenizer)
         self.of_words = bool(self.signature.get("words"))
         self.in_windows = bool(self.signature.get("windows"))
 

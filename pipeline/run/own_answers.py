@@ -19,7 +19,7 @@ from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import EvidenceError, RarefyError
 from pipeline.terms.progress import Progress
 
-VERSION = 1
+VERSION = 2
 
 
 def check(loaded: LoadedRecipe, task: type[Task], imported: Kind) -> None:

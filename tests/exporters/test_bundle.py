@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from exporters import bundle, saving
+from pipeline.model import checkpoint
+from pipeline.model.runtime import BundleModel
+from pipeline.stage.split import Split
 from pipeline.terms.digests import file_sha256
 from tests.exporters.deployments import answers_its_sample_elsewhere
+from tests.exporters.forms import bundles
+from tests.models import BAD, GOOD, TASK
 
 NEEDED = ("onnxruntime", "tokenizers", "numpy", "numpy.libs", "flatbuffers")
 """Everything that a bundle may import, with transitive imports."""
@@ -66,3 +73,13 @@ def test_the_config_describes_the_model_and_nothing_of_this_machine(deployed):
     assert (config["num_hidden_layers"], config["hidden_size"]) == (2, 384)
     assert config["id2label"] == {"0": "negative", "1": "positive"}
     assert not {"_name_or_path", "transformers_version"} & set(config)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_bundle_reads_the_end_of_a_long_text_that_the_model_was_trained_on(tmp_path, side):
+    made = bundles.classifier(tmp_path / "made", tokens={"truncation_side": side})
+    texts = [" ".join(GOOD * 20 + BAD * 20)]
+    tokenizer = checkpoint.load_tokenizer(tmp_path / "made" / "checkpoint")
+    (trained,) = TASK.encode(tokenizer, Split("train", "t", "0" * 64, texts, None, [0]))
+    (read,) = BundleModel(made).encode(texts)
+    assert read["input_ids"].tolist() == [trained["input_ids"]]

@@ -56,6 +56,18 @@ def test_rows_that_the_bundle_cannot_read_are_refused_in_one_line(
     assert len(answer.stderr.splitlines()) == 1
 
 
+def test_a_bundle_that_records_left_answers_by_the_end_of_a_long_text(deployed, tmp_path):
+    there = tmp_path / "elsewhere"
+    shutil.copytree(deployed[1], there)
+    signature = json.loads((there / "signature.json").read_text())
+    (there / "signature.json").write_text(json.dumps(signature | {"truncation_side": "left"}))
+    texts = ["wonderful " * 100 + "dull " * 100, "dull " * 100]
+    command = [sys.executable, "predict.py", *texts]
+    answer = subprocess.run(command, cwd=there, capture_output=True, text=True, check=True)
+    long, end = json.loads(answer.stdout)["predictions"]
+    assert long == end
+
+
 def test_a_bundle_for_vnni_refuses_a_cpu_without_it_and_says_what_to_do(deployed, tmp_path):
     there = tmp_path / "elsewhere"
     shutil.copytree(deployed[1], there)

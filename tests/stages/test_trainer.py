@@ -60,6 +60,19 @@ def test_the_model_comes_out_in_full_precision_and_ready_to_answer(tiny_encoder,
     assert "forward" not in vars(network)  # no autocast wrapper is left
 
 
+def test_a_machine_with_two_gpus_trains_on_one(tiny_encoder, make_context, monkeypatch, tmp_path):
+    one, _ = fit(make_context(rows=8, work=tmp_path / "one"), tiny_encoder, epochs=1)
+    made = trainer.TrainingArguments.__post_init__
+
+    def with_two(arguments):
+        made(arguments)
+        arguments._n_gpu = 2  # what torch.cuda.device_count() gives there
+
+    monkeypatch.setattr(trainer.TrainingArguments, "__post_init__", with_two)
+    two, _ = fit(make_context(rows=8, work=tmp_path / "two"), tiny_encoder, epochs=1)
+    assert same_weights(one, two)
+
+
 def test_a_diverging_training_says_so_in_one_line(tiny_encoder, make_context):
     def not_a_number(model, batch):
         return TASK.training()(model, batch) * float("nan")

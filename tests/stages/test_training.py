@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from pipeline.stage.tasks.regression import Regression
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import ModelError
 from stages import training
+from tests.families import FAMILIES, write_family
 from tests.models import write_model
 from tests.stages.trainings import fit, same_weights
 
@@ -28,6 +30,55 @@ def test_a_checkpoint_with_other_labels_is_refused(tiny_encoder, make_context):
     network = make_context().task.load_model(str(tiny_encoder.directory))
     with pytest.raises(ModelError, match=r"labels are negative, positive, but the data's are a, b"):
         TextClassification(("a", "b"), 8, ("text",)).check_head(network, "finetune")
+
+
+IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+BART = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_layerdrop": 0.5, **IDS}
+BART |= {"attention_dropout": 0.1, "activation_dropout": 0.1}
+OTHERS = {
+    "bart": BART,
+    "xlm": {"emb_dim": 32, "n_layers": 2, "n_heads": 4},
+    "flaubert": {"emb_dim": 32, "n_layers": 2, "n_heads": 4, "layerdrop": 0.5},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, **IDS},
+}
+"""Families that drop by numbers, and GPT-2, which drops by layers."""
+
+
+def spread(model):
+    """Return how much the answers of two passes in training differ."""
+    ids = torch.tensor([[2, *range(5, 15), 3]])
+    with torch.no_grad():
+        one, two = (model.train()(input_ids=ids).logits for _ in range(2))
+    return float((one - two).abs().max())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_dropout_two_passes_of_a_family_are_equal(tmp_path, family):
+    dropping = {"attention_dropout": 0.5}  # what is a number in ModernBERT, Llama and Qwen3
+    auto = "AutoModelForSequenceClassification"
+    model = write_family(tmp_path, family, auto, layers=1, **dropping)
+    assert spread(model) > 0
+    training.set_dropout(model, 0)
+    assert spread(model) == 0
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_without_dropout_two_passes_of_a_model_that_is_not_described_are_equal(family):
+    config = AutoConfig.for_model(family, vocab_size=50, **OTHERS[family])
+    model = AutoModelForSequenceClassification.from_config(config)
+    assert spread(model) > 0
+    training.set_dropout(model, 0)
+    assert spread(model) == 0
+
+
+def test_a_rate_that_a_model_does_not_use_stays_zero():
+    model = AutoModelForSequenceClassification.from_config(
+        AutoConfig.for_model("bart", vocab_size=50, **BART | {"activation_dropout": 0.0})
+    )
+    training.set_dropout(model, 0.2)
+    layer = model.model.encoder.layers[0]
+    assert (layer.dropout, layer.activation_dropout, layer.self_attn.dropout) == (0.2, 0, 0.2)
+    assert model.config.dropout == 0.1
 
 
 def test_a_new_head_is_prepared_for_the_rows_and_the_model_s_own_is_not(tmp_path, make_context):

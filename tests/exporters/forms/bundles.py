@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from exporters.build import build
@@ -22,10 +23,19 @@ SPLIT = Split("dev", "dev.jsonl", "0" * 64, TEXTS, None, LABELS)
 EMBEDS = SentenceEmbeddings((), 32, ("text",))
 
 
-def classifier(folder: Path, kind: str = "bert", **options: Any) -> Path:
-    """Write a bundle that classifies; return its folder."""
+def classifier(
+    folder: Path,
+    kind: str = "bert",
+    tokens: Mapping[str, Any] = MappingProxyType({}),
+    **options: Any,
+) -> Path:
+    """Write a bundle that classifies; return its folder.
+
+    ``tokens``: changes of the tokenizer_config.json of the checkpoint that is exported.
+    """
     folder.mkdir(parents=True)
     write_finetuned(folder / "checkpoint", kind)
+    change(folder / "checkpoint", "tokenizer_config.json", lambda values: values.update(tokens))
     return _build(folder, TASK, Split("dev", "d", "0" * 64, TEXTS, None, LABELS), **options)
 
 

@@ -117,6 +117,12 @@ def test_a_class_that_only_version_5_has_gets_the_name_that_both_know(classifier
     assert found["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
+def test_a_bundle_that_records_left_names_the_side_for_transformers(classifier):
+    left = {"truncation_side": "left"}
+    bundles.change(classifier, "signature.json", lambda values: values.update(left))
+    assert hub.tokenizer_config(bundles.read(classifier))["truncation_side"] == "left"
+
+
 def test_a_bundle_for_cpus_with_vnni_is_refused(classifier, tmp_path):
     bundles.change(classifier, "signature.json", lambda values: values.update(isa="vnni"))
     with pytest.raises(ModelError, match="'hub'"):

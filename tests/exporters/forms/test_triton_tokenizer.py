@@ -41,6 +41,14 @@ def test_long_texts_are_cut_off(repository):
     assert len(given["input_ids"][0]) == 32
 
 
+def test_of_a_bundle_that_records_left_the_end_of_a_long_text_is_kept(classifier, tmp_path):
+    left = {"truncation_side": "left"}
+    bundles.change(classifier, "signature.json", lambda values: values.update(left))
+    triton.write(bundles.read(classifier), tmp_path, "tiny")
+    (given,) = ask(tmp_path, Request(TEXT=["film " * 100 + "the"]))
+    assert given["input_ids"] == [[2, *[6] * 29, 5, 3]]
+
+
 def test_pairs_are_tokenized_together(repository):
     path = repository / "tiny_tokenizer/1/settings.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"pairs": True}))

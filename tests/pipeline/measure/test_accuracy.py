@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -16,10 +18,16 @@ from tests.pipeline.measure import bundles
 TASK = TextClassification(LABELS, 32, ("text",))
 
 
-def test_batches_by_length_answer_as_each_row_alone(tmp_path):
-    """The answers are also in the order of the rows."""
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_batches_by_length_answer_as_each_row_alone(tmp_path, side):
+    """The answers are also in the order of the rows, and no text's depend on its batch."""
     encoder = write_encoder(tmp_path / "encoder", layers=1, hidden=16)
     model = TASK.load_model(str(encoder)).eval()
+    with torch.no_grad():  # fresh ones are too small to tell one place from another
+        model.bert.embeddings.position_embeddings.weight.mul_(20)
+        model.classifier.weight.mul_(20)
+    path = encoder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": side}))
     tokenizer = checkpoint.load_tokenizer(encoder)
     checkpoint.save(model, tokenizer, tmp_path / "model")
     texts, labels = sentences(70, seed=3)

@@ -107,6 +107,13 @@ def test_rows_are_fed_alone_and_cut_to_the_longest_input(tmp_path):
     assert long["input_ids"].shape == (1, 6)
 
 
+def test_a_bundle_that_records_left_reads_the_end_of_a_long_text(tmp_path):
+    """Also of one that is so long that only its beginning would be tokenized."""
+    model = recorded(tmp_path, truncation_side="left")
+    (feed,) = model.encode(["good " * 500 + "film bad"])
+    assert feed["input_ids"].tolist() == [[1, 3, 3, 5, 4, 2]]
+
+
 def test_rows_of_equal_length_run_together_and_keep_their_places(tmp_path, monkeypatch):
     model = BundleModel(write_bundle(tmp_path))
     texts = ["good film", "bad", "bad film", "good", "film", "good bad film", "bad good"]
