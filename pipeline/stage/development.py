@@ -24,8 +24,8 @@ SEED = 0
 GROUPS = 2
 """The version of what becomes of groups; older results of data with groups are not found again."""
 MORE = 1
-"""The version of what is cut off of small strata; it is in the digest of rows that have some, so
-that older results are not found for them."""
+"""The version of what is cut off in addition, of small strata and of the smallest group that is too
+large; it is in the digest of rows that have some, so that older results are not found for them."""
 LARGEST = 2
 """How many times as many rows as were asked for whole groups may make."""
 MOST = 2000
@@ -51,8 +51,9 @@ def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> 
     if train.groups is None:
         first, more = _rows(train.texts, strata, min(share, MOST / len(train)))
     else:
-        groups, more = _groups(Counter(train.groups), count), set[int]()
+        groups, further = _groups(Counter(train.groups), count)
         first = {row for row, group in enumerate(train.groups) if group in groups}
+        more = {row for row, group in enumerate(train.groups) if group in further}
     chosen = first | more
     if not chosen or len(chosen) == len(train):
         return train, picked(train, range(len(train)), dev.name, dev.sha256)
@@ -125,22 +126,29 @@ def _of_small(small: Sequence[list[int]], places: Sequence[int], share: float) -
     return chosen
 
 
-def _groups(sizes: Mapping[str, int], count: int) -> set[str]:
+def _groups(sizes: Mapping[str, int], count: int) -> tuple[set[str], set[str]]:
     """Return the first groups, in the order of their places, that have ``count`` rows together.
 
-    A group is left out if it would make them more than twice as many. If every group is that large,
-    the smallest is taken.
+    A group is left out if it would make them more than twice as many. If the others have less than
+    half as many, the smallest that was left out is taken as well, unless most rows would be gone:
+    it is in the first set if no group fits, else in the second.
     """
     chosen: set[str] = set()
     if not count:
-        return chosen
+        return chosen, set()
     found = 0
     ordered = sorted(sizes, key=_place)
     for group in ordered:
         if found < count and found + sizes[group] <= LARGEST * count:
             chosen.add(group)
             found += sizes[group]
-    return chosen or {min(ordered, key=lambda group: sizes[group])}
+    left = [group for group in ordered if group not in chosen]
+    if not left or found >= count / LARGEST:
+        return chosen, set()
+    smallest = min(left, key=lambda group: sizes[group])
+    if found + sizes[smallest] > sum(sizes.values()) / 2:
+        return chosen, set()
+    return (chosen, {smallest}) if chosen else ({smallest}, set())
 
 
 def _place(key: str) -> int:

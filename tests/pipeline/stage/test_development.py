@@ -153,6 +153,24 @@ def test_groups_that_all_are_too_large_are_said_with_their_share(sizes, share, r
     assert said.startswith(f"dev: whole groups have {real} of the rows, where {share:.1%}"[:-1])
 
 
+def test_a_tiny_group_that_fits_does_not_stand_in_for_a_large_one():
+    """One row without a group beside five groups of 200 was all of dev."""
+    rows = split([f"row {at}" for at in range(1001)], groups=large_first([*[200] * 5, 1]))
+    _, dev = cut(rows, share=0.05)
+    assert sorted(Counter(dev.groups).values()) == [1, 200]
+    assert "have 20.1 % of the rows, where 5.0 %" in development.warning(rows, dev, 0.05)
+    assert dev.sha256 != development.source(FILE, 0.05, None).sha256, "other rows than once"
+
+
+def test_half_as_many_rows_as_asked_for_are_enough():
+    groups = large_first([*[195] * 5, 25])
+    rows = split([f"row {at}" for at in range(1000)], groups=groups)
+    _, dev = cut(rows, share=0.05)
+    assert len(dev) == 25
+    assert development.warning(rows, dev, 0.05) is None
+    assert dev.sha256 == development.source(FILE, 0.05, None).sha256
+
+
 def test_one_group_of_all_rows_stands_in_for_itself():
     rows = split([f"row {at}" for at in range(100)], groups=["one"] * 100)
     train, dev = cut(rows)
