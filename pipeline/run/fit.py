@@ -34,13 +34,21 @@ def check_task(loaded: LoadedRecipe, task: type[Task]) -> None:
 
 
 def check_length(loaded: LoadedRecipe, positions: int | None) -> None:
-    """Raise RecipeError if the model has a table of positions that is too short."""
+    """Raise RecipeError if the model has a table of positions that is too short.
+
+    Or if a stage's parameter does not fit the data's length.
+    """
     given = loaded.recipe.data.max_length
     if positions is not None and given > positions:
         raise loaded.where.say(
             ("data", "max_length"),
             f"{given} tokens, but the model has positions for only {positions}",
         )
+    for step in loaded.steps:
+        try:
+            step.stage.check_length(given)
+        except RecipeError as error:
+            raise loaded.error(step, str(error)) from error
 
 
 def check_made(loaded: LoadedRecipe, configs: Mapping[str, Config]) -> None:
