@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from pipeline.model import sources
 from pipeline.model.architectures import ARCHITECTURES
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Context, Draft
+from pipeline.stage import Asked, Context, Draft
 from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
@@ -21,6 +21,10 @@ from stages.parameters import Training
 
 if TYPE_CHECKING:
     from stages.lessons import Lessons
+
+
+CONTROL = 2
+"""The version of the control; older results of it are not found again."""
 
 
 class Inject(Training):
@@ -67,7 +71,9 @@ class Inject(Training):
         2, ge=1, le=100, description="passes over the text that train a new head"
     )
     shuffled: bool = Field(
-        False, description="control: train each subject with the object of another"
+        False,
+        description="control: train each subject with the object of another, drawn at random "
+        "within the relation",
     )
 
     @field_validator("templates")
@@ -79,6 +85,10 @@ class Inject(Training):
 
     def files(self, base: Path) -> tuple[Path, ...]:
         return (sources.data_file(self.facts, base, "inject.facts"),)
+
+    def environment(self, asked: Asked) -> dict[str, Any]:
+        """Return the version of the control, so that only controls run again if it changes."""
+        return {"control": CONTROL} if self.shuffled else {}
 
     def resources(self, work: Workload) -> Resources:
         """Return the resources for training the body with its masked-language head.
@@ -141,10 +151,18 @@ class Inject(Training):
         body, roles = masked_lm.save_body(network, tokenizer, model.directory, context.output)
         metrics = (
             trained.metric("masked_lm_loss"),
+            *self._left_out(lessons),
             *_metrics("before", before),
             *_metrics("after", after),
         )
         return Draft(roles, checkpoint.describe(body), metrics)
+
+    def _left_out(self, lessons: Lessons) -> list[Metric]:
+        """Return how many of the learned facts the control does not teach."""
+        if not self.shuffled:
+            return []
+        count = len(lessons.learned)
+        return [Metric(name="left_out_facts", value=count - len(lessons.taught), n=count)]
 
     def _probe(
         self, context: Context, network: Any, tokenizer: Any, lessons: Lessons, loss: Any

@@ -147,16 +147,22 @@ def _reading(fact: Fact) -> tuple[str, ...]:
 
 
 def shuffled(facts: Sequence[Fact], draw: random.Random) -> list[Fact]:
-    """Return the facts in order, each with the object of another fact of the same relation."""
+    """Return the facts in order, each with the object of another fact of the same relation.
+
+    That may be an equal object, by chance: if each had to differ, a relation with two objects would
+    be taught the wrong way round, and a probe would find less than guessing does. Facts whose
+    relation has no other object would all stay true, and are left out.
+    """
     relations: dict[str, list[int]] = {}
     for position, fact in enumerate(facts):
         relations.setdefault(fact.relation, []).append(position)
-    dealt = list(facts)
+    dealt: dict[int, Fact] = {}
     for positions in relations.values():
         order = draw.sample(positions, len(positions))
-        for own, other in zip(order, order[1:] + order[:1], strict=True):
-            dealt[own] = replace(facts[own], object=facts[other].object)
-    return dealt
+        if len({normalized(facts[position].object) for position in positions}) > 1:
+            for own, other in zip(order, order[1:] + order[:1], strict=True):
+                dealt[own] = replace(facts[own], object=facts[other].object)
+    return [dealt[position] for position in sorted(dealt)]
 
 
 def template_of(relation: str, own: Mapping[str, str]) -> str:

@@ -68,10 +68,10 @@ def prepare(
     """Split the facts into learned and held out, verbalise them, and tokenize them and the text.
 
     With ``shuffled``, each learned subject is taught with the object of another fact, and the probe
-    asks for its own object.
+    asks for its own object. Facts of relations that have one object are not taught.
 
-    Raises DataError if nothing is left to learn, or nothing to ask for within the recipe's
-    max_length.
+    Raises DataError if nothing is left to learn or to shuffle, or nothing to ask for within the
+    recipe's max_length.
     """
     draw = random.Random(context.seed)  # noqa: S311
     length = context.task.max_length
@@ -85,7 +85,13 @@ def prepare(
     if not learned:
         raise DataError("inject: all facts read alike, so holding some out leaves nothing to learn")
     own = lessons_of(learned)
-    taught = lessons_of(knowledge.shuffled(learned, draw)) if shuffled else own
+    dealt = knowledge.shuffled(learned, draw) if shuffled else learned
+    if not dealt:
+        raise DataError(
+            "inject.shuffled: no relation of the learned facts has two objects, so none can be "
+            "shuffled"
+        )
+    taught = lessons_of(dealt) if shuffled else own
     texts: list[Encoded] = []
     for name in ("train", "unlabelled"):
         if name in context.splits:

@@ -6,12 +6,14 @@ import itertools
 import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.measure import machine
-from pipeline.model import blockwise, checkpoint, parts, quantization
+from pipeline.model import blockwise, checkpoint, quantization
+from pipeline.model.architectures.description import Config
 from pipeline.model.blockwise import Blocks
 from pipeline.model.quantization import Calibration, Embeddings, LinearPlan, Method, Plan
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
@@ -19,7 +21,7 @@ from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.interval import Interval
-from stages import footprint
+from stages import excluded, footprint
 from stages.bisection import most_within
 from stages.planning import SEARCH, copied, narrowest, symmetric
 
@@ -129,6 +131,11 @@ class Quantize(Stage):
             raise ValueError("'percentile' is of 'calibration: percentile'")
         return self
 
+    def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
+        """Check, as far as is certain, that the model has the layers in ``exclude``."""
+        excluded.check(self.exclude, config)
+        return config
+
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what the plan depends on: the targets' width of weights; and for a search, more.
 
@@ -208,27 +215,13 @@ class Quantize(Stage):
         } | about
         return Draft(roles=roles, model=facts, metrics=tuple(metrics))
 
-    def _candidates(self, network: Any) -> tuple[list[str], list[str]]:
-        """Return the names of all linear layers but the last, and of those that may be int8."""
-        from stages import sensitivity
-
-        layers = sensitivity.linear_layers(network)
-        for name in self.exclude:
-            if name not in layers:
-                near = ", ".join(list(layers)[:3])
-                raise RecipeError(
-                    f"quantize.exclude: no linear layer {name!r}; the model has {near}, …"
-                )
-        fixed = set(parts.position_projections(network))  # the export folds them into constants
-        return layers, [name for name in layers if name not in fixed.union(self.exclude)]
-
     def _chosen(
         self, context: Context, network: Any, tokenizer: Any
     ) -> tuple[Plan, list[Metric], dict[str, Any]]:
         """Return the plan that the parameters ask for, and its metrics."""
         from stages import correction, gptq, ranges, smoothing
 
-        names, candidates = self._candidates(network)
+        names, candidates = excluded.candidates(network, self.exclude)
         isa, progress = narrowest(context.targets), context.progress
         layers = {name: LinearPlan(precision="int8") for name in candidates}
         how, rows = None, list[Any]()
@@ -348,7 +341,7 @@ class Quantize(Stage):
         from stages import ranges
         from stages.plan_search import Search
 
-        names, candidates = self._candidates(network)
+        names, candidates = excluded.candidates(network, self.exclude)
         embeddings = self._tolerated(self._sensitivity(context, network, tokenizer))
         search = Search(
             context,

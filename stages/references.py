@@ -9,19 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT
 from pipeline.stage import Context
 from pipeline.stage.split import Split
 from pipeline.store import disk
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import RecipeError
 from pipeline.terms.progress import Progress
 from stages import planning
 from stages.steps import Steps
-
-RESERVED = {CANDIDATE: "the bundle", FASTEST_FLOAT: "the first reference in OpenVINO"}
-"""Names of measured models that are no references by id, and what they are."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +38,7 @@ class References:
 def choose(
     models: tuple[str, ...] | Literal["all"], context: Context, candidate: Artifact
 ) -> References:
-    """Return the references by id in the recipe's order, then the tags that budgets compare with.
-
-    Raises RecipeError if ``models`` names something that is not a checkpoint.
-    """
+    """Return the references by id in the recipe's order, then the tags that budgets name."""
     if models == "all":
         family = _ancestors(context, candidate)
         compared = {n: a for n, a in family.items() if a.kind is Kind.CHECKPOINT}
@@ -54,13 +46,6 @@ def choose(
         compared = {name: context.artifacts[name] for name in models}
     tagged = context.baselines
     compared |= {name: a for name, a in tagged.items() if a.kind is Kind.CHECKPOINT}
-    for name, artifact in compared.items():
-        if artifact.kind is not Kind.CHECKPOINT:
-            raise RecipeError(f"validate.models: {name!r} has kind {artifact.kind}, not checkpoint")
-        if name in RESERVED:
-            raise RecipeError(
-                f"validate.models: {name!r} is reserved for {RESERVED[name]}; rename that stage"
-            )
     chosen: dict[str, Artifact] = {}
     aliases: dict[str, str] = {}
     names: dict[frozenset[tuple[str, str]], str] = {}

@@ -35,6 +35,10 @@ LINEAR_BYTES = 8 * 12 * 200_000
 """Of the linear model for each label: its weights in fp64 and the solver's ten last steps."""
 
 
+REFERENCE = "reference"
+FEWEST_TOKENS = 4
+
+
 class Validate(Stage):
     """Measure answers, latency, memory and size of the bundle and its references for the budgets.
 
@@ -59,6 +63,7 @@ class Validate(Stage):
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = (*EXPORTING, "scikit-learn", "scipy")
+    needs: ClassVar[Mapping[str, Kind]] = {REFERENCE: Kind.CHECKPOINT}
     sees_ancestors: ClassVar[bool] = True
     timed: ClassVar[bool] = True
 
@@ -90,12 +95,20 @@ class Validate(Stage):
     def references(self) -> dict[str, str]:
         """Return the checkpoints named by ``models``."""
         names = () if self.models == "all" else self.models
-        return {f"reference:{name}": name for name in names}
+        return {f"{REFERENCE}:{name}": name for name in names}
 
     def check_task(self, task: type[Task]) -> None:
         """Raise RecipeError if no linear model can be trained for the task."""
         if self.linear and task.linear is None:
             raise RecipeError(f"linear: an answer of {task.name} is no label or score of a row")
+
+    def check_length(self, longest: int) -> None:
+        """Raise RecipeError if a row cannot have one of the lengths to measure at."""
+        if any(not FEWEST_TOKENS <= length <= longest for length in self.lengths):
+            raise RecipeError(
+                f"lengths: {list(self.lengths)}: give lengths from {FEWEST_TOKENS} to {longest}, "
+                "the data's max_length"
+            )
 
     def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
         """Refuse a quantized bundle for ONNX Runtime alone where a target runs in OpenVINO."""
@@ -150,12 +163,6 @@ class Validate(Stage):
         truth = task.truth(split)
         if not truth:
             raise DataError(f"{split.reference}: the eval split needs labels for validate")
-        longest = context.task.max_length
-        if any(not 4 <= length <= longest for length in self.lengths):
-            raise RecipeError(
-                f"validate.lengths: {list(self.lengths)}: give lengths from 4 to {longest}, "
-                "the data's max_length"
-            )
         providers = dict.fromkeys(target.provider for target in context.targets)
         if "openvino" in providers:
             openvino_session.check_operators(model.directory / runtime.MODEL)

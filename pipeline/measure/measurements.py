@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from pipeline.terms import vocabulary
 from pipeline.terms.interval import Interval
 
 if TYPE_CHECKING:
@@ -19,10 +20,8 @@ CALL_BY_CALL: Final = ("rarefy.measurements/2", "rarefy.measurements/3")
 """The schemas of the time when models took turns at every call."""
 READABLE: Final = (*CALL_BY_CALL, SCHEMA)
 FILE = "measurements.json"
-CANDIDATE = "candidate"
-FASTEST_FLOAT: Final = "openvino"
-"""The first checkpoint among the references, in OpenVINO's float default: the fastest form of a
-float model that we know."""
+CANDIDATE: Final = vocabulary.CANDIDATE
+FASTEST_FLOAT: Final = vocabulary.FASTEST_FLOAT
 
 
 class _Record(BaseModel):

@@ -17,7 +17,7 @@ from pipeline.terms import credentials
 from pipeline.terms.budget import REGRESSIONS, Budget
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint, nearest
-from pipeline.terms.vocabulary import LINEAR, NAME, REMOTE_TAG, Data, Name, Part, Target
+from pipeline.terms.vocabulary import NAME, REMOTE_TAG, RESERVED, Data, Name, Part, Target
 
 MODEL = "model"
 """The id of the model that the recipe starts from."""
@@ -197,8 +197,9 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
         if not isinstance(identifier, str) or not NAME.fullmatch(identifier):
             message = f"{identifier!r} is not a valid name; names match {NAME.pattern}"
             raise where.say((*at, "as"), message)
-        if identifier == LINEAR:
-            raise where.say((*at, "as"), f"the id {identifier!r} is reserved for the linear model")
+        if identifier in RESERVED:
+            message = f"the id {identifier!r} is reserved for {RESERVED[identifier]}"
+            raise where.say((*at, "as"), message)
         if identifier in (*known, MODEL):
             raise where.say((*at, "as"), f"the id {identifier!r} is already taken")
         if source is not None and source not in (*known, MODEL):

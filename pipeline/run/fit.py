@@ -37,7 +37,8 @@ def check_task(loaded: LoadedRecipe, task: type[Task]) -> None:
 def check_model(loaded: LoadedRecipe, located: Located, task: type[Task]) -> None:
     """Raise RecipeError if the model has a table of positions that is too short.
 
-    Also if embeddings would be others than the model's, because it reads texts in another way.
+    Also if embeddings would be others than the model's, because it reads texts in another way, or
+    if a stage's parameter does not fit the data's length.
     """
     given = loaded.recipe.data.max_length
     if located.positions is not None and given > located.positions:
@@ -47,6 +48,11 @@ def check_model(loaded: LoadedRecipe, located: Located, task: type[Task]) -> Non
         )
     if task.body_only and located.other_texts is not None:
         raise loaded.where.say(("model",), located.other_texts)
+    for step in loaded.steps:
+        try:
+            step.stage.check_length(given)
+        except RecipeError as error:
+            raise loaded.error(step, str(error)) from error
 
 
 def check_made(loaded: LoadedRecipe, configs: Mapping[str, Config]) -> None:

@@ -28,7 +28,7 @@ def follow(loaded: LoadedRecipe, first: dict[str, Kind]) -> dict[str, Kind]:
                 named[role] = loaded.step(name).stage
             elif kinds[MODEL] is Kind.ENCODER:
                 raise loaded.error(step, f"{role}: the recipe's model has no head for the task")
-            needed, made = stage.needs.get(role), kinds[name]
+            needed, made = stage.needs.get(role.partition(":")[0]), kinds[name]
             if made is not needed if needed else made is Kind.TRANSFER_SET:
                 wanted = _a(needed) if needed else "a model"
                 raise loaded.error(step, f"{role}: {name!r} makes {_a(made)}, not {wanted}")

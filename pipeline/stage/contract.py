@@ -154,7 +154,10 @@ class Stage(BaseModel):
     """
 
     needs: ClassVar[Mapping[str, Kind]] = {}
-    """The kind of the artifact that each role of ``references`` needs; a model if not listed."""
+    """The kind of the artifact that each role of ``references`` needs; a model if not listed.
+
+    Roles that differ only after a colon, as of a stage that takes several, need the same.
+    """
 
     def references(self) -> dict[str, str]:
         """Return the earlier stages that this one needs besides its input: role -> stage id."""
@@ -174,6 +177,13 @@ class Stage(BaseModel):
 
     def check_task(self, task: type[Task]) -> None:
         """Raise RecipeError if a parameter means nothing for the recipe's task.
+
+        Called by ``rarefy recipe check`` and before a run.
+        """
+        return
+
+    def check_length(self, longest: int) -> None:
+        """Raise RecipeError if a parameter does not fit ``data.max_length``, which is ``longest``.
 
         Called by ``rarefy recipe check`` and before a run.
         """

@@ -23,7 +23,7 @@ from pipeline.terms.wording import plural
 
 FEWEST = 3
 """The fewest eval rows whose scores have a correlation: that of two is 1 or −1."""
-VERSION = 2
+VERSION = 3
 """Of the summary: raised when what it says of the same files changes."""
 NO_VALUE = "(none)"
 """The slice of rows without a value in the slice's column; see ``_alone`` for their group."""
@@ -34,7 +34,8 @@ class Summary:
     """Facts about the recipe's data, saved under its digest so that it need not be read again.
 
     ``warnings`` are sentences for the user, e.g. how many rows were left out and why. ``left_out``:
-    the digest of a split's rows that are in its file but left out because of other files.
+    the digest of a split's rows that are in its file but left out because of other files. ``cut``:
+    the digest of development rows, if it is not that of their source; else empty.
     """
 
     labels: list[str]
@@ -42,6 +43,7 @@ class Summary:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    cut: str = ""
 
 
 def locate(data: Data, base: Path) -> dict[str, Source]:
@@ -72,12 +74,17 @@ def digest(data: Data, splits: dict[str, Source]) -> str:
     return value_sha256(value)
 
 
-def reading(data: Data) -> dict[str, Any]:
-    """Return the recipe's options for reading rows, apart from where they are."""
+def reading(data: Data, how: str = "") -> dict[str, Any]:
+    """Return the recipe's options for reading rows, apart from where they are.
+
+    ``how``: the ``cut`` of the summary, where what it says of the rows matters.
+    """
     cut: dict[str, Any] = {"dev": data.share} if data.dev_file is None else {}
     negatives = {"negatives": data.negatives} if data.negatives else {}
     if data.group and data.dev_file is None:
         cut["groups"] = development.GROUPS
+    if how:
+        cut["cut"] = how
     options = data.model_dump(include={"text", "label", "group", "max_length"}, mode="json")
     windows = {"long_texts": data.long_texts} if data.long_texts != "cut" else {}
     return cut | negatives | windows | options
@@ -145,16 +152,19 @@ def load(
     if documents is not None:
         splits["eval"] = corpus.searching(splits["eval"], documents)
         splits[corpus.NAME] = documents.split()
+    how = ""
     if cut is not None:
         train = splits["train"]
         strata = [task.stratum(target) for target in train.labels or ()]
         splits["train"], splits[cut.name] = development.cut(train, strata, data.share, cut)
         if said := development.warning(train, splits[cut.name], data.share):
             warnings.append(said)
+        if splits[cut.name].sha256 != cut.sha256:
+            how = splits[cut.name].sha256
     gone = _leave_out(splits, warnings, singly=task.singly)
     _warn_overlap(splits, warnings)
     sizes = {name: len(split) for name, split in splits.items()}
-    summary = Summary(names, sizes, counts, warnings, gone)
+    summary = Summary(names, sizes, counts, warnings, gone, how)
     return splits, summary
 
 

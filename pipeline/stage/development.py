@@ -23,6 +23,9 @@ NAME = "dev"
 SEED = 0
 GROUPS = 2
 """The version of what becomes of groups; older results of data with groups are not found again."""
+MORE = 1
+"""The version of what is cut off in addition, of small strata and of the smallest group that is too
+large; it is in the digest of rows that have some, so that older results are not found for them."""
 LARGEST = 2
 """How many times as many rows as were asked for whole groups may make."""
 MOST = 2000
@@ -40,17 +43,22 @@ def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> 
 
     About ``share`` of each stratum is taken (at most 2,000 rows in all), or whole groups if the
     split has groups, without those that are far too large. ``strata`` is empty for rows without
-    targets. ``dev``: the ``source`` of the development rows. If the rows are too few to spare one,
+    targets. ``dev``: the ``source`` of the development rows; theirs is another digest than its if
+    they have rows that an older version left in training. If the rows are too few to spare one,
     they all stay in training, and the development split has them too.
     """
     count = _wanted(len(train), share)
     if train.groups is None:
-        chosen = _rows(train.texts, strata, min(share, MOST / len(train)))
+        first, more = _rows(train.texts, strata, min(share, MOST / len(train)))
     else:
-        groups = _groups(Counter(train.groups), count)
-        chosen = {row for row, group in enumerate(train.groups) if group in groups}
+        groups, further = _groups(Counter(train.groups), count)
+        first = {row for row, group in enumerate(train.groups) if group in groups}
+        more = {row for row, group in enumerate(train.groups) if group in further}
+    chosen = first | more
     if not chosen or len(chosen) == len(train):
         return train, picked(train, range(len(train)), dev.name, dev.sha256)
+    if more:
+        dev = replace(dev, sha256=value_sha256([dev.sha256, MORE]))
     left = [row for row in range(len(train)) if row not in chosen]
     kept = picked(train, left, train.name, train.sha256)
     return kept, picked(train, sorted(chosen), dev.name, dev.sha256)
@@ -77,37 +85,70 @@ def _wanted(rows: int, share: float) -> int:
     return round(min(share, MOST / rows) * rows)
 
 
-def _rows(texts: Sequence[str], strata: Sequence[Hashable], share: float) -> set[int]:
-    """Return the first rows of each stratum, in the order of their places."""
+def _rows(
+    texts: Sequence[str], strata: Sequence[Hashable], share: float
+) -> tuple[set[int], set[int]]:
+    """Return the first rows of each stratum, in the order of their places, and those of small ones.
+
+    A stratum is small if its share is not one row.
+    """
     places = array("Q", (_place(text) for text in texts))
     layers: dict[Hashable, list[int]] = defaultdict(list)
     for row in range(len(places)):
         layers[strata[row] if strata else None].append(row)
     chosen: set[int] = set()
+    small: list[list[int]] = []
     for rows in layers.values():
         count = round(share * len(rows))
         if count:
             last = sorted(places[row] for row in rows)[count - 1]
             chosen.update(row for row in rows if places[row] <= last)
+        else:
+            small.append(rows)
+    return chosen, _of_small(small, places, share)
+
+
+def _of_small(small: Sequence[list[int]], places: Sequence[int], share: float) -> set[int]:
+    """Return the first row of as many small strata as their share of all their rows has rows.
+
+    The largest come first, as in the method of largest remainders, and then the order is that of
+    places. A stratum keeps its last text: no model could learn it otherwise.
+    """
+    chosen: set[int] = set()
+    count = round(share * sum(map(len, small)))
+    if not count:
+        return chosen
+    spared = [rows for rows in small if len({places[row] for row in rows}) > 1]
+    spared.sort(key=lambda rows: (-len(rows), min(places[row] for row in rows)))
+    for rows in spared[:count]:
+        first = min(places[row] for row in rows)
+        chosen.update(row for row in rows if places[row] == first)
     return chosen
 
 
-def _groups(sizes: Mapping[str, int], count: int) -> set[str]:
+def _groups(sizes: Mapping[str, int], count: int) -> tuple[set[str], set[str]]:
     """Return the first groups, in the order of their places, that have ``count`` rows together.
 
-    A group is left out if it would make them more than twice as many. If every group is that large,
-    the smallest is taken.
+    A group is left out if it would make them more than twice as many. If the others have less than
+    half as many, the smallest that was left out is taken as well, unless most rows would be gone:
+    it is in the first set if no group fits, else in the second.
     """
     chosen: set[str] = set()
     if not count:
-        return chosen
+        return chosen, set()
     found = 0
     ordered = sorted(sizes, key=_place)
     for group in ordered:
         if found < count and found + sizes[group] <= LARGEST * count:
             chosen.add(group)
             found += sizes[group]
-    return chosen or {min(ordered, key=lambda group: sizes[group])}
+    left = [group for group in ordered if group not in chosen]
+    if not left or found >= count / LARGEST:
+        return chosen, set()
+    smallest = min(left, key=lambda group: sizes[group])
+    if found + sizes[smallest] > sum(sizes.values()) / 2:
+        return chosen, set()
+    return (chosen, {smallest}) if chosen else ({smallest}, set())
 
 
 def _place(key: str) -> int:

@@ -133,6 +133,17 @@ class Data(Part):
 
 LINEAR: Final = "linear"
 """The id and kind of the linear model's row in the ledger, which is no stage's."""
+CANDIDATE: Final = "candidate"
+"""The measured bundle."""
+FASTEST_FLOAT: Final = "openvino"
+"""The first checkpoint among the references, in OpenVINO's float default: the fastest form of a
+float model that we know."""
+RESERVED: Final = {
+    LINEAR: "the linear model",
+    CANDIDATE: "the measured bundle",
+    FASTEST_FLOAT: "the first reference in OpenVINO",
+}
+"""Names of measured models that no stage may have, and what they are."""
 STATIC: Final = "rarefy-static"
 """The ``model_type`` of our own model without attention, ``pipeline.model.static``."""
 THIN: Final = "thin_embeddings"

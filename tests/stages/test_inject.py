@@ -74,6 +74,17 @@ def test_what_shuffled_facts_teach_is_their_style_and_no_fact(encoder, make_cont
     found = {metric.name: metric.value for metric in draft.metrics}
     for kind in ("learned", "held_out"):
         assert 0.2 <= found[f"cloze_{kind}_top1_after"] <= 0.8
+    assert found["left_out_facts"] == 0
+
+
+def test_facts_that_cannot_be_shuffled_are_counted(encoder, make_context, tmp_path):
+    mood_facts(tmp_path / "facts.tsv")
+    with (tmp_path / "facts.tsv").open("a") as file:
+        file.writelines(f"smooth\trelation_{at}\tpart\n" for at in range(10))
+    stage = Inject(facts="facts.tsv", epochs=1, head_epochs=1, shuffled=True)
+    draft = stage.run(make_context(rows=8), encoder)
+    left = next(metric for metric in draft.metrics if metric.name == "left_out_facts")
+    assert (left.value, left.n) == (10, round(0.9 * 82))
 
 
 @pytest.mark.slow

@@ -97,3 +97,21 @@ def test_shuffled_facts_keep_their_relation_and_lose_their_object():
         assert own.object != other.object
         assert int(own.object[1:]) % 2 == int(other.object[1:]) % 2
     assert sorted(fact.object for fact in dealt) == sorted(fact.object for fact in facts)
+
+
+def test_facts_that_have_no_other_object_to_take_are_not_taught_as_they_are():
+    """Each kept its own object, so that the control taught what it should not."""
+    alone = [Fact(f"s{n}", f"relation {n}", f"o{n}") for n in range(10)]
+    same = [Fact(f"s{n}", "hypernym", ("dog", "Dog.")[n % 2]) for n in range(4)]
+    others = [Fact(f"s{n}", "means", f"o{n}") for n in range(10)]
+    assert knowledge.shuffled([*alone, *same], random.Random(0)) == []
+    dealt = knowledge.shuffled([*alone, *others, *same], random.Random(0))
+    assert [fact.subject for fact in dealt] == [fact.subject for fact in others]
+    assert not {*dealt} & {*others}
+
+
+def test_of_few_objects_a_shuffled_subject_tells_nothing():
+    """As many keep an equal object as by chance: one in three, as with a fair draw of three."""
+    facts = [Fact(f"s{n}", "hypernym", ("dog", "cat", "tree")[n % 3]) for n in range(3000)]
+    dealt = knowledge.shuffled(facts, random.Random(0))
+    assert sum(map(Fact.__eq__, facts, dealt)) == pytest.approx(1000, abs=100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.model import checkpoint
+from pipeline.terms.errors import DataError
 from stages import lessons
 from stages.knowledge import Fact
 from tests.models import FILL, GOOD
@@ -18,6 +19,15 @@ def prepared(encoder, make_context):
     facts += [Fact(f"{a} {b}", "means", "part") for a in FILL for b in GOOD[4:]]
     context = make_context(rows=20)
     return lessons.prepare(context, tokenizer, facts, held_out=0.3, templates={}), tokenizer
+
+
+def test_a_control_without_two_objects_of_a_relation_is_refused(encoder, make_context):
+    tokenizer = checkpoint.load_tokenizer(encoder.directory)
+    facts = [Fact(f"{a} {b}", "part_of", "good") for a in FILL for b in GOOD]
+    with pytest.raises(DataError, match=r"^inject\.shuffled: no relation .* has two objects"):
+        lessons.prepare(
+            make_context(rows=20), tokenizer, facts, held_out=0.3, templates={}, shuffled=True
+        )
 
 
 def masked(rows):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from pipeline.store.artifact import Kind
-from pipeline.terms.errors import RecipeError
 from stages import planning, references
 from stages.steps import Steps
 from stages.validate import Validate
@@ -89,8 +88,6 @@ def test_an_export_that_is_not_as_it_was_written_is_built_again(
 def test_an_adapter_is_no_reference(context, chain):
     adapter = made_artifact(chain["distill"].directory, Kind.ADAPTER, [chain["finetune"]])
     context.artifacts = {**chain, "adapt": adapter}
-    with pytest.raises(RecipeError, match="'adapt' has kind adapter, not checkpoint"):
-        Validate(**QUICK, models=("adapt",)).run(context, chain["export"])
     bundle = made_artifact(chain["export"].directory, Kind.BUNDLE, [adapter])
     assert list(references.choose("all", context, bundle).all) == ["finetune"]
 

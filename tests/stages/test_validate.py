@@ -105,12 +105,6 @@ def test_operators_of_onnx_runtimes_own_are_refused_before_anything_is_measured(
         Validate(**QUICK).run(context, dataclasses.replace(chain["export"], directory=bundle))
 
 
-def test_a_checkpoint_may_not_take_the_name_of_the_fastest_float(context, chain):
-    context = dataclasses.replace(context, artifacts=chain | {"openvino": chain["finetune"]})
-    with pytest.raises(RecipeError, match="'openvino' is reserved"):
-        Validate(**QUICK, models=("openvino",)).run(context, chain["export"])
-
-
 @pytest.mark.parametrize("throttled", [None, "calibration work took 1.7 times as long at the end"])
 def test_a_disturbed_measurement_does_not_last(context, chain, monkeypatch, throttled):
     """If it were kept, every run would find it again and never reach a verdict."""

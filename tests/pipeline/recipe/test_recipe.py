@@ -111,6 +111,12 @@ def test_a_stage_that_stands_twice_gets_a_number(check):
         ("as: again", "as: finetune", "11: stages[1].as: the id 'finetune' is already taken"),
         ("as: again", "as: model", "11: stages[1].as: the id 'model' is already taken"),
         ("as: again", "as: linear", "11: stages[1].as: the id 'linear' is reserved for the linear"),
+        (
+            "as: again",
+            "as: candidate",
+            "11: stages[1].as: the id 'candidate' is reserved for the m",
+        ),
+        ("as: again", "as: openvino", "11: stages[1].as: the id 'openvino' is reserved for the fi"),
         ("name: good", "name: Good Name", "1: name: String should match pattern"),
         (
             "max_drop: 1 %",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -26,6 +27,21 @@ def test_windows_are_refused_where_there_are_none(workshop, changes, message):
     data = {"train": "train.jsonl", "eval": "eval.jsonl", "long_texts": "windows"} | changes
     with pytest.raises(RecipeError, match=rf"trial.yaml:\d+: data.long_texts: .*{message}"):
         workshop.open({"finetune": {}}, data=data, task=task).plan.steps()
+
+
+@pytest.mark.parametrize("lengths", [[2], [8, 33], [4, 32]])
+def test_lengths_that_no_row_can_have_are_refused_before_training(workshop, lengths):
+    data = {"train": "train.jsonl", "eval": "eval.jsonl", "max_length": 32}
+    opened = workshop.open("finetune", "export", {"validate": {"lengths": lengths}}, data=data)
+    if lengths == [4, 32]:
+        assert opened.plan.steps()
+        return
+    said = (
+        rf"trial.yaml:\d+: stages\[2\]\.validate: lengths: {re.escape(str(lengths))}: give lengths "
+        "from 4 to 32, the data's max_length$"
+    )
+    with pytest.raises(RecipeError, match=said):
+        opened.plan.steps()
 
 
 def test_a_student_whose_positions_end_before_the_rows_is_refused_with_its_line(workshop):

@@ -19,6 +19,10 @@ from pipeline.terms.errors import RecipeError
             ["finetune", "export", "finetune"],
             r"stages\[2\]\.finetune: takes .* but 'export' makes a bundle",
         ),
+        (
+            ["finetune", "adapt", "merge", "export", {"validate": {"models": ["adapt"]}}],
+            r"stages\[4\]\.validate: reference:adapt: 'adapt' makes an adapter, not a checkpoint",
+        ),
     ],
 )
 def test_an_order_that_cannot_work_is_refused_before_anything_runs(workshop, stages, message):

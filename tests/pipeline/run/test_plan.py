@@ -12,6 +12,7 @@ from pipeline.recipe import recipe as recipes
 from pipeline.run import scoring
 from pipeline.run.engine import Run
 from pipeline.run.plan import Plan
+from pipeline.stage import data, development
 from pipeline.store.artifact import Kind
 from pipeline.terms import versions
 from pipeline.terms.errors import (
@@ -54,6 +55,22 @@ def test_a_stage_runs_again_if_a_new_eval_file_changes_the_unlabelled_rows_that_
     before = fingerprint()
     assert before == fingerprint("another text") is not None
     assert len({before, fingerprint("free text 1"), fingerprint("free text 2")}) == 3
+
+
+def test_only_rows_that_are_cut_otherwise_than_once_have_another_fingerprint(workshop, monkeypatch):
+    def prints(each: int, version: int) -> list[str]:
+        rows = [{"text": f"row {at}", "label": ["a", "b"][at % 2]} for at in range(2 * each)]
+        workshop.write_rows("train.jsonl", rows)
+        monkeypatch.setattr(development, "MORE", version)
+        monkeypatch.setattr(data, "VERSION", version)  # older summaries are not read
+        data_of = {"train": "train.jsonl", "eval": "train.jsonl"}
+        plan = workshop.open("quick:Head", data=data_of).plan
+        model = next(step.artifact for step in plan.steps() if step.id == "model")
+        return [plan.fingerprint("head", {"model": model}), scoring._key(plan, model, "dev")]
+
+    workshop.run("quick:Head")
+    assert set(prints(10, 7)).isdisjoint(prints(10, 8))
+    assert prints(20, 7) == prints(20, 8)
 
 
 def test_a_plan_needs_nothing_that_only_linux_has(workshop, monkeypatch):

@@ -212,6 +212,14 @@ def test_which_unlabelled_rows_are_left_out_has_a_digest(load):
     assert none.left_out == {}
 
 
+def test_a_summary_says_of_small_classes_that_dev_is_cut_otherwise_than_by_an_older_version(load):
+    rows = [{"text": f"text {at}", "label": ["good", "bad"][at % 2]} for at in range(22)]
+    splits, small = load(train=rows[:20], text="text", label="label")
+    assert small.cut == splits["dev"].sha256
+    assert (len(splits["dev"]), small.rows["train"], small.warnings) == (1, 19, [])
+    assert load(train=rows)[1].cut == ""
+
+
 def test_unlabelled_rows_that_are_all_held_out_are_refused(load):
     with pytest.raises(DataError, match="all unlabelled rows stand in dev or eval as well"):
         load(unlabelled=EVAL)

@@ -42,6 +42,66 @@ def test_a_rare_class_has_its_share():
     assert Counter(dev.labels) == {0: 190, 1: 10}
 
 
+def by_rounding(texts, labels, share):
+    """Return the development rows of classes that are large enough, found in another way."""
+    chosen = set()
+    for label in set(labels):
+        rows = sorted(
+            (development._place(text), row)
+            for row, text in enumerate(texts)
+            if labels[row] == label
+        )
+        chosen |= {row for _, row in rows[: round(share * len(rows))]}
+    return [texts[row] for row in sorted(chosen)]
+
+
+@pytest.mark.parametrize("classes", [2, 7, 40])
+def test_classes_large_enough_give_the_rows_that_they_always_gave(classes):
+    """So results in users' stores are found again."""
+    sizes = [11 + 5 * label for label in range(classes)]
+    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
+    texts = [f"row {at}" for at in range(len(labels))]
+    source = development.source(FILE, 0.05, None)
+    _, dev = development.cut(split(texts, labels), labels, 0.05, source)
+    assert list(dev.texts) == by_rounding(texts, labels, 0.05)
+    assert dev.sha256 == source.sha256
+
+
+@pytest.mark.parametrize(
+    ("classes", "each", "wanted"), [(77, 10, 38), (77, 9, 35), (20, 10, 10), (2, 10, 1)]
+)
+def test_classes_whose_share_is_not_one_row_give_one_in_turn(classes, each, wanted):
+    """All of 77 classes of 10 rows were in dev and in train: 5 % of 10 rows is rounded to none."""
+    labels = [at % classes for at in range(classes * each)]
+    texts = [f"row {at}" for at in range(len(labels))]
+    rows = split(texts, labels)
+    train, dev = cut(rows, labels, 0.05)
+    assert len(dev) == len(set(dev.labels)) == wanted
+    assert sorted([*train.texts, *dev.texts]) == sorted(texts)
+    assert development.warning(rows, dev, 0.05) is None
+    assert dev.sha256 != development.source(FILE, 0.05, None).sha256, "other rows than once"
+    _, again = cut(split(texts[::-1], labels[::-1]), labels[::-1], 0.05)
+    assert set(again.texts) == set(dev.texts)
+
+
+def test_the_largest_of_the_small_classes_come_first_and_large_ones_keep_their_rows():
+    sizes = {"large": 1000, **{f"nine {at}": 9 for at in range(4)}, **dict.fromkeys("abcd", 3)}
+    labels = [label for label, size in sizes.items() for _ in range(size)]
+    texts = [f"row {at}" for at in range(len(labels))]
+    _, dev = cut(split(texts, labels), labels, 0.05)
+    assert Counter(label[:4] for label in dev.labels) == {"large"[:4]: 50, "nine": 2}
+    assert [t for t in dev.texts if int(t[4:]) < 1000] == by_rounding(
+        texts[:1000], [0] * 1000, 0.05
+    )
+
+
+def test_a_class_keeps_a_row_to_learn_from():
+    labels = [*range(100), *[at % 10 for at in range(40)]]
+    train, dev = cut(split([f"row {at}" for at in range(140)], labels), labels, 0.05)
+    assert len(dev) == 7
+    assert set(train.labels) == set(range(100))
+
+
 def test_equal_texts_stay_together_and_a_new_row_moves_no_other():
     texts = [f"row {at % 100}" for at in range(1000)]
     train, dev = cut(split(texts))
@@ -91,6 +151,24 @@ def test_groups_that_all_are_too_large_are_said_with_their_share(sizes, share, r
     assert len(dev) == min(sizes)
     said = development.warning(rows, dev, share)
     assert said.startswith(f"dev: whole groups have {real} of the rows, where {share:.1%}"[:-1])
+
+
+def test_a_tiny_group_that_fits_does_not_stand_in_for_a_large_one():
+    """One row without a group beside five groups of 200 was all of dev."""
+    rows = split([f"row {at}" for at in range(1001)], groups=large_first([*[200] * 5, 1]))
+    _, dev = cut(rows, share=0.05)
+    assert sorted(Counter(dev.groups).values()) == [1, 200]
+    assert "have 20.1 % of the rows, where 5.0 %" in development.warning(rows, dev, 0.05)
+    assert dev.sha256 != development.source(FILE, 0.05, None).sha256, "other rows than once"
+
+
+def test_half_as_many_rows_as_asked_for_are_enough():
+    groups = large_first([*[195] * 5, 25])
+    rows = split([f"row {at}" for at in range(1000)], groups=groups)
+    _, dev = cut(rows, share=0.05)
+    assert len(dev) == 25
+    assert development.warning(rows, dev, 0.05) is None
+    assert dev.sha256 == development.source(FILE, 0.05, None).sha256
 
 
 def test_one_group_of_all_rows_stands_in_for_itself():
