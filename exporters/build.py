@@ -331,10 +331,11 @@ def _run(rewrite: Any, graph: ir.Model, bounds: dict[Any, int]) -> int:
 def _check_openvino(
     task: Task, output: Path, precision: parity.Precision, expected: list[parity.Case]
 ) -> parity.Parity:
-    """Compare OpenVINO's answers with PyTorch's; it may compute the floats of a graph in bf16."""
+    """Compare OpenVINO's answers with PyTorch's; it may compute floats in bf16, on Arm in fp16."""
     model = BundleModel(output, provider="openvino")
-    if precision == "fp32" and model.precision == "bf16":
-        precision = "bf16"
+    floats: dict[str, parity.Precision] = {"bf16": "bf16", "fp16": "fp16"}
+    if precision == "fp32":
+        precision = floats.get(model.precision or "", precision)
     actual = [model.run(case.feed) for case in expected]
     logits = [case.logits for case in expected]
     return parity.compare(task, logits, actual, precision, "compilation by OpenVINO")

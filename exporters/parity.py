@@ -4,7 +4,8 @@ Graph rewrites often do silent damage: a fusion with a wrong head count loads, r
 answers. Therefore the logits are compared on a single token, on real rows, on rows of the full
 length, and on padded batches of rows of different length. Integer arithmetic changes logits by more
 than a tolerance that would still catch a fault. For int8, the answers are compared instead: how far
-they drift, and whether those on which PyTorch is decided are the same.
+they drift, whether those on which PyTorch is decided are the same, and whether they tell rows apart
+as PyTorch's do.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ TOLERANCE: dict[Precision, float] = {
 }
 MEAN_DRIFT = 0.05  # int8: mean absolute difference of an answer, relative to the largest (or 1)
 LEAST_AGREEMENT = 0.95  # int8: share of decided units with the same answer
+MOST_NOISE = 0.8  # int8: error of the raw outputs, relative to how PyTorch's differ between units
+LEAST_SPREAD = 0.5
+"""How much raw outputs differ if a model tells rows apart; before training, they do much less."""
 BATCH = 8
 LEVEL = "basic"
 """ONNX Runtime's optimization level for checks: it leaves a graph's operators as they are."""
@@ -148,6 +152,7 @@ def compare(
         _check_answers(
             task.gradual(likely), task.gradual(drifted), same[task.decided(likely)], what
         )
+        _check_noise(want, have, what)
     return Parity(difference, float(same.mean()), len(want))
 
 
@@ -165,6 +170,21 @@ def _check_answers(
         raise ModelError(
             f"export: after {what}, only {same.mean():.1%} of the answers equal PyTorch's; "
             f"at least {LEAST_AGREEMENT:.0%} must"
+        )
+
+
+def _check_noise(want: NDArray[np.float64], have: NDArray[np.float64], what: str) -> None:
+    """Raise ModelError if outputs are hardly nearer to PyTorch's than their mean is.
+
+    Answers that are never decided, rare tags and scores far from 0 pass the other checks even if a
+    graph gives all rows the same answer.
+    """
+    spread = float(np.sqrt(np.mean((want - want.mean(axis=0)) ** 2)))
+    noise = float(np.sqrt(np.mean((have - want) ** 2)))
+    if spread > LEAST_SPREAD and noise > MOST_NOISE * spread:
+        raise ModelError(
+            f"export: after {what}, outputs differ from PyTorch's by {noise / spread:.0%} of what "
+            f"these differ between rows; at most {MOST_NOISE:.0%} is allowed"
         )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from exporters import parity
 from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
+from pipeline.stage.tasks.regression import Regression
 from pipeline.terms.errors import ModelError
 from tests.exporters.graphs import exported
 from tests.models import TASK
@@ -40,6 +41,33 @@ def test_decisions_far_from_their_threshold_must_stay() -> None:
     other = logits.copy()
     other[:3, 1] -= 0.6
     with pytest.raises(ModelError, match=r"only 85\.0% of the answers equal PyTorch's"):
+        parity.compare(task, [logits], [other], "int8", "test")
+
+
+SCORES = np.random.default_rng(0).normal(1000.0, 10.0, (200, 1)).astype(np.float32)
+RARE = np.random.default_rng(1).normal(-4.0, 0.6, (200, 28)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("task", "logits", "other"),
+    [
+        (Regression((), 8, ("text",)), SCORES, np.full_like(SCORES, 1000)),
+        (Regression((), 8, ("text",)), SCORES, SCORES[::-1]),
+        (
+            MultiLabelClassification(
+                tuple(map(str, range(28))), 8, ("text",), (0.05, *(0.5,) * 27)
+            ),
+            RARE,
+            np.full_like(RARE, -4),
+        ),
+    ],
+    ids=["the same score", "another order", "no label ever"],
+)
+def test_answers_that_do_not_tell_rows_apart_are_refused(task, logits, other) -> None:
+    noise = np.random.default_rng(2).normal(0, 0.05 * logits.std(), logits.shape)
+    near = (logits + noise).astype(np.float32)
+    assert parity.compare(task, [logits], [near], "int8", "test").rows == 200
+    with pytest.raises(ModelError, match="of what these differ between rows"):
         parity.compare(task, [logits], [other], "int8", "test")
 
 
