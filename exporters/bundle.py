@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from exporters import saving
@@ -132,11 +133,12 @@ def write_samples(output: Path, task: Task, split: Split, provider: str) -> None
     """
     texts, pairs = (None if rows is None else list(rows[:SAMPLES]) for rows in task.requests(split))
     model = _opened(output, provider)
-    answers = task.answers(model.units(texts or [], pairs)).round(6)
+    answers = task.answers(model.units(texts or [], pairs))
     given = [task.given(text) for text in texts or []]
     (output / "samples").mkdir()
     write_json(output / "samples/request.json", {"texts": given, "pairs": pairs})
-    named = [answer._asdict() for answer in task.reply(given, answers)]
+    # Rounded last, as predict.py does: two labels may be equal in six decimals.
+    named = [_rounded(answer._asdict()) for answer in task.reply(given, answers)]
     write_json(output / "samples/response.json", {"predictions": named})
 
 
@@ -218,6 +220,15 @@ def by_openvino(code: str) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON; equal values give equal bytes."""
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    """Return a value of JSON with its numbers in six decimals, as predict.py prints them."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return float(np.round(value, 6)) if isinstance(value, float) else value
 
 
 def _opened(output: Path, provider: str) -> BundleModel:

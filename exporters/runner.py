@@ -85,6 +85,40 @@ def run(session: Any, parts: list[Any], padding: int = 0) -> Any:
     return session.run(None, feed)[0]
 
 
+def received() -> Any:
+    """Return the request: the arguments as texts, or the JSON on stdin."""
+    if sys.argv[1:]:
+        return {"texts": sys.argv[1:]}
+    try:
+        return json.loads(sys.stdin.buffer.read())
+    except (ValueError, RecursionError) as error:
+        sys.exit(f"stdin is not JSON in UTF-8: {error}")
+
+
+def checked(request: Any) -> tuple[list[Any], list[str] | None]:
+    """Return the texts and pairs of a request; exit with one line if they cannot be answered."""
+    request = request if isinstance(request, dict) else {}
+    texts, pairs = request.get("texts"), request.get("pairs")
+    in_words = read("signature.json").get("words", False)
+    form = 'give {"texts": [...], "pairs": [...] or null}; a text is a string'
+    form += " or a list of words" if in_words else ""
+    if not isinstance(texts, list) or not isinstance(pairs, list | None):
+        sys.exit(form)
+    given = [[*row] if in_words and isinstance(row, list) else [row] for row in texts]
+    strings = [text for row in [*given, pairs or []] for text in row]
+    if not all(isinstance(text, str) for text in strings):
+        sys.exit(form)
+    if pairs is not None and len(pairs) != len(texts):
+        sys.exit(
+            f"each text needs one pair; the request has {len(texts)} texts, {len(pairs)} pairs"
+        )
+    try:
+        "".join(strings).encode()
+    except UnicodeEncodeError:
+        sys.exit("a text is not valid Unicode; write it in UTF-8")
+    return texts, pairs
+
+
 # The answer of one row, for text-classification.
 def described(outputs: Any, encoding: Any, config: dict[str, Any]) -> dict[str, Any]:
     """Return {"label", "probabilities"} from a row's logits (1 × labels)."""
@@ -121,8 +155,7 @@ def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, A
 
 def main() -> None:
     """Read the request and print the answers."""
-    request = {"texts": sys.argv[1:]} if sys.argv[1:] else json.load(sys.stdin)
-    answers = answer(request["texts"], request.get("pairs"))
+    answers = answer(*checked(received()))
     print(json.dumps({"predictions": answers}, ensure_ascii=False, indent=2))
 
 

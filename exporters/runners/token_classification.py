@@ -22,8 +22,7 @@ def answer(texts: list[Any], pairs: list[str] | None = None) -> list[dict[str, A
     config, shared = read("config.json"), overlap(tokenizer)
     names = [config["id2label"][str(at)] for at in range(len(config["id2label"]))]
     answers = []
-    for given in texts:
-        text = given if isinstance(given, str) else " ".join(given)
+    for given, text in zip(texts, [joined(given) for given in texts], strict=True):
         splitter = SPLITTERS[config["splitter"] if isinstance(given, str) else "blank"]
         places = [found.span() for found in splitter.finditer(text)]
         words = [text[start:end] for start, end in places]
@@ -34,6 +33,16 @@ def answer(texts: list[Any], pairs: list[str] | None = None) -> list[dict[str, A
         powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
         answers.append(described(text, places, powers / powers.sum(axis=-1, keepdims=True), names))
     return answers
+
+
+def joined(given: Any) -> str:
+    """Return a text as it is, or its words joined by spaces; exit if one is not a word."""
+    if isinstance(given, str):
+        return given
+    for word in given:
+        if not isinstance(word, str) or not SPLITTERS["blank"].fullmatch(word):
+            sys.exit(f"{word!r:.60} is not a word: it is empty, has a blank in it or is not text")
+    return " ".join(given)
 
 
 def answering(words: list[str], parts: list[Any], shared: int) -> tuple[Any, Any]:
@@ -60,10 +69,11 @@ def described(text: str, places: Any, shares: Any, names: list[str]) -> dict[str
 
     ``places``: the characters of each word. ``shares``: words × tags.
     """
-    shares = shares.round(6)
     tags = [names[at] for at in shares.argmax(axis=-1)]
+    shares = shares.round(6)
     kinds = set(names) - {"O"}
-    marked = all(name[:1] in "BIES" and name[1:2] in ("", "-") for name in kinds)
+    untyped = kinds <= set("BIES")
+    marked = untyped or all(len(n) > 2 and n[0] in "BIES" and n[1] == "-" for n in kinds)
     parts = [(tag[0], tag[2:] or "_") if marked or tag == "O" else ("I", tag) for tag in tags] + [
         ("O", "_")
     ]

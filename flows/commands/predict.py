@@ -11,6 +11,7 @@ import rich_click as click
 
 from flows.options import home_option, json_option, provider_option
 from pipeline.store.home import Home
+from pipeline.terms.errors import DataError
 
 
 @click.command(short_help="Classify texts with a bundle: label and probabilities.")
@@ -53,18 +54,34 @@ def predict(
     task = tasks.find(model.task)(model.labels, model.signature["max_length"], ())
     task = task.of_model(model.config)
     rows: Iterable[tuple[str, str | None]] = [*((text, None) for text in texts), *pairs]
-    for text, second in rows or _lines():
+    for text, second in map(_checked, rows or _lines()):
         pair = [second] if second is not None else None
         (given,) = task.reply([text], task.answers(model.units([task.ask(text)], pair)))
         _answer(text, second, given, as_json)
 
 
 def _lines() -> Iterator[tuple[str, str | None]]:
-    """Yield the texts from stdin as they arrive, skipping blank lines."""
-    for line in sys.stdin:
-        first, tab, second = line.rstrip("\n").partition("\t")
-        if first.strip():
-            yield first, second if tab else None
+    """Yield the texts from stdin as they arrive, skipping blank lines.
+
+    Raises DataError if stdin cannot be decoded.
+    """
+    try:
+        for line in sys.stdin:
+            first, tab, second = line.rstrip("\n").partition("\t")
+            if first.strip():
+                yield first, second if tab else None
+    except UnicodeDecodeError as error:
+        raise DataError(f"stdin is not valid {error.encoding.upper()}") from error
+
+
+def _checked(row: tuple[str, str | None]) -> tuple[str, str | None]:
+    """Return a row. Raises DataError for bytes that were not UTF-8: no tokenizer takes them."""
+    for text in row:
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{text!r:.60} is not valid Unicode; write it in UTF-8") from error
+    return row
 
 
 def _answer(text: str, second: str | None, given: Any, as_json: bool) -> None:

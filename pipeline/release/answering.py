@@ -92,7 +92,8 @@ class Bundle:
         row by row, as it was validated, and any other in batches of 32 (see ``fastest_batch``).
 
         Raises ValueError if ``texts`` and ``pairs`` differ in number, or if one of them is a single
-        text, DataError if the bundle does not read pairs, or only them.
+        text, DataError if the bundle does not read pairs, or only them, or a text is a list in
+        which a word is empty or has a blank in it.
         """
         if batch_size is None:
             batch_size = 1 if self._model.rows_interact() else BATCH

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from exporters import bundle, saving
@@ -21,6 +23,16 @@ NEEDED = ("onnxruntime", "tokenizers", "numpy", "numpy.libs", "flatbuffers")
 
 def test_a_copied_bundle_answers_its_sample_with_nothing_but_what_it_needs(deployed, tmp_path):
     answers_its_sample_elsewhere(deployed[1], NEEDED, tmp_path)
+
+
+def test_a_sample_has_the_label_that_is_ahead_by_less_than_six_decimals(tmp_path, monkeypatch):
+    model = SimpleNamespace(units=lambda texts, pairs: np.array([[0.0, 1e-7]]))
+    monkeypatch.setattr(bundle, "_opened", lambda *_: model)
+    split = Split("dev", "dev.jsonl", "0", ["a film"], None, None)
+    bundle.write_samples(tmp_path, TASK, split, "cpu")
+    (given,) = json.loads((tmp_path / "samples/response.json").read_text())["predictions"]
+    first, second = TASK.labels
+    assert given == {"label": second, "probabilities": {first: 0.5, second: 0.5}}
 
 
 def test_the_card_holds_no_row_of_the_data_and_one_harmless_command(deployed):

@@ -56,6 +56,41 @@ def test_rows_that_the_bundle_cannot_read_are_refused_in_one_line(
     assert len(answer.stderr.splitlines()) == 1
 
 
+TEXTS = b'give {"texts": [...], "pairs": [...] or null}; a text is a string'
+
+
+@pytest.mark.parametrize(
+    ("request_", "recorded", "said"),
+    [
+        (b"the film", {}, b"stdin is not JSON in UTF-8: "),
+        (b"", {}, b"stdin is not JSON in UTF-8: "),
+        (b'{"texts": ["caf\xe9"]}', {}, b"stdin is not JSON in UTF-8: "),
+        (b"{}", {}, TEXTS),
+        (b'["a"]', {}, TEXTS),
+        (b'{"texts": null}', {}, TEXTS),
+        (b'{"texts": "the film"}', {}, TEXTS),
+        (b'{"texts": [1]}', {}, TEXTS),
+        (b'{"texts": [["new", "york"]]}', {}, TEXTS),
+        (b'{"texts": [["new", 1]]}', {"words": True}, TEXTS + b" or a list of words"),
+        (b'{"texts": ["a"], "pairs": "b"}', {}, TEXTS),
+        (b'{"texts": ["a"], "pairs": [["b"]]}', {"words": True}, TEXTS),
+        (b'{"texts": ["a", "b"], "pairs": ["c"]}', {}, b"has 2 texts, 1 pairs"),
+        (b'{"texts": ["\\ud800"]}', {}, b"a text is not valid Unicode"),
+        (b'{"texts": [["a", "\\ud800"]]}', {"words": True}, b"a text is not valid Unicode"),
+        (None, {}, b"a text is not valid Unicode"),
+    ],
+)
+def test_a_request_of_another_form_ends_with_one_line(deployed, tmp_path, request_, recorded, said):
+    shutil.copy(deployed[1] / "predict.py", tmp_path)
+    (tmp_path / "signature.json").write_text(json.dumps(recorded))
+    texts = [b"caf\xe9"] if request_ is None else []
+    command = [sys.executable, "predict.py", *texts]
+    answer = subprocess.run(command, cwd=tmp_path, input=request_, capture_output=True, check=False)
+    assert (answer.returncode, answer.stdout) == (1, b"")
+    assert said in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
 def test_a_bundle_that_records_left_answers_by_the_end_of_a_long_text(deployed, tmp_path):
     there = tmp_path / "elsewhere"
     shutil.copytree(deployed[1], there)

@@ -23,6 +23,7 @@ from pipeline.stage.tasks.task import Row
 from pipeline.stage.values import IGNORED, is_missing
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
+from pipeline.terms.wording import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -303,15 +304,19 @@ class TokenClassification(SingleLabel):
         return words.of(request)
 
     def ask(self, given: Any) -> str:
-        """Return a raw text, or a list of words, as words joined by spaces."""
+        """Return a raw text, or a list of words, as words joined by spaces.
+
+        Raises DataError if a word is empty, has a blank in it or is not text.
+        """
         if not isinstance(given, str):
-            return words.joined(given)
+            return tagging.read(given, None)[0]
         return words.joined([given[start:end] for start, end in self._places(given)])
 
     def reply(self, given: Sequence[Any], answers: NDArray[np.float64]) -> list[Entities]:
         """Return each text's entities, with the characters of the text as it was given.
 
-        In a list of words, they are the characters of the words joined by spaces.
+        In a list of words, they are the characters of the words joined by spaces. Raises DataError
+        if the answers are not one for each word.
         """
         tagged, found, at = self.predictions(answers), [], 0
         for one in given:
@@ -320,6 +325,8 @@ class TokenClassification(SingleLabel):
             own = tagged[at : at + len(places)]
             found.append(entity_answers.of_text(text, places, own, self.labels))
             at += len(places)
+        if at != len(tagged):
+            raise DataError(f"{plural(len(tagged), 'answer')} to {plural(at, 'word')}")
         return found
 
     def _places(self, text: str) -> list[tuple[int, int]]:

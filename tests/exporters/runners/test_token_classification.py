@@ -38,6 +38,56 @@ def test_entities_and_tags_are_those_of_the_task(scheme):
             assert ours == theirs
 
 
+def test_any_set_of_labels_is_read_as_the_task_reads_it():
+    pool = [
+        *"OBIES",
+        "B-A",
+        "I-A",
+        "E-A",
+        "S-A",
+        "B-a-b",
+        "I-_",
+        "B-",
+        "IS",
+        "E1",
+        ".",
+        "_",
+        "city",
+    ]
+    draw, noise = random.Random(5), np.random.default_rng(5)
+    for _ in range(2000):
+        labels = draw.sample(pool, draw.randint(2, 5))
+        words = ["w"] * draw.randint(0, 6)
+        task = TokenClassification(labels, 32, ())
+        answers = noise.dirichlet(np.full(len(labels), 0.3), len(words))
+        (told,) = task.reply([words], answers)
+        places = [(at, at + 1) for at, _ in placed(words)]
+        assert runner.described(" ".join(words), places, answers, labels) == told._asdict(), labels
+
+
+def test_a_bare_letter_beside_prefixed_tags_is_a_tag_of_its_own():
+    answers = np.eye(2)[[0, 1, 0]]
+    found = runner.described("a b c", [(0, 1), (2, 3), (4, 5)], answers, ["I", "B-LOC"])
+    assert found["tags"] == ["I", "B-LOC", "I"]
+    assert [one["type"] for one in found["entities"]] == ["I", "B-LOC", "I"]
+
+
+def test_the_tag_is_the_most_probable_one_before_rounding():
+    shares = np.array([[0.4999999, 0.5000001]])
+    assert runner.described("a", [(0, 1)], shares, ["O", "city"])["tags"] == ["city"]
+
+
+@pytest.mark.parametrize("word", ["", "New York", "New\u00a0York", "a\tb", "a\u2028b", None, 3])
+def test_what_is_no_word_ends_with_one_line(word):
+    with pytest.raises(SystemExit) as ended:
+        runner.joined(["in", word])
+    said = str(ended.value.code)
+    assert f"{word!r} is not a word" in said
+    assert len(said.splitlines()) == 1
+    assert runner.joined(["in", "Rome."]) == "in Rome."
+    assert runner.joined("New York") == "New York"
+
+
 def placed(words):
     at = 0
     for word in words:

@@ -48,6 +48,22 @@ def test_lines_of_stdin_are_answered_one_by_one(
     assert json.loads(pair.out) == lines[1]
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_bytes_that_are_not_utf_8_end_with_2(
+    here: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, errors: str
+) -> None:
+    """Which handler stdin has depends on the locale."""
+    raw = io.BytesIO(b"a dull caf\xe9\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(raw, encoding="utf-8", errors=errors))
+    said = rarefy("predict", "tiny")
+    assert (said.code, said.out) == (2, "")
+    assert "not valid U" in said.err
+    assert len(said.err.splitlines()) == 1
+    argument = rarefy("predict", "tiny", "caf\udce9")
+    assert argument.code == 2
+    assert "'caf\\udce9' is not valid Unicode" in argument.err
+
+
 @pytest.mark.parametrize(
     ("fact", "texts", "said"),
     [

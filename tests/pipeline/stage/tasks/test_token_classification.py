@@ -300,3 +300,14 @@ class TestBundles:
         told = [[(e["type"], e["text"], e["start"], e["end"]) for e in one[0]] for one in found]
         assert told == [[("A", "Rome", 4, 8)], [("B", "New York.", 3, 12)], []]
         assert [one.tags for one in found] == [tags[:3], tags[3:], []]
+
+    @pytest.mark.parametrize("word", ["", "New York", "New\u00a0York", "a\tb", "a\u2028b", None, 3])
+    def test_what_is_no_word_is_refused(self, word):
+        with pytest.raises(DataError, match="token 2"):
+            MADE.ask(["in", word])
+
+    @pytest.mark.parametrize("answers", [2, 4])
+    def test_answers_that_do_not_fit_the_words_are_refused(self, answers):
+        rows = MADE.answers(4 * np.eye(len(LABELS))[:answers])
+        with pytest.raises(DataError, match=f"{answers} answers to 3 words"):
+            MADE.reply([["in"], "New York"], rows)
