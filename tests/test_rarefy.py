@@ -160,8 +160,6 @@ def test_a_run_s_recipe_is_found_again_whatever_its_file_is_called(project: Proj
     path = project.recipe("quickstages:Head", "export").rename(project.folder / "my recipe.yaml")
     result = rarefy.run(rarefy.load(path), home="home", quiet=True)
     assert recipe_of(str(result.report.parent), None, Home(Path("home"))).path == path
-    (entry,) = Logbook(Home(Path("home"))).entries()
-    assert entry.job["baseline"] == "last"  # `rarefy runs resume` compares with it again
     other = shutil.copytree(result.bundle, project.folder / "other")
     for baseline in (other, rarefy.Bundle(other)):
         compared = rarefy.compare(result.bundle, baseline, home="home", seconds=1)
@@ -182,6 +180,8 @@ def test_the_command_of_a_run_against_a_baseline_names_the_baseline(project: Pro
     recorded = json.loads((result.report.parent / "run.json").read_text())["command"]
     assert recorded == f"rarefy ci {path} --baseline last --first"
     assert recipe_of(str(result.report.parent), None, Home(Path("home"))).path == path
+    (entry,) = Logbook(Home(Path("home"))).entries()
+    assert entry.job["baseline"] == "last"  # `rarefy runs resume` compares with it again
 
 
 def test_an_unknown_device_is_refused():
