@@ -15,6 +15,7 @@ from pipeline.model import own_provider
 from pipeline.model.runtime import BundleModel
 from pipeline.release import bundles
 from pipeline.stage import tasks
+from pipeline.stage.values import given_text
 from pipeline.store.home import Home
 from pipeline.terms.progress import Progress, silent
 
@@ -92,8 +93,8 @@ class Bundle:
         row by row, as it was validated, and any other in batches of 32 (see ``fastest_batch``).
 
         Raises ValueError if ``texts`` and ``pairs`` differ in number, or if one of them is a single
-        text, DataError if the bundle does not read pairs, or only them, or a text is a list in
-        which a word is empty or has a blank in it.
+        text, DataError if the bundle does not read pairs, or only them, if something given is no
+        text, or a text is a list in which a word is empty or has a blank in it.
         """
         if batch_size is None:
             batch_size = 1 if self._model.rows_interact() else BATCH
@@ -131,7 +132,9 @@ class Bundle:
         return perf_counter() - before
 
     def _asked(self, rows: list[tuple[str, str | None]]) -> list[Any]:
-        pairs = [pair for _, pair in rows if pair is not None] or None
+        seconds = [pair for _, pair in rows]
+        alone = all(pair is None for pair in seconds)
+        pairs = None if alone else [given_text(pair) for pair in seconds]
         return self._model.asked([self._task.ask(text) for text, _ in rows], pairs)
 
     def _length(self, feed: dict[str, NDArray[np.int64]]) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pipeline.terms.errors import DataError
+
 IGNORED = -100
 """The target of a unit that has none, which losses leave out."""
 
@@ -32,3 +34,17 @@ def as_number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def given_text(value: Any) -> str:
+    """Return a text that a user gives to be answered. Raises DataError if it is none.
+
+    Half of a surrogate pair, as of bytes that are not UTF-8, is no character to a tokenizer.
+    """
+    if not isinstance(value, str):
+        raise DataError(f"{value!r:.60} is no text, but of type {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{value!r:.60} is not valid Unicode") from None
+    return value

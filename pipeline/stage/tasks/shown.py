@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+from pipeline.stage.values import given_text
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -52,8 +54,8 @@ class Shown(ABC):
         return request
 
     def ask(self, given: Any) -> str:
-        """Return what a model is asked for a text that a user gives."""
-        return str(given)
+        """Return what a model is asked for a user's text. Raises DataError if it is no text."""
+        return given_text(given)
 
     def reply(self, given: Sequence[Any], answers: NDArray[np.float64]) -> Sequence[Answer]:
         """Return a bundle's answers to the texts that a user gave, one for each."""

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.model.runtime import BundleModel
 from pipeline.release.answering import Bundle
+from pipeline.terms.errors import DataError
 from tests.models import probabilities
 from tests.pipeline.measure import bundles
 from tests.project import Project
@@ -65,6 +66,13 @@ def test_a_bundle_answers_on_the_provider_that_it_was_exported_for(tmp_path):
         for model in (own, told)
     )
     np.testing.assert_allclose(ours, theirs, atol=2e-2)  # bf16, where the CPU has it
+
+
+@pytest.mark.parametrize("given", [None, 7, ["new", "york"], "\ud800"])
+def test_what_is_no_text_is_refused_and_not_answered(made: Project, given) -> None:
+    model = Bundle("tiny", home=made.home)
+    with pytest.raises(DataError, match=r"no text|not valid Unicode"):
+        model.predict(["a film", given])
 
 
 def test_a_single_text_and_no_batch_are_refused(made: Project):

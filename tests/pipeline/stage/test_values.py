@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from pipeline.stage.values import as_number, as_text, is_missing
+from pipeline.stage.values import as_number, as_text, given_text, is_missing
+from pipeline.terms.errors import DataError
 
 
 @pytest.mark.parametrize("value", [None, math.nan, "", " \t"])
@@ -30,3 +31,10 @@ def test_a_whole_number_is_the_same_label_with_and_without_a_point(value, text):
 )
 def test_a_number_is_finite_and_may_be_text(value, number):
     assert as_number(value) == number
+
+
+@pytest.mark.parametrize("given", [None, 7, ["new", "york"], b"bytes", "half \ud800"])
+def test_what_is_given_to_be_answered_is_text(given):
+    assert given_text("Ünï 🎬") == "Ünï 🎬"
+    with pytest.raises(DataError):
+        given_text(given)
