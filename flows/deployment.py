@@ -21,7 +21,7 @@ import yaml
 from flows import recipe_source
 from flows.recipe_source import InGit
 from pipeline.recipe import yaml_source
-from pipeline.recipe.recipe import LoadedRecipe, Step
+from pipeline.recipe.recipe import LoadedRecipe, Step, strings
 from pipeline.store import disk
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import REMOTE_TAG
@@ -120,19 +120,10 @@ def _read(step: Step, base: Path) -> Iterator[str]:
     """
     files = [Path(os.path.normpath(path)) for path in step.stage.files(base)]
     folders = {folder for path in files for folder in path.parents} - {base, *base.parents}
-    for text in sorted(_texts(step.stage.model_dump(mode="json"))):
+    for text in sorted(strings(step.stage.model_dump(mode="json"))):
         with suppress(RuntimeError):  # "~name" for a user that does not exist
             if Path(os.path.normpath(base / Path(text).expanduser())) in {*files, *folders}:
                 yield text
-
-
-def _texts(value: Any) -> set[str]:
-    """Return all texts in nested plain values."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return set().union(*map(_texts, value))
-    return {value} if isinstance(value, str) else set()
 
 
 def write(path: Path, entry: Mapping[str, Any], prefect_version: str) -> None:

@@ -99,7 +99,7 @@ class LoadedRecipe:
     def portable_text(self) -> str:
         """The text as it is recorded, without absolute paths of this machine."""
         text = self.text
-        for path in sorted(_strings(self.recipe.model_dump(mode="json")), key=len, reverse=True):
+        for path in sorted(strings(self.recipe.model_dump(mode="json")), key=len, reverse=True):
             recorded = sources.portable_values(path, self.base)
             if recorded != path:
                 text = recorded.join(re.split(rf"{re.escape(path)}(?![\w./-])", text))
@@ -248,12 +248,12 @@ def _stage(
         raise where.error(error, kind, at) from None
 
 
-def _strings(value: Any) -> set[str]:
+def strings(value: Any) -> set[str]:
     """Return all strings in nested plain values."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
-        return set().union(*map(_strings, value))
+        return set().union(*map(strings, value))
     return {value} if isinstance(value, str) else set()
 
 
