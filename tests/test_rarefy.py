@@ -43,6 +43,20 @@ def test_every_stage_of_a_recipe_is_public():
         assert (stage.name, stage.__name__ in rarefy.__all__) == (name, True)
 
 
+def test_an_installed_rarefy_has_every_package_and_what_its_modules_read():
+    # An editable install finds whole folders, and so hides what the list lacks.
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    roots = [ROOT / name for name in ("pipeline", "stages", "exporters", "flows")]
+    found = {path.parent for root in roots for path in root.rglob("__init__.py")}
+    packages = {".".join(folder.relative_to(ROOT).parts) for folder in found}
+    assert packages | {"flows.recipes"} == set(tool["packages"])
+    for root in roots:
+        data = {path for path in root.rglob("*") if path.suffix in (".html", ".j2", ".css", ".txt")}
+        globs = tool["package-data"].get(root.name, ())
+        assert data == {path for glob in globs for path in root.glob(glob)}, root
+        assert {path.parent for path in root.rglob("*.py")} == found & {root, *root.rglob("*")}
+
+
 def test_the_demo_can_be_written_with_classes():
     written = rarefy.load(ROOT / "examples" / "demo.yaml")
     built = rarefy.Recipe(
