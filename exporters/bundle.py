@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporters import saving
+from pipeline.model import tensorrt
 from pipeline.model.runtime import MODEL, PROVIDERS, BundleModel, available
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
@@ -93,13 +94,23 @@ def write_model(
         output / "session_options.json",
         {
             "schema": "rarefy.session/1",
-            "providers": [PROVIDERS[provider]],
+            **_providers(provider, graph.metadata_props["precision"]),
             "intra_op_num_threads": threads,
             "execution_mode": "sequential",
             "graph_optimization_level": level,
         },
     )
     return size
+
+
+def _providers(provider: str, precision: str) -> dict[str, Any]:
+    """Return the providers of a session and, for TensorRT, its options: CUDA runs the rest."""
+    if provider != "tensorrt":
+        return {"providers": [PROVIDERS[provider]]}
+    return {
+        "providers": [PROVIDERS[provider], PROVIDERS["cuda"]],
+        "provider_options": [tensorrt.precision(precision), {}],
+    }
 
 
 def describing(model: Any) -> dict[str, Any]:
@@ -200,7 +211,8 @@ def by_openvino(code: str) -> str:
     """Return the code of a predict.py with OpenVINO in the place of ONNX Runtime."""
     own = Path(__file__).with_name("openvino_runner.py").read_text(encoding="utf-8")
     lines = own.partition(SESSION)[2]
-    code = code.replace("import base64\n", "").replace("onnxruntime,", "openvino,")
+    code = code.replace("import base64\nimport contextlib\n", "")
+    code = code.replace("onnxruntime,", "openvino,")
     code = code.replace("import onnxruntime\n", "import openvino\n")
     code = code.replace("from typing", "from types import SimpleNamespace\nfrom typing", 1)
     for first, after, instead in (

@@ -5,6 +5,7 @@ Requires only onnxruntime, tokenizers and numpy. Input: texts as arguments, or a
 """
 
 import base64
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -50,8 +51,16 @@ def load() -> tuple[Any, Any]:
     level = "ORT_ENABLE_" + stored["graph_optimization_level"].upper()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     options.log_severity_level = 3
+    if stored["providers"][0] != "CPUExecutionProvider":
+        with contextlib.redirect_stdout(sys.stderr):  # it prints load failures
+            onnxruntime.preload_dlls()
+    # ONNX Runtime's own fallback prints to stdout and moves to the CPU, now or later.
     session = onnxruntime.InferenceSession(
-        str(HERE / "model.onnx"), options, providers=stored["providers"]
+        str(HERE / "model.onnx"),
+        options,
+        providers=stored["providers"],
+        provider_options=stored.get("provider_options"),
+        enable_fallback=0,
     )
     if session.get_providers()[0] != stored["providers"][0]:
         sys.exit(

@@ -24,7 +24,11 @@ LABELS = "labels.txt"
 LEVELS = {"basic": -1, "extended": 1}
 """ONNX Runtime's level -> the backend's; what is not named runs at ``all``."""
 GPU = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
-TENSORRT = ' execution_accelerators { gpu_execution_accelerator : [ { name : "tensorrt" } ] }'
+TENSORRT = (
+    ' execution_accelerators { gpu_execution_accelerator : [ { name : "tensorrt" '
+    'parameters { key: "precision_mode" value: "%s" } } ] }'
+)
+"""The backend runs TensorRT in floats of 32 bits unless it is told the precision."""
 TEXT, PAIR = "TEXT", "PAIR"
 
 
@@ -59,8 +63,9 @@ def _graph(source: Source, folder: Path, name: str) -> None:
     options = runtime.read(source.folder, "session_options.json")
     providers = set(options.get("providers", ()))
     level = LEVELS.get(str(options["graph_optimization_level"]))
+    precision = source.precision.upper()
     optimization = f" graph {{ level : {level} }}" if level is not None else ""
-    optimization += TENSORRT if "TensorrtExecutionProvider" in providers else ""
+    optimization += TENSORRT % precision if "TensorrtExecutionProvider" in providers else ""
     kind = "KIND_GPU" if providers & GPU else "KIND_CPU"
     threads = int(options["intra_op_num_threads"])
     text = [

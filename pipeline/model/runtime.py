@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.model import arithmetic, beginnings, openvino_session, placement, windows, words
+from pipeline.model import (
+    arithmetic,
+    beginnings,
+    openvino_session,
+    placement,
+    tensorrt,
+    windows,
+    words,
+)
 from pipeline.model.graph_file import check_graph
 from pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
 from pipeline.terms.progress import Progress
@@ -294,48 +301,23 @@ class BundleModel:
         return session
 
     def _providers(self, provider: str) -> list[Any]:
-        """Return the providers for a session. TensorRT falls back to CUDA for unsupported nodes.
-
-        TensorRT builds an engine at the first call, and again if a row is longer or shorter than
-        all before, and caches it in a folder. The name of a cached engine does not depend on the
-        weights (microsoft/onnxruntime#6455), so each model needs its own folder.
-        """
+        """Return the providers for a session. TensorRT falls back to CUDA for unsupported nodes."""
         if provider != "tensorrt":
             return [PROVIDERS[provider]]
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = home / "rarefy" / "tensorrt" / self._digest()
-        folder.mkdir(parents=True, exist_ok=True)
-        options = {
-            "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(folder),
-            "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(folder),
-            # The default is fp32, which rejects fp16 graphs and computes int8 ones in floats.
-            "trt_fp16_enable": str(int(self._precision() == "fp16")),
-            "trt_int8_enable": str(int(self._precision() == "int8")),
-        }
+        options = tensorrt.precision(self._precision()) | tensorrt.cache(self.directory)
         return [(PROVIDERS[provider], options), PROVIDERS["cuda"]]
-
-    def _digest(self) -> str:
-        """Return a sha256 over all files of the bundle: the graph and the files beside it."""
-        digest = hashlib.sha256()
-        for path in sorted(path for path in self.directory.iterdir() if path.is_file()):
-            with path.open("rb") as file:
-                digest.update(
-                    f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
-                )
-        return digest.hexdigest()
 
     def _precision(self) -> str:
         """Return the precision in the graph's metadata, or "" if another tool made the graph."""
         noted = {entry.key: entry.value for entry in self._graph().metadata_props}
         return str(noted.get("precision", ""))
 
+    @cached_property
     def rows_interact(self) -> bool:
-        """Say whether a row's answer depends on the rows in its batch.
+        """Whether a row's answer depends on the rows in its batch.
 
         It does if the graph quantizes activations by their range at run time: that range is taken
-        over the whole tensor.
+        over the whole tensor. Kept, because the file with all weights is read for it.
         """
         return ranges_at_run_time(self._graph().graph)
 

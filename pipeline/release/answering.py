@@ -97,7 +97,7 @@ class Bundle:
         text, or a text is a list in which a word is empty or has a blank in it.
         """
         if batch_size is None:
-            batch_size = 1 if self._model.rows_interact() else BATCH
+            batch_size = 1 if self._model.rows_interact else BATCH
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size}, expected 1 or more")
         answers: list[Any] = []
@@ -113,7 +113,7 @@ class Bundle:
         Full batches of single rows, short and long, are timed. If rows interact, nothing is tried:
         they are answered alone. Raises what ``predict`` raises, and ValueError if there is no text.
         """
-        if self._model.rows_interact():
+        if self._model.rows_interact:
             return 1
         feeds = [feed for feed, _ in self._asked([*_rows(texts, pairs)])]
         if not feeds:

@@ -123,7 +123,7 @@ def test_static_ranges_need_no_look_at_the_inputs(minilm, tmp_path):
     info = build(source, tmp_path / "bundle", task=TASK, split=SPLIT, form="deploy")
     assert info.integer_matmuls == 13
     assert "DynamicQuantizeLinear" not in info.operators
-    assert not BundleModel(tmp_path / "bundle").rows_interact()
+    assert not BundleModel(tmp_path / "bundle").rows_interact
     # Four per layer; a fifth in the last layer, for the query's one token; one for the pooler.
     assert info.operators["QuantizeLinear"] == 4 + 5 + 1
 

@@ -19,6 +19,24 @@ from tests.models import BAD, GOOD, TASK
 
 NEEDED = ("onnxruntime", "tokenizers", "numpy", "numpy.libs", "flatbuffers")
 """Everything that a bundle may import, with transitive imports."""
+FACTS = {
+    **dict.fromkeys(("layers", "hidden", "size", "max_length", "rows"), 1),
+    "architecture": "A",
+    "form": "deploy",
+    "provider": "cpu",
+    "precision": "fp32",
+    "passes": "mask 2",
+    "idle": "scale",
+    "integer_matmuls": 0,
+    "threads": 1,
+    "difference": 0.0,
+    "agreement": 1.0,
+    "task": "regression",
+    "labels": [],
+    "samples": False,
+    "pairs": False,
+}
+"""What the card of a bundle tells."""
 
 
 def test_a_copied_bundle_answers_its_sample_with_nothing_but_what_it_needs(deployed, tmp_path):
@@ -52,13 +70,30 @@ def test_the_files_are_those_that_are_promised_and_their_sums_hold(deployed):
         assert file_sha256(output / name) == digest
 
 
+@pytest.mark.parametrize(
+    ("provider", "packages"),
+    [
+        ("cpu", "onnxruntime"),
+        ("openvino", "openvino"),
+        ("cuda", "'onnxruntime-gpu[cuda,cudnn]'"),
+        ("tensorrt", "'onnxruntime-gpu[cuda,cudnn]' tensorrt"),
+    ],
+)
+def test_a_card_names_the_packages_that_its_provider_needs(tmp_path, provider, packages):
+    bundle.write_card(tmp_path, FACTS | {"provider": provider})
+    card = (tmp_path / "README.md").read_text().splitlines()
+    assert f"pip install {packages} tokenizers numpy" in card
+
+
+def test_tensorrt_gets_the_precision_of_the_graph_and_cuda_beside_it():
+    session = bundle._providers("tensorrt", "fp16")
+    assert session["providers"] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    assert session["provider_options"] == [{"trt_fp16_enable": "1", "trt_int8_enable": "0"}, {}]
+    assert bundle._providers("cuda", "fp16") == {"providers": ["CUDAExecutionProvider"]}
+
+
 def test_a_card_of_a_model_for_pairs_has_a_command_with_a_pair(tmp_path):
-    facts = dict.fromkeys(("layers", "hidden", "size", "max_length", "rows"), 1)
-    facts |= {"architecture": "A", "form": "deploy", "provider": "cpu", "precision": "fp32"}
-    facts |= {"passes": "mask 2", "idle": "scale"}
-    facts |= {"integer_matmuls": 0, "threads": 1, "difference": 0.0, "agreement": 1.0}
-    facts |= {"task": "regression", "labels": [], "samples": False, "pairs": True}
-    bundle.write_card(tmp_path, facts)
+    bundle.write_card(tmp_path, FACTS | {"pairs": True})
     lines = (tmp_path / "README.md").read_text().splitlines()
     (command,) = [line for line in lines if "predict.py" in line]
     request = json.loads(command.partition("'")[2].rpartition("'")[0])
@@ -66,13 +101,7 @@ def test_a_card_of_a_model_for_pairs_has_a_command_with_a_pair(tmp_path):
 
 
 def test_a_card_of_a_model_without_labels_has_no_line_of_labels(tmp_path):
-    facts = dict.fromkeys(("layers", "hidden", "size", "max_length", "rows"), 1)
-    facts |= {"architecture": "A", "form": "deploy", "provider": "cpu", "precision": "fp32"}
-    facts |= {"passes": "mask 2", "idle": "scale"}
-    facts |= {"integer_matmuls": 0, "threads": 1, "difference": 0.0, "agreement": 1.0}
-    bundle.write_card(
-        tmp_path, facts | {"task": "regression", "labels": [], "samples": False, "pairs": False}
-    )
+    bundle.write_card(tmp_path, FACTS)
     card = (tmp_path / "README.md").read_text()
     assert "A model for regression" in card
     assert "| mask 2; found nothing: scale |" in card

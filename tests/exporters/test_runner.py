@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from exporters import bundle
@@ -24,6 +26,45 @@ def test_a_copied_bundle_never_answers_on_another_provider(deployed, tmp_path):
     answer = subprocess.run(command, cwd=there, capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stdout) == (1, "")
     assert "CUDAExecutionProvider is not active" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("providers", "options"),
+    [
+        (["CUDAExecutionProvider"], None),
+        (
+            ["TensorrtExecutionProvider", "CUDAExecutionProvider"],
+            [{"trt_fp16_enable": "1", "trt_int8_enable": "0"}, {}],
+        ),
+    ],
+)
+def test_a_session_on_a_gpu_has_its_options_and_never_moves_to_the_cpu(
+    deployed, tmp_path, monkeypatch, capsys, providers, options
+):
+    there = tmp_path / "elsewhere"
+    shutil.copytree(deployed[1], there)
+    stored = json.loads((there / "session_options.json").read_text())
+    stored["providers"] = providers
+    (there / "session_options.json").write_text(
+        json.dumps(stored | ({"provider_options": options} if options else {}))
+    )
+    asked = {}
+
+    class Session:
+        def __init__(self, path, settings, **given):
+            asked.update(given)
+
+        def get_providers(self):
+            return providers
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("libcudnn loaded"))
+    spec = importlib.util.spec_from_file_location("runner", there / "predict.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.load()
+    assert asked == {"providers": providers, "provider_options": options, "enable_fallback": 0}
+    assert capsys.readouterr() == ("", "libcudnn loaded\n")
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_the_graph_runs_as_the_bundle_s_session_does(classifier, tmp_path):
     write(classifier, tmp_path / "gpu")
     text = config(tmp_path / "gpu")
     assert "level" not in text
-    assert 'gpu_execution_accelerator : [ { name : "tensorrt" } ]' in text
+    assert 'name : "tensorrt" parameters { key: "precision_mode" value: "FP32" }' in text
     assert "KIND_GPU" in text
     assert 'string_value: "3"' in text
 

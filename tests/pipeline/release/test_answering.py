@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from pipeline.model.runtime import BundleModel
@@ -51,9 +52,22 @@ def test_rows_of_one_length_share_a_call_if_they_do_not_interact(made: Project, 
     model.predict(["a film"] * 40)
     assert rows == [32, 8]
     rows.clear()
-    monkeypatch.setattr(BundleModel, "rows_interact", lambda self: True)
+    monkeypatch.setattr(model._model, "rows_interact", True)
     model.predict(["a film"] * 3)
     assert rows == [1, 1, 1]
+
+
+def test_the_graph_s_file_is_read_once_and_not_at_every_call(made: Project, monkeypatch):
+    model, reads, load = Bundle("tiny", home=made.home), [], onnx.load
+
+    def counted(*given, **options):
+        reads.append(given)
+        return load(*given, **options)
+
+    monkeypatch.setattr(onnx, "load", counted)
+    for _ in range(3):
+        model.predict(["a film"])
+    assert len(reads) == 1
 
 
 def test_a_bundle_answers_on_the_provider_that_it_was_exported_for(tmp_path):
@@ -123,6 +137,6 @@ def test_rows_that_interact_are_answered_alone_without_a_trial(made: Project, mo
     with pytest.raises(ValueError, match="needs some texts"):
         model.fastest_batch([])
     clock = Clock(0.1, 1, monkeypatch)
-    monkeypatch.setattr(BundleModel, "rows_interact", lambda self: True)
+    monkeypatch.setattr(model._model, "rows_interact", True)
     assert model.fastest_batch(["a film"]) == 1
     assert clock.calls == []

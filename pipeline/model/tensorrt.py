@@ -1,0 +1,47 @@
+"""The options with which TensorRT runs a graph as it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def precision(name: str) -> dict[str, str]:
+    """Return the options that let TensorRT compute in the precision of a graph.
+
+    The default is fp32, which rejects fp16 graphs and computes int8 ones in floats.
+    """
+    return {
+        "trt_fp16_enable": str(int(name == "fp16")),
+        "trt_int8_enable": str(int(name == "int8")),
+    }
+
+
+def cache(directory: Path) -> dict[str, str]:
+    """Return the options that keep the engines of a bundle, and make their folder.
+
+    TensorRT builds an engine at the first call, and again if a row is longer or shorter than
+    all before. The name of a cached engine does not depend on the weights
+    (microsoft/onnxruntime#6455), so each model needs its own folder.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "rarefy" / "tensorrt" / _digest(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(folder),
+    }
+
+
+def _digest(directory: Path) -> str:
+    """Return a sha256 over all files of a bundle: the graph and the files beside it."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in directory.iterdir() if path.is_file()):
+        with path.open("rb") as file:
+            digest.update(
+                f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
+            )
+    return digest.hexdigest()
