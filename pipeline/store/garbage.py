@@ -11,6 +11,7 @@ and that lock is held only until one rename has moved the piece away.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterable
@@ -152,9 +153,13 @@ class Collector:
         return False
 
 
-def _size(directory: Path) -> int:
+def _size(place: Path) -> int:
+    """Return the bytes of a file or folder, without what another process deletes meanwhile."""
+    files = [place] if place.is_file() else []
+    # os.walk goes on if a folder is gone; rglob raises.
+    files += [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
     total = 0
-    for path in (directory, *directory.rglob("*")):
+    for path in files:
         with suppress(FileNotFoundError):
-            total += path.stat().st_size if path.is_file() else 0
+            total += path.stat().st_size
     return total

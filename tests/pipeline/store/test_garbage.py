@@ -184,3 +184,19 @@ def test_a_draft_that_another_gc_has_just_deleted_is_no_error(store, monkeypatch
     hide = store.hide
     monkeypatch.setattr(store, "hide", lambda path: (path.rmdir(), hide(path))[1])
     assert not collector.delete(garbage)
+
+
+def test_a_folder_that_another_gc_deletes_while_it_is_measured_is_no_error(store, monkeypatch):
+    draft = store.root / "tmp" / "dead"
+    (draft / "gone").mkdir(parents=True)
+    (draft / "left").write_bytes(b"four")
+    scan = os.scandir
+
+    def deleting(path):
+        if os.fspath(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", deleting)
+    (garbage,) = Collector(store, days=0).find()
+    assert garbage.size == 4
