@@ -188,8 +188,8 @@ def check_variables(
             )
     if "image" in known and "image" not in variables:
         raise RecipeError(
-            f"the work pool {pool!r} starts containers ({kind}): name an image that has rarefy, "
-            "with --job-variable image=NAME"
+            f"the work pool {pool!r} starts containers ({kind}): name an image that has rarefy "
+            "and no entrypoint (docs/operations.md shows one), with --job-variable image=NAME"
         )
     error = next(jsonschema.Draft202012Validator(schema).iter_errors(dict(variables)), None)
     if error is not None:
