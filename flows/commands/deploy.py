@@ -246,13 +246,8 @@ def _say(made: Deployment, file: Path, kind: str, write_only: bool, as_json: boo
 
     full = f"{NAME}/{made.name}"
     url = prefect_server.api_url()
-    if not write_only and url and prefect_server.forgets(url):
-        click.echo(
-            "note: if this server is restarted while a run holds a limit, the limit stays taken; "
-            "start it with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="
-            "prefect.server.concurrency.lease_storage.filesystem",
-            err=True,
-        )
+    if not write_only and url:
+        prefect_server.say_if_it_forgets(url)
     if kind not in RUN_HERE:
         click.echo(
             f"note: the file was checked against Prefect's schema of {kind} pools; rarefy's tests "

@@ -49,7 +49,7 @@ def schedule(
     prefect_settings.prepare(home.prefect, verbose=True)
     when = cron_schedule(cron, timezone)
     again = f"rarefy schedule {shlex.quote(str(recipe))} --cron {shlex.quote(cron)}"
-    prefect_server.require("a schedule", again)
+    url = prefect_server.require("a schedule", again)
     from prefect.types.entrypoint import EntrypointType
 
     from flows.prefect_flow import compress as flow
@@ -68,6 +68,7 @@ def schedule(
         schedule=when,
         parameters=job.parameters,
         tags=tags_of(loaded.recipe.name),
+    prefect_server.say_if_it_forgets(url)
         limit=1,
         pause_on_shutdown=False,  # who restarts this process would lose the nights in between
         print_starting_message=False,
