@@ -129,12 +129,13 @@ def _read(step: Step, base: Path) -> Iterator[str]:
 def write(path: Path, entry: Mapping[str, Any], prefect_version: str) -> None:
     """Add an entry to a ``prefect.yaml``, or replace the one of that name.
 
-    Raises RecipeError if the file was not written by rarefy: its comments would be lost.
+    Raises RecipeError if the file was not written by rarefy: its comments would be lost. Also
+    raises what ``disk.placing`` raises.
     """
     values = _read_file(path) if path.exists() else {"name": "rarefy", "deployments": []}
     others = [each for each in values["deployments"] if each["name"] != entry["name"]]
     values |= {"prefect-version": prefect_version, "deployments": [*others, dict(entry)]}
-    with disk.speaking(path.parent):
+    with disk.placing(path):
         disk.write_text(path, HEADER + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
