@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from flows import recipe_source
+from flows import jobs, recipe_source
 from flows.recipe_source import InGit
 from pipeline.recipe import yaml_source
 from pipeline.recipe.recipe import LoadedRecipe, Step, strings
@@ -68,7 +68,9 @@ class Deployment:
         count = len(recipe.budgets)
         schedule = {"cron": self.cron, "timezone": self.timezone, "active": True}
         file = re.split(r"[/:]", self.source)[-1]
-        parameters = {"recipe": self.source, "command": f"rarefy run {file}", **self.parameters}
+        given = {f"--{name}": self.parameters.get(name) for name in ("device", "threads")}
+        command = " ".join(["rarefy run", *jobs.words(given), file])
+        parameters = {"recipe": self.source, "command": command, **self.parameters}
         return {
             "name": self.name,
             "version": self.version,
