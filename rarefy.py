@@ -224,13 +224,14 @@ def run(
     # As in flows.cli: waiting threads sleep, or training beside any other load is far slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     place, loaded = Home(Path(home).expanduser()), _with_baseline(recipe, baseline)
+    given = {"--first": first, "--fresh": fresh, "--device": device, "--threads": threads}
     job = Job(
         recipe=str(recipe.path or recipe.where.source),
         home=str(place.path),
         out=str(out or place.runs / loaded.recipe.name),
         device=_device(device),
         threads=threads,
-        command=_command(recipe, baseline, {"--first": first, "--fresh": fresh}),
+        command=_command(recipe, baseline, given),
         first=first,
         fresh=fresh,
         baseline=baseline,
@@ -376,16 +377,16 @@ def _device(device: str) -> str:
     return default_device() if device == "auto" else device
 
 
-def _command(recipe: LoadedRecipe, baseline: str | None, options: dict[str, bool]) -> str:
+def _command(recipe: LoadedRecipe, baseline: str | None, options: Mapping[str, Any]) -> str:
     """Return the command that a run is recorded with; `rarefy validate` finds the recipe by it."""
-    from flows.jobs import IN_PYTHON
+    from flows import jobs
 
     if recipe.path is None:
-        return IN_PYTHON
-    flags, path = [flag for flag in options if options[flag]], str(recipe.path)
+        return jobs.IN_PYTHON
+    given, path = jobs.words(options), str(recipe.path)
     if baseline is None:
-        return shlex.join(["rarefy", "run", *flags, path])
-    return shlex.join(["rarefy", "ci", path, "--baseline", baseline, *flags])
+        return shlex.join(["rarefy", "run", *given, path])
+    return shlex.join(["rarefy", "ci", path, "--baseline", baseline, *given])
 
 
 def _with_baseline(recipe: LoadedRecipe, baseline: str | None) -> LoadedRecipe:

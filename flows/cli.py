@@ -142,16 +142,17 @@ def _failed(error: Exception, verbose: bool, as_json: bool) -> int:
     if isinstance(error, RarefyError):
         return _say(str(error), error.exit_code, as_json)
     text = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
-    return _say(f"{text} (run with -v to see the traceback)", 1, as_json)
+    return _say(f"{text} (`rarefy -v …` shows the traceback)", 1, as_json)
 
 
 def _say(message: str, code: int, as_json: bool) -> int:
     message = redact(message)
     pipe.nobody_reads()  # what nobody reads is discarded, and the code stays
     if as_json:
-        from flows.options import show_json
+        import json
 
-        show_json({"error": message, "exit_code": code})
+        # One line, as the answers of `predict` that may stand before it.
+        click.echo(json.dumps({"error": message, "exit_code": code}, ensure_ascii=False))
     click.echo(f"rarefy: {message}", err=True)
     return code
 

@@ -23,7 +23,8 @@ def run(
 ) -> Result:
     """Run a job and record it; ``loaded`` is its recipe, which is not read again.
 
-    Raises the engine's own errors. A missed budget is a result, not an exception.
+    Raises the engine's own errors, and ProviderError if PREFECT_API_URL names a server that does
+    not answer. A missed budget is a result, not an exception.
     """
     with recording.recorded(job, loaded, engine, display) as shown:
         result = _run(job, loaded, engine, shown, verbose)
@@ -38,6 +39,11 @@ def _run(job: Job, loaded: LoadedRecipe, engine: Engine, shown: Shows, verbose: 
     prefect_settings.prepare(Home(Path(job.home)).prefect, verbose)
     if prefect_server.api_url() is None:
         server_guard.start()  # Prefect will embed a server
+    else:
+        prefect_server.require(
+            "a run as a flow",
+            f"{job.command}, or unset PREFECT_API_URL, or choose the engine 'inline'",
+        )
     from flows import prefect_flow  # Prefect reads its settings when it is imported
 
     return prefect_flow.run(job, loaded, shown)

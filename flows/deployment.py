@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from flows import recipe_source
+from flows import jobs, recipe_source
 from flows.recipe_source import InGit
 from pipeline.recipe import yaml_source
 from pipeline.recipe.recipe import LoadedRecipe, Step, strings
@@ -68,7 +68,9 @@ class Deployment:
         count = len(recipe.budgets)
         schedule = {"cron": self.cron, "timezone": self.timezone, "active": True}
         file = re.split(r"[/:]", self.source)[-1]
-        parameters = {"recipe": self.source, "command": f"rarefy run {file}", **self.parameters}
+        given = {f"--{name}": self.parameters.get(name) for name in ("device", "threads")}
+        command = " ".join(["rarefy run", *jobs.words(given), file])
+        parameters = {"recipe": self.source, "command": command, **self.parameters}
         return {
             "name": self.name,
             "version": self.version,
@@ -129,12 +131,13 @@ def _read(step: Step, base: Path) -> Iterator[str]:
 def write(path: Path, entry: Mapping[str, Any], prefect_version: str) -> None:
     """Add an entry to a ``prefect.yaml``, or replace the one of that name.
 
-    Raises RecipeError if the file was not written by rarefy: its comments would be lost.
+    Raises RecipeError if the file was not written by rarefy: its comments would be lost. Also
+    raises what ``disk.placing`` raises.
     """
     values = _read_file(path) if path.exists() else {"name": "rarefy", "deployments": []}
     others = [each for each in values["deployments"] if each["name"] != entry["name"]]
     values |= {"prefect-version": prefect_version, "deployments": [*others, dict(entry)]}
-    with disk.speaking(path.parent):
+    with disk.placing(path):
         disk.write_text(path, HEADER + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
@@ -188,8 +191,8 @@ def check_variables(
             )
     if "image" in known and "image" not in variables:
         raise RecipeError(
-            f"the work pool {pool!r} starts containers ({kind}): name an image that has rarefy, "
-            "with --job-variable image=NAME"
+            f"the work pool {pool!r} starts containers ({kind}): name an image that has rarefy "
+            "and no entrypoint (docs/operations.md shows one), with --job-variable image=NAME"
         )
     error = next(jsonschema.Draft202012Validator(schema).iter_errors(dict(variables)), None)
     if error is not None:

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from pipeline.store import disk
 from pipeline.store.home import Home
 
 COMMENT = "# yaml-language-server:"
@@ -16,7 +17,7 @@ def schema_line(recipe: Path, home: Home) -> str:
     from pipeline.recipe.schema import json_schema
 
     path = home.path / "recipe.schema.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(json_schema(), indent=1), encoding="utf-8")
+    with disk.placing(path):
+        path.write_text(json.dumps(json_schema(), indent=1), encoding="utf-8")
     relative = Path(os.path.relpath(path.resolve(), recipe.resolve().parent)).as_posix()
     return f"{COMMENT} $schema={relative}\n"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import editor
+from pipeline.store import disk
 from pipeline.store.home import Home
 from pipeline.terms.errors import RecipeError
 
@@ -62,11 +63,12 @@ def copy(example: Example, target: Path, home: Home, force: bool) -> list[Path]:
             path.read_bytes()
         )
     for goal, content in contents.items():
-        if not force and goal.exists() and goal.read_bytes() != content:
+        same = goal.is_file() and goal.read_bytes() == content
+        if not force and goal.exists() and not same:
             raise RecipeError(f"{goal} already exists; --force replaces it")
     for goal, content in contents.items():
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        goal.write_bytes(content)
+        with disk.placing(goal):
+            goal.write_bytes(content)
     return list(contents)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,15 @@ from pipeline.store.home import Home
 
 IN_PYTHON: Final = "rarefy.run(recipe)"
 """The command of a run whose recipe was built in Python, and is in no file."""
+
+
+def words(options: Mapping[str, Any]) -> list[str]:
+    """Return options as words of a command; None, False and "auto" are the same as no option."""
+    found: list[str] = []
+    for name, value in options.items():
+        if value not in (None, False, "auto"):
+            found += [name] if value is True else [name, str(value)]
+    return found
 
 
 @dataclass(frozen=True)

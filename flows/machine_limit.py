@@ -7,7 +7,7 @@ machine runs flows for the same server: other users, containers. Import it after
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from prefect.client.orchestration import get_client
@@ -18,6 +18,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPS
 from prefect.settings import get_current_settings
 
 from pipeline.measure import alone
+from pipeline.measure.alone import Waiting
 from pipeline.terms.errors import ProviderError
 
 LEASE = 60.0
@@ -61,7 +62,7 @@ def limit_of(machine: str | None) -> alone.Limit | None:
 
 
 @contextmanager
-def _held(limit: str, waiting: Callable[[], None]) -> Iterator[None]:
+def _held(limit: str, waiting: Waiting) -> Iterator[None]:
     create(limit)
     with ExitStack() as stack:
         try:
@@ -70,7 +71,9 @@ def _held(limit: str, waiting: Callable[[], None]) -> Iterator[None]:
             response = getattr(error.__cause__, "response", None)
             if response is None or response.status_code != LOCKED:
                 raise
-            waiting()
+            # A server with leases in memory that was restarted meanwhile holds it for nobody.
+            free = f"prefect gcl update {limit} --active-slots 0"
+            waiting(f"{alone.WHY} (if none is: {free})")
             stack.enter_context(_slot(limit, None))
         yield
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
+from click.core import ParameterSource
 
 from pipeline.store.home import Home
 
@@ -120,6 +121,16 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--threads", type=click.IntRange(1), help="Threads for training; default: all cores."
     )
     return engine(device_option(threads(command)))
+
+
+def given_where() -> dict[str, Any]:
+    """Return ``--device`` and ``--threads``, if the command was given them, with their values."""
+    context = click.get_current_context()
+    return {
+        f"--{name}": context.params[name]
+        for name in ("device", "threads")
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
 
 
 def stated_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,13 +7,20 @@ import json
 import os
 import urllib.error
 import urllib.request
+from typing import Final
 from urllib.parse import urlparse
+
+import rich_click as click
 
 from pipeline.terms.errors import ProviderError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_URL = "http://127.0.0.1:4200/api"
 SECONDS = 5.0
+REMEMBERS: Final = (
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem"
+)
+"""The setting with which a server that restarts knows who holds its concurrency limits."""
 
 
 def api_url() -> str | None:
@@ -52,6 +59,7 @@ def require(what: str, again: str) -> str:
     why = f"{url} (PREFECT_API_URL) does not answer" if url else "PREFECT_API_URL is not set"
     raise ProviderError(
         f"{what} needs a Prefect server, but {why}. To start one and try again:\n"
+        f"  export {REMEMBERS}\n"
         "  prefect server start --background\n"
         f"  export PREFECT_API_URL={DEFAULT_URL}\n"
         f"  {again}"
@@ -82,6 +90,16 @@ def forgets(url: str) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return str(storage).endswith(".memory")
+
+
+def say_if_it_forgets(url: str) -> None:
+    """Print a note if a server that restarts forgets who holds its concurrency limits."""
+    if forgets(url):
+        click.echo(
+            "note: if this server is restarted while a run holds a limit, the limit stays taken; "
+            f"start it with {REMEMBERS}",
+            err=True,
+        )
 
 
 def opener(url: str) -> urllib.request.OpenerDirector:

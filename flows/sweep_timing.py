@@ -137,7 +137,7 @@ class Clock:
     def _time(self, new: Sequence[str], progress: Progress, say: Callable[[str], None]) -> None:
         """Time bundles in as many sessions as they need, and keep the times after each."""
         say(f"timing {len(new)} bundles beside each other")
-        with alone.measuring(lambda: say(f"{alone.WHY}; waiting for it to finish")):
+        with alone.measuring(lambda why: say(f"{why}; waiting for it to finish")):
             while new:
                 reference = next(iter(self.known), None)
                 beside = [reference] if reference else []

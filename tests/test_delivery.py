@@ -65,6 +65,15 @@ def test_hadolint_has_nothing_to_say_of_the_images(file: str) -> None:
     clean(tool("hadolint", file))
 
 
+def test_the_image_for_workers_has_no_entrypoint(tmp_path: Path) -> None:
+    """Prefect's workers give it a command; versions are pinned by whoever builds it."""
+    page = (ROOT / "docs/operations.md").read_text()
+    (shown,) = re.findall(r"^```dockerfile\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "Dockerfile").write_text(shown)
+    clean(tool("hadolint", "--ignore", "DL3008", "--ignore", "DL3013", tmp_path / "Dockerfile"))
+    assert shown.splitlines()[-1] == "ENTRYPOINT []"
+
+
 # The action's scripts
 
 

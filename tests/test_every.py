@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +43,13 @@ def test_all_run_and_only_one_that_broke_off_is_an_error(
 def test_every_script_is_run_or_excused() -> None:
     scripts = {path.stem for path in FOLDER.glob("*.py") if "__main__" in path.read_text()}
     assert scripts == set(every.NAMES).union(*NOT_RUN.values())
+
+
+def test_those_that_are_left_out_are_named_where_all_are_said_to_run() -> None:
+    for page in ("CONTRIBUTING.md", "Makefile"):
+        text = (FOLDER.parent / page).read_text()
+        for name in NOT_RUN["needs an argument that has no default"]:
+            assert re.search(rf"(make benchmark|^benchmark:).*\s.*\b{name}\b", text, re.M), page
 
 
 def test_what_keeps_things_is_told_where() -> None:

@@ -190,9 +190,11 @@ def test_a_run_s_recipe_is_found_again_whatever_its_file_is_called(project: Proj
 def test_the_command_of_a_run_against_a_baseline_names_the_baseline(project: Project, monkeypatch):
     monkeypatch.chdir(project.folder)
     path = project.recipe("quickstages:Head", "quickstages:Judge")
-    result = rarefy.run(rarefy.load(path), home="home", baseline="last", first=True, quiet=True)
+    result = rarefy.run(
+        rarefy.load(path), home="home", baseline="last", first=True, quiet=True, threads=1
+    )
     recorded = json.loads((result.report.parent / "run.json").read_text())["command"]
-    assert recorded == f"rarefy ci {path} --baseline last --first"
+    assert recorded == f"rarefy ci {path} --baseline last --first --threads 1"
     assert recipe_of(str(result.report.parent), None, Home(Path("home"))).path == path
     (entry,) = Logbook(Home(Path("home"))).entries()
     assert entry.job["baseline"] == "last"  # `rarefy runs resume` compares with it again

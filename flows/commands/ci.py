@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -13,6 +14,7 @@ from flows.options import (
     engine_options,
     first_option,
     fresh_option,
+    given_where,
     home_option,
     json_option,
     recipe_argument,
@@ -87,7 +89,15 @@ def ci(
         device=device,
         threads=threads,
         command=_command(
-            recipe, baseline, out, {"--first": first, "--fresh": fresh, "--lenient": lenient}
+            recipe,
+            {
+                "--baseline": baseline,
+                "--out": out,
+                "--first": first,
+                "--fresh": fresh,
+                "--lenient": lenient,
+                **given_where(),
+            },
         ),
         first=first,
         fresh=fresh,
@@ -118,9 +128,11 @@ def carry_out(job: Job, engine: Engine, as_json: bool) -> int:
         raise
 
 
-def _command(recipe: Path, baseline: str | None, out: Path, flags: dict[str, bool]) -> str:
-    words = ["rarefy", "ci", str(recipe), *(["--baseline", baseline] if baseline else [])]
-    return shlex.join([*words, "--out", str(out), *(flag for flag in flags if flags[flag])])
+def _command(recipe: Path, options: Mapping[str, Any]) -> str:
+    from flows import jobs
+
+    # The recipe at the beginning: `pipeline.release.origin` reads it there.
+    return shlex.join(["rarefy", "ci", str(recipe), *jobs.words(options)])
 
 
 def _load(job: Job) -> LoadedRecipe:

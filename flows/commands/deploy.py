@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from flows.deployment import Deployment
     from pipeline.recipe.recipe import LoadedRecipe
 
+APPLY = "import flows.prefect_flow, prefect.cli; prefect.cli.app()"
+"""Prefect's command line, in a folder that may have a ``flows`` of its own.
+
+Prefect imports a flow from its working folder first, unless it is imported already.
+"""
+
 
 @click.command(short_help="Let the workers of a Prefect work pool run a recipe.")
 @recipe_argument
@@ -224,9 +230,9 @@ def _apply(made: Deployment, file: Path, machine: str | None) -> None:
 
     if machine:
         machine_limit.create(machine_limit.name(machine))
-    command = ["prefect", "--no-prompt", "deploy", "--prefect-file", file.name, "--name", made.name]
+    command = ["--no-prompt", "deploy", "--prefect-file", file.name, "--name", made.name]
     done = subprocess.run(
-        [sys.executable, "-m", *command],
+        [sys.executable, "-P", "-c", APPLY, *command],
         cwd=file.resolve().parent,
         env=os.environ | deployment.CLEARS,
         capture_output=True,
@@ -246,13 +252,8 @@ def _say(made: Deployment, file: Path, kind: str, write_only: bool, as_json: boo
 
     full = f"{NAME}/{made.name}"
     url = prefect_server.api_url()
-    if not write_only and url and prefect_server.forgets(url):
-        click.echo(
-            "note: if this server is restarted while a run holds a limit, the limit stays taken; "
-            "start it with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="
-            "prefect.server.concurrency.lease_storage.filesystem",
-            err=True,
-        )
+    if not write_only and url:
+        prefect_server.say_if_it_forgets(url)
     if kind not in RUN_HERE:
         click.echo(
             f"note: the file was checked against Prefect's schema of {kind} pools; rarefy's tests "

@@ -81,6 +81,7 @@ def init(
     from flows.editor import schema_line
     from pipeline.recipe import recipe as recipes
     from pipeline.run.plan import Plan
+    from pipeline.store import disk
     from pipeline.terms.errors import RecipeError
 
     if path.is_dir():
@@ -110,9 +111,9 @@ def init(
         goal=ask("goal", f"Goal ({_goals()})", goal, "balanced", click.Choice(list(GOALS))),
     )
     content = schema_line(path, home) + recipe_text(answers)
-    path.parent.mkdir(parents=True, exist_ok=True)
     before = path.read_bytes() if path.exists() else None
-    path.write_text(content, encoding="utf-8")
+    with disk.placing(path):
+        path.write_text(content, encoding="utf-8")
     try:
         plan = Plan(recipes.load(path), home.store())
         plan.steps()

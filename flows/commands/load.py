@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +126,7 @@ def load(
         for rate in rates:
             display.started("load")
             asked = {"rate": rate, "progress": display.progress, **options}
-            with alone.measuring(partial(display.waiting, alone.WHY)):
+            with alone.measuring(display.waiting):
                 runs.append(loading.measure(model.directory, split.texts, split.pairs, **asked))
             for note in _notes(runs[-1]):
                 display.say(f"note: at {rate:g} requests/s, {note}", "yellow")

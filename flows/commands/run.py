@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -12,6 +13,7 @@ from flows.options import (
     engine_options,
     first_option,
     fresh_option,
+    given_where,
     home_option,
     json_option,
     recipe_argument,
@@ -74,7 +76,7 @@ def run(
         out=str(out or home.runs / loaded.recipe.name),
         device=device,
         threads=threads,
-        command=_command(recipe, first, fresh),
+        command=_command(recipe, {"--first": first, "--fresh": fresh, **given_where()}),
         first=first,
         fresh=fresh,
         stage_timeout=stage_timeout,
@@ -108,6 +110,8 @@ def carry_out(job: Job, loaded: LoadedRecipe, engine: Engine, as_json: bool) -> 
     return code
 
 
-def _command(recipe: Path, first: bool, fresh: bool) -> str:
-    flags = {"--first": first, "--fresh": fresh}
-    return shlex.join(["rarefy", "run", *(flag for flag in flags if flags[flag]), str(recipe)])
+def _command(recipe: Path, options: Mapping[str, Any]) -> str:
+    from flows import jobs
+
+    # The recipe at the end: `pipeline.release.origin` reads it there.
+    return shlex.join(["rarefy", "run", *jobs.words(options), str(recipe)])

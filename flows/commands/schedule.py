@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import device_option, home_option, json_option, recipe_argument, show_json
+from flows.options import (
+    device_option,
+    given_where,
+    home_option,
+    json_option,
+    recipe_argument,
+    show_json,
+)
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
@@ -44,12 +52,12 @@ def schedule(
     from pipeline.recipe import recipe as recipes
 
     loaded = recipes.load(recipe)
-    job = job_of(recipe, loaded.recipe.name, device, home)
+    job = job_of(recipe, loaded.recipe.name, device, home, given_where())
     jobs.open_run(job, loaded)
     prefect_settings.prepare(home.prefect, verbose=True)
     when = cron_schedule(cron, timezone)
     again = f"rarefy schedule {shlex.quote(str(recipe))} --cron {shlex.quote(cron)}"
-    prefect_server.require("a schedule", again)
+    url = prefect_server.require("a schedule", again)
     from prefect.types.entrypoint import EntrypointType
 
     from flows.prefect_flow import compress as flow
@@ -60,6 +68,7 @@ def schedule(
     name = served["deployment"]
     if as_json:
         show_json(served | {"parameters": job.parameters})
+    prefect_server.say_if_it_forgets(url)
     click.echo(f"serving {name} at {cron!r} ({timezone}); press Ctrl-C to stop", err=True)
     click.echo(f"to run it now: prefect deployment run {name}", err=True)
     # A module path: a file path would be relative to the current folder.
@@ -75,18 +84,21 @@ def schedule(
     )
 
 
-def job_of(recipe: Path, name: str, device: str, home: Home) -> Job:
-    """Return the job of a scheduled run. Its paths are absolute: it may start in any folder."""
-    from flows.jobs import Job
+def job_of(recipe: Path, name: str, device: str, home: Home, given: Mapping[str, Any]) -> Job:
+    """Return the job of a scheduled run. Its paths are absolute: it may start in any folder.
+
+    ``given``: the options of `rarefy run` that do the same.
+    """
+    from flows import jobs
 
     path = recipe.resolve()
-    return Job(
+    return jobs.Job(
         recipe=str(path),
         home=str(home.path.resolve()),
         out=str(home.runs.resolve() / name),
         device=device,
         threads=None,
-        command=f"rarefy run {shlex.quote(str(path))}",
+        command=shlex.join(["rarefy", "run", *jobs.words(given), str(path)]),
     )
 
 

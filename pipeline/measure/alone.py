@@ -30,8 +30,11 @@ LOCKS: Final = "RAREFY_LOCKS"
 """Environment variable that names another folder for the lock, e.g. one that users share."""
 WHY: Final = "another run is measuring on this machine"
 
-Limit = Callable[[Callable[[], None]], AbstractContextManager[None]]
-"""Holds something more while the machine is measured; calls what it is given if it must wait."""
+Waiting = Callable[[str], None]
+"""Shows why something waits."""
+
+Limit = Callable[[Waiting], AbstractContextManager[None]]
+"""Holds something more while the machine is measured; says to what it is given why it must wait."""
 
 Pause = Callable[[], AbstractContextManager[None]]
 
@@ -84,9 +87,9 @@ def _cache() -> Path:
         return Path(tempfile.gettempdir()) / "rarefy"
 
 
-def noted(progress: Progress) -> Callable[[], None]:
-    """Return what to call to show on a stage's progress that it waits for the machine."""
-    return partial(progress, 0, 0, f"{WHY}; waiting")
+def noted(progress: Progress) -> Waiting:
+    """Return what to call to show on a stage's progress why it waits for the machine."""
+    return lambda why: progress(0, 0, f"{why}; waiting")
 
 
 @contextmanager
@@ -110,7 +113,7 @@ def pausing(pause: Pause) -> Iterator[None]:
 
 
 @contextmanager
-def measuring(waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def measuring(waiting: Waiting = lambda _: None) -> Iterator[None]:
     """Measure alone on this machine; call ``waiting`` if another process or thread measures.
 
     A thread that measures already goes on. Raises ProviderError if the lock cannot be taken.
@@ -123,7 +126,7 @@ def measuring(waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         with _pause.get()():
             if limit is not None:
                 stack.enter_context(limit(waiting))
-            stack.enter_context(locks.held(lock_file(), waiting))
+            stack.enter_context(locks.held(lock_file(), partial(waiting, WHY)))
         _held.by_this_thread = True
         try:
             yield

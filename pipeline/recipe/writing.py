@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe import yaml_source
@@ -109,8 +111,29 @@ def as_values(loaded: LoadedRecipe) -> dict[str, Any]:
 
 
 def _stage(step: Step) -> dict[str, Any]:
-    parameters = step.stage.model_dump(mode="json")
-    return {stage_name(type(step.stage)): parameters, "as": step.id, "from": step.input}
+    return {
+        stage_name(type(step.stage)): _parameters(step.stage),
+        "as": step.id,
+        "from": step.input,
+    }
+
+
+def _parameters(stage: Stage) -> dict[str, Any]:
+    """Return a stage's parameters with defaults, without those that it refuses beside the others.
+
+    What another ``mode`` would need is refused even with the value that it has by default.
+    """
+    values = stage.model_dump(mode="json")
+    given = {name: value for name, value in values.items() if name in stage.model_fields_set}
+
+    def takes(name: str) -> bool:
+        try:
+            type(stage).model_validate(given | {name: values[name]})
+        except ValidationError:
+            return False
+        return True
+
+    return {name: value for name, value in values.items() if name in given or takes(name)}
 
 
 def stage_name(kind: type[Stage]) -> str:
@@ -126,7 +149,7 @@ def stage_name(kind: type[Stage]) -> str:
 
 
 def as_yaml(loaded: LoadedRecipe) -> str:
-    """Return the recipe as YAML, each stage preceded by its documentation as a comment."""
+    """Return the recipe as YAML; comments before stages and parameters say what they do."""
     values = as_values(loaded)
     parts = []
     for key, value in values.items():
@@ -135,12 +158,29 @@ def as_yaml(loaded: LoadedRecipe) -> str:
             continue
         parts.append("\nstages:\n")
         for step, entry in zip(loaded.steps, value, strict=True):
-            parts += [f"  # {line}".rstrip() + "\n" for line in _explanation(step)]
-            block = yaml_source.dump([entry]).splitlines(keepends=True)
-            parts += [f"  {line}" for line in block]
+            lines = [f"# {line}".rstrip() for line in _explanation(step)]
+            lines += _explained(step, entry)
+            parts += [f"  {line}\n" for line in lines]
             parts.append("\n")
     return "".join(parts)
 
 
 def _explanation(step: Step) -> list[str]:
     return (inspect.getdoc(step.stage) or "").splitlines()
+
+
+def _explained(step: Step, entry: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a stage's entry, each parameter below its description as a comment."""
+    kind, parameters = next(iter(entry.items()))
+    about = {name: known.description for name, known in type(step.stage).model_fields.items()}
+    yield f"- {kind}:" if parameters else f"- {kind}: {{}}"
+    for name, value in parameters.items():
+        yield from textwrap.wrap(
+            about.get(name) or "", 92, initial_indent="    # ", subsequent_indent="    # "
+        )
+        yield from (f"    {line}" for line in _dumped({name: value}))
+    yield from (f"  {line}" for line in _dumped({"as": step.id, "from": step.input}))
+
+
+def _dumped(value: Any) -> list[str]:
+    return yaml_source.dump(value).removesuffix("\n").split("\n")

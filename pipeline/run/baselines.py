@@ -78,7 +78,8 @@ def _no_baseline(loaded: LoadedRecipe, name: str, error: RecipeError) -> RecipeE
         ids = [step.id for step in loaded.steps]
         near = nearest(name, [*ids, *error.known])
         hint = f"; did you mean {near!r}?" if near else ""
-        hint += "; for a first release, run with --first"
+        # With its command: `deploy` and `schedule`, which say this too, have no such option.
+        hint += "; for a first release: `rarefy run --first` or `rarefy ci --first`"
     return loaded.where.say(
         ("budgets", position, "against"),
         f"{name!r} is not a stage of this recipe, and {error}{hint}",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -151,7 +151,7 @@ class Run:
     def _alone(self, identifier: str, waiting: Callable[..., None]) -> AbstractContextManager[None]:
         """Let a stage that times have the machine for itself."""
         timed = self.plan.stage_of(identifier).timed
-        return alone.measuring(partial(waiting, alone.WHY)) if timed else nullcontext()
+        return alone.measuring(waiting) if timed else nullcontext()
 
     def _cached(self, fingerprint: str) -> Artifact | None:
         """Return the artifact of finished work, now in use by this run; None if there is none."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.store import locks
-from pipeline.terms.errors import IntegrityError, ProviderError
+from pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
 
 LOCK = ".lock"
 """The file in a directory that ``held`` locks."""
@@ -125,6 +125,24 @@ def speaking(root: Path) -> Iterator[None]:
                 "or choose another folder"
             ) from error
         raise
+
+
+@contextmanager
+def placing(path: Path) -> Iterator[None]:
+    """Make the folder of a file that a user has named, which the block writes.
+
+    Raises RecipeError if there can be no such file, e.g. below another file, and what ``speaking``
+    raises.
+    """
+    try:
+        with speaking(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield
+    except OSError as error:
+        raise RecipeError(
+            f"{path}: cannot be written: {error.filename or path}: {error.strerror}; choose "
+            "another place"
+        ) from error
 
 
 def is_full(error: BaseException | None) -> bool:

@@ -93,7 +93,7 @@ def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
     refused = releases.run(recipe)
     assert refused.code == 2
     assert "first.yaml:" in refused.err
-    assert "for a first release, run with --first" in refused.err
+    assert "for a first release: `rarefy run --first`" in refused.err
     first = releases.run(recipe, "--first")
     assert first.code == 0, first.err
     assert [b["form"] for b in first.json["budgets"]] == ["max"]

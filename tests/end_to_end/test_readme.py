@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from flows.prefect_server import REMEMBERS
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ROWS = {"train": 192, "eval": 96}
+SCHEDULED = "tests/flows/commands/test_schedule.py"
 ELSEWHERE = {
     "source .venv/bin/activate": "the environment of these tests is active",
     "make test": "this is it",
@@ -23,9 +26,10 @@ ELSEWHERE = {
     "pip install '.[cpu]'": "make runs it",
     "docker build -t rarefy .": "needs a Docker engine; the README says so",
     'docker run --rm -v "$PWD":/project rarefy run recipe.yaml': "the same",
-    "prefect server start --background": "tests/flows/test_schedule.py",
-    "export PREFECT_API_URL=http://127.0.0.1:4200/api": "tests/flows/test_schedule.py",
-    'rarefy schedule examples/demo.yaml --cron "0 3 * * *"': "tests/flows/test_schedule.py",
+    f"export {REMEMBERS}": SCHEDULED,
+    "prefect server start --background": SCHEDULED,
+    "export PREFECT_API_URL=http://127.0.0.1:4200/api": SCHEDULED,
+    'rarefy schedule examples/demo.yaml --cron "0 3 * * *"': SCHEDULED,
     "rarefy rollback production": "tests/end_to_end/test_last_release.py; here is one release only",
 }
 VERDICTS = ("rarefy run", "rarefy promote", "rarefy ci", "rarefy compare demo production")

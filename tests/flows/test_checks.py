@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -156,3 +157,11 @@ def test_openvino_is_optional_and_its_precision_is_said(monkeypatch: pytest.Monk
     (check,) = checks.openvino()
     assert (check.state, check.fix) == ("ok", "")
     assert "pip install 'rarefy[openvino]'" in check.found
+
+
+def test_the_demo_needs_no_more_memory_than_is_said() -> None:
+    record = json.loads((Path(__file__).parents[2] / "benchmarks/results/demo.json").read_text())
+    (measured,) = (
+        each["measured"] for each in record["must_show"] if each["target"] == "under 3 GB"
+    )
+    assert float(measured.partition(" GB")[0]) * 1e9 <= checks.MEMORY

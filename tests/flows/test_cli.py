@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flows.cli import cli
+from flows.cli import _failed, cli
 from tests.project import Project, Said
 
 HEAVY = (
@@ -98,8 +98,15 @@ def test_an_error_is_json_where_json_was_asked_for(
     said = rarefy("plan", "missing.yaml", "--json")
     assert json.loads(said.out)["exit_code"] == said.code == 2
     assert "no such recipe" in json.loads(said.out)["error"]
+    assert said.out.count("\n") == 1, "the answers of `predict` are one line each"
 
 
 def test_no_traceback_unless_verbose(project: Project, rarefy: Callable[..., Said]) -> None:
     assert "Traceback" not in rarefy("plan", "missing.yaml").err
     assert "Traceback" in rarefy("-v", "plan", "missing.yaml").err
+
+
+def test_what_was_not_expected_says_how_to_see_more(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _failed(RuntimeError("a wire"), verbose=False, as_json=False) == 1
+    said = "rarefy: unexpected RuntimeError: a wire (`rarefy -v …` shows the traceback)\n"
+    assert capsys.readouterr().err == said

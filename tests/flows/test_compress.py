@@ -6,7 +6,7 @@ import pytest
 
 from flows import compress
 from pipeline.recipe import recipe as recipes
-from pipeline.terms.errors import ModelError
+from pipeline.terms.errors import ModelError, ProviderError
 from tests.flows.runs import job
 from tests.project import Project
 
@@ -15,3 +15,14 @@ def test_inline_passes_our_errors_on(project: Project) -> None:
     recipe = project.recipe("quickstages:Head", "quickstages:Break")
     with pytest.raises(ModelError, match=r"^break: the weights are made of cheese$"):
         compress.run(job(project, recipe), recipes.load(recipe), "inline")
+
+
+def test_a_server_that_does_not_answer_is_said_with_what_to_do(
+    project: Project, monkeypatch: pytest.MonkeyPatch, own_environment: None
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    recipe = project.recipe("quickstages:Head")
+    with pytest.raises(ProviderError, match="does not answer") as caught:
+        compress.run(job(project, recipe), recipes.load(recipe), "prefect")
+    last = str(caught.value).splitlines()[-1]
+    assert last == "  rarefy run tiny.yaml, or unset PREFECT_API_URL, or choose the engine 'inline'"

@@ -106,6 +106,14 @@ def test_an_entry_says_what_a_worker_elsewhere_needs(made: Callable[..., Deploym
     }
 
 
+def test_the_command_has_the_options_that_the_result_depends_on(
+    made: Callable[..., Deployment],
+) -> None:
+    given = {"device": "cuda", "threads": 2, "machine": "rack-7"}
+    command = made(parameters=given).entry([])["parameters"]["command"]
+    assert command == "rarefy run --device cuda --threads 2 tiny.yaml"
+
+
 def test_prefect_s_own_model_of_the_file_reads_an_entry(made: Callable[..., Deployment]) -> None:
     from prefect.cli.deploy._models import PrefectYamlModel
 

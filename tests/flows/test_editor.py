@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from flows import editor
 from pipeline.store.home import Home
+from pipeline.terms.errors import RecipeError
 
 
 def test_the_line_leads_from_the_recipe_to_a_schema(tmp_path: Path) -> None:
@@ -16,3 +19,9 @@ def test_the_line_leads_from_the_recipe_to_a_schema(tmp_path: Path) -> None:
     assert line.endswith("\n")
     schema = recipe.parent / line.strip().partition("=")[2]
     assert "stages" in json.loads(schema.resolve().read_text())["properties"]
+
+
+def test_a_home_that_can_be_no_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RecipeError, match=r"recipe\.schema\.json: cannot be written"):
+        editor.schema_line(tmp_path / "mine.yaml", Home(tmp_path / "file"))

@@ -27,3 +27,16 @@ def test_a_copied_example_stands_alone(
     again = rarefy("recipe", "cp", name, copy.parent)
     assert (again.code, copy.read_text()) == (2, "changed")
     assert "--force replaces it" in again.err
+
+
+def test_a_place_where_nothing_can_be_is_refused(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    (project.folder / "file").touch()
+    (project.folder / "folder.yaml").mkdir()
+    for place in ("file/mine.yaml", "folder.yaml"):
+        said = rarefy("recipe", "cp", "demo", project.folder / place)
+        assert (said.code, said.out) == (2, "")
+    assert "already exists" in said.err
+    forced = rarefy("recipe", "cp", "demo", project.folder / "folder.yaml", "--force")
+    assert (forced.code, "cannot be written" in forced.err) == (2, True)

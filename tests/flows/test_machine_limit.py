@@ -23,7 +23,7 @@ limit = machine_limit.limit_of("rack-7")
 waits, free, order = threading.Event(), threading.Event(), []
 
 def other():
-    with limit(waits.set):
+    with limit(lambda _: waits.set()):
         order.append("other")
     free.set()
 
@@ -33,6 +33,18 @@ with limit(lambda: order.append("waited")):
     order.append("first")
 assert free.wait(60)
 print(order)
+"""
+
+STUCK = """
+import re, subprocess, sys
+from flows import machine_limit
+
+def free(why):
+    words = re.search(r"\\(if none is: prefect (.*)\\)$", why)[1].split()
+    subprocess.run([sys.executable, "-m", "prefect", *words], check=True, capture_output=True)
+
+with machine_limit.limit_of("rack-7")(free):
+    print("measured")
 """
 
 
@@ -63,5 +75,8 @@ def test_a_server_lets_one_measure_and_the_other_wait(tmp_path: Path) -> None:
         assert run(WITH, fleet.environment("desk")) == "['first', 'other']\n"
         limit = fleet.ask("v2/concurrency_limits/rarefy-measures-rack-7")
         assert (limit["limit"], limit["active_slots"]) == (1, 0)
+        # As a server that has forgotten who held it.
+        fleet.prefect("gcl", "update", "rarefy-measures-rack-7", "--active-slots", "1")
+        assert run(STUCK, fleet.environment("desk")) == "measured\n"
     finally:
         fleet.stop("server")

@@ -107,5 +107,23 @@ def test_a_server_that_wants_to_know_who_asks_says_so(
 
 def test_what_needs_a_server_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    with pytest.raises(ProviderError, match=r"(?s)a dream needs .*127.*\n  rarefy dream$"):
+    with pytest.raises(
+        ProviderError, match=r"(?s)a dream needs .*127.*LEASE_STORAGE.*\n  rarefy dream$"
+    ):
         prefect_server.require("a dream", "rarefy dream")
+
+
+@pytest.mark.parametrize("server", [Settings], indirect=True)
+def test_a_server_that_forgets_is_told_which_setting_it_needs(
+    server: HTTPServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://127.0.0.1:{server.server_port}/api"
+    monkeypatch.setenv("PREFECT_API_KEY", "secret")
+    prefect_server.say_if_it_forgets(url)
+    said = capsys.readouterr()
+    assert (said.out, prefect_server.REMEMBERS in said.err) == ("", True)
+    name, _, storage = prefect_server.REMEMBERS.partition("=")
+    assert name.startswith("PREFECT_SERVER_")
+    monkeypatch.setattr(Settings, "storage", storage)
+    prefect_server.say_if_it_forgets(url)
+    assert capsys.readouterr().err == ""

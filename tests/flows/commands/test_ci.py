@@ -10,6 +10,8 @@ import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from pipeline.release.origin import recipe_of
+from pipeline.store.home import Home
 from tests.project import Project, Said, make_project
 
 Rarefy = Callable[..., Said]
@@ -349,3 +351,14 @@ def test_what_a_library_says_about_a_signed_url_is_redacted_everywhere(
     written = everything_said(said, out, on_github, project.home)
     assert "X-Amz-Signature" in written
     assert "hush" not in written
+
+
+def test_the_command_is_recorded_with_what_the_result_depends_on(
+    project: Project, rarefy: Rarefy
+) -> None:
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=EASY)
+    where = ("--engine", "inline", "--threads", "1", "--device", "cpu")
+    assert rarefy("ci", recipe, "--out", project.folder / "out", *where).code == 0
+    told = json.loads((project.folder / "out" / "run.json").read_text())["command"]
+    assert told == f"rarefy ci {recipe} --out {project.folder / 'out'} --device cpu --threads 1"
+    assert recipe_of(str(project.folder / "out"), None, Home(project.home)).path == recipe

@@ -113,3 +113,13 @@ def test_without_a_server_the_commands_are_said(
     assert f"rarefy deploy {recipe} --pool p" in said.err
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
     assert "does not answer" in rarefy("deploy", recipe, "--pool", "p", *URL).err
+
+
+def test_the_folder_of_the_file_is_made(
+    recipe: Path, project: Project, rarefy: Callable[..., Said]
+) -> None:
+    deploy = ("deploy", recipe, "--pool", "p", "--write-only", *URL, "--file")
+    assert rarefy(*deploy, "new/prefect.yaml").code == 0
+    assert (project.folder / "new" / "prefect.yaml").is_file()
+    said = rarefy(*deploy, "tiny.yaml/prefect.yaml")
+    assert (said.code, "tiny.yaml/prefect.yaml: cannot be written" in said.err) == (2, True)

@@ -71,6 +71,15 @@ def test_a_file_that_is_there_stays(here: Project, rarefy: Callable[..., Said]) 
     assert rarefy(*arguments, "--force").code == 0
 
 
+def test_a_place_where_no_file_can_be_is_refused(
+    here: Project, rarefy: Callable[..., Said]
+) -> None:
+    arguments = ("--model", "encoder", "--train", "train.jsonl", "--yes")
+    said = rarefy("init", "train.jsonl/new.yaml", *arguments)
+    assert (said.code, said.out) == (2, "")
+    assert "train.jsonl/new.yaml: cannot be written" in said.err
+
+
 def test_columns_of_a_table_are_guessed(here: Project, rarefy: Callable[..., Said]) -> None:
     for name in ("train", "eval"):
         rows = [json.loads(line) for line in Path(f"{name}.jsonl").read_text().splitlines()]

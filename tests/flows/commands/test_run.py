@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.release.origin import recipe_of
+from pipeline.store.home import Home
 from tests.project import Project, Said
 
 
@@ -53,3 +55,14 @@ def test_a_teacher_trained_on_shuffled_labels_gives_no_verdict(
     for name in ("report.html", "summary.md"):
         page = (project.home / "runs" / "tiny" / name).read_text()
         assert "head has learned nothing" in page
+
+
+def test_the_command_is_recorded_with_what_the_result_depends_on(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    recipe, where = project.recipe("quickstages:Head"), ("--threads", "1", "--device", "cpu")
+    said = rarefy("run", recipe, "--engine", "inline", *where, "--json")
+    assert said.code == 0, said.err
+    told = json.loads((project.home / "runs" / "tiny" / "run.json").read_text())["command"]
+    assert told == f"rarefy run --device cpu --threads 1 {recipe}"
+    assert recipe_of("tiny", None, Home(project.home)).path == recipe

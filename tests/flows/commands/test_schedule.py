@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from flows import prefect_server
 from flows.prefect_server import answers
 from tests.project import Project, Said
 
@@ -28,7 +29,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
 
 
-def test_without_a_server_the_three_commands_are_said(
+def test_without_a_server_the_commands_are_said(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
     recipe = project.recipe("quickstages:Head")
@@ -67,6 +68,22 @@ def test_the_recipe_is_checked_first(project: Project, rarefy: Callable[..., Sai
     said = rarefy("schedule", project.recipe("quickstages:Nothing"), "--cron", NIGHTLY)
     assert said.code == 2
     assert "quickstages:Nothing" in said.err
+
+
+def test_what_is_served_has_its_options_in_its_command_and_a_server_that_forgets_is_told(
+    project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect import Flow
+
+    served: dict[str, Any] = {}
+    monkeypatch.setattr(Flow, "serve", lambda _, **given: served.update(given))
+    monkeypatch.setattr(prefect_server, "require", lambda *_: "http://127.0.0.1:9/api")
+    monkeypatch.setattr(prefect_server, "forgets", lambda _: True)
+    recipe = project.recipe("quickstages:Head")
+    said = rarefy("schedule", recipe, "--cron", NIGHTLY, "--device", "cpu")
+    assert said.code == 0, said.err
+    assert prefect_server.REMEMBERS in said.err
+    assert served["parameters"]["command"] == f"rarefy run --device cpu {recipe}"
 
 
 @pytest.mark.slow

@@ -51,6 +51,9 @@ def test_a_worker_elsewhere_runs_what_is_deployed_and_its_verdict_is_the_exit_co
         assert unknown.returncode == 2
         assert "prefect work-pool create nigthly --type process" in unknown.stderr
 
+        theirs = fleet.desk / "flows"
+        theirs.mkdir()
+        (theirs / "__init__.py").write_text("raise RuntimeError('of the same name as ours')")
         done = fleet.rarefy("deploy", missed.name, "--pool", POOL, "--store", fleet.store)
         assert done.returncode == 0, done.stderr
         applied = fleet.ask("deployments/name/rarefy-compress/missed")

@@ -44,8 +44,8 @@ def test_another_process_of_any_project_is_waited_for() -> None:
     assert other.stdout.readline() == "measuring\n"
     said: list[str] = []
 
-    def waiting() -> None:
-        said.append(alone.WHY)
+    def waiting(why: str) -> None:
+        said.append(why)
         assert other.stdin is not None
         other.stdin.close()  # and only now does it end
 
@@ -58,7 +58,7 @@ def test_threads_wait_for_each_other_but_a_thread_not_for_itself() -> None:
     waited, entered = threading.Event(), threading.Event()
 
     def other() -> None:
-        with alone.measuring(waited.set):
+        with alone.measuring(lambda _: waited.set()):
             entered.set()
 
     thread = threading.Thread(target=other)
@@ -74,7 +74,7 @@ def test_a_limit_of_the_flow_is_held_around_the_lock(folder: Path) -> None:
     seen: list[str] = []
 
     @contextlib.contextmanager
-    def limit(waiting: Callable[[], None]) -> Iterator[None]:
+    def limit(waiting: alone.Waiting) -> Iterator[None]:
         seen.append("limit taken")
         yield
         seen.append("limit released")
@@ -158,7 +158,7 @@ def test_whatever_times_has_the_machine_for_itself(
     taken: list[str] = []
 
     @contextlib.contextmanager
-    def limit(waiting: Callable[[], None]) -> Iterator[None]:
+    def limit(waiting: alone.Waiting) -> Iterator[None]:
         taken.append("taken")
         yield
 
@@ -184,7 +184,7 @@ def test_a_stage_that_times_runs_alone_and_its_fingerprint_does_not_know(
     taken: list[str] = []
 
     @contextlib.contextmanager
-    def limit(waiting: Callable[[], None]) -> Iterator[None]:
+    def limit(waiting: alone.Waiting) -> Iterator[None]:
         taken.append("taken")
         yield
 

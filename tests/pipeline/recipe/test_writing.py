@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import rarefy as front
+from flows.examples import Example, examples
 from pipeline.recipe import recipe as recipes
+from pipeline.recipe import writing
 from tests.conftest import Workshop
 from tests.project import Project, Said
 
@@ -31,6 +33,25 @@ def test_show_prints_a_recipe_that_means_the_same(
     parts = ("name", "model", "data", "targets", "budgets", "seed")
     for part in parts:
         assert getattr(first.recipe, part) == getattr(second.recipe, part)
+
+
+def test_show_explains_each_parameter_and_stages_without_any(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    recipe = project.recipe("finetune: {epochs: 1}", "{adapt: {rank: 4}, as: small}", "merge")
+    said = rarefy("recipe", "show", recipe)
+    assert "      # passes over the training rows\n      epochs: 1\n" in said.out
+    assert "  - merge: {}\n    as: merge\n    from: small\n" in said.out
+    shown = project.folder / "shown.yaml"
+    shown.write_text(said.out)
+    assert recipes.load(shown).steps == recipes.load(recipe).steps
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+def test_every_example_is_the_same_when_shown(example: Example, tmp_path: Path) -> None:
+    loaded = recipes.load(example.path)
+    (tmp_path / "shown.yaml").write_text(writing.as_yaml(loaded))
+    assert recipes.load(tmp_path / "shown.yaml").steps == loaded.steps
 
 
 def test_show_writes_a_regression_above_100_percent_with_its_sign(
@@ -91,6 +112,22 @@ def test_what_python_users_have_at_hand_is_taken(workshop, tmp_path, changes):
     (tmp_path / "same.yaml").write_text(made.text)
     read = recipes.load(tmp_path / "same.yaml")
     assert (read.recipe, read.steps) == (made.recipe, made.steps)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"quantize": {"mode": "search", "minutes": 3}},
+        {"quantize": {"mode": "static"}},
+        {"adapt": {"qat": True}},
+        {"distill": {"layers": 1, "relation_weight": 1, "relation_heads": 4}},
+    ],
+    ids=str,
+)
+def test_what_is_shown_names_no_parameter_that_would_be_refused(workshop, tmp_path, stage):
+    made = small(workshop, "finetune", *(["quantize"] if "adapt" in stage else []), stage)
+    (tmp_path / "shown.yaml").write_text(writing.as_yaml(made))
+    assert recipes.load(tmp_path / "shown.yaml").steps == made.steps
 
 
 def test_a_large_regression_is_recorded_with_its_sign(workshop):

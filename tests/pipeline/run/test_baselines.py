@@ -83,7 +83,10 @@ def test_no_such_tag_says_where_what_there_is_and_what_to_do(workshop: Workshop)
         r"trial\.yaml:\d+: budgets\[1\]\.against: 'production' is not a stage of .*, and no tag in "
     )
     assert re.search(words, str(caught.value))
-    assert "(tags: staging); for a first release, run with --first" in str(caught.value)
+    assert (
+        "(tags: staging); for a first release: `rarefy run --first` or `rarefy ci --first`"
+        in str(caught.value)
+    )
     store.tag("productoin", publish(store, Kind.BUNDLE).digest)
     with pytest.raises(RecipeError, match="did you mean 'productoin'"):
         workshop.open(*CHAIN, budgets=[SIZE, PRODUCTION]).plan.steps()

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.store import disk
 from pipeline.store.store import Store
-from pipeline.terms.errors import ProviderError
+from pipeline.terms.errors import ProviderError, RecipeError
 from tests.pipeline.store.artifacts import publish
 
 
@@ -94,3 +94,16 @@ def test_a_store_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(ProviderError, match="cannot write here: Permission denied"):
         Store(tmp_path / "store")
+
+
+def test_a_file_that_a_user_has_named_is_placed_or_refused_in_one_line(tmp_path, monkeypatch):
+    file = tmp_path / "new" / "deep" / "file"
+    with disk.placing(file):
+        file.write_text("written")
+    for impossible in (file / "below", tmp_path / "new", tmp_path / ("x" * 300)):
+        with pytest.raises(RecipeError, match="cannot be written: ") as caught:  # noqa: SIM117
+            with disk.placing(impossible):
+                impossible.write_text("not written")
+        assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(ProviderError, match="cannot write here"), disk.placing(file):
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
