@@ -48,9 +48,15 @@ def schedule(
 
     Example: `rarefy schedule demo.yaml --cron "0 3 * * *"`
     """
-    from flows import jobs, prefect_server, prefect_settings
+    from flows import checks, jobs, prefect_server, prefect_settings
     from pipeline.recipe import recipe as recipes
+    from pipeline.terms.errors import ProviderError
 
+    for check in checks.names():
+        if check.state == "warn":
+            raise ProviderError(
+                f"{check.found}, and Prefect would run those: start this in another folder"
+            )
     loaded = recipes.load(recipe)
     job = job_of(recipe, loaded.recipe.name, device, home, given_where())
     jobs.open_run(job, loaded)
