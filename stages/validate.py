@@ -167,9 +167,9 @@ class Validate(Stage):
         if "openvino" in providers:
             openvino_session.check_operators(model.directory / runtime.MODEL)
         chosen = references.choose(self.models, context, model)
-        floats = self._floats(chosen.checkpoints)
+        floats = self._floats(chosen.checkpoints) if any(map(_on_cpu, providers)) else {}
         count = 1 + len(chosen.all) + len(floats)
-        parts = (len(chosen.checkpoints) + len(floats)) * len(providers)
+        parts = len(chosen.checkpoints) * len(providers) + len(floats)
         parts += 2 * count + len(context.targets)
         parts += len(_elsewhere(context.targets)) + (self.cold_starts > 0) + self.linear
         steps = Steps(context.progress, parts)
@@ -179,8 +179,9 @@ class Validate(Stage):
             | {name: artifact.directory for name, artifact in chosen.bundles.items()}
             for provider in providers
         }
+        fastest = references.fastest(context, floats, split, steps)
         for provider in filter(_on_cpu, providers):
-            built[provider] |= references.export(context, floats, "openvino", split, steps)
+            built[provider] |= fastest
         directories = built[context.targets[0].provider]
         artifacts = {CANDIDATE: model, **chosen.all, **floats}
         tokens = slices.token_counts(model.directory, split, context.targets[0].provider)
