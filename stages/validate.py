@@ -111,10 +111,12 @@ class Validate(Stage):
             )
 
     def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a quantized bundle for ONNX Runtime alone where a target runs in OpenVINO."""
-        others = [target.name for target in targets if target.provider == "openvino"]
-        if not others or not isinstance(maker, Export) or not maker.fuses(targets):
+        """Refuse a quantized bundle that a target cannot run: in OpenVINO, or without VNNI."""
+        if not isinstance(maker, Export):
             return None
+        others = [target.name for target in targets if target.provider == "openvino"]
+        if not others or not maker.fuses(targets):
+            return maker.refused_by(targets)
         return (
             f"the target {others[0]!r} runs in OpenVINO, which has no operators of ONNX Runtime's "
             "own; write quantize: {mode: static} and export: {products: qdq}"
