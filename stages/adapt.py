@@ -39,7 +39,7 @@ class Adapt(Training):
     """
 
     name: ClassVar[str] = "adapt"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.ADAPTER
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy", "peft")
@@ -174,8 +174,8 @@ class Adapt(Training):
             rows = training.labelled_rows(context, tokenizer, split, numbered=True)
             answers = teaching.answers(context, context.artifacts[self.teacher])
             loss = teaching.imitation(context.task, answers, alpha=0.9, temperature=2.0)
-        isa = narrowest(context.targets)
-        with straight_through.rounding(adapted.get_base_model(), layers, isa):
+        isa, padding = narrowest(context.targets), tokenizer.pad_token_id
+        with straight_through.rounding(adapted.get_base_model(), layers, isa, padding):
             return training.train(context, self, adapted, tokenizer, rows, loss)
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from exporters import providers
+from pipeline.model.runtime import DEVICES
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import (
     FLOAT,
@@ -22,6 +23,7 @@ from pipeline.terms.errors import RecipeError
 from pipeline.terms.versions import version
 from pipeline.terms.vocabulary import Target
 from stages.parameters import EXPORTING
+from stages.planning import symmetric
 
 
 class Export(Stage):
@@ -61,12 +63,34 @@ class Export(Stage):
         """Refuse a plan that the target's provider cannot have, or has only to be slower."""
         facts = ("precision", "mode", "embeddings", "weights")
         precision, mode, *widths = (getattr(maker, name, None) for name in facts)
-        provider = self._target(targets).provider
-        return providers.refusal(precision, mode, provider, self.products, "int4" in widths)
+        target = self._target(targets)
+        given = (precision, mode, target.provider, self.products, "int4" in widths)
+        if refused := providers.refusal(*given):
+            return refused
+        static = precision == "int8" and mode == "static"
+        if static and target.provider == "tensorrt" and not symmetric(targets):
+            return (
+                "the plan has ranges for CPUs too, and TensorRT would get wider ones, as wide "
+                "below zero as above it, with which no damage is measured; write a recipe of its "
+                f"own for {target.name!r}"
+            )
+        return None
 
     def fuses(self, targets: tuple[Target, ...]) -> bool:
         """Return whether the bundle gets operators that only ONNX Runtime has."""
         return self._target(targets).provider == "cpu" and self.products == "fused"
+
+    def refused_by(self, targets: tuple[Target, ...]) -> str | None:
+        """Return why the CPUs of a target may refuse the bundle in int8; None if none does."""
+        own = self._target(targets)
+        cpus = [each for each in targets if DEVICES[each.provider] == "cpu"]
+        narrow = [each.name for each in cpus if each.isa != "vnni"]
+        if own.isa != "vnni" or not narrow:
+            return None
+        return (
+            f"the bundle is for {own.name!r}, whose isa is vnni, and CPUs of {narrow[0]!r} may "
+            f"refuse it; write export: {{target: {narrow[0]}}}, or the same isa for both"
+        )
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what determines the graph (provider, the width of weights), session and check."""

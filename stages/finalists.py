@@ -24,7 +24,7 @@ from pipeline.stage.split import Split
 from pipeline.store import disk
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import ModelError
-from pipeline.terms.vocabulary import Target
+from pipeline.terms.vocabulary import Isa, Target
 from stages import ranges, sensitivity, smoothing
 
 FLOAT = "float"
@@ -41,6 +41,8 @@ class Finalists:
     tokenizer: Any
     together: int = 1
     """Rows of equal length that answer at once, where answers are compared."""
+    isa: Isa | None = None
+    """The width of weights; None: that of the first target with a CPU."""
 
     def build(self, plan: Plan | None) -> Path:
         """Return the bundle of a plan, or of the float model; an earlier one is used again.
@@ -63,7 +65,7 @@ class Finalists:
             split=self.context.split("dev"),
             form="deploy",
             threads=self._target.threads,
-            isa=self._target.isa,
+            isa=self.isa or self._target.isa,
             samples=False,
             traced=self._traced,
         )

@@ -44,7 +44,7 @@ class Label(Stage):
     """
 
     name: ClassVar[str] = "label"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING

@@ -28,6 +28,10 @@ class Notes:
         """Return what is noted under a key; if there is nothing, measure it and note it."""
         if key not in self.values:
             self.values[key] = measure()
-            self.values["seconds"] = self.seconds
-            disk.write(self.path, self.values)
+            self.save()
         return self.values[key]
+
+    def save(self) -> None:
+        """Write everything down; the seconds also of work that gives no value."""
+        self.values["seconds"] = self.seconds
+        disk.write(self.path, self.values)

@@ -37,7 +37,8 @@ METHODS: tuple[Method, ...] = ("min-max", "percentile", "entropy", "mse")
 FEW, MORE = 64, 256
 """Development rows on which a group alone is tried, and a whole plan."""
 PARTS = (1.0, 0.25, 0.0625)
-"""Shares of the limit for which a plan is made: the slower ones are nearer to float."""
+"""Shares of what the vocabulary leaves of the limit, for which a plan is made: the slower ones are
+nearer to float."""
 FINALISTS = 4
 SCHEMA = "rarefy.search/1"
 
@@ -116,6 +117,11 @@ class Search:
     percentile: float
     embeddings: Embeddings
     tried: dict[Forms, Tried] = field(default_factory=dict)
+    notes: Notes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start the clock; after a kill, it goes on."""
+        self.notes = Notes(self.context.work / "search.json")
 
     def run(self) -> Found:
         """Return the fastest plan within the limit; of those equally fast, that of least damage."""
@@ -125,19 +131,16 @@ class Search:
             self._try(forms)
         if self.tried[quickest].damage > self.limit:
             steps = self._steps()
+            alone = self.notes.get("vocabulary", lambda: self.more.damage({}))
             for part in PARTS:
                 most_within(
-                    part * self.limit,
+                    alone + part * (self.limit - alone),
                     len(steps),
                     lambda count: self._try(self._after(steps[:count])).damage,
                 )
         return self._measured()
 
     # What there is to choose from
-
-    @cached_property
-    def notes(self) -> Notes:
-        return Notes(self.context.work / "search.json")
 
     @cached_property
     def groups(self) -> list[list[str]]:
@@ -151,6 +154,7 @@ class Search:
         factors = smoothing.factors(
             self.network, self.groups, self.rows, self.isa, self.context.progress
         )
+        self.notes.save()
         smooth = {
             name: layer.model_copy(update={"factors": factors.get(name)})
             for name, layer in plain.items()
@@ -158,6 +162,7 @@ class Search:
         moved = ranges.histograms(
             self.network, self.names, self.rows, self.context.progress, factors
         )
+        self.notes.save()
         return {
             "dynamic": plain,
             "static": ranged(plain, self._histograms, self.calibration),
@@ -217,7 +222,10 @@ class Search:
 
     @cached_property
     def more(self) -> Sensitivity:
-        return Sensitivity(self.context.task, self.network, self._dev(MORE), self.isa)
+        """What tries whole plans, with the vocabulary as they have it."""
+        more = Sensitivity(self.context.task, self.network, self._dev(MORE), self.isa)
+        more.embeddings = self.embeddings
+        return more
 
     def _dev(self, count: int) -> list[Row]:
         return ranges.rows(self.context, self.tokenizer, "dev", count)
@@ -280,10 +288,11 @@ class Search:
 
     def _measured(self) -> Found:
         """Build and time the fastest plans; return what was found."""
-        bundles = Finalists(self.context, self.network, self.tokenizer)
+        bundles = Finalists(self.context, self.network, self.tokenizer, isa=self.isa)
         exact = self.tried[self._all(FLOAT)]
         chosen = {FLOAT: exact}
         built = {FLOAT: bundles.build(None)}
+        self.notes.save()
         within = [each for each in self.tried.values() if each.damage <= 2 * self.limit]
         for number, plan in enumerate(sorted(within, key=lambda each: each.ms)):
             late = number > 0 and self.notes.seconds > self.seconds  # one is tried in any case
@@ -295,11 +304,14 @@ class Search:
                 bundle = bundles.build(self.plan(plan.layers))
             except ModelError:  # its answers are far from PyTorch's
                 continue
+            finally:
+                self.notes.save()
             plan.damage = bundles.damage(bundle)
             if plan.damage <= self.limit:
                 name = " ".join(plan.forms)
                 chosen[name], built[name] = plan, bundle
         timed = bundles.time(built)
+        self.notes.save()
         if timed.throttled:
             log.warning("quantize: %s, so the plan may not be the fastest", timed.throttled)
         for name, plan in chosen.items():
@@ -314,6 +326,11 @@ class Search:
         fastest = min(chosen, key=lambda name: chosen[name].ms)
         equal = [name for name in chosen if timed.ratio(name, fastest).low <= 1]
         best = min(equal, key=lambda name: chosen[name].damage)
+        if not chosen[best].layers:
+            log.warning(
+                "quantize: no plan within max_joint_damage (%.2g) %s, so all layers stay float",
+                *(self.limit, "is faster than float" if len(chosen) > 1 else "was found"),
+            )
         tried = list(self.tried.values())
         return Found(chosen[best], tried, self.calibration, float_ms, self.notes.seconds)
 

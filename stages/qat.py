@@ -28,6 +28,7 @@ class Qat(Training):
     """
 
     name: ClassVar[str] = "qat"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     quantization: ClassVar[Quantization] = "keeps"
 
@@ -90,7 +91,7 @@ class Qat(Training):
             context.task, answers, alpha=self.alpha, temperature=self.temperature
         )
         training.set_dropout(network, 0)  # rounding is the noise to be learned
-        with straight_through.rounding(network, layers, isa):
+        with straight_through.rounding(network, layers, isa, tokenizer.pad_token_id):
             trained = training.train(context, self, network, tokenizer, rows, loss)
         roles = checkpoint.save(network, tokenizer, context.output)
         return Draft(roles, checkpoint.describe(network), (trained.metric(),))

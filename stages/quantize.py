@@ -63,7 +63,7 @@ class Quantize(Stage):
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 11
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
@@ -151,7 +151,6 @@ class Quantize(Stage):
             if not timed:
                 raise RecipeError("quantize.mode: search times int8 on a CPU; add such a target")
             found |= {"machine": machine.fingerprint(), "threads": timed[0].threads}
-            found["target"] = timed[0].isa
         return found
 
     def resources(self, work: Workload) -> Resources:
@@ -289,16 +288,17 @@ class Quantize(Stage):
 
         What layers do together is then measured with the embeddings rounded so.
         """
+        limit = min(self.max_damage, self.max_joint_damage)
         widths: tuple[Embeddings, ...] = ("int4", "int8", "float")
         for narrow, wider in itertools.pairwise(widths[widths.index(self.embeddings) :]):
             measured.embeddings = narrow
             damage = measured.damage({})
-            if damage <= self.max_damage:
+            if damage <= limit:
                 return narrow
             log.warning(
-                "quantize.embeddings: in %s they alone do %.2g of damage, more than max_damage "
-                "(%.2g); they are in %s",
-                *(narrow, damage, self.max_damage, wider),
+                "quantize.embeddings: in %s they alone do %.2g of damage, more than max_damage or "
+                "max_joint_damage (%.2g); they are in %s",
+                *(narrow, damage, limit, wider),
             )
         measured.embeddings = "float"
         return "float"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,9 +15,12 @@ from pipeline.stage.split import Split
 from pipeline.store import disk
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import ModelError, ProviderError
 from pipeline.terms.progress import Progress
 from stages import planning
 from stages.steps import Steps
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,24 @@ def export(
         if not _whole(built[name]):
             _build(artifact, built[name], context, provider, split, progress)
     return built
+
+
+def fastest(
+    context: Context, checkpoints: Mapping[str, Artifact], split: Split, steps: Steps
+) -> dict[str, Path]:
+    """Export checkpoints for OpenVINO as well; return nothing, and warn, if it cannot have them.
+
+    It may compute in bf16 and give other answers, and no budget is judged by them.
+    """
+    try:
+        return export(context, checkpoints, "openvino", split, steps)
+    except (ModelError, ProviderError) as error:
+        log.warning(
+            "validate: the first reference is not measured in OpenVINO: %s; fastest_float: false "
+            "does not try it",
+            error,
+        )
+        return {}
 
 
 def _build(

@@ -120,8 +120,14 @@ def rounded_weight(module: nn.Linear, layer: LinearPlan, isa: Isa) -> torch.Tens
     return fake_quantize_weight(weight, isa)
 
 
-def rounded_inputs(values: torch.Tensor, layer: LinearPlan) -> torch.Tensor:
-    """Return a layer's inputs over its factors, rounded to uint8 and back (rows × … × inputs)."""
+def rounded_inputs(
+    values: torch.Tensor, layer: LinearPlan, real: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return a layer's inputs over its factors, rounded to uint8 and back (rows × … × inputs).
+
+    ``real``: of inputs that are rows × tokens × inputs, the tokens that are no padding. The first
+    of each row is none.
+    """
     if layer.factors is not None:
         values = values / torch.tensor(layer.factors)
     if layer.low is not None and layer.high is not None:
@@ -129,7 +135,8 @@ def rounded_inputs(values: torch.Tensor, layer: LinearPlan) -> torch.Tensor:
     else:
         # Bundles run rows one by one, so each row has a range of its own.
         axes = tuple(range(1, values.dim()))
-        low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
+        seen = values if real is None else torch.where(real[..., None], values, values[:, :1])
+        low, high = seen.amin(axes, keepdim=True), seen.amax(axes, keepdim=True)
     return fake_quantize(values, low, high)
 
 

@@ -23,6 +23,9 @@ STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
 WORTH = 0.5
 """The most of a group's error that may be left: a division costs time wherever it is not folded."""
 LEAST = 1e-5
+SHARE = 0.25
+"""Of the middle channel's largest input: the least that is expected of any. One that calibration
+rows leave idle (behind a ReLU) would take a later row's whole range if its factor followed them."""
 ROWS = 64
 """Rows on which strengths are compared."""
 
@@ -38,7 +41,8 @@ def factors(
 
     The layers of a group read the same inputs and have the same factors. A channel's factor is
     (its largest input)^α / (its largest weight)^(1 − α), as a ratio to the geometric mean of all
-    channels, which a scale takes away anyway. α is the one with which the group's outputs have the
+    channels, which a scale takes away anyway; no largest input counts as less than ``SHARE`` of
+    the middle channel's. α is the one with which the group's outputs have the
     least squared error after rounding: one α for all groups makes some of them worse.
     """
     members = {names[0]: list(names) for names in groups}
@@ -74,9 +78,16 @@ def _weights(model: nn.Module, names: Sequence[str]) -> list[Tensor]:
 
 def _factors(weights: Sequence[Tensor], largest: Tensor, strength: float) -> tuple[float, ...]:
     heaviest = torch.stack([weight.abs().amax(dim=0) for weight in weights]).amax(dim=0)
-    powers = strength * largest.clamp(min=LEAST).log()
+    powers = strength * _expected(largest).log()
     powers -= (1 - strength) * heaviest.clamp(min=LEAST).log()
     return tuple(_short(value) for value in (powers - powers.mean()).exp().tolist())
+
+
+def _expected(largest: Tensor) -> Tensor:
+    """Return the largest magnitude of each input that is expected of rows to come."""
+    used = largest[largest > 0]
+    middle = float(used.median()) if len(used) else 0.0
+    return largest.clamp(min=max(SHARE * middle, LEAST))
 
 
 def _errors(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,26 +36,54 @@ def planned(directory: Path) -> dict[str, LinearPlan]:
     return layers
 
 
+@dataclass
+class Tokens:
+    """Which tokens of the rows at hand are no padding."""
+
+    padding: int
+    real: Tensor | None = None
+
+    def see(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Look at the ids of rows that are about to be embedded."""
+        self.real = inputs[0] != self.padding
+
+    def of(self, inputs: Tensor) -> Tensor | None:
+        """Return rows × tokens for a layer that reads every token; None for another."""
+        if self.real is None or inputs.dim() != 3 or inputs.shape[:2] != self.real.shape:
+            return None
+        return self.real
+
+
 @contextlib.contextmanager
-def rounding(network: nn.Module, layers: Mapping[str, LinearPlan], isa: Isa) -> Iterator[None]:
+def rounding(
+    network: Any, layers: Mapping[str, LinearPlan], isa: Isa, padding: int | None = None
+) -> Iterator[None]:
     """Round these linear layers' weights and inputs in each forward pass inside a ``with`` block.
 
     A layer with a LoRA adapter rounds the sum of its weight and the update, as ``merge`` makes it.
     Inputs outside a static range have no gradient. Names are those of the model without adapters.
+    ``padding``: the id that fills up rows; bundles run rows one by one, so a dynamic range is that
+    of a row's other tokens.
     """
+    tokens = None if padding is None else Tokens(padding)
+    hook = tokens and network.get_input_embeddings().register_forward_pre_hook(tokens.see)
     modules = []
     for name, layer in layers.items():
         module: Any = network.get_submodule(name)
-        module.forward = partial(_forward, module, layer, isa)
+        module.forward = partial(_forward, module, layer, isa, tokens)
         modules.append(module)
     try:
         yield
     finally:
+        if hook:
+            hook.remove()
         for module in modules:
             del module.forward
 
 
-def _forward(module: nn.Module, layer: LinearPlan, isa: Isa, inputs: Tensor) -> Tensor:
+def _forward(
+    module: nn.Module, layer: LinearPlan, isa: Isa, tokens: Tokens | None, inputs: Tensor
+) -> Tensor:
     """Return a layer's outputs (rows × … × outputs), rounded as the plan says."""
     weight, bias = _parameters(module)
     inputs = inputs.float()
@@ -66,7 +95,8 @@ def _forward(module: nn.Module, layer: LinearPlan, isa: Isa, inputs: Tensor) -> 
     plain = layer.model_copy(update={"factors": None})
     with torch.no_grad():
         weight_error = sensitivity.fake_quantize_weight(weight, isa) - weight
-        input_error = sensitivity.rounded_inputs(inputs, plain) - inputs
+        real = tokens and tokens.of(inputs)
+        input_error = sensitivity.rounded_inputs(inputs, plain, real) - inputs
     with torch.autocast(inputs.device.type, enabled=False):  # bfloat16 has not all the integers
         outputs = functional.linear(inputs + input_error, weight + weight_error, bias)
     if layer.correction is not None:

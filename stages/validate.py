@@ -111,10 +111,12 @@ class Validate(Stage):
             )
 
     def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a quantized bundle for ONNX Runtime alone where a target runs in OpenVINO."""
-        others = [target.name for target in targets if target.provider == "openvino"]
-        if not others or not isinstance(maker, Export) or not maker.fuses(targets):
+        """Refuse a quantized bundle that a target cannot run: in OpenVINO, or without VNNI."""
+        if not isinstance(maker, Export):
             return None
+        others = [target.name for target in targets if target.provider == "openvino"]
+        if not others or not maker.fuses(targets):
+            return maker.refused_by(targets)
         return (
             f"the target {others[0]!r} runs in OpenVINO, which has no operators of ONNX Runtime's "
             "own; write quantize: {mode: static} and export: {products: qdq}"
@@ -167,9 +169,9 @@ class Validate(Stage):
         if "openvino" in providers:
             openvino_session.check_operators(model.directory / runtime.MODEL)
         chosen = references.choose(self.models, context, model)
-        floats = self._floats(chosen.checkpoints)
+        floats = self._floats(chosen.checkpoints) if any(map(_on_cpu, providers)) else {}
         count = 1 + len(chosen.all) + len(floats)
-        parts = (len(chosen.checkpoints) + len(floats)) * len(providers)
+        parts = len(chosen.checkpoints) * len(providers) + len(floats)
         parts += 2 * count + len(context.targets)
         parts += len(_elsewhere(context.targets)) + (self.cold_starts > 0) + self.linear
         steps = Steps(context.progress, parts)
@@ -179,8 +181,9 @@ class Validate(Stage):
             | {name: artifact.directory for name, artifact in chosen.bundles.items()}
             for provider in providers
         }
+        fastest = references.fastest(context, floats, split, steps)
         for provider in filter(_on_cpu, providers):
-            built[provider] |= references.export(context, floats, "openvino", split, steps)
+            built[provider] |= fastest
         directories = built[context.targets[0].provider]
         artifacts = {CANDIDATE: model, **chosen.all, **floats}
         tokens = slices.token_counts(model.directory, split, context.targets[0].provider)

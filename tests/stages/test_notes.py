@@ -19,3 +19,10 @@ def test_values_and_seconds_survive(tmp_path):
     assert again.get("x", measure) == {"a": 0.5}
     assert measured == [1]
     assert 100 <= again.seconds < 200
+
+
+def test_seconds_of_work_without_a_value_survive_too(tmp_path):
+    notes = Notes(tmp_path / "notes.json")
+    notes.started -= 100
+    notes.save()
+    assert 100 <= Notes(tmp_path / "notes.json").seconds < 200

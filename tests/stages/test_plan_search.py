@@ -14,7 +14,7 @@ from pipeline.model.quantization import Calibration
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Target
-from stages import finalists, plan_search
+from stages import finalists, notes, plan_search
 from stages.plan_search import Found, Tried, hull
 from stages.quantize import Quantize
 from stages.sensitivity import Sensitivity
@@ -143,7 +143,7 @@ def test_when_time_is_over_what_was_not_tried_stays_float(tuned, make_context, q
 
 @pytest.mark.parametrize(("minutes", "most"), [(10, 99), (1e-4, 1)])
 def test_a_plan_that_cannot_be_exported_is_passed_over_while_there_is_time(
-    tuned, make_context, quick, monkeypatch, minutes, most
+    tuned, make_context, quick, monkeypatch, caplog, minutes, most
 ):
     real, refused = finalists.build, []
 
@@ -158,3 +158,80 @@ def test_a_plan_that_cannot_be_exported_is_passed_over_while_there_is_time(
     assert 1 <= len(refused) <= most
     assert draft.model["quantization"]["integer"] == 0
     assert [row["groups"] for row in record["plans"] if row["chosen"]] == [{"float": 13}]
+    assert "no plan within max_joint_damage (0.02) was found, so all layers stay" in caplog.text
+
+
+def test_plans_are_tried_with_their_vocabulary(tuned, make_context, quick, limit, monkeypatch):
+    """Without it, all plans that were built could be over the limit, and float the answer."""
+    real = Sensitivity.damage
+
+    def damage(self, layers):
+        return real(self, layers) + (self.embeddings == "int8") * limit
+
+    monkeypatch.setattr(Sensitivity, "damage", damage)
+    monkeypatch.setattr(Quantize, "_tolerated", lambda *_: "int8")
+    _, record = search(make_context(targets=(Target(),)), tuned, max_joint_damage=limit)
+    simulated = [row for row in record["plans"] if not row["interval"]]
+    assert simulated
+    assert all(row["damage"] >= limit for row in simulated)
+
+
+class Clock:
+    """Time that passes only when a test says so."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def taking(self, seconds, work):
+        def timed(*arguments, **options):
+            self.now += seconds
+            return work(*arguments, **options)
+
+        return timed
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(notes, "time", clock)
+    return clock
+
+
+def test_what_comes_before_the_first_number_takes_of_the_time(
+    tuned, make_context, quick, limit, monkeypatch, clock
+):
+    slow = clock.taking(400, plan_search.smoothing.factors)
+    monkeypatch.setattr(plan_search.smoothing, "factors", slow)
+    context = make_context(targets=(Target(),))
+    _, record = search(context, tuned, max_joint_damage=limit, minutes=10)
+    assert record["seconds"] == 400
+    kept = json.loads((context.work / "search.json").read_text())
+    assert not [key for key in kept if key.startswith("group ")]
+
+
+def test_a_killed_search_knows_how_long_it_exported(tuned, make_context, quick, monkeypatch, clock):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finalists, "build", clock.taking(10, finalists.build))
+    monkeypatch.setattr(finalists.Finalists, "damage", killed)
+    context = make_context(targets=(Target(),))
+    with pytest.raises(KeyboardInterrupt):
+        search(context, tuned)
+    kept = json.loads((context.work / "search.json").read_text())
+    assert kept["seconds"] == clock.now == 20  # float and a plan
+
+
+def test_bundles_have_the_width_that_all_targets_have(tuned, make_context, quick, monkeypatch):
+    class Built(Exception):  # noqa: N818
+        """A bundle would be built."""
+
+    def build(*_, **options):
+        raise Built(options["isa"])
+
+    monkeypatch.setattr(finalists, "build", build)
+    targets = (Target(name="new", isa="vnni"), Target(name="any"))
+    with pytest.raises(Built, match="avx2"):
+        search(make_context(targets=targets), tuned)

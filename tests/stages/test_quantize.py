@@ -198,11 +198,13 @@ def test_a_vocabulary_in_4_bits_is_measured_with_the_layers(tuned, make_context,
     assert damage["int4"]["quantization_kl"] != damage["int8"]["quantization_kl"]
 
 
-def test_a_vocabulary_that_4_bits_ruin_is_in_8(tuned, make_context, monkeypatch, caplog):
+@pytest.mark.parametrize("limits", [(1e-3, 9), (9, 1e-3)])
+def test_a_vocabulary_that_4_bits_ruin_is_in_8(tuned, make_context, monkeypatch, caplog, limits):
     monkeypatch.setattr(embeddings, "WHOLE", 8)
     _, exact = planned(Quantize(max_damage=9, max_joint_damage=9), make_context(), tuned)
     monkeypatch.setattr(blockwise.Blocks, "values", lambda self: 0 * self.codes.astype("f4"))
-    stage = Quantize(embeddings="int4", max_damage=1e-3, max_joint_damage=9)
+    alone, joint = limits
+    stage = Quantize(embeddings="int4", max_damage=alone, max_joint_damage=joint)
     monkeypatch.setattr(
         Quantize, "_tolerant", lambda _, __, seen, layers: (layers, layers, seen.damage(layers))
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from pipeline.model import checkpoint
 from pipeline.model.quantization import LinearPlan
@@ -95,3 +96,35 @@ def test_smoothing_takes_away_the_damage_of_large_channels(network, rows, make_c
     plain = measured.damage({UP: LinearPlan(precision="int8")})
     smooth = measured.damage({UP: LinearPlan(precision="int8", factors=factors)})
     assert smooth < plain / 4
+
+
+class Behind(nn.Module):
+    """A linear layer behind a ReLU; each token is a row of its inputs."""
+
+    def __init__(self, inputs):
+        super().__init__()
+        self.inputs, self.layer = inputs, nn.Linear(inputs.shape[1], 16)
+
+    def forward(self, input_ids, **_):
+        return self.layer(self.inputs[input_ids].relu())
+
+
+@pytest.mark.parametrize("idle", [0.0, 1e-6])
+def test_a_channel_that_calibration_left_idle_does_not_take_the_range_of_a_later_row(idle):
+    torch.manual_seed(0)
+    inputs = torch.randn(80, 32) + 0.5
+    inputs[:, 0] *= 100
+    inputs[:64, 1] = idle
+    inputs[64:, 1] = 0.5
+    network = Behind(inputs).eval()
+    rows = [{"input_ids": list(range(at, at + 8))} for at in range(0, 80, 8)]
+    errors = []
+    with torch.no_grad():
+        factors = smoothing.factors(network, [["layer"]], rows[:8], "avx2")["layer"]
+        plan = {"layer": LinearPlan(precision="int8", factors=factors)}
+        for row in rows:
+            given = torch.tensor([row["input_ids"]])
+            exact = network(given)
+            with sensitivity.quantized(network, plan, "avx2"):
+                errors.append(float((network(given) - exact).norm()))
+    assert max(errors[8:]) <= max(errors[:8])

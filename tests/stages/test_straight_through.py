@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.model import checkpoint
 from pipeline.model.quantization import LinearPlan
-from stages import sensitivity, straight_through
+from stages import ranges, sensitivity, straight_through
+from stages.trainer import collate
 
 DYNAMIC = LinearPlan(precision="int8")
 STATIC = LinearPlan(precision="int8", low=-1.0, high=2.0)
@@ -80,3 +82,25 @@ def test_an_adapter_is_rounded_with_the_weight_it_is_merged_into(network):
     merged = adapted.merge_and_unload()
     with sensitivity.quantized(merged, {"0": DYNAMIC}, "avx2"), torch.no_grad():
         torch.testing.assert_close(given.detach(), merged(inputs))
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_padding_does_not_change_what_a_row_is_trained_under(adapter, tuned, make_context):
+    tokenizer = checkpoint.load_tokenizer(tuned.directory)
+    network = trained = checkpoint.load(tuned.directory)
+    names = sensitivity.linear_layers(network)
+    if adapter:
+        trained = peft.get_peft_model(network, peft.LoraConfig(target_modules=["query"]))
+        network = trained.get_base_model()
+    rows = ranges.rows(make_context(), tokenizer, "train", 8)
+    rows = [{key: row[key] for key in ("input_ids", "attention_mask")} for row in rows]
+    assert len({len(row["input_ids"]) for row in rows}) > 1
+    layers = dict.fromkeys(names, DYNAMIC)
+    padding = tokenizer.pad_token_id
+    with straight_through.rounding(network, layers, "avx2", padding), torch.no_grad():
+        together = trained(**collate(rows, tokenizer)).logits
+        alone = [trained(**collate([row], tokenizer)).logits for row in rows]
+    torch.testing.assert_close(together, torch.cat(alone))
+    with straight_through.rounding(network, layers, "avx2"), torch.no_grad():
+        padded = trained(**collate(rows, tokenizer)).logits
+    assert (padded - together).abs().max() > 1e-4

@@ -72,6 +72,29 @@ def test_the_first_reference_is_timed_in_openvino_too_and_budgets_mean_the_same(
     assert "against the fastest float form of finetune" in said
 
 
+def test_a_float_form_that_openvino_cannot_have_is_left_out(
+    context, chain, monkeypatch, caplog, tmp_path
+):
+    """Nothing is judged by it, so that it must not cost the verdict."""
+    from exporters import build
+
+    real = build.build
+
+    def refuse(*arguments, **options):
+        if options["target_provider"] == "openvino":
+            raise ModelError("the answers differ by 0.5")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(context, "work", tmp_path)  # without an earlier export
+    monkeypatch.setattr(build, "build", refuse)
+    monkeypatch.setattr(openvino_session, "installed", lambda: True)
+    Validate(**QUICK | {"fastest_float": True}, models=("finetune",)).run(context, chain["export"])
+    found = read_measurements(context)
+    assert list(found.models) == list(found.latency["cpu"].samples) == ["candidate", "finetune"]
+    assert "by 0.5; fastest_float: false does not try it" in caplog.text
+    assert floats.over(found, "cpu") is None
+
+
 def test_a_target_of_openvinos_has_its_references_in_onnx_runtime(context, chain, tmp_path):
     pytest.importorskip("openvino")
     target = Target(name="ov", provider="openvino")

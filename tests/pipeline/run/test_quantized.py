@@ -222,6 +222,32 @@ def test_a_bundle_for_one_runtime_is_not_measured_in_another(shop, quantize):
     shop.open(*static, "export", named, "validate", targets=targets).plan.steps()
 
 
+def test_a_bundle_is_not_measured_for_cpus_that_may_refuse_it(shop):
+    """Where it is measured, it loads; so it passed the verdict of a target that it is not for."""
+    targets = [{"name": "fast", "isa": "vnni"}, {"name": "any-x86"}]
+    narrow = {"export": {"target": "any-x86"}}
+    message = r"validate: the bundle is for 'fast', .* write export: \{target: any-x86\}"
+    with pytest.raises(RecipeError, match=message):
+        shop.open(*INT8, "export", "validate", targets=targets).plan.steps()
+    shop.open(*INT8, narrow, "validate", targets=targets).plan.steps()
+    shop.open("quick:Head", "export", "validate", targets=targets).plan.steps()  # in float
+    both = [target | {"isa": "vnni"} for target in targets]
+    shop.open(*INT8, "export", "validate", targets=both).plan.steps()
+
+
+def test_ranges_that_tensorrt_would_widen_are_not_exported_for_it(shop):
+    """What is measured with narrow ranges says nothing of wide ones."""
+    static = (*INT8[:-1], {"quantize": {"mode": "static"}})
+    named = {"export": {"target": "gpu"}}
+    gpu, half = {"name": "gpu", "provider": "tensorrt"}, {"name": "half", "provider": "cuda"}
+    with pytest.raises(RecipeError, match=r"export: .* write a recipe of its own for 'gpu'"):
+        shop.open(*static, named, targets=[{"name": "cpu"}, gpu]).plan.steps()
+    shop.open(*static, "export", targets=[{"name": "cpu"}, gpu]).plan.steps()
+    shop.open(*static, named, targets=[gpu, half]).plan.steps()
+    fp16 = (*INT8[:-1], {"quantize": {"precision": "fp16"}})
+    shop.open(*fp16, named, targets=[{"name": "cpu"}, gpu]).plan.steps()
+
+
 def test_each_export_is_checked_against_its_own_target(shop):
     targets = [{"name": "laptop"}, {"name": "gpu", "provider": "cuda"}]
     half = {"quantize": {"precision": "fp16"}, "as": "half", "from": "head"}
