@@ -63,7 +63,7 @@ class Quantize(Stage):
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
