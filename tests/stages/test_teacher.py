@@ -117,3 +117,14 @@ def test_a_wider_teacher_of_embeddings_gives_each_stage_the_same_goals(make_cont
     ):
         later = make(splits=splits, work=tmp_path / f"{again.name}-{getattr(again, 'qat', '')}")
         assert loss_of(again.run(later, student)) < 2 * reached
+
+
+def test_an_adapter_of_embeddings_teaches(make_context, tmp_path):
+    body = artifact_of(write_encoder(tmp_path / "body", layers=1), Kind.CHECKPOINT)
+    task = SentenceEmbeddings((), 32, ("text",))
+    adapting = make_context(8, task=task, artifacts={"body": body}, work=tmp_path / "adapting")
+    Adapt(teacher="body").run(adapting, body)
+    adapter = artifact_of(adapting.output, Kind.ADAPTER)
+    found = teaching.answers(make_context(8, task=task), adapter)
+    plain = teaching.answers(make_context(8, task=task, work=tmp_path / "plain"), body)
+    assert torch.allclose(found.logits, plain.logits, atol=0.05)
