@@ -94,8 +94,9 @@ class Distill(Inside):
     )
     keep: Literal["last", "best"] = Field(
         "last",
-        description="the last weights, or those nearest to the teacher on the development split: "
-        "of an epoch, or the average of the last three tenths of the steps",
+        description="the last weights, or those with the least loss on the development split, of "
+        "answers and labels as ``alpha`` weighs them at the end: of an epoch, or the average of "
+        "the last three tenths of the steps",
     )
     patience: int | None = Field(
         None, ge=0, le=1000, description="with keep: best, epochs to wait for a better one"
