@@ -173,6 +173,7 @@ class Adapt(Training):
         else:
             rows = training.labelled_rows(context, tokenizer, split, numbered=True)
             answers = teaching.answers(context, context.artifacts[self.teacher])
+            (answers,) = teaching.goals(context, adapted, tokenizer, rows, answers)
             loss = teaching.imitation(context.task, answers, alpha=0.9, temperature=2.0)
         isa, padding = narrowest(context.targets), tokenizer.pad_token_id
         with straight_through.rounding(adapted.get_base_model(), layers, isa, padding):

@@ -30,8 +30,6 @@ from stages.parameters import TEACHER_BATCH, Loss, Row, Training
 from stages.schedule import Clock, ScheduledShare
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pipeline.run.locating import Located
     from pipeline.stage.split import Split
     from stages.aims import Aims
@@ -96,8 +94,9 @@ class Distill(Inside):
     )
     keep: Literal["last", "best"] = Field(
         "last",
-        description="the last weights, or those nearest to the teacher on the development split: "
-        "of an epoch, or the average of the last three tenths of the steps",
+        description="the last weights, or those with the least loss on the development split, of "
+        "answers and labels as ``alpha`` weighs them at the end: of an epoch, or the average of "
+        "the last three tenths of the steps",
     )
     patience: int | None = Field(
         None, ge=0, le=1000, description="with keep: best, epochs to wait for a better one"
@@ -256,17 +255,13 @@ class Distill(Inside):
             lesson = self._ask(context, model, student, tokenizer, splits, rows, held_out)
         training.set_dropout(student, self.dropout)
         aims.project(student, lesson.answers.width, lesson.aims)
-        task, width = context.task, context.task.width_of(student)
-
         asked = [lesson.answers, lesson.unseen] if held_out else [lesson.answers]
-        goals = task.goals([each.logits for each in asked], width)
+        goals = teaching.goals(context, student, tokenizer, rows, *asked)
 
-        def loss(
-            answers: TeacherOutputs, logits: Tensor, inside: Aims, clock: Clock | None = None
-        ) -> Loss:
+        def loss(answers: TeacherOutputs, inside: Aims, clock: Clock | None = None) -> Loss:
             return teaching.imitation(
-                task,
-                replace(answers, logits=logits),
+                context.task,
+                answers,
                 alpha=self.alpha,
                 temperature=self.temperature,
                 squared=self.answer_loss == "mse",
@@ -276,11 +271,9 @@ class Distill(Inside):
 
         judge = None
         if held_out:
-            judge = training.mean_loss(
-                context, tokenizer, unseen, loss(lesson.unseen, goals[1], Aims())
-            )
+            judge = training.mean_loss(context, tokenizer, unseen, loss(goals[1], Aims()))
         clock = Clock()
-        aim = loss(lesson.answers, goals[0], lesson.aims, clock)
+        aim = loss(goals[0], lesson.aims, clock)
         trained = training.train(
             context,
             self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -140,7 +139,7 @@ class Factorize(Stage):
                 f"factorize.embeddings: a rank of {rank} saves nothing, they have {hidden} columns"
             )
         train = context.split("train")
-        seen = vocabulary.count_tokens(tokenizer, chain(train.texts, train.pairs or ()))
+        seen = vocabulary.count_tokens(tokenizer, vocabulary.texts_of(train))
         bare = tokenizer.backend_tokenizer.encode("", None if train.pairs is None else "")
         for token in bare.ids:  # special tokens, which stand in every row
             seen[token] += len(train)

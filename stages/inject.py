@@ -87,8 +87,8 @@ class Inject(Training):
         return (sources.data_file(self.facts, base, "inject.facts"),)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return the version of the control, so that only controls run again if it changes."""
-        return {"control": CONTROL} if self.shuffled else {}
+        """Return also the version of the control, so that only controls run again if it changes."""
+        return super().environment(asked) | ({"control": CONTROL} if self.shuffled else {})
 
     def resources(self, work: Workload) -> Resources:
         """Return the resources for training the body with its masked-language head.

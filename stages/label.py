@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -85,9 +85,22 @@ class Label(Stage):
             raise RecipeError(f"teachers: the answers of {task.name} have no mean")
 
     def check_named(self, stages: Mapping[str, Stage]) -> None:
-        """Raise RecipeError if the earlier stage has no answers."""
-        if self.answers and not isinstance(stages[ANSWERS], Label):
+        """Raise RecipeError if the earlier stage has no answers, or not to a transfer set."""
+        if not self.answers:
+            return
+        earlier = stages[ANSWERS]
+        if not isinstance(earlier, Label):
             raise RecipeError(f"answers: {self.answers!r} has no answers; name a label stage")
+        if self.transfer and not earlier.transfer:
+            raise RecipeError(
+                f"answers: {self.answers!r} has none to the texts of {self.transfer!r}; give it "
+                f"'transfer: {self.transfer}' as well"
+            )
+        if earlier.transfer and not self.transfer:
+            raise RecipeError(
+                f"answers: {self.answers!r} has some to the texts of {earlier.transfer!r}; write "
+                f"'transfer: {earlier.transfer}' here as well"
+            )
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, in which the teachers then answer."""
@@ -117,7 +130,7 @@ class Label(Stage):
             made = transfer_set.named(context, self.transfer)
             splits.append(made)
         if self.answers:
-            self._check_texts(context.artifacts)
+            self._check_texts(context.artifacts, splits)
         teachers = {model.digest: model}
         teachers |= {t.digest: t for t in (context.artifacts[name] for name in self.teachers)}
         found, divergences = self._answered(context, list(teachers.values()), splits)
@@ -184,10 +197,11 @@ class Label(Stage):
                 found[split.name] = found[split.name] + share if split.name in found else share
         return found, divergences
 
-    def _check_texts(self, artifacts: Mapping[str, Artifact]) -> None:
-        """Raise ModelError if the earlier stage's answers are to other texts."""
+    def _check_texts(self, artifacts: Mapping[str, Artifact], splits: Sequence[Split]) -> None:
+        """Raise ModelError if the earlier stage's answers are to other splits or texts."""
         earlier, texts = artifacts[str(self.answers)], artifacts.get(str(self.transfer))
-        if texts and not transfer_set.same_texts(earlier, texts):
+        same = transfer_set.answers(earlier).keys() == {split.name for split in splits}
+        if not same or (texts and not transfer_set.same_texts(earlier, texts)):
             raise ModelError(f"label.answers: {self.answers!r} has answers to other texts")
 
     def _join(
@@ -198,9 +212,7 @@ class Label(Stage):
         ``teachers``: how many answers the mean is of.
         """
         known = transfer_set.answers(artifacts[str(self.answers)])
-        if known.keys() != found.keys() or any(
-            known[name].shape != each.shape for name, each in found.items()
-        ):
+        if any(known[name].shape != each.shape for name, each in found.items()):
             raise ModelError(
                 f"label.answers: {self.answers!r} has other outputs, or answers to other rows"
             )

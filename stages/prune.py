@@ -375,8 +375,7 @@ class Prune(Stage):
             answers = teaching.known(context.task, artifact, splits, rows)
         else:
             answers = teaching.answers(context, model, *splits)
-        (logits,) = context.task.goals([answers.logits], context.task.width_of(network))
-        answers = replace(answers, logits=logits)
+        (answers,) = teaching.goals(context, network, tokenizer, rows, answers)
         return rows, teaching.imitation(
             context.task, answers, alpha=RECOVERY_ALPHA, temperature=RECOVERY_TEMPERATURE
         )

@@ -87,6 +87,7 @@ class Qat(Training):
         answers = teaching.answers(
             context, context.artifacts[self.teacher] if self.teacher else model
         )
+        (answers,) = teaching.goals(context, network, tokenizer, rows, answers)
         loss = teaching.imitation(
             context.task, answers, alpha=self.alpha, temperature=self.temperature
         )

@@ -66,7 +66,7 @@ class Sensitivity:
     """How far a model's answers to some rows move when layers are rounded as a plan says.
 
     Damage is the task's divergence of the answers from the exact ones, e.g. KL in nats; the mean
-    over units.
+    over the units that are read.
     """
 
     def __init__(
@@ -91,7 +91,8 @@ class Sensitivity:
     def _damage(self, layers: Mapping[str, LinearPlan]) -> float:
         with quantized(self.model, layers, self.isa, self.int4):
             answers = self._answers()
-        return float(self.task.divergence(self.exact, answers).mean())
+        read = ~self.exact.isnan().all(dim=-1)  # a word may be cut off: its divergence is 0
+        return float(self.task.divergence(self.exact, answers).sum() / read.sum())
 
     def damages(self, layers: Mapping[str, LinearPlan], progress: Progress) -> dict[str, float]:
         """Return each layer's damage when it alone is rounded.

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from pipeline.model.architectures.description import Config
 from pipeline.model.shape import Shape
-from pipeline.stage import Context, Draft, Stage
+from pipeline.stage import Asked, Context, Draft, Stage
 from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import STATIC
 from stages import footprint, training
-from stages.parameters import TEACHER_BATCH
+from stages.parameters import TEACHER_BATCH, cpu_has_bf16
 
 SMOOTHING = 1e-3
 """a of SIF: a token of probability p has the weight a / (a + p)."""
@@ -50,6 +50,10 @@ class Static(Stage):
         32_768, ge=0, le=2**22, description="embeddings of pairs of tokens, by hash; 0 for none"
     )
     neurons: int = Field(256, ge=16, le=4096, description="of the hidden layer")
+
+    def environment(self, asked: Asked) -> dict[str, Any]:
+        """Return whether the CPU has bfloat16, in which the teacher then reads."""
+        return {"cpu_bf16": cpu_has_bf16()}
 
     def check_task(self, task: type[Task]) -> None:
         """Raise RecipeError if the task does not ask for one answer from a text's logits."""

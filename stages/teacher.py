@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.stage import Context, losses
+from pipeline.stage import Context, losses, similarity
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import inputs_of
@@ -31,6 +31,8 @@ from stages.trainer import collate, use_bf16
 
 DONE = "done.npz"
 SAVE_SECONDS = 5.0
+TURNED = 2000
+"""Rows, at most, by which a teacher's narrower outputs are turned towards a student's."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,25 @@ def known(
             "label them again"
         )
     return TeacherOutputs(logits, firsts, _starts(rows), Path(), 0, 0)
+
+
+def goals(
+    context: Context, student: Any, tokenizer: Any, rows: Sequence[Row], *given: TeacherOutputs
+) -> list[TeacherOutputs]:
+    """Return a teacher's outputs in the width of its student, who starts to learn from them.
+
+    The first are those for ``rows``, as the student reads them. Narrower ones have no axes of their
+    own; they are turned towards the student's own outputs for some of the rows.
+    """
+    task, raw = context.task, [each.logits for each in given]
+    found = task.goals(raw, task.width_of(student))
+    if found[0].shape[1] < raw[0].shape[1]:
+        count = min(TURNED, len(rows))
+        chosen = [at * len(rows) // count for at in range(count)]
+        asked = [rows[row] for row in chosen]
+        own = outputs(context, student, tokenizer, asked, folder="student").logits
+        found = similarity.turned(found, own, _places(given[0].units, chosen).tolist())
+    return [replace(each, logits=goal) for each, goal in zip(given, found, strict=True)]
 
 
 def _firsts(task: Task, rows: Sequence[Row]) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ from pipeline.stage import Context
 from pipeline.stage.values import IGNORED
 from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
+from pipeline.terms.wording import plural
 from stages.keeping import LAST, Keeper
 from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
 from stages.rows import groups, lengths
@@ -64,6 +65,9 @@ def fit(
     )
     arguments = _arguments(context, parameters, directory, network)
     keeper = Keeper(judge, len(batches), epochs) if judge else None
+    # Checkpoints would have the names that the weights had in the model's files: resuming, which
+    # does not convert them, would leave those weights as they were before the training.
+    network._weight_conversions = []
     trainer = _Trainer(context, network, tokenizer, rows, batches, loss, arguments, clock)
     trainer.add_callback(_Watch(context, trainer, keeper, patience))
     checkpoint = last_whole(directory)
@@ -277,6 +281,21 @@ class _Trainer(Trainer):
             )
         self.losses.append(number)
         return value
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Raise RarefyError if a checkpoint lacks weights; the Trainer only warns.
+
+        Tied weights share memory and are saved once.
+        """
+        state = self.model.state_dict()
+        loaded = {state[name].data_ptr() for name in state.keys() - set(load_result.missing_keys)}
+        weights = (name for name, weight in self.model.named_parameters() if weight.requires_grad)
+        lost = [name for name in weights if state[name].data_ptr() not in loaded]
+        if lost:
+            raise RarefyError(
+                f"the checkpoints in {self.args.output_dir} lack {plural(len(lost), 'weight')} of "
+                f"the model, e.g. {lost[0]}; delete that folder to train from the beginning"
+            )
 
 
 class _Watch(TrainerCallback):

@@ -44,6 +44,13 @@ def count_tokens(tokenizer: Any, texts: Iterable[str]) -> Counter[int]:
     return counts
 
 
+def texts_of(split: Split) -> Iterator[str]:
+    """Yield every text of a split that training reads, those of negatives as well."""
+    yield from split.texts
+    yield from split.pairs or ()
+    yield from chain.from_iterable(split.negatives or ())
+
+
 def prune(
     network: Any, tokenizer: Any, splits: Sequence[Split], least_count: int = 1
 ) -> tuple[Any, Metric]:
@@ -51,13 +58,12 @@ def prune(
 
     Returns the smaller tokenizer, and the estimated share of new text's tokens that none has shown.
     """
-    columns = [column or () for split in splits for column in (split.texts, split.pairs)]
-    counts = count_tokens(tokenizer, chain(*columns))
+    counts = count_tokens(tokenizer, chain.from_iterable(map(texts_of, splits)))
     often = Counter({token: n for token, n in counts.items() if n >= least_count})
     kept = kept_ids(tokenizer, often, fixed_ids(network))
     smaller = prune_tokenizer(tokenizer, kept)
     if least_count == 1:  # what is spelled otherwise is split otherwise
-        check_split(tokenizer, smaller, kept, chain(*columns))
+        check_split(tokenizer, smaller, kept, chain.from_iterable(map(texts_of, splits)))
     prune_embeddings(network, kept)
     rate, total = unseen_rate(counts), sum(counts.values())
     return smaller, Metric(name="unseen_token_rate", split="train", value=rate, n=total)

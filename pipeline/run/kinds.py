@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pipeline.recipe.recipe import MODEL, LoadedRecipe
+from pipeline.run.choosing import MODELS
 from pipeline.stage import Stage
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RecipeError
+
+TEACHER = "teacher"
+"""The role of models whose answers are learned, so that they must have the task's head."""
 
 
 def follow(loaded: LoadedRecipe, first: dict[str, Kind]) -> dict[str, Kind]:
@@ -28,16 +32,24 @@ def follow(loaded: LoadedRecipe, first: dict[str, Kind]) -> dict[str, Kind]:
                 named[role] = loaded.step(name).stage
             elif kinds[MODEL] is Kind.ENCODER:
                 raise loaded.error(step, f"{role}: the recipe's model has no head for the task")
-            needed, made = stage.needs.get(role.partition(":")[0]), kinds[name]
-            if made is not needed if needed else made is Kind.TRANSFER_SET:
-                wanted = _a(needed) if needed else "a model"
-                raise loaded.error(step, f"{role}: {name!r} makes {_a(made)}, not {wanted}")
+            made = kinds[name]
+            if needed := _needed(stage, role.partition(":")[0], made):
+                raise loaded.error(step, f"{role}: {name!r} makes {_a(made)}, not {needed}")
         try:
             stage.check_named(named)
         except RecipeError as error:
             raise loaded.error(step, str(error)) from error
         kinds[step.id] = stage.produces or given
     return kinds
+
+
+def _needed(stage: Stage, role: str, made: Kind) -> str | None:
+    """Return in words what a role of a stage needs if that is not what was made, else None."""
+    if needed := stage.needs.get(role):
+        return None if made is needed else _a(needed)
+    if role == TEACHER:
+        return None if made in MODELS else "a model with a head"
+    return "a model" if made is Kind.TRANSFER_SET else None
 
 
 def _a(kind: Kind) -> str:

@@ -156,6 +156,8 @@ class Stage(BaseModel):
     needs: ClassVar[Mapping[str, Kind]] = {}
     """The kind of the artifact that each role of ``references`` needs; a model if not listed.
 
+    A ``teacher`` is a model with a head for the task: a checkpoint or an adapter.
+
     Roles that differ only after a colon, as of a stage that takes several, need the same.
     """
 

@@ -23,8 +23,10 @@ from pipeline.terms.wording import plural
 
 FEWEST = 3
 """The fewest eval rows whose scores have a correlation: that of two is 1 or −1."""
-VERSION = 3
+VERSION = 4
 """Of the summary: raised when what it says of the same files changes."""
+GRADES = 1
+"""The version of what grades of dev are shares of; it is in ``Summary.cut`` where that tells."""
 NO_VALUE = "(none)"
 """The slice of rows without a value in the slice's column; see ``_alone`` for their group."""
 
@@ -35,7 +37,7 @@ class Summary:
 
     ``warnings`` are sentences for the user, e.g. how many rows were left out and why. ``left_out``:
     the digest of a split's rows that are in its file but left out because of other files. ``cut``:
-    the digest of development rows, if it is not that of their source; else empty.
+    the digest of development rows and of how they are read, if their source does not tell it all.
     """
 
     labels: list[str]
@@ -161,6 +163,8 @@ def load(
             warnings.append(said)
         if splits[cut.name].sha256 != cut.sha256:
             how = splits[cut.name].sha256
+    if task.queries and data.group and _share_grades(splits):
+        how = value_sha256([how, GRADES])
     gone = _leave_out(splits, warnings, singly=task.singly)
     _warn_overlap(splits, warnings)
     sizes = {name: len(split) for name, split in splits.items()}
@@ -270,6 +274,16 @@ def _once(table: Table, column: str) -> Iterator[Any]:
         elif value not in seen:
             seen.add(value)
             yield value
+
+
+def _share_grades(splits: dict[str, Split]) -> bool:
+    """Let grades of dev be shares of train's greatest; return whether dev has another."""
+    train, dev = splits["train"], splits.get(development.NAME)
+    if not train.labels or dev is None or not dev.labels:
+        return False
+    differs = dev.greatest_label != train.greatest_label
+    splits[dev.name] = replace(dev, greatest=train.greatest_label)
+    return differs
 
 
 def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -> dict[str, str]:

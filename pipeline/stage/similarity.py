@@ -85,7 +85,7 @@ def imitation(student: Tensor, teacher: Tensor) -> Tensor:
 
     Args:
         student: texts × width.
-        teacher: texts × width, as ``fitted`` to the student's width.
+        teacher: texts × width, as ``fitted`` to the student's width, and ``turned``.
     """
     own, goal = (functional.normalize(side.float()) for side in (student, teacher))
     apart = 1 - (own * goal).sum(dim=1).mean()
@@ -106,6 +106,23 @@ def fitted(teacher: Sequence[Tensor], width: int) -> list[Tensor]:
     values = teacher[0].double()
     _, directions = torch.linalg.eigh(values.T @ values)  # in rising order
     return [(each.double() @ directions[:, -width:]).to(each.dtype) for each in teacher]
+
+
+def turned(goals: Sequence[Tensor], own: Tensor, units: Sequence[int]) -> list[Tensor]:
+    """Return sets of embeddings, all turned alike, towards those that a student has already.
+
+    No product changes: principal directions are as good in any rotation. But other rows have other
+    ones, so that a student of one stage would have to turn in the next. Orthogonal Procrustes
+    (Schönemann 1966) on the embeddings' directions.
+
+    Args:
+        goals: sets of texts × width.
+        own: the student's embeddings of some texts of the first set: texts × width.
+        units: the places of these texts.
+    """
+    goal = functional.normalize(goals[0][units].double())
+    left, _, right = torch.linalg.svd(goal.T @ functional.normalize(own.double()))
+    return [(each.double() @ (left @ right)).to(each.dtype) for each in goals]
 
 
 def projected(embeddings: Tensor, seed: int) -> Tensor:

@@ -23,6 +23,8 @@ class Split:
     ``negatives``: texts that each row's query must not find. ``corpus``: the documents that are
     searched; such a split has one row for each query, whose label is the places of the documents
     that it should find.
+
+    ``greatest``: the greatest label of the rows that theirs are shares of, if those are others.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Split:
     groups: Sequence[str] | None = None
     negatives: Sequence[tuple[str, ...]] | None = None
     corpus: Sequence[str] | None = None
+    greatest: float | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -47,8 +50,8 @@ class Split:
 
     @cached_property
     def greatest_label(self) -> float:
-        """The greatest of the labels, if they are numbers."""
-        return float(max(self.labels or ()))
+        """The greatest of the labels, if they are numbers; ``greatest`` if it is given."""
+        return float(max(self.labels or ())) if self.greatest is None else self.greatest
 
     def evenly(self, count: int) -> list[int]:
         """Return the places of at most ``count`` rows, spread evenly over all."""

@@ -250,7 +250,7 @@ def test_the_next_stage_goes_on_from_its_input(workshop):
         ),
         (
             ["quick:Head", "augment", {"distill": {"teacher": "augment"}}],
-            "teacher: 'augment' makes a transfer-set, not a model",
+            "teacher: 'augment' makes a transfer-set, not a model with a head",
         ),
         (
             ["quick:Head", {"distill": {"layers": 1, "transfer": "head"}}],

@@ -170,7 +170,7 @@ def test_a_student_from_sentence_transformers_keeps_its_pooling(tuned, make_cont
     assert read(context.output) == Pooling("cls", normalize=False)
 
 
-def test_the_weights_nearest_to_the_teacher_on_dev_are_kept(tuned, make_context):
+def test_the_weights_with_the_least_loss_on_dev_are_kept(tuned, make_context):
     """The last epochs diverge, since the learning rate is far too high."""
     found = {}
     for keep in ("last", "best"):

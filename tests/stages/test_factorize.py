@@ -1,5 +1,6 @@
 """Thin layers: the mathematics of choosing them, and a model that can be loaded."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,14 @@ def test_special_tokens_count_as_often_as_they_are_read(fresh, make_context, mon
     assert (
         seen["often"][tokenizer.cls_token_id] == seen["often"][tokenizer.sep_token_id] == 1 + rows
     )
+
+
+def test_tokens_of_negatives_count_as_training_reads_them(fresh, make_context, monkeypatch):
+    seen, thin_rows = [], svd.thin_rows
+    monkeypatch.setattr(svd, "thin_rows", lambda *given: seen.append(given[1]) or thin_rows(*given))
+    train = replace(
+        make_context(rows=1).split("train"), texts=["fine film"], negatives=[("dull", "dull scene")]
+    )
+    Factorize(embeddings=8).run(make_context(splits={"train": train}), fresh)
+    words = checkpoint.load_tokenizer(fresh.directory).convert_tokens_to_ids
+    assert seen[0][words(["fine", "dull", "scene"])].tolist() == [2, 3, 2]

@@ -273,6 +273,32 @@ def test_a_stage_without_answers_is_refused_before_a_run(workshop):
         workshop.open("quick:Head", "augment", labels).plan.steps()
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("label", {"transfer": "augment"}, "'label' has none to the texts of 'augment'; give it"),
+        ({"label": {"transfer": "augment"}}, {}, "'label' has some to the texts of 'augment'"),
+    ],
+)
+def test_answers_with_and_without_a_transfer_set_are_refused_before_a_run(
+    workshop, first, second, message
+):
+    again = {"label": {"answers": "label", **second}, "as": "again"}
+    with pytest.raises(RecipeError, match=rf"trial.yaml:\d+: .*answers: {message}"):
+        workshop.open("quick:Head", "augment", first, again).plan.steps()
+
+
+def test_answers_to_other_splits_are_refused_before_a_teacher_is_asked(
+    label, tuned, make_context, monkeypatch, tmp_path
+):
+    alone = make_context(rows=12, work=tmp_path / "alone")
+    Label().run(alone, tuned)
+    first = {"first": artifact_of(alone.output, Kind.TRANSFER_SET)}
+    monkeypatch.setattr(Label, "_answered", lambda *_: pytest.fail("asked"))
+    with pytest.raises(ModelError, match=r"label.answers: 'first' has answers to other texts"):
+        label(tuned, answers="first", artifacts=first)
+
+
 def test_answers_without_texts_are_no_texts_to_answer(workshop):
     with pytest.raises(DataError, match="'label' has answers but no texts; name an augment, wri"):
         workshop.run("quick:Head", "label", {"label": {"transfer": "label"}})

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from pipeline.stage import Asked
+from pipeline.stage import Asked, Stage
 from stages import parameters
+from stages.adapt import Adapt
+from stages.inject import Inject
+from stages.label import Label
 from stages.parameters import Trained, Training
+from stages.static import Static
 
 
 @pytest.mark.parametrize(
@@ -24,6 +28,20 @@ def test_a_cpu_with_bfloat16_trains_another_model(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(parameters, "cpu_has_bf16", lambda has=has: has)
         found.append(Training().environment(Asked()))
     assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        Adapt(),
+        Inject(facts="facts.tsv"),
+        Inject(facts="facts.tsv", shuffled=True),
+        Label(),
+        Static(),
+    ],
+)
+def test_a_stage_with_an_environment_of_its_own_notes_the_cpu_too(stage: Stage) -> None:
+    assert "cpu_bf16" in stage.environment(Asked())
 
 
 def test_the_loss_of_a_training_is_a_metric_of_its_split() -> None:

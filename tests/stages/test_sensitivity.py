@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.model import checkpoint
+from pipeline.model.quantization import LinearPlan
+from pipeline.stage.split import Split
+from pipeline.stage.tasks.token_classification import TokenClassification
 from stages import sensitivity
+from tests.models import write_model
 
 
 def test_fake_quantization_is_pytorchs():
@@ -31,3 +36,22 @@ def test_tables_are_rounded_as_a_bundle_stores_them_inside_the_block_only(precis
         assert most / 3 <= error <= most
         assert torch.equal(small.weight, exact[1])
     assert all(torch.equal(t.weight, e) for t, e in zip((large, small), exact, strict=True))
+
+
+def test_words_that_are_cut_off_do_not_dilute_the_damage(tmp_path):
+    """Taggers answer them with NaN in training's rows, whatever is rounded."""
+    task = TokenClassification(("O", "B-X"), 12, ("text",))
+    text = "good food bad food good food bad food good food"
+    model = write_model(tmp_path, "bert", "AutoModelForTokenClassification", task.labels)
+    tokenizer = checkpoint.load_tokenizer(tmp_path)
+    names = sensitivity.linear_layers(model)
+    layers = dict.fromkeys(names, LinearPlan(precision="int8"))
+    damages = []
+    for more in (0, 30):  # words that are cut off
+        split = Split("dev", "dev.jsonl", "0" * 64, [text + " bad" * more], None, None)
+        rows = task.encode(tokenizer, split)
+        measured = sensitivity.Sensitivity(task, model, rows, "avx2")
+        assert int(measured.exact.isnan().any(-1).sum()) == more
+        damages.append(measured.damage(layers))
+    assert damages[0] == pytest.approx(damages[1])
+    assert damages[0] > 0

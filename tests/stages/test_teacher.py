@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
+from pipeline.model import checkpoint, quantization
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.store.artifact import Kind
+from stages import sensitivity, training
 from stages import teacher as teaching
-from stages import training
+from stages.adapt import Adapt
+from stages.distill import Distill
 from stages.internals import Internal
+from stages.qat import Qat
 from stages.trainer import collate
+from tests.models import artifact_of, sentences, write_encoder
 
 STATES = (Internal("hidden", 0), Internal("hidden", 2))
 
@@ -69,3 +79,52 @@ def test_squared_answers_leave_out_words_without_one(tuned, make_context):
         assert float(loss(network, batch)) < 1e-3
     outputs.logits[:] = float("nan")
     assert float(loss(network, batch)) == 0
+
+
+def loss_of(draft) -> float:
+    (found,) = (metric.value for metric in draft.metrics if metric.name == "train_loss")
+    return found
+
+
+def test_a_wider_teacher_of_embeddings_gives_each_stage_the_same_goals(make_context, tmp_path):
+    """Other rows have other principal directions, which would turn a student that is good."""
+    wide = artifact_of(write_encoder(tmp_path / "wide"), Kind.CHECKPOINT)
+    write_encoder(tmp_path / "small", layers=1, hidden=16)
+    make = partial(
+        make_context, task=SentenceEmbeddings((), 32, ("text",)), artifacts={"wide": wide}
+    )
+    first = make(rows=128, work=tmp_path / "first")
+    stage = Distill(student="small", hidden_weight=0, learning_rate=4e-3, epochs=6, batch_size=16)
+    reached = loss_of(stage.run(first, wide))
+    student = artifact_of(first.output, Kind.CHECKPOINT)
+    plain = quantization.LinearPlan(precision="int8")
+    layers = sensitivity.linear_layers(checkpoint.load(student.directory))
+    plan = quantization.Plan(
+        mode="dynamic",
+        calibration=quantization.Calibration(rows=1),
+        linears=dict.fromkeys(layers, plain),
+    )
+    quantization.write(plan, student.directory)
+    splits = first.splits | {
+        "train": replace(first.splits["train"], texts=sentences(48, seed=4)[0], labels=None)
+    }
+    still = {"teacher": "wide", "learning_rate": 1e-9, "epochs": 1, "batch_size": 16}
+    for again in (
+        Distill(hidden_weight=0, **still),
+        Adapt(**still),
+        Adapt(qat=True, **still),
+        Qat(**still),
+    ):
+        later = make(splits=splits, work=tmp_path / f"{again.name}-{getattr(again, 'qat', '')}")
+        assert loss_of(again.run(later, student)) < 2 * reached
+
+
+def test_an_adapter_of_embeddings_teaches(make_context, tmp_path):
+    body = artifact_of(write_encoder(tmp_path / "body", layers=1), Kind.CHECKPOINT)
+    task = SentenceEmbeddings((), 32, ("text",))
+    adapting = make_context(8, task=task, artifacts={"body": body}, work=tmp_path / "adapting")
+    Adapt(teacher="body").run(adapting, body)
+    adapter = artifact_of(adapting.output, Kind.ADAPTER)
+    found = teaching.answers(make_context(8, task=task), adapter)
+    plain = teaching.answers(make_context(8, task=task, work=tmp_path / "plain"), body)
+    assert torch.allclose(found.logits, plain.logits, atol=0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,10 +20,11 @@ import torch
 
 from pipeline.model import checkpoint
 from pipeline.store import disk
+from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RarefyError
 from stages import trainer, training
 from stages.finetune import Finetune
-from tests.models import TASK
+from tests.models import LABELS, TASK, artifact_of, rename_weights, write_model
 from tests.stages.trainings import fit, same_weights
 
 ROOT = Path(__file__).parents[2]
@@ -219,6 +221,41 @@ def test_a_training_without_a_usable_checkpoint_starts_again(
     for path in saved.glob("*/optimizer.pt"):
         cut(path)
     assert fit(make_context(), tiny_encoder)[1].resumed_from == 0
+
+
+def with_other_names(directory: Path, kind: str) -> Path:
+    """Save a classifier whose weights have other names in its file than in transformers."""
+    write_model(directory, kind, "AutoModelForSequenceClassification", LABELS)
+    if kind == "bert":
+        old = (("Norm.weight", "Norm.gamma"), ("Norm.bias", "Norm.beta"))
+        rename_weights(directory, lambda name: name.replace(*old[0]).replace(*old[1]))
+    return directory
+
+
+@pytest.mark.parametrize("kind", ["bert", "nomic_bert"])
+def test_a_resumed_training_has_all_weights_whatever_their_names_in_a_file(
+    make_context, tmp_path, monkeypatch, kind
+):
+    """transformers saves them by the names that they had, but resumes by its own."""
+    encoder = artifact_of(with_other_names(tmp_path / "model", kind), Kind.ENCODER)
+    plain, _ = fit(make_context(work=tmp_path / "plain"), encoder)
+    crashed(encoder, make_context, monkeypatch, at=6)
+    network, trained = fit(make_context(), encoder)
+    assert trained.resumed_from == 5
+    assert same_weights(plain, network)
+
+
+def test_a_checkpoint_without_some_weights_is_not_resumed_from(
+    tiny_encoder, make_context, monkeypatch
+):
+    saved = crashed(tiny_encoder, make_context, monkeypatch, at=3)
+    rename_weights(saved / "checkpoint-2", lambda name: name.replace("LayerNorm", "norm"))
+    for path in saved.glob(f"*/{trainer.WHOLE}"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"files": {}}))
+    with pytest.raises(
+        RarefyError, match=r"training lack \d+ weights of the model, e\.g\. bert\S+Norm"
+    ):
+        fit(make_context(), tiny_encoder)
 
 
 def test_a_checkpoint_counts_once_its_files_are_on_the_disk(

@@ -139,6 +139,20 @@ def test_each_kind_splits_known_text_as_before_and_spells_the_rest(folders, kind
     vocabulary.check_split(whole, small, kept, chosen)
 
 
+def test_the_tokens_of_negatives_are_kept(minilm):
+    """Training reads them too, and would learn from another spelling of them."""
+    columns = (["a warm film"], ["heartening cinema"], None)
+    train = Split("train", "t.jsonl", "0" * 64, *columns, negatives=[("a dull", "tedious epic")])
+    assert " ".join(vocabulary.texts_of(train)) == (
+        "a warm film heartening cinema a dull tedious epic"
+    )
+    network = transformers.AutoModel.from_pretrained(minilm)
+    tokenizer = checkpoint.load_tokenizer(minilm)
+    small, unseen = vocabulary.prune(network, tokenizer, [train])
+    assert small.tokenize("tedious") == tokenizer.tokenize("tedious")
+    assert unseen.n == len(tokenizer.tokenize(" ".join(vocabulary.texts_of(train))))
+
+
 @pytest.mark.parametrize("kind", tokenizers.KINDS)
 def test_each_family_answers_the_same_and_loads_again(folders, tmp_path, make_context, kind):
     source = tokenizers.write_classifier(kind, tmp_path / "model", LABELS)

@@ -133,14 +133,15 @@ class Regression(SequenceTask):
         """Return rows with the score as ``labels``, or NaN without scores.
 
         ``group`` is the number of the row's query, or -1 without groups. With groups, the score is
-        the share of the highest relevance of the split.
+        the share of the highest relevance of train, at most 1.
         """
-        scores, groups, most = [math.nan] * len(rows), [UNGROUPED] * len(rows), 1.0
+        scores, groups = [math.nan] * len(rows), [UNGROUPED] * len(rows)
+        if split.labels:
+            scores = [float(split.labels[row]) for row in rows]
         if split.groups is not None and split.labels:
             groups = [split.group_numbers[row] for row in rows]
             most = split.greatest_label or 1.0
-        if split.labels:
-            scores = [split.labels[row] / most for row in rows]
+            scores = [min(score / most, 1.0) for score in scores]
         encoded = self.encode(tokenizer, split, rows)
         return [
             row | {"labels": score, "group": group}

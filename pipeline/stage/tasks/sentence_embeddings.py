@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.model import pooling
+from pipeline.model import parts, pooling
 from pipeline.stage.formulas import Formula
 from pipeline.stage.tasks import embedding_lessons as lessons
 from pipeline.stage.tasks import tokens
@@ -45,6 +45,7 @@ class SentenceEmbeddings(Task):
     """
 
     name: ClassVar[str] = "sentence-embeddings"
+    version: ClassVar[int] = 2
     output: ClassVar[str] = "sentence_embedding"
     body_only: ClassVar[bool] = True
     searches: ClassVar[bool] = True
@@ -186,9 +187,10 @@ class SentenceEmbeddings(Task):
 
     def check_head(self, network: Any, where: str) -> None:
         """Raise ModelError if a model has a head."""
-        if network.base_model is not network:
+        plain = parts.unwrapped(network)
+        if plain.base_model is not plain:
             raise ModelError(
-                f"{where}: {type(network).__name__} has a head; {self.name} needs a body without"
+                f"{where}: {type(plain).__name__} has a head; {self.name} needs a body without"
             )
 
     def width_of(self, model: Any) -> int:

@@ -6,6 +6,8 @@ import pytest
 
 from pipeline.terms.errors import RecipeError
 
+INJECT = {"inject": {"facts": "train.jsonl"}}
+
 
 @pytest.mark.parametrize(
     ("stages", "message"),
@@ -22,6 +24,18 @@ from pipeline.terms.errors import RecipeError
         (
             ["finetune", "adapt", "merge", "export", {"validate": {"models": ["adapt"]}}],
             r"stages\[4\]\.validate: reference:adapt: 'adapt' makes an adapter, not a checkpoint",
+        ),
+        (
+            [INJECT, "finetune", {"distill": {"layers": 1, "teacher": "inject"}}],
+            r"stages\[2\]\.distill: teacher: 'inject' makes an encoder, not a model with a head",
+        ),
+        (
+            [INJECT, "finetune", {"label": {"teachers": ["inject"]}}],
+            "label: teacher:inject: 'inject' makes an encoder, not a model with a head",
+        ),
+        (
+            ["finetune", "export", {"from": "finetune", "adapt": {"teacher": "export"}}],
+            "adapt: teacher: 'export' makes a bundle, not a model with a head",
         ),
     ],
 )

@@ -97,6 +97,18 @@ def test_other_texts_are_brought_to_the_width_as_the_first_ones_are():
     assert not torch.allclose(alone, rest, atol=0.1)
 
 
+def test_goals_are_turned_towards_a_student_and_keep_their_products():
+    student = functional.normalize(draw(60, 4))
+    rotation, _ = torch.linalg.qr(draw(4, 4, seed=2))
+    goals = 3 * student @ rotation.T
+    found, rest = similarity.turned([goals, goals[50:]], student[:20], range(20))
+    assert torch.allclose(found, 3 * student, atol=1e-5)
+    assert torch.equal(rest, found[50:])
+    anew = draw(60, 4, seed=3)  # of a student that has learned nothing
+    (found,) = similarity.turned([goals], anew, range(60))
+    assert torch.allclose(found @ found.T, goals @ goals.T, atol=1e-5)
+
+
 def test_squared_gradients_of_random_signs_estimate_how_much_embeddings_move():
     jacobian = draw(6, 3).double()
     total = np.zeros(3)

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,9 @@ def test_rows_to_train_on_have_their_score_and_their_query(tokenizer):
     assert [(row["labels"], row["group"]) for row in rows] == [(2.5, -1)]
     rows = TASK.examples(tokenizer, grouped([0, 1, 2], ["a", "b", "b"]), [0, 1, 2])
     assert [(row["labels"], row["group"]) for row in rows] == [(0, 0), (0.5, 1), (1, 1)]
+    of_train = replace(grouped([0, 1, 2], ["a", "b", "b"]), greatest=1.0)
+    rows = TASK.examples(tokenizer, of_train, [0, 1, 2])
+    assert [row["labels"] for row in rows] == [0, 1, 1]
     (row,) = TASK.examples(tokenizer, Split("u", "u", "0" * 64, ["a"], None, None), [0])
     assert math.isnan(row["labels"])
 
@@ -280,6 +284,30 @@ def test_a_row_without_a_query_is_refused_with_its_place(tmp_path, name):
     with pytest.raises(DataError, match=rf"{name}\.jsonl: row 9 has no value in 'id'") as caught:
         data.load(recipe, Regression, data.locate(recipe, tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_grades_of_dev_are_shares_of_the_greatest_in_train(tmp_path, tokenizer):
+    """The loss on dev, by which weights are kept, asks for the same scores as training does."""
+
+    def write(name: str, greatest: int) -> None:
+        rows = [{"query": f"q{at // 4}", "text": f"p {at}", "grade": at % 4} for at in range(40)]
+        rows = [row | {"grade": min(row["grade"], greatest)} for row in rows]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    for name, greatest in (("train.jsonl", 3), ("eval.jsonl", 1), ("two.jsonl", 2)):
+        write(name, greatest)
+    columns = {"text": ("query", "text"), "label": "grade", "group": "query"}
+    files = {"train": "train.jsonl", "eval": "eval.jsonl"}
+    cuts = []
+    for dev in ("two.jsonl", "train.jsonl"):
+        recipe = Data(dev=dev, **files, **columns)
+        splits, summary = data.load(recipe, Regression, data.locate(recipe, tmp_path))
+        rows = TASK.examples(tokenizer, splits["dev"], range(4))
+        want = [0, 1 / 3, 2 / 3, 1 if dev == "train.jsonl" else 2 / 3]
+        assert [row["labels"] for row in rows] == want
+        cuts.append(summary.cut)
+    assert cuts[0]
+    assert not cuts[1], "older results of it are as good"
 
 
 def test_scores_are_named_by_the_data():
