@@ -214,7 +214,7 @@ class Process:
         collector = Collector(self.store, days=-1)
         found = collector.find()
         time.sleep(self.random.random() * 0.3)  # long enough for others to need what it found
-        return f"{sum(map(collector.delete, found))} deleted"
+        return f"{len(collector.delete_all(found))} deleted"
 
     def _any(self) -> str:
         from pipeline.terms.errors import RecipeError

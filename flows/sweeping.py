@@ -27,6 +27,8 @@ from flows.sweep_timing import Clock
 from flows.workers import Workers
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run import resources
+from pipeline.run.importing import ImportModel
+from pipeline.run.locating import Located
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
 from pipeline.stage.table_file import Source
@@ -63,6 +65,8 @@ class Sweeping:
     _tries: Counter[str] = field(default_factory=Counter)
     _sources: dict[str, dict[str, Source]] = field(default_factory=dict)
     """The data's files, by what recipes say of them."""
+    _models: dict[str, tuple[Located, ImportModel]] = field(default_factory=dict)
+    """The models that branches start from, by what recipes say of them."""
     _rows: str | None = None
     """The digest of the development rows, which steps need not read, but branches are scored on."""
 
@@ -212,8 +216,12 @@ class Sweeping:
         files = loaded.recipe.data.model_dump_json()
         if files in self._sources:  # large files are not hashed again for each branch
             plan.sources = self._sources[files]
+        model = f"{loaded.recipe.allow_pickle} {loaded.recipe.model}"
+        if model in self._models:  # nor are gigabytes of weights
+            plan.located, plan.importer = self._models[model]
         planned = plan.steps()
         self._sources[files] = plan.sources
+        self._models[model] = plan.located, plan.importer
         self._rows = plan.sources[NAME].sha256
         resources.check(plan, planned, resources.of(plan, planned))
         return Steps.of(plan, planned)

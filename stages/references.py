@@ -68,7 +68,8 @@ def export(
 ) -> dict[str, Path]:
     """Export each checkpoint in fp32 for a provider; reuse the exports that are whole.
 
-    Those of a killed run, or of another validation of the same checkpoints: their folder stays.
+    Those of a killed run, or of an earlier ``rarefy validate`` of the same checkpoints: its folder
+    stays. A step's folder goes when its output is published, and so do its references.
     """
     built = {}
     for name, artifact in checkpoints.items():

@@ -199,7 +199,7 @@ def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None
     collector = Collector(home.store(), days=days, damaged=damaged)
     disposable = collector.find()
     if yes:  # what is needed by now stays
-        disposable = [garbage for garbage in disposable if collector.delete(garbage)]
+        disposable = collector.delete_all(disposable)
     freed = sum(garbage.size for garbage in disposable)
     if as_json:
         rows = [{"path": str(g.path), "size": g.size, "reason": g.reason} for g in disposable]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.measure import paired, statistics
+from pipeline.measure.once import once
 from pipeline.measure.statistics import SEED, Bootstrap
 from pipeline.stage import formulas
 from pipeline.stage.formulas import Floats, Formula
@@ -36,6 +37,7 @@ Z90 = 1.645
 """The normal quantile for a 90 % interval."""
 
 
+@once
 def alone(
     task: type[Task],
     name: str,
@@ -63,6 +65,7 @@ def alone(
     return _within(name, Interval(wide.value, low, high))
 
 
+@once
 def compare(
     task: type[Task],
     name: str,
@@ -100,6 +103,7 @@ def compare(
     )
 
 
+@once
 def agreement(
     task: type[Task], ours: Floats, theirs: Floats, truth: Sequence[Any], seed: int = SEED
 ) -> Interval:
@@ -116,6 +120,7 @@ def agreement(
     return _within("agreement", paired.alone(ratio(agreed, units), len(units), seed))
 
 
+@once
 def divergence(task: type[Task], ours: Floats, theirs: Floats, seed: int = SEED) -> Interval:
     """Return the mean divergence of a model's answers from another's, with a 95 % interval.
 

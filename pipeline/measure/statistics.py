@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from pipeline.measure.once import once
 from pipeline.stage.formulas import Floats, Score
 from pipeline.terms.interval import Interval
 
@@ -158,6 +159,7 @@ def percentile_of(samples: Sequence[Sequence[float]], percentile: float) -> floa
     return float(np.percentile(np.concatenate([np.asarray(p, float) for p in samples]), percentile))
 
 
+@once
 def percentile_interval(
     samples: Sequence[Sequence[float]], percentile: float, seed: int = SEED, looks: int = 1
 ) -> Interval:
@@ -171,6 +173,7 @@ def percentile_interval(
     return _between_processes(value, np.array(draws), len(arrays), looks)
 
 
+@once
 def percentile_ratio(
     numerator: Sequence[Sequence[float]],
     denominator: Sequence[Sequence[float]],

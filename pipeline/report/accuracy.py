@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.measure import calibration, classes, examples, slices
 from pipeline.measure.calibration import Calibration
 from pipeline.measure.classes import ClassResult
-from pipeline.measure.measurements import CANDIDATE
+from pipeline.measure.measurements import CANDIDATE, Measurements
 from pipeline.measure.slices import SIGNIFICANT, SliceResult
 from pipeline.report import facts
 from pipeline.verdict.record import ReportData
@@ -47,13 +47,20 @@ class AccuracyView:
     marked: str = "row"
 
 
-def build(data: ReportData) -> AccuracyView | None:
-    """Return the view; None unless both the candidate and a reference were measured."""
+def sides(data: ReportData) -> tuple[Measurements, str] | None:
+    """Return the measurements and the reference; None unless it and the candidate were measured."""
     measured, reference = data.measurements, facts.reference(data)
     if measured is None or reference is None or CANDIDATE not in measured.models:
         return None
-    if not measured.truth:
+    return (measured, reference) if measured.truth else None
+
+
+def build(data: ReportData) -> AccuracyView | None:
+    """Return the view; None unless both the candidate and a reference were measured."""
+    compared = sides(data)
+    if compared is None:
         return None
+    measured, reference = compared
     by_class = classes.compare(measured, reference)
     calibrated = {
         model: found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from pipeline.measure import slices
 from pipeline.report import accuracy, facts, headline, linear, wording
 from pipeline.terms.credentials import redact
 from pipeline.terms.outcomes import SYMBOL
@@ -63,16 +64,20 @@ def _budget(budget: BudgetResult) -> list[str]:
 
 def _worst_slice(data: ReportData) -> str | None:
     """Return a warning about the worst slice; None if no slice is significantly worse."""
-    view = accuracy.build(data)
-    worse = [part for part in view.slices if part.worse] if view else []
-    if view is None or not worse:
+    compared = accuracy.sides(data)
+    if compared is None:
         return None
-    part, count = worse[0], len(view.slices)
+    measured, reference = compared
+    parts = slices.compare(measured, reference)
+    worse = [part for part in parts if part.worse]
+    if not worse:
+        return None
+    part, count = worse[0], len(parts)
     more = f"; {len(worse)} of {count} slices are significantly worse" if len(worse) > 1 else ""
     return (
         f"> ⚠ Worst slice: {escape(part.slicing)} **{escape(part.part)}**, "
         f"{wording.percent(part.candidate.value)} against "
-        f"{wording.percent(part.reference.value)} for {escape(view.reference)} on "
+        f"{wording.percent(part.reference.value)} for {escape(reference)} on "
         f"{wording.plural(part.rows, facts.block(data))} "
         f"({escape(accuracy.chance(part.corrected_p))}, corrected for {count} slices){more}"
     )

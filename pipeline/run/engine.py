@@ -117,8 +117,8 @@ class Run:
         stage fails.
         """
         known = {name: step.artifact for name, step in self.finished.items()}
-        read = self.plan.read(identifier)  # before the fingerprint, which must describe it
-        fingerprint = self.plan.fingerprint(identifier, known)
+        read = self.plan.read(identifier)  # once: the fingerprint must describe it
+        fingerprint = self.plan.fingerprint(identifier, known, read)
         if fingerprint is None:
             raise RarefyError(f"{identifier}: one of its inputs has not been made yet")
         started = time.perf_counter()

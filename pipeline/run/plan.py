@@ -140,9 +140,8 @@ class Plan:
         """What scores depend on besides the data, if it has no labels: who answered it."""
         if not self.task_class.unlabelled:
             return {}
-        return {
-            "own answers": [own_answers.VERSION, self._imported.digest if self._imported else None]
-        }
+        model = self._imported
+        return {"own answers": [own_answers.VERSION, model.digest if model else None]}
 
     @property
     def _imported(self) -> Artifact | None:
@@ -325,13 +324,14 @@ class Plan:
             current = self.loaded.step(current).input
         return chain[::-1]
 
-    def fingerprint(self, identifier: str, known: dict[str, Artifact]) -> str | None:
+    def fingerprint(
+        self, identifier: str, known: dict[str, Artifact], read: Read | None = None
+    ) -> str | None:
         """Return the sha256 of all that a step's output depends on; None if an input is unknown."""
-        stage = self.stage_of(identifier)
-        parents = self.parents(identifier)
+        stage, parents = self.stage_of(identifier), self.parents(identifier)
         if any(name not in known for _, name in parents):
             return None
-        read = self.read(identifier)
+        read = read or self.read(identifier)
         value: dict[str, Any] = {
             "stage": [stage.name, stage.version],
             "source": read.code,

@@ -6,6 +6,7 @@ Disk and memory come from the stages' own formulas, times from earlier runs in t
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
 import shutil
 import sys
@@ -48,7 +49,7 @@ def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
     known: dict[str, Shape | None] = {}
     texts: dict[str, int] = {}
     kinds = {step.id: step.kind for step in steps}
-    manifests = _manifests(plan)
+    manifests = functools.cache(lambda: _manifests(plan))  # of thousands; read if a step must run
     for step in steps:
         if step.artifact is not None:
             known[step.id] = shapes.of_manifest(step.artifact.manifest.model)
@@ -57,7 +58,7 @@ def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
         work = _workload(plan, step, known, texts)
         resources = _resources(step, work) if work else Resources()
         given = None if step.id == MODEL else kinds[plan.loaded.step(step.id).input]
-        seconds = _seconds(plan, step.stage, given, work, resources, manifests) if work else None
+        seconds = _seconds(plan, step.stage, given, work, resources, manifests()) if work else None
         found[step.id] = Needed(resources, seconds)
         if resources.texts is not None:
             texts[step.id] = resources.texts

@@ -59,7 +59,7 @@ def _key(plan: Plan, artifact: Artifact, split: str) -> str:
     recipe = plan.loaded.recipe
     target = recipe.targets[0]
     if artifact.kind is Kind.BUNDLE:
-        on: Any = [target.provider, target.threads, machine.digest(machine.fingerprint())]
+        on: Any = [target.provider, _threads(plan), machine.digest(machine.fingerprint())]
     else:
         on = plan.device
     value = {
@@ -74,6 +74,11 @@ def _key(plan: Plan, artifact: Artifact, split: str) -> str:
         **plan.truth,
     }
     return f"score-{value_sha256(value)}"
+
+
+def _threads(plan: Plan) -> int:
+    """Return the threads that answer: answers are not timed, and more give the same ones sooner."""
+    return max(plan.loaded.recipe.targets[0].threads, plan.threads)
 
 
 def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> d
             task,
             split,
             provider=target.provider,
-            threads=target.threads,
+            threads=_threads(plan),
             progress=progress,
         )
     else:

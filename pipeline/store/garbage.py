@@ -2,10 +2,11 @@
 
 Other processes run, tag and publish meanwhile. Therefore nothing is deleted because of what was
 true when it was listed: each piece is looked at again under the lock that whoever uses it takes,
-and that lock is held only until one rename has moved the piece away.
+and that lock is held only until a rename has moved the piece away.
 
 - An artifact: under the store's guard. A tag may have been set, a process may have taken it into
-  use (``Store.use``), another may have mended it.
+  use (``Store.use``), another may have mended it. To know what is needed, everything that is needed
+  is walked; therefore one guard is held for a batch of renames.
 - The progress of a stage: under that stage's lock. A draft: under the draft's lock.
 """
 
@@ -24,6 +25,9 @@ from pipeline.store import lease, listed, locks
 from pipeline.store.artifact import NewerError
 from pipeline.store.store import Store
 from pipeline.terms.errors import IntegrityError, RecipeError
+
+BATCH = 100
+"""Artifacts moved away under one guard: a fraction of a second, for which others wait."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +81,35 @@ class Collector:
 
     def delete(self, garbage: Garbage) -> bool:
         """Delete a piece of garbage; return False if it is needed by now or already gone."""
-        doomed = (self._take_artifact if garbage.kind == "artifact" else self._take)(garbage)
-        if doomed is None:
-            return False
-        if doomed.is_dir():
-            shutil.rmtree(doomed, ignore_errors=True)
-        else:  # a file that somebody put there
-            doomed.unlink(missing_ok=True)
-        return True
+        return bool(self.delete_all([garbage]))
 
-    def _take_artifact(self, garbage: Garbage) -> Path | None:
-        with self.store.guard():
-            digest = garbage.path.name
-            if not garbage.path.is_dir() or not self._reason(digest, self._needed()):
-                return None
-            return self.store.hide(garbage.path)
+    def delete_all(self, found: Iterable[Garbage]) -> list[Garbage]:
+        """Delete garbage; return the pieces that were neither needed by now nor already gone."""
+        deleted, artifacts = [], []
+        for garbage in found:
+            if garbage.kind == "artifact":
+                artifacts.append(garbage)
+            elif doomed := self._take(garbage):
+                _remove(doomed)
+                deleted.append(garbage)
+        size = 1 if self.damaged else BATCH  # the guard is not held while gigabytes are hashed
+        for batch in (artifacts[at : at + size] for at in range(0, len(artifacts), size)):
+            deleted += self._delete_artifacts(batch)
+        return deleted
+
+    def _delete_artifacts(self, batch: list[Garbage]) -> list[Garbage]:
+        taken: list[tuple[Garbage, Path]] = []
+        try:
+            with self.store.guard():
+                needed = self._needed()
+                for garbage in batch:
+                    path = garbage.path
+                    if path.is_dir() and self._reason(path.name, needed):
+                        taken.append((garbage, self.store.hide(path)))
+        finally:  # also of those before one that could not be moved
+            for _, doomed in taken:
+                _remove(doomed)
+        return [garbage for garbage, _ in taken]
 
     def _take(self, garbage: Garbage) -> Path | None:
         lock = self._lock(garbage.path, garbage.kind)
@@ -151,6 +169,13 @@ class Collector:
         with suppress(FileNotFoundError):
             return path.stat().st_mtime < self._horizon
         return False
+
+
+def _remove(doomed: Path) -> None:
+    if doomed.is_dir():
+        shutil.rmtree(doomed, ignore_errors=True)
+    else:  # a file that somebody put there
+        doomed.unlink(missing_ok=True)
 
 
 def _size(place: Path) -> int:

@@ -240,6 +240,17 @@ class Remote(RemoteFiles):
             return {}
         return record if isinstance(record, dict) else {}
 
+    def has(self, artifact: Artifact) -> bool:
+        """Return whether the manifest is there, and each file with its size; no file is read."""
+        folder = f"{_ARTIFACTS}/{artifact.digest}"
+        present = self.sizes(folder)
+        files = artifact.manifest.files
+        return (
+            MANIFEST in present
+            and all(present.get(entry.path) == entry.size for entry in files)
+            and self.read(f"{folder}/{MANIFEST}") == artifact.manifest.canonical()
+        )
+
     def send(self, artifact: Artifact) -> int:
         """Send the files that are missing or damaged there, then the manifest.
 

@@ -17,6 +17,7 @@ from flows.branches_on import Inline
 from flows.sweep_display import SweepDisplay
 from flows.sweeping import Sweeping
 from flows.workers import Where
+from pipeline.run import importing
 from pipeline.run.plan import Plan
 from pipeline.stage import data
 from pipeline.sweep.branch import Branch
@@ -266,17 +267,21 @@ def test_the_rows_that_are_timed_need_only_the_model_of_a_branch(project: Projec
     assert going.clock.texts
 
 
-def test_planning_that_takes_long_is_said_and_reads_the_data_once(
+def test_planning_that_takes_long_is_said_and_reads_data_and_weights_once(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = sweeps.write(project, VARY)
     assert said(opened(project, path)) == ""
     hashed: list[Path] = []
     whole = data.file_sha256
-    monkeypatch.setattr(data, "file_sha256", lambda path: hashed.append(path) or whole(path))  # type: ignore[func-returns-value]
+    for reader in (data, importing):
+        monkeypatch.setattr(reader, "file_sha256", lambda path: hashed.append(path) or whole(path))  # type: ignore[func-returns-value]
     monkeypatch.setattr(sweeping, "SOON", -1.0)
     assert said(opened(project, path)) == "planning 3 branches\n"
-    assert [path.name for path in hashed] == ["train.jsonl", "eval.jsonl"]
+    names = [path.name for path in hashed]
+    assert names[:2] == ["train.jsonl", "eval.jsonl"]
+    assert "model.safetensors" in names
+    assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("wrong", ["head.scale: [1.0, {}]", "head.scales: [1.0]"])

@@ -57,6 +57,17 @@ def test_before_the_first_run_sizes_are_known_and_times_are_not(workshop):
     assert found["distill"].resources.shape.parameters < parameters
 
 
+def test_the_store_s_manifests_are_read_once_and_only_if_a_step_must_run(
+    workshop, tuned, monkeypatch
+):
+    read, whole = [], resources._manifests
+    monkeypatch.setattr(resources, "_manifests", lambda plan: read.append(1) or whole(plan))
+    assert needed(workshop.open(TUNE).plan) == {}
+    assert read == []
+    assert len(needed(workshop.open(TUNE, "quantize", "export").plan)) == 2
+    assert read == [1]
+
+
 def test_lengths_that_were_counted_narrow_what_is_said(workshop):
     chain = ({"finetune": {}}, {"distill": {"layers": 1}})
     before = needed(workshop.open(*chain).plan)["distill"].resources

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.measure import accuracy
 from pipeline.terms.errors import (
     IntegrityError,
     RarefyError,
 )
+from tests.conftest import execute
 from tests.pipeline.run.chains import flip
 
 
@@ -23,6 +25,24 @@ def test_one_changed_byte_of_eval_measures_anew_and_trains_nothing(workshop):
     (old,) = [m for m in before.scores if m.name == "accuracy"]
     (new,) = [m for m in after.scores if m.name == "accuracy"]
     assert abs(old.value - new.value) == pytest.approx(1 / 12)
+
+
+@pytest.mark.parametrize(("given", "used"), [(3, 3), (1, 2)])
+def test_a_bundle_is_scored_with_all_threads_that_the_run_has(workshop, monkeypatch, given, used):
+    """Answers are not timed here, so the other cores need not wait."""
+    run = workshop.open(
+        {"finetune": {"epochs": 1}}, "export", targets=[{"name": "cpu", "threads": 2}]
+    )
+    run.plan.threads = given
+    asked, whole = [], accuracy.bundle_answers
+
+    def noted(*arguments, **named):
+        asked.append(named["threads"])
+        return whole(*arguments, **named)
+
+    monkeypatch.setattr(accuracy, "bundle_answers", noted)
+    execute(run)
+    assert asked == [used]
 
 
 def test_a_model_that_answers_nan_is_no_result(workshop):

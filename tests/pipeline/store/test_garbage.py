@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from pipeline.store import garbage as collecting
 from pipeline.store.artifact import MANIFEST, NewerError
 from pipeline.store.garbage import Collector, Garbage
 from pipeline.store.store import Store
@@ -91,6 +92,45 @@ def test_what_was_tagged_after_it_was_listed_stays(store):
     store.untag("best")
     assert collector.delete(found)
     assert store.digests() == []
+
+
+def test_many_go_in_batches_and_what_was_tagged_between_two_stays(store, monkeypatch):
+    """What is needed is walked once a batch: for each artifact, gc of thousands took minutes."""
+    monkeypatch.setattr(collecting, "BATCH", 3)
+    for number in range(7):
+        publish(store, str(number), f"{number:064x}")
+    collector = Collector(store, days=-1)
+    *_, last = found = collector.find()
+    needed, walks, remove = collector._needed, [], collecting._remove
+    monkeypatch.setattr(collector, "_needed", lambda: walks.append(1) or needed())
+
+    def tagging(doomed):  # between two batches, without the guard
+        Store(store.root).tag("best", last.path.name)
+        remove(doomed)
+
+    monkeypatch.setattr(collecting, "_remove", tagging)
+    assert collector.delete_all(found) == found[:-1]
+    assert len(walks) == 3
+    assert store.digests() == [last.path.name]
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_what_was_moved_away_is_deleted_if_the_next_cannot_be(store, monkeypatch):
+    for number in range(2):
+        publish(store, str(number), f"{number:064x}")
+    collector, hide, moved = Collector(store, days=-1), store.hide, []
+
+    def full(path):
+        if moved:
+            raise OSError("no")
+        moved.append(path)
+        return hide(path)
+
+    monkeypatch.setattr(store, "hide", full)
+    with pytest.raises(OSError, match="no"):
+        collector.delete_all(collector.find())
+    assert len(store.digests()) == 1
+    assert list((store.root / "tmp").iterdir()) == []
 
 
 def test_what_was_mended_after_it_was_listed_stays(store):

@@ -10,6 +10,7 @@ from pipeline.recipe.recipe import MODEL
 from pipeline.store import remote, shared
 from pipeline.store.remote import Remote
 from pipeline.store.shared import Shared
+from pipeline.store.store import Store
 from pipeline.terms.errors import IntegrityError, ProviderError
 from tests.conftest import Workshop, execute
 from tests.pipeline.store.artifacts import publish
@@ -31,6 +32,37 @@ def test_shared_work_is_found_without_its_files_which_come_when_asked(store, url
     cold.bring(found.digest)
     assert cold.verify(found.digest) == []
     assert shared.share(cold, [found], url) == 0
+
+
+def test_what_is_there_already_is_not_read_again(store, url, cold, monkeypatch):
+    made = publish(store)
+    shared.share(store, [made], url)
+    pulled = cold.lookup(made.manifest.stage.fingerprint)
+    cold.bring(made.digest)
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "sha256", lambda *_: pytest.fail("a file there was read"))
+        patch.setattr(Store, "check", lambda *_: pytest.fail("a file here was read"))
+        patch.setattr(Remote, "write", lambda *_: pytest.fail("something was written"))
+        assert shared.share(store, [made], url) == 0
+        assert shared.share(cold, [pulled], url) == 0
+
+
+@pytest.mark.parametrize("lost", ["a.txt", "manifest.json", "the end of a.txt", "the entry"])
+def test_what_is_not_whole_there_is_shared_again(store, url, cold, lost):
+    made = publish(store)
+    fingerprint = made.manifest.stage.fingerprint
+    shared.share(store, [made], url)
+    there = Remote.open(url)
+    if lost == "the end of a.txt":
+        there.write(f"artifacts/sha256/{made.digest}/a.txt", b"hell")
+    elif lost == "the entry":
+        there.write(f"fingerprints/{fingerprint}.json", b"{")
+    else:
+        there.system.rm(f"{there.root}/artifacts/sha256/{made.digest}/{lost}")
+    shared.share(store, [made], url)
+    assert cold.lookup(fingerprint).digest == made.digest
+    cold.bring(made.digest)
+    assert cold.verify(made.digest) == []
 
 
 def test_work_that_nobody_shared_is_not_there(store, cold):
