@@ -144,6 +144,8 @@ class BundleModel:
         self.by_words = side == "right" and beginnings.by_words(self.tokenizer)
         self.of_words = bool(self.signature.get("words"))
         self.in_windows = bool(self.signature.get("windows"))
+        if self.of_words or self.in_windows:  # here and not in a call: threads share the tokenizer
+            windows.cut(self.tokenizer, self.signature["max_length"])
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Feed]:
         """Tokenize into one feed per text: arrays of 1 × tokens, int64, truncated to max length.
@@ -242,10 +244,11 @@ class BundleModel:
         """
         check_rows(self.signature, paired=pairs is not None)
         if self.of_words:
-            read = words.windows(self.tokenizer, texts, self.signature["max_length"])
-            return [words.feed(parts, self.inputs) for parts in read]
+            shared = windows.overlap(self.tokenizer, self.signature["max_length"])
+            found = words.answering(texts, windows.read(self.tokenizer, texts), shared)
+            return [words.feed(parts, self.inputs) for parts in found]
         if self.in_windows:
-            read_parts = windows.of(self.tokenizer, texts, self.signature["max_length"])
+            read_parts = windows.read(self.tokenizer, texts)
             padding = self._padding()
             return [(windows.feed(parts, self.inputs, padding), None) for parts in read_parts]
         return [(feed, None) for feed in self._rows(texts, pairs)]

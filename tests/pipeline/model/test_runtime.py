@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import onnx
@@ -97,6 +98,38 @@ def test_single_texts_are_refused_by_a_bundle_that_reads_pairs(tmp_path):
 def test_a_bundle_that_does_not_say_what_it_reads_answers_both(tmp_path):
     model = BundleModel(write_bundle(tmp_path))
     assert model.units(["good"]).shape == model.units(["good"], ["film"]).shape
+
+
+class Interrupted:
+    """A tokenizer; while it first encodes, another thread asks the model about another text."""
+
+    def __init__(self, model: BundleModel) -> None:
+        self.real, self.model, self.threads = model.tokenizer, model, list[Thread]()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    def encode_batch(self, texts: list[str]) -> object:
+        if not self.threads:
+            self.threads.append(Thread(target=self.model.asked, args=(["bad film"],)))
+            self.threads[0].start()
+            self.threads[0].join()
+        return self.real.encode_batch(texts)
+
+
+@pytest.mark.parametrize("way", ["words", "windows"])
+def test_threads_share_a_bundle_that_reads_words_or_windows(tmp_path, way):
+    model = recorded(tmp_path, **{way: True})
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    texts = ["good film " * 9]
+    ((alone, _),) = model.asked(texts)
+    assert len(alone["input_ids"]) > 1, "windows"
+    model.tokenizer = Interrupted(model)
+    ((beside, _),) = model.asked(texts)
+    assert model.tokenizer.threads
+    assert {name: rows.tolist() for name, rows in beside.items()} == {
+        name: rows.tolist() for name, rows in alone.items()
+    }
 
 
 def test_rows_are_fed_alone_and_cut_to_the_longest_input(tmp_path):
