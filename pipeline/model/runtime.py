@@ -20,7 +20,7 @@ from pipeline.model import (
     windows,
     words,
 )
-from pipeline.model.graph_file import check_graph
+from pipeline.model.graph_file import check_graph, contains
 from pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
 from pipeline.terms.progress import Progress
 
@@ -41,6 +41,9 @@ PROVIDERS = {
 """What session_options.json calls a provider: ONNX Runtime's names, and OpenVINO itself."""
 DEVICES = {"cpu": "cpu", "openvino": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
 """The device that holds a provider's tensors."""
+
+AT_RUN_TIME = "DynamicQuantize"
+"""What the operators are called that find ranges of activations at run time."""
 
 
 def library(provider: str) -> str:
@@ -94,7 +97,7 @@ def check_rows(signature: Mapping[str, Any], *, paired: bool) -> None:
 def ranges_at_run_time(graph: Any) -> bool:
     """Return whether an ONNX graph finds ranges of activations at run time, also in an ``If``."""
     return any(
-        node.op_type.startswith("DynamicQuantize")
+        node.op_type.startswith(AT_RUN_TIME)
         or any(
             ranges_at_run_time(inner)
             for attribute in node.attribute
@@ -320,8 +323,11 @@ class BundleModel:
         """Whether a row's answer depends on the rows in its batch.
 
         It does if the graph quantizes activations by their range at run time: that range is taken
-        over the whole tensor. Kept, because the file with all weights is read for it.
+        over the whole tensor. Kept, because the file with all weights is read for it. It is parsed
+        only if it contains the name of such an operator: that takes twice its size in memory.
         """
+        if not contains(_file(self.directory, MODEL), AT_RUN_TIME.encode()):
+            return False
         return ranges_at_run_time(self._graph().graph)
 
     def _graph(self) -> Any:

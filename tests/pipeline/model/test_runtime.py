@@ -164,6 +164,24 @@ def test_rows_of_equal_length_run_together_and_keep_their_places(tmp_path, monke
     assert sorted(sizes) == [(1, 3), (1, 4), (1, 5), (2, 3), (2, 4)]
 
 
+def test_rows_interact_if_ranges_are_found_at_run_time(tmp_path):
+    model = BundleModel(write_bundle(tmp_path))
+    graph = onnx.load(tmp_path / "model.onnx")
+    helper.set_model_props(graph, {"note": "no DynamicQuantizeLinear"})
+    onnx.save(graph, tmp_path / "model.onnx")
+    assert not BundleModel(tmp_path).rows_interact, "the name alone is no operator"
+    names = ["whole", "scale", "zero"]
+    graph.graph.node.append(helper.make_node("DynamicQuantizeLinear", ["kept"], names))
+    onnx.save(graph, tmp_path / "model.onnx")
+    assert model.rows_interact
+
+
+def test_a_graph_without_such_an_operator_s_name_is_not_parsed(tmp_path, monkeypatch):
+    model = BundleModel(write_bundle(tmp_path))
+    monkeypatch.delattr(onnx, "load")  # takes twice the file's size in memory
+    assert not model.rows_interact
+
+
 def test_pairs_are_encoded_together(tmp_path):
     model = BundleModel(write_bundle(tmp_path))
     (feed,) = model.encode(["good"], ["bad"])
