@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from stages.notes import Notes
+import pytest
+
+from stages.notes import Notes, pause
 
 
 def test_values_and_seconds_survive(tmp_path):
@@ -19,3 +21,8 @@ def test_values_and_seconds_survive(tmp_path):
     assert again.get("x", measure) == {"a": 0.5}
     assert measured == [1]
     assert 100 <= again.seconds < 200
+
+
+@pytest.mark.parametrize(("cost", "expected"), [(0, 5), (0.25, 5), (3, 60)])
+def test_what_takes_long_to_save_is_saved_less_often(cost, expected):
+    assert pause(5, cost) == expected
