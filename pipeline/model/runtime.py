@@ -61,6 +61,8 @@ def available() -> list[str]:
 
 def check_available(provider: str) -> None:
     """Raise ProviderError if the installed libraries do not include a provider."""
+    if provider not in PROVIDERS:
+        raise ProviderError(f"provider {provider!r}: expected one of {', '.join(PROVIDERS)}")
     if provider == "openvino":
         openvino_session.check_installed()
     elif PROVIDERS[provider] not in available():

@@ -197,6 +197,12 @@ def test_a_provider_that_is_not_there_is_said(tmp_path):
         BundleModel(write_bundle(tmp_path), provider="cuda")
 
 
+def test_a_provider_that_does_not_exist_is_said(tmp_path):
+    expected = "provider 'gpu': expected one of cpu, cuda, tensorrt, openvino"
+    with pytest.raises(ProviderError, match=expected):
+        BundleModel(write_bundle(tmp_path), provider="gpu")
+
+
 def test_a_directory_that_is_no_bundle_is_said(tmp_path):
     with pytest.raises(ModelError, match=r"config\.json is missing; is this a bundle"):
         BundleModel(tmp_path)
