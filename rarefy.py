@@ -228,7 +228,7 @@ def run(
     job = Job(
         recipe=str(recipe.path or recipe.where.source),
         home=str(place.path),
-        out=str(out or place.runs / loaded.recipe.name),
+        out=str(Path(out).expanduser() if out else place.runs / loaded.recipe.name),
         device=_device(device),
         threads=threads,
         command=_command(recipe, baseline, given),
@@ -268,9 +268,9 @@ def compare(
     Returns:
         The measurements, and a ``verdict`` (None without ``max_regression``).
 
-    Raises RecipeError if ``max_regression`` is no share, ModelError if the two have different
-    labels, EvidenceError if recorded numbers are not comparable on this machine, IntegrityError if
-    files are damaged.
+    Raises RecipeError for an impossible ``max_regression`` or ``threads``, ModelError if the two
+    have different labels, EvidenceError if recorded numbers are not comparable on this machine,
+    IntegrityError if files are damaged.
     """
     from flows.compared import ComparisonView
     from pipeline.model import own_provider
@@ -281,8 +281,9 @@ def compare(
     from pipeline.release.origin import recipe_of
     from pipeline.store.home import Home
     from pipeline.terms.errors import RecipeError
-    from pipeline.terms.vocabulary import Target
+    from pipeline.terms.vocabulary import Target, check_threads
 
+    check_threads(threads)
     if max_regression is not None and not 0 < max_regression < 1:
         raise RecipeError(
             f"max_regression: {max_regression!r} is not a share between 0 and 1, such as 0.05"

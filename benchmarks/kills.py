@@ -55,8 +55,7 @@ stages:
       {models: [finetune], processes: 2, seconds: 1, rows: 20, memory: false, cold_starts: 0}
 """
 START = (
-    "from stages import trainer; trainer.CHECKPOINT_SECONDS = 1.0;"
-    "from flows.cli import main; main()"
+    "from stages import trainer; trainer.pause = lambda *_: 1.0;from flows.cli import main; main()"
 )
 LINE = re.compile(r"^(\w+) +(?:encoder|checkpoint|adapter|bundle|report) .* (\S+)  ([0-9a-f]{12})$")
 """A finished step: its id, "cached" or its seconds, and the digest of its artifact."""

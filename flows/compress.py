@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from flows import jobs, prefect_server, prefect_settings, recording, server_guard
 from flows.display import Display, Shows
@@ -11,6 +12,8 @@ from flows.results import Result
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run.logbook import Engine
 from pipeline.store.home import Home
+from pipeline.terms.errors import RecipeError
+from pipeline.terms.vocabulary import check_threads
 
 
 def run(
@@ -23,9 +26,13 @@ def run(
 ) -> Result:
     """Run a job and record it; ``loaded`` is its recipe, which is not read again.
 
-    Raises the engine's own errors, and ProviderError if PREFECT_API_URL names a server that does
+    Raises the engine's own errors, RecipeError if there is no such engine or number of threads,
+    and ProviderError if PREFECT_API_URL names a server that does
     not answer. A missed budget is a result, not an exception.
     """
+    if engine not in get_args(Engine):
+        raise RecipeError(f"engine {engine!r}: expected 'prefect' or 'inline'")
+    check_threads(job.threads)
     with recording.recorded(job, loaded, engine, display) as shown:
         result = _run(job, loaded, engine, shown, verbose)
         shown.ended(result)

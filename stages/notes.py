@@ -1,4 +1,4 @@
-"""Measurements of a long stage, kept so that it goes on from there after a kill."""
+"""Measurements of a long stage, kept so that it goes on after a kill; and how often to save."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.store import disk
+
+WORTH = 20
+"""Seconds of work for each second of saving: it takes less than a twentieth of the time."""
+
+
+def pause(seconds: float, cost: float) -> float:
+    """Return the seconds of work from one save to the next; more if saving takes long.
+
+    ``seconds``: the fewest. ``cost``: what the last save took.
+    """
+    return max(seconds, WORTH * cost)
 
 
 class Notes:

@@ -24,6 +24,7 @@ from pipeline.terms.errors import ModelError
 from stages import training, transfer_set
 from stages.aims import Aims
 from stages.internals import Internal, captured
+from stages.notes import pause
 from stages.parameters import TEACHER_BATCH, Loss, Row
 from stages.rows import lengths
 from stages.schedule import Clock, Weight
@@ -166,7 +167,7 @@ def _answer(
     directory = result.path.parent
     order = np.argsort(lengths(rows), kind="stable")
     done = _resume(directory, result)
-    saved_at = time.monotonic()
+    saving_at = saved_at = time.monotonic()
     with result.path.open("r+b" if result.path.exists() else "w+b") as file:
         for start in range(done, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -179,7 +180,9 @@ def _answer(
                 file.write(found[: end - first].tobytes())
             done = start + len(chosen)
             context.progress(done, len(order), "teacher answers")
-            if time.monotonic() - saved_at > SAVE_SECONDS or done == len(order):
+            now, cost = time.monotonic(), saved_at - saving_at
+            if now - saved_at > pause(SAVE_SECONDS, cost) or done == len(order):
+                saving_at = now
                 file.flush()
                 os.fsync(file.fileno())  # before what says that these rows are there
                 _save(directory, result, done)

@@ -29,6 +29,7 @@ from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
 from pipeline.terms.wording import plural
 from stages.keeping import LAST, Keeper
+from stages.notes import pause
 from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
 from stages.rows import groups, lengths
 from stages.schedule import Clock
@@ -299,7 +300,7 @@ class _Trainer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Reports progress after every step; saves a checkpoint every minute and at the end.
+    """Reports progress after every step; saves checkpoints, and one at the end.
 
     With a keeper, ends the training after ``patience`` epochs that were no better.
     """
@@ -308,7 +309,7 @@ class _Watch(TrainerCallback):
         self, context: Context, trainer: _Trainer, keeper: Keeper | None, patience: int | None
     ) -> None:
         self.context, self.trainer, self.keeper, self.patience = context, trainer, keeper, patience
-        self.saved_at = time.monotonic()
+        self.saving_at = self.saved_at = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         recent = self.trainer.losses[-50:]
@@ -322,8 +323,9 @@ class _Watch(TrainerCallback):
         self.context.progress(state.global_step, state.max_steps, note)
         # Also after the last step: a stage killed later, even while publishing, need not retrain.
         last = state.global_step == state.max_steps or control.should_training_stop
-        if last or time.monotonic() - self.saved_at >= CHECKPOINT_SECONDS:
-            control.should_save = True
+        now, cost = time.monotonic(), self.saved_at - self.saving_at
+        if last or now - self.saved_at >= pause(CHECKPOINT_SECONDS, cost):
+            control.should_save, self.saving_at = True, now
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> Any:

@@ -92,6 +92,35 @@ def test_a_limit_that_is_no_share_is_refused_before_anything_is_measured(limit: 
         rarefy.compare("no-such-bundle", "nor-this", max_regression=limit)
 
 
+@pytest.mark.parametrize("threads", [0, -1, 1025])
+def test_an_impossible_number_of_threads_is_refused(threads: int, project: Project):
+    expected = f"threads: {threads}, expected 1 to 1024"
+    recipe = rarefy.load(project.recipe("quickstages:Head"))
+    for call in (
+        lambda: rarefy.Bundle("no-such-bundle", threads=threads),
+        lambda: rarefy.compare("no-such-bundle", "nor-this", threads=threads),
+        lambda: rarefy.run(recipe, home=project.home, threads=threads, quiet=True),
+    ):
+        with pytest.raises(rarefy.RecipeError, match=expected):
+            call()
+    assert not project.home.exists()
+
+
+def test_an_engine_that_there_is_not_is_refused(project: Project):
+    recipe = rarefy.load(project.recipe("quickstages:Head"))
+    with pytest.raises(rarefy.RecipeError, match="engine 'dask': expected 'prefect' or 'inline'"):
+        rarefy.run(recipe, home=project.home, engine="dask", quiet=True)  # type: ignore[arg-type]
+    assert not project.home.exists()
+
+
+def test_the_output_may_be_below_the_user_s_own_folder(project: Project, monkeypatch):
+    monkeypatch.setenv("HOME", str(project.folder))
+    recipe, jobs = rarefy.load(project.recipe("quickstages:Head")), []
+    monkeypatch.setattr("flows.compress.run", lambda job, *_: jobs.append(job))
+    rarefy.run(recipe, home="~/home", out="~/made", quiet=True)
+    assert (jobs[0].home, jobs[0].out) == (f"{project.folder}/home", f"{project.folder}/made")
+
+
 def test_importing_it_loads_nothing_heavy():
     heavy = ("torch", "pydantic", "numpy")
     code = f"import rarefy, sys; print(*[m for m in {heavy} if m in sys.modules])"

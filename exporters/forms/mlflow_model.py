@@ -4,6 +4,7 @@ Requires mlflow with pandas, and what the bundle's predict.py requires. MLflow r
 nothing is pickled.
 """
 
+import functools
 import importlib.util
 from typing import Any
 
@@ -16,17 +17,25 @@ class Answers(PythonModel):  # type: ignore[misc]
     """The bundle in the artifact ``bundle``."""
 
     def load_context(self, context: Any) -> None:
-        """Load the session and the tokenizer once."""
+        """Load the session, the tokenizer and the bundle's JSON files once.
+
+        What a request would set of the tokenizer is set here: requests run in threads that share
+        it.
+        """
         path = f"{context.artifacts['bundle']}/predict.py"
         spec = importlib.util.spec_from_file_location("rarefy_bundle_predict", path)
         assert spec is not None
         assert spec.loader is not None
         bundle: Any = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(bundle)
+        bundle.read, bundle.overlap = functools.cache(bundle.read), functools.cache(bundle.overlap)
         try:
             loaded = bundle.load()
         except SystemExit as error:
             raise RuntimeError(str(error)) from None
+        signature = bundle.read("signature.json")
+        if signature.get("words") or signature.get("windows"):
+            bundle.overlap(loaded[1])
         bundle.load = lambda: loaded
         self.bundle = bundle
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import rich_click as click
@@ -12,6 +15,10 @@ import rich_click as click
 from flows.options import home_option, json_option, provider_option
 from pipeline.store.home import Home
 from pipeline.terms.errors import DataError
+
+Row = tuple[str, str | None]
+AT_ONCE = 1 << 16
+"""Bytes of stdin that are answered together, if so many are there: what a pipe holds."""
 
 
 @click.command(short_help="Classify texts with a bundle: label and probabilities.")
@@ -41,47 +48,41 @@ def predict(
 
     Example: `rarefy predict demo "A fine film."`
     """
-    from pipeline.model import own_provider
-    from pipeline.model.runtime import BundleModel
-    from pipeline.release.bundles import find
-    from pipeline.stage import tasks
+    from pipeline.release.answering import Bundle
 
-    answering = find(bundle, home)
     if not texts and not pairs and sys.stdin.isatty():
         raise click.UsageError("give a TEXT or --pair FIRST SECOND, or pipe lines to stdin")
-    provider = own_provider.chosen(answering.directory, provider)
-    model = BundleModel(answering.directory, provider=provider, threads=threads)
-    task = tasks.find(model.task)(model.labels, model.signature["max_length"], ())
-    task = task.of_model(model.config)
-    rows: Iterable[tuple[str, str | None]] = [*((text, None) for text in texts), *pairs]
-    for text, second in map(_checked, rows or _lines()):
-        pair = [second] if second is not None else None
-        (given,) = task.reply([text], task.answers(model.units([task.ask(text)], pair)))
-        _answer(text, second, given, as_json)
+    model = Bundle(bundle, home=home.path, provider=provider, threads=threads)
+    given: list[Row] = [*((text, None) for text in texts), *pairs]
+    for rows in [given] if given else _arriving():
+        for paired, alike in itertools.groupby(rows, lambda row: row[1] is not None):
+            firsts, seconds = zip(*alike, strict=True)
+            alone = 1 if len(firsts) == 1 else None  # the graph is not asked if rows interact
+            answers = model.predict(firsts, seconds if paired else None, batch_size=alone)
+            for text, second, answer in zip(firsts, seconds, answers, strict=True):
+                _answer(text, second, answer, as_json)
 
 
-def _lines() -> Iterator[tuple[str, str | None]]:
-    """Yield the texts from stdin as they arrive, skipping blank lines.
+def _arriving() -> Iterator[list[Row]]:
+    """Yield the rows of stdin's lines without blank ones: those together that arrive together.
 
+    So a file is answered in batches, and a program that waits for the answer to its line gets it.
     Raises DataError if stdin cannot be decoded.
     """
-    try:
-        for line in sys.stdin:
-            first, tab, second = line.rstrip("\n").partition("\t")
-            if first.strip():
-                yield first, second if tab else None
-    except UnicodeDecodeError as error:
-        raise DataError(f"stdin is not valid {error.encoding.upper()}") from error
-
-
-def _checked(row: tuple[str, str | None]) -> tuple[str, str | None]:
-    """Return a row. Raises DataError for bytes that were not UTF-8: no tokenizer takes them."""
-    for text in row:
+    decode = codecs.getincrementaldecoder(sys.stdin.encoding)(sys.stdin.errors or "strict")
+    decoder, rest, ended = io.IncrementalNewlineDecoder(decode, translate=True), "", False
+    while not ended:
+        read: bytes = sys.stdin.buffer.read1(AT_ONCE)  # type: ignore[union-attr]
+        ended = not read
         try:
-            (text or "").encode()
-        except UnicodeEncodeError as error:
-            raise DataError(f"{text!r:.60} is not valid Unicode; write it in UTF-8") from error
-    return row
+            *lines, rest = (rest + decoder.decode(read, final=ended)).split("\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"stdin is not valid {error.encoding.upper()}") from error
+        parts = [line.partition("\t") for line in (*lines, *([rest] if ended else []))]
+        if rows := [
+            (first, second if tab else None) for first, tab, second in parts if first.strip()
+        ]:
+            yield rows
 
 
 def _answer(text: str, second: str | None, given: Any, as_json: bool) -> None:

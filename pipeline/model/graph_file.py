@@ -24,12 +24,10 @@ def check_graph(path: Path) -> None:
     _regular(path)
     # Every external tensor contains the key "location". If the file does not contain it, there are
     # no external tensors, and the graph need not be parsed.
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            raise IntegrityError(f"{path}: the file is empty")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content.find(b"location") < 0:
-                return
+    if path.stat().st_size == 0:
+        raise IntegrityError(f"{path}: the file is empty")
+    if not contains(path, b"location"):
+        return
     import onnx
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
@@ -37,6 +35,15 @@ def check_graph(path: Path) -> None:
         if uses_external_data(tensor):
             info = ExternalDataInfo(tensor)
             _check_external(path, tensor.name, info.location, info.offset or 0, info.length or 0)
+
+
+def contains(path: Path, text: bytes) -> bool:
+    """Return whether a file that is not empty contains these bytes; it is not read into memory."""
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return content.find(text) >= 0
 
 
 def _tensors(message: Any) -> Iterator[Any]:

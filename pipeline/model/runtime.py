@@ -20,7 +20,7 @@ from pipeline.model import (
     windows,
     words,
 )
-from pipeline.model.graph_file import check_graph
+from pipeline.model.graph_file import check_graph, contains
 from pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
 from pipeline.terms.progress import Progress
 
@@ -42,6 +42,9 @@ PROVIDERS = {
 DEVICES = {"cpu": "cpu", "openvino": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
 """The device that holds a provider's tensors."""
 
+AT_RUN_TIME = "DynamicQuantize"
+"""What the operators are called that find ranges of activations at run time."""
+
 
 def library(provider: str) -> str:
     """Return the name of the module that runs a provider's bundles."""
@@ -58,6 +61,8 @@ def available() -> list[str]:
 
 def check_available(provider: str) -> None:
     """Raise ProviderError if the installed libraries do not include a provider."""
+    if provider not in PROVIDERS:
+        raise ProviderError(f"provider {provider!r}: expected one of {', '.join(PROVIDERS)}")
     if provider == "openvino":
         openvino_session.check_installed()
     elif PROVIDERS[provider] not in available():
@@ -94,7 +99,7 @@ def check_rows(signature: Mapping[str, Any], *, paired: bool) -> None:
 def ranges_at_run_time(graph: Any) -> bool:
     """Return whether an ONNX graph finds ranges of activations at run time, also in an ``If``."""
     return any(
-        node.op_type.startswith("DynamicQuantize")
+        node.op_type.startswith(AT_RUN_TIME)
         or any(
             ranges_at_run_time(inner)
             for attribute in node.attribute
@@ -144,6 +149,8 @@ class BundleModel:
         self.by_words = side == "right" and beginnings.by_words(self.tokenizer)
         self.of_words = bool(self.signature.get("words"))
         self.in_windows = bool(self.signature.get("windows"))
+        if self.of_words or self.in_windows:  # here and not in a call: threads share the tokenizer
+            windows.cut(self.tokenizer, self.signature["max_length"])
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Feed]:
         """Tokenize into one feed per text: arrays of 1 × tokens, int64, truncated to max length.
@@ -242,10 +249,11 @@ class BundleModel:
         """
         check_rows(self.signature, paired=pairs is not None)
         if self.of_words:
-            read = words.windows(self.tokenizer, texts, self.signature["max_length"])
-            return [words.feed(parts, self.inputs) for parts in read]
+            shared = windows.overlap(self.tokenizer, self.signature["max_length"])
+            found = words.answering(texts, windows.read(self.tokenizer, texts), shared)
+            return [words.feed(parts, self.inputs) for parts in found]
         if self.in_windows:
-            read_parts = windows.of(self.tokenizer, texts, self.signature["max_length"])
+            read_parts = windows.read(self.tokenizer, texts)
             padding = self._padding()
             return [(windows.feed(parts, self.inputs, padding), None) for parts in read_parts]
         return [(feed, None) for feed in self._rows(texts, pairs)]
@@ -317,8 +325,11 @@ class BundleModel:
         """Whether a row's answer depends on the rows in its batch.
 
         It does if the graph quantizes activations by their range at run time: that range is taken
-        over the whole tensor. Kept, because the file with all weights is read for it.
+        over the whole tensor. Kept, because the file with all weights is read for it. It is parsed
+        only if it contains the name of such an operator: that takes twice its size in memory.
         """
+        if not contains(_file(self.directory, MODEL), AT_RUN_TIME.encode()):
+            return False
         return ranges_at_run_time(self._graph().graph)
 
     def _graph(self) -> Any:

@@ -32,13 +32,26 @@ def of(
     ``tokenizer``: of the tokenizers library. It is left without truncation.
     ``shared``: the number of tokens that neighbours share; by default ``overlap``.
     """
+    cut(tokenizer, max_length, shared)
+    found = read(tokenizer, texts)
+    tokenizer.no_truncation()
+    yield from found
+
+
+def cut(tokenizer: Any, max_length: int, shared: int | None = None) -> None:
+    """Set a tokenizer to cut long texts into windows as ``of`` does."""
     tokenizer.no_padding()
     stride = overlap(tokenizer, max_length) if shared is None else shared
     tokenizer.enable_truncation(max_length, stride=stride)
+
+
+def read(tokenizer: Any, texts: Sequence[str]) -> Iterator[list[Any]]:
+    """Return the encodings of each text's windows, by a tokenizer that ``cut`` has set.
+
+    It is not changed, so threads can share it.
+    """
     encodings = tokenizer.encode_batch(list(texts))
-    tokenizer.no_truncation()
-    for encoding in encodings:
-        yield [encoding, *encoding.overflowing]
+    return ([encoding, *encoding.overflowing] for encoding in encodings)
 
 
 def inputs(part: Any, names: Iterable[str]) -> dict[str, list[int]]:

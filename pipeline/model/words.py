@@ -9,7 +9,7 @@ is answered by the window in which it has the most context on its shorter side.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pipeline.model.windows import feed as padded
@@ -58,12 +58,21 @@ def of(text: str) -> list[str]:
 
 
 def windows(tokenizer: Any, texts: Sequence[str], max_length: int) -> Iterator[list[Window]]:
-    """Yield the windows of each joined text, each of at most ``max_length`` tokens.
+    """Return the windows of each joined text, each of at most ``max_length`` tokens.
 
     ``tokenizer``: of the tokenizers library. It is left without truncation.
     """
-    shared = overlap(tokenizer, max_length)
-    for text, parts in zip(texts, encodings(tokenizer, texts, max_length), strict=True):
+    return answering(texts, encodings(tokenizer, texts, max_length), overlap(tokenizer, max_length))
+
+
+def answering(
+    texts: Sequence[str], encoded: Iterable[list[Any]], shared: int
+) -> Iterator[list[Window]]:
+    """Yield the windows of each joined text from their encodings.
+
+    ``shared``: the number of tokens that neighbours share.
+    """
+    for text, parts in zip(texts, encoded, strict=True):
         yield _windows(of(text), parts, shared)
 
 

@@ -18,6 +18,7 @@ from pipeline.stage import tasks
 from pipeline.stage.values import given_text
 from pipeline.store.home import Home
 from pipeline.terms.progress import Progress, silent
+from pipeline.terms.vocabulary import check_threads
 
 T = TypeVar("T")
 BATCH = 32
@@ -39,8 +40,8 @@ class Bundle:
             one that the bundle was exported for.
         threads: intra-op threads; by default the number that the bundle was exported for.
 
-    Raises RecipeError if there is no such bundle, IntegrityError if it is damaged, ProviderError
-    if the provider is not available.
+    Raises RecipeError if there is no such bundle or number of threads, IntegrityError if the
+    bundle is damaged, ProviderError if the provider is not available.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Bundle:
         provider: str | None = None,
         threads: int | None = None,
     ) -> None:
+        check_threads(threads)
         self.home = Home(Path(home).expanduser())
         self.files = bundles.find(str(reference), self.home)
         bundles.check_bytes(self.files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,17 +77,16 @@ def _stored(reference: str, home: Home) -> Artifact:
         from pipeline.store import remote
 
         return remote.pull(home.store(), *remote.split(reference))
-    try:
-        return home.store().open(reference)
-    except RecipeError:
-        if Path(reference).is_dir():
-            raise RecipeError(
-                f"{reference}: this folder is not a bundle: it has no {GRAPH}"
-            ) from None
-        raise RecipeError(
-            f"{reference}: no such bundle: it is not a folder with {GRAPH}, not a run in "
-            f"{home.runs}, and not a tag or digest in {home.path / 'store'}"
-        ) from None
+    store = home.path / "store"
+    if store.is_dir():  # or it would be created, for the typing error in a name
+        with contextlib.suppress(RecipeError):
+            return home.store().open(reference)
+    if Path(reference).is_dir():
+        raise RecipeError(f"{reference}: this folder is not a bundle: it has no {GRAPH}")
+    raise RecipeError(
+        f"{reference}: no such bundle: it is not a folder with {GRAPH}, not a run in "
+        f"{home.runs}, and not a tag or digest in {store}"
+    )
 
 
 def _manifest(directory: Path) -> Manifest | None:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from pipeline.terms import quantity
+from pipeline.terms.errors import RecipeError
 
 NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 Name = Annotated[str, Field(pattern=NAME.pattern)]
@@ -157,6 +158,14 @@ PORTABLE: Final = ("tensorrt", "openvino")
 Isa = Literal["avx2", "vnni"]
 """What a CPU must have for int8: ``avx2`` is right on every CPU, of every architecture."""
 
+MOST_THREADS: Final = 1024
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise RecipeError if a number of threads is given that no target may have."""
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise RecipeError(f"threads: {threads!r}, expected 1 to {MOST_THREADS}")
+
 
 class Target(Part):
     """A setting to measure on: what runs the bundle, and the number of intra-op threads."""
@@ -166,7 +175,7 @@ class Target(Part):
         default="cpu",
         description="an execution provider of ONNX Runtime, or OpenVINO itself, on the CPU",
     )
-    threads: int = Field(default=1, ge=1, le=1024)
+    threads: int = Field(default=1, ge=1, le=MOST_THREADS)
     isa: Isa = Field(
         default="avx2",
         description="int8 on the CPU: right on every one, or with a little more precision where "

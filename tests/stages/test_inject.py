@@ -113,7 +113,7 @@ def test_the_body_is_saved_without_a_head_and_takes_one(encoder, make_context, t
 def test_an_interrupted_injection_goes_on_to_the_same_body(
     encoder, make_context, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "pause", lambda *_: 0.0)
     mood_facts(tmp_path / "facts.tsv")
     stage = Inject(facts="facts.tsv", epochs=2, head_epochs=1, learning_rate=1e-3, batch_size=8)
     whole = make_context(rows=32, work=tmp_path / "whole")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from stages.notes import Notes
+import pytest
+
+from stages.notes import Notes, pause
 
 
 def test_values_and_seconds_survive(tmp_path):
@@ -26,3 +28,8 @@ def test_seconds_of_work_without_a_value_survive_too(tmp_path):
     notes.started -= 100
     notes.save()
     assert 100 <= Notes(tmp_path / "notes.json").seconds < 200
+
+
+@pytest.mark.parametrize(("cost", "expected"), [(0, 5), (0.25, 5), (3, 60)])
+def test_what_takes_long_to_save_is_saved_less_often(cost, expected):
+    assert pause(5, cost) == expected

@@ -65,7 +65,7 @@ def test_every_step_has_its_share_also_after_a_stop(tuned, make_context, monkeyp
             raise StoppedError
 
     seen.clear()
-    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "pause", lambda *_: 0.0)
     with pytest.raises(StoppedError):
         stage.run(make_context(rows=40, work=tmp_path / "killed", progress=stop), tuned)
     del seen[5:]  # the sixth step was not kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_hidden_states_are_kept_as_the_teacher_gives_them(tuned, make_context):
 
 
 def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_context, monkeypatch):
-    monkeypatch.setattr(teaching, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(teaching, "pause", lambda *_: 0.0)
     context = make_context(rows=40)
     network, tokenizer = training.open_network(context, tuned)
     rows = training.labelled_rows(context, tokenizer, context.split("train"))
@@ -65,6 +66,29 @@ def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_co
     whole = teaching.outputs(fresh, network, tokenizer, rows, STATES[:1], batch_size=8)
     assert torch.equal(resumed.logits, whole.logits)
     assert np.array_equal(resumed.hidden(range(40)), whole.hidden(range(40)))
+
+
+def test_answers_that_take_long_to_save_are_saved_less_often(tuned, make_context, monkeypatch):
+    now, saved = 0.0, []
+
+    def step(*_):
+        nonlocal now
+        now += 1
+
+    def slow(directory, result, done):
+        nonlocal now
+        now += 0.375
+        saved.append(done)
+
+    monkeypatch.setattr(teaching, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(teaching, "SAVE_SECONDS", 1.5)
+    monkeypatch.setattr(teaching, "_save", slow)
+    context = make_context(rows=24)
+    context.progress = step
+    network, tokenizer = training.open_network(context, tuned)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    teaching.outputs(context, network, tokenizer, rows, batch_size=1)
+    assert saved == [2, 10, 18, 24], "after 1.5 s, then after 20 × 0.375 s, and at the end"
 
 
 def test_squared_answers_leave_out_words_without_one(tuned, make_context):

@@ -13,6 +13,7 @@ import textwrap
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ KILLED = """
     from stages.finetune import Finetune
     from tests import models
 
-    trainer.CHECKPOINT_SECONDS = 0.0
+    trainer.pause = lambda *_: 0.0
 
     def progress(done, total, note):
         print("step", done, file=sys.stderr)
@@ -161,6 +162,26 @@ def test_a_run_killed_in_its_second_epoch_goes_on_to_the_same_weights(
     assert same_weights(checkpoint.load(plain.output), checkpoint.load(output))
 
 
+def test_checkpoints_that_take_long_are_seldom(tiny_encoder, make_context, monkeypatch):
+    now, saved, save = 0.0, [], trainer._Watch.on_save
+
+    def step(*_):
+        nonlocal now
+        now += 1
+
+    def slow(watch, arguments, state, *rest, **more):
+        nonlocal now
+        now += 0.375
+        saved.append(state.global_step)
+        return save(watch, arguments, state, *rest, **more)
+
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 2.0)
+    monkeypatch.setattr(trainer._Watch, "on_save", slow)
+    fit(make_context(rows=64, progress=step), tiny_encoder, epochs=3)
+    assert saved == [2, 10, 18, 24], "after 2 s, then after 20 × 0.375 s, and at the end"
+
+
 class CrashError(Exception):
     """The end of a training before its time."""
 
@@ -172,7 +193,7 @@ def crashed(encoder, make_context, monkeypatch, at: int) -> Path:
         if done == at:
             raise CrashError
 
-    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "pause", lambda *_: 0.0)
     with pytest.raises(CrashError):
         fit(make_context(progress=progress), encoder)
     return make_context().work / "training"
@@ -346,7 +367,7 @@ def test_a_training_that_gets_no_better_ends_early_and_stays_ended(tiny_encoder,
 def test_a_killed_training_still_knows_its_best_epoch(tiny_encoder, make_context, monkeypatch):
     whole, _ = judged(make_context(rows=16), tiny_encoder, [3, 1, 2, 2], epochs=4)
     context = make_context(rows=16, work=make_context().base / "killed")
-    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(trainer, "pause", lambda *_: 0.0)
 
     def die(done, *_):
         if done == 7:

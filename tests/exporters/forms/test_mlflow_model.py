@@ -60,6 +60,21 @@ def test_the_session_is_opened_once(load, classifier):
     assert len(model.predict(None, pd.DataFrame({"text": ["a fine film", "dull"]}))) == 2
 
 
+def test_a_request_opens_no_file_and_leaves_the_tokenizer_that_threads_share(load, classifier):
+    bundles.change(classifier, "signature.json", lambda values: values.update(windows=True))
+    model, table = load(classifier), pd.DataFrame({"text": ["a fine film " * 40]})
+    tokenizer = model.bundle.load()[1]
+    cut = tokenizer.truncation
+    assert cut["stride"] > 0
+    expected = model.predict(None, table)
+    for path in classifier.glob("*.json"):
+        path.unlink()
+    assert model.predict(None, table) == expected
+    tokenizer.enable_truncation(cut["max_length"])
+    model.predict(None, table)
+    assert tokenizer.truncation["stride"] == 0, "a request does not set it"
+
+
 def test_what_would_end_the_runner_is_an_error_of_the_request(load, classifier):
     bundles.change(classifier, "signature.json", lambda values: values.update(pairs=True))
     model = load(classifier)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flows.commands import predict
+from pipeline.model.runtime import BundleModel
 from tests.pipeline.measure import bundles
 from tests.project import Project, Said
 
@@ -34,10 +39,15 @@ def test_a_session_that_fell_back_to_the_cpu_ends_with_5(
     assert json.loads(said.out) == {"error": expected, "exit_code": 5}
 
 
-def test_lines_of_stdin_are_answered_one_by_one(
+def pipe(monkeypatch: pytest.MonkeyPatch, given: bytes, errors: str = "strict") -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(given), encoding="utf-8", errors=errors)
+    monkeypatch.setattr("sys.stdin", stdin)
+
+
+def test_texts_and_pairs_are_answered_in_order(
     here: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("a fine film\n\na dull story\tand a grey one\n"))
+    pipe(monkeypatch, b"a fine film\n\na dull story\tand a grey one\n")
     said = rarefy("predict", "tiny", "--json")
     lines = [json.loads(line) for line in said.out.splitlines()]
     assert [(line["text"], line["pair"]) for line in lines] == [
@@ -48,13 +58,55 @@ def test_lines_of_stdin_are_answered_one_by_one(
     assert json.loads(pair.out) == lines[1]
 
 
+def test_many_lines_share_calls_and_keep_their_order(
+    here: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["film " * (1 + at % 3) + str(at) for at in range(60)]
+    sizes, run = [], BundleModel.run
+
+    def counted(model: BundleModel, feed: Any) -> Any:
+        sizes.append(len(feed["input_ids"]))
+        return run(model, feed)
+
+    monkeypatch.setattr(BundleModel, "run", counted)
+    pipe(monkeypatch, "\r\n".join(texts).encode())
+    said = rarefy("predict", "tiny", "--json")
+    assert [json.loads(line)["text"] for line in said.out.splitlines()] == texts
+    assert max(sizes) > 1
+    assert sum(sizes) == 60
+
+
+def test_lines_are_answered_when_they_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, encoding="utf-8") as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        arriving = predict._arriving()
+        os.write(writing, "one\n \ntwo\thalf of \u00e9".encode()[:-1])
+        assert next(arriving) == [("one", None)]
+        os.write(writing, "\u00e9\nthree\nfour".encode()[1:])
+        assert next(arriving) == [("two", "half of \u00e9"), ("three", None)]
+        os.close(writing)
+        assert list(arriving) == [[("four", None)]]
+
+
+def test_a_damaged_bundle_answers_nothing(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(here.home / "runs" / "tiny" / "bundle", tmp_path / "bundle")
+    labels = folder / "config.json"
+    labels.chmod(0o644)
+    labels.write_text(labels.read_text() + "\n")
+    said = rarefy("predict", folder, "a fine film")
+    assert (said.code, said.out) == (6, "")
+    assert "config.json does not match the digest" in said.err
+
+
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
 def test_bytes_that_are_not_utf_8_end_with_2(
     here: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, errors: str
 ) -> None:
     """Which handler stdin has depends on the locale."""
-    raw = io.BytesIO(b"a dull caf\xe9\n")
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(raw, encoding="utf-8", errors=errors))
+    pipe(monkeypatch, b"a dull caf\xe9\n", errors)
     said = rarefy("predict", "tiny")
     assert (said.code, said.out) == (2, "")
     assert "not valid U" in said.err

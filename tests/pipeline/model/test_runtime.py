@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import onnx
@@ -99,6 +100,38 @@ def test_a_bundle_that_does_not_say_what_it_reads_answers_both(tmp_path):
     assert model.units(["good"]).shape == model.units(["good"], ["film"]).shape
 
 
+class Interrupted:
+    """A tokenizer; while it first encodes, another thread asks the model about another text."""
+
+    def __init__(self, model: BundleModel) -> None:
+        self.real, self.model, self.threads = model.tokenizer, model, list[Thread]()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    def encode_batch(self, texts: list[str]) -> object:
+        if not self.threads:
+            self.threads.append(Thread(target=self.model.asked, args=(["bad film"],)))
+            self.threads[0].start()
+            self.threads[0].join()
+        return self.real.encode_batch(texts)
+
+
+@pytest.mark.parametrize("way", ["words", "windows"])
+def test_threads_share_a_bundle_that_reads_words_or_windows(tmp_path, way):
+    model = recorded(tmp_path, **{way: True})
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    texts = ["good film " * 9]
+    ((alone, _),) = model.asked(texts)
+    assert len(alone["input_ids"]) > 1, "windows"
+    model.tokenizer = Interrupted(model)
+    ((beside, _),) = model.asked(texts)
+    assert model.tokenizer.threads
+    assert {name: rows.tolist() for name, rows in beside.items()} == {
+        name: rows.tolist() for name, rows in alone.items()
+    }
+
+
 def test_rows_are_fed_alone_and_cut_to_the_longest_input(tmp_path):
     model = BundleModel(write_bundle(tmp_path))
     short, long = model.encode(["good", "good " * 50])
@@ -131,6 +164,24 @@ def test_rows_of_equal_length_run_together_and_keep_their_places(tmp_path, monke
     assert sorted(sizes) == [(1, 3), (1, 4), (1, 5), (2, 3), (2, 4)]
 
 
+def test_rows_interact_if_ranges_are_found_at_run_time(tmp_path):
+    model = BundleModel(write_bundle(tmp_path))
+    graph = onnx.load(tmp_path / "model.onnx")
+    helper.set_model_props(graph, {"note": "no DynamicQuantizeLinear"})
+    onnx.save(graph, tmp_path / "model.onnx")
+    assert not BundleModel(tmp_path).rows_interact, "the name alone is no operator"
+    names = ["whole", "scale", "zero"]
+    graph.graph.node.append(helper.make_node("DynamicQuantizeLinear", ["kept"], names))
+    onnx.save(graph, tmp_path / "model.onnx")
+    assert model.rows_interact
+
+
+def test_a_graph_without_such_an_operator_s_name_is_not_parsed(tmp_path, monkeypatch):
+    model = BundleModel(write_bundle(tmp_path))
+    monkeypatch.delattr(onnx, "load")  # takes twice the file's size in memory
+    assert not model.rows_interact
+
+
 def test_pairs_are_encoded_together(tmp_path):
     model = BundleModel(write_bundle(tmp_path))
     (feed,) = model.encode(["good"], ["bad"])
@@ -144,6 +195,12 @@ def test_a_provider_that_is_not_there_is_said(tmp_path):
         pytest.skip("this machine has it")
     with pytest.raises(ProviderError, match="provider 'cuda' is not active"):
         BundleModel(write_bundle(tmp_path), provider="cuda")
+
+
+def test_a_provider_that_does_not_exist_is_said(tmp_path):
+    expected = "provider 'gpu': expected one of cpu, cuda, tensorrt, openvino"
+    with pytest.raises(ProviderError, match=expected):
+        BundleModel(write_bundle(tmp_path), provider="gpu")
 
 
 def test_a_directory_that_is_no_bundle_is_said(tmp_path):

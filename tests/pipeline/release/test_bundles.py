@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.release import bundles
+from pipeline.store.home import Home
 from pipeline.store.store import Store
+from pipeline.terms.errors import RecipeError
 from tests.project import Project, Said, bundle_digest
 
 
@@ -36,6 +39,12 @@ def test_what_is_no_bundle_is_said(here: Project, rarefy: Callable[..., Said]) -
     empty = rarefy("predict", here.folder / "encoder", "text")
     assert empty.code == 2
     assert "it has no model.onnx" in empty.err
+
+
+def test_a_wrong_name_makes_no_store(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"^tniy: no such bundle"):
+        bundles.find("tniy", Home(tmp_path / "home"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_no_bundle_hides_no_tag(
