@@ -61,7 +61,7 @@ class Entry(BaseModel):
     host: str
     pid: int
     stop: Literal["SIGTERM", "SIGINT"]
-    """The signal that interrupts it as Ctrl-C does: SIGTERM would end a notebook's kernel."""
+    """The signal that interrupts it as Ctrl-C does, or ends it if nothing else does."""
     started: float
     ended: float | None = None
     state: State = "running"
@@ -142,7 +142,7 @@ class Logbook:
             job=job,
             host=platform.node(),
             pid=os.getpid(),
-            stop="SIGINT" if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else "SIGTERM",
+            stop=_stop(),
             started=started,
             total=total,
         )
@@ -249,3 +249,13 @@ def _time(file: Path) -> float:
         return file.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def _stop() -> Literal["SIGTERM", "SIGINT"]:
+    """Return SIGINT if SIGTERM would end this process, which may be a notebook's kernel.
+
+    What a shell script starts in the background ignores SIGINT: SIGTERM must end that.
+    """
+    ends = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    interrupts = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    return "SIGINT" if ends and interrupts else "SIGTERM"

@@ -144,13 +144,18 @@ def test_a_full_disk_is_said_in_one_line(book, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("handler", "stop"),
-    [(signal.SIG_DFL, "SIGINT"), (signal.default_int_handler, "SIGTERM")],
+    ("handler", "interrupt", "stop"),
+    [
+        (signal.SIG_DFL, signal.default_int_handler, "SIGINT"),
+        (signal.SIG_DFL, signal.SIG_IGN, "SIGTERM"),
+        (signal.default_int_handler, signal.default_int_handler, "SIGTERM"),
+    ],
 )
-def test_a_notebook_is_interrupted_and_not_ended(book, handler, stop):
-    before = signal.signal(signal.SIGTERM, handler)
+def test_a_notebook_is_interrupted_and_not_ended(book, handler, interrupt, stop):
+    before = signal.signal(signal.SIGTERM, handler), signal.signal(signal.SIGINT, interrupt)
     try:
         write(book)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
     assert book.find("demo").stop == stop
