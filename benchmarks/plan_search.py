@@ -1,6 +1,6 @@
 """What `quantize: {mode: search}` finds: accuracy and speed beside float and plain static int8.
 
-    python -m benchmarks.plan_search [--checkpoint DIR] [--folder DIR]    about 40 minutes; needs a
+    python -m benchmarks.plan_search [--checkpoint DIR] [--folder DIR]    about 15 minutes; needs a
                                                        quiet machine and `make demo`
 
 ``plain`` is the checkpoint (by default the demo's teacher). ``outliers`` gives the same answers,
