@@ -10,7 +10,6 @@ import sys
 import pytest
 
 from pipeline.recipe import recipe as recipes
-from pipeline.run import plan as plans
 from pipeline.run.engine import Run
 from pipeline.run.plan import MODEL, Plan
 from pipeline.store.artifact import list_files
@@ -119,18 +118,6 @@ def test_a_file_that_changes_while_a_stage_reads_it_stores_nothing(workshop):
     with pytest.raises(RarefyError, match=r"listen: \S+notes\.txt changed while the stage ran"):
         while_it_runs(workshop.open(*stages), lambda: notes.write_text("b"))
     assert cached(workshop.run(*stages)) == [True, True, False]
-
-
-def test_a_file_that_a_stage_names_is_hashed_before_and_after_it_runs(workshop, monkeypatch):
-    """It may hold gigabytes of texts. Once more each time, it is hashed for the plan."""
-    (workshop.folder / "notes.txt").write_text("a")
-    run = workshop.open("quick:Word", {"quick:Listen": {"to": "word", "file": "notes.txt"}})
-    hashed, whole = [], plans.file_sha256
-    monkeypatch.setattr(plans, "file_sha256", lambda path: hashed.append(path.name) or whole(path))
-    execute(run)
-    assert hashed == ["notes.txt"] * 3
-    execute(run)  # from the cache
-    assert hashed == ["notes.txt"] * 5
 
 
 HELPED = """

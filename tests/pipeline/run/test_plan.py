@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from pipeline.recipe import recipe as recipes
+from pipeline.run import plan as plans
 from pipeline.run import scoring
 from pipeline.run.engine import Run
 from pipeline.run.plan import Plan
@@ -209,3 +210,15 @@ def test_a_device_that_is_not_there(workshop, monkeypatch):
     ) as caught:
         execute(run)
     assert caught.value.exit_code == 5
+
+
+def test_a_file_that_a_stage_names_is_hashed_before_and_after_it_runs(workshop, monkeypatch):
+    """It may hold gigabytes of texts. Once more each time, it is hashed for the plan."""
+    (workshop.folder / "notes.txt").write_text("a")
+    run = workshop.open("quick:Word", {"quick:Listen": {"to": "word", "file": "notes.txt"}})
+    hashed, whole = [], plans.file_sha256
+    monkeypatch.setattr(plans, "file_sha256", lambda path: hashed.append(path.name) or whole(path))
+    execute(run)
+    assert hashed == ["notes.txt"] * 3
+    execute(run)  # from the cache
+    assert hashed == ["notes.txt"] * 5

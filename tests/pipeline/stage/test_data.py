@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.stage import data
+from pipeline.stage.tasks.regression import Regression
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
@@ -357,3 +358,22 @@ def test_a_split_s_record_is_its_bytes(load, tmp_path):
     record = load()[0]["train"].record()
     assert record.sha256 == file_sha256(tmp_path / "train.jsonl")
     assert (record.name, record.split, record.rows) == ("train.jsonl", "train", 2)
+
+
+def test_grades_of_dev_are_shares_of_the_greatest_in_train(tmp_path):
+    """The loss on dev, by which weights are kept, asks for the same scores as training does."""
+    for name, greatest in (("train.jsonl", 3), ("eval.jsonl", 1), ("two.jsonl", 2)):
+        grades = [min(at % 4, greatest) for at in range(40)]
+        rows = [
+            {"query": f"q{at // 4}", "text": f"p {at}", "grade": grades[at]} for at in range(40)
+        ]
+        (tmp_path / name).write_text(jsonl(rows))
+    columns = {"text": ("query", "text"), "label": "grade", "group": "query"}
+    cuts = []
+    for dev in ("two.jsonl", "train.jsonl"):
+        recipe = Data(train="train.jsonl", dev=dev, eval="eval.jsonl", **columns)
+        splits, summary = data.load(recipe, Regression, data.locate(recipe, tmp_path))
+        assert splits["dev"].greatest_label == 3
+        cuts.append(summary.cut)
+    assert cuts[0]
+    assert not cuts[1], "older results of it are as good"

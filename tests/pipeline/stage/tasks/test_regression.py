@@ -286,30 +286,6 @@ def test_a_row_without_a_query_is_refused_with_its_place(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
-def test_grades_of_dev_are_shares_of_the_greatest_in_train(tmp_path, tokenizer):
-    """The loss on dev, by which weights are kept, asks for the same scores as training does."""
-
-    def write(name: str, greatest: int) -> None:
-        rows = [{"query": f"q{at // 4}", "text": f"p {at}", "grade": at % 4} for at in range(40)]
-        rows = [row | {"grade": min(row["grade"], greatest)} for row in rows]
-        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    for name, greatest in (("train.jsonl", 3), ("eval.jsonl", 1), ("two.jsonl", 2)):
-        write(name, greatest)
-    columns = {"text": ("query", "text"), "label": "grade", "group": "query"}
-    files = {"train": "train.jsonl", "eval": "eval.jsonl"}
-    cuts = []
-    for dev in ("two.jsonl", "train.jsonl"):
-        recipe = Data(dev=dev, **files, **columns)
-        splits, summary = data.load(recipe, Regression, data.locate(recipe, tmp_path))
-        rows = TASK.examples(tokenizer, splits["dev"], range(4))
-        want = [0, 1 / 3, 2 / 3, 1 if dev == "train.jsonl" else 2 / 3]
-        assert [row["labels"] for row in rows] == want
-        cuts.append(summary.cut)
-    assert cuts[0]
-    assert not cuts[1], "older results of it are as good"
-
-
 def test_scores_are_named_by_the_data():
     data = Data(train="t.jsonl", eval="e.jsonl", label="score")
     grouped_data = data.model_copy(update={"group": "query"})
