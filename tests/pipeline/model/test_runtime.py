@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from pipeline.model import windows
 from pipeline.model.runtime import PROVIDERS, BundleModel
 from pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
 from tests.models import TASK, probabilities
@@ -124,6 +125,8 @@ def test_threads_share_a_bundle_that_reads_words_or_windows(tmp_path, way):
     texts = ["good film " * 9]
     ((alone, _),) = model.asked(texts)
     assert len(alone["input_ids"]) > 1, "windows"
+    shared = windows.overlap(model.tokenizer, model.signature["max_length"])
+    assert model.tokenizer.truncation["stride"] == shared > 0, "neighbours overlap"
     model.tokenizer = Interrupted(model)
     ((beside, _),) = model.asked(texts)
     assert model.tokenizer.threads
