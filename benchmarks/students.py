@@ -7,8 +7,9 @@ sentences, split by movie (hard), and e-mails (easy); see ``benchmarks.corpora``
 then made by one recipe from that teacher, exported to int8, and timed beside the teacher in fused
 fp32 ONNX Runtime: batch 1, unpadded eval rows, one thread, alone and from text to logits. All work
 is in DIR, and a run that was stopped goes on from there: what is in its store is not done again.
-Students that are not named keep what the record says of them. Needs a quiet machine for its
-timings, and about an hour for a student.
+Students that are not named keep what the record says of them, and a seed that this commit has
+measured is not measured again. Needs a quiet machine for its timings, and one to two hours for a
+seed of a student.
 """
 
 from __future__ import annotations
@@ -330,6 +331,11 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     return made
 
 
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what tells a row from the others: student, data, seed and commit."""
+    return row["student"], row["data"], row["seed"], row["commit"]
+
+
 def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the means over the seeds of a student."""
     found: dict[str, Any] = {"cpu": rows[0]["cpu"]}
@@ -365,6 +371,8 @@ def main() -> int:
     for each in chosen:
         name, _, data = each.partition(":")
         for seed in range(given.seeds):
+            if (name, data, seed, COMMIT) in {key(row) for row in rows}:
+                continue
             try:
                 row = measured(home, name, data, model, seed)
             except FailedError as error:
