@@ -19,10 +19,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.record import Claim, finish
 from benchmarks.resident import Resident
+
+if TYPE_CHECKING:
+    from pipeline.verdict.record import ReportData
 
 ROOT = Path(__file__).parent.parent
 RECIPE = "examples/demo.yaml"
@@ -130,6 +133,7 @@ def gains(checkout: Checkout, names: list[str]) -> list[Claim]:
         assert fast is not None
         assert kept is not None
         assert facts.reference(data) == "finetune"
+        checkout.rows += table(name, data)
         paces.append(fast)
         shares.append(kept)
         shrunk.append(measured.models["finetune"].size / measured.models[CANDIDATE].size)
@@ -156,6 +160,26 @@ def gains(checkout: Checkout, names: list[str]) -> list[Claim]:
             share >= 0.987,
         ),
     ]
+
+
+def table(name: str, data: ReportData) -> list[dict[str, Any]]:
+    """Return what the README shows of a run: the teacher, the bundle, and one over the other.
+
+    Latencies in ms, size and memory in bytes; ratios with the ends of their intervals.
+    """
+    from pipeline.measure.measurements import CANDIDATE
+
+    found = data.measurements
+    assert found is not None
+    timed = found.latency["cpu"]
+    made: list[dict[str, Any]] = []
+    for model in ("finetune", CANDIDATE):
+        own = found.models[model]
+        row = {"what": f"{name}: {model}", "accuracy": found.score("accuracy", model).value}
+        row |= {f"p{p}": timed.percentile(model, p).value for p in (50, 95)}
+        made.append(row | {"size": own.size, "memory": own.memory, "parameters": own.parameters})
+    ratios = {f"p{p}": timed.ratio("finetune", CANDIDATE, p)._asdict() for p in (50, 95)}
+    return [*made, {"what": f"{name}: speed-up", **ratios}]
 
 
 def engine_cost() -> list[Claim]:
