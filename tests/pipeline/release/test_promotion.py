@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.release.promotion import promote
 from pipeline.run import folder
 from pipeline.store import remote
 from pipeline.store.artifact import RUN
+from pipeline.store.home import Home
 from pipeline.store.store import Store
+from pipeline.terms.errors import EvidenceError
 from pipeline.verdict.history import History
 from pipeline.verdict.verdict import BudgetResult
 from tests.desk import Desk
@@ -202,6 +205,23 @@ def test_a_tag_does_not_move_from_one_task_to_another(desk: Desk) -> None:
     same = publish(desk.store, "same", "1" * 64, signature={"task": "text-classification"})
     desk.store.tag("production", same.digest)
     assert desk.rarefy("promote", "tiny").code == 0
+
+
+def test_nor_does_a_remote_s_tag(desk: Desk, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/shared"
+    other = publish(desk.store, "other", signature={"task": "regression"}).digest
+    remote.push(desk.store, other, url, "production")
+    said = desk.rarefy("promote", "tiny", "--to", url)
+    assert said.code == 4
+    assert "production' points at one for regression" in " ".join(said.err.split())
+    assert (remote.find_tag(url, "production").digest, desk.production) == (other, None)
+
+
+def test_a_tag_that_moves_while_a_release_is_decided_stays_where_it_was_put(desk: Desk) -> None:
+    home, other = Home(desk.home), publish(desk.store, "other").digest
+    with pytest.raises(EvidenceError, match="was moved in the meantime"):
+        promote("tiny", "production", home, ready=lambda _: desk.store.tag("production", other))
+    assert desk.production == other
 
 
 def test_a_first_release_that_is_no_longer_the_first_is_refused(desk: Desk) -> None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
+from pipeline.release.rollback import rollback
+from pipeline.store.home import Home
 from pipeline.store.store import Store
+from pipeline.terms.errors import EvidenceError
 from tests.desk import Desk
 from tests.pipeline.store.artifacts import damage, publish
 
@@ -49,3 +54,20 @@ def test_rollback_of_a_remote_s_tag(desk: Desk, tmp_path: Path) -> None:
     shutil.rmtree(made[0].directory)
     assert desk.rarefy("rollback", f"{url}#production").code == 6
     assert there.tags() == {"production": made[1].digest}
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_a_tag_that_moves_while_a_rollback_is_decided_stays_where_it_was_put(
+    desk: Desk, tmp_path: Path, where: str
+) -> None:
+    there = Store(tmp_path / "shared")
+    store, tag = {
+        "here": (desk.store, "production"),
+        "there": (there, f"file://{tmp_path}/shared#production"),
+    }[where]
+    made = [publish(store, str(n), f"{n}" * 64) for n in range(3)]
+    for each in made[:2]:
+        store.tag("production", each.digest)
+    with pytest.raises(EvidenceError, match="was moved in the meantime"):
+        rollback(tag, Home(desk.home), ready=lambda _: store.tag("production", made[2].digest))
+    assert store.tags()["production"] == made[2].digest

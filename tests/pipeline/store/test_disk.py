@@ -43,6 +43,42 @@ def test_a_full_disk_is_said_in_one_line_and_loses_nothing(store, error):
     assert list((store.root / "tmp").iterdir()) == []
 
 
+def test_a_file_is_replaced_by_a_whole_one_that_is_on_the_disk(tmp_path, monkeypatch):
+    path = tmp_path / "tag.json"
+    path.write_text("old")
+    done: list[tuple[str, int]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def syncing(descriptor):
+        done.append(("flushed", os.fstat(descriptor).st_ino))
+        fsync(descriptor)
+
+    def replacing(part, target):
+        assert path.read_text() == "old"
+        done.append(("in place", part.stat().st_ino))
+        return replace(part, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(Path, "replace", replacing)
+    disk.write_text(path, "new")
+    assert path.read_text() == "new"
+    new, folder = path.stat().st_ino, tmp_path.stat().st_ino
+    assert done == [("flushed", new), ("in place", new), ("flushed", folder)]
+
+
+def test_a_file_whose_successor_cannot_be_written_is_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "tag.json"
+    path.write_text("old")
+
+    def fail(_descriptor):
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="the disk is broken"):
+        disk.write_text(path, "new")
+    assert path.read_text() == "old"
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path):
     """A file system of one megabyte."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 import pytest
@@ -53,6 +54,25 @@ def test_gc_keeps_what_a_tag_reaches_and_what_is_young(store):
     assert [g.path for g in garbage(store, days=-1)] == [loose.directory]
     store.untag("best")
     assert len(garbage(store, days=-1)) == 3
+
+
+@pytest.mark.parametrize("act", ["delete", "use", "publish", "tag"])
+def test_what_deletes_and_what_needs_an_artifact_wait_for_each_other(store, act):
+    made = publish(store)
+    (found,) = garbage(store)
+    acts = {
+        "delete": lambda: delete(store, found),
+        "use": lambda: store.use(made.digest),
+        "publish": lambda: publish(store, "other", "2" * 64),
+        "tag": lambda: store.tag("best", made.digest),
+    }
+    waiting = threading.Thread(target=acts[act])
+    with store.guard():
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+    waiting.join(20)
+    assert not waiting.is_alive()
 
 
 def test_gc_takes_drafts_and_work_of_dead_processes_only(store):

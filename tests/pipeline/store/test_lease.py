@@ -7,6 +7,7 @@ import os
 import signal
 import time
 
+from pipeline.store import remote
 from pipeline.store.garbage import Collector, Garbage
 from pipeline.store.store import Store
 from tests.pipeline.store.artifacts import publish
@@ -65,3 +66,17 @@ def test_a_lease_that_nobody_remembers_ends(store):
     publish(store, lease=lease)
     del lease
     assert len(garbage(store)) == 1
+
+
+def test_what_is_being_pushed_stays(store, tmp_path, monkeypatch):
+    made, found = publish(store), []
+    real = remote.Remote.send
+
+    def send(there, artifact):
+        found.extend(garbage(store))
+        return real(there, artifact)
+
+    monkeypatch.setattr(remote.Remote, "send", send)
+    remote.push(store, made.digest, f"file://{tmp_path}/remote")
+    assert found == []
+    assert [each.path for each in garbage(store)] == [made.directory]

@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,7 @@ def test_threads_exclude_each_other_too(tmp_path):
             with locks.held(tmp_path / "lock"):
                 inside.append(1)
                 most.append(len(inside))
+                time.sleep(0.005)  # long enough for another to come in
                 inside.pop()
 
     threads = [threading.Thread(target=work) for _ in range(4)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import threading
 from pathlib import Path
 
 import fsspec
@@ -249,7 +250,23 @@ def test_pushes_to_a_disk_take_turns_with_its_own_store(store, other, monkeypatc
         process.start()
     for process in processes:
         process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 6
     assert sorted(linear(url)) == sorted(each.digest for each in made)
+
+
+def test_a_tag_on_a_disk_is_not_moved_by_its_own_store_meanwhile(store, other, monkeypatch):
+    one, two = publish(store, "one", "1" * 64), publish(other, "two", "2" * 64)
+    mover = threading.Thread(target=other.tag, args=("production", two.digest))
+
+    def look_on():
+        mover.start()
+        mover.join(0.5)
+        assert mover.is_alive()
+
+    interrupted(monkeypatch, look_on)
+    remote.push(store, one.digest, other.root.as_uri(), "production")
+    mover.join(20)
+    assert linear(other.root.as_uri()) == [one.digest, two.digest]
 
 
 def test_an_answer_that_was_lost_counts_as_what_really_happened(store, shared, monkeypatch):

@@ -241,11 +241,11 @@ def test_an_artifact_of_a_newer_rarefy_is_neither_read_nor_called_damaged(store)
 
 
 def test_all_of_an_artifact_is_on_the_disk_before_it_is_visible(store, monkeypatch):
-    synced, before = set(), set()
+    synced, before, after = set(), set(), set()
     fsync, rename = os.fsync, pathlib.Path.rename
 
     def syncing(descriptor):
-        synced.add(os.fstat(descriptor).st_ino)
+        (after if before else synced).add(os.fstat(descriptor).st_ino)
         fsync(descriptor)
 
     def renaming(path, target):
@@ -257,6 +257,7 @@ def test_all_of_an_artifact_is_on_the_disk_before_it_is_visible(store, monkeypat
     made = publish(store)
     parts = (made.directory, *made.directory.rglob("*"))
     assert [part.name for part in parts if part.stat().st_ino not in before] == []
+    assert made.directory.parent.stat().st_ino in after
 
 
 def test_published_files_are_read_only_and_a_copy_of_a_bundle_is_not(store, tmp_path):

@@ -113,6 +113,29 @@ def test_a_file_that_was_founded_changed_or_deleted_meanwhile_is_not(service):
         assert service.data == change
 
 
+def test_a_file_that_changes_while_it_is_read_is_not_replaced(service, monkeypatch):
+    """Between the two questions that reading takes: what is read first must be the older."""
+    service.store(b"one", True)
+    real = service.info, service.cat_file
+
+    def then_changed(question):
+        def ask(path):
+            monkeypatch.setattr(service, "info", real[0])
+            monkeypatch.setattr(service, "cat_file", real[1])
+            answer = question(path)
+            service.store(b"two", True)
+            return answer
+
+        return ask
+
+    monkeypatch.setattr(service, "info", then_changed(service.info))
+    monkeypatch.setattr(service, "cat_file", then_changed(service.cat_file))
+    seen = swap.read(service, PATH)
+    with pytest.raises(swap.ChangedError):
+        swap.replace(service, PATH, b"mine", seen)
+    assert service.data == b"two"
+
+
 def test_an_error_that_is_no_refusal_is_passed_on(service, monkeypatch):
     def denied(*_arguments, **_named):
         raise PermissionError("no")

@@ -84,3 +84,9 @@ def test_every_rollback_within_the_kept_moves_finds_its_bytes():
         assert tag.before in tag.kept
         tag = back(tag)
     assert digests[0] not in tag.kept
+
+
+def test_what_was_rolled_back_from_is_kept_so_that_the_way_forward_stays():
+    tag = back(promoted(A, B))
+    assert B not in tag.stack
+    assert B in tag.kept
