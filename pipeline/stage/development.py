@@ -26,8 +26,11 @@ GROUPS = 2
 MORE = 1
 """The version of what is cut off in addition, of small strata and of the smallest group that is too
 large; it is in the digest of rows that have some, so that older results are not found for them."""
+TEXTS = 2
+"""The version of rows whose text many others share; it is in the digest of rows that were cut
+otherwise before, so that older results are not found for them."""
 LARGEST = 2
-"""How many times as many rows as were asked for whole groups may make."""
+"""How many times as many rows as were asked for whole groups, or those of one text, may make."""
 MOST = 2000
 """Rows at most: enough to tell choices apart, few enough to try many."""
 
@@ -42,23 +45,24 @@ def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> 
     """Return the training rows without the development rows, and the development rows.
 
     About ``share`` of each stratum is taken (at most 2,000 rows in all), or whole groups if the
-    split has groups, without those that are far too large. ``strata`` is empty for rows without
-    targets. ``dev``: the ``source`` of the development rows; theirs is another digest than its if
-    they have rows that an older version left in training. If the rows are too few to spare one,
-    they all stay in training, and the development split has them too.
+    split has groups, without those that are far too large. Rows with equal (first) texts stay
+    together, unless so many share one that pairs have to be told apart by both texts. ``strata`` is
+    empty for rows without targets. ``dev``: the ``source`` of the development rows; theirs is
+    another digest than its if an older version cut other rows. If the rows are too few to spare
+    one, they all stay in training, and the development split has them too.
     """
     count = _wanted(len(train), share)
     if train.groups is None:
-        first, more = _rows(train.texts, strata, min(share, MOST / len(train)))
+        chosen, marks = _rows(train, strata, min(share, MOST / len(train)))
     else:
         groups, further = _groups(Counter(train.groups), count)
-        first = {row for row, group in enumerate(train.groups) if group in groups}
-        more = {row for row, group in enumerate(train.groups) if group in further}
-    chosen = first | more
+        taken = groups | further
+        chosen = {row for row, group in enumerate(train.groups) if group in taken}
+        marks = [MORE] if further else []
     if not chosen or len(chosen) == len(train):
         return train, picked(train, range(len(train)), dev.name, dev.sha256)
-    if more:
-        dev = replace(dev, sha256=value_sha256([dev.sha256, MORE]))
+    if marks:
+        dev = replace(dev, sha256=value_sha256([dev.sha256, *marks]))
     left = [row for row in range(len(train)) if row not in chosen]
     kept = picked(train, left, train.name, train.sha256)
     return kept, picked(train, sorted(chosen), dev.name, dev.sha256)
@@ -70,42 +74,72 @@ def warning(train: Split, dev: Split, share: float) -> str | None:
         why = f"train is too small to spare rows ({plural(len(train), 'row')})"
         if train.groups is not None and len(set(train.groups)) == 1:
             why = f"all rows of train are in one group ({train.groups[0][:40]!r})"
+        elif len(train) > 1 and len(set(train.texts)) == 1:
+            why = f"all rows of train have one text ({train.texts[0][:40]!r})"
         return f"dev: {why}, so choices are made on the training rows themselves; give data.dev"
     wanted = _wanted(len(train), share)
-    if train.groups is None or wanted / LARGEST <= len(dev) <= LARGEST * wanted:
+    if wanted / LARGEST <= len(dev) <= LARGEST * wanted:
         return None
     real, asked = (percent(rows / len(train)) for rows in (len(dev), wanted))
-    return (
-        f"dev: whole groups have {real} of the rows, where {asked} were to be cut off; give "
-        "data.dev"
-    )
+    if train.groups is None:
+        what = f"rows with one text stay together: {real} of them were cut off"
+    else:
+        what = f"whole groups have {real} of the rows"
+    return f"dev: {what}, where {asked} were to be cut off; give data.dev"
 
 
 def _wanted(rows: int, share: float) -> int:
     return round(min(share, MOST / rows) * rows)
 
 
-def _rows(
-    texts: Sequence[str], strata: Sequence[Hashable], share: float
-) -> tuple[set[int], set[int]]:
-    """Return the first rows of each stratum, in the order of their places, and those of small ones.
+def _rows(train: Split, strata: Sequence[Hashable], share: float) -> tuple[set[int], list[int]]:
+    """Return the first rows of each stratum in the order of their places, and those of small ones.
 
-    A stratum is small if its share is not one row.
+    And the versions of what an older version cut otherwise. A stratum is small if its share is not
+    one row.
     """
-    places = array("Q", (_place(text) for text in texts))
+    places = array("Q", (_place(text) for text in train.texts))
     layers: dict[Hashable, list[int]] = defaultdict(list)
     for row in range(len(places)):
         layers[strata[row] if strata else None].append(row)
     chosen: set[int] = set()
     small: list[list[int]] = []
+    marks = []
     for rows in layers.values():
         count = round(share * len(rows))
-        if count:
-            last = sorted(places[row] for row in rows)[count - 1]
-            chosen.update(row for row in rows if places[row] <= last)
-        else:
+        if not count:
             small.append(rows)
-    return chosen, _of_small(small, places, share)
+            continue
+        last = sorted(places[row] for row in rows)[count - 1]
+        found = {row for row in rows if places[row] <= last}
+        if len(found) > LARGEST * count or len(found) == len(rows):
+            found, marks = _of_shared(train, rows, places, count), [TEXTS]
+        chosen |= found
+    if more := _of_small(small, places, share):
+        marks = [MORE, *marks]
+    return chosen | more, marks
+
+
+def _of_shared(train: Split, rows: list[int], places: Sequence[int], count: int) -> set[int]:
+    """Return about ``count`` of a stratum's rows, many of which share a text.
+
+    Rows with one text are a group. If groups are too large, rows of pairs are told apart by both
+    texts. A stratum keeps its last text: no model could learn it otherwise.
+    """
+    keys = {row: str(places[row]) for row in rows}
+    found = _whole(keys, count)
+    fits = count / LARGEST <= len(found) <= LARGEST * count
+    if not fits and train.pairs is not None:
+        keys = {row: f"{train.texts[row]}\0{train.pairs[row]}" for row in rows}
+        found = _whole(keys, count)
+    return found if len(found) < len(rows) else set()
+
+
+def _whole(keys: Mapping[int, str], count: int) -> set[int]:
+    """Return the rows of whole groups with about ``count`` rows; ``keys``: row -> its group."""
+    first, more = _groups(Counter(keys.values()), count)
+    chosen = first | more
+    return {row for row, key in keys.items() if key in chosen}
 
 
 def _of_small(small: Sequence[list[int]], places: Sequence[int], share: float) -> set[int]:

@@ -110,6 +110,56 @@ def test_equal_texts_stay_together_and_a_new_row_moves_no_other():
     assert set(again.texts) == set(dev.texts)
 
 
+def aspects(others=()):
+    """Return 3,000 pairs whose first text is one of three, each as often in each of three classes.
+
+    With ``others``: further first texts, of rows of their own.
+    """
+    firsts = [*[f"aspect {at % 3}" for at in range(3000)], *others]
+    seconds = [f"review {at}" for at in range(len(firsts))]
+    return split(firsts, [at // 3 % 3 for at in range(len(firsts))], pairs=seconds)
+
+
+@pytest.mark.parametrize("others", [(), ("a",), tuple(f"text {at}" for at in range(600))])
+def test_pairs_whose_first_text_many_share_are_told_apart_by_both(others):
+    """A third of the rows, all of one aspect, were in dev, and none of them in train."""
+    rows = aspects(others)
+    train, dev = cut(rows, rows.labels, 0.05)
+    assert len(dev) == pytest.approx(0.05 * len(rows), rel=0.1)
+    assert set(train.texts) >= {"aspect 0", "aspect 1", "aspect 2"}
+    assert len(set(dev.labels)) == 3
+    assert development.warning(rows, dev, 0.05) is None
+    as_before = dev.sha256 == development.source(FILE, 0.05, None).sha256
+    assert as_before == (len(others) > 100), "other rows than once, unless small texts come first"
+    assert not set(zip(train.texts, train.pairs, strict=True)) & set(
+        zip(dev.texts, dev.pairs, strict=True)
+    )
+
+
+def test_a_first_text_that_all_rows_have_is_no_reason_to_choose_on_train():
+    rows = split(["classify this"] * 400, [0, 1] * 200, pairs=[f"row {at}" for at in range(400)])
+    train, dev = cut(rows, rows.labels, 0.05)
+    assert (len(train), len(dev)) == (380, 20)
+
+
+def test_a_class_of_one_text_stays_in_train_and_so_few_rows_are_said():
+    texts = [*[f"row {at}" for at in range(40)], *["N/A"] * 400]
+    rows = split(texts, [0] * 40 + [1] * 400)
+    train, dev = cut(rows, rows.labels, 0.05)
+    assert set(train.labels) == {0, 1}
+    assert set(dev.labels) == {0}
+    said = development.warning(rows, dev, 0.05)
+    assert "rows with one text stay together: 0.5 % of them were cut off, where 5.0 %" in said
+
+
+def test_a_text_that_half_of_a_class_has_is_left_in_train():
+    texts = [f"row {at}" if at % 2 else "the same" for at in range(1000)]
+    train, dev = cut(split(texts), share=0.05)
+    assert len(dev) == 50
+    assert "the same" not in dev.texts
+    assert not set(train.texts) & set(dev.texts)
+
+
 def test_groups_are_not_divided():
     groups = [f"user {at // 10}" for at in range(1000)]
     train, dev = cut(split([f"row {at}" for at in range(1000)], groups=groups), [0, 1] * 500)
@@ -188,6 +238,8 @@ def test_many_rows_spare_no_more_than_are_needed():
 def test_too_few_rows_stand_in_for_themselves(texts):
     train, dev = cut(split(texts))
     assert list(train.texts) == list(dev.texts) == texts
+    said = development.warning(split(texts), dev, 0.1)
+    assert ("have one text ('same')" in said) == ("same" in texts)
 
 
 def test_the_digest_says_how_it_was_cut():
