@@ -262,7 +262,7 @@ def _signature(graph: ir.Model, task: Task, split: Split) -> dict[str, Any]:
         "inputs": [tensor(value.name, "int64", axes) for value in graph.graph.inputs],
         "outputs": [tensor(output.name, "float32", shape)],
         "max_length": task.max_length,
-        **({"pairs": True} if task.requests(split)[1] is not None else {}),
+        "pairs": task.requests(split)[1] is not None,
         **({"words": True} if task.of_words else {}),
         **({"windows": True} if task.windows else {}),
     }

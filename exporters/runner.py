@@ -148,6 +148,8 @@ def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, A
     in_windows = signature.get("windows", False)
     if in_windows and pairs is not None:
         sys.exit("this bundle reads single texts in windows, not pairs of texts")
+    if not signature.get("pairs", True) and pairs is not None:
+        sys.exit("this bundle reads single texts, not pairs of texts")
     if signature.get("pairs") and pairs is None:
         sys.exit('this bundle reads pairs of texts; give {"texts": [...], "pairs": [...]} on stdin')
     if in_windows:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 
 ROWS = 1000
+ENCODING = "utf-8-sig"
+"""With a byte-order mark or without; Excel writes one."""
 LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "gold_label")
 TEXTS = ("text", "sentence", "content", "review", "question", "document")
 
@@ -68,7 +72,9 @@ def _table(path: Path) -> dict[str, list[Any]]:
         return dict(batch.to_pydict())
     if suffix in (".csv", ".tsv"):
         return _csv(path, "\t" if suffix == ".tsv" else ",")
-    with path.open(encoding="utf-8") as file:
+    if suffix != ".jsonl":
+        return _as_a_run_reads(path)
+    with path.open(encoding=ENCODING) as file:
         rows = [json.loads(line) for _, line in zip(range(ROWS), file, strict=False)]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
@@ -77,7 +83,18 @@ def _table(path: Path) -> dict[str, list[Any]]:
 def _csv(path: Path, separator: str) -> dict[str, list[Any]]:
     import csv
 
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding=ENCODING, newline="") as file:
         reader = csv.DictReader(file, delimiter=separator)
         rows = [row for _, row in zip(range(ROWS), reader, strict=False)]
     return {name: [row[name] for row in rows] for name in reader.fieldnames or []}
+
+
+def _as_a_run_reads(path: Path) -> dict[str, list[Any]]:
+    """Read the first rows of any other file, e.g. a compressed one: all of it is parsed."""
+    from pipeline.stage import table_file
+
+    source = table_file.Source("train", str(path), path, file_sha256(path))
+    with table_file.opened(source) as table:
+        names = table.names
+        rows = list(itertools.islice(table.rows(names), ROWS))
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))

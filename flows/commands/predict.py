@@ -44,7 +44,7 @@ def predict(
 ) -> None:
     """Classify each TEXT, or each line of stdin, with BUNDLE: a folder, a run, a tag or a digest.
 
-    A line of stdin that contains a tab is a sentence pair. --json prints one object per line.
+    If BUNDLE reads pairs, a line of stdin with a tab is one. --json prints one object per line.
 
     Example: `rarefy predict demo "A fine film."`
     """
@@ -54,7 +54,7 @@ def predict(
         raise click.UsageError("give a TEXT or --pair FIRST SECOND, or pipe lines to stdin")
     model = Bundle(bundle, home=home.path, provider=provider, threads=threads)
     given: list[Row] = [*((text, None) for text in texts), *pairs]
-    for rows in [given] if given else _arriving():
+    for rows in [given] if given else _arriving(model.reads_pairs):
         for paired, alike in itertools.groupby(rows, lambda row: row[1] is not None):
             firsts, seconds = zip(*alike, strict=True)
             alone = 1 if len(firsts) == 1 else None  # the graph is not asked if rows interact
@@ -63,8 +63,10 @@ def predict(
                 _answer(text, second, answer, as_json)
 
 
-def _arriving() -> Iterator[list[Row]]:
+def _arriving(paired: bool) -> Iterator[list[Row]]:
     """Yield the rows of stdin's lines without blank ones: those together that arrive together.
+
+    ``paired``: whether a tab divides a line.
 
     So a file is answered in batches, and a program that waits for the answer to its line gets it.
     Raises DataError if stdin cannot be decoded.
@@ -78,7 +80,10 @@ def _arriving() -> Iterator[list[Row]]:
             *lines, rest = (rest + decoder.decode(read, final=ended)).split("\n")
         except UnicodeDecodeError as error:
             raise DataError(f"stdin is not valid {error.encoding.upper()}") from error
-        parts = [line.partition("\t") for line in (*lines, *([rest] if ended else []))]
+        parts = [
+            line.partition("\t") if paired else (line, "", "")
+            for line in (*lines, *([rest] if ended else []))
+        ]
         if rows := [
             (first, second if tab else None) for first, tab, second in parts if first.strip()
         ]:

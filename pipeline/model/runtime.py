@@ -92,6 +92,8 @@ def check_rows(signature: Mapping[str, Any], *, paired: bool) -> None:
     for key in ("words", "windows"):
         if signature.get(key) and paired:
             raise DataError(f"this bundle reads single texts in {key}, not pairs of texts")
+    if signature.get("pairs") is False and paired:
+        raise DataError("this bundle reads single texts, not pairs of texts")
     if signature.get("pairs") and not paired:
         raise DataError("this bundle reads pairs of texts; give a second text to each")
 

@@ -68,6 +68,11 @@ class Bundle:
         return self._model.provider
 
     @property
+    def reads_pairs(self) -> bool:
+        """Whether a row may be a pair of texts; bundles of earlier versions do not say."""
+        return self._model.signature.get("pairs") is not False
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The labels, in the order of the model's outputs."""
         return self._model.labels

@@ -23,7 +23,7 @@ from pipeline.terms.wording import plural
 
 FEWEST = 3
 """The fewest eval rows whose scores have a correlation: that of two is 1 or −1."""
-VERSION = 4
+VERSION = 5
 """Of the summary: raised when what it says of the same files changes."""
 GRADES = 1
 """The version of what grades of dev are shares of; it is in ``Summary.cut`` where that tells."""
@@ -165,6 +165,9 @@ def load(
             how = splits[cut.name].sha256
     if task.queries and data.group and _share_grades(splits):
         how = value_sha256([how, GRADES])
+    forms = {name: form for name, source in located.items() if (form := table_file.form(source))}
+    if forms:  # read otherwise by older versions
+        how = value_sha256([how, forms])
     gone = _leave_out(splits, warnings, singly=task.singly)
     _warn_overlap(splits, warnings)
     sizes = {name: len(split) for name, split in splits.items()}

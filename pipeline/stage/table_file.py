@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TextIO
 
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
@@ -19,8 +21,10 @@ FORMATS = {
     ".tsv": "csv",
     ".parquet": "parquet",
 }
-CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
-"""Without these options, a label or a text "None", "NA" or "null" would count as missing."""
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"], "index_col": False}
+"""Without these options, a label or a text "None", "NA" or "null" would count as missing, and a
+first row with one field more than the header would shift all columns by one."""
 BATCH = 1000
 """Rows that are in memory at once."""
 
@@ -125,12 +129,68 @@ def _options(source: Source) -> dict[str, Any]:
     """
     if source.ending == ".parquet":
         return {"batch_size": BATCH}  # by default a whole row group, which may be the file
-    separator = {".csv": ",", ".tsv": "\t"}.get(str(source.ending))
+    separator = SEPARATORS.get(str(source.ending))
     if separator is None:
         return {}
     import datasets
     import pandas
 
     text = datasets.Value("string")
-    columns = pandas.read_csv(source.path, sep=separator, nrows=0).columns
-    return CSV | {"sep": separator, "features": datasets.Features(dict.fromkeys(columns, text))}
+    quoting = csv.QUOTE_NONE if form(source) == "unquoted" else csv.QUOTE_MINIMAL
+    options = CSV | {"sep": separator, "quoting": quoting}
+    columns = pandas.read_csv(source.path, **options, nrows=0).columns
+    return options | {"features": datasets.Features(dict.fromkeys(columns, text))}
+
+
+def form(source: Source) -> Literal["unquoted", "trailing"] | None:
+    """Return how a table of text differs from what CSV is, if it does.
+
+    unquoted: a TSV file in which each line is a row, and a quotation mark a character like others:
+    read as CSV, some would join lines, although each has as many fields as the header. trailing:
+    the first row ends with a separator that the header does not have, and rows with such an end
+    have nothing in it.
+
+    Raises DataError if rows that follow such a first one have more fields with something in them.
+    """
+    separator = SEPARATORS.get(str(source.ending))
+    if separator is None:
+        return None
+    with suppress(csv.Error), _text(source) as file:  # what cannot be parsed is pandas' to name
+        rows = (row for row in csv.reader(file, delimiter=separator) if row)
+        header, first = next(rows, []), next(rows, [])
+        if len(first) > len(header):
+            _check_ends(source, len(header), itertools.chain([first], rows))
+            return "trailing"
+    return "unquoted" if separator == "\t" and _is_unquoted(source) else None
+
+
+def _check_ends(source: Source, width: int, rows: Iterable[list[str]]) -> None:
+    """Raise DataError if a row has something in the fields for which the header has no name."""
+    for number, row in enumerate(rows, 1):
+        if any(row[width:]):
+            raise DataError(
+                f"{source.reference}: row {number} has {len(row)} fields, the header {width}; put "
+                "texts that contain the separator in quotes, or name each column"
+            )
+
+
+def _is_unquoted(source: Source) -> bool:
+    with _text(source) as file:
+        counts = [line.count("\t") for line in file if line.strip("\r\n")]
+    if len(set(counts)) != 1:
+        return False
+    with _text(source) as file:
+        try:
+            return sum(1 for row in csv.reader(file, delimiter="\t") if row) < len(counts)
+        except csv.Error:
+            return True
+
+
+@contextmanager
+def _text(source: Source) -> Iterator[TextIO]:
+    """Open a file of text, compressed or not. Bytes that are no text are for the reader to name."""
+    import fsspec
+
+    options = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
+    with fsspec.open(str(source.path), "rt", compression="infer", **options) as file:
+        yield file

@@ -73,6 +73,7 @@ def test_a_session_on_a_gpu_has_its_options_and_never_moves_to_the_cpu(
         ("text-classification", {"windows": True}, ["b"], "single texts in windows, not pairs"),
         ("token-classification", {"words": True}, ["b"], "single texts in words, not pairs"),
         ("text-classification", {"pairs": True}, None, "reads pairs of texts; give {"),
+        ("text-classification", {"pairs": False}, ["b"], "single texts, not pairs of texts"),
     ],
 )
 def test_rows_that_the_bundle_cannot_read_are_refused_in_one_line(

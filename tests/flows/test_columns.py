@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -42,3 +43,24 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, name: str, word
     with pytest.raises(DataError, match=words) as caught:
         columns.read(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("excel.csv", b"\xef\xbb\xbftext,label\r\nfine,1\r\n"),
+        ("marked.jsonl", b'\xef\xbb\xbf{"text": "fine", "label": "1"}\n'),
+        ("list.json", b'[{"text": "fine", "label": "1"}]'),
+        ("packed.csv.gz", gzip.compress(b"text,label\nfine,1\n")),
+        ("packed.jsonl.gz", gzip.compress(b'{"text": "fine", "label": "1"}\n')),
+    ],
+)
+def test_what_a_run_reads_is_read(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert columns.read(tmp_path / name).values == {"text": ["fine"], "label": ["1"]}
+
+
+def test_a_file_that_is_not_of_a_known_format_says_which_are(tmp_path: Path) -> None:
+    (tmp_path / "rows.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"unknown file format; use one of the extensions \.jsonl"):
+        columns.read(tmp_path / "rows.xlsx")

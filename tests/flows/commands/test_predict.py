@@ -45,17 +45,28 @@ def pipe(monkeypatch: pytest.MonkeyPatch, given: bytes, errors: str = "strict") 
 
 
 def test_texts_and_pairs_are_answered_in_order(
+    rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By a bundle of an earlier version, which does not say what it reads."""
+    there = bundles.make(tmp_path / "bundle")
+    pipe(monkeypatch, b"w1 w2\n\nw1\tw3 w4\n")
+    said = rarefy("predict", there, "--json")
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert [(line["text"], line["pair"]) for line in lines] == [("w1 w2", None), ("w1", "w3 w4")]
+    pair = rarefy("predict", there, "--pair", "w1", "w3 w4", "--json")
+    assert json.loads(pair.out) == lines[1]
+
+
+def test_a_tab_divides_no_line_for_a_bundle_of_single_texts(
     here: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe(monkeypatch, b"a fine film\n\na dull story\tand a grey one\n")
-    said = rarefy("predict", "tiny", "--json")
-    lines = [json.loads(line) for line in said.out.splitlines()]
-    assert [(line["text"], line["pair"]) for line in lines] == [
-        ("a fine film", None),
-        ("a dull story", "and a grey one"),
-    ]
-    pair = rarefy("predict", "tiny", "--pair", "a dull story", "and a grey one", "--json")
-    assert json.loads(pair.out) == lines[1]
+    pipe(monkeypatch, b"a dull story\tand a grey one\n")
+    (line,) = rarefy("predict", "tiny", "--json").out.splitlines()
+    answer = json.loads(line)
+    assert (answer["text"], answer["pair"]) == ("a dull story\tand a grey one", None)
+    said = rarefy("predict", "tiny", "--pair", "a dull story", "and a grey one")
+    assert (said.code, said.out) == (2, "")
+    assert "this bundle reads single texts, not pairs of texts" in said.err
 
 
 def test_many_lines_share_calls_and_keep_their_order(
@@ -80,7 +91,7 @@ def test_lines_are_answered_when_they_arrive(monkeypatch: pytest.MonkeyPatch) ->
     reading, writing = os.pipe()
     with os.fdopen(reading, encoding="utf-8") as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
-        arriving = predict._arriving()
+        arriving = predict._arriving(paired=True)
         os.write(writing, "one\n \ntwo\thalf of \u00e9".encode()[:-1])
         assert next(arriving) == [("one", None)]
         os.write(writing, "\u00e9\nthree\nfour".encode()[1:])

@@ -377,3 +377,11 @@ def test_grades_of_dev_are_shares_of_the_greatest_in_train(tmp_path):
         cuts.append(summary.cut)
     assert cuts[0]
     assert not cuts[1], "older results of it are as good"
+
+
+def test_what_an_older_version_read_otherwise_has_another_cut(load):
+    held_out = "text\tlabel\nx\tbad\n"
+    _, odd = load('text\tlabel\n"dull\tbad\nbright "b"\tgood\n', held_out, "tsv")
+    _, plain = load("text\tlabel\ndull\tbad\nbright\tgood\n", held_out, "tsv")
+    assert odd.rows["train"] == plain.rows["train"] == 2
+    assert (bool(odd.cut), plain.cut) == (True, "")

@@ -70,3 +70,61 @@ def test_a_file_that_cannot_be_read_is_named_in_one_line(tmp_path):
         table_file.opened(source(path)),
     ):
         pass
+
+
+def rows_of(path: Path, text: str, columns=("text", "label")):
+    path.write_text(text)
+    with table_file.opened(source(path)) as table:
+        return list(table.rows(list(columns)))
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+def test_a_tsv_file_without_quoting_keeps_its_rows(tmp_path, end):
+    """Read as CSV, what stands between two quotation marks was one text: a row was lost."""
+    path = tmp_path / "rows.tsv"
+    text = 'text\tlabel\n"I loved it\t1\nHe said "no"\t0\nplain\t1\n"It ends so"\t0' + end
+    assert rows_of(path, text) == [
+        ('"I loved it', "1"),
+        ('He said "no"', "0"),
+        ("plain", "1"),
+        ('"It ends so"', "0"),
+    ]
+    assert table_file.form(source(path)) == "unquoted"
+    one = 'text\tlabel\n"never ended\t1\nplain\t0\n'
+    assert rows_of(path, one) == [('"never ended', "1"), ("plain", "0")]
+    long = "x" * 200_000
+    assert rows_of(path, f'text\tlabel\n"{long}\t1\n{long}\t0\n')[0] == (f'"{long}', "1")
+
+
+def test_a_tsv_file_with_quoting_is_read_as_it_was_written(tmp_path):
+    import pandas
+
+    texts = ["tab\there", "line\nbreak", 'a "word"', "plain"]
+    path = tmp_path / "rows.tsv"
+    pandas.DataFrame({"text": texts, "label": list("abcd")}).to_csv(path, sep="\t", index=False)
+    with table_file.opened(source(path)) as table:
+        assert list(table.rows(["text", "label"])) == list(zip(texts, "abcd", strict=True))
+    assert table_file.form(source(path)) is None
+
+
+def test_rows_that_end_with_a_separator_keep_their_columns(tmp_path):
+    """Each column had the values of the one before, and nothing was said."""
+    path = tmp_path / "rows.csv"
+    text = "text,label,source\nfine film,pos,web,\nbad,neg,,\n"
+    assert rows_of(path, text) == [("fine film", "pos"), ("bad", "neg")]
+    assert table_file.form(source(path)) == "trailing"
+
+
+@pytest.mark.parametrize(
+    ("rows", "number"),
+    [
+        ("a fine, warm film,pos\nbad,neg\n", 1),
+        ("fine,pos,\na dull, cold film,neg\n", 2),
+        ("1,fine,pos\n2,bad,neg\n", 1),
+    ],
+    ids=["a comma in a text", "in a later one", "a column without a name"],
+)
+def test_rows_with_more_fields_than_the_header_are_refused(tmp_path, rows, number):
+    words = rf"rows\.csv: row {number} has 3 fields, the header 2; put texts that contain the sepa"
+    with pytest.raises(DataError, match=words):
+        rows_of(tmp_path / "rows.csv", "text,label\n" + rows)
