@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from pipeline.measure import gate
+from pipeline.measure.measurements import Latency
 
 
 def _calls(factor, processes=6, calls=100, seed=0, pace=0.01):
@@ -49,3 +52,15 @@ def test_no_difference_is_rarely_called_one():
         for s in range(40)
     ]
     assert sum(word in ("regression", "improvement") for word in words) <= 2
+
+
+def test_whoever_looked_more_often_is_as_sure_of_less(monkeypatch):
+    samples = {gate.CANDIDATE: _calls(1.10001).tolist(), gate.BASELINE: _calls(1).tolist()}
+    found = {}
+    for looks in (1, 20):
+        timed = Latency(samples=samples, looks=looks)
+        monkeypatch.setattr(gate.latency, "measure", lambda *_, timed=timed, **__: timed)
+        found[looks], _ = gate.measure(Path(), Path(), [], None, 0.05)
+    once, often = (found[looks].ratio for looks in (1, 20))
+    assert once.value == often.value
+    assert often.high - often.low > 1.2 * (once.high - once.low)

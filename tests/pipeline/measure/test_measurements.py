@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
+
+PACES = {"a": 0.0, "b": 1.0}
 
 
 def measured(**changes) -> Measurements:
@@ -60,3 +63,15 @@ def test_a_target_has_its_own_answers_where_another_provider_gives_them():
     assert found.on("cpu") is found
     assert found.on("gpu").models[CANDIDATE].answers == [[0.4, 0.6]]
     assert found.on("gpu").models["finetune"] == found.models["finetune"]
+
+
+def test_each_look_at_the_data_makes_the_intervals_wider():
+    draw = np.random.default_rng(0)
+    calls = {name: draw.lognormal(pace, 0.3, (5, 60)).tolist() for name, pace in PACES.items()}
+    once, often = (Latency(samples=calls, looks=looks) for looks in (1, 20))
+    for found, wider in (
+        (once.percentile("a", 50), often.percentile("a", 50)),
+        (once.ratio("b", "a"), often.ratio("b", "a")),
+    ):
+        assert found.value == wider.value
+        assert wider.low < found.low < found.high < wider.high

@@ -49,6 +49,25 @@ def test_budgets_on_the_cold_start(budget, outcome):
     assert found.low < found.value < found.high
 
 
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"metric": "latency_p50", "max": "1 s"},
+        {"metric": "latency_p50", "min_speedup": 2, "against": "finetune"},
+        {"metric": "latency_p50", "max_regression": "5 %", "against": "finetune"},
+        {"metric": "speedup", "min": 2},
+    ],
+)
+def test_whoever_looked_more_often_is_as_sure_of_less(measurements, budget):
+    def found(looks):
+        timed = measurements.latency["cpu"].model_copy(update={"looks": looks})
+        return one(measurements.model_copy(update={"latency": {"cpu": timed}}), **budget)
+
+    once, often = found(1), found(20)
+    assert once.value == often.value
+    assert often.high - often.low > 1.2 * (once.high - once.low)
+
+
 def test_a_slower_start_is_a_regression():
     asked = Budget(metric="cold_start", max_regression="10 %", against="teacher")
     found = judge([asked], (Target(),), cold_starts(SLOW, FAST)).budgets[0]
