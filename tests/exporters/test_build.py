@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 
 from exporters import saving
 from exporters.build import build
@@ -256,8 +258,23 @@ def test_pruned_and_factorized_shapes_are_exported(minilm, tmp_path):
     assert info.model["heads"] == [5, 12]
 
 
-def test_the_eighth_bit_is_for_cpus_that_have_vnni_and_nearer_to_float(minilm, tmp_path):
-    """The bundle says so in its signature, and refuses to run elsewhere."""
+def integers(bundle: Path) -> list[np.ndarray]:
+    """Return the int8 weights of a bundle's linear layers, inputs × outputs each."""
+    graph = onnx.load(bundle / "model.onnx").graph
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    given = [node.input[1] for node in graph.node if "MatMul" in node.op_type]
+    return [
+        numpy_helper.to_array(held[name]).astype(int)
+        for name in given
+        if name in held and held[name].data_type == onnx.TensorProto.INT8
+    ]
+
+
+def test_the_eighth_bit_is_for_cpus_that_have_vnni(minilm, tmp_path):
+    """The bundle says so in its signature, and refuses to run elsewhere.
+
+    Without VNNI, 255 times two neighbouring weights of one sign must stay within 16 bits.
+    """
     if not arithmetic.exact():
         pytest.skip("this CPU has no VNNI")
     source = copy_with(minilm, plan_for(minilm), tmp_path / "checkpoint")
@@ -267,6 +284,13 @@ def test_the_eighth_bit_is_for_cpus_that_have_vnni_and_nearer_to_float(minilm, t
         build(source, tmp_path / isa, task=TASK, split=SPLIT, form="deploy", isa=isa)
         found[isa] = json.loads((tmp_path / isa / "signature.json").read_text()).get("isa")
     assert found == {"avx2": None, "vnni": "vnni"}
+    portable, eight = (integers(tmp_path / isa) for isa in ("avx2", "vnni"))
+    assert len(portable) == len(eight) == 13
+    for weight in portable:
+        for side in (weight.clip(0), -weight.clip(None, 0)):
+            assert 255 * (side[0:-1:2] + side[1::2]).max() < 2**15
+    assert all((abs(weight).max(axis=0) == 127).all() for weight in eight)
+    assert any((abs(weight).max(axis=0) < 127).any() for weight in portable)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(arithmetic, "exact", lambda: False)
         BundleModel(tmp_path / "avx2")
