@@ -209,7 +209,7 @@ def _model(run: Run, ids: Sequence[str]) -> dict[str, Any]:
     known: dict[str, Any] = {}
     if bundle is not None:
         known |= {"bundle": bundle.digest, "size": memory.size(_here(run, bundle))}
-    for artifact in [bundle] if bundle is not None else reversed(made.values()):
+    for artifact in list(made.values())[::-1] if bundle is None else [bundle]:
         scored = scoring.on_dev(run.plan, artifact, run.check)
         if scored is not None:
             return known | {"metric": scored[0], "accuracy": scored[1]}
