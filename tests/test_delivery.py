@@ -72,6 +72,9 @@ def test_the_image_for_workers_has_no_entrypoint(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(shown)
     clean(tool("hadolint", "--ignore", "DL3008", "--ignore", "DL3013", tmp_path / "Dockerfile"))
     assert shown.splitlines()[-1] == "ENTRYPOINT []"
+    (home,) = re.findall(r"RAREFY_HOME: ([^},]+)", page)
+    before, _, _ = shown.partition("USER 1000\n")
+    assert f"install --directory --owner=1000 {home}\n" in before, "its user may write there"
 
 
 # The action's scripts
