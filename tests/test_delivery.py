@@ -294,6 +294,13 @@ def test_the_job_that_runs_a_change_s_code_has_no_key_that_can_write() -> None:
     assert "--fresh" in yaml.safe_dump(jobs["gate"])
 
 
+def test_our_own_workflow_has_what_tests_skip_without() -> None:
+    steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]["steps"]
+    installed, ours = (str(one["run"]) for one in steps if "run" in one)
+    assert installed.startswith("sudo apt-get update && sudo apt-get install -y qemu-user")
+    assert ours == ".ci/run"
+
+
 def test_on_jenkins_nothing_of_the_gate_s_container_is_where_the_key_is_that_can_write() -> None:
     pipeline = (ROOT / "examples/ci/Jenkinsfile").read_text()
     before, gate, promote = re.split(r"stage\('\w+'\)", pipeline)
