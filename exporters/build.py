@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from exporters import boundaries, bundle, fusion, half, onnx, parity, providers
+from exporters import boundaries, bundle, fusion, half, hub_tags, onnx, parity, providers
 from exporters.passes import (
     attention,
     clean,
@@ -359,11 +359,13 @@ def _facts(
     info: BuildInfo, provider: str, threads: int, task: Task, split: Split, samples: bool
 ) -> dict[str, Any]:
     """Return the values of the model card's template."""
+    pairs = task.requests(split)[1] is not None
     return {
         **{key: info.model[key] for key in ("layers", "hidden")},
         "architecture": markdown.escape(info.model["architecture"]),
         "labels": [markdown.escape(label) for label in task.labels],
         "task": task.name,
+        "tag": hub_tags.tag(task.name, pairs),
         "form": info.form,
         "provider": provider,
         "threads": threads,
@@ -373,9 +375,10 @@ def _facts(
         "idle": ", ".join(name for name, count in info.passes.items() if not count),
         "size": info.size,
         "max_length": task.max_length,
+        "windows": task.windows or task.of_words,
         "difference": info.parity.max_difference,
         "agreement": info.parity.agreement,
         "rows": info.parity.rows,
-        "pairs": task.requests(split)[1] is not None,
+        "pairs": pairs,
         "samples": samples,
     }

@@ -12,7 +12,7 @@ import os
 import platform
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ from pipeline.sweep import scoring
 from pipeline.sweep.branch import Branch, Folder, StepRow, hopeless
 from pipeline.sweep.sweep_file import Stop
 from pipeline.terms.errors import RarefyError, RecipeError
+from stages.validate import Validate
 
 if TYPE_CHECKING:
     from pipeline.run.engine import Finished, Run
@@ -86,7 +87,8 @@ class _Record:
             started=_now(),
             worker=f"{platform.node()}:{os.getpid()}",
         )
-        self._folder = Folder(Path(asked.folder)) if asked.folder and not asked.until else None
+        folder = Path(asked.folder) if asked.folder and not asked.until else None
+        self._folder = Folder(folder) if folder is not None and folder.is_dir() else None
         self._others = [Branch.model_validate(each) for each in asked.others]
         self.update()
 
@@ -110,6 +112,7 @@ def run(given: dict[str, Any]) -> dict[str, Any]:
     with _turn, _threads(asked.threads):
         record = _Record(asked)
         try:
+            _check_folder(asked)
             with _recipe(asked) as loaded:
                 _carry_out(asked, loaded, record)
         except Exception as error:
@@ -136,11 +139,6 @@ def needed(plan: Plan) -> list[str]:
 def open_run(asked: Assignment, loaded: LoadedRecipe) -> Run:
     """Plan a branch. Raises the errors that can be known before it runs."""
     home = _home(asked.home)
-    if asked.folder is not None and not Path(asked.folder).is_dir():
-        raise RecipeError(
-            f"{asked.folder}: {platform.node()} has no such folder; let workers share what they "
-            "make through --store URL"
-        )
     job = Job(
         recipe=asked.name,
         home=str(home),
@@ -154,6 +152,15 @@ def open_run(asked: Assignment, loaded: LoadedRecipe) -> Run:
     run = jobs.open_run(job, loaded)
     run.scored = False  # on eval, which chooses nothing
     return run
+
+
+def _check_folder(asked: Assignment) -> None:
+    """Raise RecipeError if this worker does not see the sweep's folder."""
+    if asked.folder is not None and not Path(asked.folder).is_dir():
+        raise RecipeError(
+            f"{asked.folder}: {platform.node()} has no such folder; let workers share what they "
+            "make through --store URL"
+        )
 
 
 def _home(given: str | None) -> Path:
@@ -196,17 +203,28 @@ def _row(run: Run, finished: Finished, judged: bool, record: _Record) -> StepRow
 
 
 def _model(run: Run, ids: Sequence[str]) -> dict[str, Any]:
-    """Return what branches are compared by, of the last bundle or else the last model."""
-    made = [run.finished[identifier].artifact for identifier in ids]
-    bundles = [artifact for artifact in made if artifact.kind is Kind.BUNDLE]
+    """Return what branches are compared by, of the bundle to deliver or else the last model."""
+    made = {identifier: run.finished[identifier].artifact for identifier in ids}
+    bundle = _delivered(run, made)
     known: dict[str, Any] = {}
-    if bundles:
-        known |= {"bundle": bundles[-1].digest, "size": memory.size(_here(run, bundles[-1]))}
-    for artifact in bundles[-1:] or reversed(made):
+    if bundle is not None:
+        known |= {"bundle": bundle.digest, "size": memory.size(_here(run, bundle))}
+    for artifact in list(made.values())[::-1] if bundle is None else [bundle]:
         scored = scoring.on_dev(run.plan, artifact, run.check)
         if scored is not None:
             return known | {"metric": scored[0], "accuracy": scored[1]}
     return known
+
+
+def _delivered(run: Run, made: Mapping[str, Artifact]) -> Artifact | None:
+    """Return the bundle that the recipe's own run will deliver; None if no step makes one.
+
+    It delivers what its last ``validate`` measures, or else the last (``pipeline.run.outcome``).
+    """
+    measured = [step.input for step in run.plan.loaded.steps if isinstance(step.stage, Validate)]
+    bundles = [name for name, artifact in made.items() if artifact.kind is Kind.BUNDLE]
+    chosen = (measured or bundles)[-1:]
+    return made[chosen[0]] if chosen else None
 
 
 def _here(run: Run, artifact: Artifact) -> Path:

@@ -56,11 +56,11 @@ class Display:
         self.console = console
         self.quiet = quiet
         self._progress = Progress(
-            TextColumn("{task.description:<12}"),
+            TextColumn("{task.description:<12}", markup=False),
             BarColumn(bar_width=28),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
             transient=True,
             disable=quiet or not _draws_bars(console),
@@ -141,7 +141,7 @@ def _draws_bars(console: Console) -> bool:
 
 def as_text(shown: RenderableType, width: int = 160) -> str:
     """Return the text that a terminal would show, without colours."""
-    console = Console(width=width, color_system=None, highlight=False)
+    console = Console(width=width, color_system=None, highlight=False, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(shown)
     return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())

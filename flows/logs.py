@@ -54,4 +54,11 @@ class LogStream(io.TextIOBase):
         """Return a console that prints plain, unbroken lines to the log."""
         from rich.console import Console
 
-        return Console(file=self, width=400, color_system=None, highlight=False)  # type: ignore[arg-type]
+        return Console(
+            file=self,  # type: ignore[arg-type]
+            width=400,
+            color_system=None,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )

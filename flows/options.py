@@ -238,10 +238,13 @@ def show_json(value: Any) -> None:
 
 
 def stderr() -> Console:
-    """Return the console for progress and for tables that are not the command's data."""
+    """Return the console for progress and for tables that are not the command's data.
+
+    Like every console here, it shows text as it is: a label may be ``[bold]`` or ``:dog:``.
+    """
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def stdout() -> Console:
@@ -251,4 +254,5 @@ def stdout() -> Console:
     """
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 400)
+    width = None if sys.stdout.isatty() else 400
+    return Console(width=width, highlight=False, markup=False, emoji=False)

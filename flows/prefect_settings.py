@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from flows import logs
+from pipeline.store import disk
 
 
 def prepare(home: Path, verbose: bool = False) -> None:
@@ -14,9 +15,12 @@ def prepare(home: Path, verbose: bool = False) -> None:
 
     Variables that the user has set are kept. The log of a run goes to the server. It goes to the
     console only if ``verbose``, because our own display and errors are shown there.
+
+    Raises ProviderError if the folder cannot be made.
     """
     logs.hide_credentials()
-    home.mkdir(parents=True, exist_ok=True)
+    with disk.speaking(home):
+        home.mkdir(parents=True, exist_ok=True)
     level = "INFO" if verbose else "CRITICAL"
     for name, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

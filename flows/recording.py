@@ -31,7 +31,9 @@ class Recorded:
     def __init__(self, page: Page, shown: Display | None) -> None:
         self._page = page
         self._written = StringIO()
-        self._log = Display(Console(file=self._written, width=WIDTH, color_system=None))
+        self._log = Display(
+            Console(file=self._written, width=WIDTH, color_system=None, markup=False, emoji=False)
+        )
         self._both: tuple[Shows, ...] = (self._log, *([shown] if shown else []))
 
     def starting(self, what: str) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.store import disk
-from pipeline.sweep.branch import Branch
+from pipeline.sweep.branch import TRIALS, Branch
 from pipeline.sweep.sweep_file import Choices, Range, Search
 from pipeline.sweep.variants import Variant, variant
 from pipeline.terms.digests import value_sha256
@@ -28,7 +28,6 @@ from pipeline.terms.errors import IntegrityError, ProviderError
 if TYPE_CHECKING:
     import optuna
 
-FILE: Final = "trials.json"
 ATTEMPTS: Final = 50
 """How often optuna is asked for a variant that was not asked for yet."""
 EXTRA: Final = "pip install 'rarefy[sweep]'"
@@ -55,7 +54,7 @@ class Trials:
     @classmethod
     def open(cls, folder: Path, search: Search, vary: Mapping[str, Choices]) -> Trials:
         """Read the earlier trials. Raises IntegrityError if the file is damaged."""
-        path = folder / FILE
+        path = folder / TRIALS
         known: list[dict[str, Any]] = disk.read(path, "trials") if path.exists() else []
         try:
             asked = [variant(values) for values in known]

@@ -14,11 +14,10 @@ from typing import Final
 from flows.workers import Where
 from pipeline.store import disk, locks
 from pipeline.store.home import Home
-from pipeline.sweep.branch import Folder
+from pipeline.sweep.branch import SETTINGS, Folder
 from pipeline.sweep.sweep_file import Sweep
 from pipeline.terms.errors import RecipeError
 
-SETTINGS: Final = "settings.json"
 HOLDER: Final = "running.json"
 """Says who coordinates the sweep now; a lock tells whether it still lives."""
 
@@ -86,9 +85,10 @@ class Job:
     def settled(self, given: int | None) -> Job:
         """Return the job as ``opened`` does, and raise the same, but create no folder."""
         path = self.out / SETTINGS
-        if not path.exists():
+        if path.exists():
+            Folder(self.out).open(self.sweep)
+        if not path.exists():  # nor if they were those of a sweep that was edited since
             return self
-        Folder(self.out).open(self.sweep)
         threads, device = (disk.read(path, key) for key in ("threads", "device"))
         if given not in (None, threads):
             raise RecipeError(

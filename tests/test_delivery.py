@@ -72,6 +72,9 @@ def test_the_image_for_workers_has_no_entrypoint(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(shown)
     clean(tool("hadolint", "--ignore", "DL3008", "--ignore", "DL3013", tmp_path / "Dockerfile"))
     assert shown.splitlines()[-1] == "ENTRYPOINT []"
+    (home,) = re.findall(r"RAREFY_HOME: ([^},]+)", page)
+    before, _, _ = shown.partition("USER 1000\n")
+    assert f"install --directory --owner=1000 {home}\n" in before, "its user may write there"
 
 
 # The action's scripts
@@ -82,11 +85,14 @@ def step(name: str) -> str:
     return next(str(one["run"]) for one in steps if one.get("name") == name)
 
 
-def run_step(name: str, folder: Path, **inputs: str) -> tuple[int, list[list[str]]]:
+def run_step(
+    name: str, folder: Path, *, ends: int = 0, **inputs: str
+) -> tuple[int, list[list[str]]]:
     """Run a step's script as the runner does, with commands that record their arguments."""
+    note = 'printf "%s\\0" "$@" >> called\nprintf "\\1" >> called\n'
     for command in ("rarefy", "python"):
         path = folder / command
-        path.write_text('#!/bin/sh\nprintf "%s\\0" "$@" >> called\nprintf "\\1" >> called\n')
+        path.write_text(f"#!/bin/sh\n{note}exit {ends}\n")
         path.chmod(0o755)
     script = folder / "script.sh"
     script.write_text(step(name))
@@ -127,6 +133,46 @@ def test_inputs_of_several_lines_are_read_whole(tmp_path: Path) -> None:
     inputs = {"EXTRA": "cpu", "GITHUB_ACTION_PATH": "/here"}
     code, calls = run_step("Install rarefy", tmp_path, **inputs, PACKAGES="s3fs\ngcsfs adlfs\n")
     assert calls == [["-m", "pip", "install", "/here[cpu]", "s3fs", "gcsfs", "adlfs"]]
+
+
+def named(folder: Path, gate: str) -> list[str]:
+    """Return what the step that names the cache says."""
+    output = folder / "output"
+    output.unlink(missing_ok=True)
+    code, _ = run_step("Name the cache", folder, GATE=gate, GITHUB_OUTPUT=str(output))
+    assert code == 0
+    return output.read_text().splitlines()
+
+
+def test_each_gate_has_a_cache_of_its_own(tmp_path: Path) -> None:
+    """GitHub keeps the first of those with one key, and of a key it takes no commas."""
+    first, restore = named(tmp_path, "ci gate 0 models/a.yaml ")
+    assert (first, restore) == ("gate=ci-gate-0-models-a.yaml-", "restore=true")
+    assert named(tmp_path, "ci gate 1 models/a.yaml ")[0] != first
+    assert named(tmp_path, "a,b\nrestore=no $(touch c)")[0] == "gate=a-b-restore-no---touch-c-"
+    (tmp_path / ".rarefy" / "store").mkdir(parents=True)
+    assert named(tmp_path, "ci gate 0 models/a.yaml ") == [first], "an older one is not put over it"
+
+    steps = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
+    restored, saved = (one for one in steps if str(one.get("uses")).startswith("actions/cache/"))
+    assert restored["if"] == "steps.cache.outputs.restore"
+    key = saved["with"]["key"]
+    assert (restored["with"]["key"], restored["with"]["path"]) == (key, saved["with"]["path"])
+    prefix, gate, run = key.partition("${{ steps.cache.outputs.gate }}-")
+    assert run == "${{ github.run_id }}-${{ github.run_attempt }}"
+    assert restored["with"]["restore-keys"].split("\n")[:2] == [prefix + gate, prefix]
+
+
+@pytest.mark.parametrize("ends", [0, 1])
+def test_the_store_is_swept_before_it_is_cached(tmp_path: Path, ends: int) -> None:
+    """If it cannot be, the verdict stays what it is."""
+    said = [["artifact", "gc", "--yes", "--home", ".rarefy"]]
+    assert run_step("Sweep the store", tmp_path, ends=ends) == (0, said)
+    steps = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
+    order = [str(one.get("name", one.get("uses"))) for one in steps]
+    swept = order.index("Sweep the store")
+    assert order.index("Run the gate") < swept
+    assert order[swept + 1].startswith("actions/cache/save@")
 
 
 GH = """#!/bin/sh
@@ -246,6 +292,13 @@ def test_the_job_that_runs_a_change_s_code_has_no_key_that_can_write() -> None:
     assert (jobs["promote"]["environment"], jobs["promote"]["needs"]) == ("production", "gate")
     assert "github.ref == 'refs/heads/main'" in jobs["promote"]["if"]
     assert "--fresh" in yaml.safe_dump(jobs["gate"])
+
+
+def test_our_own_workflow_has_what_tests_skip_without() -> None:
+    steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]["steps"]
+    installed, ours = (str(one["run"]) for one in steps if "run" in one)
+    assert installed.startswith("sudo apt-get update && sudo apt-get install -y qemu-user")
+    assert ours == ".ci/run"
 
 
 def test_on_jenkins_nothing_of_the_gate_s_container_is_where_the_key_is_that_can_write() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from exporters import hub_tags
 from exporters.forms.source import Source
 from pipeline.release.provenance import Provenance
 from pipeline.report import markdown
@@ -14,11 +15,6 @@ from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.terms import metrics
 from pipeline.terms.vocabulary import STATIC
 
-TAGS: Mapping[str, str] = {
-    "token-classification": "token-classification",
-    "sentence-embeddings": "sentence-similarity",
-}
-"""A task -> the Hub's ``pipeline_tag``, if it is not ``text-classification``."""
 METRICS: Mapping[str, str] = {
     "macro_f1": "f1",
     "micro_f1": "f1",
@@ -117,9 +113,7 @@ def front_matter(source: Source, provenance: Provenance, stated: Stated) -> str:
 
 
 def _pipeline(source: Source) -> str:
-    if source.task == "regression" and source.signature.get("pairs"):
-        return "text-ranking"
-    return TAGS.get(source.task, "text-classification")
+    return hub_tags.tag(source.task, bool(source.signature.get("pairs")))
 
 
 def _title(provenance: Provenance, stated: Stated, source: Source) -> str:

@@ -99,7 +99,7 @@ def show(reference: str, home: Home, as_json: bool) -> None:
         return
     _show(stored, tags, parents)
     for move in reversed(moves):
-        stdout().print(f"{'history':<12} {told(move)}", markup=False, soft_wrap=True)
+        stdout().print(f"{'history':<12} {told(move)}", soft_wrap=True)
 
 
 @artifact.command(short_help="Hash files again; exit 6 if one is damaged.")
@@ -357,7 +357,7 @@ def _show(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> N
         what = f"{row['stage']} ({row['kind']})" if row["stage"] else "not in the store"
         lines.append(("from", f"{row['digest'][:12]}  {row['role']}: {what}"))
     for key, value in lines:
-        console.print(f"{key:<12} {value}", markup=False, soft_wrap=True)
+        console.print(f"{key:<12} {value}", soft_wrap=True)
 
 
 def _changed(directory: Path) -> float:

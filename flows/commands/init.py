@@ -259,7 +259,7 @@ def recipe_text(answers: Answers) -> str:
     }
     lines = [
         f"# {answers.name}: {goal.about}.",
-        f"name: {answers.name}",
+        f"name: {_scalar(answers.name)}",
         f"model: {_scalar(model)} # the pretrained model to start from",
         f"task: {answers.task}",
         "data: # paths are relative to this file's folder",

@@ -102,7 +102,7 @@ def show(reference: str, home: Home, as_json: bool) -> None:
         lines.append(("step", f"{step.id:<12} {step.digest[:12]}  {took}"))
     lines += [("step", f"{entry.step:<12} running")] if entry.step else []
     for key, value in lines:
-        stdout().print(f"{key:<9} {value}", markup=False, soft_wrap=True)
+        stdout().print(f"{key:<9} {value}", soft_wrap=True)
 
 
 @runs.command("logs", short_help="Print a run's log.")

@@ -17,6 +17,10 @@ from pipeline.terms.interval import Interval
 
 State = Literal["waiting", "running", "done", "stopped", "failed"]
 SCHEMA: Final = "rarefy.branch/1"
+SETTINGS: Final = "settings.json"
+"""The file with the threads and the device that all branches have."""
+TRIALS: Final = "trials.json"
+"""The file with the variants that a search has asked for."""
 
 
 class StepRow(BaseModel):
@@ -50,7 +54,7 @@ class Branch(BaseModel):
     metric: str | None = None
     accuracy: Interval | None = None
     size: int | None = None
-    bundle: str | None = Field(None, description="the digest of its last bundle")
+    bundle: str | None = Field(None, description="the digest of the bundle that it delivers")
     latency: Interval | None = None
     started: str | None = None
     ended: str | None = None
@@ -81,10 +85,16 @@ class Folder:
         self._branches = root / "branches"
 
     def open(self, sweep: Sweep) -> None:
-        """Create the folder. Raises RecipeError if it has the branches of another sweep."""
+        """Create the folder. Raises RecipeError if it has the branches of another sweep.
+
+        A sweep that was edited before any branch began starts anew.
+        """
         self._branches.mkdir(parents=True, exist_ok=True)
         mark = self.root / "sweep-digest.json"
         if not any(self._branches.iterdir()):  # new, or nothing of it could run and it was mended
+            if mark.exists() and disk.read(mark, "digest") != sweep.digest:
+                for name in (TRIALS, SETTINGS):  # of the sweep as it was
+                    disk.remove(self.root / name)
             disk.write(mark, {"digest": sweep.digest})
         if not mark.exists():
             raise IntegrityError(f"{mark}: the file is missing; delete {self.root}")

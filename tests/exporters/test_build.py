@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -16,12 +17,15 @@ import torch
 from onnx import numpy_helper
 
 from exporters import saving
-from exporters.build import build
+from exporters.build import BuildInfo, _facts, build
+from exporters.parity import Parity
 from pipeline.model import arithmetic, blockwise, checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.model.runtime import BundleModel
 from pipeline.release.answering import Bundle
 from pipeline.stage.split import Split
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.token_classification import TokenClassification
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError, ProviderError
 from stages import finalists, surgery
@@ -31,6 +35,27 @@ from tests.models import TASK as TINY
 from tests.models import probabilities, sentences
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("task", "windows", "tag"),
+    [
+        (TINY, False, "text-classification"),
+        (replace(TINY, windows=True), True, "text-classification"),
+        (TokenClassification(("O", "B-A"), 8, ("text",)), True, "token-classification"),
+        (SentenceEmbeddings((), 8, ("text",)), False, "sentence-similarity"),
+    ],
+)
+def test_the_card_is_told_what_becomes_of_long_texts_and_what_the_hub_calls_the_task(
+    task, windows, tag
+):
+    info = BuildInfo(
+        form="deploy", precision="fp32", parity=Parity(0.0, 1.0, 1), integer_matmuls=0, size=1,
+        operators={}, passes={}, roles={},
+        model={"layers": 1, "hidden": 1, "architecture": "A"},
+    )  # fmt: skip
+    facts = _facts(info, "cpu", 1, task, SPLIT, samples=False)
+    assert (facts["windows"], facts["tag"]) == (windows, tag)
 
 
 def test_int8_is_a_quarter_of_the_reference_and_agrees_with_it(deployed, minilm, tmp_path):

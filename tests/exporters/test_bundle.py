@@ -35,6 +35,8 @@ FACTS = {
     "labels": [],
     "samples": False,
     "pairs": False,
+    "tag": "text-classification",
+    "windows": False,
 }
 """What the card of a bundle tells."""
 
@@ -98,6 +100,16 @@ def test_a_card_of_a_model_for_pairs_has_a_command_with_a_pair(tmp_path):
     (command,) = [line for line in lines if "predict.py" in line]
     request = json.loads(command.partition("'")[2].rpartition("'")[0])
     assert len(request["texts"]) == len(request["pairs"]) == 1
+
+
+@pytest.mark.parametrize(("windows", "said"), [(True, "read in windows"), (False, "truncated")])
+def test_a_card_says_what_becomes_of_long_texts_and_what_the_hub_calls_the_task(
+    tmp_path, windows, said
+):
+    bundle.write_card(tmp_path, FACTS | {"windows": windows, "tag": "text-ranking"})
+    card = (tmp_path / "README.md").read_text()
+    assert f"; longer inputs are {said} |" in card
+    assert "\npipeline_tag: text-ranking\n" in card
 
 
 def test_a_card_of_a_model_without_labels_has_no_line_of_labels(tmp_path):

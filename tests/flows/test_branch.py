@@ -43,6 +43,15 @@ def test_a_branch_makes_its_bundle_and_no_report(project: Project) -> None:
     assert made.worker.endswith(f":{os.getpid()}")
 
 
+def test_a_branch_is_ranked_by_the_bundle_that_its_recipe_s_run_delivers(project: Project) -> None:
+    """``validate`` measures the first of two; the second is for others."""
+    other = "{export: {samples: none}, as: other, from: head}"
+    made = run_of(project, ("quickstages:Head", "export", sweeps.VALIDATE, other))
+    digests = {step.id: step.digest for step in made.steps}
+    assert list(digests) == ["model", "head", "export", "other"]
+    assert made.bundle == digests["export"] != digests["other"]
+
+
 def test_steps_that_another_branch_has_made_are_found(project: Project) -> None:
     first = run(project)
     second = run(project, at=1)
@@ -114,12 +123,14 @@ def test_reports_are_left_out_unless_a_step_reads_them(project: Project) -> None
 
 
 def test_a_worker_without_the_folder_says_what_to_do(project: Project) -> None:
-    sweep = sweeps.load(project)
-    one = variants.grid(sweep)[0]
-    given = sweeps.assignment(project, sweep, one) | {"folder": str(project.folder / "nowhere")}
-    asked = branch.Assignment(**given)
-    with pytest.raises(Exception, match="--store URL"):
-        branch.open_run(asked, variants.recipe(sweep, one))
+    """Also if it has none of the recipe's files, as on another machine; it makes no folder."""
+    nowhere = project.folder / "nowhere"
+    (project.folder / "train.jsonl").unlink()
+    made = run(project, folder=str(nowhere))
+    assert made.state == "failed"
+    assert str(made.why).startswith(f"{nowhere}: ")
+    assert str(made.why).endswith("let workers share what they make through --store URL")
+    assert not nowhere.exists()
 
 
 def test_threads_are_fixed_and_given_back(project: Project) -> None:

@@ -6,8 +6,9 @@ import io
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.table import Table
 
-from flows.display import Display
+from flows.display import Display, as_text
 
 
 @dataclass
@@ -82,6 +83,23 @@ def test_in_a_terminal_what_is_starting_is_shown_until_the_first_stage():
         shown = file.getvalue()
     assert "model" in shown
     assert "starting Prefect" not in shown
+
+
+def test_a_note_is_shown_as_it_is():
+    """It may have a user's text that looks like rich's markup."""
+    file = io.StringIO()
+    with Display(Console(file=file, force_terminal=True, width=80)) as display:
+        display.started("[neg]")
+        display.progress(1, 2, "of [/b]")
+        display.say("note: now it is drawn")
+    assert "[neg]" in file.getvalue()
+    assert "of [/b]" in file.getvalue()
+
+
+def test_a_table_as_text_has_every_cell_as_it_is():
+    table = Table(box=None)
+    table.add_row("[neg]", "[/b]", ":dog:")
+    assert as_text(table).split() == ["[neg]", "[/b]", ":dog:"]
 
 
 def test_in_a_file_what_is_starting_is_a_line():

@@ -9,6 +9,12 @@ import pytest
 from flows import logs
 
 
+def test_a_console_for_a_log_shows_text_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        logs.LogStream(logging.getLogger("run")).console().print("the label [neg] or [/b]")
+    assert caplog.messages == ["the label [neg] or [/b]"]
+
+
 def test_messages_arguments_and_tracebacks_are_redacted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import rich_click as click
 from click.testing import CliRunner
+from rich.console import Console
+from rich.table import Table
 
 from flows import options
 from pipeline.store.home import Home
@@ -30,6 +33,21 @@ def test_the_home_is_that_of_the_option_then_of_the_environment(
     assert found == {"home": "/theirs", "json": False, "engine": "prefect", "device": "cpu"}
     found = json.loads(runner.invoke(shown, ["--home", "~/mine", "--device", "cpu"]).stdout)
     assert found["home"] == str(Path.home() / "mine")
+
+
+@pytest.mark.parametrize("console", [options.stdout, options.stderr])
+def test_what_users_write_is_shown_as_it_is(
+    capsys: pytest.CaptureFixture[str], console: Callable[[], Console]
+) -> None:
+    """A label, a path or a name may look like the markup or the emoji codes of rich."""
+    odd = "[neg], [/b], :dog:"
+    table = Table(odd, box=None, pad_edge=False)
+    table.add_row(odd)
+    console().print(odd)
+    console().print(table)
+    written = capsys.readouterr()
+    lines = (written.out + written.err).splitlines()
+    assert [line.rstrip() for line in lines] == [odd] * 3
 
 
 def test_a_line_for_a_pipe_is_never_broken(capsys: pytest.CaptureFixture[str]) -> None:

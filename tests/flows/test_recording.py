@@ -5,17 +5,21 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from flows import compress
 from flows.display import Display
+from flows.recording import Recorded
 from pipeline.recipe import recipe as recipes
 from pipeline.run.logbook import Logbook
 from pipeline.store.home import Home
 from pipeline.terms.errors import ModelError
 from tests.flows.runs import PASSES, job
+from tests.pipeline.report.factory import report_data
 from tests.project import Project
 
 
@@ -40,6 +44,19 @@ def test_a_run_without_a_display_is_recorded(project: Project) -> None:
     (entry,) = Logbook(Home(project.home)).entries()
     assert (entry.state, entry.message) == ("error", "break: the weights are made of cheese")
     assert [step.id for step in entry.steps] == ["model", "head"]
+
+
+def test_a_verdict_is_recorded_as_it_is() -> None:
+    """Its reasons name what users have named, which may look like rich's markup."""
+    data = report_data()
+    assert data.verdict is not None
+    budget = data.verdict.budgets[0].model_copy(update={"reason": "worse on [/b]"})
+    data.verdict = data.verdict.model_copy(update={"budgets": [budget]})
+    said: list[str] = []
+    page: Any = SimpleNamespace(say=said.append, update=lambda **_: None)
+    result: Any = SimpleNamespace(outcome=SimpleNamespace(data=data), unrecorded=None)
+    Recorded(page, None).ended(result)
+    assert "worse on [/b]" in "".join(said)
 
 
 def test_paths_are_kept_for_another_folder(

@@ -10,7 +10,7 @@ import pytest
 
 from flows import searching
 from flows.searching import Trials
-from pipeline.sweep.branch import Branch, StepRow
+from pipeline.sweep.branch import TRIALS, Branch, StepRow
 from pipeline.sweep.sweep_file import Range, Search
 from pipeline.sweep.variants import Variant
 from pipeline.terms.errors import IntegrityError, ProviderError
@@ -156,7 +156,7 @@ def test_the_number_of_trials_is_the_limit(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / searching.FILE).write_text('{"trials": [1]}')
+    (tmp_path / TRIALS).write_text('{"trials": [1]}')
     with pytest.raises(IntegrityError, match=r"trials\.json: the file is damaged"):
         trials(tmp_path)
 

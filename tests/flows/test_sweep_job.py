@@ -62,6 +62,9 @@ def test_looking_creates_nothing_and_refuses_what_running_would(project: Project
         job(project, path).settled(3)
     with pytest.raises(RecipeError, match="began on cpu"):
         job(project, path, device="cuda").settled(None)
+    path = sweeps.write(project, "head.note: [a]")
+    assert job(project, path, threads=3).settled(3).threads == 3, "edited before a branch began"
+    job(project, path).opened(None)
     Folder(job(project, path).out).keep(Branch(name="note-a", values={}))
     with pytest.raises(RecipeError, match="has the branches of another sweep"):
         job(project, sweeps.write(project, "head.note: [c, d]")).settled(None)

@@ -237,6 +237,20 @@ def test_a_search_asks_until_its_trials_are_used(project: Project) -> None:
     assert again.trials.left == 0
 
 
+def test_a_search_that_was_edited_before_a_branch_began_starts_anew(project: Project) -> None:
+    """Its trials were of other fields, and its threads are those that are given now."""
+    pytest.importorskip("optuna")
+    search = "search: {trials: 2, goals: [accuracy]}"
+    before = sweeps.write(project, "head.scale: {low: 0.1, high: 2.0}", search)
+    stopped = opened(project, before, threads=2)
+    assert stopped.trials is not None
+    assert stopped.trials.ask({}) is not None
+    going, workers = opened(project, sweeps.write(project, VARY, search)), Fake(done)
+    going.run(workers)
+    assert [list(given["values"]) for given in workers.given] == [["head.note"]] * 2
+    assert {given["threads"] for given in workers.given} == {1}
+
+
 def test_a_search_for_speed_is_timed_between_batches(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.release import compare as comparing
+from tests.flows.test_compared import compared
 from tests.pipeline.measure import bundles
 from tests.project import Project, Said, bundle_digest
 
@@ -19,6 +21,15 @@ QUICK = ("--seconds", "1", "--rows", "20")
 def bundle(here: Project, tmp_path: Path) -> Path:
     """A copy of the run's bundle that can be changed."""
     return shutil.copytree(here.home / "runs" / "tiny" / "bundle", tmp_path / "other")
+
+
+def labelled(folder: Path) -> Path:
+    """Write rows for the bundles of ``bundles.make``."""
+    rows = folder / "rows.jsonl"
+    labels = ("no", "yes") * 10
+    pairs = zip(bundles.texts(20), labels, strict=True)
+    rows.write_text("".join(json.dumps({"text": t, "label": label}) + "\n" for t, label in pairs))
+    return rows
 
 
 @pytest.mark.slow
@@ -67,15 +78,30 @@ def test_the_candidate_runs_on_the_provider_that_it_was_exported_for(
 ) -> None:
     pytest.importorskip("openvino")
     made = bundles.make(tmp_path / "bundle", providers=["OpenVINO"])
-    rows = tmp_path / "rows.jsonl"
-    labelled = [
-        {"text": text, "label": ("no", "yes")[at % 2]} for at, text in enumerate(bundles.texts(20))
-    ]
-    rows.write_text("".join(json.dumps(row) + "\n" for row in labelled))
+    rows = labelled(tmp_path)
     for asked, provider in (((), "openvino"), (("--provider", "cpu"), "cpu")):
         said = rarefy("compare", made, made, "--data", rows, *QUICK, *asked, "--json")
         assert said.code == 0, said.err
         assert json.loads(said.out)["latency"]["provider"] == provider
+
+
+@pytest.mark.parametrize(("strict", "code"), [((), 0), (("--strict",), 4)])
+def test_what_is_undecided_fails_only_a_strict_gate(
+    rarefy: Callable[..., Said],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    strict: tuple[str, ...],
+    code: int,
+) -> None:
+    """One row of four hundred is lost: that may be by chance, and more than a thousandth."""
+    monkeypatch.setattr(comparing, "compare", lambda *_, **__: compared())
+    made = bundles.make(tmp_path / "bundle")
+    gate = ("--data", labelled(tmp_path), "--max-regression", "0.1%", *strict)
+    said = rarefy("compare", made, made, *gate, "--home", tmp_path / "home", "--json")
+    told = json.loads(said.out)
+    outcomes = {each["metric"]: each["outcome"] for each in told["verdict"]["budgets"]}
+    assert outcomes == {"accuracy": "inconclusive", "latency_p50": "pass", "size": "pass"}
+    assert (said.code, told["exit_code"]) == (code, code)
 
 
 def test_compare_refuses_other_labels(

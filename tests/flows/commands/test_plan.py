@@ -18,6 +18,16 @@ def test_plan_says_what_the_gate_will_need(project: Project, rarefy: Callable[..
     assert "the tag 'production' does not exist yet" in planned.out
 
 
+def test_labels_are_shown_as_they_are(project: Project, rarefy: Callable[..., Said]) -> None:
+    for name in ("train.jsonl", "eval.jsonl"):
+        path = project.folder / name
+        text = path.read_text().replace('"negative"', '"[/b]"').replace('"positive"', '"[pos]"')
+        path.write_text(text)
+    planned = rarefy("plan", project.recipe("quickstages:Head"))
+    assert planned.code == 0, planned.err
+    assert "labels: [/b], [pos]" in planned.out
+
+
 def test_what_an_import_left_out_and_made_anew_is_told_by_run_and_plan(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:

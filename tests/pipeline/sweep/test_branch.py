@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sweep.branch import Folder, hopeless
+from pipeline.sweep.branch import SETTINGS, TRIALS, Folder, hopeless
 from pipeline.sweep.sweep_file import Stop
 from pipeline.terms.errors import IntegrityError, RecipeError
 from tests.pipeline.sweep import factory
@@ -33,6 +33,22 @@ def test_a_folder_of_other_values_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(RecipeError, match="another sweep"):
         folder.open(factory.load(tmp_path, vary={"seed": [0, 1]}))
+
+
+def test_what_a_sweep_began_with_is_forgotten_if_it_was_edited_before_a_branch_began(
+    tmp_path: Path,
+) -> None:
+    folder = Folder(tmp_path / "out")
+    folder.open(factory.load(tmp_path))
+    notes = [tmp_path / "out" / name for name in (TRIALS, SETTINGS)]
+    for path in notes:
+        path.write_text("{}")
+
+    folder.open(factory.load(tmp_path))
+    assert all(path.exists() for path in notes)
+
+    folder.open(factory.load(tmp_path, vary={"seed": [0, 1]}))
+    assert not any(path.exists() for path in notes)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
