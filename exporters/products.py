@@ -15,6 +15,9 @@ from exporters.passes.graph import constant, node
 from pipeline.model.quantization import LinearPlan, Plan
 
 BLOCK, BLOCKS, LEAD = 20, 5, 4
+TIMES = 3
+STEADY = 1.25
+"""The most that a form's median of blocks may be of its fastest block."""
 OPSET = {"": 20, "com.microsoft": 1}
 
 
@@ -29,7 +32,9 @@ def milliseconds(
 
     ``inputs``: the width of the value that they read; ``outputs``: their widths; ``forms``: how all
     of them are rounded, None for float. Forms take turns in blocks of calls; a time is the median
-    of the blocks' medians. Weights lie in the caches, which those of a whole large model do not.
+    of the blocks' medians. If those of a form are far apart, because something else slowed them
+    down, all are timed again, at most twice. Weights lie in the caches, which those of a whole
+    large model do not.
     """
     random = np.random.default_rng(0)
     feed = {"x": random.standard_normal((1, tokens, inputs)).astype(np.float32)}
@@ -37,11 +42,14 @@ def milliseconds(
         form: saving.session(_graph(inputs, outputs, layer), _options(threads))
         for form, layer in forms.items()
     }
-    medians: dict[str, list[float]] = {form: [] for form in forms}
-    for _ in range(BLOCKS):
-        for at in random.permutation(len(forms)).tolist():
-            form = list(forms)[at]
-            medians[form].append(_block(sessions[form], feed))
+    for _ in range(TIMES):
+        medians: dict[str, list[float]] = {form: [] for form in forms}
+        for _ in range(BLOCKS):
+            for at in random.permutation(len(forms)).tolist():
+                form = list(forms)[at]
+                medians[form].append(_block(sessions[form], feed))
+        if all(np.median(times) <= STEADY * min(times) for times in medians.values()):
+            break
     return {form: float(np.median(times)) for form, times in medians.items()}
 
 

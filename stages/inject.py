@@ -114,10 +114,12 @@ class Inject(Training):
         )
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
-        """Check that transformers has a masked-language model of this type."""
+        """Check that transformers has a masked-language model of this type, and the templates."""
         kind = config.get("model_type")
         if kind not in ARCHITECTURES and not _fills_masks(kind):  # all described families do
             raise ModelError(f"inject: a model of type {kind!r} has no masked-language model")
+        if self.templates:
+            knowledge.check_templates(self.templates, knowledge.read(self.files(base)[0]))
         return config
 
     def run(self, context: Context, model: Artifact) -> Draft:

@@ -78,12 +78,23 @@ def read(path: Path) -> list[Fact]:
     return list(facts)
 
 
+def check_templates(templates: Mapping[str, str], facts: Sequence[Fact]) -> None:
+    """Raise DataError if there is a template for a relation that no fact has."""
+    known = sorted({fact.relation for fact in facts})
+    if unused := sorted(templates.keys() - set(known)):
+        raise DataError(
+            f"inject.templates: no fact has the relation {unused[0]!r}, but "
+            f"{', '.join(known[:5])}{', …' if known[5:] else ''}"
+        )
+
+
 def _tsv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        rows = (row for row in reader if row)
         try:
-            header = next(reader, [])
-            for row in reader:
+            header = next(rows, [])
+            for row in rows:
                 if len(row) != len(header):
                     raise DataError(
                         f"{path}:{reader.line_num}: {len(row)} columns; "
@@ -97,6 +108,8 @@ def _tsv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open("rb") as file:
         for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
             try:
                 row = json.loads(text)
             except ValueError as error:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from exporters import products
+from pipeline.measure import alone
 from pipeline.model.quantization import Calibration, Embeddings, LinearPlan, Method, Plan
 from pipeline.stage import Context
 from pipeline.stage.tasks.task import Row
@@ -176,10 +177,11 @@ class Search:
         tokens = int(np.median([len(row["input_ids"]) for row in self._dev(MORE)]))
         threads = next(each.threads for each in self.context.targets if each.provider == "cpu")
         found = []
-        for at, group in enumerate(self.groups):
-            self.context.progress(at, len(self.groups), "timing products")
-            ms = self._ms(group, tokens, threads)
-            found.append({form: ms[FLOAT] - ms[form] for form in ms})
+        with alone.measuring(alone.noted(self.context.progress)):
+            for at, group in enumerate(self.groups):
+                self.context.progress(at, len(self.groups), "timing products")
+                ms = self._ms(group, tokens, threads)
+                found.append({form: ms[FLOAT] - ms[form] for form in ms})
         return found
 
     def _ms(self, group: Sequence[str], tokens: int, threads: int) -> dict[str, float]:

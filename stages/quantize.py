@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 SENSITIVITY_ROWS = 64
 NOTHING: Mapping[str, LinearPlan] = {}
 NO_BLOCKS: Mapping[str, Blocks] = {}
+LIMITS = frozenset({"max_damage", "max_joint_damage"})
 CHOSEN_BY_SEARCH = frozenset({"calibration", "sensitivity", "max_damage", "smooth", "correct_bias"})
 
 
@@ -115,6 +116,10 @@ class Quantize(Stage):
     @model_validator(mode="after")
     def _every_parameter_is_used(self) -> Quantize:
         given = self.model_fields_set
+        if self.precision == "fp16" and (unused := sorted(given - {"precision"})):
+            raise ValueError(
+                f"{unused[0]!r} is not of 'precision: fp16', which takes all of a graph"
+            )
         if self.mode == "search":
             if unused := sorted(given & CHOSEN_BY_SEARCH):
                 raise ValueError(f"{unused[0]!r} is not of 'mode: search', which decides it itself")
@@ -125,10 +130,14 @@ class Quantize(Stage):
                 raise ValueError("'mode: search' chooses among plans in int8; leave 'weights' out")
             if used := [name for name in ("smooth", "correct_bias") if getattr(self, name)]:
                 raise ValueError(f"{used[0]!r} is for weights in int8")
-            if self.precision == "fp16":
-                raise ValueError("'weights: int4' is not of 'precision: fp16'")
+        if "calibration" in given and self.mode == "dynamic":
+            raise ValueError(
+                "'calibration' is of 'mode: static'; dynamic ranges are each row's own"
+            )
         if "percentile" in given and self.mode != "search" and self.calibration != "percentile":
             raise ValueError("'percentile' is of 'calibration: percentile'")
+        if not self.sensitivity and (unused := sorted(given & LIMITS)):
+            raise ValueError(f"{unused[0]!r} is a limit of what 'sensitivity' measures")
         return self
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:

@@ -32,6 +32,16 @@ def test_facts_are_put_into_words():
         Inject(facts="x", templates={"r": "{subject} alone"})
 
 
+def test_a_template_for_a_relation_that_no_fact_has_is_refused(tmp_path):
+    rows = ["subject\trelation\tobject", "Rome\tlies_in\tItaly", "Bonn\tlies_in\tGermany"]
+    write_facts(tmp_path / "f.tsv", rows)
+    stage = Inject(facts="f.tsv", templates={"lies-in": "{subject} lies in {object}."})
+    with pytest.raises(DataError, match="no fact has the relation 'lies-in', but lies_in"):
+        stage.follow_model({"model_type": "bert"}, {}, tmp_path)
+    right = stage.model_copy(update={"templates": {"lies_in": "{subject} lies in {object}."}})
+    assert right.follow_model({"model_type": "bert"}, {}, tmp_path) == {"model_type": "bert"}
+
+
 def test_glosses_are_read_from_jsonl_and_twins_once(tmp_path):
     rows = [{"term": "bow", "text": "to bend"}, {"term": "dog", "text": "an animal"}]
     path = write_facts(tmp_path / "g.jsonl", [json.dumps(row) for row in [*rows, rows[0]]])
@@ -39,6 +49,21 @@ def test_glosses_are_read_from_jsonl_and_twins_once(tmp_path):
         Fact("bow", "means", "to bend"),
         Fact("dog", "means", "an animal"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("f.tsv", "\ufeffterm\ttext\r\nbow\tto bend\r\n\r\ndog\tan animal\r\n\r\n"),
+        (
+            "f.jsonl",
+            '\ufeff{"term": "bow", "text": "to bend"}\n\n{"term": "dog", "text": "an animal"}\n\n',
+        ),
+    ],
+)
+def test_a_byte_order_mark_and_blank_lines_are_no_facts(tmp_path, name, text):
+    (tmp_path / name).write_bytes(text.encode())
+    assert [fact.subject for fact in knowledge.read(tmp_path / name)] == ["bow", "dog"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
@@ -75,6 +76,30 @@ def limit(tuned, make_context):
     stage = Quantize(mode="static", calibration_rows=32, max_damage=1e9, max_joint_damage=1e9)
     metrics = {metric.name: metric.value for metric in stage.run(context, tuned).metrics}
     return metrics["quantization_kl"] / 10
+
+
+def test_products_are_timed_while_nobody_else_measures(
+    tuned, make_context, quick, limit, monkeypatch
+):
+    held, measuring = [], plan_search.alone.measuring
+
+    class StoppedError(Exception):
+        pass
+
+    @contextmanager
+    def noted(waiting):
+        with measuring(waiting):
+            held.append(1)
+            yield
+
+    def milliseconds(*_):
+        raise StoppedError(bool(held))
+
+    monkeypatch.setattr(plan_search.alone, "measuring", noted)
+    monkeypatch.setattr(plan_search.products, "milliseconds", milliseconds)
+    with pytest.raises(StoppedError) as caught:
+        search(make_context(targets=(Target(),)), tuned, max_joint_damage=limit)
+    assert caught.value.args == (True,)
 
 
 def test_no_plan_over_the_limit_is_built_and_the_front_is_written(

@@ -332,7 +332,11 @@ def test_smooth_and_corrected_layers_have_factors_and_corrections(tuned, make_co
         ({"weights": "int4", "mode": "search"}, "leave 'weights' out"),
         ({"weights": "int4", "smooth": True}, "'smooth' is for weights in int8"),
         ({"weights": "int4", "correct_bias": True}, "'correct_bias' is for weights in int8"),
-        ({"weights": "int4", "precision": "fp16"}, "is not of 'precision: fp16'"),
+        ({"weights": "int4", "precision": "fp16"}, "'weights' is not of 'precision: fp16'"),
+        ({"precision": "fp16", "exclude": ["x"]}, "'exclude' is not of 'precision: fp16'"),
+        ({"precision": "fp16", "mode": "search"}, "'mode' is not of 'precision: fp16'"),
+        ({"calibration": "entropy"}, "'calibration' is of 'mode: static'"),
+        ({"sensitivity": False, "max_joint_damage": 0.1}, "'max_joint_damage' is a limit of what"),
     ],
 )
 def test_a_parameter_that_would_do_nothing_is_refused(parameters, message):
