@@ -66,11 +66,20 @@ def of(split: Split, task: Task, tokens: Sequence[int]) -> dict[str, list[str]]:
 
 
 def token_counts(bundle: Path, split: Split, provider: str) -> list[int]:
-    """Return the number of tokens of each row, using the bundle's own tokenizer."""
+    """Return the number of tokens of each row, using the bundle's own tokenizer.
+
+    Of two texts that the bundle reads one by one, as embeddings are, those of the longer.
+    """
     from pipeline.model.runtime import BundleModel
 
-    feeds = BundleModel(bundle, provider=provider).encode(split.texts, split.pairs)
-    return [next(iter(feed.values())).shape[1] for feed in feeds]
+    model = BundleModel(bundle, provider=provider)
+    rows = [(split.texts, split.pairs)]
+    if split.pairs is not None and model.signature.get("pairs") is False:
+        rows = [(split.texts, None), (split.pairs, None)]
+    counts = [
+        [next(iter(feed.values())).shape[1] for feed in model.encode(*columns)] for columns in rows
+    ]
+    return list(map(max, zip(*counts, strict=True)))
 
 
 def by_length(tokens: Sequence[int]) -> list[str]:

@@ -1,5 +1,7 @@
 """Slices: find the rows where a candidate loses, without calling chance a loss."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from pipeline.stage.tasks.regression import Regression
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import DataError
 from tests.conftest import labelled_rows
+from tests.pipeline.measure import bundles
 
 ROWS = 1000
 DATA = {"train": "train.jsonl", "eval": "eval.jsonl"}
@@ -143,3 +146,13 @@ def test_parts_by_target_have_the_task_s_own_name():
     several = Split("eval", "e", "0", ["a"] * 2, None, [[0, 1], [1, 1]])
     task = MultiLabelClassification(("x", "y"), 8, ("t",))
     assert list(slices.of(several, task, [3] * 2)) == ["length", "number of labels"]
+
+
+@pytest.mark.parametrize(("read", "expected"), [(True, [3, 4]), (False, [2, 2])])
+def test_texts_that_are_read_one_by_one_are_counted_so(tmp_path, read, expected):
+    there = bundles.make(tmp_path / "bundle")
+    signature = json.loads((there / "signature.json").read_text())
+    (there / "signature.json").write_text(json.dumps(signature | {"pairs": read}))
+    texts, pairs = ["w1", "w1 w2"], ["w1 w2", "w3 w4"]
+    rows = Split("eval", "eval.jsonl", "0" * 64, texts, pairs, [0, 1])
+    assert slices.token_counts(there, rows, "cpu") == expected
