@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
+from exporters import half
 from exporters.build import build
+from exporters.passes.graph import behind, constant, node
 from pipeline.model.quantization import Plan
 from pipeline.model.runtime import BundleModel
 from tests.exporters.conftest import tiny
 from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with
+from tests.exporters.families import classifier, row
+from tests.exporters.small_graphs import finish, normal, run
+from tests.exporters.small_graphs import model as small
 
 
 @pytest.mark.slow
 def test_half_precision_answers_as_full_precision_does(rows):
     """Test only the conversion, on the CPU; fp16 is faster on GPUs only."""
-    from exporters import half, onnx, parity
+    from exporters import onnx, parity
     from exporters.passes import clean, first_token, mask, scale
 
     model = tiny("Bert")
@@ -28,6 +34,73 @@ def test_half_precision_answers_as_full_precision_does(rows):
     assert parity.check(TASK, converted, expected, "fp16", "half").agreement >= 0.95
     kinds = {value.dtype.name for value in converted.graph.initializers.values()}
     assert "FLOAT16" in kinds
+
+
+def turned() -> ir.Model:
+    """Return x · cos(place · frequency / 3) / 3 + table[place // 3], where x is a token's row.
+
+    The frequencies are copied by a size, and the factor of a third is read by all the network.
+    """
+    made, [ids] = small({"ids": (["batch", "sequence"], ir.DataType.INT64)})
+    numbers = {
+        "tokens": normal(8, 4),
+        "buckets": np.arange(1400, dtype=np.float32)[:, None].repeat(4, axis=1) / 1400,
+        "third": np.array(1 / 3, dtype=np.float32),
+        "frequencies": np.array([[1, 0.3, 0.1, 0.03]], dtype=np.float32),
+        **{str(number): np.array(number) for number in (0, 1)},
+        "first": np.array([0]),
+        "last": np.array([1]),
+        "four": np.array([4]),
+    }
+    held = {name: constant(made, name, value) for name, value in numbers.items()}
+    nodes: list[ir.Node] = []
+
+    def add(op: str, *inputs: ir.Value, like: str = "third", **attributes: int) -> ir.Value:
+        nodes.append(node(op, list(inputs), like=held[like], **attributes))
+        return nodes[-1].outputs[0]
+
+    x = add("Gather", held["tokens"], ids)
+    size = add("Shape", x, like="0", start=1, end=2)
+    places = add("Range", held["0"], add("Squeeze", size, like="0"), held["1"], like="0")
+    column = add("Unsqueeze", add("Cast", places, to=1), held["last"])
+    shape = add("Concat", size, held["four"], like="0", axis=0)
+    thirds = add("Mul", column, held["third"])
+    angles = add("Mul", thirds, add("Expand", held["frequencies"], shape))
+    rotated = add("Mul", add("Mul", x, held["third"]), add("Cos", angles))
+    bucket = add("Squeeze", add("Cast", thirds, like="0", to=7), held["last"], like="0")
+    add("Add", rotated, add("Gather", held["buckets"], bucket))
+    return finish(made, nodes)
+
+
+def test_places_are_counted_in_full_precision() -> None:
+    """fp16 has no odd number above 2048, and a third of 4000 to the nearest whole number."""
+    ids = np.random.default_rng(0).integers(0, 8, (1, 4000))
+    whole, halved = turned(), half.apply(turned())
+    assert np.abs(run(whole, ids=ids) - run(halved, ids=ids)).max() < 0.005
+    numbers = {name: value.dtype.name for name, value in halved.graph.initializers.items()}
+    assert numbers["frequencies"] == numbers["third.places"] == "FLOAT"
+    assert numbers["tokens"] == numbers["buckets"] == numbers["third"] == "FLOAT16"
+
+
+@pytest.mark.slow
+def test_long_texts_get_the_answers_of_full_precision() -> None:
+    """The token that the first one reads most depends on angles at places up to 4000."""
+    from exporters import onnx, parity
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 1}
+    model = classifier("modernbert", num_hidden_layers=1, max_position_embeddings=4096, **sizes)
+    attention = model.model.layers[0].attn
+    for weight, factor in ((attention.Wqkv.weight, 20), (attention.Wo.weight, 2)):
+        weight.data.mul_(factor)
+    graph = onnx.export(model, onnx.INPUTS[:2], TASK)
+    feed = {name: np.array([row(4000)[name]]) for name in onnx.INPUTS[:2]}
+    expected = [parity.Case(feed, run(graph, **feed))]
+    halved = half.apply(graph)
+    parity.check(TASK, halved, expected, "fp16", "half")
+    angles = [step.inputs[0] for step in halved.graph if step.op_type in ("Cos", "Sin")]
+    assert len(angles) == 2
+    read = {each for angle in angles if angle is not None for each in behind(angle)}
+    assert not any(each.dtype == ir.DataType.FLOAT16 for each in read)
 
 
 @pytest.mark.gpu

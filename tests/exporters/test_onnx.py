@@ -38,6 +38,26 @@ def test_no_path_of_this_machine_is_in_it(rows):
     assert onnx.__file__.rpartition("/")[0].encode() not in data
 
 
+@pytest.mark.slow
+def test_a_model_has_the_same_graph_in_every_process(monkeypatch):
+    """ModernBERT's code walks through a set of strings, which each process has in another order."""
+    from transformers.models.modernbert import modeling_modernbert
+
+    model = classifier("modernbert", num_hidden_layers=2)
+    walks, graphs = [], []
+
+    def walk(names):
+        walks.append(sorted(dict.fromkeys(names), reverse=bool(graphs)))
+        return walks[-1]
+
+    monkeypatch.setattr(modeling_modernbert, "set", walk, raising=False)
+    for _ in range(2):
+        graph = onnx.export(model, onnx.INPUTS, TASK)
+        graphs.append(ir.to_proto(graph).SerializeToString())
+    assert walks[0] == walks[-1][::-1] != walks[-1]
+    assert graphs[0] == graphs[1]
+
+
 def test_attention_is_left_as_it_was():
     model = tiny("DistilBert")
     before = model.config._attn_implementation
