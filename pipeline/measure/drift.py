@@ -9,21 +9,26 @@ import numpy as np
 CHANGE = 1.25
 CHANCE = 0.002
 CUTS = (0.25, 0.5, 0.75)
+ALIKE = 20
+"""Calls of about one size, by which each of them is measured."""
 
 
-def found(calls: Sequence[Sequence[float]], rows: Sequence[Sequence[int]]) -> str | None:
+def found(calls: Sequence[Sequence[float]], sizes: Sequence[Sequence[int]]) -> str | None:
     """Return a sentence if one model's calls became lastingly longer or shorter, else None.
 
-    ``calls``: process × calls in ms, in time order; ``rows``: the row of each call. Each call is
-    divided by the median of its row. A change is reported if the medians before and after a cut
-    through the session differ by a quarter and a Mann–Whitney test is significant.
+    ``calls``: process × calls in ms, in time order; ``sizes``: how many tokens each call computes.
+    Each call is divided by the median of some twenty calls of about its size, from all of the
+    session: of its own row there may be no other. A change is reported if the medians before and
+    after a cut through the session differ by a quarter and a Mann–Whitney test is significant.
     """
     from scipy.stats import mannwhitneyu
 
     times = np.concatenate([np.asarray(process, dtype=float) for process in calls])
-    names = np.concatenate([np.asarray(process) for process in rows])
-    for row in np.unique(names):
-        times[names == row] /= np.median(times[names == row])
+    tokens = np.concatenate([np.asarray(process) for process in sizes])
+    by_chance = np.random.default_rng(0).permutation(len(times))  # equal sizes, early and late
+    order = np.lexsort((by_chance, tokens))
+    for alike in np.array_split(order, max(1, len(order) // ALIKE)):
+        times[alike] /= np.median(times[alike])
     worst, sentence = CHANGE, None
     for cut in CUTS:
         before, after = np.split(times, [int(len(times) * cut)])

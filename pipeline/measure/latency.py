@@ -182,7 +182,7 @@ def gather(
         tokens=[length for lengths in each("tokens") for length in lengths],
         noise=(noise.low, noise.high),
         busy=busy,
-        throttled=drift.found(samples[twice], each("rows")),
+        throttled=drift.found(samples[twice], each("sizes")),
         looks=looks,
         provider=provider,
         threads=threads,

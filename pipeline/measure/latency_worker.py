@@ -34,6 +34,8 @@ FIXED = 20
 COLD = 16
 """Calls per process with emptied caches: in five processes, enough for a p95."""
 STEADY, WARM = 0.05, 0.5
+FEWEST = 3
+"""Blocks of a warm-up, and rows in each: two blocks must each be as fast as the one before."""
 
 
 class Timed(NamedTuple):
@@ -80,7 +82,9 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     random = np.random.default_rng(request["seed"])
     rows, seconds = Rows(request["texts"], request["pairs"]), request["seconds"]
     models = _load(request, random)
-    lengths = [_tokens(feed) for feed in models[0].model.encode(*rows)]
+    feeds = models[0].model.encode(*rows)
+    lengths, sizes = [_tokens(feed) for feed in feeds], [_size(feed) for feed in feeds]
+    del feeds
     gc.collect()
     gc.disable()
     before = machine.snapshot()
@@ -97,8 +101,8 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         "cpu": calls.by_model("cpu"),
         "tokenizer": calls.by_model("tokenizer"),
         "device": calls.by_model("device"),
-        "rows": calls.rows,
         "tokens": [lengths[row] for row in calls.rows],
+        "sizes": [sizes[row] for row in calls.rows],
         "fixed": _fixed(once, rows, request["lengths"], random),
         "cold": _cold(once, rows, COLD, random) if request["cold"] else {},
         "block": BLOCK,
@@ -132,22 +136,30 @@ def _warm_up(
 ) -> bool:
     """Run blocks of the same rows, short to long, until all models' times are steady.
 
-    Returns False if the time was over first.
+    Slow models have short blocks, because it takes three to tell. Returns False if the time was
+    over first.
     """
     for timed in models:
         _meet_lengths(timed, rows, lengths)
-    deadline = time.perf_counter() + seconds
-    spread = np.linspace(0, len(lengths) - 1, min(BLOCK, len(lengths))).astype(int)
-    chosen = np.argsort(lengths, kind="stable")[spread].tolist()
-    last, steady = np.zeros((len(models), len(chosen))), 0
+    by_length = np.argsort(lengths, kind="stable")
+    began = time.perf_counter()
+    for timed in models:
+        _call(timed, rows, int(by_length[len(by_length) // 2]))
+    turn = time.perf_counter() - began
+    deadline = began + seconds
+    fitting = int(seconds / FEWEST / max(turn, 1e-9)) - LEAD
+    count = min(BLOCK, len(lengths), max(FEWEST, fitting))
+    chosen = by_length[np.linspace(0, len(lengths) - 1, count).astype(int)].tolist()
+    last, steady, passes = np.zeros((len(models), len(chosen))), 0, 0
     while steady < 2:
+        passes += 1
         calls = Calls()
         _block(models, rows, chosen, calls, random)
         wall = calls.by_model("wall")
         now = np.array([wall[timed.name] for timed in models])
         steady = steady + 1 if np.all(np.abs(np.median(last / now, axis=1) - 1) <= STEADY) else 0
         last = now
-        if time.perf_counter() > deadline:
+        if passes >= FEWEST and time.perf_counter() > deadline:
             return steady >= 2
     return True
 
@@ -260,6 +272,11 @@ def _of_length(feeds: list[Feed], length: int) -> Feed:
 
 def _tokens(feed: Feed) -> int:
     return max(int(array.shape[-1]) for array in feed.values())
+
+
+def _size(feed: Feed) -> int:
+    """Return how many tokens a call computes: those of all windows of a text."""
+    return max(int(array.size) for array in feed.values())
 
 
 if __name__ == "__main__":

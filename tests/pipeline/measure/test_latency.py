@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.measure import caches, drift, fresh, latency, latency_worker, statistics, stopping
-from pipeline.measure.latency_worker import BLOCK, COLD, FIXED, LEAD, LEAST, Rows
+from pipeline.measure.latency_worker import BLOCK, COLD, FEWEST, FIXED, LEAD, LEAST, Rows
 from pipeline.terms.errors import EvidenceError, ProviderError, RarefyError
 from tests.pipeline.measure import bundles
 
@@ -63,7 +63,7 @@ class Machine:
             "cpu": wall,
             "tokenizer": wall,
             "device": {},
-            "rows": rows,
+            "sizes": tokens,
             "tokens": tokens,
             "fixed": {},
             "cold": {"wall": wall, "tokenizer": wall} if request["cold"] else {},
@@ -146,7 +146,7 @@ def clocked(monkeypatch):
 
     class Model:
         def __init__(self, name, pace):
-            self.name, self.pace = name, pace
+            self.name, self.pace, self.provider = name, pace, "cpu"
 
         def encode(self, texts, pairs):
             clock.now += 1_000_000
@@ -167,6 +167,32 @@ def clocked(monkeypatch):
     )
     paces = (("quick", 1), ("slow", 20))
     return [latency_worker.Timed(name, Model(name, pace), False) for name, pace in paces], calls
+
+
+@pytest.mark.parametrize(("pace", "block"), [(0.01, BLOCK), (50, FEWEST)])
+def test_a_warm_up_of_slow_models_compares_short_blocks(clocked, pace, block):
+    """With blocks of a second, the time was over before the first comparison."""
+    models, calls = clocked
+    for timed in models:
+        timed.model.pace *= pace
+    rows = Rows(bundles.texts(), None)
+    tokens = [len(text.split()) for text in rows.texts]
+    assert latency_worker._warm_up(models, rows, tokens, 2.0, np.random.default_rng(0))
+    assert len(calls) == 2 + 2 * FEWEST * (LEAD + block)
+
+
+def test_a_warm_up_that_does_not_settle_says_so(clocked):
+    models, _ = clocked
+    rows = Rows(bundles.texts(), None)
+    tokens = [len(text.split()) for text in rows.texts]
+    real = models[1].model.run
+
+    def slower_and_slower(feed):
+        models[1].model.pace *= 1.01
+        real(feed)
+
+    models[1].model.run = slower_and_slower
+    assert not latency_worker._warm_up(models, rows, tokens, 2.0, np.random.default_rng(0))
 
 
 def test_a_time_stands_at_the_row_that_took_it(clocked):
@@ -277,7 +303,7 @@ def _answer(process, rows=(3, 1, 2)):
         },
         "block": 3,
         "tokens": [10 * row for row in rows],
-        "rows": list(rows),
+        "sizes": [10 * row for row in rows],
         "busy": [],
     }
 
