@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from pipeline.model import sources
 from pipeline.recipe import yaml_source
 from pipeline.recipe.places import Places
-from pipeline.stage import Stage, discovery
+from pipeline.stage import Stage, discovery, tasks
+from pipeline.stage.tasks.unlabelled import AGREEMENT
 from pipeline.terms import credentials
 from pipeline.terms.budget import REGRESSIONS, Budget
-from pipeline.terms.errors import RecipeError
+from pipeline.terms.errors import RarefyError, RecipeError
 from pipeline.terms.naming import hint, nearest
 from pipeline.terms.vocabulary import NAME, REMOTE_TAG, RESERVED, Data, Name, Part, Target
 
@@ -50,11 +53,11 @@ class Recipe(Part):
 
     @field_validator("budgets", mode="before")
     @classmethod
-    def _listed(cls, value: Any) -> Any:
+    def _listed(cls, value: Any, info: ValidationInfo) -> Any:
         """Expand short forms of budgets.
 
         A mapping becomes a list of one budget. ``max_regression`` without a metric becomes one
-        budget for each metric in ``REGRESSIONS``.
+        budget for each metric in ``REGRESSIONS``, with the task's main score for accuracy.
         """
         listed = [value] if isinstance(value, dict) else value
         if not isinstance(listed, list):
@@ -62,7 +65,7 @@ class Recipe(Part):
         budgets: list[Any] = []
         for one in listed:
             short = isinstance(one, dict) and "max_regression" in one and "metric" not in one
-            budgets += [{"metric": name, **one} for name in REGRESSIONS] if short else [one]
+            budgets += _regressions(one, info.data) if short else [one]
         return budgets
 
     @field_validator("targets")
@@ -72,6 +75,24 @@ class Recipe(Part):
         if not value or len(set(names)) != len(names):
             raise ValueError("give at least one target, each with a different name")
         return value
+
+
+def _regressions(budget: dict[str, Any], recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the budgets that ``max_regression`` without a metric stands for.
+
+    Of rows without labels the main score is the agreement with the model's own answers, of which
+    that has all: its regression is a drop. ``recipe``: the fields that are known to be right.
+    """
+    main, changed = REGRESSIONS[0], budget
+    if "task" in recipe and "data" in recipe:
+        with suppress(RarefyError):  # an unknown task or column is an error of its own
+            task = tasks.find(recipe["task"])
+            main = next(iter(task.scored(recipe["data"])), main)
+            if task.bare(recipe["data"]):
+                rest = {key: value for key, value in budget.items() if key != "max_regression"}
+                main, changed = AGREEMENT, rest | {"max_drop": budget["max_regression"]}
+    others = [{"metric": name, **budget} for name in REGRESSIONS[1:]]
+    return [{"metric": main, **changed}, *others]
 
 
 @dataclass(frozen=True)

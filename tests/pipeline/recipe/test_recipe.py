@@ -193,3 +193,43 @@ def test_a_broken_plug_in_names_itself_and_breaks_nothing_else(check, plug_ins, 
     assert "broken" not in entries
     with pytest.raises(RecipeError, match="is not a subclass of"):
         check(GOOD.replace("- finetune:\n", "- notastage:\n"))
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "main"),
+    [
+        ("text-classification", {}, "accuracy"),
+        ("token-classification", {}, "entity_f1"),
+        ("multi-label-classification", {"label": ["a", "b"]}, "micro_f1"),
+        ("regression", {}, "spearman"),
+        ("regression", {"text": ["q", "p"], "group": "q"}, "ndcg_10"),
+        ("sentence-embeddings", {"text": ["a", "b"]}, "spearman"),
+        ("no-such-task", {}, "accuracy"),
+    ],
+)
+def test_the_short_budget_asks_for_the_task_s_own_main_score(task, data, main):
+    recipe = recipes.Recipe.model_validate(
+        {
+            "name": "short",
+            "model": "model",
+            "task": task,
+            "data": {"train": "train.jsonl", "eval": "eval.jsonl"} | data,
+            "stages": ["finetune"],
+            "budgets": {"max_regression": "5 %", "against": "production", "level": "warn"},
+        }
+    )
+    assert [budget.metric for budget in recipe.budgets] == [main, "latency_p50", "size"]
+    assert {(b.max_regression, b.level) for b in recipe.budgets} == {(0.05, "warn")}
+
+
+def test_of_rows_without_labels_the_short_budget_asks_for_agreement():
+    recipe = recipes.Recipe(
+        name="short",
+        model="model",
+        data={"train": "train.jsonl", "eval": "eval.jsonl", "label": None},
+        stages=("finetune",),
+        budgets={"max_regression": "5 %", "against": "production"},
+    )
+    first, *others = recipe.budgets
+    assert (first.metric, first.max_drop, first.max_regression) == ("agreement", 0.05, None)
+    assert [budget.max_regression for budget in others] == [0.05, 0.05]
