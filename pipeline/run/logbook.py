@@ -226,12 +226,14 @@ class Logbook:
         again = Entry.model_validate_json(file.read_bytes())
         if again.state != "running":
             return again
-        last = max(_time(file), _time(self.log(again.id)))  # when it last said something
+        last = max(
+            disk.changed(file), disk.changed(self.log(again.id))
+        )  # when it last said something
         return again.model_copy(update={"state": "killed", "ended": last})
 
     def _forget(self) -> None:
         """Delete the oldest runs that have ended, so that at most ``KEPT`` are left."""
-        files = sorted(self.folder.glob("*.json"), key=_time, reverse=True)
+        files = sorted(self.folder.glob("*.json"), key=disk.changed, reverse=True)
         for file in files[KEPT - 1 :]:
             with suppress(IntegrityError):  # a damaged one is left for its user to see
                 entry = self._read(file)
@@ -241,14 +243,6 @@ class Logbook:
 
     def _lock(self, identifier: str) -> Path:
         return self.folder / f"{identifier}.lock"
-
-
-def _time(file: Path) -> float:
-    """Return when a file was written last, a Unix time; 0 if it is gone."""
-    try:
-        return file.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _stop() -> Literal["SIGTERM", "SIGINT"]:

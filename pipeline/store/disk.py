@@ -66,6 +66,26 @@ def remove(path: Path) -> None:
     sync(path.parent)
 
 
+def changed(path: Path) -> float:
+    """Return when a file or folder was changed, a Unix time; 0 if another process deleted it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def size(place: Path) -> int:
+    """Return the bytes of a file or folder, without what another process deletes meanwhile."""
+    files = [place] if place.is_file() else []
+    # os.walk goes on if a folder is gone; rglob raises.
+    files += [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
+    total = 0
+    for path in files:
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
 def sync(path: Path) -> None:
     """Flush a file or a directory to the disk."""
     if os.name == "nt":  # pragma: no cover - Windows flushes no directories

@@ -79,6 +79,16 @@ def test_a_file_whose_successor_cannot_be_written_is_as_it_was(tmp_path, monkeyp
     assert path.read_text() == "old"
 
 
+def test_what_another_process_has_deleted_has_no_size_and_no_time(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "here").write_bytes(b"four")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")  # listed, and then not found
+    assert disk.size(tmp_path) == disk.size(tmp_path / "sub" / "here") == 4
+    assert disk.size(tmp_path / "nowhere") == 0
+    assert disk.changed(tmp_path) == tmp_path.stat().st_mtime
+    assert disk.changed(tmp_path / "gone") == 0
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path):
     """A file system of one megabyte."""
