@@ -192,11 +192,17 @@ class Logbook:
         )
 
     def alive(self, entry: Entry) -> bool:
-        """Return whether the process of a run on this machine still lives."""
+        """Return whether the process of a run still lives, also in another container.
+
+        Its lock says so. On a network disk, a lock that another machine holds may look free: its
+        run is believed to live until it removes the lock's file.
+        """
         if not self._lock(entry.id).exists():
             return False
-        with locks.if_free(self._lock(entry.id)) as dead:
-            return not dead
+        with locks.if_free(self._lock(entry.id)) as free:
+            if not free:
+                return True
+        return entry.host != platform.node() and disk.on_network(self.folder)
 
     def log(self, identifier: str) -> Path:
         """Return the path of a run's log file."""
@@ -220,7 +226,7 @@ class Logbook:
             return None  # another run has just forgotten it
         except ValidationError:
             raise IntegrityError(f"{file}: the file is damaged; delete it") from None
-        if entry.state != "running" or entry.host != platform.node() or self.alive(entry):
+        if entry.state != "running" or self.alive(entry):
             return entry
         # Between the first look and this one it may have ended.
         again = Entry.model_validate_json(file.read_bytes())
