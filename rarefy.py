@@ -224,11 +224,13 @@ def run(
     # As in flows.cli: waiting threads sleep, or training beside any other load is far slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     place, loaded = Home(Path(home).expanduser()), _with_baseline(recipe, baseline)
+    folder = str(Path(out).expanduser() if out else place.runs / loaded.recipe.name)
     given = {"--first": first, "--fresh": fresh, "--device": device, "--threads": threads}
+    given |= {} if baseline is None else {"--out": folder}  # which `rarefy ci` needs
     job = Job(
         recipe=str(recipe.path or recipe.where.source),
         home=str(place.path),
-        out=str(Path(out).expanduser() if out else place.runs / loaded.recipe.name),
+        out=folder,
         device=_device(device),
         threads=threads,
         command=_command(recipe, baseline, given),
@@ -307,9 +309,7 @@ def compare(
         effort=Effort(rows=200, processes=5, seconds=seconds),
         margin=max_regression or comparing.MARGIN,
     )
-    judged = None
-    if max_regression is not None:
-        judged = comparing.judge(compared, max_regression, target)
+    judged = None if max_regression is None else comparing.judge(compared, max_regression, target)
     return ComparisonView(compared, judged)
 
 

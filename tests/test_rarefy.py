@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 import rarefy
+from flows.commands.ci import ci
+from flows.jobs import Job
 from pipeline.model import openvino_session
 from pipeline.recipe import writing
 from pipeline.release.origin import recipe_of
@@ -223,10 +226,24 @@ def test_the_command_of_a_run_against_a_baseline_names_the_baseline(project: Pro
         rarefy.load(path), home="home", baseline="last", first=True, quiet=True, threads=1
     )
     recorded = json.loads((result.report.parent / "run.json").read_text())["command"]
-    assert recorded == f"rarefy ci {path} --baseline last --first --threads 1"
+    assert recorded == f"rarefy ci {path} --baseline last --first --threads 1 --out home/runs/tiny"
     assert recipe_of(str(result.report.parent), None, Home(Path("home"))).path == path
     (entry,) = Logbook(Home(Path("home"))).entries()
     assert entry.job["baseline"] == "last"  # `rarefy runs resume` compares with it again
+
+
+def test_the_command_of_a_run_against_a_baseline_is_one_that_ci_takes(
+    project: Project, monkeypatch
+):
+    monkeypatch.chdir(project.folder)
+    jobs: list[Job] = []
+    monkeypatch.setattr("flows.compress.run", lambda job, *_: jobs.append(job))
+    path = project.recipe("quickstages:Head", "quickstages:Judge")
+    rarefy.run(rarefy.load(path), home="home", baseline="last", fresh=True, quiet=True)
+    _, command, *words = shlex.split(jobs[0].command)
+    given = ci.make_context(command, words).params
+    asked = (given["recipe"], given["baseline"], str(given["out"]), given["fresh"])
+    assert asked == (path, "last", jobs[0].out, True)
 
 
 def test_an_unknown_device_is_refused():

@@ -14,8 +14,6 @@ from pipeline.store.home import Home
 from pipeline.terms import wording
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pipeline.store.artifact import Artifact
     from pipeline.store.store import Store
     from pipeline.store.tags import Move
@@ -234,7 +232,7 @@ def diff(first: str, second: str, home: Home, as_json: bool) -> None:
 
 def listing(store: Store) -> list[dict[str, Any]]:
     """Return every artifact's kind, stage, digest, size, age in seconds and tags, newest first."""
-    from pipeline.store import listed
+    from pipeline.store import disk, listed
     from pipeline.store.artifact import NewerError
     from pipeline.terms.errors import IntegrityError, RecipeError
 
@@ -250,7 +248,9 @@ def listing(store: Store) -> list[dict[str, Any]]:
         row |= {"age": None, "tags": tags.get(digest, []), "past_tags": past.get(digest, [])}
         try:
             found = listed.read(store, digest)
-            age = round(time.time() - (found.started or _changed(store.directory(digest))), 1)
+            now = time.time()
+            made = found.started or disk.changed(store.directory(digest)) or now
+            age = round(now - made, 1)
             row |= {"kind": found.kind, "stage": found.stage, "size": found.size, "age": age}
         except NewerError:
             row["kind"] = "newer"
@@ -357,6 +357,7 @@ def _show(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> N
         what = f"{row['stage']} ({row['kind']})" if row["stage"] else "not in the store"
         lines.append(("from", f"{row['digest'][:12]}  {row['role']}: {what}"))
     for key, value in lines:
+<<<<<<< HEAD
         console.print(f"{key:<12} {value}", soft_wrap=True)
 
 
@@ -366,3 +367,6 @@ def _changed(directory: Path) -> float:
         return directory.stat().st_mtime
     except FileNotFoundError:
         return time.time()
+=======
+        console.print(f"{key:<12} {value}", markup=False, soft_wrap=True)
+>>>>>>> 15e59b68c041397c96f6c5e514297ff819583e1e

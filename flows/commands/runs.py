@@ -151,7 +151,15 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
         raise RecipeError(f"{entry.id} is not running: {entry.state}")
     if entry.host != platform.node():
         raise RecipeError(f"{entry.id} runs on {entry.host}: cancel it there")
-    os.kill(entry.pid, signal.Signals[entry.stop])
+    try:
+        os.kill(entry.pid, signal.Signals[entry.stop])
+    except ProcessLookupError:
+        ended = book.find(entry.id)
+        raise RecipeError(f"{ended.id} is not running: {ended.state}") from None
+    except PermissionError:
+        raise ProviderError(
+            f"{entry.id}: process {entry.pid} belongs to another user, who can cancel it"
+        ) from None
     deadline = time.monotonic() + PATIENCE
     while book.alive(entry):
         if time.monotonic() > deadline:

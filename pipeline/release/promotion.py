@@ -13,7 +13,7 @@ from pipeline.model import runtime
 from pipeline.release import bundles
 from pipeline.release.bundles import Bundle
 from pipeline.run import folder, names
-from pipeline.store import remote
+from pipeline.store import disk, remote
 from pipeline.store.artifact import Artifact
 from pipeline.store.home import Home
 from pipeline.store.store import Store
@@ -112,14 +112,6 @@ def _take_back(store: Store, tag: str, here: Tag, error: BaseException) -> None:
         )
 
 
-def _changed(path: Path) -> float:
-    """Return when a file was changed; 0 if a run that replaces it has just removed it."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
 def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
     """Return the folder and the record of the newest run with a verdict on this bundle.
 
@@ -128,7 +120,7 @@ def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
     places = [Path(bundle.name), home.runs / bundle.name, Path(bundle.name).parent]
     named = [place / names.RECORD for place in places if (place / names.BUNDLE).is_dir()]
     others = home.runs.glob(f"*/{names.RECORD}")
-    newest_first = sorted(others, key=_changed, reverse=True)
+    newest_first = sorted(others, key=disk.changed, reverse=True)
     why = "no run has a verdict on this bundle"
     for path in filter(Path.is_file, (*named, *newest_first)):
         try:

@@ -197,6 +197,7 @@ class Run:
             manifest = self._manifest(identifier, stage, fingerprint, known, output, draft)
             run = {
                 "started": started.isoformat(),
+                "ended": datetime.now(UTC).isoformat(),
                 "seconds": round(spent.seconds, 3),
                 "host": platform.node(),
                 "device": self.plan.device,

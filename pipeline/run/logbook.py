@@ -192,11 +192,17 @@ class Logbook:
         )
 
     def alive(self, entry: Entry) -> bool:
-        """Return whether the process of a run on this machine still lives."""
+        """Return whether the process of a run still lives, also in another container.
+
+        Its lock says so. On a network disk, a lock that another machine holds may look free: its
+        run is believed to live until it removes the lock's file.
+        """
         if not self._lock(entry.id).exists():
             return False
-        with locks.if_free(self._lock(entry.id)) as dead:
-            return not dead
+        with locks.if_free(self._lock(entry.id)) as free:
+            if not free:
+                return True
+        return entry.host != platform.node() and disk.on_network(self.folder)
 
     def log(self, identifier: str) -> Path:
         """Return the path of a run's log file."""
@@ -220,18 +226,20 @@ class Logbook:
             return None  # another run has just forgotten it
         except ValidationError:
             raise IntegrityError(f"{file}: the file is damaged; delete it") from None
-        if entry.state != "running" or entry.host != platform.node() or self.alive(entry):
+        if entry.state != "running" or self.alive(entry):
             return entry
         # Between the first look and this one it may have ended.
         again = Entry.model_validate_json(file.read_bytes())
         if again.state != "running":
             return again
-        last = max(_time(file), _time(self.log(again.id)))  # when it last said something
+        last = max(
+            disk.changed(file), disk.changed(self.log(again.id))
+        )  # when it last said something
         return again.model_copy(update={"state": "killed", "ended": last})
 
     def _forget(self) -> None:
         """Delete the oldest runs that have ended, so that at most ``KEPT`` are left."""
-        files = sorted(self.folder.glob("*.json"), key=_time, reverse=True)
+        files = sorted(self.folder.glob("*.json"), key=disk.changed, reverse=True)
         for file in files[KEPT - 1 :]:
             with suppress(IntegrityError):  # a damaged one is left for its user to see
                 entry = self._read(file)
@@ -241,14 +249,6 @@ class Logbook:
 
     def _lock(self, identifier: str) -> Path:
         return self.folder / f"{identifier}.lock"
-
-
-def _time(file: Path) -> float:
-    """Return when a file was written last, a Unix time; 0 if it is gone."""
-    try:
-        return file.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _stop() -> Literal["SIGTERM", "SIGINT"]:

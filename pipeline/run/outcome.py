@@ -77,11 +77,17 @@ def _measured_at(report: Artifact) -> str:
     """Return when an artifact's stage ended, also if this run found it in the store.
 
     Returns UNKNOWN if its run record is missing or damaged: this run's own time would let an old
-    measurement outrank a newer one.
+    measurement outrank a newer one. So would the start and the seconds of a stage that was resumed,
+    since those count the attempts before; earlier versions recorded no end.
     """
     record = report.run_record()
     try:
-        ended = datetime.fromisoformat(record["started"]) + timedelta(seconds=record["seconds"])
+        if "ended" in record:
+            ended = datetime.fromisoformat(record["ended"])
+        elif record.get("resumed"):
+            return UNKNOWN
+        else:
+            ended = datetime.fromisoformat(record["started"]) + timedelta(seconds=record["seconds"])
     except (KeyError, TypeError, ValueError, OverflowError):
         return UNKNOWN
     return ended.isoformat(timespec="milliseconds")

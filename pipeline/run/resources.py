@@ -30,6 +30,7 @@ from pipeline.stage.resources import (
     Workload,
     exactly,
 )
+from pipeline.store import disk
 from pipeline.store.artifact import MANIFEST, Artifact, Kind
 from pipeline.terms.errors import ProviderError, RarefyError
 from pipeline.terms.wording import quantity
@@ -87,11 +88,11 @@ def check(plan: Plan, steps: list[Planned], needed: dict[str, Needed]) -> None:
     free, total = free_disk(plan.store.root), total_memory()
     for step in steps:
         resources = needed[step.id].resources if step.id in needed else Resources()
-        disk, memory = resources.disk or Span(), resources.memory or Span()
+        space, memory = resources.disk or Span(), resources.memory or Span()
         there = free + _written(plan, step)
-        if disk.least > there:
+        if space.least > there:
             raise ProviderError(
-                f"{step.id}: needs at least {quantity(disk.least, 'B')} on the disk of "
+                f"{step.id}: needs at least {quantity(space.least, 'B')} on the disk of "
                 f"{plan.store.root}, but only {quantity(there, 'B')} are free; free space with "
                 "`rarefy artifact gc`, or choose another folder with --home"
             )
@@ -118,7 +119,7 @@ def _written(plan: Plan, step: Planned) -> int:
     if step.fingerprint is None or step.cached:
         return 0
     left = plan.store.root / "work" / step.fingerprint
-    return sum(path.stat().st_size for path in left.rglob("*") if path.is_file())
+    return disk.size(left)
 
 
 def _made_texts(name: str, artifact: Artifact | None) -> dict[str, int]:
@@ -197,7 +198,7 @@ def _manifests(plan: Plan) -> dict[str, bytes]:
     """Return digest -> manifest of the store's artifacts, newest first; read once for all steps."""
     root = plan.store.root / "artifacts" / "sha256"
     found = {}
-    for directory in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
+    for directory in sorted(root.iterdir(), key=disk.changed, reverse=True):
         with contextlib.suppress(OSError):
             found[directory.name] = (directory / MANIFEST).read_bytes()
     return found

@@ -17,6 +17,11 @@ from pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
 
 LOCK = ".lock"
 """The file in a directory that ``held`` locks."""
+_NETWORK = frozenset(
+    {"afpfs", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4"}
+    | {"smb3", "smbfs", "sshfs", "webdav"}
+)
+"""File systems whose files are on another machine."""
 _TEMPORARY = re.compile(r"\..+-[0-9a-f]{32}")
 _FULL = (
     "No space left on device",
@@ -66,6 +71,26 @@ def remove(path: Path) -> None:
     sync(path.parent)
 
 
+def changed(path: Path) -> float:
+    """Return when a file or folder was changed, a Unix time; 0 if another process deleted it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def size(place: Path) -> int:
+    """Return the bytes of a file or folder, without what another process deletes meanwhile."""
+    files = [place] if place.is_file() else []
+    # os.walk goes on if a folder is gone; rglob raises.
+    files += [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
+    total = 0
+    for path in files:
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
 def sync(path: Path) -> None:
     """Flush a file or a directory to the disk."""
     if os.name == "nt":  # pragma: no cover - Windows flushes no directories
@@ -94,6 +119,24 @@ def sync_tree(directory: Path) -> None:
     for path in directory.rglob("*"):
         sync(path)
     sync(directory)
+
+
+def on_network(directory: Path) -> bool:
+    """Return whether a directory is on a network disk.
+
+    There, the lock of a file may be known only to the machine that took it, as on NFS that is
+    mounted with ``nolock``.
+    """
+    import psutil
+
+    place = directory.resolve()
+    around = [
+        mount
+        for mount in psutil.disk_partitions(all=True)
+        if place.is_relative_to(mount.mountpoint)
+    ]
+    around.sort(key=lambda mount: len(mount.mountpoint))  # of two in one place the last is seen
+    return bool(around) and around[-1].fstype.removeprefix("fuse.") in _NETWORK
 
 
 @contextmanager

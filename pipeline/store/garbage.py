@@ -12,7 +12,6 @@ and that lock is held only until a rename has moved the piece away.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterable
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.store import lease, listed, locks
+from pipeline.store import disk, lease, listed, locks
 from pipeline.store.artifact import NewerError
 from pipeline.store.store import Store
 from pipeline.terms.errors import IntegrityError, RecipeError
@@ -65,18 +64,18 @@ class Collector:
         for digest in self.store.digests():
             if reason := self._reason(digest, needed):
                 path = self.store.directory(digest)
-                found.append(Garbage(path, _size(path), reason, "artifact"))
+                found.append(Garbage(path, disk.size(path), reason, "artifact"))
         if self.damaged:
             return found
         lease.sweep(self.store.root)
         for path in (self.store.root / "tmp").iterdir():
             with locks.if_free(self._lock(path, "draft")) as free:
                 if free:
-                    found.append(Garbage(path, _size(path), "draft of a dead process", "draft"))
+                    found.append(Garbage(path, disk.size(path), "draft of a dead process", "draft"))
         for path in (self.store.root / "work").iterdir():
             with locks.if_free(self._lock(path, "work")) as free:
                 if free and self._old(path):
-                    found.append(Garbage(path, _size(path), "unfinished work", "work"))
+                    found.append(Garbage(path, disk.size(path), "unfinished work", "work"))
         return found
 
     def delete(self, garbage: Garbage) -> bool:
@@ -176,15 +175,3 @@ def _remove(doomed: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
     else:  # a file that somebody put there
         doomed.unlink(missing_ok=True)
-
-
-def _size(place: Path) -> int:
-    """Return the bytes of a file or folder, without what another process deletes meanwhile."""
-    files = [place] if place.is_file() else []
-    # os.walk goes on if a folder is gone; rglob raises.
-    files += [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
-    total = 0
-    for path in files:
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size
-    return total

@@ -73,25 +73,35 @@ def pull(store: Store, url: str, reference: str) -> Artifact:
     """
     remote = Remote.open(url)
     digest = remote.resolve(reference)
-    try:
-        here = store.open(digest)
-        if store.use(digest) and not store.verify(digest):
-            return here
-    except (RecipeError, IntegrityError):
-        pass  # missing or damaged here, so fetch it
+    if here := _whole(store, digest):
+        return here
     manifest = remote.manifest(digest)
     work = f"pull-{digest}"
     with store.lock(work), disk.speaking(store.root):
+        if here := _whole(store, digest):
+            return here  # another process has pulled it meanwhile
         folder = store.work(work)  # stays if the transfer breaks off, and the next one goes on
         for entry in manifest.files:
             remote.fetch(f"{_ARTIFACTS}/{digest}/{entry.path}", folder / entry.path, entry.size)
         try:
-            return store.adopt(folder, manifest, remote.run_record(digest))
+            pulled = store.adopt(folder, manifest, remote.run_record(digest))
         except IntegrityError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise IntegrityError(
                 f"{url}: {error}; delete {_ARTIFACTS}/{digest[:12]}… there and push it again"
             ) from None
+        shutil.rmtree(folder, ignore_errors=True)  # still there if a run has just made the artifact
+    return pulled
+
+
+def _whole(store: Store, digest: str) -> Artifact | None:
+    """Return an artifact, now in use, if the store has all of its files and none is damaged."""
+    try:
+        here = store.open(digest)
+        whole = store.use(digest) and not store.verify(digest)
+    except (RecipeError, IntegrityError):
+        return None
+    return here if whole else None
 
 
 def find_tag(url: str, name: str) -> Tag | None:

@@ -184,6 +184,8 @@ class Store:
 
     def _seal(self, directory: Path, manifest: Manifest, run: dict[str, Any]) -> None:
         """Complete a draft, flush it to disk, and make its files read-only."""
+        for name in (MANIFEST, RUN):  # read-only if an earlier attempt was stopped in here
+            (directory / name).unlink(missing_ok=True)
         (directory / MANIFEST).write_bytes(manifest.canonical())
         (directory / RUN).write_text(json.dumps(run, indent=1, sort_keys=True))
         for path in directory.rglob("*"):

@@ -17,7 +17,7 @@ import math
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +33,8 @@ FILE: Final = "history.sqlite"
 SCHEMA: Final = 3
 WAIT: Final = 30.0
 """Seconds to wait for another writer; a write takes milliseconds."""
+_LOOK: Final = "PRAGMA user_version"
+"""The least that reads the file."""
 _TABLES = """
 CREATE TABLE machines (digest TEXT PRIMARY KEY, facts TEXT NOT NULL);
 CREATE TABLE verdicts (
@@ -171,12 +173,7 @@ class History:
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
         """Open the file. With ``write``, create it if it is missing and use one transaction."""
         try:
-            if not write and (not self.path.exists() or not self.path.stat().st_size):
-                database = sqlite3.connect(":memory:")
-            else:
-                mode = "rwc" if write else "ro"
-                address = f"{self.path.resolve().as_uri()}?mode={mode}"
-                database = sqlite3.connect(address, WAIT, isolation_level=None, uri=True)
+            database = self._connected("rwc") if write else self._reading()
             try:
                 if write:
                     database.execute("BEGIN IMMEDIATE")
@@ -200,12 +197,36 @@ class History:
                 "a new history"
             ) from None
 
+    def _reading(self) -> sqlite3.Connection:
+        """Return a connection that only reads; if there is no file, to an empty database.
+
+        A process that was killed while it wrote leaves a journal beside the file, with which the
+        next connection undoes what was half written: it has to write for that.
+        """
+        if not self.path.exists() or not self.path.stat().st_size:
+            return sqlite3.connect(":memory:")
+        database = self._connected("ro")
+        try:
+            database.execute(_LOOK)
+        except sqlite3.DatabaseError as error:
+            database.close()
+            if error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
+                raise
+            with closing(self._connected("rw")) as mending:
+                mending.execute(_LOOK)
+            return self._reading()
+        return database
+
+    def _connected(self, mode: str) -> sqlite3.Connection:
+        address = f"{self.path.resolve().as_uri()}?mode={mode}"
+        return sqlite3.connect(address, WAIT, isolation_level=None, uri=True)
+
     def _prepare(self, database: sqlite3.Connection, write: bool) -> None:
         """Create the tables if they are missing; update those of an earlier version.
 
         Raises IntegrityError if the schema is newer.
         """
-        (schema,) = database.execute("PRAGMA user_version").fetchone()
+        (schema,) = database.execute(_LOOK).fetchone()
         if schema > SCHEMA:
             raise IntegrityError(
                 f"{self.path}: the history has schema {schema}, but this rarefy supports only "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,36 @@ def test_a_killed_run_is_known_to_be_dead(call: Call, project: Project) -> None:
         (entry,) = listed(call)
     assert (entry["state"], entry["step"]) == ("killed", "sleep")
     assert entry["ended"] is not None
+
+
+def test_a_run_of_another_user_is_theirs_to_cancel(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", denied)
+    with Logbook(Home(tmp_path)).writing("tiny", "inline", {}, 3):
+        code, _, err = call("runs", "cancel", "tiny", "--home", str(tmp_path))
+    assert code == 5
+    assert err.endswith(f"process {os.getpid()} belongs to another user, who can cancel it\n")
+
+
+def test_a_run_that_ends_before_it_is_cancelled_has_ended(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as run:
+        page = run.enter_context(Logbook(Home(tmp_path)).writing("tiny", "inline", {}, 3))
+
+        def too_late(*_: object) -> None:
+            page.update(state="pass")
+            run.close()
+            raise ProcessLookupError
+
+        monkeypatch.setattr(os, "kill", too_late)
+        code, _, err = call("runs", "cancel", "tiny", "--home", str(tmp_path))
+    assert code == 2
+    assert err.endswith(f"{page.entry.id} is not running: pass\n")
 
 
 @pytest.mark.parametrize("command", ["show", "logs", "cancel", "resume"])

@@ -116,6 +116,21 @@ def test_a_killed_run_lasted_until_it_last_said_something(book):
     assert (entry.state, round(entry.seconds)) == ("killed", 60)
 
 
+def test_a_killed_run_of_another_container_is_known_to_be_dead(book, monkeypatch):
+    """Each container has a host name of its own; on one disk, the lock tells whether it lives."""
+    with book.writing("demo", "inline", {}, 3) as page:
+        page.update(host="a-container")
+        assert book.find("demo").state == "running"
+    file, lock = (book.folder / f"{page.entry.id}.{end}" for end in ("json", "lock"))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"state": "running", "ended": None}))
+    lock.touch()  # what SIGKILL leaves
+    assert book.find("demo").state == "killed"
+    monkeypatch.setattr(disk, "on_network", lambda folder: folder == book.folder)
+    assert book.find("demo").state == "running"  # another machine's lock may look free here
+    lock.unlink()
+    assert book.find("demo").state == "killed"
+
+
 def test_a_damaged_entry_is_named(book):
     identifier = write(book)
     (book.folder / f"{identifier}.json").write_text("{")

@@ -2,11 +2,82 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
+
 import pytest
 
-from pipeline.run import outcome
-from pipeline.terms.errors import RecipeError
+from pipeline.run import folder, outcome, spent
+from pipeline.store.artifact import RUN
+from pipeline.terms.errors import IntegrityError, RecipeError
+from pipeline.verdict.record import UNKNOWN
 from tests.conftest import execute
+from tests.pipeline.run.chains import flip
+from tests.pipeline.store.artifacts import overwrite
+
+OWN = '''
+from typing import ClassVar
+
+from pipeline.stage import Draft
+from pipeline.store.artifact import Kind
+from quick import Word
+
+
+class Pack(Word):
+    """Make a bundle of a word."""
+
+    name: ClassVar[str] = "pack"
+    produces: ClassVar = Kind.BUNDLE
+
+    def run(self, context, model):
+        (context.output / "model.onnx").write_text(self.word)
+        return Draft()
+
+
+class Judge(Word):
+    """Write measurements in which every answer is right and the bundle has a given size."""
+
+    name: ClassVar[str] = "judge"
+    consumes: ClassVar = frozenset({Kind.BUNDLE})
+    reads: ClassVar = frozenset({"eval"})
+    size: int = 1000
+
+    def run(self, context, model):
+        from pipeline.measure.measurements import Measurements, ModelMeasurement
+
+        truth = context.split("eval").labels
+        answers = [[0.1, 0.9] if label else [0.9, 0.1] for label in truth]
+        found = ModelMeasurement(digest=model.digest, size=self.size, answers=answers)
+        text = Measurements(
+            machine={},
+            task=context.task.name,
+            labels=list(context.task.labels),
+            truth=truth,
+            models={"candidate": found},
+            latency={},
+        ).model_dump_json(by_alias=True)
+        (context.output / "measurements.json").write_text(text)
+        return Draft()
+'''
+BUDGETS = [{"metric": "size", "max": "1500 B"}]
+
+
+@pytest.fixture
+def opened(workshop):
+    """Open a recipe whose bundles, which nothing could answer with, are not scored."""
+    (workshop.folder / "own.py").write_text(OWN)
+
+    def open_(*stages):
+        run = workshop.open(*stages, budgets=BUDGETS)
+        run.scored = False
+        return run
+
+    return open_
+
+
+def concluded(run):
+    execute(run)
+    return outcome.conclude(run, "rarefy run trial.yaml")
 
 
 def test_the_recorded_recipe_names_no_path_of_this_machine(workshop, tmp_path_factory):
@@ -53,3 +124,75 @@ def test_budgets_that_nothing_measured_are_not_passed_over(workshop):
     execute(run)
     with pytest.raises(RecipeError, match=r"budgets: no stage wrote measurements\.json"):
         outcome.conclude(run, "rarefy run trial.yaml")
+
+
+MEASURED, LATER = ({"own:Pack": {"word": word}, "as": word} for word in ("measured", "later"))
+TWO = (MEASURED, "own:Judge", {**LATER, "from": "model"})
+"""Of two bundles, the first is measured."""
+
+
+def test_the_bundle_that_was_measured_is_delivered_though_another_was_made_later(opened, tmp_path):
+    run, out = opened(*TWO), tmp_path / "out"
+    folder.write(concluded(run), out)
+    digest = run.finished["measured"].artifact.digest
+    assert digest != run.finished["later"].artifact.digest
+    assert json.loads((out / "verdict.json").read_text())["bundle"] == digest
+    assert (out / "bundle" / "model.onnx").read_text() == "measured"
+
+
+@pytest.mark.parametrize(("sizes", "said"), [((1000, 2000), "fail"), ((2000, 1000), "pass")])
+def test_of_two_measurements_the_last_is_judged(opened, sizes, said):
+    once, again = ({"own:Judge": {"size": size}, "from": "pack"} for size in sizes)
+    run = opened("own:Pack", {**once, "as": "once"}, {**again, "as": "again"})
+    data = concluded(run).data
+    assert data.verdict.outcome == said
+    assert data.measurements.models["candidate"].size == sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("step", "file", "old", "new"),
+    [
+        ("judge", "measurements.json", b"1000", b"1001"),
+        ("measured", "model.onnx", b"measured", b"measureD"),
+    ],
+)
+def test_what_was_damaged_since_is_noticed_in_a_run_from_the_cache(opened, step, file, old, new):
+    run = opened(*TWO)
+    assert concluded(run).data.verdict.outcome == "pass"
+    flip(run.finished[step].artifact.path(file), old, new)
+    again = opened(*TWO)
+    assert all(planned.cached for planned in again.plan.steps())
+    with pytest.raises(IntegrityError, match=f"is damaged: {file}"):
+        concluded(again)
+
+
+def test_a_stage_that_was_resumed_has_not_measured_in_the_future(opened, workshop):
+    """Its seconds count the attempts before: it would outrank what is measured in the next hour."""
+    run = opened("own:Pack", "own:Judge")
+    for identifier in ("model", "pack"):
+        run.execute(identifier)
+    known = {name: step.artifact for name, step in run.finished.items()}
+    work = workshop.store.work(run.plan.fingerprint("judge", known))
+    (work / spent.FILE).write_text(json.dumps({"seconds": 3600}))
+    before, data = datetime.now(UTC), concluded(run).data
+    assert run.finished["judge"].artifact.run_record()["seconds"] >= 3600
+    assert before <= datetime.fromisoformat(data.measured_at) <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("record", "ended"),
+    [
+        ({"ended": "2026-01-01T10:30:00+00:00"}, "2026-01-01T10:30:00.000+00:00"),
+        ({}, "2026-01-01T11:00:00.000+00:00"),
+        ({"resumed": True}, UNKNOWN),
+        ({"ended": "soon"}, UNKNOWN),
+    ],
+)
+def test_measurements_are_as_old_as_their_record_says(opened, record, ended):
+    """Earlier versions recorded no end, and of a resumed stage the seconds of all attempts."""
+    run = opened("own:Pack", "own:Judge")
+    execute(run)
+    started = {"started": "2026-01-01T10:00:00+00:00", "seconds": 3600.0}
+    file = run.finished["judge"].artifact.directory / RUN
+    overwrite(file, json.dumps(started | record))
+    assert outcome.conclude(run, "rarefy run trial.yaml").data.measured_at == ended

@@ -157,6 +157,15 @@ def test_a_library_s_version_counts_where_it_shapes_the_output(workshop, monkeyp
         assert (rescored != score) is (library not in ("onnx_ir", "prefect")), library
 
 
+def test_the_device_counts_for_what_is_computed_and_not_for_the_import(workshop):
+    workshop.run("quick:Word")
+    loaded = workshop.open("quick:Word", "finetune").plan.loaded
+    plans = [Plan(loaded, workshop.store, device) for device in ("cpu", "cuda")]
+    (before, score), (after, rescored) = map(everything, plans)
+    assert [name for name in before if before[name] != after[name]] == ["word", "finetune"]
+    assert rescored != score
+
+
 BUDGET = {"metric": "size", "max": "20 MB"}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -148,6 +150,34 @@ def test_what_an_interrupted_run_has_written_counts_as_free(workshop, monkeypatc
     monkeypatch.setattr(resources, "free_disk", lambda _: least - 1001)
     with pytest.raises(ProviderError, match="finetune"):
         check(run.plan)
+
+
+def test_what_gc_deletes_meanwhile_counts_as_nothing(workshop, monkeypatch):
+    """An artifact and a folder of an interrupted run, after they were listed."""
+    workshop.run("quick:Word")
+    plan = workshop.open({"quick:Word": {"word": "again"}}).plan
+    steps = plan.steps()
+    (workshop.store.work(steps[1].fingerprint) / "gone").mkdir()
+    listing, scan = Path.iterdir, os.scandir
+
+    def deleting(path):
+        found = list(listing(path))
+        if path.name == "sha256":
+            for each in found:
+                shutil.rmtree(each)
+        return iter(found)
+
+    def gone(path):
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return scan(path)
+
+    monkeypatch.setattr(Path, "iterdir", deleting)
+    monkeypatch.setattr(os, "scandir", gone)
+    found = resources.of(plan, steps)
+    assert found["word"].seconds is None
+    assert workshop.store.digests() == []
+    resources.check(plan, steps, found)
 
 
 def test_what_surely_does_not_fit_the_memory_is_refused(workshop, monkeypatch):

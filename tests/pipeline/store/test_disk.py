@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,6 +78,28 @@ def test_a_file_whose_successor_cannot_be_written_is_as_it_was(tmp_path, monkeyp
     with pytest.raises(OSError, match="the disk is broken"):
         disk.write_text(path, "new")
     assert path.read_text() == "old"
+
+
+def test_what_another_process_has_deleted_has_no_size_and_no_time(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "here").write_bytes(b"four")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")  # listed, and then not found
+    assert disk.size(tmp_path) == disk.size(tmp_path / "sub" / "here") == 4
+    assert disk.size(tmp_path / "nowhere") == 0
+    assert disk.changed(tmp_path) == tmp_path.stat().st_mtime
+    assert disk.changed(tmp_path / "gone") == 0
+
+
+def test_a_network_disk_is_known_by_its_file_system(tmp_path, monkeypatch):
+    mounts = [
+        *(("", "ext4"), ("share", "nfs4"), ("share/local", "xfs"), ("ssh", "fuse.sshfs")),
+        *(("automatic", "autofs"), ("automatic", "cifs")),
+    ]
+    found = [SimpleNamespace(mountpoint=str(tmp_path / at), fstype=of) for at, of in mounts]
+    monkeypatch.setattr("psutil.disk_partitions", lambda **_: found)
+    on_network = {"share", "share/deep", "ssh", "automatic"}
+    for folder in ("", "here", "shared", "share/local", *on_network):
+        assert disk.on_network(tmp_path / folder) is (folder in on_network), folder
 
 
 @pytest.fixture

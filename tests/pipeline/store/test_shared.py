@@ -163,3 +163,35 @@ def test_what_was_left_of_another_file_is_not_published(store, url, other):
     with pytest.raises(IntegrityError, match=r"a\.txt does not match"):
         remote.pull(other, url, made.digest)
     assert other.verify(remote.pull(other, url, made.digest).digest) == []
+
+
+def test_of_two_who_pull_at_once_the_second_fetches_nothing(store, other, tmp_path, monkeypatch):
+    url, made, manifest = f"file://{tmp_path}/remote", publish(store), Remote.manifest
+    remote.push(store, made.digest, url)
+
+    def never(*_arguments):
+        raise AssertionError("fetched again")
+
+    def slower(there, digest):
+        """Another process is done before this one has the lock."""
+        monkeypatch.setattr(Remote, "manifest", manifest)
+        remote.pull(Store(other.root), url, digest)
+        monkeypatch.setattr(Remote, "fetch", never)
+        return manifest(there, digest)
+
+    monkeypatch.setattr(Remote, "manifest", slower)
+    assert remote.pull(other, url, made.digest).digest == made.digest
+    assert list((other.root / "work").iterdir()) == []
+
+
+def test_a_copy_of_what_a_run_has_made_meanwhile_is_not_kept(store, other, tmp_path, monkeypatch):
+    url, made, record = f"file://{tmp_path}/remote", publish(store), Remote.run_record
+    remote.push(store, made.digest, url)
+
+    def meanwhile(there, digest):
+        publish(other)
+        return record(there, digest)
+
+    monkeypatch.setattr(Remote, "run_record", meanwhile)
+    assert remote.pull(other, url, made.digest).path("a.txt").read_text() == "hello"
+    assert list((other.root / "work").iterdir()) == []

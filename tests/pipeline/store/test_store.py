@@ -15,7 +15,15 @@ import pytest
 from pipeline.run import folder
 from pipeline.run.outcome import Outcome
 from pipeline.store import disk
-from pipeline.store.artifact import MANIFEST, Kind, Manifest, NewerError, StageRecord, list_files
+from pipeline.store.artifact import (
+    MANIFEST,
+    RUN,
+    Kind,
+    Manifest,
+    NewerError,
+    StageRecord,
+    list_files,
+)
 from pipeline.store.store import Store
 from pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
 from tests.pipeline.report.factory import report_data
@@ -198,6 +206,18 @@ def test_another_store_s_artifact_is_taken_over_but_not_as_work_done_here(store,
                 )
     assert other.verify(made.digest) == []
     assert other.lookup("f" * 64) is None
+
+
+def test_a_copy_that_was_stopped_while_it_was_sealed_is_taken_over_later(store, other, tmp_path):
+    """Its files are read-only by then: root writes through that, others can only replace them."""
+    made, folder = publish(store), other.work("pull")
+    shutil.copytree(made.directory, folder, dirs_exist_ok=True)
+    before = [tmp_path / name for name in (MANIFEST, RUN)]
+    for path in before:
+        os.link(folder / path.name, path)
+    adopted = other.adopt(folder, made.manifest, {})
+    assert [path.samefile(adopted.directory / path.name) for path in before] == [False, False]
+    assert other.verify(made.digest) == []
 
 
 def test_damaged_bookkeeping_is_named(store):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,7 @@ def test_the_latest_ones_the_recipes_and_a_metrics_series(history: History) -> N
 
 ADD = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from pipeline.verdict.history import History
 from tests.pipeline.report.verdicts import finished
@@ -140,6 +143,35 @@ def test_two_runs_that_end_at_once_both_get_in(history: History) -> None:
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
     assert len(history.verdicts()) == 40
     assert history.count("one") == history.count("two") == {"pass": 20}
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 1")  # so what is not committed reaches the file
+database.execute("BEGIN IMMEDIATE")
+for table in ("numbers", "verdicts"):
+    database.execute(f"DELETE FROM {table}")
+rows = ((str(number), "x" * 4000) for number in range(100))
+database.executemany("INSERT INTO machines VALUES (?, ?)", rows)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_had_half_written_is_undone(history: History) -> None:
+    for index in range(3):
+        history.add(finished(index))
+    before, whole = history.verdicts(), history.path.read_bytes()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(history.path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert history.path.read_bytes() != whole
+    reader = sqlite3.connect(f"{history.path.as_uri()}?mode=ro", uri=True)
+    with closing(reader), pytest.raises(sqlite3.OperationalError) as refused:
+        reader.execute("SELECT * FROM verdicts")
+    assert refused.value.sqlite_errorname == "SQLITE_READONLY_ROLLBACK"
+    assert history.verdicts() == before
+    assert history.path.read_bytes() == whole
+    assert history.add(finished(3))
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "zeros"])
