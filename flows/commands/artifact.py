@@ -357,16 +357,4 @@ def _show(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> N
         what = f"{row['stage']} ({row['kind']})" if row["stage"] else "not in the store"
         lines.append(("from", f"{row['digest'][:12]}  {row['role']}: {what}"))
     for key, value in lines:
-<<<<<<< HEAD
         console.print(f"{key:<12} {value}", soft_wrap=True)
-
-
-def _changed(directory: Path) -> float:
-    """Return when an artifact's folder changed, a Unix time; now if it is gone."""
-    try:
-        return directory.stat().st_mtime
-    except FileNotFoundError:
-        return time.time()
-=======
-        console.print(f"{key:<12} {value}", markup=False, soft_wrap=True)
->>>>>>> 15e59b68c041397c96f6c5e514297ff819583e1e
