@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,8 +159,9 @@ def rows(
         return data.read_text(source, tasks.find(name), source.eval, Path())
     loaded = recipe_of(bundle, recipe, home)
     recipe_data, task = loaded.recipe.data, tasks.find(loaded.recipe.task)
-    split = data.read_text(recipe_data, task, recipe_data.eval, loaded.base)
-    return replace(split, pairs=None) if task.searches else split  # a query is sent alone
+    if task.searches:  # a query is sent alone; a document's id beside it may be a number
+        recipe_data = recipe_data.model_copy(update={"text": recipe_data.text_columns[0]})
+    return data.read_text(recipe_data, task, recipe_data.eval, loaded.base)
 
 
 def _notes(run: Load) -> list[str]:

@@ -51,6 +51,7 @@ class Layout:
     ``files``        the files that say so, relative to the directory
     ``max_length``   the number of tokens to which sentence-transformers cuts texts, if it is given
     ``other_texts``  how it changes texts before the tokenizer reads them, which nothing here does
+    ``other_scores`` that it compares embeddings otherwise than by their cosine, as is done here
     """
 
     transformer: Path
@@ -58,6 +59,7 @@ class Layout:
     files: tuple[str, ...] = ()
     max_length: int | None = None
     other_texts: str | None = None
+    other_scores: str | None = None
 
 
 def read(directory: Path) -> Pooling:
@@ -121,6 +123,7 @@ def layout(directory: Path) -> Layout:
         tuple(files),
         _max_length(transformer),
         _other_texts(directory, transformer),
+        None if normalize else _other_scores(directory),
     )
 
 
@@ -175,6 +178,17 @@ def _other_texts(directory: Path, transformer: Path) -> str | None:
             "set it to null, and write the prompt into the texts"
         )
     return None
+
+
+def _other_scores(directory: Path) -> str | None:
+    """Say if embeddings that have lengths are compared by more than their directions."""
+    name = _values(directory / PROMPTS).get("similarity_fn_name")
+    if name in (None, "cosine"):
+        return None
+    return (
+        f"{PROMPTS}: similarity_fn_name is {name!r}, but embeddings are trained and scored by "
+        "cosine here, which ignores lengths; compare what is made of them by cosine as well"
+    )
 
 
 def _lowercases(transformer: Path) -> bool:

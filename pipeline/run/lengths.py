@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.stage import corpus
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
+from pipeline.stage.tasks.sequences import TAUGHT
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.progress import Progress
 from pipeline.terms.wording import plural
@@ -28,17 +29,18 @@ class Lengths:
     tokens: dict[str, int] = field(default_factory=dict)
     longest: dict[str, int] = field(default_factory=dict)
 
-    def warnings(self, limit: int, *, windows: bool = False) -> list[str]:
-        """Return a warning for every split with rows truncated at ``limit`` tokens.
+    def warnings(self, task: Task) -> list[str]:
+        """Return a warning for every split with rows that are longer than a task's limit.
 
-        ``windows``: such rows are read in windows instead.
+        It says whether they are truncated or read in windows.
         """
-        how = "read in windows" if windows else "truncated"
-        return [
-            f"{name}: {plural(rows, 'row')} longer than max_length ({limit} tokens), {how}"
-            for name, rows in self.over.items()
-            if rows
-        ]
+        said = []
+        for name, rows in self.over.items():
+            in_windows = task.of_words or (task.windows and name not in TAUGHT)
+            how = "read in windows" if in_windows else "truncated"
+            long = f"{plural(rows, 'row')} longer than max_length ({task.max_length} tokens)"
+            said += [f"{name}: {long}, {how}"] if rows else []
+        return said
 
 
 def key(data_digest: str, model_digest: str, task: str) -> str:

@@ -60,6 +60,8 @@ class Located:
     """How sentence-transformers makes embeddings of its outputs; None if it does not say."""
     other_texts: str | None = None
     """How it changes texts first, which nothing here does."""
+    other_scores: str | None = None
+    """That it compares embeddings otherwise than by cosine, as is done here."""
 
     def kind(self, task: type[Task], labels: Sequence[str]) -> Kind:
         """Return CHECKPOINT if the model has the task's head for these labels, else ENCODER."""
@@ -76,7 +78,12 @@ class Located:
         ]
 
     def warnings(self, task: type[Task], labels: Sequence[str]) -> list[str]:
-        """Return a warning if the model's head is for another task or other labels."""
+        """Return a warning if the model's head is for another task or other labels.
+
+        Of embeddings, if the model is made for another comparison of them.
+        """
+        if task.body_only:
+            return [f"model: {self.other_scores}"] if self.other_scores else []
         own = task.head(self.config)
         if own is None and (other := heads.replaced(self.config, labels)):
             return [
@@ -130,6 +137,7 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
         trained_length=parts.max_length or (None if _has_table(values) else _stated(values)),
         pooling=parts.pooling,
         other_texts=parts.other_texts,
+        other_scores=parts.other_scores,
     )
 
 

@@ -121,8 +121,7 @@ class Plan:
             for name in self.absent
         ]
         longest = self.loaded.recipe.data.max_length
-        in_windows = self.task_class.of_words or self.task.windows
-        cut = self.row_lengths.warnings(longest, windows=in_windows)
+        cut = self.row_lengths.warnings(self.task)
         model = self.located.warnings(self.task_class, self.labels)
         model += self.located.length_warnings(longest)
         model += importing.warnings(self._imported.manifest) if self._imported else []

@@ -15,7 +15,7 @@ from pipeline.terms.interval import Interval
 from pipeline.terms.progress import Progress
 from pipeline.terms.versions import versions
 
-VERSION = 5
+VERSION = 6
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnxruntime")
 SCORED = (Kind.CHECKPOINT, Kind.ADAPTER, Kind.BUNDLE)
 

@@ -23,7 +23,7 @@ from pipeline.terms.wording import plural
 
 FEWEST = 3
 """The fewest eval rows whose scores have a correlation: that of two is 1 or −1."""
-VERSION = 5
+VERSION = 6
 """Of the summary: raised when what it says of the same files changes."""
 GRADES = 1
 """The version of what grades of dev are shares of; it is in ``Summary.cut`` where that tells."""
@@ -128,14 +128,16 @@ def load(
                 f"such rows needs at least {task.fewest}"
             )
         if rows.targets is not None:
+            ranked = task.queries and rows.groups is not None
+            correlated = name == "eval" and task.correlates and not ranked
+            if correlated and len(rows.targets) < FEWEST:
+                raise DataError(
+                    f"{source.reference}: eval has {plural(len(rows.targets), 'row')}; a "
+                    f"correlation of fewer than {FEWEST} has no meaning"
+                )
             labels = task.indexed(rows.targets, names, source)
             if rows.groups is not None:
                 warnings += task.check_groups(labels, rows.groups, source)
-            elif name == "eval" and task.correlates and len(labels) < FEWEST:
-                raise DataError(
-                    f"{source.reference}: eval has {plural(len(labels), 'row')}; a correlation of "
-                    f"fewer than {FEWEST} has no meaning"
-                )
             counts[name] = task.counts(rows.targets, names)
             absent = [label for label, count in counts[name].items() if not count]
             if absent:

@@ -44,7 +44,7 @@ def accuracy(probabilities: Floats, truth: ArrayLike) -> Score:
 
 
 def macro_f1(probabilities: Floats, truth: ArrayLike) -> Score:
-    """Return the mean F1 over labels as a function of row weights."""
+    """Return the mean F1 over the labels that occur or are answered, by row weights."""
     answer, truth = answers(probabilities), np.asarray(truth)
     labels = np.arange(probabilities.shape[1])
     given, true = answer[:, None] == labels, truth[:, None] == labels
@@ -52,8 +52,9 @@ def macro_f1(probabilities: Floats, truth: ArrayLike) -> Score:
 
 
 def mean_f1(hit: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Score:
-    """Return the mean F1 over labels; 0 for a label that never occurs or is never found.
+    """Return the mean F1 over the labels that occur or are given in a draw; 0 without any.
 
+    The F1 of a label that neither occurs nor is given is 0/0, which says nothing about the answers.
     ``hit``: which labels are rightly found; ``wrong``: which are wrongly given, or missed. Both are
     rows × labels.
     """
@@ -61,8 +62,9 @@ def mean_f1(hit: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Score:
 
     def score(weights: Floats) -> Floats:
         hits, errors = weights @ right, weights @ other
-        f1: Floats = np.divide(2 * hits, 2 * hits + errors, out=np.zeros_like(hits), where=hits > 0)
-        mean: Floats = f1.mean(axis=1)
+        either = 2 * hits + errors
+        f1 = np.divide(2 * hits, either, out=np.zeros_like(hits), where=either > 0)
+        mean: Floats = f1.sum(axis=1) / np.maximum((either > 0).sum(axis=1), 1)
         return mean
 
     return score

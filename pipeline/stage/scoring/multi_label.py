@@ -35,7 +35,7 @@ def micro_f1(outputs: Floats, truth: ArrayLike) -> Score:
 
 
 def macro_f1(outputs: Floats, truth: ArrayLike) -> Score:
-    """Return the mean F1 over labels; 0 for a label that never occurs or is never found."""
+    """Return the mean F1 over the labels that occur or are given, by row weights."""
     return formulas.mean_f1(*_decided(outputs, truth))
 
 

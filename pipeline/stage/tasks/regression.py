@@ -125,8 +125,11 @@ class Regression(SequenceTask):
 
     @classmethod
     def head(cls, config: Mapping[str, Any]) -> list[str] | None:
-        """Return no labels if the model is a sequence classifier with one output."""
-        own = heads.labels(config, heads.SEQUENCE, PROBLEM)
+        """Return no labels if the model is a sequence classifier with one output.
+
+        Whatever ``problem_type`` it says: ``heads.load`` keeps it.
+        """
+        own = heads.labels(config, heads.SEQUENCE, config.get(heads.PROBLEM))
         return [] if own is not None and len(own) == 1 else None
 
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
@@ -284,14 +287,16 @@ class Regression(SequenceTask):
     def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
         """Return whether a score is at most half a standard deviation from the true one.
 
-        The deviation is that of the true scores. With groups: for each query, whether its
-        highest row is relevant (all of them, if several are equally high).
+        The deviation is that of the true scores. A model's own answers are no noisy labels: from
+        them, it is a quarter, as in ``same``. With groups: for each query, whether its highest row
+        is relevant (all of them, if several are equally high).
         """
         import numpy as np
 
         if not _grouped(truth):
             true = np.asarray(truth, dtype=float)
-            return np.asarray(np.abs(answers[:, 0] - true) <= NEAR * true.std())
+            most = SAME if cls.unlabelled else NEAR
+            return np.asarray(np.abs(answers[:, 0] - true) <= most * true.std())
         relevance, query, queries = _ranked(truth)
         highest = np.full(queries, -np.inf)
         scores = np.where(np.isnan(answers[:, 0]), -np.inf, answers[:, 0])

@@ -122,11 +122,11 @@ class SentenceEmbeddings(Task):
         return None if is_missing(values[0]) else as_number(values[0])
 
     @classmethod
-    def names(cls, targets: Iterable[Any], source: Source) -> list[str]:
-        """Return no labels. Raises DataError if all pairs have the same score."""
+    def indexed(cls, targets: Sequence[Any], names: Sequence[str], source: Source) -> list[Any]:
+        """Return the scores of pairs. Raises DataError if they are all the same."""
         if len(set(targets)) < 2:
             raise DataError(f"{source.reference}: all pairs have the same score")
-        return []
+        return list(targets)
 
     @classmethod
     def head(cls, config: Mapping[str, Any]) -> list[str] | None:

@@ -265,6 +265,11 @@ class Task(FileRows, Shown):
         return None
 
     @classmethod
+    def uniform(cls, truth: Sequence[Any]) -> bool:
+        """Return whether the truth asks for the same answer everywhere, which one can guess."""
+        return all(target == truth[0] for target in truth)
+
+    @classmethod
     def beside(cls, truth: Sequence[Any]) -> tuple[str, float] | None:
         """Return the name and main score of what needs no model, to stand beside the models'."""
         return None

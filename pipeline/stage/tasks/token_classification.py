@@ -268,6 +268,11 @@ class TokenClassification(SingleLabel):
         return entity_scores.floor(truth)
 
     @classmethod
+    def uniform(cls, truth: Sequence[Any]) -> bool:
+        """Return whether all words have the same tag."""
+        return len({tag for row in truth for tag in row[TAGS]}) < 2
+
+    @classmethod
     def marks(
         cls, tables: Sequence[NDArray[np.float64]], truth: Sequence[Any], labels: Sequence[str]
     ) -> Marks:

@@ -36,14 +36,14 @@ def of(task: type[Task]) -> type[Task]:
     first = bases[0]
 
     def agreement(answers: Floats, truth: Sequence[Any]) -> Score:
-        return formulas.share(first.right(answers, truth))
+        return formulas.share(made.right(answers, truth))
 
     def floor(cls: type[Task], truth: Sequence[Any]) -> float | None:
         """Return the floor of a task that counts rows, or of its own form; of others None.
 
         1 if the model answers all rows alike.
         """
-        if len(truth) > 0 and all(target == truth[0] for target in truth):
+        if len(truth) > 0 and cls.uniform(truth):
             return 1.0
         return first.floor(truth) if task.counted or first is task.own_form else None
 
@@ -58,4 +58,5 @@ def of(task: type[Task]) -> type[Task]:
         "formulas": classmethod(lambda cls, truth: scores),
         "scored": classmethod(lambda cls, data: scores),
     }
-    return type(f"Unlabelled{task.__name__}", bases, changes)
+    made: type[Task] = type(f"Unlabelled{task.__name__}", bases, changes)
+    return made

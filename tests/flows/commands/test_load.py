@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.commands.load import rows as rows_to_send
 from pipeline.measure import load
 from pipeline.measure.queueing import arrivals
+from pipeline.store.home import Home
 from tests.pipeline.measure import bundles
 from tests.pipeline.measure.queues import served
 from tests.project import Said
@@ -69,6 +71,19 @@ def test_a_runs_own_eval_split_is_sent(
     (run / "run.json").write_text(json.dumps({"command": f"rarefy run {recipe}"}))
     said = rarefy("load", "tiny", *QUICK, "--json", "--home", tmp_path / "home")
     assert json.loads(said.out)["rows"] == 10
+
+
+def test_a_search_sends_its_queries_whatever_ids_its_documents_have(tmp_path: Path) -> None:
+    rows = [{"query": f"film {at}", "positive": at} for at in range(3)]
+    (tmp_path / "eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        "name: tiny\nmodel: encoder\nstages: [export]\ntask: sentence-embeddings\n"
+        "data: {train: none.jsonl, eval: eval.jsonl, corpus: none.jsonl, text: [query, positive], "
+        "label: null}\n"
+    )
+    sent = rows_to_send("tiny", None, (), recipe, Home(tmp_path / "home"))
+    assert (list(sent.texts), sent.pairs) == (["film 0", "film 1", "film 2"], None)
 
 
 @pytest.mark.parametrize(

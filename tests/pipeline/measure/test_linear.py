@@ -60,6 +60,13 @@ def test_a_class_that_the_training_rows_lack_is_improbable():
     assert answers[:, 0].max() < 1e-6
 
 
+def test_training_rows_of_one_class_teach_to_answer_it():
+    """A model's own answers to them may be all alike; each of several labels is treated so, too."""
+    train, dev, evaluated = splits(200, lambda labels: [1] * len(labels))
+    answers = np.array(linear.measure(TASK, train, dev, evaluated, seed=0).answers)
+    assert (answers[:, 1] > 0.999).all()
+
+
 def test_labels_together_and_scores_are_learned_too():
     flags = splits(200, lambda labels: [(label, 2) if label else (2,) for label in labels])
     several = MultiLabelClassification(("bad", "good", "any"), 32, ("text",))

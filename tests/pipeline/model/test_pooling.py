@@ -118,6 +118,27 @@ def test_a_prompt_before_every_text_is_refused(tmp_path, settings, refused):
     assert refused or found is None
 
 
+@pytest.mark.parametrize(
+    ("name", "further", "said"),
+    [
+        ("dot", (), True),
+        ("euclidean", (), True),
+        ("dot", ("Normalize",), False),
+        ("cosine", (), False),
+        (None, (), False),
+    ],
+)
+def test_another_similarity_than_the_cosine_is_said_unless_lengths_are_all_one(
+    tmp_path, name, further, said
+):
+    directory = write(tmp_path / "st", {}, *further)
+    settings = {"similarity_fn_name": name}
+    (directory / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    found = pooling.layout(directory).other_scores
+    assert (f"similarity_fn_name is {name!r}, but embeddings" in str(found)) == said
+    assert said or found is None
+
+
 UNCASED = {"type": "BertNormalizer", "lowercase": True}
 CASED = {"type": "BertNormalizer", "lowercase": False}
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+from pipeline.run.lengths import Lengths
+from pipeline.stage.tasks.token_classification import TokenClassification
 from tests.conftest import execute, labelled_rows
-from tests.models import LABELS
+from tests.models import LABELS, TASK
 from tests.searches import SEARCH, write_search
 
 
@@ -50,3 +53,15 @@ def test_each_text_of_a_row_is_counted_and_the_corpus_with_eval(workshop):
     train = map(json.loads, (workshop.folder / "train.jsonl").open())
     words = sum(len(f"{row['query']} {row['positive']}".split()) + 4 for row in train)
     assert counted.tokens["train"] == words
+
+
+def test_a_long_row_is_said_to_be_cut_where_it_is_only_learned_from():
+    found = Lengths(over={"train": 2, "dev": 0, "eval": 1, "unlabelled": 3})
+    long = "longer than max_length (32 tokens)"
+    assert found.warnings(replace(TASK, windows=True)) == [
+        f"train: 2 rows {long}, truncated",
+        f"eval: 1 row {long}, read in windows",
+        f"unlabelled: 3 rows {long}, truncated",
+    ]
+    words = found.warnings(TokenClassification(("O", "B-A"), 32, ("text",)))
+    assert words[0] == f"train: 2 rows {long}, read in windows", "as plain training does"

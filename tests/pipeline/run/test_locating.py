@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
 from pipeline.run.locating import locate
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
@@ -170,3 +172,15 @@ def test_a_pooling_that_cannot_be_computed_names_the_model(tmp_path, model):
         shutil.move(path, model / path.name)
     with pytest.raises(ModelError, match=r"model: model: 1_Pooling/config\.json: the pooling max"):
         locate("model", tmp_path, allow_pickle=False)
+
+
+def test_a_model_made_for_dot_products_is_said_to_be_compared_by_cosine(tmp_path, model):
+    write(model / "st", {})
+    settings = {"similarity_fn_name": "dot"}
+    (model / "st/config_sentence_transformers.json").write_text(json.dumps(settings))
+    for path in (model / "st").iterdir():
+        shutil.move(path, model / path.name)
+    found = locate("model", tmp_path, allow_pickle=False)
+    (said,) = found.warnings(SentenceEmbeddings, [])
+    assert said.startswith("model: config_sentence_transformers.json: similarity_fn_name is 'dot'")
+    assert found.warnings(TextClassification, ["a", "b"]) == [], "a new head is learned"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from pipeline.stage import formulas
 
@@ -32,3 +33,15 @@ def test_a_row_answered_nan_is_wrong_whatever_its_label():
     probabilities = np.array([[np.nan, np.nan], [0.9, 0.1]])
     score = formulas.accuracy(probabilities, np.array([0, 0]))
     assert score(np.ones((1, 2)))[0] == 0.5
+
+
+def test_a_label_that_neither_occurs_nor_is_answered_has_no_f1():
+    """As in scikit-learn; one that is only answered, or only occurs, has an F1 of 0."""
+    generator = np.random.default_rng(5)
+    answers, truth = (generator.choice(labels, 40) for labels in ([0, 1, 4], [0, 1, 2]))
+    score = formulas.macro_f1(np.eye(6)[answers], truth)
+    times = np.stack([np.ones(40), generator.integers(0, 3, 40), truth == 1, (truth + answers) < 2])
+    repeated = [np.repeat(np.arange(40), row.astype(int)) for row in times]
+    expected = [f1_score(truth[rows], answers[rows], average="macro") for rows in repeated]
+    assert score(times.astype(float)) == pytest.approx(expected)
+    assert formulas.mean_f1(*np.zeros((2, 3, 2), bool))(np.ones((1, 3))).tolist() == [0.0]

@@ -71,6 +71,15 @@ def test_weighted_scores_are_sklearn_s_on_repeated_rows(seed, levels):
                 assert found == pytest.approx([value]), formula
 
 
+def test_macro_f1_is_over_labels_that_occur_or_are_given():
+    outputs, truth = answers(3, labels=5)
+    truth[:, [1, 2]] = 0
+    outputs[:, 5 + 2] = 0
+    how = {"average": "macro", "zero_division": np.nan}
+    expected = metrics.f1_score(truth, outputs[:, 5:].astype(int), **how)
+    assert multi_label.macro_f1(outputs, truth)(np.ones((1, 60))) == pytest.approx([expected])
+
+
 def test_the_recall_of_each_label_is_that_of_the_label_alone():
     outputs, truth = answers(3)
     truth[:, 2] = 0

@@ -141,10 +141,14 @@ def test_a_head_with_one_output_is_kept_and_another_is_not(tmp_path):
     write_model(two, "bert", "AutoModelForSequenceClassification", ("a", "b"))
     configs = [json.loads((path / "config.json").read_text()) for path in (one, two)]
     assert [Regression.head(config) for config in configs] == [[], None]
-    assert Regression.head(configs[0] | {"problem_type": "multi_label_classification"}) is None
     kept = TASK.load_model(str(one))
     assert torch.equal(kept.classifier.weight, network.classifier.weight)
     TASK.check_head(kept, "here")
+    several = configs[0] | {"problem_type": "multi_label_classification"}
+    (one / "config.json").write_text(json.dumps(several))
+    kept = TASK.load_model(str(one))
+    assert torch.equal(kept.classifier.weight, network.classifier.weight)
+    assert Regression.head(several) == [], "so it is neither said to be replaced nor scaled"
     new = TASK.load_model(str(two))
     assert new.classifier.weight.shape == (1, 16)
     assert new.config.problem_type == "regression"
@@ -354,13 +358,13 @@ def test_rows_without_scores_are_scored_by_the_model_itself(workshop, kind):
     ("rows", "message"),
     [
         ([{"text": "a film", "score": "good"}], "column 'score' contains 'good', which is not a"),
-        ([{"text": "a film", "score": 1}], "all scores in eval are 1; regression needs"),
+        ([{"text": "a film", "score": 1}] * 3, "all scores in eval are 1; regression needs"),
         ([{"text": "a film", "score": 1}, {"text": "a dull one", "score": 2}], "eval has 2 rows"),
     ],
 )
 def test_bad_scores_are_said_in_one_line_with_exit_code_2(workshop, rarefy, rows, message):
     data = write_ratings(workshop)
-    workshop.write_rows("eval.jsonl", rows * (3 - len(rows)))
+    workshop.write_rows("eval.jsonl", rows)
     recipe = workshop.recipe("finetune", task="regression", data=data)
     said = rarefy("plan", recipe, "--home", workshop.folder / "home")
     assert said.code == 2

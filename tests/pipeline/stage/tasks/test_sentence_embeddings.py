@@ -83,8 +83,18 @@ def test_too_few_scored_pairs_are_refused(tmp_path, count, said):
     rows = [{"a": "x", "b": f"y{at}", "s": at} for at in range(9)]
     for name, found in (("t.jsonl", rows), ("e.jsonl", rows[:count])):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in found))
+    for group in (None, "a"):
+        table = Data(**(FILES | {"label": "s", "group": group}))
+        with pytest.raises(DataError, match=f"e.jsonl: eval has {said}; a correlation of fewer"):
+            data.load(table, SentenceEmbeddings, data.locate(table, tmp_path))
+
+
+def test_equal_scores_of_eval_are_refused_before_anything_runs(tmp_path):
+    rows = [{"a": "x", "b": f"y{at}", "s": at} for at in range(9)]
+    for name, found in (("t.jsonl", rows), ("e.jsonl", [row | {"s": 2} for row in rows])):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in found))
     table = Data(**(FILES | {"label": "s"}))
-    with pytest.raises(DataError, match=f"e.jsonl: eval has {said}; a correlation of fewer than 3"):
+    with pytest.raises(DataError, match=r"^e.jsonl: all pairs have the same score$"):
         data.load(table, SentenceEmbeddings, data.locate(table, tmp_path))
 
 

@@ -8,7 +8,9 @@ from scipy import stats
 
 from pipeline.measure import floor, scores
 from pipeline.stage.tasks import unlabelled
+from pipeline.stage.tasks.regression import Regression
 from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.token_classification import TokenClassification
 
 BARE = unlabelled.of(TextClassification)
 
@@ -50,3 +52,23 @@ def test_a_model_that_answers_all_rows_alike_has_learned_nothing() -> None:
     alike = np.array([[0.9, 0.1]] * 40)
     assert "has learned nothing" in (floor.learned_nothing(BARE, alike, [0] * 40) or "")
     assert floor.learned_nothing(TextClassification, alike, [0] * 40) is None, "nothing to tell by"
+
+
+def test_a_tagger_that_gives_every_word_the_same_tag_has_learned_nothing() -> None:
+    own = unlabelled.of(TokenClassification)
+    names = {"names": ["O", "B-A"]}
+    alike = [{"tags": [0, 0, 0]} | names, {"tags": [0]}, {"tags": [0, 0]}]
+    assert own.floor(alike) == 1
+    assert own.floor([{"tags": [0]} | names, {"tags": [1]}]) is None, "sentences of one tag each"
+
+
+def test_scores_agree_within_a_quarter_of_the_models_own_deviation() -> None:
+    """A score that people gave is noisy, so there half of it is right."""
+    own = unlabelled.of(Regression)
+    truth = [0.0, 0.0, 4.0, 4.0]  # the standard deviation is 2
+    answers = np.array([[0.4], [0.6], [3.1], [np.nan]])
+    assert own.formulas(truth)["agreement"](answers, truth)(np.ones((1, 4))).tolist() == [0.25]
+    assert own.right(answers, truth).tolist() == [True, False, False, False]
+    assert Regression.right(answers, truth).tolist() == [True, True, True, False]
+    ranked = [[1.0, 0], [0.0, 0]]
+    assert own.right(np.array([[2.0], [1.0]]), ranked).tolist() == [True]
