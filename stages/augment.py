@@ -22,6 +22,7 @@ from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Part
 from stages import domain, novel, spans, transfer_set
+from stages.label import check_texts
 from stages.novel import Novel
 from stages.transfer_set import Pair
 
@@ -79,6 +80,10 @@ class Augment(Stage):
 
     def references(self) -> dict[str, str]:
         return {TRANSFER: self.transfer} if self.transfer else {}
+
+    def check_named(self, stages: Mapping[str, Stage]) -> None:
+        """Raise RecipeError if the named stage has no texts."""
+        check_texts(stages, self.transfer)
 
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the files of unlabelled text.

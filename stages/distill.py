@@ -322,7 +322,7 @@ class Distill(Inside):
 
     def _open_student(self, context: Context, model: Artifact) -> tuple[Any, Any]:
         """Return the student before its training, and its tokenizer."""
-        from pipeline.model import checkpoint, pooling
+        from pipeline.model import checkpoint, padding, pooling
         from stages import surgery
 
         if self.student is not None:
@@ -331,7 +331,9 @@ class Distill(Inside):
             student = training.with_head(context, directory)
             if found.pooling is not None:
                 pooling.note(student.config, found.pooling)
-            return student, checkpoint.load_tokenizer(directory)
+            tokenizer = checkpoint.load_tokenizer(directory)
+            padding.note(student.config, tokenizer)
+            return student, tokenizer
         student, tokenizer = training.open_network(context, model)
         if self.layers is not None:
             depth = len(checkpoint.encoder_layers(student))

@@ -13,6 +13,10 @@ SAVED = 3
 """The most training checkpoints on disk: two are kept while a third is written."""
 LISTED = 60
 """Bytes of a token in Python lists: one integer object and two or three references."""
+DECODED = 2**25
+"""Logits of a language model at once: 128 MiB."""
+SAMPLING = 9
+"""Tensors of this size that sampling from a nucleus holds; an index counts as two."""
 OPTIMIZED = 3
 """Numbers kept for each trained weight: its gradient and AdamW's two moments."""
 
@@ -30,6 +34,17 @@ def checkpoints(shape: Shape, trained: int | None = None) -> Span:
     """
     size = FLOAT * OPTIMIZED * (shape.parameters if trained is None else trained)
     return Span(size if shape.exact else 0, SAVED * size)
+
+
+def exports(shape: Shape, *, compared: bool) -> Span:
+    """Return the size of a network's checkpoint and int8 exports, as ``Finalists`` keeps them.
+
+    That is 4·P and P; a second export with smoothed inputs, if the first was far off, is P more.
+    With ``compared``, its answers are compared with those of a float export, of 4·P.
+    """
+    least = FLOAT * (2 if compared else 1) + 1
+    size = shape.parameters
+    return Span(least * size if shape.exact else 0, (least + 1) * size)
 
 
 def activations(shape: Shape, rows: int, length: int) -> Span:
@@ -54,6 +69,15 @@ def answering(shape: Shape, rows: int, length: int) -> Span:
     """
     part = 6 * shape.hidden + 2 * shape.intermediate + 2 * shape.heads * length
     return upto(FLOAT * rows * length * ((shape.layers + 1) * shape.hidden + part))
+
+
+def filling(length: int, vocabulary: int) -> Span:
+    """Return an upper bound on what filling the masks of texts holds besides the model.
+
+    The logits of all places of a text of ``length`` tokens, twice, and what sampling from
+    ``DECODED`` of them takes.
+    """
+    return upto(FLOAT * (2 * max(DECODED, length * vocabulary) + SAMPLING * DECODED))
 
 
 def tokenized(work: Workload, splits: frozenset[str]) -> Span:

@@ -8,11 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.measure import machine
 from pipeline.stage import Asked, Context, Draft, Stage
-from pipeline.stage.resources import PROCESS, TEXTS, TRANSFER, Resources, Workload, upto, weights
+from pipeline.stage.resources import (
+    PROCESS,
+    TEXTS,
+    TRANSFER,
+    Resources,
+    Span,
+    Workload,
+    upto,
+    weights,
+)
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
@@ -72,6 +81,12 @@ class Label(Stage):
         0.0, ge=0, lt=1, description="the least probability of the answer to a text that is kept"
     )
 
+    @model_validator(mode="after")
+    def _has_texts_to_leave_out(self) -> Label:
+        if self.confidence and not self.transfer:
+            raise ValueError("'confidence' leaves out texts of a transfer set: give 'transfer'")
+        return self
+
     def references(self) -> dict[str, str]:
         named = {f"teacher:{name}": name for name in self.teachers}
         kept = {TRANSFER: self.transfer, ANSWERS: self.answers}
@@ -85,12 +100,18 @@ class Label(Stage):
             raise RecipeError(f"teachers: the answers of {task.name} have no mean")
 
     def check_named(self, stages: Mapping[str, Stage]) -> None:
-        """Raise RecipeError if the earlier stage has no answers, or not to a transfer set."""
+        """Raise RecipeError if an earlier stage has no texts, or no answers to the same texts."""
+        check_texts(stages, self.transfer)
         if not self.answers:
             return
         earlier = stages[ANSWERS]
         if not isinstance(earlier, Label):
             raise RecipeError(f"answers: {self.answers!r} has no answers; name a label stage")
+        if earlier.confidence and self.transfer != self.answers:
+            raise RecipeError(
+                f"answers: {self.answers!r} kept only the texts that its 'confidence' let pass; "
+                f"give 'transfer: {self.answers}' as well"
+            )
         if self.transfer and not earlier.transfer:
             raise RecipeError(
                 f"answers: {self.answers!r} has none to the texts of {self.transfer!r}; give it "
@@ -107,11 +128,21 @@ class Label(Stage):
         return {"cpu_bf16": cpu_has_bf16()}
 
     def resources(self, work: Workload) -> Resources:
-        """Return the logits on disk, twice, and a teacher's forward pass in memory."""
+        """Return the resources for the answers, and in memory a teacher's forward pass.
+
+        Disk: the logits, twice, the tokenized rows, and each teacher's exports if int8 answers.
+        """
         splits = self.reads | {TRANSFER}
         length = work.longest_of(splits)
+        disk = footprint.logits(work, splits) + footprint.tokenized(work, splits)
+        teachers = [work.shape, *(work.references.get(name, work.shape) for name in self.teachers)]
+        exports = sum((footprint.exports(each, compared=True) for each in teachers), Span())
+        if self.engine == "int8":
+            disk += exports
+        elif self.engine == "auto" and work.rows_of(splits) >= MANY:
+            disk += upto(exports.most)
         return Resources(
-            disk=footprint.logits(work, splits) + footprint.tokenized(work, splits),
+            disk=disk,
             memory=PROCESS
             + weights(work.shape)
             + footprint.answering(work.shape, TEACHER_BATCH, length)
@@ -277,3 +308,13 @@ class Label(Stage):
                 f"label.confidence: no text has an answer of {self.confidence:g} or more"
             )
         return [int(row) for row in sure.nonzero()[0]]
+
+
+def check_texts(stages: Mapping[str, Stage], transfer: str | None) -> None:
+    """Raise RecipeError if ``transfer`` names a label stage that answers no transfer set.
+
+    ``stages``: by role, as ``Stage.check_named`` gets them.
+    """
+    stage = stages.get(TRANSFER)
+    if transfer and isinstance(stage, Label) and not stage.transfer:
+        raise RecipeError(f"{TRANSFER}: {transfer_set.no_texts(transfer)}")

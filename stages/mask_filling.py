@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.stage.values import IGNORED
+from stages import footprint
 from stages.causal_lm import nucleus
 from stages.masked_lm import Encoded, MaskedTokenLoss, Word, masked
 from stages.trainer import collate, use_bf16
@@ -33,8 +34,26 @@ class Filler:
     def fill(self, texts: Sequence[Encoded], words: Sequence[Sequence[Word]]) -> list[list[str]]:
         """Return what is sampled for some words of each text, all of which are masked at once.
 
-        A special token is never sampled, nor one in the middle of a word for its beginning.
+        A special token is never sampled, nor one in the middle of a word for its beginning. As
+        many texts are read at once as have ``footprint.DECODED`` logits, at least one.
         """
+        found: list[list[str]] = []
+        for part in self._parts(words):
+            found += self._filled(texts[part], words[part])
+        return found
+
+    def _parts(self, words: Sequence[Sequence[Word]]) -> Iterator[slice]:
+        """Yield the texts that are read at once, in order."""
+        first, places = 0, 0
+        for at, own in enumerate(words):
+            more = sum(len(word.tokens) for word in own)
+            if at > first and places + more > self._most:
+                yield slice(first, at)
+                first, places = at, 0
+            places += more
+        yield slice(first, len(words))
+
+    def _filled(self, texts: Sequence[Encoded], words: Sequence[Sequence[Word]]) -> list[list[str]]:
         rows = [
             masked(text, own, self.tokenizer.mask_token_id)
             for text, own in zip(texts, words, strict=True)
@@ -46,13 +65,21 @@ class Filler:
             logits, _ = self.loss.logits(self.network, batch)
         first = {(at, word.tokens[0]) for at, own in enumerate(words) for word in own}
         starts = torch.tensor([place in first for place in places], device=logits.device)
-        logits = logits.float().masked_fill(self._never, -torch.inf)
-        logits = logits.masked_fill(starts[:, None] & self._inside, -torch.inf)
-        found = dict(zip(places, nucleus(logits, self.top_p)[:, 0].tolist(), strict=True))
+        tokens: list[int] = []
+        parts = torch.split(logits, self._most), torch.split(starts, self._most)
+        for few, begin in zip(*parts, strict=True):
+            able = few.float().masked_fill(self._never | begin[:, None] & self._inside, -torch.inf)
+            tokens += nucleus(able, self.top_p)[:, 0].tolist()
+        found = dict(zip(places, tokens, strict=True))
         return [
             [self.tokenizer.decode([found[at, token] for token in each.tokens]) for each in own]
             for at, own in enumerate(words)
         ]
+
+    @property
+    def _most(self) -> int:
+        """The places whose logits are sampled from at once."""
+        return max(1, footprint.DECODED // self._never.numel())
 
     @cached_property
     def _names(self) -> list[str]:

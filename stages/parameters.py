@@ -24,6 +24,8 @@ TEACHER_BATCH = 32
 """Rows per batch of a teacher's forward pass."""
 CALIBRATION_BATCH = 32
 """Rows of one length per calibration batch."""
+SEARCHES = 3
+"""Searches for a speed-up at most: each corrects the budget by what the one before missed."""
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 

@@ -18,6 +18,7 @@ from pipeline.stage.resources import (
     PROCESS,
     TRANSFER,
     Resources,
+    Span,
     Workload,
     upto,
     weights,
@@ -26,13 +27,12 @@ from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import STATIC, THIN
-from stages import footprint, training, transfer_set
-from stages.parameters import CALIBRATION_BATCH, Row, Training, cpu_has_bf16
+from stages import footprint, recovery, training, transfer_set
+from stages.label import check_texts
+from stages.parameters import CALIBRATION_BATCH, SEARCHES, Row, Training, cpu_has_bf16
 
 if TYPE_CHECKING:
     from pipeline.stage import Asked
-    from stages.parameters import Loss
-    from stages.rows import Rows
     from stages.speedup import Speedup
     from stages.surgery import Unit
     from stages.unit_search import Removed, Start
@@ -43,8 +43,6 @@ TABLE = "table"
 """The role of the table of times among the references."""
 TARGETS = ("speedup", "macs", "parameters")
 """What a user may ask for instead of shares of the heads and neurons."""
-RECOVERY_ALPHA, RECOVERY_TEMPERATURE = 0.9, 2.0
-"""Weight of the unpruned model's answers, and the temperature that softens them."""
 
 
 class Prune(Stage):
@@ -62,7 +60,7 @@ class Prune(Stage):
     """
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
@@ -132,6 +130,11 @@ class Prune(Stage):
             raise ValueError(f"give either {targets[0]!r} or {targets[1]!r}, not both")
         if self.rounds > 1 and not self.recover_epochs:
             raise ValueError("'rounds' are for recovery: give 'recover_epochs'")
+        if self.rounds > 1 and not self._units:
+            raise ValueError(
+                "'rounds' remove heads and neurons in steps: give 'heads', 'neurons', 'macs', "
+                "'parameters' or 'speedup'"
+            )
         if self.transfer and not (self.recover_epochs or self.vocabulary):
             raise ValueError("'transfer' is for 'recover_epochs' and 'vocabulary': give either")
         if (self.speedup is None) != (self.table is None):
@@ -147,7 +150,12 @@ class Prune(Stage):
         return {role: name for role, name in named.items() if name}
 
     def check_named(self, stages: Mapping[str, Stage]) -> None:
-        """Raise RecipeError if the table has times of other models than a speed-up is of."""
+        """Raise RecipeError if the table has times of other models than a speed-up is of.
+
+        Also if a transfer set has no texts whose tokens could stay, and nothing learns its answers.
+        """
+        if not self.recover_epochs:
+            check_texts(stages, self.transfer)
         if getattr(stages.get(TABLE), "precision", "int8") != "int8":
             raise RecipeError(
                 f"table: {self.table!r} times float models, but a speed-up is measured in int8; "
@@ -164,8 +172,10 @@ class Prune(Stage):
         Memory of the search: the model, and the unpruned one if units are rescaled; a Fisher block
         of units² numbers per part, in fp32; for one part at a time, two such blocks and the second
         moment of its columns, in fp64; the activations of one batch's backward pass. Recovery
-        trains the pruned model after the unpruned one has answered all rows. Disk: the output, and
-        recovery's checkpoints, logits and tokenized rows.
+        trains the pruned model after the unpruned one has answered all rows; of several rounds, the
+        first trains almost the whole model. Disk: the output; the exports that are timed for a
+        speed-up; and recovery's checkpoints, of which a round that ended keeps the weights, logits
+        and tokenized rows.
         """
         shape, small = work.shape, self._shape(work.shape)
         length, h, i = work.longest_of(self.reads), work.shape.hidden, work.shape.intermediate
@@ -188,8 +198,20 @@ class Prune(Stage):
             memory |= knobs.memory
             disk = knobs.disk + footprint.logits(work, splits)
             disk += footprint.tokenized(work, splits)
+            if self.rounds > 1:
+                first = self._recovery().resources(work)
+                assert first.memory is not None
+                assert first.disk is not None
+                memory |= upto(first.memory.most)
+                disk += upto(first.disk.most - knobs.disk.most)
+                ended = self.rounds - 1
+                disk += Span(weights(small, ended).least, weights(shape, ended).most)
             texts = work.texts_of(splits) * self.recover_epochs * self.rounds
             effort += texts * small.body
+        if self.speedup:
+            disk += footprint.exports(shape, compared=False)
+            pruned = footprint.exports(small, compared=False)
+            disk += pruned | upto(SEARCHES * pruned.most)
         return Resources(disk=disk, memory=PROCESS + memory, shape=small, effort=effort)
 
     def _shape(self, shape: Shape) -> Shape:
@@ -283,15 +305,20 @@ class Prune(Stage):
             speedup.reach(layers_too=not self.layers)
         start = unit_search.measured(network) if self._units else None
         macs = self._macs(network, start) if start else 0.0
-        lesson = self._lesson(context, model, network, tokenizer) if self.recover_epochs else None
-        for number in range(1, self.rounds + 1):
+        lesson = None
+        if self.recover_epochs:
+            texts = self._transfer(context)
+            lesson = recovery.lesson(context, model, network, tokenizer, texts)
+        small = bool(self.parameters) and not macs  # as few as asked for, so nothing goes in steps
+        for number in range(1, (1 if small else self.rounds) + 1):
             network.to(context.device)
-            if start and (macs or not self.parameters):
+            if start and not small:
                 removed = self._removed(speedup, macs, number, start)
                 metrics += unit_search.remove(context, network, rows, removed)
             network.cpu()
             if lesson is not None:
-                metrics.append(self._recover(context, network, tokenizer, lesson, number))
+                knobs = self._recovery()
+                metrics.append(recovery.train(context, knobs, network, tokenizer, lesson, number))
         roles = checkpoint.save(network, tokenizer, context.output)
         facts = checkpoint.describe(network)
         removed = round(1 - facts["parameters"] / before, 6)
@@ -361,37 +388,3 @@ class Prune(Stage):
 
         shares: dict[Unit, float] = {"heads": self.heads, "neurons": self.neurons}
         return Removed(shares, macs, speedup, self.method, self.rescale, self.rounds, number, start)
-
-    def _lesson(
-        self, context: Context, model: Artifact, network: Any, tokenizer: Any
-    ) -> tuple[Rows, Loss]:
-        """Return the rows of recovery, and the loss of imitating the unpruned model on them."""
-        from stages import teacher as teaching
-
-        artifact = self._transfer(context)
-        splits = [context.split("train"), *transfer_set.splits(artifact, context.work)]
-        rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
-        if transfer_set.has_answers(artifact):
-            answers = teaching.known(context.task, artifact, splits, rows)
-        else:
-            answers = teaching.answers(context, model, *splits)
-        (answers,) = teaching.goals(context, network, tokenizer, rows, answers)
-        return rows, teaching.imitation(
-            context.task, answers, alpha=RECOVERY_ALPHA, temperature=RECOVERY_TEMPERATURE
-        )
-
-    def _recover(
-        self,
-        context: Context,
-        network: Any,
-        tokenizer: Any,
-        lesson: tuple[Rows, Loss],
-        number: int,
-    ) -> Metric:
-        """Train the pruned network on the unpruned one's answers; ``number``: the round."""
-        rows, loss = lesson
-        training.set_dropout(network, 0)  # as in distillation: the soft answers regularize
-        name = "recovery" if number == 1 else f"recovery-{number}"
-        return training.train(
-            context, self._recovery(), network, tokenizer, rows, loss, name=name
-        ).metric(f"{name.replace('-', '_')}_loss")

@@ -14,12 +14,13 @@ from pipeline.stage import Context, Draft
 from pipeline.stage.resources import FLOAT, PROCESS, TEXTS, Resources, Workload, upto
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import DataError, ModelError
-from stages import batches, novel, training, transfer_set
+from stages import batches, footprint, novel, training, transfer_set
 from stages.novel import Novel
 from stages.parameters import Training
 from stages.transfer_set import Pair
 
 if TYPE_CHECKING:
+    from pipeline.run.locating import Located
     from stages.mask_filling import Filler
     from stages.masked_lm import Encoded, Word
     from stages.rows import Rows
@@ -42,6 +43,7 @@ class Rewrite(Training):
     """
 
     name: ClassVar[str] = "rewrite"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = novel.SPLITS
@@ -60,17 +62,26 @@ class Rewrite(Training):
 
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the model's files. Raises ModelError if it cannot be found."""
+        return self._located(base).files
+
+    def _located(self, base: Path) -> Located:
         from pipeline.run import locating
 
-        return locating.locate(self.model, base, allow_pickle=False, key="rewrite.model").files
+        return locating.locate(self.model, base, allow_pickle=False, key="rewrite.model")
 
     def resources(self, work: Workload) -> Resources:
-        """Return the texts on disk, and the model's weights with gradients and moments."""
-        size = sum(path.stat().st_size for path in self.files(work.base))
+        """Return the texts on disk, and the model's weights with gradients and moments.
+
+        Later, without these, what filling masks holds.
+        """
+        located = self._located(work.base)
+        size = sum(path.stat().st_size for path in located.files)
+        vocabulary = int(located.config.get("vocab_size") or 0)
+        filling = footprint.filling(work.longest_of(frozenset({"train"})), vocabulary)
         rows = work.rows_of(frozenset({"train"}))
         return Resources(
             disk=upto(BYTES * self.copies * rows + 12 * size),
-            memory=PROCESS + upto(FLOAT * size),
+            memory=PROCESS + (upto(FLOAT * size) | (upto(size) + filling)),
             texts=self.copies * rows,
             effort=float(size * (self.copies + self.epochs) * rows),
         )
@@ -81,14 +92,11 @@ class Rewrite(Training):
         Raises ModelError if the model cannot fill masks, DataError if no text is new.
         """
         from pipeline.model import checkpoint
-        from pipeline.run import locating
         from stages import masked_lm
         from stages.mask_filling import Filler
 
         training.prepare(context)
-        directory = locating.locate(
-            self.model, context.base, allow_pickle=False, key="rewrite.model"
-        ).directory
+        directory = self._located(context.base).directory
         tokenizer = checkpoint.load_tokenizer(directory)
         if tokenizer.mask_token_id is None:
             raise ModelError(f"rewrite: the tokenizer of {self.model} has no mask token")

@@ -25,6 +25,7 @@ from stages import allocation, calibration, latency_table, layer_search, surgery
 from stages.finalists import FLOAT, Finalists
 from stages.latency_table import Table
 from stages.notes import Notes
+from stages.parameters import SEARCHES
 from stages.surgery import Unit
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,6 @@ CLOSE = 0.03
 """By how much a measured speed-up may miss the one that was asked for without a second search."""
 FAR = 0.1
 """By how much it may miss it without a warning."""
-SEARCHES = 3
-"""Searches at most: each corrects the budget by what the one before missed."""
-
 Ranked = Mapping[Unit, Sequence[Tensor]]
 
 

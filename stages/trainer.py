@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME
 from transformers.trainer_pt_utils import safe_globals
 
 from pipeline.model import parts
@@ -181,6 +182,20 @@ def last_whole(directory: Path) -> Path | None:
             log.warning("training: %s cannot be resumed from: %s", path.name, problem)
         shutil.rmtree(path)
     return None
+
+
+def shed(directory: Path) -> None:
+    """Delete what an ended training does not need to be resumed at its end.
+
+    That is all checkpoints but the newest, and of this one AdamW's moments.
+    """
+    *older, newest = sorted(directory.glob("checkpoint-*"), key=_step)
+    for path in older:
+        shutil.rmtree(path)
+    whole = json.loads((newest / WHOLE).read_text())
+    if whole["files"].pop(OPTIMIZER_NAME, None) is not None:
+        disk.write(newest / WHOLE, whole)  # first, or a kill in between would leave it incomplete
+    (newest / OPTIMIZER_NAME).unlink(missing_ok=True)
 
 
 def _step(checkpoint: Path) -> int:

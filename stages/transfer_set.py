@@ -48,10 +48,13 @@ def named(context: Context, step: str) -> Split:
     """Return the texts that a step made. Raises DataError if it has answers to none."""
     found = splits(context.artifacts[step], context.work)
     if not found:
-        raise DataError(
-            f"{step!r} has answers but no texts; name an augment, write or rewrite stage"
-        )
+        raise DataError(no_texts(step))
     return found[0]
+
+
+def no_texts(step: str) -> str:
+    """Return that a step made none, to end an error message."""
+    return f"{step!r} has answers but no texts; name an augment, write or rewrite stage"
 
 
 def split(artifact: Artifact, folder: Path) -> Split:

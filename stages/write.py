@@ -14,7 +14,7 @@ from pipeline.stage import Context, Draft
 from pipeline.stage.resources import FLOAT, PROCESS, TEXTS, Resources, Workload, upto
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Artifact, Kind, Metric
-from pipeline.terms.errors import DataError
+from pipeline.terms.errors import DataError, RecipeError
 from stages import batches, novel, spans, training, transfer_set
 from stages.novel import Novel
 from stages.parameters import Training
@@ -62,6 +62,11 @@ class Write(Training):
     top_p: float = Field(0.95, gt=0, le=1, description="share of the probability to sample from")
     tokens: int = Field(48, ge=4, le=4096, description="of the longest text")
 
+    def check_columns(self, count: int) -> None:
+        """Raise RecipeError if the rows are pairs of texts."""
+        if count > 1:
+            raise RecipeError("the rows are pairs of texts, and it writes single texts")
+
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the model's files. Raises ModelError if it cannot be found."""
         from stages import causal_lm
@@ -81,14 +86,12 @@ class Write(Training):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Tune the model, if asked for, and write; a killed run goes on after its last batch.
 
-        Raises DataError if the rows are pairs of texts, or the model only repeats itself, and
-        ModelError if the model cannot read as many tokens.
+        Raises DataError if the model only repeats itself, ModelError if it cannot read as many
+        tokens.
         """
         from stages import causal_lm
 
         train = context.split("train")
-        if train.pairs is not None:
-            raise DataError("write: the rows are pairs of texts, and it writes single texts")
         training.prepare(context)
         writer = causal_lm.open_model(self.model, context.base)
         writer.check_length(1, self.tokens)

@@ -1,4 +1,4 @@
-"""Padding tokens for tokenizers that do not define one."""
+"""Padding tokens for tokenizers and configs that do not define one."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ def check(tokenizer: Any, directory: Path) -> None:
             'need; add "pad_token" to the model\'s tokenizer_config.json'
         )
     tokenizer.pad_token = token
+
+
+def note(config: Any, tokenizer: Any) -> None:
+    """Set a missing ``pad_token_id`` of a model's config, which decoders read, in place."""
+    if getattr(config, "pad_token_id", 0) is None:
+        config.pad_token_id = tokenizer.pad_token_id
 
 
 def _named_by_config(tokenizer: Any, directory: Path) -> str | None:

@@ -35,18 +35,20 @@ class Pretrained:
     new: tuple[str, ...] = ()
 
 
-def weight_files(directory: Path, allow_pickle: bool = False) -> list[Path]:
+def weight_files(
+    directory: Path, allow_pickle: bool = False, *, setting: str | None = None
+) -> list[Path]:
     """Return the weight files: safetensors, single or sharded, else pickled ones if allowed.
 
     Raises ModelError if there are no weights, IntegrityError if there are only pickled ones and
-    they are not allowed.
+    they are not allowed; ``setting``: what of the recipe would allow them, if something does.
     """
     weights = _whole_or_shards(directory, checkpoint.WEIGHTS)
     pickled = _whole_or_shards(directory, "pytorch_model.bin")
     if not weights and pickled and not allow_pickle:
         raise IntegrityError(
             f"{pickled[0].name} is a pickle file, which can run code when loaded; "
-            "convert it to safetensors, or set 'allow_pickle: true' in the recipe"
+            "convert it to safetensors" + (f", or set {setting!r} in the recipe" if setting else "")
         )
     if not weights and not pickled:
         raise ModelError(

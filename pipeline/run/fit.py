@@ -30,6 +30,7 @@ def check_task(loaded: LoadedRecipe, task: type[Task]) -> None:
     for step in loaded.steps:
         try:
             step.stage.check_task(task)
+            step.stage.check_columns(len(recipe.text_columns))
         except RecipeError as error:
             raise loaded.error(step, str(error)) from error
 

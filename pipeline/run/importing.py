@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline.model import pooling, pretrained
+from pipeline.model import padding, pooling, pretrained
 from pipeline.run.locating import Located
 from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.resources import PROCESS, Resources, Span, Workload, weights
@@ -75,8 +75,7 @@ class ImportModel(Stage):
             model = found.model.base_model if task.body_only else found.model
             if located.pooling is not None:
                 pooling.note(model.config, located.pooling)
-            if getattr(model.config, "pad_token_id", 0) is None:
-                model.config.pad_token_id = tokenizer.pad_token_id  # decoders read it
+            padding.note(model.config, tokenizer)
             roles = checkpoint.save(model, tokenizer, context.output)
         context.progress(1, 1, "written")
         description = checkpoint.describe(checkpoint.load(context.output))

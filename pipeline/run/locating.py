@@ -122,7 +122,8 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
         raise ModelError(f"{key}: {reference}: config.json is not a JSON object")
     with _about(f"{key}: {reference}"):
         no_code.check(directory)
-        weights = pretrained.weight_files(directory, allow_pickle)
+        setting = "allow_pickle: true" if key == "model" else None  # of no other model
+        weights = pretrained.weight_files(directory, allow_pickle, setting=setting)
     tokenizer = [directory / name for name in TOKENIZER if (directory / name).is_file()]
     if not tokenizer:
         raise ModelError(f"{key}: {reference}: there is no tokenizer in {directory}")

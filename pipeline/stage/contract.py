@@ -184,6 +184,13 @@ class Stage(BaseModel):
         """
         return
 
+    def check_columns(self, count: int) -> None:
+        """Raise RecipeError if the stage cannot work on rows of ``count`` texts (``data.text``).
+
+        Called by ``rarefy recipe check`` and before a run.
+        """
+        return
+
     def check_length(self, longest: int) -> None:
         """Raise RecipeError if a parameter does not fit ``data.max_length``, which is ``longest``.
 

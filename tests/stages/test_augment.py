@@ -226,8 +226,9 @@ def test_a_file_counts_by_its_size_before_the_run(tmp_path):
 
 
 def test_answers_without_texts_are_refused(workshop):
-    with pytest.raises(DataError, match="'label' has answers but no texts; name an augment, wr"):
-        workshop.run("quick:Head", "label", {"augment": {"transfer": "label"}})
+    said = r"trial.yaml:\d+: .*transfer: 'label' has answers but no texts; name an augment, write"
+    with pytest.raises(RecipeError, match=said):
+        workshop.open("quick:Head", "label", {"augment": {"transfer": "label"}}).plan.steps()
 
 
 def test_the_next_stage_goes_on_from_its_input(workshop):

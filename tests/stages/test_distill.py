@@ -19,7 +19,7 @@ from stages.distill import Distill, choose_layers
 from stages.finetune import Finetune
 from stages.inside import same_tokens
 from tests.families import write_family
-from tests.models import artifact_of, sentences, write_encoder
+from tests.models import artifact_of, configure, sentences, write_encoder, write_model
 from tests.pipeline.model.test_pooling import write
 
 Tuned = namedtuple("Tuned", "artifact network tokenizer")
@@ -168,6 +168,16 @@ def test_a_student_from_sentence_transformers_keeps_its_pooling(tuned, make_cont
     context = make_context(rows=8)
     Distill(student="small", epochs=1).run(context, tuned)
     assert read(context.output) == Pooling("cls", normalize=False)
+
+
+def test_a_decoder_whose_config_has_no_padding_token_is_a_student(tuned, make_context, tmp_path):
+    """It finds a row's last token by that of its tokenizer, in batches of several rows."""
+    write_model(tmp_path / "llama", "llama")
+    configure(tmp_path / "llama", pad_token_id=None)
+    context = make_context(rows=8)
+    Distill(student="llama", epochs=1).run(context, tuned)
+    tokenizer = checkpoint.load_tokenizer(context.output)
+    assert checkpoint.load(context.output).config.pad_token_id == tokenizer.pad_token_id
 
 
 def test_the_weights_with_the_least_loss_on_dev_are_kept(tuned, make_context):

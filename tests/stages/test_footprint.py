@@ -82,3 +82,11 @@ def test_unknown_lengths_are_between_the_shortest_and_the_longest_row(trained, m
     rows = footprint.tokenized(work, frozenset({"train"}))
     tokens = sum(len(text.split()) + 2 for text in texts)
     assert rows.most == 12 * tokens
+
+
+def test_exports_take_four_bytes_a_parameter_in_float_and_one_in_int8():
+    body = shape.Shape(1000, 1, 8, 1, 32, 10)
+    alone, compared = (footprint.exports(body, compared=each) for each in (False, True))
+    assert (alone.least, compared.least) == (5000, 9000)
+    assert (alone.most, compared.most) == (6000, 10_000), "with a second export in int8"
+    assert footprint.exports(body.shrunk(100), compared=True).least == 0

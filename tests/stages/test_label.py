@@ -7,11 +7,14 @@ from collections import namedtuple
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from pipeline.model import checkpoint
+from pipeline.model.shape import Shape
+from pipeline.stage.resources import Workload
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
-from pipeline.terms.errors import DataError, ModelError, RecipeError
+from pipeline.terms.errors import ModelError, RecipeError
 from stages import finalists, shards, transfer_set
 from stages import label as module
 from stages.distill import Distill
@@ -20,6 +23,7 @@ from stages.label import Label
 from tests.models import artifact_of, sentences
 from tests.searches import PAIRS, write_pairs
 
+UNSURE = {"label": {"transfer": "augment", "confidence": 0.5}}
 Made = namedtuple("Made", "artifact context draft")
 
 
@@ -127,7 +131,7 @@ def test_answers_to_other_rows_are_refused(label, tuned, make_context):
 def test_confidence_needs_one_probable_label(workshop):
     with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*confidence: an answer of regression"):
         workshop.open(
-            {"finetune": {"epochs": 1}}, {"label": {"confidence": 0.5}}, task="regression"
+            {"finetune": {"epochs": 1}}, "augment", UNSURE, task="regression"
         ).plan.steps()
 
 
@@ -300,5 +304,39 @@ def test_answers_to_other_splits_are_refused_before_a_teacher_is_asked(
 
 
 def test_answers_without_texts_are_no_texts_to_answer(workshop):
-    with pytest.raises(DataError, match="'label' has answers but no texts; name an augment, wri"):
-        workshop.run("quick:Head", "label", {"label": {"transfer": "label"}})
+    said = r"trial.yaml:\d+: .*transfer: 'label' has answers but no texts; name an augment, write"
+    with pytest.raises(RecipeError, match=said):
+        workshop.open("quick:Head", "label", {"label": {"transfer": "label"}}).plan.steps()
+
+
+def test_answers_to_some_of_the_texts_join_only_with_these_texts(workshop):
+    """Without a run: the assistant between the two would have been trained first."""
+    again = {"transfer": "augment", "answers": "label"}
+    stages = ["quick:Head", "augment", UNSURE, {"label": again, "as": "again"}]
+    with pytest.raises(
+        RecipeError, match=r"answers: 'label' kept only .* 'transfer: label' as well"
+    ):
+        workshop.open(*stages).plan.steps()
+    again["transfer"] = "label"
+    assert workshop.open(*stages).plan.steps()
+
+
+def test_texts_are_left_out_of_a_transfer_set_only():
+    with pytest.raises(ValidationError, match="'confidence' leaves out texts of a transfer set"):
+        Label(confidence=0.9)
+
+
+def test_exports_that_answer_need_disk():
+    def disk(rows, **parameters):
+        shapes = {"other": Shape(5000, 1, 8, 1, 32, 10)}
+        work = Workload(Shape(1000, 1, 8, 1, 32, 10), shapes, rows={"train": rows})
+        found = Label(teachers=("other",), **parameters).resources(work).disk
+        assert found is not None
+        return found
+
+    none, both = disk(9, engine="pytorch"), disk(9, engine="int8")
+    assert both.least - none.least == 9 * 6000
+    assert both.most - none.most == 10 * 6000
+    assert disk(9) == none, "PyTorch answers a few rows"
+    many, without = disk(module.MANY), disk(module.MANY, engine="pytorch")
+    assert (many.least, many.most) == (without.least, without.most + 10 * 6000)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from pipeline.model import checkpoint
-from stages import masked_lm
+from stages import footprint, mask_filling, masked_lm
+from stages.causal_lm import nucleus
 from stages.mask_filling import Filler, replaced
 from stages.masked_lm import Word
 
@@ -45,3 +46,30 @@ def test_the_likeliest_words_are_sampled(encoder):
     (text,) = masked_lm.encode(tokenizer, ["good good"], None, 32)
     filler = Filler(network.eval(), tokenizer, loss, "cpu", 0.01)
     assert filler.fill([text], [text.words]) == [["film", "film"]]
+
+
+def test_few_logits_are_held_at_once_and_every_text_gets_its_own_words(encoder, monkeypatch):
+    """Here those of four places: two texts of two words, or a longer one alone, in slices."""
+    tokenizer = checkpoint.load_tokenizer(encoder.directory)
+    network, _ = masked_lm.open_model(encoder.directory)
+    loss = masked_lm.MaskedTokenLoss(network)
+    filler = Filler(network.eval(), tokenizer, loss, "cpu", 0.01)
+    texts = masked_lm.encode(
+        tokenizer, ["good film", "bad film", "film bad", "good bad film good bad film"], None, 32
+    )
+    words = [text.words for text in texts]
+    whole = filler.fill(texts, words)
+    decoded, sampled = [], []
+
+    def noted(logits, top_p):
+        sampled.append(len(logits))
+        return nucleus(logits, top_p)
+
+    network.get_output_embeddings().register_forward_hook(lambda *of: decoded.append(len(of[2])))
+    monkeypatch.setattr(mask_filling, "nucleus", noted)
+    vocabulary = network.get_output_embeddings().weight.shape[0]
+    monkeypatch.setattr(footprint, "DECODED", 4 * vocabulary + 1)
+    assert filler.fill(texts, words) == whole
+    assert [len(fills) for fills in whole] == [2, 2, 2, 6]
+    assert decoded == [4, 2, 6]
+    assert sampled == [4, 2, 4, 2]

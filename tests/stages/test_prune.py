@@ -6,15 +6,19 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from pipeline.model import checkpoint
+from pipeline.model.shape import Shape
+from pipeline.stage.resources import Workload, exactly
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Kind
-from pipeline.terms.errors import ModelError
+from pipeline.terms.errors import ModelError, RecipeError
 from stages import surgery, transfer_set
 from stages.finetune import Finetune
 from stages.prune import Prune
 from tests.models import BAD, FILL, GOOD, artifact_of, sentences
 from tests.stages.classifiers import masked_logits
+
+SHAPE = Shape(100_000, 2, 64, 4, 128, 100)
 
 
 def test_same_seed_same_bytes(fresh, make_context):
@@ -141,6 +145,12 @@ def test_rounds_and_texts_are_for_recovery(parameters):
         Prune(neurons=0.5, **parameters)
 
 
+@pytest.mark.parametrize("parameters", [{"layers": 0.5}, {"vocabulary": True}])
+def test_rounds_are_of_heads_and_neurons(parameters):
+    with pytest.raises(ValidationError, match="'rounds' remove heads and neurons in steps"):
+        Prune(rounds=2, recover_epochs=1, **parameters)
+
+
 def test_tokens_of_a_transfer_set_and_of_unlabelled_text_stay(tuned, make_context, tmp_path):
     context = make_context(rows=4)
     seen = set(" ".join(context.split("train").texts).split())
@@ -156,6 +166,17 @@ def test_tokens_of_a_transfer_set_and_of_unlabelled_text_stay(tuned, make_contex
     assert known == {None: [False, True], "texts": [True, True]}
 
 
+def test_answers_without_texts_have_no_tokens_that_could_stay(workshop):
+    stage = {"vocabulary": True, "transfer": "label"}
+    stages = ["quick:Head", "label", {"prune": stage}]
+    with pytest.raises(
+        RecipeError, match=r"trial.yaml:\d+: .*transfer: 'label' has answers but no"
+    ):
+        workshop.open(*stages).plan.steps()
+    stage["recover_epochs"] = 1  # which learns the answers
+    assert workshop.open(*stages).plan.steps()
+
+
 @pytest.mark.parametrize("vocabulary", [False, True])
 def test_as_many_parameters_stay_as_were_asked_for(vocabulary, fresh, make_context):
     whole = sum(each.numel() for each in checkpoint.load(fresh.directory).parameters())
@@ -166,8 +187,11 @@ def test_as_many_parameters_stay_as_were_asked_for(vocabulary, fresh, make_conte
 
 def test_a_model_that_is_small_enough_keeps_its_heads_and_neurons(fresh, make_context):
     whole = sum(each.numel() for each in checkpoint.load(fresh.directory).parameters())
-    draft = Prune(parameters=whole).run(make_context(rows=16), fresh)
+    stage = Prune(parameters=whole, rounds=3, recover_epochs=1)
+    draft = stage.run(make_context(rows=16), fresh)
     assert draft.model["parameters"] == whole
+    names = [metric.name for metric in draft.metrics]
+    assert names == ["recovery_loss", "parameters_removed"], "nothing to recover from in steps"
 
 
 def test_fewer_parameters_than_embeddings_have_are_out_of_reach(fresh, make_context):
@@ -187,3 +211,25 @@ def test_fewer_parameters_than_embeddings_have_are_out_of_reach(fresh, make_cont
 def test_one_target_at_a_time(parameters, message):
     with pytest.raises(ValidationError, match=message):
         Prune(**parameters)
+
+
+def resources(**parameters):
+    work = Workload(SHAPE, rows={"train": 9}, tokens={"train": exactly(90)}, longest={"train": 10})
+    return Prune(**parameters).resources(work)
+
+
+def test_each_round_keeps_its_weights_and_the_first_trains_almost_the_whole_model():
+    one, three = (resources(neurons=0.5, recover_epochs=1, rounds=rounds) for rounds in (1, 3))
+    gone = SHAPE.parameters - one.shape.parameters
+    checkpoints, output = 3 * 12 * gone, 4 * gone
+    assert three.disk.most - one.disk.most == checkpoints + output + 2 * 4 * SHAPE.parameters
+    assert three.memory.most > one.memory.most
+
+
+def test_a_speedup_needs_disk_for_what_it_times():
+    """The input and three pruned models at most, each in float and twice in int8."""
+    none, timed = resources(macs=0.5), resources(speedup=2, table="profile")
+    assert none.shape == timed.shape
+    pruned = timed.shape.parameters
+    assert timed.disk.most - none.disk.most == 6 * (SHAPE.parameters + 3 * pruned)
+    assert timed.disk.least - none.disk.least == 5 * SHAPE.parameters

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.model.shape import Shape
 from pipeline.stage.alike import normalized
+from pipeline.stage.resources import Workload
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import DataError, ModelError
 from stages import transfer_set
 from stages.mask_filling import Filler
 from stages.rewrite import Rewrite
-from tests.models import artifact_of, write_encoder
+from tests.models import artifact_of, configure, write_encoder
 
 QUICK = {"model": "masked", "copies": 3, "learning_rate": 1e-3}
 
@@ -125,3 +127,17 @@ def test_what_was_rewritten_joins_the_texts_that_augment_makes(workshop):
     counts = {m.name: m.value for m in finished["augment"].artifact.manifest.metrics}
     assert counts["written"] == texts > 5
     assert finished["distill"].artifact.kind is Kind.CHECKPOINT
+
+
+def test_the_memory_of_filling_masks_grows_with_the_vocabulary_and_the_longest_text(
+    tmp_path, model
+):
+    def most(length, vocabulary):
+        configure(model, vocab_size=vocabulary)
+        body = Shape(1000, 1, 8, 1, 32, vocabulary)
+        work = Workload(body, rows={"train": 9}, longest={"train": length}, base=tmp_path)
+        return Rewrite(**QUICK).resources(work).memory.most
+
+    logits = 4 * 2**25
+    assert most(10, 100) == most(90, 100) > logits, "a part of the logits at once"
+    assert most(512, 250_002) > 2 * 4 * 512 * 250_002 + logits

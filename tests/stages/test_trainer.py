@@ -162,6 +162,20 @@ def test_a_run_killed_in_its_second_epoch_goes_on_to_the_same_weights(
     assert same_weights(checkpoint.load(plain.output), checkpoint.load(output))
 
 
+def test_a_training_that_shed_what_it_needs_no_more_stays_ended(
+    tiny_encoder, make_context, monkeypatch
+):
+    monkeypatch.setattr(trainer, "pause", lambda *_: 0)  # a checkpoint after each step
+    context = make_context(rows=16)
+    network, _ = fit(context, tiny_encoder)
+    trainer.shed(context.work / "training")
+    (kept,) = (context.work / "training").glob("checkpoint-*")
+    assert not (kept / "optimizer.pt").exists()
+    again, trained = fit(context, tiny_encoder)
+    assert trained.resumed_from == trained.steps
+    assert same_weights(network, again)
+
+
 def test_checkpoints_that_take_long_are_seldom(tiny_encoder, make_context, monkeypatch):
     now, saved, save = 0.0, [], trainer._Watch.on_save
 

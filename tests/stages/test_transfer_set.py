@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from pipeline.store.artifact import Kind
+from pipeline.terms.errors import DataError
 from stages import transfer_set
 from tests.models import artifact_of
 
@@ -34,6 +36,13 @@ def test_answers_are_kept_in_half_precision(tmp_path):
     assert all(torch.allclose(found[name], outputs[name], rtol=1e-3) for name in outputs)
     assert not transfer_set.splits(artifact, tmp_path)
     assert not transfer_set.splits(None, tmp_path)
+
+
+def test_answers_alone_are_no_texts_to_add_or_to_answer(tmp_path, make_context):
+    transfer_set.write_answers(tmp_path, {"train": torch.randn(5, 3)})
+    context = make_context(rows=4, artifacts={"label": artifact_of(tmp_path, Kind.TRANSFER_SET)})
+    with pytest.raises(DataError, match="'label' has answers but no texts; name an augment, wr"):
+        transfer_set.named(context, "label")
 
 
 def test_texts_alone_have_no_answers(tmp_path):

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.stage.alike import normalized
-from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
-from pipeline.terms.errors import DataError, ModelError
+from pipeline.terms.errors import ModelError, RecipeError
 from stages import causal_lm, transfer_set
 from stages.write import PROMPT, Write
 from tests.models import artifact_of
@@ -80,11 +79,11 @@ def test_a_killed_run_goes_on_after_its_last_batch(
     assert written(context) == written(whole)
 
 
-def test_pairs_of_texts_are_refused(tuned, make_context, language_model):
-    rows = Split("train", "train.jsonl", "0" * 64, ["a b"], ["c d"], [0])
-    context = make_context(splits={"train": rows, "dev": rows, "eval": rows})
-    with pytest.raises(DataError, match="write: the rows are pairs of texts"):
-        Write(model=language_model).run(context, tuned)
+def test_pairs_of_texts_are_refused_before_anything_runs(workshop):
+    data = {"train": "train.jsonl", "eval": "eval.jsonl", "text": ["text", "label"]}
+    stages = ["finetune", {"write": {"model": "lm"}}]
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*write: the rows are pairs of texts"):
+        workshop.open(*stages, data=data).plan.steps()
 
 
 def test_the_models_files_belong_to_the_fingerprint(language_model, tmp_path):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipeline.model import checkpoint
+from pipeline.model import checkpoint, padding
 from pipeline.terms.errors import ModelError
 
 
@@ -61,3 +62,10 @@ def test_it_is_said_when_the_model_is_imported(workshop, change):
 def test_a_model_that_its_config_mends_trains(workshop, change):
     finished = workshop.run({"finetune": {"epochs": 1}}, model=str(change(pad_token_id=0)))
     assert finished["finetune"].scores[0].n == 12
+
+
+def test_a_config_without_a_padding_token_gets_the_tokenizer_s_and_another_stays():
+    configs = [SimpleNamespace(pad_token_id=None), SimpleNamespace(pad_token_id=0)]
+    for config in configs:
+        padding.note(config, SimpleNamespace(pad_token_id=3))
+    assert [config.pad_token_id for config in configs] == [3, 0]

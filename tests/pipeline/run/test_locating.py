@@ -50,6 +50,8 @@ def test_pickled_weights_are_refused_before_anything_runs(workshop, model):
     with pytest.raises(IntegrityError, match="set 'allow_pickle: true' in the recipe") as caught:
         workshop.open("quick:Word").plan.steps()
     assert caught.value.exit_code == 6
+    with pytest.raises(IntegrityError, match=r"convert it to safetensors$"):
+        locate("model", workshop.folder, allow_pickle=False, key="distill.student")
 
 
 def test_a_model_with_a_head_for_just_these_labels_is_a_checkpoint(workshop, model):
