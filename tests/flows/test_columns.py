@@ -54,6 +54,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, name: str, word
         ("packed.csv.gz", gzip.compress(b"text,label\nfine,1\n")),
         ("packed.jsonl.gz", gzip.compress(b'{"text": "fine", "label": "1"}\n')),
     ],
+    ids=["excel", "marked", "list", "packed csv", "packed jsonl"],
 )
 def test_what_a_run_reads_is_read(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
