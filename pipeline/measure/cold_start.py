@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.measure import engines, fresh
+from pipeline.measure import engines, fresh, lengths
 from pipeline.terms.errors import EvidenceError
 from pipeline.terms.interval import Interval
 from pipeline.terms.progress import Progress, silent
@@ -53,7 +53,8 @@ def measure(
     """
     if not texts:
         raise EvidenceError("a cold start needs at least one row to answer")
-    row = sorted(range(len(texts)), key=lambda at: len(texts[at]))[len(texts) // 2]
+    own = lengths.of(texts, pairs)
+    row = sorted(range(len(texts)), key=own.__getitem__)[len(texts) // 2]
     request = {
         "text": texts[row],
         "pair": None if pairs is None else [pairs[row]],

@@ -114,9 +114,10 @@ def _sample(
 
 def _cores(threads: int, number: int) -> list[int]:
     """Return quiet cores for a process, rotated so that processes use different cores."""
-    cores = machine.quiet_cores(QUIET) if threads < len(machine.cores()) else machine.cores()
+    every = machine.cores(threads)
+    cores = machine.quiet_cores(QUIET, threads) if threads < len(every) else every
     if len(cores) < threads:
-        cores = machine.cores()
+        cores = every
     start = (len(cores) - threads * (number + 1)) % len(cores)
     return [cores[(start + offset) % len(cores)] for offset in range(min(threads, len(cores)))]
 
@@ -164,7 +165,7 @@ def gather(
     emptied = [cold for cold in each("cold") if cold]
     noise = statistics.percentile_ratio(samples[twice], each("again"), 50, looks=looks)
     busy = _gathered(each("busy"))
-    physical = len(machine.cores())
+    physical = len(machine.cores(threads))
     if threads > physical:
         busy.append(f"{threads} threads shared {physical} cores")
     return Latency(

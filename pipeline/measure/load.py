@@ -187,7 +187,7 @@ def _run(
     def call(number: int) -> dict[str, Any]:
         return fresh.call(
             "pipeline.measure.load_worker",
-            request | {"number": number, "cores": _cores(threads, number)},
+            request | {"number": number, "cores": _cores(threads, number, workers)},
             what=f"worker {number + 1} of {workers}",
             timeout=600 + 20 * seconds,
             threads=threads,
@@ -235,13 +235,13 @@ def _noise(
     switches = sum(answer["switches"] for answer in answers)
     ours = replace(after, process=after.process + cpu, switches=before.switches + switches)
     signs = machine.busy(before, ours, threads * len(answers))
-    cores = len(machine.cores())
+    cores = len(machine.cores(threads * len(answers)))
     if threads * len(answers) > cores:
         signs.append(f"{len(answers)} workers × {threads} threads shared {cores} cores")
     return signs
 
 
-def _cores(threads: int, number: int) -> list[int]:
+def _cores(threads: int, number: int, workers: int) -> list[int]:
     """Return a worker's own cores; workers share cores only if there are too few."""
-    cores = machine.cores()
+    cores = machine.cores(threads * workers)
     return [cores[(threads * number + at) % len(cores)] for at in range(min(threads, len(cores)))]

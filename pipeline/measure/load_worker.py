@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from pipeline.measure import fresh, machine
+from pipeline.measure import fresh, lengths, machine
 from pipeline.model.runtime import BundleModel
 
 WARM = 30
@@ -90,7 +90,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         pair = None if pairs is None else [pairs[row]]
         return bool(np.isfinite(model.units([texts[row]], pair)).all())
 
-    by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    by_length = sorted(range(len(texts)), key=lengths.of(texts, pairs).__getitem__)
     for row in [by_length[0], by_length[-1], *by_length[:: max(1, len(texts) // WARM)]]:
         answer(row)
     gc.collect()

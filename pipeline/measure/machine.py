@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.measure import topology
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.versions import version
 
@@ -44,12 +46,13 @@ def fingerprint() -> dict[str, Any]:
     """
     import psutil
 
-    cpu = _cpu()
+    cpu, physical, fastest = _cpu(), len(topology.physical(allowed())), len(cores())
+    counts = {"physical": physical, "logical": len(allowed()), "quota": _quota()}
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu[0],
         "flags": list(cpu[1]),
-        "cores": {"physical": len(cores()), "logical": len(allowed()), "quota": _quota()},
+        "cores": counts | ({"fastest": fastest} if fastest < physical else {}),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "gpus": list(_gpus()),
         "gpu_driver": _gpu_driver(),
@@ -99,22 +102,34 @@ def providers() -> tuple[str, ...]:
     return ("cpu",) if "onnxruntime" in libraries or "onnxruntime-gpu" in libraries else ()
 
 
-def cores() -> list[int]:
-    """Return one logical CPU of each physical core that this process may run on."""
-    first: dict[str, int] = {}
-    for cpu in allowed():
-        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        siblings = path.read_text().strip() if path.exists() else str(cpu)
-        first.setdefault(siblings, cpu)
-    return sorted(first.values())
+def cores(threads: int = 1) -> list[int]:
+    """Return one logical CPU of each physical core that this process may run on.
+
+    Of cores of several kinds, such as P- and E-cores, returns only those of the fastest kind,
+    unless they are fewer than ``threads``.
+    """
+    physical = topology.physical(allowed())
+    fastest = topology.fastest(physical)
+    return fastest if len(fastest) >= threads else physical
 
 
-def quiet_cores(busy: float) -> list[int]:
-    """Return the ``cores`` that were in use for at most the share ``busy`` of 0.1 s."""
+def quiet_cores(busy: float, threads: int = 1) -> list[int]:
+    """Return the ``cores`` that were in use for at most the share ``busy`` of 0.1 s.
+
+    A core is in use while any of its logical CPUs is.
+    """
     import psutil
 
     shares = psutil.cpu_percent(interval=0.1, percpu=True)
-    return [core for core in cores() if core < len(shares) and shares[core] <= 100 * busy]
+    online: Sequence[int] = topology.online()
+    if len(online) != len(shares):
+        online = range(len(shares))
+    used = dict(zip(online, shares, strict=True))
+
+    def share(core: int) -> float:
+        return max(used.get(cpu, 0.0) for cpu in topology.siblings(core))
+
+    return [core for core in cores(threads) if core in used and share(core) <= 100 * busy]
 
 
 def allowed() -> Sequence[int]:
@@ -135,12 +150,26 @@ def _cpu() -> tuple[str, tuple[str, ...]]:
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return platform.processor() or platform.machine(), ()
+        return _brand() or platform.processor() or platform.machine(), ()
     model = re.search(r"^(?:model name|CPU part)\s*:\s*(.+)$", text, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     present = set(flags[1].split()) if flags else set()
     name = model[1].strip() if model else platform.machine()
     return name, tuple(flag for flag in FLAGS if flag in present)
+
+
+def _brand() -> str:
+    """Return the CPU's name on macOS, where ``platform.processor`` is "arm" for every Apple chip.
+
+    Returns "" on other systems, and if macOS does not say.
+    """
+    if platform.system() != "Darwin":
+        return ""
+    command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _quota() -> str | None:

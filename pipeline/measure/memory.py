@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.measure import fresh
+from pipeline.measure import fresh, lengths
 
 PAPERS = ("README.md", "LICENSE", "NOTICE", "SHA256SUMS", "manifest.json", "run.json", "predict.py")
 """Files of a bundle that are not needed to answer; neither is its ``samples/`` folder."""
@@ -37,7 +37,8 @@ def peak(
 
     Raises ProviderError and EvidenceError as ``fresh.call`` does.
     """
-    longest = sorted(range(len(texts)), key=lambda row: len(texts[row]), reverse=True)[:ROWS]
+    own = lengths.of(texts, pairs)
+    longest = sorted(range(len(texts)), key=own.__getitem__, reverse=True)[:ROWS]
     request: dict[str, Any] = {
         "directory": str(directory.resolve()),
         "texts": [texts[row] for row in longest],

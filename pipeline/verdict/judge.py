@@ -25,9 +25,9 @@ def judge(
 
     A budget that cannot be judged fails, and its reason says why. A candidate that answers NaN or
     infinity fails the verdict, whatever the budgets are. If a target was throttled during the
-    measurement and a budget needs its timings, ``evidence`` says so and the verdict cannot pass.
-    Budgets against a model that has learned nothing are inconclusive, unless all are ``trusted``.
-    A candidate that does not beat the linear model, if one was measured, fails as well.
+    measurement and a budget of level error needs its timings, ``evidence`` says so and the verdict
+    cannot pass. Budgets against a model that has learned nothing are inconclusive, unless all are
+    ``trusted``. If a linear model was measured, a candidate that does not beat it fails as well.
     """
     results, clocked = [], set()
     answering = [None, *measurements.elsewhere]
@@ -41,9 +41,10 @@ def judge(
         everywhere: list[str | None] = answering if answered else [None]
         everywhere = [target.name for target in targets] if timed else everywhere
         places = [budget.target] if budget.target else everywhere
-        clocked |= {place for place in places if timed}
-        if known is not None and known.kind == "cold_start":
-            clocked.add(targets[0].name)
+        if budget.level == "error":
+            clocked |= {place for place in places if timed}
+            if known is not None and known.kind == "cold_start":
+                clocked.add(targets[0].name)
         results += [findings.judge_one(budget, place, measurements) for place in places]
     if not trusted:
         footing = Footing(measurements)

@@ -40,6 +40,19 @@ def test_a_provider_that_is_not_there_is_a_provider_error(tmp_path):
         cold_start.measure(made, bundles.texts(2), provider="cuda", runs=1)
 
 
+def test_the_pair_of_median_length_is_that_of_both_texts(tmp_path, monkeypatch):
+    asked = []
+
+    def call(_module, request, **_named):
+        asked.append((request["text"], request["pair"]))
+        return {"imported": 0, "loaded": 0, "answered": 0}
+
+    monkeypatch.setattr(cold_start.fresh, "call", call)
+    pairs = ["a passage of many words", "", "word"]
+    cold_start.measure({"candidate": tmp_path}, ["a", "aa", "aaa"], pairs, runs=1)
+    assert asked == [("aaa", ["word"])] * 2
+
+
 def test_no_rows_is_an_error(tmp_path):
     with pytest.raises(EvidenceError, match="at least one row to answer"):
         cold_start.measure({"a": tmp_path}, [])

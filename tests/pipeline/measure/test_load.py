@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pipeline.measure import load, load_worker
+from pipeline.measure import load, load_worker, machine
 from pipeline.measure.queueing import arrivals, fifo
 from pipeline.terms.errors import DataError, EvidenceError, ProviderError, RecipeError
 from tests.pipeline.measure import bundles
@@ -102,6 +104,34 @@ def test_a_real_bundle_under_load(tmp_path):
     assert found.broken == 0
     assert {total for _, total, _ in notes} == {2}
     assert [done for done, _, _ in notes] == sorted(done for done, _, _ in notes)
+
+
+def test_a_worker_meets_the_shortest_and_the_longest_pair_first(tmp_path, monkeypatch):
+    answered = []
+
+    class Model:
+        def __init__(self, _directory, **_options):
+            pass
+
+        def units(self, texts, pairs):
+            answered.append((*texts, *pairs))
+            return np.zeros((1, 2))
+
+    monkeypatch.setattr(load_worker, "BundleModel", Model)
+    monkeypatch.setattr(load_worker, "_wait_for_start", lambda *_: None)
+    monkeypatch.setattr(load_worker, "gc", SimpleNamespace(collect=list, disable=list))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    pairs = ["a passage of many words", "", "word"]
+    request = {"texts": ["a", "aa", "aaa"], "pairs": pairs, "rows": [], "cores": [0]}
+    options = {"directory": "", "provider": "cpu", "threads": 1, "folder": "", "number": 0}
+    load_worker.run(request | options)
+    assert answered[:2] == [("aa", ""), ("a", "a passage of many words")]
+
+
+def test_workers_use_the_fastest_cores_while_there_are_enough_for_all(monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda threads: [0, 2] if threads <= 2 else [0, 2, 4, 5])
+    assert [load._cores(1, number, 2) for number in range(2)] == [[0], [2]]
+    assert [load._cores(1, number, 4) for number in range(4)] == [[0], [2], [4], [5]]
 
 
 def test_answers_that_are_no_numbers_are_counted(tmp_path):

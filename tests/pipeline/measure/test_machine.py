@@ -6,8 +6,9 @@ import time
 
 import numpy
 import psutil
+import pytest
 
-from pipeline.measure import machine
+from pipeline.measure import machine, topology
 
 
 def _snapshot(**changes):
@@ -85,3 +86,86 @@ def test_a_real_neighbour_is_seen():
 
 def test_cores_are_ones_that_may_be_used():
     assert set(machine.cores()) <= os.sched_getaffinity(0)
+
+
+@pytest.fixture
+def devices(tmp_path, monkeypatch):
+    """Return a function that pretends to be a machine with CPUs of these siblings; its /sys."""
+
+    def pretend(siblings):
+        for cpu, shared in siblings.items():
+            path = tmp_path / f"system/cpu/cpu{cpu}/topology/thread_siblings_list"
+            path.parent.mkdir(parents=True)
+            path.write_text(f"{shared}\n")
+        monkeypatch.setattr(topology, "DEVICES", tmp_path)
+        monkeypatch.setattr(machine, "allowed", lambda: sorted(siblings))
+        return tmp_path
+
+    return pretend
+
+
+def test_only_cores_of_the_fastest_kind_are_used_while_they_suffice(devices):
+    """Two P-cores of two threads each, and four E-cores."""
+    shared = {0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"} | {cpu: str(cpu) for cpu in range(4, 8)}
+    there = devices(shared)
+    alike = machine.fingerprint()["cores"]
+    assert machine.cores() == [0, 2, 4, 5, 6, 7]
+    (there / "cpu_core").mkdir()
+    (there / "cpu_core" / "cpus").write_text("0-3\n")
+    assert machine.cores() == machine.cores(2) == [0, 2]
+    assert machine.cores(3) == [0, 2, 4, 5, 6, 7]
+    assert (alike["physical"], alike["logical"], "fastest" in alike) == (6, 8, False)
+    assert machine.fingerprint()["cores"] == alike | {"fastest": 2}, "times are of other cores"
+
+
+def test_a_process_that_may_only_use_slow_cores_uses_them(devices):
+    there = devices({cpu: str(cpu) for cpu in range(4, 8)})
+    (there / "cpu_core").mkdir()
+    (there / "cpu_core" / "cpus").write_text("0-3\n")
+    assert machine.cores() == [4, 5, 6, 7]
+
+
+def test_use_is_that_of_the_cores_that_are_on(devices, monkeypatch):
+    """Cores are CPUs 0 and 4, 2 and 6, 3 and 7; 1 and 5 are off, and psutil leaves them out."""
+    there = devices({cpu: f"{cpu % 4},{cpu % 4 + 4}" for cpu in (0, 2, 3, 4, 6, 7)})
+    (there / "system/cpu/online").write_text("0,2-4,6-7\n")
+    monkeypatch.setattr(psutil, "cpu_percent", lambda **_: [0.0, 10.0, 50.0, 90.0, 0.0, 0.0])
+    assert machine.quiet_cores(0.2) == [2], "0 has a busy sibling, and 3 is busy"
+    assert machine.quiet_cores(0.5) == [2, 3]
+
+
+def test_without_a_list_of_what_is_on_all_is(devices, monkeypatch):
+    devices({cpu: str(cpu) for cpu in range(3)})
+    monkeypatch.setattr(psutil, "cpu_percent", lambda **_: [0.0, 90.0])
+    assert machine.quiet_cores(0.2) == [0], "nothing is known of CPU 2"
+
+
+@pytest.fixture
+def mac(monkeypatch):
+    """A Mac that answers sysctl with what the test says; it has no /proc."""
+
+    def missing(_path):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(machine.Path, "read_text", missing)
+    monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(machine.platform, "processor", lambda: "arm")
+    return lambda said: monkeypatch.setattr(machine.subprocess, "run", said)
+
+
+def test_chips_of_apple_are_told_apart(mac):
+    def said(command, **_options):
+        assert command == ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.CompletedProcess(command, 0, stdout="Apple M3 Pro\n")
+
+    mac(said)
+    assert machine._cpu.__wrapped__() == ("Apple M3 Pro", ())
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(), subprocess.CalledProcessError(1, "sysctl")])
+def test_a_mac_that_does_not_say_its_chip_has_a_name_too(mac, error):
+    def failing(*_command, **_options):
+        raise error
+
+    mac(failing)
+    assert machine._cpu.__wrapped__() == ("arm", ())

@@ -47,6 +47,20 @@ def _keep(path, ballast):
     save(model, path)
 
 
+def test_the_longest_pairs_are_those_of_the_longest_two_texts(tmp_path, monkeypatch):
+    asked = []
+
+    def call(_module, request, **_named):
+        asked.append(request)
+        return {"peak": 1, "device": None}
+
+    monkeypatch.setattr(memory.fresh, "call", call)
+    texts = ["short", *["not short"] * memory.ROWS]
+    memory.peak(tmp_path, texts, ["a passage of many words", *["word"] * memory.ROWS])
+    assert (asked[0]["texts"][0], asked[0]["pairs"][0]) == ("short", "a passage of many words")
+    assert len(asked[0]["texts"]) == len(asked[0]["pairs"]) == memory.ROWS
+
+
 def test_the_provider_is_asserted(tmp_path):
     with pytest.raises(ProviderError):
         memory.peak(bundles.make(tmp_path / "b"), bundles.texts(2), provider="cuda")

@@ -100,6 +100,19 @@ def test_a_throttled_target_is_nothing_to_budgets_that_ask_no_clock(measurements
     assert (verdict.outcome, verdict.evidence) == ("pass", [])
 
 
+def test_a_budget_that_only_warns_does_not_stop_the_build_of_a_throttled_target(measurements):
+    measurements.models["candidate"].cold_start = [100.0, 101.0, 102.0, 103.0, 104.0, 105.0]
+    measurements.latency["cpu"].throttled = THROTTLED
+    timed = [
+        Budget(metric="latency_p50", max="2 ms", level="warn"),
+        Budget(metric="cold_start", max="1 s", level="warn"),
+    ]
+    verdict = judge([*timed, Budget(metric="size", max="20 MB")], CPU, measurements)
+    assert [b.outcome for b in verdict.budgets] == ["inconclusive", "inconclusive", "pass"]
+    assert all(b.reason.endswith(THROTTLED) for b in verdict.budgets[:2])
+    assert (verdict.outcome, verdict.evidence, verdict.exit_code(strict=True)) == ("pass", [], 0)
+
+
 def test_the_answers_of_another_provider_are_judged_too(measurements):
     """A GPU that rounds differently may miss a budget that the CPU meets; NaN always fails."""
     targets = (Target(), Target(name="gpu", provider="cuda"))
