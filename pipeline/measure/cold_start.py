@@ -53,8 +53,8 @@ def measure(
     """
     if not texts:
         raise EvidenceError("a cold start needs at least one row to answer")
-    own = lengths.of(texts, pairs)
-    row = sorted(range(len(texts)), key=own.__getitem__)[len(texts) // 2]
+    characters = lengths.of(texts, pairs)
+    row = sorted(range(len(texts)), key=characters.__getitem__)[len(texts) // 2]
     request = {
         "text": texts[row],
         "pair": None if pairs is None else [pairs[row]],
