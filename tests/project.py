@@ -14,7 +14,36 @@ import pytest
 
 from tests.models import sentences, write_encoder
 
-STAGES = '''
+JUDGE = '''
+
+class Judge(Stage):
+    """Write measurements in which every answer is right and the bundle has a given size."""
+
+    name: ClassVar[str] = "judge"
+    consumes: ClassVar = frozenset({Kind.BUNDLE, Kind.CHECKPOINT})
+    produces: ClassVar = Kind.REPORT
+    reads: ClassVar = frozenset({"eval"})
+    size: int = 1000
+
+    def run(self, context, model):
+        from pipeline.measure.measurements import Measurements, ModelMeasurement
+
+        truth = context.split("eval").labels
+        answers = [[0.1, 0.9] if label else [0.9, 0.1] for label in truth]
+        found = ModelMeasurement(digest=model.digest, size=self.size, answers=answers)
+        text = Measurements(
+            machine={},
+            task=context.task.name,
+            labels=list(context.task.labels),
+            truth=truth,
+            models={"candidate": found},
+            latency={},
+        ).model_dump_json(by_alias=True)
+        (context.output / "measurements.json").write_text(text)
+        return Draft()
+'''
+STAGES = (
+    '''
 from typing import ClassVar
 
 from pipeline.store.artifact import Kind
@@ -65,32 +94,9 @@ class Break(Stage):
 
     def run(self, context, model):
         raise ModelError("the weights are made of cheese")
-
-
-class Judge(Stage):
-    """Write measurements in which every answer is right."""
-
-    name: ClassVar[str] = "judge"
-    produces: ClassVar = Kind.REPORT
-    reads: ClassVar = frozenset({"eval"})
-
-    def run(self, context, model):
-        from pipeline.measure.measurements import Measurements, ModelMeasurement
-
-        truth = context.split("eval").labels
-        answers = [[0.1, 0.9] if label else [0.9, 0.1] for label in truth]
-        found = ModelMeasurement(digest=model.digest, size=1000, answers=answers)
-        text = Measurements(
-            machine={},
-            task=context.task.name,
-            labels=list(context.task.labels),
-            truth=truth,
-            models={"candidate": found},
-            latency={},
-        ).model_dump_json(by_alias=True)
-        (context.output / "measurements.json").write_text(text)
-        return Draft()
 '''
+    + JUDGE
+)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from pipeline.verdict.record import UNKNOWN
 from tests.conftest import execute
 from tests.pipeline.run.chains import flip
 from tests.pipeline.store.artifacts import overwrite
+from tests.project import JUDGE
 
 OWN = '''
 from typing import ClassVar
 
-from pipeline.stage import Draft
+from pipeline.stage import Draft, Stage
 from pipeline.store.artifact import Kind
 from quick import Word
 
@@ -32,32 +33,6 @@ class Pack(Word):
     def run(self, context, model):
         (context.output / "model.onnx").write_text(self.word)
         return Draft()
-
-
-class Judge(Word):
-    """Write measurements in which every answer is right and the bundle has a given size."""
-
-    name: ClassVar[str] = "judge"
-    consumes: ClassVar = frozenset({Kind.BUNDLE})
-    reads: ClassVar = frozenset({"eval"})
-    size: int = 1000
-
-    def run(self, context, model):
-        from pipeline.measure.measurements import Measurements, ModelMeasurement
-
-        truth = context.split("eval").labels
-        answers = [[0.1, 0.9] if label else [0.9, 0.1] for label in truth]
-        found = ModelMeasurement(digest=model.digest, size=self.size, answers=answers)
-        text = Measurements(
-            machine={},
-            task=context.task.name,
-            labels=list(context.task.labels),
-            truth=truth,
-            models={"candidate": found},
-            latency={},
-        ).model_dump_json(by_alias=True)
-        (context.output / "measurements.json").write_text(text)
-        return Draft()
 '''
 BUDGETS = [{"metric": "size", "max": "1500 B"}]
 
@@ -65,7 +40,7 @@ BUDGETS = [{"metric": "size", "max": "1500 B"}]
 @pytest.fixture
 def opened(workshop):
     """Open a recipe whose bundles, which nothing could answer with, are not scored."""
-    (workshop.folder / "own.py").write_text(OWN)
+    (workshop.folder / "own.py").write_text(OWN + JUDGE)
 
     def open_(*stages):
         run = workshop.open(*stages, budgets=BUDGETS)
