@@ -115,6 +115,8 @@ def _read(source: Source, cache: str) -> Table:
             cache_dir=cache,
             **_options(source),
         )
+    except DataError:
+        raise
     except Exception as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise DataError(f"{source.reference}: cannot be read: {reason}") from error

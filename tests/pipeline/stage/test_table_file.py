@@ -125,6 +125,6 @@ def test_rows_that_end_with_a_separator_keep_their_columns(tmp_path):
     ids=["a comma in a text", "in a later one", "a column without a name"],
 )
 def test_rows_with_more_fields_than_the_header_are_refused(tmp_path, rows, number):
-    words = rf"rows\.csv: row {number} has 3 fields, the header 2; put texts that contain the sepa"
+    words = rf"^rows\.csv: row {number} has 3 fields, the header 2; put texts that contain the sepa"
     with pytest.raises(DataError, match=words):
         rows_of(tmp_path / "rows.csv", "text,label\n" + rows)
