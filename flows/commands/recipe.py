@@ -19,7 +19,7 @@ from flows.options import (
 from pipeline.store.home import Home
 
 
-@click.group(short_help="List, copy, show and check recipes; print their JSON schema.")
+@click.group(short_help="List, copy, show and check recipes; explain their keys.")
 def recipe() -> None:
     """Copy the example recipes, and show and check recipes before they run."""
 
@@ -153,3 +153,22 @@ def schema(sweep: bool, as_json: bool) -> None:
     from pipeline.sweep import sweep_file
 
     show_json(sweep_file.json_schema() if sweep else json_schema())
+
+
+@recipe.command(short_help="Print what every key of a recipe, or of one stage, means.")
+@click.argument("stage", required=False)
+@json_option
+def reference(stage: str | None, as_json: bool) -> None:
+    """Print a reference in Markdown: the keys of recipes, stages, budgets and their metrics.
+
+    With STAGE, only that stage: what it does, with its papers, and its parameters.
+
+    Example: `rarefy recipe reference quantize`
+    """
+    from pipeline.recipe.reference import markdown
+
+    text = markdown(stage)
+    if as_json:
+        show_json({"markdown": text})
+        return
+    click.echo(text.rstrip("\n"))
