@@ -84,7 +84,7 @@ class Distill(Inside):
         description="with student: first remove its tokens that the texts never use",
     )
     teacher: str | None = Field(None, description="id of an earlier stage; default: the input")
-    temperature: float = Field(2.0, gt=0, le=100)
+    temperature: float = Field(2.0, gt=0, le=100, description="softens both models' answers")
     alpha: ScheduledShare = Field(
         0.9,
         description="weight, or [first, last], of the teacher's answers; the rest is the labels'",

@@ -55,7 +55,7 @@ class Factorize(Stage):
     embeddings: int | None = Field(
         None, ge=1, le=4096, description="rank of the token embeddings, often most of the bytes"
     )
-    calibration_rows: int = Field(512, ge=8, le=1_000_000)
+    calibration_rows: int = Field(512, ge=8, le=1_000_000, description="training rows to use")
 
     @property
     def _share(self) -> float:

@@ -54,7 +54,7 @@ class Training(Stage):
     epochs: int = Field(3, ge=1, le=1000, description="passes over the training rows")
     learning_rate: float = Field(5e-5, gt=0, lt=1, description="peak learning rate, after warm-up")
     batch_size: int = Field(32, ge=1, le=4096, description="rows per step")
-    weight_decay: float = Field(0.01, ge=0, le=1)
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's, of weight matrices")
     warmup: float = Field(
         0.1, ge=0, lt=1, description="share of the steps during which the learning rate rises"
     )

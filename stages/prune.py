@@ -96,7 +96,7 @@ class Prune(Stage):
         "fisher", description="criterion that ranks heads and neurons"
     )
     rescale: bool = Field(True, description="rescale the remaining units by least squares")
-    calibration_rows: int = Field(2048, ge=8, le=1_000_000)
+    calibration_rows: int = Field(2048, ge=8, le=1_000_000, description="training rows to use")
     recover_epochs: int = Field(
         0, ge=0, le=1000, description="epochs of recovery training, after each round"
     )

@@ -58,7 +58,7 @@ class Write(Training):
     batch_size: int = Field(16, ge=1, le=4096, description="rows per step of the tuning")
     examples: int = Field(4, ge=1, le=100, description="rows in a prompt")
     together: int = Field(64, ge=1, le=4096, description="texts that are written at once")
-    temperature: float = Field(1.0, gt=0, le=10)
+    temperature: float = Field(1.0, gt=0, le=10, description="less: likelier words")
     top_p: float = Field(0.95, gt=0, le=1, description="share of the probability to sample from")
     tokens: int = Field(48, ge=4, le=4096, description="of the longest text")
 

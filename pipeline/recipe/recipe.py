@@ -39,16 +39,16 @@ class Step:
 class Recipe(Part):
     """A model, data, a chain of stages, and the budgets that the result must meet."""
 
-    name: Name
+    name: Name = Field(description="of its runs; small letters, digits, dots and dashes")
     model: str = Field(
         description="a directory, hub:owner/name@revision, or package:import_name/sub/dir"
     )
-    task: str = "text-classification"
+    task: str = Field("text-classification", description="what a row is and what is answered")
     data: Data
     stages: tuple[dict[str, Any] | str, ...] = Field(min_length=1)
     targets: tuple[Target, ...] = (Target(),)
     budgets: tuple[Budget, ...] = ()
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn at random")
     allow_pickle: bool = Field(False, description="also load pickled weights, with weights_only")
 
     @field_validator("budgets", mode="before")

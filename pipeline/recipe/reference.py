@@ -27,8 +27,8 @@ PARTS = {
 }
 STAGES = """## Stages
 
-Besides its parameters, an entry of `stages` may have `as`, the stage's id, and `from`, the id of the
-stage whose output it takes; without it, that of the stage before.
+Besides its parameters, an entry of `stages` may have `as`, the stage's id, and `from`, the id of
+the stage whose output it takes; without it, that of the stage before.
 """
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
