@@ -181,11 +181,11 @@ def _seconds(
     """
     for artifact, parents in _made_here(plan, stage, manifests):
         took = artifact.run_record().get("seconds")
-        source = parents.get("input")
+        source = dict(parents).get("input")
         if took is None or (source.kind if source else None) is not given:
             continue
         try:
-            before = _effort_of(plan, artifact, source, parents, type(stage), work)
+            before = _effort_of(plan, artifact, parents, type(stage), work)
         except Exception:  # noqa: S112
             continue  # made by another version of the stage, inputs gone, or a plug-in fails
         now = _effort(stage, work, resources)
@@ -206,15 +206,15 @@ def _manifests(plan: Plan) -> dict[str, bytes]:
 
 def _made_here(
     plan: Plan, stage: Stage, manifests: dict[str, bytes]
-) -> Iterator[tuple[Artifact, dict[str, Artifact]]]:
-    """Yield the stage's artifacts made on this machine, newest first, with parents by role."""
+) -> Iterator[tuple[Artifact, list[tuple[str, Artifact]]]]:
+    """Yield the stage's artifacts made on this machine, newest first, with roles and parents."""
     mark = f'"name":"{stage.name}"'.encode()
     for digest, manifest in manifests.items():
         if mark not in manifest:
             continue
         try:
             artifact = plan.store.open(digest)
-            parents = {p.role: plan.store.open(p.digest) for p in artifact.manifest.parents}
+            parents = [(p.role, plan.store.open(p.digest)) for p in artifact.manifest.parents]
             run = artifact.run_record()
         except (OSError, ValueError, RarefyError):
             continue
@@ -228,8 +228,7 @@ def _made_here(
 def _effort_of(
     plan: Plan,
     artifact: Artifact,
-    source: Artifact | None,
-    parents: dict[str, Artifact],
+    parents: list[tuple[str, Artifact]],
     kind: type[Stage],
     now: Workload,
 ) -> float | None:
@@ -238,22 +237,24 @@ def _effort_of(
     None also if the rows ``now`` are several texts, and the earlier run did not count its texts.
     """
     manifest, texts = artifact.manifest, artifact.run_record().get("texts")
+    by_role = dict(parents)
     if texts is None and now.texts_of(kind.reads) != now.rows_of(kind.reads):
         return None
     stage = kind.model_validate(manifest.stage.parameters)
-    shape = shapes.of_manifest((source or artifact).manifest.model)
+    shape = shapes.of_manifest(by_role.get("input", artifact).manifest.model)
     if shape is None:
         return None
-    references = {
-        name: shapes.of_manifest(parents[role].manifest.model)
-        for role, name in stage.references().items()
-        if role in parents
+    names = stage.references()
+    references = {  # those that the stage does not name share one role
+        names.get(role, parent.digest): shapes.of_manifest(parent.manifest.model)
+        for role, parent in parents
+        if role != "input"
     }
     work = Workload(
         shape=shape,
         references={name: found for name, found in references.items() if found is not None},
         rows={record.split: record.rows for record in manifest.data}
-        | _made_texts(TRANSFER, parents.get(TRANSFER)),
+        | _made_texts(TRANSFER, by_role.get(TRANSFER)),
         texts=texts or {},
         labels=len(manifest.model.get("labels", [])),
         base=plan.loaded.base,

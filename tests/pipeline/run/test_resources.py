@@ -197,9 +197,11 @@ def test_what_is_done_already_needs_nothing(workshop, tuned, monkeypatch):
 
 
 PLUGINS = '''
+import shutil
 from typing import ClassVar
 
 from pipeline.stage import Draft, Stage
+from pipeline.stage.resources import Resources
 from pipeline.store.artifact import Kind
 
 
@@ -234,6 +236,29 @@ class Broken(Schedule):
 
     def resources(self, work):
         return work.tokens["no such split"]
+
+
+class Copy(Stage):
+    """The same model again."""
+
+    name: ClassVar[str] = "copy"
+
+    def run(self, context, model):
+        shutil.copytree(model.directory, context.output, dirs_exist_ok=True)
+        for record in ("manifest.json", "run.json"):
+            (context.output / record).unlink()
+        return Draft(model=model.manifest.model)
+
+
+class Witness(Schedule):
+    """Works on all models at once, as validate does."""
+
+    name: ClassVar[str] = "witness"
+    consumes: ClassVar = frozenset({Kind.CHECKPOINT})
+    sees_ancestors: ClassVar[bool] = True
+
+    def resources(self, work):
+        return Resources(effort=float(1 + len(work.references)))
 '''
 
 
@@ -274,6 +299,17 @@ def test_a_plug_in_that_cannot_say_its_needs_is_named(workshop):
     (workshop.folder / "own.py").write_text(PLUGINS)
     with pytest.raises(RarefyError, match="broken: resources: KeyError: 'no such split'"):
         needed(workshop.open("own:Broken").plan)
+
+
+def test_earlier_models_that_a_stage_saw_count_in_its_time(workshop):
+    """It does not name them: it gets all that are before it."""
+    (workshop.folder / "own.py").write_text(PLUGINS)
+    chain = ["quick:Head", *({"own:Copy": {}, "as": name} for name in ("second", "third"))]
+    say(workshop.run(*chain, "own:Witness")["witness"].artifact, seconds=30.0)
+    again = {"own:Witness": {"note": "again"}}
+    assert needed(workshop.open(*chain, again).plan)["witness"].seconds == pytest.approx(30.0)
+    less = needed(workshop.open(*chain[:2], again).plan)["witness"]
+    assert less.seconds == pytest.approx(20.0)
 
 
 def test_a_damaged_record_of_a_run_tells_no_time(workshop, tuned):
