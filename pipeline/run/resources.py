@@ -19,6 +19,7 @@ import psutil
 from pipeline.model import shape as shapes
 from pipeline.model.shape import Shape
 from pipeline.recipe.recipe import MODEL
+from pipeline.run import scoring
 from pipeline.run.plan import Plan, Planned
 from pipeline.stage import Stage
 from pipeline.stage.resources import (
@@ -38,7 +39,10 @@ from pipeline.terms.wording import quantity
 
 @dataclass(frozen=True)
 class Needed:
-    """What a step needs; ``seconds`` is None if no earlier run can be used for an estimate."""
+    """What a step needs; ``seconds`` is None if no earlier run can be used for an estimate.
+
+    They include scoring what the step makes, if a model of its kind was scored here before.
+    """
 
     resources: Resources
     seconds: float | None = None
@@ -60,11 +64,26 @@ def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
         resources = _resources(step, work) if work else Resources()
         given = None if step.id == MODEL else kinds[plan.loaded.step(step.id).input]
         seconds = _seconds(plan, step.stage, given, work, resources, manifests()) if work else None
+        # Assume that a stage without an estimate makes a model no larger than its input.
+        known[step.id] = resources.shape or (work.shape.shrunk(0) if work else None)
+        if seconds is not None:
+            seconds += scoring.seconds(plan, step.kind, known[step.id]) or 0.0
         found[step.id] = Needed(resources, seconds)
         if resources.texts is not None:
             texts[step.id] = resources.texts
-        # Assume that a stage without an estimate makes a model no larger than its input.
-        known[step.id] = resources.shape or (work.shape.shrunk(0) if work else None)
+    return found
+
+
+def of_scoring(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
+    """Return the time of each cached step that has yet to be scored, by its id.
+
+    For example, because the eval split is another one now.
+    """
+    found: dict[str, Needed] = {}
+    for step in steps:
+        if step.artifact is not None and scoring.missing(plan, step.artifact):
+            shape = shapes.of_manifest(step.artifact.manifest.model)
+            found[step.id] = Needed(Resources(), scoring.seconds(plan, step.kind, shape))
     return found
 
 

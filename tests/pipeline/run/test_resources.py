@@ -38,11 +38,18 @@ def say(artifact: Artifact, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def say_scored(workshop: Workshop, **changes: Any) -> None:
+    """Change the records of how long scoring took."""
+    for path in (workshop.store.root / "notes").glob("scoring-*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 @pytest.fixture
 def tuned(workshop: Workshop) -> Artifact:
-    """A training recorded as ten seconds for one epoch over 24 rows."""
+    """A training recorded as ten seconds for one epoch over 24 rows, and scored at once."""
     artifact = workshop.run(TUNE)["finetune"].artifact
     say(artifact, seconds=10.0)
+    say_scored(workshop, seconds=0.0)
     return artifact
 
 
@@ -99,6 +106,30 @@ def test_the_time_of_an_earlier_run_is_scaled_by_epochs_and_rows(workshop, tuned
     workshop.write_rows("train.jsonl", labelled_rows(48, seed=2))
     longer = needed(workshop.open(TUNE).plan)["finetune"]
     assert longer.seconds == pytest.approx(20.0, rel=0.05)  # the development split took some
+
+
+def test_the_time_of_a_step_includes_scoring_what_it_makes(workshop, tuned):
+    say_scored(workshop, seconds=4.0)
+    longer = needed(workshop.open({"finetune": {"epochs": 3}}).plan)["finetune"]
+    assert longer.seconds == pytest.approx(34.0, rel=0.01)
+    workshop.write_rows("eval.jsonl", labelled_rows(36, seed=3))
+    longer = needed(workshop.open({"finetune": {"epochs": 3}}).plan)["finetune"]
+    assert longer.seconds == pytest.approx(42.0, rel=0.01)
+
+
+def test_a_cached_step_has_a_time_if_it_is_to_be_scored_again(workshop, tuned):
+    def to_score() -> dict[str, float | None]:
+        plan = workshop.open(TUNE).plan
+        steps = plan.steps()
+        assert all(step.cached for step in steps)
+        return {name: need.seconds for name, need in resources.of_scoring(plan, steps).items()}
+
+    say_scored(workshop, seconds=4.0)
+    assert to_score() == {}
+    workshop.write_rows("eval.jsonl", labelled_rows(24, seed=3))
+    assert to_score() == {"finetune": pytest.approx(8.0, rel=0.01)}
+    say_scored(workshop, host="elsewhere")
+    assert to_score() == {"finetune": None}
 
 
 @pytest.mark.parametrize(
@@ -273,6 +304,7 @@ def test_a_row_of_several_texts_needs_as_much_as_they_do(workshop):
     shape, less, more = found[0].resources.shape, *(step.resources.memory for step in found)
     assert more.most - less.most == footprint.activations(shape, 2 * 16, SEARCH["max_length"]).most
     tuned = workshop.run(TUNE, **search)["finetune"].artifact
+    say_scored(workshop, seconds=0.0)
     counts = tuned.run_record()["texts"]
     rows = {record.split: record.rows for record in tuned.manifest.data}
     assert counts["train"] == 2 * rows["train"]
