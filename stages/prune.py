@@ -350,9 +350,7 @@ class Prune(Stage):
         if kept is None:
             batches = list(calibration.batches(searched, context.device))
             count = self._count_gone(depth)
-            gone = layer_search.least_needed(
-                context.task, network, count, batches, context.progress
-            )
+            gone = layer_search.least_needed(context, network, count, batches)
             kept = [layer for layer in range(depth) if layer not in gone]
         surgery.keep_layers(network, kept)
 
