@@ -47,6 +47,10 @@ def apply(model: ir.Model, feeds: Sequence[parity.Feed]) -> tuple[ir.Model, int]
         disable_shape_infer=True,
         node_block_list=[step.name for step in apart],
     )
+    # Before 1.32 the converter adds the same Cast again for each node that reads it.
+    once = {tuple(step.output): step for step in converted.graph.node}
+    del converted.graph.node[:]
+    converted.graph.node.extend(once.values())
     half: ir.Model = ir.from_proto(converted)
     half.graph.sort()  # the converter puts its casts last
     for value, (kind, shape) in zip(half.graph.outputs, kinds, strict=True):
