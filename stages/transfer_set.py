@@ -75,6 +75,22 @@ def same_texts(one: Artifact, other: Artifact) -> bool:
     return file_sha256(one.directory / FILE) == file_sha256(other.directory / FILE)
 
 
+def places(some: Artifact, among: Artifact) -> list[int] | None:
+    """Return the places of a transfer set's rows in another, which has them in the same order.
+
+    None if it lacks one of them.
+    """
+    found: list[int] = []
+    with (some.directory / FILE).open("rb") as rows, (among.directory / FILE).open("rb") as others:
+        left = enumerate(others)
+        for row in rows:
+            at = next((number for number, other in left if other == row), None)
+            if at is None:
+                return None
+            found.append(at)
+    return found
+
+
 def write_answers(directory: Path, answers: dict[str, Tensor]) -> dict[str, str]:
     """Write split -> raw outputs (units × width); return path -> role.
 

@@ -58,7 +58,7 @@ def label(make_context, texts, tmp_path):
             output=tmp_path / name / "output",
         )
         context.output.mkdir(parents=True)
-        draft = Label(transfer="texts", **parameters).run(context, model)
+        draft = Label(**{"transfer": "texts"} | parameters).run(context, model)
         return Made(artifact_of(context.output, Kind.TRANSFER_SET), context, draft)
 
     return run
@@ -252,6 +252,27 @@ def test_earlier_answers_join_the_mean_and_their_teacher_is_not_asked(label, tun
     assert stage.references() == {"transfer": "texts", "answers": "first"}
 
 
+def test_answers_to_more_texts_join_the_mean_of_those_that_were_kept(
+    label, texts, tiny_encoder, tmp_path, monkeypatch
+):
+    """Of ``label: {transfer: kept, answers: texts}``, after a ``confidence`` made ``kept``."""
+    rows = list(transfer_set.split(texts, tmp_path / "rows").texts)
+    known = {name: torch.randn(n, 2) for name, n in (("train", 9), ("dev", 3), ("transfer", 60))}
+    transfer_set.write_answers(texts.directory, known)
+    (tmp_path / "kept").mkdir()
+    transfer_set.write(tmp_path / "kept", ((text, None) for text in rows[::3]))
+    own = {name: torch.randn(len(each), 2) for name, each in known.items()}
+    own["transfer"] = own["transfer"][::3]
+    monkeypatch.setattr(Label, "_answered", lambda *_: (dict(own), []))
+    earlier = {"kept": artifact_of(tmp_path / "kept", Kind.TRANSFER_SET)}
+    made = label(tiny_encoder, transfer="kept", answers="texts", artifacts=earlier)
+    assert texts_of(made) == rows[::3]
+    found = transfer_set.answers(made.artifact)
+    mean = (own["transfer"] + known["transfer"][::3]) / 2
+    assert torch.allclose(found["transfer"], mean, atol=0.01)
+    assert torch.allclose(found["dev"], (own["dev"] + known["dev"]) / 2, atol=0.01)
+
+
 def test_answers_to_other_texts_are_refused(label, tuned, tmp_path, monkeypatch):
     other = tmp_path / "other"
     other.mkdir()
@@ -319,6 +340,25 @@ def test_answers_to_some_of_the_texts_join_only_with_these_texts(workshop):
         workshop.open(*stages).plan.steps()
     again["transfer"] = "label"
     assert workshop.open(*stages).plan.steps()
+    stages.append({"label": {"transfer": "augment", "answers": "again"}})
+    said = "answers: 'again' kept only .* of 'label' let pass; give 'transfer: again' as well"
+    with pytest.raises(RecipeError, match=said):
+        workshop.open(*stages).plan.steps()
+
+
+def test_answers_to_the_texts_of_another_stage_are_refused_before_a_run(workshop):
+    stages = ["quick:Head", "augment", {"augment": {"spans": 1}, "as": "other"}]
+    stages += [{"label": {"transfer": "augment"}, "as": "first"}]
+    stages += [{"label": {"transfer": "first", "answers": "first"}, "as": "second"}]
+    again = {"transfer": "other", "answers": "second"}
+    said = r"trial.yaml:\d+: .*answers: 'second' has answers to the texts of 'augment', and none to"
+    with pytest.raises(RecipeError, match=said):
+        workshop.open(*stages, {"label": again}).plan.steps()
+    for whole_or_part in ("augment", "first", "second"):
+        again["transfer"] = whole_or_part
+        assert workshop.open(*stages, {"label": again}).plan.steps()
+    sure = {"label": {"transfer": "first", "confidence": 0.5}, "as": "sure"}
+    assert workshop.open(*stages, sure, {"label": again | {"transfer": "sure"}}).plan.steps()
 
 
 def test_texts_are_left_out_of_a_transfer_set_only():
