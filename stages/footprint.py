@@ -71,6 +71,24 @@ def answering(shape: Shape, rows: int, length: int) -> Span:
     return upto(FLOAT * rows * length * ((shape.layers + 1) * shape.hidden + part))
 
 
+def decoding(tokens: int, vocabulary: int) -> Span:
+    """Return an upper bound on what a language model's loss holds for its backward pass.
+
+    Tokens × vocabulary numbers, three times: the logits, whose memory their gradient takes over,
+    the log-probabilities, and the gradient of these.
+    """
+    return upto(FLOAT * 3 * tokens * vocabulary)
+
+
+def tuning(size: int, body: Shape | None, rows: int, length: int) -> Span:
+    """Return an upper bound on tuning a pretrained model, of ``size`` bytes, besides its loss.
+
+    Weights, gradients and AdamW's moments, and a step's activations if its ``body`` is known.
+    """
+    step = Span() if body is None else activations(body, rows, length)
+    return upto((1 + OPTIMIZED) * size) + step
+
+
 def filling(length: int, vocabulary: int) -> Span:
     """Return an upper bound on what filling the masks of texts holds besides the model.
 
