@@ -54,24 +54,38 @@ def test_the_share_says_how_many_words_are_replaced(tuned, make_context, model, 
     assert all(found == max(1, round(0.5 * words)) for found, words in drawn)
 
 
-def test_a_killed_run_goes_on_after_its_last_batch(tuned, make_context, model, monkeypatch):
+def test_a_killed_run_goes_on_after_its_last_batch(tiny_encoder, make_context, model, monkeypatch):
     monkeypatch.setattr("stages.rewrite.TOGETHER", 16)
-    whole = make_context(rows=64)
-    Rewrite(**QUICK).run(whole, tuned)
-    context = make_context(rows=64, work=whole.base / "killed")
-    filled, count = Filler.fill, iter(range(99))
+    filled, batches, dies_at = Filler.fill, [], None
 
-    def dying(self, *given):
-        if next(count) == 2:
+    def counted(self, *given):
+        if len(batches) == dies_at:
             raise KeyboardInterrupt
+        batches.append(given)
         return filled(self, *given)
 
-    monkeypatch.setattr(Filler, "fill", dying)
+    monkeypatch.setattr(Filler, "fill", counted)
+    whole = make_context(rows=64)
+    Rewrite(**QUICK).run(whole, tiny_encoder)
+    every = batches.copy()
+    notes = []
+    context = make_context(
+        rows=64, work=whole.base / "killed", progress=lambda *told: notes.append(told[2])
+    )
     context.work.mkdir()
+    batches.clear()
+    dies_at = 2
     with pytest.raises(KeyboardInterrupt):
-        Rewrite(**QUICK).run(context, tuned)
+        Rewrite(**QUICK).run(context, tiny_encoder)
+    assert any(note.startswith("loss") for note in notes)
     assert len((context.work / "rewritten.jsonl").read_text().splitlines()) == 2
-    Rewrite(**QUICK).run(context, tuned)
+    batches.clear()
+    notes.clear()
+    dies_at = None
+    Rewrite(**QUICK).run(context, tiny_encoder)
+    assert batches == every[2:], "those that were written down are not filled again"
+    assert "rewriting" in notes
+    assert not any(note.startswith("loss") for note in notes), "nothing is trained again"
     assert list(made(context).texts) == list(made(whole).texts)
 
 

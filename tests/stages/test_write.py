@@ -59,25 +59,39 @@ def test_without_tuning_it_reads_rows_as_a_prompt(tuned, make_context, language_
 
 
 def test_a_killed_run_goes_on_after_its_last_batch(
-    tuned, make_context, language_model, monkeypatch
+    tiny_encoder, make_context, language_model, monkeypatch
 ):
-    stage = Write(model=language_model, epochs=0, **QUICK | {"together": 8})
-    whole = make_context(rows=64)
-    stage.run(whole, tuned)
-    context = make_context(rows=64, work=whole.base / "killed")
-    write, count = causal_lm.Writer.write, iter(range(99))
+    stage = Write(model=language_model, **QUICK | {"together": 8})
+    write, batches, dies_at = causal_lm.Writer.write, [], None
 
-    def dying(self, *given, **options):
-        if next(count) == 2:
+    def counted(self, *given, **options):
+        if len(batches) == dies_at:
             raise KeyboardInterrupt
-        return write(self, *given, **options)
+        batches.append(write(self, *given, **options))
+        return batches[-1]
 
-    monkeypatch.setattr(causal_lm.Writer, "write", dying)
+    monkeypatch.setattr(causal_lm.Writer, "write", counted)
+    whole = make_context(rows=64)
+    stage.run(whole, tiny_encoder)
+    every = batches.copy()
+    notes = []
+    context = make_context(
+        rows=64, work=whole.base / "killed", progress=lambda *told: notes.append(told[2])
+    )
     context.work.mkdir()
+    batches.clear()
+    dies_at = 2
     with pytest.raises(KeyboardInterrupt):
-        stage.run(context, tuned)
+        stage.run(context, tiny_encoder)
+    assert any(note.startswith("loss") for note in notes)
     assert len((context.work / "written.jsonl").read_text().splitlines()) == 2
-    stage.run(context, tuned)
+    batches.clear()
+    notes.clear()
+    dies_at = None
+    stage.run(context, tiny_encoder)
+    assert batches == every[2:], "those that were written down are not written again"
+    assert "writing" in notes
+    assert not any(note.startswith("loss") for note in notes), "nothing is trained again"
     assert written(context) == written(whole)
 
 
