@@ -247,7 +247,7 @@ class Distill(Inside):
         if transfer_set.has_answers(artifact):
             self.check_answers_only()
             known, seen = (
-                teaching.known(context.task, artifact, *of)
+                teaching.known(context, artifact, *of)
                 for of in ((splits, rows), (held_out, unseen))
             )
             lesson = Lesson(known, seen, Aims())

@@ -112,12 +112,12 @@ def listed(work: Workload, splits: frozenset[str]) -> Span:
 
 
 def logits(work: Workload, splits: frozenset[str]) -> Span:
-    """Return the size of a teacher's outputs on disk, texts × labels, at most with a second copy.
+    """Return the size of a teacher's outputs, texts × labels; each row has at least one text.
 
-    The second copy is the file that replaces the first. Each row has at least one text.
+    They are on disk, and mapped into memory, where they take none that something else needs.
     """
     size = FLOAT * work.labels
-    return Span(size * work.rows_of(splits), 2 * size * work.texts_of(splits))
+    return Span(size * work.rows_of(splits), size * work.texts_of(splits))
 
 
 def hidden_states(work: Workload, splits: frozenset[str], layers: int, width: int) -> Span:

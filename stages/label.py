@@ -127,11 +127,13 @@ class Label(Stage):
     def resources(self, work: Workload) -> Resources:
         """Return the resources for the answers, and in memory a teacher's forward pass.
 
-        Disk: the logits, twice, the tokenized rows, and each teacher's exports if int8 answers.
+        Disk: the logits, three times if there are shards of them, the tokenized rows, and each
+        teacher's exports if int8 answers. Memory: also means, probabilities and what is kept.
         """
         splits = self.reads | {TRANSFER}
         length = work.longest_of(splits)
-        disk = footprint.logits(work, splits) + footprint.tokenized(work, splits)
+        logits = footprint.logits(work, splits)
+        disk = logits + upto(2 * logits.most) + footprint.tokenized(work, splits)
         teachers = [work.shape, *(work.references.get(name, work.shape) for name in self.teachers)]
         exports = sum((footprint.exports(each, compared=True) for each in teachers), Span())
         if self.engine == "int8":
@@ -143,6 +145,7 @@ class Label(Stage):
             memory=PROCESS
             + weights(work.shape)
             + footprint.answering(work.shape, TEACHER_BATCH, length)
+            + upto(3 * logits.most)
             + upto(len(machine.allowed()) * (PROCESS.least + weights(work.shape).most)),
             texts=work.rows.get(TRANSFER),
             effort=float(work.texts_of(splits) * work.shape.body * (1 + len(self.teachers))),
@@ -220,7 +223,7 @@ class Label(Stage):
                         f"label.teachers: {artifact.short} gives outputs of another shape, "
                         "which have no mean"
                     )
-                share = given / len(teachers)
+                share = given / len(teachers) if len(teachers) > 1 else given
                 found[split.name] = found[split.name] + share if split.name in found else share
         return found, divergences
 

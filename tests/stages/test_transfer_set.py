@@ -33,7 +33,8 @@ def test_answers_are_kept_in_half_precision(tmp_path):
     artifact = artifact_of(tmp_path, Kind.TRANSFER_SET)
     found = transfer_set.answers(artifact)
     assert found.keys() == outputs.keys()
-    assert all(torch.allclose(found[name], outputs[name], rtol=1e-3) for name in outputs)
+    assert {each.dtype for each in found.values()} == {torch.float16}
+    assert all(torch.allclose(found[name].float(), outputs[name], rtol=1e-3) for name in outputs)
     assert not transfer_set.splits(artifact, tmp_path)
     assert not transfer_set.splits(None, tmp_path)
 
@@ -62,8 +63,9 @@ def test_texts_alone_have_no_answers(tmp_path):
     assert not transfer_set.has_answers(artifact_of(tmp_path, Kind.TRANSFER_SET))
 
 
-def test_large_scores_are_kept_as_they_are(tmp_path):
-    scores = torch.tensor([[1999.25], [70_000.0]])
+def test_large_scores_are_kept_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer_set, "CHUNK", 2)
+    scores = torch.tensor([[1.5], [1.5], [1.5], [1999.25], [70_000.0]])
     transfer_set.write_answers(tmp_path, {"train": scores})
     found = transfer_set.answers(artifact_of(tmp_path, Kind.TRANSFER_SET))
     assert torch.equal(found["train"], scores)
