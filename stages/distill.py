@@ -132,7 +132,7 @@ class Distill(Inside):
 
     def check_named(self, stages: Mapping[str, Stage]) -> None:
         """Raise RecipeError if the transfer set has answers and something else is asked for."""
-        if isinstance(stages.get(TRANSFER), Label):
+        if isinstance(stages.get(self.transfer or ""), Label):
             self.check_answers_only()
 
     def check_answers_only(self) -> None:
@@ -247,7 +247,7 @@ class Distill(Inside):
         if transfer_set.has_answers(artifact):
             self.check_answers_only()
             known, seen = (
-                teaching.known(context.task, artifact, *of)
+                teaching.known(context, artifact, *of)
                 for of in ((splits, rows), (held_out, unseen))
             )
             lesson = Lesson(known, seen, Aims())

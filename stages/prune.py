@@ -156,7 +156,7 @@ class Prune(Stage):
         """
         if not self.recover_epochs:
             check_texts(stages, self.transfer)
-        if getattr(stages.get(TABLE), "precision", "int8") != "int8":
+        if getattr(stages.get(self.table or ""), "precision", "int8") != "int8":
             raise RecipeError(
                 f"table: {self.table!r} times float models, but a speed-up is measured in int8; "
                 "leave out its 'precision'"

@@ -28,7 +28,7 @@ def lesson(
     splits = [context.split("train"), *transfer_set.splits(transfer, context.work)]
     rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
     if transfer_set.has_answers(transfer):
-        answers = teaching.known(context.task, transfer, splits, rows)
+        answers = teaching.known(context, transfer, splits, rows)
     else:
         answers = teaching.answers(context, model, *splits)
     (answers,) = teaching.goals(context, network, tokenizer, rows, answers)

@@ -15,7 +15,7 @@ from pipeline.stage.resources import FLOAT, PROCESS, TEXTS, Resources, Workload,
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import DataError, RecipeError
-from stages import batches, novel, spans, training, transfer_set
+from stages import batches, footprint, novel, spans, training, transfer_set
 from stages.novel import Novel
 from stages.parameters import Training
 
@@ -74,11 +74,23 @@ class Write(Training):
         return causal_lm.files(self.model, base)
 
     def resources(self, work: Workload) -> Resources:
-        """Return the model's weights in memory, with gradients and moments if it is tuned."""
-        size = sum(path.stat().st_size for path in self.files(work.base))
+        """Return the model's weights in memory, and the logits that writing samples from.
+
+        If it is tuned, also gradients and moments, and a step's logits. A GGUF file does not tell
+        its vocabulary here, so that its logits are not counted.
+        """
+        from stages import causal_lm
+
+        files = self.files(work.base)
+        size = sum(path.stat().st_size for path in files)
+        vocabulary = causal_lm.vocabulary(files)
+        memory = upto(FLOAT * size + FLOAT * footprint.SAMPLING * self.together * vocabulary)
+        if self.epochs:
+            tokens = self.batch_size * work.longest_of(frozenset({"train"}))
+            memory |= upto(4 * FLOAT * size) + footprint.decoding(tokens, vocabulary)
         return Resources(
             disk=upto(BYTES * self.texts + (12 * size if self.epochs else 0)),
-            memory=PROCESS + upto(FLOAT * size * (4 if self.epochs else 1)),
+            memory=PROCESS + memory,
             texts=self.texts,
             effort=float(size * (self.texts + self.epochs * work.rows_of(frozenset({"train"})))),
         )

@@ -211,7 +211,7 @@ class Stage(BaseModel):
     def check_named(self, stages: Mapping[str, Stage]) -> None:
         """Raise RecipeError if a stage in ``references()`` makes what this one cannot use.
 
-        Called by ``rarefy recipe check`` and before a run, with the stages by role.
+        Called by ``rarefy recipe check`` and before a run, with all earlier stages by id.
         """
         return
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from pipeline.model import checkpoint, quantization
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.store.artifact import Kind
-from stages import sensitivity, training
+from stages import sensitivity, training, transfer_set
 from stages import teacher as teaching
 from stages.adapt import Adapt
 from stages.distill import Distill
@@ -42,6 +44,36 @@ def test_hidden_states_are_kept_as_the_teacher_gives_them(tuned, make_context):
                 assert torch.allclose(states[at, slot, : len(real)].float(), real, atol=0.05)
             assert torch.allclose(kept.logits[row], answer.logits[0], atol=0.05)
             assert (states[at, :, ids.shape[1] :] == 0).all()
+
+
+def in_a_file(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor's memory is a mapped file, by the system's own list."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, _, _, inode, *_ = line.split()
+        first, end = (int(each, 16) for each in span.split("-"))
+        if first <= tensor.data_ptr() < end:
+            return inode != "0"
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux lists as mapped")
+def test_answers_are_mapped_from_the_disk_while_a_student_learns(tuned, make_context, tmp_path):
+    context = make_context(rows=20)
+    network, tokenizer = training.open_network(context, tuned)
+    splits = [context.split("train"), context.split("dev")]
+    rows = training.labelled_rows(context, tokenizer, *splits)
+    asked = teaching.outputs(context, network, tokenizer, rows)
+    assert in_a_file(asked.logits)
+    assert not in_a_file(asked.logits.clone())
+    (tmp_path / "labels").mkdir()
+    train, dev = asked.logits.split([len(split) for split in splits])
+    transfer_set.write_answers(tmp_path / "labels", {"train": train, "dev": dev})
+    artifact = artifact_of(tmp_path / "labels", Kind.TRANSFER_SET)
+    known = teaching.known(context, artifact, splits, rows)
+    assert in_a_file(known.logits)
+    assert torch.allclose(known.logits, asked.logits, atol=1e-2)
+    (goals,) = teaching.goals(context, network, tokenizer, rows, known)
+    assert in_a_file(goals.logits)
 
 
 def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_context, monkeypatch):
