@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,13 +158,26 @@ class _Ask:
         if given is not None:
             return given
         if not self.silent:
-            answer: str = click.prompt(
-                question, default=default, type=kind, err=True, show_choices=False
-            )
-            return answer
+            return self._asked(flag, question, default, kind)
         if default is None:
             raise click.UsageError(f"--{flag} is needed with --yes")
         return default
+
+    def _asked(
+        self, flag: str, question: str, default: str | None, kind: click.ParamType | None
+    ) -> str:
+        try:
+            answer: str = click.prompt(
+                question, default=default, type=kind, err=True, show_choices=False
+            )
+        except click.Abort:
+            if sys.stdin.isatty():
+                raise
+            needed = f"--{flag} … --yes" if default is None else "--yes"
+            raise click.UsageError(
+                f"no terminal to ask at: give {needed}, which takes the defaults of the rest"
+            ) from None
+        return answer
 
 
 def _columns(

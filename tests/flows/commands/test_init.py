@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +155,24 @@ def test_it_asks_for_what_the_flags_do_not_say(here: Project) -> None:
     loaded = recipes.load(Path("mine.yaml"))
     assert loaded.recipe.name == "mine"
     assert "prune" in [step.id for step in loaded.steps]
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [((), "--train … --yes"), (("--train", "train.jsonl"), "--yes")],
+)
+def test_without_a_terminal_it_says_what_to_give(
+    here: Project,
+    rarefy: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    needed: str,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    said = rarefy("init", *given)
+    assert said.code == 2
+    assert f"no terminal to ask at: give {needed}, which takes" in " ".join(said.err.split())
+    assert not Path("recipe.yaml").exists()
 
 
 DATA = Path(__file__).parents[3] / "examples" / "data"
