@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from flows.checks import DEMO_MODEL, takes_vnni
+from flows.checks import takes_vnni
 from flows.goals import GOALS
 from flows.options import NO_LABEL, home_option, json_option, show_json
 from flows.recognised import EMBEDDINGS, TEXT, Recognised
+from pipeline.model.sources import DEMO_MODEL
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
