@@ -42,7 +42,6 @@ from flows.jobs import Job
 from flows.logs import LogStream
 from flows.results import Result
 from pipeline.measure import alone
-from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.report import markdown
 from pipeline.run.engine import Run, default_device
 from pipeline.store.home import Home
@@ -128,29 +127,31 @@ def _deployed(
     return _state(result)
 
 
-def run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Result:
+def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
     """Run a job as a flow in this process, on the configured server or an embedded one.
+
+    ``opened``: its run, which is planned already.
 
     Raises the engine's own errors. If a budget is missed, the flow fails, but a Result is returned.
     """
     results: list[Result] = []
     errors: list[Exception] = []  # kept here: in a notebook `state.result` is a coroutine
+    name = opened.plan.loaded.recipe.name
 
     # Define a flow for each call: its closure holds what cannot be a plain flow parameter.
     @flow(name=NAME, persist_result=False, validate_parameters=False)
     def compress(**parameters: Any) -> State[Any]:
         try:
-            opened = jobs.open_run(job, loaded, display)
             with alone.also(machine_limit.limit_of(None)):
                 results.append(_steps(opened, job, display))
             report = Path(results[-1].paths["report"]).resolve().as_uri()
-            _show(results[-1], loaded.recipe.name, report)
+            _show(results[-1], name, report)
         except Exception as error:
             errors.append(error)
             raise
         return _state(results[-1])
 
-    with tags(*tags_of(loaded.recipe.name)):
+    with tags(*tags_of(name)):
         state = compress(**job.parameters, return_state=True)
     if results:
         return results[-1]
