@@ -174,6 +174,10 @@ def _read(path: Path) -> tuple[dict[str, Any], str, Places]:
     document = yaml_source.read(path)
     if not isinstance(document.values, dict):
         raise RecipeError(f"{path}:1: a recipe must be a mapping with name, model, data and stages")
+    if "vary" in document.values and "stages" not in document.values:
+        raise RecipeError(
+            f"{path}: this is a sweep, not a recipe; `rarefy sweep --dry-run {path}` checks it"
+        )
     return document.values, document.text, Places(str(path), document.lines)
 
 
