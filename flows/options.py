@@ -51,14 +51,17 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)
 
 
-def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--device``, given to the command as ``device: str``."""
+def device_option(
+    command: Callable[..., Any],
+    about: str = "Where training runs; artifacts are cached separately for each device.",
+) -> Callable[..., Any]:
+    """Add ``--device``, given to the command as ``device: str``; ``about`` is its help."""
     return click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where training runs; artifacts are cached separately for each device.",
+        help=about,
         callback=lambda _context, _parameter, value: _device(value),
     )(command)
 
@@ -180,7 +183,7 @@ def alias_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--mlflow",
         "registered",
         metavar="NAME",
-        help="Also move the alias of the tag's name of this model in MLflow's registry.",
+        help="Also move this MLflow model's alias TAG.",
     )(tracking_option(command))
 
 

@@ -56,7 +56,11 @@ class Answers:
 
 @click.command(short_help="Write a recipe; asks for whatever the flags do not give.")
 @click.argument("path", type=click.Path(path_type=Path), default=Path("recipe.yaml"))
-@click.option("--model", help="A folder, package:import_name/sub/dir or hub:owner/name@revision.")
+@click.option(
+    "--model",
+    help="A folder, package:import_name/sub/dir or hub:owner/name@revision; "
+    f"default: {DEMO_MODEL}.",
+)
 @click.option("--train", help="Labelled rows for training: JSONL, CSV, TSV or Parquet.")
 @click.option("--eval", "evaluation", help="Labelled rows for evaluation.")
 @click.option("--text", multiple=True, help="The text column; repeat it for sentence pairs.")
