@@ -63,8 +63,8 @@ class Job:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters of the flow: all but what the command makes of the verdict."""
-        return {key: value for key, value in asdict(self).items() if key not in ("ci", "strict")}
+        """The parameters of the flow."""
+        return {key: value for key, value in asdict(self).items() if key != "ci"}
 
 
 def load(job: Job) -> LoadedRecipe:

@@ -101,6 +101,20 @@ def fresh_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def strict_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--strict`` for runs of a flow, given to the command as ``strict: bool``."""
+    return click.option(
+        "--strict", is_flag=True, help="Fail, with the exit code 4, if a budget is inconclusive."
+    )(command)
+
+
+def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--threads``, given to the command as ``threads: int | None``."""
+    return click.option(
+        "--threads", type=click.IntRange(1), help="Threads for training; default: all cores."
+    )(command)
+
+
 def stage_timeout_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--stage-timeout``, given to the command as ``stage_timeout: float | None``."""
     return click.option(
@@ -120,10 +134,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="Run as a Prefect flow, or inline without Prefect.",
     )
-    threads = click.option(
-        "--threads", type=click.IntRange(1), help="Threads for training; default: all cores."
-    )
-    return engine(device_option(threads(command)))
+    return engine(device_option(threads_option(command)))
 
 
 def given_where() -> dict[str, Any]:

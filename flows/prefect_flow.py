@@ -71,10 +71,15 @@ def compress(
     fresh: bool = False,
     store: str | None = None,
     stage_timeout: float | None = None,
+    strict: bool = False,
     report_url: str | None = None,
     machine: str | None = None,
 ) -> State[Any]:
-    """Run a recipe from model to verdict. The flow's state is Failed if a budget is missed."""
+    """Run a recipe from model to verdict.
+
+    The flow's state is Failed if a budget is missed, and if one is inconclusive and it is
+    ``strict``.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as flows.cli does
     logs.hide_credentials()
     place = Home(Path(home or os.environ.get("RAREFY_HOME") or Path.home() / HOME))
@@ -90,6 +95,7 @@ def compress(
         fresh=fresh,
         store=store,
         stage_timeout=stage_timeout,
+        strict=strict,
     )
     with Display(LogStream(get_run_logger()).console()) as display:
         try:
@@ -124,7 +130,7 @@ def _deployed(
             _retried("publish", lambda: publishing.publish(run, result, url, there))
             link = publishing.address(url, there, report_url)
         _show(result, loaded.recipe.name, link)
-    return _state(result)
+    return _state(result, job.strict)
 
 
 def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
@@ -149,7 +155,7 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
         except Exception as error:
             errors.append(error)
             raise
-        return _state(results[-1])
+        return _state(results[-1], job.strict)
 
     with tags(*tags_of(name)):
         state = compress(**job.parameters, return_state=True)
@@ -269,14 +275,13 @@ def _coded(message: str, code: int) -> str:
     return f"{message} (exit code {code})"
 
 
-def _state(result: Result) -> State[Any]:
+def _state(result: Result, strict: bool) -> State[Any]:
     """Return the final state of the flow."""
-    judged, code = result.outcome.data.verdict, result.exit_code(strict=False)
+    judged, code = result.outcome.data.verdict, result.exit_code(strict)
     summary = {"outcome": judged.outcome if judged else None, **result.paths}
-    if judged is not None and judged.outcome == "fail":
-        return Failed(message=_coded("; ".join(judged.missed), code), data=summary)
-    if judged is not None and judged.evidence:
-        return Failed(message=_coded("; ".join(judged.evidence), code), data=summary)
+    if judged is not None and judged.exit_code(strict):
+        reasons = judged.missed or judged.evidence or judged.undecided
+        return Failed(message=_coded("; ".join(reasons), code), data=summary)
     if result.unrecorded is not None:
         return Failed(
             message=_coded(f"not in the history: {result.unrecorded}", code), data=summary
