@@ -1,4 +1,4 @@
-"""``rarefy predict``: classify texts with a bundle."""
+"""``rarefy predict``: answer texts with a bundle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AT_ONCE = 1 << 16
 """Bytes of stdin that are answered together, if so many are there: what a pipe holds."""
 
 
-@click.command(short_help="Classify texts with a bundle: label and probabilities.")
+@click.command(short_help="Answer texts with a bundle: labels, tags, scores or embeddings.")
 @click.argument("bundle")
 @click.argument("texts", metavar="[TEXT]…", nargs=-1)
 @click.option(
@@ -45,7 +45,7 @@ def predict(
     home: Home,
     as_json: bool,
 ) -> None:
-    """Classify each TEXT, or each line of stdin, with BUNDLE: a folder, a run, a tag or a digest.
+    """Answer each TEXT, or each line of stdin, with BUNDLE: a folder, a run, a tag or a digest.
 
     If BUNDLE reads pairs, a line of stdin with a tab is one. A line that cannot be decoded ends
     with 2, after the answers to the lines before it. --json prints one object per line.

@@ -142,7 +142,7 @@ def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -
 
 
 @recipe.command(short_help="Print the JSON schema of recipes, or of sweeps.")
-@click.option("--sweep", is_flag=True, help="That of the files of `rarefy sweep`.")
+@click.option("--sweep", is_flag=True, help="Print the schema of sweep files instead.")
 @json_option
 def schema(sweep: bool, as_json: bool) -> None:
     """Print the JSON schema of recipes for editors, with the parameters of the installed stages.
