@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.model import sources
 from pipeline.stage import Context, Draft, Stage, table_file
@@ -24,6 +24,7 @@ from pipeline.terms.vocabulary import Part
 from stages import domain, novel, spans, transfer_set
 from stages.label import check_texts
 from stages.novel import Novel
+from stages.parameters import refuse_unread
 from stages.transfer_set import Pair
 
 CLAUSES = 2
@@ -42,6 +43,11 @@ class TextFile(Part):
     choose: Literal["nearest", "random"] = Field(
         "nearest", description="with rows: those that read most like the training rows, or any"
     )
+
+    @model_validator(mode="after")
+    def _chooses_some(self) -> TextFile:
+        refuse_unread(self, ("choose",), "rows")
+        return self
 
 
 class Augment(Stage):

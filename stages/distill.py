@@ -26,7 +26,7 @@ from pipeline.terms.errors import ModelError, RecipeError
 from stages import footprint, training, transfer_set
 from stages.inside import Inside, need_parts, same_tokens
 from stages.label import Label
-from stages.parameters import TEACHER_BATCH, Loss, Row, Training
+from stages.parameters import TEACHER_BATCH, Loss, Row, Training, changed
 from stages.schedule import Clock, ScheduledShare
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ class Distill(Inside):
             raise ValueError("'vocabulary' is of a 'student'; otherwise put 'prune' before")
         if self.patience is not None and self.keep == "last":
             raise ValueError("'patience' needs 'keep: best'")
+        if self.answer_loss == "mse" and changed(self, ("temperature",)):
+            raise ValueError("'temperature' is of 'answer_loss: kl'")
         return self
 
     def references(self) -> dict[str, str]:

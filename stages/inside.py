@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
 from pipeline.terms.errors import ModelError, RecipeError
-from stages.parameters import Row, Training
+from stages.parameters import Row, Training, changed, refuse_unread
 from stages.schedule import Scheduled, Weight
 
 if TYPE_CHECKING:
@@ -51,21 +51,14 @@ class Inside(Training):
     def _maps_something(self) -> Inside:
         if not self.hidden_map:
             raise ValueError("'hidden_map' has no pair of layers; hidden_weight: 0 learns none")
-        # Compared with the defaults, and not refused beside a weight of 0 that is written down: a
-        # recorded stage has all its fields, and a sweep tries 0 as well.
-        unused = [name for name in ("hidden_map", "hidden_loss") if self._is_other(name)]
+        unused = changed(self, ("hidden_map", "hidden_loss"))
         if unused and self.hidden_weight is None and self.transfer:
             raise ValueError(
                 f"{unused[0]!r} is of hidden states, which have no weight with a transfer set; "
                 "give 'hidden_weight'"
             )
-        weighed = {"relation_weight", "attention_weight"} & self.model_fields_set
-        if self._is_other("relation_heads") and not weighed:
-            raise ValueError("'relation_heads' needs 'relation_weight' or 'attention_weight'")
+        refuse_unread(self, ("relation_heads",), "relation_weight", "attention_weight")
         return self
-
-    def _is_other(self, name: str) -> bool:
-        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
     @property
     def by_name(self) -> list[str]:

@@ -29,7 +29,14 @@ from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import STATIC, THIN
 from stages import footprint, recovery, training, transfer_set
 from stages.label import check_texts
-from stages.parameters import CALIBRATION_BATCH, SEARCHES, Row, Training, cpu_has_bf16
+from stages.parameters import (
+    CALIBRATION_BATCH,
+    SEARCHES,
+    Row,
+    Training,
+    cpu_has_bf16,
+    refuse_unread,
+)
 
 if TYPE_CHECKING:
     from pipeline.stage import Asked
@@ -43,6 +50,8 @@ TABLE = "table"
 """The role of the table of times among the references."""
 TARGETS = ("speedup", "macs", "parameters")
 """What a user may ask for instead of shares of the heads and neurons."""
+UNITS = ("heads", "neurons", *TARGETS)
+"""What removes heads and neurons."""
 
 
 class Prune(Stage):
@@ -139,11 +148,13 @@ class Prune(Stage):
             raise ValueError("'transfer' is for 'recover_epochs' and 'vocabulary': give either")
         if (self.speedup is None) != (self.table is None):
             raise ValueError("'speedup' and 'table', the id of a profile stage, go together")
+        refuse_unread(self, ("method", "rescale", "calibration_rows"), *UNITS)
+        refuse_unread(self, ("learning_rate",), "recover_epochs")
         return self
 
     @property
     def _units(self) -> bool:
-        return bool(self.heads or self.neurons or any(getattr(self, name) for name in TARGETS))
+        return any(getattr(self, name) for name in UNITS)
 
     def references(self) -> dict[str, str]:
         named = {TABLE: self.table, TRANSFER: self.transfer}
@@ -304,7 +315,9 @@ class Prune(Stage):
         if speedup:
             speedup.reach(layers_too=not self.layers)
         start = unit_search.measured(network) if self._units else None
-        macs = self._macs(network, start) if start else 0.0
+        macs = self.macs
+        if start and self.parameters is not None:
+            macs = unit_search.share_beyond(self.parameters, network, start)
         lesson = None
         if self.recover_epochs:
             texts = self._transfer(context)
@@ -365,23 +378,6 @@ class Prune(Stage):
             return None
         table = context.artifacts[str(self.table)].directory
         return Speedup(context, origin, network, tokenizer, table, self.speedup)
-
-    def _macs(self, network: Any, start: Start) -> float:
-        """Return the share of the heads' and neurons' multiply-adds that goes, if one does.
-
-        For each token, a weight is one multiply-add. Raises ModelError if ``parameters`` are fewer
-        than those of the rest.
-        """
-        if self.parameters is None:
-            return self.macs
-        units = sum(start.costs.values())
-        rest = sum(weight.numel() for weight in network.parameters()) - units
-        if self.parameters <= rest:
-            raise ModelError(
-                f"prune.parameters: {self.parameters:,} is out of reach, as {rest:,.0f} are not of "
-                "heads and neurons; remove layers or tokens as well"
-            )
-        return max(0.0, 1 - (self.parameters - rest) / units)
 
     def _removed(self, speedup: Speedup | None, macs: float, number: int, start: Start) -> Removed:
         from stages.unit_search import Removed

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.model.shape import Shape
 from pipeline.stage.alike import normalized
@@ -151,6 +152,11 @@ def test_any_rows_of_a_file_can_be_chosen_and_others_with_another_seed(make_cont
         assert len(set(rows)) == 10
         assert found.setdefault(seed, rows) == rows
     assert found[0] != found[1]
+
+
+def test_rows_can_be_chosen_only_if_not_all_are_taken():
+    with pytest.raises(ValidationError, match="'choose' needs 'rows'"):
+        TextFile(file="more.jsonl", choose="random")
 
 
 def test_known_and_repeated_rows_are_none_of_those_asked_for(make_context, tuned):

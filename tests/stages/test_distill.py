@@ -223,6 +223,12 @@ def test_patience_needs_something_to_wait_for():
         Distill(layers=1, patience=2)
 
 
+def test_squared_answers_have_no_temperature():
+    with pytest.raises(ValidationError, match="'temperature' is of 'answer_loss: kl'"):
+        Distill(layers=1, answer_loss="mse", temperature=7)
+    Distill(layers=1, answer_loss="mse", temperature=2.0)
+
+
 def test_one_row_that_is_split_differently_leaves_the_others_compared(
     tuned, make_context, monkeypatch
 ):
