@@ -163,6 +163,7 @@ class Distill(Inside):
         if self.student is not None:
             config = _student(self.student, base).config
         self.check_described(config, teacher)
+        self.check_widths(config, teacher)
         if self.activation is not None:
             need_parts(config, "activation", "leave it out")
         depth = parts.depth(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from stages.aims import Aim
 
 WEIGHTS = ("hidden_weight", "relation_weight", "attention_weight")
+HEADS = 12
+"""Heads of relations, as in MiniLM, if they divide the widths."""
 
 
 class Inside(Training):
@@ -45,7 +48,13 @@ class Inside(Training):
         0.0,
         description="weight, or [first, last], of the last layers' scores of attention (TinyBERT)",
     )
-    relation_heads: int = Field(12, ge=1, le=256, description="heads of relations and attention")
+    relation_heads: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="heads of relations and attention; default: 12, or the most that divide 12 and "
+        "the widths of both models",
+    )
 
     @model_validator(mode="after")
     def _maps_something(self) -> Inside:
@@ -121,20 +130,31 @@ class Inside(Training):
             widths = (student.config.hidden_size, teacher.config.hidden_size)
             pairs = self._pairs(depth, other)
             found += aims.of_hidden(pairs, self._hidden_weight, self.hidden_loss, widths)
-        last, heads = (depth - 1, other - 1), self.relation_heads
+        last, heads = (depth - 1, other - 1), 0
         if self.relation_weight or self.attention_weight:
-            for each in models:
-                width = parts.head_counts(each)[-1] * parts.head_size(each)
-                if width % heads:
-                    raise ModelError(
-                        f"distill.relation_heads: {heads} heads do not divide the width of the "
-                        f"last layer's attention, {width}"
-                    )
+            of_heads = [parts.head_counts(each)[-1] * parts.head_size(each) for each in models]
+            self._check_heads(*of_heads)
+            heads = self.relation_heads or math.gcd(HEADS, *of_heads)
         if self.relation_weight:
             found.append(aims.of_relations(*last, self.relation_weight, heads))
         if self.attention_weight:
             found.append(aims.of_attention(*last, self.attention_weight, heads))
         return found
+
+    def check_widths(self, *configs: Config) -> None:
+        """Raise ModelError if ``relation_heads`` do not divide a width, as far as is known."""
+        from pipeline.model import parts
+
+        if self.relation_weight or self.attention_weight:
+            self._check_heads(*(parts.attention_width(each) for each in configs))
+
+    def _check_heads(self, *widths: int | None) -> None:
+        for width in widths:
+            if width and self.relation_heads and width % self.relation_heads:
+                raise ModelError(
+                    f"distill.relation_heads: {self.relation_heads} heads do not divide the width "
+                    f"of the last layer's attention, {width}"
+                )
 
     def check_layers(self, depth: int | None, other: int | None) -> None:
         """Raise ModelError if a layer of ``hidden_map`` does not exist, as far as is known."""

@@ -261,6 +261,8 @@ class Prune(Stage):
             raise ModelError(f"{error}; only 'vocabulary' can be pruned") from error
         if self.heads:
             parts.check_heads(config)
+        if self.heads or any(getattr(self, name) for name in TARGETS):
+            config = parts.of_unknown_heads(config)
         depth = parts.depth(config)
         if not self.layers or depth is None:
             return parts.of_unknown_depth(config) if self.speedup else config

@@ -95,6 +95,37 @@ def test_heads_of_relations_that_divide_no_width_are_refused(tuned, make_context
         stage.run(context, tuned)
 
 
+@pytest.mark.parametrize(("hidden", "heads"), [(32, 4), (36, 12)])
+def test_heads_of_relations_divide_both_widths_if_none_are_asked_for(
+    hidden, heads, make_context, tmp_path, monkeypatch
+):
+    asked = []
+    relation = losses.relation
+    monkeypatch.setattr(
+        losses, "relation", lambda *given: asked.append(given[-1]) or relation(*given)
+    )
+    directory = write_encoder(tmp_path / "other", layers=2, hidden=hidden)
+    encoder = artifact_of(directory, Kind.ENCODER)
+    Distill(layers=1, relation_weight=1, epochs=1).run(make_context(rows=4), encoder)
+    assert set(asked) == {heads}
+
+
+@pytest.mark.parametrize("place", ["student", "teacher"])
+def test_heads_that_divide_no_width_are_known_before_a_run(place, tmp_path):
+    widths = {"student": 48, "teacher": 48} | {place: 32}
+    configs = {
+        name: {"model_type": "bert", "hidden_size": width, "num_attention_heads": 4}
+        for name, width in widths.items()
+    }
+    stage = Distill(teacher="teacher", relation_heads=3, attention_weight=1)
+    given = configs["student"], {"teacher": configs["teacher"]}, tmp_path
+    with pytest.raises(ModelError, match=r"distill.relation_heads: 3 heads .* attention, 32"):
+        stage.follow_model(*given)
+    gone = Prune(heads=0.5).follow_model(configs[place], {}, tmp_path)
+    configs[place] = gone
+    stage.follow_model(configs["student"], {"teacher": configs["teacher"]}, tmp_path)
+
+
 def test_relations_know_that_heads_were_pruned(tuned, make_context, tmp_path):
     context = make_context(rows=32)
     Prune(heads=0.75, calibration_rows=16).run(context, tuned)
