@@ -84,6 +84,15 @@ class Augment(Stage):
         None, description="id of a write or rewrite stage, whose texts to add"
     )
 
+    @model_validator(mode="after")
+    def _makes_something(self) -> Augment:
+        if not (self._each or self.texts or self.transfer):
+            raise ValueError(
+                "nothing to make: give 'spans', 'clauses', 'splices', 'noised', 'texts' or "
+                "'transfer'"
+            )
+        return self
+
     def references(self) -> dict[str, str]:
         return {TRANSFER: self.transfer} if self.transfer else {}
 

@@ -159,6 +159,14 @@ def test_rows_can_be_chosen_only_if_not_all_are_taken():
         TextFile(file="more.jsonl", choose="random")
 
 
+def test_nothing_to_make_is_refused():
+    nothing = {"spans": 0, "clauses": False, "splices": 0}
+    with pytest.raises(ValidationError, match="nothing to make: give 'spans', 'clauses'"):
+        Augment(**nothing)
+    for given in ({"noised": 1}, {"transfer": "write"}, {"texts": ({"file": "more.jsonl"},)}):
+        Augment(**nothing | given)
+
+
 def test_known_and_repeated_rows_are_none_of_those_asked_for(make_context, tuned):
     context = make_context(splits=of(TRAIN))
     texts = ["rain in the north", *TRAIN, *TRAIN, "A dull film", "a DULL film", "the film is good"]
