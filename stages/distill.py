@@ -51,15 +51,16 @@ class Lesson(NamedTuple):
 
 
 class Distill(Inside):
-    """Train a smaller student on its teacher's answers and hidden states.
+    """Train a smaller student on its teacher's answers, and perhaps on its hidden states.
 
     The student starts from some of the input's layers (DistilBERT, Sanh et al. 2019, arXiv
-    1910.01108) or from another pretrained model. The loss is the sum of three terms:
+    1910.01108) or from another pretrained model. The loss is the sum of
     alpha · T² · KL(teacher ‖ student), with both softened by the temperature T (Hinton et al.
-    2015, arXiv 1503.02531); (1 − alpha) · cross-entropy with the labels; and the mean squared
-    difference between the hidden states of each student's layer and of the teacher's layer at the
-    same share of its depth (TinyBERT, Jiao et al. 2020, arXiv 1909.10351), through a learned
-    projection if the widths differ, on rows that both split into the same tokens. The teacher also
+    2015, arXiv 1503.02531), and (1 − alpha) · cross-entropy with the labels. With a
+    ``hidden_weight``, the mean squared difference between the hidden states of each student's layer
+    and of the teacher's layer at the same share of its depth is added (TinyBERT, Jiao et al. 2020,
+    arXiv 1909.10351), through a learned projection if the widths differ, on rows that both split
+    into the same tokens; relations of tokens and scores of attention likewise. The teacher also
     labels unlabelled text of the domain (data.unlabelled) and a transfer set. Its outputs are
     computed once and kept.
 
@@ -315,8 +316,8 @@ class Distill(Inside):
         artifact = context.artifacts[self.teacher] if self.teacher else model
         teacher, its = training.open_network(context, artifact)
         given = training.labelled_rows(context, its, *splits)
-        same = same_tokens(tokenizer, rows, its, given) if self.any_inside else []
-        found = self.aims(student, teacher, any(same)) if self.any_inside else []
+        same = same_tokens(tokenizer, rows, its, given) if self.weighed else []
+        found = self.aims(student, teacher, any(same)) if self.weighed else []
         inside = Aims(found, same)
         answers = teaching.outputs(context, teacher, its, given, inside.theirs)
         given = training.labelled_rows(context, its, *held_out)

@@ -161,7 +161,7 @@ def test_narrow_embeddings_are_saved_loaded_trained_and_exported(fresh, make_con
     assert (near - exact).norm() / exact.norm() < 1
     student = artifact_of(context.output, Kind.CHECKPOINT)
     trained = make_context(rows=64)
-    Distill(layers=1, epochs=1, hidden_weight=0).run(trained, student)
+    Distill(layers=1, epochs=1).run(trained, student)
     assert checkpoint.load(trained.output).get_input_embeddings().table.weight.shape == (29, 8)
     bundle = tmp_path / "bundle"
     bundle.mkdir()

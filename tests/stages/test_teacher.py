@@ -118,7 +118,7 @@ def test_a_wider_teacher_of_embeddings_gives_each_stage_the_same_goals(make_cont
         make_context, task=SentenceEmbeddings((), 32, ("text",)), artifacts={"wide": wide}
     )
     first = make(rows=128, work=tmp_path / "first")
-    stage = Distill(student="small", hidden_weight=0, learning_rate=4e-3, epochs=6, batch_size=16)
+    stage = Distill(student="small", learning_rate=4e-3, epochs=6, batch_size=16)
     reached = loss_of(stage.run(first, wide))
     student = artifact_of(first.output, Kind.CHECKPOINT)
     plain = quantization.LinearPlan(precision="int8")
@@ -134,7 +134,7 @@ def test_a_wider_teacher_of_embeddings_gives_each_stage_the_same_goals(make_cont
     }
     still = {"teacher": "wide", "learning_rate": 1e-9, "epochs": 1, "batch_size": 16}
     for again in (
-        Distill(hidden_weight=0, **still),
+        Distill(**still),
         Adapt(**still),
         Adapt(qat=True, **still),
         Qat(**still),
