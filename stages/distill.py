@@ -239,7 +239,8 @@ class Distill(Inside):
         student, tokenizer = self._open_student(context, model)
         if self.activation is not None:
             activation.replace(student, self.activation)
-        splits = self._splits(context)
+        artifact = context.artifacts[self.transfer] if self.transfer else None
+        splits = transfer_set.learned(context, artifact)
         metrics: list[Metric] = []
         if self.vocabulary:
             tokenizer, unseen = vocabulary.prune(student, tokenizer, splits)
@@ -247,7 +248,6 @@ class Distill(Inside):
         rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
         held_out = [context.split("dev")] if self.keep == "best" else []
         unseen = training.labelled_rows(context, tokenizer, *held_out, numbered=True)
-        artifact = self._transfer(context)
         if transfer_set.has_answers(artifact):
             self.check_answers_only()
             known, seen = (
@@ -343,15 +343,6 @@ class Distill(Inside):
             depth = len(checkpoint.encoder_layers(student))
             surgery.keep_layers(student, choose_layers(self.layers, depth))
         return student, tokenizer
-
-    def _splits(self, context: Context) -> list[Split]:
-        names = ("unlabelled", "corpus")
-        own = [context.splits[name] for name in names if name in context.splits]
-        made = transfer_set.splits(self._transfer(context), context.work)
-        return [context.split("train"), *own, *made]
-
-    def _transfer(self, context: Context) -> Artifact | None:
-        return context.artifacts[self.transfer] if self.transfer else None
 
 
 def _student(reference: str, base: Path) -> Located:

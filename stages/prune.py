@@ -63,7 +63,8 @@ class Prune(Stage):
     squares to reproduce the layer's original output. Layers are removed one at a time, always the
     one whose removal changes the answers least. Nothing is trained unless ``recover_epochs`` is
     set: the pruned model then learns the answers of the unpruned one (Hinton et al. 2015, arXiv
-    1503.02531), or those that a transfer set has. With ``rounds``, units go in steps with recovery
+    1503.02531) to the rows of train, data.unlabelled, data.corpus and a transfer set, or those that
+    the transfer set has. With ``rounds``, units go in steps with recovery
     in between, each ranked anew, since a model recovers better from several small steps (CoFi, Xia
     et al. 2022, arXiv 2204.00408, prunes while it distills).
     """
@@ -203,7 +204,7 @@ class Prune(Stage):
         effort = float(min(self.calibration_rows, work.rows_of(self.reads)) * shape.body)
         if self.recover_epochs:
             knobs = self._recovery().resources(replace(work, shape=small))
-            splits = self.reads | {TRANSFER}
+            splits = self.reads - {"dev"} | {TRANSFER}
             assert knobs.memory is not None
             assert knobs.disk is not None
             memory |= knobs.memory
@@ -346,9 +347,7 @@ class Prune(Stage):
         """Shrink the embeddings in place; return the smaller tokenizer."""
         from stages import vocabulary
 
-        names = ("train", "unlabelled", "corpus")
-        splits = [context.splits[name] for name in names if name in context.splits]
-        splits += transfer_set.splits(self._transfer(context), context.work)
+        splits = transfer_set.learned(context, self._transfer(context))
         smaller, unseen = vocabulary.prune(network, tokenizer, splits, self.least_count)
         metrics.append(unseen)
         return smaller

@@ -148,6 +148,16 @@ def test_a_transfer_set_adds_texts_to_recovery(tuned, make_context, tmp_path):
     assert (104, "teacher answers") in seen
 
 
+def test_recovery_learns_unlabelled_text_as_distillation_does(tuned, make_context):
+    context = make_context(rows=64)
+    texts = sentences(40, seed=9)[0]
+    context.splits["unlabelled"] = Split("unlabelled", "", "", texts, None, None)
+    seen = set()
+    context.progress = lambda done, total, note: seen.add((total, note))
+    Prune(neurons=0.5, recover_epochs=1, calibration_rows=16).run(context, tuned)
+    assert (104, "teacher answers") in seen
+
+
 def test_recovery_learns_answers_in_the_width_of_the_network(tuned, make_context, monkeypatch):
     asked = []
 
