@@ -193,7 +193,8 @@ class Distill(Inside):
         own = self.reads - {"dev"}
         states = footprint.hidden_states(work, own, kept, teacher.hidden)
         states += upto(footprint.hidden_states(work, TEXTS_ONLY, kept, teacher.hidden).most)
-        if self.student is not None or self.teacher is not None:
+        relations = self.relation_weight or self.attention_weight  # of the heads that are left
+        if self.student is not None or self.teacher is not None or relations:
             states = upto(states.most)
         logits = footprint.logits(work, own)
         logits += upto(footprint.logits(work, splits - own).most)
@@ -258,7 +259,7 @@ class Distill(Inside):
         else:
             lesson = self._ask(context, model, student, tokenizer, splits, rows, held_out)
         training.set_dropout(student, self.dropout)
-        aims.project(student, lesson.answers.width, lesson.aims)
+        aims.project(student, lesson.aims)
         asked = [lesson.answers, lesson.unseen] if held_out else [lesson.answers]
         goals = teaching.goals(context, student, tokenizer, rows, *asked)
 

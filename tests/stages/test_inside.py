@@ -141,6 +141,8 @@ def test_relations_know_that_heads_were_pruned(tuned, make_context, tmp_path):
     with pytest.raises(ModelError, match=r"distill.relation_heads: 32 heads do not divide the wid"):
         stage.run(again, pruned)
     Distill(teacher="whole", epochs=1, relation_weight=1, relation_heads=heads).run(again, pruned)
+    taught = make_context(rows=32, work=tmp_path / "taught")
+    Distill(layers=1, epochs=1, hidden_weight=1, relation_weight=1).run(taught, pruned)
 
 
 def test_an_empty_map_is_refused():
