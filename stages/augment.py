@@ -172,7 +172,9 @@ class Augment(Stage):
             places = draw.sample(places, len(rows))
         elif fewer:
             context.progress(0, 1, f"{wanted.file}: choosing the nearest texts")
-            places = domain.ranked(rows.texts, new.places(rows), context.split("train").texts)
+            like = map(_joined, novel.rows(context.split("train")))
+            text = lambda place: _joined(novel.pair(rows, place))  # noqa: E731
+            places = domain.ranked(text, new.places(rows), like)
         for place in places:
             row = novel.pair(rows, place)
             if new.add(row, "from_files"):
@@ -201,6 +203,10 @@ class Augment(Stage):
             yield "splices", put(spans.splice(text, twin, draw))
         for _ in range(self.noised):
             yield "noised", put(spans.noised(text, draw))
+
+
+def _joined(row: Pair) -> str:
+    return " ".join(text for text in row if text)
 
 
 def _read(task: Task, path: Path, reference: str, folder: Path) -> tuple[Split, int]:

@@ -13,6 +13,7 @@ from pipeline.stage.alike import normalized
 from pipeline.stage.resources import Workload
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.stage.tasks.token_classification import TokenClassification
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import DataError, RecipeError
@@ -138,6 +139,21 @@ def test_files_add_the_texts_that_read_most_like_the_training_rows(make_context,
     assert list(rows.texts) == ["the film was dull"]
     counts = {metric.name: metric.value for metric in draft.metrics}
     assert counts == {"texts": 1, "from_files": 1, "without_text": 1}
+
+
+def test_both_texts_of_a_pair_say_how_near_it_is(make_context, tuned):
+    splits = {name: split(name, [f"{name} one"], [f"{name} two"]) for name in ("dev", "eval")}
+    splits["train"] = split("train", ["Is this good?"] * 3, TRAIN)
+    task = TextClassification(("no", "yes"), 32, ("question", "text"))
+    context = make_context(splits=splits, task=task)
+    found = [
+        {"question": "Is this good?", "text": text} for text in ("rain in the north", "a dull film")
+    ]
+    (context.base / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    stage = Augment(texts=(TextFile(file="more.jsonl", rows=1),), spans=0, splices=0, clauses=False)
+    stage.run(context, tuned)
+    rows = transfer_set.split(artifact_of(context.output, Kind.TRANSFER_SET), context.work)
+    assert list(rows.pairs) == ["a dull film"]
 
 
 def test_any_rows_of_a_file_can_be_chosen_and_others_with_another_seed(make_context, tuned):
