@@ -43,6 +43,25 @@ def test_the_loss_is_of_the_rows_that_are_named_only():
     assert loss.item() == pytest.approx(0.8 * expected.item())
 
 
+@pytest.mark.parametrize(
+    ("how", "of_lengths", "of_later_tokens"),
+    [("mse", True, True), ("cosine", False, True), ("patience", False, False)],
+)
+def test_each_loss_of_hidden_states_pulls_in_its_own_way(how, of_lengths, of_later_tokens):
+    """By their definitions: an angle has no length, and patience reads the first token alone."""
+    torch.manual_seed(0)
+    own, theirs = torch.randn(2, 4, 8, requires_grad=True), torch.randn(2, 4, 8)
+    found = Captured()
+    found.note(Internal("hidden", 0), own)
+    made = Aims(aims.of_hidden([(0, 5)], 1.0, how, (8, 8)))
+    loss = made.loss(student(), found, [theirs], [0, 1], torch.ones(2, 4, dtype=torch.long))
+    (gradient,) = torch.autograd.grad(loss, own)
+    assert gradient[:, 0].any()
+    assert bool(gradient[:, 1:].any()) == of_later_tokens
+    along = (gradient * own).sum(dim=-1)
+    assert bool(along.abs().max() > 1e-4) == of_lengths
+
+
 def test_states_that_several_aims_share_are_kept_once():
     relation = aims.of_relations(1, 5, 1.0, 2)
     attention = aims.of_attention(1, 5, 0.5, 2)
