@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from pipeline.stage import Asked, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, weights
@@ -83,6 +83,27 @@ class Training(Stage):
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how training rounds."""
         return {"cpu_bf16": cpu_has_bf16()}
+
+
+def changed(part: BaseModel, names: Iterable[str]) -> list[str]:
+    """Return the parameters that have another value than by default.
+
+    A default that was written down counts as not given: a recorded stage has all its fields.
+    """
+    defaults = type(part).model_fields
+    return [name for name in names if getattr(part, name) != defaults[name].default]
+
+
+def refuse_unread(part: BaseModel, names: Iterable[str], *readers: str) -> None:
+    """Raise ValueError if a parameter is given, and none of those that make it be read.
+
+    A reader that is written down as 0 is given: a sweep tries 0 as well.
+    """
+    unread = changed(part, names)
+    if unread and part.model_fields_set.isdisjoint(readers):
+        *most, last = map(repr, readers)
+        either = f"{', '.join(most)} or {last}" if most else last
+        raise ValueError(f"{unread[0]!r} needs {either}")
 
 
 def cpu_has_bf16() -> bool:

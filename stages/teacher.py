@@ -24,7 +24,7 @@ from pipeline.store.artifact import Artifact
 from pipeline.terms.errors import ModelError
 from stages import mapped, training, transfer_set
 from stages.aims import Aims
-from stages.internals import Internal, captured
+from stages.internals import Internal, captured, width
 from stages.notes import pause
 from stages.parameters import TEACHER_BATCH, Loss, Row
 from stages.rows import lengths
@@ -41,34 +41,34 @@ TURNED = 2000
 class TeacherOutputs:
     """A teacher's raw outputs and hidden states for every row.
 
-    ``logits`` (units × width, fp32) are memory-mapped; ``units[r]`` is row r's first unit. Hidden
-    states are in a raw fp16 file, unpadded, row after row: token × state × width, where a state is
-    what ``stages.internals`` names. They are read with plain reads rather than memory-mapped,
-    because mapped pages would count as resident memory. ``starts[r]`` is row r's first token.
+    ``logits`` (units × width, fp32) are memory-mapped; ``units[r]`` is row r's first unit. The
+    states that ``stages.internals`` names, which have these ``widths``, are in a raw fp16 file,
+    unpadded, row after row: for each token, state after state. They are read with plain reads
+    rather than memory-mapped, because mapped pages would count as resident memory. ``starts[r]`` is
+    row r's first token.
     """
 
     logits: Tensor
     units: NDArray[np.int64]
     starts: NDArray[np.int64]
     path: Path
-    states: int
-    width: int
+    widths: tuple[int, ...]
 
     def raw(self, rows: Sequence[int]) -> Tensor:
         """Return the raw outputs of some rows' units, row after row: units × width."""
         return self.logits[_places(self.units, rows)]
 
-    def hidden(self, rows: Sequence[int]) -> Tensor:
-        """Return rows × states × tokens × width, padded on the right with zeros, fp16."""
+    def hidden(self, rows: Sequence[int]) -> list[Tensor]:
+        """Return each state, rows × tokens × its width, padded on the right with zeros, fp16."""
         lengths = [self.starts[row + 1] - self.starts[row] for row in rows]
-        states = np.zeros((len(rows), max(lengths), self.states, self.width), np.float16)
-        size = self.states * self.width
+        size = sum(self.widths)
+        states = np.zeros((len(rows), max(lengths), size), np.float16)
         for at, (row, length) in enumerate(zip(rows, lengths, strict=True)):
             flat = np.fromfile(
                 self.path, np.float16, length * size, offset=self.starts[row] * size * 2
             )
-            states[at, :length] = flat.reshape(length, self.states, self.width)
-        return torch.from_numpy(states).transpose(1, 2)
+            states[at, :length] = flat.reshape(length, size)
+        return list(torch.from_numpy(states).split(self.widths, dim=-1))
 
 
 def answers(context: Context, artifact: Artifact, *splits: Split) -> TeacherOutputs:
@@ -100,8 +100,7 @@ def outputs(
         firsts,
         _starts(rows),
         directory / "hidden.f16",
-        len(states),
-        teacher.config.hidden_size,
+        tuple(width(teacher, state) for state in states),
     )
     _answer(context, teacher.to(context.device).eval(), tokenizer, rows, states, batch_size, result)
     teacher.cpu()
@@ -124,7 +123,7 @@ def known(
             f"the transfer set has {len(logits)} answers to the {firsts[-1]} texts of the student; "
             "label them again"
         )
-    return TeacherOutputs(torch.from_numpy(logits), firsts, _starts(rows), Path(), 0, 0)
+    return TeacherOutputs(torch.from_numpy(logits), firsts, _starts(rows), Path(), ())
 
 
 def goals(
@@ -184,7 +183,7 @@ def _answer(
                 answers.seek(result.units[row] * logits.shape[1] * 4)
                 answers.write(own.numpy().tobytes())
                 first, end = result.starts[row], result.starts[row + 1]
-                inside.seek(first * len(states) * result.width * 2)
+                inside.seek(first * sum(result.widths) * 2)
                 inside.write(found[: end - first].tobytes())
             done = start + len(chosen)
             context.progress(done, len(order), "teacher answers")
@@ -202,7 +201,7 @@ def _forward(
     rows: Sequence[Row],
     states: Sequence[Internal],
 ) -> tuple[Tensor, np.ndarray]:
-    """Return raw outputs (units × width) and states inside (rows × tokens × states × width)."""
+    """Return raw outputs (units × width) and states inside (rows × tokens × their widths)."""
     batch = {k: v.to(context.device) for k, v in collate(rows, tokenizer).items()}
     with (
         torch.inference_mode(),
@@ -212,12 +211,8 @@ def _forward(
         answer = teacher(**inputs_of(batch))
         raw = context.task.select(answer, batch, teacher.config).float().cpu()
     if not states:
-        return raw, np.empty((len(rows), 0, 0, 0), np.float16)
-    inside = found.all(states)
-    widths = {state.shape[-1] for state in inside}
-    if widths != {teacher.config.hidden_size}:
-        raise ModelError("distill: the teacher was pruned: its states are not all of one width")
-    return raw, torch.stack(inside, dim=2).to(torch.float16).cpu().numpy()
+        return raw, np.empty((len(rows), 0, 0), np.float16)
+    return raw, torch.cat(found.all(states), dim=-1).to(torch.float16).cpu().numpy()
 
 
 def _places(firsts: NDArray[np.int64], rows: Sequence[int]) -> NDArray[np.int64]:
@@ -271,8 +266,8 @@ def imitation(
         total = share * soft + (1 - share) * task.loss(raw, batch, total=False)
         alike = [at for at, row in enumerate(rows) if aims.same[row]] if aims.aims else []
         if alike:
-            kept = answers.hidden([rows[at] for at in alike]).to(raw.device)
-            mask = batch["attention_mask"][alike, : kept.shape[2]]
+            kept = [each.to(raw.device) for each in answers.hidden([rows[at] for at in alike])]
+            mask = batch["attention_mask"][alike, : kept[0].shape[1]]
             total = total + aims.loss(student, found, kept, alike, mask, clock)
         return total
 

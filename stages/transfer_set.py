@@ -46,6 +46,13 @@ def splits(artifact: Artifact | None, folder: Path) -> list[Split]:
     return [split(artifact, folder)]
 
 
+def learned(context: Context, artifact: Artifact | None) -> list[Split]:
+    """Return all texts that a student learns: the recipe's own, and those of a transfer set."""
+    names = ("train", "unlabelled", "corpus")
+    own = [context.splits[name] for name in names if name in context.splits]
+    return own + splits(artifact, context.work)
+
+
 def named(context: Context, step: str) -> Split:
     """Return the texts that a step made. Raises DataError if it has answers to none."""
     found = splits(context.artifacts[step], context.work)

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.stage import Context, Draft
 from pipeline.stage.resources import FLOAT, PROCESS, TEXTS, Resources, Workload, upto
@@ -17,7 +17,7 @@ from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import DataError, RecipeError
 from stages import batches, footprint, novel, spans, training, transfer_set
 from stages.novel import Novel
-from stages.parameters import Training
+from stages.parameters import Training, changed
 
 PROMPT = "More texts like these, one on each line:\n"
 MARK = "- "
@@ -61,6 +61,16 @@ class Write(Training):
     temperature: float = Field(1.0, gt=0, le=10, description="less: likelier words")
     top_p: float = Field(0.95, gt=0, le=1, description="share of the probability to sample from")
     tokens: int = Field(48, ge=4, le=4096, description="of the longest text")
+
+    @model_validator(mode="after")
+    def _tunes_or_prompts(self) -> Write:
+        if self.epochs and changed(self, ("examples",)):
+            raise ValueError("'examples' are of a prompt: give 'epochs: 0'")
+        if not self.epochs and (unread := changed(self, Training.model_fields.keys() - {"epochs"})):
+            raise ValueError(
+                f"{sorted(unread)[0]!r} is of the tuning, which 'epochs: 0' leaves out"
+            )
+        return self
 
     def check_columns(self, count: int) -> None:
         """Raise RecipeError if the rows are pairs of texts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.model.shape import Shape
 from pipeline.stage.alike import normalized
@@ -94,6 +95,21 @@ def test_a_killed_run_goes_on_after_its_last_batch(
     assert "writing" in notes
     assert not any(note.startswith("loss") for note in notes), "nothing is trained again"
     assert written(context) == written(whole)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"examples": 9}, "'examples' are of a prompt: give 'epochs: 0'"),
+        ({"epochs": 0, "learning_rate": 1e-3}, "'learning_rate' is of the tuning, which"),
+        ({"epochs": 0, "batch_size": 4}, "'batch_size' is of the tuning, which"),
+    ],
+)
+def test_tuning_needs_no_prompt_and_a_prompt_no_tuning(given, message):
+    with pytest.raises(ValidationError, match=message):
+        Write(model="lm", **given)
+    stage = Write(model="lm", epochs=0, examples=9)
+    assert Write.model_validate(stage.model_dump(mode="json")) == stage
 
 
 def test_pairs_of_texts_are_refused_before_anything_runs(workshop):
