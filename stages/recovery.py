@@ -21,8 +21,8 @@ def lesson(
 ) -> tuple[Rows, Loss]:
     """Return the rows of recovery, and the loss of imitating the unpruned model on them.
 
-    Unlabelled rows are learned as in distillation, but not a corpus. ``transfer``: a transfer set, whose texts join,
-    and whose answers are learned if it has some.
+    Unlabelled rows are learned as in distillation, but not a corpus. ``transfer``: a transfer set,
+    whose texts join, and whose answers are learned if it has some.
     """
     from stages import teacher as teaching
 
