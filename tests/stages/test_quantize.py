@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -237,15 +239,16 @@ def test_weights_in_4_bits_are_written_beside_the_float_ones(tuned, make_context
     assert not (again.output / blockwise.FILE).exists()
 
 
-def test_layers_that_4_bits_ruin_stay_in_int8(tuned, make_context):
-    """What is kept has the least damage, measured beside the others in int8."""
-    _, free = planned(
-        Quantize(weights="int4", max_damage=9, max_joint_damage=9), make_context(), tuned
-    )
+def test_layers_that_4_bits_ruin_stay_in_int8(base, make_context):
+    """What is kept has the least damage, measured beside the others in int8.
+
+    Of a model that is hardly trained: the answers of one that is sure are changed by nothing.
+    """
+    layers = partial(Quantize, weights="int4", embeddings="float", max_damage=9)
+    _, free = planned(layers(max_joint_damage=9), make_context(), base)
     (whole,) = [metric.value for metric in free.metrics if metric.name == "quantization_kl"]
     context = make_context()
-    stage = Quantize(weights="int4", max_damage=9, max_joint_damage=whole / 2)
-    plan, draft = planned(stage, context, tuned)
+    plan, draft = planned(layers(max_joint_damage=whole / 2), context, base)
     metrics = {metric.name: metric.value for metric in draft.metrics}
     assert metrics["quantization_kl"] <= whole / 2
     assert 0 < len(plan.int4_modules) < len(plan.integer_modules) == len(plan.linears)
