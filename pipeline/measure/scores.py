@@ -3,8 +3,8 @@
 Accuracy has score intervals (Wilson's, Tango's). Other scores that count right rows use a bootstrap
 over rows, which has zero width if nothing differs: thirty right answers, resampled, are always
 right. So the bounds of a score are never closer to it than accuracy's bounds are to accuracy,
-scaled by the weight of a row. Scores that do not count rows have the intervals of
-``pipeline.measure.paired``.
+scaled by the weight of a row: in macro F1, a row of a rare label weighs many times as much as
+others. Scores that do not count rows have the intervals of ``pipeline.measure.paired``.
 """
 
 from __future__ import annotations
@@ -54,14 +54,18 @@ def alone(
     accuracy = statistics.wilson(int(right.sum()), len(right))
     if name == "accuracy":
         return accuracy
-    score = task.formulas(truth)[name](answers, truth)
+    formula = task.formulas(truth)[name]
+    score = formula(answers, truth)
     if not task.counted:
         return _within(name, paired.alone(score, len(right), seed))
-    wide = _no_surer(statistics.bootstrap(score, len(right), seed), accuracy)
-    low, high = wide.low, wide.high
-    if name == "ece":  # an error: with few rows, the true one may be higher
-        low = _least_error(answers, right, accuracy, seed)
-        high = max(high, wide.value + accuracy.value - accuracy.low)
+    drawn = statistics.bootstrap(score, len(right), seed)
+    if name != "ece":
+        heaviest = _heaviest(formula, np.asarray(truth), answers)
+        weight = _unseen(1.0, heaviest, int((~right).sum()))
+        return _within(name, _no_surer(drawn, accuracy, weight))
+    wide = _no_surer(drawn, accuracy)  # an error: with few rows, the true one may be higher
+    low = _least_error(answers, right, accuracy, seed)
+    high = max(wide.high, wide.value + accuracy.value - accuracy.low)
     return _within(name, Interval(wide.value, low, high))
 
 
@@ -87,10 +91,12 @@ def compare(
     gains, losses = flips(*right)
     two_sided = statistics.paired_difference(gains, losses, len(truth))
     one_sided = statistics.paired_difference(gains, losses, len(truth), 0.90, HALF_A_ROW)
-    drawn, base = _resampled(task.formulas(truth)[name], ours, theirs, np.asarray(truth), seed)
+    formula, table = task.formulas(truth)[name], np.asarray(truth)
+    drawn, base = _resampled(formula, ours, theirs, table, seed)
     difference, difference90 = two_sided, one_sided
     if name != "accuracy":
-        weight = _weight(drawn, gains, losses, len(truth))
+        seen = _weight(drawn, gains, losses, len(truth))
+        weight = _unseen(seen, _heaviest(formula, table, ours, theirs), gains + losses)
         difference = _no_surer(drawn.difference, two_sided, weight)
         difference90 = _no_surer(drawn.difference90, one_sided, weight)
     if base == 0:
@@ -172,6 +178,45 @@ def _weight(drawn: Bootstrap, gains: int, losses: int, rows: int) -> float:
     return max(1.0, (high - low) / (2 * Z90) / math.sqrt(variance / rows))
 
 
+def _heaviest(formula: Formula, truth: NDArray[np.int64], *sides: Floats) -> float:
+    """Return how much more one flip may change a score than it changes accuracy, at least 1.
+
+    ``sides``: the answers of each model. Of each label, a row that a model answers rightly is given
+    the most frequent other label instead.
+    """
+    labels = sides[0].shape[1]
+    certain, order = _certain(labels), np.argsort(-np.bincount(truth, minlength=labels))
+    wrong = np.where(np.arange(labels) == order[0], order[1], order[0])
+    most = 1.0
+    for side in sides:
+        kinds, counts = np.unique(
+            np.stack([truth, formulas.answers(side)]), axis=1, return_counts=True
+        )
+        right = np.flatnonzero(kinds[0] == kinds[1])
+        lost = kinds[0, right]
+        weights = np.tile(np.append(counts, 0 * lost).astype(float), (1 + len(lost), 1))
+        each = np.arange(len(lost))
+        weights[1 + each, right] -= 1
+        weights[1 + each, len(counts) + each] += 1
+        kinds = np.concatenate([kinds, np.stack([lost, wrong[lost]])], axis=1)
+        found = formula(certain[kinds[1]], kinds[0])(weights)
+        most = max(most, len(truth) * float((found[0] - found).max()))
+    return most
+
+
+def _unseen(seen: float, heaviest: float, differing: int) -> float:
+    """Return the weight of a flip: the fewer were seen, the nearer to the heaviest that may come.
+
+    As in ``paired.unseen_block``.
+    """
+    return seen + max(heaviest - seen, 0.0) * paired.FEW / (differing + paired.FEW)
+
+
+def _certain(labels: int) -> Floats:
+    """Return sure answers of each label; the last, for the index −1, is NaN."""
+    return np.vstack([np.eye(labels), np.full(labels, np.nan)])
+
+
 def _resampled(
     metric: Formula,
     ours: Floats,
@@ -186,8 +231,7 @@ def _resampled(
     """
     answers = [formulas.answers(side) for side in (ours, theirs)]
     kinds, counts = np.unique(np.stack([truth, *answers]), axis=1, return_counts=True)
-    labels = ours.shape[1]
-    certain = np.vstack([np.eye(labels), np.full(labels, np.nan)])  # answers() is −1 for NaN
+    certain = _certain(ours.shape[1])
     scores = [metric(certain[kind], kinds[0]) for kind in kinds[1:]]
     draws = np.random.default_rng(seed).multinomial(
         len(truth), counts / len(truth), statistics.RESAMPLES

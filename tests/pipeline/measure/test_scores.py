@@ -65,8 +65,9 @@ def test_thirty_right_answers_do_not_prove_a_perfect_score(name):
         assert (found.value, found.low) == (0, 0)
         assert found.high == pytest.approx(unsure, abs=1e-6)
     else:
+        weight = 30 * (1 - (28 / 29 + 30 / 31) / 2)  # of one flip, after which 14 and 15 are found
         assert (found.value, found.high) == (1, 1)
-        assert found.low == pytest.approx(1 - unsure, abs=1e-6)
+        assert found.low == pytest.approx(1 - weight * unsure, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1"])
@@ -80,6 +81,34 @@ def test_a_drop_of_just_the_margin_passes_at_most_every_twentieth_time(name):
         passed += statistics.non_inferiority(found.difference90, margin) == "pass"
     assert passed / trials < 0.05 + 3 * 0.011
     assert passed  # a budget that never passes would be useless too
+
+
+def test_three_right_answers_do_not_prove_that_a_rare_label_is_kept():
+    """If all rows of a label of 3 % are lost, one of 100 rows shows it in 95 of 100 samples."""
+    truth = np.array([0] * 97 + [1] * 3)
+    found = scores.compare(TextClassification, "macro_f1", *2 * [_answers(truth)], truth)
+    assert found.difference90.low < -0.2  # F1 of the rare label is half of macro F1
+    assert found.ratio90.low < 0.8
+    assert scores.alone(TextClassification, "macro_f1", _answers(truth), truth).low < 0.8
+    even = np.arange(100) % 2
+    found = scores.compare(TextClassification, "macro_f1", *2 * [_answers(even)], even)
+    exact = statistics.paired_difference(0, 0, 100, 0.90, scores.HALF_A_ROW)
+    assert found.difference90.low == pytest.approx(exact.low, abs=0.001)
+
+
+def test_a_rare_label_that_is_lost_passes_at_most_every_twentieth_time():
+    """The candidate gives 30 % of the rows of a label of 3 % another one, and no other row."""
+    generator = np.random.default_rng(0)
+    passed, covered, trials, drop = 0, 0, 300, 0.5 - 0.5 * 1.4 / 1.7 + 0.5 - 0.97 / (1.94 + 0.009)
+    for trial in range(trials):
+        truth = np.repeat([0, 1], generator.multinomial(100, [0.97, 0.03]))
+        ours = np.where(generator.random(100) < 0.3, 0, truth)
+        sides = _answers(ours), _answers(truth)
+        found = scores.compare(TextClassification, "macro_f1", *sides, truth, trial)
+        passed += statistics.non_inferiority(found.difference90, drop) == "pass"
+        covered += found.difference.low <= -drop <= found.difference.high
+    assert passed / trials < 0.05 + 3 * 0.0126
+    assert covered / trials > 0.95 - 3 * 0.0126
 
 
 def test_a_reference_without_a_right_answer_gives_no_ratio():
