@@ -244,7 +244,7 @@ def _resampled(
 def _no_surer(interval: Interval, accuracy: Interval, weight: float = 1.0) -> Interval:
     """Widen a score's bounds to at least ``weight`` times the distance of accuracy's bounds."""
     low, high = (weight * (bound - accuracy.value) for bound in accuracy[1:])
-    return _wider(interval, interval.value + low, interval.value + high)
+    return _wider(interval, max(interval.value + low, -1.0), min(interval.value + high, 1.0))
 
 
 def _wider(interval: Interval, low: float, high: float) -> Interval:
