@@ -137,7 +137,7 @@ def _limits(scale: _Scale, columns: Sequence[Column]) -> str:
         line = svg.path(commands, PAGE.limit, 1.3, "4 3") if commands else ""
         words = "at least" if form.startswith("min") else "at most"
         known = [limit for limit in limits if limit is not None]
-        required = f"{words} {series.shown(scale.key, known[-1])}"
+        required = f"{words} {series.limit(scale.key, known[-1])}"
         label = _label(scale, columns, required, known[-1], len(set(known)) == 1)
         parts.append(svg.group(f"budget: {required}", line + label))
     return "".join(parts)

@@ -137,6 +137,15 @@ def test_each_form_in_each_state(measurements, budget, outcome):
     assert found.reason
 
 
+def test_a_reason_has_the_digits_that_decide(measurements):
+    measurements.models["candidate"].size = 20_040_000
+    found = one(measurements, metric="size", max="20 MB")
+    assert (found.outcome, found.reason) == (
+        "fail",
+        "size is 20.04 MB; at most 20 MB is allowed",
+    )
+
+
 def test_the_reason_of_a_speedup_has_its_numbers(measurements):
     found = one(measurements, metric="latency_p50", min_speedup=6, against="finetune")
     low, high = f"{found.low:.2f}", f"{found.high:.2f}"
