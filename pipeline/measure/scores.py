@@ -134,15 +134,13 @@ def divergence(task: type[Task], ours: Floats, theirs: Floats, seed: int = SEED)
     gives a narrow interval.
     """
     nats = task.nats(ours, theirs)
-    wide = paired.alone(mean(nats), len(nats), seed)
-    return Interval(wide.value, max(wide.low, 0.0), wide.high)
+    return _within("kl", paired.alone(mean(nats), len(nats), seed))
 
 
 def _within(name: str, interval: Interval) -> Interval:
-    """Return the interval of a share inside 0 and 1."""
-    if metrics.known(name).unit != "%":
-        return interval
-    return Interval(interval.value, max(interval.low, 0.0), min(interval.high, 1.0))
+    """Return the interval inside the values that a metric can have."""
+    least, most = metrics.known(name).ends
+    return Interval(*(min(max(end, least), most) for end in interval))  # NaN stays
 
 
 def flips(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, int]:

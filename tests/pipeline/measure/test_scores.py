@@ -1,5 +1,7 @@
 """Bounds of a score: as wide as the rows require, with near 5 % false passes at the margin."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -156,3 +158,11 @@ def test_scores_that_count_no_rows_have_the_intervals_of_blocks():
 def test_a_share_stays_between_0_and_1():
     ours, _, truth = _table(60, 0, 0, 0)
     assert scores.alone(Counted, "macro_f1", ours, truth).high == 1
+
+
+@pytest.mark.parametrize(("name", "ends"), [("pearson", (-1, 1)), ("mse", (0, math.inf))])
+def test_no_bound_is_a_value_that_a_score_cannot_have(name, ends):
+    truth = np.linspace(0, 1, 9)
+    for outputs in (truth, -truth, np.where(truth > 0.9, 5.0, truth)):
+        found = scores.alone(Regression, name, outputs[:, None], truth.tolist())
+        assert ends[0] <= found.low <= found.value <= found.high <= ends[1]
