@@ -56,11 +56,11 @@ def alone(
         return accuracy
     formula = task.formulas(truth)[name]
     score = formula(answers, truth)
+    heaviest = 0.0 if name == "ece" else _heaviest(task, formula, truth, answers)
     if not task.counted:
-        return _within(name, paired.alone(score, len(right), seed))
+        return _within(name, paired.alone(score, len(right), seed, heaviest=heaviest))
     drawn = statistics.bootstrap(score, len(right), seed)
     if name != "ece":
-        heaviest = _heaviest(formula, np.asarray(truth), answers)
         weight = _unseen(1.0, heaviest, int((~right).sum()))
         return _within(name, _no_surer(drawn, accuracy, weight))
     wide = _no_surer(drawn, accuracy)  # an error: with few rows, the true one may be higher
@@ -85,18 +85,20 @@ def compare(
     If the reference scores 0, the ratio is infinite or NaN.
     """
     right = [task.right(side, truth) for side in (ours, theirs)]
+    formula = task.formulas(truth)[name]
     if not task.counted:
-        formula = task.formulas(truth)[name]
-        return paired.compare(formula(ours, truth), formula(theirs, truth), len(right[0]), seed)
+        pair = [formula(side, truth) for side in (ours, theirs)]
+        heaviest = _heaviest(task, formula, truth, ours, theirs)
+        return paired.compare(*pair, len(right[0]), seed, heaviest=heaviest)
     gains, losses = flips(*right)
     two_sided = statistics.paired_difference(gains, losses, len(truth))
     one_sided = statistics.paired_difference(gains, losses, len(truth), 0.90, HALF_A_ROW)
-    formula, table = task.formulas(truth)[name], np.asarray(truth)
-    drawn, base = _resampled(formula, ours, theirs, table, seed)
+    drawn, base = _resampled(formula, ours, theirs, np.asarray(truth), seed)
     difference, difference90 = two_sided, one_sided
     if name != "accuracy":
         seen = _weight(drawn, gains, losses, len(truth))
-        weight = _unseen(seen, _heaviest(formula, table, ours, theirs), gains + losses)
+        heaviest = _heaviest(task, formula, truth, ours, theirs)
+        weight = _unseen(seen, heaviest, gains + losses)
         difference = _no_surer(drawn.difference, two_sided, weight)
         difference90 = _no_surer(drawn.difference90, one_sided, weight)
     if base == 0:
@@ -176,29 +178,23 @@ def _weight(drawn: Bootstrap, gains: int, losses: int, rows: int) -> float:
     return max(1.0, (high - low) / (2 * Z90) / math.sqrt(variance / rows))
 
 
-def _heaviest(formula: Formula, truth: NDArray[np.int64], *sides: Floats) -> float:
-    """Return how much more one flip may change a score than it changes accuracy, at least 1.
+def _heaviest(task: type[Task], formula: Formula, truth: Sequence[Any], *sides: Floats) -> float:
+    """Return how much more a score may change if one label more is missed than a share of rows.
 
-    ``sides``: the answers of each model. Of each label, a row that a model answers rightly is given
-    the most frequent other label instead.
+    ``sides``: the answers of each model. 0 if the task does not say.
     """
-    labels = sides[0].shape[1]
-    certain, order = _certain(labels), np.argsort(-np.bincount(truth, minlength=labels))
-    wrong = np.where(np.arange(labels) == order[0], order[1], order[0])
-    most = 1.0
+    most = 0.0
     for side in sides:
-        kinds, counts = np.unique(
-            np.stack([truth, formulas.answers(side)]), axis=1, return_counts=True
-        )
-        right = np.flatnonzero(kinds[0] == kinds[1])
-        lost = kinds[0, right]
-        weights = np.tile(np.append(counts, 0 * lost).astype(float), (1 + len(lost), 1))
-        each = np.arange(len(lost))
-        weights[1 + each, right] -= 1
-        weights[1 + each, len(counts) + each] += 1
-        kinds = np.concatenate([kinds, np.stack([lost, wrong[lost]])], axis=1)
-        found = formula(certain[kinds[1]], kinds[0])(weights)
-        most = max(most, len(truth) * float((found[0] - found).max()))
+        rows, changed = task.missed(side, truth)
+        if not len(rows):
+            continue
+        longer = [*truth, *(truth[row] for row in rows)]
+        score, each = formula(np.concatenate([side, changed]), longer), np.arange(len(rows))
+        weights = np.zeros((1 + len(rows), len(longer)))
+        weights[:, : len(side)] = 1.0
+        weights[1 + each, rows], weights[1 + each, len(side) + each] = 0.0, 1.0
+        found = score(weights)
+        most = max(most, len(side) * float((found[0] - found).max()))
     return most
 
 
@@ -208,11 +204,6 @@ def _unseen(seen: float, heaviest: float, differing: int) -> float:
     As in ``paired.unseen_block``.
     """
     return seen + max(heaviest - seen, 0.0) * paired.FEW / (differing + paired.FEW)
-
-
-def _certain(labels: int) -> Floats:
-    """Return sure answers of each label; the last, for the index −1, is NaN."""
-    return np.vstack([np.eye(labels), np.full(labels, np.nan)])
 
 
 def _resampled(
@@ -229,7 +220,8 @@ def _resampled(
     """
     answers = [formulas.answers(side) for side in (ours, theirs)]
     kinds, counts = np.unique(np.stack([truth, *answers]), axis=1, return_counts=True)
-    certain = _certain(ours.shape[1])
+    labels = ours.shape[1]
+    certain = np.vstack([np.eye(labels), np.full(labels, np.nan)])  # answers() is −1 for NaN
     scores = [metric(certain[kind], kinds[0]) for kind in kinds[1:]]
     draws = np.random.default_rng(seed).multinomial(
         len(truth), counts / len(truth), statistics.RESAMPLES
