@@ -19,8 +19,8 @@ from pipeline.run import baselines
 from pipeline.terms import metrics
 from pipeline.terms.errors import EvidenceError, RecipeError
 from pipeline.terms.outcomes import Outcome, worst
-from pipeline.terms.wording import exactly, percent
 from pipeline.terms.progress import Progress
+from pipeline.terms.wording import exactly, percent
 from pipeline.verdict import judge as judging
 from pipeline.verdict.verdict import BudgetResult, Verdict
 
