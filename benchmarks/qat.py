@@ -53,7 +53,7 @@ def answers(source: Path, folder: Path, seed: int) -> dict[str, list[list[float]
     notes = Notes(folder / "answers.json")
     distil = Distill(layers=LAYERS, epochs=3, learning_rate=2e-4, batch_size=64)
     student = planned.run(distil, source, folder / "student", seed)
-    longer = Distill(teacher="student", epochs=EPOCHS, learning_rate=RATE, hidden_weight=0)
+    longer = Distill(teacher="student", epochs=EPOCHS, learning_rate=RATE)
     control = planned.run(longer, student, folder / "control", seed, student=student)
 
     def noted(name: str, checkpoint: Path) -> None:

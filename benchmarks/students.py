@@ -51,7 +51,7 @@ TEXTS = {
     "mails": {"spans": 6, "splices": 2, "most": 40_000},
 }
 MORE = {
-    "reviews": {"spans": 24, "splices": 4, "most": 300_000},
+    "reviews": {"spans": 24, "splices": 4, "most": 100_000},
     "mails": {"spans": 24, "splices": 4, "most": 120_000},
 }
 LONG = {

@@ -112,7 +112,8 @@ def spoiled(name: str, home: Path) -> tuple[int, list[str]]:
         if "distill" in stage:
             stage["distill"] |= UNTRAINED
         if "recover_epochs" in stage.get("prune", {}):
-            del stage["prune"]["recover_epochs"]
+            for key in ("recover_epochs", "learning_rate"):
+                stage["prune"].pop(key, None)
             stage["prune"] |= {} if distilled else TOO_FAR
     path = ROOT / f"examples/{name}-wrong.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))

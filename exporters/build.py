@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ from pipeline.stage.tasks import Task
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.vocabulary import Isa
+
+log = logging.getLogger(__name__)
 
 Form = Literal["reference", "deploy"]
 ROWS = 48  # for parity
@@ -262,7 +265,14 @@ def _rewrite(
     if plan is None:
         return graph, "fp32", close, found
     if plan.precision == "fp16":
-        graph = half.apply(graph)
+        graph, kept = half.apply(graph, [case.feed for case in expected])
+        if kept and provider == "tensorrt":
+            log.warning(
+                "export: %d operators stay in fp32, as their numbers need it, but TensorRT may "
+                "compute them in fp16; look at what 'validate' measures there, or take provider: "
+                "cuda",
+                kept,
+            )
         close = parity.check(task, graph, expected, "fp16", "conversion to fp16")
         return graph, "fp16", close, found
     found["smooth"] = smooth.apply(graph, plan)

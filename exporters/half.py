@@ -3,45 +3,103 @@
 Places stay in full precision: fp16 has no odd number above 2048, so neighbouring tokens would have
 one place, and the angles of rotary embeddings are wrong long before. transformers computes them
 from ``position_ids.float()``, and DeBERTa's buckets from distances, whatever the model's precision.
+
+So do nodes whose numbers come near fp16's largest, such as squares in a norm, on rows that are
+tried beforehand in fp32. No check of the fp16 graph on a CPU would find them: ONNX Runtime computes
+most nodes there in fp32, and drops the casts between them. The rule is that of ModelOpt's AutoCast.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
+from exporters import parity
 from exporters.passes.graph import array, behind, constant, node, read_inputs
 
 FLOAT = ir.DataType.FLOAT
+LARGEST = 65504 / 4
+"""A quarter of fp16's largest number: rows that were not tried may have larger ones."""
+LOWEST = -LARGEST / 2
+"""What masks add instead of fp32's lowest number. Two of them and a score stay in fp16's range,
+where -inf would make a padded row NaN, and the exponential is 0 as well."""
 
 
-def apply(model: ir.Model) -> ir.Model:
-    """Return the graph in fp16; inputs and logits keep their types, and what counts tokens fp32.
+def apply(model: ir.Model, feeds: Sequence[parity.Feed]) -> tuple[ir.Model, int]:
+    """Return the graph in fp16, and how many of its nodes stay in fp32.
 
-    The mask's lowest number is replaced by the lowest that fp16 can represent. Otherwise it would
-    become -inf, and a padded row NaN.
+    Inputs and logits keep their types. ``feeds``: the rows that are tried, as inputs of the graph.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    lowest = model.graph.initializers.get("mask.lowest")
-    if lowest is not None:
-        smaller = constant(model, "mask.lowest.half", np.array(-65504, dtype=np.float32))
-        ir.convenience.replace_all_uses_with(lowest, smaller)
-        del model.graph.initializers["mask.lowest"]
-    counting = _counting(model)
-    _set_apart(model, counting)
+    _weaken_masks(model)
+    own = _counting(model) | _large(model, feeds)
+    apart = [step for step in model.graph if step in own]
+    kinds = [(value.type, value.shape) for value in model.graph.outputs]
+    _set_apart(model, apart)
     # The graph already has its shapes; inferring them again fails on com.microsoft's operators.
     converted = convert_float_to_float16(
         ir.to_proto(model),
         keep_io_types=True,
         disable_shape_infer=True,
-        node_block_list=[step.name for step in counting],
+        node_block_list=[step.name for step in apart],
     )
+    # Before 1.32 the converter adds the same Cast again for each node that reads it.
+    once = {tuple(step.output): step for step in converted.graph.node}
+    del converted.graph.node[:]
+    converted.graph.node.extend(once.values())
     half: ir.Model = ir.from_proto(converted)
-    return half
+    half.graph.sort()  # the converter puts its casts last
+    for value, (kind, shape) in zip(half.graph.outputs, kinds, strict=True):
+        value.type, value.shape = kind, shape
+    return half, len(apart)
 
 
-def _counting(model: ir.Model) -> list[ir.Node]:
+def _weaken_masks(model: ir.Model) -> None:
+    """Replace fp32's lowest number, which transformers' masks have, by one in fp16's range."""
+    for value, held in list(_constants(model)):
+        if held.min() == np.finfo(np.float32).min:
+            weaker = constant(model, f"{value.name}.half", np.maximum(held, np.float32(LOWEST)))
+            ir.convenience.replace_all_uses_with(value, weaker)
+            del model.graph.initializers[str(value.name)]
+
+
+def _large(model: ir.Model, feeds: Sequence[parity.Feed]) -> set[ir.Node]:
+    """Return the nodes that read or compute numbers beyond ``LARGEST`` for one of the feeds."""
+    tried = model.clone()
+    computed = [value for step in tried.graph for value in step.outputs if value.dtype == FLOAT]
+    sizes = [node("Abs", [value], like=value) for value in computed]
+    most = [
+        node("ReduceMax", list(size.outputs), like=value, keepdims=0)
+        for size, value in zip(sizes, computed, strict=True)
+    ]
+    tried.graph.extend([*sizes, *most])
+    tried.graph.outputs[:] = [step.outputs[0] for step in most]
+    session = parity.session(tried)
+    found = np.max([session.run(None, feed) for feed in feeds], axis=0)
+    largest = {value.name: size for value, size in zip(computed, found, strict=True)}
+    largest |= {value.name: max(held.max(), -held.min()) for value, held in _constants(model)}
+    # What is infinite in fp32, as some masks are, may be so in fp16.
+    large = {name for name, size in largest.items() if LARGEST < size < np.inf}
+    return {
+        step
+        for step in model.graph
+        if any(value is not None and value.name in large for value in (*step.inputs, *step.outputs))
+    }
+
+
+def _constants(model: ir.Model) -> Iterator[tuple[ir.Value, NDArray[np.float32]]]:
+    """Yield the constants in fp32 that have numbers, and these."""
+    for value in model.graph.initializers.values():
+        held = array(value)
+        if held is not None and held.dtype == np.float32 and held.size:
+            yield value, held
+
+
+def _counting(model: ir.Model) -> set[ir.Node]:
     """Return the nodes that compute with places: with floats made of integers.
 
     These depend on no input's numbers but only on sizes. Masks, which do, are not among them, and
@@ -54,7 +112,7 @@ def _counting(model: ir.Model) -> list[ir.Node]:
         if (first or places.intersection(step.inputs)) and not read_inputs(step.outputs[0]):
             places.update(value for value in step.outputs if value.dtype == FLOAT)
             found.update(value.producer() for value in behind(step.outputs[0], _computes))
-    return [step for step in model.graph if step in found and _computes(step)]
+    return {step for step in found if step is not None and _computes(step)}
 
 
 def _computes(step: ir.Node) -> bool:
@@ -62,21 +120,21 @@ def _computes(step: ir.Node) -> bool:
     return step.op_type != "Shape"
 
 
-def _set_apart(model: ir.Model, counting: list[ir.Node]) -> None:
+def _set_apart(model: ir.Model, apart: list[ir.Node]) -> None:
     """Give these nodes names and constants of their own, and others a Cast of what they read.
 
     The converter turns that Cast into one to fp16. It adds others between any two nodes, to fp16
     and back, unless a value has no type; the runtime infers it.
     """
-    own = set(counting)
-    for number, step in enumerate(counting):
-        step.name = f"places_{step.op_type}_{number}"
+    own = set(apart)
+    for number, step in enumerate(apart):
+        step.name = f"fp32_{step.op_type}_{number}"
         for at, value in enumerate(step.inputs):
             held = array(value)
             if value is None or held is None or held.dtype != np.float32:
                 continue
             if any(usage.node not in own for usage in value.uses()):
-                value = constant(model, f"{value.name}.places", held)
+                value = constant(model, f"{value.name}.fp32", held)
                 step.replace_input_with(at, value)
             value.type = value.shape = None
         for value in step.outputs:

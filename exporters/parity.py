@@ -95,6 +95,18 @@ def few(cases: Sequence[Case]) -> list[Case]:
     return [*alone[::BATCH], longest, *batches[:1]]
 
 
+def session(graph: ir.Model, level: str = LEVEL) -> Any:
+    """Return a session of a graph on the CPU, at an optimization level."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(machine.allowed())
+    options.log_severity_level = 3
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = getattr(levels, f"ORT_ENABLE_{level.upper()}")
+    return saving.session(graph, options)
+
+
 def check(
     task: Task,
     graph: ir.Model,
@@ -107,16 +119,9 @@ def check(
 
     Raises ModelError, which names the rewrite ``what``, if the answers differ too much.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(machine.allowed())
-    options.log_severity_level = 3
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = getattr(levels, f"ORT_ENABLE_{level.upper()}")
     try:
-        session = saving.session(graph, options)
-        actual = [session.run(None, case.feed)[0] for case in expected]
+        opened = session(graph, level)
+        actual = [opened.run(None, case.feed)[0] for case in expected]
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(

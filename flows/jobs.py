@@ -63,8 +63,8 @@ class Job:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters of the flow: all but what the command makes of the verdict."""
-        return {key: value for key, value in asdict(self).items() if key not in ("ci", "strict")}
+        """The parameters of the flow."""
+        return {key: value for key, value in asdict(self).items() if key != "ci"}
 
 
 def load(job: Job) -> LoadedRecipe:
@@ -77,7 +77,7 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Ru
     """Plan the job's run; errors that can be known in advance are raised here.
 
     If the eval split has too few rows for a budget, the display shows a note: the run will end
-    inconclusive.
+    inconclusive. It shows a warning of budgets that ``first`` skips and probably should not.
     """
     ownership.check(Path(job.out))
     shared = None if job.fresh else job.store
@@ -91,6 +91,8 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Ru
         for target in loaded.recipe.targets:
             runtime.check_available(target.provider)
     if display is not None:
+        for doubt in plan.doubts:
+            display.say(f"warning: {doubt}", "bold red")
         for need in evidence.needs(plan, Path(job.out)):
             if not need.enough:
                 display.say(f"note: {need.text}", "yellow")

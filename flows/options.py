@@ -52,14 +52,17 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)
 
 
-def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--device``, given to the command as ``device: str``."""
+def device_option(
+    command: Callable[..., Any],
+    about: str = "Where training runs; artifacts are cached separately for each device.",
+) -> Callable[..., Any]:
+    """Add ``--device``, given to the command as ``device: str``; ``about`` is its help."""
     return click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where training runs; artifacts are cached separately for each device.",
+        help=about,
         callback=lambda _context, _parameter, value: _device(value),
     )(command)
 
@@ -99,6 +102,20 @@ def fresh_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def strict_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--strict`` for runs of a flow, given to the command as ``strict: bool``."""
+    return click.option(
+        "--strict", is_flag=True, help="Fail, with the exit code 4, if a budget is inconclusive."
+    )(command)
+
+
+def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--threads``, given to the command as ``threads: int | None``."""
+    return click.option(
+        "--threads", type=click.IntRange(1), help="Threads for training; default: all cores."
+    )(command)
+
+
 def stage_timeout_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--stage-timeout``, given to the command as ``stage_timeout: float | None``."""
     return click.option(
@@ -118,10 +135,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="Run as a Prefect flow, or inline without Prefect.",
     )
-    threads = click.option(
-        "--threads", type=click.IntRange(1), help="Threads for training; default: all cores."
-    )
-    return engine(device_option(threads(command)))
+    return engine(device_option(threads_option(command)))
 
 
 def given_where() -> dict[str, Any]:
@@ -181,7 +195,7 @@ def alias_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--mlflow",
         "registered",
         metavar="NAME",
-        help="Also move the alias of the tag's name of this model in MLflow's registry.",
+        help="Also move this MLflow model's alias TAG.",
     )(tracking_option(command))
 
 

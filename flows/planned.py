@@ -37,6 +37,7 @@ class PlanView:
         steps = plan.steps()
         needed = resources.of(plan, steps)
         resources.check(plan, steps, needed)
+        needed |= resources.of_scoring(plan, steps)
         return cls(plan, steps, evidence.needs(plan, last), needed)
 
     @property
@@ -58,18 +59,25 @@ class PlanView:
                 step.id,
                 step.stage.name,
                 str(step.kind),
-                "cached" if step.cached else "to run",
+                self._state(step),
                 *self._needed(step),
                 step.artifact.short if step.artifact else "",
             ]
             for step in self.steps
         ]
 
+    def _state(self, step: Planned) -> str:
+        if not step.cached:
+            return "to run"
+        return "to score" if step.id in self.resources else "cached"
+
     def _needed(self, step: Planned) -> list[str]:
-        """Return the disk, memory and time of a step as text; empty if it is cached."""
-        if step.cached:
+        """Return the disk, memory and time of a step as text; empty if there is nothing to do."""
+        needed = self.resources.get(step.id)
+        if needed is None:
             return ["", "", ""]
-        needed = self.resources[step.id]
+        if step.cached:
+            return ["", "", duration(needed.seconds)]
         disk, memory = needed.resources.disk, needed.resources.memory
         return [span(disk), span(memory), duration(needed.seconds)]
 

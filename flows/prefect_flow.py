@@ -42,7 +42,6 @@ from flows.jobs import Job
 from flows.logs import LogStream
 from flows.results import Result
 from pipeline.measure import alone
-from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.report import markdown
 from pipeline.run.engine import Run, default_device
 from pipeline.store.home import Home
@@ -72,10 +71,15 @@ def compress(
     fresh: bool = False,
     store: str | None = None,
     stage_timeout: float | None = None,
+    strict: bool = False,
     report_url: str | None = None,
     machine: str | None = None,
 ) -> State[Any]:
-    """Run a recipe from model to verdict. The flow's state is Failed if a budget is missed."""
+    """Run a recipe from model to verdict.
+
+    The flow's state is Failed if a budget is missed, and if one is inconclusive and it is
+    ``strict``.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as flows.cli does
     logs.hide_credentials()
     place = Home(Path(home or os.environ.get("RAREFY_HOME") or Path.home() / HOME))
@@ -91,6 +95,7 @@ def compress(
         fresh=fresh,
         store=store,
         stage_timeout=stage_timeout,
+        strict=strict,
     )
     with Display(LogStream(get_run_logger()).console()) as display:
         try:
@@ -125,32 +130,34 @@ def _deployed(
             _retried("publish", lambda: publishing.publish(run, result, url, there))
             link = publishing.address(url, there, report_url)
         _show(result, loaded.recipe.name, link)
-    return _state(result)
+    return _state(result, job.strict)
 
 
-def run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Result:
+def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
     """Run a job as a flow in this process, on the configured server or an embedded one.
+
+    ``opened``: its run, which is planned already.
 
     Raises the engine's own errors. If a budget is missed, the flow fails, but a Result is returned.
     """
     results: list[Result] = []
     errors: list[Exception] = []  # kept here: in a notebook `state.result` is a coroutine
+    name = opened.plan.loaded.recipe.name
 
     # Define a flow for each call: its closure holds what cannot be a plain flow parameter.
     @flow(name=NAME, persist_result=False, validate_parameters=False)
     def compress(**parameters: Any) -> State[Any]:
         try:
-            opened = jobs.open_run(job, loaded, display)
             with alone.also(machine_limit.limit_of(None)):
                 results.append(_steps(opened, job, display))
             report = Path(results[-1].paths["report"]).resolve().as_uri()
-            _show(results[-1], loaded.recipe.name, report)
+            _show(results[-1], name, report)
         except Exception as error:
             errors.append(error)
             raise
-        return _state(results[-1])
+        return _state(results[-1], job.strict)
 
-    with tags(*tags_of(loaded.recipe.name)):
+    with tags(*tags_of(name)):
         state = compress(**job.parameters, return_state=True)
     if results:
         return results[-1]
@@ -268,14 +275,13 @@ def _coded(message: str, code: int) -> str:
     return f"{message} (exit code {code})"
 
 
-def _state(result: Result) -> State[Any]:
+def _state(result: Result, strict: bool) -> State[Any]:
     """Return the final state of the flow."""
-    judged, code = result.outcome.data.verdict, result.exit_code(strict=False)
+    judged, code = result.outcome.data.verdict, result.exit_code(strict)
     summary = {"outcome": judged.outcome if judged else None, **result.paths}
-    if judged is not None and judged.outcome == "fail":
-        return Failed(message=_coded("; ".join(judged.missed), code), data=summary)
-    if judged is not None and judged.evidence:
-        return Failed(message=_coded("; ".join(judged.evidence), code), data=summary)
+    if judged is not None and judged.exit_code(strict):
+        reasons = judged.missed or judged.evidence or judged.undecided
+        return Failed(message=_coded("; ".join(reasons), code), data=summary)
     if result.unrecorded is not None:
         return Failed(
             message=_coded(f"not in the history: {result.unrecorded}", code), data=summary

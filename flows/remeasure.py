@@ -11,15 +11,13 @@ from pipeline.measure.measurements import Measurements
 from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.release import bundles, origin, records
 from pipeline.release.bundles import Bundle
-from pipeline.run import baselines
+from pipeline.run import baselines, kept
 from pipeline.run.engine import Run
 from pipeline.run.plan import Plan
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.home import Home
-from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from pipeline.terms.progress import Progress, silent
-from pipeline.terms.versions import distribution_version, versions
 from pipeline.verdict.judge import judge
 from pipeline.verdict.verdict import Verdict
 from stages.validate import Validate
@@ -85,29 +83,14 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
     stage, references = _stage(run)
     for compared in (*references.values(), *run.plan.baselines.values()):
         run.check(compared)
-    # Runs with equal inputs share a folder, which keeps the references that were exported before.
-    work = _work(run, stage)
     with (
         alone.measuring(alone.noted(progress)),
-        store.lock(work),
+        kept.folder(run.plan, stage) as work,
         tempfile.TemporaryDirectory(prefix="rarefy-validate-") as output,
     ):
-        context = run.context(stage, references, store.work(work), Path(output), progress)
+        context = run.context(stage, references, work, Path(output), progress, work)
         stage.run(context, bundle.artifact)
         return answers.load(Path(output))
-
-
-def _work(run: Run, stage: Validate) -> str:
-    """Return a name for everything that a reference's export depends on besides its bytes."""
-    value = {
-        "version": stage.version,
-        "rarefy": distribution_version("rarefy"),
-        "libraries": versions(stage.libraries),
-        "task": [run.plan.loaded.recipe.task, *run.plan.task_code],
-        "labels": run.plan.labels,
-        "reading": run.plan.reading,
-    }
-    return f"validate-{value_sha256(value)}"
 
 
 def _stage(run: Run) -> tuple[Validate, dict[str, Artifact]]:

@@ -45,7 +45,7 @@ class Adapt(Training):
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy", "peft")
     quantization: ClassVar[Quantization] = "keeps"
 
-    method: Literal["lora", "dora"] = "lora"
+    method: Literal["lora", "dora"] = Field("lora", description="DoRA also trains magnitudes")
     rank: int = Field(8, ge=1, le=1024, description="rank of each update")
     alpha: float = Field(16, gt=0, description="each update is scaled by alpha / rank")
     dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the adapters' inputs")

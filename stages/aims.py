@@ -28,7 +28,8 @@ Compare = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], Tensor]
 class Aim:
     """States of the student, those of the teacher that they should be like, and a loss of both.
 
-    ``projection``: which projection makes the student's states as wide; None if none does.
+    ``projection``: which projection makes the student's states ``width`` wide, as the teacher's
+    are; None if none does.
     """
 
     weight: Weight
@@ -36,6 +37,7 @@ class Aim:
     theirs: tuple[Internal, ...]
     compare: Compare
     projection: int | None = None
+    width: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,25 +61,25 @@ class Aims:
         self,
         student: Any,
         found: Captured,
-        kept: Tensor,
+        kept: Sequence[Tensor],
         rows: Sequence[int],
         mask: Tensor,
         clock: Clock | None = None,
     ) -> Tensor:
         """Return the sum of all aims' losses for some rows of a batch, weighted as they are now.
 
-        ``found``: the student's states of the whole batch; ``kept``: the teacher's of ``rows``,
-        which are places in the batch: rows × states × tokens × width; ``mask``: that of ``rows``.
+        ``found``: the student's states of the whole batch; ``kept``: each of the teacher's, for
+        ``rows``, which are places in the batch: rows × tokens × its width; ``mask``: that of
+        ``rows``.
         """
-        tokens, places = kept.shape[2], {state: at for at, state in enumerate(self.theirs)}
-        total = kept.new_zeros((), dtype=mask.new_zeros(()).float().dtype)
-        clock = clock or Clock()
+        kept_of = dict(zip(self.theirs, kept, strict=True))
+        tokens, total, clock = mask.shape[1], mask.new_zeros(()).float(), clock or Clock()
         for aim in self.aims:
             own = [found[state][rows, :tokens] for state in aim.own]
             if aim.projection is not None:
                 project = getattr(student, PROJECTIONS)[aim.projection]
                 own = [project(state.float()) for state in own]
-            theirs = [kept[:, places[state]] for state in aim.theirs]
+            theirs = [kept_of[state] for state in aim.theirs]
             total = total + clock.now(aim.weight) * aim.compare(own, theirs, mask)
         return total
 
@@ -101,6 +103,7 @@ def of_hidden(
             (Internal(HIDDEN, other),),
             compare,
             at if widths[0] != widths[1] else None,
+            widths[1],
         )
         for at, (layer, other) in enumerate(pairs)
     ]
@@ -131,10 +134,9 @@ def of_attention(layer: int, other: int, weight: Weight, heads: int) -> Aim:
     return Aim(weight, *states, compare)
 
 
-def project(student: Any, width: int, aims: Aims) -> None:
+def project(student: Any, aims: Aims) -> None:
     """Attach the projections that aims need; they train with the student."""
-    count = sum(aim.projection is not None for aim in aims.aims)
-    if count:
+    widths = [aim.width for aim in aims.aims if aim.projection is not None]
+    if widths:
         own = student.config.hidden_size
-        projections = nn.ModuleList(nn.Linear(own, width) for _ in range(count))
-        student.add_module(PROJECTIONS, projections)
+        student.add_module(PROJECTIONS, nn.ModuleList(nn.Linear(own, width) for width in widths))

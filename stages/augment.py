@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.model import sources
 from pipeline.stage import Context, Draft, Stage, table_file
@@ -24,6 +24,7 @@ from pipeline.terms.vocabulary import Part
 from stages import domain, novel, spans, transfer_set
 from stages.label import check_texts
 from stages.novel import Novel
+from stages.parameters import refuse_unread
 from stages.transfer_set import Pair
 
 CLAUSES = 2
@@ -42,6 +43,11 @@ class TextFile(Part):
     choose: Literal["nearest", "random"] = Field(
         "nearest", description="with rows: those that read most like the training rows, or any"
     )
+
+    @model_validator(mode="after")
+    def _chooses_some(self) -> TextFile:
+        refuse_unread(self, ("choose",), "rows")
+        return self
 
 
 class Augment(Stage):
@@ -77,6 +83,15 @@ class Augment(Stage):
     transfer: str | None = Field(
         None, description="id of a write or rewrite stage, whose texts to add"
     )
+
+    @model_validator(mode="after")
+    def _makes_something(self) -> Augment:
+        if not (self._each or self.texts or self.transfer):
+            raise ValueError(
+                "nothing to make: give 'spans', 'clauses', 'splices', 'noised', 'texts' or "
+                "'transfer'"
+            )
+        return self
 
     def references(self) -> dict[str, str]:
         return {TRANSFER: self.transfer} if self.transfer else {}
@@ -157,7 +172,9 @@ class Augment(Stage):
             places = draw.sample(places, len(rows))
         elif fewer:
             context.progress(0, 1, f"{wanted.file}: choosing the nearest texts")
-            places = domain.ranked(rows.texts, new.places(rows), context.split("train").texts)
+            like = map(_joined, novel.rows(context.split("train")))
+            text = lambda place: _joined(novel.pair(rows, place))  # noqa: E731
+            places = domain.ranked(text, new.places(rows), like)
         for place in places:
             row = novel.pair(rows, place)
             if new.add(row, "from_files"):
@@ -186,6 +203,10 @@ class Augment(Stage):
             yield "splices", put(spans.splice(text, twin, draw))
         for _ in range(self.noised):
             yield "noised", put(spans.noised(text, draw))
+
+
+def _joined(row: Pair) -> str:
+    return " ".join(text for text in row if text)
 
 
 def _read(task: Task, path: Path, reference: str, folder: Path) -> tuple[Split, int]:

@@ -26,7 +26,7 @@ from pipeline.terms.errors import ModelError, RecipeError
 from stages import footprint, training, transfer_set
 from stages.inside import Inside, need_parts, same_tokens
 from stages.label import Label
-from stages.parameters import TEACHER_BATCH, Loss, Row, Training
+from stages.parameters import TEACHER_BATCH, Loss, Row, Training, changed
 from stages.schedule import Clock, ScheduledShare
 
 if TYPE_CHECKING:
@@ -51,15 +51,16 @@ class Lesson(NamedTuple):
 
 
 class Distill(Inside):
-    """Train a smaller student on its teacher's answers and hidden states.
+    """Train a smaller student on its teacher's answers, and perhaps on its hidden states.
 
     The student starts from some of the input's layers (DistilBERT, Sanh et al. 2019, arXiv
-    1910.01108) or from another pretrained model. The loss is the sum of three terms:
+    1910.01108) or from another pretrained model. The loss is the sum of
     alpha · T² · KL(teacher ‖ student), with both softened by the temperature T (Hinton et al.
-    2015, arXiv 1503.02531); (1 − alpha) · cross-entropy with the labels; and the mean squared
-    difference between the hidden states of each student's layer and of the teacher's layer at the
-    same share of its depth (TinyBERT, Jiao et al. 2020, arXiv 1909.10351), through a learned
-    projection if the widths differ, on rows that both split into the same tokens. The teacher also
+    2015, arXiv 1503.02531), and (1 − alpha) · cross-entropy with the labels. With a
+    ``hidden_weight``, the mean squared difference between the hidden states of each student's layer
+    and of the teacher's layer at the same share of its depth is added (TinyBERT, Jiao et al. 2020,
+    arXiv 1909.10351), through a learned projection if the widths differ, on rows that both split
+    into the same tokens; relations of tokens and scores of attention likewise. The teacher also
     labels unlabelled text of the domain (data.unlabelled) and a transfer set. Its outputs are
     computed once and kept.
 
@@ -84,7 +85,7 @@ class Distill(Inside):
         description="with student: first remove its tokens that the texts never use",
     )
     teacher: str | None = Field(None, description="id of an earlier stage; default: the input")
-    temperature: float = Field(2.0, gt=0, le=100)
+    temperature: float = Field(2.0, gt=0, le=100, description="softens both models' answers")
     alpha: ScheduledShare = Field(
         0.9,
         description="weight, or [first, last], of the teacher's answers; the rest is the labels'",
@@ -124,6 +125,8 @@ class Distill(Inside):
             raise ValueError("'vocabulary' is of a 'student'; otherwise put 'prune' before")
         if self.patience is not None and self.keep == "last":
             raise ValueError("'patience' needs 'keep: best'")
+        if self.answer_loss == "mse" and changed(self, ("temperature",)):
+            raise ValueError("'temperature' is of 'answer_loss: kl'")
         return self
 
     def references(self) -> dict[str, str]:
@@ -132,7 +135,7 @@ class Distill(Inside):
 
     def check_named(self, stages: Mapping[str, Stage]) -> None:
         """Raise RecipeError if the transfer set has answers and something else is asked for."""
-        if isinstance(stages.get(TRANSFER), Label):
+        if isinstance(stages.get(self.transfer or ""), Label):
             self.check_answers_only()
 
     def check_answers_only(self) -> None:
@@ -161,6 +164,7 @@ class Distill(Inside):
         if self.student is not None:
             config = _student(self.student, base).config
         self.check_described(config, teacher)
+        self.check_widths(config, teacher)
         if self.activation is not None:
             need_parts(config, "activation", "leave it out")
         depth = parts.depth(config)
@@ -189,7 +193,8 @@ class Distill(Inside):
         own = self.reads - {"dev"}
         states = footprint.hidden_states(work, own, kept, teacher.hidden)
         states += upto(footprint.hidden_states(work, TEXTS_ONLY, kept, teacher.hidden).most)
-        if self.student is not None or self.teacher is not None:
+        relations = self.relation_weight or self.attention_weight  # of the heads that are left
+        if self.student is not None or self.teacher is not None or relations:
             states = upto(states.most)
         logits = footprint.logits(work, own)
         logits += upto(footprint.logits(work, splits - own).most)
@@ -235,7 +240,8 @@ class Distill(Inside):
         student, tokenizer = self._open_student(context, model)
         if self.activation is not None:
             activation.replace(student, self.activation)
-        splits = self._splits(context)
+        artifact = context.artifacts[self.transfer] if self.transfer else None
+        splits = transfer_set.learned(context, artifact)
         metrics: list[Metric] = []
         if self.vocabulary:
             tokenizer, unseen = vocabulary.prune(student, tokenizer, splits)
@@ -243,18 +249,17 @@ class Distill(Inside):
         rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
         held_out = [context.split("dev")] if self.keep == "best" else []
         unseen = training.labelled_rows(context, tokenizer, *held_out, numbered=True)
-        artifact = self._transfer(context)
         if transfer_set.has_answers(artifact):
             self.check_answers_only()
             known, seen = (
-                teaching.known(context.task, artifact, *of)
+                teaching.known(context, artifact, *of)
                 for of in ((splits, rows), (held_out, unseen))
             )
             lesson = Lesson(known, seen, Aims())
         else:
             lesson = self._ask(context, model, student, tokenizer, splits, rows, held_out)
         training.set_dropout(student, self.dropout)
-        aims.project(student, lesson.answers.width, lesson.aims)
+        aims.project(student, lesson.aims)
         asked = [lesson.answers, lesson.unseen] if held_out else [lesson.answers]
         goals = teaching.goals(context, student, tokenizer, rows, *asked)
 
@@ -312,8 +317,8 @@ class Distill(Inside):
         artifact = context.artifacts[self.teacher] if self.teacher else model
         teacher, its = training.open_network(context, artifact)
         given = training.labelled_rows(context, its, *splits)
-        same = same_tokens(tokenizer, rows, its, given) if self.any_inside else []
-        found = self.aims(student, teacher, any(same)) if self.any_inside else []
+        same = same_tokens(tokenizer, rows, its, given) if self.weighed else []
+        found = self.aims(student, teacher, any(same)) if self.weighed else []
         inside = Aims(found, same)
         answers = teaching.outputs(context, teacher, its, given, inside.theirs)
         given = training.labelled_rows(context, its, *held_out)
@@ -339,15 +344,6 @@ class Distill(Inside):
             depth = len(checkpoint.encoder_layers(student))
             surgery.keep_layers(student, choose_layers(self.layers, depth))
         return student, tokenizer
-
-    def _splits(self, context: Context) -> list[Split]:
-        names = ("unlabelled", "corpus")
-        own = [context.splits[name] for name in names if name in context.splits]
-        made = transfer_set.splits(self._transfer(context), context.work)
-        return [context.split("train"), *own, *made]
-
-    def _transfer(self, context: Context) -> Artifact | None:
-        return context.artifacts[self.transfer] if self.transfer else None
 
 
 def _student(reference: str, base: Path) -> Located:

@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pipeline.stage.alike import normalized
 from stages.spans import unspaced
 
 
-def ranked(texts: Sequence[str], places: Sequence[int], domain: Iterable[str]) -> list[int]:
-    """Return the places of texts to choose from, those nearest to the domain's first."""
-    own, general = _counts(domain), _counts(texts[place] for place in places)
+def ranked(text: Callable[[int], str], places: Sequence[int], domain: Iterable[str]) -> list[int]:
+    """Return the places of texts to choose from, those nearest to the domain's first.
+
+    ``text(place)`` is one of them, read when it is asked for.
+    """
+    own, general = _counts(domain), _counts(map(text, places))
     known = len(own | general)
     own_total, general_total = own.total() + known, general.total() + known
 
-    def difference(text: str) -> float:
-        words = list(_words(text))
+    def difference(place: int) -> float:
+        words = list(_words(text(place)))
         logs = (
             math.log((general[word] + 1) / general_total) - math.log((own[word] + 1) / own_total)
             for word in words
         )
         return sum(logs) / max(1, len(words))
 
-    return sorted(places, key=lambda place: difference(texts[place]))
+    return sorted(places, key=difference)
 
 
 def _counts(texts: Iterable[str]) -> Counter[str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Context, Draft, Stage
@@ -17,7 +17,7 @@ from pipeline.terms.errors import ModelError
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import THIN
 from stages import footprint, training
-from stages.parameters import CALIBRATION_BATCH, Loss
+from stages.parameters import CALIBRATION_BATCH, Loss, refuse_unread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,13 @@ class Factorize(Stage):
     embeddings: int | None = Field(
         None, ge=1, le=4096, description="rank of the token embeddings, often most of the bytes"
     )
-    calibration_rows: int = Field(512, ge=8, le=1_000_000)
+    calibration_rows: int = Field(512, ge=8, le=1_000_000, description="training rows to use")
+
+    @model_validator(mode="after")
+    def _measures_what_it_replaces(self) -> Factorize:
+        if self._share == 1:
+            refuse_unread(self, ("calibration_rows",), "ratio")
+        return self
 
     @property
     def _share(self) -> float:

@@ -71,6 +71,24 @@ def answering(shape: Shape, rows: int, length: int) -> Span:
     return upto(FLOAT * rows * length * ((shape.layers + 1) * shape.hidden + part))
 
 
+def decoding(tokens: int, vocabulary: int) -> Span:
+    """Return an upper bound on what a language model's loss holds for its backward pass.
+
+    Tokens × vocabulary numbers, three times: the logits, whose memory their gradient takes over,
+    the log-probabilities, and the gradient of these.
+    """
+    return upto(FLOAT * 3 * tokens * vocabulary)
+
+
+def tuning(size: int, body: Shape | None, rows: int, length: int) -> Span:
+    """Return an upper bound on tuning a pretrained model, of ``size`` bytes, besides its loss.
+
+    Weights, gradients and AdamW's moments, and a step's activations if its ``body`` is known.
+    """
+    step = Span() if body is None else activations(body, rows, length)
+    return upto((1 + OPTIMIZED) * size) + step
+
+
 def filling(length: int, vocabulary: int) -> Span:
     """Return an upper bound on what filling the masks of texts holds besides the model.
 
@@ -94,12 +112,12 @@ def listed(work: Workload, splits: frozenset[str]) -> Span:
 
 
 def logits(work: Workload, splits: frozenset[str]) -> Span:
-    """Return the size of a teacher's outputs on disk, texts × labels, at most with a second copy.
+    """Return the size of a teacher's outputs, texts × labels; each row has at least one text.
 
-    The second copy is the file that replaces the first. Each row has at least one text.
+    They are on disk, and mapped into memory, where they take none that something else needs.
     """
     size = FLOAT * work.labels
-    return Span(size * work.rows_of(splits), 2 * size * work.texts_of(splits))
+    return Span(size * work.rows_of(splits), size * work.texts_of(splits))
 
 
 def hidden_states(work: Workload, splits: frozenset[str], layers: int, width: int) -> Span:

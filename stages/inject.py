@@ -13,7 +13,7 @@ from pipeline.model import sources
 from pipeline.model.architectures import ARCHITECTURES
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Asked, Context, Draft
-from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
+from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from stages import footprint, knowledge, training
@@ -100,7 +100,6 @@ class Inject(Training):
         shape, reads = work.shape, self.reads
         network = replace(shape, parameters=shape.parameters + shape.hidden**2)
         length = work.longest_of(reads)
-        decoded = FLOAT * 3 * shape.vocabulary * self.batch_size * length // 4
         saved = footprint.checkpoints(network)
         return Resources(
             disk=weights(shape) + saved + upto(saved.most),
@@ -108,7 +107,7 @@ class Inject(Training):
             + footprint.training(network)
             + footprint.listed(work, reads) * 2
             + footprint.activations(shape, self.batch_size, length)
-            + upto(decoded),
+            + footprint.decoding(self.batch_size * length // 4, shape.vocabulary),
             shape=shape,
             effort=work.texts_of(reads) * self.epochs * shape.body,
         )

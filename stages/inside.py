@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,13 +10,15 @@ from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
 from pipeline.terms.errors import ModelError, RecipeError
-from stages.parameters import Row, Training
-from stages.schedule import Scheduled, Weight
+from stages.parameters import Row, Training, refuse_unread
+from stages.schedule import Scheduled
 
 if TYPE_CHECKING:
     from stages.aims import Aim
 
 WEIGHTS = ("hidden_weight", "relation_weight", "attention_weight")
+HEADS = 12
+"""Heads of relations, as in MiniLM, if they divide the widths."""
 
 
 class Inside(Training):
@@ -24,10 +27,9 @@ class Inside(Training):
     transfer: str | None = Field(
         None, description="id of an augment or label stage, whose texts the teacher labels as well"
     )
-    hidden_weight: Scheduled | None = Field(
-        None,
-        description="weight of the hidden states, or [first, last]: evenly from one to the other; "
-        "default: 1 without a transfer set, 0 with one",
+    hidden_weight: Scheduled = Field(
+        0.0,
+        description="weight of the hidden states, or [first, last]: evenly from one to the other",
     )
     hidden_loss: Literal["mse", "cosine", "patience"] = Field(
         "mse", description="of hidden states: squared difference, angle, or that of the first token"
@@ -45,107 +47,97 @@ class Inside(Training):
         0.0,
         description="weight, or [first, last], of the last layers' scores of attention (TinyBERT)",
     )
-    relation_heads: int = Field(12, ge=1, le=256, description="heads of relations and attention")
+    relation_heads: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="heads of relations and attention; default: 12, or the most that divide 12 and "
+        "the widths of both models",
+    )
 
     @model_validator(mode="after")
     def _maps_something(self) -> Inside:
         if not self.hidden_map:
             raise ValueError("'hidden_map' has no pair of layers; hidden_weight: 0 learns none")
-        # Compared with the defaults, and not refused beside a weight of 0 that is written down: a
-        # recorded stage has all its fields, and a sweep tries 0 as well.
-        unused = [name for name in ("hidden_map", "hidden_loss") if self._is_other(name)]
-        if unused and self.hidden_weight is None and self.transfer:
-            raise ValueError(
-                f"{unused[0]!r} is of hidden states, which have no weight with a transfer set; "
-                "give 'hidden_weight'"
-            )
-        weighed = {"relation_weight", "attention_weight"} & self.model_fields_set
-        if self._is_other("relation_heads") and not weighed:
-            raise ValueError("'relation_heads' needs 'relation_weight' or 'attention_weight'")
+        refuse_unread(self, ("hidden_map", "hidden_loss"), "hidden_weight")
+        refuse_unread(self, ("relation_heads",), "relation_weight", "attention_weight")
         return self
 
-    def _is_other(self, name: str) -> bool:
-        return bool(getattr(self, name) != type(self).model_fields[name].default)
-
     @property
-    def by_name(self) -> list[str]:
-        """The weights that are asked for by name, rather than by default."""
+    def weighed(self) -> list[str]:
+        """The weights of states inside the teacher that are not 0."""
         return [name for name in WEIGHTS if getattr(self, name)]
-
-    @property
-    def any_inside(self) -> bool:
-        """Whether states inside the teacher are asked for, by name or by default."""
-        return bool(self._hidden_weight or self.by_name)
-
-    @property
-    def _hidden_weight(self) -> Weight:
-        if self.hidden_weight is not None:
-            return self.hidden_weight
-        return 0.0 if self.transfer else 1.0
 
     def states(self, layers: int) -> int:
         """Return how many states of the teacher are kept for each token."""
         maps = {"uniform": layers, "last": 1}
         pairs = maps[self.hidden_map] if isinstance(self.hidden_map, str) else len(self.hidden_map)
         inside = 3 if self.relation_weight or self.attention_weight else 0
-        return (pairs if self._hidden_weight else 0) + inside
+        return (pairs if self.hidden_weight else 0) + inside
 
     def check_described(self, *configs: Config) -> None:
-        """Raise ModelError if a weight is asked for by name and a model's parts are not known."""
-        for name in self.by_name:
+        """Raise ModelError if states are asked for, and a model's parts are not described."""
+        for name in self.weighed:
             for config in configs:
                 need_parts(config, name, "only the answers can be learned")
 
     def check_answers_only(self) -> None:
         """Raise RecipeError if states are asked for, which a transfer set with answers lacks."""
-        if self.by_name:
+        if self.weighed:
             raise RecipeError(
-                f"{self.by_name[0]}: {self.transfer!r} has the teachers' answers without their "
+                f"{self.weighed[0]}: {self.transfer!r} has the teachers' answers without their "
                 "hidden states; name the augment stage as transfer, or remove the weight"
             )
 
     def aims(self, student: Any, teacher: Any, alike: bool) -> list[Aim]:
         """Return what the student learns besides the answers.
 
-        Nothing if the parts of either are not described, or if no row is split ``alike`` and
-        nothing was asked for by name. Raises ModelError if it was.
+        Raises ModelError if the parts of either are not described, or no row is split ``alike``.
         """
         from pipeline.model import checkpoint, parts
-        from pipeline.model.architectures import ARCHITECTURES
         from stages import aims
 
-        if not alike and self.by_name:
+        if not alike:
             raise ModelError(
-                f"distill.{self.by_name[0]}: the tokenizers of teacher and student split every row "
+                f"distill.{self.weighed[0]}: the tokenizers of teacher and student split every row "
                 "differently, so their states cannot be compared; remove the weight"
             )
         models = (student, teacher)
-        if not alike or any(each.config.model_type not in ARCHITECTURES for each in models):
-            return []
         depth, other = (len(checkpoint.encoder_layers(each)) for each in models)
         found: list[Aim] = []
-        if self._hidden_weight:
+        if self.hidden_weight:
             widths = (student.config.hidden_size, teacher.config.hidden_size)
             pairs = self._pairs(depth, other)
-            found += aims.of_hidden(pairs, self._hidden_weight, self.hidden_loss, widths)
-        last, heads = (depth - 1, other - 1), self.relation_heads
+            found += aims.of_hidden(pairs, self.hidden_weight, self.hidden_loss, widths)
+        last, heads = (depth - 1, other - 1), 0
         if self.relation_weight or self.attention_weight:
-            for each in models:
-                width = parts.head_counts(each)[-1] * parts.head_size(each)
-                if width % heads:
-                    raise ModelError(
-                        f"distill.relation_heads: {heads} heads do not divide the width of the "
-                        f"last layer's attention, {width}"
-                    )
+            of_heads = [parts.head_counts(each)[-1] * parts.head_size(each) for each in models]
+            self._check_heads(*of_heads)
+            heads = self.relation_heads or math.gcd(HEADS, *of_heads)
         if self.relation_weight:
             found.append(aims.of_relations(*last, self.relation_weight, heads))
         if self.attention_weight:
             found.append(aims.of_attention(*last, self.attention_weight, heads))
         return found
 
+    def check_widths(self, *configs: Config) -> None:
+        """Raise ModelError if ``relation_heads`` do not divide a width, as far as is known."""
+        from pipeline.model import parts
+
+        if self.relation_weight or self.attention_weight:
+            self._check_heads(*(parts.attention_width(each) for each in configs))
+
+    def _check_heads(self, *widths: int | None) -> None:
+        for width in widths:
+            if width and self.relation_heads and width % self.relation_heads:
+                raise ModelError(
+                    f"distill.relation_heads: {self.relation_heads} heads do not divide the width "
+                    f"of the last layer's attention, {width}"
+                )
+
     def check_layers(self, depth: int | None, other: int | None) -> None:
         """Raise ModelError if a layer of ``hidden_map`` does not exist, as far as is known."""
-        if depth and other and self._hidden_weight:
+        if depth and other and self.hidden_weight:
             self._pairs(depth, other)
 
     def _pairs(self, depth: int, other: int) -> list[tuple[int, int]]:

@@ -53,6 +53,13 @@ def relations_of(layer: int) -> list[Internal]:
     return [Internal(QUERY, layer), Internal(KEY, layer), Internal(VALUE, layer)]
 
 
+def width(network: Any, wanted: Internal) -> int:
+    """Return the size of a state for each token: of heads, those that are left."""
+    if wanted.kind == HIDDEN:
+        return int(network.config.hidden_size)
+    return parts.head_counts(network)[wanted.layer] * parts.head_size(network)
+
+
 @contextmanager
 def captured(network: Any, wanted: Sequence[Internal]) -> Iterator[Captured]:
     """Note the states of forward passes inside the ``with`` block; gradients flow through them.

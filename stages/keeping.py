@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from pipeline.terms.errors import RarefyError
 
 LATE = 0.3
 """The share of the steps, at the end, whose weights are averaged."""
@@ -22,7 +25,8 @@ State = dict[str, Tensor]
 class Keeper:
     """Judges the weights after every epoch, and at the end the average of the late ones as well.
 
-    ``judge(network)`` is a loss, on rows that are not trained on. The average is uniform:
+    ``judge(network)`` is a loss, on rows that are not trained on; NaN is as bad as infinity. The
+    average is uniform:
     stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407).
     """
 
@@ -43,7 +47,7 @@ class Keeper:
                 mean += (value - mean) / self.counted
         if number % self.epoch == 0:
             self.losses.append(self._judged(network))
-            if self.losses[-1] == min(self.losses):
+            if not self.waiting():
                 self.best = {name: value.clone() for name, value in _floats(network).items()}
 
     def waiting(self) -> int:
@@ -51,7 +55,10 @@ class Keeper:
         return len(self.losses) - 1 - self.losses.index(min(self.losses)) if self.losses else 0
 
     def finish(self, network: Any) -> tuple[str, float]:
-        """Give the network the best weights; return which they are, and their loss."""
+        """Give the network the best weights; return which they are, and their loss.
+
+        Raises RarefyError if no loss is finite.
+        """
         best, name = min(self.losses), str(1 + self.losses.index(min(self.losses)))
         name = LAST if int(name) == len(self.losses) else f"epoch {name}"
         if self.average:
@@ -59,6 +66,11 @@ class Keeper:
             loss = self._judged(network)
             if loss < best:
                 return AVERAGE, loss
+        if best == math.inf:
+            raise RarefyError(
+                "training diverged: the loss on dev is not finite after any epoch; lower "
+                "learning_rate"
+            )
         network.load_state_dict(self.best, strict=False)
         return name, best
 
@@ -88,7 +100,7 @@ class Keeper:
         with torch.no_grad():
             loss = self.judge(network)
         network.train(was)
-        return loss
+        return math.inf if math.isnan(loss) else loss
 
 
 def _floats(network: Any) -> State:

@@ -69,8 +69,8 @@ class Label(Stage):
     )
     answers: str | None = Field(
         None,
-        description="id of an earlier label stage with the same texts, whose answers join the mean "
-        "as one teacher's, without asking again",
+        description="id of an earlier label stage with the same texts or more, whose answers join "
+        "the mean as one teacher's, without asking again",
     )
     engine: Literal["auto", "pytorch", "int8"] = Field(
         "auto",
@@ -104,14 +104,9 @@ class Label(Stage):
         check_texts(stages, self.transfer)
         if not self.answers:
             return
-        earlier = stages[ANSWERS]
+        earlier = stages[self.answers]
         if not isinstance(earlier, Label):
             raise RecipeError(f"answers: {self.answers!r} has no answers; name a label stage")
-        if earlier.confidence and self.transfer != self.answers:
-            raise RecipeError(
-                f"answers: {self.answers!r} kept only the texts that its 'confidence' let pass; "
-                f"give 'transfer: {self.answers}' as well"
-            )
         if self.transfer and not earlier.transfer:
             raise RecipeError(
                 f"answers: {self.answers!r} has none to the texts of {self.transfer!r}; give it "
@@ -120,8 +115,10 @@ class Label(Stage):
         if earlier.transfer and not self.transfer:
             raise RecipeError(
                 f"answers: {self.answers!r} has some to the texts of {earlier.transfer!r}; write "
-                f"'transfer: {earlier.transfer}' here as well"
+                f"'transfer: {self.answers}' here as well"
             )
+        if self.transfer:
+            check_answered(stages, self.transfer, self.answers)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, in which the teachers then answer."""
@@ -130,11 +127,13 @@ class Label(Stage):
     def resources(self, work: Workload) -> Resources:
         """Return the resources for the answers, and in memory a teacher's forward pass.
 
-        Disk: the logits, twice, the tokenized rows, and each teacher's exports if int8 answers.
+        Disk: the logits, three times if there are shards of them, the tokenized rows, and each
+        teacher's exports if int8 answers. Memory: also means, probabilities and what is kept.
         """
         splits = self.reads | {TRANSFER}
         length = work.longest_of(splits)
-        disk = footprint.logits(work, splits) + footprint.tokenized(work, splits)
+        logits = footprint.logits(work, splits)
+        disk = logits + upto(2 * logits.most) + footprint.tokenized(work, splits)
         teachers = [work.shape, *(work.references.get(name, work.shape) for name in self.teachers)]
         exports = sum((footprint.exports(each, compared=True) for each in teachers), Span())
         if self.engine == "int8":
@@ -146,6 +145,7 @@ class Label(Stage):
             memory=PROCESS
             + weights(work.shape)
             + footprint.answering(work.shape, TEACHER_BATCH, length)
+            + upto(3 * logits.most)
             + upto(len(machine.allowed()) * (PROCESS.least + weights(work.shape).most)),
             texts=work.rows.get(TRANSFER),
             effort=float(work.texts_of(splits) * work.shape.body * (1 + len(self.teachers))),
@@ -160,13 +160,12 @@ class Label(Stage):
         if self.transfer:
             made = transfer_set.named(context, self.transfer)
             splits.append(made)
-        if self.answers:
-            self._check_texts(context.artifacts, splits)
+        places = self._places(context.artifacts, splits) if self.answers else None
         teachers = {model.digest: model}
         teachers |= {t.digest: t for t in (context.artifacts[name] for name in self.teachers)}
         found, divergences = self._answered(context, list(teachers.values()), splits)
         if self.answers:
-            self._join(found, len(teachers), context.artifacts)
+            self._join(found, len(teachers), context.artifacts, places)
         kept = self._sure(context.task, found.get(TRANSFER))
         roles: dict[str, str] = {}
         metrics = [Metric(name="rows", value=sum(map(len, splits)))]
@@ -224,25 +223,41 @@ class Label(Stage):
                         f"label.teachers: {artifact.short} gives outputs of another shape, "
                         "which have no mean"
                     )
-                share = given / len(teachers)
+                share = given / len(teachers) if len(teachers) > 1 else given
                 found[split.name] = found[split.name] + share if split.name in found else share
         return found, divergences
 
-    def _check_texts(self, artifacts: Mapping[str, Artifact], splits: Sequence[Split]) -> None:
-        """Raise ModelError if the earlier stage's answers are to other splits or texts."""
+    def _places(
+        self, artifacts: Mapping[str, Artifact], splits: Sequence[Split]
+    ) -> list[int] | None:
+        """Return which of the earlier stage's texts the transfer set has; None if all.
+
+        Raises ModelError if its answers are to other splits or texts.
+        """
         earlier, texts = artifacts[str(self.answers)], artifacts.get(str(self.transfer))
         same = transfer_set.answers(earlier).keys() == {split.name for split in splits}
-        if not same or (texts and not transfer_set.same_texts(earlier, texts)):
+        if same and (texts is None or transfer_set.same_texts(earlier, texts)):
+            return None
+        places = transfer_set.places(texts, earlier) if same and texts else None
+        if places is None:
             raise ModelError(f"label.answers: {self.answers!r} has answers to other texts")
+        return places
 
     def _join(
-        self, found: dict[str, Any], teachers: int, artifacts: Mapping[str, Artifact]
+        self,
+        found: dict[str, Any],
+        teachers: int,
+        artifacts: Mapping[str, Artifact],
+        places: list[int] | None,
     ) -> None:
         """Add an earlier stage's answers to the mean, in place. Raises ModelError if they differ.
 
-        ``teachers``: how many answers the mean is of.
+        ``teachers``: how many answers the mean is of; ``places``: which of the earlier stage's
+        texts are answered, None if all.
         """
         known = transfer_set.answers(artifacts[str(self.answers)])
+        if places is not None:
+            known[TRANSFER] = known[TRANSFER][places]
         if any(known[name].shape != each.shape for name, each in found.items()):
             raise ModelError(
                 f"label.answers: {self.answers!r} has other outputs, or answers to other rows"
@@ -313,8 +328,32 @@ class Label(Stage):
 def check_texts(stages: Mapping[str, Stage], transfer: str | None) -> None:
     """Raise RecipeError if ``transfer`` names a label stage that answers no transfer set.
 
-    ``stages``: by role, as ``Stage.check_named`` gets them.
+    ``stages``: by id, as ``Stage.check_named`` gets them.
     """
-    stage = stages.get(TRANSFER)
+    stage = stages.get(transfer or "")
     if transfer and isinstance(stage, Label) and not stage.transfer:
         raise RecipeError(f"{TRANSFER}: {transfer_set.no_texts(transfer)}")
+
+
+def check_answered(stages: Mapping[str, Stage], transfer: str, answers: str) -> None:
+    """Raise RecipeError if not all texts of a transfer set have answers in an earlier label stage.
+
+    A label stage has the texts of its own transfer set, or with ``confidence`` some of them.
+    """
+    origin = answers
+    while isinstance(stage := stages[origin], Label) and stage.transfer and not stage.confidence:
+        origin = stage.transfer
+    source = transfer
+    while source != origin and isinstance(stage := stages[source], Label) and stage.transfer:
+        source = stage.transfer
+    if source == origin:
+        return
+    if isinstance(stages[origin], Label):
+        raise RecipeError(
+            f"answers: {answers!r} kept only the texts that the 'confidence' of {origin!r} let "
+            f"pass; give 'transfer: {answers}' as well"
+        )
+    raise RecipeError(
+        f"answers: {answers!r} has answers to the texts of {origin!r}, and none to those of "
+        f"{transfer!r}; write 'transfer: {answers}'"
+    )

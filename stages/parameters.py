@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from pipeline.stage import Asked, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, weights
@@ -54,7 +54,7 @@ class Training(Stage):
     epochs: int = Field(3, ge=1, le=1000, description="passes over the training rows")
     learning_rate: float = Field(5e-5, gt=0, lt=1, description="peak learning rate, after warm-up")
     batch_size: int = Field(32, ge=1, le=4096, description="rows per step")
-    weight_decay: float = Field(0.01, ge=0, le=1)
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's, of weight matrices")
     warmup: float = Field(
         0.1, ge=0, lt=1, description="share of the steps during which the learning rate rises"
     )
@@ -83,6 +83,27 @@ class Training(Stage):
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how training rounds."""
         return {"cpu_bf16": cpu_has_bf16()}
+
+
+def changed(part: BaseModel, names: Iterable[str]) -> list[str]:
+    """Return the parameters that have another value than by default.
+
+    A default that was written down counts as not given: a recorded stage has all its fields.
+    """
+    defaults = type(part).model_fields
+    return [name for name in names if getattr(part, name) != defaults[name].default]
+
+
+def refuse_unread(part: BaseModel, names: Iterable[str], *readers: str) -> None:
+    """Raise ValueError if a parameter is given, and none of those that make it be read.
+
+    A reader that is written down as 0 is given: a sweep tries 0 as well.
+    """
+    unread = changed(part, names)
+    if unread and part.model_fields_set.isdisjoint(readers):
+        *most, last = map(repr, readers)
+        either = f"{', '.join(most)} or {last}" if most else last
+        raise ValueError(f"{unread[0]!r} needs {either}")
 
 
 def cpu_has_bf16() -> bool:

@@ -29,7 +29,14 @@ from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import STATIC, THIN
 from stages import footprint, recovery, training, transfer_set
 from stages.label import check_texts
-from stages.parameters import CALIBRATION_BATCH, SEARCHES, Row, Training, cpu_has_bf16
+from stages.parameters import (
+    CALIBRATION_BATCH,
+    SEARCHES,
+    Row,
+    Training,
+    cpu_has_bf16,
+    refuse_unread,
+)
 
 if TYPE_CHECKING:
     from pipeline.stage import Asked
@@ -43,6 +50,8 @@ TABLE = "table"
 """The role of the table of times among the references."""
 TARGETS = ("speedup", "macs", "parameters")
 """What a user may ask for instead of shares of the heads and neurons."""
+UNITS = ("heads", "neurons", *TARGETS)
+"""What removes heads and neurons."""
 
 
 class Prune(Stage):
@@ -54,7 +63,8 @@ class Prune(Stage):
     squares to reproduce the layer's original output. Layers are removed one at a time, always the
     one whose removal changes the answers least. Nothing is trained unless ``recover_epochs`` is
     set: the pruned model then learns the answers of the unpruned one (Hinton et al. 2015, arXiv
-    1503.02531), or those that a transfer set has. With ``rounds``, units go in steps with recovery
+    1503.02531) to the rows of train, data.unlabelled, data.corpus and a transfer set, or those that
+    the transfer set has. With ``rounds``, units go in steps with recovery
     in between, each ranked anew, since a model recovers better from several small steps (CoFi, Xia
     et al. 2022, arXiv 2204.00408, prunes while it distills).
     """
@@ -96,7 +106,7 @@ class Prune(Stage):
         "fisher", description="criterion that ranks heads and neurons"
     )
     rescale: bool = Field(True, description="rescale the remaining units by least squares")
-    calibration_rows: int = Field(2048, ge=8, le=1_000_000)
+    calibration_rows: int = Field(2048, ge=8, le=1_000_000, description="training rows to use")
     recover_epochs: int = Field(
         0, ge=0, le=1000, description="epochs of recovery training, after each round"
     )
@@ -139,11 +149,13 @@ class Prune(Stage):
             raise ValueError("'transfer' is for 'recover_epochs' and 'vocabulary': give either")
         if (self.speedup is None) != (self.table is None):
             raise ValueError("'speedup' and 'table', the id of a profile stage, go together")
+        refuse_unread(self, ("method", "rescale", "calibration_rows"), *UNITS)
+        refuse_unread(self, ("learning_rate",), "recover_epochs")
         return self
 
     @property
     def _units(self) -> bool:
-        return bool(self.heads or self.neurons or any(getattr(self, name) for name in TARGETS))
+        return any(getattr(self, name) for name in UNITS)
 
     def references(self) -> dict[str, str]:
         named = {TABLE: self.table, TRANSFER: self.transfer}
@@ -156,7 +168,7 @@ class Prune(Stage):
         """
         if not self.recover_epochs:
             check_texts(stages, self.transfer)
-        if getattr(stages.get(TABLE), "precision", "int8") != "int8":
+        if getattr(stages.get(self.table or ""), "precision", "int8") != "int8":
             raise RecipeError(
                 f"table: {self.table!r} times float models, but a speed-up is measured in int8; "
                 "leave out its 'precision'"
@@ -192,7 +204,7 @@ class Prune(Stage):
         effort = float(min(self.calibration_rows, work.rows_of(self.reads)) * shape.body)
         if self.recover_epochs:
             knobs = self._recovery().resources(replace(work, shape=small))
-            splits = self.reads | {TRANSFER}
+            splits = self.reads - {"dev"} | {TRANSFER}
             assert knobs.memory is not None
             assert knobs.disk is not None
             memory |= knobs.memory
@@ -250,6 +262,8 @@ class Prune(Stage):
             raise ModelError(f"{error}; only 'vocabulary' can be pruned") from error
         if self.heads:
             parts.check_heads(config)
+        if self.heads or any(getattr(self, name) for name in TARGETS):
+            config = parts.of_unknown_heads(config)
         depth = parts.depth(config)
         if not self.layers or depth is None:
             return parts.of_unknown_depth(config) if self.speedup else config
@@ -304,7 +318,9 @@ class Prune(Stage):
         if speedup:
             speedup.reach(layers_too=not self.layers)
         start = unit_search.measured(network) if self._units else None
-        macs = self._macs(network, start) if start else 0.0
+        macs = self.macs
+        if start and self.parameters is not None:
+            macs = unit_search.share_beyond(self.parameters, network, start)
         lesson = None
         if self.recover_epochs:
             texts = self._transfer(context)
@@ -331,9 +347,7 @@ class Prune(Stage):
         """Shrink the embeddings in place; return the smaller tokenizer."""
         from stages import vocabulary
 
-        names = ("train", "unlabelled", "corpus")
-        splits = [context.splits[name] for name in names if name in context.splits]
-        splits += transfer_set.splits(self._transfer(context), context.work)
+        splits = transfer_set.learned(context, self._transfer(context))
         smaller, unseen = vocabulary.prune(network, tokenizer, splits, self.least_count)
         metrics.append(unseen)
         return smaller
@@ -350,9 +364,7 @@ class Prune(Stage):
         if kept is None:
             batches = list(calibration.batches(searched, context.device))
             count = self._count_gone(depth)
-            gone = layer_search.least_needed(
-                context.task, network, count, batches, context.progress
-            )
+            gone = layer_search.least_needed(context, network, count, batches)
             kept = [layer for layer in range(depth) if layer not in gone]
         surgery.keep_layers(network, kept)
 
@@ -365,23 +377,6 @@ class Prune(Stage):
             return None
         table = context.artifacts[str(self.table)].directory
         return Speedup(context, origin, network, tokenizer, table, self.speedup)
-
-    def _macs(self, network: Any, start: Start) -> float:
-        """Return the share of the heads' and neurons' multiply-adds that goes, if one does.
-
-        For each token, a weight is one multiply-add. Raises ModelError if ``parameters`` are fewer
-        than those of the rest.
-        """
-        if self.parameters is None:
-            return self.macs
-        units = sum(start.costs.values())
-        rest = sum(weight.numel() for weight in network.parameters()) - units
-        if self.parameters <= rest:
-            raise ModelError(
-                f"prune.parameters: {self.parameters:,} is out of reach, as {rest:,.0f} are not of "
-                "heads and neurons; remove layers or tokens as well"
-            )
-        return max(0.0, 1 - (self.parameters - rest) / units)
 
     def _removed(self, speedup: Speedup | None, macs: float, number: int, start: Start) -> Removed:
         from stages.unit_search import Removed

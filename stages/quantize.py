@@ -70,8 +70,10 @@ class Quantize(Stage):
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
     quantization: ClassVar[Quantization] = "plans"
 
-    precision: Literal["int8", "fp16"] = "int8"
-    mode: Literal["dynamic", "static", "search"] = "dynamic"
+    precision: Literal["int8", "fp16"] = Field("int8", description="fp16 is for GPUs")
+    mode: Literal["dynamic", "static", "search"] = Field(
+        "dynamic", description="how the ranges of inputs are found; search tries both"
+    )
     minutes: float = Field(
         10, gt=0, le=1440, description="of mode search: after this time nothing more is tried"
     )

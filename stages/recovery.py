@@ -21,14 +21,15 @@ def lesson(
 ) -> tuple[Rows, Loss]:
     """Return the rows of recovery, and the loss of imitating the unpruned model on them.
 
-    ``transfer``: a transfer set, whose texts join, and whose answers are learned if it has some.
+    Unlabelled rows are learned as in distillation. ``transfer``: a transfer set, whose texts join,
+    and whose answers are learned if it has some.
     """
     from stages import teacher as teaching
 
-    splits = [context.split("train"), *transfer_set.splits(transfer, context.work)]
+    splits = transfer_set.learned(context, transfer)
     rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
     if transfer_set.has_answers(transfer):
-        answers = teaching.known(context.task, transfer, splits, rows)
+        answers = teaching.known(context, transfer, splits, rows)
     else:
         answers = teaching.answers(context, model, *splits)
     (answers,) = teaching.goals(context, network, tokenizer, rows, answers)

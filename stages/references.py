@@ -68,13 +68,13 @@ def export(
 ) -> dict[str, Path]:
     """Export each checkpoint in fp32 for a provider; reuse the exports that are whole.
 
-    Those of a killed run, or of an earlier ``rarefy validate`` of the same checkpoints: its folder
-    stays. A step's folder goes when its output is published, and so do its references.
+    An export does not depend on budgets, targets or what else is measured, so it is kept for the
+    next measurement: after an edit of a limit, only what is timed anew takes time.
     """
-    built = {}
+    built, folder = {}, context.kept or context.work
     for name, artifact in checkpoints.items():
         progress = steps.next(f"exporting {name} as a reference")
-        built[name] = context.work / "references" / provider / artifact.digest
+        built[name] = folder / "references" / provider / artifact.digest
         if not _whole(built[name]):
             _build(artifact, built[name], context, provider, split, progress)
     return built

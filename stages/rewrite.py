@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from pipeline.stage import Context, Draft
-from pipeline.stage.resources import FLOAT, PROCESS, TEXTS, Resources, Workload, upto
+from pipeline.stage.resources import PROCESS, TEXTS, Resources, Span, Workload, upto
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import DataError, ModelError
 from stages import batches, footprint, novel, training, transfer_set
@@ -70,18 +70,26 @@ class Rewrite(Training):
         return locating.locate(self.model, base, allow_pickle=False, key="rewrite.model")
 
     def resources(self, work: Workload) -> Resources:
-        """Return the texts on disk, and the model's weights with gradients and moments.
+        """Return the texts on disk, and the larger of what tuning and filling masks hold.
 
-        Later, without these, what filling masks holds.
+        At most a quarter of a step's tokens are masked, and no others are decoded.
         """
+        from pipeline.model import shape
+
         located = self._located(work.base)
         size = sum(path.stat().st_size for path in located.files)
         vocabulary = int(located.config.get("vocab_size") or 0)
-        filling = footprint.filling(work.longest_of(frozenset({"train"})), vocabulary)
+        length = work.longest_of(frozenset({"train"}))
+        tuning = Span()
+        if self.epochs:
+            body = shape.of_directory(located.directory, located.files)
+            tuning = footprint.tuning(size, body, self.batch_size, length)
+            tuning += footprint.decoding(self.batch_size * length // 4, vocabulary)
+        filling = upto(size) + footprint.filling(length, vocabulary)
         rows = work.rows_of(frozenset({"train"}))
         return Resources(
             disk=upto(BYTES * self.copies * rows + 12 * size),
-            memory=PROCESS + (upto(FLOAT * size) | (upto(size) + filling)),
+            memory=PROCESS + (tuning | filling),
             texts=self.copies * rows,
             effort=float(size * (self.copies + self.epochs) * rows),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from threading import Event
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.measure import fresh
 from pipeline.stage.split import Split
 from pipeline.terms.progress import Progress
+from stages import mapped
 
 SHARD = 2000
 """Rows that a process answers."""
@@ -24,7 +24,7 @@ DAY = 24 * 3600.0
 def answered(
     bundle: Path, split: Split, folder: Path, processes: int, progress: Progress
 ) -> NDArray[np.float32]:
-    """Return a bundle's raw outputs for all rows of a split: units × width.
+    """Return a bundle's raw outputs for all rows of a split, units × width, memory-mapped.
 
     ``folder`` keeps those of each shard. Raises EvidenceError if a process dies.
     """
@@ -49,7 +49,7 @@ def answered(
         finally:
             ended.set()  # an error or a signal ends the processes, too
             pool.shutdown(cancel_futures=True)
-    return np.concatenate(list(_read(paths)))
+    return mapped.written(folder, map(np.load, paths))
 
 
 def _answer(bundle: Path, split: Split, start: int, path: Path, ended: Event) -> None:
@@ -66,8 +66,3 @@ def _answer(bundle: Path, split: Split, start: int, path: Path, ended: Event) ->
     }
     what = f"answering {split.name} from row {start}"
     fresh.call(WORKER, request, what=what, timeout=DAY, threads=1, tick=tick)
-
-
-def _read(paths: list[Path]) -> Iterator[NDArray[np.float32]]:
-    for path in paths:
-        yield np.load(path)

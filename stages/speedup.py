@@ -99,8 +99,7 @@ class Speedup:
             if not batches:
                 rows = calibration.sample(self.context, self.tokenizer, layer_search.ROWS, "dev")
                 batches = list(calibration.batches(rows, self.context.device))
-            task, note = self.context.task, self.context.progress
-            gone = layer_search.least_needed(task, self.network, 1, batches, note)
+            gone = layer_search.least_needed(self.context, self.network, 1, batches)
             surgery.keep_layers(self.network, [at for at in range(depth) if at not in gone])
 
     @property

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -21,16 +22,16 @@ from pipeline.stage.tasks.task import inputs_of
 from pipeline.store import disk
 from pipeline.store.artifact import Artifact
 from pipeline.terms.errors import ModelError
-from stages import training, transfer_set
+from stages import mapped, training, transfer_set
 from stages.aims import Aims
-from stages.internals import Internal, captured
+from stages.internals import Internal, captured, width
 from stages.notes import pause
 from stages.parameters import TEACHER_BATCH, Loss, Row
 from stages.rows import lengths
 from stages.schedule import Clock, Weight
 from stages.trainer import collate, use_bf16
 
-DONE = "done.npz"
+LOGITS, DONE = "logits.f32", "done.json"
 SAVE_SECONDS = 5.0
 TURNED = 2000
 """Rows, at most, by which a teacher's narrower outputs are turned towards a student's."""
@@ -40,34 +41,34 @@ TURNED = 2000
 class TeacherOutputs:
     """A teacher's raw outputs and hidden states for every row.
 
-    ``logits`` (units × width, fp32) are held in memory; ``units[r]`` is row r's first unit. Hidden
-    states are in a raw fp16 file, unpadded, row after row: token × state × width, where a state is
-    what ``stages.internals`` names. They are read with plain reads rather than memory-mapped,
-    because mapped pages would count as resident memory. ``starts[r]`` is row r's first token.
+    ``logits`` (units × width, fp32) are memory-mapped; ``units[r]`` is row r's first unit. The
+    states that ``stages.internals`` names, which have these ``widths``, are in a raw fp16 file,
+    unpadded, row after row: for each token, state after state. They are read with plain reads
+    rather than memory-mapped, because mapped pages would count as resident memory. ``starts[r]`` is
+    row r's first token.
     """
 
     logits: Tensor
     units: NDArray[np.int64]
     starts: NDArray[np.int64]
     path: Path
-    states: int
-    width: int
+    widths: tuple[int, ...]
 
     def raw(self, rows: Sequence[int]) -> Tensor:
         """Return the raw outputs of some rows' units, row after row: units × width."""
         return self.logits[_places(self.units, rows)]
 
-    def hidden(self, rows: Sequence[int]) -> Tensor:
-        """Return rows × states × tokens × width, padded on the right with zeros, fp16."""
+    def hidden(self, rows: Sequence[int]) -> list[Tensor]:
+        """Return each state, rows × tokens × its width, padded on the right with zeros, fp16."""
         lengths = [self.starts[row + 1] - self.starts[row] for row in rows]
-        states = np.zeros((len(rows), max(lengths), self.states, self.width), np.float16)
-        size = self.states * self.width
+        size = sum(self.widths)
+        states = np.zeros((len(rows), max(lengths), size), np.float16)
         for at, (row, length) in enumerate(zip(rows, lengths, strict=True)):
             flat = np.fromfile(
                 self.path, np.float16, length * size, offset=self.starts[row] * size * 2
             )
-            states[at, :length] = flat.reshape(length, self.states, self.width)
-        return torch.from_numpy(states).transpose(1, 2)
+            states[at, :length] = flat.reshape(length, size)
+        return list(torch.from_numpy(states).split(self.widths, dim=-1))
 
 
 def answers(context: Context, artifact: Artifact, *splits: Split) -> TeacherOutputs:
@@ -95,33 +96,34 @@ def outputs(
     directory.mkdir(parents=True, exist_ok=True)
     task, firsts = context.task, _firsts(context.task, rows)
     result = TeacherOutputs(
-        torch.empty(int(firsts[-1]), task.width_of(teacher)),
+        torch.empty(0),
         firsts,
         _starts(rows),
         directory / "hidden.f16",
-        len(states),
-        teacher.config.hidden_size,
+        tuple(width(teacher, state) for state in states),
     )
     _answer(context, teacher.to(context.device).eval(), tokenizer, rows, states, batch_size, result)
     teacher.cpu()
-    return result
+    logits = mapped.opened(directory / LOGITS, int(firsts[-1]), task.width_of(teacher))
+    return replace(result, logits=torch.from_numpy(logits))
 
 
 def known(
-    task: Task, artifact: Artifact, splits: Sequence[Split], rows: Sequence[Row]
+    context: Context, artifact: Artifact, splits: Sequence[Split], rows: Sequence[Row]
 ) -> TeacherOutputs:
     """Return the answers that a transfer set has for the rows of splits, without hidden states.
 
     Raises ModelError unless there is one for each unit of the rows.
     """
-    found, firsts = transfer_set.answers(artifact), _firsts(task, rows)
-    logits = torch.cat([found[split.name] for split in splits]) if splits else torch.empty(0, 0)
+    found, firsts = transfer_set.answers(artifact), _firsts(context.task, rows)
+    parts = (part for split in splits for part in found[split.name].split(training.CHUNK))
+    logits = mapped.written(context.work, (part.float().numpy() for part in parts))
     if firsts[-1] != len(logits):
         raise ModelError(
             f"the transfer set has {len(logits)} answers to the {firsts[-1]} texts of the student; "
             "label them again"
         )
-    return TeacherOutputs(logits, firsts, _starts(rows), Path(), 0, 0)
+    return TeacherOutputs(torch.from_numpy(logits), firsts, _starts(rows), Path(), ())
 
 
 def goals(
@@ -166,26 +168,29 @@ def _answer(
     """Fill ``result`` batch by batch, longest rows last; resume where an earlier run stopped."""
     directory = result.path.parent
     order = np.argsort(lengths(rows), kind="stable")
-    done = _resume(directory, result)
+    done = _resume(directory)
+    paths = (directory / LOGITS, result.path)
+    for path in paths:
+        path.touch()
     saving_at = saved_at = time.monotonic()
-    with result.path.open("r+b" if result.path.exists() else "w+b") as file:
+    with paths[0].open("r+b") as answers, paths[1].open("r+b") as inside:
         for start in range(done, len(order), batch_size):
             chosen = order[start : start + batch_size]
             asked = [rows[row] for row in chosen]
             logits, hidden = _forward(context, teacher, tokenizer, asked, states)
-            result.logits[_places(result.units, chosen)] = logits
-            for row, found in zip(chosen, hidden, strict=True):
+            counts = (result.units[chosen + 1] - result.units[chosen]).tolist()
+            for row, own, found in zip(chosen, logits.split(counts), hidden, strict=True):
+                answers.seek(result.units[row] * logits.shape[1] * 4)
+                answers.write(own.numpy().tobytes())
                 first, end = result.starts[row], result.starts[row + 1]
-                file.seek(first * len(states) * result.width * 2)
-                file.write(found[: end - first].tobytes())
+                inside.seek(first * sum(result.widths) * 2)
+                inside.write(found[: end - first].tobytes())
             done = start + len(chosen)
             context.progress(done, len(order), "teacher answers")
             now, cost = time.monotonic(), saved_at - saving_at
             if now - saved_at > pause(SAVE_SECONDS, cost) or done == len(order):
                 saving_at = now
-                file.flush()
-                os.fsync(file.fileno())  # before what says that these rows are there
-                _save(directory, result, done)
+                _save(directory, (answers, inside), done)
                 saved_at = time.monotonic()
 
 
@@ -196,7 +201,7 @@ def _forward(
     rows: Sequence[Row],
     states: Sequence[Internal],
 ) -> tuple[Tensor, np.ndarray]:
-    """Return raw outputs (units × width) and states inside (rows × tokens × states × width)."""
+    """Return raw outputs (units × width) and states inside (rows × tokens × their widths)."""
     batch = {k: v.to(context.device) for k, v in collate(rows, tokenizer).items()}
     with (
         torch.inference_mode(),
@@ -206,12 +211,8 @@ def _forward(
         answer = teacher(**inputs_of(batch))
         raw = context.task.select(answer, batch, teacher.config).float().cpu()
     if not states:
-        return raw, np.empty((len(rows), 0, 0, 0), np.float16)
-    inside = found.all(states)
-    widths = {state.shape[-1] for state in inside}
-    if widths != {teacher.config.hidden_size}:
-        raise ModelError("distill: the teacher was pruned: its states are not all of one width")
-    return raw, torch.stack(inside, dim=2).to(torch.float16).cpu().numpy()
+        return raw, np.empty((len(rows), 0, 0), np.float16)
+    return raw, torch.cat(found.all(states), dim=-1).to(torch.float16).cpu().numpy()
 
 
 def _places(firsts: NDArray[np.int64], rows: Sequence[int]) -> NDArray[np.int64]:
@@ -219,20 +220,17 @@ def _places(firsts: NDArray[np.int64], rows: Sequence[int]) -> NDArray[np.int64]
     return np.concatenate([np.arange(firsts[row], firsts[row + 1]) for row in rows])
 
 
-def _save(directory: Path, result: TeacherOutputs, done: int) -> None:
-    part = directory / f"part-{DONE}"
-    np.savez(part, rows=done, logits=result.logits.numpy())
-    disk.sync(part)
-    part.replace(directory / DONE)
+def _save(directory: Path, files: Sequence[IO[bytes]], done: int) -> None:
+    for file in files:
+        file.flush()
+        os.fsync(file.fileno())  # before what says that these rows are there
+    disk.write(directory / DONE, {"rows": done})
 
 
-def _resume(directory: Path, result: TeacherOutputs) -> int:
-    """Load the logits that an earlier run saved; return how many rows it had finished."""
-    if not (directory / DONE).exists():
-        return 0
-    with np.load(directory / DONE) as kept:
-        result.logits[:] = torch.from_numpy(kept["logits"])
-        return int(kept["rows"])
+def _resume(directory: Path) -> int:
+    """Return how many rows an earlier run had finished."""
+    path = directory / DONE
+    return int(json.loads(path.read_text())["rows"]) if path.exists() else 0
 
 
 def imitation(
@@ -268,8 +266,8 @@ def imitation(
         total = share * soft + (1 - share) * task.loss(raw, batch, total=False)
         alike = [at for at, row in enumerate(rows) if aims.same[row]] if aims.aims else []
         if alike:
-            kept = answers.hidden([rows[at] for at in alike]).to(raw.device)
-            mask = batch["attention_mask"][alike, : kept.shape[2]]
+            kept = [each.to(raw.device) for each in answers.hidden([rows[at] for at in alike])]
+            mask = batch["attention_mask"][alike, : kept[0].shape[1]]
             total = total + aims.loss(student, found, kept, alike, mask, clock)
         return total
 

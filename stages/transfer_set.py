@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FILE, ANSWERS = "texts.jsonl", "answers.safetensors"
 
+CHUNK = 10_000
+"""Outputs that are looked at together."""
 LARGEST = 64.0
 """The largest raw output that is kept in fp16, whose steps are then 1/32."""
 
@@ -42,6 +44,13 @@ def splits(artifact: Artifact | None, folder: Path) -> list[Split]:
     if artifact is None or not (artifact.directory / FILE).is_file():
         return []
     return [split(artifact, folder)]
+
+
+def learned(context: Context, artifact: Artifact | None) -> list[Split]:
+    """Return all texts that a student learns: the recipe's own, and those of a transfer set."""
+    names = ("train", "unlabelled", "corpus")
+    own = [context.splits[name] for name in names if name in context.splits]
+    return own + splits(artifact, context.work)
 
 
 def named(context: Context, step: str) -> Split:
@@ -75,6 +84,22 @@ def same_texts(one: Artifact, other: Artifact) -> bool:
     return file_sha256(one.directory / FILE) == file_sha256(other.directory / FILE)
 
 
+def places(some: Artifact, among: Artifact) -> list[int] | None:
+    """Return the places of a transfer set's rows in another, which has them in the same order.
+
+    None if it lacks one of them.
+    """
+    found: list[int] = []
+    with (some.directory / FILE).open("rb") as rows, (among.directory / FILE).open("rb") as others:
+        left = enumerate(others)
+        for row in rows:
+            at = next((number for number, other in left if other == row), None)
+            if at is None:
+                return None
+            found.append(at)
+    return found
+
+
 def write_answers(directory: Path, answers: dict[str, Tensor]) -> dict[str, str]:
     """Write split -> raw outputs (units × width); return path -> role.
 
@@ -83,11 +108,14 @@ def write_answers(directory: Path, answers: dict[str, Tensor]) -> dict[str, str]
     import torch
     from safetensors.torch import save_file
 
+    def fits(value: Tensor) -> bool:
+        half = value.half().float()
+        near = torch.allclose(half, value, rtol=1e-3, atol=1e-3, equal_nan=True)
+        return near and not (value.abs().nan_to_num() > LARGEST).any()
+
     def narrow(value: Tensor) -> Tensor:
-        half = value.to(torch.float16)
-        near = torch.allclose(half.float(), value, rtol=1e-3, atol=1e-3, equal_nan=True)
-        large = bool(value.abs().nan_to_num().max() > LARGEST) if value.numel() else False
-        return (half if near and not large else value).contiguous()
+        fit = all(fits(part) for part in value.split(CHUNK))
+        return (value.half() if fit else value).contiguous()
 
     save_file({name: narrow(value) for name, value in answers.items()}, directory / ANSWERS)
     return {ANSWERS: "answers"}
@@ -99,11 +127,13 @@ def has_answers(artifact: Artifact | None) -> TypeGuard[Artifact]:
 
 
 def answers(artifact: Artifact) -> dict[str, Tensor]:
-    """Return split -> raw outputs (units × width, fp32) of the teachers, if it has answers."""
+    """Return split -> raw outputs of the teachers, if it has answers, as they are in the file.
+
+    Units × width, in fp16 or fp32, memory-mapped by safetensors.
+    """
     from safetensors.torch import load_file
 
-    found = load_file(artifact.directory / ANSWERS)
-    return {name: value.float() for name, value in found.items()}
+    return load_file(artifact.directory / ANSWERS)
 
 
 def _read(directory: Path) -> Iterator[dict[str, Any]]:

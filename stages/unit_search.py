@@ -14,6 +14,7 @@ from pipeline.model import parts
 from pipeline.stage import Context
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Metric
+from pipeline.terms.errors import ModelError
 from pipeline.terms.progress import Progress
 from stages import calibration, fisher, multiply_adds, rescaling, surgery
 from stages.allocation import MULTIPLES
@@ -47,6 +48,21 @@ def measured(network: Any) -> Start:
         {unit: sum(part.count for part in found[unit]) for unit in kinds},
         {unit: sum(map(multiply_adds.of_part, found[unit])) for unit in kinds},
     )
+
+
+def share_beyond(parameters: int, network: Any, start: Start) -> float:
+    """Return the share of the units' weights that goes if a network keeps so many ``parameters``.
+
+    For each token, a weight is one multiply-add. Raises ModelError if the rest has more.
+    """
+    units = sum(start.costs.values())
+    rest = sum(weight.numel() for weight in network.parameters()) - units
+    if parameters <= rest:
+        raise ModelError(
+            f"prune.parameters: {parameters:,} is out of reach, as {rest:,.0f} are not of "
+            "heads and neurons; remove layers or tokens as well"
+        )
+    return max(0.0, 1 - (parameters - rest) / units)
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ class Validate(Stage):
     needs: ClassVar[Mapping[str, Kind]] = {REFERENCE: Kind.CHECKPOINT}
     sees_ancestors: ClassVar[bool] = True
     timed: ClassVar[bool] = True
+    keeps: ClassVar[bool] = True
 
     models: tuple[Name, ...] | Literal["all"] = Field(
         "all", description="ids of checkpoints to compare with; all: those the bundle is made from"

@@ -8,16 +8,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.stage import Context, Draft
 from pipeline.stage.resources import FLOAT, PROCESS, TEXTS, Resources, Workload, upto
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import DataError, RecipeError
-from stages import batches, novel, spans, training, transfer_set
+from stages import batches, footprint, novel, spans, training, transfer_set
 from stages.novel import Novel
-from stages.parameters import Training
+from stages.parameters import Training, changed
 
 PROMPT = "More texts like these, one on each line:\n"
 MARK = "- "
@@ -58,9 +58,19 @@ class Write(Training):
     batch_size: int = Field(16, ge=1, le=4096, description="rows per step of the tuning")
     examples: int = Field(4, ge=1, le=100, description="rows in a prompt")
     together: int = Field(64, ge=1, le=4096, description="texts that are written at once")
-    temperature: float = Field(1.0, gt=0, le=10)
+    temperature: float = Field(1.0, gt=0, le=10, description="less: likelier words")
     top_p: float = Field(0.95, gt=0, le=1, description="share of the probability to sample from")
     tokens: int = Field(48, ge=4, le=4096, description="of the longest text")
+
+    @model_validator(mode="after")
+    def _tunes_or_prompts(self) -> Write:
+        if self.epochs and changed(self, ("examples",)):
+            raise ValueError("'examples' are of a prompt: give 'epochs: 0'")
+        if not self.epochs and (unread := changed(self, Training.model_fields.keys() - {"epochs"})):
+            raise ValueError(
+                f"{sorted(unread)[0]!r} is of the tuning, which 'epochs: 0' leaves out"
+            )
+        return self
 
     def check_columns(self, count: int) -> None:
         """Raise RecipeError if the rows are pairs of texts."""
@@ -74,11 +84,23 @@ class Write(Training):
         return causal_lm.files(self.model, base)
 
     def resources(self, work: Workload) -> Resources:
-        """Return the model's weights in memory, with gradients and moments if it is tuned."""
-        size = sum(path.stat().st_size for path in self.files(work.base))
+        """Return the model's weights in memory, and the logits that writing samples from.
+
+        If it is tuned, also gradients and moments, and a step's logits. A GGUF file does not tell
+        its vocabulary here, so that its logits are not counted.
+        """
+        from stages import causal_lm
+
+        files = self.files(work.base)
+        size = sum(path.stat().st_size for path in files)
+        vocabulary = causal_lm.vocabulary(files)
+        memory = upto(FLOAT * size + FLOAT * footprint.SAMPLING * self.together * vocabulary)
+        if self.epochs:
+            tokens = self.batch_size * work.longest_of(frozenset({"train"}))
+            memory |= upto(4 * FLOAT * size) + footprint.decoding(tokens, vocabulary)
         return Resources(
             disk=upto(BYTES * self.texts + (12 * size if self.epochs else 0)),
-            memory=PROCESS + upto(FLOAT * size * (4 if self.epochs else 1)),
+            memory=PROCESS + memory,
             texts=self.texts,
             effort=float(size * (self.texts + self.epochs * work.rows_of(frozenset({"train"})))),
         )

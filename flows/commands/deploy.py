@@ -16,6 +16,8 @@ from flows.options import (
     recipe_argument,
     show_json,
     stage_timeout_option,
+    strict_option,
+    threads_option,
     without_credentials,
 )
 from pipeline.store.home import Home
@@ -76,7 +78,8 @@ Prefect imports a flow from its working folder first, unless it is imported alre
     show_default=True,
     help="Where training runs on the worker.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Threads for training; default: all cores.")
+@threads_option
+@strict_option
 @click.option("--tag", "tags", multiple=True, help="A tag of its flow runs; repeat it.")
 @click.option("--job-variable", "variables", multiple=True, metavar="KEY=VALUE", help="Repeat it.")
 @click.option(
@@ -129,7 +132,7 @@ def deploy(
     source = _source(recipe, options)
     if not write_only:
         _check(source, loaded, home)
-    parameters = ("store", "report_url", "machine", "stage_timeout", "device", "threads")
+    parameters = ("store", "report_url", "machine", "stage_timeout", "device", "threads", "strict")
     made = deployment.Deployment(
         name=options["name"] or loaded.recipe.name,
         loaded=loaded,
@@ -139,7 +142,7 @@ def deploy(
         timezone=timezone,
         busy=options["busy"],
         tags=options["tags"],
-        parameters={name: options[name] for name in parameters},
+        parameters={name: options[name] or None for name in parameters},
         job_variables=variables,
     )
     _write(made, file)

@@ -5,23 +5,32 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from flows.checks import DEMO_MODEL, takes_vnni
+from flows.checks import takes_vnni
 from flows.goals import GOALS
 from flows.options import NO_LABEL, home_option, json_option, show_json
 from flows.recognised import EMBEDDINGS, TEXT, Recognised
+from pipeline.model.sources import DEMO_MODEL
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
+    from pipeline.run.plan import Plan
     from pipeline.terms.vocabulary import Data
 
 REFERENCES = ("package:", "hub:")
 NULL = "null # the model's own answers are the truth"
+START = " # the pretrained model to start from"
+TRAINED = " # has the data's labels: it is the teacher, and the budgets' baseline"
+KEPT = (
+    "the model has a head with the data's labels, so it is the teacher and the baseline itself, "
+    "and the recipe has no 'finetune'"
+)
 WIDE = " # isa: vnni makes int8 a little more precise, for CPUs like this one only"
 PLAIN = re.compile(r"(?:[A-Za-z_/]|\.\.?/)[A-Za-z0-9_./:@-]*")
 
@@ -41,11 +50,17 @@ class Answers:
     task: str = TEXT
     group: str | None = None
     corpus: str | None = None
+    trained: bool = False
+    """Whether the model has a head with the labels of the data."""
 
 
 @click.command(short_help="Write a recipe; asks for whatever the flags do not give.")
 @click.argument("path", type=click.Path(path_type=Path), default=Path("recipe.yaml"))
-@click.option("--model", help="A folder, package:import_name/sub/dir or hub:owner/name@revision.")
+@click.option(
+    "--model",
+    help="A folder, package:import_name/sub/dir or hub:owner/name@revision; "
+    f"default: {DEMO_MODEL}.",
+)
 @click.option("--train", help="Labelled rows for training: JSONL, CSV, TSV or Parquet.")
 @click.option("--eval", "evaluation", help="Labelled rows for evaluation.")
 @click.option("--text", multiple=True, help="The text column; repeat it for sentence pairs.")
@@ -78,10 +93,8 @@ def init(
 
     Example: `rarefy init --train train.csv --eval eval.csv --goal fast --yes`
     """
-    from flows.editor import schema_line
     from pipeline.recipe import recipe as recipes
     from pipeline.run.plan import Plan
-    from pipeline.store import disk
     from pipeline.terms.errors import RecipeError
 
     if path.is_dir():
@@ -110,21 +123,25 @@ def init(
         corpus=corpus,
         goal=ask("goal", f"Goal ({_goals()})", goal, "balanced", click.Choice(list(GOALS))),
     )
-    content = schema_line(path, home) + recipe_text(answers)
     before = path.read_bytes() if path.exists() else None
-    with disk.placing(path):
-        path.write_text(content, encoding="utf-8")
+    _write(answers, home)
+    notes = []
     try:
         plan = Plan(recipes.load(path), home.store())
+        if _is_trained(plan):
+            notes.append(KEPT)
+            _write(replace(answers, trained=True), home)
+            plan = Plan(recipes.load(path), home.store())
         plan.steps()
     except BaseException:  # leave no recipe that fails
         path.unlink() if before is None else path.write_bytes(before)
         raise
+    notes += plan.warnings
     if as_json:
-        show_json({"recipe": str(path), "warnings": plan.warnings})
+        show_json({"recipe": str(path), "warnings": notes})
         return
-    for warning in plan.warnings:
-        click.echo(f"note: {warning}", err=True)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     click.echo(str(path))
     click.echo(f"next: rarefy plan {path}, then rarefy run {path}", err=True)
 
@@ -146,13 +163,26 @@ class _Ask:
         if given is not None:
             return given
         if not self.silent:
-            answer: str = click.prompt(
-                question, default=default, type=kind, err=True, show_choices=False
-            )
-            return answer
+            return self._asked(flag, question, default, kind)
         if default is None:
             raise click.UsageError(f"--{flag} is needed with --yes")
         return default
+
+    def _asked(
+        self, flag: str, question: str, default: str | None, kind: click.ParamType | None
+    ) -> str:
+        try:
+            answer: str = click.prompt(
+                question, default=default, type=kind, err=True, show_choices=False
+            )
+        except click.Abort:
+            if sys.stdin.isatty():
+                raise
+            needed = f"--{flag} … --yes" if default is None else "--yes"
+            raise click.UsageError(
+                f"no terminal to ask at: give {needed}, which takes the defaults of the rest"
+            ) from None
+        return answer
 
 
 def _columns(
@@ -239,6 +269,26 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("._-")[:64] or "recipe"
 
 
+def _write(answers: Answers, home: Home) -> None:
+    """Write the recipe of these answers. Raises RecipeError if no file can be there."""
+    from flows.editor import schema_line
+    from pipeline.store import disk
+
+    content = schema_line(answers.path, home) + recipe_text(answers)
+    with disk.placing(answers.path):
+        answers.path.write_text(content, encoding="utf-8")
+
+
+def _is_trained(plan: Plan) -> bool:
+    """Return whether the model has a head with the labels that the rows have."""
+    from pipeline.store.artifact import Kind
+
+    task = plan.task_class
+    if task.unlabelled or not plan.labels:  # a score has no name that could tell
+        return False
+    return plan.located.kind(task, plan.labels) is Kind.CHECKPOINT
+
+
 def recipe_text(answers: Answers) -> str:
     """Return the recipe with comments. Raises ModelError if the model cannot be read."""
     from pipeline.run import locating
@@ -251,7 +301,9 @@ def recipe_text(answers: Answers) -> str:
     length = min(128, located.positions or 128)
     task, rows = tasks.find(answers.task), _data(answers)
     bare = task.bare(rows)
-    goal = GOALS[answers.goal].without_labels() if bare else GOALS[answers.goal]
+    goal = GOALS[answers.goal]
+    if bare or answers.trained:
+        goal = goal.without_labels() if bare else goal.of_trained()
     filled = {
         "{half}": str(max(1, layers // 2)),
         "{main}": next(iter(task.scored(rows)), "spearman"),
@@ -260,7 +312,7 @@ def recipe_text(answers: Answers) -> str:
     lines = [
         f"# {answers.name}: {goal.about}.",
         f"name: {_scalar(answers.name)}",
-        f"model: {_scalar(model)} # the pretrained model to start from",
+        f"model: {_scalar(model)}{TRAINED if answers.trained else START}",
         f"task: {answers.task}",
         "data: # paths are relative to this file's folder",
         f"  train: {_scalar(_reference(answers.train, base))}",

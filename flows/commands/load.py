@@ -105,7 +105,7 @@ def load(
 
     A response time starts when the request was due and covers everything from text to
     probabilities. Workers are processes, each with its own session and cores; they share one
-    queue.
+    queue. Requests that still wait ten seconds after the last was sent stay unanswered.
 
     Example: `rarefy load production --rate 50 --rate 200 --workers 2 --max-p99 20ms`
     """
@@ -166,11 +166,19 @@ def rows(
 
 def _notes(run: Load) -> list[str]:
     """Return what limits the validity of the numbers."""
+    from pipeline.terms.wording import plural
+
     notes = list(run.busy)
     if run.saturated:
         notes.insert(0, f"saturated: {run.saturated}; times grow with the length of the run")
+    if run.unanswered:
+        notes.insert(
+            0,
+            f"{run.unanswered:,} of {plural(len(run.sent), 'request')} stayed unanswered; "
+            "they count with the time that they waited, so response times are lower bounds",
+        )
     if run.broken:
-        notes.insert(0, f"{run.broken} of {len(run.sent)} answers are NaN or infinite")
+        notes.insert(0, f"{run.broken} of {len(run.service)} answers are NaN or infinite")
     if run.late > 0.01 and not run.saturated:
         notes.append(
             f"{run.late:.0%} of the answers came over 1 ms later than the queue can explain"
@@ -191,6 +199,7 @@ def _as_json(run: Load) -> dict[str, Any]:
         "offered": len(run.sent) / run.seconds,
         "achieved": run.achieved,
         "requests": len(run.sent),
+        "unanswered": run.unanswered,
         "workers": run.workers,
         "threads": run.threads,
         "provider": run.provider,
@@ -224,7 +233,7 @@ def _show(runs: list[Load]) -> None:
             number(run.achieved),
             f"{run.utilisation:.0%}",
             *cells,
-            number(max(run.response)),
+            _at_least(run) + number(max(run.response)),
             _cell(run, 50, of_service=True),
             _cell(run, 99, of_service=True),
         )
@@ -236,4 +245,11 @@ def _cell(run: Load, percent: int, *, of_service: bool = False) -> str:
     from pipeline.terms.wording import number
 
     interval = run.percentile(percent, of_service=of_service)
-    return number(interval.value) if interval else "–"
+    if not interval:
+        return "–"
+    return ("" if of_service else _at_least(run)) + number(interval.value)
+
+
+def _at_least(run: Load) -> str:
+    """Return the sign before a response time that is a lower bound."""
+    return "≥ " if run.unanswered else ""

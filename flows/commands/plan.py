@@ -71,4 +71,5 @@ def plan(
     console.print(view.table())
     console.print(f"\n{view.summary}")
     for note in view.notes:
-        console.print(f"note: {note}")
+        doubt = note in view.plan.doubts
+        console.print(f"{'warning' if doubt else 'note'}: {note}", style="bold red" * doubt)

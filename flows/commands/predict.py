@@ -1,4 +1,4 @@
-"""``rarefy predict``: classify texts with a bundle."""
+"""``rarefy predict``: answer texts with a bundle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import codecs
 import io
 import itertools
 import json
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -17,11 +18,13 @@ from pipeline.store.home import Home
 from pipeline.terms.errors import DataError
 
 Row = tuple[str, str | None]
+UNDECODED = re.compile("[\ud800-\udfff]")
+"""What surrogateescape makes of bytes that are no text; decoded text has none of these."""
 AT_ONCE = 1 << 16
 """Bytes of stdin that are answered together, if so many are there: what a pipe holds."""
 
 
-@click.command(short_help="Classify texts with a bundle: label and probabilities.")
+@click.command(short_help="Answer texts with a bundle: labels, tags, scores or embeddings.")
 @click.argument("bundle")
 @click.argument("texts", metavar="[TEXT]…", nargs=-1)
 @click.option(
@@ -42,9 +45,10 @@ def predict(
     home: Home,
     as_json: bool,
 ) -> None:
-    """Classify each TEXT, or each line of stdin, with BUNDLE: a folder, a run, a tag or a digest.
+    """Answer each TEXT, or each line of stdin, with BUNDLE: a folder, a run, a tag or a digest.
 
-    If BUNDLE reads pairs, a line of stdin with a tab is one. --json prints one object per line.
+    If BUNDLE reads pairs, a line of stdin with a tab is one. A line that cannot be decoded ends
+    with 2, after the answers to the lines before it. --json prints one object per line.
 
     Example: `rarefy predict demo "A fine film."`
     """
@@ -69,25 +73,30 @@ def _arriving(paired: bool) -> Iterator[list[Row]]:
     ``paired``: whether a tab divides a line.
 
     So a file is answered in batches, and a program that waits for the answer to its line gets it.
-    Raises DataError if stdin cannot be decoded.
+    Raises DataError at the first line that cannot be decoded, after the rows before it.
     """
-    decode = codecs.getincrementaldecoder(sys.stdin.encoding)(sys.stdin.errors or "strict")
+    encoding, errors = sys.stdin.encoding, sys.stdin.errors or "strict"
+    errors = "surrogateescape" if errors == "strict" else errors  # strict loses the lines before
+    decode = codecs.getincrementaldecoder(encoding)(errors)
     decoder, rest, ended = io.IncrementalNewlineDecoder(decode, translate=True), "", False
+    count = 0
     while not ended:
         read: bytes = sys.stdin.buffer.read1(AT_ONCE)  # type: ignore[union-attr]
         ended = not read
         try:
             *lines, rest = (rest + decoder.decode(read, final=ended)).split("\n")
-        except UnicodeDecodeError as error:
+        except UnicodeDecodeError as error:  # UTF-16 has bytes that cannot be escaped
             raise DataError(f"stdin is not valid {error.encoding.upper()}") from error
-        parts = [
-            line.partition("\t") if paired else (line, "", "")
-            for line in (*lines, *([rest] if ended else []))
-        ]
+        lines += [rest] if ended else []
+        good = list(itertools.takewhile(lambda line: not UNDECODED.search(line), lines))
+        parts = [line.partition("\t") if paired else (line, "", "") for line in good]
         if rows := [
             (first, second if tab else None) for first, tab, second in parts if first.strip()
         ]:
             yield rows
+        count += len(good)
+        if len(good) < len(lines):
+            raise DataError(f"line {count + 1} of stdin is not valid {encoding.upper()}")
 
 
 def _answer(text: str, second: str | None, given: Any, as_json: bool) -> None:

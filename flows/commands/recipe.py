@@ -19,7 +19,7 @@ from flows.options import (
 from pipeline.store.home import Home
 
 
-@click.group(short_help="List, copy, show and check recipes; print their JSON schema.")
+@click.group(short_help="List, copy, show and check recipes; explain their keys.")
 def recipe() -> None:
     """Copy the example recipes, and show and check recipes before they run."""
 
@@ -142,7 +142,7 @@ def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -
 
 
 @recipe.command(short_help="Print the JSON schema of recipes, or of sweeps.")
-@click.option("--sweep", is_flag=True, help="That of the files of `rarefy sweep`.")
+@click.option("--sweep", is_flag=True, help="Print the schema of sweep files instead.")
 @json_option
 def schema(sweep: bool, as_json: bool) -> None:
     """Print the JSON schema of recipes for editors, with the parameters of the installed stages.
@@ -153,3 +153,22 @@ def schema(sweep: bool, as_json: bool) -> None:
     from pipeline.sweep import sweep_file
 
     show_json(sweep_file.json_schema() if sweep else json_schema())
+
+
+@recipe.command(short_help="Print what every key of a recipe, or of one stage, means.")
+@click.argument("stage", required=False)
+@json_option
+def reference(stage: str | None, as_json: bool) -> None:
+    """Print a reference in Markdown: the keys of recipes, stages, budgets and their metrics.
+
+    With STAGE, only that stage: what it does, with its papers, and its parameters.
+
+    Example: `rarefy recipe reference quantize`
+    """
+    from pipeline.recipe.reference import markdown
+
+    text = markdown(stage)
+    if as_json:
+        show_json({"markdown": text})
+        return
+    click.echo(text.rstrip("\n"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from flows.options import (
     json_option,
     recipe_argument,
     show_json,
+    stage_timeout_option,
+    strict_option,
+    threads_option,
 )
 from pipeline.store.home import Home
 
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
     "--timezone", default="UTC", show_default=True, help="The time zone of the cron expression."
 )
 @device_option
+@threads_option
+@stage_timeout_option
+@strict_option
 @home_option
 @json_option
 def schedule(
@@ -39,6 +46,9 @@ def schedule(
     name: str | None,
     timezone: str,
     device: str,
+    threads: int | None,
+    stage_timeout: float | None,
+    strict: bool,
     home: Home,
     as_json: bool,
 ) -> None:
@@ -58,7 +68,12 @@ def schedule(
                 f"{check.found}, and Prefect would run those: start this in another folder"
             )
     loaded = recipes.load(recipe)
-    job = job_of(recipe, loaded.recipe.name, device, home, given_where())
+    job = replace(
+        job_of(recipe, loaded.recipe.name, device, home, given_where()),
+        threads=threads,
+        stage_timeout=stage_timeout,
+        strict=strict,
+    )
     jobs.open_run(job, loaded)
     prefect_settings.prepare(home.prefect, verbose=True)
     when = cron_schedule(cron, timezone)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     type=click.Choice(["inline", "threads", "processes", "dask", "ray"]),
     help="Where branches run; default: processes. threads: a new process for each branch.",
 )
-@click.option("--workers", type=click.IntRange(1), help="Branches at once; default: one a core.")
+@click.option("--workers", type=click.IntRange(1), help="Branches at once; default: one per core.")
 @click.option(
     "--threads",
     type=click.IntRange(1),
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     callback=without_credentials,
     help="The store through which workers without a common disk share what they make.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say how much there is to do.")
+@click.option("--dry-run", is_flag=True, help="Show what would run.")
 @first_option
 @device_option
 @home_option
@@ -80,8 +80,8 @@ def sweep(
 
     Steps that variants share are done once. Branches are chosen by their accuracy on the
     development rows, their latency, timed alone on this machine, and their size. The recipes that
-    answer the questions are written and run to their verdicts. A sweep that was interrupted goes
-    on when it is given again; branches that failed are tried again.
+    answer the questions are written and run to their verdicts. An interrupted sweep continues when
+    started again; branches that failed are tried again.
 
     Exit codes: 0 every question has an answer, and no verdict misses a budget · 3 a chosen recipe
     misses a budget · 4 a question has no answer, or a verdict is inconclusive · 5 an extra or a

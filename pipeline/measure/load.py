@@ -28,6 +28,9 @@ BLOCKS = 10
 LATE = 1.0
 LEAD = 0.3
 """Seconds between all workers being ready and the first request."""
+PATIENCE = 10.0
+"""Seconds after the end of sending in which workers still take requests that wait: far above what
+they can answer, emptying the queue would take many times as long as the sending."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,10 @@ class Load:
     """The result of a load test with ``workers`` workers and ``rate`` requests per second.
 
     Lists are in the order of sending. ``sent``: scheduled sending time, in s from the start.
-    ``response``: ms from the scheduled time to the answer. ``service``: ms that a worker spent on
-    the request. ``broken``: the number of answers that are NaN or infinite.
+    ``response``: ms from the scheduled time to the answer; of an unanswered request, to the end of
+    the test, so it is a lower bound. ``service``: ms that a worker spent on the request, for the
+    answered ones, which are the first ones. ``broken``: the number of answers that are NaN or
+    infinite.
     """
 
     rate: float
@@ -51,15 +56,21 @@ class Load:
     busy: list[str] = field(default_factory=list)
 
     @property
+    def unanswered(self) -> int:
+        """The number of requests that no worker took within ``PATIENCE``: the last ones sent."""
+        return len(self.sent) - len(self.service)
+
+    @property
     def achieved(self) -> float:
         """The throughput: answers per second, from the first request to the last answer."""
-        last = max(s + ms / 1e3 for s, ms in zip(self.sent, self.response, strict=True))
-        return len(self.sent) / max(last, self.seconds)
+        answered = len(self.service)
+        last = np.max(np.add(self.sent, np.divide(self.response, 1e3))[:answered])
+        return answered / max(float(last), self.seconds)
 
     @property
     def utilisation(self) -> float:
         """The share of time that the workers were busy."""
-        return sum(self.service) / 1e3 / self.workers / (len(self.sent) / self.achieved)
+        return sum(self.service) / 1e3 / self.workers / (len(self.service) / self.achieved)
 
     @property
     def demand(self) -> float:
@@ -74,6 +85,8 @@ class Load:
         """
         if self.demand >= 1:
             return f"{self.rate:g} requests a second need {self.demand:.0%} of the workers' time"
+        if self.unanswered:
+            return f"requests still waited {PATIENCE:g} s after the last was sent"
         waited = np.asarray(self.response) - np.asarray(self.service)
         later = waited[len(waited) // 2 :]
         if len(later) >= BLOCKS and float(later.min()) > LATE:
@@ -82,8 +95,8 @@ class Load:
 
     @property
     def ideal(self) -> NDArray[np.float64]:
-        """The response times in ms of an ideal queue with the measured service times."""
-        sent = [moment * 1e3 for moment in self.sent]
+        """The answers' response times in ms of an ideal queue with the measured service times."""
+        sent = [moment * 1e3 for moment in self.sent[: len(self.service)]]
         answered = fifo(sent, self.service, self.workers)
         return np.subtract(answered, sent)
 
@@ -93,11 +106,13 @@ class Load:
 
         The machine or this test's own processes delayed them. Such delays only lengthen responses.
         """
-        return float(np.mean(np.asarray(self.response) - self.ideal > LATE))
+        answered = np.asarray(self.response[: len(self.service)])
+        return float(np.mean(answered - self.ideal > LATE))
 
     def percentile(self, percent: float, *, of_service: bool = False) -> Interval | None:
         """Return a percentile in ms, None if the sample is too small for it.
 
+        If requests are unanswered, that of the response time is a lower bound.
         Its 95 % interval treats the run's ten blocks as ``statistics`` treats processes.
         """
         values = np.asarray(self.service if of_service else self.response)
@@ -126,11 +141,12 @@ def measure(
     The sending times are drawn in advance. Worker processes, each with its own session and
     ``threads`` cores, take requests from one queue. A request is a random row, from text to
     probabilities. Its response time starts at the scheduled sending time, so the delay that a slow
-    answer causes for later requests is counted.
+    answer causes for later requests is counted. Requests that still wait ``PATIENCE`` seconds after
+    the end of sending stay unanswered.
 
     Raises RecipeError for more than a million requests or rows that the bundle does not read,
     ProviderError if the provider is not active, EvidenceError if no request falls into the time, a
-    request got no answer, or a worker dies.
+    request that was taken got no answer, or a worker dies.
     """
     if rate * seconds > MOST:
         raise RecipeError(
@@ -145,6 +161,7 @@ def measure(
             f"{rate:g} requests a second for {seconds:g} s give no request; "
             "raise the rate or the duration"
         )
+    until = seconds + PATIENCE
     runtime.check_rows(runtime.read(directory, runtime.SIGNATURE), paired=pairs is not None)
     rows = np.random.default_rng([seed, 1]).integers(0, len(texts), len(sent)).tolist()
     with tempfile.TemporaryDirectory(prefix="rarefy-load-") as name:
@@ -154,6 +171,7 @@ def measure(
             "pairs": None if pairs is None else list(pairs),
             "rows": rows,
             "sent": sent,
+            "until": until,
             "provider": provider,
             "threads": threads,
             "folder": name,
@@ -161,8 +179,9 @@ def measure(
         note = f"{rate:g} requests a second, {plural(workers, 'worker')}"
         answers, busy = _run(request, workers, seconds, lambda done: progress(done, seconds, note))
     served = sorted(entry for answer in answers for entry in answer["served"])
-    if len(served) != len(sent):
-        raise EvidenceError(f"{len(sent) - len(served)} of {len(sent)} requests got no answer")
+    taken = served[-1][0] + 1 if served else len(sent)
+    if len(served) != taken:
+        raise EvidenceError(f"{taken - len(served)} of {taken} requests got no answer")
     return Load(
         rate=rate,
         workers=workers,
@@ -170,11 +189,17 @@ def measure(
         provider=provider,
         seconds=seconds,
         sent=sent,
-        response=[(end - sent[index]) * 1e3 for index, _, end, _ in served],
+        response=responses(sent, [end for *_, end, _ in served], until),
         service=[(end - began) * 1e3 for _, began, end, _ in served],
         broken=sum(not finite for *_, finite in served),
         busy=busy,
     )
+
+
+def responses(sent: Sequence[float], ended: Sequence[float], until: float) -> list[float]:
+    """Return the response times in ms; a request that was not answered has waited to ``until``."""
+    ends = [*ended, *[until] * (len(sent) - len(ended))]
+    return [(end - moment) * 1e3 for end, moment in zip(ends, sent, strict=True)]
 
 
 def _run(

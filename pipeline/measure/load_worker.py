@@ -45,16 +45,17 @@ def serve(
     taken: Iterator[int],
     sent: Sequence[float],
     answer: Callable[[int], bool],
+    until: float,
     clock: Clock = time,
 ) -> list[Served]:
-    """Answer each request that is taken, but not before it is sent.
+    """Answer each request that is taken, but not before it is sent; take none after ``until``.
 
     ``sent``: the sending time of each request on the clock. A late worker does not shift later
     requests: their times count from when they should have been sent (Tene, "How not to measure
-    latency").
+    latency"). What is taken is answered, so the requests that no worker answers are the last ones.
     """
     served = []
-    for index in taken:
+    while clock.monotonic() < until and (index := next(taken, None)) is not None:
         ahead = sent[index] - clock.monotonic()
         if ahead > 0:
             clock.sleep(ahead)
@@ -104,6 +105,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         take(folder / COUNTER, len(rows)),
         [begin + moment for moment in request["sent"]],
         lambda index: answer(rows[index]),
+        begin + request["until"],
     )
     after = machine.snapshot()
     return {

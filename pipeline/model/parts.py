@@ -18,6 +18,8 @@ DEPTH = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
 """Names of the number of layers in the config of one model or another."""
 WIDTH = ("hidden_size", "dim", "d_model", "n_embd")
 """Names of the size of the hidden states."""
+HEADS = ("num_attention_heads", "n_heads", "n_head")
+"""Names of the number of attention heads in a layer."""
 
 
 def named(config: Config) -> Architecture:
@@ -79,6 +81,20 @@ def of_unknown_depth(config: Config) -> Config:
 def width(config: Any) -> int | None:
     """Return the size of the hidden states in such a config; None if it does not say."""
     return _first(config, WIDTH)
+
+
+def attention_width(config: Config) -> int | None:
+    """Return the width of each layer's queries; None if the config does not say.
+
+    A config of JSON has the heads that a model began with, see ``of_unknown_heads``.
+    """
+    heads, size = _first(config, HEADS), config.get("attention_head_size")
+    return heads * size if heads and size else heads and width(config)
+
+
+def of_unknown_heads(config: Config) -> Config:
+    """Return a config that does not say how many heads there are, since some were removed."""
+    return {name: value for name, value in config.items() if name not in HEADS}
 
 
 def _first(config: Any, names: tuple[str, ...]) -> int | None:

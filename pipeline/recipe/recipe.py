@@ -39,16 +39,16 @@ class Step:
 class Recipe(Part):
     """A model, data, a chain of stages, and the budgets that the result must meet."""
 
-    name: Name
+    name: Name = Field(description="of its runs; small letters, digits, dots and dashes")
     model: str = Field(
         description="a directory, hub:owner/name@revision, or package:import_name/sub/dir"
     )
-    task: str = "text-classification"
+    task: str = Field("text-classification", description="what a row is and what is answered")
     data: Data
     stages: tuple[dict[str, Any] | str, ...] = Field(min_length=1)
     targets: tuple[Target, ...] = (Target(),)
     budgets: tuple[Budget, ...] = ()
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn at random")
     allow_pickle: bool = Field(False, description="also load pickled weights, with weights_only")
 
     @field_validator("budgets", mode="before")
@@ -99,7 +99,8 @@ def _regressions(budget: dict[str, Any], recipe: Mapping[str, Any]) -> list[dict
 class LoadedRecipe:
     """A recipe with its text and steps; its paths are relative to ``base``.
 
-    ``path`` is the recipe's file, or None if it was built in Python.
+    ``path`` is the recipe's file, or None if it was built in Python. ``baseline``: the tag that
+    budgets were pointed at, if one was given beside the recipe.
     """
 
     path: Path | None
@@ -108,6 +109,7 @@ class LoadedRecipe:
     recipe: Recipe
     steps: tuple[Step, ...]
     where: Places
+    baseline: str | None = None
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -172,6 +174,10 @@ def _read(path: Path) -> tuple[dict[str, Any], str, Places]:
     document = yaml_source.read(path)
     if not isinstance(document.values, dict):
         raise RecipeError(f"{path}:1: a recipe must be a mapping with name, model, data and stages")
+    if "vary" in document.values and "stages" not in document.values:
+        raise RecipeError(
+            f"{path}: this is a sweep, not a recipe; `rarefy sweep --dry-run {path}` checks it"
+        )
     return document.values, document.text, Places(str(path), document.lines)
 
 

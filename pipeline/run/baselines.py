@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ USUAL: tuple[dict[str, Any], ...] = (
     {"metric": "size", "max_regression": "5 %"},
 )
 """The budgets against a baseline if the recipe has none; the first is on the task's main score."""
+OF_STAGES = ("min_retained", "min_speedup", "min_shrink")
+"""The forms that compare a bundle with a stage of its own recipe, as a rule."""
+NEAR_STAGE = 0.7
+"""How alike a missing tag and a stage must be for a typing error: ``latest`` and ``labels`` are
+not."""
 
 
 def open_tag(store: Store, name: str) -> Artifact:
@@ -65,31 +71,38 @@ def resolve(loaded: LoadedRecipe, store: Store, first: bool) -> dict[str, Artifa
             if not (first and isinstance(error, NoTagError)):
                 raise _no_baseline(loaded, name, error) from None
             try:
-                check_first(name, error)
+                check_first(name, error, _ids(loaded))
             except RecipeError as mistyped:
                 raise _no_baseline(loaded, name, mistyped) from None
     return found
 
 
 def _no_baseline(loaded: LoadedRecipe, name: str, error: RecipeError) -> RecipeError:
-    position = [budget.against for budget in loaded.recipe.budgets].index(name)
     hint = ""
     if isinstance(error, NoTagError):
-        ids = [step.id for step in loaded.steps]
-        near = nearest(name, [*ids, *error.known])
+        near = nearest(name, [*_ids(loaded), *error.known])
         hint = f"; did you mean {near!r}?" if near else ""
         # With its command: `deploy` and `schedule`, which say this too, have no such option.
         hint += "; for a first release: `rarefy run --first` or `rarefy ci --first`"
+    if name == loaded.baseline:  # of which the recipe's file says nothing
+        return RecipeError(f"--baseline {name}: {error}{hint}")
+    position = [budget.against for budget in loaded.recipe.budgets].index(name)
     return loaded.where.say(
         ("budgets", position, "against"),
         f"{name!r} is not a stage of this recipe, and {error}{hint}",
     )
 
 
-def check_first(name: str, missing: NoTagError) -> None:
+def _ids(loaded: LoadedRecipe) -> list[str]:
+    """Return what a budget may be against besides tags."""
+    return [MODEL, *(step.id for step in loaded.steps)]
+
+
+def check_first(name: str, missing: NoTagError, ids: Sequence[str]) -> None:
     """Raise RecipeError if a tag that does not exist is rather mistyped than a first release.
 
-    That is so if its remote does not exist either, or if there is a tag with nearly the same name.
+    That is so if its remote does not exist either, or if there is a tag, or a stage among ``ids``,
+    with nearly the same name.
     """
     tag = name
     if REMOTE_TAG in name:
@@ -97,12 +110,37 @@ def check_first(name: str, missing: NoTagError) -> None:
 
         url, tag = remote.split(name)
         remote.Remote.open(url).check_exists()
+    elif near := misspelt(name, ids, NEAR_STAGE):
+        raise RecipeError(
+            f"there is no tag {name!r}, but there is {near!r}; correct the name, or give the tag "
+            "or the stage another"
+        )
     near = misspelt(tag, missing.known)
     if near is not None:
         raise RecipeError(
             f"there is no tag {tag!r}, but there is {near!r}; correct the name, or, if it is "
             "right, create the tag by hand with `rarefy artifact tag` (`push --tag` for a remote)"
         )
+
+
+def skipped(loaded: LoadedRecipe, absent: Sequence[str]) -> list[str]:
+    """Return a sentence for each tag that does not exist yet, with the budgets against it."""
+    return [
+        f"first release: the tag {name!r} does not exist yet, so these budgets are skipped: "
+        + ", ".join(f"{b.metric} {b.form}" for b in loaded.recipe.budgets if b.against == name)
+        for name in absent
+    ]
+
+
+def doubts(loaded: LoadedRecipe, absent: Sequence[str]) -> list[str]:
+    """Return a sentence for each of these tags that is rather the wrong name of a stage."""
+    against = {b.against: b.form for b in loaded.recipe.budgets if b.form in OF_STAGES}
+    return [
+        f"{name!r} is neither a tag yet nor one of the stages {', '.join(_ids(loaded))}, "
+        f"with which {against[name]} usually compares; if one is meant, this budget checks nothing"
+        for name in absent
+        if name in against
+    ]
 
 
 def _pulled(store: Store, name: str) -> Artifact:
@@ -171,7 +209,8 @@ def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
     if not loaded.tags:
         main = {"metric": _main_score(loaded.recipe)}
         budgets += tuple(Budget(against=tag, **main | usual) for usual in USUAL)
-    return replace(loaded, recipe=loaded.recipe.model_copy(update={"budgets": budgets}))
+    recipe = loaded.recipe.model_copy(update={"budgets": budgets})
+    return replace(loaded, recipe=recipe, baseline=tag)
 
 
 def _main_score(recipe: Recipe) -> str:

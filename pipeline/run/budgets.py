@@ -17,7 +17,7 @@ def check(loaded: LoadedRecipe, task: type[Task]) -> None:
     reports = [step for step in loaded.steps if step.stage.produces is Kind.REPORT]
     if recipe.budgets and all(step.stage.aside for step in reports):
         raise loaded.where.say(
-            ("budgets",), "no 'validate' stage measures them; add one after 'export'"
+            ("stages",), "no 'validate' stage measures the budgets; add one after 'export'"
         )
     for position, budget in enumerate(recipe.budgets):
         if task.unlabelled and budget.metric not in task.scores and _by_labels(budget.metric):

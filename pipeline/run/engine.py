@@ -19,7 +19,7 @@ from typing import TypeVar
 from pipeline.measure import alone, memory
 from pipeline.model import sources
 from pipeline.recipe.recipe import MODEL
-from pipeline.run import choosing, quantized, scoring
+from pipeline.run import choosing, kept, quantized, scoring
 from pipeline.run.plan import Plan, Read
 from pipeline.run.spent import Spent
 from pipeline.stage import Context, Draft, Stage, discovery
@@ -129,8 +129,14 @@ class Run:
                 artifact = self._cached(fingerprint)
                 cached = artifact is not None
                 if artifact is None:
-                    with self._alone(identifier, waiting), self.limited(identifier):
-                        artifact = self._make(identifier, fingerprint, known, read, progress)
+                    with (
+                        self._alone(identifier, waiting),
+                        self._kept(identifier, waiting) as folder,
+                        self.limited(identifier),
+                    ):
+                        artifact = self._make(
+                            identifier, fingerprint, known, read, progress, folder
+                        )
         if artifact.kind is Kind.BUNDLE:
             self.check(artifact)  # its size is read from its files, and the last one is delivered
         if identifier == MODEL:
@@ -152,6 +158,13 @@ class Run:
         """Let a stage that times have the machine for itself."""
         timed = self.plan.stage_of(identifier).timed
         return alone.measuring(waiting) if timed else nullcontext()
+
+    def _kept(
+        self, identifier: str, waiting: Callable[..., None]
+    ) -> AbstractContextManager[Path | None]:
+        """Give a stage that keeps files the folder that its runs share."""
+        stage = self.plan.stage_of(identifier)
+        return kept.folder(self.plan, stage, waiting) if stage.keeps else nullcontext()
 
     def _cached(self, fingerprint: str) -> Artifact | None:
         """Return the artifact of finished work, now in use by this run; None if there is none."""
@@ -180,6 +193,7 @@ class Run:
         known: dict[str, Artifact],
         read: Read,
         progress: Progress,
+        folder: Path | None,
     ) -> Artifact:
         stage = self.plan.stage_of(identifier)
         inputs = {name: known[name] for _, name in self.plan.parents(identifier)}
@@ -190,7 +204,7 @@ class Run:
             work = self.plan.store.work(fingerprint)
             resumed = any(work.iterdir())
             spent = Spent(work)
-            context = self.context(stage, inputs, work, output, spent.noting(progress))
+            context = self.context(stage, inputs, work, output, spent.noting(progress), folder)
             with spent.until_it_breaks():
                 draft = self._run_stage(identifier, stage, context, known)
             self._check_unchanged(identifier, read)
@@ -233,6 +247,7 @@ class Run:
         work: Path,
         output: Path,
         progress: Progress = silent,
+        folder: Path | None = None,
     ) -> Context:
         """Return the context of a stage: only what it declares to read.
 
@@ -247,6 +262,7 @@ class Run:
             device=plan.device,
             threads=plan.threads,
             work=work,
+            kept=folder,
             output=output,
             artifacts=inputs,
             base=plan.loaded.base,

@@ -18,6 +18,7 @@ def follow(loaded: LoadedRecipe, first: dict[str, Kind]) -> dict[str, Kind]:
     Raises RecipeError if a stage cannot take what the step before it makes.
     """
     kinds = dict(first)
+    earlier: dict[str, Stage] = {}
     for step in loaded.steps:
         given, stage = kinds[step.input], step.stage
         if given not in stage.consumes:
@@ -26,20 +27,17 @@ def follow(loaded: LoadedRecipe, first: dict[str, Kind]) -> dict[str, Kind]:
                 step,
                 f"takes {wanted}, but {step.input!r} makes {_a(given)}{_remedy(given, stage)}",
             )
-        named = {}
         for role, name in stage.references().items():
-            if name != MODEL:
-                named[role] = loaded.step(name).stage
-            elif kinds[MODEL] is Kind.ENCODER:
+            if name == MODEL and kinds[MODEL] is Kind.ENCODER:
                 raise loaded.error(step, f"{role}: the recipe's model has no head for the task")
             made = kinds[name]
             if needed := _needed(stage, role.partition(":")[0], made):
                 raise loaded.error(step, f"{role}: {name!r} makes {_a(made)}, not {needed}")
         try:
-            stage.check_named(named)
+            stage.check_named(earlier)
         except RecipeError as error:
             raise loaded.error(step, str(error)) from error
-        kinds[step.id] = stage.produces or given
+        kinds[step.id], earlier[step.id] = stage.produces or given, stage
     return kinds
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.model import no_code, pooling, pretrained, sources
 from pipeline.model.architectures.description import Config
+from pipeline.model.parts import of_unknown_heads
 from pipeline.stage.tasks import Task, heads
 from pipeline.store.artifact import Kind, Source
 from pipeline.terms.errors import ModelError, RarefyError
@@ -51,7 +52,7 @@ class Located:
     weights: tuple[Path, ...]
     """The subset of ``files`` that holds weights."""
     config: Config
-    """The content of config.json."""
+    """The content of config.json; without the number of heads if some may have been removed."""
     positions: int | None
     """The maximum number of tokens; None if the model has no position table."""
     trained_length: int | None
@@ -133,7 +134,7 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
         directory=directory,
         files=(config, *weights, *tokenizer, *extra, *(root / name for name in parts.files)),
         weights=tuple(weights),
-        config=values,
+        config=of_unknown_heads(values) if extra else values,
         positions=positions(values),
         trained_length=parts.max_length or (None if _has_table(values) else _stated(values)),
         pooling=parts.pooling,

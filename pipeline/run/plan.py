@@ -114,12 +114,7 @@ class Plan:
     @property
     def warnings(self) -> list[str]:
         """Warnings about the data and the model; those about the import only once it has run."""
-        budgets = self.loaded.recipe.budgets
-        first = [
-            f"first release: the tag {name!r} does not exist yet, so these budgets are skipped: "
-            + ", ".join(f"{b.metric} {b.form}" for b in budgets if b.against == name)
-            for name in self.absent
-        ]
+        first = baselines.skipped(self.loaded, self.absent) + self.doubts
         longest = self.loaded.recipe.data.max_length
         cut = self.row_lengths.warnings(self.task)
         model = self.located.warnings(self.task_class, self.labels)
@@ -182,6 +177,11 @@ class Plan:
     def absent(self) -> list[str]:
         """The tags of the budgets that do not exist yet; empty unless this is a first release."""
         return [name for name in self.loaded.tags if name not in self.baselines]
+
+    @property
+    def doubts(self) -> list[str]:
+        """Those of the warnings that no one may overlook: on budgets that may never be checked."""
+        return baselines.doubts(self.loaded, self.absent)
 
     @property
     def budgets(self) -> tuple[Budget, ...]:

@@ -19,6 +19,7 @@ import psutil
 from pipeline.model import shape as shapes
 from pipeline.model.shape import Shape
 from pipeline.recipe.recipe import MODEL
+from pipeline.run import scoring
 from pipeline.run.plan import Plan, Planned
 from pipeline.stage import Stage
 from pipeline.stage.resources import (
@@ -38,7 +39,10 @@ from pipeline.terms.wording import quantity
 
 @dataclass(frozen=True)
 class Needed:
-    """What a step needs; ``seconds`` is None if no earlier run can be used for an estimate."""
+    """What a step needs; ``seconds`` is None if no earlier run can be used for an estimate.
+
+    They include scoring what the step makes, if a model of its kind was scored here before.
+    """
 
     resources: Resources
     seconds: float | None = None
@@ -60,11 +64,26 @@ def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
         resources = _resources(step, work) if work else Resources()
         given = None if step.id == MODEL else kinds[plan.loaded.step(step.id).input]
         seconds = _seconds(plan, step.stage, given, work, resources, manifests()) if work else None
+        # Assume that a stage without an estimate makes a model no larger than its input.
+        known[step.id] = resources.shape or (work.shape.shrunk(0) if work else None)
+        if seconds is not None:
+            seconds += scoring.seconds(plan, step.kind, known[step.id]) or 0.0
         found[step.id] = Needed(resources, seconds)
         if resources.texts is not None:
             texts[step.id] = resources.texts
-        # Assume that a stage without an estimate makes a model no larger than its input.
-        known[step.id] = resources.shape or (work.shape.shrunk(0) if work else None)
+    return found
+
+
+def of_scoring(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
+    """Return the time of each cached step that has yet to be scored, by its id.
+
+    For example, because the eval split is another one now.
+    """
+    found: dict[str, Needed] = {}
+    for step in steps:
+        if step.artifact is not None and scoring.missing(plan, step.artifact):
+            shape = shapes.of_manifest(step.artifact.manifest.model)
+            found[step.id] = Needed(Resources(), scoring.seconds(plan, step.kind, shape))
     return found
 
 
@@ -181,11 +200,11 @@ def _seconds(
     """
     for artifact, parents in _made_here(plan, stage, manifests):
         took = artifact.run_record().get("seconds")
-        source = parents.get("input")
+        source = dict(parents).get("input")
         if took is None or (source.kind if source else None) is not given:
             continue
         try:
-            before = _effort_of(plan, artifact, source, parents, type(stage), work)
+            before = _effort_of(plan, artifact, parents, type(stage), work)
         except Exception:  # noqa: S112
             continue  # made by another version of the stage, inputs gone, or a plug-in fails
         now = _effort(stage, work, resources)
@@ -206,15 +225,15 @@ def _manifests(plan: Plan) -> dict[str, bytes]:
 
 def _made_here(
     plan: Plan, stage: Stage, manifests: dict[str, bytes]
-) -> Iterator[tuple[Artifact, dict[str, Artifact]]]:
-    """Yield the stage's artifacts made on this machine, newest first, with parents by role."""
+) -> Iterator[tuple[Artifact, list[tuple[str, Artifact]]]]:
+    """Yield the stage's artifacts made on this machine, newest first, with roles and parents."""
     mark = f'"name":"{stage.name}"'.encode()
     for digest, manifest in manifests.items():
         if mark not in manifest:
             continue
         try:
             artifact = plan.store.open(digest)
-            parents = {p.role: plan.store.open(p.digest) for p in artifact.manifest.parents}
+            parents = [(p.role, plan.store.open(p.digest)) for p in artifact.manifest.parents]
             run = artifact.run_record()
         except (OSError, ValueError, RarefyError):
             continue
@@ -228,8 +247,7 @@ def _made_here(
 def _effort_of(
     plan: Plan,
     artifact: Artifact,
-    source: Artifact | None,
-    parents: dict[str, Artifact],
+    parents: list[tuple[str, Artifact]],
     kind: type[Stage],
     now: Workload,
 ) -> float | None:
@@ -238,22 +256,24 @@ def _effort_of(
     None also if the rows ``now`` are several texts, and the earlier run did not count its texts.
     """
     manifest, texts = artifact.manifest, artifact.run_record().get("texts")
+    by_role = dict(parents)
     if texts is None and now.texts_of(kind.reads) != now.rows_of(kind.reads):
         return None
     stage = kind.model_validate(manifest.stage.parameters)
-    shape = shapes.of_manifest((source or artifact).manifest.model)
+    shape = shapes.of_manifest(by_role.get("input", artifact).manifest.model)
     if shape is None:
         return None
-    references = {
-        name: shapes.of_manifest(parents[role].manifest.model)
-        for role, name in stage.references().items()
-        if role in parents
+    names = stage.references()
+    references = {  # those that the stage does not name share one role
+        names.get(role, parent.digest): shapes.of_manifest(parent.manifest.model)
+        for role, parent in parents
+        if role != "input"
     }
     work = Workload(
         shape=shape,
         references={name: found for name, found in references.items() if found is not None},
         rows={record.split: record.rows for record in manifest.data}
-        | _made_texts(TRANSFER, parents.get(TRANSFER)),
+        | _made_texts(TRANSFER, by_role.get(TRANSFER)),
         texts=texts or {},
         labels=len(manifest.model.get("labels", [])),
         base=plan.loaded.base,

@@ -60,6 +60,7 @@ class Context:
     ``output``    an empty directory whose contents become the artifact
     ``work``      a directory kept until the stage succeeds; a long stage saves its progress here
                   so that it can resume after the run is killed
+    ``kept``      a directory that stays, which later runs of the stage share if it ``keeps`` files
     ``splits``    the data splits that the stage lists in ``reads``
     ``artifacts`` its input and the artifacts it lists in ``references``, by step id
     ``progress``  called as progress(done, total, note); cheap, so call it often
@@ -81,6 +82,7 @@ class Context:
     asked: Asked = Asked()
     baselines: dict[str, Artifact] = field(default_factory=dict)
     progress: Progress = silent
+    kept: Path | None = None
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -153,6 +155,14 @@ class Stage(BaseModel):
     something is measured, not what, so it is not part of the fingerprint.
     """
 
+    keeps: ClassVar[bool] = False
+    """Whether it leaves files in ``context.kept`` for later runs with other parameters or budgets.
+
+    One run at a time has that directory, and ``gc`` may empty it between two. A file in it must
+    follow from its name, the task, how rows are read and the versions of code and libraries alone,
+    such as one named by the digest of the artifact that it was made of.
+    """
+
     needs: ClassVar[Mapping[str, Kind]] = {}
     """The kind of the artifact that each role of ``references`` needs; a model if not listed.
 
@@ -201,7 +211,7 @@ class Stage(BaseModel):
     def check_named(self, stages: Mapping[str, Stage]) -> None:
         """Raise RecipeError if a stage in ``references()`` makes what this one cannot use.
 
-        Called by ``rarefy recipe check`` and before a run, with the stages by role.
+        Called by ``rarefy recipe check`` and before a run, with all earlier stages by id.
         """
         return
 

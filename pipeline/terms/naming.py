@@ -35,23 +35,25 @@ def repeated(names: Iterable[str]) -> str | None:
     return None
 
 
-def misspelt(name: str, known: Iterable[str]) -> str | None:
+def misspelt(name: str, known: Iterable[str], cutoff: float = 0.8) -> str | None:
     """Return the known name that ``name`` is probably a typing error of, or None.
 
     Names that differ in a number or in a short part are different names: ``prod-a`` and ``prod-b``,
     ``spam-de`` and ``spam-en``.
     """
-    return next((other for other in known if other != name and _one_typed_wrong(name, other)), None)
+    others = (other for other in known if other != name)
+    return next((other for other in others if _one_typed_wrong(name, other, cutoff)), None)
 
 
-def _one_typed_wrong(name: str, other: str) -> bool:
+def _one_typed_wrong(name: str, other: str, cutoff: float) -> bool:
     parts, others = (re.split("[-._]", each) for each in (name, other))
-    return len(parts) == len(others) and all(map(_alike, parts, others))
+    alike = (_alike(*pair, cutoff) for pair in zip(parts, others, strict=False))
+    return len(parts) == len(others) and all(alike)
 
 
-def _alike(part: str, other: str) -> bool:
+def _alike(part: str, other: str, cutoff: float) -> bool:
     if part == other:
         return True
     digits = [re.sub(r"\D", "", each) for each in (part, other)]
     likeness = difflib.SequenceMatcher(None, part, other).ratio()
-    return len(part) >= 4 and digits[0] == digits[1] and likeness >= 0.8
+    return len(part) >= 4 and digits[0] == digits[1] and likeness >= cutoff

@@ -57,8 +57,8 @@ class Data(Part):
     ``package:import_name/file`` or ``hub:owner/name@revision/path/in/the/repository.parquet``.
     """
 
-    train: Reference
-    eval: Reference
+    train: Reference = Field(description="the rows to learn from")
+    eval: Reference = Field(description="the rows to measure on; nothing is chosen by them")
     dev: Annotated[Reference, BeforeValidator(_written)] = Field(
         "5 %",
         description="rows on which everything is chosen: a share of train to cut off, or a file",
@@ -170,12 +170,12 @@ def check_threads(threads: int | None) -> None:
 class Target(Part):
     """A setting to measure on: what runs the bundle, and the number of intra-op threads."""
 
-    name: Name = "cpu"
+    name: Name = Field(default="cpu", description="by which budgets and reports call it")
     provider: Provider = Field(
         default="cpu",
         description="an execution provider of ONNX Runtime, or OpenVINO itself, on the CPU",
     )
-    threads: int = Field(default=1, ge=1, le=MOST_THREADS)
+    threads: int = Field(default=1, ge=1, le=MOST_THREADS, description="of one model call")
     isa: Isa = Field(
         default="avx2",
         description="int8 on the CPU: right on every one, or with a little more precision where "

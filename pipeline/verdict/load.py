@@ -13,16 +13,18 @@ def judge(load: Load, limit: float) -> tuple[Outcome, str]:
     """Judge the p99 of the response time against ``limit`` (ms); return the outcome and reason.
 
     The test passes only if the whole interval is within the limit and the queue has a steady
-    state. It fails only if the whole interval is beyond the limit and the p99 would exceed the
-    limit even without the machine's delays.
+    state, so never if requests are unanswered. It fails only if the whole interval is beyond the
+    limit and the p99 would exceed the limit even without the machine's delays.
     """
     if load.broken:
-        return "fail", f"{load.broken} of {len(load.sent)} answers are NaN or infinite"
+        return "fail", f"{load.broken} of {len(load.service)} answers are NaN or infinite"
     p99 = load.percentile(99)
     if p99 is None:
         return "inconclusive", f"{len(load.sent)} requests are too few to estimate p99; send more"
     allowed = f"at most {required(limit, 'ms')} is allowed"
-    text = f"p99 is {bounds(p99, 'ms', limit)} at {load.rate:g} requests a second; {allowed}"
+    least = "at least " if load.unanswered else ""
+    shown = f"{least}{bounds(p99, 'ms', limit)}"
+    text = f"p99 is {shown} at {load.rate:g} requests a second; {allowed}"
     if p99.low > limit:
         if float(np.percentile(load.ideal, 99)) > limit:
             return "fail", text

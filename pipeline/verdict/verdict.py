@@ -58,6 +58,13 @@ class Verdict(BaseModel):
         """The reasons of the error-level budgets that failed."""
         return [b.reason for b in self.budgets if b.outcome == "fail" and b.level == "error"]
 
+    @property
+    def undecided(self) -> list[str]:
+        """The reasons of the error-level budgets that are inconclusive."""
+        return [
+            b.reason for b in self.budgets if b.outcome == "inconclusive" and b.level == "error"
+        ]
+
     def exit_code(self, strict: bool) -> int:
         """Return 0 for pass, 3 for a missed budget, 4 for no verdict.
 

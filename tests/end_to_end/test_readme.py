@@ -25,7 +25,7 @@ ELSEWHERE = {
     "make lint": "CI runs it before the tests",
     "pip install '.[cpu]'": "make runs it",
     "docker build -t rarefy .": "needs a Docker engine; the README says so",
-    'docker run --rm -v "$PWD":/project rarefy run recipe.yaml': "the same",
+    'docker run --rm --user "$(id -u)" -v "$PWD":/project rarefy run recipe.yaml': "the same",
     f"export {REMEMBERS}": SCHEDULED,
     "prefect server start --background": SCHEDULED,
     "export PREFECT_API_URL=http://127.0.0.1:4200/api": SCHEDULED,

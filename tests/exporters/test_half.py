@@ -8,12 +8,13 @@ import pytest
 
 from exporters import half
 from exporters.build import build
+from exporters.passes.evaluate import evaluate
 from exporters.passes.graph import behind, constant, node
 from pipeline.model.quantization import Plan
 from pipeline.model.runtime import BundleModel
 from tests.exporters.conftest import tiny
 from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with
-from tests.exporters.families import classifier, row
+from tests.exporters.families import SHORT, classifier, row
 from tests.exporters.small_graphs import finish, normal, run
 from tests.exporters.small_graphs import model as small
 
@@ -30,7 +31,7 @@ def test_half_precision_answers_as_full_precision_does(rows):
     for rewrite in (mask, scale, first_token):
         rewrite.apply(graph)
         clean.apply(graph)
-    converted = half.apply(graph)
+    converted, _ = half.apply(graph, [case.feed for case in expected])
     assert parity.check(TASK, converted, expected, "fp16", "half").agreement >= 0.95
     kinds = {value.dtype.name for value in converted.graph.initializers.values()}
     assert "FLOAT16" in kinds
@@ -75,10 +76,10 @@ def turned() -> ir.Model:
 def test_places_are_counted_in_full_precision() -> None:
     """fp16 has no odd number above 2048, and a third of 4000 to the nearest whole number."""
     ids = np.random.default_rng(0).integers(0, 8, (1, 4000))
-    whole, halved = turned(), half.apply(turned())
+    whole, (halved, _) = turned(), half.apply(turned(), [{"ids": ids}])
     assert np.abs(run(whole, ids=ids) - run(halved, ids=ids)).max() < 0.005
     numbers = {name: value.dtype.name for name, value in halved.graph.initializers.items()}
-    assert numbers["frequencies"] == numbers["third.places"] == "FLOAT"
+    assert numbers["frequencies"] == numbers["third.fp32"] == "FLOAT"
     assert numbers["tokens"] == numbers["buckets"] == numbers["third"] == "FLOAT16"
 
 
@@ -95,12 +96,105 @@ def test_long_texts_get_the_answers_of_full_precision() -> None:
     graph = onnx.export(model, onnx.INPUTS[:2], TASK)
     feed = {name: np.array([row(4000)[name]]) for name in onnx.INPUTS[:2]}
     expected = [parity.Case(feed, run(graph, **feed))]
-    halved = half.apply(graph)
+    halved, _ = half.apply(graph, [feed])
     parity.check(TASK, halved, expected, "fp16", "half")
     angles = [step.inputs[0] for step in halved.graph if step.op_type in ("Cos", "Sin")]
     assert len(angles) == 2
     read = {each for angle in angles if angle is not None for each in behind(angle)}
     assert not any(each.dtype == ir.DataType.FLOAT16 for each in read)
+
+
+def looked_up(number: float) -> tuple[ir.Model, ir.Value]:
+    """Return a graph that looks up rows of a table of numbers near this one, and the rows."""
+    made, [ids] = small({"ids": (["batch", "sequence"], ir.DataType.INT64)})
+    table = constant(made, "table", number + normal(8, 4))
+    made.graph.append(node("Gather", [table, ids], like=table))
+    return made, made.graph[0].outputs[0]
+
+
+def all_are_finite(made: ir.Model, **feed: np.ndarray) -> bool:
+    """Return whether all numbers that a graph has in fp16 are finite once they really are fp16."""
+    computed = [value for step in made.graph for value in step.outputs]
+    halves = [value for value in computed if value.dtype == ir.DataType.FLOAT16]
+    assert halves
+    [found] = evaluate(made, halves, [feed])
+    return all(np.isfinite(array).all() for array in found)
+
+
+IDS = np.arange(8)[None]
+
+
+def test_numbers_beyond_the_range_of_fp16_stay_in_fp32() -> None:
+    """A CPU would not show it: it computes both products in fp32, with no cast between them."""
+    made, rows = looked_up(300)
+    large = constant(made, "large", 100 * np.eye(4, dtype=np.float32) + 200)
+    part = constant(made, "part", np.array(0.001, dtype=np.float32))
+    product = node("MatMul", [rows, large], like=rows)
+    smaller = node("Mul", [product.outputs[0], part], like=rows)
+    finish(made, [product, smaller, node("Add", [smaller.outputs[0], rows], like=rows)])
+    expected = run(made, ids=IDS)
+    halved, kept = half.apply(made, [{"ids": IDS}])
+    assert all_are_finite(halved, ids=IDS)
+    np.testing.assert_allclose(run(halved, ids=IDS), expected, rtol=2e-3)
+    numbers = {name: value.dtype.name for name, value in halved.graph.initializers.items()}
+    assert numbers == {"table": "FLOAT16", "large": "FLOAT", "part": "FLOAT"}
+    assert kept == 2
+
+
+def test_answers_beyond_the_range_of_fp16_are_given() -> None:
+    made, rows = looked_up(300)
+    finish(made, [node("Mul", [rows, rows], like=rows)])
+    expected = run(made, ids=IDS)
+    assert expected.max() > 65504
+    halved, _ = half.apply(made, [{"ids": IDS}])
+    assert all_are_finite(halved, ids=IDS)
+    assert halved.graph.outputs[0].dtype == ir.DataType.FLOAT
+    np.testing.assert_allclose(run(halved, ids=IDS), expected, rtol=2e-3)
+
+
+def test_masks_hide_without_infinity_and_keep_nothing_in_fp32() -> None:
+    """-65504 and a score of -40 are -inf in fp16, and a row of nothing else is NaN."""
+    made, scores = looked_up(-40)
+    lowest = constant(made, "mask.lowest", np.array(np.finfo(np.float32).min))
+    finish(made, [node("Add", [scores, lowest], like=scores)])
+    halved, kept = half.apply(made, [{"ids": IDS}])
+    assert all_are_finite(halved, ids=IDS)
+    assert np.exp(run(halved, ids=IDS)).max() == kept == 0
+
+
+@pytest.mark.slow
+def test_massive_activations_of_a_decoder_stay_in_fp32() -> None:
+    """The same network, with numbers inside a feed-forward layer that fp16 cannot hold."""
+    from exporters import onnx, parity
+
+    model = classifier("llama", num_hidden_layers=1)
+    layer = model.model.layers[0].mlp
+    layer.up_proj.weight.data.mul_(1e6)
+    layer.down_proj.weight.data.div_(1e6)
+    rows = [{name: each[name] for name in onnx.INPUTS[:2]} for each in SHORT]
+    graph = onnx.export(model, onnx.INPUTS[:2], TASK)
+    expected = parity.cases(TASK, model, rows, onnx.INPUTS[:2], 0)
+    halved, kept = half.apply(graph, [case.feed for case in expected])
+    parity.check(TASK, halved, expected, "fp16", "half")
+    assert all_are_finite(halved, **expected[-1].feed)
+    assert 0 < kept < len(list(halved.graph)) / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("provider", "said"), [("tensorrt", True), ("cuda", False)])
+def test_it_is_said_that_tensorrt_may_compute_all_in_fp16(
+    minilm, tmp_path, monkeypatch, caplog, provider, said
+):
+    def norms(model, _):
+        return {step for step in model.graph if step.op_type == "LayerNormalization"}
+
+    monkeypatch.setattr(half, "_large", norms)
+    source = copy_with(minilm, Plan(precision="fp16"), tmp_path / "checkpoint")
+    output = tmp_path / "bundle"
+    output.mkdir()
+    build(source, output, task=TASK, split=SPLIT, form="deploy", target_provider=provider)
+    assert ("5 operators stay in fp32" in caplog.text) is said
+    assert ("or take provider: cuda" in caplog.text) is said
 
 
 @pytest.mark.gpu

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from flows import compress
+from flows import compress, prefect_settings
 from pipeline.recipe import recipe as recipes
-from pipeline.terms.errors import ModelError, ProviderError
+from pipeline.terms.errors import ModelError, ProviderError, RecipeError
 from tests.flows.runs import job
 from tests.project import Project
 
@@ -15,6 +15,16 @@ def test_inline_passes_our_errors_on(project: Project) -> None:
     recipe = project.recipe("quickstages:Head", "quickstages:Break")
     with pytest.raises(ModelError, match=r"^break: the weights are made of cheese$"):
         compress.run(job(project, recipe), recipes.load(recipe), "inline")
+
+
+def test_what_a_plan_refuses_is_said_before_prefect_starts(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_settings, "prepare", lambda *_given: pytest.fail("Prefect started"))
+    budgets = "budgets: {metric: accuracy, max_drop: 1 %, against: production}\n"
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budgets)
+    with pytest.raises(RecipeError, match="no tag in"):
+        compress.run(job(project, recipe), recipes.load(recipe), "prefect")
 
 
 def test_a_server_that_does_not_answer_is_said_with_what_to_do(

@@ -63,6 +63,25 @@ def test_after_a_run_there_is_a_time_and_nothing_is_needed_of_what_is_cached(
     assert rarefy("plan", recipe).out.splitlines()[2].rstrip().endswith(" s")
 
 
+def test_a_cached_model_on_another_eval_split_is_to_score(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    recipe = project.recipe("quickstages:Head")
+    assert rarefy("run", recipe, "--engine", "inline").code == 0
+    assert rarefy("plan", recipe).out.splitlines()[2].split()[:4] == (
+        ["head", "head", "checkpoint", "cached"]
+    )
+    with (project.folder / "eval.jsonl").open("a") as rows:
+        rows.write("\n")
+    shown = rarefy("plan", recipe).out.splitlines()[2].split()
+    assert shown[3:5] == ["to", "score"]
+    assert shown[6] == "s"
+    step = json.loads(rarefy("plan", recipe, "--json").out)["steps"][1]
+    assert step["cached"]
+    assert step["needs"]["seconds"] >= 0
+    assert step["needs"]["disk_bytes"] is None
+
+
 @pytest.mark.parametrize("command", [["plan"], ["run", "--engine", "inline"]])
 def test_what_cannot_fit_is_refused_before_anything_runs(
     project: Project, rarefy: Callable[..., Said], monkeypatch, command: list[str]

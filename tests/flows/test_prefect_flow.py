@@ -8,9 +8,12 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from pipeline.verdict.verdict import Verdict
 from tests.flows.runs import PASSES
 from tests.project import Project
 
@@ -164,6 +167,20 @@ def test_recipes_of_similar_names_have_artifacts_of_their_own() -> None:
     assert len(set(keys)) == len(names)
     assert keys[0] == "rarefy-ledger-demo-v1"
     assert [ArtifactCreate(key=key, type="table").key for key in keys] == keys, "Prefect takes them"
+
+
+def test_an_inconclusive_budget_fails_a_strict_flow_alone() -> None:
+    from flows import prefect_flow
+
+    size = {"metric": "size", "form": "max", "limit": 1.0, "outcome": "inconclusive"}
+    judged = Verdict(outcome="inconclusive", budgets=[{**size, "reason": "too few rows"}])
+    data = SimpleNamespace(verdict=judged)
+    result: Any = SimpleNamespace(
+        outcome=SimpleNamespace(data=data), paths={}, unrecorded=None, exit_code=judged.exit_code
+    )
+    assert prefect_flow._state(result, strict=False).is_completed()
+    failed = prefect_flow._state(result, strict=True)
+    assert (failed.is_failed(), failed.message) == (True, "too few rows (exit code 4)")
 
 
 @pytest.mark.parametrize(

@@ -30,17 +30,36 @@ def test_the_loss_is_of_the_rows_that_are_named_only():
     one, other = Internal("hidden", 0), Internal("hidden", 5)
     found = Captured()
     found.note(one, torch.randn(3, 6, 8))
-    kept = torch.randn(2, 1, 4, 8)
+    kept = [torch.randn(2, 4, 8)]
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     (aim,) = aims.of_hidden([(0, 5)], 0.5, "mse", (8, 8))
     both = Aims([aim], [True, False, True])
     assert (both.own, both.theirs) == ([one], [other])
     loss = both.loss(student(), found, kept, [0, 2], mask)
-    expected = 0.5 * losses.hidden(found[one][[0, 2], :4], kept[:, 0], mask)
+    expected = 0.5 * losses.hidden(found[one][[0, 2], :4], kept[0], mask)
     assert loss.item() == pytest.approx(expected.item())
     (falls,) = aims.of_hidden([(0, 5)], (0.5, 0.1), "mse", (8, 8))
     loss = Aims([falls]).loss(student(), found, kept, [0, 2], mask, Clock(0.25))
     assert loss.item() == pytest.approx(0.8 * expected.item())
+
+
+@pytest.mark.parametrize(
+    ("how", "of_lengths", "of_later_tokens"),
+    [("mse", True, True), ("cosine", False, True), ("patience", False, False)],
+)
+def test_each_loss_of_hidden_states_pulls_in_its_own_way(how, of_lengths, of_later_tokens):
+    """By their definitions: an angle has no length, and patience reads the first token alone."""
+    torch.manual_seed(0)
+    own, theirs = torch.randn(2, 4, 8, requires_grad=True), torch.randn(2, 4, 8)
+    found = Captured()
+    found.note(Internal("hidden", 0), own)
+    made = Aims(aims.of_hidden([(0, 5)], 1.0, how, (8, 8)))
+    loss = made.loss(student(), found, [theirs], [0, 1], torch.ones(2, 4, dtype=torch.long))
+    (gradient,) = torch.autograd.grad(loss, own)
+    assert gradient[:, 0].any()
+    assert bool(gradient[:, 1:].any()) == of_later_tokens
+    along = (gradient * own).sum(dim=-1)
+    assert bool(along.abs().max() > 1e-4) == of_lengths
 
 
 def test_states_that_several_aims_share_are_kept_once():
@@ -50,16 +69,15 @@ def test_states_that_several_aims_share_are_kept_once():
     assert both.own == [Internal(kind, 1) for kind in ("query", "key", "value")]
     assert both.theirs == [Internal(kind, 5) for kind in ("query", "key", "value")]
     torch.manual_seed(0)
-    found, kept, mask = Captured(), torch.randn(2, 3, 4, 12), torch.ones(2, 4, dtype=torch.long)
-    own = [torch.randn(2, 4, 8) for _ in range(3)]
+    found, mask = Captured(), torch.ones(2, 4, dtype=torch.long)
+    own, theirs = ([torch.randn(2, 4, width) for _ in range(3)] for width in (8, 12))
     for state, value in zip(both.own, own, strict=True):
         found.note(state, value)
-    theirs = list(kept.unbind(1))
     expected = (
         losses.relation((own[0], own[1]), (theirs[0], theirs[1]), mask, 2)
         + losses.relation((own[2], own[2]), (theirs[2], theirs[2]), mask, 2)
     ) / 2 + 0.5 * losses.attention((own[0], own[1]), (theirs[0], theirs[1]), mask, 2)
-    loss = both.loss(student(), found, kept, [0, 1], mask)
+    loss = both.loss(student(), found, theirs, [0, 1], mask)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -69,8 +87,8 @@ def test_a_projection_is_learned_only_where_widths_differ():
 
     narrow = Small()
     made = Aims(aims.of_hidden([(0, 0), (1, 1)], 1.0, "cosine", (4, 6)))
-    aims.project(narrow, 6, made)
+    aims.project(narrow, made)
     assert [tuple(each.weight.shape) for each in getattr(narrow, aims.PROJECTIONS)] == [(6, 4)] * 2
     plain = Small()
-    aims.project(plain, 4, Aims(aims.of_hidden([(0, 0)], 1.0, "mse", (4, 4))))
+    aims.project(plain, Aims(aims.of_hidden([(0, 0)], 1.0, "mse", (4, 4))))
     assert not hasattr(plain, aims.PROJECTIONS)

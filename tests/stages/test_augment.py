@@ -6,12 +6,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.model.shape import Shape
 from pipeline.stage.alike import normalized
 from pipeline.stage.resources import Workload
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.stage.tasks.token_classification import TokenClassification
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import DataError, RecipeError
@@ -139,6 +141,21 @@ def test_files_add_the_texts_that_read_most_like_the_training_rows(make_context,
     assert counts == {"texts": 1, "from_files": 1, "without_text": 1}
 
 
+def test_both_texts_of_a_pair_say_how_near_it_is(make_context, tuned):
+    splits = {name: split(name, [f"{name} one"], [f"{name} two"]) for name in ("dev", "eval")}
+    splits["train"] = split("train", ["Is this good?"] * 3, TRAIN)
+    task = TextClassification(("no", "yes"), 32, ("question", "text"))
+    context = make_context(splits=splits, task=task)
+    found = [
+        {"question": "Is this good?", "text": text} for text in ("rain in the north", "a dull film")
+    ]
+    (context.base / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    stage = Augment(texts=(TextFile(file="more.jsonl", rows=1),), spans=0, splices=0, clauses=False)
+    stage.run(context, tuned)
+    rows = transfer_set.split(artifact_of(context.output, Kind.TRANSFER_SET), context.work)
+    assert list(rows.pairs) == ["a dull film"]
+
+
 def test_any_rows_of_a_file_can_be_chosen_and_others_with_another_seed(make_context, tuned):
     found = {}
     for seed in (0, 0, 1):
@@ -151,6 +168,19 @@ def test_any_rows_of_a_file_can_be_chosen_and_others_with_another_seed(make_cont
         assert len(set(rows)) == 10
         assert found.setdefault(seed, rows) == rows
     assert found[0] != found[1]
+
+
+def test_rows_can_be_chosen_only_if_not_all_are_taken():
+    with pytest.raises(ValidationError, match="'choose' needs 'rows'"):
+        TextFile(file="more.jsonl", choose="random")
+
+
+def test_nothing_to_make_is_refused():
+    nothing = {"spans": 0, "clauses": False, "splices": 0}
+    with pytest.raises(ValidationError, match="nothing to make: give 'spans', 'clauses'"):
+        Augment(**nothing)
+    for given in ({"noised": 1}, {"transfer": "write"}, {"texts": ({"file": "more.jsonl"},)}):
+        Augment(**nothing | given)
 
 
 def test_known_and_repeated_rows_are_none_of_those_asked_for(make_context, tuned):

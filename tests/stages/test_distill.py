@@ -192,7 +192,6 @@ def test_the_weights_with_the_least_loss_on_dev_are_kept(tuned, make_context):
             learning_rate=0.05,
             warmup=0.9,
             schedule="constant_with_warmup",
-            hidden_weight=0,
         )
         draft = stage.run(context, tuned)
         texts = context.split("dev").texts
@@ -223,6 +222,12 @@ def test_patience_needs_something_to_wait_for():
         Distill(layers=1, patience=2)
 
 
+def test_squared_answers_have_no_temperature():
+    with pytest.raises(ValidationError, match="'temperature' is of 'answer_loss: kl'"):
+        Distill(layers=1, answer_loss="mse", temperature=7)
+    Distill(layers=1, answer_loss="mse", temperature=2.0)
+
+
 def test_one_row_that_is_split_differently_leaves_the_others_compared(
     tuned, make_context, monkeypatch
 ):
@@ -234,7 +239,7 @@ def test_one_row_that_is_split_differently_leaves_the_others_compared(
 
     monkeypatch.setattr(distill, "same_tokens", all_but_one)
     context = make_context(rows=8)
-    draft = Distill(layers=1, epochs=1).run(context, tuned)
+    draft = Distill(layers=1, epochs=1, hidden_weight=1).run(context, tuned)
     assert {m.name: m.value for m in draft.metrics}["rows_split_alike"] == 7
     hidden = context.work / "teacher" / "hidden.f16"
     assert hidden.stat().st_size > 0
@@ -243,10 +248,11 @@ def test_one_row_that_is_split_differently_leaves_the_others_compared(
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"answer_loss": "mse", "hidden_weight": 0},
-        {"hidden_loss": "cosine"},
-        {"hidden_loss": "patience", "hidden_map": "last"},
+        {"answer_loss": "mse"},
+        {"hidden_weight": 1, "hidden_loss": "cosine"},
+        {"hidden_weight": 1, "hidden_loss": "patience", "hidden_map": "last"},
         {
+            "hidden_weight": 1,
             "hidden_map": [[0, 2]],
             "relation_weight": 1,
             "attention_weight": 0.1,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
 
@@ -160,7 +161,7 @@ def test_narrow_embeddings_are_saved_loaded_trained_and_exported(fresh, make_con
     assert (near - exact).norm() / exact.norm() < 1
     student = artifact_of(context.output, Kind.CHECKPOINT)
     trained = make_context(rows=64)
-    Distill(layers=1, epochs=1, hidden_weight=0).run(trained, student)
+    Distill(layers=1, epochs=1).run(trained, student)
     assert checkpoint.load(trained.output).get_input_embeddings().table.weight.shape == (29, 8)
     bundle = tmp_path / "bundle"
     bundle.mkdir()
@@ -193,6 +194,14 @@ def test_embeddings_and_layers_can_be_thinned_together(fresh, make_context):
     draft = Factorize(embeddings=8, ratio=0.5).run(context, fresh)
     assert draft.model["ranks"]
     assert checkpoint.load(context.output).get_input_embeddings().table.weight.shape == (29, 8)
+
+
+def test_rows_to_calibrate_layers_that_stay_whole_are_refused():
+    with pytest.raises(ValidationError, match="'calibration_rows' needs 'ratio'"):
+        Factorize(embeddings=64, calibration_rows=64)
+    for given in ({"embeddings": 64, "ratio": 0.5}, {}):
+        stage = Factorize(calibration_rows=64, **given)
+        assert Factorize.model_validate(stage.model_dump(mode="json")) == stage
 
 
 def test_a_budget_that_no_rank_meets_is_refused(fresh, make_context):

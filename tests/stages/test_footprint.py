@@ -46,7 +46,7 @@ def trained(tiny_encoder, make_context, tmp_path):
 def test_the_teacher_s_hidden_states_take_just_what_was_said(trained, make_context):
     context = make_context()
     work = workload(context, trained)
-    Distill(layers=2, epochs=1).run(context, trained)
+    Distill(layers=2, epochs=1, hidden_weight=1).run(context, trained)
     on_disk = (context.work / "teacher" / "hidden.f16").stat().st_size
     said = footprint.hidden_states(work, frozenset({"train"}), 2, 32)
     assert said == exactly(on_disk)
@@ -57,7 +57,7 @@ def test_the_teacher_s_hidden_states_take_just_what_was_said(trained, make_conte
     [
         Finetune(epochs=1),
         Distill(layers=2, epochs=1),
-        Distill(layers=2, epochs=1, hidden_weight=0),
+        Distill(layers=2, epochs=1, hidden_weight=1),
         Adapt(epochs=1),
     ],
     ids=lambda stage: stage.name,

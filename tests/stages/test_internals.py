@@ -7,7 +7,7 @@ import torch
 
 from pipeline.model import parts
 from pipeline.terms.errors import ModelError
-from stages.internals import Internal, captured, relations_of
+from stages.internals import Internal, captured, relations_of, width
 from tests.families import write_family
 
 IDS = torch.tensor([[2, 5, 6, 7]])
@@ -27,6 +27,7 @@ def test_states_are_what_the_layers_make_of_their_input(family, tmp_path):
         expected = layer.get_submodule(maker.path)(output.hidden_states[1])
         assert torch.allclose(found[each], expected, atol=1e-6)
     assert [state.shape for state in found.all(wanted)] == [(1, 4, 32)] * 4
+    assert [width(model, each) for each in wanted] == [32] * 4
 
 
 def test_one_matrix_of_all_three_is_cut(tmp_path):
@@ -37,6 +38,7 @@ def test_one_matrix_of_all_three_is_cut(tmp_path):
     assert together.shape == (1, 4, 96)
     maker = parts.encoder_layers(model)[1].get_submodule(parts.of(model).heads.makers[0].path)
     assert maker.out_features == 96
+    assert [width(model, each) for each in relations_of(1)] == [32] * 3
 
 
 def test_nothing_stays_attached(tmp_path):

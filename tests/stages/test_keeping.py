@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
+from pipeline.terms.errors import RarefyError
 from stages.keeping import AVERAGE, EVERY, LAST, Keeper
 
 BEST = 3.0
@@ -50,6 +53,26 @@ def test_the_last_epoch_is_kept_if_it_is_the_best():
     assert keeper.waiting() == 0
     assert keeper.finish(model) == (LAST, 1)
     assert float(model.weight) == 2
+
+
+def test_of_two_that_are_equally_good_the_first_is_kept_and_named():
+    keeper, model = run([2, 4], epochs=2)
+    assert keeper.finish(model) == ("epoch 1", 1)
+    assert float(model.weight) == 2
+
+
+@pytest.mark.parametrize("values", [[math.nan, 1, 2], [1, math.nan, 2], [1, 2, math.nan]])
+def test_a_loss_that_is_not_a_number_is_never_the_best(values):
+    keeper, model = run(values, epochs=3)
+    assert keeper.finish(model)[1] == 1
+    assert float(model.weight) == 2
+
+
+def test_a_training_without_any_finite_loss_diverged():
+    keeper, model = run([math.nan, math.nan], epochs=2)
+    assert keeper.waiting() == 1
+    with pytest.raises(RarefyError, match="training diverged: the loss on dev is not finite"):
+        keeper.finish(model)
 
 
 def test_the_average_of_the_late_steps_is_kept_if_it_is_better_than_every_epoch():

@@ -35,6 +35,10 @@ def logits(artifact, texts):
     return torch.cat(found)
 
 
+def answers(artifact):
+    return {name: found.float() for name, found in transfer_set.answers(artifact).items()}
+
+
 def texts_of(made):
     return list(transfer_set.split(made.artifact, made.context.work).texts)
 
@@ -58,7 +62,7 @@ def label(make_context, texts, tmp_path):
             output=tmp_path / name / "output",
         )
         context.output.mkdir(parents=True)
-        draft = Label(transfer="texts", **parameters).run(context, model)
+        draft = Label(**{"transfer": "texts"} | parameters).run(context, model)
         return Made(artifact_of(context.output, Kind.TRANSFER_SET), context, draft)
 
     return run
@@ -66,7 +70,7 @@ def label(make_context, texts, tmp_path):
 
 def test_the_answers_are_the_teachers(label, tuned):
     made = label(tuned)
-    found = transfer_set.answers(made.artifact)
+    found = answers(made.artifact)
     rows = {name: made.context.split(name).texts for name in ("train", "dev")}
     rows["transfer"] = texts_of(made)
     assert found.keys() == rows.keys()
@@ -76,9 +80,7 @@ def test_the_answers_are_the_teachers(label, tuned):
 
 
 def test_several_teachers_answer_with_their_mean(label, tuned, base):
-    found = transfer_set.answers(
-        label(tuned, teachers=("base",), artifacts={"base": base}).artifact
-    )
+    found = answers(label(tuned, teachers=("base",), artifacts={"base": base}).artifact)
     made = label(tuned, name="alone")
     mean = (logits(tuned, texts_of(made)) + logits(base, texts_of(made))) / 2
     assert torch.allclose(found["transfer"], mean, atol=0.05)
@@ -86,7 +88,7 @@ def test_several_teachers_answer_with_their_mean(label, tuned, base):
 
 def test_texts_of_unsure_answers_are_left_out_and_counted(label, base):
     whole = label(base, name="whole")
-    sure = transfer_set.answers(whole.artifact)["transfer"].softmax(-1).max(-1).values
+    sure = answers(whole.artifact)["transfer"].softmax(-1).max(-1).values
     order = sure.sort().values
     middle = 20 + int((order[21:40] - order[20:39]).argmax())
     least = float(order[middle : middle + 2].mean())  # the answers are kept in fp16
@@ -95,7 +97,7 @@ def test_texts_of_unsure_answers_are_left_out_and_counted(label, base):
     assert texts_of(made) == kept
     counts = {metric.name: metric.value for metric in made.draft.metrics}
     assert counts["unsure"] == 60 - len(kept) > 0
-    assert len(transfer_set.answers(made.artifact)["transfer"]) == len(kept)
+    assert len(answers(made.artifact)["transfer"]) == len(kept)
     with pytest.raises(ModelError, match=r"label.confidence: no text has an answer of 1 or more"):
         label(base, name="none", confidence=0.9999999)
 
@@ -156,17 +158,17 @@ def test_a_teacher_trained_less_is_another_teacher(label, tuned, make_context, t
     poor = make_context(rows=8)
     Finetune(learning_rate=1e-6, epochs=1).run(poor, tiny_encoder)
     other = label(artifact_of(poor.output, Kind.CHECKPOINT), name="poor")
-    mine = transfer_set.answers(label(tuned).artifact)["transfer"]
-    assert not torch.allclose(transfer_set.answers(other.artifact)["transfer"], mine, atol=0.5)
+    mine = answers(label(tuned).artifact)["transfer"]
+    assert not torch.allclose(answers(other.artifact)["transfer"], mine, atol=0.5)
 
 
 def test_the_int8_export_answers_almost_as_the_teacher_in_several_processes(
     label, tuned, monkeypatch
 ):
     monkeypatch.setattr(shards, "SHARD", 25)
-    exact = transfer_set.answers(label(tuned, name="exact", engine="pytorch").artifact)
+    exact = answers(label(tuned, name="exact", engine="pytorch").artifact)
     made = label(tuned, engine="int8")
-    found = transfer_set.answers(made.artifact)
+    found = answers(made.artifact)
     for name, expected in exact.items():
         assert found[name].shape == expected.shape
         assert (found[name].argmax(-1) == expected.argmax(-1)).float().mean() > 0.9
@@ -183,7 +185,7 @@ def test_shards_that_are_there_are_not_answered_again(label, tuned, monkeypatch)
         path.unlink()
     made.context.output.mkdir(exist_ok=True)
     Label(transfer="texts", engine="int8").run(made.context, tuned)
-    again = transfer_set.answers(artifact_of(made.context.output, Kind.TRANSFER_SET))["transfer"]
+    again = answers(artifact_of(made.context.output, Kind.TRANSFER_SET))["transfer"]
     assert (again[25:50] == 7).all()
     assert not (again[50:] == 7).any()
 
@@ -194,7 +196,7 @@ def test_an_export_that_is_not_near_is_not_used(label, tuned, monkeypatch):
         label(tuned, name="asked", engine="int8")
     monkeypatch.setattr(module, "MANY", 10)
     made = label(tuned, engine="auto")
-    assert list(made.context.work.glob("*-transfer/done.npz"))
+    assert list(made.context.work.glob("*-transfer/done.json"))
 
 
 def test_texts_that_are_read_one_by_one_are_answered_by_pytorch(workshop):
@@ -210,7 +212,7 @@ def test_auto_falls_back_if_nothing_can_be_exported_and_says_so(label, tuned, mo
 
     monkeypatch.setattr(finalists.Finalists, "build", fail)
     monkeypatch.setattr(module, "MANY", 10)
-    assert list(label(tuned, engine="auto").context.work.glob("*-transfer/done.npz"))
+    assert list(label(tuned, engine="auto").context.work.glob("*-transfer/done.json"))
     assert "export: no; PyTorch answers instead" in caplog.text
     with pytest.raises(ModelError, match="export: no"):
         label(tuned, name="asked", engine="int8")
@@ -244,12 +246,33 @@ def test_earlier_answers_join_the_mean_and_their_teacher_is_not_asked(label, tun
     first = label(base, name="first")
     both = label(tuned, name="both", answers="first", artifacts={"first": first.artifact})
     expected = label(tuned, name="asked", teachers=("base",), artifacts={"base": base})
-    found, asked = (transfer_set.answers(each.artifact) for each in (both, expected))
+    found, asked = (answers(each.artifact) for each in (both, expected))
     assert found.keys() == asked.keys()
     for name in found:
         assert torch.allclose(found[name], asked[name], atol=0.01)
     stage = Label(transfer="texts", answers="first")
     assert stage.references() == {"transfer": "texts", "answers": "first"}
+
+
+def test_answers_to_more_texts_join_the_mean_of_those_that_were_kept(
+    label, texts, tiny_encoder, tmp_path, monkeypatch
+):
+    """Of ``label: {transfer: kept, answers: texts}``, after a ``confidence`` made ``kept``."""
+    rows = list(transfer_set.split(texts, tmp_path / "rows").texts)
+    known = {name: torch.randn(n, 2) for name, n in (("train", 9), ("dev", 3), ("transfer", 60))}
+    transfer_set.write_answers(texts.directory, known)
+    (tmp_path / "kept").mkdir()
+    transfer_set.write(tmp_path / "kept", ((text, None) for text in rows[::3]))
+    own = {name: torch.randn(len(each), 2) for name, each in known.items()}
+    own["transfer"] = own["transfer"][::3]
+    monkeypatch.setattr(Label, "_answered", lambda *_: (dict(own), []))
+    earlier = {"kept": artifact_of(tmp_path / "kept", Kind.TRANSFER_SET)}
+    made = label(tiny_encoder, transfer="kept", answers="texts", artifacts=earlier)
+    assert texts_of(made) == rows[::3]
+    found = answers(made.artifact)
+    mean = (own["transfer"] + known["transfer"][::3]) / 2
+    assert torch.allclose(found["transfer"], mean, atol=0.01)
+    assert torch.allclose(found["dev"], (own["dev"] + known["dev"]) / 2, atol=0.01)
 
 
 def test_answers_to_other_texts_are_refused(label, tuned, tmp_path, monkeypatch):
@@ -319,6 +342,25 @@ def test_answers_to_some_of_the_texts_join_only_with_these_texts(workshop):
         workshop.open(*stages).plan.steps()
     again["transfer"] = "label"
     assert workshop.open(*stages).plan.steps()
+    stages.append({"label": {"transfer": "augment", "answers": "again"}})
+    said = "answers: 'again' kept only .* of 'label' let pass; give 'transfer: again' as well"
+    with pytest.raises(RecipeError, match=said):
+        workshop.open(*stages).plan.steps()
+
+
+def test_answers_to_the_texts_of_another_stage_are_refused_before_a_run(workshop):
+    stages = ["quick:Head", "augment", {"augment": {"spans": 1}, "as": "other"}]
+    stages += [{"label": {"transfer": "augment"}, "as": "first"}]
+    stages += [{"label": {"transfer": "first", "answers": "first"}, "as": "second"}]
+    again = {"transfer": "other", "answers": "second"}
+    said = r"trial.yaml:\d+: .*answers: 'second' has answers to the texts of 'augment', and none to"
+    with pytest.raises(RecipeError, match=said):
+        workshop.open(*stages, {"label": again}).plan.steps()
+    for whole_or_part in ("augment", "first", "second"):
+        again["transfer"] = whole_or_part
+        assert workshop.open(*stages, {"label": again}).plan.steps()
+    sure = {"label": {"transfer": "first", "confidence": 0.5}, "as": "sure"}
+    assert workshop.open(*stages, sure, {"label": again | {"transfer": "sure"}}).plan.steps()
 
 
 def test_texts_are_left_out_of_a_transfer_set_only():
@@ -340,3 +382,11 @@ def test_exports_that_answer_need_disk():
     assert disk(9) == none, "PyTorch answers a few rows"
     many, without = disk(module.MANY), disk(module.MANY, engine="pytorch")
     assert (many.least, many.most) == (without.least, without.most + 10 * 6000)
+
+
+def test_means_of_answers_need_memory():
+    def most(labels):
+        work = Workload(Shape(1000, 1, 8, 1, 32, 10), rows={"train": 1_000_000}, labels=labels)
+        return Label().resources(work).memory.most
+
+    assert most(150) - most(2) >= 2 * 4 * 148 * 1_000_000, "the mean and what a teacher adds"

@@ -71,7 +71,7 @@ def test_another_report_has_no_table(tmp_path):
 
 def test_a_profile_judges_no_budget(workshop):
     budgets = [{"metric": "accuracy", "min": 0.5}]
-    with pytest.raises(RecipeError, match="no 'validate' stage measures them"):
+    with pytest.raises(RecipeError, match="no 'validate' stage measures the budgets"):
         workshop.open("quick:Head", "profile", budgets=budgets).plan.steps()
 
 

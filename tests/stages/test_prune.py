@@ -101,6 +101,27 @@ def test_a_least_count_is_one_of_tokens():
         Prune(heads=0.5, least_count=2)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"heads": 0.5, "learning_rate": 1e-3}, "'learning_rate' needs 'recover_epochs'"),
+        ({"vocabulary": True, "method": "taylor"}, "'method' needs 'heads', 'neurons', 'speedup',"),
+        ({"vocabulary": True, "rescale": False}, "'rescale' needs .* or 'parameters'"),
+        ({"layers": 0.5, "calibration_rows": 64}, "'calibration_rows' needs"),
+    ],
+)
+def test_what_nothing_would_read_is_refused(given, message):
+    with pytest.raises(ValidationError, match=message):
+        Prune(**given)
+
+
+def test_a_sweep_may_try_nothing_and_a_recorded_stage_is_read_again():
+    Prune(heads=0.5, recover_epochs=0, learning_rate=1e-3)
+    Prune(heads=0, vocabulary=True, method="taylor")
+    for stage in (Prune(vocabulary=True), Prune(heads=0.5, method="taylor")):
+        assert Prune.model_validate(stage.model_dump(mode="json")) == stage
+
+
 def test_rounds_remove_in_steps_what_one_round_removes_and_recover_between(tuned, make_context):
     counts = {}
     for rounds in (1, 3):
@@ -124,6 +145,16 @@ def test_a_transfer_set_adds_texts_to_recovery(tuned, make_context, tmp_path):
     stage = Prune(neurons=0.5, recover_epochs=1, transfer="texts", calibration_rows=32)
     assert stage.references() == {"transfer": "texts"}
     stage.run(context, tuned)
+    assert (104, "teacher answers") in seen
+
+
+def test_recovery_learns_unlabelled_text_as_distillation_does(tuned, make_context):
+    context = make_context(rows=64)
+    texts = sentences(40, seed=9)[0]
+    context.splits["unlabelled"] = Split("unlabelled", "", "", texts, None, None)
+    seen = set()
+    context.progress = lambda done, total, note: seen.add((total, note))
+    Prune(neurons=0.5, recover_epochs=1, calibration_rows=16).run(context, tuned)
     assert (104, "teacher answers") in seen
 
 

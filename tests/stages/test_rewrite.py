@@ -54,24 +54,38 @@ def test_the_share_says_how_many_words_are_replaced(tuned, make_context, model, 
     assert all(found == max(1, round(0.5 * words)) for found, words in drawn)
 
 
-def test_a_killed_run_goes_on_after_its_last_batch(tuned, make_context, model, monkeypatch):
+def test_a_killed_run_goes_on_after_its_last_batch(tiny_encoder, make_context, model, monkeypatch):
     monkeypatch.setattr("stages.rewrite.TOGETHER", 16)
-    whole = make_context(rows=64)
-    Rewrite(**QUICK).run(whole, tuned)
-    context = make_context(rows=64, work=whole.base / "killed")
-    filled, count = Filler.fill, iter(range(99))
+    filled, batches, dies_at = Filler.fill, [], None
 
-    def dying(self, *given):
-        if next(count) == 2:
+    def counted(self, *given):
+        if len(batches) == dies_at:
             raise KeyboardInterrupt
+        batches.append(given)
         return filled(self, *given)
 
-    monkeypatch.setattr(Filler, "fill", dying)
+    monkeypatch.setattr(Filler, "fill", counted)
+    whole = make_context(rows=64)
+    Rewrite(**QUICK).run(whole, tiny_encoder)
+    every = batches.copy()
+    notes = []
+    context = make_context(
+        rows=64, work=whole.base / "killed", progress=lambda *told: notes.append(told[2])
+    )
     context.work.mkdir()
+    batches.clear()
+    dies_at = 2
     with pytest.raises(KeyboardInterrupt):
-        Rewrite(**QUICK).run(context, tuned)
+        Rewrite(**QUICK).run(context, tiny_encoder)
+    assert any(note.startswith("loss") for note in notes)
     assert len((context.work / "rewritten.jsonl").read_text().splitlines()) == 2
-    Rewrite(**QUICK).run(context, tuned)
+    batches.clear()
+    notes.clear()
+    dies_at = None
+    Rewrite(**QUICK).run(context, tiny_encoder)
+    assert batches == every[2:], "those that were written down are not filled again"
+    assert "rewriting" in notes
+    assert not any(note.startswith("loss") for note in notes), "nothing is trained again"
     assert list(made(context).texts) == list(made(whole).texts)
 
 
@@ -132,12 +146,16 @@ def test_what_was_rewritten_joins_the_texts_that_augment_makes(workshop):
 def test_the_memory_of_filling_masks_grows_with_the_vocabulary_and_the_longest_text(
     tmp_path, model
 ):
-    def most(length, vocabulary):
+    def most(length, vocabulary, **parameters):
         configure(model, vocab_size=vocabulary)
         body = Shape(1000, 1, 8, 1, 32, vocabulary)
         work = Workload(body, rows={"train": 9}, longest={"train": length}, base=tmp_path)
-        return Rewrite(**QUICK).resources(work).memory.most
+        return Rewrite(**QUICK | parameters).resources(work).memory.most
 
     logits = 4 * 2**25
     assert most(10, 100) == most(90, 100) > logits, "a part of the logits at once"
-    assert most(512, 250_002) > 2 * 4 * 512 * 250_002 + logits
+    whole = 4 * 512 * 250_002
+    assert 3 * 2**30 > most(512, 250_002, epochs=0) > 2 * whole + logits
+    assert most(512, 250_002, batch_size=32) > 3 * 32 * whole / 4, "of a quarter of a step's tokens"
+    small, large = (most(512, 100, batch_size=rows) for rows in (512, 1024))
+    assert large - small > 4 * 512 * 512 * 32, "the activations of 512 rows more, of 32 columns"

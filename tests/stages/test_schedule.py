@@ -23,8 +23,8 @@ def test_a_weight_goes_evenly_from_the_first_to_the_last():
 
 def test_a_weight_that_stays_is_one_number():
     assert Distill(layers=1, hidden_weight=(0, 0)).hidden_weight == 0
-    assert not Distill(layers=1, hidden_weight=[0, 0]).any_inside
-    assert Distill(layers=1, hidden_weight=[0, 1]).any_inside
+    assert not Distill(layers=1, hidden_weight=[0, 0]).weighed
+    assert Distill(layers=1, hidden_weight=[0, 1]).weighed == ["hidden_weight"]
     assert Distill(layers=1, alpha=[0.5, 0.5]).alpha == 0.5
 
 
@@ -53,7 +53,7 @@ def test_every_step_has_its_share_also_after_a_stop(tuned, make_context, monkeyp
     monkeypatch.setattr(
         Clock, "now", lambda self, weight: seen.append(self.share) or weight[0] + self.share * -0.5
     )
-    stage = Distill(layers=1, alpha=(1, 0.5), hidden_weight=0, epochs=2, batch_size=8)
+    stage = Distill(layers=1, alpha=(1, 0.5), epochs=2, batch_size=8)
     context = make_context(rows=40, work=tmp_path / "whole")
     stage.run(context, tuned)
     whole, result = list(seen), checkpoint.load(context.output)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from pipeline.model import checkpoint, quantization
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.store.artifact import Kind
-from stages import sensitivity, training
+from stages import sensitivity, surgery, training, transfer_set
 from stages import teacher as teaching
 from stages.adapt import Adapt
 from stages.distill import Distill
-from stages.internals import Internal
+from stages.internals import Internal, captured, relations_of
 from stages.qat import Qat
 from stages.trainer import collate
 from tests.models import artifact_of, sentences, write_encoder
@@ -39,9 +40,56 @@ def test_hidden_states_are_kept_as_the_teacher_gives_them(tuned, make_context):
             for slot, layer in enumerate((0, 2)):
                 real = answer.hidden_states[layer + 1][0]
                 # bfloat16 has eight bits of precision.
-                assert torch.allclose(states[at, slot, : len(real)].float(), real, atol=0.05)
+                assert torch.allclose(states[slot][at, : len(real)].float(), real, atol=0.05)
             assert torch.allclose(kept.logits[row], answer.logits[0], atol=0.05)
-            assert (states[at, :, ids.shape[1] :] == 0).all()
+            assert all((state[at, ids.shape[1] :] == 0).all() for state in states)
+
+
+def test_states_are_kept_in_their_own_widths(tuned, make_context):
+    """A layer that lost heads has narrower queries, keys and values than hidden states."""
+    context = make_context(rows=6)
+    network, tokenizer = training.open_network(context, tuned)
+    surgery.keep_units(surgery.parts(network, "heads")[2], torch.arange(2))
+    checkpoint.count_heads(network)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    states = (Internal("hidden", 2), *relations_of(2))
+    kept = teaching.outputs(context, network, tokenizer, rows, states, batch_size=4)
+    assert kept.widths == (32, 16, 16, 16)
+    for row in range(6):
+        with torch.no_grad(), captured(network, states) as found:
+            network(input_ids=torch.tensor([rows[row]["input_ids"]]))
+        for one, other in zip(kept.hidden([row]), found.all(states), strict=True):
+            assert torch.allclose(one.float(), other, atol=0.05)
+
+
+def in_a_file(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor's memory is a mapped file, by the system's own list."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, _, _, inode, *_ = line.split()
+        first, end = (int(each, 16) for each in span.split("-"))
+        if first <= tensor.data_ptr() < end:
+            return inode != "0"
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux lists as mapped")
+def test_answers_are_mapped_from_the_disk_while_a_student_learns(tuned, make_context, tmp_path):
+    context = make_context(rows=20)
+    network, tokenizer = training.open_network(context, tuned)
+    splits = [context.split("train"), context.split("dev")]
+    rows = training.labelled_rows(context, tokenizer, *splits)
+    asked = teaching.outputs(context, network, tokenizer, rows)
+    assert in_a_file(asked.logits)
+    assert not in_a_file(asked.logits.clone())
+    (tmp_path / "labels").mkdir()
+    train, dev = asked.logits.split([len(split) for split in splits])
+    transfer_set.write_answers(tmp_path / "labels", {"train": train, "dev": dev})
+    artifact = artifact_of(tmp_path / "labels", Kind.TRANSFER_SET)
+    known = teaching.known(context, artifact, splits, rows)
+    assert in_a_file(known.logits)
+    assert torch.allclose(known.logits, asked.logits, atol=1e-2)
+    (goals,) = teaching.goals(context, network, tokenizer, rows, known)
+    assert in_a_file(goals.logits)
 
 
 def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_context, monkeypatch):
@@ -65,7 +113,8 @@ def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_co
     fresh = make_context(rows=40, work=context.work / "fresh")
     whole = teaching.outputs(fresh, network, tokenizer, rows, STATES[:1], batch_size=8)
     assert torch.equal(resumed.logits, whole.logits)
-    assert np.array_equal(resumed.hidden(range(40)), whole.hidden(range(40)))
+    for one, other in zip(resumed.hidden(range(40)), whole.hidden(range(40)), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_answers_that_take_long_to_save_are_saved_less_often(tuned, make_context, monkeypatch):
@@ -118,7 +167,7 @@ def test_a_wider_teacher_of_embeddings_gives_each_stage_the_same_goals(make_cont
         make_context, task=SentenceEmbeddings((), 32, ("text",)), artifacts={"wide": wide}
     )
     first = make(rows=128, work=tmp_path / "first")
-    stage = Distill(student="small", hidden_weight=0, learning_rate=4e-3, epochs=6, batch_size=16)
+    stage = Distill(student="small", learning_rate=4e-3, epochs=6, batch_size=16)
     reached = loss_of(stage.run(first, wide))
     student = artifact_of(first.output, Kind.CHECKPOINT)
     plain = quantization.LinearPlan(precision="int8")
@@ -134,7 +183,7 @@ def test_a_wider_teacher_of_embeddings_gives_each_stage_the_same_goals(make_cont
     }
     still = {"teacher": "wide", "learning_rate": 1e-9, "epochs": 1, "batch_size": 16}
     for again in (
-        Distill(hidden_weight=0, **still),
+        Distill(**still),
         Adapt(**still),
         Adapt(qat=True, **still),
         Qat(**still),

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from pipeline.model.shape import Shape
 from pipeline.stage.alike import normalized
+from pipeline.stage.resources import Workload
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError, RecipeError
 from stages import causal_lm, transfer_set
 from stages.write import PROMPT, Write
-from tests.models import artifact_of
+from tests.models import artifact_of, configure
 from tests.stages.language_models import write_language_model
 
 QUICK = {"texts": 30, "together": 32, "tokens": 12}
@@ -57,26 +60,56 @@ def test_without_tuning_it_reads_rows_as_a_prompt(tuned, make_context, language_
 
 
 def test_a_killed_run_goes_on_after_its_last_batch(
-    tuned, make_context, language_model, monkeypatch
+    tiny_encoder, make_context, language_model, monkeypatch
 ):
-    stage = Write(model=language_model, epochs=0, **QUICK | {"together": 8})
-    whole = make_context(rows=64)
-    stage.run(whole, tuned)
-    context = make_context(rows=64, work=whole.base / "killed")
-    write, count = causal_lm.Writer.write, iter(range(99))
+    stage = Write(model=language_model, learning_rate=1e-2, **QUICK | {"together": 8})
+    write, batches, dies_at = causal_lm.Writer.write, [], None
 
-    def dying(self, *given, **options):
-        if next(count) == 2:
+    def counted(self, *given, **options):
+        if len(batches) == dies_at:
             raise KeyboardInterrupt
-        return write(self, *given, **options)
+        batches.append(write(self, *given, **options))
+        return batches[-1]
 
-    monkeypatch.setattr(causal_lm.Writer, "write", dying)
+    monkeypatch.setattr(causal_lm.Writer, "write", counted)
+    whole = make_context(rows=64)
+    stage.run(whole, tiny_encoder)
+    every = batches.copy()
+    assert any(every[2:])
+    notes = []
+    context = make_context(
+        rows=64, work=whole.base / "killed", progress=lambda *told: notes.append(told[2])
+    )
     context.work.mkdir()
+    batches.clear()
+    dies_at = 2
     with pytest.raises(KeyboardInterrupt):
-        stage.run(context, tuned)
+        stage.run(context, tiny_encoder)
+    assert any(note.startswith("loss") for note in notes)
     assert len((context.work / "written.jsonl").read_text().splitlines()) == 2
-    stage.run(context, tuned)
+    batches.clear()
+    notes.clear()
+    dies_at = None
+    stage.run(context, tiny_encoder)
+    assert batches == every[2:], "those that were written down are not written again"
+    assert "writing" in notes
+    assert not any(note.startswith("loss") for note in notes), "nothing is trained again"
     assert written(context) == written(whole)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"examples": 9}, "'examples' are of a prompt: give 'epochs: 0'"),
+        ({"epochs": 0, "learning_rate": 1e-3}, "'learning_rate' is of the tuning, which"),
+        ({"epochs": 0, "batch_size": 4}, "'batch_size' is of the tuning, which"),
+    ],
+)
+def test_tuning_needs_no_prompt_and_a_prompt_no_tuning(given, message):
+    with pytest.raises(ValidationError, match=message):
+        Write(model="lm", **given)
+    stage = Write(model="lm", epochs=0, examples=9)
+    assert Write.model_validate(stage.model_dump(mode="json")) == stage
 
 
 def test_pairs_of_texts_are_refused_before_anything_runs(workshop):
@@ -89,6 +122,19 @@ def test_pairs_of_texts_are_refused_before_anything_runs(workshop):
 def test_the_models_files_belong_to_the_fingerprint(language_model, tmp_path):
     names = {path.name for path in Write(model=language_model).files(Path(tmp_path))}
     assert {"config.json", "model.safetensors"} <= names
+
+
+def test_the_memory_of_tuning_has_the_logits_of_a_step(language_model, tmp_path):
+    configure(tmp_path / "lm", vocab_size=50_000)
+    work = Workload(
+        Shape(1000, 1, 8, 1, 32, 10), rows={"train": 9}, longest={"train": 128}, base=tmp_path
+    )
+    step = 4 * 16 * 128 * 50_000
+
+    def most(**parameters):
+        return Write(model=language_model, **parameters).resources(work).memory.most
+
+    assert most() > 3 * step > most(epochs=0) > 4 * 64 * 50_000
 
 
 def test_what_it_wrote_joins_the_texts_that_augment_makes(workshop):

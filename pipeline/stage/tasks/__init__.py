@@ -11,7 +11,7 @@ from pipeline.stage.tasks.task import Task
 from pipeline.terms.errors import RarefyError, RecipeError
 from pipeline.terms.naming import hint
 
-__all__ = ["Task", "code_of", "find"]
+__all__ = ["Task", "code_of", "find", "names"]
 
 ENTRY_POINTS = "rarefy.tasks"
 
@@ -48,6 +48,11 @@ def code_of(name: str) -> list[str]:
     """
     found = find(name)
     return [*code.digests(found), *([f"version {found.version}"] if found.version > 1 else [])]
+
+
+def names() -> list[str]:
+    """Return the names of all installed tasks, sorted."""
+    return sorted(_points(tuple(sys.path)))
 
 
 @lru_cache(maxsize=4)

@@ -29,6 +29,7 @@ def test_the_file_is_written_without_a_server_and_names_no_path_of_this_machine(
         *("deploy", recipe, "--pool", "nightly", "--cron", "0 3 * * *", "--write-only", *URL),
         *("--store", "s3://models/rarefy", "--machine", "rack-7", "--stage-timeout", "3600"),
         *("--tag", "team-a", "--job-variable", "env={RAREFY_HOME: /var/lib/rarefy}", "--json"),
+        "--strict",
     )
     assert said.code == 0, said.err
     facts = json.loads(said.out)
@@ -45,6 +46,7 @@ def test_the_file_is_written_without_a_server_and_names_no_path_of_this_machine(
         "machine": "rack-7",
         "stage_timeout": 3600.0,
         "device": "auto",
+        "strict": True,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +157,24 @@ def test_it_asks_for_what_the_flags_do_not_say(here: Project) -> None:
     assert "prune" in [step.id for step in loaded.steps]
 
 
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [((), "--train … --yes"), (("--train", "train.jsonl"), "--yes")],
+)
+def test_without_a_terminal_it_says_what_to_give(
+    here: Project,
+    rarefy: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    needed: str,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    said = rarefy("init", *given)
+    assert said.code == 2
+    assert f"no terminal to ask at: give {needed}, which takes" in " ".join(said.err.split())
+    assert not Path("recipe.yaml").exists()
+
+
 DATA = Path(__file__).parents[3] / "examples" / "data"
 EXAMPLES = [
     *("addresses", "brown-tags", "movie-ratings", "movie-reviews", "wordnet-concepts"),
@@ -202,6 +221,37 @@ def test_a_finetuned_model_and_texts_alone_give_a_recipe_without_labels(
     said = rarefy("init", "--model", "encoder", "--train", "train.jsonl", "--yes", "--force")
     assert said.code == 2
     assert "the model has no head for text-classification; give a label column" in said.err
+
+
+@pytest.mark.parametrize("labels", [("negative", "positive"), ("positive", "negative")])
+def test_a_model_with_the_data_s_labels_is_the_baseline(
+    here: Project, rarefy: Callable[..., Said], labels: tuple[str, str]
+) -> None:
+    write_model(Path("mine"), "bert", "AutoModelForSequenceClassification", labels)
+    for goal in GOALS:
+        said = rarefy(
+            *("init", "--model", "mine", "--train", "train.jsonl", "--goal", goal),
+            *("--yes", "--force"),
+        )
+        assert said.code == 0, said.err
+        why = "note: the model has a head with the data's labels, so it is the teacher and the base"
+        assert why in said.err
+        assert rarefy("recipe", "check", "recipe.yaml").code == 0
+        loaded = recipes.load(Path("recipe.yaml"))
+        assert "finetune" not in Path("recipe.yaml").read_text()
+        assert {budget.against for budget in loaded.recipe.budgets} == {"model"}
+
+
+@pytest.mark.parametrize("labels", [("spam", "ham"), ("LABEL_0", "LABEL_1")])
+def test_a_model_with_other_labels_is_finetuned(
+    here: Project, rarefy: Callable[..., Said], labels: tuple[str, str]
+) -> None:
+    write_model(Path("other"), "bert", "AutoModelForSequenceClassification", labels)
+    said = rarefy("init", "--model", "other", "--train", "train.jsonl", "--yes")
+    assert said.code == 0, said.err
+    assert f"its head is for other labels ({', '.join(labels)})" in said.err
+    loaded = recipes.load(Path("recipe.yaml"))
+    assert {budget.against for budget in loaded.recipe.budgets} == {"finetune"}
 
 
 def test_labels_can_be_left_out(here: Project, rarefy: Callable[..., Said]) -> None:

@@ -117,6 +117,24 @@ def test_the_gate(
     assert words.startswith(told["runs"][0]["p99"]["outcome"])
 
 
+def test_unanswered_requests_are_told(
+    rarefy: Callable[..., Said], bundle: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = arrivals(100, 10, seed=0, kind="constant")
+    found = served(sent, [0.1] * len(sent), until=20)
+    monkeypatch.setattr(load, "measure", lambda *_, **__: found)
+    gate = ("load", bundle, "--data", text, *QUICK, "--max-p99", "20ms")
+    said = rarefy(*gate)
+    assert said.code == 3
+    assert "800 of 1,000 requests stayed unanswered" in said.err
+    assert "requests a second need 1000% of the workers' time" in said.err
+    assert "fail: p99 is at least" in said.out
+    assert "≥ " in said.out.splitlines()[1]
+    (run,) = json.loads(rarefy(*gate, "--json").out)["runs"]
+    assert (run["requests"], run["unanswered"], run["offered"]) == (1000, 800, 100)
+    assert run["achieved"] == pytest.approx(10)
+
+
 @pytest.mark.slow
 def test_a_gate_on_a_real_measurement(
     rarefy: Callable[..., Said], bundle: Path, text: Path

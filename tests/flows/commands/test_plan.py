@@ -18,6 +18,17 @@ def test_plan_says_what_the_gate_will_need(project: Project, rarefy: Callable[..
     assert "the tag 'production' does not exist yet" in planned.out
 
 
+def test_a_first_release_that_may_be_a_mistyped_stage_is_warned_of(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    budgets = "budgets: {metric: accuracy, min_retained: 97 %, against: teacher}\n"
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budgets)
+    words = "warning: 'teacher' is neither a tag yet nor one of the stages model, head, judge, with"
+    assert words in rarefy("plan", recipe, "--first").out
+    ran = rarefy("run", recipe, "--first", "--engine", "inline")
+    assert words in ran.err[: ran.err.index("head  ")], "before the first stage runs"
+
+
 def test_labels_are_shown_as_they_are(project: Project, rarefy: Callable[..., Said]) -> None:
     for name in ("train.jsonl", "eval.jsonl"):
         path = project.folder / name

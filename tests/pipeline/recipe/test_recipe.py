@@ -43,6 +43,14 @@ def check(tmp_path: Path):
     return do
 
 
+@pytest.mark.parametrize("read", [recipes.load, recipes.check_form])
+def test_a_sweep_is_said_to_be_one(read, tmp_path: Path) -> None:
+    path = tmp_path / "many.yaml"
+    path.write_text("name: many\nrecipe: one.yaml\nvary: {distill.layers: [2, 3]}\n")
+    with pytest.raises(RecipeError, match=f"this is a sweep.*`rarefy sweep --dry-run {path}` che"):
+        read(path)
+
+
 @pytest.fixture
 def refused(check):
     """Return the message for GOOD with one passage replaced."""

@@ -20,6 +20,11 @@ def test_the_schema_knows_every_key_of_a_stage():
     assert "learning_rate" in own["properties"]
 
 
+def test_every_field_of_a_budget_is_described():
+    fields = recipe_schema.json_schema()["$defs"]["Budget"]["properties"]
+    assert [name for name, field in fields.items() if not field.get("description")] == []
+
+
 SCHEMA = Path(__file__).parents[3] / "schema" / "recipe.schema.json"
 
 

@@ -10,6 +10,7 @@ import pytest
 from pipeline.measure import answers
 from pipeline.recipe import recipe as recipes
 from pipeline.run import baselines
+from pipeline.run.plan import Plan
 from pipeline.store import remote
 from pipeline.store.artifact import Kind, Manifest, StageRecord, list_files
 from pipeline.store.store import Store
@@ -125,6 +126,44 @@ def test_a_mistyped_tag_or_remote_is_no_first_release(workshop, tmp_path, agains
     assert re.search(r"trial\.yaml:\d+: budgets\[0\]\.against: ", str(said.value))
 
 
+@pytest.mark.parametrize(("against", "meant"), [("modle", "model"), ("exportation", "export")])
+def test_a_mistyped_stage_is_no_first_release(workshop: Workshop, against: str, meant: str) -> None:
+    run = workshop.open(*CHAIN, budgets=[{**PRODUCTION, "against": against}])
+    with pytest.raises(RecipeError, match=f"; did you mean '{meant}'"):
+        run.plan.steps()
+    run.plan.first = True
+    words = (
+        rf"trial\.yaml:\d+: budgets.*there is no tag '{against}', but there is '{meant}'; correct"
+    )
+    with pytest.raises(RecipeError, match=words):
+        run.plan.steps()
+
+
+@pytest.mark.parametrize("tag", ["latest", "model-v2", "my-model", "exported-2026"])
+def test_a_tag_may_have_a_name_like_a_stage(workshop: Workshop, tag: str) -> None:
+    """``against: latest`` is no typing error of ``labels``."""
+    chain = ({"quick:Head": {}, "as": "labels"}, "export", {"validate": QUICK})
+    run = workshop.open(*chain, budgets=[{**PRODUCTION, "against": tag}])
+    run.plan.first = True
+    run.plan.steps()
+    assert (run.plan.absent, run.plan.doubts) == ([tag], [])
+
+
+def test_a_missing_tag_of_a_budget_that_compares_with_stages_is_doubted(
+    workshop: Workshop,
+) -> None:
+    retained = {"metric": "accuracy", "min_retained": "97 %", "against": "teacher"}
+    run = workshop.open(*CHAIN, budgets=[SIZE, PRODUCTION, retained])
+    run.plan.first = True
+    run.plan.steps()
+    (doubt,) = run.plan.doubts
+    assert doubt.startswith(
+        "'teacher' is neither a tag yet nor one of the stages model, head, export, validate, with "
+        "which min_retained usually compares"
+    )
+    assert doubt in run.plan.warnings
+
+
 def test_a_first_release_in_a_remote_that_exists(workshop, tmp_path):
     there = Store(tmp_path / "shared")
     there.tag("spam-de", publish(there, Kind.BUNDLE).digest)
@@ -184,6 +223,13 @@ def test_a_damaged_baseline_is_not_measured(workshop: Workshop):
     with pytest.raises(IntegrityError, match=rf"artifact {other.short} \(export\) is damaged"):
         workshop.run(*CHAIN, budgets=[PRODUCTION])
     assert bundle.digest != other.digest
+
+
+def test_a_missing_baseline_that_is_in_no_recipe_has_no_line_of_it(workshop: Workshop) -> None:
+    pointed = baselines.with_baseline(recipes.load(workshop.recipe(*CHAIN)), "production")
+    with pytest.raises(RecipeError) as caught:
+        Plan(pointed, workshop.store).steps()
+    assert str(caught.value).startswith(f"--baseline production: no tag in {workshop.store.root}")
 
 
 @pytest.mark.parametrize(

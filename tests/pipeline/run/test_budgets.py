@@ -28,7 +28,9 @@ def test_a_model_without_a_head_is_no_reference(workshop: Workshop) -> None:
 
 def test_a_budget_that_nothing_measures_is_refused(workshop: Workshop) -> None:
     budget = {"metric": "size", "max": "1 MB"}
-    assert "no 'validate' stage measures them" in refused(workshop, budget, "finetune", "export")
+    assert "no 'validate' stage measures the budgets" in refused(
+        workshop, budget, "finetune", "export"
+    )
 
 
 def test_a_score_that_the_task_does_not_have_is_refused(workshop: Workshop) -> None:

@@ -168,6 +168,13 @@ def test_only_a_table_of_positions_ends(tmp_path, model, changes, positions, tra
     )
 
 
+def test_the_heads_of_a_model_that_was_pruned_are_not_those_of_its_config(tmp_path, model):
+    whole = locate("model", tmp_path, allow_pickle=False).config
+    (model / "shapes.json").write_text("{}")
+    found = locate("model", tmp_path, allow_pickle=False).config
+    assert whole.keys() - found.keys() == {"num_attention_heads"}
+
+
 def test_a_pooling_that_cannot_be_computed_names_the_model(tmp_path, model):
     write(model / "st", {"pooling_mode": "max"})
     for path in (model / "st").iterdir():

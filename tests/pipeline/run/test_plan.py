@@ -172,7 +172,7 @@ BUDGET = {"metric": "size", "max": "20 MB"}
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"budgets": [BUDGET]}, RecipeError, r"trial\.yaml:\d+: budgets: no 'validate' stage"),
+        ({"budgets": [BUDGET]}, RecipeError, r"trial\.yaml:\d+: stages: no 'validate' stage"),
         (
             {"task": "text-clasification"},
             RecipeError,

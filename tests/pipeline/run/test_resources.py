@@ -38,11 +38,18 @@ def say(artifact: Artifact, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def say_scored(workshop: Workshop, **changes: Any) -> None:
+    """Change the records of how long scoring took."""
+    for path in (workshop.store.root / "notes").glob("scoring-*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 @pytest.fixture
 def tuned(workshop: Workshop) -> Artifact:
-    """A training recorded as ten seconds for one epoch over 24 rows."""
+    """A training recorded as ten seconds for one epoch over 24 rows, and scored at once."""
     artifact = workshop.run(TUNE)["finetune"].artifact
     say(artifact, seconds=10.0)
+    say_scored(workshop, seconds=0.0)
     return artifact
 
 
@@ -99,6 +106,30 @@ def test_the_time_of_an_earlier_run_is_scaled_by_epochs_and_rows(workshop, tuned
     workshop.write_rows("train.jsonl", labelled_rows(48, seed=2))
     longer = needed(workshop.open(TUNE).plan)["finetune"]
     assert longer.seconds == pytest.approx(20.0, rel=0.05)  # the development split took some
+
+
+def test_the_time_of_a_step_includes_scoring_what_it_makes(workshop, tuned):
+    say_scored(workshop, seconds=4.0)
+    longer = needed(workshop.open({"finetune": {"epochs": 3}}).plan)["finetune"]
+    assert longer.seconds == pytest.approx(34.0, rel=0.01)
+    workshop.write_rows("eval.jsonl", labelled_rows(36, seed=3))
+    longer = needed(workshop.open({"finetune": {"epochs": 3}}).plan)["finetune"]
+    assert longer.seconds == pytest.approx(42.0, rel=0.01)
+
+
+def test_a_cached_step_has_a_time_if_it_is_to_be_scored_again(workshop, tuned):
+    def to_score() -> dict[str, float | None]:
+        plan = workshop.open(TUNE).plan
+        steps = plan.steps()
+        assert all(step.cached for step in steps)
+        return {name: need.seconds for name, need in resources.of_scoring(plan, steps).items()}
+
+    say_scored(workshop, seconds=4.0)
+    assert to_score() == {}
+    workshop.write_rows("eval.jsonl", labelled_rows(24, seed=3))
+    assert to_score() == {"finetune": pytest.approx(8.0, rel=0.01)}
+    say_scored(workshop, host="elsewhere")
+    assert to_score() == {"finetune": None}
 
 
 @pytest.mark.parametrize(
@@ -197,9 +228,11 @@ def test_what_is_done_already_needs_nothing(workshop, tuned, monkeypatch):
 
 
 PLUGINS = '''
+import shutil
 from typing import ClassVar
 
 from pipeline.stage import Draft, Stage
+from pipeline.stage.resources import Resources
 from pipeline.store.artifact import Kind
 
 
@@ -234,6 +267,29 @@ class Broken(Schedule):
 
     def resources(self, work):
         return work.tokens["no such split"]
+
+
+class Copy(Stage):
+    """The same model again."""
+
+    name: ClassVar[str] = "copy"
+
+    def run(self, context, model):
+        shutil.copytree(model.directory, context.output, dirs_exist_ok=True)
+        for record in ("manifest.json", "run.json"):
+            (context.output / record).unlink()
+        return Draft(model=model.manifest.model)
+
+
+class Witness(Schedule):
+    """Works on all models at once, as validate does."""
+
+    name: ClassVar[str] = "witness"
+    consumes: ClassVar = frozenset({Kind.CHECKPOINT})
+    sees_ancestors: ClassVar[bool] = True
+
+    def resources(self, work):
+        return Resources(effort=float(1 + len(work.references)))
 '''
 
 
@@ -248,6 +304,7 @@ def test_a_row_of_several_texts_needs_as_much_as_they_do(workshop):
     shape, less, more = found[0].resources.shape, *(step.resources.memory for step in found)
     assert more.most - less.most == footprint.activations(shape, 2 * 16, SEARCH["max_length"]).most
     tuned = workshop.run(TUNE, **search)["finetune"].artifact
+    say_scored(workshop, seconds=0.0)
     counts = tuned.run_record()["texts"]
     rows = {record.split: record.rows for record in tuned.manifest.data}
     assert counts["train"] == 2 * rows["train"]
@@ -274,6 +331,17 @@ def test_a_plug_in_that_cannot_say_its_needs_is_named(workshop):
     (workshop.folder / "own.py").write_text(PLUGINS)
     with pytest.raises(RarefyError, match="broken: resources: KeyError: 'no such split'"):
         needed(workshop.open("own:Broken").plan)
+
+
+def test_earlier_models_that_a_stage_saw_count_in_its_time(workshop):
+    """It does not name them: it gets all that are before it."""
+    (workshop.folder / "own.py").write_text(PLUGINS)
+    chain = ["quick:Head", *({"own:Copy": {}, "as": name} for name in ("second", "third"))]
+    say(workshop.run(*chain, "own:Witness")["witness"].artifact, seconds=30.0)
+    again = {"own:Witness": {"note": "again"}}
+    assert needed(workshop.open(*chain, again).plan)["witness"].seconds == pytest.approx(30.0)
+    less = needed(workshop.open(*chain[:2], again).plan)["witness"]
+    assert less.seconds == pytest.approx(20.0)
 
 
 def test_a_damaged_record_of_a_run_tells_no_time(workshop, tuned):

@@ -48,6 +48,12 @@ def test_a_typing_error_is_told_from_another_name(name: str, other: str, typo: b
     assert misspelt(name, [other]) == (other if typo else None)
 
 
+def test_how_alike_a_typing_error_must_be_can_be_said() -> None:
+    assert misspelt("distillation", ["distill"]) is None
+    assert misspelt("distillation", ["distill"], 0.7) == "distill"
+    assert misspelt("my-model", ["model"], 0.7) is None
+
+
 def test_the_first_name_that_occurs_again_is_found():
     assert repeated(["a", "b", "c", "b", "a"]) == "b"
     assert repeated(["a", "b"]) is None

@@ -31,6 +31,15 @@ def test_what_the_machine_was_late_by_is_no_fault_of_the_bundle():
     assert (word, "the machine delayed 100% of the responses" in reason) == ("inconclusive", True)
 
 
+def test_a_queue_that_leaves_requests_unanswered_fails_and_never_passes():
+    """Of 1000 requests 20 are answered: too few for a p99 of answers, but the others waited."""
+    sent = arrivals(100, 10, seed=0)
+    found = served(sent, [1.0] * len(sent), until=20)
+    word, reason = judge(found, 20)
+    assert (word, "p99 is at least" in reason) == ("fail", True)
+    assert judge(found, 1e6)[0] == "inconclusive"
+
+
 def test_too_few_or_broken_answers_never_pass():
     sent = arrivals(2, 10, seed=0, kind="constant")
     few = served(sent, [0.001] * 20)
