@@ -87,9 +87,9 @@ def compare(
     right = [task.right(side, truth) for side in (ours, theirs)]
     formula = task.formulas(truth)[name]
     if not task.counted:
-        pair = [formula(side, truth) for side in (ours, theirs)]
+        first, second = formula(ours, truth), formula(theirs, truth)
         heaviest = _heaviest(task, formula, truth, ours, theirs)
-        return paired.compare(*pair, len(right[0]), seed, heaviest=heaviest)
+        return paired.compare(first, second, len(right[0]), seed, heaviest=heaviest)
     gains, losses = flips(*right)
     two_sided = statistics.paired_difference(gains, losses, len(truth))
     one_sided = statistics.paired_difference(gains, losses, len(truth), 0.90, HALF_A_ROW)
