@@ -51,7 +51,7 @@ def answered(checkpoint: Path, folder: Path) -> list[list[float]]:
 def answers(source: Path, folder: Path, seed: int) -> dict[str, list[list[float]]]:
     """Return the answers of a seed's student in each form and mode."""
     notes = Notes(folder / "answers.json")
-    distil = Distill(layers=LAYERS, epochs=3, learning_rate=2e-4, batch_size=64)
+    distil = Distill(layers=LAYERS, epochs=3, learning_rate=2e-4, batch_size=64, hidden_weight=1)
     student = planned.run(distil, source, folder / "student", seed)
     longer = Distill(teacher="student", epochs=EPOCHS, learning_rate=RATE)
     control = planned.run(longer, student, folder / "control", seed, student=student)

@@ -63,14 +63,14 @@ class Prune(Stage):
     squares to reproduce the layer's original output. Layers are removed one at a time, always the
     one whose removal changes the answers least. Nothing is trained unless ``recover_epochs`` is
     set: the pruned model then learns the answers of the unpruned one (Hinton et al. 2015, arXiv
-    1503.02531) to the rows of train, data.unlabelled, data.corpus and a transfer set, or those that
-    the transfer set has. With ``rounds``, units go in steps with recovery
-    in between, each ranked anew, since a model recovers better from several small steps (CoFi, Xia
-    et al. 2022, arXiv 2204.00408, prunes while it distills).
+    1503.02531) to the rows of train, data.unlabelled and a transfer set, or those that the transfer
+    set has. With ``rounds``, units go in steps with recovery in between, each ranked anew, since a
+    model recovers better from several small steps (CoFi, Xia et al. 2022, arXiv 2204.00408, prunes
+    while it distills).
     """
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
@@ -204,7 +204,7 @@ class Prune(Stage):
         effort = float(min(self.calibration_rows, work.rows_of(self.reads)) * shape.body)
         if self.recover_epochs:
             knobs = self._recovery().resources(replace(work, shape=small))
-            splits = self.reads - {"dev"} | {TRANSFER}
+            splits = self.reads - {"dev", "corpus"} | {TRANSFER}
             assert knobs.memory is not None
             assert knobs.disk is not None
             memory |= knobs.memory

@@ -21,12 +21,13 @@ def lesson(
 ) -> tuple[Rows, Loss]:
     """Return the rows of recovery, and the loss of imitating the unpruned model on them.
 
-    Unlabelled rows are learned as in distillation. ``transfer``: a transfer set, whose texts join,
-    and whose answers are learned if it has some.
+    Unlabelled rows are learned as in distillation, but not a corpus. ``transfer``: a transfer set,
+    whose texts join, and whose answers are learned if it has some.
     """
     from stages import teacher as teaching
 
-    splits = transfer_set.learned(context, transfer)
+    learned = transfer_set.learned(context, transfer)
+    splits = [split for split in learned if split.name != "corpus"]  # recovery is short
     rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
     if transfer_set.has_answers(transfer):
         answers = teaching.known(context, transfer, splits, rows)
