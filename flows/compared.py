@@ -12,7 +12,7 @@ from flows.planned import html_table
 from pipeline.release.comparison import SIDES, Compared
 from pipeline.terms import metrics, wording
 from pipeline.terms.interval import Interval
-from pipeline.terms.wording import bounds, count, percent, plural, signed, size
+from pipeline.terms.wording import bounds, count, exactly, percent, plural, signed, size
 from pipeline.verdict.verdict import Verdict
 
 CHANGES = {
@@ -60,7 +60,7 @@ class ComparisonView:
                 f"latency p50 ({times['provider']}, {plural(times['threads'], 'thread')})",
                 *(_bounds(times[f"{side}_p50"], "ms") for side in SIDES),
                 f"{_bounds(times['ratio'], '×')} the baseline's: "
-                f"{CHANGES[times['change']]} {percent(times['margin'])}",
+                f"{CHANGES[times['change']]} {exactly(percent, times['margin'])}",
             ],
         ]
         for name, shown in (("size", size), ("parameters", count)):

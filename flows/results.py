@@ -124,7 +124,7 @@ class Result:
 def _cells(row: LedgerRow) -> list[str]:
     score = interval = ""
     if row.accuracy:
-        score, low, high = (wording.score(value) for value in row.accuracy)
+        score, low, high = (wording.score(value, row.metric) for value in row.accuracy)
         interval = f"{low} – {high}"
     return [
         row.id,

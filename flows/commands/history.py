@@ -138,6 +138,7 @@ def _plain(past: Past) -> dict[str, Any]:
             "cores": machine.cores,
             "onnxruntime": machine.runtime,
         },
+        "baselines": past.baselines,
         "numbers": [one._asdict() for one in past.plain],
         "budgets": [budget.model_dump() for budget in past.budgets],
     }

@@ -14,9 +14,9 @@ should. The two-sided interval gets a third of a block if many differ and the wh
 covers the truth in 97 of 100 samples on average, and in nearly all if few blocks differ.
 
 How bad a block can be is estimated from the blocks' influences on the score (the pseudo-values of
-the jackknife). No bound holds against rare failures that are far worse than the worst answer of
-either model in the sample, if a single one can move the score far: correlations and average
-precision.
+the jackknife), and from what it would cost to miss one label more, if the task tells. No bound
+holds against rare failures that are far worse than the worst answer of either model in the sample,
+if a single one can move the score far: correlations and average precision.
 ``benchmarks/coverage_tasks.py`` measures all of this.
 """
 
@@ -64,17 +64,25 @@ class _Draws(NamedTuple):
 
 
 def compare(
-    candidate: Score, reference: Score, blocks: int, seed: int = SEED, resamples: int = RESAMPLES
+    candidate: Score,
+    reference: Score,
+    blocks: int,
+    seed: int = SEED,
+    resamples: int = RESAMPLES,
+    *,
+    heaviest: float = 0.0,
 ) -> Bootstrap:
     """Compare a score of two models on the same blocks.
 
-    ``candidate``, ``reference``: the score as a function of block weights. Bounds of the ratio are
-    those of 1 + difference / reference, draw by draw; they say nothing if the reference's score may
-    be 0. If it is 0, they are infinite or NaN. If a score is NaN, so are all bounds.
+    ``candidate``, ``reference``: the score as a function of block weights. ``heaviest``: how far
+    one block may move the score, if that is known, in the unit of ``Unseen.reach``. Bounds of the
+    ratio are those of 1 + difference / reference, draw by draw; they say nothing if the reference's
+    score may be 0. If it is 0, they are infinite or NaN. If a score is NaN, so are all bounds.
     """
     ours, theirs = (_whole(score, blocks) for score in (candidate, reference))
     first, second = (influences(score, blocks) for score in (candidate, reference))
-    largest = max(_largest(first, ours, blocks), _largest(second, theirs, blocks))
+    each = (_largest(first, ours, blocks), _largest(second, theirs, blocks))
+    largest = max(*each, heaviest)
     unseen = unseen_block(first - second, largest)
     draws = _draw((candidate, reference), blocks, seed, resamples)
     two_sided, one_sided = (
@@ -96,10 +104,18 @@ def compare(
     )
 
 
-def alone(score: Score, blocks: int, seed: int = SEED, resamples: int = RESAMPLES) -> Interval:
-    """Return a score with its 95 % interval."""
+def alone(
+    score: Score,
+    blocks: int,
+    seed: int = SEED,
+    resamples: int = RESAMPLES,
+    *,
+    heaviest: float = 0.0,
+) -> Interval:
+    """Return a score with its 95 % interval; ``heaviest`` as for ``compare``."""
     value, influence = _whole(score, blocks), influences(score, blocks)
-    unseen = unseen_block(influence - value, _largest(influence, value, blocks))
+    largest = max(_largest(influence, value, blocks), heaviest)
+    unseen = unseen_block(influence - value, largest)
     draws = _draw((score,), blocks, seed, resamples)
     ends = _ends(draws.scores[0] - value, draws, 0.025, unseen)
     return Interval(value, *(value + float(np.quantile(*end)) for end in ends))

@@ -3,8 +3,8 @@
 Accuracy has score intervals (Wilson's, Tango's). Other scores that count right rows use a bootstrap
 over rows, which has zero width if nothing differs: thirty right answers, resampled, are always
 right. So the bounds of a score are never closer to it than accuracy's bounds are to accuracy,
-scaled by the weight of a row. Scores that do not count rows have the intervals of
-``pipeline.measure.paired``.
+scaled by the weight of a row: in macro F1, a row of a rare label weighs many times as much as
+others. Scores that do not count rows have the intervals of ``pipeline.measure.paired``.
 """
 
 from __future__ import annotations
@@ -54,14 +54,18 @@ def alone(
     accuracy = statistics.wilson(int(right.sum()), len(right))
     if name == "accuracy":
         return accuracy
-    score = task.formulas(truth)[name](answers, truth)
+    formula = task.formulas(truth)[name]
+    score = formula(answers, truth)
+    heaviest = 0.0 if name == "ece" else _heaviest(task, formula, truth, answers)
     if not task.counted:
-        return _within(name, paired.alone(score, len(right), seed))
-    wide = _no_surer(statistics.bootstrap(score, len(right), seed), accuracy)
-    low, high = wide.low, wide.high
-    if name == "ece":  # an error: with few rows, the true one may be higher
-        low = _least_error(answers, right, accuracy, seed)
-        high = max(high, wide.value + accuracy.value - accuracy.low)
+        return _within(name, paired.alone(score, len(right), seed, heaviest=heaviest))
+    drawn = statistics.bootstrap(score, len(right), seed)
+    if name != "ece":
+        weight = _unseen(1.0, heaviest, int((~right).sum()))
+        return _within(name, _no_surer(drawn, accuracy, weight))
+    wide = _no_surer(drawn, accuracy)  # an error: with few rows, the true one may be higher
+    low = _least_error(answers, right, accuracy, seed)
+    high = max(wide.high, wide.value + accuracy.value - accuracy.low)
     return _within(name, Interval(wide.value, low, high))
 
 
@@ -81,16 +85,20 @@ def compare(
     If the reference scores 0, the ratio is infinite or NaN.
     """
     right = [task.right(side, truth) for side in (ours, theirs)]
+    formula = task.formulas(truth)[name]
     if not task.counted:
-        formula = task.formulas(truth)[name]
-        return paired.compare(formula(ours, truth), formula(theirs, truth), len(right[0]), seed)
+        first, second = formula(ours, truth), formula(theirs, truth)
+        heaviest = _heaviest(task, formula, truth, ours, theirs)
+        return paired.compare(first, second, len(right[0]), seed, heaviest=heaviest)
     gains, losses = flips(*right)
     two_sided = statistics.paired_difference(gains, losses, len(truth))
     one_sided = statistics.paired_difference(gains, losses, len(truth), 0.90, HALF_A_ROW)
-    drawn, base = _resampled(task.formulas(truth)[name], ours, theirs, np.asarray(truth), seed)
+    drawn, base = _resampled(formula, ours, theirs, np.asarray(truth), seed)
     difference, difference90 = two_sided, one_sided
     if name != "accuracy":
-        weight = _weight(drawn, gains, losses, len(truth))
+        seen = _weight(drawn, gains, losses, len(truth))
+        heaviest = _heaviest(task, formula, truth, ours, theirs)
+        weight = _unseen(seen, heaviest, gains + losses)
         difference = _no_surer(drawn.difference, two_sided, weight)
         difference90 = _no_surer(drawn.difference90, one_sided, weight)
     if base == 0:
@@ -128,15 +136,13 @@ def divergence(task: type[Task], ours: Floats, theirs: Floats, seed: int = SEED)
     gives a narrow interval.
     """
     nats = task.nats(ours, theirs)
-    wide = paired.alone(mean(nats), len(nats), seed)
-    return Interval(wide.value, max(wide.low, 0.0), wide.high)
+    return _within("kl", paired.alone(mean(nats), len(nats), seed))
 
 
 def _within(name: str, interval: Interval) -> Interval:
-    """Return the interval of a share inside 0 and 1."""
-    if metrics.known(name).unit != "%":
-        return interval
-    return Interval(interval.value, max(interval.low, 0.0), min(interval.high, 1.0))
+    """Return the interval inside the values that a metric can have."""
+    least, most = metrics.known(name).ends
+    return Interval(*(min(max(end, least), most) for end in interval))  # NaN stays
 
 
 def flips(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, int]:
@@ -172,6 +178,34 @@ def _weight(drawn: Bootstrap, gains: int, losses: int, rows: int) -> float:
     return max(1.0, (high - low) / (2 * Z90) / math.sqrt(variance / rows))
 
 
+def _heaviest(task: type[Task], formula: Formula, truth: Sequence[Any], *sides: Floats) -> float:
+    """Return how much more a score may change if one label more is missed than a share of rows.
+
+    ``sides``: the answers of each model. 0 if the task does not say.
+    """
+    most = 0.0
+    for side in sides:
+        rows, changed = task.missed(side, truth)
+        if not len(rows):
+            continue
+        longer = [*truth, *(truth[row] for row in rows)]
+        score, each = formula(np.concatenate([side, changed]), longer), np.arange(len(rows))
+        weights = np.zeros((1 + len(rows), len(longer)))
+        weights[:, : len(side)] = 1.0
+        weights[1 + each, rows], weights[1 + each, len(side) + each] = 0.0, 1.0
+        found = score(weights)
+        most = max(most, len(side) * float((found[0] - found).max()))
+    return most
+
+
+def _unseen(seen: float, heaviest: float, differing: int) -> float:
+    """Return the weight of a flip: the fewer were seen, the nearer to the heaviest that may come.
+
+    As in ``paired.unseen_block``.
+    """
+    return seen + max(heaviest - seen, 0.0) * paired.FEW / (differing + paired.FEW)
+
+
 def _resampled(
     metric: Formula,
     ours: Floats,
@@ -200,7 +234,7 @@ def _resampled(
 def _no_surer(interval: Interval, accuracy: Interval, weight: float = 1.0) -> Interval:
     """Widen a score's bounds to at least ``weight`` times the distance of accuracy's bounds."""
     low, high = (weight * (bound - accuracy.value) for bound in accuracy[1:])
-    return _wider(interval, interval.value + low, interval.value + high)
+    return _wider(interval, max(interval.value + low, -1.0), min(interval.value + high, 1.0))
 
 
 def _wider(interval: Interval, low: float, high: float) -> Interval:

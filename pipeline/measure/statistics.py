@@ -116,15 +116,19 @@ def bootstrap(score: Score, rows: int, seed: int = SEED, resamples: int = RESAMP
 
 
 def paired(ours: Floats, theirs: Floats, whole: tuple[float, float]) -> Bootstrap:
-    """Return the difference and ratio from both models' draws and their scores on all rows."""
+    """Return the difference and ratio from both models' draws and their scores on all rows.
+
+    A draw in which both score 0 may have any ratio, so each end takes it for the worst.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios, ratio = ours / theirs, float(np.float64(whole[0]) / whole[1])
+    lower, upper = (np.where(np.isnan(ratios), worst, ratios) for worst in (-np.inf, np.inf))
     differences, difference = ours - theirs, whole[0] - whole[1]
     return Bootstrap(
         _interval(difference, differences, 0.95),
-        _interval(ratio, ratios, 0.95),
+        Interval(ratio, _interval(ratio, lower, 0.95).low, _interval(ratio, upper, 0.95).high),
         _interval(difference, differences, 0.90),
-        _interval(ratio, ratios, 0.90),
+        Interval(ratio, _interval(ratio, lower, 0.90).low, _interval(ratio, upper, 0.90).high),
     )
 
 
@@ -262,6 +266,6 @@ def _resample(models: list[list[Floats]], seed: int) -> Iterator[list[Floats]]:
 
 def _interval(value: float, draws: Floats, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
-    with np.errstate(invalid="ignore"):  # a ratio to zero: infinite draws, NaN bounds
+    with np.errstate(invalid="ignore"):  # ratios to zero: infinite draws, infinite or NaN bounds
         low, high = np.quantile(draws, [tail, 1 - tail])
     return Interval(value, float(low), float(high))

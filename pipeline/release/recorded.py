@@ -20,6 +20,7 @@ from pipeline.terms import metrics
 from pipeline.terms.errors import EvidenceError, RecipeError
 from pipeline.terms.outcomes import Outcome, worst
 from pipeline.terms.progress import Progress
+from pipeline.terms.wording import exactly, percent
 from pipeline.verdict import judge as judging
 from pipeline.verdict.verdict import BudgetResult, Verdict
 
@@ -233,6 +234,6 @@ def _time(compared: Compared, budget: Budget, target: Target) -> BudgetResult:
         reason=(
             f"{budget.metric} is {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times the "
             f"one in {compared.recorded}, which was measured in another session: {word} at a "
-            f"margin of {budget.limit:.1%}"
+            f"margin of {exactly(percent, budget.limit)}"
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,14 +116,17 @@ def divergence(data: ReportData) -> Interval | None:
 
 
 def points(data: ReportData, target: str) -> list[Point]:
-    """Return every model that has both an accuracy and a latency on ``target``."""
+    """Return every model that has both an accuracy and a latency on ``target``.
+
+    One that answers NaN may have a score, such as a correlation, that is none.
+    """
     if data.measurements is None:
         return []
     timed = data.measurements.latency[target]
     return [
         Point(model, timed.percentile(model, 50), share, model == CANDIDATE)
         for model, samples in timed.samples.items()
-        if any(samples) and (share := accuracy(data, model))
+        if any(samples) and (share := accuracy(data, model)) and all(map(math.isfinite, share))
     ]
 
 
@@ -192,7 +196,10 @@ def speedup(data: ReportData, target: str) -> Interval | None:
 
 
 def retained(data: ReportData) -> Interval | None:
-    """Return the share of the reference's main score that is retained, as in the verdict."""
+    """Return the share of the reference's main score that is retained, as in the verdict.
+
+    None if there is no such number.
+    """
     from pipeline.measure import scores
 
     measured, name = data.measurements, reference(data)
@@ -202,4 +209,5 @@ def retained(data: ReportData) -> Interval | None:
         return None
     ours, theirs = measured.table(CANDIDATE), measured.table(name)
     task = measured.scored_by
-    return scores.compare(task, measured.main, ours, theirs, measured.truth).ratio
+    kept = scores.compare(task, measured.main, ours, theirs, measured.truth).ratio
+    return kept if math.isfinite(kept.value) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -137,7 +138,9 @@ def _kept(data: ReportData) -> list[Number]:
         return []
     if data.measurements and data.measurements.unlabelled:
         return _agreeing(data)
-    interval = f"{wording.percent(kept.low)} – {wording.percent(kept.high)}"
+    interval = None
+    if math.isfinite(kept.low) and math.isfinite(kept.high):
+        interval = f"{wording.percent(kept.low)} – {wording.percent(kept.high)}"
     ours, theirs = facts.accuracy(data, CANDIDATE), facts.accuracy(data, name)
     detail = ""
     if ours and theirs and data.measurements:

@@ -46,6 +46,11 @@ def shown(key: Key, value: float) -> str:
     return wording.amount(key.metric, key.form, value).replace("-", "−")
 
 
+def limit(key: Key, value: float) -> str:
+    """Return a budget's limit with its unit, formatted as in the report."""
+    return wording.limit(key.metric, key.form, value).replace("-", "−")
+
+
 def interval(key: Key, reading: Reading) -> str | None:
     """Return the bounds of a reading; None if it is exact or missing."""
     if reading.value is None or reading.bounds == (reading.value, reading.value):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from typing import Final, Protocol
 
 from pipeline.store.artifact import Kind
 from pipeline.terms import metrics, wording
+from pipeline.terms.wording import Form
 from pipeline.verdict.verdict import BudgetResult
 
 NBSP = "\u00a0"
@@ -14,58 +14,81 @@ plural, plurals, signed = wording.plural, wording.plurals, wording.signed
 significant, times = wording.significant, wording.times
 
 
+class _Unbroken(Protocol):
+    def __call__(self, value: float, more: int = 0) -> str: ...
+
+
 def unbroken(text: str) -> str:
     """Return a text with no-break spaces, so that a number stays with its unit."""
     return text.replace(" ", NBSP)
 
 
-def _unbroken(form: Callable[[float], str]) -> Callable[[float], str]:
-    return lambda value: unbroken(form(value))
+def _unbroken(form: Form) -> _Unbroken:
+    return lambda value, more=0: unbroken(form(value, more))
 
 
-size, count, milliseconds, percent, points, duration = map(
+size, count, milliseconds, percent, points = map(
     _unbroken,
-    (
-        *(wording.size, wording.count, wording.milliseconds),
-        *(wording.percent, wording.points, wording.duration),
-    ),
+    (wording.size, wording.count, wording.milliseconds, wording.percent, wording.points),
 )
+_UNITS: Final[dict[str, Form]] = {
+    "%": percent,
+    "points": points,
+    "×": times,
+    "ms": milliseconds,
+    "B": size,
+}
 
 
-def score(value: float, metric: str | None = None) -> str:
+def duration(seconds: float) -> str:
+    """Return a duration as ``terms.wording`` does."""
+    return unbroken(wording.duration(seconds))
+
+
+def score(value: float, metric: str | None = None, more: int = 0) -> str:
     """Return a task's score: a share as a percentage, anything else as a plain number.
 
     A metric that is not in the table is taken for a share if it may be one.
     """
-    if metric in metrics.METRICS:
-        return percent(value) if metrics.unit(metric) == "%" else significant(value)
-    return percent(value) if -1 <= value <= 1 else significant(value)
+    share = metrics.unit(metric) == "%" if metric in metrics.METRICS else -1 <= value <= 1
+    return percent(value, more) if share else significant(value, more)
 
 
 def amount(metric: str, form: str | None, value: float) -> str:
     """Return a metric's value, or the number that a budget's form limits, with its unit."""
-    plain = count if metrics.known(metric).kind == "count" else partial(score, metric=metric)
-    units = {"%": percent, "points": points, "×": times, "ms": milliseconds, "B": size}
-    return units.get(metrics.unit(metric, form), plain)(value)
+    return _form(metric, form)(value, 0)
+
+
+def limit(metric: str, form: str | None, value: float) -> str:
+    """Return a limit with its unit, and with the digits that it was given."""
+    return wording.exactly(_form(metric, form), value)
+
+
+def _form(metric: str, form: str | None) -> Form:
+    if (unit := metrics.unit(metric, form)) in _UNITS:
+        return _UNITS[unit]
+    if metrics.known(metric).kind == "count":
+        return count
+    return lambda value, more: score(value, metric, more)
 
 
 def budget_value(budget: BudgetResult, value: float) -> str:
-    """Return a number of a budget (limit, value or bound) with its unit."""
-    return amount(budget.metric, budget.form, value)
+    """Return a value or bound of a budget with its unit, told apart from the limit."""
+    return wording.beside(_form(budget.metric, budget.form), value, budget.limit)
 
 
 def asked(budget: BudgetResult) -> str:
     """Return a budget's requirement in words: ``at least 5.00× faster than teacher``."""
-    limit = budget_value(budget, budget.limit)
+    asked = limit(budget.metric, budget.form, budget.limit)
     return {
-        "max": f"at most {limit}",
-        "min": f"at least {limit}",
-        "max_drop": f"at most {limit} below {budget.against}",
-        "min_retained": f"at least {limit} of {budget.against}",
-        "min_speedup": f"at least {limit} faster than {budget.against}",
-        "min_shrink": f"at least {limit} smaller than {budget.against}",
-        "max_regression": f"at most {limit} worse than {budget.against}",
-    }.get(budget.form, f"{budget.form} {limit}")
+        "max": f"at most {asked}",
+        "min": f"at least {asked}",
+        "max_drop": f"at most {asked} below {budget.against}",
+        "min_retained": f"at least {asked} of {budget.against}",
+        "min_speedup": f"at least {asked} faster than {budget.against}",
+        "min_shrink": f"at least {asked} smaller than {budget.against}",
+        "max_regression": f"at most {asked} worse than {budget.against}",
+    }.get(budget.form, f"{budget.form} {asked}")
 
 
 def interval(budget: BudgetResult) -> str | None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from pipeline.measure import answers
 from pipeline.run import names, ownership
 from pipeline.store import disk
@@ -135,9 +137,16 @@ def draw_broken(name: str, reason: str, directory: Path) -> None:
 def read(directory: Path) -> ReportData:
     """Read the data of a run that ``write`` saved in ``directory``.
 
-    Raises OSError if run.json cannot be read, ValueError if its content is not valid.
+    Raises OSError if run.json cannot be read, ValueError if its content is not valid, such as that
+    of a later version: then in one line.
     """
-    data = ReportData.model_validate(json.loads((directory / names.RECORD).read_text()))
+    record = json.loads((directory / names.RECORD).read_text(encoding="utf-8"))
+    try:
+        data = ReportData.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}") from None
     if data.measurements is None:
         return data
     measured = answers.read(data.measurements, directory / names.ANSWERS)

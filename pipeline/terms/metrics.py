@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -32,6 +33,7 @@ class Metric:
     ``title``  its name in a heading
     ``exact``  counted, not sampled: identical on every machine and in every run
     ``less``   the word for a smaller value: "smaller", "fewer parameters"
+    ``ends``   the least and the greatest value that it can have
     """
 
     kind: Kind
@@ -40,6 +42,7 @@ class Metric:
     title: str
     exact: bool = False
     less: str = "less"
+    ends: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def higher_is_better(self) -> bool:
@@ -56,15 +59,19 @@ class Metric:
         return self.kind in ("score", "error", "agreement", "divergence")
 
 
+_SHARE: Final = (0.0, 1.0)
+_ABOVE: Final = (0.0, math.inf)
+
+
 def _score(title: str) -> Metric:
     forms = {"min", "max", "max_drop", "min_retained", "max_regression"}
-    return Metric("score", "%", frozenset(forms), title)
+    return Metric("score", "%", frozenset(forms), title, ends=_SHARE)
 
 
 def _number(title: str) -> Metric:
-    """A score without a unit, such as a correlation: it may be compared, but is no share."""
+    """A correlation: it may be compared, but is no share."""
     forms = {"min", "max", "max_drop", "min_retained", "max_regression"}
-    return Metric("score", "", frozenset(forms), title)
+    return Metric("score", "", frozenset(forms), title, ends=(-1.0, 1.0))
 
 
 def _time(kind: Kind, title: str) -> Metric:
@@ -94,11 +101,11 @@ METRICS: Final[dict[str, Metric]] = {
     "recall_10": _score("Recall@10"),
     "spearman": _number("Spearman correlation"),
     "pearson": _number("Pearson correlation"),
-    "mse": Metric("error", "", _BOUNDS, "Mean squared error"),
-    "mae": Metric("error", "", _BOUNDS, "Mean absolute error"),
-    "ece": Metric("error", "%", _BOUNDS, "Calibration error"),
-    "agreement": Metric("agreement", "%", _BOUNDS | {"max_drop"}, "Agreement"),
-    "kl": Metric("divergence", "", frozenset({"max"}), "KL divergence"),
+    "mse": Metric("error", "", _BOUNDS, "Mean squared error", ends=_ABOVE),
+    "mae": Metric("error", "", _BOUNDS, "Mean absolute error", ends=_ABOVE),
+    "ece": Metric("error", "%", _BOUNDS, "Calibration error", ends=_SHARE),
+    "agreement": Metric("agreement", "%", _BOUNDS | {"max_drop"}, "Agreement", ends=_SHARE),
+    "kl": Metric("divergence", "", frozenset({"max"}), "KL divergence", ends=_ABOVE),
     **{f"latency_p{p}": _time("latency", f"Latency p{p}") for p in PERCENTILES},
     **{f"end_to_end_p{p}": _time("latency", f"End to end p{p}") for p in PERCENTILES},
     "speedup": Metric("speedup", "×", _BOUNDS | {"min_speedup"}, "Speedup"),

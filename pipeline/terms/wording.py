@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 
 from pipeline.terms.interval import Interval
 
@@ -11,41 +13,46 @@ _COUNTS = ("", "k", "M", "G")
 _SPANS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def significant(value: float) -> str:
+Form = Callable[[float, int], str]
+"""Formats a number with so many digits more than usual."""
+_MORE = 4
+
+
+def significant(value: float, more: int = 0) -> str:
     """Format with three significant digits and no exponent: 0.0421, 4.20, 421, 1,234."""
     decimals = 2 - math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 2
-    return f"{value:,.{min(max(decimals, 0), 6)}f}"
+    return f"{value:,.{min(max(decimals + more, 0), 6 + more)}f}"
 
 
-def number(value: float) -> str:
+def number(value: float, more: int = 0) -> str:
     """Format with three significant digits and no trailing zeros: 0.0421, 4.2, 421, 1,234."""
-    text = significant(value)
+    text = significant(value, more)
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def size(value: float) -> str:
+def size(value: float, more: int = 0) -> str:
     """Format a number of bytes in decimal units: 82.5 MB."""
-    return _scaled(value, _BYTES)
+    return _scaled(value, _BYTES, more)
 
 
-def count(value: float) -> str:
+def count(value: float, more: int = 0) -> str:
     """Format a number without a unit: a count as 22.7 M, a correlation as 0.861."""
-    return _scaled(value, _COUNTS) if float(value).is_integer() else number(value)
+    return _scaled(value, _COUNTS, more) if float(value).is_integer() else number(value, more)
 
 
-def milliseconds(value: float) -> str:
+def milliseconds(value: float, more: int = 0) -> str:
     """Format a time in ms: 4.2 ms."""
-    return f"{number(value)} ms"
+    return f"{number(value, more)} ms"
 
 
-def percent(value: float) -> str:
+def percent(value: float, more: int = 0) -> str:
     """Format a fraction as a percentage with one decimal: 83.2 %."""
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.{1 + more}f} %"
 
 
-def points(value: float) -> str:
+def points(value: float, more: int = 0) -> str:
     """Format a difference of fractions in percentage points: 0.35 points."""
-    return f"{100 * value:.2f} points"
+    return f"{100 * value:.{2 + more}f} points"
 
 
 def signed(value: float) -> str:
@@ -53,9 +60,27 @@ def signed(value: float) -> str:
     return f"{100 * value:+.2f}".replace("-", "−")
 
 
-def times(value: float) -> str:
+def times(value: float, more: int = 0) -> str:
     """Format a ratio: 5.21×."""
-    return f"{significant(value)}×"
+    return f"{significant(value, more)}×"
+
+
+def exactly(form: Form, value: float) -> str:
+    """Format a limit with the digits that it was given, so 98.65 % is not shown as 98.7 %."""
+    texts = [form(value, more) for more in range(_MORE + 1)]
+    return next(text for text in texts if _trimmed(text) == _trimmed(texts[-1]))
+
+
+def beside(form: Form, value: float, limit: float) -> str:
+    """Format a value, with more digits if it would read as a limit from which it differs."""
+    texts = [form(value, more) for more in range(_MORE + 1)]
+    asked = _trimmed(exactly(form, limit))
+    return next((text for text in texts if _trimmed(text) != asked), texts[0])
+
+
+def _trimmed(text: str) -> str:
+    """Return a text whose number has no trailing zeros: 97.0 % and 97.00 % are the same."""
+    return re.sub(r"\.(?!\d)", "", re.sub(r"(\.\d*?)0+(?!\d)", r"\1", text))
 
 
 def duration(seconds: float) -> str:
@@ -83,28 +108,52 @@ def plurals(noun: str) -> str:
     return f"{noun}es" if noun.endswith(("ch", "sh", "s", "x")) else f"{noun}s"
 
 
-def quantity(value: float, unit: str) -> str:
-    """Format a metric's value in its unit; a percentage gets two decimals, as budgets need."""
-    if unit == "%":
-        return f"{_hundredths(value)} %"
-    return {"×": times, "ms": milliseconds, "B": size}.get(unit, count)(value)
+def form_of(unit: str) -> Form:
+    """Return how a metric's value is formatted, by its unit."""
+    return _FORMS.get(unit, count)
 
 
-def bounds(interval: Interval, unit: str) -> str:
-    """Format a value in its unit with its interval: ``4.93× [4.71, 5.12]``."""
+def quantity(value: float, unit: str, limit: float | None = None) -> str:
+    """Format a metric's value in its unit; a percentage gets two decimals, as budgets need.
+
+    ``limit``: what it is compared with; see ``beside``.
+    """
+    form = form_of(unit)
+    return form(value, 0) if limit is None else beside(form, value, limit)
+
+
+def required(limit: float, unit: str) -> str:
+    """Format a limit in its unit; see ``exactly``."""
+    return exactly(form_of(unit), limit)
+
+
+def bounds(interval: Interval, unit: str, limit: float | None = None) -> str:
+    """Format a value in its unit with its interval: ``4.93× [4.71, 5.12]``.
+
+    ``limit``: what it is compared with; see ``beside``.
+    """
     value, low, high = interval
     if low == value == high:
-        return quantity(value, unit)
-    word = {"%": _hundredths, "×": significant}.get(unit, number)
-    return f"{quantity(value, unit)} [{word(low)}, {word(high)}]"
+        return quantity(value, unit, limit)
+    form: Form = {"%": _hundredths, "×": significant}.get(unit, number)
+    ends = [form(end, 0) if limit is None else beside(form, end, limit) for end in (low, high)]
+    return f"{quantity(value, unit, limit)} [{', '.join(ends)}]"
 
 
-def _scaled(value: float, units: tuple[str, ...]) -> str:
+def _scaled(value: float, units: tuple[str, ...], more: int) -> str:
     step = 0
     while abs(value) >= 1000 and step < len(units) - 1:
         value, step = value / 1000, step + 1
-    return f"{number(value) if step else f'{value:.0f}'} {units[step]}".rstrip()
+    return f"{number(value, more) if step else f'{value:.0f}'} {units[step]}".rstrip()
 
 
-def _hundredths(value: float) -> str:
-    return f"{value * 100:.2f}".rstrip("0").rstrip(".")
+def _hundredths(value: float, more: int = 0) -> str:
+    return f"{value * 100:.{2 + more}f}".rstrip("0").rstrip(".")
+
+
+_FORMS: dict[str, Form] = {
+    "%": lambda value, more: f"{_hundredths(value, more)} %",
+    "×": times,
+    "ms": milliseconds,
+    "B": size,
+}

@@ -21,7 +21,7 @@ from pipeline.terms.metrics import METRICS
 from pipeline.terms.outcomes import Outcome
 from pipeline.terms.sense import misfit
 from pipeline.terms.vocabulary import LINEAR
-from pipeline.terms.wording import bounds, number, quantity, signed
+from pipeline.terms.wording import beside, bounds, exactly, number, quantity, required, signed
 from pipeline.verdict import lookup, power
 from pipeline.verdict.verdict import BudgetResult
 
@@ -147,8 +147,8 @@ def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
     unit = METRICS[budget.metric].unit
     least = budget.form == "min"
     outcome = _at_least(interval, budget.limit) if least else _at_most(interval, budget.limit)
-    limit = _limit(quantity(budget.limit, unit), least=least)
-    text = f"{budget.metric} is {bounds(interval, unit)}{where}; {limit}{_at_limit(outcome)}"
+    limit, shown = _limit(required(budget.limit, unit), least=least), budget.limit
+    text = f"{budget.metric} is {bounds(interval, unit, shown)}{where}; {limit}{_at_limit(outcome)}"
     return Finding(interval, outcome, text)
 
 
@@ -183,7 +183,7 @@ def _drop(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
     outcome: Outcome = statistics.non_inferiority(both.difference90, budget.limit)
     drop = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
     change = [signed(value) for value in both.difference90]
-    margin = number(budget.limit * 100)
+    margin = exactly(number, budget.limit * 100)
     text = (
         f"{budget.metric} differs from {budget.against}'s by {change[0]} points "
         f"[{change[1]}, {change[2]}] (one-sided 95 % bounds); "
@@ -195,13 +195,16 @@ def _drop(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
 def _kept(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
     """Judge ``min_retained`` and ``max_regression`` of a score."""
     sides = " (one-sided 95 % bounds)"
+    if math.isfinite(both.ratio90.value) and not all(map(math.isfinite, both.ratio90)):
+        near = f"{budget.metric} of {budget.against} is too near 0 for bounds of a share of it"
+        return Finding(None, "inconclusive", near + lacking)
     if budget.form == "max_regression":
         lost = Interval(*(1 - both.ratio90[at] for at in (0, 2, 1)))
         return _regression(budget, lost, sides, lacking)
     outcome = _at_least(both.ratio90, budget.limit)
     text = (
-        f"{budget.metric} is {bounds(both.ratio90, '%')} of {budget.against}'s{sides}; "
-        + _limit(quantity(budget.limit, "%"), least=True)
+        f"{budget.metric} is {bounds(both.ratio90, '%', budget.limit)} of {budget.against}'s"
+        f"{sides}; {_limit(required(budget.limit, '%'), least=True)}"
     )
     return Finding(both.ratio90, outcome, text + _at_limit(outcome, lacking))
 
@@ -217,8 +220,8 @@ def _regression(budget: Budget, interval: Interval, note: str, lacking: str = ""
     if interval.value < 0:
         shown, word = Interval(*(-interval[at] for at in (0, 2, 1))), "better"
     text = (
-        f"{budget.metric} is {bounds(shown, '%')} {word} than {budget.against}'s{note}; "
-        f"a regression of at most {quantity(budget.limit, '%')} is allowed"
+        f"{budget.metric} is {bounds(shown, '%', budget.limit)} {word} than {budget.against}'s"
+        f"{note}; a regression of at most {required(budget.limit, '%')} is allowed"
     )
     return Finding(interval, outcome, text + _at_limit(outcome, lacking))
 
@@ -300,9 +303,9 @@ def _faster(
     ratio = statistics.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
     most = budget.form == "max"
     outcome = _at_most(ratio, budget.limit) if most else _at_least(ratio, budget.limit)
-    limit = _limit(f"{number(budget.limit)}×", least=not most)
+    limit = _limit(f"{exactly(number, budget.limit)}×", least=not most)
     at = "" if percentile == 50 else f" at p{percentile}"
-    text = f"{bounds(ratio, '×')} faster than {what}{at}; {limit}{_at_limit(outcome)}"
+    text = f"{bounds(ratio, '×', budget.limit)} faster than {what}{at}; {limit}{_at_limit(outcome)}"
     return Finding(ratio, outcome, text)
 
 
@@ -330,10 +333,10 @@ def _count(budget: Budget, target: str | None, measurements: Measurements) -> Fi
     if budget.form == "min_shrink":
         ratio = theirs / ours if ours else math.inf
         less = METRICS[budget.metric].less
-        limit = _limit(f"{number(budget.limit)}×", least=True)
-        text = f"{number(ratio)}× {less} than {budget.against} ({shown}); {limit}"
+        limit = _limit(f"{exactly(number, budget.limit)}×", least=True)
+        text = f"{beside(number, ratio, budget.limit)}× {less} than {budget.against} ({shown}); "
         exact = Interval(ratio, ratio, ratio)
-        return Finding(exact, _at_least(exact, budget.limit), text)
+        return Finding(exact, _at_least(exact, budget.limit), text + limit)
     ratio = ours / theirs if theirs else math.inf
     return _worse(budget, Interval(ratio, ratio, ratio), f" ({shown})")
 
@@ -359,8 +362,9 @@ def _cold_start(budget: Budget, target: str | None, measurements: Measurements) 
         return _worse(budget, cold_start.ratio(ours, theirs), "")
     ratio = cold_start.ratio(theirs, ours)
     outcome = _at_least(ratio, budget.limit)
-    limit = _limit(f"{number(budget.limit)}×", least=True) + _at_limit(outcome)
-    text = f"{budget.metric} is {bounds(ratio, '×')} faster than {budget.against}'s; {limit}"
+    limit = _limit(f"{exactly(number, budget.limit)}×", least=True) + _at_limit(outcome)
+    shown = bounds(ratio, "×", budget.limit)
+    text = f"{budget.metric} is {shown} faster than {budget.against}'s; {limit}"
     return Finding(ratio, outcome, text)
 
 

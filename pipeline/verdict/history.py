@@ -30,7 +30,7 @@ from pipeline.verdict.verdict import SCHEMA as VERDICT
 from pipeline.verdict.verdict import BudgetResult, Verdict
 
 FILE: Final = "history.sqlite"
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 WAIT: Final = 30.0
 """Seconds to wait for another writer; a write takes milliseconds."""
 _LOOK: Final = "PRAGMA user_version"
@@ -52,6 +52,10 @@ CREATE TABLE numbers (
 );
 CREATE INDEX numbers_verdict ON numbers (verdict);
 """
+_BASELINES = (
+    "CREATE TABLE baselines "
+    "(verdict INTEGER NOT NULL REFERENCES verdicts, tag TEXT NOT NULL, digest TEXT NOT NULL)"
+)
 _UPDATES = (
     (
         "ALTER TABLE verdicts ADD COLUMN measured_at TEXT",
@@ -60,6 +64,10 @@ _UPDATES = (
     (
         "ALTER TABLE numbers ADD COLUMN caches TEXT NOT NULL DEFAULT 'hot'",
         "CREATE TEMP VIEW numbers AS SELECT *, 'hot' AS caches FROM main.numbers",
+    ),
+    (
+        _BASELINES,
+        "CREATE TEMP VIEW baselines AS SELECT 0 AS verdict, '' AS tag, '' AS digest WHERE 0",
     ),
 )
 """What each schema lacks of the next one: to change a file, and to read it without changing it
@@ -119,6 +127,10 @@ class History:
                 "INSERT INTO numbers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(added, *number) for number in numbers],
             )
+            database.executemany(
+                "INSERT INTO baselines VALUES (?, ?, ?)",
+                [(added, *tag) for tag in data.measurements.baselines.items()],
+            )
         return True
 
     def recipes(self) -> list[str]:
@@ -162,11 +174,17 @@ class History:
             by_id: dict[int, Past] = {}
             for row in reversed(rows):
                 by_id[row[0]] = _past(row)
+            since = (min(by_id, default=0),)
             for verdict, *number in database.execute(
-                "SELECT * FROM numbers WHERE verdict >= ? ORDER BY rowid", (min(by_id, default=0),)
+                "SELECT * FROM numbers WHERE verdict >= ? ORDER BY rowid", since
             ):
                 if verdict in by_id:
                     _put(by_id[verdict], number)
+            for verdict, tag, digest in database.execute(
+                "SELECT verdict, tag, digest FROM baselines WHERE verdict >= ?", since
+            ):
+                if verdict in by_id:
+                    by_id[verdict].baselines[tag] = digest
         return list(by_id.values())
 
     @contextmanager
@@ -233,7 +251,7 @@ class History:
                 f"{SCHEMA}; upgrade rarefy or move the file away"
             )
         if schema == 0:
-            for statement in filter(str.strip, _TABLES.split(";")):
+            for statement in [*filter(str.strip, _TABLES.split(";")), _BASELINES]:
                 database.execute(statement)
         for change, view in _UPDATES[schema - 1 :] if schema else ():
             database.execute(change if write else view)

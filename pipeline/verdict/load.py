@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.measure.load import Load
 from pipeline.terms.outcomes import Outcome
-from pipeline.terms.wording import bounds, quantity
+from pipeline.terms.wording import bounds, required
 
 
 def judge(load: Load, limit: float) -> tuple[Outcome, str]:
@@ -21,9 +21,10 @@ def judge(load: Load, limit: float) -> tuple[Outcome, str]:
     p99 = load.percentile(99)
     if p99 is None:
         return "inconclusive", f"{len(load.sent)} requests are too few to estimate p99; send more"
-    allowed = f"at most {quantity(limit, 'ms')} is allowed"
+    allowed = f"at most {required(limit, 'ms')} is allowed"
     least = "at least " if load.unanswered else ""
-    text = f"p99 is {least}{bounds(p99, 'ms')} at {load.rate:g} requests a second; {allowed}"
+    shown = f"{least}{bounds(p99, 'ms', limit)}"
+    text = f"p99 is {shown} at {load.rate:g} requests a second; {allowed}"
     if p99.low > limit:
         if float(np.percentile(load.ideal, 99)) > limit:
             return "fail", text

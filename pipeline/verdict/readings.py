@@ -69,6 +69,8 @@ class Past:
     """When its measurements ended; they may be much older than the verdict."""
     plain: list[Plain] = field(default_factory=list)
     budgets: list[BudgetResult] = field(default_factory=list)
+    baselines: dict[str, str] = field(default_factory=dict)
+    """The tags that it was compared with, and the digests of what they pointed at."""
 
     @property
     def standing(self) -> Outcome:
@@ -141,9 +143,11 @@ def readings(past: Past) -> dict[Key, Reading]:
 def comparable(key: Key, first: Past, second: Past) -> bool:
     """Return whether two verdicts' readings may be compared.
 
-    They may if both come from the same machine or the metric does not depend on the machine.
+    They may if both come from the same machine or the metric does not depend on the machine. If
+    they are relative to a tag, it must have pointed at the same bundle.
     """
-    return key.exact or first.machine.digest == second.machine.digest
+    moved = first.baselines.get(key.against or "") != second.baselines.get(key.against or "")
+    return not moved and (key.exact or first.machine.digest == second.machine.digest)
 
 
 def apart(key: Key, first: Reading, second: Reading) -> bool:

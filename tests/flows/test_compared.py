@@ -53,6 +53,14 @@ def test_both_sides_stand_beside_each_other_with_their_change():
     assert view.as_json()["accuracy"]["losses"] == 1
 
 
+def test_a_margin_is_shown_as_it_was_asked_for():
+    found = replace(compared(), margin=0.0025)
+    (row,) = (row for row in ComparisonView(found).rows() if row[0].startswith("latency"))
+    assert row[3].endswith("faster by more than 0.25 %")
+    reasons = [budget.reason for budget in judge(found, 0.0025, Target()).budgets]
+    assert any(reason.endswith("at a margin of 0.25 %") for reason in reasons)
+
+
 def test_rankings_are_compared_by_query_and_without_mcnemar_s_test():
     """Three queries of two passages: the candidate turns one of them round."""
     right, wrong = [[1.0], [0.0]], [[0.0], [1.0]]

@@ -35,6 +35,17 @@ def test_the_home_is_that_of_the_option_then_of_the_environment(
     assert found["home"] == str(Path.home() / "mine")
 
 
+def test_json_has_no_number_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
+    """A candidate that answers NaN has such a correlation; strict readers of JSON refuse it."""
+
+    def refuse(number: str) -> None:
+        raise AssertionError(number)
+
+    options.show_json({"score": (float("nan"), 0.5), "ratio": {"high": float("inf")}})
+    found = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert found == {"score": [None, 0.5], "ratio": {"high": None}}
+
+
 @pytest.mark.parametrize("console", [options.stdout, options.stderr])
 def test_what_users_write_is_shown_as_it_is(
     capsys: pytest.CaptureFixture[str], console: Callable[[], Console]

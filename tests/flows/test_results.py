@@ -19,6 +19,12 @@ def test_a_ledger_is_a_sequence_that_prints_as_a_table():
     assert ledger._repr_html_().count("<tr>") == 1 + len(data.ledger)
 
 
+def test_a_correlation_in_the_ledger_is_no_percentage():
+    rows = [row for row in report_data().ledger if row.accuracy]
+    shown = repr(Ledger([rows[0].model_copy(update={"metric": "spearman"})]))
+    assert "0.832  0.817 – 0.847" in shown
+
+
 def test_a_result_says_its_verdict_and_where_its_files_are(tmp_path):
     data = report_data()
     paths = {"report": str(tmp_path / "report.html"), "bundle": str(tmp_path / "bundle")}

@@ -32,21 +32,23 @@ def tradeoff(
     floor, ceiling = _range(models)
     up = svg.linear(floor, ceiling, bottom, top)
     titles = (title, "← faster · p50 latency in ms (log scale)")
+    share = metrics.known(metric).unit == "%"
     rules = [
-        Rule(up(value), f"{100 * value:.3g}{wording.NBSP}%")
+        Rule(up(value), f"{100 * value:.3g}{wording.NBSP}%" if share else f"{value:.3g}")
         for value in svg.ticks(floor, ceiling, 5)
     ]
     marks = [(across(value), f"{value:g}") for value in svg.log_ticks(low, high)]
     parts = [axes(inside, titles, rules, marks)]
     parts.append(_front(models, across, up, right))
     taken = [box for point in models for box in _boxes(point, across, up)]
-    parts += [_point(point, across, up) for point in models]
+    parts += [_point(point, across, up, metric) for point in models]
     for point in sorted(models, key=lambda p: not p.candidate):
         if named is not None and point.name not in named:
             continue
         parts.append(_label(point, across, up, (left, right), taken))
     summary = "; ".join(
-        f"{p.name}: {wording.milliseconds(p.latency.value)}, {wording.percent(p.accuracy.value)}"
+        f"{p.name}: {wording.milliseconds(p.latency.value)}, "
+        f"{wording.score(p.accuracy.value, metric)}"
         for p in models
     )
     return svg.document(name, width, HEIGHT, f"{title} against latency", summary, "".join(parts))
@@ -66,7 +68,7 @@ def _front(models: list[facts.Point], across: svg.Scale, up: svg.Scale, right: f
     return svg.group("Pareto front", svg.path(commands + f"H{right:.1f}", PAGE.muted, 1, "2 3"))
 
 
-def _point(point: facts.Point, across: svg.Scale, up: svg.Scale) -> str:
+def _point(point: facts.Point, across: svg.Scale, up: svg.Scale, metric: str) -> str:
     colour = PAGE.accent if point.candidate else PAGE.other
     x, y = across(point.latency.value), up(point.accuracy.value)
     low, high = up(point.accuracy.low), up(point.accuracy.high)
@@ -74,9 +76,9 @@ def _point(point: facts.Point, across: svg.Scale, up: svg.Scale) -> str:
     body += "".join(svg.line(x - 4, end, x + 4, end, colour, 1.5) for end in (low, high))
     body += svg.line(across(point.latency.low), y, across(point.latency.high), y, colour, 1.5)
     body += svg.mark(x, y, point.candidate)
+    score, least, most = (wording.score(value, metric) for value in point.accuracy)
     tooltip = (
-        f"{point.name}: {wording.percent(point.accuracy.value)} "
-        f"({wording.percent(point.accuracy.low)} – {wording.percent(point.accuracy.high)}), p50 "
+        f"{point.name}: {score} ({least} – {most}), p50 "
         f"{wording.milliseconds(point.latency.value)} ({wording.significant(point.latency.low)} – "
         f"{wording.milliseconds(point.latency.high)})"
     )

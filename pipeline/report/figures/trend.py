@@ -10,7 +10,7 @@ from pipeline.report import series, wording
 from pipeline.report.figures import svg
 from pipeline.report.figures.svg import PAGE
 from pipeline.terms.outcomes import Outcome
-from pipeline.verdict.readings import Key, Past, Reading
+from pipeline.verdict.readings import Key, Past, Reading, comparable
 
 WIDTH, HEIGHT = 310, 174
 LEFT, RIGHT, TOP, BOTTOM = 47.0, 302.0, 18.0, 148.0
@@ -137,7 +137,7 @@ def _limits(scale: _Scale, columns: Sequence[Column]) -> str:
         line = svg.path(commands, PAGE.limit, 1.3, "4 3") if commands else ""
         words = "at least" if form.startswith("min") else "at most"
         known = [limit for limit in limits if limit is not None]
-        required = f"{words} {series.shown(scale.key, known[-1])}"
+        required = f"{words} {series.limit(scale.key, known[-1])}"
         label = _label(scale, columns, required, known[-1], len(set(known)) == 1)
         parts.append(svg.group(f"budget: {required}", line + label))
     return "".join(parts)
@@ -194,16 +194,16 @@ def _whiskers(scale: _Scale, columns: Sequence[Column]) -> str:
 
 
 def _joined(scale: _Scale, columns: Sequence[Column]) -> str:
-    """Join neighbouring values that can be compared: of one machine, or of an exact metric."""
-    commands, letter = "", None
+    """Join neighbouring values that can be compared."""
+    commands, before = "", None
     for index, column in enumerate(columns):
         if column.reading is None or column.reading.value is None:
-            letter = None
+            before = None
             continue
-        own = "" if scale.key.exact else column.letter
         point = f"{scale.across(index):.1f} {scale.up(column.reading.value):.1f}"
-        commands += f"L{point}" if own == letter else f"M{point}"
-        letter = own
+        joined = before is not None and comparable(scale.key, before, column.past)
+        commands += f"L{point}" if joined else f"M{point}"
+        before = column.past
     return svg.path(commands, PAGE.accent, 1.5 if scale.many else 1.8) if commands else ""
 
 

@@ -242,6 +242,20 @@ class MultiLabelClassification(SequenceTask):
         return np.asarray((_decisions(answers) == np.asarray(truth)).all(axis=1))
 
     @classmethod
+    def missed(
+        cls, answers: NDArray[np.float64], truth: Sequence[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return a row of each label that is given rightly, and its answer without the label."""
+        import numpy as np
+
+        hit = (_decisions(answers) == 1) & (np.asarray(truth) == 1)
+        labels = np.flatnonzero(hit.any(axis=0))
+        rows = hit[:, labels].argmax(axis=0)
+        changed = answers[rows].copy()
+        changed[np.arange(len(labels)), hit.shape[1] + labels] = 0.0
+        return rows, changed
+
+    @classmethod
     def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for each row whether two models give it the same labels."""
         import numpy as np

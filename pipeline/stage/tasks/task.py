@@ -314,6 +314,19 @@ class Task(FileRows, Shown):
         """
 
     @classmethod
+    def missed(
+        cls, answers: NDArray[np.float64], truth: Sequence[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return a row for each label that is rightly found there, and an answer that misses it.
+
+        This tells how far one answer may move a score in which a rare label weighs as much as any
+        other. Default: none, for scores in which all answers weigh about the same.
+        """
+        import numpy as np
+
+        return np.zeros(0, np.int64), answers[:0]
+
+    @classmethod
     @abstractmethod
     def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for each unit whether two models give the same answer."""

@@ -170,6 +170,19 @@ class TextClassification(SingleLabel, SequenceTask):
 
         return np.asarray(formulas.answers(answers) == np.asarray(truth))
 
+    @classmethod
+    def missed(
+        cls, answers: NDArray[np.float64], truth: Sequence[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return a right row of each label, and the most frequent other label as its answer."""
+        import numpy as np
+
+        labels, each = answers.shape[1], np.asarray(truth)
+        often = np.argsort(-np.bincount(each, minlength=labels), kind="stable")
+        right = np.flatnonzero(cls.right(answers, truth))
+        found, first = np.unique(each[right], return_index=True)
+        return right[first], np.eye(labels)[np.where(found == often[0], often[1], often[0])]
+
     def targets_of(self, answers: NDArray[np.float64], split: Split) -> list[int]:
         """Return the index of each row's most probable label."""
         return list(formulas.answers(answers).tolist())

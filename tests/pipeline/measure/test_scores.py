@@ -1,12 +1,16 @@
 """Bounds of a score: as wide as the rows require, with near 5 % false passes at the margin."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from pipeline.measure import paired, scores, statistics
 from pipeline.stage import formulas
+from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
 from pipeline.stage.tasks.regression import Regression
+from pipeline.stage.tasks.task import Task
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.stage.tasks.token_classification import TokenClassification
 
@@ -65,8 +69,9 @@ def test_thirty_right_answers_do_not_prove_a_perfect_score(name):
         assert (found.value, found.low) == (0, 0)
         assert found.high == pytest.approx(unsure, abs=1e-6)
     else:
+        weight = 30 * (1 - (28 / 29 + 30 / 31) / 2)  # of one flip, after which 14 and 15 are found
         assert (found.value, found.high) == (1, 1)
-        assert found.low == pytest.approx(1 - unsure, abs=1e-6)
+        assert found.low == pytest.approx(1 - weight * unsure, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1"])
@@ -80,6 +85,48 @@ def test_a_drop_of_just_the_margin_passes_at_most_every_twentieth_time(name):
         passed += statistics.non_inferiority(found.difference90, margin) == "pass"
     assert passed / trials < 0.05 + 3 * 0.011
     assert passed  # a budget that never passes would be useless too
+
+
+def test_three_right_answers_do_not_prove_that_a_rare_label_is_kept():
+    """If all rows of a label of 3 % are lost, one of 100 rows shows it in 95 of 100 samples."""
+    truth = np.array([0] * 97 + [1] * 3)
+    found = scores.compare(TextClassification, "macro_f1", *2 * [_answers(truth)], truth)
+    assert found.difference90.low < -0.2  # F1 of the rare label is half of macro F1
+    assert found.ratio90.low < 0.8
+    assert scores.alone(TextClassification, "macro_f1", _answers(truth), truth).low < 0.8
+    even = np.arange(100) % 2
+    found = scores.compare(TextClassification, "macro_f1", *2 * [_answers(even)], even)
+    exact = statistics.paired_difference(0, 0, 100, 0.90, scores.HALF_A_ROW)
+    assert found.difference90.low == pytest.approx(exact.low, abs=0.001)
+
+
+def test_a_rare_label_that_is_lost_passes_at_most_every_twentieth_time():
+    """The candidate gives 30 % of the rows of a label of 3 % another one, and no other row."""
+    generator = np.random.default_rng(0)
+    passed, covered, trials, drop = 0, 0, 300, 0.5 - 0.5 * 1.4 / 1.7 + 0.5 - 0.97 / (1.94 + 0.009)
+    for trial in range(trials):
+        truth = np.repeat([0, 1], generator.multinomial(100, [0.97, 0.03]))
+        ours = np.where(generator.random(100) < 0.3, 0, truth)
+        sides = _answers(ours), _answers(truth)
+        found = scores.compare(TextClassification, "macro_f1", *sides, truth, trial)
+        passed += statistics.non_inferiority(found.difference90, drop) == "pass"
+        covered += found.difference.low <= -drop <= found.difference.high
+    assert passed / trials < 0.05 + 3 * 0.0126
+    assert covered / trials > 0.95 - 3 * 0.0126
+
+
+def test_a_rare_one_of_several_labels_of_a_row_is_not_known_to_be_kept_either():
+    """Two labels are frequent; the candidate misses a third in 30 % of its few rows."""
+    generator = np.random.default_rng(0)
+    passed, trials, rows, drop = 0, 150, 100, (1 - 2 * 0.7 / 1.7) / 3
+    for trial in range(trials):
+        truth = generator.random((rows, 3)) < [0.5, 0.4, 0.03]
+        ours = truth & ((generator.random((rows, 1)) > 0.3) | [True, True, False])
+        sides = [np.hstack([np.where(side, 0.9, 0.1), side]) for side in (ours, truth)]
+        task, flags = MultiLabelClassification, truth.astype(int).tolist()
+        found = scores.compare(task, "macro_f1", *sides, flags, trial)
+        passed += statistics.non_inferiority(found.difference90, drop) == "pass"
+    assert passed / trials < 0.05 + 3 * 0.0178
 
 
 def test_a_reference_without_a_right_answer_gives_no_ratio():
@@ -109,9 +156,10 @@ def test_words_of_a_sentence_and_rows_of_a_query_agree_no_surer_than_their_block
 
 
 class Counted(TextClassification):
-    """The same task, as if its scores did not count rows."""
+    """The same task, as if its scores did not count rows, and it said no more of them."""
 
     counted = False
+    missed = Task.missed
 
 
 def test_scores_that_count_no_rows_have_the_intervals_of_blocks():
@@ -127,3 +175,11 @@ def test_scores_that_count_no_rows_have_the_intervals_of_blocks():
 def test_a_share_stays_between_0_and_1():
     ours, _, truth = _table(60, 0, 0, 0)
     assert scores.alone(Counted, "macro_f1", ours, truth).high == 1
+
+
+@pytest.mark.parametrize(("name", "ends"), [("pearson", (-1, 1)), ("mse", (0, math.inf))])
+def test_no_bound_is_a_value_that_a_score_cannot_have(name, ends):
+    truth = np.linspace(0, 1, 9)
+    for outputs in (truth, -truth, np.where(truth > 0.9, 5.0, truth)):
+        found = scores.alone(Regression, name, outputs[:, None], truth.tolist())
+        assert ends[0] <= found.low <= found.value <= found.high <= ends[1]

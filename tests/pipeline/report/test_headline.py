@@ -34,6 +34,24 @@ def test_no_share_is_retained_of_a_reference_that_has_learned_nothing() -> None:
     assert kept.detail.startswith("teacher has learned nothing: its accuracy of ")
 
 
+@pytest.mark.parametrize(("rows", "right", "shown"), [(10, 4, True), (30, 3, False)])
+def test_a_share_without_bounds_has_no_interval(rows: int, right: int, shown: bool) -> None:
+    """Each row has a label of its own; a draw may hold none that the reference has right."""
+    given = [row if row < right else (row + 1) % rows for row in range(rows)]
+    answers = [[float(label == one) for label in range(rows)] for one in given]
+    models = {
+        name: ModelMeasurement(digest=name, size=1, answers=answers)
+        for name in ("candidate", "teacher")
+    }
+    data = report_data()
+    changes = {"models": models, "truth": list(range(rows)), "latency": {}, "slices": {}}
+    measured = data.measurements.model_copy(update=changes)
+    kept = headline.build(data.model_copy(update={"measurements": measured})).numbers[-1]
+    assert kept.figure.startswith("100.0")
+    assert (kept.interval is not None) == shown
+    assert "nan" not in str(kept)
+
+
 def test_rankings_are_counted_in_queries() -> None:
     """A hundred queries of two rows each, all but one of them right."""
     truth = [[grade, query] for query in range(100) for grade in (1.0, 0.0)]

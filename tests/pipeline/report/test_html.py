@@ -116,6 +116,25 @@ def test_classes_calibration_and_examples_of_each_kind_are_shown() -> None:
     assert "<h3>Confidently wrong" in page
 
 
+def test_a_candidate_that_answers_nan_is_in_no_figure() -> None:
+    """Its correlation is NaN, which is no place in a drawing and no share that is retained."""
+    data = report_data()
+    scores = [[row / 50] for row in range(50)]
+    answers = {"candidate": [[float("nan")], *scores[1:]], "teacher": scores}
+    models = {
+        name: ModelMeasurement(digest=name, size=9, answers=rows) for name, rows in answers.items()
+    }
+    changes = {"task": "regression", "labels": [], "truth": [row[0] for row in scores]}
+    changes |= {"models": models, "slices": {}, "samples": []}
+    measured = data.measurements.model_copy(update=changes)
+    page = html.render(data.model_copy(update={"measurements": measured}))
+    assert "of spearman correlation retained" not in page
+    assert not re.search(r"\bnan\b", page)
+    drawn = page[page.index('id="target0-tradeoff-wide-desc"') :].split("</desc>")[0]
+    assert "teacher: " in drawn
+    assert "candidate: " not in drawn
+
+
 def test_nothing_is_asked_of_a_network() -> None:
     page = html.render(report_data())
     addresses = re.findall(r"""(?:src|srcset|href|action)\s*=\s*["']?([^"'\s>]*)""", page)

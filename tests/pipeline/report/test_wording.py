@@ -44,6 +44,20 @@ def test_what_each_budget_asks_is_said_with_its_unit_and_its_reference() -> None
     assert wording.asked(budgets()[6]) == f"at most 1{wording.NBSP}MB"
 
 
+def test_no_rounding_hides_on_which_side_of_its_limit_a_value_is() -> None:
+    numbers = {"limit": 0.9865, "value": 0.991, "low": 0.98646, "high": 0.995}
+    budget = budgets()[0].model_copy(update={"form": "min_retained", **numbers})
+    assert wording.asked(budget) == f"at least 98.65{wording.NBSP}% of production"
+    assert wording.interval(budget) == f"98.6{wording.NBSP}% – 99.5{wording.NBSP}%"
+    near = budget.model_copy(update={"limit": 0.986})
+    assert wording.asked(near).startswith("at least 98.6\u00a0%")
+    assert str(wording.interval(near)).startswith("98.65\u00a0%")
+    size = budgets()[6].model_copy(update={"limit": 20e6, "value": 20_040_000})
+    assert wording.budget_value(size, 20_040_000) == f"20.04{wording.NBSP}MB"
+    assert wording.limit("accuracy", "max_regression", 0.0025) == f"0.25{wording.NBSP}%"
+    assert wording.amount("accuracy", "max_regression", 0.0025) == f"0.2{wording.NBSP}%"
+
+
 @given(st.text(), st.integers(1, 40))
 def test_a_shortened_text_fits(text: str, limit: int) -> None:
     short = wording.shorten(text, limit)

@@ -49,6 +49,14 @@ def test_what_this_run_did_not_make_is_not_left_of_another(bundle: Artifact, fol
     assert {path.name for path in folder.iterdir()} == {"report.html", "summary.md", "run.json"}
 
 
+def test_a_record_of_a_later_version_is_refused_in_one_line_that_names_it(tmp_path: Path) -> None:
+    record = json.loads(report_data(measurements=None).model_dump_json(by_alias=True))
+    record["verdict"]["schema"] = "rarefy.verdict/4"
+    (tmp_path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^verdict\.schema: .*'rarefy.verdict/2' or [^\n]*$"):
+        files.read(tmp_path)
+
+
 def test_a_folder_that_is_no_bundle_stays(folder: Path) -> None:
     (folder / "bundle").mkdir(parents=True)
     files.write(Outcome(report_data(), None), folder)

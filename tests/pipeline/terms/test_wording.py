@@ -53,6 +53,40 @@ def test_bounds_are_shown_unless_they_are_the_value_itself():
 
 
 @pytest.mark.parametrize(
+    ("limit", "unit", "words"),
+    [
+        (0.9865, "%", "98.65 %"),
+        (0.97, "%", "97 %"),
+        (0.0325 * 0.01, "%", "0.0325 %"),
+        (20_040_000, "B", "20.04 MB"),
+        (20e6, "B", "20 MB"),
+        (5.004, "ms", "5.004 ms"),
+        (4.5, "×", "4.50×"),
+        (0.1 + 0.2, "", "0.3"),
+    ],
+)
+def test_a_limit_is_shown_as_it_was_asked_for(limit, unit, words):
+    assert wording.required(limit, unit) == words
+
+
+def test_a_value_that_misses_a_limit_does_not_read_as_the_limit():
+    assert wording.quantity(20_040_000, "B", 20e6) == "20.04 MB"
+    assert wording.quantity(5.0004, "ms", 5) == "5.0004 ms"
+    assert wording.quantity(4.9996, "×", 5) == "4.9996×"
+    assert wording.bounds(Interval(0.98, 0.969996, 0.99), "%", 0.97) == "98 % [96.9996, 99]"
+    assert wording.quantity(19e6, "B", 20e6) == "19 MB", "without need, three digits"
+    assert wording.quantity(20e6, "B", 20e6) == "20 MB"
+    assert wording.quantity(0.05 + 1e-17, "%", 0.05) == "5 %"
+
+
+@given(st.floats(0.001, 1e6), st.floats(-0.02, 0.02), st.sampled_from(["%", "×", "ms", "B", ""]))
+def test_both_sides_of_a_comparison_read_the_same_only_if_they_nearly_are(limit, apart, unit):
+    value = limit * (1 + apart)
+    same = wording.quantity(value, unit, limit) == wording.required(limit, unit)
+    assert not same or abs(value - limit) < max(2e-6 * limit, {"B": 1.0, "%": 1e-6}.get(unit, 1e-9))
+
+
+@pytest.mark.parametrize(
     ("seconds", "words"),
     [
         (0.42, "0.4 s"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from pipeline.measure.measurements import Linear, Measurements, ModelMeasurement
@@ -134,6 +135,15 @@ def test_each_form_in_each_state(measurements, budget, outcome):
     found = one(measurements, **budget)
     assert found.outcome == outcome, found.reason
     assert found.reason
+
+
+def test_a_reason_has_the_digits_that_decide(measurements):
+    measurements.models["candidate"].size = 20_040_000
+    found = one(measurements, metric="size", max="20 MB")
+    assert (found.outcome, found.reason) == (
+        "fail",
+        "size is 20.04 MB; at most 20 MB is allowed",
+    )
 
 
 def test_the_reason_of_a_speedup_has_its_numbers(measurements):
@@ -289,6 +299,19 @@ def test_a_reference_that_answers_nan_is_nothing_to_compare_with(measurements):
 def test_a_time_that_is_not_a_number_fails(measurements):
     measurements.latency["cpu"].samples["candidate"][0][0] = float("nan")
     assert one(measurements, metric="latency_p50", max="10 s").outcome == "fail"
+
+
+@pytest.mark.parametrize(("right", "known"), [(4, True), (2, False)])
+def test_a_reference_that_is_rarely_right_decides_nothing(measurements, right, known):
+    """Of 30 rows, a draw holds none of four that are right once in 70 times, of two in eight."""
+    measurements.truth = [0] * 30
+    for model in measurements.models.values():
+        model.answers = answers_where(np.arange(30) < right)
+    for form in ({"min_retained": "97 %"}, {"max_regression": "3 %"}):
+        found = one(measurements, metric="accuracy", against="finetune", **form)
+        assert found.outcome == "inconclusive", found.reason
+        assert (found.value is not None) == known
+        assert ("accuracy of finetune is too near 0 for bounds" in found.reason) != known
 
 
 def test_a_reference_at_zero_gives_no_ratio(measurements):

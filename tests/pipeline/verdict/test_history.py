@@ -195,10 +195,10 @@ def test_a_damaged_file_is_said_in_one_line_and_left_alone(history: History, dam
 def test_a_newer_schema_is_refused(history: History) -> None:
     history.add(finished(0))
     with sqlite3.connect(history.path) as database:
-        database.execute("PRAGMA user_version = 4")
+        database.execute("PRAGMA user_version = 5")
     for use in (history.verdicts, lambda: history.add(finished(1))):
         with pytest.raises(
-            IntegrityError, match="schema 4, but this rarefy supports only 3; upgrade rarefy"
+            IntegrityError, match="schema 5, but this rarefy supports only 4; upgrade rarefy"
         ):
             use()
 
@@ -212,6 +212,7 @@ def test_a_verdict_is_as_old_as_its_measurement_also_in_a_file_of_schema_1(
     with sqlite3.connect(history.path) as database:
         database.execute("ALTER TABLE verdicts DROP COLUMN measured_at")
         database.execute("ALTER TABLE numbers DROP COLUMN caches")
+        database.execute("DROP TABLE baselines")
         database.execute("PRAGMA user_version = 1")
     before, days = history.path.read_bytes(), ["2025-01-01", "2025-01-02", "2025-01-01"]
     assert [past.measured for past in history.verdicts()] == days
@@ -238,6 +239,7 @@ def test_a_file_of_schema_2_has_hot_caches_only(history: History) -> None:
     history.add(finished(0, budgets=budgets))
     with sqlite3.connect(history.path) as database:
         database.execute("ALTER TABLE numbers DROP COLUMN caches")
+        database.execute("DROP TABLE baselines")
         database.execute("PRAGMA user_version = 2")
     before = history.path.read_bytes()
     assert history.verdicts()[0].budgets == budgets
@@ -245,6 +247,41 @@ def test_a_file_of_schema_2_has_hot_caches_only(history: History) -> None:
     cold = [asked("latency_p50", "max", 9.0, 5.0, target="cpu", caches="cold")]
     assert history.add(finished(1, budgets=cold))
     assert [past.budgets for past in history.verdicts()] == [budgets, cold]
+
+
+def test_a_number_against_a_tag_does_not_compare_with_one_against_what_it_was_before(
+    history: History,
+) -> None:
+    """A better bundle is promoted, and the next is as good as it: nothing became worse."""
+    for index, (regression, base) in enumerate([(-0.3, "old"), (-0.3, "old"), (0.0, "new")]):
+        asks = [("latency_p50", "max_regression", "production"), ("size", "min_shrink", "teacher")]
+        budgets = [asked(m, f, 1.0, regression, 0.01, against=a) for m, f, a in asks]
+        data = finished(index, milliseconds=1.0, budgets=budgets)
+        assert data.measurements is not None
+        tagged = data.measurements.model_copy(update={"baselines": {"production": base}})
+        history.add(data.model_copy(update={"measurements": tagged}))
+    first, second, third = history.verdicts()
+    assert [past.baselines["production"] for past in (first, third)] == ["old", "new"]
+    key = Key("latency_p50", None, "max_regression", "production")
+    assert comparable(key, first, second)
+    assert not comparable(key, second, third)
+    for other in (Key("latency_p50", "cpu"), Key("size", None, "min_shrink", "teacher")):
+        assert comparable(other, second, third)
+
+
+def test_a_file_of_schema_3_has_no_baselines(history: History) -> None:
+    history.add(finished(0))
+    with sqlite3.connect(history.path) as database:
+        database.execute("DROP TABLE baselines")
+        database.execute("PRAGMA user_version = 3")
+    before = history.path.read_bytes()
+    assert history.verdicts()[0].baselines == {}
+    assert history.path.read_bytes() == before, "reading does not upgrade it"
+    data = finished(1)
+    assert data.measurements is not None
+    tagged = data.measurements.model_copy(update={"baselines": {"production": "a"}})
+    assert history.add(data.model_copy(update={"measurements": tagged}))
+    assert [past.baselines for past in history.verdicts()] == [{}, {"production": "a"}]
 
 
 def test_times_of_blocks_do_not_compare_with_times_of_single_calls(history: History) -> None:

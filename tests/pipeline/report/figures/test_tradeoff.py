@@ -49,3 +49,11 @@ def test_every_model_is_named_and_the_candidate_is_a_diamond() -> None:
 
 def test_one_model_alone_is_drawn() -> None:
     ElementTree.fromstring(tradeoff(MODELS[:1], 300, "t"))
+
+
+def test_a_correlation_is_no_percentage() -> None:
+    figure = tradeoff(MODELS, 500, "t", "spearman")
+    assert tooltips(figure)[1].startswith("slow: 0.900 (0.890 – 0.910)")
+    assert "%" not in figure
+    shares = tooltips(tradeoff(MODELS, 500, "t", "ndcg_10"))
+    assert shares[1].startswith("slow: 90.0\u00a0% (89.0\u00a0% – ")

@@ -24,6 +24,16 @@ def test_numbers_of_one_machine_are_joined_and_of_two_are_not() -> None:
     assert "machine B from here on" in two
 
 
+def test_numbers_against_a_tag_that_moved_are_not_joined() -> None:
+    against = Key("latency_p50", "cpu", "max_regression", "production")
+    found = [
+        Column(past(baselines={"production": base}), "A", reading(value))
+        for base, value in (("old", -0.3), ("old", -0.3), ("new", 0.0))
+    ]
+    assert [stroke.count("L") for stroke in strokes(chart(against, found, "x"), "accent")] == [1, 0]
+    assert [stroke.count("L") for stroke in strokes(chart(LATENCY, found, "x"), "accent")] == [2]
+
+
 def test_a_size_is_the_same_number_on_every_machine() -> None:
     figure = chart(Key("size"), columns(1e6, 2e6, machines="AB"), "x")
     assert [stroke.count("L") for stroke in strokes(figure, "accent")] == [1]

@@ -201,6 +201,16 @@ def test_thresholds_decide_the_answers_and_are_kept_by_label():
     assert ONE.of_model({}).thresholds == (0.5, 0.5, 0.5)
 
 
+def test_a_label_is_missed_in_a_row_that_has_it_rightly():
+    truth = [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    decided = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]])
+    answers = np.hstack([np.full((3, 3), 0.5), decided])
+    rows, changed = ONE.missed(answers, truth)
+    assert rows.tolist() == [0, 1], "the third label is found nowhere"
+    assert changed[:, 3:].tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert (answers[:, 3:] == decided).all()
+
+
 def test_a_row_is_right_if_all_its_labels_are():
     answers = np.array(
         [[0.9, 0.1, 0.9, 1, 0, 1], [0.1, 0.1, 0.6, 0, 0, 1], [np.nan] * 6], dtype=float

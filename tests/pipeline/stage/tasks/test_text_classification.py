@@ -65,6 +65,13 @@ def test_accuracy_and_macro_f1_by_hand():
     assert found["ece"] == pytest.approx(0.9 - 4 / 6)
 
 
+def test_a_label_is_missed_for_the_most_frequent_other_one():
+    truth = [1, 2, 1, 1, 0, 2]
+    rows, changed = TASK.missed(np.eye(3)[[1, 2, 1, 1, 1, 2]], truth)
+    assert rows.tolist() == [0, 1], "the first label is found nowhere"
+    assert changed.argmax(axis=1).tolist() == [2, 1]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("auto", ["AutoModel", "AutoModelForMaskedLM", "AutoModelForPreTraining"])
 def test_an_encoder_gets_a_fresh_head(tmp_path, kind, auto):
