@@ -78,7 +78,7 @@ def test_the_store_s_manifests_are_read_once_and_only_if_a_step_must_run(
 
 
 def test_lengths_that_were_counted_narrow_what_is_said(workshop):
-    chain = ({"finetune": {}}, {"distill": {"layers": 1}})
+    chain = ({"finetune": {}}, {"distill": {"layers": 1, "hidden_weight": 1}})
     before = needed(workshop.open(*chain).plan)["distill"].resources
     run = workshop.open(*chain)
     run.execute("model")
