@@ -140,6 +140,15 @@ class LoadedRecipe:
         """Return a step by its id. Raises StopIteration if there is none."""
         return next(step for step in self.steps if step.id == identifier)
 
+    def ancestors(self, step: Step) -> list[str]:
+        """Return the ids of all steps before this one on its chain, in order."""
+        chain: list[str] = []
+        current = step.input
+        while current != MODEL:
+            chain.append(current)
+            current = self.step(current).input
+        return chain[::-1]
+
     def error(self, step: Step, message: str) -> RecipeError:
         """Return an error about a step, with the step's file and line."""
         return self.where.say(("stages", step.position, step.stage.name), message)

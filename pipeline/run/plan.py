@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.measure import machine
-from pipeline.recipe.recipe import MODEL, LoadedRecipe, Step
+from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.run import (
     baselines,
     budgets,
@@ -308,20 +308,11 @@ class Plan:
         parents = list(step.stage.references().items())
         if step.stage.sees_ancestors:
             named = {step.input, *(name for _, name in parents)}
-            before = self.ancestors(step)
+            before = self.loaded.ancestors(step)
             if self._imported_kind() is Kind.CHECKPOINT:
                 before = [MODEL, *before]
             parents += [("reference", name) for name in before if name not in named]
-        return [*parents, ("input", step.input)]
-
-    def ancestors(self, step: Step) -> list[str]:
-        """Return the ids of all steps before this one on its chain, in order."""
-        chain: list[str] = []
-        current = step.input
-        while current != MODEL:
-            chain.append(current)
-            current = self.loaded.step(current).input
-        return chain[::-1]
+        return [*parents, ("input", step.input)] if step.stage.reads_input else parents
 
     def fingerprint(
         self, identifier: str, known: dict[str, Artifact], read: Read | None = None

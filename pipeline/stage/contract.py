@@ -146,6 +146,12 @@ class Stage(BaseModel):
     A later stage names it in ``references``.
     """
 
+    reads_input: ClassVar[bool] = True
+    """Whether the stage reads its input; if not, another input does not make it run again.
+
+    ``run`` then gets None for it, and no answers of the recipe's model to rows without labels.
+    """
+
     timed: ClassVar[bool] = False
     """Whether most of the work is to time, so that no other run on the machine may time meanwhile.
 

@@ -58,6 +58,13 @@ def test_a_stage_runs_again_if_a_new_eval_file_changes_the_unlabelled_rows_that_
     assert len({before, fingerprint("free text 1"), fingerprint("free text 2")}) == 3
 
 
+def test_a_stage_that_does_not_read_its_input_gets_none(workshop):
+    finished = workshop.run(CHAIN[0], "quick:Alone", CHAIN[1])
+    assert finished["alone"].artifact.path("word.txt").read_text() == "None []"
+    other = workshop.run({"quick:Word": {"word": "other"}}, "quick:Alone", CHAIN[1])
+    assert [step.cached for step in other.values()] == [True, False, True, False]
+
+
 def test_only_rows_that_are_cut_otherwise_than_once_have_another_fingerprint(workshop, monkeypatch):
     def prints(each: int, version: int) -> list[str]:
         rows = [{"text": f"row {at}", "label": ["a", "b"][at % 2]} for at in range(2 * each)]
