@@ -40,6 +40,7 @@ class Profile(Stage):
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
     aside: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
     timed: ClassVar[bool] = True
 
     precision: str = Field("int8", pattern="^(int8|float)$", description="int8 or float")

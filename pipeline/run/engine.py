@@ -245,7 +245,7 @@ class Run:
         return Context(
             task=plan.task,
             splits={name: splits[name] for name in names},
-            seed=plan.loaded.recipe.seed,
+            seed=plan.seed(stage),
             device=plan.device,
             threads=plan.threads,
             work=work,

@@ -360,12 +360,17 @@ class Plan:
         return self._data(stage) | {
             "task": recipe.task,
             "files": list(read.files.values()),
-            "seed": recipe.seed,
+            "seed": self.seed(stage),
             "libraries": versions((*stage.libraries, *(READERS if self.reads(stage) else ()))),
             "device": self.device,
             "environment": stage.environment(self.asked),
             **({"own answers": own_answers.VERSION} if self.task_class.unlabelled else {}),
         }
+
+    def seed(self, stage: Stage) -> int:
+        """Return what a stage draws from: its entry's own seed, or the recipe's if it matters."""
+        own = next((step.seed for step in self.loaded.steps if step.stage is stage), None)
+        return own if own is not None else self.loaded.recipe.seed if stage.seeded else 0
 
     def _data(self, stage: Stage) -> dict[str, Any]:
         gone = self.summary.left_out

@@ -152,6 +152,12 @@ class Stage(BaseModel):
     ``run`` then gets None for it, and no answers of the recipe's model to rows without labels.
     """
 
+    seeded: ClassVar[bool] = True
+    """Whether the recipe's seed shapes the output; if not, the stage gets 0 instead.
+
+    Another seed of the recipe does not make it run again then. (A seed in its own entry does.)
+    """
+
     timed: ClassVar[bool] = False
     """Whether most of the work is to time, so that no other run on the machine may time meanwhile.
 
