@@ -100,7 +100,7 @@ def _stage(run: Run) -> tuple[Validate, dict[str, Artifact]]:
     stage = wanted[-1].stage if wanted else Validate()
     assert isinstance(stage, Validate)
     chain = (
-        [MODEL, *run.plan.ancestors(run.plan.loaded.step(wanted[-1].id))]
+        [MODEL, *run.plan.loaded.ancestors(run.plan.loaded.step(wanted[-1].id))]
         if wanted
         else [s.id for s in planned]
     )

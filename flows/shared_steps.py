@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from flows import branch as branches
 from pipeline.recipe.recipe import MODEL
@@ -37,12 +38,14 @@ class Steps:
     def of(cls, plan: Plan, planned: Sequence[Planned]) -> Steps:
         """Return the steps of a plan that a branch runs."""
         recipe = plan.loaded.recipe
-        common = recipe.model_dump(mode="json", include={"model", "task", "data", "seed"})
+        common = recipe.model_dump(mode="json", include={"model", "task", "data"})
         keys: dict[str, str] = {}
         for identifier in branches.needed(plan):
             stage = plan.stage_of(identifier)
             parents = [[role, keys[name]] for role, name in plan.parents(identifier)]
-            about = [] if identifier == MODEL else [stage.model_dump(mode="json"), parents]
+            about: list[Any] = []
+            if identifier != MODEL:
+                about = [stage.model_dump(mode="json"), plan.seed(stage), parents]
             keys[identifier] = value_sha256([stage.name, common, about])
         made = {s.id: s.artifact.digest for s in planned if s.artifact and s.id in keys}
         bundle = any(step.kind is Kind.BUNDLE for step in planned if step.id in keys)

@@ -72,6 +72,7 @@ class Augment(Stage):
     reads: ClassVar[frozenset[str]] = novel.SPLITS
     libraries: ClassVar[tuple[str, ...]] = ()
     aside: ClassVar[bool] = True
+    reads_input: ClassVar[bool] = False
     needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 
     spans: int = Field(5, ge=0, le=1000, description="random spans of 2 to 14 words, of each row")

@@ -58,6 +58,7 @@ class Label(Stage):
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
     aside: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
     needs: ClassVar[Mapping[str, Kind]] = {
         TRANSFER: Kind.TRANSFER_SET,
         ANSWERS: Kind.TRANSFER_SET,

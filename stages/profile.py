@@ -29,17 +29,20 @@ class Profile(Stage):
     Models of one and of two layers with few and many heads and neurons are exported as they would
     ship, in int8, and timed on development rows in short blocks of calls that take turns. Their
     differences say what a head or a neuron costs, alone and beside others, which no count of
-    operations does (a table as in OFA, Cai et al. 2020, arXiv 1908.09791).
+    operations does (a table as in OFA, Cai et al. 2020, arXiv 1908.09791). Before ``finetune``, it
+    times the pretrained model, and is found again beside every teacher that is made of it.
 
     The next stage goes on from this one's input.
     """
 
     name: ClassVar[str] = "profile"
     version: ClassVar[int] = 2
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
     aside: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
     timed: ClassVar[bool] = True
 
     precision: str = Field("int8", pattern="^(int8|float)$", description="int8 or float")

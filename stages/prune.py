@@ -32,7 +32,6 @@ from stages.label import check_texts
 from stages.parameters import (
     CALIBRATION_BATCH,
     SEARCHES,
-    Row,
     Training,
     cpu_has_bf16,
     refuse_unread,
@@ -40,6 +39,7 @@ from stages.parameters import (
 
 if TYPE_CHECKING:
     from pipeline.stage import Asked
+    from stages.layer_search import Removal
     from stages.speedup import Speedup
     from stages.surgery import Unit
     from stages.unit_search import Removed, Start
@@ -64,9 +64,10 @@ class Prune(Stage):
     one whose removal changes the answers least. Nothing is trained unless ``recover_epochs`` is
     set: the pruned model then learns the answers of the unpruned one (Hinton et al. 2015, arXiv
     1503.02531) to the rows of train, data.unlabelled and a transfer set, or those that the transfer
-    set has. With ``rounds``, units go in steps with recovery in between, each ranked anew, since a
+    set has. With ``rounds``, all go in steps with recovery in between, each ranked anew, since a
     model recovers better from several small steps (CoFi, Xia et al. 2022, arXiv 2204.00408, prunes
-    while it distills).
+    while it distills). Before ``parameters`` or ``speedup``, layers go at once, as what these can
+    reach is checked before anything is trained.
     """
 
     name: ClassVar[str] = "prune"
@@ -114,7 +115,7 @@ class Prune(Stage):
         1,
         ge=1,
         le=100,
-        description="prune heads and neurons in so many steps, and recover in between",
+        description="prune layers, heads and neurons in so many steps, and recover in between",
     )
     transfer: str | None = Field(
         None,
@@ -140,11 +141,8 @@ class Prune(Stage):
             raise ValueError(f"give either {targets[0]!r} or {targets[1]!r}, not both")
         if self.rounds > 1 and not self.recover_epochs:
             raise ValueError("'rounds' are for recovery: give 'recover_epochs'")
-        if self.rounds > 1 and not self._units:
-            raise ValueError(
-                "'rounds' remove heads and neurons in steps: give 'heads', 'neurons', 'macs', "
-                "'parameters' or 'speedup'"
-            )
+        if self.rounds > 1 and not (self._units or self.layers):
+            raise ValueError("'rounds' are of layers, heads and neurons, and 'vocabulary' of none")
         if self.transfer and not (self.recover_epochs or self.vocabulary):
             raise ValueError("'transfer' is for 'recover_epochs' and 'vocabulary': give either")
         if (self.speedup is None) != (self.table is None):
@@ -298,9 +296,9 @@ class Prune(Stage):
         return [layer for layer in range(depth) if layer not in self.layers]
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Remove tokens, layers, then heads and neurons; train to recover; save."""
+        """Remove tokens; in rounds, layers, then heads and neurons, and train to recover; save."""
         from pipeline.model import checkpoint
-        from stages import calibration, layer_search, unit_search
+        from stages import calibration, unit_search
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
@@ -311,9 +309,9 @@ class Prune(Stage):
         origin = copy.deepcopy(network) if self.speedup else None
         network.to(context.device)
         rows = calibration.sample(context, tokenizer, self.calibration_rows)
-        if self.layers:
-            searched = calibration.sample(context, tokenizer, layer_search.ROWS, "dev")
-            self._prune_layers(context, network, searched)
+        removal = self._removal(context, network, tokenizer)
+        if removal and (self.rounds == 1 or self.parameters or self.speedup):
+            removal.step(1)
         speedup = self._speedup(context, origin, network, tokenizer)
         if speedup:
             speedup.reach(layers_too=not self.layers)
@@ -326,8 +324,12 @@ class Prune(Stage):
             texts = self._transfer(context)
             lesson = recovery.lesson(context, model, network, tokenizer, texts)
         small = bool(self.parameters) and not macs  # as few as asked for, so nothing goes in steps
-        for number in range(1, (1 if small else self.rounds) + 1):
+        rounds = self.rounds if start else max(1, min(self.rounds, removal.count if removal else 1))
+        for number in range(1, (1 if small else rounds) + 1):
             network.to(context.device)
+            if removal:
+                kept = removal.step(number / rounds)
+                start = start.of(kept) if start else None
             if start and not small:
                 removed = self._removed(speedup, macs, number, start)
                 metrics += unit_search.remove(context, network, rows, removed)
@@ -355,18 +357,18 @@ class Prune(Stage):
     def _transfer(self, context: Context) -> Artifact | None:
         return context.artifacts[self.transfer] if self.transfer else None
 
-    def _prune_layers(self, context: Context, network: Any, searched: list[Row]) -> None:
+    def _removal(self, context: Context, network: Any, tokenizer: Any) -> Removal | None:
+        """Return the layers that go, or None if none does."""
         from pipeline.model import checkpoint
-        from stages import calibration, layer_search, surgery
+        from stages import calibration, layer_search
 
-        depth = len(checkpoint.encoder_layers(network))
-        kept = self._kept_layers(depth)
-        if kept is None:
-            batches = list(calibration.batches(searched, context.device))
-            count = self._count_gone(depth)
-            gone = layer_search.least_needed(context, network, count, batches)
-            kept = [layer for layer in range(depth) if layer not in gone]
-        surgery.keep_layers(network, kept)
+        if not self.layers:
+            return None
+        whole = list(range(len(checkpoint.encoder_layers(network))))
+        kept, count = self._kept_layers(len(whole)), self._count_gone(len(whole))
+        able = [layer for layer in whole if kept is None or layer not in kept]
+        rows = calibration.sample(context, tokenizer, layer_search.ROWS, "dev")
+        return layer_search.Removal(context, network, rows, able, count, whole)
 
     def _speedup(
         self, context: Context, origin: Any, network: Any, tokenizer: Any

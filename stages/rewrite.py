@@ -48,6 +48,7 @@ class Rewrite(Training):
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = novel.SPLITS
     aside: ClassVar[bool] = True
+    reads_input: ClassVar[bool] = False
 
     model: str = Field(
         description="an encoder, best one pretrained with masks: a directory, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,10 +33,22 @@ RESCALE_ROWS = 256
 
 @dataclass(frozen=True)
 class Start:
-    """The units of a network, and the multiply-adds of all of each kind, for each token."""
+    """The units in each layer of a network, and their multiply-adds for each token, by kind."""
 
-    units: Mapping[Unit, int]
-    costs: Mapping[Unit, float]
+    units: Mapping[Unit, Sequence[int]]
+    costs: Mapping[Unit, Sequence[float]]
+
+    @property
+    def cost(self) -> float:
+        """The multiply-adds of all units."""
+        return sum(map(sum, self.costs.values()))
+
+    def of(self, layers: Sequence[int]) -> Start:
+        """Return what some of the layers have."""
+        return Start(
+            {unit: [counts[at] for at in layers] for unit, counts in self.units.items()},
+            {unit: [costs[at] for at in layers] for unit, costs in self.costs.items()},
+        )
 
 
 def measured(network: Any) -> Start:
@@ -45,8 +57,8 @@ def measured(network: Any) -> Start:
     kinds: tuple[Unit, ...] = ("neurons",) if stay else ("heads", "neurons")
     found = {unit: surgery.parts(network, unit) for unit in kinds}
     return Start(
-        {unit: sum(part.count for part in found[unit]) for unit in kinds},
-        {unit: sum(map(multiply_adds.of_part, found[unit])) for unit in kinds},
+        {unit: [part.count for part in found[unit]] for unit in kinds},
+        {unit: [multiply_adds.of_part(part) for part in found[unit]] for unit in kinds},
     )
 
 
@@ -70,8 +82,8 @@ class Removed:
     """What one of several rounds removes, which together remove what was asked for.
 
     Heads and neurons go by their ``shares``, or together: a share of the multiply-adds (``macs``),
-    or as many as a ``speedup`` needs. ``number``: of the round, from 1; ``start``: what there was
-    before the first.
+    or as many as a ``speedup`` needs. ``number``: of the round, from 1; ``start``: what the layers
+    that are left had before the first.
     """
 
     shares: Mapping[Unit, float]
@@ -157,13 +169,13 @@ def _kept(
     if removed.speedup:
         return removed.speedup.search(importance, chosen, removed.number / removed.rounds)
     if removed.macs:
-        budget = removed.left(removed.macs) * sum(removed.start.costs.values())
+        budget = removed.left(removed.macs) * removed.start.cost
         return chosen(multiply_adds.counts(importance, sets, budget))
     return chosen(
         {
             unit: fisher.keep_counts(
                 ranked,
-                round(removed.left(removed.shares[unit]) * removed.start.units[unit]),
+                round(removed.left(removed.shares[unit]) * sum(removed.start.units[unit])),
                 least=MULTIPLES[unit],
                 multiple=MULTIPLES[unit],
             )

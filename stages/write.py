@@ -47,6 +47,7 @@ class Write(Training):
     reads: ClassVar[frozenset[str]] = novel.SPLITS
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "gguf")
     aside: ClassVar[bool] = True
+    reads_input: ClassVar[bool] = False
 
     model: str = Field(
         description="a causal language model: a directory, hub:owner/name@revision, "

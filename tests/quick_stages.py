@@ -83,6 +83,18 @@ class Listen(Word):
         return Draft()
 
 
+class Alone(Word):
+    """Write down the input, which it does not read."""
+
+    name: ClassVar[str] = "alone"
+    aside: ClassVar[bool] = True
+    reads_input: ClassVar[bool] = False
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        (context.output / "word.txt").write_text(f"{model} {sorted(context.artifacts)}")
+        return Draft()
+
+
 class Link(Word):
     """Write a symbolic link instead of a file."""
 

@@ -24,16 +24,23 @@ from pipeline.terms.vocabulary import NAME, REMOTE_TAG, RESERVED, Data, Name, Pa
 
 MODEL = "model"
 """The id of the model that the recipe starts from."""
+BESIDE = ("as", "from", "seed")
+"""The keys that an entry of ``stages`` may have beside its stage."""
+SEEDS = 2**32
 
 
 @dataclass(frozen=True)
 class Step:
-    """A stage of a recipe with its id, its parameters, and the id of its input."""
+    """A stage of a recipe with its id, its parameters, and the id of its input.
+
+    ``seed``: its own, or None if it draws from the recipe's.
+    """
 
     id: str
     stage: Stage
     input: str
     position: int
+    seed: int | None = None
 
 
 class Recipe(Part):
@@ -48,7 +55,7 @@ class Recipe(Part):
     stages: tuple[dict[str, Any] | str, ...] = Field(min_length=1)
     targets: tuple[Target, ...] = (Target(),)
     budgets: tuple[Budget, ...] = ()
-    seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn at random")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="of everything that is drawn at random")
     allow_pickle: bool = Field(False, description="also load pickled weights, with weights_only")
 
     @field_validator("budgets", mode="before")
@@ -142,6 +149,15 @@ class LoadedRecipe:
         """Return a step by its id. Raises StopIteration if there is none."""
         return next(step for step in self.steps if step.id == identifier)
 
+    def ancestors(self, step: Step) -> list[str]:
+        """Return the ids of all steps before this one on its chain, in order."""
+        chain: list[str] = []
+        current = step.input
+        while current != MODEL:
+            chain.append(current)
+            current = self.step(current).input
+        return chain[::-1]
+
     def error(self, step: Step, message: str) -> RecipeError:
         """Return an error about a step, with the step's file and line."""
         return self.where.say(("stages", step.position, step.stage.name), message)
@@ -216,7 +232,7 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
     steps: list[Step] = []
     for position, entry in enumerate(recipe.stages):
         at: yaml_source.Location = ("stages", position)
-        name, parameters, identifier, source = _entry(entry, at, where)
+        name, parameters, (identifier, source, seed) = _entry(entry, at, where)
         stage = _stage(name, parameters, folder, (*at, name), where)
         known = [step.id for step in steps]
         if identifier is None:
@@ -229,6 +245,9 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
             raise where.say((*at, "as"), message)
         if identifier in (*known, MODEL):
             raise where.say((*at, "as"), f"the id {identifier!r} is already taken")
+        if seed is not None and (type(seed) is not int or not 0 <= seed < SEEDS):
+            message = f"expected a whole number from 0 to {SEEDS - 1}, found {seed!r}"
+            raise where.say((*at, "seed"), message)
         if source is not None and source not in (*known, MODEL):
             message = f"{source!r} is not an earlier stage{hint(source, known)}"
             raise where.say((*at, "from"), message)
@@ -236,7 +255,7 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
             if reference not in (*known, MODEL):
                 message = f"{role}: {reference!r} is not an earlier stage{hint(reference, known)}"
                 raise where.say((*at, name), message)
-        steps.append(Step(identifier, stage, source or _end(steps), position))
+        steps.append(Step(identifier, stage, source or _end(steps), position, seed))
     return tuple(steps)
 
 
@@ -249,15 +268,16 @@ def _end(steps: list[Step]) -> str:
 
 def _entry(
     entry: dict[str, Any] | str, at: yaml_source.Location, where: Places
-) -> tuple[Any, Any, Any, Any]:
-    """Return a stage's name and parameters, and what ``as`` and ``from`` say, or None."""
+) -> tuple[Any, Any, list[Any]]:
+    """Return a stage's name and parameters, and the values of ``BESIDE``, or None."""
     given = {entry: None} if isinstance(entry, str) else dict(entry)
-    identifier, source = given.pop("as", None), given.pop("from", None)
+    beside = [given.pop(key, None) for key in BESIDE]
     if len(given) != 1:
         keys = ", ".join(map(str, given)) or "none"
-        raise where.say(at, f"expected one stage, optionally with 'as' and 'from'; found {keys}")
+        others = ", ".join(map(repr, BESIDE))
+        raise where.say(at, f"expected one stage, optionally with {others}; found {keys}")
     name, parameters = next(iter(given.items()))
-    return name, parameters, identifier, source
+    return name, parameters, beside
 
 
 def _stage(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pipeline.recipe.recipe import BESIDE
 from pipeline.recipe.schema import json_schema
 from pipeline.stage import tasks
 from pipeline.terms.errors import RecipeError
@@ -27,8 +28,9 @@ PARTS = {
 }
 STAGES = """## Stages
 
-Besides its parameters, an entry of `stages` may have `as`, the stage's id, and `from`, the id of
-the stage whose output it takes; without it, that of the stage before.
+Besides its parameters, an entry of `stages` may have `as`, the stage's id, `from`, the id of the
+stage whose output it takes (without it, that of the stage before), and `seed`, its own instead of
+the recipe's.
 """
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
@@ -59,7 +61,7 @@ def markdown(stage: str | None = None) -> str:
 
 def _stages(schema: Schema) -> dict[str, Schema]:
     entry = schema["properties"]["stages"]["items"]["anyOf"][1]["properties"]
-    return {name: own["anyOf"][0] for name, own in entry.items() if name not in ("as", "from")}
+    return {name: own["anyOf"][0] for name, own in entry.items() if name not in BESIDE}
 
 
 def _section(title: str, own: Schema, level: str = "##") -> str:

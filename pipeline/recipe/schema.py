@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.recipe import SEEDS, Recipe
 from pipeline.stage import discovery
 from pipeline.terms.errors import RecipeError
 
@@ -16,9 +16,10 @@ def json_schema() -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "rarefy recipe"
     names = sorted(discovery.installed())
+    seed = {"type": "integer", "minimum": 0, "exclusiveMaximum": SEEDS}
     entry: dict[str, Any] = {
         "type": "object",
-        "properties": {"as": {"type": "string"}, "from": {"type": "string"}},
+        "properties": {"as": {"type": "string"}, "from": {"type": "string"}, "seed": seed},
         "minProperties": 1,
     }
     for name in names:

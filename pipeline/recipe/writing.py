@@ -59,10 +59,16 @@ def build(
     return recipes.check(values, text, Path(base).expanduser().resolve(), where, None)
 
 
-def step(stage: Stage, *, id: str | None = None, input: str | None = None) -> dict[str, Any]:  # noqa: A002
-    """Return a recipe's entry for a stage with an explicit id (``as``) or input (``from``)."""
+def step(
+    stage: Stage,
+    *,
+    id: str | None = None,  # noqa: A002
+    input: str | None = None,  # noqa: A002
+    seed: int | None = None,
+) -> dict[str, Any]:
+    """Return a recipe's entry for a stage with its own id (``as``), input (``from``) or seed."""
     entry: dict[str, Any] = _entry(stage)
-    given = {"as": id, "from": input}
+    given = {"as": id, "from": input, "seed": seed}
     return entry | {key: value for key, value in given.items() if value is not None}
 
 
@@ -113,9 +119,14 @@ def as_values(loaded: LoadedRecipe) -> dict[str, Any]:
 def _stage(step: Step) -> dict[str, Any]:
     return {
         stage_name(type(step.stage)): _parameters(step.stage),
-        "as": step.id,
-        "from": step.input,
+        **_beside(step),
     }
+
+
+def _beside(step: Step) -> dict[str, Any]:
+    """Return what an entry says beside its stage."""
+    seed = {} if step.seed is None else {"seed": step.seed}
+    return {"as": step.id, "from": step.input, **seed}
 
 
 def _parameters(stage: Stage) -> dict[str, Any]:
@@ -179,7 +190,7 @@ def _explained(step: Step, entry: Mapping[str, Any]) -> Iterator[str]:
             about.get(name) or "", 92, initial_indent="    # ", subsequent_indent="    # "
         )
         yield from (f"    {line}" for line in _dumped({name: value}))
-    yield from (f"  {line}" for line in _dumped({"as": step.id, "from": step.input}))
+    yield from (f"  {line}" for line in _dumped(_beside(step)))
 
 
 def _dumped(value: Any) -> list[str]:

@@ -255,10 +255,12 @@ class Run:
         """
         plan = self.plan
         _check_device(plan.device)
+        names = plan.reads(stage)  # none of the import, before which there are no answers
+        splits = (plan.splits if stage.reads_input else plan.rows) if names else {}
         return Context(
             task=plan.task,
-            splits={name: plan.splits[name] for name in plan.reads(stage)},
-            seed=plan.loaded.recipe.seed,
+            splits={name: splits[name] for name in names},
+            seed=plan.seed(stage),
             device=plan.device,
             threads=plan.threads,
             work=work,
@@ -283,10 +285,13 @@ class Run:
                 choosing.choose(context, kinds[identifier], context.output)
                 return draft
             discovery.ready(type(stage))
-            model = context.artifacts[self.plan.loaded.step(identifier).input]
-            draft, kinds = stage.run(context, model), self.plan.kinds()
+            model = None
+            if stage.reads_input:
+                model = context.artifacts[self.plan.loaded.step(identifier).input]
+            draft, kinds = stage.run(context, model), self.plan.kinds()  # type: ignore[arg-type]
             choosing.choose(context, kinds[identifier], context.output)
-            draft = quantized.carry(stage, model, context.output, kinds[identifier], draft)
+            if model is not None:
+                draft = quantized.carry(stage, model, context.output, kinds[identifier], draft)
             if kinds[identifier] is Kind.BUNDLE:
                 planner = quantized.follow(self.plan.loaded, kinds)[identifier]
                 if planner:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.measure import machine
-from pipeline.recipe.recipe import MODEL, LoadedRecipe, Step
+from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.run import (
     baselines,
     budgets,
@@ -308,20 +308,11 @@ class Plan:
         parents = list(step.stage.references().items())
         if step.stage.sees_ancestors:
             named = {step.input, *(name for _, name in parents)}
-            before = self.ancestors(step)
+            before = self.loaded.ancestors(step)
             if self._imported_kind() is Kind.CHECKPOINT:
                 before = [MODEL, *before]
             parents += [("reference", name) for name in before if name not in named]
-        return [*parents, ("input", step.input)]
-
-    def ancestors(self, step: Step) -> list[str]:
-        """Return the ids of all steps before this one on its chain, in order."""
-        chain: list[str] = []
-        current = step.input
-        while current != MODEL:
-            chain.append(current)
-            current = self.loaded.step(current).input
-        return chain[::-1]
+        return [*parents, ("input", step.input)] if step.stage.reads_input else parents
 
     def fingerprint(
         self, identifier: str, known: dict[str, Artifact], read: Read | None = None
@@ -369,12 +360,17 @@ class Plan:
         return self._data(stage) | {
             "task": recipe.task,
             "files": list(read.files.values()),
-            "seed": recipe.seed,
+            "seed": self.seed(stage),
             "libraries": versions((*stage.libraries, *(READERS if self.reads(stage) else ()))),
             "device": self.device,
             "environment": stage.environment(self.asked),
             **({"own answers": own_answers.VERSION} if self.task_class.unlabelled else {}),
         }
+
+    def seed(self, stage: Stage) -> int:
+        """Return what a stage draws from: its entry's own seed, or the recipe's if it matters."""
+        own = next((step.seed for step in self.loaded.steps if step.stage is stage), None)
+        return own if own is not None else self.loaded.recipe.seed if stage.seeded else 0
 
     def _data(self, stage: Stage) -> dict[str, Any]:
         gone = self.summary.left_out

@@ -62,7 +62,7 @@ def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
             continue
         work = _workload(plan, step, known, texts)
         resources = _resources(step, work) if work else Resources()
-        given = None if step.id == MODEL else kinds[plan.loaded.step(step.id).input]
+        given = next((kinds[n] for role, n in plan.parents(step.id) if role == "input"), None)
         seconds = _seconds(plan, step.stage, given, work, resources, manifests()) if work else None
         # Assume that a stage without an estimate makes a model no larger than its input.
         known[step.id] = resources.shape or (work.shape.shrunk(0) if work else None)
@@ -159,7 +159,7 @@ def _workload(
         references: dict[str, Shape | None] = {}
     else:
         shape = known.get(plan.loaded.step(step.id).input)
-        references = {name: known.get(name) for role, name in plan.parents(step.id)[:-1]}
+        references = {n: known.get(n) for role, n in plan.parents(step.id) if role != "input"}
     if shape is None:
         return None
     rows, longest = dict(plan.summary.rows), plan.loaded.recipe.data.max_length
@@ -260,7 +260,9 @@ def _effort_of(
     if texts is None and now.texts_of(kind.reads) != now.rows_of(kind.reads):
         return None
     stage = kind.model_validate(manifest.stage.parameters)
-    shape = shapes.of_manifest(by_role.get("input", artifact).manifest.model)
+    shape: Shape | None = now.shape  # of no weight if the input is not read
+    if kind.reads_input:
+        shape = shapes.of_manifest(by_role.get("input", artifact).manifest.model)
     if shape is None:
         return None
     names = stage.references()

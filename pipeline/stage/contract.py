@@ -148,6 +148,18 @@ class Stage(BaseModel):
     A later stage names it in ``references``.
     """
 
+    reads_input: ClassVar[bool] = True
+    """Whether the stage reads its input; if not, another input does not make it run again.
+
+    ``run`` then gets None for it, and no answers of the recipe's model to rows without labels.
+    """
+
+    seeded: ClassVar[bool] = True
+    """Whether the recipe's seed shapes the output; if not, the stage gets 0 instead.
+
+    Another seed of the recipe does not make it run again then. (A seed in its own entry does.)
+    """
+
     timed: ClassVar[bool] = False
     """Whether most of the work is to time, so that no other run on the machine may time meanwhile.
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe import yaml_source
-from pipeline.recipe.recipe import LoadedRecipe, Recipe
+from pipeline.recipe.recipe import BESIDE, LoadedRecipe, Recipe
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 
@@ -91,7 +91,7 @@ def _entry(entry: Any) -> dict[str, Any]:
 
 def _stage(entry: Mapping[str, Any]) -> str:
     """Return the key of an entry that names its stage."""
-    return next(key for key in entry if key not in ("as", "from"))
+    return next(key for key in entry if key not in BESIDE)
 
 
 def _short(entry: dict[str, Any]) -> dict[str, Any] | str:

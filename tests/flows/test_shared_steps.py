@@ -64,3 +64,14 @@ def test_a_recipe_s_steps_have_the_same_key_as_far_as_they_are_the_same(project:
     assert list(first) == ["model", "head", "export"]
     assert first["head"] == second["head"]
     assert first["export"] != second["export"]
+
+
+def test_branches_with_other_seeds_share_what_does_not_depend_on_them(project: Project) -> None:
+    stages = ("{quickstages:Head: {}, seed: 3}", "quantize", "export", sweeps.VALIDATE)
+    sweep = sweeps.load(project, "seed: [0, 1]", stages=stages)
+    plans = []
+    for one in variants.grid(sweep):
+        plans.append(Plan(variants.recipe(sweep, one), Store(project.home / "store")))
+    first, second = (Steps.of(plan, plan.steps()).keys for plan in plans)
+    assert common([Steps(first), Steps(second)]) == "head"
+    assert first["export"] != second["export"]

@@ -295,3 +295,11 @@ def test_what_is_no_model_is_no_model(workshop, stages, message):
         stages = [*stages[:-1], {"distill": {"layers": 1}, "from": entry.pop("from")}]
     with pytest.raises(RecipeError, match=rf"trial.yaml:\d+: .*{message}"):
         workshop.open(*stages).plan.steps()
+
+
+def test_texts_are_found_again_beside_another_model(workshop):
+    """They are made of the data alone, so a new teacher answers the same ones."""
+    first, second = (workshop.run({"quick:Head": {"fill": n}}, "augment") for n in "01")
+    assert first["head"].artifact.digest != second["head"].artifact.digest
+    assert second["augment"].cached
+    assert second["augment"].artifact.manifest.parents == ()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from pipeline.model import checkpoint, parts
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import Target
@@ -32,6 +35,41 @@ def test_a_profile_lets_prune_reach_a_speedup(tuned, make_context):
     found = {metric.name: metric.value for metric in stage.run(pruned, tuned).metrics}
     assert found["parameters_removed"] > 0
     assert found["speedup"] > 0.9  # too small a model to be exact
+
+
+def test_a_pretrained_model_has_the_table_of_the_teacher_made_of_it(
+    tiny_encoder, tuned, make_context, monkeypatch
+):
+    timed = SimpleNamespace(
+        percentile=lambda *_: SimpleNamespace(value=1.0),
+        tokens=[5],
+        samples={"1-whole": [[1.0]]},
+        throttled=None,
+    )
+    monkeypatch.setattr(Profile, "_exported", lambda *given: given[-1])
+    monkeypatch.setattr(Profile, "_timed", lambda *_: timed)
+    context = make_context(rows=32, targets=(Target(),))
+    Profile().run(context, tiny_encoder)
+    table = latency_table.load(context.output)
+    teacher = checkpoint.load(tuned.directory)
+    assert table.model == latency_table.model_of(teacher)
+    assert {unit: curve.counts[-1] for unit, curve in table.curves.items()} == {
+        "heads": parts.head_counts(teacher)[0],
+        "neurons": parts.neuron_counts(teacher)[0],
+    }
+
+
+def test_a_table_from_before_the_teacher_is_found_again_beside_another(workshop):
+    speed = {"speedup": 2, "table": "profile"}
+    workshop.run("quick:Head")
+    plans = [
+        workshop.open("profile", {"quick:Head": {"fill": fill}}, {"prune": speed}).plan.steps()
+        for fill in "01"
+    ]
+    assert [plan[2].cached for plan in plans] == [True, False]
+    first, second = (plan[1].fingerprint for plan in plans)
+    assert first == second
+    assert first is not None
 
 
 def test_only_cpus_are_timed(workshop):

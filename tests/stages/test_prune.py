@@ -10,9 +10,9 @@ from pipeline.model.shape import Shape
 from pipeline.stage.resources import Workload, exactly
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.store.artifact import Kind
+from pipeline.store.artifact import Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
-from stages import surgery, transfer_set
+from stages import recovery, surgery, transfer_set
 from stages.finetune import Finetune
 from stages.prune import Prune
 from tests.models import BAD, FILL, GOOD, artifact_of, sentences
@@ -176,10 +176,55 @@ def test_rounds_and_texts_are_for_recovery(parameters):
         Prune(neurons=0.5, **parameters)
 
 
-@pytest.mark.parametrize("parameters", [{"layers": 0.5}, {"vocabulary": True}])
-def test_rounds_are_of_heads_and_neurons(parameters):
-    with pytest.raises(ValidationError, match="'rounds' remove heads and neurons in steps"):
-        Prune(rounds=2, recover_epochs=1, **parameters)
+def test_rounds_are_not_of_tokens():
+    with pytest.raises(ValidationError, match="'rounds' are of layers, heads and neurons"):
+        Prune(rounds=2, recover_epochs=1, vocabulary=True)
+
+
+@pytest.fixture
+def rounds(monkeypatch):
+    """What recovery gets: the heads of each layer, round by round; nothing is trained."""
+    seen = []
+
+    def train(context, parameters, network, *others):
+        seen.append([part.count for part in surgery.parts(network, "heads")])
+        return Metric(name=f"round_{len(seen)}", value=0.0)
+
+    monkeypatch.setattr(recovery, "train", train)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("parameters", "depths", "heads"),
+    [
+        ({"rounds": 2}, [2, 1], 4),
+        ({"rounds": 5}, [2, 1], 4),
+        ({"rounds": 1}, [1], 4),
+        ({"rounds": 2, "heads": 0.5}, [2, 1], 2),
+        ({"rounds": 2, "macs": 0.3, "layers": [0]}, [2, 2], None),
+        ({"rounds": 2, "parameters": 8000}, [1, 1], None),
+    ],
+    ids=str,
+)
+def test_layers_go_in_rounds_and_units_of_those_that_stay(
+    parameters, depths, heads, rounds, fresh, make_context
+):
+    """What parameters can reach is checked before anything is trained, so layers go before."""
+    stage = Prune(**{"layers": 0.67, "recover_epochs": 1, "calibration_rows": 16, **parameters})
+    stage.run(make_context(rows=16), fresh)
+    assert [len(layers) for layers in rounds] == depths
+    if heads is not None:
+        assert sum(rounds[-1]) == heads
+
+
+def test_layers_that_are_named_go_in_rounds_too(rounds, fresh, make_context):
+    context = make_context(rows=16)
+    Prune(layers=[0, 2], rounds=2, recover_epochs=1).run(context, fresh)
+    assert [len(layers) for layers in rounds] == [2, 1]
+    original = checkpoint.load(fresh.directory)
+    with surgery.skipped([original.bert.encoder.layer[at] for at in (0, 2)]):
+        expected = masked_logits(original, {})
+    torch.testing.assert_close(masked_logits(checkpoint.load(context.output), {}), expected)
 
 
 def test_tokens_of_a_transfer_set_and_of_unlabelled_text_stay(tuned, make_context, tmp_path):

@@ -77,3 +77,12 @@ def test_words_that_were_cut_off_have_no_answer(tmp_path):
     found = transfer_set.answers(artifact_of(tmp_path, Kind.TRANSFER_SET))["train"]
     assert torch.equal(found[0], outputs[0])
     assert found[1].isnan().all()
+
+
+@pytest.mark.parametrize(
+    "stage", ["augment", {"write": {"model": "model"}}, {"rewrite": {"model": "model"}}]
+)
+def test_what_is_made_of_the_data_alone_is_planned_before_its_input_is_there(workshop, stage):
+    before = workshop.open(stage).plan.steps()[-1].fingerprint
+    assert before is not None
+    assert workshop.open("quick:Head", stage).plan.steps()[-1].fingerprint == before

@@ -142,7 +142,7 @@ def test_a_stage_that_stands_twice_gets_a_number(check):
         (
             "as: again",
             "prune: {}",
-            "10: stages[1]: expected one stage, optionally with 'as' and 'from'",
+            "10: stages[1]: expected one stage, optionally with 'as', 'from', 'seed'; found",
         ),
         ("{epochs: 1}", "3", "10: stages[1].finetune: the parameters must be a mapping, found 3"),
         (
@@ -150,6 +150,12 @@ def test_a_stage_that_stands_twice_gets_a_number(check):
             "  text: [a, b, c]\n  train: x",
             "4: data.text: Tuple should have",
         ),
+        (
+            "as: again",
+            "seed: -1",
+            "11: stages[1].seed: expected a whole number from 0 to 4294967295, found -1",
+        ),
+        ("as: again", "seed: yes", "11: stages[1].seed: expected a whole number from 0 to"),
         ("stages:", "seed: -1\nstages:", "6: seed: Input should be greater than or equal to 0"),
         ("stages:", "targets: []\nstages:", "6: targets: give at least one target"),
     ],

@@ -38,7 +38,8 @@ def test_show_prints_a_recipe_that_means_the_same(
 def test_show_explains_each_parameter_and_stages_without_any(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
-    recipe = project.recipe("finetune: {epochs: 1}", "{adapt: {rank: 4}, as: small}", "merge")
+    adapt = "{adapt: {rank: 4}, as: small, seed: 3}"
+    recipe = project.recipe("finetune: {epochs: 1}", adapt, "merge")
     said = rarefy("recipe", "show", recipe)
     assert "      # passes over the training rows\n      epochs: 1\n" in said.out
     assert "  - merge: {}\n    as: merge\n    from: small\n" in said.out
@@ -79,7 +80,7 @@ def test_a_recipe_made_in_python_is_the_yaml_that_it_is_recorded_as(workshop, tm
     made = small(
         workshop,
         front.Finetune(epochs=1),
-        front.step(front.Distill(layers=1), id="tiny", input="finetune"),
+        front.step(front.Distill(layers=1), id="tiny", input="finetune", seed=1),
         "export",
         targets=[front.Target(threads=2)],
         seed=3,

@@ -88,6 +88,14 @@ def test_the_models_answers_are_the_targets_and_are_kept(
     assert again.plan.splits["train"].labels == run.plan.splits["train"].labels
 
 
+def test_a_stage_that_does_not_read_the_model_gets_no_answers_of_it(bare: Workshop) -> None:
+    run = bare.open("augment", DISTILL, data=DATA)
+    run.execute(MODEL)
+    given = [run.context(s.stage, {}, bare.folder, bare.folder) for s in run.plan.loaded.steps]
+    assert given[0].splits["train"].labels is None
+    assert given[1].splits["train"].labels
+
+
 def test_the_ledgers_score_is_agreement_with_the_model(bare: Workshop) -> None:
     run = bare.open(DISTILL, data=DATA)
     made = execute(run)

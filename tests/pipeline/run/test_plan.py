@@ -58,6 +58,34 @@ def test_a_stage_runs_again_if_a_new_eval_file_changes_the_unlabelled_rows_that_
     assert len({before, fingerprint("free text 1"), fingerprint("free text 2")}) == 3
 
 
+def test_a_stage_that_does_not_read_its_input_gets_none(workshop):
+    finished = workshop.run(CHAIN[0], "quick:Alone", CHAIN[1])
+    assert finished["alone"].artifact.path("word.txt").read_text() == "None []"
+    other = workshop.run({"quick:Word": {"word": "other"}}, "quick:Alone", CHAIN[1])
+    assert [step.cached for step in other.values()] == [True, False, True, False]
+
+
+def test_a_step_with_a_seed_of_its_own_is_found_again_by_recipes_with_others(workshop):
+    stages = ({"quick:Head": {}, "seed": 7}, {"quick:Count": {}, "from": "model"})
+    first, second = (workshop.run(*stages, seed=seed) for seed in (0, 1))
+    assert [step.cached for step in second.values()] == [True, True, False]
+    same = workshop.run("quick:Head", seed=7)["head"]
+    assert same.artifact.digest == first["head"].artifact.digest, "it is what that seed makes"
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [("label", False), ("profile", False), ({"label": {}, "seed": 1}, False), ("quantize", True)],
+)
+def test_only_what_draws_has_another_fingerprint_with_another_seed(workshop, stage, changes):
+    head = {"quick:Head": {}, "seed": 0}
+    workshop.run(head)
+    plans = [workshop.open(head, stage, seed=seed).plan for seed in (0, 1)]
+    first, second = (plan.steps()[-1].fingerprint for plan in plans)
+    assert first is not None
+    assert (first != second) is changes
+
+
 def test_only_rows_that_are_cut_otherwise_than_once_have_another_fingerprint(workshop, monkeypatch):
     def prints(each: int, version: int) -> list[str]:
         rows = [{"text": f"row {at}", "label": ["a", "b"][at % 2]} for at in range(2 * each)]

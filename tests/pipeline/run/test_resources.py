@@ -146,6 +146,14 @@ def test_another_kind_of_input_tells_no_time(workshop, tuned):
     assert found["again"].seconds is None
 
 
+def test_a_stage_that_does_not_read_its_input_tells_its_time_beside_any(workshop):
+    made = workshop.run("augment")["augment"].artifact
+    say(made, seconds=10.0)
+    stages = ("quick:Head", {"augment": {"spans": 14}})  # then 18 texts of each row, before 9
+    found = needed(workshop.open(*stages).plan)["augment"]
+    assert found.seconds == pytest.approx(20.0, rel=0.01)
+
+
 def test_a_killed_stage_that_goes_on_is_recorded_as_resumed(workshop):
     run = workshop.open("quick:Word")
     run.execute("model")
