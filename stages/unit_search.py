@@ -67,7 +67,7 @@ def share_beyond(parameters: int, network: Any, start: Start) -> float:
 
     For each token, a weight is one multiply-add. Raises ModelError if the rest has more.
     """
-    units = sum(start.costs.values())
+    units = start.cost
     rest = sum(weight.numel() for weight in network.parameters()) - units
     if parameters <= rest:
         raise ModelError(

@@ -210,7 +210,7 @@ def test_layers_go_in_rounds_and_units_of_those_that_stay(
     parameters, depths, heads, rounds, fresh, make_context
 ):
     """What parameters can reach is checked before anything is trained, so layers go before."""
-    stage = Prune(**{"layers": 0.67, "recover_epochs": 1, "calibration_rows": 16, **parameters})
+    stage = Prune(**{"layers": 0.67, "recover_epochs": 1, **parameters})
     stage.run(make_context(rows=16), fresh)
     assert [len(layers) for layers in rounds] == depths
     if heads is not None:
