@@ -45,15 +45,15 @@ class Label(Stage):
 
     The answers are kept in fp16, so that every later student learns from them without the teacher
     (distill: transfer). Many rows are answered by the teacher's own int8 export, one process for
-    each thread, after it was compared with the float model on the development split. Several
-    teachers' raw outputs, e.g. logits, are averaged: an ensemble (Hinton et al. 2015, arXiv
-    1503.02531). Texts of the transfer set that they are unsure of can be left out.
+    each thread, if it is near the float model on the development split, and else by its fp32
+    export. Several teachers' raw outputs, e.g. logits, are averaged: an ensemble (Hinton et al.
+    2015, arXiv 1503.02531). Texts of the transfer set that they are unsure of can be left out.
 
     The next stage goes on from this one's input.
     """
 
     name: ClassVar[str] = "label"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
@@ -73,10 +73,10 @@ class Label(Stage):
         description="id of an earlier label stage with the same texts or more, whose answers join "
         "the mean as one teacher's, without asking again",
     )
-    engine: Literal["auto", "pytorch", "int8"] = Field(
+    engine: Literal["auto", "pytorch", "int8", "float"] = Field(
         "auto",
-        description="int8: the teacher's own int8 export in a process for each thread, if its "
-        "answers are near; auto: that on a CPU, for many rows",
+        description="int8, float: the teacher's own export in a process for each thread, if its "
+        "answers are near; auto: int8 or else float, on a CPU and for many rows",
     )
     confidence: float = Field(
         0.0, ge=0, lt=1, description="the least probability of the answer to a text that is kept"
@@ -129,7 +129,7 @@ class Label(Stage):
         """Return the resources for the answers, and in memory a teacher's forward pass.
 
         Disk: the logits, three times if there are shards of them, the tokenized rows, and each
-        teacher's exports if int8 answers. Memory: also means, probabilities and what is kept.
+        teacher's exports if they answer. Memory: also means, probabilities and what is kept.
         """
         splits = self.reads | {TRANSFER}
         length = work.longest_of(splits)
@@ -137,7 +137,7 @@ class Label(Stage):
         disk = logits + upto(2 * logits.most) + footprint.tokenized(work, splits)
         teachers = [work.shape, *(work.references.get(name, work.shape) for name in self.teachers)]
         exports = sum((footprint.exports(each, compared=True) for each in teachers), Span())
-        if self.engine == "int8":
+        if self.engine in ("int8", "float"):
             disk += exports
         elif self.engine == "auto" and work.rows_of(splits) >= MANY:
             disk += upto(exports.most)
@@ -172,7 +172,7 @@ class Label(Stage):
         metrics = [Metric(name="rows", value=sum(map(len, splits)))]
         if divergences:
             most = round(max(divergences), 6)
-            metrics.append(Metric(name="int8_divergence", split="dev", value=most))
+            metrics.append(Metric(name="export_divergence", split="dev", value=most))
         facts: dict[str, Any] = {}
         if self.transfer:
             if kept is not None:
@@ -191,7 +191,7 @@ class Label(Stage):
     ) -> tuple[dict[str, Any], list[float]]:
         """Return split -> the mean of the teachers' raw outputs: units × width.
 
-        And how far the answers of each teacher's int8 export are from its own, where one answered.
+        And how far the answers of each teacher's export are from its own, where one answered.
         """
         import torch
 
@@ -274,10 +274,10 @@ class Label(Stage):
         artifact: Artifact,
         splits: list[Split],
     ) -> tuple[Path | None, float]:
-        """Return the int8 export that is to answer, None if PyTorch is, and its divergence.
+        """Return the export that is to answer, None if PyTorch is, and its divergence.
 
-        Raises ModelError if int8 was asked for but its answers are not near, or the task's units
-        are not its rows.
+        Raises ModelError if one was asked for but its answers are not near, or the task's units are
+        not its rows.
         """
         from stages.finalists import Finalists
         from stages.shard_worker import TOGETHER
@@ -287,28 +287,38 @@ class Label(Stage):
         if self.engine == "pytorch" or (self.engine == "auto" and not (able and many)):
             return None, 0.0
         if not able:
-            raise ModelError("label.engine: int8 is for labels and scores of rows, on a CPU")
+            raise ModelError(
+                f"label.engine: {self.engine} is for labels and scores of rows, on a CPU"
+            )
         own = replace(
             context,
-            work=context.work / f"{artifact.short}-int8",
+            work=context.work / f"{artifact.short}-export",
             asked=Asked(targets=(Target(),)),
         )
         finalists = Finalists(own, network, tokenizer, together=TOGETHER)
-        problem = ModelError("")
+        if self.engine != "float":
+            problem = ModelError("")
+            try:
+                for bundle in finalists.int8():
+                    damage = finalists.damage(bundle)
+                    if damage <= NEAR:
+                        return bundle, damage
+                    problem = ModelError(
+                        f"label.engine: the int8 export's answers to dev differ by {damage:.3g}, "
+                        f"more than {NEAR:g}; use float"
+                    )
+            except ModelError as error:  # no export, or its answers are far from PyTorch's
+                problem = error
+            if self.engine == "int8":
+                raise problem
+            log.warning("%s; the float export answers instead, which takes longer", problem)
         try:
-            for bundle in finalists.int8():
-                damage = finalists.damage(bundle)
-                if damage <= NEAR:
-                    return bundle, damage
-                problem = ModelError(
-                    f"label.engine: the int8 export's answers to dev differ by {damage:.3g}, more "
-                    f"than {NEAR:g}; use pytorch"
-                )
-        except ModelError as error:  # no export, or its answers are far from PyTorch's
-            problem = error
-        if self.engine == "int8":
-            raise problem
-        log.warning("%s; PyTorch answers instead, which takes longer", problem)
+            bundle = finalists.build(None)
+            return bundle, finalists.damage(bundle)
+        except ModelError as error:
+            if self.engine == "float":
+                raise
+            log.warning("%s; PyTorch answers instead, which takes longer", error)
         return None, 0.0
 
     def _sure(self, task: Task, outputs: Any) -> list[int] | None:

@@ -45,7 +45,7 @@ def answered(
             for each in as_completed(working):
                 each.result()
                 done += min(SHARD, len(split) - working[each])
-                progress(done, len(split), f"{split.name}: answers of the int8 export")
+                progress(done, len(split), f"{split.name}: answers of the export")
         finally:
             ended.set()  # an error or a signal ends the processes, too
             pool.shutdown(cancel_futures=True)

@@ -195,8 +195,11 @@ def test_an_export_that_is_not_near_is_not_used(label, tuned, monkeypatch):
     with pytest.raises(ModelError, match=r"label.engine: the int8 export's answers to dev differ"):
         label(tuned, name="asked", engine="int8")
     monkeypatch.setattr(module, "MANY", 10)
-    made = label(tuned, engine="auto")
-    assert list(made.context.work.glob("*-transfer/done.json"))
+    exact = answers(label(tuned, name="exact", engine="pytorch").artifact)["transfer"]
+    for engine in ("auto", "float"):
+        made = label(tuned, name=engine, engine=engine)
+        assert list(made.context.work.glob("*-transfer/0.npy")), "the float export answers"
+        assert torch.allclose(answers(made.artifact)["transfer"], exact, atol=0.1)
 
 
 def test_texts_that_are_read_one_by_one_are_answered_by_pytorch(workshop):
@@ -213,9 +216,11 @@ def test_auto_falls_back_if_nothing_can_be_exported_and_says_so(label, tuned, mo
     monkeypatch.setattr(finalists.Finalists, "build", fail)
     monkeypatch.setattr(module, "MANY", 10)
     assert list(label(tuned, engine="auto").context.work.glob("*-transfer/done.json"))
+    assert "export: no; the float export answers instead" in caplog.text
     assert "export: no; PyTorch answers instead" in caplog.text
-    with pytest.raises(ModelError, match="export: no"):
-        label(tuned, name="asked", engine="int8")
+    for engine in ("int8", "float"):
+        with pytest.raises(ModelError, match="export: no"):
+            label(tuned, name=engine, engine=engine)
 
 
 def test_embeddings_of_several_teachers_have_no_mean(workshop):
@@ -238,7 +243,9 @@ def test_an_export_that_is_not_near_is_tried_again_with_smoothing(label, tuned, 
     made = label(tuned, engine="int8")
     assert len(plans) == 2
     assert plans[0].integer_modules == plans[1].integer_modules
-    assert [each.value for each in made.draft.metrics if each.name == "int8_divergence"] == [0.001]
+    assert [each.value for each in made.draft.metrics if each.name == "export_divergence"] == [
+        0.001
+    ]
     assert list(made.context.work.glob("*-transfer/0.npy"))
 
 
