@@ -267,6 +267,7 @@ def measured(home: Path, name: str, data: str, model: Path, seed: int) -> dict[s
     report = read(home / "home" / "runs" / recipe)
     found, kept = report.measurements, facts.retained(report)
     assert found is not None
+    assert found.linear is not None
     assert kept is not None
     timed = found.latency["cpu"]
     whole = statistics.percentile_ratio(
@@ -282,7 +283,11 @@ def measured(home: Path, name: str, data: str, model: Path, seed: int) -> dict[s
         "cpu": machine.fingerprint()["cpu"],
         "teacher": found.score("accuracy", "model")._asdict(),
         "accuracy": found.score("accuracy", CANDIDATE)._asdict(),
-        "linear": linear.score(found)._asdict(),
+        "linear": {
+            **linear.score(found)._asdict(),
+            "ms_from_text": float(np.median(found.linear.milliseconds)),
+            "size": found.linear.size,
+        },
         "kept": kept._asdict(),
         "speedup": timed.ratio("model", CANDIDATE)._asdict(),
         "from_text": whole._asdict(),
