@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from pipeline.store.remote_files import RemoteFiles
 from pipeline.store.store import GUARD, Store
 from pipeline.store.tags import ANY, NoTagError, Tag, Why, check_name, check_unmoved, moved, parse
 from pipeline.terms.digests import is_beginning, is_sha256
-from pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
+from pipeline.terms.errors import EvidenceError, IntegrityError, RarefyError, RecipeError
 from pipeline.terms.vocabulary import REMOTE_TAG
 
 ATTEMPTS = 20
@@ -146,8 +146,10 @@ class Remote(RemoteFiles):
         return None if data is None else parse(data, f"{self.url}/tags/{name}.json")
 
     def tags(self) -> list[str]:
-        """Return the names of the remote's tags."""
-        return [name.removesuffix(".json") for name in self.names("tags")]
+        """Return the names of the remote's tags. Returns [] if they cannot be listed."""
+        with suppress(RarefyError):
+            return [name.removesuffix(".json") for name in self.names("tags")]
+        return []
 
     def resolve(self, reference: str) -> str:
         """Return the digest that a tag, a digest or a unique digest prefix refers to.

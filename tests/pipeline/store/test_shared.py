@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -130,27 +131,37 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(store, url, other, monk
     made = publish(store, "0123456789" * 1000)
     remote.push(store, made.digest, url)
     system = Remote.open(url).system
-    whole = system.get_file
+    whole, begun = system.open, {}
 
-    def breaks_off(there, here, **options):
-        whole(there, here, **options)
-        if there.endswith("a.txt"):
-            Path(here).write_bytes(Path(here).read_bytes()[:4000])
-            raise ConnectionResetError("the line is dead")
+    def opened(there, *arguments, **options):
+        file = whole(there, *arguments, **options)
+        seek = file.seek
+
+        def noted(place):
+            begun[there.rpartition("/")[2]] = place
+            return seek(place)
+
+        file.seek = noted
+        return file
+
+    def breaks_off(there, *arguments, **options):
+        if not there.endswith("a.txt"):
+            return whole(there, *arguments, **options)
+        file = io.BytesIO(made.path("a.txt").read_bytes()[:4000])
+        read = file.read
+        file.read = lambda size: read(size) or dead()
+        return file
+
+    def dead():
+        raise ConnectionResetError("the line is dead")
 
     with monkeypatch.context() as patch:
-        patch.setattr(system, "get_file", breaks_off)
+        patch.setattr(system, "open", breaks_off)
         with pytest.raises(ProviderError, match="the line is dead"):
             remote.pull(other, url, made.digest)
-        fetched: list[str] = []
-
-        def fetch(there, here, **options):
-            fetched.append(there.rpartition("/")[2])
-            whole(there, here, **options)
-
-        patch.setattr(system, "get_file", fetch)
+        patch.setattr(system, "open", opened)
         found = remote.pull(other, url, made.digest)
-    assert fetched == ["b.bin"], "the other file was continued"
+    assert begun == {"a.txt": 4000, "b.bin": 0}
     assert other.verify(found.digest) == []
     assert list((other.root / "work").iterdir()) == []
 
