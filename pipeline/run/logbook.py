@@ -60,6 +60,8 @@ class Entry(BaseModel):
     """What the run was started with; its paths are absolute."""
     host: str
     pid: int
+    space: str | None = None
+    """Where ``pid`` is this process's number; see ``space``."""
     stop: Literal["SIGTERM", "SIGINT"]
     """The signal that interrupts it as Ctrl-C does, or ends it if nothing else does."""
     started: float
@@ -142,6 +144,7 @@ class Logbook:
             job=job,
             host=platform.node(),
             pid=os.getpid(),
+            space=space(),
             stop=_stop(),
             started=started,
             total=total,
@@ -249,6 +252,18 @@ class Logbook:
 
     def _lock(self, identifier: str) -> Path:
         return self.folder / f"{identifier}.lock"
+
+
+def space() -> str | None:
+    """Return what tells apart the processes that one number may mean; None if not on Linux.
+
+    Containers may share a host name, and a home folder, but not the kernel's boot and namespace.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
 
 
 def _stop() -> Literal["SIGTERM", "SIGINT"]:
