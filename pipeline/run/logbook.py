@@ -155,17 +155,18 @@ class Logbook:
             lock = locks.take(self._lock(entry.id))
             log = self.log(entry.id).open("a", encoding="utf-8")
         try:
-            with log:
-                page = Page(self.folder, entry, log)
-                try:
-                    yield page
-                except BaseException as error:
-                    page.broken(error)
-                    raise
-                page.update(ended=time.time(), step=None)
+            page = Page(self.folder, entry, log)
+            try:
+                yield page
+            except BaseException as error:
+                page.broken(error)
+                raise
+            page.update(ended=time.time(), step=None)
         finally:
             locks.discard(self._lock(entry.id))
             lock.release()
+            with disk.speaking(self.folder):  # what is still to be written may find a full disk
+                log.close()
 
     def entries(self) -> list[Entry]:
         """Return all runs, the latest first. Raises IntegrityError if an entry is damaged."""

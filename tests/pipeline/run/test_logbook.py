@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -156,6 +157,14 @@ def test_a_full_disk_is_said_in_one_line(book, monkeypatch):
             with pytest.raises(ProviderError, match="the disk is full"):
                 page.update(step="prune")
         page.update(step="prune")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_log_that_cannot_be_ended_on_a_full_disk_says_so_in_one_line(book, monkeypatch):
+    monkeypatch.setattr(Logbook, "log", lambda *_: Path("/dev/full"))
+    with pytest.raises(ProviderError, match="the disk is full"):  # noqa: SIM117
+        with book.writing("demo", "inline", {}, 3) as page:
+            page.say("started")
 
 
 @pytest.mark.parametrize(
