@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.store import disk, locks
 from pipeline.store.home import Home
 from pipeline.terms.credentials import redact
-from pipeline.terms.errors import IntegrityError, RarefyError, RecipeError
+from pipeline.terms.errors import IntegrityError, ProviderError, RarefyError, RecipeError
 
 State = Literal[
     "running", "pass", "fail", "inconclusive", "unjudged", "error", "interrupted", "killed"
@@ -199,13 +199,17 @@ class Logbook:
         """Return whether the process of a run still lives, also in another container.
 
         Its lock says so. On a network disk, a lock that another machine holds may look free: its
-        run is believed to live until it removes the lock's file.
+        run is believed to live until it removes the lock's file. So is the run of another user,
+        whose folder this one may only read.
         """
         if not self._lock(entry.id).exists():
             return False
-        with locks.if_free(self._lock(entry.id)) as free:
-            if not free:
-                return True
+        try:
+            with locks.if_free(self._lock(entry.id)) as free:
+                if not free:
+                    return True
+        except ProviderError:
+            return True
         return entry.host != platform.node() and disk.on_network(self.folder)
 
     def log(self, identifier: str) -> Path:

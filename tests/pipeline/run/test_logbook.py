@@ -132,6 +132,19 @@ def test_a_killed_run_of_another_container_is_known_to_be_dead(book, monkeypatch
     assert book.find("demo").state == "killed"
 
 
+def test_who_may_only_read_sees_the_runs_of_another_user(book, monkeypatch):
+    opened = os.open
+
+    def denied(path, flags, *arguments, **named):
+        if str(path).endswith(".lock") and flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, flags, *arguments, **named)
+
+    with book.writing("demo", "inline", {}, 3), monkeypatch.context() as patch:
+        patch.setattr(os, "open", denied)
+        assert book.find("demo").state == "running"
+
+
 def test_a_damaged_entry_is_named(book):
     identifier = write(book)
     (book.folder / f"{identifier}.json").write_text("{")
