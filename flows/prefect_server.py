@@ -17,6 +17,8 @@ from pipeline.terms.errors import ProviderError
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_URL = "http://127.0.0.1:4200/api"
 SECONDS = 5.0
+NO_SERVER: Final = (502, 503, 504)
+"""What a gateway answers if the server behind it does not."""
 REMEMBERS: Final = (
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem"
 )
@@ -29,14 +31,14 @@ def api_url() -> str | None:
 
 
 def answers(url: str) -> bool:
-    """Return whether a server answers at an API address; any HTTP status counts as an answer.
+    """Return whether a server answers at an API address; nearly any HTTP status is an answer.
 
     Prefect is not imported, because that takes a second.
     """
     try:
         opener(url).open(f"{url}/health", timeout=SECONDS).close()
-    except urllib.error.HTTPError:
-        return True
+    except urllib.error.HTTPError as error:
+        return error.code not in NO_SERVER
     except (OSError, ValueError):
         return False
     return True

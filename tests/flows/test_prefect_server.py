@@ -39,6 +39,16 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
+class Gateway(BaseHTTPRequestHandler):
+    """Stands in front of a server that is down."""
+
+    def do_GET(self) -> None:
+        self.send_error(503)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 class Locked(BaseHTTPRequestHandler):
     """Answers everybody's health check, and else those who are known."""
 
@@ -61,11 +71,16 @@ def server(request: pytest.FixtureRequest) -> Iterator[HTTPServer]:
         thread.join()
 
 
-def test_any_status_is_an_answer_and_a_proxy_is_not_asked(
+def test_a_status_is_an_answer_and_a_proxy_is_not_asked(
     server: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert prefect_server.answers(f"http://127.0.0.1:{server.server_port}/api")
+
+
+@pytest.mark.parametrize("server", [Gateway], indirect=True)
+def test_a_gateway_without_its_server_is_no_answer(server: HTTPServer) -> None:
+    assert not prefect_server.answers(f"http://127.0.0.1:{server.server_port}/api")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "no url"])
