@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import ssl
 import urllib.error
 import urllib.request
 from typing import Final
@@ -17,6 +18,8 @@ from pipeline.terms.errors import ProviderError
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_URL = "http://127.0.0.1:4200/api"
 SECONDS = 5.0
+YES: Final = ("1", "true", "t", "yes", "y", "on")
+"""What turns a setting of Prefect's on."""
 NO_SERVER: Final = (502, 503, 504)
 """What a gateway answers if the server behind it does not."""
 REMEMBERS: Final = (
@@ -106,8 +109,24 @@ def say_if_it_forgets(url: str) -> None:
 
 def opener(url: str) -> urllib.request.OpenerDirector:
     """Return what opens addresses of a server; loopback addresses bypass any proxy."""
-    local = urlparse(url).hostname in LOOPBACK
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+    parsed, handlers = urlparse(url), list[urllib.request.BaseHandler]()
+    if parsed.hostname in LOOPBACK:
+        handlers.append(urllib.request.ProxyHandler({}))
+    if parsed.scheme == "https":
+        handlers.append(urllib.request.HTTPSHandler(context=_trust()))
+    return urllib.request.build_opener(*handlers)
+
+
+def _trust() -> ssl.SSLContext:
+    """Return what a server's certificate is checked against, as Prefect's own clients do."""
+    import certifi
+
+    given = os.environ.get("PREFECT_API_SSL_CERT_FILE") or os.environ.get("SSL_CERT_FILE")
+    context = ssl.create_default_context(cafile=given or certifi.where())
+    if os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").lower() in YES:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def authorization() -> dict[str, str]:
