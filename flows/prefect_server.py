@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import ssl
@@ -130,9 +131,12 @@ def _trust() -> ssl.SSLContext:
 
 
 def authorization() -> dict[str, str]:
-    """Return the headers with which Prefect's own clients show who they are."""
+    """Return the headers with which Prefect's own clients show who they are, to proxies as well."""
+    headers: dict[str, str] = {}
+    with contextlib.suppress(ValueError, TypeError):
+        headers |= json.loads(os.environ.get("PREFECT_CLIENT_CUSTOM_HEADERS") or "{}")
     if key := os.environ.get("PREFECT_API_KEY"):
-        return {"Authorization": f"Bearer {key}"}
-    if user := os.environ.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
-    return {}
+        headers["Authorization"] = f"Bearer {key}"
+    elif user := os.environ.get("PREFECT_API_AUTH_STRING"):
+        headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
+    return headers
