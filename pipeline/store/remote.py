@@ -81,17 +81,19 @@ def pull(store: Store, url: str, reference: str) -> Artifact:
         if here := _whole(store, digest):
             return here  # another process has pulled it meanwhile
         folder = store.work(work)  # stays if the transfer breaks off, and the next one goes on
+        begun, pulled = any(folder.iterdir()), None
         for entry in manifest.files:
             remote.fetch(f"{_ARTIFACTS}/{digest}/{entry.path}", folder / entry.path, entry.size)
         try:
             pulled = store.adopt(folder, manifest, remote.run_record(digest))
         except IntegrityError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise IntegrityError(
-                f"{url}: {error}; delete {_ARTIFACTS}/{digest[:12]}… there and push it again"
-            ) from None
+            if not begun:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise IntegrityError(
+                    f"{url}: {error}; delete {_ARTIFACTS}/{digest[:12]}… there and push it again"
+                ) from None
         shutil.rmtree(folder, ignore_errors=True)  # still there if a run has just made the artifact
-    return pulled
+    return pulled or pull(store, url, digest)  # what an earlier attempt had left may be the damage
 
 
 def _whole(store: Store, digest: str) -> Artifact | None:

@@ -14,7 +14,7 @@ from pipeline.store.shared import Shared
 from pipeline.store.store import Store
 from pipeline.terms.errors import IntegrityError, ProviderError
 from tests.conftest import Workshop, execute
-from tests.pipeline.store.artifacts import publish
+from tests.pipeline.store.artifacts import damage, publish
 
 
 @pytest.fixture
@@ -166,14 +166,23 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(store, url, other, monk
     assert list((other.root / "work").iterdir()) == []
 
 
-def test_what_was_left_of_another_file_is_not_published(store, url, other):
+def test_what_was_left_of_another_file_is_no_damage_there_and_is_not_published(store, url, other):
     made = publish(store)
     remote.push(store, made.digest, url)
     left = other.work(f"pull-{made.digest}")
     (left / "a.txt").write_text("HELLO")
-    with pytest.raises(IntegrityError, match=r"a\.txt does not match"):
-        remote.pull(other, url, made.digest)
     assert other.verify(remote.pull(other, url, made.digest).digest) == []
+    assert list((other.root / "work").iterdir()) == []
+
+
+def test_damage_there_is_said_also_if_a_part_was_left_here(store, tmp_path, other):
+    made = publish(store)
+    remote.push(store, made.digest, f"file://{tmp_path}/remote")
+    damage(tmp_path / "remote" / "artifacts" / "sha256" / made.digest / "a.txt")
+    (other.work(f"pull-{made.digest}") / "a.txt").write_text("no")
+    with pytest.raises(IntegrityError, match=r"a\.txt does not match .* push it again"):
+        remote.pull(other, f"file://{tmp_path}/remote", made.digest)
+    assert list((other.root / "work").iterdir()) == []
 
 
 def test_of_two_who_pull_at_once_the_second_fetches_nothing(store, other, tmp_path, monkeypatch):
