@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import signal
 import sys
 import tempfile
 import threading
@@ -245,11 +244,23 @@ def _processes(where: Where, threads: int) -> Iterator[Crew]:
         try:
             yield Crew(in_worker, slots)
         except BaseException:  # or the pools would wait for what still runs
-            (folder / ENDED).touch()  # for processes that have no number there yet
-            for path in folder.iterdir():
-                with suppress(OSError, ValueError):
-                    os.kill(int(path.name), getattr(signal, "SIGKILL", signal.SIGTERM))
+            _end(folder)
             raise
+
+
+def _end(folder: Path) -> None:
+    """Kill the processes whose numbers are in a folder, as far as they are still this one's.
+
+    The number of one that died hours ago may be a stranger's by now.
+    """
+    import psutil
+
+    (folder / ENDED).touch()  # for processes that have no number there yet
+    for path in folder.iterdir():
+        with suppress(psutil.Error, ValueError):
+            process = psutil.Process(int(path.name))
+            if process.ppid() == os.getpid():
+                process.kill()
 
 
 def _start(folder: str, parent: int) -> None:

@@ -7,6 +7,7 @@ machine runs flows for the same server: other users, containers. Import it after
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
@@ -17,6 +18,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 
+from flows import passing
 from pipeline.measure import alone
 from pipeline.measure.alone import Waiting
 from pipeline.terms.errors import ProviderError
@@ -25,6 +27,8 @@ LEASE = 60.0
 """Seconds after which the limit is free again if its holder was killed; Prefect's least."""
 LOCKED = 423
 """The HTTP status with which the server says that the limit is taken."""
+
+_log = logging.getLogger(__name__)
 
 
 def name(machine: str | None = None) -> str:
@@ -64,18 +68,26 @@ def limit_of(machine: str | None) -> alone.Limit | None:
 @contextmanager
 def _held(limit: str, waiting: Waiting) -> Iterator[None]:
     create(limit)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(_slot(limit, 0))
-        except ConcurrencySlotAcquisitionError as error:
-            response = getattr(error.__cause__, "response", None)
-            if response is None or response.status_code != LOCKED:
-                raise
-            # A server with leases in memory that was restarted meanwhile holds it for nobody.
-            free = f"prefect gcl update {limit} --active-slots 0"
-            waiting(f"{alone.WHY} (if none is: {free})")
-            stack.enter_context(_slot(limit, None))
+    slot = ExitStack()
+    try:
+        slot.enter_context(_slot(limit, 0))
+    except ConcurrencySlotAcquisitionError as error:
+        response = getattr(error.__cause__, "response", None)
+        if response is None or response.status_code != LOCKED:
+            raise
+        # A server with leases in memory that was restarted meanwhile holds it for nobody.
+        free = f"prefect gcl update {limit} --active-slots 0"
+        waiting(f"{alone.WHY} (if none is: {free})")
+        slot.enter_context(_slot(limit, None))
+    try:
         yield
+    finally:
+        try:
+            slot.close()
+        except Exception as error:  # what was measured counts; the lease runs out by itself
+            if not passing.may_pass(error):
+                raise
+            _log.warning("%s is held for a minute more: %s", limit, error)
 
 
 def _slot(limit: str, retries: int | None) -> AbstractContextManager[None]:

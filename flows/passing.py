@@ -35,7 +35,7 @@ _CLASSES = frozenset(
     }
 )
 """Base classes of libraries that need not be installed."""
-_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_STATUSES = frozenset({"408", "425", "429", "500", "502", "503", "504"})
 
 
 def may_pass(error: BaseException | None) -> bool:
@@ -58,6 +58,8 @@ def _passes(error: BaseException) -> bool:
         return "locked" in str(error) or "busy" in str(error)
     if _CLASSES & {kind.__name__ for kind in type(error).__mro__}:
         return True
-    status = getattr(error, "status", None)  # aiohttp
     answer = getattr(error, "response", None)  # httpx, and what is built on it
-    return (getattr(answer, "status_code", None) if status is None else status) in _STATUSES
+    status = getattr(answer, "status_code", None)
+    # aiohttp has "status", and gcsfs "code", as a number or a text.
+    told = (status, getattr(error, "status", None), getattr(error, "code", None))
+    return any(str(each) in _STATUSES for each in told)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import ssl
 import urllib.error
 import urllib.request
 from typing import Final
@@ -17,6 +19,10 @@ from pipeline.terms.errors import ProviderError
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_URL = "http://127.0.0.1:4200/api"
 SECONDS = 5.0
+YES: Final = ("1", "true", "t", "yes", "y", "on")
+"""What turns a setting of Prefect's on."""
+NO_SERVER: Final = (502, 503, 504)
+"""What a gateway answers if the server behind it does not."""
 REMEMBERS: Final = (
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem"
 )
@@ -29,14 +35,14 @@ def api_url() -> str | None:
 
 
 def answers(url: str) -> bool:
-    """Return whether a server answers at an API address; any HTTP status counts as an answer.
+    """Return whether a server answers at an API address; nearly any HTTP status is an answer.
 
     Prefect is not imported, because that takes a second.
     """
     try:
         opener(url).open(f"{url}/health", timeout=SECONDS).close()
-    except urllib.error.HTTPError:
-        return True
+    except urllib.error.HTTPError as error:
+        return error.code not in NO_SERVER
     except (OSError, ValueError):
         return False
     return True
@@ -104,14 +110,33 @@ def say_if_it_forgets(url: str) -> None:
 
 def opener(url: str) -> urllib.request.OpenerDirector:
     """Return what opens addresses of a server; loopback addresses bypass any proxy."""
-    local = urlparse(url).hostname in LOOPBACK
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+    parsed, handlers = urlparse(url), list[urllib.request.BaseHandler]()
+    if parsed.hostname in LOOPBACK:
+        handlers.append(urllib.request.ProxyHandler({}))
+    if parsed.scheme == "https":
+        handlers.append(urllib.request.HTTPSHandler(context=_trust()))
+    return urllib.request.build_opener(*handlers)
+
+
+def _trust() -> ssl.SSLContext:
+    """Return what a server's certificate is checked against, as Prefect's own clients do."""
+    import certifi
+
+    given = os.environ.get("PREFECT_API_SSL_CERT_FILE") or os.environ.get("SSL_CERT_FILE")
+    context = ssl.create_default_context(cafile=given or certifi.where())
+    if os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").lower() in YES:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def authorization() -> dict[str, str]:
-    """Return the headers with which Prefect's own clients show who they are."""
+    """Return the headers with which Prefect's own clients show who they are, to proxies as well."""
+    headers: dict[str, str] = {}
+    with contextlib.suppress(ValueError, TypeError):
+        headers |= json.loads(os.environ.get("PREFECT_CLIENT_CUSTOM_HEADERS") or "{}")
     if key := os.environ.get("PREFECT_API_KEY"):
-        return {"Authorization": f"Bearer {key}"}
-    if user := os.environ.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
-    return {}
+        headers["Authorization"] = f"Bearer {key}"
+    elif user := os.environ.get("PREFECT_API_AUTH_STRING"):
+        headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
+    return headers

@@ -85,7 +85,8 @@ def watch(
 
     A server that does not answer is asked again for ``patience`` seconds, and ``say`` is told if no
     worker of the run's pool has shown a sign of life for ``idle`` seconds. Raises ProviderError if
-    the server stays away, or if the run has not ended after ``timeout`` seconds.
+    the server stays away, if the run is deleted there, or if it has not ended after ``timeout``
+    seconds.
     """
     began = answered = time.monotonic()
     shown, lines, away, pool = "", 0, False, _Pool(idle)
@@ -108,6 +109,8 @@ def watch(
                     return _ended(client, flow_run, state)
                 if state is None or state.is_scheduled():
                     pool.look(client, flow_run.work_pool_name, say)
+        except ObjectNotFound:
+            raise ProviderError(f"the server does not know the run {run} any more") from None
         except (httpx.TransportError, PrefectHTTPStatusError) as error:
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
                 raise

@@ -19,10 +19,13 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from flows import prefect_server
 from pipeline.measure import alone
+
+if TYPE_CHECKING:
+    import psutil
 
 EXIT_CODE = 5
 """What ``rarefy submit --watch`` exits with; of a killed process the system says 137."""
@@ -105,15 +108,15 @@ def _watch() -> None:
         words.put(b"")
 
     threading.Thread(target=read, daemon=True).start()
-    lives = partial(_lives, told["process"], told["born"])
-    if _ends(words, told["seconds"], lives) or not lives():
+    run = _process(told["process"], told["born"])
+    if run is None or _ends(words, told["seconds"], run.is_running) or not run.is_running():
         os._exit(0)  # the thread may still read
     sys.stderr.write(f"rarefy: {told['message']}\n")
     sys.stderr.flush()
     if told["flow_run"] is not None:
         with contextlib.suppress(OSError, ValueError):
             _report(told["flow_run"], told["message"])
-    _kill(told["process"])
+    _kill(run)
     os._exit(0)  # the thread still reads
 
 
@@ -150,20 +153,24 @@ def _report(flow_run: dict[str, Any], message: str) -> None:
     prefect_server.opener(flow_run["url"]).open(request, timeout=SECONDS).close()
 
 
-def _lives(process: int, born: float) -> bool:
-    """Return whether a process is still there; another may have its number by now."""
+def _process(number: int, born: float) -> psutil.Process | None:
+    """Return the process with this number; None if it has ended, and another may have its number.
+
+    Whether it still lives is for its ``is_running`` to say: ``born`` is by the clock, and would be
+    another time once that is set.
+    """
     import psutil
 
     with contextlib.suppress(psutil.Error):
-        return psutil.Process(process).create_time() == born
-    return False
+        found = psutil.Process(number)
+        return found if found.create_time() == born else None
+    return None
 
 
-def _kill(process: int) -> None:
+def _kill(run: psutil.Process) -> None:
     import psutil
 
     with contextlib.suppress(psutil.Error):
-        run = psutil.Process(process)
         started = [each for each in run.children(recursive=True) if each.pid != os.getpid()]
         for each in (run, *started):
             with contextlib.suppress(psutil.Error):

@@ -70,7 +70,8 @@ def push(
                 f"{repository}: the token may not write there ({status}); set HF_TOKEN to one that "
                 "may"
             ) from None
-        kind = RecipeError if 400 <= status < 500 else ProviderError
+        busy = status in (408, 429)  # too slow, or too often: it may be taken later
+        kind = RecipeError if 400 <= status < 500 and not busy else ProviderError
         raise kind(f"{repository}: the Hub refused the upload: {_line(error)}") from None
     except Exception as error:
         raise ProviderError(

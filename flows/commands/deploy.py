@@ -120,7 +120,7 @@ def deploy(
     deployment.check_portable(loaded, recipe_source.InGit.parse(git) if git else None)
     variables = dict(map(deployment.variable, options["variables"]))
     prefect_settings.prepare(home.prefect)
-    if cron:
+    if cron is not None:  # an empty one, as of an unset variable, would end the schedule
         cron_schedule(cron, timezone)
     if write_only:
         kind, template = kind or "process", deployment.template_of(kind or "process")

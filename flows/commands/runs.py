@@ -143,6 +143,7 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
 
     Example: `rarefy runs cancel demo`
     """
+    from pipeline.run import logbook
     from pipeline.terms.errors import ProviderError, RecipeError
 
     book = _book(home)
@@ -151,6 +152,11 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
         raise RecipeError(f"{entry.id} is not running: {entry.state}")
     if entry.host != platform.node():
         raise RecipeError(f"{entry.id} runs on {entry.host}: cancel it there")
+    if entry.space not in (None, logbook.space()):
+        raise RecipeError(
+            f"{entry.id} runs in another container or on another machine that is called "
+            f"{entry.host}: cancel it there"
+        )
     try:
         os.kill(entry.pid, signal.Signals[entry.stop])
     except ProcessLookupError:

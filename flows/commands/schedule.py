@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from flows.jobs import Job
 
 
+FIELDS = 5
+"""The fields of a cron expression."""
+
+
 @click.command(short_help="Run a recipe on a schedule, through a Prefect server.")
 @recipe_argument
 @click.option("--cron", required=True, help="When to run: minute, hour, day, month, weekday.")
@@ -124,19 +128,32 @@ def job_of(recipe: Path, name: str, device: str, home: Home, given: Mapping[str,
 
 
 def cron_schedule(cron: str, timezone: str) -> Any:
-    """Return Prefect's schedule. Raises RecipeError if the expression or time zone is invalid."""
+    """Return Prefect's schedule.
+
+    Raises RecipeError if the expression or the time zone is invalid, or no time fits it.
+    """
+    import asyncio
+
     from prefect.client.schemas.schedules import CronSchedule
     from prefect.schedules import Cron
+    from prefect.server.schemas import schedules as on_server
     from pydantic import ValidationError
 
     from pipeline.terms.errors import RecipeError
 
+    if len(cron.split()) > FIELDS:  # Prefect would take the sixth for seconds: 60 runs in a minute
+        raise RecipeError(
+            f"--cron {cron!r}: expected five fields: minute, hour, day, month, weekday"
+        )
     try:
         CronSchedule(cron=cron, timezone=timezone)
+        asyncio.run(on_server.CronSchedule(cron=cron, timezone=timezone).get_dates(1))
     except ValidationError as error:
         first = error.errors()[0]
         key = f"--{first['loc'][0]}" if first["loc"] else "--cron"
         message = first["msg"].removeprefix("Value error, ")
         given = cron if key == "--cron" else timezone
         raise RecipeError(f"{key} {given!r}: {message}") from None
+    except ValueError:
+        raise RecipeError(f"--cron {cron!r}: there is no such time") from None
     return Cron(cron, timezone=timezone)

@@ -13,7 +13,6 @@ from pipeline.release.bundles import Bundle
 from pipeline.run import folder, names
 from pipeline.store.artifact import Manifest
 from pipeline.store.home import Home
-from pipeline.store.store import Store
 from pipeline.terms.errors import RarefyError
 from pipeline.verdict.record import LedgerRow, ReportData
 
@@ -85,7 +84,7 @@ def of(bundle: Bundle, home: Home) -> Provenance:
     """Return what the runs and the store in ``home`` know of a bundle."""
     found = next(_records(bundle, home), None)
     run, record = found or (None, None)
-    chain = list(_chain(bundle, home.store()))
+    chain = list(_chain(bundle, home))
     model = licence = None
     if chain and chain[-1].stage.name == IMPORT and chain[-1].source is not None:
         model, licence = chain[-1].source.reference, chain[-1].source.licence
@@ -121,17 +120,18 @@ def _age(path: Path) -> float:
         return 0.0
 
 
-def _chain(bundle: Bundle, store: Store) -> Iterator[Manifest]:
+def _chain(bundle: Bundle, home: Home) -> Iterator[Manifest]:
     """Yield the manifests from the bundle back to the imported model, as far as the store knows.
 
     A damaged or deleted one ends the chain: the bundle itself is whole.
     """
     manifest = bundle.manifest
+    store = home.store() if (home.path / "store").is_dir() else None  # or it would be created
     while manifest is not None:
         yield manifest
         before = next((each.digest for each in manifest.parents if each.role == "input"), None)
         try:
-            manifest = store.open(before).manifest if before is not None else None
+            manifest = store.open(before).manifest if store and before else None
         except RarefyError:
             return
 

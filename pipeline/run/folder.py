@@ -211,9 +211,14 @@ def _drop_verdict(directory: Path) -> None:
 
 
 def _drop_bundle(directory: Path) -> None:
-    """Remove the bundle of an earlier run; leave a folder that is not a bundle."""
+    """Remove the bundle of an earlier run; leave a folder that is not a bundle.
+
+    A part of one, which a kill could leave, would be taken for such a folder.
+    """
     if (directory / names.BUNDLE / MANIFEST).is_file():
-        shutil.rmtree(directory / names.BUNDLE)
+        old = disk.temporary(directory / names.BUNDLE)
+        (directory / names.BUNDLE).rename(old)
+        shutil.rmtree(old)
 
 
 def _replace(path: Path, text: str) -> None:

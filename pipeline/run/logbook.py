@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.store import disk, locks
 from pipeline.store.home import Home
 from pipeline.terms.credentials import redact
-from pipeline.terms.errors import IntegrityError, RarefyError, RecipeError
+from pipeline.terms.errors import IntegrityError, ProviderError, RarefyError, RecipeError
 
 State = Literal[
     "running", "pass", "fail", "inconclusive", "unjudged", "error", "interrupted", "killed"
@@ -60,6 +60,8 @@ class Entry(BaseModel):
     """What the run was started with; its paths are absolute."""
     host: str
     pid: int
+    space: str | None = None
+    """Where ``pid`` is this process's number; see ``space``."""
     stop: Literal["SIGTERM", "SIGINT"]
     """The signal that interrupts it as Ctrl-C does, or ends it if nothing else does."""
     started: float
@@ -142,6 +144,7 @@ class Logbook:
             job=job,
             host=platform.node(),
             pid=os.getpid(),
+            space=space(),
             stop=_stop(),
             started=started,
             total=total,
@@ -152,17 +155,18 @@ class Logbook:
             lock = locks.take(self._lock(entry.id))
             log = self.log(entry.id).open("a", encoding="utf-8")
         try:
-            with log:
-                page = Page(self.folder, entry, log)
-                try:
-                    yield page
-                except BaseException as error:
-                    page.broken(error)
-                    raise
-                page.update(ended=time.time(), step=None)
+            page = Page(self.folder, entry, log)
+            try:
+                yield page
+            except BaseException as error:
+                page.broken(error)
+                raise
+            page.update(ended=time.time(), step=None)
         finally:
             locks.discard(self._lock(entry.id))
             lock.release()
+            with disk.speaking(self.folder):  # what is still to be written may find a full disk
+                log.close()
 
     def entries(self) -> list[Entry]:
         """Return all runs, the latest first. Raises IntegrityError if an entry is damaged."""
@@ -195,13 +199,17 @@ class Logbook:
         """Return whether the process of a run still lives, also in another container.
 
         Its lock says so. On a network disk, a lock that another machine holds may look free: its
-        run is believed to live until it removes the lock's file.
+        run is believed to live until it removes the lock's file. So is the run of another user,
+        whose folder this one may only read.
         """
         if not self._lock(entry.id).exists():
             return False
-        with locks.if_free(self._lock(entry.id)) as free:
-            if not free:
-                return True
+        try:
+            with locks.if_free(self._lock(entry.id)) as free:
+                if not free:
+                    return True
+        except ProviderError:
+            return True
         return entry.host != platform.node() and disk.on_network(self.folder)
 
     def log(self, identifier: str) -> Path:
@@ -249,6 +257,18 @@ class Logbook:
 
     def _lock(self, identifier: str) -> Path:
         return self.folder / f"{identifier}.lock"
+
+
+def space() -> str | None:
+    """Return what tells apart the processes that one number may mean; None if not on Linux.
+
+    Containers may share a host name, and a home folder, but not the kernel's boot and namespace.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
 
 
 def _stop() -> Literal["SIGTERM", "SIGINT"]:

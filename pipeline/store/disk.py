@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -47,11 +46,15 @@ def write(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically, in UTF-8; it is on the disk when this returns."""
     part = temporary(path)
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 
@@ -157,10 +160,7 @@ def speaking(root: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if is_full(error):
-            raise ProviderError(
-                f"{root}: the disk is full; free some space and run again, published artifacts are "
-                "intact"
-            ) from error
+            raise locks.no_space(root) from error
         if isinstance(error, OSError) and error.errno in locks.DENIED:
             where = error.filename or root
             raise ProviderError(
@@ -194,7 +194,7 @@ def is_full(error: BaseException | None) -> bool:
     Libraries in Rust and C++ report it only in the message, torch in its own words.
     """
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in locks.FULL:
             return True
         if any(words in str(error) for words in _FULL):
             return True

@@ -17,6 +17,8 @@ from pipeline.terms.errors import ProviderError
 
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 """The errors of a user who may not write."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The errors of a disk, or a user's share of it, that is full."""
 
 
 @contextmanager
@@ -79,6 +81,13 @@ def _acquired(lock: FileLock) -> bool:
     return True
 
 
+def no_space(path: Path) -> ProviderError:
+    """Return the error of a disk that is full."""
+    return ProviderError(
+        f"{path}: the disk is full; free some space and run again, published artifacts are intact"
+    )
+
+
 @contextmanager
 def _speaking(path: Path) -> Iterator[None]:
     """Turn an error that is not contention into a ProviderError of one line."""
@@ -87,6 +96,8 @@ def _speaking(path: Path) -> Iterator[None]:
     except Timeout:
         raise
     except OSError as error:
+        if error.errno in FULL:
+            raise no_space(path) from error
         reason = error.strerror or str(error)
         if error.errno in DENIED:
             raise ProviderError(

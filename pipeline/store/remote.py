@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from pipeline.store.remote_files import RemoteFiles
 from pipeline.store.store import GUARD, Store
 from pipeline.store.tags import ANY, NoTagError, Tag, Why, check_name, check_unmoved, moved, parse
 from pipeline.terms.digests import is_beginning, is_sha256
-from pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
+from pipeline.terms.errors import EvidenceError, IntegrityError, RarefyError, RecipeError
 from pipeline.terms.vocabulary import REMOTE_TAG
 
 ATTEMPTS = 20
@@ -81,17 +81,19 @@ def pull(store: Store, url: str, reference: str) -> Artifact:
         if here := _whole(store, digest):
             return here  # another process has pulled it meanwhile
         folder = store.work(work)  # stays if the transfer breaks off, and the next one goes on
+        begun, pulled = any(folder.iterdir()), None
         for entry in manifest.files:
             remote.fetch(f"{_ARTIFACTS}/{digest}/{entry.path}", folder / entry.path, entry.size)
         try:
             pulled = store.adopt(folder, manifest, remote.run_record(digest))
         except IntegrityError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise IntegrityError(
-                f"{url}: {error}; delete {_ARTIFACTS}/{digest[:12]}… there and push it again"
-            ) from None
+            if not begun:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise IntegrityError(
+                    f"{url}: {error}; delete {_ARTIFACTS}/{digest[:12]}… there and push it again"
+                ) from None
         shutil.rmtree(folder, ignore_errors=True)  # still there if a run has just made the artifact
-    return pulled
+    return pulled or pull(store, url, digest)  # what an earlier attempt had left may be the damage
 
 
 def _whole(store: Store, digest: str) -> Artifact | None:
@@ -146,8 +148,10 @@ class Remote(RemoteFiles):
         return None if data is None else parse(data, f"{self.url}/tags/{name}.json")
 
     def tags(self) -> list[str]:
-        """Return the names of the remote's tags."""
-        return [name.removesuffix(".json") for name in self.names("tags")]
+        """Return the names of the remote's tags. Returns [] if they cannot be listed."""
+        with suppress(RarefyError):
+            return [name.removesuffix(".json") for name in self.names("tags")]
+        return []
 
     def resolve(self, reference: str) -> str:
         """Return the digest that a tag, a digest or a unique digest prefix refers to.

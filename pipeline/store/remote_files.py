@@ -32,6 +32,8 @@ READ_ONLY = frozenset({"http", "https"})
 _CHUNK = 2**20
 _LONG = 7 * 24 * 3600.0
 """Seconds after which an upload is not in progress any more."""
+_BUSY = frozenset({408, 425, 429})
+"""What a web server answers, beside 5xx, if it may answer otherwise the next time."""
 _PART = 50 * 2**20
 """Bytes. s3fs sends a file of less than two parts in one request."""
 
@@ -56,7 +58,8 @@ class RemoteFiles:
         if credentials.found_in(url):
             raise RecipeError(credentials.REFUSED)
         with _speaking(url):
-            system, root = fsspec.url_to_fs(url)
+            web = url.partition("://")[0] in READ_ONLY
+            system, root = fsspec.url_to_fs(url, **(_patience() if web else {}))
             system.invalidate_cache()
         return cls(url, system, root.rstrip("/"))
 
@@ -83,9 +86,8 @@ class RemoteFiles:
         the same name is beside it.
         """
         self.check_place()
-        with _speaking(self.url):
-            if self.system.exists(self.root):
-                return
+        if self._exists(self.root):
+            return
         parent, _, name = self.root.rpartition("/")
         if not self.protocols & BUCKETS:
             raise RecipeError(
@@ -105,9 +107,36 @@ class RemoteFiles:
             place = self.root.split("/", 1)[0]
         elif self.on_disk:
             place = self.root.rpartition("/")[0] or "/"
+        if place is not None and not self._exists(place):
+            raise RecipeError(f"{self.url}: no such bucket or folder: {place}")
+
+    def _exists(self, place: str) -> bool:
+        """Return whether something is there, as far as this user may know.
+
+        On S3 and on the web, any failure is a no to the file system's own ``exists``.
+        """
         with _speaking(self.url):
-            if place is not None and not self.system.exists(place):
-                raise RecipeError(f"{self.url}: no such bucket or folder: {place}")
+            if not self.protocols & (swap.S3 | READ_ONLY):
+                return bool(self.system.exists(place))
+            try:
+                self.system.info(place)
+            except FileNotFoundError as error:
+                self._check_missing(error)
+                return False
+            except PermissionError:
+                return True  # whoever reads or writes there is told what is refused
+        return True
+
+    def _check_missing(self, error: FileNotFoundError) -> None:
+        """Raise what an error on the web came from, unless the server said that nothing is there.
+
+        fsspec calls whatever goes wrong while it asks about a file a missing file.
+        """
+        cause = error.__cause__
+        if self.protocols & READ_ONLY and cause is not None:
+            status = getattr(cause, "status", None)
+            if status is None or status >= 500 or status in _BUSY:
+                raise cause
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return relative path -> size in bytes for all files below a folder."""
@@ -117,12 +146,12 @@ class RemoteFiles:
         return {path.removeprefix(start): info["size"] for path, info in files.items()}
 
     def names(self, folder: str) -> list[str]:
-        """Return the sorted names in a folder. Returns [] if it is missing or cannot be listed."""
-        try:
-            with _speaking(self.url):
+        """Return the sorted names in a folder. Returns [] if it is missing."""
+        with _speaking(self.url):
+            try:
                 paths = self.system.ls(f"{self.root}/{folder}", detail=False)
-        except RarefyError:
-            return []
+            except FileNotFoundError:
+                return []
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
 
     def read(self, path: str) -> bytes | None:
@@ -139,7 +168,8 @@ class RemoteFiles:
         with _speaking(self.url):
             try:
                 info = self.system.info(f"{self.root}/{path}")
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                self._check_missing(error)
                 return None
         page = str(info.get("mimetype", "")).startswith("text/html")
         listing = page and not path.endswith((".html", ".htm"))
@@ -149,30 +179,35 @@ class RemoteFiles:
         """Download a file of ``size`` bytes, from where a download that broke off has left it.
 
         If the size is not known, from its start. Whether the bytes are right is for the caller to
-        check. Raises IntegrityError if the file is
-        missing although a manifest lists it.
+        check. Raises IntegrityError if the file is missing although a manifest lists it.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         begun = target.stat().st_size if target.is_file() else 0
         if begun == size and target.is_file():
             return
-        partial = size is not None and 0 < begun < size
-        full = f"{self.root}/{path}"
+        if size is None or begun > size:
+            begun = 0
+        full, web = f"{self.root}/{path}", bool(self.protocols & READ_ONLY)
         with _speaking(self.url):
             try:
-                if not (partial and self._continued(full, target, begun)):
+                if (web and not begun) or not self._appended(full, target, begun):
                     self.system.get_file(full, str(target))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                self._check_missing(error)
                 raise IntegrityError(f"{self.url}: {path} is missing on the remote") from None
 
-    def _continued(self, full: str, target: Path, begun: int) -> bool:
-        """Append what is missing of a file; return False if it can only be read from its start."""
-        with self.system.open(full, "rb") as there, target.open("ab") as here:
+    def _appended(self, full: str, target: Path, begun: int) -> bool:
+        """Download a file from a place on; return False if it can only be read from its start.
+
+        In order, so that what a kill leaves is the file's beginning: s3fs, gcsfs and adlfs download
+        parts at once, into a file that has its full size before they are there.
+        """
+        with self.system.open(full, "rb") as there, target.open("ab" if begun else "wb") as here:
             try:
                 there.seek(begun)
-            except (ValueError, OSError):  # a web server without ranges
+                shutil.copyfileobj(there, here, _CHUNK)
+            except ValueError:  # a web server without ranges, which some say only when asked
                 return False
-            shutil.copyfileobj(there, here, _CHUNK)
         return True
 
     def write(self, path: str, data: bytes) -> None:
@@ -194,7 +229,7 @@ class RemoteFiles:
         file that its manifest does not list is damaged. What was left behind long ago goes.
         """
         for left in disk.temporaries(Path(self.root)):
-            with suppress(FileNotFoundError):  # it was in use, or another push has removed it
+            with suppress(FileNotFoundError, PermissionError):  # in use, removed, or another's
                 if time.time() - left.stat().st_mtime > _LONG:
                     left.unlink()
         final = Path(self.root, path)
@@ -298,6 +333,13 @@ def _speaking(url: str) -> Iterator[None]:
         if isinstance(error, ValueError) and "Protocol not known" in str(error):
             raise RecipeError(f"{url}: {_line(error)}") from error
         raise ProviderError(f"{url}: {type(error).__name__}: {_line(error)}") from error
+
+
+def _patience() -> dict[str, Any]:
+    """Return what lets a download take as long as it goes on; by default the web has 5 minutes."""
+    from aiohttp import ClientTimeout
+
+    return {"timeout": ClientTimeout(total=None, sock_connect=30, sock_read=60)}
 
 
 def _missing_package(url: str, error: ImportError) -> str:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from flows.workers import Where
@@ -358,3 +360,32 @@ def test_workers_end_with_a_sweep_that_is_interrupted(on: Any) -> None:
         raise KeyboardInterrupt
     assert not Runner.opened.is_open
     assert on == "ray" or not Runner.opened.folder.exists()
+
+
+SLEEPS = "import subprocess, sys, time; {first}; time.sleep(60)"
+
+
+def test_a_process_that_has_the_number_of_a_dead_worker_does_not_end_with_a_sweep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flows import branch_tasks
+
+    made: dict[str, Any] = {}
+    monkeypatch.setattr(branch_tasks, "ProcessPoolTaskRunner", made.update)
+    monkeypatch.setattr(branch_tasks, "Slot", lambda *_: None)
+    starts = f"print(subprocess.Popen([sys.executable, '-c', {SLEEPS.format(first='pass')!r}]).pid)"
+    code = SLEEPS.format(first=f"{starts}; sys.stdout.flush()")
+    worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    stranger = psutil.Process(int(worker.stdout.readline()))
+    try:
+        with suppress(KeyboardInterrupt), crew(Where("processes", 1)):
+            for number in (worker.pid, stranger.pid):
+                (Path(made["initargs"][0]) / str(number)).touch()
+            raise KeyboardInterrupt
+        assert worker.wait(30) < 0
+        ended, _, _ = select.select([worker.stdout], [], [], 1)
+        assert not ended, "the stranger has it open, too"
+    finally:
+        worker.kill()
+        stranger.kill()

@@ -48,6 +48,22 @@ with machine_limit.limit_of("rack-7")(free):
 """
 
 
+AWAY = """
+import contextlib, httpx
+from flows import machine_limit
+
+class Away(contextlib.ExitStack):
+    def __exit__(self, *_):
+        raise error
+
+machine_limit.create = lambda _: None
+machine_limit._slot = lambda *_: Away()
+error = httpx.ConnectError("refused")
+with machine_limit.limit_of("rack-7")(print):
+    print("measured")
+"""
+
+
 def run(code: str, environment: dict[str, str]) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -65,6 +81,11 @@ def test_without_a_server_there_is_no_limit(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
     said = run(WITHOUT, environment | {"PREFECT_HOME": str(tmp_path)})
     assert said == "rarefy-measures-rack-7 None\n"
+
+
+def test_a_server_that_is_away_when_a_measurement_ends_does_not_cost_it(tmp_path: Path) -> None:
+    environment = {"PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    assert run(AWAY, os.environ | environment) == "measured\n"
 
 
 @pytest.mark.slow

@@ -28,6 +28,13 @@ from pipeline.terms.errors import (
 ASKED = httpx.Request("GET", "http://there")
 
 
+class HttpError(Exception):
+    """What gcsfs raises, which knows codes as the service gives them."""
+
+    def __init__(self, code: int | str) -> None:
+        self.code = code
+
+
 def caused(error: Exception, cause: BaseException) -> Exception:
     error.__cause__ = cause
     return error
@@ -47,6 +54,8 @@ def caused(error: Exception, cause: BaseException) -> Exception:
         PrefectHTTPStatusError("", request=ASKED, response=httpx.Response(500)),
         HfHubHTTPError("", response=httpx.Response(429, request=ASKED)),
         botocore.exceptions.EndpointConnectionError(endpoint_url="http://there"),
+        HttpError(503),
+        HttpError("429"),
         sqlite3.OperationalError("database is locked"),
         caused(ProviderError("s3://bucket: reset"), ConnectionResetError()),
         caused(RarefyError("distill: reset"), caused(ProviderError("x"), ConnectionResetError())),
@@ -70,6 +79,7 @@ def test_these_are_tried_again(error: Exception) -> None:
         caused(ProviderError("no permission"), PermissionError(errno.EACCES, "no")),
         FileNotFoundError(errno.ENOENT, "gone"),
         aiohttp.ClientResponseError(None, (), status=403),  # type: ignore[arg-type]
+        HttpError(403),
         sqlite3.OperationalError("no such table"),
         ZeroDivisionError("a bug"),
     ],

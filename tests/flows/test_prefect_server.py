@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from flows import prefect_server
 from pipeline.terms.errors import ProviderError
@@ -39,6 +47,16 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
+class Gateway(BaseHTTPRequestHandler):
+    """Stands in front of a server that is down."""
+
+    def do_GET(self) -> None:
+        self.send_error(503)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 class Locked(BaseHTTPRequestHandler):
     """Answers everybody's health check, and else those who are known."""
 
@@ -61,11 +79,54 @@ def server(request: pytest.FixtureRequest) -> Iterator[HTTPServer]:
         thread.join()
 
 
-def test_any_status_is_an_answer_and_a_proxy_is_not_asked(
+def test_a_status_is_an_answer_and_a_proxy_is_not_asked(
     server: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert prefect_server.answers(f"http://127.0.0.1:{server.server_port}/api")
+
+
+@pytest.mark.parametrize("server", [Gateway], indirect=True)
+def test_a_gateway_without_its_server_is_no_answer(server: HTTPServer) -> None:
+    assert not prefect_server.answers(f"http://127.0.0.1:{server.server_port}/api")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of 127.0.0.1 that nobody else vouches for, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "here")])
+    today = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(today - timedelta(1))
+        .not_valid_after(today + timedelta(1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = tmp_path / "here.pem"
+    path.write_bytes(made.public_bytes(Encoding.PEM) + secret)
+    return path
+
+
+def test_a_certificate_is_trusted_as_prefect_trusts_it(
+    server: HTTPServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = f"https://127.0.0.1:{server.server_port}/api"
+    names = ("PREFECT_API_SSL_CERT_FILE", "SSL_CERT_FILE", "PREFECT_API_TLS_INSECURE_SKIP_VERIFY")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    assert not prefect_server.answers(url)
+    for name, value in zip(names, (str(certificate), str(certificate), "true"), strict=True):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert prefect_server.answers(url)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "no url"])

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed, Scheduled, State
 
 from flows import submitted
@@ -118,6 +119,11 @@ def test_a_server_that_stays_away_ends_the_watching(watched: Watched) -> None:
     error, said = watched(Server(Scheduled(), AWAY))
     assert "has not answered for 5 min" in str(error)
     assert sum("does not answer" in line for line in said) == 1
+
+
+def test_a_run_that_is_deleted_ends_the_watching(watched: Watched) -> None:
+    error, _ = watched(Server(Scheduled(), ObjectNotFound(AWAY)))
+    assert error == f"the server does not know the run {RUN} any more"
 
 
 @pytest.mark.parametrize("beat", [None, lambda: datetime(2026, 1, 1, tzinfo=UTC)])

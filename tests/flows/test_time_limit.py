@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import signal
 import subprocess
 import sys
@@ -154,8 +155,24 @@ def test_a_fork_that_outlives_the_stage_does_not_end_the_run() -> None:
 
 def test_another_process_with_the_number_is_left_alone() -> None:
     own = psutil.Process()
-    assert time_limit._lives(own.pid, own.create_time())
-    assert not time_limit._lives(own.pid, own.create_time() - 1)
+    assert time_limit._process(own.pid, own.create_time()) == own
+    assert time_limit._process(own.pid, own.create_time() - 1) is None
+
+
+def test_a_clock_that_is_set_while_a_stage_runs_does_not_end_its_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    words.put(time_limit.WAITS)
+    own = psutil.Process()
+    run = time_limit._process(own.pid, own.create_time())
+    assert run is not None
+    born = own.create_time() + 3600
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: born)
+    monkeypatch.setattr(time_limit, "LOOK", 0.1)
+    threading.Timer(0.5, words.put, [time_limit.GOES_ON]).start()
+    assert not time_limit._ends(words, 0.1, run.is_running)
+    assert run.is_running()
 
 
 def test_the_server_is_told_why_before_the_run_ends(server: Any, monkeypatch: Any) -> None:
@@ -177,9 +194,17 @@ def test_a_server_that_is_away_does_not_save_the_stage() -> None:
 
 
 def test_a_user_and_password_are_shown_as_prefect_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PREFECT_API_KEY", raising=False)
+    for name in ("PREFECT_API_KEY", "PREFECT_CLIENT_CUSTOM_HEADERS"):
+        monkeypatch.delenv(name, raising=False)
     assert prefect_server.authorization() == {}
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "a:b")
+    assert prefect_server.authorization() == {"Authorization": "Basic YTpi"}
+    monkeypatch.setenv("PREFECT_CLIENT_CUSTOM_HEADERS", '{"CF-Access-Client-Id": "me"}')
+    assert prefect_server.authorization() == {
+        "Authorization": "Basic YTpi",
+        "CF-Access-Client-Id": "me",
+    }
+    monkeypatch.setenv("PREFECT_CLIENT_CUSTOM_HEADERS", "none")  # Prefect itself says so
     assert prefect_server.authorization() == {"Authorization": "Basic YTpi"}
 
 

@@ -83,7 +83,7 @@ def test_a_branch_is_made_and_main_stays(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("status", "code"), [(403, 2), (400, 2), (500, 5)])
+@pytest.mark.parametrize(("status", "code"), [(403, 2), (400, 2), (429, 5), (500, 5)])
 def test_a_refusal_is_an_error_of_one_line(folder, status, code):
     with hub_uploads.serve() as (hub, uploads):
         hub.add("me/mine", {"old.txt": b"old"})

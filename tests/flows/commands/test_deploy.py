@@ -88,6 +88,7 @@ def test_a_pool_of_containers_is_said_to_be_only_checked(
         ((*URL, "--store", "models"), "--store models: expected a URL"),
         ((*URL, "--report-url", "https://reports"), "--report-url needs a --store"),
         ((*URL, "--cron", "every night"), "--cron 'every night'"),
+        ((*URL, "--cron", ""), "--cron ''"),
         ((*URL, "--job-variable", "colour=red"), "--job-variable colour"),
         ((*URL, "--type", "docker"), "--job-variable image=NAME"),
         ((*URL, "--type", "mainframe"), "no such type of work pools"),

@@ -216,6 +216,18 @@ def test_a_run_of_another_user_is_theirs_to_cancel(
     assert err.endswith(f"process {os.getpid()} belongs to another user, who can cancel it\n")
 
 
+def test_a_run_of_another_container_of_this_name_is_cancelled_there(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process's number is another's here."""
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("another process was ended"))
+    with Logbook(Home(tmp_path)).writing("tiny", "inline", {}, 3) as page:
+        page.update(space="another boot pid:[4026532178]")
+        code, _, err = call("runs", "cancel", "tiny", "--home", str(tmp_path))
+    assert code == 2
+    assert err.endswith(f"another machine that is called {page.entry.host}: cancel it there\n")
+
+
 def test_a_run_that_ends_before_it_is_cancelled_has_ended(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

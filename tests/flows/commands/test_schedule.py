@@ -53,6 +53,8 @@ def test_a_server_that_does_not_answer_is_named(
     ("arguments", "named"),
     [
         (("--cron", "every night"), "--cron 'every night'"),
+        (("--cron", "0 0 3 * * *"), "expected five fields: minute, hour, day, month, weekday"),
+        (("--cron", "0 3 31 2 *"), "--cron '0 3 31 2 *': there is no such time"),
         (("--cron", NIGHTLY, "--timezone", "Mars/Olympus"), "--timezone 'Mars/Olympus'"),
     ],
 )

@@ -38,6 +38,7 @@ def test_a_run_whose_store_is_gone_still_knows_its_model(desk: Desk) -> None:
     empty = Home(desk.home / "other")
     found = provenance.of(bundle, empty)
     assert (found.model, found.stages) == ("encoder", ("import", "head", "export"))
+    assert not empty.path.exists(), "to look made nothing"
 
 
 def test_a_bundle_that_no_run_made_has_no_facts_but_its_stage(desk: Desk, tmp_path) -> None:

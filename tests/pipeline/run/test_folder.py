@@ -63,6 +63,24 @@ def test_a_folder_that_is_no_bundle_stays(folder: Path) -> None:
     assert (folder / "bundle").is_dir()
 
 
+def test_a_stop_while_a_bundle_is_removed_is_no_folder_of_somebody_else(
+    bundle: Artifact, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.write(Outcome(report_data(), bundle), folder)
+
+    def stopped(path: Path) -> None:
+        (path / "manifest.json").unlink()
+        raise KeyboardInterrupt
+
+    without = Outcome(report_data(verdict=None, measurements=None), None)
+    with monkeypatch.context() as patch:
+        patch.setattr(files.shutil, "rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            files.write(without, folder)
+    files.write(without, folder)
+    assert {path.name for path in folder.iterdir()} == {"report.html", "summary.md", "run.json"}
+
+
 @pytest.mark.slow
 def test_processes_that_write_at_once_take_turns(bundle: Artifact, folder: Path) -> None:
     def write() -> None:

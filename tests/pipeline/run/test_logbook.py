@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -131,6 +132,19 @@ def test_a_killed_run_of_another_container_is_known_to_be_dead(book, monkeypatch
     assert book.find("demo").state == "killed"
 
 
+def test_who_may_only_read_sees_the_runs_of_another_user(book, monkeypatch):
+    opened = os.open
+
+    def denied(path, flags, *arguments, **named):
+        if str(path).endswith(".lock") and flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, flags, *arguments, **named)
+
+    with book.writing("demo", "inline", {}, 3), monkeypatch.context() as patch:
+        patch.setattr(os, "open", denied)
+        assert book.find("demo").state == "running"
+
+
 def test_a_damaged_entry_is_named(book):
     identifier = write(book)
     (book.folder / f"{identifier}.json").write_text("{")
@@ -156,6 +170,14 @@ def test_a_full_disk_is_said_in_one_line(book, monkeypatch):
             with pytest.raises(ProviderError, match="the disk is full"):
                 page.update(step="prune")
         page.update(step="prune")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_log_that_cannot_be_ended_on_a_full_disk_says_so_in_one_line(book, monkeypatch):
+    monkeypatch.setattr(Logbook, "log", lambda *_: Path("/dev/full"))
+    with pytest.raises(ProviderError, match="the disk is full"):  # noqa: SIM117
+        with book.writing("demo", "inline", {}, 3) as page:
+            page.say("started")
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def test_a_file_whose_successor_cannot_be_written_is_as_it_was(tmp_path, monkeyp
     with pytest.raises(OSError, match="the disk is broken"):
         disk.write_text(path, "new")
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path], "nothing is left of what was not written"
 
 
 def test_what_another_process_has_deleted_has_no_size_and_no_time(tmp_path):

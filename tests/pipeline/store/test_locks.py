@@ -49,6 +49,16 @@ def test_an_error_of_locking_is_not_called_another_run(store, monkeypatch, numbe
     assert said == []
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_with_no_room_for_a_lock_is_full(store, monkeypatch, number):
+    def refuse(*_arguments, **_named):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(ProviderError, match="the disk is full; free some"), store.lock("x" * 64):
+        pass
+
+
 def test_threads_exclude_each_other_too(tmp_path):
     inside, most = [], []
 

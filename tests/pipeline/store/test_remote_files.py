@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
+import threading
+import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from flows.passing import may_pass
 from pipeline.store import disk, remote, remote_files
 from pipeline.store.remote_files import RemoteFiles
 from pipeline.store.store import Store
 from pipeline.store.tags import NoTagError
-from pipeline.terms.errors import ProviderError, RecipeError
+from pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
 from tests.pipeline.store.artifacts import publish
 
 FORK = multiprocessing.get_context("fork")
+
+
+class Web(SimpleHTTPRequestHandler):
+    """A web server as simple as Python's: it knows no ranges."""
+
+    broken, slow = False, 0.0
+
+    def log_message(self, *_):
+        pass
+
+    def send_head(self):
+        time.sleep(self.slow)
+        return self.send_error(503) if self.broken else super().send_head()
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """The address of the remote ``tmp_path/remote`` on the web."""
+    from fsspec.implementations.http import HTTPFileSystem
+
+    monkeypatch.setattr(Web, "broken", False)
+    HTTPFileSystem.clear_instance_cache()  # its session would keep what a test has changed
+    handler = functools.partial(Web, directory=str(tmp_path / "remote"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+    HTTPFileSystem.clear_instance_cache()
 
 
 def test_a_folder_that_is_not_mounted_is_said_and_not_made(store, tmp_path):
@@ -104,6 +137,97 @@ def test_the_web_is_read_only(store):
         RemoteFiles("https://models.example/x", Web(), "x").check_writable()
 
 
+def test_a_download_from_a_server_without_ranges_begins_again(store, other, tmp_path, web):
+    made = publish(store)
+    remote.push(store, made.digest, f"file://{tmp_path}/remote", "production")
+    (other.work(f"pull-{made.digest}") / "a.txt").write_text("he")
+    assert other.verify(remote.pull(other, f"{web}", "production").digest) == []
+
+
+def test_a_web_server_that_is_busy_is_not_one_without_the_file(store, tmp_path, web, monkeypatch):
+    made = publish(store)
+    remote.push(store, made.digest, f"file://{tmp_path}/remote")
+    there, path = RemoteFiles.open(web), f"artifacts/sha256/{made.digest}/a.txt"
+    assert (there.kind(path), there.kind("none")) == ("file", None)
+    (tmp_path / "begun").write_text("he")
+    monkeypatch.setattr(Web, "broken", True)
+    for use in (
+        lambda: there.kind(path),
+        lambda: there.fetch(path, tmp_path / "begun", 5),
+        lambda: there.fetch(path, tmp_path / "new", 5),
+        there.check_exists,
+    ):
+        with pytest.raises(ProviderError, match="503") as caught:
+            use()
+        assert may_pass(caught.value)
+    monkeypatch.setattr(Web, "broken", False)
+    with pytest.raises(IntegrityError, match="none is missing on the remote"):
+        there.fetch("none", tmp_path / "none", 5)
+
+
+def test_a_download_from_the_web_takes_as_long_as_it_goes_on(tmp_path, web, monkeypatch):
+    import aiohttp
+
+    (tmp_path / "remote").mkdir()
+    (tmp_path / "remote" / "a.txt").write_text("hello")
+    monkeypatch.setattr(aiohttp.client, "DEFAULT_TIMEOUT", aiohttp.ClientTimeout(total=0.1))
+    monkeypatch.setattr(Web, "slow", 0.5)
+    RemoteFiles.open(web).fetch("a.txt", tmp_path / "a.txt", 5)
+    assert (tmp_path / "a.txt").read_text() == "hello"
+
+
+def test_a_download_from_s3_that_breaks_off_is_no_damage_there(store, other, shared, monkeypatch):
+    """Its file system downloads large files in parts, into a file of the full size."""
+    made = publish(store)
+    remote.push(store, made.digest, shared)
+    system = RemoteFiles.open(shared).system
+    call = system._call_s3
+
+    async def breaks_off(method, *arguments, **options):
+        if "a.txt" in options.get("Key", "") and "Range" in options:
+            raise ConnectionError("the line is dead")
+        return await call(method, *arguments, **options)
+
+    monkeypatch.setattr(system, "default_block_size", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "_call_s3", breaks_off)
+        with pytest.raises(ProviderError, match="the line is dead"):
+            remote.pull(other, shared, made.digest)
+    assert other.verify(remote.pull(other, shared, made.digest).digest) == []
+
+
+@pytest.mark.parametrize("error", [ConnectionError("dead"), PermissionError("denied")])
+def test_a_bucket_that_cannot_be_asked_for_is_not_a_missing_one(shared, monkeypatch, error):
+    there = RemoteFiles.open(shared)
+
+    async def fails(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(there.system, "_call_s3", fails)
+    if isinstance(error, PermissionError):
+        there.check_writable()  # one may be allowed to write, and not to ask for the bucket
+        return
+    with pytest.raises(ProviderError, match="ConnectionError: dead") as caught:
+        there.check_writable()
+    assert may_pass(caught.value)
+
+
+def test_what_cannot_be_listed_is_not_said_to_be_missing(store, monkeypatch):
+    url = "memory://unlisted/x"
+    made = publish(store)
+    remote.push(store, made.digest, url, "staging")
+    there = remote.Remote.open(url)
+
+    def refuse(*_arguments, **_options):
+        raise PermissionError("no listing")
+
+    monkeypatch.setattr(there.system, "ls", refuse)
+    with pytest.raises(ProviderError, match="no permission: no listing"):
+        there.resolve(made.digest[:8])
+    with pytest.raises(NoTagError, match="no tag 'production'"):
+        there.resolve("production")
+
+
 def test_a_place_that_may_be_mistyped_is_said(store, bucket, tmp_path):
     made = publish(store)
     remote.push(store, made.digest, f"s3://{bucket}/team/rarefy", "production")
@@ -150,5 +274,15 @@ def test_a_push_that_is_killed_leaves_what_another_published_meanwhile(
     remote.push(store, publish(store, "second", "2" * 64).digest, url)
     assert left.exists()
     os.utime(left, (0, 0))
+    unlink = Path.unlink
+
+    def denied(path, *arguments, **options):
+        if path == left:
+            raise PermissionError("another user's, in a folder with the sticky bit")
+        unlink(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", denied)
+        remote.push(store, publish(store, "theirs", "4" * 64).digest, url)
     remote.push(store, publish(store, "third", "3" * 64).digest, url)
     assert not left.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pipeline.store.shared import Shared
 from pipeline.store.store import Store
 from pipeline.terms.errors import IntegrityError, ProviderError
 from tests.conftest import Workshop, execute
-from tests.pipeline.store.artifacts import publish
+from tests.pipeline.store.artifacts import damage, publish
 
 
 @pytest.fixture
@@ -130,39 +131,58 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(store, url, other, monk
     made = publish(store, "0123456789" * 1000)
     remote.push(store, made.digest, url)
     system = Remote.open(url).system
-    whole = system.get_file
+    whole, begun = system.open, {}
 
-    def breaks_off(there, here, **options):
-        whole(there, here, **options)
-        if there.endswith("a.txt"):
-            Path(here).write_bytes(Path(here).read_bytes()[:4000])
-            raise ConnectionResetError("the line is dead")
+    def opened(there, *arguments, **options):
+        file = whole(there, *arguments, **options)
+        seek = file.seek
+
+        def noted(place):
+            begun[there.rpartition("/")[2]] = place
+            return seek(place)
+
+        file.seek = noted
+        return file
+
+    def breaks_off(there, *arguments, **options):
+        if not there.endswith("a.txt"):
+            return whole(there, *arguments, **options)
+        file = io.BytesIO(made.path("a.txt").read_bytes()[:4000])
+        read = file.read
+        file.read = lambda size: read(size) or dead()
+        return file
+
+    def dead():
+        raise ConnectionResetError("the line is dead")
 
     with monkeypatch.context() as patch:
-        patch.setattr(system, "get_file", breaks_off)
+        patch.setattr(system, "open", breaks_off)
         with pytest.raises(ProviderError, match="the line is dead"):
             remote.pull(other, url, made.digest)
-        fetched: list[str] = []
-
-        def fetch(there, here, **options):
-            fetched.append(there.rpartition("/")[2])
-            whole(there, here, **options)
-
-        patch.setattr(system, "get_file", fetch)
+        patch.setattr(system, "open", opened)
         found = remote.pull(other, url, made.digest)
-    assert fetched == ["b.bin"], "the other file was continued"
+    assert begun == {"a.txt": 4000, "b.bin": 0}
     assert other.verify(found.digest) == []
     assert list((other.root / "work").iterdir()) == []
 
 
-def test_what_was_left_of_another_file_is_not_published(store, url, other):
+def test_what_was_left_of_another_file_is_no_damage_there_and_is_not_published(store, url, other):
     made = publish(store)
     remote.push(store, made.digest, url)
     left = other.work(f"pull-{made.digest}")
     (left / "a.txt").write_text("HELLO")
-    with pytest.raises(IntegrityError, match=r"a\.txt does not match"):
-        remote.pull(other, url, made.digest)
     assert other.verify(remote.pull(other, url, made.digest).digest) == []
+    assert list((other.root / "work").iterdir()) == []
+
+
+def test_damage_there_is_said_also_if_a_part_was_left_here(store, tmp_path, other):
+    made = publish(store)
+    remote.push(store, made.digest, f"file://{tmp_path}/remote")
+    damage(tmp_path / "remote" / "artifacts" / "sha256" / made.digest / "a.txt")
+    (other.work(f"pull-{made.digest}") / "a.txt").write_text("no")
+    with pytest.raises(IntegrityError, match=r"a\.txt does not match .* push it again"):
+        remote.pull(other, f"file://{tmp_path}/remote", made.digest)
+    assert list((other.root / "work").iterdir()) == []
 
 
 def test_of_two_who_pull_at_once_the_second_fetches_nothing(store, other, tmp_path, monkeypatch):
