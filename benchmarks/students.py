@@ -283,11 +283,8 @@ def measured(home: Path, name: str, data: str, model: Path, seed: int) -> dict[s
         "cpu": machine.fingerprint()["cpu"],
         "teacher": found.score("accuracy", "model")._asdict(),
         "accuracy": found.score("accuracy", CANDIDATE)._asdict(),
-        "linear": {
-            **linear.score(found)._asdict(),
-            "ms_from_text": float(np.median(found.linear.milliseconds)),
-            "size": found.linear.size,
-        },
+        "linear": linear.score(found)._asdict()
+        | {"ms": float(np.median(found.linear.milliseconds)), "size": found.linear.size},
         "kept": kept._asdict(),
         "speedup": timed.ratio("model", CANDIDATE)._asdict(),
         "from_text": whole._asdict(),
