@@ -10,7 +10,7 @@ from pipeline.recipe.recipe import BESIDE
 from pipeline.recipe.schema import json_schema
 from pipeline.stage import tasks
 from pipeline.terms.errors import RecipeError
-from pipeline.terms.metrics import FORMS, METRICS
+from pipeline.terms.metrics import FORMS, METRICS, of_kind
 from pipeline.terms.naming import hint
 from pipeline.terms.vocabulary import Data
 
@@ -138,6 +138,7 @@ def _metrics() -> Iterable[tuple[str, ...]]:
     for name in tasks.names():
         task = tasks.find(name)
         of[name] = {*task.scored(plain), *task.scored(ranked)}
+        of[name] |= set(of_kind("divergence")) if task.probable else set()
     for key, metric in METRICS.items():
         where = [f"`{name}`" for name, scores in of.items() if key in scores]
         unit = f", {metric.unit}" if metric.unit else ""

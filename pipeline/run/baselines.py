@@ -194,14 +194,23 @@ def check_alike(name: str, other: tuple[str, list[str]], task: Task) -> None:
 def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
     """Point every budget against a tag to this one; if there is none, add the usual three.
 
-    Raises RecipeError if ``tag`` is a stage of the recipe or not a valid tag name.
+    Raises RecipeError if ``tag`` is a stage of the recipe or not a valid tag name, and if a tag of
+    the recipe is rather a mistyped stage, with which nothing would be compared then.
     """
     if credentials.found_in(tag):
         raise RecipeError(f"--baseline: {credentials.REFUSED}")
-    ids = {MODEL, *(step.id for step in loaded.steps)}
+    ids = _ids(loaded)
     if tag in ids or (REMOTE_TAG not in tag and not NAME.fullmatch(tag)):
         what = "is a stage of the recipe" if tag in ids else "is not a valid tag name"
         raise RecipeError(f"baseline {tag!r} {what}; give a tag, or URL#tag for a remote store")
+    for position, budget in enumerate(loaded.recipe.budgets):
+        name = budget.against
+        if name in loaded.tags and (near := misspelt(name, ids, NEAR_STAGE)):
+            raise loaded.where.say(
+                ("budgets", position, "against"),
+                f"{name!r} is not a stage of this recipe, but there is {near!r}; correct the name, "
+                f"or write the tag {tag!r} itself",
+            )
     budgets = tuple(
         budget.model_copy(update={"against": tag}) if budget.against in loaded.tags else budget
         for budget in loaded.recipe.budgets

@@ -55,9 +55,9 @@ def points(value: float, more: int = 0) -> str:
     return f"{100 * value:.{2 + more}f} points"
 
 
-def signed(value: float) -> str:
+def signed(value: float, more: int = 0) -> str:
     """Format a difference of fractions in percentage points with its sign: +1.20, −0.35."""
-    return f"{100 * value:+.2f}".replace("-", "−")
+    return f"{100 * value:+.{2 + more}f}".replace("-", "−")
 
 
 def times(value: float, more: int = 0) -> str:
@@ -72,10 +72,12 @@ def exactly(form: Form, value: float) -> str:
 
 
 def beside(form: Form, value: float, limit: float) -> str:
-    """Format a value, with more digits if it would read as a limit from which it differs."""
-    texts = [form(value, more) for more in range(_MORE + 1)]
-    asked = _trimmed(exactly(form, limit))
-    return next((text for text in texts if _trimmed(text) != asked), texts[0])
+    """Format a value, with more digits if rounding would put it on, or beyond, another limit.
+
+    Of two numbers that differ when they are rounded alike, the exact limit is on the same side.
+    """
+    both = [(form(value, more), form(limit, more)) for more in range(_MORE + 1)]
+    return next((own for own, asked in both if _trimmed(own) != _trimmed(asked)), both[0][0])
 
 
 def _trimmed(text: str) -> str:

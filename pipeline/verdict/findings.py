@@ -182,7 +182,7 @@ def _drop(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
     """Judge ``max_drop``; the finding holds the drop, so a positive value is worse."""
     outcome: Outcome = statistics.non_inferiority(both.difference90, budget.limit)
     drop = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
-    change = [signed(value) for value in both.difference90]
+    change = [beside(signed, value, -budget.limit) for value in both.difference90]
     margin = exactly(number, budget.limit * 100)
     text = (
         f"{budget.metric} differs from {budget.against}'s by {change[0]} points "
@@ -216,11 +216,11 @@ def _worse(budget: Budget, ratio: Interval, where: str) -> Finding:
 
 def _regression(budget: Budget, interval: Interval, note: str, lacking: str = "") -> Finding:
     outcome = _at_most(interval, budget.limit)
-    shown, word = interval, "worse"
+    shown, word, limit = interval, "worse", budget.limit
     if interval.value < 0:
-        shown, word = Interval(*(-interval[at] for at in (0, 2, 1))), "better"
+        shown, word, limit = Interval(*(-interval[at] for at in (0, 2, 1))), "better", -limit
     text = (
-        f"{budget.metric} is {bounds(shown, '%', budget.limit)} {word} than {budget.against}'s"
+        f"{budget.metric} is {bounds(shown, '%', limit)} {word} than {budget.against}'s"
         f"{note}; a regression of at most {required(budget.limit, '%')} is allowed"
     )
     return Finding(interval, outcome, text + _at_limit(outcome, lacking))

@@ -16,6 +16,12 @@ def test_the_page_is_what_the_code_says():
     assert PAGE.read_text() == reference.markdown(), "rarefy recipe reference > docs/recipe.md"
 
 
+def test_a_divergence_is_of_tasks_whose_answers_are_probabilities():
+    """A budget on it is refused in the others (``pipeline.run.budgets``)."""
+    (row,) = (line for line in reference.markdown().splitlines() if line.startswith("| `kl`"))
+    assert row.endswith("| `multi-label-classification`, `text-classification` |")
+
+
 def test_a_stage_has_its_description_its_bounds_and_its_defaults():
     section = reference.markdown("quantize")
     assert section.startswith("## `quantize`\n")

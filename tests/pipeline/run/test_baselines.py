@@ -232,6 +232,15 @@ def test_a_missing_baseline_that_is_in_no_recipe_has_no_line_of_it(workshop: Wor
     assert str(caught.value).startswith(f"--baseline production: no tag in {workshop.store.root}")
 
 
+def test_a_baseline_replaces_no_mistyped_stage(workshop: Workshop) -> None:
+    """``against: exprot`` would be compared with production alone, in silence."""
+    teacher = {"metric": "accuracy", "min_retained": "97 %", "against": "exprot"}
+    loaded = recipes.load(workshop.recipe(*CHAIN, budgets=[SIZE, teacher]))
+    words = r"trial\.yaml:\d+: budgets\[1\]\.against: 'exprot' is not a stage.* there is 'export'"
+    with pytest.raises(RecipeError, match=words):
+        baselines.with_baseline(loaded, "production")
+
+
 @pytest.mark.parametrize(
     ("task", "data", "main"),
     [

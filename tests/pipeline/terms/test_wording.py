@@ -86,6 +86,18 @@ def test_both_sides_of_a_comparison_read_the_same_only_if_they_nearly_are(limit,
     assert not same or abs(value - limit) < max(2e-6 * limit, {"B": 1.0, "%": 1e-6}.get(unit, 1e-9))
 
 
+@given(st.floats(0.01, 99), st.floats(0.9, 1.1), st.sampled_from(["%", "ms", "×"]))
+def test_no_rounding_carries_a_value_beyond_its_limit(asked, share, unit):
+    """4.996 ms is within 4.998 ms, which "5 ms" is not."""
+    limit = round(asked, 3)
+    value = limit * share
+    shown, required = (
+        float(text.rstrip(" %ms×"))
+        for text in (wording.quantity(value, unit, limit), wording.required(limit, unit))
+    )
+    assert (shown - required) * (value - limit) >= 0, (shown, required)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

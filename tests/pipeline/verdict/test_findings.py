@@ -172,12 +172,18 @@ def test_the_reason_of_a_drop_has_its_bounds_and_the_margin(measurements):
 
 def test_a_reason_says_better_where_the_candidate_is(measurements):
     """20 MB is 77.78 % less than 90 MB; the value is a regression, so it is negative."""
-    found = one(measurements, metric="size", max_regression="5 %", against="finetune")
+    found = one(measurements, metric="size", max_regression="77.78 %", against="finetune")
     assert found.value == pytest.approx(20 / 90 - 1)
     assert found.reason == (
         "size is 77.78 % better than finetune's (20 MB vs. 90 MB); "
-        "a regression of at most 5 % is allowed"
+        "a regression of at most 77.78 % is allowed"
     )
+
+
+def test_a_bound_beside_its_limit_has_the_digits_that_tell_them_apart(measurements):
+    high = one(measurements, metric="accuracy", max_drop="1 %", against="finetune").high
+    asked = {"metric": "accuracy", "max_drop": f"{100 * high + 0.001:.3f} %"}
+    assert f"[−{100 * high:.3f}" in one(measurements, against="finetune", **asked).reason
 
 
 def test_a_slower_candidate_is_a_regression(measurements):
