@@ -12,6 +12,8 @@ import pytest
 
 from stages import mapped
 
+FULL = Path("/dev/full")
+
 
 def test_parts_come_back_one_after_another(tmp_path):
     parts = [np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((4, 3), np.float32)]
@@ -41,9 +43,9 @@ def test_outputs_take_no_memory_of_the_process(tmp_path):
     assert found[-1, 0] == 99
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is full")
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is full")
 def test_a_full_disk_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: FULL.open("wb"))
     with pytest.raises(OSError) as caught:
         mapped.written(tmp_path, [np.ones((1000, 2), np.float32)])
     assert caught.value.errno == errno.ENOSPC
