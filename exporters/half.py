@@ -76,7 +76,9 @@ def _large(model: ir.Model, feeds: Sequence[parity.Feed]) -> set[ir.Node]:
         node("ReduceMax", list(size.outputs), like=value, keepdims=0)
         for size, value in zip(sizes, computed, strict=True)
     ]
-    tried.graph.extend([*sizes, *most])
+    # The runtime goes to the last output first. If that was the last of the values, all would have
+    # to be held until then.
+    tried.graph.extend([*sizes, *reversed(most)])
     tried.graph.outputs[:] = [step.outputs[0] for step in most]
     session = parity.session(tried)
     found = np.max([session.run(None, feed) for feed in feeds], axis=0)

@@ -89,7 +89,8 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
         tempfile.TemporaryDirectory(prefix="rarefy-validate-") as output,
     ):
         context = run.context(stage, references, work, Path(output), progress, work)
-        stage.run(context, bundle.artifact)
+        # Only now, as the plan knows the recipe's own object, by which it finds its seed.
+        stage.model_copy(update={"models": tuple(references)}).run(context, bundle.artifact)
         return answers.load(Path(output))
 
 
@@ -121,4 +122,4 @@ def _stage(run: Run) -> tuple[Validate, dict[str, Artifact]]:
             f"a budget compares with {missing[0]!r}, but this store has no such checkpoint: "
             f"run {run.plan.loaded.where.source} to create it"
         )
-    return stage.model_copy(update={"models": tuple(models)}), models
+    return stage, models

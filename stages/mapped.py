@@ -29,7 +29,7 @@ def written(folder: Path, parts: Iterable[NDArray[np.float32]]) -> NDArray[np.fl
     units = width = 0
     with tempfile.TemporaryFile(dir=folder) as file:
         for part in parts:
-            part.tofile(file)
+            file.write(np.ascontiguousarray(part))  # tofile does not say that a disk is full
             units, width = units + len(part), part.shape[1]
         file.flush()
         return opened(file, units, width)

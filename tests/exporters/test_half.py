@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -205,3 +208,29 @@ def test_half_precision_runs_on_cuda(minilm, tmp_path):
     build(source, output, task=TASK, split=SPLIT, form="deploy", target_provider="cuda")
     answers = TASK.answers(BundleModel(output, provider="cuda").units(TEXTS))
     assert np.allclose(answers.sum(axis=1), 1)
+
+
+WAVES = """
+import resource
+import numpy as np
+import onnx_ir as ir
+from exporters import half
+from exporters.passes.graph import node
+from tests.exporters.small_graphs import finish, model
+
+made, [value] = model({"x": (["rows", "columns"], ir.DataType.FLOAT)})
+nodes = []
+for _ in range(100):
+    nodes.append(node("Sin", [value], like=value))
+    value = nodes[-1].outputs[0]
+finish(made, nodes)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+half.apply(made, [{"x": np.ones((1024, 1024), np.float32)}])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_rows_are_tried_without_holding_all_that_is_computed() -> None:
+    """Values of 4 MiB, of which a hundred would be 400: long rows of a large model have 100 GB."""
+    done = subprocess.run([sys.executable, "-c", WAVES], capture_output=True, check=True)
+    assert int(done.stdout) < 100 * 1024, "KiB"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.stage import Context
 from pipeline.store.artifact import Kind
 from pipeline.store.garbage import Collector
 from pipeline.store.home import Home
@@ -55,3 +56,20 @@ def test_a_damaged_reference_is_not_measured(
     said = rarefy("validate", "tiny", "--home", home)
     assert said.code == 6
     assert f"artifact {head.short} (head) is damaged: model.safetensors" in said.err
+
+
+def test_a_seed_of_its_own_is_drawn_from_again(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (here.folder / "tiny.yaml").read_text()
+    recipe = here.folder / "seeded.yaml"
+    recipe.write_text(text.replace("validate: {", "seed: 5\n    validate: {"))
+    seeds = []
+
+    def measuring(_stage: object, context: Context, _model: object) -> None:
+        seeds.append(context.seed)
+        raise ModelError("enough")
+
+    monkeypatch.setattr("stages.validate.Validate.run", measuring)
+    rarefy("validate", "tiny", "--recipe", recipe, "--home", here.home)
+    assert seeds == [5]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from stages import mapped
+
+FULL = Path("/dev/full")
 
 
 def test_parts_come_back_one_after_another(tmp_path):
@@ -35,3 +41,11 @@ def test_outputs_take_no_memory_of_the_process(tmp_path):
     assert held < 100_000
     assert most < 200_000, "one part at a time"
     assert found[-1, 0] == 99
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is full")
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: FULL.open("wb"))
+    with pytest.raises(OSError) as caught:
+        mapped.written(tmp_path, [np.ones((1000, 2), np.float32)])
+    assert caught.value.errno == errno.ENOSPC
