@@ -12,7 +12,7 @@ from flows.results import Result
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run.logbook import Engine
 from pipeline.store.home import Home
-from pipeline.terms.errors import RecipeError
+from pipeline.terms.errors import ProviderError, RecipeError
 from pipeline.terms.vocabulary import check_threads
 
 
@@ -27,8 +27,8 @@ def run(
     """Run a job and record it; ``loaded`` is its recipe, which is not read again.
 
     Raises the engine's own errors, RecipeError if there is no such engine or number of threads,
-    and ProviderError if PREFECT_API_URL names a server that does
-    not answer. A missed budget is a result, not an exception.
+    and ProviderError if PREFECT_API_URL names a server that does not answer, or Prefect's own does
+    not start. A missed budget is a result, not an exception.
     """
     if engine not in get_args(Engine):
         raise RecipeError(f"engine {engine!r}: expected 'prefect' or 'inline'")
@@ -54,4 +54,12 @@ def _run(job: Job, loaded: LoadedRecipe, engine: Engine, shown: Shows, verbose: 
         )
     from flows import prefect_flow  # Prefect reads its settings when it is imported
 
-    return prefect_flow.run(job, opened, shown)
+    try:
+        return prefect_flow.run(job, opened, shown)
+    except RuntimeError as error:
+        if "ephemeral Prefect API server" not in str(error):
+            raise
+        raise ProviderError(
+            "Prefect's server did not start in time, as on a machine that is very busy; run again, "
+            "or choose the engine 'inline', which needs none"
+        ) from error

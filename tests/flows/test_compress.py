@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from flows import compress, prefect_settings
@@ -36,3 +40,13 @@ def test_a_server_that_does_not_answer_is_said_with_what_to_do(
         compress.run(job(project, recipe), recipes.load(recipe), "prefect")
     last = str(caught.value).splitlines()[-1]
     assert last == "  rarefy run tiny.yaml, or unset PREFECT_API_URL, or choose the engine 'inline'"
+
+
+def test_an_embedded_server_that_does_not_start_in_time_is_one_line(project: Project) -> None:
+    recipe = project.recipe("quickstages:Head")
+    command = [sys.executable, "-m", "rarefy", "run", recipe, "--home", project.home]
+    environment = os.environ | {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 5, done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if "did not start in time" in line]
+    assert said.endswith("or choose the engine 'inline', which needs none")
