@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ LOOKS, PAUSE, PATIENCE = 3, 1.0, 3.0
 
 _guards: list[subprocess.Popen[bytes]] = []
 """This process's guard; it is kept because its pipe would be closed with it."""
+_held: list[socket.socket] = []
+"""The sockets, bound but not listening, that keep the ports of this process's servers for them."""
 
 
 def start() -> None:
@@ -57,6 +60,24 @@ def _set_apart() -> None:
 
     popen = partial(subprocess.Popen, start_new_session=True)
     server.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": popen})
+    server.SubprocessASGIServer.find_available_port = _own_port
+
+
+def _own_port(_server: object = None) -> int:
+    """Return a free port that no other run takes before the server of this one listens on it.
+
+    Prefect draws one of a thousand. A run that drew the one of another run, whose server had not
+    started yet, would find that server in good health, use it, and wait for it when it is gone.
+    """
+    held = socket.socket()
+    if sys.platform == "linux":  # elsewhere, the server could not listen on a port that is bound
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _held.append(held)
+    held.bind(("127.0.0.1", 0))
+    port = int(held.getsockname()[1])
+    if held not in _held:
+        held.close()
+    return port
 
 
 def end(mark: str) -> None:

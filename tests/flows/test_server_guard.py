@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -107,3 +108,13 @@ def test_the_guard_ends_only_its_own_run_s_servers() -> None:
         for process in (mine, other):
             process.kill()
             process.wait()
+
+
+def test_a_run_holds_its_servers_port_for_it() -> None:
+    """Prefect draws ports: two runs that drew the same one shared a server, until it was gone."""
+    port = server_guard._own_port()
+    with socket.socket() as another_run, pytest.raises(OSError, match="in use"):
+        another_run.bind(("127.0.0.1", port))
+    with socket.create_server(("127.0.0.1", port)) as ours:  # as uvicorn listens
+        assert ours.getsockname()[1] == port
+    assert server_guard._own_port() != port
