@@ -54,7 +54,6 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
             f"{type(model).__name__} cannot be exported: it takes no attention mask, so padding "
             "would change its answers"
         )
-    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
     # Use two rows of different length: the exporter would make an axis of size one a constant.
     example = {name: torch.ones((2, 9), dtype=torch.long) for name in names}
     example["attention_mask"][1, 6:] = 0
@@ -62,21 +61,11 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
         example["token_type_ids"].zero_()
     with _eager_attention(model), _quiet(), torch.no_grad():
         try:
-            program = torch.onnx.export(
-                _output_of(model, names, task).eval(),
-                tuple(example.values()),
-                dynamo=True,
-                dynamic_shapes=((axes,) * len(names),),  # one variadic argument
-                input_names=list(names),
-                output_names=[task.output],
-                opset_version=OPSET,
-                verbose=False,
-            )
+            graph = _traced(_output_of(model, names, task).eval(), example, task.output)
         except Exception as error:
             cause = error.__cause__ or error
             reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
             raise ModelError(f"{type(model).__name__} cannot be exported: {reason}") from error
-    graph: ir.Model = program.model
     _name_axes(graph)
     _turn_weights(graph)
     _name_weights(graph)
@@ -86,6 +75,25 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
     _forget_traces(graph)
     clean.apply(graph)
     numbering.apply(graph)
+    return graph
+
+
+def _traced(module: Any, example: dict[str, Any], output: str) -> ir.Model:
+    """Return the graph of a module, traced with these inputs; rows and their length may change."""
+    import torch
+
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+    program = torch.onnx.export(
+        module,
+        tuple(example.values()),
+        dynamo=True,
+        dynamic_shapes=((axes,) * len(example),),  # one variadic argument
+        input_names=list(example),
+        output_names=[output],
+        opset_version=OPSET,
+        verbose=False,
+    )
+    graph: ir.Model = program.model
     return graph
 
 

@@ -22,6 +22,7 @@ from tests.network import loopback_only
 from tests.project import here, made, own_environment, project, rarefy
 from tests.quiet import quiet_machine
 from tests.registry import registry
+from tests.tracing import trace_always, trace_once
 
 __all__ = [
     "desk",
@@ -35,6 +36,8 @@ __all__ = [
     "rarefy",
     "registry",
     "tiny_encoder",
+    "trace_always",
+    "trace_once",
 ]
 """Fixtures defined in other modules and found here."""
 

@@ -39,7 +39,7 @@ def test_no_path_of_this_machine_is_in_it(rows):
 
 
 @pytest.mark.slow
-def test_a_model_has_the_same_graph_in_every_process(monkeypatch):
+def test_a_model_has_the_same_graph_in_every_process(monkeypatch, trace_always):
     """ModernBERT's code walks through a set of strings, which each process has in another order."""
     from transformers.models.modernbert import modeling_modernbert
 

@@ -1,0 +1,90 @@
+"""A traced graph with another model's weights is what tracing that model gives."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+
+from exporters import onnx
+from tests import tracing
+from tests.exporters.families import classifier
+from tests.models import TASK
+
+
+def shuffled(model: Any) -> Any:
+    """Give a model other weights."""
+    generator = torch.Generator().manual_seed(11)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Trace once from now on, with nothing known yet; return what is traced."""
+    seen, real = [], inspect.unwrap(onnx._traced)
+
+    def counted(module: Any, example: dict[str, Any], output: str) -> ir.Model:
+        seen.append(module)
+        traced: ir.Model = real(module, example, output)
+        return traced
+
+    monkeypatch.setattr(onnx, "_traced", tracing.once(counted))
+    return seen
+
+
+def told(graph: ir.Model) -> list[Any]:
+    """Return nodes, with their inputs and attributes, and the bytes of all weights."""
+    nodes = [
+        (node.op_type, [value and value.name for value in node.inputs], str(node.attributes))
+        for node in graph.graph
+    ]
+    weights = graph.graph.initializers.items()
+    return [nodes, [(name, value.const_value.numpy().tobytes()) for name, value in weights]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bert", "deberta-v2"])
+def test_another_models_graph_has_its_own_weights(
+    kind: str, traces: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = onnx.export(classifier(kind), onnx.INPUTS, TASK)
+    other = onnx.export(shuffled(classifier(kind)), onnx.INPUTS, TASK)
+    assert len(traces) == 1
+    monkeypatch.setattr(onnx, "_traced", inspect.unwrap(onnx._traced))
+    really = onnx.export(shuffled(classifier(kind)), onnx.INPUTS, TASK)
+    assert told(other) == told(really)
+    assert told(first) != told(other)
+
+
+def test_what_is_built_otherwise_is_traced_anew() -> None:
+    def structure(model: Any, name: str = "input_ids") -> str | None:
+        return tracing._structure(model, {name: torch.ones(2, 3)}, "logits")
+
+    model = classifier("bert")
+    usual = structure(model)
+    assert usual == structure(shuffled(classifier("bert")))
+    assert usual != structure(model, "ids")
+    assert usual != structure(classifier("bert", hidden_size=64))
+    model.config.hidden_act = "relu"
+    assert usual != structure(model)
+    model.bert.forward = lambda *_: None
+    assert structure(model) is None, "nobody knows what it computes"
+
+
+def test_a_weight_that_the_tracer_has_computed_with_is_not_taken_for_another() -> None:
+    linear = torch.nn.Linear(3, 4)
+    doubled = (2 * linear.weight.detach()).numpy()
+    value = ir.Value(name="val_1", const_value=ir.tensor(doubled))
+    graph = ir.Graph([], [], nodes=[], initializers=[value])
+    assert tracing._kept(ir.Model(graph, ir_version=10), linear) is None
+    value.const_value = ir.tensor(np.ascontiguousarray(doubled.T / 2))
+    found = tracing._kept(ir.Model(graph, ir_version=10), linear)
+    assert found is not None
+    assert found.weights == {"val_1": ("weight", True)}

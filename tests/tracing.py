@@ -1,0 +1,144 @@
+"""Trace a model once for all that are built alike: PyTorch takes seconds for the smallest one.
+
+A graph depends on what a model is built of, not on its weights. A second model of the same modules,
+sizes, and config gets a copy of the first one's graph, with its own weights in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import onnx_ir as ir
+import pytest
+
+from exporters import onnx
+
+Trace = Callable[[Any, dict[str, Any], str], ir.Model]
+"""``exporters.onnx._traced``: from a module, its inputs by name, and the name of its output."""
+PLAIN = (int, float, bool, str, tuple, type(None))
+ELSEWHERE = ("_name_or_path", "transformers_version")
+"""What a config says of where the model is from."""
+
+
+class Traced(NamedTuple):
+    graph: ir.Model
+    weights: dict[str, tuple[str, bool]]
+    """Initializer -> the tensor of the model that it holds, and whether it is transposed."""
+
+
+def once(trace: Trace) -> Trace:
+    """Return a function that traces as ``trace`` does, but only the first model of a structure."""
+    kept: dict[str, Traced | None] = {}
+
+    @functools.wraps(trace)
+    def traced(module: Any, example: dict[str, Any], output: str) -> ir.Model:
+        key = _structure(module, example, output)
+        if key is None:
+            return trace(module, example, output)
+        if (found := kept.get(key)) is not None:
+            return _with_weights(found, module)
+        graph = trace(module, example, output)
+        if key not in kept:
+            kept[key] = _kept(graph, module)
+        return graph
+
+    return traced
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trace_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx, "_traced", once(onnx._traced))
+        yield
+
+
+@pytest.fixture
+def trace_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trace every model of this test."""
+    monkeypatch.setattr(onnx, "_traced", inspect.unwrap(onnx._traced))
+
+
+def _structure(module: Any, example: dict[str, Any], output: str) -> str | None:
+    """Return a digest of all that a graph depends on but the weights; None if not all is known."""
+    import torch
+
+    inputs = [(name, tensor.tolist()) for name, tensor in example.items()]
+    parts: list[Any] = [inputs, output]
+    forward = type(module).forward
+    for cell in getattr(forward, "__closure__", None) or ():
+        held = cell.cell_contents
+        parts.append(held if isinstance(held, PLAIN) else (type(held), _plain_of(held)))
+    for name, part in module.named_modules(remove_duplicate=False):
+        own = vars(part)
+        functions = {at: held for at, held in own.items() if isinstance(held, FunctionType)}
+        hooked = any(held for at, held in own.items() if at.endswith("_hooks"))
+        if hooked or "forward" in functions or any(f.__closure__ for f in functions.values()):
+            return None
+        parts.extend((at, held.__module__, held.__qualname__) for at, held in functions.items())
+        parts.append((name, type(part), _plain_of(part)))
+        parts.extend(_digest(value) for value in own.values() if isinstance(value, torch.Tensor))
+        if hasattr(part, "config"):
+            values = part.config.to_dict().items()
+            said = {key: value for key, value in values if key not in ELSEWHERE}
+            parts.append(sorted((key, repr(value)) for key, value in said.items()))
+    first: dict[int, str] = {}
+    for name, tensor in _tensors(module):
+        parts.append((name, first.setdefault(id(tensor), name), tensor.dtype, tensor.shape))
+        if not tensor.is_floating_point():
+            parts.append(_digest(tensor))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _plain_of(thing: Any) -> list[tuple[str, str]]:
+    """Return an object's attributes that are plain values."""
+    return sorted(
+        (at, repr(value)) for at, value in vars(thing).items() if isinstance(value, PLAIN)
+    )
+
+
+def _digest(tensor: Any) -> str:
+    return hashlib.sha256(tensor.detach().cpu().numpy().tobytes()).hexdigest()
+
+
+def _tensors(module: Any) -> Iterator[tuple[str, Any]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+def _kept(graph: ir.Model, module: Any) -> Traced | None:
+    """Return a copy of a graph and whose weights it holds; None if some might be computed."""
+    import torch
+
+    tensors = dict(_tensors(module))
+    weights = {}
+    for name, value in graph.graph.initializers.items():
+        assert value.const_value is not None
+        if name in tensors:
+            weights[name] = name, False
+            continue
+        array = torch.from_numpy(value.const_value.numpy().copy())
+        if array.numel() <= 1 or not array.is_floating_point():
+            continue  # a constant of the graph
+        turned = {
+            id(tensor): at
+            for at, tensor in tensors.items()
+            if tensor.dim() == 2 and array.equal(tensor.detach().T)
+        }
+        if len(turned) != 1:
+            return None
+        weights[name] = turned.popitem()[1], True
+    return Traced(graph.clone(), weights)
+
+
+def _with_weights(traced: Traced, module: Any) -> ir.Model:
+    graph, tensors = traced.graph.clone(), dict(_tensors(module))
+    for name, (at, transposed) in traced.weights.items():
+        tensor = tensors[at].detach()
+        held = tensor.T.contiguous() if transposed else tensor
+        graph.graph.initializers[name].const_value = ir.tensor(held, name=name)
+    return graph
