@@ -58,7 +58,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
@@ -196,6 +196,7 @@ class Validate(Stage):
             unlabelled=context.task.unlabelled,
             data=split.sha256,
             truth=truth,
+            groups=task.groups(split),
             slices=slices.of(split, task, tokens),
             models={
                 name: self._measure(context, artifacts[name], directory, ran_by[name], steps)
@@ -388,10 +389,11 @@ def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
     from pipeline.measure import accuracy
 
     given, truth = measurements.table(CANDIDATE), measurements.truth
+    groups = measurements.groups
     broken = float(np.mean(~np.isfinite(given).all(axis=1)))
     if not broken:
-        return accuracy.metrics(type(task), task.formulas(truth), given, truth, "eval")
+        return accuracy.metrics(type(task), task.formulas(truth), given, truth, "eval", groups)
     return (
-        *accuracy.metrics(type(task), [measurements.main], given, truth, "eval"),
+        *accuracy.metrics(type(task), [measurements.main], given, truth, "eval", groups),
         Metric(name="not_a_number", split="eval", value=broken, n=len(given)),
     )

@@ -108,6 +108,7 @@ def metrics(
     answers: NDArray[np.float64],
     truth: Sequence[Any],
     split: str,
+    groups: Sequence[int] = (),
 ) -> tuple[Metric, ...]:
     """Return scores of answers (units × columns) with intervals, as stored in a manifest."""
     from pipeline.measure import scores
@@ -118,7 +119,7 @@ def metrics(
             name=name,
             split=split,
             n=rows,
-            **scores.alone(task, name, answers, truth)._asdict(),
+            **scores.alone(task, name, answers, truth, groups=groups)._asdict(),
         )
         for name in names
     )

@@ -19,7 +19,9 @@ from pipeline.terms.interval import Interval
 from pipeline.terms.wording import bounds, quantity
 
 
-def learned_nothing(task: type[Task], answers: Floats, truth: Sequence[Any]) -> str | None:
+def learned_nothing(
+    task: type[Task], answers: Floats, truth: Sequence[Any], groups: Sequence[int] = ()
+) -> str | None:
     """Return in one sentence, without a subject, that a model is not above the floor, or None.
 
     ``answers``: units × columns, as many as the truth asks for. None also if the task has no floor.
@@ -27,7 +29,7 @@ def learned_nothing(task: type[Task], answers: Floats, truth: Sequence[Any]) -> 
     if not len(truth) or len(answers) != task.expected(truth):
         return None
     main = next(iter(task.formulas(truth)))
-    return below(task, scores.alone(task, main, answers, truth), truth)
+    return below(task, scores.alone(task, main, answers, truth, groups=groups), truth)
 
 
 def of_model(measured: Measurements, model: str) -> str | None:
@@ -37,7 +39,7 @@ def of_model(measured: Measurements, model: str) -> str | None:
     answers = measured.table(model)
     if not np.isfinite(answers).all():
         return None  # which fails on its own
-    return learned_nothing(measured.scored_by, answers, measured.truth)
+    return learned_nothing(measured.scored_by, answers, measured.truth, measured.groups)
 
 
 def below(task: type[Task], score: Interval, truth: Sequence[Any]) -> str | None:

@@ -151,6 +151,9 @@ class Measurements(_Record):
     )
     data: str = Field(default="", description="the sha256 of the eval split's file")
     truth: list[Any]
+    groups: list[int] = Field(
+        default_factory=list, description="the group of each block; empty if each is its own"
+    )
     slices: dict[str, list[str]] = Field(
         default_factory=dict, description="slicing -> each eval row's part in it"
     )
@@ -216,7 +219,7 @@ class Measurements(_Record):
         """Return a score of a model's answers with its interval; see ``scores.alone``."""
         from pipeline.measure import scores
 
-        return scores.alone(self.scored_by, name, self.table(model), self.truth)
+        return scores.alone(self.scored_by, name, self.table(model), self.truth, groups=self.groups)
 
     def on(self, target: str | None) -> Measurements:
         """Return the measurements with a target's own answers, if it has any."""

@@ -1,5 +1,7 @@
 """Intervals of scores, alone and compared, from resampled blocks (rows, sentences, queries, pairs).
 
+Blocks that belong together, such as the rows of a document, are drawn as one (``by_group``).
+
 A plain bootstrap is too sure of itself in two ways. If few blocks differ, a sample without one of
 the rare losses looks safe, and if none differs, its interval has no width. And percentiles do not
 follow the skewness of a small sample.
@@ -23,7 +25,7 @@ if a single one can move the score far: correlations and average precision.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -119,6 +121,18 @@ def alone(
     draws = _draw((score,), blocks, seed, resamples)
     ends = _ends(draws.scores[0] - value, draws, 0.025, unseen)
     return Interval(value, *(value + float(np.quantile(*end)) for end in ends))
+
+
+def by_group(score: Score, groups: Sequence[int], blocks: int) -> tuple[Score, int]:
+    """Return a score of blocks as one of groups of blocks, and their number.
+
+    ``groups``: each block's group; if empty, each is its own. The weight of a group is that of each
+    of its blocks, so whole groups are drawn.
+    """
+    if not len(groups):
+        return score, blocks
+    names, number = np.unique(groups, return_inverse=True)
+    return lambda weights: score(weights[:, number]), len(names)
 
 
 def influences(score: Score, blocks: int) -> Floats:

@@ -4,7 +4,8 @@ Accuracy has score intervals (Wilson's, Tango's). Other scores that count right 
 over rows, which has zero width if nothing differs: thirty right answers, resampled, are always
 right. So the bounds of a score are never closer to it than accuracy's bounds are to accuracy,
 scaled by the weight of a row: in macro F1, a row of a rare label weighs many times as much as
-others. Scores that do not count rows have the intervals of ``pipeline.measure.paired``.
+others. Scores that do not count rows have the intervals of ``pipeline.measure.paired``, and so have
+all if rows belong to groups: what comes in groups is no independent row, whatever the score.
 """
 
 from __future__ import annotations
@@ -44,29 +45,39 @@ def alone(
     answers: Floats,
     truth: Sequence[Any],
     seed: int = SEED,
+    groups: Sequence[int] = (),
 ) -> Interval:
     """Return a score with its 95 % interval.
 
-    ``answers``: units × columns; ``truth``: as the task's ``truth`` returns it. A row answered NaN
-    counts as wrong; the calibration error of such answers is NaN.
+    ``answers``: units × columns; ``truth``: as the task's ``truth`` returns it; ``groups``: as its
+    ``groups`` does. A row answered NaN counts as wrong; the calibration error of such answers is
+    NaN.
     """
     right = task.right(answers, truth)
-    accuracy = statistics.wilson(int(right.sum()), len(right))
+    accuracy = share(right, seed, groups)
     if name == "accuracy":
         return accuracy
     formula = task.formulas(truth)[name]
-    score = formula(answers, truth)
+    score, blocks = paired.by_group(formula(answers, truth), groups, len(right))
     heaviest = 0.0 if name == "ece" else _heaviest(task, formula, truth, answers)
-    if not task.counted:
-        return _within(name, paired.alone(score, len(right), seed, heaviest=heaviest))
-    drawn = statistics.bootstrap(score, len(right), seed)
+    if not task.counted or (len(groups) and name != "ece"):
+        return _within(name, paired.alone(score, blocks, seed, heaviest=heaviest))
+    drawn = statistics.bootstrap(score, blocks, seed)
     if name != "ece":
         weight = _unseen(1.0, heaviest, int((~right).sum()))
         return _within(name, _no_surer(drawn, accuracy, weight))
     wide = _no_surer(drawn, accuracy)  # an error: with few rows, the true one may be higher
-    low = _least_error(answers, right, accuracy, seed)
+    low = _least_error(answers, right, accuracy, seed, groups)
     high = max(wide.high, wide.value + accuracy.value - accuracy.low)
     return _within(name, Interval(wide.value, low, high))
+
+
+def share(right: NDArray[np.bool_], seed: int = SEED, groups: Sequence[int] = ()) -> Interval:
+    """Return the share of blocks that are right with its 95 % interval: Wilson's without groups."""
+    if not len(groups):
+        return statistics.wilson(int(right.sum()), len(right))
+    found = paired.alone(*paired.by_group(formulas.share(right), groups, len(right)), seed)
+    return _within("accuracy", found)
 
 
 @once
@@ -77,8 +88,9 @@ def compare(
     theirs: Floats,
     truth: Sequence[Any],
     seed: int = SEED,
+    groups: Sequence[int] = (),
 ) -> Bootstrap:
-    """Compare a score of candidate and reference on the same rows.
+    """Compare a score of candidate and reference on the same rows; ``groups`` as for ``alone``.
 
     Not for ece: sampling noise inflates both errors and so biases their ratio towards 1.
 
@@ -86,10 +98,12 @@ def compare(
     """
     right = [task.right(side, truth) for side in (ours, theirs)]
     formula = task.formulas(truth)[name]
-    if not task.counted:
-        first, second = formula(ours, truth), formula(theirs, truth)
+    if not task.counted or len(groups):
+        first, second = (
+            paired.by_group(formula(side, truth), groups, len(right[0])) for side in (ours, theirs)
+        )
         heaviest = _heaviest(task, formula, truth, ours, theirs)
-        return paired.compare(first, second, len(right[0]), seed, heaviest=heaviest)
+        return paired.compare(first[0], *second, seed, heaviest=heaviest)
     gains, losses = flips(*right)
     two_sided = statistics.paired_difference(gains, losses, len(truth))
     one_sided = statistics.paired_difference(gains, losses, len(truth), 0.90, HALF_A_ROW)
@@ -113,7 +127,12 @@ def compare(
 
 @once
 def agreement(
-    task: type[Task], ours: Floats, theirs: Floats, truth: Sequence[Any], seed: int = SEED
+    task: type[Task],
+    ours: Floats,
+    theirs: Floats,
+    truth: Sequence[Any],
+    seed: int = SEED,
+    groups: Sequence[int] = (),
 ) -> Interval:
     """Return the share of units with the same answer from both models, with a 95 % interval.
 
@@ -122,21 +141,28 @@ def agreement(
     """
     same, block = task.same(ours, theirs), task.block_of_unit(truth)
     if block is None:
-        return statistics.wilson(int(same.sum()), len(same))
+        return share(same, seed, groups)
     units = np.bincount(block).astype(float)
     agreed = np.bincount(block, same, minlength=len(units)).astype(float)
-    return _within("agreement", paired.alone(ratio(agreed, units), len(units), seed))
+    score, blocks = paired.by_group(ratio(agreed, units), groups, len(units))
+    return _within("agreement", paired.alone(score, blocks, seed))
 
 
 @once
-def divergence(task: type[Task], ours: Floats, theirs: Floats, seed: int = SEED) -> Interval:
+def divergence(
+    task: type[Task],
+    ours: Floats,
+    theirs: Floats,
+    seed: int = SEED,
+    groups: Sequence[int] = (),
+) -> Interval:
     """Return the mean divergence of a model's answers from another's, with a 95 % interval.
 
     Kullback-Leibler, in nats. Unlike agreement, it uses every row's probabilities, so a small split
     gives a narrow interval.
     """
     nats = task.nats(ours, theirs)
-    return _within("kl", paired.alone(mean(nats), len(nats), seed))
+    return _within("kl", paired.alone(*paired.by_group(mean(nats), groups, len(nats)), seed))
 
 
 def _within(name: str, interval: Interval) -> Interval:
@@ -150,8 +176,36 @@ def flips(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, int]
     return int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
 
 
+def chance(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: Sequence[int] = ()) -> float:
+    """Return McNemar's exact p-value that neither model is right more often.
+
+    With groups, it is that of the sign test on how each group has changed.
+    """
+    if not len(groups):
+        return statistics.mcnemar(*flips(ours, theirs))
+    _, number = np.unique(groups, return_inverse=True)
+    change = np.bincount(number, ours.astype(float) - theirs)
+    return statistics.mcnemar(int((change > 0).sum()), int((change < 0).sum()))
+
+
+def difference(
+    ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: Sequence[int] = ()
+) -> Interval:
+    """Return the difference of two shares of right blocks: Tango's interval without groups."""
+    if not len(groups):
+        return statistics.paired_difference(*flips(ours, theirs), len(ours))
+    first, second = (
+        paired.by_group(formulas.share(side), groups, len(side)) for side in (ours, theirs)
+    )
+    return paired.compare(first[0], *second).difference
+
+
 def _least_error(
-    probabilities: Floats, right: NDArray[np.bool_], accuracy: Interval, seed: int
+    probabilities: Floats,
+    right: NDArray[np.bool_],
+    accuracy: Interval,
+    seed: int,
+    groups: Sequence[int],
 ) -> float:
     """Return a lower bound of the calibration error, from accuracy − mean confidence.
 
@@ -160,7 +214,7 @@ def _least_error(
     by the triangle inequality the true error is at least as large.
     """
     gap = right - probabilities.max(axis=1)
-    mean_gap = statistics.bootstrap(mean(gap), len(right), seed)
+    mean_gap = statistics.bootstrap(*paired.by_group(mean(gap), groups, len(right)), seed)
     mean_gap = _no_surer(mean_gap, accuracy)
     return max(mean_gap.low, -mean_gap.high)
 

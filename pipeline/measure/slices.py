@@ -3,6 +3,7 @@
 A slicing assigns every row to a part: by its length, its target, or its value in a column. The
 p-values of McNemar's tests are corrected over all parts together (Holm 1979, "A simple sequentially
 rejective multiple test procedure"); uncorrected, one of twenty slices would look worse by chance.
+Rows of a group are no independent ones: see ``scores.difference`` and ``scores.chance``.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def compare(measurements: Measurements, reference: str) -> list[SliceResult]:
     """
     import numpy as np
 
-    from pipeline.measure import scores, statistics
+    from pipeline.measure import scores
 
     ours, theirs = measurements.right(CANDIDATE), measurements.right(reference)
     parts = [
@@ -124,24 +125,28 @@ def compare(measurements: Measurements, reference: str) -> list[SliceResult]:
         if len(set(values)) > 1
         for part in dict.fromkeys(values)
     ]
-    tables = [scores.flips(ours[rows], theirs[rows]) for _, _, rows in parts]
-    chances = [statistics.mcnemar(gains, losses) for gains, losses in tables]
+    groups = np.asarray(measurements.groups, dtype=int)
+    sides = [
+        (ours[rows], theirs[rows], groups[rows].tolist() if len(groups) else ())
+        for *_, rows in parts
+    ]
+    chances = [scores.chance(*side) for side in sides]
     results = []
-    for (slicing, part, inside), (gains, losses), p, corrected in zip(
-        parts, tables, chances, holm(chances), strict=True
+    for (slicing, part, _), (first, second, group), p, corrected in zip(
+        parts, sides, chances, holm(chances), strict=True
     ):
-        rows = int(inside.sum())
+        difference = scores.difference(first, second, group)
         results.append(
             SliceResult(
                 slicing=slicing,
                 part=part,
-                rows=rows,
-                candidate=statistics.wilson(int((ours & inside).sum()), rows),
-                reference=statistics.wilson(int((theirs & inside).sum()), rows),
-                difference=statistics.paired_difference(gains, losses, rows),
+                rows=len(first),
+                candidate=scores.share(first, groups=group),
+                reference=scores.share(second, groups=group),
+                difference=difference,
                 p=p,
                 corrected_p=corrected,
-                worse=losses > gains and corrected < SIGNIFICANT,
+                worse=difference.value < 0 and corrected < SIGNIFICANT,
             )
         )
     return sorted(results, key=lambda result: (result.difference.value, result.p))

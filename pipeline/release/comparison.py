@@ -179,6 +179,7 @@ def gathered(
         unlabelled=task.unlabelled,
         data=split.sha256,
         truth=truth,
+        groups=task.groups(split),
         models=models,
         latency={},
     )
@@ -191,18 +192,20 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
     ``block``, e.g. a query. ``mcnemar_p`` is None for scores that do not count right rows, whose
     difference has the interval of a bootstrap of blocks.
     """
-    from pipeline.measure import scores, statistics
+    from pipeline.measure import scores
 
     task, truth, main = measurements.scored_by, measurements.truth, measurements.main
     ours, theirs = (measurements.table(side) for side in SIDES)
-    same = scores.agreement(task, ours, theirs, truth)
+    groups = measurements.groups
+    same = scores.agreement(task, ours, theirs, truth, groups=groups)
     right = [measurements.right(side) for side in SIDES]
     gains, losses = scores.flips(*right)
+    both = scores.compare(task, main, ours, theirs, truth, groups=groups)
     return {
         "metric": main,
         **{side: measurements.score(main, side)._asdict() for side in SIDES},
-        "difference": scores.compare(task, main, ours, theirs, truth).difference._asdict(),
-        "mcnemar_p": statistics.mcnemar(gains, losses) if task.counted else None,
+        "difference": both.difference._asdict(),
+        "mcnemar_p": scores.chance(right[0], right[1], groups) if task.counted else None,
         "agreement": same._asdict(),
         "answers": len(ours),
         "block": task.block(truth),

@@ -112,7 +112,7 @@ def divergence(data: ReportData) -> Interval | None:
     if measured is None or not measured.references or not measured.scored_by.probable:
         return None
     ours, theirs = measured.table(CANDIDATE), measured.table(measured.references[0])
-    return scores.divergence(measured.scored_by, ours, theirs)
+    return scores.divergence(measured.scored_by, ours, theirs, groups=measured.groups)
 
 
 def points(data: ReportData, target: str) -> list[Point]:
@@ -142,7 +142,6 @@ def pareto(models: list[Point]) -> list[Point]:
 def flips(data: ReportData) -> Flips | None:
     """Compare candidate and reference row by row; None if either was not measured."""
     from pipeline.measure import classes, scores
-    from pipeline.measure.statistics import mcnemar
 
     measured, name = data.measurements, reference(data)
     if measured is None or name is None or CANDIDATE not in measured.models or not measured.truth:
@@ -150,7 +149,7 @@ def flips(data: ReportData) -> Flips | None:
     task, ours, theirs = measured.scored_by, measured.table(CANDIDATE), measured.table(name)
     right = task.right(ours, measured.truth), task.right(theirs, measured.truth)
     won, lost = scores.flips(*right)
-    p = mcnemar(won, lost)
+    p = scores.chance(*right, measured.groups)
     by_class = tuple(classes.compare(measured, name))
     if not by_class or task.marked != "row":
         return Flips(name, len(right[0]), lost, won, 0, p, ())
@@ -165,9 +164,14 @@ def block(data: ReportData) -> str:
 
 
 def evaluated(data: ReportData) -> str:
-    """Return how many rows, or other blocks, the candidate was scored on: ``48 eval queries``."""
+    """Return how many rows, or other blocks, the candidate was scored on: ``48 eval queries``.
+
+    And in how many groups, if some are in one: ``600 eval rows in 60 groups``.
+    """
     assert data.measurements is not None
-    return wording.plural(len(data.measurements.right(CANDIDATE)), f"eval {block(data)}")
+    counted = wording.plural(len(data.measurements.right(CANDIDATE)), f"eval {block(data)}")
+    groups = len(set(data.measurements.groups))
+    return f"{counted} in {wording.plural(groups, 'group')}" if groups else counted
 
 
 def learned_nothing(data: ReportData) -> str | None:
@@ -209,5 +213,7 @@ def retained(data: ReportData) -> Interval | None:
         return None
     ours, theirs = measured.table(CANDIDATE), measured.table(name)
     task = measured.scored_by
-    kept = scores.compare(task, measured.main, ours, theirs, measured.truth).ratio
+    kept = scores.compare(
+        task, measured.main, ours, theirs, measured.truth, groups=measured.groups
+    ).ratio
     return kept if math.isfinite(kept.value) else None

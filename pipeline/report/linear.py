@@ -34,7 +34,8 @@ def score(measured: Measurements) -> Interval:
     from pipeline.measure import scores
 
     task, truth = measured.scored_by, measured.truth
-    return scores.alone(task, measured.main, measured.linear_table(), truth)
+    answers = measured.linear_table()
+    return scores.alone(task, measured.main, answers, truth, groups=measured.groups)
 
 
 def row(measured: Measurements | None) -> LedgerRow | None:

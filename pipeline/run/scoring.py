@@ -20,7 +20,7 @@ from pipeline.terms.interval import Interval
 from pipeline.terms.progress import Progress
 from pipeline.terms.versions import versions
 
-VERSION = 7
+VERSION = 8
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnxruntime")
 SCORED = (Kind.CHECKPOINT, Kind.ADAPTER, Kind.BUNDLE)
 
@@ -162,7 +162,9 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> d
             f"{artifact.manifest.stage.name}: the model outputs NaN for {broken} of {len(answers)} "
             "answers; did its training diverge?"
         )
-    scores = accuracy.metrics(type(task), task.formulas(truth), answers, truth, name)
+    scores = accuracy.metrics(
+        type(task), task.formulas(truth), answers, truth, name, task.groups(split)
+    )
     main = scores[0]
     low = main.value if main.low is None else main.low
     high = main.value if main.high is None else main.high

@@ -55,7 +55,7 @@ def beaten(measurements: Measurements) -> BudgetResult | None:
         return None
     task, truth, main = measurements.scored_by, measurements.truth, measurements.main
     ours, theirs = measurements.table(CANDIDATE), measurements.linear_table()
-    both = scores.compare(task, main, ours, theirs, truth)
+    both = scores.compare(task, main, ours, theirs, truth, groups=measurements.groups)
     lost = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
     change = [signed(value) for value in both.difference90]
     better = lost.value < 0
@@ -157,22 +157,23 @@ def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
 
 def _score(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge a score of the task, such as accuracy, or an error."""
-    task, truth = measurements.scored_by, measurements.truth
+    task, truth, groups = measurements.scored_by, measurements.truth, measurements.groups
     if budget.metric not in task.formulas(truth):
         known = ", ".join(task.formulas(truth))
         raise lookup.MissingError(f"{task.name} has no {budget.metric}; its scores are {known}")
     ours = lookup.answers(measurements, CANDIDATE)
     if budget.against is None:
-        return _absolute(budget, scores.alone(task, budget.metric, ours, truth), "")
+        own = scores.alone(task, budget.metric, ours, truth, groups=groups)
+        return _absolute(budget, own, "")
     theirs = lookup.answers(measurements, lookup.against(budget, measurements))
-    both = scores.compare(task, budget.metric, ours, theirs, truth)
+    both = scores.compare(task, budget.metric, ours, theirs, truth, groups=groups)
     right = [task.right(side, truth) for side in (ours, theirs)]
-    if task.counted:
+    if task.counted and not groups:
         lacking = power.lacking(budget, *right)
     else:
         base = task.formulas(truth)[budget.metric](theirs, truth)(np.ones((1, len(right[1]))))
-        block = task.block(truth)
-        lacking = power.lacking_blocks(budget, both, float(base[0]), len(right[1]), block)
+        many, block = (len(set(groups)), "group") if groups else (len(right[1]), task.block(truth))
+        lacking = power.lacking_blocks(budget, both, float(base[0]), many, block)
     return (
         _drop(budget, both, lacking) if budget.form == "max_drop" else _kept(budget, both, lacking)
     )
@@ -231,11 +232,19 @@ def _agreement(budget: Budget, target: str | None, measurements: Measurements) -
         return _score(budget, target, measurements)
     if measurements.unlabelled:
         ours = lookup.answers(measurements, CANDIDATE)
-        own = scores.alone(measurements.scored_by, budget.metric, ours, measurements.truth)
+        own = scores.alone(
+            measurements.scored_by,
+            budget.metric,
+            ours,
+            measurements.truth,
+            groups=measurements.groups,
+        )
         return _absolute(budget, own, " with the recipe's model")
     name = lookup.first_reference(budget, measurements)
     ours, theirs = lookup.answers(measurements, CANDIDATE), lookup.answers(measurements, name)
-    same = scores.agreement(measurements.scored_by, ours, theirs, measurements.truth)
+    same = scores.agreement(
+        measurements.scored_by, ours, theirs, measurements.truth, groups=measurements.groups
+    )
     return _absolute(budget, same, f" with {name}")
 
 
@@ -244,7 +253,8 @@ def _divergence(budget: Budget, target: str | None, measurements: Measurements) 
     if not task.probable:
         raise lookup.MissingError(f"the answers of {task.name} are no probabilities")
     ours, theirs = lookup.answers(measurements, CANDIDATE), lookup.answers(measurements, name)
-    return _absolute(budget, scores.divergence(task, ours, theirs), f" nats from {name}")
+    nats = scores.divergence(task, ours, theirs, groups=measurements.groups)
+    return _absolute(budget, nats, f" nats from {name}")
 
 
 # Timings

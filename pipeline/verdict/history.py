@@ -302,6 +302,8 @@ def _as_measured(measurements: Measurements) -> str:
         later["unlabelled"] = True
     if measurements.linear is None:
         later["linear"] = True
+    if not measurements.groups:
+        later["groups"] = True
     plain = [name for name, model in measurements.models.items() if model.precision is None]
     later["models"] = {name: {"precision"} for name in plain}
     if measurements.schema_ in CALL_BY_CALL:

@@ -3,8 +3,9 @@
 With too few rows, the verdict is inconclusive. The number needed depends on the margin and on how
 often the two models disagree. It is reported before the run and again with the verdict.
 
-That is so for scores that count right rows. For others, such as a correlation, it depends on how
-sure the difference of the last run was, so nothing is known before the first one.
+That is so for scores that count right rows. For others, such as a correlation, and for rows in
+groups, it depends on how sure the difference of the last run was, so nothing is known before the
+first one.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def needs(
         known = METRICS.get(budget.metric)
         if known is None or known.kind != "score" or budget.against is None:
             continue
-        if not counted:
+        if not counted or (earlier is not None and earlier.groups):
             asked += _from_error(budget, rows, earlier)
             continue
         seen = None if earlier is None else _seen(earlier, budget.against)
@@ -111,7 +112,8 @@ def _from_error(budget: Budget, rows: int, earlier: Measurements | None) -> list
     task, ours, theirs = earlier.scored_by, earlier.table(CANDIDATE), earlier.table(name)
     if budget.metric not in task.formulas(earlier.truth):
         return []
-    both = scores.compare(task, budget.metric, ours, theirs, earlier.truth)
+    groups = earlier.groups
+    both = scores.compare(task, budget.metric, ours, theirs, earlier.truth, groups=groups)
     blocks = len(task.right(ours, earlier.truth))
     margin = margin_of(budget, earlier.score(budget.metric, name).value)
     error = standard_error(both)

@@ -156,13 +156,16 @@ def test_answers_are_taken_once_a_provider():
 
 
 def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain):
-    split = context.splits["eval"]
+    users = [f"user {row // 2}" for row in range(60)]
+    split = dataclasses.replace(context.splits["eval"], groups=users)
+    context.splits["eval"] = split
     split.columns["source"] = ["web"] * 40 + ["book"] * 20
     Validate(**QUICK, models=("finetune",)).run(context, chain["export"])
     found = read_measurements(context)
     assert list(found.slices) == ["length", "label", "source"]
     assert found.slices["label"] == [LABELS[label] for label in split.labels]
     assert found.slices["source"] == split.columns["source"]
+    assert found.groups == [row // 2 for row in range(60)]
     for text, part in zip(split.texts, found.slices["length"], strict=True):
         low, high = part.removesuffix(" tokens").split("–")
         assert int(low) <= len(text.split()) + 2 <= int(high)  # [CLS] and [SEP]

@@ -123,7 +123,9 @@ def _agreement(data: ReportData) -> Iterator[Measured]:
         return
     if not measured.unlabelled:  # there, it is the score
         ours, theirs = measured.table(CANDIDATE), measured.table(name)
-        same = scores.agreement(measured.scored_by, ours, theirs, measured.truth)
+        same = scores.agreement(
+            measured.scored_by, ours, theirs, measured.truth, groups=measured.groups
+        )
         yield _make("agreement", CANDIDATE, None, same)
 
 

@@ -243,6 +243,18 @@ class Task(FileRows, Shown):
         """
         return None
 
+    def groups(self, split: Split) -> list[int]:
+        """Return the number of each block's group by ``data.group``; empty if no two share one.
+
+        What a model answers to the blocks of a group, such as a user's rows, tends to be right and
+        wrong together.
+        """
+        stand_for, numbers = self.blocks(split), split.group_numbers
+        found = (
+            list(numbers) if stand_for is None else [numbers[row] for row in stand_for if numbers]
+        )
+        return found if len(set(found)) < len(found) else []
+
     @classmethod
     def block(cls, truth: Sequence[Any]) -> str:
         """Return what a block of such truth is called, such as a query; by default a row."""

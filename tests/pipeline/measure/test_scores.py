@@ -183,3 +183,63 @@ def test_no_bound_is_a_value_that_a_score_cannot_have(name, ends):
     for outputs in (truth, -truth, np.where(truth > 0.9, 5.0, truth)):
         found = scores.alone(Regression, name, outputs[:, None], truth.tolist())
         assert ends[0] <= found.low <= found.value <= found.high <= ends[1]
+
+
+GROUPS = np.repeat(np.arange(60), 10)
+"""Sixty documents of ten rows."""
+
+
+def _by_document(generator, gained, lost):
+    """Whole documents that only one model has right; the reference is right in nine of ten."""
+    share = np.array([gained, lost, 0.9 - lost, 0.1 - gained])
+    kind = generator.choice(4, size=60, p=share)[GROUPS]
+    ours, theirs = np.isin(kind, [0, 2]), np.isin(kind, [1, 2])
+    truth = np.arange(len(kind)) % 2
+    return *(_answers(np.where(right, truth, 1 - truth)) for right in (ours, theirs)), truth
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1"])
+def test_rows_of_a_group_that_flip_together_are_no_independent_rows(name):
+    """A true drop of just the margin passes in a third of the trials if they are taken for that."""
+    generator, passes = np.random.default_rng(5), {"groups": 0, "rows": 0}
+    for trial in range(100):
+        rows = _by_document(generator, 0.02, 0.07)
+        for kind, groups in (("groups", GROUPS.tolist()), ("rows", ())):
+            found = scores.compare(TextClassification, name, *rows, trial, groups)
+            passes[kind] += statistics.non_inferiority(found.difference90, 0.05) == "pass"
+    assert passes["groups"] <= 8
+    assert passes["rows"] >= 20
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1", "ece"])
+def test_a_score_of_groups_is_less_sure_than_one_of_as_many_rows(name):
+    ours, _, truth = _by_document(np.random.default_rng(1), 0.02, 0.07)
+    rows = scores.alone(TextClassification, name, ours, truth, 0)
+    groups = scores.alone(TextClassification, name, ours, truth, 0, GROUPS.tolist())
+    assert rows.value == pytest.approx(groups.value)
+    if name != "ece":  # whose interval is mostly the bias of an error
+        assert groups.high - groups.low > 2 * (rows.high - rows.low)
+    assert groups.low < rows.low
+    assert groups.high > rows.high or groups.high == 1
+
+
+def test_agreement_and_divergence_of_groups_too():
+    ours, theirs, truth = _by_document(np.random.default_rng(1), 0.02, 0.07)
+    for found in (
+        [scores.agreement(TextClassification, ours, theirs, truth, 0, g) for g in ((), GROUPS)],
+        [scores.divergence(TextClassification, ours, theirs, 0, g) for g in ((), GROUPS)],
+    ):
+        rows, groups = found
+        assert rows.value == pytest.approx(groups.value)
+        assert groups.high - groups.low > 2 * (rows.high - rows.low)
+
+
+def test_the_chance_of_a_change_counts_groups():
+    right = np.ones(600, dtype=bool)
+    lost = right.copy()
+    lost[:30] = False  # three documents
+    assert scores.chance(lost, right) < 1e-8
+    assert scores.chance(lost, right, GROUPS.tolist()) == 0.25
+    rows, groups = scores.difference(lost, right), scores.difference(lost, right, GROUPS)
+    assert rows.value == pytest.approx(groups.value)
+    assert groups.low < rows.low < rows.high < groups.high

@@ -156,3 +156,16 @@ def test_texts_that_are_read_one_by_one_are_counted_so(tmp_path, read, expected)
     texts, pairs = ["w1", "w1 w2"], ["w1 w2", "w3 w4"]
     rows = Split("eval", "eval.jsonl", "0" * 64, texts, pairs, [0, 1])
     assert slices.token_counts(there, rows, "cpu") == expected
+
+
+def test_rows_of_one_group_are_one_loss():
+    rows = np.arange(ROWS)
+    theirs = rows % 10 != 0
+    ours = theirs & ~(rows < 20)
+    measured = _measurements(ours, theirs, half=rows < ROWS // 2)
+    assert slices.compare(measured, "finetune")[0].worse
+    measured.groups = (rows // 20).tolist()  # all that was lost is one of them
+    found = slices.compare(measured, "finetune")[0]
+    assert found.part == "True"
+    assert not found.worse
+    assert found.difference.high > 0

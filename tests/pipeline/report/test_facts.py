@@ -116,3 +116,15 @@ def test_what_needs_no_model_stands_beside_those_of_a_task_that_has_it() -> None
     truth = [{"documents": [at], "bm25": at / 4} for at in range(5)]
     searched = data.measurements.model_copy(update={"task": "sentence-embeddings", "truth": truth})
     assert facts.beside(data.model_copy(update={"measurements": searched})) == ("BM25", 0.5)
+
+
+def test_rows_in_groups_are_counted_with_them() -> None:
+    data = report_data()
+    assert facts.evaluated(data) == "2,500 eval rows"
+    sure = facts.retained(data)
+    measured = data.measurements.model_copy(update={"groups": [row // 25 for row in range(2500)]})
+    grouped = data.model_copy(update={"measurements": measured})
+    assert facts.evaluated(grouped) == "2,500 eval rows in 100 groups"
+    kept = facts.retained(grouped)
+    assert kept.value == pytest.approx(sure.value)
+    assert kept != sure

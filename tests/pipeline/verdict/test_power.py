@@ -135,3 +135,20 @@ def test_a_score_that_counts_no_rows_needs_what_the_last_run_s_error_says(monkey
     result = judge(budgets, [Target(name="cpu")], earlier).budgets[0]
     assert result.outcome == "inconclusive"
     assert "eval rows are needed, but the split has only 500" in result.reason
+
+
+def test_rows_in_groups_need_more_groups_and_are_judged_by_them():
+    """Ten rows of a document that flip together are one observation, which is no proof."""
+    theirs = np.ones(1000, dtype=bool)
+    ours = theirs.copy()
+    ours[:20] = False  # two documents of ten rows
+    budgets = [Budget(metric="accuracy", max_drop="4 %", against="finetune")]
+    rows = _measurements(ours, theirs)
+    assert judge(budgets, [Target(name="cpu")], rows).outcome == "pass"
+    documents = rows.model_copy(update={"groups": (np.arange(1000) // 10).tolist()})
+    result = judge(budgets, [Target(name="cpu")], documents).budgets[0]
+    assert result.outcome == "inconclusive"
+    assert "eval groups are needed, but the split has only 100" in result.reason
+    (need,) = power.needs(budgets, 1000, documents)
+    assert need.error is not None
+    assert need.needed > 1000 > power.needs(budgets, 1000, rows)[0].needed

@@ -388,3 +388,9 @@ def test_smoothed_labels_are_refused_by_recipe_check_with_the_stage_s_line(works
     assert said.code == 2
     text = " ".join(said.err.split())
     assert "finetune: label_smoothing: regression has no labels to smooth; leave it out" in text
+
+
+def test_queries_are_groups_of_their_own():
+    """The rows of a query are one block already, which is drawn as a whole."""
+    split = grouped([0.0, 1.0, 0.0, 1.0], ["a", "a", "b", "b"])
+    assert TASK.groups(split) == []

@@ -34,3 +34,16 @@ def test_the_version_of_a_task_of_ours_stands_for_its_code(monkeypatch):
     assert tasks.code_of(name) == []
     monkeypatch.setattr(tasks.find(name), "version", 2)
     assert tasks.code_of(name) == ["version 2"]
+
+
+def test_rows_belong_together_if_several_have_a_group():
+    from pipeline.stage.split import Split
+
+    def groups(*names):
+        rows = [f"row {at}" for at in range(3)]
+        split = Split("eval", "e", "0" * 64, rows, None, [0, 1, 0], groups=names or None)
+        return TASK.groups(split)
+
+    assert groups() == []
+    assert groups("ann", "ben", "cid") == [], "each row is a group of its own"
+    assert groups("ann", "ben", "ann") == [0, 1, 0]
