@@ -21,8 +21,9 @@ from exporters import onnx
 Trace = Callable[[Any, dict[str, Any], str], ir.Model]
 """``exporters.onnx._traced``: from a module, its inputs by name, and the name of its output."""
 PLAIN = (int, float, bool, str, tuple, type(None))
-ELSEWHERE = ("_name_or_path", "transformers_version")
-"""What a config says of where the model is from."""
+NAMES = {"_name_or_path", "name_or_path", "transformers_version", "id2label", "label2id"}
+NAMES |= {"labels", "text_columns", "max_length"}
+"""What models, configs, and tasks say that no graph depends on."""
 
 
 class Traced(NamedTuple):
@@ -83,9 +84,8 @@ def _structure(module: Any, example: dict[str, Any], output: str) -> str | None:
         parts.append((name, type(part), _plain_of(part)))
         parts.extend(_digest(value) for value in own.values() if isinstance(value, torch.Tensor))
         if hasattr(part, "config"):
-            values = part.config.to_dict().items()
-            said = {key: value for key, value in values if key not in ELSEWHERE}
-            parts.append(sorted((key, repr(value)) for key, value in said.items()))
+            said = part.config.to_dict().items()
+            parts.append(sorted((key, repr(value)) for key, value in said if key not in NAMES))
     first: dict[int, str] = {}
     for name, tensor in _tensors(module):
         parts.append((name, first.setdefault(id(tensor), name), tensor.dtype, tensor.shape))
@@ -96,9 +96,8 @@ def _structure(module: Any, example: dict[str, Any], output: str) -> str | None:
 
 def _plain_of(thing: Any) -> list[tuple[str, str]]:
     """Return an object's attributes that are plain values."""
-    return sorted(
-        (at, repr(value)) for at, value in vars(thing).items() if isinstance(value, PLAIN)
-    )
+    values = ((at, value) for at, value in vars(thing).items() if at not in NAMES)
+    return sorted((at, repr(value)) for at, value in values if isinstance(value, PLAIN))
 
 
 def _digest(tensor: Any) -> str:
