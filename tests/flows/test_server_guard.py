@@ -79,12 +79,12 @@ def test_no_server_outlives_its_run(
         start_new_session=True,
     )
     try:
-        wait_until((project.folder / "started").exists, 120)
+        wait_until((project.folder / "started").exists, 300)
         assert servers(project.home)
         send(run.pid, number)
-        _, said = run.communicate(timeout=60)
-        wait_until(lambda: not servers(project.home), 20)
-        wait_until(lambda: not marked(project.home), 20)
+        _, said = run.communicate(timeout=120)
+        wait_until(lambda: not servers(project.home), 60)
+        wait_until(lambda: not marked(project.home), 60)
     finally:
         run.kill()
         for process in marked(project.home):
