@@ -136,7 +136,7 @@ def span(found: Span | None) -> str:
     least, most = (f"{value / size:.1f}" for value in (found.least, found.most))
     if least == most:
         return f"{most} {unit}"
-    return f"≤ {most} {unit}" if not found.least else f"{least}–{most} {unit}"
+    return f"≤ {most} {unit}" if least == "0.0" else f"{least}–{most} {unit}"
 
 
 def duration(seconds: float | None) -> str:

@@ -18,6 +18,7 @@ def test_bytes_and_times_are_told_in_units_that_people_read():
         None: "unknown",
         Span(1_234_000_000, 1_240_000_000): "1.2 GB",
         Span(200_000_000, 1_340_000_000): "0.2–1.3 GB",
+        Span(20_000_000, 1_040_000_000): "≤ 1.0 GB",
         Span(0, 5_250_000): "≤ 5.2 MB",
         Span(50_000, 250_000): "0.1–0.2 MB",
     }
