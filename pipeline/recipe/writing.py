@@ -81,7 +81,8 @@ def _listed(given: Any) -> Iterable[Any]:
 def _entry(stage: Entry) -> Any:
     if not isinstance(stage, Stage):
         return _plain(stage)
-    parameters: dict[str, Any] = stage.model_dump(mode="json", exclude_defaults=True)
+    # What was given stays, though it is the default, as it does in a file.
+    parameters: dict[str, Any] = stage.model_dump(mode="json", exclude_unset=True)
     return {stage_name(type(stage)): parameters}
 
 
