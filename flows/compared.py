@@ -83,7 +83,10 @@ def _difference(scores: dict[str, Any], unit: str) -> str:
     form, word = (signed, " points") if unit == "%" else (_plus, "")
     value, low, high = (form(scores["difference"][end]) for end in Interval._fields)
     p, blocks = scores["mcnemar_p"], plural(scores["blocks"], scores["block"])
-    basis = f"a bootstrap of {blocks}" if p is None else f"McNemar p = {p:.3g}"
+    if scores["groups"]:
+        blocks += f" in {plural(scores['groups'], 'group')}"
+    test = "Fisher" if scores["groups"] else "McNemar"
+    basis = f"a bootstrap of {blocks}" if p is None else f"{test} p = {p:.3g}"
     return f"{value}{word} [{low}, {high}], {basis}"
 
 

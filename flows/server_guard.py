@@ -64,18 +64,18 @@ def _set_apart() -> None:
 
 
 def _own_port(_server: object = None) -> int:
-    """Return a free port that no other run takes before the server of this one listens on it.
+    """Return a free port; on Linux, no other run takes it before this one's server listens on it.
 
     Prefect draws one of a thousand. A run that drew the one of another run, whose server had not
     started yet, would find that server in good health, use it, and wait for it when it is gone.
     """
     held = socket.socket()
-    if sys.platform == "linux":  # elsewhere, the server could not listen on a port that is bound
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _held.append(held)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", 0))
     port = int(held.getsockname()[1])
-    if held not in _held:
+    if sys.platform == "linux":
+        _held.append(held)
+    else:  # where the server could not listen on a port that is bound
         held.close()
     return port
 

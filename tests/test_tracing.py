@@ -42,7 +42,12 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def told(graph: ir.Model) -> list[Any]:
     """Return nodes, with their inputs and attributes, and the bytes of all weights."""
     nodes = [
-        (node.op_type, [value and value.name for value in node.inputs], str(node.attributes))
+        (
+            node.op_type,
+            [value and value.name for value in node.inputs],
+            str(node.attributes),
+            dict(node.metadata_props),
+        )
         for node in graph.graph
     ]
     weights = graph.graph.initializers.items()
@@ -61,6 +66,19 @@ def test_another_models_graph_has_its_own_weights(
     really = onnx.export(shuffled(classifier(kind)), onnx.INPUTS, TASK)
     assert told(other) == told(really)
     assert told(first) != told(other)
+
+
+@pytest.mark.slow
+def test_a_model_with_equal_weights_is_no_pattern_for_others(traces: list[Any]) -> None:
+    """The exporter keeps one of them: another model's weights, which differ, would share it."""
+    fresh = classifier("bert")
+    norms = [part for part in fresh.modules() if isinstance(part, torch.nn.LayerNorm)]
+    with torch.no_grad():
+        for norm in norms:
+            norm.weight.fill_(1.0)
+    for model in (fresh, shuffled(classifier("bert")), shuffled(classifier("bert"))):
+        onnx.export(model, onnx.INPUTS, TASK)
+    assert len(traces) == 2
 
 
 def test_what_is_built_otherwise_is_traced_anew() -> None:

@@ -1,7 +1,8 @@
 """Trace a model once for all that are built alike: PyTorch takes seconds for the smallest one.
 
 A graph depends on what a model is built of, not on its weights. A second model of the same modules,
-sizes, and config gets a copy of the first one's graph, with its own weights in it.
+sizes, and config gets a copy of the first one's graph, with its own weights in it. A test of the
+tracing itself asks for ``trace_always``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -20,10 +21,11 @@ from exporters import onnx
 
 Trace = Callable[[Any, dict[str, Any], str], ir.Model]
 """``exporters.onnx._traced``: from a module, its inputs by name, and the name of its output."""
-PLAIN = (int, float, bool, str, tuple, type(None))
+PLAIN = (int, float, bool, str, tuple, list, dict, set, type(None))
 NAMES = {"_name_or_path", "name_or_path", "transformers_version", "id2label", "label2id"}
-NAMES |= {"labels", "text_columns", "max_length"}
-"""What models, configs, and tasks say that no graph depends on."""
+"""What models and configs say that no graph depends on."""
+TASK_NAMES = {"labels", "text_columns", "max_length"}
+"""What tasks say that none depends on."""
 
 
 class Traced(NamedTuple):
@@ -34,7 +36,7 @@ class Traced(NamedTuple):
 
 def once(trace: Trace) -> Trace:
     """Return a function that traces as ``trace`` does, but only the first model of a structure."""
-    kept: dict[str, Traced | None] = {}
+    kept: dict[str, Traced] = {}
 
     @functools.wraps(trace)
     def traced(module: Any, example: dict[str, Any], output: str) -> ir.Model:
@@ -44,8 +46,8 @@ def once(trace: Trace) -> Trace:
         if (found := kept.get(key)) is not None:
             return _with_weights(found, module)
         graph = trace(module, example, output)
-        if key not in kept:
-            kept[key] = _kept(graph, module)
+        if (found := _kept(graph, module)) is not None:
+            kept[key] = found
         return graph
 
     return traced
@@ -73,12 +75,13 @@ def _structure(module: Any, example: dict[str, Any], output: str) -> str | None:
     forward = type(module).forward
     for cell in getattr(forward, "__closure__", None) or ():
         held = cell.cell_contents
-        parts.append(held if isinstance(held, PLAIN) else (type(held), _plain_of(held)))
+        plain = isinstance(held, PLAIN)
+        parts.append(held if plain else (type(held), _plain_of(held, TASK_NAMES)))
     for name, part in module.named_modules(remove_duplicate=False):
         own = vars(part)
         functions = {at: held for at, held in own.items() if isinstance(held, FunctionType)}
         hooked = any(held for at, held in own.items() if at.endswith("_hooks"))
-        if hooked or "forward" in functions or any(f.__closure__ for f in functions.values()):
+        if hooked or "forward" in own or any(f.__closure__ for f in functions.values()):
             return None
         parts.extend((at, held.__module__, held.__qualname__) for at, held in functions.items())
         parts.append((name, type(part), _plain_of(part)))
@@ -94,10 +97,15 @@ def _structure(module: Any, example: dict[str, Any], output: str) -> str | None:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _plain_of(thing: Any) -> list[tuple[str, str]]:
-    """Return an object's attributes that are plain values."""
-    values = ((at, value) for at, value in vars(thing).items() if at not in NAMES)
-    return sorted((at, repr(value)) for at, value in values if isinstance(value, PLAIN))
+def _plain_of(thing: Any, but: Collection[str] = NAMES) -> list[tuple[str, str]]:
+    """Return an object's attributes that are plain values, without PyTorch's own collections."""
+    values = ((at, value) for at, value in vars(thing).items() if at not in but)
+    collections = (list, dict, set)
+    return sorted(
+        (at, repr(value))
+        for at, value in values
+        if isinstance(value, PLAIN) and not (at.startswith("_") and isinstance(value, collections))
+    )
 
 
 def _digest(tensor: Any) -> str:
@@ -114,6 +122,10 @@ def _kept(graph: ir.Model, module: Any) -> Traced | None:
     import torch
 
     tensors = dict(_tensors(module))
+    alone = {id(tensor): tensor for tensor in tensors.values() if tensor.is_floating_point()}
+    if len({(tensor.shape, _digest(tensor)) for tensor in alone.values()}) < len(alone):
+        return None  # of weights that are equal, as those of a fresh norm, the graph holds but one
+    scalars = [t for t in tensors.values() if t.is_floating_point() and t.numel() == 1]
     weights = {}
     for name, value in graph.graph.initializers.items():
         assert value.const_value is not None
@@ -121,7 +133,7 @@ def _kept(graph: ir.Model, module: Any) -> Traced | None:
             weights[name] = name, False
             continue
         array = torch.from_numpy(value.const_value.numpy().copy())
-        if array.numel() <= 1 or not array.is_floating_point():
+        if not array.is_floating_point() or (array.numel() == 1 and not scalars):
             continue  # a constant of the graph
         turned = {
             id(tensor): at

@@ -132,7 +132,25 @@ def by_group(score: Score, groups: Sequence[int], blocks: int) -> tuple[Score, i
     if not len(groups):
         return score, blocks
     names, number = np.unique(groups, return_inverse=True)
-    return lambda weights: score(weights[:, number]), len(names)
+    at_once = max(1, _CHUNK // len(number))
+
+    def of_groups(weights: Floats) -> Floats:
+        parts = range(0, len(weights), at_once)
+        return np.concatenate([score(weights[at : at + at_once, number]) for at in parts])
+
+    return of_groups, len(names)
+
+
+def unevenness(groups: Sequence[int]) -> float:
+    """Return how much larger the group of a row is than a group, on average; 1 without groups.
+
+    A group that nobody has seen may be one of the large ones, in which most rows are. As large as
+    the largest would be safer still, but the intervals would be twice as wide.
+    """
+    if not len(groups):
+        return 1.0
+    _, sizes = np.unique(groups, return_counts=True)
+    return float(np.mean(sizes**2) / np.mean(sizes) ** 2)
 
 
 def influences(score: Score, blocks: int) -> Floats:

@@ -59,7 +59,7 @@ def alone(
         return accuracy
     formula = task.formulas(truth)[name]
     score, blocks = paired.by_group(formula(answers, truth), groups, len(right))
-    heaviest = 0.0 if name == "ece" else _heaviest(task, formula, truth, answers)
+    heaviest = 0.0 if name == "ece" else _heaviest(task, formula, truth, groups, answers)
     if not task.counted or (len(groups) and name != "ece"):
         return _within(name, paired.alone(score, blocks, seed, heaviest=heaviest))
     drawn = statistics.bootstrap(score, blocks, seed)
@@ -72,12 +72,14 @@ def alone(
     return _within(name, Interval(wide.value, low, high))
 
 
+@once
 def share(right: NDArray[np.bool_], seed: int = SEED, groups: Sequence[int] = ()) -> Interval:
     """Return the share of blocks that are right with its 95 % interval: Wilson's without groups."""
     if not len(groups):
         return statistics.wilson(int(right.sum()), len(right))
-    found = paired.alone(*paired.by_group(formulas.share(right), groups, len(right)), seed)
-    return _within("accuracy", found)
+    score, blocks = paired.by_group(formulas.share(right), groups, len(right))
+    heaviest = paired.unevenness(groups)
+    return _within("accuracy", paired.alone(score, blocks, seed, heaviest=heaviest))
 
 
 @once
@@ -102,8 +104,8 @@ def compare(
         first, second = (
             paired.by_group(formula(side, truth), groups, len(right[0])) for side in (ours, theirs)
         )
-        heaviest = _heaviest(task, formula, truth, ours, theirs)
-        return paired.compare(first[0], *second, seed, heaviest=heaviest)
+        heaviest = _heaviest(task, formula, truth, groups, ours, theirs)
+        return _bounded(name, paired.compare(first[0], *second, seed, heaviest=heaviest))
     gains, losses = flips(*right)
     two_sided = statistics.paired_difference(gains, losses, len(truth))
     one_sided = statistics.paired_difference(gains, losses, len(truth), 0.90, HALF_A_ROW)
@@ -111,7 +113,7 @@ def compare(
     difference, difference90 = two_sided, one_sided
     if name != "accuracy":
         seen = _weight(drawn, gains, losses, len(truth))
-        heaviest = _heaviest(task, formula, truth, ours, theirs)
+        heaviest = _heaviest(task, formula, truth, (), ours, theirs)
         weight = _unseen(seen, heaviest, gains + losses)
         difference = _no_surer(drawn.difference, two_sided, weight)
         difference90 = _no_surer(drawn.difference90, one_sided, weight)
@@ -145,7 +147,8 @@ def agreement(
     units = np.bincount(block).astype(float)
     agreed = np.bincount(block, same, minlength=len(units)).astype(float)
     score, blocks = paired.by_group(ratio(agreed, units), groups, len(units))
-    return _within("agreement", paired.alone(score, blocks, seed))
+    heaviest = paired.unevenness(groups) if len(groups) else 0.0
+    return _within("agreement", paired.alone(score, blocks, seed, heaviest=heaviest))
 
 
 @once
@@ -171,23 +174,37 @@ def _within(name: str, interval: Interval) -> Interval:
     return Interval(*(min(max(end, least), most) for end in interval))  # NaN stays
 
 
+def _bounded(name: str, both: Bootstrap) -> Bootstrap:
+    """Return a comparison whose bounds are differences and ratios that two scores can have."""
+    least, most = metrics.known(name).ends
+    reach = most - least
+    differences = (Interval(*(min(max(end, -reach), reach) for end in both[at])) for at in (0, 2))
+    ratios = [both.ratio, both.ratio90]
+    if least == 0:
+        ratios = [Interval(*(max(end, 0.0) for end in ratio)) for ratio in ratios]
+    first, second = differences
+    return Bootstrap(first, ratios[0], second, ratios[1])
+
+
 def flips(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, int]:
     """Return the number of rows that only the first model has right, and only the second."""
     return int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
 
 
 def chance(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: Sequence[int] = ()) -> float:
-    """Return McNemar's exact p-value that neither model is right more often.
+    """Return the exact two-sided p-value that neither model is right more often.
 
-    With groups, it is that of the sign test on how each group has changed.
+    McNemar's. With groups, each group's change may as well have gone the other way (Fisher's test
+    of paired differences), which is McNemar's test if each group is a row.
     """
     if not len(groups):
         return statistics.mcnemar(*flips(ours, theirs))
     _, number = np.unique(groups, return_inverse=True)
-    change = np.bincount(number, ours.astype(float) - theirs)
-    return statistics.mcnemar(int((change > 0).sum()), int((change < 0).sum()))
+    change = np.bincount(number, ours.astype(float) - theirs).astype(int)
+    return statistics.sign_flips(change[change != 0])
 
 
+@once
 def difference(
     ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: Sequence[int] = ()
 ) -> Interval:
@@ -197,7 +214,9 @@ def difference(
     first, second = (
         paired.by_group(formulas.share(side), groups, len(side)) for side in (ours, theirs)
     )
-    return paired.compare(first[0], *second).difference
+    heaviest = paired.unevenness(groups)
+    found = paired.compare(first[0], *second, heaviest=heaviest)
+    return _bounded("accuracy", found).difference
 
 
 def _least_error(
@@ -232,12 +251,19 @@ def _weight(drawn: Bootstrap, gains: int, losses: int, rows: int) -> float:
     return max(1.0, (high - low) / (2 * Z90) / math.sqrt(variance / rows))
 
 
-def _heaviest(task: type[Task], formula: Formula, truth: Sequence[Any], *sides: Floats) -> float:
+def _heaviest(
+    task: type[Task],
+    formula: Formula,
+    truth: Sequence[Any],
+    groups: Sequence[int],
+    *sides: Floats,
+) -> float:
     """Return how much more a score may change if one label more is missed than a share of rows.
 
-    ``sides``: the answers of each model. 0 if the task does not say.
+    ``sides``: the answers of each model. 0 if the task does not say. If a group may be missed as a
+    whole, it is at least that of a row, which says something of rows that no model has right, too.
     """
-    most = 0.0
+    most = 1.0 if task.counted and len(groups) else 0.0
     for side in sides:
         rows, changed = task.missed(side, truth)
         if not len(rows):
@@ -249,7 +275,7 @@ def _heaviest(task: type[Task], formula: Formula, truth: Sequence[Any], *sides: 
         weights[1 + each, rows], weights[1 + each, len(side) + each] = 0.0, 1.0
         found = score(weights)
         most = max(most, len(side) * float((found[0] - found).max()))
-    return most
+    return most * paired.unevenness(groups)
 
 
 def _unseen(seen: float, heaviest: float, differing: int) -> float:

@@ -3,7 +3,7 @@
 A slicing assigns every row to a part: by its length, its target, or its value in a column. The
 p-values of McNemar's tests are corrected over all parts together (Holm 1979, "A simple sequentially
 rejective multiple test procedure"); uncorrected, one of twenty slices would look worse by chance.
-Rows of a group are no independent ones: see ``scores.difference`` and ``scores.chance``.
+If rows are in groups, ``scores.chance`` and ``scores.difference`` take that into account.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ SIGNIFICANT = 0.05
 class SliceResult:
     """One part of a slicing: both models' accuracies on its rows, and how they differ.
 
-    ``difference`` is candidate − reference with Tango's interval. ``p`` is the p-value of
-    McNemar's exact test, ``corrected_p`` after Holm's correction over all parts of all slicings.
+    ``difference`` is candidate − reference (``scores.difference``). ``p`` is ``scores.chance``,
+    ``corrected_p`` after Holm's correction over all parts of all slicings.
     ``worse``: the candidate is significantly worse (corrected p below 0.05).
     """
 

@@ -59,6 +59,23 @@ def mcnemar(gains: int, losses: int) -> float:
     return float(binomtest(gains, gains + losses, 0.5).pvalue)
 
 
+def sign_flips(changes: Sequence[int]) -> float:
+    """Return the exact two-sided p-value of a sum of changes that may each have had either sign.
+
+    Fisher's randomization test of paired differences (Fisher 1935, "The Design of Experiments",
+    section 21). ``changes``: integers, none of them 0.
+    """
+    sizes = np.abs(np.asarray(changes, dtype=int))
+    chance = np.ones(1)  # of each sum, from minus to plus the sum of the sizes, in steps of two
+    for size in sizes.tolist():
+        nothing = np.zeros(size)
+        chance = (np.concatenate([chance, nothing]) + np.concatenate([nothing, chance])) / 2
+    whole = int(sizes.sum())
+    sums = 2 * np.arange(len(chance)) - whole
+    seen = abs(int(np.sum(np.asarray(changes, dtype=int))))
+    return min(1.0, float(chance[np.abs(sums) >= seen].sum()))
+
+
 def paired_difference(
     gains: int, losses: int, n: int, confidence: float = 0.95, correction: float = 0.0
 ) -> Interval:

@@ -190,7 +190,8 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
 
     ``flips`` of the ``answers`` differ; ``gains`` and ``losses`` are of the ``blocks``, each a
     ``block``, e.g. a query. ``mcnemar_p`` is None for scores that do not count right rows, whose
-    difference has the interval of a bootstrap of blocks.
+    difference has the interval of a bootstrap of blocks. If some are in one of ``groups``, whole
+    groups are drawn and tested (``scores.chance``); 0 if none are.
     """
     from pipeline.measure import scores
 
@@ -206,6 +207,7 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
         **{side: measurements.score(main, side)._asdict() for side in SIDES},
         "difference": both.difference._asdict(),
         "mcnemar_p": scores.chance(right[0], right[1], groups) if task.counted else None,
+        "groups": len(set(groups)),
         "agreement": same._asdict(),
         "answers": len(ours),
         "block": task.block(truth),

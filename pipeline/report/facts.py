@@ -30,7 +30,7 @@ class Flips:
     """Rows on which candidate and reference disagree.
 
     ``lost``: only the reference is right; ``won``: only the candidate is; ``both_wrong``: they
-    differ and neither is. ``p`` is the p-value of McNemar's exact test of lost = won.
+    differ and neither is. ``p`` is ``scores.chance``, of lost = won.
     """
 
     reference: str
@@ -155,6 +155,12 @@ def flips(data: ReportData) -> Flips | None:
         return Flips(name, len(right[0]), lost, won, 0, p, ())
     differ = int((~task.same(ours, theirs)).sum())
     return Flips(name, len(measured.truth), lost, won, differ - lost - won, p, by_class)
+
+
+def test(data: ReportData) -> str:
+    """Return the name of the test of ``Flips`` and of slices; see ``scores.chance``."""
+    grouped = data.measurements is not None and data.measurements.groups
+    return "Fisher’s exact test by groups" if grouped else "McNemar’s exact test"
 
 
 def block(data: ReportData) -> str:

@@ -89,6 +89,7 @@ def render(data: ReportData) -> str:
         by_class=data.measurements is None or data.measurements.scored_by.by_class,
         head=headline.build(data),
         block=facts.block(data),
+        test=facts.test(data),
         needed=samples_needed,
         percentiles=metrics.PERCENTILES,
         chosen=facts.candidate_row(data),

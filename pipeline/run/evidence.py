@@ -16,7 +16,9 @@ def needs(plan: Plan, last: Path) -> list[Need]:
 
     ``last``: the folder of the recipe's last run; its measurements show how often models differ.
     """
-    rows, counted = plan.summary.rows["eval"], plan.task_class.counted
+    rows = plan.summary.rows["eval"]
+    # Of rows in groups, nobody knows how many would do before a run has told.
+    counted = plan.task_class.counted and plan.loaded.recipe.data.group is None
     return power.needs(plan.budgets, rows, _earlier(last), counted=counted)
 
 

@@ -85,7 +85,7 @@ def searching(rows: Split, corpus: Corpus) -> Split:
         pairs=None,
         labels=[tuple(dict.fromkeys(places)) for places in found.values()],
         columns=columns,
-        groups=None,
+        groups=None if rows.groups is None else [rows.groups[row] for row in firsts],
         corpus=corpus.texts,
     )
 

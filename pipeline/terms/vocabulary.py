@@ -79,7 +79,9 @@ class Data(Part):
         None, description="a column of train with texts that a query must not find: one or a list"
     )
     group: str | None = Field(
-        None, description="a column whose equal values belong together, such as a query or a user"
+        None,
+        description="a column whose equal values belong together, such as a query or a user; "
+        "intervals draw whole groups",
     )
     slices: tuple[str, ...] = Field(
         (), description="columns of the eval split; accuracy is also reported for each value"

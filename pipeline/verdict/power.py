@@ -40,7 +40,7 @@ class Need:
     """The eval rows that one budget needs for its margin (an absolute difference of scores).
 
     ``measured``: whether the disagreement comes from an earlier run rather than from the default.
-    ``error``: for a score that counts no rows, the standard error of the difference in that run.
+    ``error``: if rows are not counted, the standard error of the difference in that run.
     """
 
     budget: Budget
@@ -79,7 +79,8 @@ def needs(
 ) -> list[Need]:
     """Return the rows that each budget on a relative score needs; the split has ``rows``.
 
-    ``counted``: whether the task's scores count right rows; see ``Task.counted``.
+    ``counted``: whether the task's scores count right rows that are independent; see
+    ``Task.counted``.
 
     ``earlier``: measurements of the same recipe. They give the observed disagreement and the
     reference's accuracy; without them, defaults are assumed.
@@ -89,7 +90,7 @@ def needs(
         known = METRICS.get(budget.metric)
         if known is None or known.kind != "score" or budget.against is None:
             continue
-        if not counted or (earlier is not None and earlier.groups):
+        if not counted:
             asked += _from_error(budget, rows, earlier)
             continue
         seen = None if earlier is None else _seen(earlier, budget.against)

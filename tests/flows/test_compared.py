@@ -82,6 +82,15 @@ def test_rankings_are_compared_by_query_and_without_mcnemar_s_test():
     assert (scores["block"], scores["blocks"], scores["mcnemar_p"]) == ("query", 3, None)
 
 
+def test_rows_in_groups_are_compared_by_them():
+    found = compared()
+    groups = [row // 2 for row in range(len(found.measurements.truth))]
+    measured = found.measurements.model_copy(update={"groups": groups})
+    view = ComparisonView(replace(found, measurements=measured))
+    assert "], Fisher p = " in view.rows()[0][3]
+    assert view.as_json()["accuracy"]["groups"] == len(set(groups))
+
+
 def test_a_correlation_is_a_plain_number():
     sides = {
         name: ModelMeasurement(digest=name, size=1, answers=[[float(row)] for row in range(9)])

@@ -7,10 +7,14 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.terms.errors import DataError
+from pipeline.terms.wording import plural
 
 if TYPE_CHECKING:
     from pipeline.stage.table_file import Source
     from pipeline.terms.vocabulary import Data
+
+FEW_GROUPS = 20
+"""With fewer groups, hardly a budget on a score can be decided."""
 
 
 class FileRows(ABC):
@@ -110,7 +114,13 @@ class FileRows(ABC):
 
         Raises DataError if nothing can be learned from them, or they cannot be scored.
         """
-        return []
+        many = len(set(groups))
+        if source.name != "eval" or many >= FEW_GROUPS or many == len(groups):
+            return []
+        return [
+            f"{source.reference}: its rows are in only {plural(many, 'group')}; intervals draw "
+            "whole groups, so they are wide"
+        ]
 
     @classmethod
     def counts(cls, targets: Iterable[Any], names: Sequence[str]) -> dict[str, int]:

@@ -249,10 +249,9 @@ class Task(FileRows, Shown):
         What a model answers to the blocks of a group, such as a user's rows, tends to be right and
         wrong together.
         """
-        stand_for, numbers = self.blocks(split), split.group_numbers
-        found = (
-            list(numbers) if stand_for is None else [numbers[row] for row in stand_for if numbers]
-        )
+        stand_for, found = self.blocks(split), list(split.group_numbers)
+        if found and stand_for is not None:
+            found = [found[row] for row in stand_for]
         return found if len(set(found)) < len(found) else []
 
     @classmethod

@@ -198,6 +198,22 @@ def _by_document(generator, gained, lost):
     return *(_answers(np.where(right, truth, 1 - truth)) for right in (ours, theirs)), truth
 
 
+def test_a_few_large_groups_may_hide_the_loss_of_one_more():
+    """Sizes as those of users, whole groups lost: without regard to the sizes, 17 % passed."""
+    generator, passes = np.random.default_rng(1), 0
+    for trial in range(100):
+        sizes = np.maximum(1, np.round(10 * np.exp(1.5 * generator.standard_normal(100))))
+        groups = np.repeat(np.arange(100), sizes.astype(int))
+        ours = ~(generator.random(100) < 0.05)[groups]
+        truth = np.zeros(len(groups), dtype=int)
+        sides = _answers(np.where(ours, 0, 1)), _answers(truth)
+        found = scores.compare(
+            TextClassification, "accuracy", *sides, truth, trial, groups.tolist()
+        )
+        passes += statistics.non_inferiority(found.difference90, 0.05) == "pass"
+    assert passes <= 5
+
+
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1"])
 def test_rows_of_a_group_that_flip_together_are_no_independent_rows(name):
     """A true drop of just the margin passes in a third of the trials if they are taken for that."""
@@ -240,6 +256,31 @@ def test_the_chance_of_a_change_counts_groups():
     lost[:30] = False  # three documents
     assert scores.chance(lost, right) < 1e-8
     assert scores.chance(lost, right, GROUPS.tolist()) == 0.25
+    singly = np.arange(600).tolist()
+    assert scores.chance(lost, right, singly) == pytest.approx(scores.chance(lost, right))
     rows, groups = scores.difference(lost, right), scores.difference(lost, right, GROUPS)
     assert rows.value == pytest.approx(groups.value)
     assert groups.low < rows.low < rows.high < groups.high
+
+
+def test_one_large_group_outweighs_many_small_ones_that_went_the_other_way():
+    groups = [0] * 50 + list(range(1, 16))
+    ours = np.array([False] * 50 + [True] * 15)
+    assert scores.difference(ours, ~ours, groups).value < 0
+    assert scores.chance(ours, ~ours, groups) == 1.0, "fifteen better, one worse, in sum a loss"
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1"])
+def test_groups_that_no_model_has_right_are_not_known_to_be_lost(name):
+    truth = np.zeros(100, dtype=int)
+    wrong, groups = _answers(1 - truth), (np.arange(100) // 5).tolist()
+    assert scores.alone(TextClassification, name, wrong, truth, 0, groups).high > 0.05
+    found = scores.compare(TextClassification, name, wrong, wrong, truth, 0, groups)
+    assert found.difference90.low < -0.05
+
+
+def test_bounds_are_differences_that_two_shares_can_have():
+    groups = [0] * 60 + list(range(1, 41))
+    ours = np.array([False] * 40 + [True] * 60)
+    found = scores.difference(ours, ~ours, groups)
+    assert -1 <= found.low < found.value < found.high <= 1

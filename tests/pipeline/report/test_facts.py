@@ -125,6 +125,7 @@ def test_rows_in_groups_are_counted_with_them() -> None:
     measured = data.measurements.model_copy(update={"groups": [row // 25 for row in range(2500)]})
     grouped = data.model_copy(update={"measurements": measured})
     assert facts.evaluated(grouped) == "2,500 eval rows in 100 groups"
+    assert facts.test(grouped) == "Fisher’s exact test by groups" != facts.test(data)
     kept = facts.retained(grouped)
     assert kept.value == pytest.approx(sure.value)
     assert kept != sure

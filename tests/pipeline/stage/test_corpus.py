@@ -68,6 +68,17 @@ def test_a_slice_of_a_query_is_that_of_its_first_row(tmp_path):
     assert load(tmp_path, eval=rows, slices=("kind",))["eval"].columns == {"kind": ["x", "y"]}
 
 
+def test_the_group_of_a_query_is_that_of_its_first_row(tmp_path):
+    groups = ["ann", "ben", "cid", "ann"]
+    given = [*EVAL, EVAL[0], {"query": "sun", "positive": "a"}]
+    rows = [row | {"user": user} for row, user in zip(given, groups, strict=True)]
+    train = [row | {"user": "dan"} for row in TRAIN]
+    split = load(tmp_path, eval=rows, train=train, group="user")["eval"]
+    assert split.groups == ["ann", "ben", "ann"]
+    task = SentenceEmbeddings((), 32, ("query", "positive"))
+    assert task.groups(split) == [0, 1, 0]
+
+
 def test_a_byte_of_the_corpus_is_part_of_the_eval_split(tmp_path):
     before = load(tmp_path)["eval"].sha256
     after = load(tmp_path, corpus=[*CORPUS, {"id": "d", "text": "new"}])["eval"].sha256

@@ -149,6 +149,7 @@ def test_rows_in_groups_need_more_groups_and_are_judged_by_them():
     result = judge(budgets, [Target(name="cpu")], documents).budgets[0]
     assert result.outcome == "inconclusive"
     assert "eval groups are needed, but the split has only 100" in result.reason
-    (need,) = power.needs(budgets, 1000, documents)
+    assert power.needs(budgets, 1000, counted=False) == [], "nothing is known before a run"
+    (need,) = power.needs(budgets, 1000, documents, counted=False)
     assert need.error is not None
     assert need.needed > 1000 > power.needs(budgets, 1000, rows)[0].needed

@@ -47,3 +47,15 @@ def test_rows_belong_together_if_several_have_a_group():
     assert groups() == []
     assert groups("ann", "ben", "cid") == [], "each row is a group of its own"
     assert groups("ann", "ben", "ann") == [0, 1, 0]
+
+
+def test_few_groups_are_warned_of():
+    from types import SimpleNamespace
+
+    source = SimpleNamespace(name="eval", reference="eval.jsonl")
+    few, many = ["ann"] * 5 + ["ben"] * 5, [f"user {row // 2}" for row in range(60)]
+    (warning,) = TASK.check_groups([0] * 10, few, source)
+    assert "its rows are in only 2 groups" in warning
+    assert TASK.check_groups([0] * 60, many, source) == []
+    source.name = "train"
+    assert TASK.check_groups([0] * 10, few, source) == []
