@@ -53,8 +53,9 @@ def once(trace: Trace) -> Trace:
     return traced
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def trace_once() -> Iterator[None]:
+    """Trace once in a file of tests, so that a test does not depend on those of other files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx, "_traced", once(onnx._traced))
         yield
@@ -125,6 +126,8 @@ def _kept(graph: ir.Model, module: Any) -> Traced | None:
     alone = {id(tensor): tensor for tensor in tensors.values() if tensor.is_floating_point()}
     if len({(tensor.shape, _digest(tensor)) for tensor in alone.values()}) < len(alone):
         return None  # of weights that are equal, as those of a fresh norm, the graph holds but one
+    if any(tensor.numel() > 1 and tensor.min() == tensor.max() for tensor in alone.values()):
+        return None  # and none that are all 0 or 1, with which nothing is to be computed
     scalars = [t for t in tensors.values() if t.is_floating_point() and t.numel() == 1]
     weights = {}
     for name, value in graph.graph.initializers.items():
