@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from exporters import onnx
+from exporters.passes import mask
 from tests import tracing
-from tests.exporters.families import classifier
+from tests.exporters.families import MASKS, classifier
 from tests.models import TASK
 
 
@@ -64,6 +65,11 @@ def test_another_models_graph_has_its_own_weights(
     assert len(traces) == 1
     monkeypatch.setattr(onnx, "_traced", inspect.unwrap(onnx._traced))
     really = onnx.export(shuffled(classifier(kind)), onnx.INPUTS, TASK)
+    assert told(other) == told(really)
+    for graph in (other, really):  # a new node has a name of its own
+        assert mask.apply(graph) == MASKS.get(kind, 2)
+        names = [node.name for node in graph.graph]
+        assert len(set(names)) == len(names)
     assert told(other) == told(really)
     assert told(first) != told(other)
 

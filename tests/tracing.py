@@ -32,6 +32,8 @@ class Traced(NamedTuple):
     graph: ir.Model
     weights: dict[str, tuple[str, bool]]
     """Initializer -> the tensor of the model that it holds, and whether it is transposed."""
+    named: tuple[int, int]
+    """How many nodes and values have been given names, which new ones are numbered from."""
 
 
 def once(trace: Trace) -> Trace:
@@ -146,11 +148,14 @@ def _kept(graph: ir.Model, module: Any) -> Traced | None:
         if len(turned) != 1:
             return None
         weights[name] = turned.popitem()[1], True
-    return Traced(graph.clone(), weights)
+    names = graph.graph._name_authority
+    return Traced(graph.clone(), weights, (names._node_counter, names._value_counter))
 
 
 def _with_weights(traced: Traced, module: Any) -> ir.Model:
     graph, tensors = traced.graph.clone(), dict(_tensors(module))
+    names = graph.graph._name_authority
+    names._node_counter, names._value_counter = traced.named
     for name, (at, transposed) in traced.weights.items():
         tensor = tensors[at].detach()
         held = tensor.T.contiguous() if transposed else tensor
