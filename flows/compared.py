@@ -82,7 +82,7 @@ def _difference(scores: dict[str, Any], unit: str) -> str:
     """Return the difference of the main scores with its interval, and what it rests on."""
     form, word = (signed, " points") if unit == "%" else (_plus, "")
     value, low, high = (form(scores["difference"][end]) for end in Interval._fields)
-    p, blocks = scores["mcnemar_p"], plural(scores["blocks"], scores["block"])
+    p, blocks = scores["p"], plural(scores["blocks"], scores["block"])
     if scores["groups"]:
         blocks += f" in {plural(scores['groups'], 'group')}"
     test = "Fisher" if scores["groups"] else "McNemar"

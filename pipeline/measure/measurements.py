@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipeline.measure.statistics import Bootstrap
     from pipeline.stage.tasks import Task
 
 SCHEMA: Final = "rarefy.measurements/4"
@@ -217,9 +218,33 @@ class Measurements(_Record):
 
     def score(self, name: str, model: str) -> Interval:
         """Return a score of a model's answers with its interval; see ``scores.alone``."""
+        return self.score_of(name, self.table(model))
+
+    def score_of(self, name: str, answers: NDArray[np.float64]) -> Interval:
+        """Return a score of any answers to the eval rows; see ``scores.alone``."""
         from pipeline.measure import scores
 
-        return scores.alone(self.scored_by, name, self.table(model), self.truth, groups=self.groups)
+        return scores.alone(self.scored_by, name, answers, self.truth, groups=self.groups)
+
+    def compare(
+        self, name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64]
+    ) -> Bootstrap:
+        """Compare a score of two answers to the eval rows; see ``scores.compare``."""
+        from pipeline.measure import scores
+
+        return scores.compare(self.scored_by, name, ours, theirs, self.truth, groups=self.groups)
+
+    def agreement(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
+        """Return the share of units with the same answer; see ``scores.agreement``."""
+        from pipeline.measure import scores
+
+        return scores.agreement(self.scored_by, ours, theirs, self.truth, groups=self.groups)
+
+    def divergence(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
+        """Return the mean divergence of our answers from theirs; see ``scores.divergence``."""
+        from pipeline.measure import scores
+
+        return scores.divergence(self.scored_by, ours, theirs, groups=self.groups)
 
     def on(self, target: str | None) -> Measurements:
         """Return the measurements with a target's own answers, if it has any."""

@@ -189,7 +189,7 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
     """Return both main scores, their paired difference and the flips.
 
     ``flips`` of the ``answers`` differ; ``gains`` and ``losses`` are of the ``blocks``, each a
-    ``block``, e.g. a query. ``mcnemar_p`` is None for scores that do not count right rows, whose
+    ``block``, e.g. a query. ``p`` is None for scores that do not count right rows, whose
     difference has the interval of a bootstrap of blocks. If some are in one of ``groups``, whole
     groups are drawn and tested (``scores.chance``); 0 if none are.
     """
@@ -197,17 +197,15 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
 
     task, truth, main = measurements.scored_by, measurements.truth, measurements.main
     ours, theirs = (measurements.table(side) for side in SIDES)
-    groups = measurements.groups
-    same = scores.agreement(task, ours, theirs, truth, groups=groups)
-    right = [measurements.right(side) for side in SIDES]
+    same = measurements.agreement(ours, theirs)
+    right = measurements.right(CANDIDATE), measurements.right(BASELINE)
     gains, losses = scores.flips(*right)
-    both = scores.compare(task, main, ours, theirs, truth, groups=groups)
     return {
         "metric": main,
         **{side: measurements.score(main, side)._asdict() for side in SIDES},
-        "difference": both.difference._asdict(),
-        "mcnemar_p": scores.chance(right[0], right[1], groups) if task.counted else None,
-        "groups": len(set(groups)),
+        "difference": measurements.compare(main, ours, theirs).difference._asdict(),
+        "p": scores.chance(*right, measurements.groups) if task.counted else None,
+        "groups": len(set(measurements.groups)),
         "agreement": same._asdict(),
         "answers": len(ours),
         "block": task.block(truth),

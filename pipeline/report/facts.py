@@ -106,13 +106,11 @@ def divergence(data: ReportData) -> Interval | None:
 
     None if there is no reference, or answers are no probabilities.
     """
-    from pipeline.measure import scores
-
     measured = data.measurements
     if measured is None or not measured.references or not measured.scored_by.probable:
         return None
     ours, theirs = measured.table(CANDIDATE), measured.table(measured.references[0])
-    return scores.divergence(measured.scored_by, ours, theirs, groups=measured.groups)
+    return measured.divergence(ours, theirs)
 
 
 def points(data: ReportData, target: str) -> list[Point]:
@@ -210,16 +208,11 @@ def retained(data: ReportData) -> Interval | None:
 
     None if there is no such number.
     """
-    from pipeline.measure import scores
-
     measured, name = data.measurements, reference(data)
     if measured is None or name is None or CANDIDATE not in measured.models:
         return None
     if not measured.right(name).any():
         return None
     ours, theirs = measured.table(CANDIDATE), measured.table(name)
-    task = measured.scored_by
-    kept = scores.compare(
-        task, measured.main, ours, theirs, measured.truth, groups=measured.groups
-    ).ratio
+    kept = measured.compare(measured.main, ours, theirs).ratio
     return kept if math.isfinite(kept.value) else None

@@ -31,11 +31,7 @@ def line(measured: Measurements | None) -> str | None:
 
 def score(measured: Measurements) -> Interval:
     """Return its main score with the interval."""
-    from pipeline.measure import scores
-
-    task, truth = measured.scored_by, measured.truth
-    answers = measured.linear_table()
-    return scores.alone(task, measured.main, answers, truth, groups=measured.groups)
+    return measured.score_of(measured.main, measured.linear_table())
 
 
 def row(measured: Measurements | None) -> LedgerRow | None:

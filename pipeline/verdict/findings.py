@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.measure import cold_start, gate, scores, statistics
+from pipeline.measure import cold_start, gate, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from pipeline.measure.statistics import Bootstrap
 from pipeline.terms.budget import Budget
@@ -53,9 +53,8 @@ def beaten(measurements: Measurements) -> BudgetResult | None:
     """
     if measurements.linear is None or broken_answers(measurements):
         return None
-    task, truth, main = measurements.scored_by, measurements.truth, measurements.main
-    ours, theirs = measurements.table(CANDIDATE), measurements.linear_table()
-    both = scores.compare(task, main, ours, theirs, truth, groups=measurements.groups)
+    main = measurements.main
+    both = measurements.compare(main, measurements.table(CANDIDATE), measurements.linear_table())
     lost = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
     change = [signed(value) for value in both.difference90]
     better = lost.value < 0
@@ -163,17 +162,18 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
         raise lookup.MissingError(f"{task.name} has no {budget.metric}; its scores are {known}")
     ours = lookup.answers(measurements, CANDIDATE)
     if budget.against is None:
-        own = scores.alone(task, budget.metric, ours, truth, groups=groups)
-        return _absolute(budget, own, "")
+        return _absolute(budget, measurements.score_of(budget.metric, ours), "")
     theirs = lookup.answers(measurements, lookup.against(budget, measurements))
-    both = scores.compare(task, budget.metric, ours, theirs, truth, groups=groups)
+    both = measurements.compare(budget.metric, ours, theirs)
     right = [task.right(side, truth) for side in (ours, theirs)]
     if task.counted and not groups:
         lacking = power.lacking(budget, *right)
     else:
         base = task.formulas(truth)[budget.metric](theirs, truth)(np.ones((1, len(right[1]))))
-        many, block = (len(set(groups)), "group") if groups else (len(right[1]), task.block(truth))
-        lacking = power.lacking_blocks(budget, both, float(base[0]), many, block)
+        drawn, name = len(right[1]), task.block(truth)
+        if groups:
+            drawn, name = len(set(groups)), "group"
+        lacking = power.lacking_blocks(budget, both, float(base[0]), drawn, name)
     return (
         _drop(budget, both, lacking) if budget.form == "max_drop" else _kept(budget, both, lacking)
     )
@@ -232,20 +232,11 @@ def _agreement(budget: Budget, target: str | None, measurements: Measurements) -
         return _score(budget, target, measurements)
     if measurements.unlabelled:
         ours = lookup.answers(measurements, CANDIDATE)
-        own = scores.alone(
-            measurements.scored_by,
-            budget.metric,
-            ours,
-            measurements.truth,
-            groups=measurements.groups,
-        )
+        own = measurements.score_of(budget.metric, ours)
         return _absolute(budget, own, " with the recipe's model")
     name = lookup.first_reference(budget, measurements)
     ours, theirs = lookup.answers(measurements, CANDIDATE), lookup.answers(measurements, name)
-    same = scores.agreement(
-        measurements.scored_by, ours, theirs, measurements.truth, groups=measurements.groups
-    )
-    return _absolute(budget, same, f" with {name}")
+    return _absolute(budget, measurements.agreement(ours, theirs), f" with {name}")
 
 
 def _divergence(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
@@ -253,8 +244,7 @@ def _divergence(budget: Budget, target: str | None, measurements: Measurements) 
     if not task.probable:
         raise lookup.MissingError(f"the answers of {task.name} are no probabilities")
     ours, theirs = lookup.answers(measurements, CANDIDATE), lookup.answers(measurements, name)
-    nats = scores.divergence(task, ours, theirs, groups=measurements.groups)
-    return _absolute(budget, nats, f" nats from {name}")
+    return _absolute(budget, measurements.divergence(ours, theirs), f" nats from {name}")
 
 
 # Timings

@@ -104,7 +104,6 @@ def needs(
 
 def _from_error(budget: Budget, rows: int, earlier: Measurements | None) -> list[Need]:
     """Return what a budget on a score that counts no rows needs; empty if no run tells."""
-    from pipeline.measure import scores
     from pipeline.measure.measurements import CANDIDATE
 
     name = earlier.name_of(budget.against or "") if earlier else None
@@ -113,8 +112,7 @@ def _from_error(budget: Budget, rows: int, earlier: Measurements | None) -> list
     task, ours, theirs = earlier.scored_by, earlier.table(CANDIDATE), earlier.table(name)
     if budget.metric not in task.formulas(earlier.truth):
         return []
-    groups = earlier.groups
-    both = scores.compare(task, budget.metric, ours, theirs, earlier.truth, groups=groups)
+    both = earlier.compare(budget.metric, ours, theirs)
     blocks = len(task.right(ours, earlier.truth))
     margin = margin_of(budget, earlier.score(budget.metric, name).value)
     error = standard_error(both)

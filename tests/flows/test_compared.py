@@ -79,7 +79,7 @@ def test_rankings_are_compared_by_query_and_without_mcnemar_s_test():
     assert rows["ndcg"][3].endswith("], a bootstrap of 3 queries")
     assert rows["agreement"][3] == "2 of 6 answers differ; of 3 queries, 0 better, 1 worse"
     scores = view.as_json()["accuracy"]
-    assert (scores["block"], scores["blocks"], scores["mcnemar_p"]) == ("query", 3, None)
+    assert (scores["block"], scores["blocks"], scores["p"]) == ("query", 3, None)
 
 
 def test_rows_in_groups_are_compared_by_them():

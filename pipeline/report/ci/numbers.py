@@ -116,17 +116,13 @@ def _scores(measured: Measurements) -> Iterator[Measured]:
 
 
 def _agreement(data: ReportData) -> Iterator[Measured]:
-    from pipeline.measure import scores
 
     name, measured = facts.reference(data), data.measurements
     if measured is None or name is None or CANDIDATE not in measured.models or not measured.truth:
         return
     if not measured.unlabelled:  # there, it is the score
         ours, theirs = measured.table(CANDIDATE), measured.table(name)
-        same = scores.agreement(
-            measured.scored_by, ours, theirs, measured.truth, groups=measured.groups
-        )
-        yield _make("agreement", CANDIDATE, None, same)
+        yield _make("agreement", CANDIDATE, None, measured.agreement(ours, theirs))
 
 
 def _percentiles(timed: Latency, name: str, target: str, *, whole: bool) -> Iterator[Measured]:

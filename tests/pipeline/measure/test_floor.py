@@ -121,3 +121,10 @@ def test_the_same_labels_for_every_row_are_the_best_such_answer() -> None:
         for answer in product((0, 1), repeat=4)
     )
     assert MultiLabelClassification.floor(truth.tolist()) == pytest.approx(best)
+
+
+def test_few_groups_that_are_right_have_not_shown_more() -> None:
+    """The 72 of 100 that decide above may be the luck of some documents."""
+    documents = np.arange(100) // 20
+    assert floor.learned_nothing(TextClassification, answering(72), TRUTH) is None
+    assert floor.learned_nothing(TextClassification, answering(72), TRUTH, documents.tolist())

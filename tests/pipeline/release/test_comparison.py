@@ -45,6 +45,9 @@ def test_rows_without_labels_are_scored_by_the_baseline_s_answers() -> None:
     assert comparison.truth_of(task, rows, baseline) == [0, 1]
     gathered = comparison.gathered({}, task, rows, [0, 1])
     assert (gathered.unlabelled, gathered.main) == (True, "agreement")
+    assert gathered.groups == []
+    users = replace(rows, groups=["ann", "ann"])
+    assert comparison.gathered({}, task, users, [0, 1]).groups == [0, 0]
     labelled = TextClassification(("no", "yes"), 8, ("text",))
     assert comparison.truth_of(labelled, replace(rows, labels=[1, 1]), baseline) == [1, 1]
     broken = baseline.model_copy(update={"answers": [[float("nan")] * 2, [0.2, 0.8]]})

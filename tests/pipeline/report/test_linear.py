@@ -43,3 +43,10 @@ def test_all_pages_say_it_and_nothing_is_said_without_one() -> None:
     assert "trained in 4 s" in markdown.render(data)
     assert linear.line(measurements()) is linear.row(measurements()) is None
     assert linear.line(None) is None
+
+
+def test_its_score_is_as_unsure_of_groups_as_the_others() -> None:
+    found = with_linear()
+    sure = linear.score(found)
+    found.groups = [row // 25 for row in range(len(found.truth))]
+    assert linear.score(found) == found.score("accuracy", "candidate") != sure

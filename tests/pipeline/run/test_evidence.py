@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +45,7 @@ def budgets(margin: str) -> str:
 
 
 @pytest.fixture
-def twins(project: Project) -> Callable[[str], object]:
+def twins(project: Project) -> Callable[[str], Path]:
     (project.folder / "modules" / "twins.py").write_text(TWINS)
     return lambda margin: project.recipe(
         "quickstages:Head", "twins:Twins", budgets=budgets(margin), name="twins"
@@ -52,7 +53,7 @@ def twins(project: Project) -> Callable[[str], object]:
 
 
 def test_too_few_rows_are_said_first_and_never_pass(
-    project: Project, rarefy: Callable[..., Said], twins: Callable[[str], object]
+    project: Project, rarefy: Callable[..., Said], twins: Callable[[str], Path]
 ) -> None:
     recipe = twins("3 %")
     planned = rarefy("plan", recipe)
@@ -74,8 +75,26 @@ def test_too_few_rows_are_said_first_and_never_pass(
 
 
 def test_rows_enough_are_not_warned_of(
-    project: Project, rarefy: Callable[..., Said], twins: Callable[[str], object]
+    project: Project, rarefy: Callable[..., Said], twins: Callable[[str], Path]
 ) -> None:
     said = rarefy("run", twins("40 %"), "--engine", "inline", "--strict")
     assert (said.code, said.out.splitlines()[-1]) == (0, "verdict: pass")
     assert "eval rows" not in said.err
+
+
+def test_of_rows_in_groups_nothing_is_foretold(
+    project: Project, rarefy: Callable[..., Said], twins: Callable[[str], Path]
+) -> None:
+    """Ten users of two rows: how many users would do, only a run can tell."""
+    recipe = twins("3 %")
+    for name in ("train.jsonl", "eval.jsonl"):
+        rows = [json.loads(line) for line in (project.folder / name).read_text().splitlines()]
+        users = [json.dumps(row | {"user": at // 2}) for at, row in enumerate(rows)]
+        (project.folder / name).write_text("\n".join(users))
+    recipe.write_text(recipe.read_text().replace("eval.jsonl}", "eval.jsonl, group: user}"))
+    planned = rarefy("plan", recipe)
+    assert planned.code == 0
+    assert "eval rows (assuming" not in planned.out
+    assert "eval.jsonl: its rows are in only 10 groups; intervals draw whole groups" in " ".join(
+        planned.out.split()
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pipeline.measure import accuracy
@@ -29,6 +31,20 @@ def test_one_changed_byte_of_eval_measures_anew_and_trains_nothing(workshop):
     (old,) = [m for m in before.scores if m.name == "accuracy"]
     (new,) = [m for m in after.scores if m.name == "accuracy"]
     assert abs(old.value - new.value) == pytest.approx(1 / 12)
+
+
+def test_rows_of_a_group_are_drawn_together_in_the_ledger_too(workshop):
+    names = {"train": "train.jsonl", "eval": "eval.jsonl"}
+    (alone,) = workshop.run("quick:Head", data=names)["head"].scores[:1]
+    for name in names.values():
+        path = workshop.folder / name
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        users = [row | {"user": f"{name} {at // 4}"} for at, row in enumerate(rows)]
+        workshop.write_rows(name, users)
+    (grouped,) = workshop.run("quick:Head", data=names | {"group": "user"})["head"].scores[:1]
+    assert alone.name == grouped.name == "accuracy"
+    assert grouped.value == pytest.approx(alone.value)
+    assert grouped.high - grouped.low > 1.2 * (alone.high - alone.low)
 
 
 @pytest.mark.parametrize(("given", "used"), [(3, 3), (1, 2)])
