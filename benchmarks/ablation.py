@@ -1,6 +1,6 @@
 """What each idea of distillation gives a two-layer student, at equal training.
 
-    python -m benchmarks.ablation --home DIR [--seeds N] [--written MODEL] [NAME …]
+    python -m benchmarks.ablation --home DIR [--seeds N] [--first N] [--written MODEL] [NAME …]
 
 The teacher is all-MiniLM-L6-v2 fine-tuned on the demo's movie reviews, the student two of its
 layers. Every variant sees about as many tokens as 15 epochs over the labelled rows; what is made
@@ -26,6 +26,7 @@ from benchmarks import corpora
 from benchmarks.bundle import ROOT
 from benchmarks.record import COMMIT, HERE, Claim, finish
 from benchmarks.students import MINILM, FailedError, minutes, run
+from pipeline.measure import machine
 from pipeline.terms.interval import Interval
 
 RESULTS = HERE / "results" / "ablation.json"
@@ -90,7 +91,7 @@ def variants(unlabelled: Path, written: str | None) -> dict[str, list[Any]]:
         "sure spans": sure(),
     }
     if written:
-        write = {"write": {"model": written, "texts": 20_000}}
+        write = {"write": {"model": written, "texts": 10_000}}
         found["written"] = with_texts([write], "write")
         joined = [write, {"augment": {"spans": 4, "splices": 1, "transfer": "write"}}]
         found["spans and written"] = with_texts(joined)
@@ -173,6 +174,7 @@ def measured(home: Path, name: str, stages: list[Any], seed: int) -> dict[str, A
         "variant": name,
         "seed": seed,
         "commit": COMMIT,
+        "cpu": machine.fingerprint()["cpu"],
         "epochs": epochs,
         "tokens": epochs * every,
         "teacher": ledger["finetune"]["accuracy"][0],
@@ -249,6 +251,7 @@ def main() -> int:
     )
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="the first of the seeds")
     parser.add_argument("--written", metavar="MODEL")
     parser.add_argument("names", nargs="*", metavar="NAME")
     given = parser.parse_args()
@@ -262,7 +265,7 @@ def main() -> int:
         parser.error(f"no variant {unknown[0]!r}, only {', '.join(every)}")
     rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []
     failed = 0
-    for seed in range(given.seeds):
+    for seed in range(given.first, given.first + given.seeds):
         for name in given.names or every:
             try:
                 row = measured(home, name, every[name], seed)
