@@ -26,8 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import planned
+from benchmarks import curves, planned
 from benchmarks.ablation import interval
+from benchmarks.bundle import ROOT
 from benchmarks.record import HERE, Claim, finish
 from exporters.build import build
 from pipeline.measure import latency, statistics
@@ -44,6 +45,7 @@ from stages.speedup import Ranked, Speedup
 from stages.surgery import Unit
 
 RESULTS = HERE / "results" / "pruning.json"
+PICTURE = ROOT / "docs" / "pruning.svg"
 LARGE = "12×768"
 TARGETS = (1.3, 1.7, 2.2)
 SEEDS = (0, 1, 2)
@@ -276,6 +278,7 @@ def main() -> int:
         done(half(large, home / "12x768"))
         for row in landing(large, home / "12x768"):
             done(row)
+    curves.draw(rows, PICTURE)
     return finish("pruning", rows, claims(rows), seed=0)
 
 
