@@ -19,7 +19,7 @@ from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import Target
 from stages import footprint, training
-from stages.parameters import TEACHER_BATCH, Trained, Training
+from stages.parameters import TEACHER_BATCH, Trained, Training, changed
 from stages.planning import holds_weights, narrowest, needs_no_training
 
 
@@ -64,7 +64,7 @@ class Adapt(Training):
     def _fits_rounding(self) -> Adapt:
         if self.qat and self.method == "dora":
             raise ValueError("'qat' needs 'method: lora'")
-        if self.qat and "dropout" in self.model_fields_set:
+        if self.qat and changed(self, ("dropout",)):
             raise ValueError("'dropout' is not used with 'qat'")
         return self
 

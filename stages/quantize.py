@@ -23,6 +23,7 @@ from pipeline.terms.errors import RecipeError
 from pipeline.terms.interval import Interval
 from stages import excluded, footprint
 from stages.bisection import most_within
+from stages.parameters import changed
 from stages.planning import SEARCH, copied, narrowest, symmetric
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Quantize(Stage):
 
     @model_validator(mode="after")
     def _every_parameter_is_used(self) -> Quantize:
-        given = self.model_fields_set
+        given = set(changed(self, type(self).model_fields))
         if self.precision == "fp16" and (unused := sorted(given - {"precision"})):
             raise ValueError(
                 f"{unused[0]!r} is not of 'precision: fp16', which takes all of a graph"

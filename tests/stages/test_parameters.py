@@ -5,13 +5,21 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from pipeline.stage import Asked, Stage
+from pipeline.stage import Asked, Stage, discovery
 from stages import parameters
 from stages.adapt import Adapt
+from stages.distill import Distill
+from stages.factorize import Factorize
 from stages.inject import Inject
 from stages.label import Label
+from stages.merge import Merge
 from stages.parameters import Trained, Training
+from stages.prune import Prune
+from stages.qat import Qat
+from stages.quantize import Quantize
+from stages.rewrite import Rewrite
 from stages.static import Static
+from stages.write import Write
 
 
 @pytest.mark.parametrize(
@@ -42,6 +50,46 @@ def test_a_cpu_with_bfloat16_trains_another_model(monkeypatch: pytest.MonkeyPatc
 )
 def test_a_stage_with_an_environment_of_its_own_notes_the_cpu_too(stage: Stage) -> None:
     assert "cpu_bf16" in stage.environment(Asked())
+
+
+RECORDED: list[Stage] = [
+    *(
+        discovery.find(name)()
+        for name in ("augment", "export", "finetune", "label", "profile", "static", "validate")
+    ),
+    Adapt(),
+    Adapt(qat=True),
+    Distill(student="another", vocabulary=True, keep="best"),
+    Distill(layers=[0, 2], hidden_weight=1.0, hidden_map="last"),
+    Factorize(embeddings=64),
+    Inject(facts="facts.tsv"),
+    Label(transfer="augment", confidence=0.8),
+    Merge(),
+    Prune(heads=0.5),
+    Prune(layers="50 %", rounds=3, recover_epochs=1),
+    Prune(speedup=2, table="profile"),
+    Prune(vocabulary=True),
+    Qat(),
+    Quantize(),
+    Quantize(mode="search"),
+    Quantize(mode="dynamic"),
+    Quantize(precision="fp16"),
+    Quantize(sensitivity=False),
+    Quantize(weights="int4", embeddings="int4"),
+    Rewrite(model="another"),
+    Write(model="another"),
+    Write(model="another", epochs=0),
+]
+
+
+@pytest.mark.parametrize("stage", RECORDED, ids=lambda stage: stage.name)
+def test_a_stage_is_read_again_from_its_record(stage: Stage) -> None:
+    """A record has all fields: what a stage takes is foretold from the records of earlier ones."""
+    assert type(stage).model_validate(stage.model_dump(mode="json")) == stage
+
+
+def test_every_stage_has_its_record_tested() -> None:
+    assert {stage.name for stage in RECORDED} == set(discovery.installed())
 
 
 def test_the_loss_of_a_training_is_a_metric_of_its_split() -> None:
