@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -110,7 +111,7 @@ def _read(source: Source, cache: str) -> Table:
     try:
         loaded = datasets.load_dataset(
             FORMATS[str(source.ending)],
-            data_files={"rows": str(source.path)},
+            data_files={"rows": glob.escape(str(source.path))},
             split="rows",
             cache_dir=cache,
             **_options(source),

@@ -72,6 +72,15 @@ def test_a_file_that_cannot_be_read_is_named_in_one_line(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("name", ["train[1].csv", "train?.csv", "train*.csv", "[1]/train.csv"])
+def test_the_file_of_that_very_name_is_read(tmp_path, name):
+    """The library took it for a pattern, and read another file than the one that was hashed."""
+    (tmp_path / "train1.csv").write_text("text,label\nanother,1\n")
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    assert rows_of(path, "text,label\nbright,1\n") == [("bright", "1")]
+
+
 def rows_of(path: Path, text: str, columns=("text", "label")):
     path.write_text(text)
     with table_file.opened(source(path)) as table:
