@@ -23,7 +23,7 @@ from pipeline.terms.wording import plural
 
 FEWEST = 3
 """The fewest eval rows whose scores have a correlation: that of two is 1 or −1."""
-VERSION = 6
+VERSION = 7
 """Of the summary: raised when what it says of the same files changes."""
 GRADES = 1
 """The version of what grades of dev are shares of; it is in ``Summary.cut`` where that tells."""

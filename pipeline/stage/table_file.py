@@ -28,6 +28,10 @@ CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"], "index_col": F
 first row with one field more than the header would shift all columns by one."""
 BATCH = 1000
 """Rows that are in memory at once."""
+LONGEST = 1 << 24
+"""Characters of a field. What is longer begins with a quotation mark that nothing closes; the bound
+keeps such a file out of memory."""
+csv.field_size_limit(LONGEST)  # for the whole process; by default 131,072, fewer than a book has
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,12 @@ def test_what_a_run_reads_is_read(tmp_path: Path, name: str, data: bytes) -> Non
     assert columns.read(tmp_path / name).values == {"text": ["fine"], "label": ["1"]}
 
 
+def test_a_text_of_any_length_is_read(tmp_path: Path) -> None:
+    path, long = tmp_path / "rows.csv", "x" * 200_000
+    path.write_text(f"text,label\n{long},1\n")
+    assert columns.read(path).values == {"text": [long], "label": ["1"]}
+
+
 def test_a_file_that_is_not_of_a_known_format_says_which_are(tmp_path: Path) -> None:
     (tmp_path / "rows.xlsx").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"unknown file format; use one of the extensions \.jsonl"):

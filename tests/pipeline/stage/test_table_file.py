@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import tracemalloc
 from pathlib import Path
@@ -101,18 +102,33 @@ def test_a_tsv_file_without_quoting_keeps_its_rows(tmp_path, end):
     assert table_file.form(source(path)) == "unquoted"
     one = 'text\tlabel\n"never ended\t1\nplain\t0\n'
     assert rows_of(path, one) == [('"never ended', "1"), ("plain", "0")]
-    long = "x" * 200_000
-    assert rows_of(path, f'text\tlabel\n"{long}\t1\n{long}\t0\n')[0] == (f'"{long}', "1")
 
 
-def test_a_tsv_file_with_quoting_is_read_as_it_was_written(tmp_path):
+def test_a_quotation_mark_that_nothing_closes_is_not_looked_for_to_the_end(tmp_path):
+    path, limit = tmp_path / "rows.tsv", csv.field_size_limit(100)
+    try:
+        text = 'text\tlabel\n"never ended\t1\n' + "plain\t0\n" * 20
+        assert rows_of(path, text)[0] == ('"never ended', "1")
+    finally:
+        csv.field_size_limit(limit)
+    assert limit == table_file.LONGEST
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["tab\there", "line\nbreak", 'a "word"', "plain"],
+        ['a "word"', "plain", 'a long "one" ' + "x" * 200_000],
+    ],
+    ids=["tabs and lines", "a long text"],
+)
+def test_a_tsv_file_with_quoting_is_read_as_it_was_written(tmp_path, texts):
     import pandas
 
-    texts = ["tab\there", "line\nbreak", 'a "word"', "plain"]
-    path = tmp_path / "rows.tsv"
-    pandas.DataFrame({"text": texts, "label": list("abcd")}).to_csv(path, sep="\t", index=False)
+    path, labels = tmp_path / "rows.tsv", list("abcd")[: len(texts)]
+    pandas.DataFrame({"text": texts, "label": labels}).to_csv(path, sep="\t", index=False)
     with table_file.opened(source(path)) as table:
-        assert list(table.rows(["text", "label"])) == list(zip(texts, "abcd", strict=True))
+        assert list(table.rows(["text", "label"])) == list(zip(texts, labels, strict=True))
     assert table_file.form(source(path)) is None
 
 
