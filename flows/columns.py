@@ -77,7 +77,7 @@ def _table(path: Path) -> dict[str, list[Any]]:
     if suffix != ".jsonl":
         return _as_a_run_reads(path)
     with path.open(encoding=ENCODING) as file:
-        rows = [json.loads(line) for _, line in zip(range(ROWS), file, strict=False)]
+        rows = [json.loads(line) for line in itertools.islice(filter(str.strip, file), ROWS)]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 

@@ -50,11 +50,12 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, name: str, word
     [
         ("excel.csv", b"\xef\xbb\xbftext,label\r\nfine,1\r\n"),
         ("marked.jsonl", b'\xef\xbb\xbf{"text": "fine", "label": "1"}\n'),
+        ("blank.jsonl", b'\n{"text": "fine", "label": "1"}\n  \n\n'),
         ("list.json", b'[{"text": "fine", "label": "1"}]'),
         ("packed.csv.gz", gzip.compress(b"text,label\nfine,1\n")),
         ("packed.jsonl.gz", gzip.compress(b'{"text": "fine", "label": "1"}\n')),
     ],
-    ids=["excel", "marked", "list", "packed csv", "packed jsonl"],
+    ids=["excel", "marked", "blank lines", "list", "packed csv", "packed jsonl"],
 )
 def test_what_a_run_reads_is_read(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
