@@ -23,7 +23,7 @@ def check(loaded: LoadedRecipe, task: type[Task]) -> None:
         if task.unlabelled and budget.metric not in task.scores and _by_labels(budget.metric):
             raise loaded.where.say(
                 ("budgets", position, "metric"),
-                f"{budget.metric} needs labels, but data.label is none; agreement and kl compare "
+                f"{budget.metric} needs labels, but data.label is null; agreement and kl compare "
                 "with the model's own answers",
             )
         scores = task.scored(recipe.data)
@@ -41,7 +41,7 @@ def check(loaded: LoadedRecipe, task: type[Task]) -> None:
         if budget.metric == "agreement" and budget.against and not task.unlabelled:
             raise loaded.where.say(
                 ("budgets", position, budget.form),
-                "agreement is with a reference already, unless data.label is none; use 'min'",
+                "agreement is with a reference already, unless data.label is null; use 'min'",
             )
         if budget.metric == "kl" and not task.probable:
             raise loaded.where.say(

@@ -31,21 +31,21 @@ def check(loaded: LoadedRecipe, task: type[Task], imported: Kind) -> None:
         if loaded.recipe.data.label is None and not task.searches:
             raise loaded.where.say(
                 ("data", "label"),
-                f"data.label is none, but the answers of {task.name} are no truth to learn or "
+                f"data.label is null, but the answers of {task.name} are no truth to learn or "
                 "score by; give a label column",
             )
         return
     if imported is not Kind.CHECKPOINT:
         raise loaded.where.say(
             ("data", "label"),
-            "data.label is none, so the model's own answers are the truth, but the model has no "
+            "data.label is null, so the model's own answers are the truth, but the model has no "
             f"head for {task.name}; give a label column, or a finetuned model",
         )
     for step in loaded.steps:
         if step.stage.needs_labels:
             raise loaded.error(
                 step,
-                "data.label is none, and the model would only learn its own answers; begin with "
+                "data.label is null, and the model would only learn its own answers; begin with "
                 "distill, prune or quantize, or give a label column",
             )
 
@@ -87,7 +87,7 @@ class OwnAnswers:
             known = self.store.note(self._key(split))
             if known is None:
                 raise EvidenceError(
-                    f"data.label is none, and the model's own answers to {split.reference} are "
+                    f"data.label is null, and the model's own answers to {split.reference} are "
                     "not in this store: run the recipe to create them"
                 )
             found[name] = replace(split, labels=known["targets"])

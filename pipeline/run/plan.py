@@ -223,7 +223,7 @@ class Plan:
         model = self._imported
         if model is None:
             raise EvidenceError(
-                "data.label is none, and the model that answers the rows is not in this store: run "
+                "data.label is null, and the model that answers the rows is not in this store: run "
                 "the recipe to import it"
             )
         return self.own_answers(model).attached()

@@ -218,8 +218,10 @@ def _rows(
         missing = [column for column in columns if column not in table.names]
         if missing:
             known_names = ", ".join(table.names) or "none"
+            bare = missing[0].lower() == "none" and missing[0] in targets
+            hint = "; for rows without labels, write label: null" if bare else ""
             raise DataError(
-                f"{source.reference}: no column {missing[0]!r}; the file has {known_names}"
+                f"{source.reference}: no column {missing[0]!r}; the file has {known_names}{hint}"
             )
         for column in targets:
             task.check_column(_once(table, column), column, source)

@@ -70,7 +70,7 @@ class Data(Part):
         "text", description="the text column, or two columns for a sentence pair"
     )
     label: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
-        "label", description="the column to predict; none: the model's own answers are the truth"
+        "label", description="the column to predict; null: the model's own answers are the truth"
     )
     corpus: Reference | None = Field(
         None, description="the documents that a query searches: a file with columns id and text"

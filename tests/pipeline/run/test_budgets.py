@@ -42,7 +42,7 @@ def test_a_score_that_the_task_does_not_have_is_refused(workshop: Workshop) -> N
 def test_agreement_is_compared_with_a_baseline_only_if_it_is_the_score(workshop: Workshop) -> None:
     budget = {"metric": "agreement", "max_drop": "1 %", "against": "finetune"}
     said = refused(workshop, budget, "finetune", "export", VALIDATE)
-    assert "agreement is with a reference already, unless data.label is none; use 'min'" in said
+    assert "agreement is with a reference already, unless data.label is null; use 'min'" in said
 
 
 def test_a_search_has_no_spearman(workshop: Workshop) -> None:

@@ -22,7 +22,7 @@ from tests.project import Said
 DATA = {"train": "train.jsonl", "eval": "eval.jsonl", "dev": "20 %", "label": None}
 VALIDATE = {"validate": {"models": ["model"], **QUICK}}
 DISTILL = {"distill": {"layers": 1, "epochs": 8, "learning_rate": 1e-2}}
-REFUSED = "data.label is none, so the model's own answers are the truth, but the model has no head"
+REFUSED = "data.label is null, so the model's own answers are the truth, but the model has no head"
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +151,7 @@ def test_finetuning_on_ones_own_answers_is_refused(bare: Workshop) -> None:
 
 def test_accuracy_needs_labels(bare: Workshop) -> None:
     budgets = [{"metric": "accuracy", "max_drop": "1 %", "against": "model"}]
-    with pytest.raises(RecipeError, match=r"accuracy needs labels, but data\.label is none"):
+    with pytest.raises(RecipeError, match=r"accuracy needs labels, but data\.label is null"):
         bare.open("export", VALIDATE, data=DATA, budgets=budgets).plan.steps()
 
 

@@ -241,6 +241,7 @@ def test_a_label_without_eval_rows_is_said(load):
             "no column 'text'; the file has sentence, label",
         ),
         ({"label": "stars"}, "train.jsonl: no column 'stars'; the file has text, label"),
+        ({"label": "none"}, "the file has text, label; for rows without labels, write label: null"),
         ({"train": TRAIN[:1]}, "train.jsonl: train has only the class 'bad'"),
         (
             {"evaluation": [{"text": "x", "label": "ugly"}]},

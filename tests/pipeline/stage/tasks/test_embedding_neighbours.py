@@ -181,7 +181,7 @@ def test_a_score_of_a_search_is_refused_in_one_line_with_exit_code_2(bare, raref
     recipe = bare.recipe("export", {"validate": QUICK}, **VALUES, budgets=budgets)
     said = rarefy("plan", recipe, "--home", bare.folder / "home")
     assert said.code == 2
-    assert "ndcg_10 needs labels, but data.label is none" in " ".join(said.err.split())
+    assert "ndcg_10 needs labels, but data.label is null" in " ".join(said.err.split())
 
 
 @pytest.mark.slow
