@@ -319,7 +319,9 @@ def _facts(stored: Artifact) -> dict[str, Any]:
         "source": manifest.source.reference if manifest.source else None,
     }
     facts |= {f"parameters.{key}": value for key, value in manifest.stage.parameters.items()}
-    facts |= {f"parents.{each.role}": each.digest[:12] for each in manifest.parents}
+    for role in {each.role for each in manifest.parents}:  # a report has several references
+        digests = [each.digest[:12] for each in manifest.parents if each.role == role]
+        facts[f"parents.{role}"] = ", ".join(digests)
     facts |= {f"data.{each.split}": each.sha256[:12] for each in manifest.data}
     facts |= {f"model.{key}": value for key, value in manifest.model.items()}
     facts |= {
@@ -349,7 +351,8 @@ def _show(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> N
     lines += [("data", f"{d.split}: {d.rows} rows, sha256 {d.sha256[:12]}") for d in manifest.data]
     lines += [("model", f"{key}: {value}") for key, value in manifest.model.items()]
     for metric in manifest.metrics:
-        bounds = f" [{metric.low:.4g}, {metric.high:.4g}]" if metric.low and metric.high else ""
+        bounded = metric.low is not None and metric.high is not None
+        bounds = f" [{metric.low:.4g}, {metric.high:.4g}]" if bounded else ""
         lines.append(("metric", f"{metric.name}: {metric.value:.6g}{bounds}"))
     lines += [("run", f"{key}: {value}") for key, value in stored.run_record().items()]
     lines += [("file", f"{e.path}  {wording.size(e.size)}  {e.role}") for e in manifest.files]

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from flows.commands import artifact
+from pipeline.store.artifact import Artifact, Kind, Manifest, Metric, Parent, StageRecord
 from tests.pipeline.store.artifacts import make_newer
 from tests.project import Project, Said
 
@@ -123,3 +125,27 @@ def test_diff_names_what_differs(stored: Stored, project: Project) -> None:
     found = stored.json("diff", stored.digests["head"], other)
     assert found == [{"what": "parameters.note", "a": None, "b": "other"}]
     assert stored.rarefy("artifact", "diff", other, other).out == ""
+
+
+def report(*references: str) -> Artifact:
+    """A report with an input and these references, and an accuracy that may be 0."""
+    roles = [("0" * 64, "input"), *((digest, "reference") for digest in references)]
+    manifest = Manifest(
+        kind=Kind.REPORT,
+        files=(),
+        parents=tuple(Parent(digest=digest, role=role) for digest, role in roles),
+        stage=StageRecord(name="validate", version=1, parameters={}, fingerprint="f"),
+        metrics=(Metric(name="accuracy", value=0.1, low=0.0, high=0.25),),
+    )
+    return Artifact(Path("report"), manifest, manifest.digest)
+
+
+def test_diff_compares_every_reference_of_a_report() -> None:
+    first, second = report("1" * 64, "3" * 64), report("2" * 64, "3" * 64)
+    ends = (f"{'1' * 12}, {'3' * 12}", f"{'2' * 12}, {'3' * 12}")
+    assert artifact.differences(first, second) == [("parents.reference", *ends)]
+
+
+def test_an_interval_that_begins_at_0_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    artifact._show(report(), [], [])
+    assert "metric       accuracy: 0.1 [0, 0.25]" in capsys.readouterr().out
