@@ -57,8 +57,9 @@ class Trials:
         path = folder / TRIALS
         known: list[dict[str, Any]] = disk.read(path, "trials") if path.exists() else []
         try:
-            asked = [variant(values) for values in known]
-        except (AttributeError, TypeError):
+            # In the order of today, which no branch has begun with if it is another one.
+            asked = [variant({name: values[name] for name in vary}) for values in known]
+        except (KeyError, TypeError):
             raise IntegrityError(f"{path}: the file is damaged; delete it") from None
         return cls(path, search, vary, asked)
 

@@ -160,7 +160,8 @@ def _answer(job: Job, question: Question, branches: Sequence[Branch]) -> Answer:
 
 def _command(job: Job, recipe: str) -> str:
     """Return the command that runs a chosen recipe as the sweep does."""
-    return shlex.join(["rarefy", "run", "--threads", str(job.threads), recipe])
+    how = ["--device", job.device, "--threads", str(job.threads), *["--first"] * job.first]
+    return shlex.join(["rarefy", "run", *how, recipe])  # the recipe is read from its last word
 
 
 def _run(job: Job, question: Question, display: Display, verbose: bool) -> Result:

@@ -87,7 +87,8 @@ class Folder:
     def open(self, sweep: Sweep) -> None:
         """Create the folder. Raises RecipeError if it has the branches of another sweep.
 
-        A sweep that was edited before any branch began starts anew.
+        Also if ``vary`` is in another order, in which its branches would have other names. A sweep
+        that was edited before any branch began starts anew.
         """
         self._branches.mkdir(parents=True, exist_ok=True)
         mark = self.root / "sweep-digest.json"
@@ -103,6 +104,13 @@ class Folder:
                 f"{self.root} has the branches of another sweep, or of other values of this one; "
                 "give another --out, or delete it (what its branches made stays in the store)"
             )
+        for branch in self.branches()[:1]:  # all have their values in one order
+            if list(branch.values) != list(sweep.file.vary):
+                raise RecipeError(
+                    f"{self.root} has branches named in the order {', '.join(branch.values)}; put "
+                    "'vary' in this order again, give another --out, or delete it (what its "
+                    "branches made stays in the store)"
+                )
 
     def keep(self, branch: Branch) -> None:
         """Write what is known of a branch."""

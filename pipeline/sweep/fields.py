@@ -58,8 +58,9 @@ def with_values(
     """Return a recipe with other values of some fields.
 
     ``values``: the recipe's, as its file has them; ``given``: path -> value; ``name``: another name
-    for the recipe. The result has no file, and its text is written anew. Raises RecipeError if the
-    values do not fit.
+    for the recipe. A field's value counts within all parameters of its step, in whichever order
+    they are given. The result has no file, and its text is written anew. Raises RecipeError if the
+    values do not fit, or if two of them set the same field.
     """
     changed = deepcopy({"targets": [{}], **values})
     stages = [_entry(entry) for entry in changed["stages"]]
@@ -67,8 +68,12 @@ def with_values(
     for step in loaded.steps:
         stages[step.position].setdefault("as", step.id)  # also once a step before it is left out
     off = set()
-    for path, value in given.items():
+    for path in sorted(given, key=lambda each: each.count(".")):  # a whole step before its fields
+        value = given[path]
         first, *others = path.split(".")
+        whole, _, last = path.rpartition(".")
+        if isinstance(given.get(whole), dict) and last in given[whole]:
+            raise RecipeError(f"{whole} and {path} both set {last!r}")
         if first not in positions:
             _set(changed, path.split("."), value, path)
         elif not others and value == OFF:

@@ -102,6 +102,18 @@ def test_no_variant_is_asked_for_twice_and_a_finite_space_ends(tmp_path: Path) -
     assert again.left == 0, "nothing is started for variants that are not there"
 
 
+def test_fields_in_another_order_make_no_other_variants(tmp_path: Path) -> None:
+    vary, search = {"distill.layers": (1, 2), "prune": ("off", "on")}, Search(trials=9)
+    first = Trials.open(tmp_path, search, vary).ask({})
+    again = Trials.open(tmp_path, search, dict(reversed(vary.items())))
+    while again.ask({}) is not None:
+        pass
+    assert first is not None
+    assert again.asked[0].values == first.values
+    assert len({one.name for one in again.asked}) == 4
+    assert len({tuple(sorted(one.values.items())) for one in again.asked}) == 4
+
+
 @pytest.mark.parametrize(
     ("vary", "left"),
     [

@@ -93,7 +93,7 @@ def test_json_has_the_front_and_the_paths() -> None:
     assert told["schema"] == "rarefy.sweep/1"
 
 
-def job(folder: Path, **given: Any) -> Job:
+def job(folder: Path, *, first: bool = False, **given: Any) -> Job:
     return Job(
         sweep=factory.load(folder, **given),
         home=Home(folder / "home"),
@@ -101,10 +101,11 @@ def job(folder: Path, **given: Any) -> Job:
         where=Where("inline"),
         threads=1,
         device="cpu",
+        first=first,
     )
 
 
-def concluded(folder: Path, **given: Any) -> Swept:
+def concluded(folder: Path, *, first: bool = False, **given: Any) -> Swept:
     branches = [
         factory.branch("large", 0.9, 8.0, 80_000_000, values={"distill.layers": 2}),
         factory.branch("small", 0.895, 1.0, 9, values={"distill.layers": 1}),
@@ -112,7 +113,11 @@ def concluded(folder: Path, **given: Any) -> Swept:
     found = {branch.name: branch for branch in branches}
     with Display(stderr(), quiet=True) as display:
         return sweep_answers.conclude(
-            job(folder, **given), found, display, command="rarefy sweep it.yaml", wall=1.0
+            job(folder, first=first, **given),
+            found,
+            display,
+            command="rarefy sweep it.yaml",
+            wall=1.0,
         )
 
 
@@ -142,6 +147,17 @@ def test_each_chosen_branch_runs_once_and_answers_all_its_questions(
     assert (
         "--threads 1 many-most-accurate.yaml" in (tmp_path / "many-most-accurate.yaml").read_text()
     )
+
+
+@pytest.mark.parametrize(("first", "option"), [(False, ""), (True, "--first ")])
+def test_a_chosen_recipe_says_with_which_options_its_run_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool, option: str
+) -> None:
+    monkeypatch.setattr(sweep_answers, "_run", lambda *_: made("b" * 64))
+    concluded(tmp_path, first=first)
+    lines = (tmp_path / "many-most-accurate.yaml").read_text().splitlines()
+    command = f"# rarefy run --device cpu --threads 1 {option}many-most-accurate.yaml"
+    assert lines[2] == command
 
 
 def test_the_recipe_of_a_chosen_run_is_found_where_the_sweep_was_started(

@@ -65,6 +65,6 @@ def test_looking_creates_nothing_and_refuses_what_running_would(project: Project
     path = sweeps.write(project, "head.note: [a]")
     assert job(project, path, threads=3).settled(3).threads == 3, "edited before a branch began"
     job(project, path).opened(None)
-    Folder(job(project, path).out).keep(Branch(name="note-a", values={}))
+    Folder(job(project, path).out).keep(Branch(name="note-a", values={"head.note": "a"}))
     with pytest.raises(RecipeError, match="has the branches of another sweep"):
         job(project, sweeps.write(project, "head.note: [c, d]")).settled(None)

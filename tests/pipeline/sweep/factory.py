@@ -33,7 +33,8 @@ def write(folder: Path, **given: Any) -> Path:
     """Write the recipe and a sweep of it; ``given`` are the sweep's other keys."""
     (folder / "base.yaml").write_text(RECIPE)
     path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump({"name": "many", "recipe": "base.yaml", "vary": VARY} | given))
+    values = {"name": "many", "recipe": "base.yaml", "vary": VARY} | given
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
     return path
 
 

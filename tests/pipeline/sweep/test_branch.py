@@ -35,6 +35,19 @@ def test_a_folder_of_other_values_is_refused(tmp_path: Path) -> None:
         folder.open(factory.load(tmp_path, vary={"seed": [0, 1]}))
 
 
+def test_another_order_of_vary_is_refused_since_its_branches_would_have_other_names(
+    tmp_path: Path,
+) -> None:
+    folder = Folder(tmp_path / "out")
+    folder.open(factory.load(tmp_path))
+    folder.keep(factory.branch("layers-1-heads-25pct", 0.8, 2.0, 10))
+    turned = factory.load(tmp_path, vary=dict(reversed(factory.VARY.items())))
+
+    with pytest.raises(RecipeError, match=r"in the order distill\.layers, slim\.heads; put"):
+        folder.open(turned)
+    folder.open(factory.load(tmp_path))
+
+
 def test_what_a_sweep_began_with_is_forgotten_if_it_was_edited_before_a_branch_began(
     tmp_path: Path,
 ) -> None:

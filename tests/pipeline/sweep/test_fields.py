@@ -34,6 +34,28 @@ def test_a_step_alone_takes_all_its_parameters_or_is_left_out(tmp_path: Path) ->
     assert made.step("distill").stage.model_dump()["alpha"] == 0.5
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"quantize.mode": "static", "quantize": {"max_damage": 0.1}},
+        {"quantize": {"max_damage": 0.1}, "quantize.mode": "static"},
+    ],
+)
+def test_a_field_varies_within_all_parameters_of_its_step(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    made = changed(tmp_path, **given).step("quantize").stage.model_dump()
+
+    assert (made["mode"], made["max_damage"]) == ("static", 0.1)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_field_of_a_step_that_is_left_out_has_no_effect(tmp_path: Path, order: int) -> None:
+    given = dict([("quantize.mode", "static"), ("quantize", "off")][::order])
+
+    assert "quantize" not in [step.id for step in changed(tmp_path, **given).steps]
+
+
 def test_fields_outside_the_stages_are_set_by_their_path(tmp_path: Path) -> None:
     made = changed(tmp_path, **{"data.max_length": 32, "seed": 3, "targets.0.isa": "vnni"})
 
@@ -73,6 +95,10 @@ def test_models_that_are_their_own_truth_cannot_be_compared(tmp_path: Path) -> N
         ({"distill.layerz": 1}, "unknown key"),
         ({"distill.layers.deep": 1}, "has no fields"),
         ({"targets.one.isa": "vnni"}, "no place in a list"),
+        (
+            {"quantize.mode": "static", "quantize": {"mode": "dynamic"}},
+            "quantize and quantize.mode both set 'mode'",
+        ),
     ],
 )
 def test_values_that_do_not_fit_are_errors(
