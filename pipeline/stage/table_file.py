@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from pipeline.store import disk, locks
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 
@@ -92,7 +93,8 @@ def opened(source: Source) -> Iterator[Table]:
 
     The library's own cache is bypassed, because it trusts names and times.
 
-    Raises DataError if the file is empty, cannot be read, or changed since it was located.
+    Raises DataError if the file is empty, cannot be read, or changed since it was located, and
+    ProviderError if the disk for temporary files is full.
     """
     check(source)
     with tempfile.TemporaryDirectory(prefix="rarefy-data-") as cache:
@@ -118,6 +120,9 @@ def _read(source: Source, cache: str) -> Table:
     except DataError:
         raise
     except Exception as error:
+        if disk.is_full(error):
+            # The cause stays behind: who writes to the store would take its disk for the full one.
+            raise locks.no_space(Path(cache).parent) from None
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise DataError(f"{source.reference}: cannot be read: {reason}") from error
     return Table(loaded.features, tuple(file["filename"] for file in loaded.cache_files))
