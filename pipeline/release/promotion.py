@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.model import runtime
-from pipeline.release import bundles
+from pipeline.release import bundles, newest
 from pipeline.release.bundles import Bundle
 from pipeline.run import folder, names
 from pipeline.store import disk, remote
@@ -19,10 +19,7 @@ from pipeline.store.home import Home
 from pipeline.store.store import Store
 from pipeline.store.tags import Tag, check_name
 from pipeline.terms.errors import BudgetError, EvidenceError, RarefyError
-from pipeline.terms.vocabulary import REMOTE_TAG
-from pipeline.verdict import history
-from pipeline.verdict.readings import Past
-from pipeline.verdict.record import UNKNOWN, ReportData
+from pipeline.verdict.record import ReportData
 
 BY_HAND = "`rarefy artifact tag {tag} {digest}` moves a tag without a verdict"
 
@@ -76,7 +73,7 @@ def promote(
         raise MissedError(message, bundle.digest, run, record.verdict.missed)
     places = [tag] if url is None else [tag, f"{url}#{tag}"]
     check_verdict(record, bundle, places)
-    check_newest(record, bundle, home, places)
+    newest.check(record, bundle, home, places)
     current = store.find_tag(tag)
     before = current.digest if current else None
     check_unmoved_since(record, tag, tag, before)
@@ -163,67 +160,6 @@ def check_verdict(record: ReportData, bundle: Bundle, places: list[str]) -> None
         raise EvidenceError(f"{bundle.name}: {why}; {tag!r} was not moved; {by_hand}")
 
 
-def check_newest(record: ReportData, bundle: Bundle, home: Home, places: list[str]) -> None:
-    """Raise if the recipe's newest measurement of this bundle gave a verdict that is not a pass.
-
-    Nor may the newest comparison with a tag that is to move (``places``) be other than a pass,
-    although a later measurement that did not compare with it passed, as after
-    `rarefy ci --baseline`. A verdict on measurements from the cache is as old as the measurements.
-    Raises BudgetError if a budget was missed, EvidenceError if the verdict is inconclusive.
-    """
-    past = history.History(home.path / history.FILE)
-    verdicts = past.verdicts(record.name, bundle=bundle.digest)
-    verdicts.sort(key=lambda one: (one.measured, one.id))
-    _check_compared(bundle, verdicts, places)
-    latest = verdicts[-1] if verdicts else None
-    if latest is None or latest.standing == "pass" or latest.measured < record.measured:
-        return
-    error = BudgetError if latest.standing == "fail" else EvidenceError
-    raise error(
-        f"{bundle.name}: its newest verdict is {latest.standing} ({latest.command}, "
-        f"{latest.time}){_older(record, latest)}; {places[0]!r} was not moved"
-    )
-
-
-def _check_compared(bundle: Bundle, verdicts: Sequence[Past], places: Sequence[str]) -> None:
-    """Raise if the last verdict on a comparison with one of the tags is no pass; oldest first.
-
-    What the recipe asks for may have changed since then: any later comparison counts.
-    """
-    last = {
-        place: verdict
-        for verdict in verdicts
-        for budget in verdict.budgets
-        for place in places
-        if budget.against and _same_tag(budget.against, place)
-    }
-    for place, verdict in last.items():
-        asked = [b for b in verdict.budgets if b.against and _same_tag(b.against, place)]
-        missed = [b for b in asked if b.outcome != "pass" and b.level == "error"]
-        if missed or verdict.evidence:
-            error = BudgetError if any(b.outcome == "fail" for b in missed) else EvidenceError
-            why = [*(budget.reason for budget in missed), *verdict.evidence][0]
-            raise error(
-                f"{bundle.name}: {why} ({verdict.command}, {verdict.time}), and nothing has been "
-                f"compared with {place!r} since; {places[0]!r} was not moved"
-            )
-
-
-def _same_tag(one: str, other: str) -> bool:
-    """Return whether two names are of one tag: a remote's URL can be written in several ways."""
-    if REMOTE_TAG in one and REMOTE_TAG in other:
-        return remote.place(one) == remote.place(other)
-    return one == other
-
-
-def _older(record: ReportData, latest: Past) -> str:
-    """Say that the run's own pass rests on older measurements, if it was given later."""
-    if record.created <= latest.time:
-        return ""
-    when = "an unknown time" if record.measured == UNKNOWN else record.measured
-    return f"; the later pass of this run is on measurements of {when} from the cache"
-
-
 def check_unmoved_since(record: ReportData, baseline: str, tag: str, now: str | None) -> None:
     """Raise EvidenceError if ``baseline`` has moved since the run was compared with it."""
     assert record.measurements is not None
@@ -268,7 +204,7 @@ def _as_measured(record: ReportData, baseline: str) -> str | None:
     """
     assert record.measurements is not None
     names = [*record.measurements.baselines, *record.absent]
-    return next((name for name in names if _same_tag(name, baseline)), None)
+    return next((name for name in names if newest.same_tag(name, baseline)), None)
 
 
 def whole(store: Store, bundle: Bundle) -> Artifact:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from pipeline.stage import json_types
+from pipeline.store import disk, locks
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 
@@ -99,7 +100,8 @@ def opened(source: Source) -> Iterator[Table]:
 
     The library's own cache is bypassed, because it trusts names and times.
 
-    Raises DataError if the file is empty, cannot be read, or changed since it was located.
+    Raises DataError if the file is empty, cannot be read, or changed since it was located, and
+    ProviderError if the disk for temporary files is full.
     """
     check(source)
     with tempfile.TemporaryDirectory(prefix="rarefy-data-") as cache:
@@ -119,6 +121,9 @@ def _read(source: Source, cache: str) -> Table:
     except DataError:
         raise
     except Exception as error:
+        if disk.is_full(error):
+            # The cause stays behind: who writes to the store would take its disk for the full one.
+            raise locks.no_space(Path(cache).parent) from None
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise DataError(f"{source.reference}: cannot be read: {reason}") from error
     return Table(loaded.features, tuple(file["filename"] for file in loaded.cache_files))

@@ -169,7 +169,8 @@ def test_the_recipe_of_a_chosen_run_is_found_where_the_sweep_was_started(
 
     def run(asked: jobs.Job, *_: Any, **__: Any) -> Any:
         Path(asked.out).mkdir(parents=True)
-        (Path(asked.out) / "run.json").write_text(json.dumps({"command": asked.command}))
+        made_by = {"name": Path(asked.recipe).stem, "command": asked.command}
+        (Path(asked.out) / "run.json").write_text(json.dumps(made_by))
         return made("b" * 64)
 
     monkeypatch.setattr(compress, "run", run)

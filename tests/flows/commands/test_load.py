@@ -68,7 +68,8 @@ def test_a_runs_own_eval_split_is_sent(
     run = tmp_path / "home" / "runs" / "tiny"
     run.mkdir(parents=True)
     (run / "bundle").symlink_to(bundle)
-    (run / "run.json").write_text(json.dumps({"command": f"rarefy run {recipe}"}))
+    made = {"name": "tiny", "command": f"rarefy run {recipe}"}
+    (run / "run.json").write_text(json.dumps(made))
     said = rarefy("load", "tiny", *QUICK, "--json", "--home", tmp_path / "home")
     assert json.loads(said.out)["rows"] == 10
 

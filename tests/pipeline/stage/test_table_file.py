@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import pytest
 
 from pipeline.stage import table_file
 from pipeline.stage.table_file import Source
+from pipeline.store import disk
 from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import DataError
+from pipeline.terms.errors import DataError, ProviderError
 
 
 def source(path: Path) -> Source:
@@ -153,3 +156,22 @@ def test_rows_with_more_fields_than_the_header_are_refused(tmp_path, rows, numbe
     words = rf"^rows\.csv: row {number} has 3 fields, the header 2; put texts that contain the sepa"
     with pytest.raises(DataError, match=words):
         rows_of(tmp_path / "rows.csv", "text,label\n" + rows)
+
+
+def test_a_full_disk_is_not_taken_for_a_file_that_cannot_be_read(tmp_path, monkeypatch):
+    import datasets
+
+    def full(*_, **__):
+        cause = OSError(errno.ENOSPC, "No space left on device")
+        raise datasets.exceptions.DatasetGenerationError("An error occurred") from cause
+
+    monkeypatch.setattr(datasets, "load_dataset", full)
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "x"}\n')
+    place = tempfile.gettempdir()
+    with (
+        pytest.raises(ProviderError, match=f"^{place}: the disk is full"),
+        disk.speaking(tmp_path),
+        table_file.opened(source(path)),
+    ):
+        pass

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from pipeline.stage.texts import Texts
+from pipeline.terms.errors import ProviderError
 
 WRITTEN = ["one", "", "zwölf Bücher", "two\nlines", "文", "last"]
 
@@ -59,3 +63,26 @@ def test_threads_read_what_they_ask_for():
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda at: texts[at], [*range(3000)] * 4))
     assert all(text.split()[0] == str(at % 3000) for at, text in enumerate(found))
+
+
+@pytest.mark.parametrize("size", [1, 100_000], ids=["when it is read", "when it is added"])
+def test_a_full_disk_is_said(tmp_path, monkeypatch, size):
+    full = Path("/dev/full").open("w+b")  # noqa: SIM115 (closed with the texts)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
+
+    def write_and_read():
+        texts = Texts(tmp_path)
+        texts.append("x" * size)
+        return texts[0]
+
+    with pytest.raises(ProviderError, match=f"^{tmp_path}: the disk is full"):
+        write_and_read()
+
+
+def test_a_folder_where_nothing_can_be_written_is_said(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "tmp1"))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(ProviderError, match="tmp1: cannot write here: Read-only file system"):
+        Texts(tmp_path)

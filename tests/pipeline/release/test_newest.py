@@ -1,0 +1,164 @@
+"""What has been found of a bundle since its run decides whether it is promoted."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipeline.release import newest
+from pipeline.release.bundles import Bundle
+from pipeline.run import folder
+from pipeline.store.artifact import RUN
+from pipeline.store.home import Home
+from pipeline.terms.errors import BudgetError
+from pipeline.terms.outcomes import Outcome
+from pipeline.verdict.history import History
+from pipeline.verdict.record import ReportData
+from pipeline.verdict.verdict import BudgetResult
+from tests.desk import Desk
+from tests.pipeline.report.verdicts import asked, finished
+from tests.pipeline.store.artifacts import overwrite
+from tests.project import Project
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("fail", 3), ("inconclusive", 4), ("pass", 0)])
+def test_a_newer_verdict_on_the_same_bundle_counts(desk: Desk, outcome: str, code: int) -> None:
+    """The run passed, but `rarefy ci` or `rarefy validate` has since given another verdict."""
+    budgets = [asked("size", "max", 1.0, 2.0)] if outcome == "fail" else []
+    newer = finished(
+        0, budgets=budgets, outcome=outcome, command="rarefy ci tiny.yaml", name="tiny"
+    )
+    newer.measurements.models["candidate"].digest = desk.digest
+    newer = newer.model_copy(update={"created": "2999-01-01T00:00:00+00:00"})
+    assert History(desk.home / "history.sqlite").add(newer)
+    said = desk.rarefy("promote", "tiny")
+    assert said.code == code
+    assert (desk.production == desk.digest) == (code == 0)
+    if code:
+        assert f"its newest verdict is {outcome} (rarefy ci tiny.yaml, 2999" in said.err
+
+
+SIZE = asked("size", "max", 9.0, 2.0)
+SLOWER = asked("latency_p50", "max_regression", 0.05, 0.2, against="production")
+FASTER = asked("latency_p50", "min_speedup", 0.9, 1.0, against="production")
+THROTTLED = ["cpu: throttled half way"]
+
+
+@pytest.mark.parametrize(
+    ("later", "evidence", "code"),
+    [
+        ([SIZE], [], 3),
+        ([SIZE, SLOWER.model_copy(update={"outcome": "pass"})], [], 0),
+        ([SIZE, FASTER], [], 0),
+        ([SIZE, SLOWER.model_copy(update={"level": "warn"})], [], 0),
+        ([SIZE, FASTER], THROTTLED, 4),
+    ],
+    ids=["not compared", "the same budget", "another form", "only a warning", "disturbed"],
+)
+def test_a_missed_comparison_stays_until_the_next_one_whatever_passes_between(
+    desk: Desk, later: list[BudgetResult], evidence: list[str], code: int
+) -> None:
+    """`rarefy ci --baseline` failed; then come ``later``, and a pass without a comparison."""
+    past = History(desk.home / "history.sqlite")
+    sequence = [("fail", [SIZE, SLOWER], []), ("pass", later, evidence), ("pass", [SIZE], [])]
+    for number, (outcome, budgets, against_it) in enumerate(sequence):
+        verdict = finished(number, budgets=budgets, outcome=outcome, name="tiny")
+        verdict.measurements.models["candidate"].digest = desk.digest
+        verdict.verdict.evidence.extend(against_it)
+        when = f"2999-01-0{number + 1}T00:00:00+00:00"
+        assert past.add(verdict.model_copy(update={"created": when, "measured_at": when}))
+    said = desk.rarefy("promote", "tiny")
+    assert said.code == code
+    assert (desk.production == desk.digest) == (code == 0)
+    if code:
+        assert "nothing has been compared with 'production' since" in said.err
+        assert desk.rarefy("promote", "tiny", "other").code == 0
+
+
+@pytest.mark.parametrize(
+    ("day", "refused"),
+    [(1, True), (-1, False), (0, False)],
+    ids=["newer", "older", "the same measurement, judged before"],
+)
+def test_a_verdict_by_another_recipe_counts_until_that_one_passes(
+    tmp_path: Path, day: int, refused: bool
+) -> None:
+    """As of `rarefy validate tiny --recipe strict.yaml`; a pass by the run's own hides no fail."""
+    past = History(tmp_path / "history.sqlite")
+    bundle, now = Bundle("tiny", tmp_path, None), datetime.now(UTC)
+    command = "rarefy validate tiny --recipe strict.yaml"
+
+    def judged(number: int, name: str, outcome: Outcome, created: float, days: float) -> ReportData:
+        verdict = finished(number, outcome=outcome, name=name, command=command)
+        verdict.measurements.models["candidate"].digest = bundle.digest
+        made, measured = ((now + timedelta(days=each)).isoformat() for each in (created, days))
+        return verdict.model_copy(update={"created": made, "measured_at": measured})
+
+    def check() -> None:
+        newest.check(run, bundle, Home(tmp_path), ["production"])
+
+    run = judged(0, "tiny", "pass", 0, 0)
+    assert past.add(judged(1, "strict", "fail", day or -1, day))
+    assert past.add(judged(2, "tiny", "pass", 2, 2))
+    if refused:
+        with pytest.raises(BudgetError, match=f"its newest verdict is fail .{command}, "):
+            check()
+        assert past.add(judged(3, "strict", "pass", 3, 3))
+    check()
+
+
+def test_an_older_verdict_does_not(desk: Desk) -> None:
+    older = finished(0, outcome="fail", name="tiny")
+    older.measurements.models["candidate"].digest = desk.digest
+    assert History(desk.home / "history.sqlite").add(older)
+    assert desk.rarefy("promote", "tiny").code == 0
+
+
+def test_a_pass_from_the_cache_does_not_hide_a_newer_failing_measurement(
+    desk: Desk, here: Project
+) -> None:
+    """Run, measure again with a fail, run from the cache: the last pass is on old measurements."""
+    past = History(desk.home / "history.sqlite")
+    first = folder.read(desk.run)
+    assert past.add(first)
+    budgets = [asked("size", "max", 1.0, 2.0)]
+    failed = finished(1, budgets=budgets, name="tiny", command="rarefy validate tiny")
+    failed.measurements.models["candidate"].digest = desk.digest
+    now = datetime.now(UTC).isoformat()
+    assert past.add(failed.model_copy(update={"created": now, "measured_at": now}))
+    time.sleep(1.1)  # a record's own time is in seconds
+    recipe, home = here.folder / "tiny.yaml", ("--home", desk.home)
+    said = desk.rarefy("run", recipe, "--engine", "inline", "--threads", "1", *home)
+    assert (said.code, said.out) == (0, "verdict: pass\n")
+    again = folder.read(desk.run)
+    assert first.measured_at is not None
+    assert again.measured_at == first.measured_at
+    assert [one.outcome for one in past.verdicts()] == ["pass", "fail", "pass"]
+    said = desk.rarefy("promote", "tiny", *home)
+    assert said.code == 3
+    assert "its newest verdict is fail (rarefy validate tiny, " in said.err
+    assert f"this run is on measurements of {first.measured_at} from the cache" in said.err
+    assert desk.production is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"started": "2026-01-01", "seconds": 1e300}'])
+def test_a_pass_on_measurements_of_an_unknown_time_hides_no_fail(
+    desk: Desk, here: Project, text: str
+) -> None:
+    """The record of when they were made is damaged; the run from the cache is new, they are not."""
+    for digest in desk.store.digests():
+        overwrite(desk.store.directory(digest) / RUN, text)
+    past = History(desk.home / "history.sqlite")
+    failed = finished(1, outcome="fail", name="tiny", command="rarefy validate tiny")
+    failed.measurements.models["candidate"].digest = desk.digest
+    assert past.add(failed)
+    recipe, home = here.folder / "tiny.yaml", ("--home", desk.home)
+    said = desk.rarefy("run", recipe, "--engine", "inline", "--threads", "1", *home)
+    assert (said.code, said.out) == (0, "verdict: pass\n")
+    said = desk.rarefy("promote", "tiny", *home)
+    assert said.code == 3
+    assert "this run is on measurements of an unknown time from the cache" in said.err
+    assert desk.production is None
