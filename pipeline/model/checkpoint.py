@@ -75,7 +75,7 @@ def load_tokenizer(directory: Path) -> Any:
             f"{directory}: transformers has no fast version of {type(tokenizer).__name__}, and "
             "there is no tokenizer.json"
         )
-    conversion.restore_normalizer(tokenizer, Path(directory))
+    conversion.restore(tokenizer, Path(directory))
     padding.check(tokenizer, Path(directory))
     return tokenizer
 

@@ -13,6 +13,21 @@ TIKTOKEN = "tokenizer.model"
 """A name that both sentencepiece and tiktoken use; transformers tries one after the other."""
 SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "spm.model", TIKTOKEN)
 VOCABULARIES = (TOKENIZER, "vocab.txt", "vocab.json", *SENTENCEPIECE)
+SWITCHES = {
+    "BertNormalizer": ("lowercase", "strip_accents", "handle_chinese_chars"),
+    "ByteLevel": ("add_prefix_space",),
+}
+"""What tokenizer_config.json may say otherwise than tokenizer.json, which then does not count."""
+PROBES = (
+    "The FILM is naïve: Été, Straße, Œuvre, e\u0301!",
+    "  two  spaces,\ttabs\nand lines\r\n ",
+    "ﬁne… ｆｕｌｌ ① „so“ ``so''",
+    "It's 12345 don't 3.14% state-of-the_art e-mail@example.org",
+    "中文字符 映画です Фильм",
+    "a\u00a0b\u200bc\x00d 🎬",
+    "x" * 120,
+)
+"""Texts that tokenizers split differently: by case, accents, spaces, digits, ligatures, length."""
 
 
 def check(directory: Path) -> None:
@@ -45,30 +60,70 @@ def _check_sentencepiece(path: Path) -> None:
         raise ModelError(f"{path}: not a sentencepiece model") from error
 
 
-def restore_normalizer(tokenizer: Any, directory: Path) -> None:
-    """Give a tokenizer the map of characters that the model was trained with, if it is lost.
+def restore(tokenizer: Any, directory: Path) -> None:
+    """Give a tokenizer what it split texts with in training, if transformers has lost it.
 
-    transformers builds the tokenizers of some families anew when it loads them, and DeBERTa-v2's
-    without the map of sentencepiece: "…" and "ﬁ" would be other tokens than in training.
+    transformers builds the tokenizers of most families anew when it loads them: with the published
+    vocabulary, but with the normalizer, pre-tokenizer and options that are usual in the family.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    if type(tokenizer) is PreTrainedTokenizerFast:
+        return  # the one class that takes tokenizer.json as it is
+    if (directory / TOKENIZER).is_file():
+        _restore_published(tokenizer.backend_tokenizer, directory / TOKENIZER)
+    else:
+        _restore_map(tokenizer.backend_tokenizer, directory)
+
+
+def _restore_published(backend: Any, path: Path) -> None:
+    """Set normalizer, pre-tokenizer and model to those in ``path`` if they split otherwise.
+
+    All or none: one normalizer may do what another family's pre-tokenizer does.
+    """
+    published = type(backend).from_file(str(path))
+    for part in ("normalizer", "pre_tokenizer"):
+        setattr(published, part, _switched(getattr(published, part), getattr(backend, part)))
+    for each in (backend, published):
+        each.no_truncation()
+        each.no_padding()
+    if any(_split(published, text) != _split(backend, text) for text in PROBES):
+        for part in ("normalizer", "pre_tokenizer", "model"):
+            setattr(backend, part, getattr(published, part))
+
+
+def _switched(published: Any, own: Any) -> Any:
+    """Return a published part with the switches that tokenizer_config.json overrides."""
+    if type(published) is type(own):
+        for name in SWITCHES.get(type(own).__name__, ()):
+            setattr(published, name, getattr(own, name))
+    return published
+
+
+def _split(tokenizer: Any, text: str) -> tuple[list[str], list[int]]:
+    """Return the pieces that the model is given, and the tokens that it makes of them.
+
+    Tokens alone do not suffice: two pieces that are not in the vocabulary are the same token.
+    """
+    normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
+    normal = text if normalizer is None else normalizer.normalize_str(text)
+    pieces = [normal] if splitter is None else [p for p, _ in splitter.pre_tokenize_str(normal)]
+    return pieces, tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _restore_map(backend: Any, directory: Path) -> None:
+    """Give DeBERTa-v2's tokenizer the map of characters in the sentencepiece model.
+
+    Without it, "…" and "ﬁ" would be other tokens than in training.
     """
     from tokenizers import models, normalizers
 
-    backend = tokenizer.backend_tokenizer
-    if not isinstance(backend.model, models.Unigram) or _has_map(backend.normalizer):
-        return
-    if (directory / TOKENIZER).is_file():
-        published = type(backend).from_file(str(directory / TOKENIZER)).normalizer
-        if _has_map(published):
-            backend.normalizer = published
+    if not isinstance(backend.model, models.Unigram) or "Precompiled" in str(backend.normalizer):
         return
     for path in (directory / name for name in SENTENCEPIECE):
         if path.is_file() and (characters := _character_map(path)):
             steps = [backend.normalizer] if backend.normalizer is not None else []
             backend.normalizer = normalizers.Sequence([normalizers.Precompiled(characters), *steps])
-
-
-def _has_map(normalizer: Any) -> bool:
-    return "Precompiled" in str(normalizer)
 
 
 def _character_map(path: Path) -> bytes:

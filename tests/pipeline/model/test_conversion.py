@@ -169,6 +169,51 @@ def test_the_published_map_of_characters_is_kept(tmp_path):
         tokenizer.save_pretrained(tmp_path / "again")
 
 
+DIGITS = {"type": "Digits", "individual_digits": True}
+LOWERCASE = {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}]}
+
+
+@pytest.mark.parametrize("kind", tokenizers.KINDS)
+def test_texts_are_split_as_the_published_file_says(tmp_path, kind):
+    """Most classes of transformers put the family's usual rules in place of the file's."""
+    from tokenizers import Tokenizer
+
+    path = tokenizers.write(kind, tmp_path) / "tokenizer.json"
+    stored = json.loads(path.read_text())
+    splitters = [each for each in (DIGITS, stored["pre_tokenizer"]) if each]
+    rules = {"type": "Sequence", "pretokenizers": splitters}
+    path.write_text(json.dumps(stored | {"normalizer": LOWERCASE, "pre_tokenizer": rules}))
+    published = Tokenizer.from_file(str(path))
+    texts = ["It's NAÏVE, 1985  ﬁlm", *tokenizers.OTHERS]
+    assert (
+        published.encode(texts[0]).ids
+        != Tokenizer.from_str(json.dumps(stored)).encode(texts[0]).ids
+    )
+    for place in (tmp_path, tmp_path / "again"):
+        tokenizer = checkpoint.load_tokenizer(place)
+        assert tokenizer(texts)["input_ids"] == [published.encode(text).ids for text in texts]
+        tokenizer.save_pretrained(tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("kind", "switch", "text", "same"),
+    [
+        ("bert", "do_lower_case", "FILM", "film"),
+        ("roberta", "add_prefix_space", "film", " film"),
+    ],
+)
+def test_the_switches_in_the_config_of_a_tokenizer_override_the_file(
+    tmp_path, kind, switch, text, same
+):
+    path = tokenizers.write(kind, tmp_path) / "tokenizer_config.json"
+    stored, found = json.loads(path.read_text()), []
+    for value in (True, False):
+        path.write_text(json.dumps(stored | {switch: value}))
+        tokenizer = checkpoint.load_tokenizer(tmp_path)
+        found.append(tokenizer(text)["input_ids"] == tokenizer(same)["input_ids"])
+    assert found == [True, False]
+
+
 def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch):
     (tmp_path / "spm.model").touch()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
