@@ -60,6 +60,24 @@ class Writer:
         names = ("max_position_embeddings", "n_positions")
         return next((getattr(config, name) for name in names if hasattr(config, name)), None)
 
+    @torch.inference_mode()
+    def goes_on(self) -> bool:
+        """Return whether a token read after others gets the answer that it gets beside them.
+
+        It does not in an encoder, which transformers opens as a causal language model as well, and
+        in a model that ignores the cache. What differs in fp32 otherwise is rounding.
+        """
+        from transformers import DynamicCache
+
+        network = self.network.eval()
+        ids = self.tokenizer("a good film", add_special_tokens=False)["input_ids"]
+        given = torch.tensor([[self.start, *ids]], device=network.device)
+        cache = DynamicCache(config=network.config)
+        network(input_ids=given[:, :-1], past_key_values=cache, use_cache=True)
+        after = network(input_ids=given[:, -1:], past_key_values=cache, use_cache=True)
+        beside = network(input_ids=given).logits[:, -1]
+        return torch.allclose(after.logits[:, -1], beside, rtol=0, atol=1e-3 * beside.abs().max())
+
     def check_length(self, prompt: int, tokens: int) -> None:
         """Raise ModelError if the model cannot read a prompt and a text of so many tokens."""
         if self.positions is None or prompt + tokens <= self.positions:
@@ -154,7 +172,11 @@ def open_model(reference: str, base: Path) -> Writer:
                 reference, base, allow_pickle=False, key="write.model"
             ).directory
             tokenizer = no_code.from_folder(AutoTokenizer, directory)
-            network = no_code.from_folder(AutoModelForCausalLM, directory, dtype=torch.float32)
+            network, report = no_code.from_folder(
+                AutoModelForCausalLM, directory, dtype=torch.float32, output_loading_info=True
+            )
+            if missing := sorted(report["missing_keys"]):  # transformers draws them at random
+                raise ValueError(f"it has no weights for {missing[0]}")
     except ImportError as error:
         raise ProviderError(
             "write.model: a GGUF file needs the extra: pip install 'rarefy[write]'"
@@ -167,7 +189,13 @@ def open_model(reference: str, base: Path) -> Writer:
         raise ModelError(f"write.model: the tokenizer of {reference} has no end-of-text token")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return Writer(network, tokenizer)
+    writer = Writer(network, tokenizer)
+    if not writer.goes_on():
+        raise ModelError(
+            f"write.model: {reference} is no causal language model: its answers change if it goes "
+            "on from a cache of what it has read"
+        )
+    return writer
 
 
 def _plain(network: Any) -> Any:

@@ -8,8 +8,8 @@ import torch
 from pipeline.stage.split import Split
 from pipeline.terms.errors import DataError, ModelError
 from stages import causal_lm, training
-from tests.models import write_encoder
-from tests.stages.language_models import write_language_model
+from tests.models import rename_weights, write_encoder, write_model
+from tests.stages.language_models import end_texts, write_language_model
 
 
 @pytest.fixture
@@ -58,6 +58,24 @@ def test_what_is_no_causal_model_is_refused(tmp_path):
         causal_lm.open_model("no.gguf", tmp_path)
     with pytest.raises(ModelError, match=r"write.model: gone: there is no directory"):
         causal_lm.open_model("gone", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_an_encoder_is_refused_though_transformers_opens_it(tmp_path, kind):
+    write_model(tmp_path / kind, kind, "AutoModelForCausalLM")
+    end_texts(tmp_path / kind)
+    message = rf"write.model: {kind} is no causal language model: its answers change if it goes on"
+    with pytest.raises(ModelError, match=message):
+        causal_lm.open_model(kind, tmp_path)
+
+
+def test_a_model_without_its_head_is_refused(model, tmp_path):
+    rename_weights(tmp_path / "lm", lambda name: "" if name.startswith("lm_head") else name)
+    message = r"write.model: lm is no causal language model: it has no weights for lm_head.weight"
+    with pytest.raises(ModelError, match=message):
+        causal_lm.open_model("lm", tmp_path)
+    write_language_model(tmp_path / "tied", tie_word_embeddings=True)
+    causal_lm.open_model("tied", tmp_path)
 
 
 def test_what_follows_the_end_of_a_text_is_not_part_of_it(model, monkeypatch):
