@@ -9,9 +9,11 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from pipeline.stage import json_types
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 
@@ -113,19 +115,35 @@ def _read(source: Source, cache: str) -> Table:
     datasets.disable_progress_bars()
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # sent even for local files
     try:
-        loaded = datasets.load_dataset(
-            FORMATS[str(source.ending)],
-            data_files={"rows": glob.escape(str(source.path))},
-            split="rows",
-            cache_dir=cache,
-            **_options(source),
-        )
+        loaded = _loaded(source, cache)
     except DataError:
         raise
     except Exception as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise DataError(f"{source.reference}: cannot be read: {reason}") from error
     return Table(loaded.features, tuple(file["filename"] for file in loaded.cache_files))
+
+
+def _loaded(source: Source, cache: str) -> Any:
+    import datasets
+
+    load = partial(
+        datasets.load_dataset,
+        FORMATS[str(source.ending)],
+        data_files={"rows": glob.escape(str(source.path))},
+        split="rows",
+        cache_dir=cache,
+    )
+    try:
+        return load(**_options(source))
+    except datasets.exceptions.DatasetGenerationError as error:
+        if source.ending not in (".json", ".jsonl") or isinstance(error.__cause__, OSError):
+            raise
+        try:
+            features = json_types.features(source.path)
+        except ValueError:
+            raise error from error.__cause__
+    return load(features=features)
 
 
 def _options(source: Source) -> dict[str, Any]:
