@@ -59,8 +59,8 @@ def _each(lines: list[bytes]) -> dict[str, Any]:
     types: dict[str, Any] = {}
     for name in dict.fromkeys(name for row in rows for name in row):
         try:
-            types[name] = pa.infer_type([row.get(name) for row in rows])
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            types[name] = pa.array([row.get(name) for row in rows]).type
+        except (ValueError, TypeError, OverflowError):
             types[name] = None
     return types
 
