@@ -198,6 +198,8 @@ class Distill(Inside):
             states = upto(states.most)
         logits = footprint.logits(work, own)
         logits += upto(footprint.logits(work, splits - own).most)
+        if student.hidden != teacher.hidden:  # embeddings: also in the student's width
+            logits += upto(logits.most * student.hidden // teacher.hidden)
         trained = super().resources(replace(work, shape=student))
         length = work.longest_of(splits)
         answering = weights(teacher) + weights(student)

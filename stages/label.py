@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -290,6 +291,8 @@ class Label(Stage):
             raise ModelError(
                 f"label.engine: {self.engine} is for labels and scores of rows, on a CPU"
             )
+        if hasattr(network, "merge_and_unload"):  # an adapter has no export of its own
+            network = copy.deepcopy(network).merge_and_unload(safe_merge=True).eval()
         own = replace(
             context,
             work=context.work / f"{artifact.short}-export",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.stage import Context
+from pipeline.stage.split import Split
 from pipeline.terms.errors import DataError
-from stages import knowledge
+from stages import knowledge, training
 from stages.knowledge import Fact, Sentence
 from stages.masked_lm import Encoded, cloze_words, encode, masked, words_of_fact, words_of_text
 from stages.parameters import Row
@@ -18,6 +19,34 @@ PROBED = 1000
 """The probe asks for at most this many facts of each kind."""
 
 Lesson = tuple[Encoded, Sentence]
+
+
+@dataclass(frozen=True)
+class TaskTexts:
+    """The texts of splits, one split after another; they are tokenized when they are drawn."""
+
+    tokenizer: Any
+    splits: Sequence[Split]
+    length: int
+
+    def __len__(self) -> int:
+        return sum(map(len, self.splits))
+
+    def encoded(self, places: Sequence[int]) -> Iterator[Encoded]:
+        """Yield the texts at some places, in their order."""
+        for start in range(0, len(places), training.CHUNK):
+            chunk = places[start : start + training.CHUNK]
+            found: dict[int, Encoded] = {}
+            first = 0
+            for split in self.splits:
+                own = [place for place in chunk if first <= place < first + len(split)]
+                texts = [split.texts[place - first] for place in own]
+                pairs = split.pairs and [split.pairs[place - first] for place in own]
+                if own:
+                    encoded = encode(self.tokenizer, texts, pairs, self.length)
+                    found |= zip(own, encoded, strict=True)
+                first += len(split)
+            yield from (found[place] for place in chunk)
 
 
 @dataclass(frozen=True)
@@ -30,7 +59,7 @@ class Lessons:
     taught: list[Lesson]
     learned: list[Lesson]
     held_out: list[Lesson]
-    texts: list[Encoded]
+    texts: TaskTexts
     mask: int
     draw: random.Random
 
@@ -45,10 +74,11 @@ class Lessons:
 
     def text_rows(self, count: int) -> list[Row]:
         """Return ``count`` masked task texts, repeated with other masks if there are fewer."""
-        chosen: list[Encoded] = []
+        places, chosen = range(len(self.texts)), list[int]()
         while len(chosen) < count:
-            chosen += self.draw.sample(self.texts, min(len(self.texts), count - len(chosen)))
-        return asking([masked(text, words_of_text(text, self.draw), self.mask) for text in chosen])
+            chosen += self.draw.sample(places, min(len(places), count - len(chosen)))
+        texts = self.texts.encoded(chosen)
+        return asking([masked(text, words_of_text(text, self.draw), self.mask) for text in texts])
 
     def asked(self, held_out: bool) -> list[Row]:
         """Return the probe's rows, which are the same at every call."""
@@ -65,7 +95,7 @@ def prepare(
     templates: Mapping[str, str],
     shuffled: bool = False,
 ) -> Lessons:
-    """Split the facts into learned and held out, verbalise them, and tokenize them and the text.
+    """Split the facts into learned and held out, verbalise them, and tokenize them.
 
     With ``shuffled``, each learned subject is taught with the object of another fact, and the probe
     asks for its own object. Facts of relations that have one object are not taught.
@@ -92,11 +122,8 @@ def prepare(
             "shuffled"
         )
     taught = lessons_of(dealt) if shuffled else own
-    texts: list[Encoded] = []
-    for name in ("train", "unlabelled"):
-        if name in context.splits:
-            split = context.splits[name]
-            texts += encode(tokenizer, split.texts, split.pairs, length)
+    splits = [context.splits[name] for name in ("train", "unlabelled") if name in context.splits]
+    texts = TaskTexts(tokenizer, splits, length)
     lessons = Lessons(taught, own, lessons_of(kept), texts, tokenizer.mask_token_id, draw)
     if not lessons.asked(True) or not lessons.asked(False):
         raise DataError(

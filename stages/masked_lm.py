@@ -50,7 +50,8 @@ def open_model(directory: Path, stage: str = "inject") -> tuple[Any, bool]:
     """Return the masked-language model on the body in ``directory``, and whether its head is new.
 
     If the weights have no such head, a new one is built with the decoder tied to the input
-    embeddings. Raises ModelError if the architecture has no masked-language model.
+    embeddings. Raises ModelError if the architecture has no masked-language model, or the weights
+    are not those of transformers' own body, as after compression.
     """
     from transformers import AutoModelForMaskedLM
 
@@ -61,9 +62,21 @@ def open_model(directory: Path, stage: str = "inject") -> tuple[Any, bool]:
     except ValueError as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{stage}: no masked-language model for this body: {reason}") from error
-    prefix = f"{model.base_model_prefix}."
-    new = any(not name.startswith(prefix) for name in report["missing_keys"])
+    except RuntimeError as error:
+        raise ModelError(_misfit(stage, "has weights of other shapes")) from error
+    prefix, missing = f"{model.base_model_prefix}.", sorted(report["missing_keys"])
+    body = [name for name in missing if name.startswith(prefix) and ".pooler." not in name]
+    if body:  # which transformers draws at random
+        raise ModelError(_misfit(stage, f"has no weights for {body[0]}"))
+    new = any(not name.startswith(prefix) for name in missing)
     return model.float(), new
+
+
+def _misfit(stage: str, what: str) -> str:
+    return (
+        f"{stage}: no masked-language model for this body: it {what}; give the model as it was "
+        "before it was compressed"
+    )
 
 
 def save_body(model: Any, tokenizer: Any, source: Path, output: Path) -> tuple[Any, dict[str, str]]:

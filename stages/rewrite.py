@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -98,6 +99,8 @@ class Rewrite(Training):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Train the model and rewrite; a killed run goes on after its last batch.
 
+        Rows are cut to the recipe's max_length, or to what the model can read.
+
         Raises ModelError if the model cannot fill masks, DataError if no text is new.
         """
         from pipeline.model import checkpoint
@@ -105,32 +108,34 @@ class Rewrite(Training):
         from stages.mask_filling import Filler
 
         training.prepare(context)
-        directory = self._located(context.base).directory
-        tokenizer = checkpoint.load_tokenizer(directory)
+        located = self._located(context.base)
+        length = min(context.task.max_length, located.positions or sys.maxsize)
+        tokenizer = checkpoint.load_tokenizer(located.directory)
         if tokenizer.mask_token_id is None:
             raise ModelError(f"rewrite: the tokenizer of {self.model} has no mask token")
-        network, head_is_new = masked_lm.open_model(directory, "rewrite")
+        network, head_is_new = masked_lm.open_model(located.directory, "rewrite")
         if head_is_new and not self.epochs:
             raise ModelError(f"rewrite: {self.model} has no head that fills masks; set epochs")
         loss = masked_lm.MaskedTokenLoss(network)
         if head_is_new:
-            rows = self._rows(context, tokenizer, 1, f"{context.seed} head")
+            rows = self._rows(context, tokenizer, length, 1, f"{context.seed} head")
             masked_lm.train_head(context, self, network, tokenizer, rows, loss)
         if self.epochs:
-            rows = self._rows(context, tokenizer, self.epochs, f"{context.seed} tuning")
+            seed = f"{context.seed} tuning"
+            rows = self._rows(context, tokenizer, length, self.epochs, seed)
             training.train(context, self, network, tokenizer, rows, loss, epochs=1, name="tuning")
         filler = Filler(
             network.to(context.device).eval(), tokenizer, loss, context.device, self.top_p
         )
         new = Novel(context.splits, singly=context.task.singly)
-        made = (row for row in self._made(context, filler) if new.add(row, "rewritten"))
+        made = (row for row in self._made(context, filler, length) if new.add(row, "rewritten"))
         roles = transfer_set.write(context.output, made)
         if not len(new):
             raise DataError("rewrite: no new text: all are known, or repeat one another")
         metrics = (Metric(name=name, value=count) for name, count in sorted(new.counts.items()))
         return Draft(roles, {TEXTS: len(new)}, tuple(metrics))
 
-    def _rows(self, context: Context, tokenizer: Any, epochs: int, seed: str) -> Rows:
+    def _rows(self, context: Context, tokenizer: Any, length: int, epochs: int, seed: str) -> Rows:
         """Return each training row with other words masked in each epoch."""
         from stages import masked_lm
         from stages.rows import Rows
@@ -144,24 +149,26 @@ class Rewrite(Training):
                     masked_lm.masked(
                         text, masked_lm.words_of_text(text, draw), tokenizer.mask_token_id
                     )
-                    for text in self._encoded(context, tokenizer, chosen).values()
+                    for text in self._encoded(context, tokenizer, length, chosen).values()
                 )
                 context.progress(chosen.stop, count, "masking")
         if not len(rows):
             raise DataError("rewrite: the training rows have no words")
         return rows
 
-    def _encoded(self, context: Context, tokenizer: Any, chosen: range) -> dict[int, Encoded]:
-        """Return the training rows that have words, by their place."""
+    def _encoded(
+        self, context: Context, tokenizer: Any, length: int, chosen: range
+    ) -> dict[int, Encoded]:
+        """Return the training rows that have words, by their place, cut to ``length`` tokens."""
         from stages import masked_lm
 
         train = context.split("train")
         texts, pairs = train.texts[chosen.start : chosen.stop], train.pairs
         seconds = None if pairs is None else pairs[chosen.start : chosen.stop]
-        encoded = masked_lm.encode(tokenizer, texts, seconds, context.task.max_length)
+        encoded = masked_lm.encode(tokenizer, texts, seconds, length)
         return {at: text for at, text in zip(chosen, encoded, strict=True) if text.words}
 
-    def _made(self, context: Context, filler: Filler) -> Iterator[Pair]:
+    def _made(self, context: Context, filler: Filler, length: int) -> Iterator[Pair]:
         """Yield all copies of all rows."""
         import torch
 
@@ -174,7 +181,7 @@ class Rewrite(Training):
             draw = random.Random(f"{context.seed} {number}")  # noqa: S311
             torch.manual_seed(draw.getrandbits(32))
             chosen = range(number * each, min((number + 1) * each, len(train)))
-            found = self._encoded(context, filler.tokenizer, chosen)
+            found = self._encoded(context, filler.tokenizer, length, chosen)
             places = [at for at in found for _ in range(self.copies)]
             if not places:
                 return []

@@ -134,15 +134,27 @@ def goals(
     The first are those for ``rows``, as the student reads them. Narrower ones have no axes of their
     own; they are turned towards the student's own outputs for some of the rows.
     """
-    task, raw = context.task, [each.logits for each in given]
-    found = task.goals(raw, task.width_of(student))
-    if found[0].shape[1] < raw[0].shape[1]:
+    task, first = context.task, given[0].logits
+    matrix = task.fitting(first, task.width_of(student))
+    if matrix is None:
+        return list(given)
+    if matrix.shape[1] < matrix.shape[0]:
         count = min(TURNED, len(rows))
         chosen = [at * len(rows) // count for at in range(count)]
         asked = [rows[row] for row in chosen]
         own = outputs(context, student, tokenizer, asked, folder="student").logits
-        found = similarity.turned(found, own, _places(given[0].units, chosen).tolist())
-    return [replace(each, logits=goal) for each, goal in zip(given, found, strict=True)]
+        goal = given[0].raw(chosen).double() @ matrix
+        matrix = matrix @ similarity.turning(goal, own)
+    return [replace(each, logits=_product(context, each.logits, matrix)) for each in given]
+
+
+def _product(context: Context, logits: Tensor, matrix: Tensor) -> Tensor:
+    """Return the product of outputs and a matrix in fp64, by and by in a file."""
+    parts = logits.split(training.CHUNK)
+    written = mapped.written(
+        context.work, ((part.double() @ matrix).float().numpy() for part in parts)
+    )
+    return torch.from_numpy(written)
 
 
 def _firsts(task: Task, rows: Sequence[Row]) -> NDArray[np.int64]:

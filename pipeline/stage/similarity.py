@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,6 +12,8 @@ SCALE = 20.0
 """What cosines are multiplied by before a softmax: the inverse of a temperature of 0.05."""
 COSINE, SIMILARITIES = 10.0, 20.0
 """The weights of the two terms of ``imitation``."""
+PART = 10_000
+"""Embeddings of which there are copies in fp64 at once."""
 
 
 def pooled(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
@@ -85,7 +85,7 @@ def imitation(student: Tensor, teacher: Tensor) -> Tensor:
 
     Args:
         student: texts × width.
-        teacher: texts × width, as ``fitted`` to the student's width, and ``turned``.
+        teacher: texts × width, ``fitting`` the student's width.
     """
     own, goal = (functional.normalize(side.float()) for side in (student, teacher))
     apart = 1 - (own * goal).sum(dim=1).mean()
@@ -93,36 +93,39 @@ def imitation(student: Tensor, teacher: Tensor) -> Tensor:
     return COSINE * apart + SIMILARITIES * between
 
 
-def fitted(teacher: Sequence[Tensor], width: int) -> list[Tensor]:
-    """Return sets of a teacher's embeddings (texts × its width) in another width.
+def fitting(teacher: Tensor, width: int) -> Tensor | None:
+    """Return what brings a teacher's embeddings (texts × its width) to another width.
 
-    Narrower: along the principal directions of the first set, which change the products of all its
-    pairs of texts least (Eckart and Young 1936). They are not centred, because cosines are not
-    either. Wider: filled up with zeros, which changes no product.
+    Narrower: the principal directions, which change the products of all pairs of texts least
+    (Eckart and Young 1936). They are not centred, because cosines are not either. Wider: fill up
+    with zeros, which changes no product. Its width × ``width``, fp64; None if they are equal.
     """
-    own = teacher[0].shape[1]
-    if width >= own:
-        return [functional.pad(each, (0, width - own)) for each in teacher]
-    values = teacher[0].double()
-    _, directions = torch.linalg.eigh(values.T @ values)  # in rising order
-    return [(each.double() @ directions[:, -width:]).to(each.dtype) for each in teacher]
+    own = teacher.shape[1]
+    if width == own:
+        return None
+    if width > own:
+        return torch.eye(own, width, dtype=torch.double)
+    products = torch.zeros(own, own, dtype=torch.double)
+    for part in teacher.split(PART):
+        products += part.double().T @ part.double()
+    _, directions = torch.linalg.eigh(products)  # in rising order
+    return directions[:, -width:]
 
 
-def turned(goals: Sequence[Tensor], own: Tensor, units: Sequence[int]) -> list[Tensor]:
-    """Return sets of embeddings, all turned alike, towards those that a student has already.
+def turning(goals: Tensor, own: Tensor) -> Tensor:
+    """Return the rotation of embeddings towards those that a student has already of these texts.
 
     No product changes: principal directions are as good in any rotation. But other rows have other
     ones, so that a student of one stage would have to turn in the next. Orthogonal Procrustes
     (Schönemann 1966) on the embeddings' directions.
 
     Args:
-        goals: sets of texts × width.
-        own: the student's embeddings of some texts of the first set: texts × width.
-        units: the places of these texts.
+        goals: texts × width.
+        own: the student's: texts × width.
     """
-    goal = functional.normalize(goals[0][units].double())
-    left, _, right = torch.linalg.svd(goal.T @ functional.normalize(own.double()))
-    return [(each.double() @ (left @ right)).to(each.dtype) for each in goals]
+    goal, own = (functional.normalize(each.double()) for each in (goals, own))
+    left, _, right = torch.linalg.svd(goal.T @ own)
+    return left @ right
 
 
 def projected(embeddings: Tensor, seed: int) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pipeline.model import checkpoint
+from pipeline.stage.split import Split
 from pipeline.terms.errors import DataError
-from stages import lessons
+from stages import lessons, training
 from stages.knowledge import Fact
 from tests.models import FILL, GOOD
 
@@ -45,6 +46,34 @@ def test_text_is_as_large_a_share_as_was_asked_for(prepared):
     bare, mixed = len(made.rows(2, 0.0)), len(made.rows(2, 0.25))
     assert bare == 2 * len(made.learned)
     assert (mixed - bare) / mixed == pytest.approx(0.25, abs=0.02)
+
+
+def test_only_texts_that_are_drawn_are_tokenized(prepared, make_context, monkeypatch):
+    made, tokenizer = prepared
+    train = make_context(rows=20).split("train")
+    more = Split("unlabelled", "", "1" * 64, ["grey story", "warm scene"], ["a", "b"], None)
+    texts = lessons.TaskTexts(tokenizer, [train, more], 32)
+    own, counts = lessons.encode, []
+
+    def counted(tokenizer, texts, pairs, length):
+        counts.append(len(texts))
+        return own(tokenizer, texts, pairs, length)
+
+    monkeypatch.setattr(lessons, "encode", counted)
+    monkeypatch.setattr(training, "CHUNK", 4)
+    places = [21, 3, 3, 20, 0]
+    found = [tokenizer.decode(each.row["input_ids"][1:-1]) for each in texts.encoded(places)]
+    assert found == [
+        "warm scene [SEP] b",
+        *[train.texts[3]] * 2,
+        "grey story [SEP] a",
+        train.texts[0],
+    ]
+    assert counts == [2, 2, 1]
+    assert len(texts) == 22
+    counts.clear()
+    made.text_rows(5)
+    assert sum(counts) == 5
 
 
 def test_the_probe_asks_the_same_at_every_call_and_training_does_not(prepared):

@@ -9,8 +9,11 @@ import torch
 
 from pipeline.model import checkpoint
 from pipeline.stage.values import IGNORED
+from pipeline.terms.errors import ModelError
 from stages import knowledge, masked_lm
+from stages.factorize import Factorize
 from stages.knowledge import Fact
+from stages.prune import Prune
 from tests.models import write_encoder
 from tests.stages.facts import WORDS
 
@@ -31,6 +34,21 @@ def test_a_head_that_was_pretrained_is_used_as_it_is(tmp_path):
     )
     embeddings = loaded.get_input_embeddings().weight
     assert loaded.get_output_embeddings().weight is embeddings
+
+
+@pytest.mark.parametrize(
+    ("stage", "what"),
+    [
+        (Factorize(embeddings=8), "has no weights for bert.embeddings.word_embeddings.weight"),
+        (Prune(neurons="50 %"), "has weights of other shapes"),
+    ],
+)
+def test_a_body_that_was_compressed_is_refused(base, make_context, stage, what):
+    context = make_context(rows=16)
+    stage.run(context, base)
+    message = rf"^rewrite: no masked-language model for this body: it {what}; give the model as"
+    with pytest.raises(ModelError, match=message):
+        masked_lm.open_model(context.output, "rewrite")
 
 
 def test_the_loss_is_that_of_transformers_though_only_masks_are_decoded(encoder):

@@ -13,6 +13,7 @@ from pipeline.terms.errors import DataError, ModelError
 from stages import transfer_set
 from stages.mask_filling import Filler
 from stages.rewrite import Rewrite
+from tests.families import write_family
 from tests.models import artifact_of, configure, write_encoder
 
 QUICK = {"model": "masked", "copies": 3, "learning_rate": 1e-3}
@@ -104,6 +105,18 @@ def test_both_texts_of_a_pair_are_rewritten(tuned, make_context, model):
     pairs = made(context).pairs
     assert pairs is not None
     assert len(set(pairs)) > len(texts)
+
+
+def test_rows_are_cut_to_what_the_model_can_read(tuned, make_context, tmp_path):
+    write_family(tmp_path / "masked", "roberta", layers=1, positions=14)  # for 13 tokens
+    texts = [" ".join(["good film"] * 12), "a film"]
+    long = Split("train", "train.jsonl", "0" * 64, texts, None, [0, 1])
+    none = Split("eval", "eval.jsonl", "0" * 64, ["none"], None, [0])
+    context = make_context(splits={"train": long, "dev": none, "eval": none})
+    Rewrite(**QUICK).run(context, tuned)
+    copies = [text for text in made(context).texts if "good film" in text]
+    assert copies
+    assert all(text.endswith("good film " * 6 + "good film") for text in copies)
 
 
 def test_rows_without_words_make_nothing(tuned, make_context, model):

@@ -92,6 +92,24 @@ def test_answers_are_mapped_from_the_disk_while_a_student_learns(tuned, make_con
     assert in_a_file(goals.logits)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux lists as mapped")
+def test_goals_in_another_width_are_mapped_from_the_disk(make_context, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHUNK", 7)
+    context = make_context(rows=20, task=SentenceEmbeddings((), 32, ("text",)))
+    teacher = artifact_of(write_encoder(tmp_path / "teacher"), Kind.CHECKPOINT)
+    asked = teaching.answers(context, teacher)
+    for width in (32, 16, 64):
+        folder = write_encoder(tmp_path / str(width), layers=1, hidden=width)
+        student, tokenizer = training.open_network(context, artifact_of(folder, Kind.CHECKPOINT))
+        rows = training.labelled_rows(context, tokenizer, context.split("train"))
+        (goals,) = teaching.goals(context, student, tokenizer, rows, asked)
+        assert in_a_file(goals.logits)
+        assert goals.logits.shape == (20, width)
+        if width >= 32:
+            found, whole = (each.logits @ each.logits.T for each in (goals, asked))
+            assert torch.allclose(found, whole, rtol=0, atol=1e-4)
+
+
 def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_context, monkeypatch):
     monkeypatch.setattr(teaching, "pause", lambda *_: 0.0)
     context = make_context(rows=40)

@@ -230,11 +230,11 @@ class SentenceEmbeddings(Task):
 
         return similarity.imitation(outputs, goal)
 
-    def goals(self, outputs: Sequence[Tensor], width: int) -> list[Tensor]:
-        """Return a teacher's embeddings in the student's width; see ``similarity.fitted``."""
+    def fitting(self, outputs: Tensor, width: int) -> Tensor | None:
+        """Return what brings a teacher's embeddings to a width; see ``similarity.fitting``."""
         from pipeline.stage import similarity
 
-        return similarity.fitted(outputs, width)
+        return similarity.fitting(outputs, width)
 
     def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:
         """Return 1 − the cosine of each text's embeddings."""

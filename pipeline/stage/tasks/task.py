@@ -168,12 +168,12 @@ class Task(FileRows, Shown):
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
         """Return the loss of a student's raw outputs against its teacher's, a scalar."""
 
-    def goals(self, outputs: Sequence[Tensor], width: int) -> list[Tensor]:
-        """Return sets of a teacher's outputs (units × its width) for a student of that width.
+    def fitting(self, outputs: Tensor, width: int) -> Tensor | None:
+        """Return what brings a teacher's outputs (units × its width) to that of its student.
 
-        All are brought to it as the first set is, so that they can be compared.
+        A matrix, the teacher's width × ``width``; None if they are learned as they are.
         """
-        return list(outputs)
+        return None
 
     @abstractmethod
     def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:

@@ -81,31 +81,32 @@ def test_imitation_is_nothing_for_equal_directions_and_has_both_terms():
 
 
 def test_a_teacher_of_another_width_keeps_its_products():
-    teacher = functional.normalize(draw(50, 3) @ draw(3, 8, seed=1))  # of rank 3
-    for width in (3, 5, 8, 12):
-        (found,) = similarity.fitted([teacher], width)
+    teacher = functional.normalize(draw(50, 3) @ draw(3, 8, seed=1)).double()  # of rank 3
+    for width in (3, 5, 12):
+        found = teacher @ similarity.fitting(teacher.float(), width)
         assert found.shape == (50, width)
         assert torch.allclose(found @ found.T, teacher @ teacher.T, atol=1e-5)
-    assert torch.equal(similarity.fitted([teacher], 8)[0], teacher)
+    assert torch.equal(found[:, :8], teacher)
+    assert similarity.fitting(teacher, 8) is None
 
 
-def test_other_texts_are_brought_to_the_width_as_the_first_ones_are():
+def test_the_principal_directions_are_those_of_all_parts(monkeypatch):
     teacher = functional.normalize(draw(60, 8))
-    both, rest = similarity.fitted([teacher, teacher[40:]], 4)
-    assert torch.allclose(both[40:], rest, atol=1e-6)
-    (alone,) = similarity.fitted([teacher[40:]], 4)
-    assert not torch.allclose(alone, rest, atol=0.1)
+    whole = similarity.fitting(teacher, 4)
+    assert not torch.allclose(similarity.fitting(teacher[40:], 4).abs(), whole.abs(), atol=0.1)
+    monkeypatch.setattr(similarity, "PART", 7)
+    parts = similarity.fitting(teacher, 4)
+    assert torch.allclose(parts.abs(), whole.abs(), atol=1e-6), "a direction has two signs"
 
 
 def test_goals_are_turned_towards_a_student_and_keep_their_products():
-    student = functional.normalize(draw(60, 4))
-    rotation, _ = torch.linalg.qr(draw(4, 4, seed=2))
+    student = functional.normalize(draw(60, 4)).double()
+    rotation = torch.linalg.qr(draw(4, 4, seed=2))[0].double()
     goals = 3 * student @ rotation.T
-    found, rest = similarity.turned([goals, goals[50:]], student[:20], range(20))
+    found = goals @ similarity.turning(goals[:20], student[:20])
     assert torch.allclose(found, 3 * student, atol=1e-5)
-    assert torch.equal(rest, found[50:])
     anew = draw(60, 4, seed=3)  # of a student that has learned nothing
-    (found,) = similarity.turned([goals], anew, range(60))
+    found = goals @ similarity.turning(goals, anew)
     assert torch.allclose(found @ found.T, goals @ goals.T, atol=1e-5)
 
 
