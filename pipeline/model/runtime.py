@@ -172,12 +172,20 @@ class BundleModel:
     def run(self, feed: Feed) -> NDArray[np.float32]:
         """Return the raw outputs of a batch, including copies to and from the device.
 
+        Many windows run one part after the other, unless ``rows_interact``: that bounds memory.
         Raises ProviderError if the provider fails, so that the session never falls back to another.
         """
+        import numpy as np
+
+        parts = [feed]
+        if self.of_words or self.in_windows:
+            parts = [*windows.at_once(feed, self.signature["max_length"])]
+            parts = [feed] if len(parts) > 1 and self.rows_interact else parts
         try:
-            logits: NDArray[np.float32] = self.session.run([self.output], feed)[0]
+            outputs = [self.session.run([self.output], part)[0] for part in parts]
         except _provider_failure() as error:
             raise ProviderError(f"provider {self.provider!r} failed: {_line(error)}") from error
+        logits: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
         return logits
 
     def resident(self, feed: dict[str, NDArray[np.int64]]) -> Any:

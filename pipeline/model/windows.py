@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
+ROWS: Final = 32
+"""Windows of full length that run at once: a text may have any number."""
 LISTS: Final = {
     "input_ids": "ids",
     "attention_mask": "attention_mask",
@@ -88,6 +89,16 @@ def feed(
         fill = padding if name == "input_ids" else 0
         arrays[name] = np.array([row + [fill] * (width - len(row)) for row in rows], np.int64)
     return arrays
+
+
+def at_once(
+    feed: dict[str, NDArray[np.int64]], max_length: int
+) -> Iterator[dict[str, NDArray[np.int64]]]:
+    """Yield the feed in parts that bound memory: as many tokens as ``ROWS`` of full length."""
+    rows, width = next(iter(feed.values())).shape
+    step = ROWS * max_length // width
+    for start in range(0, rows, step):
+        yield {name: values[start : start + step] for name, values in feed.items()}
 
 
 def mean(outputs: NDArray[Any], owners: Sequence[int]) -> NDArray[np.float64]:

@@ -167,6 +167,31 @@ def test_rows_of_equal_length_run_together_and_keep_their_places(tmp_path, monke
     assert sorted(sizes) == [(1, 3), (1, 4), (1, 5), (2, 3), (2, 4)]
 
 
+@pytest.mark.parametrize(
+    ("way", "interact", "sizes"),
+    [("windows", False, [32, 32, 1]), ("windows", True, [65]), ("words", False, [32, 32, 1])],
+)
+def test_a_text_of_many_windows_runs_in_parts(tmp_path, monkeypatch, way, interact, sizes):
+    """Or the memory that it needs would grow with its length."""
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    model = recorded(tmp_path, **{way: True})
+    monkeypatch.setattr(model, "rows_interact", interact)
+    calls, whole = [], model.session
+
+    class Session:
+        def run(self, names, feed):
+            calls.append(feed["input_ids"].shape)
+            return whole.run(names, feed)
+
+    monkeypatch.setattr(model, "session", Session())
+    (feed,) = model.encode(
+        ["good " * 4 + "bad film " * 63 + "bad film"]
+    )  # two more tokens in each window
+    outputs = model.run(feed)
+    assert calls == [(size, 6) for size in sizes]
+    assert outputs.tolist() == [[0, 4], [1, 2], *[[2, 0]] * 63]
+
+
 def test_rows_interact_if_ranges_are_found_at_run_time(tmp_path):
     model = BundleModel(write_bundle(tmp_path))
     graph = onnx.load(tmp_path / "model.onnx")
