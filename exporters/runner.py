@@ -85,6 +85,14 @@ def overlap(tokenizer: Any) -> int:
     return shared
 
 
+def encoded(tokenizer: Any, *text: str) -> Any:
+    """Return the encoding of a text or a pair; exit with one line if it has no tokens."""
+    encoding = tokenizer.encode(*text)
+    if not encoding.ids:
+        sys.exit(f"the text {text[0]!r:.60} has no tokens, so it cannot be answered")
+    return encoding
+
+
 def run(session: Any, parts: list[Any], padding: int = 0) -> Any:
     """Return the graph's output for the windows of a text, which are padded on the right.
 
@@ -177,7 +185,7 @@ def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, A
     padding = tokenizer.token_to_id(read("tokenizer_config.json").get("pad_token", "")) or 0
     answers = []
     for row in texts if pairs is None else zip(texts, pairs, strict=True):
-        encoding = tokenizer.encode(*([row] if isinstance(row, str) else row))
+        encoding = encoded(tokenizer, *([row] if isinstance(row, str) else row))
         parts = [encoding, *encoding.overflowing] if in_windows else [encoding]
         outputs = run(session, parts, padding).mean(axis=0, keepdims=True)
         answers.append(described(outputs, encoding, config))

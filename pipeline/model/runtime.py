@@ -255,18 +255,21 @@ class BundleModel:
     ) -> list[tuple[Feed, NDArray[np.int64] | None]]:
         """Return each text's feed, and where its units' outputs are; see ``units_of``.
 
-        Raises DataError if the bundle does not read pairs, or single texts.
+        Raises DataError if the bundle does not read pairs, or single texts, or one has no tokens.
         """
         check_rows(self.signature, paired=pairs is not None)
+        feeds: list[tuple[Feed, NDArray[np.int64] | None]]
         if self.of_words:
             shared = windows.overlap(self.tokenizer, self.signature["max_length"])
             found = words.answering(texts, windows.read(self.tokenizer, texts), shared)
-            return [words.feed(parts, self.inputs) for parts in found]
-        if self.in_windows:
-            read_parts = windows.read(self.tokenizer, texts)
-            padding = self._padding()
-            return [(windows.feed(parts, self.inputs, padding), None) for parts in read_parts]
-        return [(feed, None) for feed in self._rows(texts, pairs)]
+            feeds = [words.feed(parts, self.inputs) for parts in found]
+        elif self.in_windows:
+            padding, cut = self._padding(), windows.read(self.tokenizer, texts)
+            feeds = [(windows.feed(parts, self.inputs, padding), None) for parts in cut]
+        else:
+            feeds = [(feed, None) for feed in self._rows(texts, pairs)]
+        windows.check(texts, [feed for feed, _ in feeds])
+        return feeds
 
     def units_of(
         self, output: NDArray[np.float32], places: NDArray[np.int64] | None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline.terms.errors import DataError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -89,6 +91,13 @@ def feed(
         fill = padding if name == "input_ids" else 0
         arrays[name] = np.array([row + [fill] * (width - len(row)) for row in rows], np.int64)
     return arrays
+
+
+def check(texts: Sequence[str], feeds: Iterable[dict[str, NDArray[np.int64]]]) -> None:
+    """Raise DataError if a text has no tokens; only a tokenizer without special ones allows it."""
+    for text, feed in zip(texts, feeds, strict=True):
+        if next(iter(feed.values())).shape[1] == 0:
+            raise DataError(f"the text {text!r:.60} has no tokens, so it cannot be answered")
 
 
 def at_once(

@@ -92,6 +92,17 @@ def test_a_text_of_many_windows_runs_in_parts_unless_they_interact(
     assert outputs.shape == (70, 3), "the last part is padded as the others"
 
 
+def test_a_text_without_tokens_is_refused_in_one_line():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"film": 0}, unk_token="film"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    assert runner.encoded(tokenizer, "", "a film").ids == [0, 0]
+    for texts in ([" "], [" ", ""]):
+        with pytest.raises(SystemExit, match=r"^the text ' ' has no tokens, so it cannot be answ"):
+            runner.encoded(tokenizer, *texts)
+
+
 @pytest.mark.parametrize(
     ("task", "recorded", "pairs", "said"),
     [

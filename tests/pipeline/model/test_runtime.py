@@ -192,6 +192,19 @@ def test_a_text_of_many_windows_runs_in_parts(tmp_path, monkeypatch, way, intera
     assert outputs.tolist() == [[0, 4], [1, 2], *[[2, 0]] * 63]
 
 
+@pytest.mark.parametrize("way", ["rows", "words", "windows"])
+def test_a_text_without_tokens_is_refused_in_one_line(tmp_path, way):
+    """Tokenizers without special tokens, as GPT-2's is, have none for an empty text."""
+    from tokenizers import processors
+
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    model = recorded(tmp_path, **{way: True})
+    assert len(model.asked(["film", ""])) == 2
+    model.tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    with pytest.raises(DataError, match=r"^the text '' has no tokens, so it cannot be answered$"):
+        model.asked(["film", ""])
+
+
 def test_rows_interact_if_ranges_are_found_at_run_time(tmp_path):
     model = BundleModel(write_bundle(tmp_path))
     graph = onnx.load(tmp_path / "model.onnx")
