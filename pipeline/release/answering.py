@@ -103,7 +103,7 @@ class Bundle:
 
         Raises ValueError if ``texts`` and ``pairs`` differ in number, or if one of them is a single
         text, DataError if the bundle does not read pairs, or only them, if something given is no
-        text, or a text is a list in which a word is empty or has a blank in it.
+        text or has no tokens, or a text is a list in which a word is empty or has a blank in it.
         """
         if batch_size is None:
             batch_size = 1 if self._model.rows_interact else BATCH
