@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from exporters.runner import load, overlap, read, run
+from exporters.runner import encoded, load, overlap, read, run
 
 # The answer of one row, for token-classification: a text, or a list of words.
 SPLITTERS = {"regex": re.compile(r"\w+|[^\w\s]"), "blank": re.compile(r"\S+")}
@@ -26,7 +26,7 @@ def answer(texts: list[Any], pairs: list[str] | None = None) -> list[dict[str, A
         splitter = SPLITTERS[config["splitter"] if isinstance(given, str) else "blank"]
         places = [found.span() for found in splitter.finditer(text)]
         words = [text[start:end] for start, end in places]
-        encoding = tokenizer.encode(" ".join(words))
+        encoding = encoded(tokenizer, " ".join(words))
         parts = [encoding, *encoding.overflowing]
         logits = run(session, parts).astype(np.float64)  # windows × tokens × tags
         logits = logits[answering(words, parts, shared)]

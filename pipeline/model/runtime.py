@@ -172,12 +172,20 @@ class BundleModel:
     def run(self, feed: Feed) -> NDArray[np.float32]:
         """Return the raw outputs of a batch, including copies to and from the device.
 
+        Many windows run one part after the other, unless ``rows_interact``: that bounds memory.
         Raises ProviderError if the provider fails, so that the session never falls back to another.
         """
+        import numpy as np
+
+        parts = [feed]
+        if self.of_words or self.in_windows:
+            parts = [*windows.at_once(feed, self.signature["max_length"])]
+            parts = [feed] if len(parts) > 1 and self.rows_interact else parts
         try:
-            logits: NDArray[np.float32] = self.session.run([self.output], feed)[0]
+            outputs = [self.session.run([self.output], part)[0] for part in parts]
         except _provider_failure() as error:
             raise ProviderError(f"provider {self.provider!r} failed: {_line(error)}") from error
+        logits: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
         return logits
 
     def resident(self, feed: dict[str, NDArray[np.int64]]) -> Any:
@@ -247,18 +255,21 @@ class BundleModel:
     ) -> list[tuple[Feed, NDArray[np.int64] | None]]:
         """Return each text's feed, and where its units' outputs are; see ``units_of``.
 
-        Raises DataError if the bundle does not read pairs, or single texts.
+        Raises DataError if the bundle does not read pairs, or single texts, or one has no tokens.
         """
         check_rows(self.signature, paired=pairs is not None)
+        feeds: list[tuple[Feed, NDArray[np.int64] | None]]
         if self.of_words:
             shared = windows.overlap(self.tokenizer, self.signature["max_length"])
             found = words.answering(texts, windows.read(self.tokenizer, texts), shared)
-            return [words.feed(parts, self.inputs) for parts in found]
-        if self.in_windows:
-            read_parts = windows.read(self.tokenizer, texts)
-            padding = self._padding()
-            return [(windows.feed(parts, self.inputs, padding), None) for parts in read_parts]
-        return [(feed, None) for feed in self._rows(texts, pairs)]
+            feeds = [words.feed(parts, self.inputs) for parts in found]
+        elif self.in_windows:
+            padding, cut = self._padding(), windows.read(self.tokenizer, texts)
+            feeds = [(windows.feed(parts, self.inputs, padding), None) for parts in cut]
+        else:
+            feeds = [(feed, None) for feed in self._rows(texts, pairs)]
+        windows.check(texts, [feed for feed, _ in feeds])
+        return feeds
 
     def units_of(
         self, output: NDArray[np.float32], places: NDArray[np.int64] | None

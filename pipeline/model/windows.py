@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline.terms.errors import DataError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
+ROWS: Final = 32
+"""Windows of full length that run at once: a text may have any number."""
 LISTS: Final = {
     "input_ids": "ids",
     "attention_mask": "attention_mask",
@@ -88,6 +91,23 @@ def feed(
         fill = padding if name == "input_ids" else 0
         arrays[name] = np.array([row + [fill] * (width - len(row)) for row in rows], np.int64)
     return arrays
+
+
+def check(texts: Sequence[str], feeds: Iterable[dict[str, NDArray[np.int64]]]) -> None:
+    """Raise DataError if a text has no tokens; only a tokenizer without special ones allows it."""
+    for text, feed in zip(texts, feeds, strict=True):
+        if next(iter(feed.values())).shape[1] == 0:
+            raise DataError(f"the text {text!r:.60} has no tokens, so it cannot be answered")
+
+
+def at_once(
+    feed: dict[str, NDArray[np.int64]], max_length: int
+) -> Iterator[dict[str, NDArray[np.int64]]]:
+    """Yield the feed in parts that bound memory: as many tokens as ``ROWS`` of full length."""
+    rows, width = next(iter(feed.values())).shape
+    step = ROWS * max_length // width
+    for start in range(0, rows, step):
+        yield {name: values[start : start + step] for name, values in feed.items()}
 
 
 def mean(outputs: NDArray[Any], owners: Sequence[int]) -> NDArray[np.float64]:

@@ -21,10 +21,12 @@ from pipeline.terms.progress import Progress, silent
 from pipeline.terms.vocabulary import check_threads
 
 T = TypeVar("T")
+Row = tuple[str, str | None]
 BATCH = 32
 """Rows that share a call if they do not change each other's answers."""
-WINDOW = 4096
-"""Rows that are tokenized at once; enough that many have the same length."""
+WINDOW, CHARACTERS = 4096, 4_000_000
+"""Rows that are tokenized at once, and their characters: enough that many rows have the same
+length, but not more memory, for long texts, than a small machine has."""
 SIZES = (1, 4, 8, 16, 32)
 TRIED, ROUNDS = 16, 3
 """What ``fastest_batch`` tries: numbers of rows, on so many rows, so often."""
@@ -101,14 +103,14 @@ class Bundle:
 
         Raises ValueError if ``texts`` and ``pairs`` differ in number, or if one of them is a single
         text, DataError if the bundle does not read pairs, or only them, if something given is no
-        text, or a text is a list in which a word is empty or has a blank in it.
+        text or has no tokens, or a text is a list in which a word is empty or has a blank in it.
         """
         if batch_size is None:
             batch_size = 1 if self._model.rows_interact else BATCH
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size}, expected 1 or more")
         answers: list[Any] = []
-        for window in _batches(_rows(texts, pairs), WINDOW):
+        for window in _tokenized_at_once(_rows(texts, pairs)):
             answers += self._answer(window, batch_size)
             progress(len(answers), 0, "rows predicted")
         return answers
@@ -138,7 +140,7 @@ class Bundle:
         self._batch(feeds)
         return perf_counter() - before
 
-    def _asked(self, rows: list[tuple[str, str | None]]) -> list[Any]:
+    def _asked(self, rows: list[Row]) -> list[Any]:
         seconds = [pair for _, pair in rows]
         alone = all(pair is None for pair in seconds)
         pairs = None if alone else [given_text(pair) for pair in seconds]
@@ -149,7 +151,7 @@ class Bundle:
         tokens: int = feed[self._model.inputs[0]].shape[1]
         return tokens
 
-    def _answer(self, rows: list[tuple[str, str | None]], batch_size: int) -> list[Any]:
+    def _answer(self, rows: list[Row], batch_size: int) -> list[Any]:
         given = [text for text, _ in rows]
         asked = self._asked(rows)
         feeds = [feed for feed, _ in asked]
@@ -169,12 +171,25 @@ class Bundle:
         return np.split(self._model.run(joined), ends[:-1])
 
 
-def _rows(texts: Iterable[str], pairs: Iterable[str] | None) -> Iterable[tuple[str, str | None]]:
+def _rows(texts: Iterable[str], pairs: Iterable[str] | None) -> Iterable[Row]:
     if isinstance(texts, str) or isinstance(pairs, str):
         raise ValueError("give a list of texts; put a single text into a list")
     if pairs is None:
         return ((text, None) for text in texts)
     return zip(texts, pairs, strict=True)
+
+
+def _tokenized_at_once(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield the next rows until they, or their characters, are enough."""
+    gathered, characters = list[Row](), 0
+    for row in rows:
+        gathered.append(row)
+        characters += sum(len(str(text)) for text in row)
+        if len(gathered) == WINDOW or characters >= CHARACTERS:
+            yield gathered
+            gathered, characters = [], 0
+    if gathered:
+        yield gathered
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import onnxruntime
 import pytest
 
-from exporters import bundle
+from exporters import bundle, runner
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="here a GPU may answer")
@@ -65,6 +67,40 @@ def test_a_session_on_a_gpu_has_its_options_and_never_moves_to_the_cpu(
     module.load()
     assert asked == {"providers": providers, "provider_options": options, "enable_fallback": 0}
     assert capsys.readouterr() == ("", "libcudnn loaded\n")
+
+
+@pytest.mark.parametrize(("graph", "sizes"), [(b"Gemm", [32, 32, 6]), (b"DynamicQuantize", [70])])
+def test_a_text_of_many_windows_runs_in_parts_unless_they_interact(
+    tmp_path, monkeypatch, graph, sizes
+):
+    (tmp_path / "model.onnx").write_bytes(graph)
+    monkeypatch.setattr(runner, "HERE", tmp_path)
+    calls = []
+
+    class Session:
+        def get_inputs(self):
+            return [SimpleNamespace(name="input_ids")]
+
+        def run(self, names, feed):
+            calls.append(len(feed["input_ids"]))
+            return [feed["input_ids"]]
+
+    parts = [SimpleNamespace(ids=[at] * (1 + at % 3)) for at in range(70)]
+    outputs = runner.run(Session(), parts, 7)
+    assert calls == sizes
+    assert np.asarray(outputs)[:, 0].tolist() == [*range(70)]
+    assert outputs.shape == (70, 3), "the last part is padded as the others"
+
+
+def test_a_text_without_tokens_is_refused_in_one_line():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"film": 0}, unk_token="film"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    assert runner.encoded(tokenizer, "", "a film").ids == [0, 0]
+    for texts in ([" "], [" ", ""]):
+        with pytest.raises(SystemExit, match=r"^the text ' ' has no tokens, so it cannot be answ"):
+            runner.encoded(tokenizer, *texts)
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,44 @@ def test_rows_of_equal_length_run_together_and_keep_their_places(tmp_path, monke
     assert sorted(sizes) == [(1, 3), (1, 4), (1, 5), (2, 3), (2, 4)]
 
 
+@pytest.mark.parametrize(
+    ("way", "interact", "sizes"),
+    [("windows", False, [32, 32, 1]), ("windows", True, [65]), ("words", False, [32, 32, 1])],
+)
+def test_a_text_of_many_windows_runs_in_parts(tmp_path, monkeypatch, way, interact, sizes):
+    """Or the memory that it needs would grow with its length."""
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    model = recorded(tmp_path, **{way: True})
+    monkeypatch.setattr(model, "rows_interact", interact)
+    calls, whole = [], model.session
+
+    class Session:
+        def run(self, names, feed):
+            calls.append(feed["input_ids"].shape)
+            return whole.run(names, feed)
+
+    monkeypatch.setattr(model, "session", Session())
+    (feed,) = model.encode(
+        ["good " * 4 + "bad film " * 63 + "bad film"]
+    )  # two more tokens in each window
+    outputs = model.run(feed)
+    assert calls == [(size, 6) for size in sizes]
+    assert outputs.tolist() == [[0, 4], [1, 2], *[[2, 0]] * 63]
+
+
+@pytest.mark.parametrize("way", ["rows", "words", "windows"])
+def test_a_text_without_tokens_is_refused_in_one_line(tmp_path, way):
+    """Tokenizers without special tokens, as GPT-2's is, have none for an empty text."""
+    from tokenizers import processors
+
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    model = recorded(tmp_path, **{way: True})
+    assert len(model.asked(["film", ""])) == 2
+    model.tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    with pytest.raises(DataError, match=r"^the text '' has no tokens, so it cannot be answered$"):
+        model.asked(["film", ""])
+
+
 def test_rows_interact_if_ranges_are_found_at_run_time(tmp_path):
     model = BundleModel(write_bundle(tmp_path))
     graph = onnx.load(tmp_path / "model.onnx")

@@ -38,6 +38,17 @@ def test_a_feed_is_padded_on_the_right_with_the_padding_id(tokenizer):
     assert fed["token_type_ids"].sum() == 0
 
 
+def test_windows_run_in_parts_of_as_many_tokens_as_32_full_ones():
+    full = {"input_ids": np.arange(70 * 12).reshape(70, 12), "mask": np.ones((70, 12), int)}
+    parts = [*windows.at_once(full, 12)]
+    assert [part["mask"].shape for part in parts] == [(32, 12), (32, 12), (6, 12)]
+    assert np.concatenate([part["input_ids"] for part in parts]).tolist() == (
+        full["input_ids"].tolist()
+    )
+    short = {"input_ids": np.ones((64, 6), int)}
+    assert [len(part["input_ids"]) for part in windows.at_once(short, 12)] == [64]
+
+
 def test_the_mean_is_taken_over_the_windows_of_each_text():
     outputs = np.array([[1.0, 0.0], [3.0, 2.0], [5.0, 5.0]])
     assert windows.mean(outputs, [0, 0, 1]).tolist() == [[2.0, 1.0], [5.0, 5.0]]

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.model import runtime
 from pipeline.model.runtime import BundleModel
+from pipeline.release import answering
 from pipeline.release.answering import Bundle
 from pipeline.terms.errors import DataError
 from tests.models import probabilities
@@ -37,6 +38,14 @@ def test_windows_of_rows_are_answered_one_after_the_other(made: Project, monkeyp
     answers = model.predict(texts, progress=lambda done, total, note: told.append(done))
     assert told == [4, 8, 11]
     assert answers == [one for text in texts for one in model.predict([text])]
+
+
+def test_no_more_long_texts_are_tokenized_at_once_than_memory_has_room_for(monkeypatch):
+    monkeypatch.setattr(answering, "CHARACTERS", 100)
+    rows = [("film " * 8, None)] * 2 + [("film " * 4, "film " * 4)] * 3 + [("film " * 40, None)] * 2
+    gathered = [*answering._tokenized_at_once(iter(rows))]
+    assert [len(each) for each in gathered] == [3, 3, 1]
+    assert [row for each in gathered for row in each] == rows
 
 
 def test_rows_of_one_length_share_a_call_if_they_do_not_interact(made: Project, monkeypatch):
