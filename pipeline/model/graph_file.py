@@ -16,12 +16,14 @@ def check_graph(path: Path) -> None:
 
     The runtime follows the paths of external tensors (CVE-2022-25882, CVE-2024-27318). Each path
     must be the plain name of a regular file in the same directory, with a single hard link, and the
-    tensor must lie within that file.
+    tensor must lie within that file. The graph's own file must then be one, too, because a link may
+    have another directory; without external tensors it may be a link, as in a cache.
 
     Raises:
         IntegrityError: if an external tensor breaks these rules.
     """
-    _regular(path)
+    if not path.is_file():
+        raise IntegrityError(f"{path}: not a file")
     # Every external tensor contains the key "location". If the file does not contain it, there are
     # no external tensors, and the graph need not be parsed.
     if path.stat().st_size == 0:
@@ -68,6 +70,7 @@ def _check_external(path: Path, tensor: str, location: str, offset: int, length:
             f"{path}: tensor {tensor!r} refers to {location!r}, outside the bundle"
         )
     beside = path.parent / location
+    _regular(path)
     _regular(beside)
     if offset < 0 or length < 0 or offset + length > beside.stat().st_size:
         raise IntegrityError(f"{path}: tensor {tensor!r} reads past the end of {location}")
@@ -79,4 +82,4 @@ def _regular(path: Path) -> None:
     except FileNotFoundError:
         raise IntegrityError(f"{path}: the graph needs this file, but it is missing") from None
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        raise IntegrityError(f"{path}: not a regular file with a single hard link")
+        raise IntegrityError(f"{path}: not a regular file with a single hard link; copy the files")

@@ -79,3 +79,35 @@ def test_external_data_is_a_whole_regular_file_beside_the_graph(tmp_path):
     os.link(tmp_path / "secret", tmp_path / "weights.bin")
     with pytest.raises(IntegrityError, match="a single hard link"):
         check_graph(path)
+
+
+def linked(kind, target, link):
+    """The place of a file that is a link, as in the cache of a hub or of DVC."""
+    link.parent.mkdir()
+    if kind == "symbolic":
+        link.symlink_to(target)
+    else:
+        os.link(target, link)
+    return link
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_a_link_to_a_graph_is_read_if_the_graph_names_no_files(tmp_path, kind):
+    whole = saved(tmp_path, helper.make_graph([], "a location", [], []))
+    check_graph(linked(kind, whole, tmp_path / "snapshot" / "model.onnx"))
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_a_link_to_a_graph_with_external_data_is_refused(tmp_path, kind):
+    link = linked(kind, external(tmp_path, "weights.bin"), tmp_path / "snapshot" / "model.onnx")
+    for directory in (tmp_path, tmp_path / "snapshot"):
+        (directory / "weights.bin").write_bytes(bytes(8))
+    with pytest.raises(IntegrityError, match="a single hard link; copy the files"):
+        check_graph(link)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "model.onnx")
+    for place in (tmp_path, tmp_path / "model.onnx"):
+        with pytest.raises(IntegrityError, match="not a file"):
+            check_graph(place)
