@@ -8,6 +8,7 @@ waits for the first.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import tempfile
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flows import jobs, measuring, passing, recipe_source
 from flows.jobs import Job
-from pipeline.measure import fresh, memory
+from pipeline.measure import fresh, machine, memory
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe import yaml_source
 from pipeline.recipe.places import Places
@@ -68,6 +69,8 @@ class Assignment:
     stops: list[dict[str, Any]] = field(default_factory=list)
     others: list[dict[str, Any]] = field(default_factory=list)
     """Other branches, as they were when this one was handed out; used without ``folder``."""
+    environments: dict[str, Any] = field(default_factory=dict)
+    """What the steps depend on besides recipe and data, by id, on the coordinator's machine."""
     until: str | None = None
     """The last step to run; what comes after it is another assignment."""
 
@@ -136,6 +139,13 @@ def needed(plan: Plan) -> list[str]:
     return [identifier for identifier in ids if identifier in wanted]
 
 
+def environments(plan: Plan) -> dict[str, Any]:
+    """Return what else the steps of a branch depend on, by id: on its targets or the CPU."""
+    found = {each: plan.stage_of(each).environment(plan.asked) for each in needed(plan)}
+    values: dict[str, Any] = json.loads(json.dumps(found))  # as they arrive at a worker
+    return values
+
+
 def open_run(asked: Assignment, loaded: LoadedRecipe) -> Run:
     """Plan a branch. Raises the errors that can be known before it runs."""
     home = _home(asked.home)
@@ -163,12 +173,28 @@ def _check_folder(asked: Assignment) -> None:
         )
 
 
+def _check_machine(asked: Assignment, plan: Plan) -> None:
+    """Raise RecipeError if a step would have another result on the coordinator's machine.
+
+    There, the recipe that answers a question would make another bundle than the branch chosen.
+    """
+    here = environments(plan)
+    for identifier, there in asked.environments.items():
+        for fact, (first, second) in machine.differences(there, here[identifier]).items():
+            raise RecipeError(
+                f"the result of {identifier!r} depends on the machine, and {fact} is {first} where "
+                f"the sweep was started and {second} on {platform.node()}; let workers be like the "
+                "machine that starts the sweep"
+            )
+
+
 def _home(given: str | None) -> Path:
     return Path(given or os.environ.get("RAREFY_HOME") or Path.home() / HOME)
 
 
 def _carry_out(asked: Assignment, loaded: LoadedRecipe, record: _Record) -> None:
     run = open_run(asked, loaded)
+    _check_machine(asked, run.plan)
     stops = [Stop.model_validate(each) for each in asked.stops]
     ids = needed(run.plan)
     for identifier in ids:

@@ -33,6 +33,8 @@ class Steps:
     made: Mapping[str, str] = field(default_factory=dict)
     bundle: bool = True
     """Whether one of them makes a bundle."""
+    environments: Mapping[str, Any] = field(default_factory=dict)
+    """What else each depends on: on the targets, or on this machine's CPU."""
 
     @classmethod
     def of(cls, plan: Plan, planned: Sequence[Planned]) -> Steps:
@@ -40,16 +42,18 @@ class Steps:
         recipe = plan.loaded.recipe
         common = recipe.model_dump(mode="json", include={"model", "task", "data"})
         keys: dict[str, str] = {}
+        environments = branches.environments(plan)
         for identifier in branches.needed(plan):
             stage = plan.stage_of(identifier)
             parents = [[role, keys[name]] for role, name in plan.parents(identifier)]
             about: list[Any] = []
             if identifier != MODEL:
                 about = [stage.model_dump(mode="json"), plan.seed(stage), parents]
+                about.append(environments[identifier])
             keys[identifier] = value_sha256([stage.name, common, about])
         made = {s.id: s.artifact.digest for s in planned if s.artifact and s.id in keys}
         bundle = any(step.kind is Kind.BUNDLE for step in planned if step.id in keys)
-        return cls(keys, made, bundle)
+        return cls(keys, made, bundle, environments)
 
     def begin_with(self, rows: Sequence[StepRow]) -> bool:
         """Return whether rows are of the first steps, as the store has them now.

@@ -279,6 +279,7 @@ class Sweeping:
             store=job.store,
             first=job.first,
             stops=stops,
+            environments=dict(self._steps[name].environments),
             until=until,
         )
         if not job.apart:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -272,11 +273,19 @@ class Prune(Stage):
         return parts.shortened(config, len(kept))
 
     def _count_gone(self, depth: int) -> int:
-        """Return how many of ``depth`` layers to remove. Raises ModelError if none would remain."""
+        """Return how many of ``depth`` layers to remove.
+
+        Raises ModelError if none would remain, or if a share is less than half a layer.
+        """
         gone = len(set(self.layers)) if isinstance(self.layers, tuple) else self.layers * depth
         if round(gone) >= depth:
             raise ModelError(
                 f"prune.layers: this would remove all {depth} layers; keep at least one"
+            )
+        if not round(gone):
+            raise ModelError(
+                f"prune.layers: {100 * gone / depth:.3g} % of {depth} layers rounds to none; "
+                f"one layer is {math.ceil(100 / depth)} %"
             )
         return round(gone)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from stages.parameters import Row
 from stages.speedup import Speedup
 from stages.surgery import Part, Unit
 
+log = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
 Sets = Mapping[Unit, list[Part]]
 """The parts of each kind, in the order of the layers."""
@@ -171,17 +173,21 @@ def _kept(
     if removed.macs:
         budget = removed.left(removed.macs) * removed.start.cost
         return chosen(multiply_adds.counts(importance, sets, budget))
-    return chosen(
-        {
-            unit: fisher.keep_counts(
-                ranked,
-                round(removed.left(removed.shares[unit]) * sum(removed.start.units[unit])),
-                least=MULTIPLES[unit],
-                multiple=MULTIPLES[unit],
-            )
-            for unit, ranked in importance.items()
-        }
-    )
+    counts = {
+        unit: fisher.keep_counts(
+            ranked,
+            round(removed.left(removed.shares[unit]) * sum(removed.start.units[unit])),
+            least=MULTIPLES[unit],
+            multiple=MULTIPLES[unit],
+        )
+        for unit, ranked in importance.items()
+    }
+    if removed.number == removed.rounds:
+        for unit, left in counts.items():
+            if sum(left) == (whole := sum(removed.start.units[unit])):
+                share = 100 * removed.shares[unit]
+                log.warning("prune.%s: %.3g %% of %d rounds to none", unit, share, whole)
+    return chosen(counts)
 
 
 def _sensitivities(

@@ -52,6 +52,16 @@ def test_a_branch_is_ranked_by_the_bundle_that_its_recipe_s_run_delivers(project
     assert made.bundle == digests["export"] != digests["other"]
 
 
+def test_a_worker_refuses_steps_that_would_have_another_result_where_the_sweep_was_started(
+    project: Project,
+) -> None:
+    """The chosen recipe runs there, and would make another bundle than its branch."""
+    made = run(project, environments={"model": {}, "head": {"cpu_bf16": False}})
+    assert (made.state, made.steps) == ("failed", [])
+    assert "'head' depends on the machine, and cpu_bf16 is False where the sweep" in str(made.why)
+    assert run(project, environments={"model": {}, "head": {}}).state == "done"
+
+
 def test_steps_that_another_branch_has_made_are_found(project: Project) -> None:
     first = run(project)
     second = run(project, at=1)

@@ -66,6 +66,17 @@ def test_a_recipe_s_steps_have_the_same_key_as_far_as_they_are_the_same(project:
     assert first["export"] != second["export"]
 
 
+def test_a_step_that_depends_on_the_target_is_not_shared_with_another_one(project: Project) -> None:
+    stages = ("quickstages:Head", "quantize", "export", sweeps.VALIDATE)
+    sweep = sweeps.load(project, "targets.0.isa: [avx2, vnni]", stages=stages)
+    plans = []
+    for one in variants.grid(sweep):
+        plans.append(Plan(variants.recipe(sweep, one), Store(project.home / "store")))
+    found = [Steps.of(plan, plan.steps()) for plan in plans]
+    assert common(found) == "head"
+    assert Work.of(found).different == 6
+
+
 def test_branches_with_other_seeds_share_what_does_not_depend_on_them(project: Project) -> None:
     stages = ("{quickstages:Head: {}, seed: 3}", "quantize", "export", sweeps.VALIDATE)
     sweep = sweeps.load(project, "seed: [0, 1]", stages=stages)

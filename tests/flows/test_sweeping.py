@@ -75,6 +75,8 @@ def test_every_combination_is_handed_out_once(project: Project) -> None:
     assert [given["values"]["head.note"] for given in workers.given] == ["a", "b", "c"]
     assert {branch.state for branch in going.branches.values()} == {"done"}
     assert not going.left
+    environments = workers.given[0]["environments"]
+    assert (environments["head"], environments["export"]["provider"]) == ({}, "cpu")
 
 
 def ran(project: Project, path: Path) -> dict[str, Branch]:

@@ -1,5 +1,8 @@
 """Pruned units are physically removed, and the rest answers like the masked original."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -41,6 +44,23 @@ def test_layers_by_index_and_by_importance(fresh, make_context):
     for wrong in ([3], [0, 1, 2]):
         with pytest.raises(ModelError, match=r"prune\.layers"):
             Prune(layers=wrong).run(make_context(), fresh)
+
+
+@pytest.mark.parametrize(("share", "depth"), [("10 %", 4), ("5 %", 6), ("40 %", 1)])
+def test_a_share_of_less_than_half_a_layer_is_refused(share, depth):
+    config = {"model_type": "bert", "num_hidden_layers": depth}
+    one = {4: "25 %", 6: "17 %", 1: "100 %"}[depth]
+    says = f"prune.layers: {share} of {depth} layers rounds to none; one layer is {one}"
+    with pytest.raises(ModelError, match=re.escape(says)):
+        Prune(layers=share).follow_model(config, {}, Path())
+    if depth > 1:
+        assert Prune(layers=one).follow_model(config, {}, Path())["num_hidden_layers"] == depth - 1
+
+
+def test_a_share_that_rounds_to_no_head_is_said(fresh, make_context, caplog):
+    Prune(heads="2 %", neurons="50 %").run(make_context(), fresh)
+    (said,) = [each.getMessage() for each in caplog.records if "rounds to none" in each.message]
+    assert said.startswith("prune.heads: 2 % of ")
 
 
 def test_nothing_to_remove_is_refused():
