@@ -193,9 +193,10 @@ def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, A
 
 
 def main() -> None:
-    """Read the request and print the answers."""
+    """Read the request and print the answers, in UTF-8 whatever the locale."""
     answers = answer(*checked(received()))
-    print(json.dumps({"predictions": answers}, ensure_ascii=False, indent=2))
+    text = json.dumps({"predictions": answers}, ensure_ascii=False, indent=2)
+    sys.stdout.buffer.write(text.encode() + b"\n")
 
 
 if __name__ == "__main__":

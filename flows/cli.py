@@ -5,6 +5,7 @@ Command modules import what they need inside the command, so ``--help`` answers 
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -103,6 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
     if threading.current_thread() is threading.main_thread():
         # As after Ctrl-C: what was started is ended, and finished stages are kept.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _encode()
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
     verbose = "-v" in given or "--verbose" in given
@@ -110,6 +112,19 @@ def main(arguments: list[str] | None = None) -> None:
         warnings.filterwarnings("ignore", module="accelerate|peft|torch|transformers")
     with github.guarded():
         sys.exit(_run(given, verbose, as_json))
+
+
+def _encode() -> None:
+    """Let stdout take any text: a terminal shows "?" for what it lacks, and programs get UTF-8.
+
+    A locale's own encoding would make JSON, YAML or HTML of another, or an error, of a label.
+    """
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return  # a notebook's, which takes any text
+    if sys.stdout.isatty():
+        sys.stdout.reconfigure(errors="replace")
+    else:  # of what UTF-8 lacks, the bytes of a file's name, JSON's escape is made
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _run(given: list[str], verbose: bool, as_json: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import shutil
 import subprocess
@@ -192,3 +193,16 @@ def test_a_bundle_for_vnni_refuses_a_cpu_without_it_and_says_what_to_do(deployed
     )
     assert (answer.returncode, answer.stdout) == (1, "")
     assert "export it for a target without isa" in answer.stderr
+
+
+def test_the_answers_are_in_utf_8_whatever_the_locale(monkeypatch):
+    answers = [{"text": "caf\u00e9 \u4e2d", "label": "\u2713"}]
+    monkeypatch.setattr(runner, "answer", lambda *_: answers)
+    monkeypatch.setattr(runner, "checked", lambda _request: (["a"], None))
+    monkeypatch.setattr(sys, "argv", ["predict.py", "a"])
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    runner.main()
+    sys.stdout.flush()
+    assert json.loads(written.getvalue()) == {"predictions": answers}
+    assert "caf\u00e9".encode() in written.getvalue()

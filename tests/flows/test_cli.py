@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
+import rich_click as click
 
-from flows.cli import _failed, cli
+from flows.cli import _failed, cli, main
+from flows.options import show_json, stdout
 from tests.project import Project, Said
 
 HEAVY = (
@@ -110,3 +113,34 @@ def test_what_was_not_expected_says_how_to_see_more(capsys: pytest.CaptureFixtur
     assert _failed(RuntimeError("a wire"), verbose=False, as_json=False) == 1
     said = "rarefy: unexpected RuntimeError: a wire (`rarefy -v …` shows the traceback)\n"
     assert capsys.readouterr().err == said
+
+
+class Terminal(io.BytesIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def said_on(stream: io.BytesIO, monkeypatch: pytest.MonkeyPatch, say: Callable[[], None]) -> bytes:
+    """What a command writes to a stream in the encoding of a Western locale."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(stream, encoding="cp1252"))
+    monkeypatch.setitem(cli.commands, "say", click.Command("say", callback=say))
+    with pytest.raises(SystemExit) as ended:
+        main(["say"])
+    assert ended.value.code == 0
+    sys.stdout.flush()
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("say", [click.echo, lambda text: stdout().print(text)])
+def test_text_that_the_locale_lacks_is_utf_8_for_programs_and_no_error_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, say: Callable[[str], None]
+) -> None:
+    text = "caf\u00e9 \u2713"
+    assert said_on(io.BytesIO(), monkeypatch, lambda: say(text)) == f"{text}\n".encode()
+    assert said_on(Terminal(), monkeypatch, lambda: say(text)) == b"caf\xe9 ?\n"
+
+
+def test_json_of_a_name_that_is_no_text_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "caf\udce9"  # the byte of a file's name in latin-1
+    said = said_on(io.BytesIO(), monkeypatch, lambda: show_json([name]))
+    assert json.loads(said) == [name]
