@@ -14,18 +14,27 @@ from pipeline.verdict.readings import Past
 from pipeline.verdict.record import UNKNOWN, ReportData
 
 
-def check(record: ReportData, bundle: Bundle, home: Home, places: list[str]) -> None:
-    """Raise if a recipe's newest verdict on this bundle is not a pass, unless a run's is newer.
+VALIDATED = "rarefy validate "
+"""How the command of a verdict on a bundle that was there already begins."""
 
-    Another recipe than the run's counts too, as with `rarefy validate --recipe`; a pass by one
-    does not excuse what another found. Nor may the newest comparison with a tag that is to move
+
+def check(record: ReportData, bundle: Bundle, home: Home, places: list[str]) -> None:
+    """Raise if a recipe's newest verdict on this bundle is not a pass, unless the run's is newer.
+
+    Another recipe counts if it judged the bundle as such, by `rarefy validate --recipe`; a pass by
+    one does not excuse what another found. A run of another recipe that made the same bundle does
+    not count: it may be meant for other targets. Nor may the newest comparison with a tag that is to move
     (``places``) be other than a pass, although a later measurement that did not compare with it
     passed, as after `rarefy ci --baseline`. A verdict on measurements from the cache is as old as
     the measurements. Raises BudgetError if a budget was missed, EvidenceError if the verdict is
     inconclusive.
     """
     past = history.History(home.path / history.FILE)
-    verdicts = past.verdicts(bundle=bundle.digest)
+    verdicts = [
+        one
+        for one in past.verdicts(bundle=bundle.digest)
+        if one.recipe == record.name or one.command.startswith(VALIDATED)
+    ]
     verdicts.sort(key=lambda one: (one.measured, one.id))
     _check_compared(bundle, verdicts, places)
     by_recipe = {verdict.recipe: verdict for verdict in verdicts}

@@ -45,6 +45,7 @@ SIZE = asked("size", "max", 9.0, 2.0)
 SLOWER = asked("latency_p50", "max_regression", 0.05, 0.2, against="production")
 FASTER = asked("latency_p50", "min_speedup", 0.9, 1.0, against="production")
 THROTTLED = ["cpu: throttled half way"]
+BY_STRICT = "rarefy validate tiny --recipe strict.yaml"
 
 
 @pytest.mark.parametrize(
@@ -79,17 +80,21 @@ def test_a_missed_comparison_stays_until_the_next_one_whatever_passes_between(
 
 
 @pytest.mark.parametrize(
-    ("day", "refused"),
-    [(1, True), (-1, False), (0, False)],
-    ids=["newer", "older", "the same measurement, judged before"],
+    ("day", "command", "refused"),
+    [
+        (1, BY_STRICT, True),
+        (-1, BY_STRICT, False),
+        (0, BY_STRICT, False),
+        (1, "rarefy run strict.yaml", False),
+    ],
+    ids=["newer", "older", "the same measurement, judged before", "a run of its own"],
 )
 def test_a_verdict_by_another_recipe_counts_until_that_one_passes(
-    tmp_path: Path, day: int, refused: bool
+    tmp_path: Path, day: int, command: str, refused: bool
 ) -> None:
-    """As of `rarefy validate tiny --recipe strict.yaml`; a pass by the run's own hides no fail."""
+    """If it judged this bundle as such; a pass by the run's own recipe hides no fail."""
     past = History(tmp_path / "history.sqlite")
     bundle, now = Bundle("tiny", tmp_path, None), datetime.now(UTC)
-    command = "rarefy validate tiny --recipe strict.yaml"
 
     def judged(number: int, name: str, outcome: Outcome, created: float, days: float) -> ReportData:
         verdict = finished(number, outcome=outcome, name=name, command=command)
