@@ -13,7 +13,6 @@ from pipeline.verdict import history
 from pipeline.verdict.readings import Past
 from pipeline.verdict.record import UNKNOWN, ReportData
 
-
 VALIDATED = "rarefy validate "
 """How the command of a verdict on a bundle that was there already begins."""
 
@@ -23,10 +22,10 @@ def check(record: ReportData, bundle: Bundle, home: Home, places: list[str]) -> 
 
     Another recipe counts if it judged the bundle as such, by `rarefy validate --recipe`; a pass by
     one does not excuse what another found. A run of another recipe that made the same bundle does
-    not count: it may be meant for other targets. Nor may the newest comparison with a tag that is to move
-    (``places``) be other than a pass, although a later measurement that did not compare with it
-    passed, as after `rarefy ci --baseline`. A verdict on measurements from the cache is as old as
-    the measurements. Raises BudgetError if a budget was missed, EvidenceError if the verdict is
+    not count: it may be meant for other targets. Nor may the newest comparison with a tag that is
+    to move (``places``) be other than a pass, although a later measurement that did not compare
+    with it passed, as after `rarefy ci --baseline`. A verdict on measurements from the cache is as
+    old as the measurements. Raises BudgetError if a budget was missed, EvidenceError if the verdict is
     inconclusive.
     """
     past = history.History(home.path / history.FILE)
