@@ -25,8 +25,9 @@ def check(record: ReportData, bundle: Bundle, home: Home, places: list[str]) -> 
     not count: it may be meant for other targets. Nor may the newest comparison with a tag that is
     to move (``places``) be other than a pass, although a later measurement that did not compare
     with it passed, as after `rarefy ci --baseline`. A verdict on measurements from the cache is as
-    old as the measurements. Raises BudgetError if a budget was missed, EvidenceError if the verdict is
-    inconclusive.
+    old as the measurements.
+
+    Raises BudgetError if a budget was missed, EvidenceError if the verdict is inconclusive.
     """
     past = history.History(home.path / history.FILE)
     verdicts = [
