@@ -47,7 +47,7 @@ def test_the_bundle_names_openvino_and_onnx_runtime_answers_alike(made):
     info, output = made
     options = json.loads((output / "session_options.json").read_text())
     assert options["providers"] == ["OpenVINO"]
-    assert "pip install openvino tokenizers numpy" in (output / "README.md").read_text()
+    assert "pip install 'openvino>=" in (output / "README.md").read_text()
     ours, theirs = BundleModel(output, provider="openvino"), BundleModel(output)
     bound = 1e-4 if info.precision == ours.precision == "fp32" else 0.05
     if info.precision == "int8" and ours.precision == "bf16":
