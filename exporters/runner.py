@@ -47,6 +47,11 @@ def load() -> tuple[Any, Any]:
             "this bundle was made for CPUs with VNNI (isa: vnni), and gives wrong answers on this "
             "one; export it for a target without isa"
         )
+    if has(b"GatherBlockQuantized") and version() < (1, 28):
+        sys.exit(
+            f"onnxruntime {onnxruntime.__version__} misreads this bundle's 4-bit embeddings; "
+            "install a later one: pip install 'onnxruntime>=1.31'"
+        )
     stored = read("session_options.json")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = stored["intra_op_num_threads"]
@@ -105,7 +110,8 @@ def run(session: Any, parts: list[Any], padding: int = 0) -> Any:
         fill = padding if name == "input_ids" else 0
         rows = [getattr(part, key) for part in parts]
         feed[name] = np.array([row + [fill] * (width - len(row)) for row in rows], np.int64)
-    step = len(parts) if len(parts) > ROWS and interact() else ROWS
+    # With ranges found at run time, a window's output depends on those beside it.
+    step = len(parts) if len(parts) > ROWS and has(b"DynamicQuantize") else ROWS
     outputs = [
         session.run(None, {name: rows[at : at + step] for name, rows in feed.items()})[0]
         for at in range(0, len(parts), step)
@@ -113,13 +119,18 @@ def run(session: Any, parts: list[Any], padding: int = 0) -> Any:
     return np.concatenate(outputs)
 
 
-def interact() -> bool:
-    """Return whether a window's output depends on the others: on their activations' range."""
+def version() -> tuple[int, ...]:
+    """Return the version of onnxruntime, without what follows the second point."""
+    return tuple(int(number) for number in onnxruntime.__version__.split(".")[:2])
+
+
+def has(operator: bytes) -> bool:
+    """Return whether the graph has an operator whose name begins so."""
     with (
         (HERE / "model.onnx").open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as graph,
     ):
-        return graph.find(b"DynamicQuantize") >= 0
+        return graph.find(operator) >= 0
 
 
 def received() -> Any:

@@ -195,6 +195,27 @@ def test_a_bundle_for_vnni_refuses_a_cpu_without_it_and_says_what_to_do(deployed
     assert "export it for a target without isa" in answer.stderr
 
 
+@pytest.mark.parametrize(
+    ("graph", "version", "refused"),
+    [
+        (b"..GatherBlockQuantized..", "1.26.0", True),
+        (b"..GatherBlockQuantized..", "1.28.0.dev20261001", False),
+        (b"..Gather..", "1.26.0", False),
+    ],
+)
+def test_a_runtime_that_misreads_4_bit_embeddings_is_refused(
+    tmp_path, monkeypatch, graph, version, refused
+):
+    (tmp_path / "model.onnx").write_bytes(graph)
+    (tmp_path / "signature.json").write_text("{}")
+    monkeypatch.setattr(runner, "HERE", tmp_path)
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    said = f"onnxruntime {version} misreads this bundle's 4-bit embeddings; install a later one"
+    with pytest.raises(SystemExit if refused else FileNotFoundError) as ended:
+        runner.load()
+    assert (said in str(ended.value)) == refused
+
+
 def test_the_answers_are_in_utf_8_whatever_the_locale(monkeypatch):
     answers = [{"text": "caf\u00e9 \u4e2d", "label": "\u2713"}]
     monkeypatch.setattr(runner, "answer", lambda *_: answers)
