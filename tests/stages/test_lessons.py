@@ -51,7 +51,7 @@ def test_text_is_as_large_a_share_as_was_asked_for(prepared):
 def test_only_texts_that_are_drawn_are_tokenized(prepared, make_context, monkeypatch):
     made, tokenizer = prepared
     train = make_context(rows=20).split("train")
-    more = Split("unlabelled", "", "1" * 64, ["grey story", "warm scene"], ["a", "b"], None)
+    more = Split("unlabelled", "", "1" * 64, ["grey story", "warm scene"], ["film", "actor"], None)
     texts = lessons.TaskTexts(tokenizer, [train, more], 32)
     own, counts = lessons.encode, []
 
@@ -64,9 +64,9 @@ def test_only_texts_that_are_drawn_are_tokenized(prepared, make_context, monkeyp
     places = [21, 3, 3, 20, 0]
     found = [tokenizer.decode(each.row["input_ids"][1:-1]) for each in texts.encoded(places)]
     assert found == [
-        "warm scene [SEP] b",
+        "warm scene [SEP] actor",
         *[train.texts[3]] * 2,
-        "grey story [SEP] a",
+        "grey story [SEP] film",
         train.texts[0],
     ]
     assert counts == [2, 2, 1]
