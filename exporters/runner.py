@@ -47,7 +47,8 @@ def load() -> tuple[Any, Any]:
             "this bundle was made for CPUs with VNNI (isa: vnni), and gives wrong answers on this "
             "one; export it for a target without isa"
         )
-    if has(b"GatherBlockQuantized") and version() < (1, 28):
+    version = tuple(int(number) for number in onnxruntime.__version__.split(".")[:2])
+    if has(b"GatherBlockQuantized") and version < (1, 28):
         sys.exit(
             f"onnxruntime {onnxruntime.__version__} misreads this bundle's 4-bit embeddings; "
             "install a later one: pip install 'onnxruntime>=1.31'"
@@ -117,11 +118,6 @@ def run(session: Any, parts: list[Any], padding: int = 0) -> Any:
         for at in range(0, len(parts), step)
     ]
     return np.concatenate(outputs)
-
-
-def version() -> tuple[int, ...]:
-    """Return the version of onnxruntime, without what follows the second point."""
-    return tuple(int(number) for number in onnxruntime.__version__.split(".")[:2])
 
 
 def has(operator: bytes) -> bool:
