@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.stage import table_file  # which also raises the limit of csv's fields
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 
@@ -83,6 +82,9 @@ def _table(path: Path) -> dict[str, list[Any]]:
 
 
 def _csv(path: Path, separator: str) -> dict[str, list[Any]]:
+    from pipeline.stage import table_file
+
+    csv.field_size_limit(table_file.LONGEST)
     with path.open(encoding=ENCODING, newline="") as file:
         reader = csv.DictReader(file, delimiter=separator)
         rows = [row for _, row in zip(range(ROWS), reader, strict=False)]
@@ -91,6 +93,8 @@ def _csv(path: Path, separator: str) -> dict[str, list[Any]]:
 
 def _as_a_run_reads(path: Path) -> dict[str, list[Any]]:
     """Read the first rows of any other file, e.g. a compressed one: all of it is parsed."""
+    from pipeline.stage import table_file
+
     source = table_file.Source("train", str(path), path, file_sha256(path))
     with table_file.opened(source) as table:
         names = table.names

@@ -120,7 +120,7 @@ class BundleModel:
         threads: intra-op threads of the session; by default the number stored in the bundle.
 
     Raises:
-        IntegrityError: if the graph refers to files outside the bundle or is not a regular file.
+        IntegrityError: if the graph refers to files outside the bundle, or is no file.
         ModelError: if a file of the bundle is missing.
         ProviderError: if the session does not run on the requested provider, or the bundle needs a
             CPU with VNNI.

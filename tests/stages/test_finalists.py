@@ -10,10 +10,14 @@ import torch
 from pipeline.measure import alone
 from pipeline.model import checkpoint
 from pipeline.model.quantization import LinearPlan, Plan
+from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from pipeline.terms.vocabulary import Target
-from stages import finalists, ranges, sensitivity
+from stages import finalists, ranges, sensitivity, transfer_set
+from stages.adapt import Adapt
 from stages.finalists import FLOAT, Finalists
+from stages.label import Label
+from tests.models import artifact_of
 
 
 @pytest.fixture
@@ -87,3 +91,17 @@ def test_all_are_timed_in_one_session(entered, monkeypatch):
     assert taken, "nobody else may time meanwhile"
     assert timed.percentile("same", 50).value > 0
     assert 0.5 < timed.ratio("same", FLOAT).value < 2
+
+
+def test_an_adapter_among_the_teachers_is_answered_by_its_export(tuned, make_context, tmp_path):
+    context = make_context(rows=32, work=tmp_path / "adapting")
+    Adapt(rank=4, learning_rate=5e-3, epochs=1).run(context, tuned)
+    adapter = artifact_of(context.output, Kind.ADAPTER)
+    found = []
+    for engine in ("pytorch", "float"):
+        context = make_context(rows=12, work=tmp_path / engine, artifacts={"adapter": adapter})
+        Label(engine=engine, teachers=("adapter",)).run(context, tuned)
+        artifact = artifact_of(context.output, Kind.TRANSFER_SET)
+        found.append(transfer_set.answers(artifact)["train"].float())
+    assert (tmp_path / "float" / f"{adapter.short}-train" / "0.npy").exists()
+    torch.testing.assert_close(*found, rtol=0, atol=0.1)

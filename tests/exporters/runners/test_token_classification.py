@@ -98,7 +98,7 @@ def placed(words):
 def test_the_runner_of_a_bundle_has_the_task_s_own_lines_and_imports():
     code = bundle.runner("token-classification")
     compile(code, "predict.py", "exec")
-    assert "import json\nimport re\nimport sys\n" in code
+    assert "import json\nimport mmap\nimport re\nimport sys\n" in code
     assert code.count("import sys\n") == 1
     assert code.count("def answer(") == 1
     assert "probabilities" not in code
