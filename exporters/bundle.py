@@ -22,7 +22,6 @@ SUMS = "SHA256SUMS"
 SAMPLES = 3
 FIRST_LINE, LAST_LINE = "# The answer of one row", "# End of the answer."
 """What a task's own lines in the runner begin with, and what comes after them."""
-JSON = "import json\n"
 ANSWER, MAIN = "def answer(", "def main("
 """What those lines have if they also tokenize, and what comes after them then."""
 SESSION = "# The session, by OpenVINO.\n"
@@ -202,7 +201,8 @@ def runner(task: str) -> str:
     lines = own.read_text(encoding="utf-8")
     before, first, lines = lines.partition(FIRST_LINE)
     imports = re.findall(r"^import \w+\n", before, re.MULTILINE)
-    head = head.replace(JSON, JSON + "".join(line for line in imports if line not in head))
+    plain = re.findall(r"^import \w+\n", head[: head.index("\nfrom ")], re.MULTILINE)
+    head = head.replace("".join(plain), "".join(sorted({*plain, *imports})))
     after = MAIN if ANSWER in lines else LAST_LINE
     return head + first + lines + "\n\n" + rest[rest.index(after) :]
 
