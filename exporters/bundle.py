@@ -201,7 +201,7 @@ def runner(task: str) -> str:
     lines = own.read_text(encoding="utf-8")
     before, first, lines = lines.partition(FIRST_LINE)
     imports = re.findall(r"^import \w+\n", before, re.MULTILINE)
-    plain = re.findall(r"^import \w+\n", head[: head.index("\nfrom ")], re.MULTILINE)
+    plain = re.findall(r"^import \w+\n", head[: head.index("\nfrom ") + 1], re.MULTILINE)
     head = head.replace("".join(plain), "".join(sorted({*plain, *imports})))
     after = MAIN if ANSWER in lines else LAST_LINE
     return head + first + lines + "\n\n" + rest[rest.index(after) :]
