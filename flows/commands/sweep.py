@@ -186,10 +186,12 @@ def _dry_run(job: Job, sweeping: Sweeping, as_json: bool) -> int:
     from pipeline.terms.wording import plural
 
     states = [branch.state for branch in sweeping.branches.values()]
+    failed = {each.name: each.why for each in sweeping.branches.values() if each.state == "failed"}
     ended = len(states) - states.count("waiting")
     search = job.sweep.file.search
     if as_json:
-        facts = {"trials": search.trials if search else None, "ended": ended}
+        trials = search.trials if search else None
+        facts = {"trials": trials, "ended": ended, "failed": failed}
         show_json(asdict(sweeping.work) | facts | {"threads": job.threads})
         return 0
     if search is not None:
@@ -197,6 +199,8 @@ def _dry_run(job: Job, sweeping: Sweeping, as_json: bool) -> int:
     if states:
         click.echo(sweeping.work.words())
     click.echo(f"{ended} branches have ended, {states.count('waiting')} to run")
+    for name, why in failed.items():
+        click.echo(f"{name} failed: {why}")
     threads = plural(job.threads, "thread")
     click.echo(f"on {job.where.on}: {job.where.workers} at once, {threads} each")
     return 0

@@ -60,7 +60,7 @@ def with_values(
     ``values``: the recipe's, as its file has them; ``given``: path -> value; ``name``: another name
     for the recipe. A field's value counts within all parameters of its step, in whichever order
     they are given. The result has no file, and its text is written anew. Raises RecipeError if the
-    values do not fit, or if two of them set the same field.
+    values do not fit.
     """
     changed = deepcopy({"targets": [{}], **values})
     stages = [_entry(entry) for entry in changed["stages"]]
@@ -71,9 +71,6 @@ def with_values(
     for path in sorted(given, key=lambda each: each.count(".")):  # a whole step before its fields
         value = given[path]
         first, *others = path.split(".")
-        whole, _, last = path.rpartition(".")
-        if isinstance(given.get(whole), dict) and last in given[whole]:
-            raise RecipeError(f"{whole} and {path} both set {last!r}")
         if first not in positions:
             _set(changed, path.split("."), value, path)
         elif not others and value == OFF:

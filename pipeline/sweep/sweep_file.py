@@ -216,6 +216,10 @@ def _check(sweep: Sweep) -> None:
             here = at if isinstance(choices, Range) else (*at, position)
             if any(_alike(value, other) for other in tried[:position]):
                 raise sweep.where.say(here, f"{value!r} stands there twice")
+            for name in value if isinstance(value, dict) else ():
+                if f"{key}.{name}" in sweep.file.vary:
+                    message = f"it sets {name!r}, which {key}.{name} varies"
+                    raise sweep.where.say(here, message)
             if why := _misfit(sweep, key, value):
                 raise sweep.where.say(here, f"{value!r} does not fit the recipe: {why}")
     if sweep.file.search is None and sweep.file.combinations > MOST:

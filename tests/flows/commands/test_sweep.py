@@ -68,6 +68,20 @@ def test_a_dry_run_says_how_much_there_is_and_makes_no_folder(
     assert not (project.home / "sweeps").exists()
 
 
+def test_a_dry_run_says_which_values_do_not_go_together(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    vary = "{quantize.mode: [dynamic, search], quantize.weights: [int8, int4]}"
+    stages = ("quickstages:Head", "quantize", "export", sweeps.VALIDATE)
+    path = sweeps.write(project, vary, stages=stages)
+    said = rarefy("sweep", path, "--dry-run")
+    assert said.code == 0, said.err
+    (line,) = [line for line in said.out.splitlines() if " failed: " in line]
+    assert "'mode: search' chooses among plans in int8" in line
+    (failed,) = json.loads(rarefy("sweep", path, "--dry-run", "--json").out)["failed"].items()
+    assert line == f"{failed[0]} failed: {failed[1]}"
+
+
 def test_a_missing_extra_is_exit_code_5_before_anything_starts(
     project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,10 +95,6 @@ def test_models_that_are_their_own_truth_cannot_be_compared(tmp_path: Path) -> N
         ({"distill.layerz": 1}, "unknown key"),
         ({"distill.layers.deep": 1}, "has no fields"),
         ({"targets.one.isa": "vnni"}, "no place in a list"),
-        (
-            {"quantize.mode": "static", "quantize": {"mode": "dynamic"}},
-            "quantize and quantize.mode both set 'mode'",
-        ),
     ],
 )
 def test_values_that_do_not_fit_are_errors(

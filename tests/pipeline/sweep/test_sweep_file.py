@@ -121,6 +121,15 @@ def test_values_that_fit_only_together_are_no_error(tmp_path: Path) -> None:
         factory.load(tmp_path, vary={"slim.heads": ["0 %", "25 %"]})
 
 
+def test_a_field_is_not_varied_twice(tmp_path: Path) -> None:
+    vary = {"slim.heads": ["25 %", "50 %"], "slim": [{"neurons": 0.3}, {"heads": 0.1}]}
+
+    with pytest.raises(
+        RecipeError, match=r"sweep.yaml:\d+: .*it sets 'heads', which slim.heads varies"
+    ):
+        factory.load(tmp_path, vary=vary)
+
+
 def test_the_schema_in_the_repository_is_that_of_the_code() -> None:
     kept = json.loads((Path(__file__).parents[3] / "schema" / "sweep.schema.json").read_text())
 
