@@ -6,6 +6,7 @@ from flows.shared_steps import Order, Steps, Work, common
 from pipeline.run.plan import Plan
 from pipeline.store.store import Store
 from pipeline.sweep import variants
+from pipeline.sweep.sweep_file import Sweep
 from tests.flows import sweeps
 from tests.project import Project
 
@@ -54,13 +55,18 @@ def test_steps_in_the_store_hinder_nobody() -> None:
     assert order.next(["a2"], ["a1"]) == "a2"
 
 
-def test_a_recipe_s_steps_have_the_same_key_as_far_as_they_are_the_same(project: Project) -> None:
-    sweep = sweeps.load(project, "export.samples: [dev, none]")
+def planned(project: Project, sweep: Sweep) -> list[Steps]:
+    """Return the steps of each branch, as the project's store has them."""
     found = []
     for one in variants.grid(sweep):
         plan = Plan(variants.recipe(sweep, one), Store(project.home / "store"))
         found.append(Steps.of(plan, plan.steps()))
-    first, second = (each.keys for each in found)
+    return found
+
+
+def test_a_recipe_s_steps_have_the_same_key_as_far_as_they_are_the_same(project: Project) -> None:
+    sweep = sweeps.load(project, "export.samples: [dev, none]")
+    first, second = (each.keys for each in planned(project, sweep))
     assert list(first) == ["model", "head", "export"]
     assert first["head"] == second["head"]
     assert first["export"] != second["export"]
@@ -68,21 +74,13 @@ def test_a_recipe_s_steps_have_the_same_key_as_far_as_they_are_the_same(project:
 
 def test_a_step_that_depends_on_the_target_is_not_shared_with_another_one(project: Project) -> None:
     stages = ("quickstages:Head", "quantize", "export", sweeps.VALIDATE)
-    sweep = sweeps.load(project, "targets.0.isa: [avx2, vnni]", stages=stages)
-    plans = []
-    for one in variants.grid(sweep):
-        plans.append(Plan(variants.recipe(sweep, one), Store(project.home / "store")))
-    found = [Steps.of(plan, plan.steps()) for plan in plans]
+    found = planned(project, sweeps.load(project, "targets.0.isa: [avx2, vnni]", stages=stages))
     assert common(found) == "head"
     assert Work.of(found).different == 6
 
 
 def test_branches_with_other_seeds_share_what_does_not_depend_on_them(project: Project) -> None:
     stages = ("{quickstages:Head: {}, seed: 3}", "quantize", "export", sweeps.VALIDATE)
-    sweep = sweeps.load(project, "seed: [0, 1]", stages=stages)
-    plans = []
-    for one in variants.grid(sweep):
-        plans.append(Plan(variants.recipe(sweep, one), Store(project.home / "store")))
-    first, second = (Steps.of(plan, plan.steps()).keys for plan in plans)
-    assert common([Steps(first), Steps(second)]) == "head"
-    assert first["export"] != second["export"]
+    found = planned(project, sweeps.load(project, "seed: [0, 1]", stages=stages))
+    assert common(found) == "head"
+    assert found[0].keys["export"] != found[1].keys["export"]
