@@ -326,7 +326,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
                     f"{best}: {at['kept']:.1%} [{at['low']:.1%}, {at['high']:.1%}] of "
                     f"{at['teacher']:.1%} at {at['from_text']:.0f}× (model alone "
                     f"{at['speedup']:.0f}×), {at['smaller']:.0f}× smaller, {at['seeds']} seeds "
-                    f"of one teacher, {at['minutes']:.0f} minutes, {at['cpu']}"
+                    f"of {at['of']}, {at['minutes']:.0f} minutes, {at['cpu']}"
                 )
             held = best is not None and fast[best]["kept"] >= share
             made.append(Claim(asked, f"at least {share:.1%} of the accuracy kept", said, held))
@@ -339,16 +339,16 @@ def key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the means over the seeds of a student."""
-    found: dict[str, Any] = {"cpu": rows[0]["cpu"]}
-    found |= {
-        key: float(np.mean([row[key]["value"] for row in rows]))
-        for key in ("kept", "from_text", "speedup", "teacher")
-    }
+    """Return the means over the seeds of a student; of times, over those on the first one's CPU."""
+    timed = [row for row in rows if row["cpu"] == rows[0]["cpu"]]
+    found: dict[str, Any] = {"cpu": rows[0]["cpu"], "seeds": len(rows)}
+    for whose, names in ((rows, ("kept", "teacher")), (timed, ("from_text", "speedup"))):
+        found |= {name: float(np.mean([row[name]["value"] for row in whose])) for name in names}
     found |= {end: float(np.mean([row["kept"][end] for row in rows])) for end in ("low", "high")}
-    found["smaller"] = float(np.mean([row["smaller"] for row in rows]))
-    found["minutes"] = float(np.mean([row["minutes"] for row in rows]))
-    return found | {"seeds": len(rows)}
+    for whose, name in ((rows, "smaller"), (timed, "minutes")):
+        found[name] = float(np.mean([row[name] for row in whose]))
+    teachers = len({(row["cpu"], row["teacher"]["value"]) for row in rows})
+    return found | {"of": "one teacher" if teachers == 1 else f"{teachers} teachers"}
 
 
 def main() -> int:
