@@ -104,7 +104,7 @@ class Writer:
         texts: list[str] = []
         for own in self._sample(given, count, tokens, temperature, top_p, stop):
             ended = stop in own
-            own = own[: own.index(stop)] if ended else own  # a batch goes on until all have ended
+            own = own[: own.index(stop)] if ended else own
             text = self.tokenizer.decode(own, skip_special_tokens=True).lstrip(" ")
             line, broken, _ = text.partition("\n")
             line = line if ended or broken else _whole(line)
@@ -126,16 +126,22 @@ class Writer:
             network(input_ids=given[:, :-1], past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(count)
         current = given[:, -1:].repeat(count, 1)
-        done = torch.zeros(count, dtype=torch.bool, device=given.device)
-        found = torch.empty(count, 0, dtype=torch.long, device=given.device)
-        for _ in range(tokens):
+        found = torch.full((count, tokens), stop, device=given.device)
+        texts = torch.arange(count, device=given.device)  # those of the cache's rows
+        goes_on = torch.ones_like(texts, dtype=torch.bool)
+        for at in range(tokens):
             logits = network(input_ids=current, past_key_values=cache, use_cache=True).logits
             current = nucleus(logits[:, -1].float() / temperature, top_p)
-            found = torch.cat([found, current], dim=1)
-            done |= (current[:, 0] == stop) | self._breaks(current[:, 0])
-            if done.all():
+            found[texts[goes_on], at] = current[goes_on, 0]
+            goes_on &= (current[:, 0] != stop) & ~self._breaks(current[:, 0])
+            left = goes_on.nonzero()[:, 0]
+            if not len(left):
                 break
-        return [row.tolist() for row in found]
+            if len(left) <= len(texts) / 2:  # not each time, since it copies the cache
+                cache.batch_select_indices(left)
+                texts, current, goes_on = texts[left], current[left], goes_on[left]
+        rows: list[list[int]] = found.tolist()
+        return rows
 
     def _breaks(self, ids: Tensor) -> Tensor:
         """Return which tokens contain a line break."""
@@ -143,15 +149,20 @@ class Writer:
         return torch.tensor(breaks, device=ids.device)
 
 
-def nucleus(logits: Tensor, top_p: float) -> Tensor:
+def nucleus(logits: Tensor, top_p: float, likely: int = 1024) -> Tensor:
     """Sample one token a row from the fewest tokens whose probabilities sum to ``top_p``.
 
-    Holtzman et al. 2020 (arXiv 1904.09751). ``logits``: rows × vocabulary; returns rows × 1.
+    Holtzman et al. 2020 (arXiv 1904.09751). ``logits``: rows × vocabulary; returns rows × 1. Only
+    the ``likely`` first are sorted, and more for rows where these do not suffice: to sort a whole
+    vocabulary takes longer than a small model does for a token.
     """
-    shares, order = logits.softmax(-1).sort(descending=True)
+    shares, order = logits.softmax(-1).topk(min(likely, logits.shape[-1]))
     before = shares.cumsum(-1) - shares
-    chosen = torch.multinomial(shares.masked_fill(before >= top_p, 0), 1)
-    return order.gather(1, chosen)
+    chosen = order.gather(1, torch.multinomial(shares.masked_fill(before >= top_p, 0), 1))
+    wider = shares.sum(-1) < top_p
+    if likely < logits.shape[-1] and wider.any():
+        chosen[wider] = nucleus(logits[wider], top_p, 16 * likely)
+    return chosen
 
 
 def open_model(reference: str, base: Path) -> Writer:

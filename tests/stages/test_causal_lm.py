@@ -28,6 +28,43 @@ def test_the_nucleus_is_the_fewest_tokens_with_enough_probability():
     assert (greedy == 0).all()
 
 
+def test_a_row_whose_nucleus_is_wider_than_the_likely_tokens_is_sampled_from_all_of_it():
+    torch.manual_seed(0)
+    flat, sharp = torch.zeros(40), torch.arange(40.0)
+    logits = torch.stack([flat, sharp]).repeat(4000, 1)
+    drawn = causal_lm.nucleus(logits, 0.5, likely=2)
+    assert (drawn[1::2] == 39).all()
+    counts = drawn[::2].flatten().bincount(minlength=40)
+    assert (counts > 0).sum() == 20
+    assert counts[counts > 0] / 4000 == pytest.approx(1 / 20, abs=0.02)
+
+
+def test_each_token_follows_its_own_text_though_ended_ones_are_left_out(model, monkeypatch):
+    sampled, nucleus = [], causal_lm.nucleus
+
+    def noted(logits, top_p):
+        chosen = nucleus(logits, top_p)
+        sampled.append((logits, chosen[:, 0]))
+        return chosen
+
+    monkeypatch.setattr(causal_lm, "nucleus", noted)
+    monkeypatch.setattr(causal_lm.Writer, "_breaks", lambda _, ids: ids % 8 == 0)
+    stop = model.tokenizer.eos_token_id
+    torch.manual_seed(0)
+    given = torch.tensor([[model.start, 5, 6]])
+    texts = model._sample(given, 32, 30, 1.0, 1.0, stop)
+    sizes = [len(logits) for logits, _ in sampled]
+    assert sizes[0] == 32 > sizes[-1]
+    for text in texts:
+        ended = [at for at, token in enumerate(text) if token == stop or token % 8 == 0]
+        text = text[: ended[0] + 1] if ended else text
+        with torch.no_grad():
+            read = model.network(input_ids=torch.tensor([given[0].tolist() + text])).logits[0, 2:]
+        for (logits, chosen), own, token in zip(sampled, read, text, strict=False):
+            near = torch.isclose(logits, own, atol=1e-4).all(dim=1)
+            assert (chosen[near] == token).any()
+
+
 def test_texts_are_written_line_by_line_and_others_for_another_seed(model):
     written = []
     for seed in (0, 0, 1):
@@ -79,7 +116,6 @@ def test_a_model_without_its_head_is_refused(model, tmp_path):
 
 
 def test_what_follows_the_end_of_a_text_is_not_part_of_it(model, monkeypatch):
-    """A batch goes on until all its rows have ended."""
     stop = model.tokenizer.eos_token_id
     words = model.tokenizer("film good plot bad", add_special_tokens=False)["input_ids"]
     rows = [[*words[:2], stop, *words[2:]], [*words, stop]]
