@@ -2,7 +2,7 @@
 
 Moore & Lewis 2010, "Intelligent selection of language model training data" (ACL): the difference of
 a text's cross-entropy by word in a model of the domain and in one of the texts to choose from. The
-models here count words, or pairs of characters in scripts without spaces.
+models here count words; see ``bag_of_words``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pipeline.stage.alike import normalized
-from stages.spans import unspaced
+from pipeline.stage.bag_of_words import cut
 
 
 def ranked(text: Callable[[int], str], places: Sequence[int], domain: Iterable[str]) -> list[int]:
@@ -43,9 +43,6 @@ def _counts(texts: Iterable[str]) -> Counter[str]:
 
 
 def _words(text: str) -> Iterator[str]:
-    """Yield a text's words; of a script without spaces, the pairs of neighbouring characters."""
-    for word in normalized(text).split():
-        if unspaced(word):
-            yield from (word[at : at + 2] for at in range(max(1, len(word) - 1)))
-        else:
-            yield word
+    """Yield the words of a text, those that are only symbols included."""
+    for run in normalized(text).split():
+        yield from cut(run)

@@ -10,7 +10,8 @@ import random
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+
+from pipeline.stage.bag_of_words import UNSPACED
 
 _ENGLISH = """
 although and as because but despite except if instead nor or since so than
@@ -24,8 +25,6 @@ LONGEST = 14
 """Words of the longest span."""
 DROPPED = 0.1
 """Share of the words that noise leaves out."""
-UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
-"""How the names of the characters begin in scripts that put no spaces between words."""
 RUN = 6
 """Characters for each space from which a text of such a script was not split into words."""
 SENTENCE_ENDS = ".!?。！？।؟۔"
@@ -38,7 +37,7 @@ def unspaced(text: str) -> bool:
     if text.isascii():
         return False
     letters = [character for character in text if character.isalpha()]
-    return 2 * sum(map(_is_unspaced, letters)) > len(letters)
+    return 2 * sum(UNSPACED.match(each) is not None for each in letters) > len(letters)
 
 
 def units(text: str) -> tuple[list[str], str]:
@@ -108,11 +107,6 @@ def noised(text: str, draw: random.Random) -> str:
     at = draw.randrange(len(words) - 1)
     words[at], words[at + 1] = words[at + 1], words[at]
     return space.join(words)
-
-
-@cache
-def _is_unspaced(character: str) -> bool:
-    return unicodedata.name(character, "").startswith(UNSPACED)
 
 
 def _joins(last: str, character: str) -> bool:

@@ -8,12 +8,13 @@ transformer (Wang & Manning 2012, "Baselines and bigrams", ACL).
 from __future__ import annotations
 
 import pickle
-import re
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.measure.measurements import Linear
+from pipeline.stage import bag_of_words
 from pipeline.stage.development import picked
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
@@ -31,7 +32,6 @@ RARE = 1000
 """From this many rows on, what occurs in one row only is left out."""
 FEATURES = 200_000
 """Words and pairs of words at most, the most frequent."""
-TOKEN = re.compile(r"\w+|[^\w\s]")
 SURE = 30.0
 """The logit of what was always so in the training rows."""
 CALLS = 300
@@ -104,7 +104,8 @@ def _vectors(rows: int) -> Any:
         sublinear_tf=True,
         min_df=2 if rows >= RARE else 1,
         max_features=FEATURES,
-        tokenizer=TOKEN.findall,
+        lowercase=False,
+        tokenizer=partial(bag_of_words.words, symbols=True),
         token_pattern=None,
     )
 

@@ -26,3 +26,8 @@ def test_in_a_script_without_spaces_pairs_of_characters_are_words():
     assert ranked(texts.__getitem__, range(len(texts)), ["那部电影太长", "电影不好看"])[0] == 2
     texts = ["หุ้นตกวันจันทร์", "หนังเรื่องนี้ดีมาก"]
     assert ranked(texts.__getitem__, range(len(texts)), ["หนังเรื่องนั้นยาวไป"])[0] == 1
+
+
+def test_english_words_among_them_stay_whole():
+    texts = ["我的phone很好", "我的iPad很好"]
+    assert ranked(texts.__getitem__, range(len(texts)), ["iPad坏了", "iPad好看"]) == [1, 0]

@@ -1,28 +1,22 @@
 """BM25, the ranking by words that a search by embeddings has to beat.
 
 Lucene's variant (Kamphuis, de Vries, Boytsov and Lin 2020, "Which BM25 do you mean?"), with its
-parameters k1 = 1.2 and b = 0.75. Words are runs of letters, digits and underscores, in lower case,
-without stemming or a list of stop words.
+parameters k1 = 1.2 and b = 0.75. Words are those of ``bag_of_words``, without stemming or a list of
+stop words.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.stage.bag_of_words import words
 from pipeline.stage.formulas import Floats
 
 K1 = 1.2
 B = 0.75
-_WORD = re.compile(r"\w+")
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text."""
-    return _WORD.findall(text.lower())
 
 
 class BM25:

@@ -34,6 +34,24 @@ def test_it_learns_which_words_make_a_class():
     assert found.size > 1000
 
 
+def test_it_learns_from_texts_without_spaces():
+    rng = np.random.default_rng(0)
+    signs = [["很差", "讨厌", "无聊", "糟糕"], ["很好", "喜欢", "精彩", "满意"]]
+
+    def text(label):
+        filler = "".join(rng.choice(list("我们今天去看了这部电影觉得里面的演员和故事"), 12))
+        return f"{filler[:4]}{rng.choice(signs[label])}{filler[4:]}。"
+
+    made = [
+        Split(
+            name, name, "0" * 64, [text(row % 2) for row in range(rows)], None, [0, 1] * (rows // 2)
+        )
+        for name, rows in (("train", 400), ("dev", 40), ("eval", 60))
+    ]
+    answers = np.array(linear.measure(TASK, *made, seed=0).answers)
+    assert (answers.argmax(axis=1) == np.array(made[2].labels)).mean() > 0.9
+
+
 def test_words_that_say_nothing_teach_nothing():
     rng = np.random.default_rng(0)
     train, dev, evaluated = splits(200, lambda labels: rng.integers(0, 2, len(labels)).tolist())
