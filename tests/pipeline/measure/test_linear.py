@@ -85,6 +85,17 @@ def test_training_rows_of_one_class_teach_to_answer_it():
     assert (answers[:, 1] > 0.999).all()
 
 
+def test_rows_that_have_no_word_in_common_teach_how_often_a_class_is(monkeypatch):
+    """Such as ids: when what occurs in one row only is left out, nothing is left."""
+    monkeypatch.setattr(linear, "RARE", 40)
+    made = [
+        Split(name, name, "0" * 64, [f"{name}{row}" for row in range(40)], None, [0, 1, 1, 1] * 10)
+        for name in ("train", "dev", "eval")
+    ]
+    answers = np.array(linear.measure(TASK, *made, seed=0).answers)
+    assert answers[:, 1] == pytest.approx(0.75, abs=0.1)
+
+
 def test_labels_together_and_scores_are_learned_too():
     flags = splits(200, lambda labels: [(label, 2) if label else (2,) for label in labels])
     several = MultiLabelClassification(("bad", "good", "any"), 32, ("text",))
