@@ -80,4 +80,4 @@ def labelled_rows(candidate: Bundle, table: Data, base: Path) -> tuple[Task, Spl
     name, labels = baselines.answers_of(candidate.name, candidate.directory, TextClassification)
     found = unlabelled.of_data(tasks.find(name), table)
     made = found(tuple(labels), table.max_length, table.text_columns)
-    return made, data.load(table, type(made), data.locate(table, base), labels)[0]["eval"]
+    return made, data.evaluated(table, type(made), data.locate(table, base), labels)

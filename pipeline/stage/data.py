@@ -23,6 +23,8 @@ from pipeline.terms.wording import plural
 
 FEWEST = 3
 """The fewest eval rows whose scores have a correlation: that of two is 1 or −1."""
+SHOWN = 20
+"""Labels of a model that an error names."""
 VERSION = 7
 """Of the summary: raised when what it says of the same files changes."""
 GRADES = 1
@@ -121,38 +123,12 @@ def load(
     names = order or ([] if targets is None else task.names(targets, located["train"]))
     splits, counts = {}, {}
     for name, rows in raw.items():
-        source, labels = located[name], None
-        if name == "eval" and len(rows.texts) < task.fewest:
-            raise DataError(
-                f"{source.reference}: eval has {plural(len(rows.texts), 'row')}; {task.name} of "
-                f"such rows needs at least {task.fewest}"
-            )
+        splits[name] = _split(task, located[name], rows, names, warnings)
         if rows.targets is not None:
-            ranked = task.queries and rows.groups is not None
-            correlated = name == "eval" and task.correlates and not ranked
-            if correlated and len(rows.targets) < FEWEST:
-                raise DataError(
-                    f"{source.reference}: eval has {plural(len(rows.targets), 'row')}; a "
-                    f"correlation of fewer than {FEWEST} has no meaning"
-                )
-            labels = task.indexed(rows.targets, names, source)
-            if rows.groups is not None:
-                warnings += task.check_groups(labels, rows.groups, source)
             counts[name] = task.counts(rows.targets, names)
             absent = [label for label, count in counts[name].items() if not count]
             if absent:
                 warnings.append(f"{name}: no row has the label {', '.join(map(repr, absent[:3]))}")
-        splits[name] = Split(
-            name,
-            source.reference,
-            source.sha256,
-            rows.texts,
-            rows.pairs,
-            labels,
-            rows.columns,
-            rows.groups,
-            rows.negatives,
-        )
     if documents is not None:
         splits["eval"] = corpus.searching(splits["eval"], documents)
         splits[corpus.NAME] = documents.split()
@@ -177,6 +153,22 @@ def load(
     return splits, summary
 
 
+def evaluated(
+    data: Data, task: type[FileRows], located: dict[str, Source], labels: list[str]
+) -> Split:
+    """Read only the eval split, for a model that has these labels; nothing of train is opened.
+
+    Raises DataError like ``load``, and for a label that the model does not have.
+    """
+    _check_search(data, task)
+    shown = ", ".join([*labels[:SHOWN], *(["…"] if len(labels) > SHOWN else [])])
+    source = replace(located["eval"], labels_of=f"the model's labels ({shown})")
+    split = _split(task, source, _rows(data, task, source, [], list), labels, [])
+    if corpus.NAME not in located:
+        return split
+    return corpus.searching(split, corpus.read(located[corpus.NAME]))
+
+
 def _check_search(data: Data, task: type[FileRows]) -> None:
     if data.search_option and not task.searches:
         raise DataError(f"data.{data.search_option}: {task.name} searches nothing; leave it out")
@@ -190,6 +182,40 @@ class _Raw:
     columns: dict[str, list[str]]
     groups: list[str] | None
     negatives: list[tuple[str, ...]] | None
+
+
+def _split(
+    task: type[FileRows], source: Source, rows: _Raw, names: list[str], warnings: list[str]
+) -> Split:
+    """Return rows as a split, their targets as numbers: places in ``names`` if they are labels."""
+    labels = None
+    if source.name == "eval" and len(rows.texts) < task.fewest:
+        raise DataError(
+            f"{source.reference}: eval has {plural(len(rows.texts), 'row')}; {task.name} of "
+            f"such rows needs at least {task.fewest}"
+        )
+    if rows.targets is not None:
+        ranked = task.queries and rows.groups is not None
+        correlated = source.name == "eval" and task.correlates and not ranked
+        if correlated and len(rows.targets) < FEWEST:
+            raise DataError(
+                f"{source.reference}: eval has {plural(len(rows.targets), 'row')}; a "
+                f"correlation of fewer than {FEWEST} has no meaning"
+            )
+        labels = task.indexed(rows.targets, names, source)
+        if rows.groups is not None:
+            warnings += task.check_groups(labels, rows.groups, source)
+    return Split(
+        source.name,
+        source.reference,
+        source.sha256,
+        rows.texts,
+        rows.pairs,
+        labels,
+        rows.columns,
+        rows.groups,
+        rows.negatives,
+    )
 
 
 def _rows(
@@ -252,7 +278,9 @@ def _rows(
     for reason, rows in left.items():
         warnings.append(f"{source.name}: {plural(rows, 'row')} {reason} left out")
     if not len(texts[0]):
-        raise DataError(f"{source.reference}: the {source.name} split has no usable rows")
+        reasons = ", ".join(f"{plural(rows, 'row')} {reason}" for reason, rows in left.items())
+        why = f": {reasons}" if reasons else ""
+        raise DataError(f"{source.reference}: the {source.name} split has no usable rows{why}")
     return _Raw(
         texts[0],
         texts[1] if len(texts) == 2 else None,

@@ -42,6 +42,7 @@ class Source:
     """The local file of one split, with the digest of its bytes at planning time.
 
     ``targets``: the columns that hold the target of a row, while its rows are read.
+    ``labels_of``: what has all labels that its rows may have, for errors.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Source:
     path: Path
     sha256: str
     targets: tuple[str, ...] = ()
+    labels_of: str = "train"
 
     @property
     def ending(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The names of labels: their order, and those that train does not have."""
+"""The names of labels: their order, and those that a model does not have."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ def places(
 ) -> dict[str, int]:
     """Return the place of each of ``names``, which is that of its output.
 
-    ``found``: the labels of a split. Raises DataError for those that do not occur in train.
+    ``found``: the labels of a split. Raises DataError for those that are not in ``names``: train or
+    the model does not have them, as ``source`` says.
     """
     unseen = sorted(set(found) - set(names))
     if unseen:
         shown = ", ".join(map(repr, unseen[:3]))
         raise DataError(
             f"{source.reference}: {source.name} has the {noun} {shown}, which does not occur "
-            "in train"
+            f"in {source.labels_of}"
         )
     return {name: place for place, name in enumerate(names)}

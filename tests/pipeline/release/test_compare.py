@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from pipeline.measure.gate import Comparison
 from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
 from pipeline.release import recorded
-from pipeline.release.compare import judge
+from pipeline.release.bundles import Bundle
+from pipeline.release.compare import judge, labelled_rows
 from pipeline.release.comparison import Compared
+from pipeline.terms.errors import DataError
 from pipeline.terms.interval import Interval
-from pipeline.terms.vocabulary import Target
+from pipeline.terms.vocabulary import Data, Target
+from tests.pipeline.measure import bundles
 
 
 @pytest.mark.parametrize(
@@ -89,3 +95,42 @@ def test_rows_without_labels_are_judged_by_agreement_with_the_baseline(
     verdict = judge(compared, 0.05, Target(name="default"))
     judged = {budget.metric: budget.outcome for budget in verdict.budgets}
     assert judged == {"agreement": outcome, "latency_p50": "pass", "size": "pass"}
+
+
+def rows_for(folder: Path, *labels: str | None) -> tuple[Bundle, Data]:
+    """A bundle with the labels no and yes, and a file of rows as ``--data`` names it."""
+    bundle = Bundle("tiny", bundles.make(folder / "bundle"), None)
+    rows = [{"text": f"w{at}", "label": label} for at, label in enumerate(labels)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return bundle, Data(train="rows.jsonl", eval="rows.jsonl")
+
+
+def test_labels_of_rows_are_places_in_the_bundle_s_labels(tmp_path: Path) -> None:
+    task, split = labelled_rows(*rows_for(tmp_path, "yes", "yes", "no"), tmp_path)
+    assert task.labels == ("no", "yes")
+    assert split.labels == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            ("no", "maybe"),
+            "eval has the label 'maybe', which does not occur in the model's labels (no, yes)",
+        ),
+        ((None, None), "the eval split has no usable rows: 2 rows without a label"),
+    ],
+)
+def test_rows_that_the_bundle_cannot_answer_are_refused_without_a_word_of_train(
+    tmp_path: Path, labels: tuple[str | None, ...], message: str
+) -> None:
+    with pytest.raises(DataError) as raised:
+        labelled_rows(*rows_for(tmp_path, *labels), tmp_path)
+    assert str(raised.value) == f"rows.jsonl: {message}"
+
+
+def test_only_eval_is_opened(tmp_path: Path) -> None:
+    bundle, table = rows_for(tmp_path, "yes", "no")
+    (tmp_path / "train.jsonl").write_text("no rows")
+    found = labelled_rows(bundle, table.model_copy(update={"train": "train.jsonl"}), tmp_path)
+    assert len(found[1]) == 2

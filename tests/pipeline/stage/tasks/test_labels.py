@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,5 @@ def test_a_label_has_its_place_and_those_that_train_lacks_are_named():
     assert labels.places({"b"}, ["a", "b"], SOURCE) == {"a": 0, "b": 1}
     with pytest.raises(DataError, match="eval has the label 'c', 'd', which does not occur"):
         labels.places({"a", "d", "c"}, ["a", "b"], SOURCE)
+    with pytest.raises(DataError, match=r"does not occur in the model's labels \(a, b\)"):
+        labels.places({"c"}, ["a", "b"], replace(SOURCE, labels_of="the model's labels (a, b)"))
