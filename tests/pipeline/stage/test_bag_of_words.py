@@ -19,7 +19,11 @@ def test_symbols_are_words_if_they_are_asked_for():
     assert words("Not good :( 👎", symbols=True) == ["not", "good", ":", "(", "👎"]
 
 
-@given(st.text(st.characters(max_codepoint=0x24F, exclude_categories=["Cc"])))
+@given(
+    st.text(  # the small letter of İ has a mark
+        st.characters(max_codepoint=0x24F, exclude_categories=["Cc"], exclude_characters="İ")
+    )
+)
 def test_of_latin_letters_they_are_those_of_the_re_module(text):
     assert words(text) == re.findall(r"\w+", text.lower())
     assert words(text, symbols=True) == re.findall(r"\w+|[^\w\s]", text.lower())
