@@ -66,7 +66,7 @@ class Clock:
 
         own = [s.stage for s in loaded.steps if isinstance(s.stage, Validate)]
         settings = own[-1] if own else Validate()
-        texts, pairs = plan.task.requests(plan.rows[NAME])  # timing asks for no answers to them
+        texts, pairs = plan.task.served(plan.rows[NAME])  # timing asks for no answers to them
         seed = loaded.recipe.seed
         count = min(settings.rows, len(texts))
         rows = np.random.default_rng(seed).choice(len(texts), count, replace=False)

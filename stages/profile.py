@@ -36,7 +36,7 @@ class Profile(Stage):
     """
 
     name: ClassVar[str] = "profile"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
@@ -153,7 +153,7 @@ class Profile(Stage):
     def _timed(self, context: Context, bundles: dict[str, Path]) -> Any:
         from stages.finalists import PROCESSES
 
-        texts, pairs = context.task.requests(context.split("dev"))
+        texts, pairs = context.task.served(context.split("dev"))
         target = next(each for each in context.targets if each.provider == "cpu")
         return latency.measure(
             bundles,

@@ -277,7 +277,7 @@ class Validate(Stage):
         from pipeline.measure import cold_start
 
         target = context.targets[0]
-        texts, pairs = context.task.requests(context.split("eval"))
+        texts, pairs = context.task.served(context.split("eval"))
         starts = cold_start.measure(
             bundles,
             texts,
@@ -305,7 +305,7 @@ class Validate(Stage):
         from pipeline.measure import latency
         from pipeline.verdict.judge import judge
 
-        texts, pairs = context.task.requests(context.split("eval"))
+        texts, pairs = context.task.served(context.split("eval"))
         count = min(self.rows, len(texts))
         rows = np.random.default_rng(context.seed).choice(len(texts), count, replace=False)
         budgets = [b for b in _timed(context.asked.budgets) if b.target in (None, target.name)]

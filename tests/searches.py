@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.stage.split import Split
 from tests.models import BAD, FILL, GOOD
 
 SEARCH: dict[str, Any] = {
@@ -30,6 +31,18 @@ TEXTS: dict[str, Any] = {
     "max_length": 16,
 }
 WORDS = (*GOOD, *BAD)
+CORPUS = ["warm film", "cold story", "a dull actor", "warm film"]
+
+
+def search() -> Split:
+    """Two queries, and the four documents that they search."""
+    labels = [(0, 3), (2,)]
+    return Split("eval", "e.jsonl", "0", ["warm", "dull"], None, labels, corpus=CORPUS)
+
+
+def lessons() -> Split:
+    """Two queries, each with what it should find, as in train and dev."""
+    return Split("dev", "t.jsonl", "0", ["warm", "dull"], ["warm film", "a dull actor"], None)
 
 
 def documents(count: int, seed: int) -> list[str]:

@@ -159,7 +159,7 @@ def rows(
         return data.read_text(source, tasks.find(name), source.eval, Path())
     loaded = recipe_of(bundle, recipe, home)
     recipe_data, task = loaded.recipe.data, tasks.find(loaded.recipe.task)
-    if task.searches:  # a query is sent alone; a document's id beside it may be a number
+    if task.singly:  # as ``Task.served``; a document's id beside a query may be a number
         recipe_data = recipe_data.model_copy(update={"text": recipe_data.text_columns[0]})
     return data.read_text(recipe_data, task, recipe_data.eval, loaded.base)
 

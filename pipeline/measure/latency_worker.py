@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.measure import caches, engines, fresh, machine
+from pipeline.measure.lengths import tokens
 from pipeline.model.runtime import DEVICES, BundleModel
 
 Feed = dict[str, NDArray[np.int64]]
@@ -82,9 +83,8 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     random = np.random.default_rng(request["seed"])
     rows, seconds = Rows(request["texts"], request["pairs"]), request["seconds"]
     models = _load(request, random)
-    feeds = models[0].model.encode(*rows)
-    lengths, sizes = [_tokens(feed) for feed in feeds], [_size(feed) for feed in feeds]
-    del feeds
+    lengths = tokens(models[0].model, *rows)
+    sizes = [_size(feed) for feed in models[0].model.encode(*rows)]
     gc.collect()
     gc.disable()
     before = machine.snapshot()
@@ -268,10 +268,6 @@ def _of_length(feeds: list[Feed], length: int) -> Feed:
         )
         for name, tokens in line.items()
     }
-
-
-def _tokens(feed: Feed) -> int:
-    return max(int(array.shape[-1]) for array in feed.values())
 
 
 def _size(feed: Feed) -> int:

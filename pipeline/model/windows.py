@@ -75,6 +75,15 @@ def lengths(tokenizer: Any, tokens: Iterable[int], max_length: int) -> list[int]
     return found
 
 
+def length(tokenizer: Any, parts: Sequence[Any], max_length: int) -> int:
+    """Return the number of tokens of a text, special ones included, from the encodings of ``of``.
+
+    Those that its windows share, or each have for themselves, count once.
+    """
+    again: int = tokenizer.num_special_tokens_to_add(False) + overlap(tokenizer, max_length)
+    return sum(len(part.ids) for part in parts) - again * (len(parts) - 1)
+
+
 def feed(
     parts: Sequence[Any], names: Sequence[str], padding: int = 0
 ) -> dict[str, NDArray[np.int64]]:

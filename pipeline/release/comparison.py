@@ -133,7 +133,7 @@ def timing(task: Task, split: Split, target: Target, effort: Effort) -> dict[str
     """Return the arguments of ``latency.measure`` other than the bundles."""
     import numpy as np
 
-    texts, pairs = task.requests(split)
+    texts, pairs = task.served(split)
     count = min(effort.rows, len(texts))
     rows = np.random.default_rng(SEED).choice(len(texts), count, replace=False)
     return {

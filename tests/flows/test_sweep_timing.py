@@ -13,12 +13,14 @@ from flows import sweep_timing
 from flows.sweep_timing import Clock
 from pipeline.recipe import recipe as recipes
 from pipeline.run.plan import Plan
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.store.store import Store
 from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Target
 from stages.validate import Validate
 from tests.flows import sweeps
 from tests.project import Project
+from tests.searches import lessons
 
 TRUE = {"a": 2.0, "b": 1.0, "c": 4.0, "d": 3.0}
 
@@ -179,6 +181,15 @@ def test_a_recipe_s_own_settings_and_rows_are_used_and_times_are_kept(
     again = Clock.of(loaded, plan, project.folder, lambda digest: project.folder)
     assert again.together(["a", "b"]) == made.known
     assert len(sessions) == 1
+
+
+def test_a_search_is_timed_by_its_queries(project: Project) -> None:
+    sweeps.write(project)
+    loaded = recipes.load(project.folder / "tiny.yaml")
+    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    plan: Any = SimpleNamespace(task=task, rows={"dev": lessons()})
+    made = Clock.of(loaded, plan, project.folder, lambda digest: project.folder)
+    assert (sorted(made.texts), made.pairs) == (["dull", "warm"], None)
 
 
 def test_rows_are_timed_though_no_model_has_answered_them(project: Project) -> None:

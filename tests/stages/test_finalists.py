@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from pipeline.measure import alone
+from pipeline.measure import alone, latency
 from pipeline.model import checkpoint
 from pipeline.model.quantization import LinearPlan, Plan
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from pipeline.terms.vocabulary import Target
@@ -18,6 +20,7 @@ from stages.adapt import Adapt
 from stages.finalists import FLOAT, Finalists
 from stages.label import Label
 from tests.models import artifact_of
+from tests.searches import lessons
 
 
 @pytest.fixture
@@ -91,6 +94,20 @@ def test_all_are_timed_in_one_session(entered, monkeypatch):
     assert taken, "nobody else may time meanwhile"
     assert timed.percentile("same", 50).value > 0
     assert 0.5 < timed.ratio("same", FLOAT).value < 2
+
+
+def test_a_search_is_timed_by_its_queries(make_context, monkeypatch):
+    asked = []
+
+    def measure(_bundles, texts, pairs, **_options):
+        asked.append((list(texts), pairs))
+        return SimpleNamespace(throttled=None)
+
+    monkeypatch.setattr(latency, "measure", measure)
+    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    context = make_context(task=task, splits={"dev": lessons()}, targets=(Target(),))
+    Finalists(context, None, None).time({})
+    assert asked == [(["warm", "dull"], None)]
 
 
 def test_an_adapter_among_the_teachers_is_answered_by_its_export(tuned, make_context, tmp_path):

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipeline.measure import latency
 from pipeline.model import checkpoint, parts
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import Target
@@ -14,6 +16,7 @@ from stages import latency_table
 from stages.profile import Profile
 from stages.prune import Prune
 from tests.models import artifact_of
+from tests.searches import lessons
 
 
 @pytest.mark.slow
@@ -57,6 +60,15 @@ def test_a_pretrained_model_has_the_table_of_the_teacher_made_of_it(
         "heads": parts.head_counts(teacher)[0],
         "neurons": parts.neuron_counts(teacher)[0],
     }
+
+
+def test_a_search_is_timed_by_its_queries(make_context, monkeypatch):
+    asked = []
+    monkeypatch.setattr(latency, "measure", lambda _, *given, **__: asked.append(given))
+    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    context = make_context(task=task, splits={"dev": lessons()}, targets=(Target(),))
+    Profile()._timed(context, {})
+    assert asked == [(["warm", "dull"], None)]
 
 
 def test_a_table_from_before_the_teacher_is_found_again_beside_another(workshop):

@@ -6,18 +6,23 @@ import numpy as np
 import onnx
 import pytest
 
+from pipeline.measure import cold_start, latency
 from pipeline.model import openvino_session
 from pipeline.report import floats
 from pipeline.stage import Asked
 from pipeline.stage.split import Split
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.store.artifact import Kind
 from pipeline.terms.budget import Budget
 from pipeline.terms.errors import ModelError, RecipeError
+from pipeline.terms.progress import silent
 from pipeline.terms.vocabulary import Target
 from pipeline.verdict.judge import judge
 from stages.export import Export
+from stages.steps import Steps
 from stages.validate import Validate, _elsewhere
 from tests.models import LABELS, sentences
+from tests.searches import search
 from tests.stages.chains import QUICK, eval_split, made_artifact, read_measurements
 
 
@@ -132,8 +137,6 @@ def test_operators_of_onnx_runtimes_own_are_refused_before_anything_is_measured(
 @pytest.mark.parametrize("throttled", [None, "calibration work took 1.7 times as long at the end"])
 def test_a_disturbed_measurement_does_not_last(context, chain, monkeypatch, throttled):
     """If it were kept, every run would find it again and never reach a verdict."""
-    from pipeline.measure import latency
-
     take = latency.measure
 
     def disturbed(*arguments, **options):
@@ -142,6 +145,23 @@ def test_a_disturbed_measurement_does_not_last(context, chain, monkeypatch, thro
     monkeypatch.setattr(latency, "measure", disturbed)
     draft = Validate(**QUICK, models=()).run(context, chain["export"])
     assert draft.lasts is (throttled is None)
+
+
+def test_a_search_is_timed_and_started_with_its_queries(context, monkeypatch):
+    """There are many more documents, and they are longer; nobody waits for them."""
+    asked = []
+
+    def measure(_bundles, texts, pairs, **_options):
+        asked.append((sorted(texts), pairs))
+        return {}
+
+    for module in (latency, cold_start):
+        monkeypatch.setattr(module, "measure", measure)
+    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    context = dataclasses.replace(context, task=task, splits={"eval": search()})
+    Validate()._time({}, Target(), None, context, Steps(silent, 2))
+    Validate()._start({}, None, context, Steps(silent, 2))
+    assert asked == [(["dull", "warm"], None)] * 2
 
 
 def test_answers_are_taken_once_a_provider():

@@ -28,7 +28,10 @@ class FileRows(ABC):
     searches: ClassVar[bool] = False
     """Whether ``data.corpus`` and ``data.negatives`` mean something to it."""
     singly: ClassVar[bool] = False
-    """Whether its models read each text of a pair alone, so that rows with one in common leak."""
+    """Whether its models read each text of a pair alone, so that rows with one in common leak.
+
+    What a server is asked is then the first text of a row; see ``Task.served``.
+    """
     queries: ClassVar[bool] = False
     """Whether the rows of a group are those of one query, so that every row must name its group."""
     correlates: ClassVar[bool] = False

@@ -224,6 +224,14 @@ class Task(FileRows, Shown):
         """Return the texts, and their pairs if there are any, that a model is asked for a split."""
         return split.texts, split.pairs
 
+    def served(self, split: Split) -> tuple[Sequence[str], Sequence[str] | None]:
+        """Return those of the ``requests`` that reach a server one at a time: what is timed.
+
+        Of texts that models read ``singly``, the first of each row: a search embeds a query when
+        it comes, but its documents long before.
+        """
+        return (split.texts, None) if self.singly else self.requests(split)
+
     def asked(self, tokenizer: Any, split: Split) -> list[Row]:
         """Return the tokenized ``requests`` of a split."""
         return list(self.encode(tokenizer, split))

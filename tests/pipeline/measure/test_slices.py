@@ -158,6 +158,17 @@ def test_texts_that_are_read_one_by_one_are_counted_so(tmp_path, read, expected)
     assert slices.token_counts(there, rows, "cpu") == expected
 
 
+def test_a_text_that_is_read_in_windows_is_in_the_part_of_its_whole_length(tmp_path):
+    there = bundles.make(tmp_path / "bundle")
+    windows = {"windows": True, "max_length": 32}
+    signature = json.loads((there / "signature.json").read_text())
+    (there / "signature.json").write_text(json.dumps(signature | windows))
+    (there / "tokenizer_config.json").write_text("{}")
+    texts = [" ".join(["w1"] * count) for count in (10, 40, 100, 1000)]
+    counts = slices.token_counts(there, Split("eval", "e", "0" * 64, texts, None, None), "cpu")
+    assert slices.by_length(counts) == ["10 tokens", "40 tokens", "100 tokens", "1000 tokens"]
+
+
 def test_rows_of_one_group_are_one_loss():
     rows = np.arange(ROWS)
     theirs = rows % 10 != 0

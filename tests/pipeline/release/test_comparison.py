@@ -10,8 +10,11 @@ from pipeline.measure.measurements import Measurements, ModelMeasurement
 from pipeline.release import comparison
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import unlabelled
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.errors import EvidenceError
+from pipeline.terms.vocabulary import Target
+from tests.searches import search
 
 
 def test_gains_are_rows_that_only_the_candidate_has_right() -> None:
@@ -36,6 +39,12 @@ def test_gains_are_rows_that_only_the_candidate_has_right() -> None:
     assert found["difference"]["value"] == pytest.approx(0.25)
     assert found["candidate"]["value"] == 0.75
     assert found["baseline"]["value"] == 0.5
+
+
+def test_a_search_is_timed_by_its_queries() -> None:
+    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    asked = comparison.timing(task, search(), Target(), comparison.Effort(200, 5, 60))
+    assert (sorted(asked["texts"]), asked["pairs"]) == (["dull", "warm"], None)
 
 
 def test_rows_without_labels_are_scored_by_the_baseline_s_answers() -> None:

@@ -26,22 +26,16 @@ from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from tests.conftest import VALIDATE, execute
 from tests.models import write_model
-from tests.searches import PAIRS, SEARCH, write_pairs, write_search
+from tests.searches import CORPUS, PAIRS, SEARCH, lessons, search, write_pairs, write_search
 
 TASK = SentenceEmbeddings((), 8, ("first", "second"))
 FILES = {"train": "t.jsonl", "eval": "e.jsonl", "text": ("a", "b")}
-CORPUS = ["warm film", "cold story", "a dull actor", "warm film"]
 
 
 def pairs(*rows: tuple[str, str, Any], **changes: Any) -> Split:
     first, second, labels = (list(side) for side in zip(*rows, strict=True))
     labels = None if labels[0] is None else labels
     return Split("train", "t.jsonl", "0", first, second, labels, **changes)
-
-
-def search() -> Split:
-    labels = [(0, 3), (2,)]
-    return Split("eval", "e.jsonl", "0", ["warm", "dull"], None, labels, corpus=CORPUS)
 
 
 # The data
@@ -174,6 +168,13 @@ def test_a_search_is_kept_as_what_each_query_finds():
     worse = TASK.kept(vectors[[1, 0, 2, 3, 4, 5]], split)
     assert TASK.right(worse, truth).tolist() == [False, False]
     assert 0 < scores.alone(SentenceEmbeddings, "mrr_10", worse, truth).value < 1
+
+
+def test_a_server_is_asked_the_first_text_of_each_row():
+    """Queries come one at a time; documents were embedded before."""
+    assert TASK.served(search()) == (["warm", "dull"], None)
+    assert TASK.served(lessons()) == (["warm", "dull"], None)
+    assert TASK.served(pairs(("a", "b", 0.0), ("a", "c", 5.0))) == (["a", "a"], None)
 
 
 def test_pairs_are_kept_as_their_cosines():
