@@ -23,10 +23,13 @@ from pipeline.terms.wording import plural
 
 FEWEST = 3
 """The fewest eval rows whose scores have a correlation: that of two is 1 or −1."""
-VERSION = 7
+VERSION = 8
 """Of the summary: raised when what it says of the same files changes."""
 GRADES = 1
 """The version of what grades of dev are shares of; it is in ``Summary.cut`` where that tells."""
+ANEW = 1
+"""The version of how rows are read; it is in ``Summary.cut`` of data with rows that older versions
+read otherwise."""
 NO_VALUE = "(none)"
 """The slice of rows without a value in the slice's column; see ``_alone`` for their group."""
 
@@ -170,6 +173,8 @@ def load(
     forms = {name: form for name, source in located.items() if (form := table_file.form(source))}
     if forms:  # read otherwise by older versions
         how = value_sha256([how, forms])
+    if any(rows.read_anew for rows in raw.values()):
+        how = value_sha256([how, {"rows": ANEW}])
     gone = _leave_out(splits, warnings, singly=task.singly)
     _warn_overlap(splits, warnings)
     sizes = {name: len(split) for name, split in splits.items()}
@@ -190,6 +195,7 @@ class _Raw:
     columns: dict[str, list[str]]
     groups: list[str] | None
     negatives: list[tuple[str, ...]] | None
+    read_anew: bool
 
 
 def _rows(
@@ -214,6 +220,7 @@ def _rows(
     negatives: list[tuple[str, ...]] = []
     known: dict[str, str] = {}
     left: Counter[str] = Counter()
+    read_anew = False
     with table_file.opened(source) as table:
         missing = [column for column in columns if column not in table.names]
         if missing:
@@ -232,6 +239,7 @@ def _rows(
                 continue
             for column, text in zip(texts, read[0], strict=True):
                 column.append(text)
+            read_anew = read_anew or task.read_anew(row[:count])
             target = read[1]
             found.append(known.setdefault(target, target) if isinstance(target, str) else target)
             if wrong:
@@ -260,6 +268,7 @@ def _rows(
         dict(zip(others, values, strict=True)),
         groups if grouped else None,
         negatives if wrong else None,
+        read_anew,
     )
 
 

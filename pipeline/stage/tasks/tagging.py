@@ -43,7 +43,7 @@ def read(given: Any, target: Any) -> tuple[str, tuple[str, ...] | None]:
 
 
 def _of_spans(text: str, target: Any) -> tuple[str, tuple[str, ...] | None]:
-    places = words.split(text, "regex")
+    places = words.split(text, words.OWN)
     asked = words.joined([text[start:end] for start, end in places])
     if target is None:
         return asked, None
