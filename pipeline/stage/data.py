@@ -257,10 +257,11 @@ def _rows(
                     )
                 text = _alone(read[0]) if is_missing(value) else as_text(value)
                 groups.append(known.setdefault(text, text))
-    for reason, rows in left.items():
-        warnings.append(f"{source.name}: {plural(rows, 'row')} {reason} left out")
+    reasons = [f"{plural(rows, 'row')} {reason}" for reason, rows in left.items()]
     if not len(texts[0]):
-        raise DataError(f"{source.reference}: the {source.name} split has no usable rows")
+        why = f": {', '.join(reasons)}" if reasons else ""
+        raise DataError(f"{source.reference}: the {source.name} split has no usable rows{why}")
+    warnings += [f"{source.name}: {reason} left out" for reason in reasons]
     return _Raw(
         texts[0],
         texts[1] if len(texts) == 2 else None,

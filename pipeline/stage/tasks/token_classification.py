@@ -17,6 +17,7 @@ from pipeline.stage.scoring import entities
 from pipeline.stage.tasks import entity_answers, entity_scores, heads, labels, tagging, tokens
 from pipeline.stage.tasks.entity_answers import Entities, Tagged
 from pipeline.stage.tasks.entity_scores import NAMES, TAGS
+from pipeline.stage.tasks.file_rows import WITHOUT_TEXT, left_out
 from pipeline.stage.tasks.shown import Marks
 from pipeline.stage.tasks.single_label import SingleLabel
 from pipeline.stage.tasks.task import Row
@@ -84,8 +85,10 @@ class TokenClassification(SingleLabel):
         Raises DataError, naming the row, if the tags or spans do not fit the words.
         """
         (text,) = texts
-        if not isinstance(text, str | list) or not len(text):
-            return "without text"
+        if not text:
+            return WITHOUT_TEXT
+        if not isinstance(text, str | list):
+            return left_out(text)
         target = cls.target(values)
         if values and target is None:
             return "without a label"
@@ -93,7 +96,7 @@ class TokenClassification(SingleLabel):
             asked, tags = tagging.read(text, target)
         except DataError as error:
             raise DataError(f"{source.reference}: row {number}: {error}") from error
-        return ((asked,), tags) if asked else "without text"
+        return ((asked,), tags) if asked else WITHOUT_TEXT
 
     @classmethod
     def read_anew(cls, texts: tuple[Any, ...]) -> bool:

@@ -66,6 +66,7 @@ class TestRows:
             (None, (["O"],), "without text"),
             ([], ([],), "without text"),
             ("  ", ([],), "without text"),
+            (5, ([],), "whose text is of type int"),
             (["a"], (None,), "without a label"),
         ],
     )
