@@ -48,6 +48,25 @@ def test_words_with_marks_are_read_whole_and_older_results_of_them_are_not_found
     assert cut("दिल्ली में")
 
 
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        (["b-per", "i-per", "o"], "the tags 'b-per' and 'i-per' would be names of two entities"),
+        (["B_PER", "I_PER", "O"], "the tags 'B_PER' and 'I_PER' would be names of two entities"),
+        (["PER-B", "PER-I", "O"], "the tags 'PER-B' and 'PER-I' would be names of two entities"),
+        (["city", "street", "o"], "the tag 'o' would be the name of an entity; write O for all"),
+    ],
+)
+def test_prefixes_of_another_form_are_refused(tags, said):
+    with pytest.raises(DataError, match=said):
+        tagging.names([tags])
+
+
+def test_names_without_prefixes_may_look_like_some():
+    for tags in (["n", "o", "v"], ["b_sharp", "i_beam"], ["I-PER", "O"], ["hepatitis-b", "O"]):
+        assert set(tagging.names([tags])) == set(tags)
+
+
 def test_text_without_spans_is_outside():
     assert tagging.read("no name", []) == ("no name", ("O", "O"))
 
