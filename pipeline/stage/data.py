@@ -257,6 +257,7 @@ def _rows(
                     )
                 text = _alone(read[0]) if is_missing(value) else as_text(value)
                 groups.append(known.setdefault(text, text))
+        read_anew = read_anew or table.altered
     reasons = [f"{plural(rows, 'row')} {reason}" for reason, rows in left.items()]
     if not len(texts[0]):
         why = f": {', '.join(reasons)}" if reasons else ""

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from pipeline.stage import json_types
+from pipeline.stage import json_rows, json_types
 from pipeline.store import disk, locks
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
@@ -56,31 +56,50 @@ class Source:
         return next((s.lower() for s in self.path.suffixes[::-1] if s.lower() in FORMATS), None)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Table:
     """The rows of a file, which the library has checked and written to ``files`` (Arrow streams).
 
-    The files are read with plain reads: mapped pages would count as resident memory.
+    The files are read with plain reads: mapped pages would count as resident memory. ``altered``:
+    whether the library altered values of rows that have been read; they are given as in the file.
     """
 
+    source: Source
     features: Any
     files: tuple[str, ...]
+    altered: bool = False
 
     @property
     def names(self) -> list[str]:
         return list(self.features)
 
     def rows(self, columns: list[str]) -> Iterator[tuple[Any, ...]]:
-        """Yield the values of some columns, row by row."""
+        """Yield the values of some columns, row by row.
+
+        Raises DataError if values that the library altered cannot be read from the file.
+        """
         import pyarrow as pa
 
+        is_json = FORMATS[str(self.source.ending)] == "json"
+        original = json_rows.Original(self.source.path, self.features) if is_json else None
         for name in self.files:
             with pa.OSFile(name) as file, pa.ipc.open_stream(file) as batches:
                 for batch in batches:
                     for start in range(0, batch.num_rows, BATCH):
                         part = batch.slice(start, BATCH).to_pydict()
                         values = self.features.decode_batch(part)
+                        if original is not None:
+                            self._restore(original, values, columns)
                         yield from zip(*(values[column] for column in columns), strict=True)
+
+    def _restore(self, original: json_rows.Original, values: Any, columns: list[str]) -> None:
+        try:
+            self.altered |= original.restore(values, columns)
+        except ValueError as error:
+            raise DataError(
+                f"{self.source.reference}: has dates or integers beyond 64 bits, so it needs an "
+                "object in each line"
+            ) from error
 
 
 def check(source: Source) -> None:
@@ -126,7 +145,7 @@ def _read(source: Source, cache: str) -> Table:
             raise locks.no_space(Path(cache).parent) from None
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise DataError(f"{source.reference}: cannot be read: {reason}") from error
-    return Table(loaded.features, tuple(file["filename"] for file in loaded.cache_files))
+    return Table(source, loaded.features, tuple(file["filename"] for file in loaded.cache_files))
 
 
 def _loaded(source: Source, cache: str) -> Any:
