@@ -6,7 +6,7 @@ import csv
 import glob
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -76,10 +76,12 @@ class Table:
     def rows(self, columns: list[str]) -> Iterator[tuple[Any, ...]]:
         """Yield the values of some columns, row by row.
 
-        Raises DataError if values that the library altered cannot be read from the file.
+        Raises DataError if the header of a CSV or TSV file names one of them twice, or if values
+        that the library altered cannot be read from the file.
         """
         import pyarrow as pa
 
+        _check_header(self.source, columns)
         is_json = FORMATS[str(self.source.ending)] == "json"
         original = json_rows.Original(self.source.path, self.features) if is_json else None
         for name in self.files:
@@ -220,6 +222,20 @@ def _check_ends(source: Source, width: int, rows: Iterable[list[str]]) -> None:
             raise DataError(
                 f"{source.reference}: row {number} has {len(row)} fields, the header {width}; put "
                 "texts that contain the separator in quotes, or name each column"
+            )
+
+
+def _check_header(source: Source, columns: Sequence[str]) -> None:
+    """Raise DataError if the header has one of the columns twice: pandas renames the second."""
+    separator = SEPARATORS.get(str(source.ending))
+    header: list[str] = []
+    if separator is not None:
+        with suppress(csv.Error), _text(source) as file:
+            header = next(filter(None, csv.reader(file, delimiter=separator)), [])
+    for column in columns:
+        if header.count(column) > 1:
+            raise DataError(
+                f"{source.reference}: the header has the column {column!r} twice; rename one"
             )
 
 
