@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,29 @@ import numpy as np
 from exporters.runner import encoded, load, overlap, read, run
 
 # The answer of one row, for token-classification: a text, or a list of words.
-SPLITTERS = {"regex": re.compile(r"\w+|[^\w\s]"), "blank": re.compile(r"\S+")}
+MARK, HAN = "\u0300", "\u4e00"
+SPLITTERS = {
+    "words": re.compile(rf"[^\W{HAN}]+(?:{MARK}+[^\W{HAN}]*)*|\S{MARK}*"),
+    "blank": re.compile(r"\S+"),
+    "regex": re.compile(r"\w+|[^\w\s]"),
+}
+
+
+class Classes(dict[int, int]):
+    """The class of each character, for ``str.translate``: a mark, a Chinese one, or itself."""
+
+    def __missing__(self, code: int) -> int:
+        """Return the class of a character, or the character if it is in none."""
+        character, found = chr(code), code
+        if unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") and character != "\u200b":
+            found = ord(MARK)
+        elif unicodedata.name(character, "").startswith(("CJK UNIFIED", "CJK COMPATIBILITY")):
+            found = ord(HAN)
+        self[code] = found
+        return found
+
+
+CLASSES = Classes()
 
 
 def answer(texts: list[Any], pairs: list[str] | None = None) -> list[dict[str, Any]]:
@@ -23,8 +46,7 @@ def answer(texts: list[Any], pairs: list[str] | None = None) -> list[dict[str, A
     names = [config["id2label"][str(at)] for at in range(len(config["id2label"]))]
     answers = []
     for given, text in zip(texts, [joined(given) for given in texts], strict=True):
-        splitter = SPLITTERS[config["splitter"] if isinstance(given, str) else "blank"]
-        places = [found.span() for found in splitter.finditer(text)]
+        places = split(text, config["splitter"] if isinstance(given, str) else "blank")
         words = [text[start:end] for start, end in places]
         encoding = encoded(tokenizer, " ".join(words))
         parts = [encoding, *encoding.overflowing]
@@ -33,6 +55,13 @@ def answer(texts: list[Any], pairs: list[str] | None = None) -> list[dict[str, A
         powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
         answers.append(described(text, places, powers / powers.sum(axis=-1, keepdims=True), names))
     return answers
+
+
+def split(text: str, splitter: str) -> list[tuple[int, int]]:
+    """Return the first character of each word of a raw text, and the one after its last."""
+    if splitter == "words":
+        text = text.translate(CLASSES)
+    return [found.span() for found in SPLITTERS[splitter].finditer(text)]
 
 
 def joined(given: Any) -> str:

@@ -9,6 +9,7 @@ is answered by the window in which it has the most context on its shorter side.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,8 +22,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEPARATOR: Final = " "
-SPLITTERS: Final = {"regex": re.compile(r"\w+|[^\w\s]"), "blank": re.compile(r"\S+")}
-"""How a raw text becomes words: words and single marks, or what stands between blanks."""
+MARK, HAN = "\u0300", "\u4e00"
+"""What stands for any character that belongs to the one before it, and for any Chinese one."""
+SPLITTERS: Final = {
+    "words": re.compile(rf"[^\W{HAN}]+(?:{MARK}+[^\W{HAN}]*)*|\S{MARK}*"),
+    "blank": re.compile(r"\S+"),
+    "regex": re.compile(r"\w+|[^\w\s]"),
+}
+"""How a raw text becomes words: words and single symbols, or what stands between blanks.
+
+``words`` reads text in which each character is one of its class (see ``Classes``). ``regex`` is the
+splitter of older bundles: it breaks words at each combining mark.
+"""
+OWN: Final = "words"
+"""The splitter of texts in data files."""
 FIRST: Final = "first"
 """The key of a row under which the places of its words' tokens are."""
 NO_WORD, CUT_OFF = -1, -2
@@ -42,8 +55,32 @@ class Window(NamedTuple):
     first: list[int]
 
 
+class Classes(dict[int, int]):
+    """The table for ``str.translate`` that puts a character's class in its place, as it is needed.
+
+    Combining marks, joiners and soft hyphens are part of a word (Unicode Standard Annex 29, rule
+    WB4); a zero width space ends it. A Chinese character is a word, as in BERT's tokenizers: the
+    script has no spaces.
+    """
+
+    def __missing__(self, code: int) -> int:
+        """Return the class of a character, or the character if it is in none."""
+        character, found = chr(code), code
+        if unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") and character != "\u200b":
+            found = ord(MARK)
+        elif unicodedata.name(character, "").startswith(("CJK UNIFIED", "CJK COMPATIBILITY")):
+            found = ord(HAN)
+        self[code] = found
+        return found
+
+
+CLASSES: Final = Classes()
+
+
 def split(text: str, splitter: str) -> list[tuple[int, int]]:
     """Return the first character of each word of a raw text, and the one after its last."""
+    if splitter == "words":
+        text = text.translate(CLASSES)
     return [found.span() for found in SPLITTERS[splitter].finditer(text)]
 
 

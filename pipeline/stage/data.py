@@ -25,10 +25,13 @@ FEWEST = 3
 """The fewest eval rows whose scores have a correlation: that of two is 1 or −1."""
 SHOWN = 20
 """Labels of a model that an error names."""
-VERSION = 7
+VERSION = 8
 """Of the summary: raised when what it says of the same files changes."""
 GRADES = 1
 """The version of what grades of dev are shares of; it is in ``Summary.cut`` where that tells."""
+ANEW = 1
+"""The version of how rows are read; it is in ``Summary.cut`` of data with rows that older versions
+read otherwise."""
 NO_VALUE = "(none)"
 """The slice of rows without a value in the slice's column; see ``_alone`` for their group."""
 
@@ -146,6 +149,8 @@ def load(
     forms = {name: form for name, source in located.items() if (form := table_file.form(source))}
     if forms:  # read otherwise by older versions
         how = value_sha256([how, forms])
+    if any(rows.read_anew for rows in raw.values()):
+        how = value_sha256([how, {"rows": ANEW}])
     gone = _leave_out(splits, warnings, singly=task.singly)
     _warn_overlap(splits, warnings)
     sizes = {name: len(split) for name, split in splits.items()}
@@ -182,6 +187,7 @@ class _Raw:
     columns: dict[str, list[str]]
     groups: list[str] | None
     negatives: list[tuple[str, ...]] | None
+    read_anew: bool
 
 
 def _split(
@@ -240,6 +246,7 @@ def _rows(
     negatives: list[tuple[str, ...]] = []
     known: dict[str, str] = {}
     left: Counter[str] = Counter()
+    read_anew = False
     with table_file.opened(source) as table:
         missing = [column for column in columns if column not in table.names]
         if missing:
@@ -258,6 +265,7 @@ def _rows(
                 continue
             for column, text in zip(texts, read[0], strict=True):
                 column.append(text)
+            read_anew = read_anew or task.read_anew(row[:count])
             target = read[1]
             found.append(known.setdefault(target, target) if isinstance(target, str) else target)
             if wrong:
@@ -275,12 +283,12 @@ def _rows(
                     )
                 text = _alone(read[0]) if is_missing(value) else as_text(value)
                 groups.append(known.setdefault(text, text))
-    for reason, rows in left.items():
-        warnings.append(f"{source.name}: {plural(rows, 'row')} {reason} left out")
+        read_anew = read_anew or table.altered
+    reasons = [f"{plural(rows, 'row')} {reason}" for reason, rows in left.items()]
     if not len(texts[0]):
-        reasons = ", ".join(f"{plural(rows, 'row')} {reason}" for reason, rows in left.items())
-        why = f": {reasons}" if reasons else ""
+        why = f": {', '.join(reasons)}" if reasons else ""
         raise DataError(f"{source.reference}: the {source.name} split has no usable rows{why}")
+    warnings += [f"{source.name}: {reason} left out" for reason in reasons]
     return _Raw(
         texts[0],
         texts[1] if len(texts) == 2 else None,
@@ -288,6 +296,7 @@ def _rows(
         dict(zip(others, values, strict=True)),
         groups if grouped else None,
         negatives if wrong else None,
+        read_anew,
     )
 
 

@@ -29,6 +29,9 @@ large; it is in the digest of rows that have some, so that older results are not
 TEXTS = 2
 """The version of rows whose text many others share; it is in the digest of rows that were cut
 otherwise before, so that older results are not found for them."""
+STRATA = 3
+"""The version of texts that rows of several strata have; it is in the digest of rows of which some
+were in train and some in dev before, so that older results are not found for them."""
 LARGEST = 2
 """How many times as many rows as were asked for whole groups, or those of one text, may make."""
 MOST = 2000
@@ -104,6 +107,7 @@ def _rows(train: Split, strata: Sequence[Hashable], share: float) -> tuple[set[i
         layers[strata[row] if strata else None].append(row)
     chosen: set[int] = set()
     small: list[list[int]] = []
+    apart: set[int] = set()
     marks = []
     for rows in layers.values():
         count = round(share * len(rows))
@@ -113,26 +117,56 @@ def _rows(train: Split, strata: Sequence[Hashable], share: float) -> tuple[set[i
         last = sorted(places[row] for row in rows)[count - 1]
         found = {row for row in rows if places[row] <= last}
         if len(found) > LARGEST * count or len(found) == len(rows):
-            found, marks = _of_shared(train, rows, places, count), [TEXTS]
+            (found, by_both), marks = _of_shared(train, rows, places, count), [TEXTS]
+            apart.update(rows if by_both else ())
         chosen |= found
     if more := _of_small(small, places, share):
         marks = [MORE, *marks]
-    return chosen | more, marks
+    chosen |= more
+    together = _together(chosen, apart, places, list(layers.values()), share)
+    return together, [*marks, STRATA] if together != chosen else marks
 
 
-def _of_shared(train: Split, rows: list[int], places: Sequence[int], count: int) -> set[int]:
+def _together(
+    chosen: set[int],
+    apart: set[int],
+    places: Sequence[int],
+    layers: Sequence[list[int]],
+    share: float,
+) -> set[int]:
+    """Return the chosen rows with all others of their texts, which other strata did not choose.
+
+    Or without these texts, if they would make far too many rows or the last ones of a stratum,
+    unless no other is chosen. ``apart``: rows of pairs that are told apart by both texts.
+    """
+    taken = {places[row] for row in chosen - apart}
+    others = (row for row in range(len(places)) if row not in chosen and row not in apart)
+    torn = taken.intersection(places[row] for row in others)
+    if not torn:
+        return chosen
+    rows = {row for row in range(len(places)) if places[row] in torn and row not in apart}
+    more = chosen | rows
+    fits = len(more) <= LARGEST * round(share * len(places))
+    if fits and not any(more.issuperset(layer) for layer in layers):
+        return more
+    return (chosen - rows) or chosen
+
+
+def _of_shared(
+    train: Split, rows: list[int], places: Sequence[int], count: int
+) -> tuple[set[int], bool]:
     """Return about ``count`` of a stratum's rows, many of which share a text.
 
-    Rows with one text are a group. If groups are too large, rows of pairs are told apart by both
-    texts. A stratum keeps its last text: no model could learn it otherwise.
+    And whether pairs are told apart by both texts. Rows with one text are a group. If groups are
+    too large, rows of pairs are told apart by both texts. A stratum keeps its last text: no model
+    could learn it otherwise.
     """
     keys = {row: str(places[row]) for row in rows}
-    found = _whole(keys, count)
-    fits = count / LARGEST <= len(found) <= LARGEST * count
-    if not fits and train.pairs is not None:
+    found, by_both = _whole(keys, count), False
+    if train.pairs is not None and not count / LARGEST <= len(found) <= LARGEST * count:
         keys = {row: f"{train.texts[row]}\0{train.pairs[row]}" for row in rows}
-        found = _whole(keys, count)
-    return found if len(found) < len(rows) else set()
+        found, by_both = _whole(keys, count), True
+    return (found if len(found) < len(rows) else set()), by_both
 
 
 def _whole(keys: Mapping[int, str], count: int) -> set[int]:

@@ -6,14 +6,14 @@ import csv
 import glob
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from pipeline.stage import json_types
+from pipeline.stage import json_rows, json_types
 from pipeline.store import disk, locks
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
@@ -58,31 +58,52 @@ class Source:
         return next((s.lower() for s in self.path.suffixes[::-1] if s.lower() in FORMATS), None)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Table:
     """The rows of a file, which the library has checked and written to ``files`` (Arrow streams).
 
-    The files are read with plain reads: mapped pages would count as resident memory.
+    The files are read with plain reads: mapped pages would count as resident memory. ``altered``:
+    whether the library altered values of rows that have been read; they are given as in the file.
     """
 
+    source: Source
     features: Any
     files: tuple[str, ...]
+    altered: bool = False
 
     @property
     def names(self) -> list[str]:
         return list(self.features)
 
     def rows(self, columns: list[str]) -> Iterator[tuple[Any, ...]]:
-        """Yield the values of some columns, row by row."""
+        """Yield the values of some columns, row by row.
+
+        Raises DataError if the header of a CSV or TSV file names one of them twice, or if values
+        that the library altered cannot be read from the file.
+        """
         import pyarrow as pa
 
+        _check_header(self.source, columns)
+        is_json = FORMATS[str(self.source.ending)] == "json"
+        original = json_rows.Original(self.source.path, self.features) if is_json else None
         for name in self.files:
             with pa.OSFile(name) as file, pa.ipc.open_stream(file) as batches:
                 for batch in batches:
                     for start in range(0, batch.num_rows, BATCH):
                         part = batch.slice(start, BATCH).to_pydict()
                         values = self.features.decode_batch(part)
+                        if original is not None:
+                            self._restore(original, values, columns)
                         yield from zip(*(values[column] for column in columns), strict=True)
+
+    def _restore(self, original: json_rows.Original, values: Any, columns: list[str]) -> None:
+        try:
+            self.altered |= original.restore(values, columns)
+        except ValueError as error:
+            raise DataError(
+                f"{self.source.reference}: has dates or integers beyond 64 bits, so it needs an "
+                "object in each line"
+            ) from error
 
 
 def check(source: Source) -> None:
@@ -128,7 +149,7 @@ def _read(source: Source, cache: str) -> Table:
             raise locks.no_space(Path(cache).parent) from None
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise DataError(f"{source.reference}: cannot be read: {reason}") from error
-    return Table(loaded.features, tuple(file["filename"] for file in loaded.cache_files))
+    return Table(source, loaded.features, tuple(file["filename"] for file in loaded.cache_files))
 
 
 def _loaded(source: Source, cache: str) -> Any:
@@ -203,6 +224,20 @@ def _check_ends(source: Source, width: int, rows: Iterable[list[str]]) -> None:
             raise DataError(
                 f"{source.reference}: row {number} has {len(row)} fields, the header {width}; put "
                 "texts that contain the separator in quotes, or name each column"
+            )
+
+
+def _check_header(source: Source, columns: Sequence[str]) -> None:
+    """Raise DataError if the header has one of the columns twice: pandas renames the second."""
+    separator = SEPARATORS.get(str(source.ending))
+    header: list[str] = []
+    if separator is not None:
+        with suppress(csv.Error), _text(source) as file:
+            header = next(filter(None, csv.reader(file, delimiter=separator)), [])
+    for column in columns:
+        if header.count(column) > 1:
+            raise DataError(
+                f"{source.reference}: the header has the column {column!r} twice; rename one"
             )
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pipeline.stage.values import is_missing
 from pipeline.terms.errors import DataError
 from pipeline.terms.wording import plural
 
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 
 FEW_GROUPS = 20
 """With fewer groups, hardly a budget on a score can be decided."""
+
+
+WITHOUT_TEXT = "without text"
+
+
+def left_out(text: Any) -> str:
+    """Return in a few words why a row without text, or with something else, is left out."""
+    return WITHOUT_TEXT if is_missing(text) else f"whose text is of type {type(text).__name__}"
 
 
 class FileRows(ABC):
@@ -76,12 +85,18 @@ class FileRows(ABC):
         ``number``: the row's place in the file, from 1, for errors. Raises DataError if the row is
         wrong rather than incomplete.
         """
-        if any(not isinstance(text, str) or not text.strip() for text in texts):
-            return "without text"
+        for text in texts:
+            if is_missing(text) or not isinstance(text, str):
+                return left_out(text)
         if not values:
             return texts, None
         target = cls.target(values)
         return (texts, target) if target is not None else "without a label"
+
+    @classmethod
+    def read_anew(cls, texts: tuple[Any, ...]) -> bool:
+        """Return whether older versions read a row's texts, given as in its file, otherwise."""
+        return False
 
     @classmethod
     @abstractmethod

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
+import itertools
 import json
 import sys
+import tokenize
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,12 +45,28 @@ def _parsed(text: str) -> Any:
     """Return the list that a text holds."""
     if not text.startswith("["):
         return [part for part in text.split(";") if part.strip()]
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (json.loads, _literal):
         try:
             return parse(text)
+        except NotLabelsError:
+            raise
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
     raise NotLabelsError(f"{text:.40} is neither a JSON nor a Python list")
+
+
+def _literal(text: str) -> Any:
+    """Return a Python list. Raises NotLabelsError for two texts without a comma between them.
+
+    Python would join them; NumPy prints an array so, which pandas then writes into a CSV.
+    """
+    found = ast.literal_eval(text)
+    kinds = [each.type for each in tokenize.generate_tokens(io.StringIO(text).readline)]
+    if (tokenize.STRING, tokenize.STRING) in itertools.pairwise(
+        kind for kind in kinds if kind != tokenize.NL
+    ):
+        raise NotLabelsError(f"{text:.40} lacks a comma between two labels; write a list")
+    return found
 
 
 def flagged(values: tuple[Any, ...], columns: Sequence[str]) -> list[str] | None:

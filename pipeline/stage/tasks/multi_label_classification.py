@@ -89,8 +89,19 @@ class MultiLabelClassification(SequenceTask):
 
     @classmethod
     def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
-        """Raise DataError if a column of 0 and 1 is 0 in every row of train."""
-        if len(source.targets) < 2 or source.name != "train":
+        """Raise DataError if one of several columns of 0 and 1 is 0 in every row of train.
+
+        Or if the only column has no lists, but 0 and 1 as text: "0" would be a label.
+        """
+        if source.name != "train":
+            return
+        if len(source.targets) < 2:
+            known = (value for value in values if not is_missing(value))
+            if {isinstance(value, str) and flag(value) is not None for value in known} == {True}:
+                raise DataError(
+                    f"{source.reference}: column {column!r} has only 0 and 1, and is no list of "
+                    "labels; with one label, the task is text-classification"
+                )
             return
         if all(is_missing(value) or flag(value) is False for value in values):
             raise DataError(

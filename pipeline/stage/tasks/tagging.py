@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ from pipeline.terms.wording import plural
 
 MARKS = "BIES"
 """The prefixes that are read, in the order of the labels of a type."""
+
+_OTHER_MARKS = re.compile(r"([bi])[-_](.+)|(.+)[-_]([bi])", re.IGNORECASE)
 
 
 class SpanTags(tuple[str, ...]):
@@ -43,7 +47,7 @@ def read(given: Any, target: Any) -> tuple[str, tuple[str, ...] | None]:
 
 
 def _of_spans(text: str, target: Any) -> tuple[str, tuple[str, ...] | None]:
-    places = words.split(text, "regex")
+    places = words.split(text, words.OWN)
     asked = words.joined([text[start:end] for start, end in places])
     if target is None:
         return asked, None
@@ -85,8 +89,31 @@ def names(targets: Iterable[Sequence[str]]) -> list[str]:
             f"the tag {plain[0]!r} has an unknown prefix beside {min(marked)!r}; "
             "BIO, BIOES and tags without prefixes are read"
         )
+    if not marked:
+        _check_bare(found)
     if len(found) < 2:
         raise DataError(f"train has only the tag {min(found)!r}; at least two are needed")
     if scheme_of(found) == "bare":
         return sorted(found, key=lambda tag: (tag != OUTSIDE, tag))
     return sorted(found, key=lambda tag: (tag != OUTSIDE, tag[2:], MARKS.find(tag[0])))
+
+
+def _check_bare(found: set[str]) -> None:
+    """Raise DataError if tags without prefixes have prefixes of another form, or a small ``o``.
+
+    Each would be the name of an entity: a beginning with a wrong end would count as right. In a
+    tag set of single letters, as Peking University's of parts of speech, ``o`` is one.
+    """
+    halves: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for tag in sorted(found):
+        if parts := _OTHER_MARKS.fullmatch(tag):
+            mark, before, behind, last = (part or "" for part in parts.groups())
+            halves[before, behind][(mark or last).upper()] = tag
+    for both in halves.values():
+        if len(both) == 2:
+            raise DataError(
+                f"the tags {both['B']!r} and {both['I']!r} would be names of two entities; write "
+                "the words of one as B-City and I-City"
+            )
+    if [tag for tag in found if len(tag) == 1] == ["o"]:
+        raise DataError("the tag 'o' would be the name of an entity; write O for all other words")

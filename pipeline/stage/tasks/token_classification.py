@@ -17,6 +17,7 @@ from pipeline.stage.scoring import entities
 from pipeline.stage.tasks import entity_answers, entity_scores, heads, labels, tagging, tokens
 from pipeline.stage.tasks.entity_answers import Entities, Tagged
 from pipeline.stage.tasks.entity_scores import NAMES, TAGS
+from pipeline.stage.tasks.file_rows import WITHOUT_TEXT, left_out
 from pipeline.stage.tasks.shown import Marks
 from pipeline.stage.tasks.single_label import SingleLabel
 from pipeline.stage.tasks.task import Row
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 SPLITTER = "splitter"
 MOST_SPLIT = 0.1
-"""A bundle splits raw text into words and marks if that would split fewer words of its data."""
+"""A bundle splits raw text into words and symbols if that would split fewer words of its data."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class TokenClassification(SingleLabel):
     ``splitter``: how raw text becomes words; see ``pipeline.model.words``.
     """
 
-    splitter: str = "regex"
+    splitter: str = words.OWN
 
     name: ClassVar[str] = "token-classification"
     unit_per_row: ClassVar[bool] = False
@@ -84,8 +85,10 @@ class TokenClassification(SingleLabel):
         Raises DataError, naming the row, if the tags or spans do not fit the words.
         """
         (text,) = texts
-        if not isinstance(text, str | list) or not len(text):
-            return "without text"
+        if not text:
+            return WITHOUT_TEXT
+        if not isinstance(text, str | list):
+            return left_out(text)
         target = cls.target(values)
         if values and target is None:
             return "without a label"
@@ -93,7 +96,13 @@ class TokenClassification(SingleLabel):
             asked, tags = tagging.read(text, target)
         except DataError as error:
             raise DataError(f"{source.reference}: row {number}: {error}") from error
-        return ((asked,), tags) if asked else "without text"
+        return ((asked,), tags) if asked else WITHOUT_TEXT
+
+    @classmethod
+    def read_anew(cls, texts: tuple[Any, ...]) -> bool:
+        """Return whether a raw text has other words than it had by the splitter ``regex``."""
+        (text,) = texts
+        return isinstance(text, str) and words.split(text, "regex") != words.split(text, words.OWN)
 
     @classmethod
     def target(cls, values: tuple[Any, ...]) -> Any | None:
@@ -297,8 +306,8 @@ class TokenClassification(SingleLabel):
     def reading(self, split: Split) -> dict[str, Any]:
         """Return how raw text is split: at blanks if the data's words have marks at their ends."""
         found = [word for text in split.texts[:1000] for word in words.of(text)]
-        parted = sum(len(words.split(word, "regex")) > 1 for word in found)
-        return {SPLITTER: "regex" if parted <= MOST_SPLIT * len(found) else "blank"}
+        parted = sum(map(_holds_symbol, found))
+        return {SPLITTER: words.OWN if parted <= MOST_SPLIT * len(found) else "blank"}
 
     def of_model(self, config: Mapping[str, Any]) -> Self:
         """Return the task with the splitter that a bundle's config.json names."""
@@ -368,3 +377,9 @@ class TokenClassification(SingleLabel):
 
 def _row(tokenizer: Any, window: Window) -> Row:
     return windows.inputs(window, tokenizer.model_input_names) | {FIRST: window.first}
+
+
+def _holds_symbol(word: str) -> bool:
+    """Return whether a word would be split, and not only into characters of a script."""
+    parts = words.split(word, words.OWN)
+    return len(parts) > 1 and not all(word[start].isalnum() for start, _ in parts)

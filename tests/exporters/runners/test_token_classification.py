@@ -9,8 +9,13 @@ import pytest
 
 from exporters import bundle
 from exporters.runners import token_classification as runner
+from pipeline.model import words
 from pipeline.stage.tasks.token_classification import TokenClassification
 
+POOL = [
+    *range(32, 127),
+    *map(ord, "ाि\u0301\u200b\u200c\u200d\u00ad\ufeff北京か。❤\ufe0f\U00020000"),
+]
 SCHEMES = {
     "BIO": ("O", "B-A", "I-A", "B-B", "I-B"),
     "BIOES": ("O", "B-A", "I-A", "E-A", "S-A", "B-B", "I-B", "E-B", "S-B"),
@@ -88,6 +93,15 @@ def test_what_is_no_word_ends_with_one_line(word):
     assert runner.joined("New York") == "New York"
 
 
+def test_raw_text_is_split_as_the_task_splits_it():
+    assert runner.SPLITTERS == words.SPLITTERS
+    draw = random.Random(7)
+    for _ in range(300):
+        text = "".join(chr(draw.choice(POOL)) for _ in range(40))
+        for name in words.SPLITTERS:
+            assert runner.split(text, name) == words.split(text, name), (name, text)
+
+
 def placed(words):
     at = 0
     for word in words:
@@ -98,7 +112,7 @@ def placed(words):
 def test_the_runner_of_a_bundle_has_the_task_s_own_lines_and_imports():
     code = bundle.runner("token-classification")
     compile(code, "predict.py", "exec")
-    assert "import json\nimport mmap\nimport re\nimport sys\n" in code
+    assert "import json\nimport mmap\nimport re\nimport sys\nimport unicodedata\n" in code
     assert code.count("import sys\n") == 1
     assert code.count("def answer(") == 1
     assert "probabilities" not in code

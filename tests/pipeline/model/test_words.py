@@ -74,7 +74,48 @@ def test_windows_of_one_text_are_one_feed_and_places_index_its_tokens():
     assert feed["input_ids"].reshape(-1)[places].tolist() == [2, 4]
 
 
-def test_raw_text_is_split_at_blanks_or_into_words_and_marks():
+def parts(text, splitter="words"):
+    return [text[start:end] for start, end in words.split(text, splitter)]
+
+
+def test_raw_text_is_split_at_blanks_or_into_words_and_symbols():
     text = "Chicago, IL\t60601."
-    shown = [[text[a:b] for a, b in words.split(text, name)] for name in ("regex", "blank")]
-    assert shown == [["Chicago", ",", "IL", "60601", "."], ["Chicago,", "IL", "60601."]]
+    assert parts(text) == ["Chicago", ",", "IL", "60601", "."]
+    assert parts(text, "blank") == ["Chicago,", "IL", "60601."]
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        ["दुनिया", ",", "दिल्ली"],
+        ["กรุงเทพ", "ที่ดี"],
+        ["شَمْس", "بيروت"],
+        ["Ma\u0301laga", "is", "nai\u0308ve", "."],  # as NFD writes it
+        ["می\u200cخواهم", "क\u094d\u200dष"],  # joiners
+        ["Wort\u00adtrennung"],
+        ["❤\ufe0f", "1\ufe0f\u20e3"],  # variation selectors, a keycap
+        ["\u0301", "a"],  # a mark behind a blank has no character that it could belong to
+        ["snake_case", "x²"],
+    ],
+)
+def test_a_word_keeps_its_marks(listed):
+    assert parts(words.joined(listed)) == listed
+
+
+def test_a_chinese_character_is_a_word_as_it_has_no_spaces_beside_it():
+    assert parts("我住在北京。") == list("我住在北京。")
+    assert parts("BERT是模型2") == ["BERT", "是", "模", "型", "2"]
+    assert parts("葛\U000e0100飾") == ["葛\U000e0100", "飾"]  # a variant of the character
+    assert parts("\U00020000か") == ["\U00020000", "か"]
+
+
+def test_what_older_bundles_name_splits_as_it_did():
+    assert parts("दुनिया, 北京", "regex") == ["द", "ु", "न", "ि", "य", "ा", ",", "北京"]
+
+
+def test_every_character_but_blanks_is_in_one_word():
+    text = "".join(map(chr, range(1, 0xD800)))
+    found = words.split(text, "words")
+    assert "".join(text[a:b] for a, b in found) == "".join(text.split())
+    ascii_text = text[:127]
+    assert words.split(ascii_text, "words") == words.split(ascii_text, "regex")

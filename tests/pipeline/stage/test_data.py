@@ -235,7 +235,11 @@ def test_a_label_without_eval_rows_is_said(load):
     [
         ({"train": ""}, "train.jsonl: the train split is empty"),
         ({"evaluation": ""}, "eval.jsonl: the eval split is empty"),
-        ({"train": [{"text": "", "label": "x"}]}, "has no usable rows: 1 row without text"),
+        (
+            {"train": [{"text": "x", "label": None}, {"text": "", "label": "x"}]},
+            "the train split has no usable rows: 1 row without a label, 1 row without text",
+        ),
+        ({"train": [{"text": 5, "label": "x"}]}, "no usable rows: 1 row whose text is of type int"),
         (
             {"train": [{"sentence": "a", "label": "x"}]},
             "no column 'text'; the file has sentence, label",

@@ -110,6 +110,30 @@ def test_equal_texts_stay_together_and_a_new_row_moves_no_other():
     assert set(again.texts) == set(dev.texts)
 
 
+def test_equal_texts_of_other_strata_stay_together_as_well():
+    """Each stratum has its own last place, so a text between two of them was on both sides."""
+    texts = [f"premise {at // 3}" for at in range(900)]
+    labels = [at % 3 for at in range(900)]
+    texts += [*(f"other {at}" for at in range(3000)), *(f"another {at}" for at in range(600))]
+    labels += [*([0] * 3000), *([1] * 600)]
+    train, dev = cut(split(texts, labels), labels, 0.05)
+    assert len(dev) == pytest.approx(0.05 * len(texts), rel=0.05)
+    assert not set(train.texts) & set(dev.texts)
+    assert any(text.startswith("premise") for text in dev.texts)
+    assert dev.sha256 != development.source(FILE, 0.05, None).sha256, "it had other rows"
+
+
+@pytest.mark.parametrize("often", [400, 40])
+def test_a_text_of_other_strata_stays_in_train_if_it_has_far_too_many_rows_or_the_last(often):
+    first = min((f"row {at}" for at in range(400)), key=development._place)
+    texts, labels = [f"row {at}" for at in range(400)], [0] * 400
+    texts, labels = [*texts, *[first] * often], [*labels, *[1] * often]
+    train, dev = cut(split(texts, labels), labels, 0.05)
+    assert first not in dev.texts
+    assert set(train.labels) == {0, 1}
+    assert len(dev) == 19
+
+
 def aspects(others=()):
     """Return 3,000 pairs whose first text is one of three, each as often in each of three classes.
 

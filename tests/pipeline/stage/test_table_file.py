@@ -158,6 +158,16 @@ def test_rows_with_more_fields_than_the_header_are_refused(tmp_path, rows, numbe
         rows_of(tmp_path / "rows.csv", "text,label\n" + rows)
 
 
+@pytest.mark.parametrize(("ending", "mark"), [("csv", ","), ("tsv", "\t")])
+def test_a_column_that_the_header_has_twice_is_not_one_of_them(tmp_path, ending, mark):
+    path = tmp_path / f"rows.{ending}"
+    path.write_text("text,label,label\na,x,y\n".replace(",", mark))
+    with table_file.opened(source(path)) as table:
+        assert list(table.rows(["text"])) == [("a",)]
+        with pytest.raises(DataError, match=r"the header has the column 'label' twice"):
+            next(table.rows(["text", "label"]))
+
+
 def test_a_full_disk_is_not_taken_for_a_file_that_cannot_be_read(tmp_path, monkeypatch):
     import datasets
 

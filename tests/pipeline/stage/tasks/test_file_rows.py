@@ -28,7 +28,8 @@ def test_data_without_labels_has_no_target_columns():
         (("film",), ("good",), (("film",), "good")),
         (("film",), (), (("film",), None)),
         (("film", " "), ("good",), "without text"),
-        ((3,), ("good",), "without text"),
+        ((3,), ("good",), "whose text is of type int"),
+        (("film", ["a"]), ("good",), "whose text is of type list"),
         (("film",), (None,), "without a label"),
     ],
 )

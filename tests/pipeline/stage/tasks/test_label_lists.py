@@ -16,6 +16,7 @@ from pipeline.stage.tasks.label_lists import NotLabelsError
         ([1, 2.0], ("1", "2")),
         ('["a, b", "c"]', ("a, b", "c")),
         ("['a', 'b']", ("a", "b")),
+        ("['a' , \n\"it's 'b' 'c'\",]", ("a", "it's 'b' 'c'")),
         (" [] ", ()),
         ("a; b;", ("a", "b")),
         ("a, b", ("a, b",)),
@@ -29,6 +30,12 @@ def test_labels_are_a_list_or_text(value, expected):
 def test_what_is_no_list_of_labels_is_refused(value):
     with pytest.raises(NotLabelsError):
         label_lists.listed(value)
+
+
+@pytest.mark.parametrize("text", ["['a' 'b']", "['a'\n 'b']", "['a', 'b' \"c\"]"])
+def test_texts_without_a_comma_are_not_joined_as_numpy_prints_an_array(text):
+    with pytest.raises(NotLabelsError, match="lacks a comma between two labels"):
+        label_lists.listed(text)
 
 
 def test_columns_of_0_and_1_name_the_labels():

@@ -147,6 +147,16 @@ def test_columns_of_something_else_are_refused(desk, flags, said):
     assert said in str(found.value)
 
 
+def test_one_column_of_0_and_1_as_text_is_no_column_of_lists(desk):
+    train = desk.folder / "train.csv"
+    train.write_text("text,toxic\nfilm,0\nscene,1\nactor,\n")
+    for label in ("toxic", ["toxic"]):
+        with pytest.raises(DataError, match="'toxic' has only 0 and 1, and is no list of labels"):
+            summary(desk, train="train.csv", eval="train.csv", label=label)
+    train.write_text("text,toxic\nfilm,0\nscene,1\nactor,0;1\n")
+    assert summary(desk, train="train.csv", eval="train.csv", label="toxic").labels == ["0", "1"]
+
+
 def test_rows_need_labels_or_a_model_that_gives_them(desk):
     with pytest.raises(RarefyError, match="the model has no head for multi-label-classification"):
         read(desk, label=None).steps()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from pipeline.stage import data, tasks
 from pipeline.stage.tasks import tagging
 from pipeline.terms.errors import DataError
+from pipeline.terms.vocabulary import Data
 
 TEXT = "Ann Lee, of New York."
 
@@ -22,6 +26,45 @@ def test_spans_become_tags_of_words_and_marks(form):
     text, tags = tagging.read(TEXT, given)
     assert text == "Ann Lee , of New York ."
     assert tags == ("B-NAME", "I-NAME", "O", "O", "B-CITY", "I-CITY", "O")
+
+
+def test_a_span_within_a_script_without_spaces_takes_its_characters():
+    text, tags = tagging.read("我住在北京。", [[3, 5, "CITY"]])
+    assert text == "我 住 在 北 京 。"
+    assert tags == ("O", "O", "O", "B-CITY", "I-CITY", "O")
+
+
+def test_words_with_marks_are_read_whole_and_older_results_of_them_are_not_found(tmp_path):
+    def cut(text):
+        row = {"text": text, "spans": [[0, 5, "CITY"]]}
+        (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+        recipe = Data(train="rows.jsonl", eval="rows.jsonl", label="spans")
+        task = tasks.find("token-classification")
+        splits, summary = data.load(recipe, task, data.locate(recipe, tmp_path))
+        assert list(splits["eval"].texts) == [text]
+        return summary.cut
+
+    assert cut("Delhi is here") == ""
+    assert cut("दिल्ली में")
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        (["b-per", "i-per", "o"], "the tags 'b-per' and 'i-per' would be names of two entities"),
+        (["B_PER", "I_PER", "O"], "the tags 'B_PER' and 'I_PER' would be names of two entities"),
+        (["PER-B", "PER-I", "O"], "the tags 'PER-B' and 'PER-I' would be names of two entities"),
+        (["city", "street", "o"], "the tag 'o' would be the name of an entity; write O for all"),
+    ],
+)
+def test_prefixes_of_another_form_are_refused(tags, said):
+    with pytest.raises(DataError, match=said):
+        tagging.names([tags])
+
+
+def test_names_without_prefixes_may_look_like_some():
+    for tags in (["n", "o", "v"], ["b_sharp", "i_beam"], ["I-PER", "O"], ["hepatitis-b", "O"]):
+        assert set(tagging.names([tags])) == set(tags)
 
 
 def test_text_without_spans_is_outside():

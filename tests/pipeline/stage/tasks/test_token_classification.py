@@ -66,6 +66,7 @@ class TestRows:
             (None, (["O"],), "without text"),
             ([], ([],), "without text"),
             ("  ", ([],), "without text"),
+            (5, ([],), "whose text is of type int"),
             (["a"], (None,), "without a label"),
         ],
     )
@@ -287,9 +288,14 @@ class TestBundles:
     def test_raw_text_is_split_as_the_data_is(self):
         marks = MADE.reading(split_of(("Chicago,", "IL"), ("a", "b")))
         assert marks == {"splitter": "blank"}
-        assert MADE.reading(split_of(("Chicago", ",", "IL"), SHORT)) == {"splitter": "regex"}
+        assert MADE.reading(split_of(("Chicago", ",", "IL"), SHORT)) == {"splitter": "words"}
+        assert MADE.reading(split_of(("我", "住在", "北京"))) == {"splitter": "words"}
+        assert MADE.reading(split_of(("मैं", "दिल्ली", "में"))) == {"splitter": "words"}
         assert MADE.of_model(marks).ask("Chicago, IL ") == "Chicago, IL"
         assert MADE.of_model({}).ask("Chicago, IL ") == "Chicago , IL"
+        assert MADE.of_model({}).ask("दिल्ली में") == "दिल्ली में"
+        older = MADE.of_model({"splitter": "regex"})
+        assert older.ask("में") == "म े ं", "it was trained on words in pieces"
 
     def test_entities_have_the_characters_of_the_text_that_was_given(self):
         texts = ["in  Rome.", ["in", "New", "York."], ""]

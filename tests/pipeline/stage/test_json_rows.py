@@ -1,0 +1,78 @@
+"""Values of JSON files are those that are written there, whatever the library takes them for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.stage import data, table_file
+from pipeline.stage.table_file import Source
+from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import DataError
+from pipeline.terms.vocabulary import Data
+
+
+def written(path: Path, rows: list[dict[str, object]], form: str = "lines") -> Source:
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_text(json.dumps(rows, indent=1) if form == "list" else "\ufeff" + text)
+    return Source("train", path.name, path, file_sha256(path))
+
+
+@pytest.mark.parametrize(
+    ("values", "form"),
+    [
+        (["2020-01-01", "2021-12-31", None], "lines"),
+        (["2020-01-01", "2021-12-31", None], "list"),
+        (["2020-01-01T10:00:00Z", "2020-01-01 00:00:00", "2020-01-02"], "lines"),
+        ([["2020-01-01"], [], ["2020-01-02", "2020-01-03"]], "lines"),
+        ([2**64 + 1, 2**64 + 2, None], "lines"),
+        ([2**63 + 1, 5, -(2**70) - 1], "lines"),
+    ],
+)
+def test_dates_and_large_integers_are_as_in_the_file(tmp_path, monkeypatch, values, form):
+    monkeypatch.setattr(table_file, "BATCH", 2)
+    rows = [{"text": f"t {at}", "of": value} for at, value in enumerate([*values, *values])]
+    with table_file.opened(written(tmp_path / "rows.json", rows, form)) as table:
+        assert list(table.rows(["text", "of"])) == [(row["text"], row["of"]) for row in rows]
+        assert table.altered
+
+
+def test_a_part_without_large_integers_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_file, "BATCH", 2)
+    values = [1, 2, 3, 2**64 + 1, 5, 6, 0.5, 2**64 + 3]
+    source = written(tmp_path / "rows.jsonl", [{"of": value} for value in values])
+    with table_file.opened(source) as table:
+        assert [value for (value,) in table.rows(["of"])] == values
+
+
+def test_other_values_are_not_looked_up(tmp_path, monkeypatch):
+    source = written(tmp_path / "rows.jsonl", [{"text": "a", "n": 1, "day": "2020-01-01"}] * 3)
+    with table_file.opened(source) as table:
+        source.path.unlink()
+        assert list(table.rows(["text", "n"])) == [("a", 1)] * 3
+        assert not table.altered
+
+
+def test_a_file_of_another_form_is_refused_in_one_line(tmp_path):
+    source = written(tmp_path / "rows.json", [{"text": "a", "day": "2020-01-01"}])
+    with table_file.opened(source) as table:
+        source.path.write_text('{\n"text": 1}')
+        with pytest.raises(DataError, match=r"^rows\.json: .* needs an object in each line$"):
+            list(table.rows(["day"]))
+
+
+def test_dates_are_labels_texts_slices_and_groups(tmp_path):
+    rows = [
+        {"text": f"2020-01-{at:02d}", "label": f"2020-01-0{1 + at % 2}", "day": "2020-01-01"}
+        for at in range(1, 21)
+    ]
+    written(tmp_path / "rows.jsonl", rows)
+    recipe = Data(train="rows.jsonl", eval="rows.jsonl", slices=("day",), dev="rows.jsonl")
+    splits, summary = data.load(recipe, TextClassification, data.locate(recipe, tmp_path))
+    assert summary.labels == ["2020-01-01", "2020-01-02"]
+    assert list(splits["eval"].texts) == [row["text"] for row in rows]
+    assert set(splits["eval"].columns["day"]) == {"2020-01-01"}
+    assert summary.cut, "older versions read them otherwise"
