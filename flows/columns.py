@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ class Columns:
     def names(self) -> list[str]:
         return list(self.values)
 
+    def called(self, names: Sequence[str]) -> list[str]:
+        """Return the columns with one of these names, in capitals or not, in the names' order."""
+        found = {name.casefold(): name for name in self.names} | {name: name for name in self.names}
+        return [found[name] for name in names if name in found]
+
     def text(self) -> str | None:
         """Return the likely text column: by name, else the one with the longest strings, or None.
 
@@ -39,18 +45,24 @@ class Columns:
             for name, values in self.values.items()
             if values and any(isinstance(value, str) for value in values)
         }
-        named = [name for name in TEXTS if name in lengths]
+        named = [name for name in self.called(TEXTS) if name in lengths]
         return named[0] if named else max(lengths, key=lambda name: lengths[name], default=None)
 
     def label(self, text: str | None) -> str | None:
-        """Return the likely label column: by name, else the one with the fewest values, or None."""
-        counts = {
-            name: len(set(map(str, values)))
-            for name, values in self.values.items()
-            if name != text and len(set(map(str, values))) > 1
-        }
-        named = [name for name in LABELS if name in counts]
-        return named[0] if named else min(counts, key=lambda name: counts[name], default=None)
+        """Return the likely label column: by name, else the one with the fewest values, or None.
+
+        A column whose values are all different, such as an id, is a label only by its name.
+        """
+        found = {name: present(values) for name, values in self.values.items() if name != text}
+        counts = {name: len(set(map(str, values))) for name, values in found.items()}
+        named = [name for name in self.called(LABELS) if counts.get(name, 0) > 1]
+        likely = [name for name in counts if 1 < counts[name] < len(found[name])]
+        return named[0] if named else min(likely, key=lambda name: counts[name], default=None)
+
+
+def present(values: Sequence[Any]) -> list[Any]:
+    """Return the values that are not missing."""
+    return [value for value in values if value not in (None, "")]
 
 
 def read(path: Path) -> Columns:

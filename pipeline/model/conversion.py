@@ -61,27 +61,30 @@ def _check_sentencepiece(path: Path) -> None:
 
 
 def restore(tokenizer: Any, directory: Path) -> None:
-    """Give a tokenizer what it split texts with in training, if transformers has lost it.
+    """Give a tokenizer what it read texts with in training, if transformers has lost it.
 
     transformers builds the tokenizers of most families anew when it loads them: with the published
-    vocabulary, but with the normalizer, pre-tokenizer and options that are usual in the family.
+    vocabulary, but with the normalizer, pre-tokenizer, options and template of special tokens that
+    are usual in the family.
     """
     from transformers import PreTrainedTokenizerFast
 
     if type(tokenizer) is PreTrainedTokenizerFast:
         return  # the one class that takes tokenizer.json as it is
     if (directory / TOKENIZER).is_file():
-        _restore_published(tokenizer.backend_tokenizer, directory / TOKENIZER)
+        published = type(tokenizer.backend_tokenizer).from_file(str(directory / TOKENIZER))
+        _restore_splitting(tokenizer.backend_tokenizer, published)
+        typed = "token_type_ids" in tokenizer.model_input_names
+        _restore_template(tokenizer.backend_tokenizer, published, typed)
     else:
         _restore_map(tokenizer.backend_tokenizer, directory)
 
 
-def _restore_published(backend: Any, path: Path) -> None:
-    """Set normalizer, pre-tokenizer and model to those in ``path`` if they split otherwise.
+def _restore_splitting(backend: Any, published: Any) -> None:
+    """Set normalizer, pre-tokenizer and model to the published ones if they split otherwise.
 
     All or none: one normalizer may do what another family's pre-tokenizer does.
     """
-    published = type(backend).from_file(str(path))
     for part in ("normalizer", "pre_tokenizer"):
         setattr(published, part, _switched(getattr(published, part), getattr(backend, part)))
     for each in (backend, published):
@@ -109,6 +112,37 @@ def _split(tokenizer: Any, text: str) -> tuple[list[str], list[int]]:
     normal = text if normalizer is None else normalizer.normalize_str(text)
     pieces = [normal] if splitter is None else [p for p, _ in splitter.pre_tokenize_str(normal)]
     return pieces, tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _restore_template(backend: Any, published: Any, typed: bool) -> None:
+    """Set the post-processor to the published one if it puts other special tokens around texts.
+
+    It is left as it is if the published one adds no tokens, adds tokens that have other ids here,
+    or each of the two adds a token that the other does not: then tokenizer_config.json names other
+    special tokens. ``typed``: the model reads token types, so they count as well.
+    """
+    ours, theirs = _around(backend), _around(published)
+    own, its = _special(ours), _special(theirs)
+    known = all(backend.token_to_id(token) == index for token, index in its.items())
+    if not its or not known or not (its.keys() <= own.keys() or own.keys() <= its.keys()):
+        return
+    pairs = list(zip(ours, theirs, strict=True))
+    if any(a.ids != b.ids or (typed and a.type_ids != b.type_ids) for a, b in pairs):
+        backend.post_processor = published.post_processor
+
+
+def _around(tokenizer: Any) -> tuple[Any, Any]:
+    """Return the encodings of a single text and of a pair."""
+    return tokenizer.encode(PROBES[0]), tokenizer.encode(*PROBES[:2])
+
+
+def _special(encodings: tuple[Any, Any]) -> dict[str, int]:
+    """Return the special tokens in encodings, and their ids."""
+    found: dict[str, int] = {}
+    for each in encodings:
+        rows = zip(each.tokens, each.ids, each.special_tokens_mask, strict=True)
+        found |= {token: index for token, index, special in rows if special}
+    return found
 
 
 def _restore_map(backend: Any, directory: Path) -> None:

@@ -20,6 +20,9 @@ from pipeline.terms.errors import IntegrityError, ModelError
 HEADS = ("AutoModelForPreTraining", "AutoModelForMaskedLM", "AutoModel")
 POOLER = "pooler"
 """The only part of a body that may be missing or left out, because every task retrains it."""
+RETURNED = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+"""What a call returns, by default. Published configs may ask for tuples, which have no ``logits``,
+or for attentions, with which transformers loads a model but refuses to save it."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def load(directory: Path, weights: Sequence[Path], *, complete: bool = False) ->
     config = checkpoint.read_config(directory)
     if hasattr(config, "auto_map"):
         del config.auto_map  # points to code in the model's folder, which is never run
+    for name, value in RETURNED.items():
+        setattr(config, name, value)
     classes = [checkpoint.named_class(config, directory)] if complete else _classes(config)
     state = _read(weights)
     best, problem = None, ModelError(f"{directory}: transformers does not support this model")

@@ -23,7 +23,7 @@ class ImportModel(Stage):
     """Import a pretrained model into the store. The engine adds this stage to every recipe."""
 
     name: ClassVar[str] = "import"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     consumes: ClassVar[frozenset[Kind]] = frozenset()
     reads: ClassVar[frozenset[str]] = frozenset()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows import columns
+from flows.columns import Columns
 from pipeline.terms.errors import DataError
 
 
@@ -35,6 +36,20 @@ def test_else_the_longest_strings_are_text_and_the_fewest_values_labels(tmp_path
     found = columns.read(path)
     assert found.text() == "remark"
     assert found.label("remark") == "mood", "a column of one value tells no classes apart"
+
+
+def test_a_column_with_another_value_in_each_row_is_a_label_only_by_its_name() -> None:
+    texts, ids = ["one", "two", "three"], [1, 2, 3]
+    assert Columns({"text": texts, "id": ids, "page": [7, None, None]}).label("text") is None
+    assert Columns({"text": texts, "id": ids, "page": [7, 8, 7]}).label("text") == "page"
+    assert Columns({"text": texts, "class": ids, "page": [7, 8, 7]}).label("text") == "class"
+
+
+def test_names_are_known_in_capitals_too() -> None:
+    table = Columns({"Note": ["a", "b"], "TEXT": ["c", "d"], "Label": [1, 2]})
+    assert (table.text(), table.label("TEXT")) == ("TEXT", "Label")
+    both = Columns({"Text": ["a"], "text": ["b"], "Label": [1]})
+    assert both.called(["label", "text", "class"]) == ["Label", "text"]
 
 
 @pytest.mark.parametrize(("name", "words"), [("none.csv", "no such file"), ("bad.jsonl", "cannot")])

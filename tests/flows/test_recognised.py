@@ -129,3 +129,95 @@ def test_a_named_column_that_tells_nothing_leaves_the_others() -> None:
     assert recognise(same) == Recognised("regression", ("text",), ("stars",))
     replies = Columns({"text": TEN, "target": [f"reply {at}" for at in range(10)], "stars": SURE})
     assert recognise(replies) == Recognised("regression", ("text",), ("stars",))
+
+
+def ten(**values: list[Any]) -> Columns:
+    """Return a table of these columns, each repeated until it has ten rows."""
+    return Columns({name: (of * 10)[:10] for name, of in values.items()})
+
+
+NUMBERS = list(range(10))
+ENTITIES = ("token-classification", ("tokens",), ("ner_tags",))
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        (
+            {"qid1": NUMBERS, "question1": TEN, "question2": TEN[::-1], "is_duplicate": [0, 1]},
+            ("text-classification", ("question1", "question2"), ("is_duplicate",)),
+        ),
+        (
+            {"premise": TEN, "hypothesis": TEN[::-1], "kinds": [["a"], ["a", "b"]]},
+            ("multi-label-classification", ("premise", "hypothesis"), ("kinds",)),
+        ),
+        (
+            {"Text": TEN, "Label": ["a", "b", "c"], "Source": ["x", "y"]},
+            ("text-classification", ("Text",), ("Label",)),
+        ),
+        (
+            {"Premise": TEN, "Hypothesis": TEN[::-1], "Gold_Label": list("abc"), "By": ["x", "y"]},
+            ("text-classification", ("Premise", "Hypothesis"), ("Gold_Label",)),
+        ),
+    ],
+    ids=["qqp", "labels of pairs", "capitals", "capitals of pairs"],
+)
+def test_pairs_are_whole_and_names_may_have_capitals(
+    columns: dict[str, list[Any]], found: tuple[str, tuple[str, ...], tuple[str, ...]]
+) -> None:
+    assert recognise(ten(**columns)) == Recognised(*found)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"pos_tags": [["X", "Y"]], "ner_tags": [["O", "B-P"]]},
+        {"ner_tags": [["O", "B-P"]], "pos_tags": [["X", "Y"]]},
+        {"chunk_tags": [["O", "B-NP"]], "ner_tags": [["O", "B-P"]]},
+        {"pos_tags": [[1, 2]], "ner_tags": [[0, 1]]},
+    ],
+    ids=["behind", "before", "chunks", "numbers"],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_tags_those_of_entities_are_taken(
+    columns: dict[str, list[Any]], first: bool
+) -> None:
+    tokens = {"id": list(map(str, NUMBERS)), "tokens": [["a", "b"]]}
+    rows = tokens | columns if first else columns | tokens
+    assert recognise(ten(**rows)) == Recognised(*ENTITIES)
+
+
+def test_of_several_tags_without_such_a_name_those_with_marks_are_taken() -> None:
+    rows = ten(words=[["a", "b"]], pos=[["X", "Y"]], types=[["O", "B-P"]])
+    assert recognise(rows) == Recognised("token-classification", ("words",), ("types",))
+    numbers = ten(text=TEN, topics=[["a", "b"]], ids=[[1, 2]])
+    assert recognise(numbers) == Recognised("multi-label-classification", ("text",), ("topics",))
+
+
+@pytest.mark.parametrize("span", [[0, 4, "P"], {"start": 0, "end": 4, "label": "P"}], ids=str)
+def test_spans_are_lists_or_objects_and_a_column_of_empty_lists_holds_none(span: Any) -> None:
+    rows = ten(Comments=[[]], text=TEN, label=[[span], []])
+    assert recognise(rows) == Recognised("token-classification", ("text",), ("label",))
+    assert recognise(ten(text=TEN, Comments=[[]])) == Recognised("text-classification", ("text",))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[[1, 2], [], [2]], ["a;b", "a", "b; c"], ["[1, 2]", "[1]"]],
+    ids=["numbers", "separated", "numbers in text"],
+)
+def test_labels_are_numbers_or_separated_by_semicolons(labels: list[Any]) -> None:
+    found = recognise(ten(text=TEN, labels=labels))
+    assert found == Recognised("multi-label-classification", ("text",), ("labels",))
+
+
+def test_names_with_a_semicolon_in_them_are_classes() -> None:
+    found = recognise(ten(text=TEN, label=["spam; ads", "ham; mail"]))
+    assert found == Recognised("text-classification", ("text",), ("label",))
+
+
+def test_values_that_are_all_different_are_no_labels() -> None:
+    urls = [f"http://example.org/{at}" for at in NUMBERS]
+    assert recognise(ten(text=TEN, url=urls)) == Recognised("text-classification", ("text",))
+    named = recognise(ten(text=TEN, url=urls, label=list(map(str, NUMBERS))))
+    assert named == Recognised("text-classification", ("text",), ("label",))

@@ -12,8 +12,8 @@ from pipeline.terms.errors import ModelError
 SEQUENCE = "ForSequenceClassification"
 TOKENS = "ForTokenClassification"
 PROBLEM = "problem_type"
-UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}
-"""The labels of a head whose config.json has none: transformers leaves its default out."""
+OUTPUTS = 2
+"""The outputs of a head if config.json does not say: transformers leaves its default out."""
 
 
 def labels(
@@ -28,7 +28,7 @@ def labels(
     if not architecture(config).endswith(ending) or config.get(PROBLEM) not in (None, problem):
         return None
     found = _named(config)
-    return found if len(found) >= fewest else None
+    return found if found is not None and len(found) >= fewest else None
 
 
 def replaced(config: Mapping[str, Any], names: Sequence[str]) -> str | None:
@@ -46,9 +46,17 @@ def architecture(config: Mapping[str, Any]) -> str:
     return str(next(iter(config.get("architectures") or [""])))
 
 
-def _named(config: Mapping[str, Any]) -> list[str]:
-    named = config.get("id2label") or UNNAMED
-    return [str(named[key]) for key in sorted(named, key=int)]
+def _named(config: Mapping[str, Any]) -> list[str] | None:
+    """Return the name of each output; None if ``id2label`` leaves one out.
+
+    Without ``id2label``, they have the names that transformers gives them.
+    """
+    names = config.get("id2label")
+    if names is None:
+        return [f"LABEL_{index}" for index in range(config.get("num_labels") or OUTPUTS)]
+    named = {int(index): str(name) for index, name in names.items()}
+    complete = sorted(named) == list(range(len(named)))
+    return [named[index] for index in range(len(named))] if complete else None
 
 
 def load(directory: Path, task: str, names: Sequence[str], problem: str | None) -> Any:
@@ -69,11 +77,11 @@ def load(directory: Path, task: str, names: Sequence[str], problem: str | None) 
         raise ModelError(
             f"{directory}: transformers has no classifier for this model: {error}"
         ) from error
-    own = [config.id2label.get(index) for index in range(config.num_labels)]
+    own = _named(config.to_dict())
     named = dict(enumerate(names))
     config.id2label, config.label2id = named, {label: index for index, label in named.items()}
     config.problem_type = problem
-    fits = own == list(names) or len(own) == len(names) == 1
+    fits = own is not None and (own == list(names) or len(own) == len(names) == 1)
     if type(found) is model_class and fits:
         return found
     return pretrained.with_body(model_class, found).eval()

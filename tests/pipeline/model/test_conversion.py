@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from tokenizers import Tokenizer
+from tokenizers.processors import BertProcessing, ByteLevel, TemplateProcessing
 
 from pipeline.model import checkpoint, conversion
 from pipeline.run.plan import MODEL
@@ -152,7 +155,7 @@ def test_a_sentencepiece_model_splits_as_sentencepiece_does(model, bring, kind):
 
 def test_the_published_map_of_characters_is_kept(tmp_path):
     """The class of DeBERTa-v2 leaves it out; checked against the file itself."""
-    from tokenizers import Tokenizer, normalizers
+    from tokenizers import normalizers
 
     tokenizers.write("deberta-v2", tmp_path)
     train(tmp_path / "spm.model")
@@ -176,8 +179,6 @@ LOWERCASE = {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Low
 @pytest.mark.parametrize("kind", tokenizers.KINDS)
 def test_texts_are_split_as_the_published_file_says(tmp_path, kind):
     """Most classes of transformers put the family's usual rules in place of the file's."""
-    from tokenizers import Tokenizer
-
     path = tokenizers.write(kind, tmp_path) / "tokenizer.json"
     stored = json.loads(path.read_text())
     splitters = [each for each in (DIGITS, stored["pre_tokenizer"]) if each]
@@ -212,6 +213,73 @@ def test_the_switches_in_the_config_of_a_tokenizer_override_the_file(
         tokenizer = checkpoint.load_tokenizer(tmp_path)
         found.append(tokenizer(text)["input_ids"] == tokenizer(same)["input_ids"])
     assert found == [True, False]
+
+
+def template(single: str, pair: str, *tokens: str) -> Callable[[Tokenizer], None]:
+    """Return a function that lets a tokenizer put these special tokens around texts."""
+
+    def change(tokenizer: Tokenizer) -> None:
+        named = [(token, tokenizer.token_to_id(token)) for token in tokens]
+        tokenizer.post_processor = TemplateProcessing(
+            single=single, pair=pair, special_tokens=named
+        )
+
+    return change
+
+
+BARE = template("$A [SEP]", "$A [SEP] $B [SEP]", "[SEP]")
+TWICE = template("[CLS] $A [SEP]", "[CLS] $A [SEP] [SEP] $B:1 [SEP]:1", "[CLS]", "[SEP]")
+QUERY = template("[CLS] [MASK] $A [SEP]", "[CLS] $A [SEP] $B [SEP]", "[CLS]", "[MASK]", "[SEP]")
+ONCE = template("<s> $A </s>", "<s> $A </s> $B </s>", "<s>", "</s>")
+
+
+@pytest.mark.parametrize(
+    ("kind", "publish"),
+    [("bert", BARE), ("bert", TWICE), ("bert", QUERY), ("roberta", ONCE), ("camembert", ONCE)],
+    ids=["without the first", "twice between", "a further one", "roberta", "camembert"],
+)
+def test_special_tokens_are_put_where_the_published_file_says(tmp_path, kind, publish):
+    path = tokenizers.write(kind, tmp_path) / "tokenizer.json"
+    published = Tokenizer.from_file(str(path))
+    publish(published)
+    published.save(str(path))
+    first, second = tokenizers.corpus(0)[:2]
+    single, pair = published.encode(first), published.encode(first, second)
+    bare = published.encode(first, second, add_special_tokens=False)
+    for place in (tmp_path, tmp_path / "again"):
+        tokenizer = checkpoint.load_tokenizer(place)
+        assert tokenizer(first)["input_ids"] == single.ids
+        assert tokenizer(first, second)["input_ids"] == pair.ids
+        if kind == "bert":  # the others' models read no token types
+            assert tokenizer(first, second)["token_type_ids"] == pair.type_ids
+        assert tokenizer.num_special_tokens_to_add(True) == len(pair) - len(bare)
+        assert len(tokenizer(first, second, truncation=True, max_length=12)["input_ids"]) == 12
+        tokenizer.save_pretrained(tmp_path / "again")
+
+
+def none(tokenizer: Tokenizer) -> None:
+    tokenizer.post_processor = ByteLevel()
+
+
+def other_ids(tokenizer: Tokenizer) -> None:
+    tokenizer.post_processor = BertProcessing(("[SEP]", 30), ("[CLS]", 20))
+
+
+@pytest.mark.parametrize(
+    "publish",
+    [none, other_ids, template("[PAD] $A", "[PAD] $A $B", "[PAD]")],
+    ids=["none", "ids of other tokens", "other tokens"],
+)
+def test_special_tokens_that_contradict_the_config_or_vocabulary_are_not_restored(
+    tmp_path, publish
+):
+    path = tokenizers.write("bert", tmp_path) / "tokenizer.json"
+    row = tokenizers.corpus(0)[:2]
+    expected = dict(checkpoint.load_tokenizer(tmp_path)(*row))
+    published = Tokenizer.from_file(str(path))
+    publish(published)
+    published.save(str(path))
+    assert dict(checkpoint.load_tokenizer(tmp_path)(*row)) == expected
 
 
 def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch):

@@ -217,6 +217,25 @@ def test_pickled_weights_are_taken_only_if_that_is_allowed(tmp_path):
     assert same(network, pretrained.load(tmp_path, weights))
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{"output_attentions": True}, {"output_hidden_states": True}, {"return_dict": False}],
+    ids=str,
+)
+def test_a_model_returns_its_logits_whatever_the_config_asks_for(tmp_path, asked):
+    network = write_model(tmp_path, "bert", "AutoModelForSequenceClassification", LABELS)
+    ids = torch.tensor([[2, 8, 9, 20, 3]])
+    with torch.no_grad():
+        expected = network(input_ids=ids).logits
+    configure(tmp_path, **asked)
+    found = load(tmp_path, complete=True)
+    checkpoint.save(found.model, checkpoint.load_tokenizer(tmp_path), tmp_path / "ours")
+    with torch.no_grad():
+        outputs = checkpoint.load(tmp_path / "ours")(input_ids=ids)
+    torch.testing.assert_close(outputs.logits, expected)
+    assert list(outputs) == ["logits"]
+
+
 def test_transformers_own_words_stay_as_they_were(tmp_path, capsys):
     from transformers.utils import logging
 

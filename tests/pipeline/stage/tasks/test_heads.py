@@ -8,14 +8,16 @@ import pytest
 from transformers import BertConfig
 
 from pipeline.stage.tasks import heads
+from tests.models import configure, write_model
 
-LABELS = {"id2label": {"10": "c", "2": "b", "0": "a"}}
+NAMES = list("abcdefghijk")
+LABELS = {"id2label": {str(at): NAMES[at] for at in (10, *range(10))}}
 
 
 @pytest.mark.parametrize(
     ("config", "found"),
     [
-        ({"architectures": ["BertForSequenceClassification"]}, ["a", "b", "c"]),
+        ({"architectures": ["BertForSequenceClassification"]}, NAMES),
         ({"architectures": ["BertForTokenClassification"]}, None),
         ({"architectures": ["BertModel"]}, None),
         ({"architectures": []}, None),
@@ -29,8 +31,8 @@ def test_only_the_head_that_is_asked_for_has_labels(config, found):
 @pytest.mark.parametrize(
     ("problem", "found"),
     [
-        (None, ["a", "b", "c"]),
-        ("single_label_classification", ["a", "b", "c"]),
+        (None, NAMES),
+        ("single_label_classification", NAMES),
         ("regression", None),
     ],
 )
@@ -39,13 +41,25 @@ def test_a_head_for_another_problem_is_none(problem, found):
     assert heads.labels(LABELS | config, heads.SEQUENCE, "single_label_classification") == found
 
 
-def test_a_head_without_names_has_those_that_transformers_gives_it(tmp_path):
+@pytest.mark.parametrize("stated", [{}, {"num_labels": 1}, {"num_labels": 3}], ids=str)
+def test_a_head_without_names_has_those_that_transformers_gives_it(tmp_path, stated):
     """transformers leaves its default, two labels, out of config.json."""
     BertConfig(architectures=["BertForSequenceClassification"]).save_pretrained(tmp_path)
+    configure(tmp_path, **stated)
     config = json.loads((tmp_path / "config.json").read_text())
     assert "id2label" not in config
     read = BertConfig.from_pretrained(tmp_path)
     assert heads.labels(config, heads.SEQUENCE) == [*read.id2label.values()]
+
+
+def test_a_head_with_an_output_without_a_name_is_replaced_and_the_plan_says_so(tmp_path):
+    write_model(tmp_path, "bert", "AutoModelForSequenceClassification", ("no", "yes"))
+    configure(tmp_path, id2label={"0": "no", "2": "yes"}, label2id={"no": 0, "yes": 2})
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert heads.labels(config, heads.SEQUENCE) is None
+    assert heads.replaced(config, ["no", "yes"]) == "BertForSequenceClassification"
+    network = heads.load(tmp_path, "text-classification", ["no", "yes"], None)
+    heads.check_labels(network, ["no", "yes"], "finetune")
 
 
 def test_one_output_is_no_head_where_one_of_the_labels_is_the_answer():
