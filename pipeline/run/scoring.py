@@ -20,7 +20,7 @@ from pipeline.terms.interval import Interval
 from pipeline.terms.progress import Progress
 from pipeline.terms.versions import versions
 
-VERSION = 8
+VERSION = 9
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnxruntime")
 SCORED = (Kind.CHECKPOINT, Kind.ADAPTER, Kind.BUNDLE)
 
