@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.measure.answers import DIGITS
+from pipeline.measure.answers import decimals
 from pipeline.model.words import FIRST, NO_WORD
 from pipeline.stage.tasks.task import NOT_INPUTS
 from pipeline.store.artifact import Metric
@@ -127,5 +127,5 @@ def metrics(
 
 def as_table(answers: NDArray[np.float64]) -> list[list[float]]:
     """Return answers as nested lists, rounded so equal answers serialize to equal bytes."""
-    table: list[list[Any]] = answers.round(DIGITS).tolist()
+    table: list[list[Any]] = answers.round(decimals(answers)).tolist()
     return table

@@ -5,6 +5,7 @@ As JSON, the answers of three models to 20,000 rows with 100 labels take 53 MB; 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,19 @@ APART: dict[str, Any] = {
 }
 """What the JSON leaves out, in pydantic's notation."""
 DIGITS = 7
-"""Answers are rounded to this many decimals, which float32 holds exactly enough to restore."""
+"""Answers are rounded to this many digits, which float32 holds exactly enough to restore."""
+_LEAST = 1e-45  # of float32
+
+
+def decimals(table: NDArray[np.float64]) -> int:
+    """Return to how many decimals answers are rounded: 7, or more if all are small.
+
+    Probabilities have 7 decimals; the largest of answers that are all below 0.1 has 7 digits.
+    """
+    import numpy as np
+
+    largest = np.abs(table).max(initial=_LEAST, where=np.isfinite(table))
+    return DIGITS + max(0, -1 - math.floor(math.log10(largest)))
 
 
 def save(measured: Measurements, folder: Path) -> dict[str, str]:
@@ -104,5 +117,5 @@ def _widen(table: NDArray[Any]) -> NDArray[np.float64]:
 
     if table.dtype == np.float64:
         return table
-    wide: NDArray[np.float64] = table.astype(np.float64).round(DIGITS)
-    return wide
+    wide: NDArray[np.float64] = table.astype(np.float64)
+    return wide.round(decimals(wide))

@@ -79,7 +79,8 @@ def compare(
     ``candidate``, ``reference``: the score as a function of block weights. ``heaviest``: how far
     one block may move the score, if that is known, in the unit of ``Unseen.reach``. Bounds of the
     ratio are those of 1 + difference / reference, draw by draw; they say nothing if the reference's
-    score may be 0. If it is 0, they are infinite or NaN. If a score is NaN, so are all bounds.
+    score may be 0. If it is 0, they are infinite or NaN. The ratio to a score that may be negative,
+    of which more is less, is NaN with its bounds. If a score is NaN, so are all bounds.
     """
     ours, theirs = (_whole(score, blocks) for score in (candidate, reference))
     first, second = (influences(score, blocks) for score in (candidate, reference))
@@ -98,6 +99,8 @@ def compare(
             for end, tail in (*two_sided, *one_sided)
         ]
         value = float(np.float64(ours) / theirs)
+    if np.quantile(draws.scores[1], 0.025) < 0:
+        value, ratio = math.nan, [math.nan] * len(ratio)
     return Bootstrap(
         _nested(ours - theirs, *difference),
         _nested(value, *ratio),

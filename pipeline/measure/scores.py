@@ -5,7 +5,9 @@ over rows, which has zero width if nothing differs: thirty right answers, resamp
 right. So the bounds of a score are never closer to it than accuracy's bounds are to accuracy,
 scaled by the weight of a row: in macro F1, a row of a rare label weighs many times as much as
 others. Scores that do not count rows have the intervals of ``pipeline.measure.paired``, and so have
-all if rows belong to groups: what comes in groups is no independent row, whatever the score.
+all if rows belong to groups: what comes in groups is no independent row, whatever the score. These
+allow for one block more that moves the score from one end of its range to the other, so a score
+that is 0 in all of n blocks has the rule of three too.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pipeline.measure import paired, statistics
 from pipeline.measure.once import once
 from pipeline.measure.statistics import SEED, Bootstrap
 from pipeline.stage import formulas
-from pipeline.stage.formulas import Floats, Formula
+from pipeline.stage.formulas import Floats, Formula, Labels
 from pipeline.stage.scoring.means import mean, ratio
 from pipeline.stage.tasks import Task
 from pipeline.terms import metrics
@@ -59,7 +61,7 @@ def alone(
         return accuracy
     formula = task.formulas(truth)[name]
     score, blocks = paired.by_group(formula(answers, truth), groups, len(right))
-    heaviest = 0.0 if name == "ece" else _heaviest(task, formula, truth, groups, answers)
+    heaviest = 0.0 if name == "ece" else _heaviest(task, name, truth, groups, answers)
     if not task.counted or (len(groups) and name != "ece"):
         return _within(name, paired.alone(score, blocks, seed, heaviest=heaviest))
     drawn = statistics.bootstrap(score, blocks, seed)
@@ -104,7 +106,7 @@ def compare(
         first, second = (
             paired.by_group(formula(side, truth), groups, len(right[0])) for side in (ours, theirs)
         )
-        heaviest = _heaviest(task, formula, truth, groups, ours, theirs)
+        heaviest = _heaviest(task, name, truth, groups, ours, theirs)
         return _bounded(name, paired.compare(first[0], *second, seed, heaviest=heaviest))
     gains, losses = flips(*right)
     two_sided = statistics.paired_difference(gains, losses, len(truth))
@@ -113,7 +115,7 @@ def compare(
     difference, difference90 = two_sided, one_sided
     if name != "accuracy":
         seen = _weight(drawn, gains, losses, len(truth))
-        heaviest = _heaviest(task, formula, truth, (), ours, theirs)
+        heaviest = _heaviest(task, name, truth, (), ours, theirs)
         weight = _unseen(seen, heaviest, gains + losses)
         difference = _no_surer(drawn.difference, two_sided, weight)
         difference90 = _no_surer(drawn.difference90, one_sided, weight)
@@ -147,7 +149,7 @@ def agreement(
     units = np.bincount(block).astype(float)
     agreed = np.bincount(block, same, minlength=len(units)).astype(float)
     score, blocks = paired.by_group(ratio(agreed, units), groups, len(units))
-    heaviest = paired.unevenness(groups) if len(groups) else 0.0
+    heaviest = paired.unevenness(groups)
     return _within("agreement", paired.alone(score, blocks, seed, heaviest=heaviest))
 
 
@@ -253,29 +255,43 @@ def _weight(drawn: Bootstrap, gains: int, losses: int, rows: int) -> float:
 
 def _heaviest(
     task: type[Task],
-    formula: Formula,
+    name: str,
     truth: Sequence[Any],
     groups: Sequence[int],
     *sides: Floats,
 ) -> float:
-    """Return how much more a score may change if one label more is missed than a share of rows.
+    """Return how far one block may move a score, times the number of blocks.
 
-    ``sides``: the answers of each model. 0 if the task does not say. If a group may be missed as a
-    whole, it is at least that of a row, which says something of rows that no model has right, too.
+    ``sides``: the answers of each model. It is at least what a block has of a mean, from nothing to
+    the greatest value of the score, so that a score of 0 in all blocks has a width too. It is more
+    if the task knows an answer that weighs more: one label more that is missed, or found by a model
+    that finds none (``missed``, ``found``).
     """
-    most = 1.0 if task.counted and len(groups) else 0.0
+    top, formula = metrics.known(name).ends[1], task.formulas(truth)[name]
+    most = top if math.isfinite(top) else float(task.counted and len(groups) > 0)
     for side in sides:
-        rows, changed = task.missed(side, truth)
-        if not len(rows):
-            continue
-        longer = [*truth, *(truth[row] for row in rows)]
-        score, each = formula(np.concatenate([side, changed]), longer), np.arange(len(rows))
-        weights = np.zeros((1 + len(rows), len(longer)))
-        weights[:, : len(side)] = 1.0
-        weights[1 + each, rows], weights[1 + each, len(side) + each] = 0.0, 1.0
-        found = score(weights)
-        most = max(most, len(side) * float((found[0] - found).max()))
+        finds_none = float(formula(side, truth)(np.ones((1, len(task.right(side, truth)))))[0]) == 0
+        for answer in (task.missed, task.found) if finds_none else (task.missed,):
+            rows, changed = answer(side, truth)
+            if len(rows):
+                most = max(most, _moved(formula, side, truth, rows, changed))
     return most * paired.unevenness(groups)
+
+
+def _moved(
+    formula: Formula, side: Floats, truth: Sequence[Any], rows: Labels, changed: Floats
+) -> float:
+    """Return how far a score moves at most if one of ``rows`` has its answer of ``changed``.
+
+    Times the number of rows, as for ``_heaviest``.
+    """
+    longer = [*truth, *(truth[row] for row in rows)]
+    score, each = formula(np.concatenate([side, changed]), longer), np.arange(len(rows))
+    weights = np.zeros((1 + len(rows), len(longer)))
+    weights[:, : len(side)] = 1.0
+    weights[1 + each, rows], weights[1 + each, len(side) + each] = 0.0, 1.0
+    found = score(weights)
+    return len(side) * float(np.abs(found - found[0]).max())
 
 
 def _unseen(seen: float, heaviest: float, differing: int) -> float:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pipeline.terms.interval import Interval
 
 LENGTH = "length"
-OTHER = "other"
+OTHER = "(rare)"
+"""The part of rare values. In brackets, because ``other`` is a common value itself."""
 FEWEST_ROWS = 20
 MOST_PARTS = 20
 QUANTILES = (0.25, 0.5, 0.75)
@@ -99,7 +100,7 @@ def by_length(tokens: Sequence[int]) -> list[str]:
 
 
 def by_value(values: Sequence[str]) -> list[str]:
-    """Return each row's value; rare values and all but the 19 most frequent become ``other``."""
+    """Return each row's value; rare values and all but the 19 most frequent become ``(rare)``."""
     counts = Counter(values)
     kept = {value for value, count in counts.items() if count >= FEWEST_ROWS}
     if len(counts) > MOST_PARTS:

@@ -196,8 +196,8 @@ def _drop(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
 def _kept(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
     """Judge ``min_retained`` and ``max_regression`` of a score."""
     sides = " (one-sided 95 % bounds)"
-    if math.isfinite(both.ratio90.value) and not all(map(math.isfinite, both.ratio90)):
-        near = f"{budget.metric} of {budget.against} is too near 0 for bounds of a share of it"
+    if math.isfinite(both.difference90.value) and not all(map(math.isfinite, both.ratio90)):
+        near = f"{budget.metric} of {budget.against} is too near 0, or below, for a share of it"
         return Finding(None, "inconclusive", near + lacking)
     if budget.form == "max_regression":
         lost = Interval(*(1 - both.ratio90[at] for at in (0, 2, 1)))

@@ -21,9 +21,10 @@ FALLBACK = 0.5
 _SLACK = 1e-9  # a budget of 1 % of 300 rows is three rows, whatever the rounding
 
 Curve = Callable[[Floats], tuple[Floats, Floats]]
-"""Maps row weights to the weight of positive rows, and of all rows, down to each distinct value.
+"""Maps row weights (rows × draws) to two tables of values × draws.
 
-Only values of positive rows are there, because recall changes at no other; then all rows.
+They hold the weight of positive rows at each distinct value, and of all rows down to it. Only
+values of positive rows are there, because recall changes at no other; then all rows.
 """
 
 
@@ -54,13 +55,14 @@ def mean_average_precision(outputs: Floats, truth: ArrayLike) -> Score:
     curves = _curves(outputs, truth)
 
     def score(weights: Floats) -> Floats:
+        by_row = np.ascontiguousarray(weights.T)
         total, occurring = np.zeros(len(weights)), np.zeros(len(weights))
         for curve in curves:
-            positives, flagged = curve(weights)
-            found = np.diff(positives, axis=1, prepend=0.0)
+            found, flagged = curve(by_row)
+            positives = np.cumsum(found, axis=0)
             precision = np.divide(positives, flagged, out=np.zeros_like(flagged), where=flagged > 0)
-            whole, any_found = positives[:, -1], positives[:, -1] > 0
-            area = (found * precision).sum(axis=1)
+            whole, any_found = positives[-1], positives[-1] > 0
+            area = np.einsum("vd,vd->d", found, precision)
             total += np.divide(area, whole, out=np.zeros_like(whole), where=any_found)
             occurring += any_found
         return _over(total, occurring)
@@ -79,9 +81,10 @@ def recall_at(false_positives: float) -> Formula:
         curves = _curves(outputs, truth)
 
         def score(weights: Floats) -> Floats:
+            by_row = np.ascontiguousarray(weights.T)
             total, occurring = np.zeros(len(weights)), np.zeros(len(weights))
             for curve in curves:
-                best, whole = _found(curve, weights, false_positives)
+                best, whole = _found(curve, by_row, false_positives)
                 total += np.divide(best, whole, out=np.zeros_like(whole), where=whole > 0)
                 occurring += whole > 0
             return _over(total, occurring)
@@ -94,7 +97,7 @@ def recall_at(false_positives: float) -> Formula:
 def recalls_at(false_positives: float, outputs: Floats, truth: ArrayLike) -> Floats:
     """Return each label's recall at a false-positive budget; NaN for a label that never occurs."""
     curves = _curves(outputs, truth)
-    found = [_found(curve, np.ones((1, len(outputs))), false_positives) for curve in curves]
+    found = [_found(curve, np.ones((len(outputs), 1)), false_positives) for curve in curves]
     return np.array([best[0] / whole[0] if whole[0] else np.nan for best, whole in found])
 
 
@@ -152,27 +155,37 @@ def _curves(outputs: Floats, truth: ArrayLike) -> list[Curve]:
 
 
 def _curve(values: Floats, truth: Labels) -> Curve:
+    """Return the curve of a label from its values and 0 or 1 of each row.
+
+    The rows between two values are summed by a sparse matrix of values × rows, for all draws of a
+    row at once: to gather each draw's weights in the order of the values takes ten times as long.
+    """
+    from scipy.sparse import csr_array
+
     order = np.argsort(-values, kind="stable")
     true = order[truth[order] == 1]
     reached = np.unique(-values[true])  # distinct, the highest first
     ends = np.append(np.searchsorted(-values[order], reached, "right"), len(order)) - 1
     true_ends = np.append(np.searchsorted(-values[true], reached, "right"), len(true)) - 1
 
-    def curve(weights: Floats) -> tuple[Floats, Floats]:
-        flagged = np.cumsum(weights[:, order], axis=1)[:, ends]
-        if not len(true):
-            return np.zeros_like(flagged), flagged
-        return np.cumsum(weights[:, true], axis=1)[:, true_ends], flagged
+    positives, rows = (
+        csr_array((np.ones(len(at)), at, np.append(0, last + 1)), shape=(len(last), len(order)))
+        for at, last in ((true, true_ends), (order, ends))
+    )
+
+    def curve(by_row: Floats) -> tuple[Floats, Floats]:
+        return positives @ by_row, np.cumsum(rows @ by_row, axis=0)
 
     return curve
 
 
-def _found(curve: Curve, weights: Floats, false_positives: float) -> tuple[Floats, Floats]:
+def _found(curve: Curve, by_row: Floats, false_positives: float) -> tuple[Floats, Floats]:
     """Return the weight of a label's rows that the budget lets be found, and of all its rows."""
-    positives, flagged = curve(weights)
+    found, flagged = curve(by_row)
+    positives = np.cumsum(found, axis=0)
     negatives = flagged - positives
-    allowed = negatives <= (false_positives + _SLACK) * negatives[:, -1:]
-    return np.where(allowed, positives, 0.0).max(axis=1), positives[:, -1]
+    allowed = negatives <= (false_positives + _SLACK) * negatives[-1]
+    return np.where(allowed, positives, 0.0).max(axis=0), positives[-1]
 
 
 def _over(total: Floats, occurring: Floats) -> Floats:

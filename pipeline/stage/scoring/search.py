@@ -45,14 +45,26 @@ def by_words(queries: Sequence[str], documents: Sequence[str], wanted: Wanted) -
     return by_scores(lambda chunk: index.scores(queries[chunk]), len(documents), wanted)
 
 
-def by_cosine(queries: Floats, documents: Floats, wanted: Wanted) -> Floats:
+def distinct(texts: Sequence[str]) -> tuple[Labels, Labels]:
+    """Return the first row of each distinct text, and the place of each row's text among them."""
+    place: dict[str, int] = {}
+    text = np.array([place.setdefault(text, len(place)) for text in texts], dtype=np.int64)
+    return np.unique(text, return_index=True)[1], text
+
+
+def by_cosine(
+    queries: Floats, documents: Floats, wanted: Wanted, text: Labels | None = None
+) -> Floats:
     """Return what each query finds by the cosine of embeddings (one a row).
 
+    ``documents``: one for each distinct text; ``text``: each document's, if several have the same.
     A query has NaN if its own embedding or that of any document is not finite.
     """
+    each = np.arange(len(documents)) if text is None else text
     finite = (np.where(np.isfinite(side), side, 0) for side in (queries, documents))
     near, corpus = (normalize(side).astype(np.float32) for side in finite)
-    found = by_scores(lambda chunk: near[chunk] @ corpus.T, len(documents), wanted)
+    # By text, not by document: documents with the same text must be exactly as near.
+    found = by_scores(lambda chunk: (near[chunk] @ corpus.T)[:, each], len(each), wanted)
     broken = ~np.isfinite(queries).all(axis=1) | ~np.isfinite(documents).all()
     found[broken] = np.nan
     return found

@@ -267,6 +267,20 @@ class MultiLabelClassification(SequenceTask):
         return rows, changed
 
     @classmethod
+    def found(
+        cls, answers: NDArray[np.float64], truth: Sequence[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return a row of each label that occurs, and its answer with the label ranked first."""
+        import numpy as np
+
+        true = np.asarray(truth) == 1
+        labels = np.flatnonzero(true.any(axis=0))
+        rows = true[:, labels].argmax(axis=0)
+        changed, each = answers[rows].copy(), np.arange(len(labels))
+        changed[each, labels], changed[each, true.shape[1] + labels] = np.inf, 1.0
+        return rows, changed
+
+    @classmethod
     def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for each row whether two models give it the same labels."""
         import numpy as np

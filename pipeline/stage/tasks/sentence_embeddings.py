@@ -299,7 +299,9 @@ class SentenceEmbeddings(Task):
 
         if split.corpus is not None:
             queries = len(split.texts)
-            return search.by_cosine(answers[:queries], answers[queries:], split.labels or ())
+            first, text = search.distinct(split.corpus)
+            documents = answers[queries:][first]
+            return search.by_cosine(answers[:queries], documents, split.labels or (), text)
         place = {text: at for at, text in enumerate(self.requests(split)[0])}
         sides = [[place[text] for text in texts] for texts in (split.texts, split.pairs or ())]
         return embeddings.cosines(answers[sides[0]], answers[sides[1]])[:, None]

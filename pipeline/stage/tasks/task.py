@@ -346,6 +346,18 @@ class Task(FileRows, Shown):
         return np.zeros(0, np.int64), answers[:0]
 
     @classmethod
+    def found(
+        cls, answers: NDArray[np.float64], truth: Sequence[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return a row for each label that occurs, and an answer that finds it before all others.
+
+        It is to ``missed`` what a score of 0 is to a perfect one. Default: none.
+        """
+        import numpy as np
+
+        return np.zeros(0, np.int64), answers[:0]
+
+    @classmethod
     @abstractmethod
     def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return for each unit whether two models give the same answer."""

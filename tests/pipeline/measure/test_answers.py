@@ -70,6 +70,17 @@ def test_numbers_that_are_not_rounded_or_not_numbers_stay_what_they_are(tmp_path
     np.testing.assert_array_equal(found, odd)
 
 
+@pytest.mark.parametrize("scale", [1e-7, 1e-40])
+def test_small_answers_keep_their_order(tmp_path, scale):
+    """Targets of a regression may have any unit."""
+    given = np.random.default_rng(0).permutation(1000).astype(float)[:, None] * scale / 1000
+    table = accuracy.as_table(given)
+    assert np.argsort(np.array(table), axis=0).tolist() == np.argsort(given, axis=0).tolist()
+    models = {CANDIDATE: ModelMeasurement(digest="c", size=1, answers=table)}
+    answers.save(measured(models=models, elsewhere={}), tmp_path)
+    assert answers.load(tmp_path).models[CANDIDATE].answers == table
+
+
 def test_equal_answers_are_equal_bytes(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

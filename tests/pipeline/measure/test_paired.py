@@ -111,6 +111,19 @@ def test_a_reference_of_0_and_a_score_that_is_nan_give_no_bounds():
     assert all(math.isnan(bound) for bound in (*broken.difference, *broken.ratio90))
 
 
+@pytest.mark.parametrize("slope", [-3, 0.05])
+def test_a_share_of_a_score_that_may_be_negative_is_not_a_number(slope):
+    """It had a lower bound above its upper bound, or its value outside."""
+    truth = np.linspace(0, 1, 40)
+    ours, theirs = (
+        regression.pearson((side * truth + np.sin(40 * truth))[:, None], truth)
+        for side in (3, slope)
+    )
+    found = paired.compare(ours, theirs, 40)
+    assert found.difference.low < found.difference.value < found.difference.high
+    assert all(math.isnan(end) for end in (*found.ratio, *found.ratio90))
+
+
 def test_a_single_block_has_bounds_on_both_sides():
     found = paired.compare(mean(np.array([0.5])), mean(np.array([0.4])), 1)
     assert found.difference.low < 0 < 0.1 < found.difference.high

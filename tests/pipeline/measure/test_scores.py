@@ -284,3 +284,76 @@ def test_bounds_are_differences_that_two_shares_can_have():
     ours = np.array([False] * 40 + [True] * 60)
     found = scores.difference(ours, ~ours, groups)
     assert -1 <= found.low < found.value < found.high <= 1
+
+
+def _whole_rows(right):
+    """Rows of three labels each; one of them is missed where the row is not ``right``."""
+    truth = np.tile([1, 1, 1, 0], (len(right), 1))
+    decided = truth * np.where(np.asarray(right)[:, None], 1, [1, 1, 0, 0])
+    return np.hstack([0.1 + 0.8 * decided, decided]), truth.tolist()
+
+
+def _tagged(right):
+    """Sentences with one entity of two words."""
+    rows = [1, 2, 0] if right else [1, 0, 0]
+    truth = [{"tags": [1, 2, 0]} for _ in range(20)]
+    truth[0]["names"] = ["O", "B-A", "I-A"]
+    return _answers(20 * rows, 3), truth
+
+
+def _searched(_):
+    """Queries whose relevant row is the twelfth."""
+    return np.tile(np.arange(12.0), 20)[:, None], [
+        [float(at == 0), q] for q in range(20) for at in range(12)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "rows"),
+    [
+        (MultiLabelClassification, "subset_accuracy", _whole_rows([False] * 20)),
+        (TokenClassification, "entity_f1", _tagged(False)),
+        (Regression, "ndcg_10", _searched(False)),
+        (Regression, "mrr_10", _searched(False)),
+    ],
+)
+def test_a_score_of_0_in_all_blocks_is_not_known_to_be_0(task, name, rows):
+    """Of Clopper and Pearson, for 0 of 20."""
+    answers, truth = rows
+    found = scores.alone(task, name, answers, truth)
+    assert (found.value, found.low) == (0, 0)
+    assert found.high == pytest.approx(1 - 0.025 ** (1 / 20), abs=0.01)
+    found = scores.compare(task, name, answers, answers, truth)
+    assert found.difference90.low == pytest.approx(-(1 - 0.05 ** (1 / 20)), abs=0.01)
+    assert found.difference90.high == pytest.approx(-found.difference90.low)
+
+
+def test_a_drop_from_hardly_anything_to_nothing_is_not_taken_for_none():
+    """The reference has one row of twenty wholly right: in one sample of five none of thirty."""
+    generator, passes = np.random.default_rng(0), 0
+    for trial in range(60):
+        theirs, truth = _whole_rows(generator.random(30) < 0.05)
+        ours, _ = _whole_rows([False] * 30)
+        sides = MultiLabelClassification, "subset_accuracy", ours, theirs, truth
+        passes += scores.compare(*sides, trial).difference90.low > -0.03
+    assert passes <= 3
+
+
+def test_a_rare_label_that_no_threshold_finds_is_not_known_to_be_lost():
+    """Recall at few false positives is a share of the rows with the label, and five say little."""
+    truth = (np.arange(100) < 5).astype(int)[:, None]
+    probabilities = np.linspace(0, 1, 100)[:, None]
+    answers = np.hstack([probabilities, truth])  # its threshold is not the score's
+    rows = MultiLabelClassification, "recall_1_fpr", answers
+    exact = 1 - 0.05 ** (1 / 5)
+    assert scores.alone(*rows, truth.tolist()).high > exact
+    assert scores.compare(*rows, answers, truth.tolist()).difference90.low < -exact
+
+
+def test_queries_that_all_fail_but_for_one_say_little_of_the_next():
+    """The best seen is a tenth, but the next may be found at once."""
+    outputs, truth = _searched(False)
+    outputs[0] = 2.5  # before all but nine
+    found = scores.alone(Regression, "mrr_10", outputs, truth)
+    assert found.value == pytest.approx(1 / 200)
+    assert found.high > 0.1

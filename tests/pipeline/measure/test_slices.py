@@ -101,11 +101,16 @@ def test_equal_lengths_are_never_parted():
     assert len(set(zip(lengths, parts, strict=True))) == len(set(lengths))
 
 
+def test_a_category_named_other_is_none_of_the_rare_values():
+    found = slices.by_value(["other"] * 30 + ["news"] * 40 + [f"rare {at}" for at in range(25)])
+    assert {part: found.count(part) for part in found} == {"other": 30, "news": 40, "(rare)": 25}
+
+
 def test_rare_values_are_pooled():
-    assert slices.by_value(["web"] * 20 + ["book"] * 19) == ["web"] * 20 + ["other"] * 19
+    assert slices.by_value(["web"] * 20 + ["book"] * 19) == ["web"] * 20 + ["(rare)"] * 19
     many = [f"v{at:02}" for at in range(30) for _ in range(60 - at)]
     found = slices.by_value(many)
-    assert set(found) == {f"v{at:02}" for at in range(19)} | {"other"}
+    assert set(found) == {f"v{at:02}" for at in range(19)} | {"(rare)"}
 
 
 def test_a_column_named_as_a_slicing_of_ours_is_kept_apart():
@@ -137,7 +142,7 @@ def test_queries_are_in_the_part_of_their_first_row_and_have_no_length():
     columns = {"kind": ["x", "y", "z"] * 20}
     split = Split("eval", "e", "0", groups, groups, [1] * 60, columns, groups)
     found = slices.of(split, Regression((), 8, ("q", "p")), [3] * 60)
-    assert found == {"kind": ["other", "other"]}  # two blocks: too few for parts of their own
+    assert found == {"kind": ["(rare)", "(rare)"]}  # two blocks: too few for parts of their own
 
 
 def test_parts_by_target_have_the_task_s_own_name():

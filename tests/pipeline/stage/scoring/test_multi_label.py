@@ -1,5 +1,6 @@
 """Multi-label scores are scikit-learn's, on the rows repeated as often as their weights say."""
 
+import time
 import warnings
 
 import numpy as np
@@ -162,3 +163,38 @@ def test_thresholds_stand_between_values_and_ties_go_to_the_one_nearest_to_one_h
     close = np.array([[0.3], [np.nextafter(0.3, 0)]])
     (cut,) = multi_label.thresholds(close, np.array([[1], [0]]))
     assert (close >= cut).tolist() == [[True], [False]]
+
+
+def gathered_map(outputs, truth, weights):
+    """Mean average precision, from each draw's weights in the order of each label's values."""
+    found = []
+    for values, true in zip(outputs.T, truth.T, strict=False):
+        order = np.argsort(-values)
+        ordered, right = weights[:, order], true[order]
+        positives = np.cumsum(ordered * right, axis=1)
+        steps = ordered * right * positives / np.cumsum(ordered, axis=1)
+        found.append(steps.sum(axis=1) / positives[:, -1])
+    return np.mean(found, axis=0)
+
+
+def test_draws_are_scored_faster_than_their_weights_are_ordered():
+    """That took seconds for each label of some thousand rows, in CPU time."""
+    outputs, truth = answers(0, rows=3000, labels=4)
+    truth[np.arange(3000) % 10 > 0] = 0
+    weights = np.random.default_rng(0).exponential(size=(300, 3000))
+    score = multi_label.mean_average_precision(outputs, truth)
+    assert score(weights) == pytest.approx(gathered_map(outputs, truth, weights))
+
+    def ordered():
+        for values in outputs.T[:4]:
+            np.cumsum(weights[:, np.argsort(-values)], axis=1)
+
+    fastest = []
+    for run in (lambda: score(weights), ordered):
+        seconds = []
+        for _ in range(3):
+            start = time.process_time()
+            run()
+            seconds.append(time.process_time() - start)
+        fastest.append(min(seconds))
+    assert fastest[0] < fastest[1] / 2, fastest

@@ -81,6 +81,21 @@ def test_nan_in_a_query_breaks_it_and_nan_in_a_document_breaks_all():
     assert np.isnan(found(*[queries, documents])).all()
 
 
+@pytest.mark.parametrize(("width", "count", "queries"), [(64, 50, 3), (384, 33, 1)])
+def test_documents_with_the_same_text_are_exactly_as_near(width, count, queries):
+    """By document, a matrix product rounds those at the edges of its blocks otherwise."""
+    draw = np.random.default_rng(0)
+    texts = [str(at % (count // 2)) for at in range(count)]
+    first, text = search.distinct(texts)
+    assert [texts[at] for at in first] == texts[: count // 2]
+    assert [texts[first[at]] for at in text] == texts
+    documents = draw.normal(size=(count // 2, width))
+    wanted = [list(range(count))] * queries
+    result = search.by_cosine(draw.normal(size=(queries, width)), documents, wanted, text)
+    same = np.bincount(text)[text]
+    assert (result[:, 10 + count :] == same).all()
+
+
 def test_overlap_counts_common_documents_in_any_order():
     one = np.array([[*range(10), 0, 1.0]])
     other = np.array([[*range(14, 4, -1), 0, 1.0]])

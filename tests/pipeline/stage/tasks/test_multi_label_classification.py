@@ -219,6 +219,11 @@ def test_a_label_is_missed_in_a_row_that_has_it_rightly():
     assert rows.tolist() == [0, 1], "the third label is found nowhere"
     assert changed[:, 3:].tolist() == [[0, 1, 0], [1, 0, 0]]
     assert (answers[:, 3:] == decided).all()
+    rows, changed = ONE.found(answers, truth)
+    assert rows.tolist() == [0, 1, 2]
+    assert changed[:, 3:].tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
+    assert changed[:, :3].argmax(axis=1).tolist() == [0, 1, 2]
+    assert [len(side) for side in ONE.found(answers[:2], [[0, 1, 0]] * 2)] == [1, 1]
 
 
 def test_a_row_is_right_if_all_its_labels_are():
