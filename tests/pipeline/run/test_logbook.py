@@ -13,6 +13,7 @@ import pytest
 from pipeline.run import logbook
 from pipeline.run.logbook import Logbook, Step
 from pipeline.store import disk
+from pipeline.store.artifact import NewerError
 from pipeline.store.home import Home
 from pipeline.terms.errors import DataError, IntegrityError, ProviderError, RecipeError
 
@@ -145,11 +146,23 @@ def test_who_may_only_read_sees_the_runs_of_another_user(book, monkeypatch):
         assert book.find("demo").state == "running"
 
 
-def test_a_damaged_entry_is_named(book):
-    identifier = write(book)
-    (book.folder / f"{identifier}.json").write_text("{")
-    with pytest.raises(IntegrityError, match="the file is damaged; delete it"):
-        book.entries()
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ("{", IntegrityError, "the file is damaged; delete it"),
+        ('{"schema": "rarefy.logbook/1"}', IntegrityError, "the file is damaged; delete it"),
+        ('{"schema": "rarefy.logbook/20"}', NewerError, "made by a newer version of rarefy"),
+    ],
+)
+def test_an_entry_that_cannot_be_read_hides_no_other(book, text, kind, words):
+    wrong, right = write(book), write(book, "other")
+    (book.folder / f"{wrong}.json").write_text(text)
+    assert [entry.id for entry in book.entries()] == [right]
+    assert book.find("other").id == right
+    assert list(book.unreadable()) == [wrong]
+    for reference in (wrong, "demo"):
+        with pytest.raises(kind, match=words):
+            book.find(reference)
 
 
 def test_a_damaged_entry_stops_no_run(book, monkeypatch):
