@@ -126,7 +126,7 @@ def conclude(run: Run, job: Job) -> Result:
 def run_inline(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Result:
     """Run a job in this process, without Prefect."""
     run = open_run(job, loaded, display)
-    run.limited = lambda identifier: time_limit.limit(identifier, job.stage_timeout, None)
+    run.limited = lambda identifier: time_limit.limit(identifier, job.stage_timeout, None, job.home)
     for identifier in step_ids(loaded):
         execute(run, identifier, display)
     return conclude(run, job)
