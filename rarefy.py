@@ -258,7 +258,7 @@ def compare(
 
     Args:
         candidate: a bundle, or the name of one.
-        baseline: a bundle, the name of one (a run, a tag, a digest, a folder, ``URL#tag``), or
+        baseline: a bundle, the name of one (a run, a folder, a tag, a digest, ``URL#tag``), or
             a run's run.json.
         max_regression: the largest share, e.g. 0.05 for 5 %, by which accuracy, latency and size
             may be worse; None measures without judging.
@@ -294,14 +294,14 @@ def compare(
         place, side = candidate.home, candidate.files
     else:
         place = Home(Path(home).expanduser())
-        side = bundles.find(str(candidate), place)
+        side = bundles.find(bundles.named(candidate), place)
     whose = recipe_of(side.name, recipe, place)
     task, split = comparing.labelled_rows(side, whose.recipe.data, whose.base)
     runs_on: Any = own_provider.chosen(side.directory, None)
     target = Target(provider=runs_on, threads=threads)
     compared = comparing.compare(
         side,
-        str(baseline.files.directory if isinstance(baseline, Bundle) else baseline),
+        bundles.named(baseline.files.directory if isinstance(baseline, Bundle) else baseline),
         task,
         split,
         place,
@@ -326,10 +326,11 @@ def validate(
     budgets, EvidenceError if a budget compares with a checkpoint that is not in the store.
     """
     from flows import remeasure
+    from pipeline.release import bundles
     from pipeline.store.home import Home
 
     place = Home(Path(home).expanduser())
-    return remeasure.validate(str(bundle), place, recipe=recipe, device=_device(device))
+    return remeasure.validate(bundles.named(bundle), place, recipe=recipe, device=_device(device))
 
 
 def promote(
@@ -344,10 +345,10 @@ def promote(
     Raises BudgetError if a budget was missed, EvidenceError if the run has no passing verdict for
     another reason, IntegrityError if files are damaged. The tag then does not move.
     """
-    from pipeline.release import promotion
+    from pipeline.release import bundles, promotion
     from pipeline.store.home import Home
 
-    return promotion.promote(str(run), tag, Home(Path(home).expanduser()), to)
+    return promotion.promote(bundles.named(run), tag, Home(Path(home).expanduser()), to)
 
 
 def rollback(tag: str, *, to: str | None = None, home: Path | str = ".rarefy") -> tuple[str, str]:

@@ -152,7 +152,7 @@ def open_run(asked: Assignment, loaded: LoadedRecipe) -> Run:
     job = Job(
         recipe=asked.name,
         home=str(home),
-        out=str(home / "sweeps"),  # nothing is written there: a branch makes no report
+        out="",  # a branch makes no report
         device=asked.device,
         threads=asked.threads,
         command="rarefy sweep",

@@ -14,7 +14,7 @@ from pipeline.model import runtime
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.release import records
-from pipeline.run import baselines, evidence, folder, ownership, resources
+from pipeline.run import baselines, evidence, folder, resources
 from pipeline.run import outcome as outcomes
 from pipeline.run.engine import Finished, Run
 from pipeline.run.plan import Plan
@@ -79,7 +79,6 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Ru
     If the eval split has too few rows for a budget, the display shows a note: the run will end
     inconclusive. It shows a warning of budgets that ``first`` skips and probably should not.
     """
-    ownership.check(Path(job.out))
     shared = None if job.fresh else job.store
     store = Home(Path(job.home)).store(fresh=job.fresh, remote=shared)
     plan = Plan(loaded, store, job.device, first=job.first)
@@ -96,6 +95,8 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Ru
         for need in evidence.needs(plan, Path(job.out)):
             if not need.enough:
                 display.say(f"note: {need.text}", "yellow")
+    if job.out:
+        folder.prepare(Path(job.out))  # or it would be known only after the last stage
     return Run(plan)
 
 
@@ -125,7 +126,7 @@ def conclude(run: Run, job: Job) -> Result:
 def run_inline(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Result:
     """Run a job in this process, without Prefect."""
     run = open_run(job, loaded, display)
-    run.limited = lambda identifier: time_limit.limit(identifier, job.stage_timeout, None)
+    run.limited = lambda identifier: time_limit.limit(identifier, job.stage_timeout, None, job.home)
     for identifier in step_ids(loaded):
         execute(run, identifier, display)
     return conclude(run, job)

@@ -251,7 +251,7 @@ def _retried(name: str, work: Callable[[], Made]) -> Made:
 def _stage_task(run: Run, job: Job, display: Shows | None) -> Callable[..., State[Any]]:
     """Return the task that executes one step. It passes on only the artifact's digest."""
     told = _flow_run() if job.stage_timeout else None
-    run.limited = lambda identifier: time_limit.limit(identifier, job.stage_timeout, told)
+    run.limited = lambda identifier: time_limit.limit(identifier, job.stage_timeout, told, job.home)
 
     @task(task_run_name="{identifier}", **RETRIES)
     def stage(identifier: str) -> State[dict[str, Any]]:

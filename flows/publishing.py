@@ -9,7 +9,7 @@ from flows.results import Result
 from pipeline.run import names
 from pipeline.run.engine import Run
 from pipeline.store import shared
-from pipeline.store.remote_files import RemoteFiles
+from pipeline.store.remote import Remote
 
 RUNS = "runs"
 
@@ -28,7 +28,7 @@ def publish(run: Run, result: Result, url: str, place: str) -> None:
     judged = result.verdict
     if judged is not None and judged.outcome == "pass" and not judged.evidence:
         shared.share(run.plan.store, [step.artifact for step in run.finished.values()], url)
-    there = RemoteFiles.open(url)
+    there = Remote.open(url)
     there.check_writable()
     folder = Path(result.paths["report"]).parent
     for name in names.FILES:

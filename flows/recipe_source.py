@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from pipeline.recipe import yaml_source
 from pipeline.stage import code
+from pipeline.store.remote import Remote
 from pipeline.store.remote_files import RemoteFiles
 from pipeline.terms import credentials
 from pipeline.terms.digests import file_sha256, value_sha256
@@ -126,7 +127,7 @@ def send(recipe: Path, url: str, base: Path | None = None) -> str:
                 files[inside] = each
                 todo += _imported(each, inside, kind)
     digests = {name: file_sha256(path) for name, path in files.items()}
-    there = RemoteFiles.open(url)
+    there = Remote.open(url)
     there.check_writable()
     place = f"{RECIPES}/{values['name']}-{value_sha256(digests)[:12]}"
     for name in sorted(files, key=recipe.name.__eq__):  # the recipe last

@@ -45,7 +45,7 @@ def bundle(
 ) -> int:
     """Write the bundle NAME to the new folder OUT, in the form that another tool loads.
 
-    NAME is a folder, a run, a tag, a digest or URL#TAG. **hub**: a repository of the Hugging Face
+    NAME is a run, a folder, a tag, a digest or URL#TAG. **hub**: a repository of the Hugging Face
     Hub, for transformers.js, sentence-transformers and fastembed. **triton**: a model repository
     for Triton Inference Server, with the tokenizer in an ensemble. **mlflow**: an MLflow model
     with the flavors python_function, which takes text, and onnx; with --tracking-uri or

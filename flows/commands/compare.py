@@ -89,7 +89,7 @@ def compare(
     home: Home,
     as_json: bool,
 ) -> int:
-    """Compare CANDIDATE with BASELINE: each is a folder, a run, a tag, a digest or a URL#tag.
+    """Compare CANDIDATE with BASELINE: each is a run, a folder, a tag, a digest or a URL#tag.
 
     Both models answer the same rows. They are timed in turn, in short blocks of calls, until it is
     clear whether the latency changed by the margin, or until --seconds have passed. BASELINE may

@@ -154,6 +154,7 @@ def deploy(
 def _source(recipe: Path, options: dict[str, Any]) -> str:
     """Return where workers fetch the recipe; send it to the store if it is nowhere else."""
     from flows import recipe_source
+    from pipeline.store import remote
     from pipeline.terms.errors import RecipeError
 
     git, url, store = options["git"], options["recipe_url"], options["store"]
@@ -162,6 +163,8 @@ def _source(recipe: Path, options: dict[str, Any]) -> str:
     for name, given in (("--recipe-url", url), ("--store", store)):
         if given and "://" not in given:
             raise RecipeError(f"{name} {given}: expected a URL, e.g. s3://models/rarefy")
+    if store:
+        remote.check_url(store)
     if options["report_url"] and not store:
         raise RecipeError("--report-url needs a --store, to which reports are sent")
     if git:

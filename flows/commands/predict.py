@@ -45,7 +45,7 @@ def predict(
     home: Home,
     as_json: bool,
 ) -> None:
-    """Answer each TEXT, or each line of stdin, with BUNDLE: a folder, a run, a tag or a digest.
+    """Answer each TEXT, or each line of stdin, with BUNDLE: a run, a folder, a tag or a digest.
 
     If BUNDLE reads pairs, a line of stdin with a tab is one. A line that cannot be decoded ends
     with 2, after the answers to the lines before it. --json prints one object per line.

@@ -64,7 +64,7 @@ def find_run(reference: str | None, home: Home) -> Path:
         if not records:
             raise RecipeError(f"{home.runs}: no run yet; start one with `rarefy run RECIPE`")
         return max(records, key=lambda path: path.stat().st_mtime).parent
-    for directory in (home.runs / reference, Path(reference)):
+    for directory in home.folders(reference):
         if (directory / "run.json").is_file():
             return directory
     known = sorted(path.parent.name for path in home.runs.glob("*/run.json"))

@@ -49,7 +49,10 @@ def ls(name: str | None, limit: int, home: Home, as_json: bool) -> None:
 
     from pipeline.terms.wording import duration
 
-    found = [each for each in _book(home).entries() if name in (None, each.name)]
+    book = _book(home)
+    for error in book.unreadable().values():
+        click.echo(f"note: {error}", err=True)
+    found = [each for each in book.entries() if name in (None, each.name)]
     if as_json:
         show_json([_plain(entry) for entry in found[:limit]])
         return

@@ -35,7 +35,7 @@ def validate(
     home: Home,
     as_json: bool,
 ) -> int:
-    """Measure BUNDLE (a folder, a run, a tag or a digest) again and judge it; no stage runs.
+    """Measure BUNDLE (a run, a folder, a tag or a digest) again and judge it; no stage runs.
 
     Measures accuracy on the recipe's eval split, latency beside the references in the store, size
     and memory, and gives a verdict on the recipe's budgets.

@@ -36,7 +36,7 @@ class Bundle:
     """A bundle loaded for inference.
 
     Args:
-        reference: a bundle's folder, a run's name or folder, a tag, a digest, or ``URL#tag``.
+        reference: a run's name, a bundle's or a run's folder, a tag, a digest, or ``URL#tag``.
         home: the state folder in which names, tags and digests are looked up.
         provider: ``cpu``, ``cuda`` or ``tensorrt`` of ONNX Runtime, or ``openvino``; by default the
             one that the bundle was exported for.
@@ -56,7 +56,7 @@ class Bundle:
     ) -> None:
         check_threads(threads)
         self.home = Home(Path(home).expanduser())
-        self.files = bundles.find(str(reference), self.home)
+        self.files = bundles.find(bundles.named(reference), self.home)
         bundles.check_bytes(self.files)
         provider = own_provider.chosen(self.files.directory, provider)
         self._model = BundleModel(self.files.directory, provider=provider, threads=threads)

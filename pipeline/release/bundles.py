@@ -36,19 +36,22 @@ class Bundle:
         return Artifact(self.directory, self.manifest, self.manifest.digest)
 
 
+def named(given: Path | str) -> str:
+    """Return a name as ``find`` takes it; a Path is a folder, also if a run has its name."""
+    bare = isinstance(given, Path) and given.name == str(given)
+    return f"./{given}" if bare else str(given)
+
+
 def find(reference: str, home: Home) -> Bundle:
-    """Return the bundle with this folder, run name, run folder, tag or digest.
+    """Return the bundle with this run name, folder, run folder, tag or digest, in this order.
 
     A folder that is no bundle hides no tag of its name. A ``URL#tag`` is pulled from the remote
     store. Raises RecipeError if there is no such bundle, or if the artifact is of another kind.
     """
-    for directory in (
-        Path(reference),
-        Path(reference) / "bundle",
-        home.runs / reference / "bundle",
-    ):
-        if (directory / GRAPH).is_file():
-            return Bundle(reference, directory, _manifest(directory))
+    for folder in home.folders(reference):
+        for directory in (folder, folder / "bundle"):
+            if (directory / GRAPH).is_file():
+                return Bundle(reference, directory, _manifest(directory))
     artifact = _stored(reference, home)
     if artifact.kind is not Kind.BUNDLE:
         raise RecipeError(
@@ -84,8 +87,8 @@ def _stored(reference: str, home: Home) -> Artifact:
     if Path(reference).is_dir():
         raise RecipeError(f"{reference}: this folder is not a bundle: it has no {GRAPH}")
     raise RecipeError(
-        f"{reference}: no such bundle: it is not a folder with {GRAPH}, not a run in "
-        f"{home.runs}, and not a tag or digest in {store}"
+        f"{reference}: no such bundle: it is not a run in {home.runs}, not a folder "
+        f"with {GRAPH}, and not a tag or digest in {store}"
     )
 
 

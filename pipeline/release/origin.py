@@ -26,7 +26,7 @@ def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> 
         return given
     if given is not None:
         return recipes.load(given)
-    for folder in (home.runs / reference, Path(reference), Path(reference).parent):
+    for folder in (*home.folders(reference), Path(reference).parent):
         record = folder / names.RECORD
         if not record.is_file() or (made := _made_by(record)) is None:
             continue

@@ -114,8 +114,8 @@ def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
 
     Raises EvidenceError if there is none, or if the run's folder holds another run's bundle.
     """
-    places = [Path(bundle.name), home.runs / bundle.name, Path(bundle.name).parent]
-    named = [place / names.RECORD for place in places if (place / names.BUNDLE).is_dir()]
+    place = bundle.directory.parent
+    named = [place / names.RECORD] if (place / names.BUNDLE).is_dir() else []
     others = home.runs.glob(f"*/{names.RECORD}")
     newest_first = sorted(others, key=disk.changed, reverse=True)
     why = "no run has a verdict on this bundle"

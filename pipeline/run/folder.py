@@ -29,6 +29,16 @@ _UNFINISHED = re.compile(rf"\.({_FINAL})[-.][0-9a-f]{{32}}")
 """Temporary names: a file or folder that is being written or removed, beside its final name."""
 
 
+def prepare(directory: Path) -> None:
+    """Make a run's folder and lock it once, so that what forbids writing is known beforehand.
+
+    Raises RecipeError if there can be no such folder, e.g. below a file, or if a file in it is not
+    rarefy's, ProviderError if it cannot be written or locked.
+    """
+    with _holding(directory):
+        ownership.check(directory)
+
+
 def write(outcome: Outcome, directory: Path) -> dict[str, str]:
     """Write a run's report, verdict, record, answers and a copy of its bundle; return their paths.
 
@@ -194,15 +204,16 @@ def _swap(fresh: Path, target: Path) -> None:
 def _holding(directory: Path) -> Iterator[None]:
     """Lock a run's folder against other writers; create the folder if it does not exist.
 
-    Temporary files that a killed process left behind are removed.
+    Temporary files that a killed process left behind are removed. Raises RecipeError if there can
+    be no such folder.
     """
-    with disk.speaking(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        with disk.held(directory):
-            for path in directory.iterdir():
-                if _UNFINISHED.fullmatch(path.name):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-            yield
+    with disk.placing(directory / names.REPORT):
+        pass
+    with disk.speaking(directory), disk.held(directory):
+        for path in directory.iterdir():
+            if _UNFINISHED.fullmatch(path.name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        yield
 
 
 def _drop_verdict(directory: Path) -> None:

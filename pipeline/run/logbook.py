@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
 import time
 import traceback
@@ -21,6 +22,7 @@ from typing import Any, Final, Literal, TextIO
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.store import disk, locks
+from pipeline.store.artifact import NewerError
 from pipeline.store.home import Home
 from pipeline.terms.credentials import redact
 from pipeline.terms.errors import IntegrityError, ProviderError, RarefyError, RecipeError
@@ -31,6 +33,7 @@ State = Literal[
 """``unjudged``: it ended, and its recipe has nothing to judge."""
 Engine = Literal["prefect", "inline"]
 FOLDER: Final = "logs"
+_NUMBERED: Final = re.compile(rb'"schema":\s*"rarefy\.logbook/(\d+)"')
 KEPT: Final = 500
 """The runs whose entries and logs are kept."""
 
@@ -169,15 +172,29 @@ class Logbook:
                 log.close()
 
     def entries(self) -> list[Entry]:
-        """Return all runs, the latest first. Raises IntegrityError if an entry is damaged."""
-        files = self.folder.glob("*.json") if self.folder.is_dir() else ()
-        found = [entry for file in files if (entry := self._read(file)) is not None]
+        """Return the runs whose entries can be read, the latest first."""
+        found = [each for each in self._all().values() if isinstance(each, Entry)]
         return sorted(found, key=lambda entry: entry.started, reverse=True)
+
+    def unreadable(self) -> dict[str, RarefyError]:
+        """Return what is wrong with the other entries, by id: damage, or a newer version."""
+        return {key: each for key, each in self._all().items() if isinstance(each, RarefyError)}
+
+    def _all(self) -> dict[str, Entry | RarefyError]:
+        found: dict[str, Entry | RarefyError] = {}
+        for file in sorted(self.folder.glob("*.json")) if self.folder.is_dir() else ():
+            try:
+                if entry := self._read(file):
+                    found[file.stem] = entry
+            except (IntegrityError, NewerError) as error:
+                found[file.stem] = error
+        return found
 
     def find(self, reference: str) -> Entry:
         """Return the run with this id or beginning of an id, or the latest of a recipe's name.
 
-        Raises RecipeError if there is none, or if several ids begin so.
+        Raises RecipeError if there is none, or if several ids begin so; what is wrong with the
+        entry if only one that cannot be read has such an id.
         """
         entries = self.entries()
         for entry in entries:
@@ -189,11 +206,27 @@ class Logbook:
         if found:
             ids = ", ".join(entry.id for entry in found[:5])
             raise RecipeError(f"{reference}: {len(found)} runs have an id that begins so: {ids}")
+        for identifier, error in self.unreadable().items():
+            if identifier.startswith(reference):
+                raise error
         names = ", ".join(dict.fromkeys(entry.name for entry in entries)) or "none yet"
         raise RecipeError(
             f"{reference}: no such run in {self.folder}; `rarefy runs ls` lists them "
             f"(recipes: {names})"
         )
+
+    def note(self, process: int, why: str) -> list[Entry]:
+        """Record why the runs of a process of this machine end that is about to be killed.
+
+        Returns their entries.
+        """
+        here = platform.node(), process, space()
+        found = [each for each in self.entries() if (each.host, each.pid, each.space) == here]
+        ending = [each for each in found if each.state == "running"]
+        for entry in ending:
+            with disk.speaking(self.folder), self.log(entry.id).open("a", encoding="utf-8") as log:
+                Page(self.folder, entry.model_copy(update={"message": why}), log).say(why)
+        return ending
 
     def alive(self, entry: Entry) -> bool:
         """Return whether the process of a run still lives, also in another container.
@@ -233,6 +266,10 @@ class Logbook:
         except FileNotFoundError:
             return None  # another run has just forgotten it
         except ValidationError:
+            if _is_newer(file):
+                raise NewerError(
+                    f"{file}: made by a newer version of rarefy; upgrade rarefy"
+                ) from None
             raise IntegrityError(f"{file}: the file is damaged; delete it") from None
         if entry.state != "running" or self.alive(entry):
             return entry
@@ -249,7 +286,7 @@ class Logbook:
         """Delete the oldest runs that have ended, so that at most ``KEPT`` are left."""
         files = sorted(self.folder.glob("*.json"), key=disk.changed, reverse=True)
         for file in files[KEPT - 1 :]:
-            with suppress(IntegrityError):  # a damaged one is left for its user to see
+            with suppress(IntegrityError, NewerError):  # a damaged one is left for its user to see
                 entry = self._read(file)
                 if entry is not None and entry.state != "running":
                     for path in (self.log(entry.id), self._lock(entry.id), file):
@@ -257,6 +294,13 @@ class Logbook:
 
     def _lock(self, identifier: str) -> Path:
         return self.folder / f"{identifier}.lock"
+
+
+def _is_newer(file: Path) -> bool:
+    """Return whether an entry has the schema of a later version, which may change anything else."""
+    number = _NUMBERED.search(file.read_bytes())
+    own = str(Entry.model_fields["schema_"].default)
+    return number is not None and int(number[1]) > int(own.rpartition("/")[2])
 
 
 def space() -> str | None:

@@ -24,6 +24,14 @@ class Home:
     def prefect(self) -> Path:
         return self.path / "prefect"
 
+    def folders(self, reference: str) -> list[Path]:
+        """Return the folders that a run's name or path may mean, in the order to look there.
+
+        A bare name is a run's before it is a folder's; with a slash, it is a path.
+        """
+        path = Path(reference)
+        return [self.runs / path, path] if path.name == reference else [path]
+
     def store(self, *, fresh: bool = False, remote: str | None = None) -> Store:
         """Return the store; a ``fresh`` one believes no earlier work.
 

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline.store import disk, locks
 from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
@@ -40,6 +40,15 @@ def split(reference: str) -> tuple[str, str]:
     if not url or not name:
         raise RecipeError(f"{reference}: expected URL#TAG, e.g. file:///shared/store#production")
     return url, name
+
+
+def check_url(url: str) -> None:
+    """Raise RecipeError if a tag stands behind a store's URL: it would be another store's name."""
+    store, _, name = url.rpartition(REMOTE_TAG)
+    if store and name and "/" not in name:
+        raise RecipeError(
+            f"{url}: expected a store's URL without a tag, e.g. {store}; a tag is given apart"
+        )
 
 
 def push(store: Store, digest: str, url: str, tag: str | None = None) -> int:
@@ -140,6 +149,12 @@ def place(reference: str) -> str:
 
 class Remote(RemoteFiles):
     """A store's folder behind a URL."""
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Open a remote store. Raises what ``check_url`` and ``RemoteFiles.open`` raise."""
+        check_url(url)
+        return super().open(url)
 
     def find_tag(self, name: str) -> Tag | None:
         """Return a tag with its history. Returns None if it does not exist."""

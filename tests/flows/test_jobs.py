@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from flows import compress
 from flows.jobs import words
 from pipeline.recipe import recipe as recipes
+from pipeline.run.logbook import Engine
+from pipeline.store.home import Home
+from pipeline.terms.errors import RecipeError
 from tests.flows.runs import PASSES, job
 from tests.project import Project
 
@@ -17,6 +23,17 @@ def test_inline_run_judges_and_writes(project: Project) -> None:
     assert result.outcome.exit_code(strict=True) == 0
     assert [row.id for row in result.outcome.data.ledger] == ["model", "head", "judge"]
     assert Path(result.paths["report"]).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("engine", ["inline", "prefect"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_first_stage(
+    project: Project, engine: Engine
+) -> None:
+    recipe = project.recipe("quickstages:Head")
+    asked = replace(job(project, recipe), out=str(recipe / "out"))
+    with pytest.raises(RecipeError, match=r"out: Not a directory; choose another place"):
+        compress.run(asked, recipes.load(recipe), engine)
+    assert Home(project.home).store().digests() == []
 
 
 def test_options_that_are_not_given_are_no_words() -> None:

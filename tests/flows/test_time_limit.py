@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -11,12 +12,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from flows import prefect_server, time_limit
+from pipeline.run.logbook import Logbook
+from pipeline.store.home import Home
+from tests.flows.runs import PASSES
 from tests.project import Project
 
 BLOCKED = {
@@ -208,23 +213,56 @@ def test_a_user_and_password_are_shown_as_prefect_does(monkeypatch: pytest.Monke
     assert prefect_server.authorization() == {"Authorization": "Basic YTpi"}
 
 
-def test_a_run_on_the_command_line_is_ended_too(project: Project) -> None:
+def test_a_gate_on_the_command_line_is_ended_and_says_why_wherever_it_is_asked(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Path(__file__).parents[2]  # the watch is to be of the same version
+    monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{os.environ['PYTHONPATH']}")
     (project.folder / "hanging.py").write_text(HANGS)
-    recipe = project.recipe("hanging:Hang")
+    stages = ("hanging:Hang", "quickstages:Judge")
+    recipe, out = project.recipe(*stages, budgets=PASSES), project.folder / "out"
+    options = ("--engine", "inline", "--stage-timeout", "5", "--json")
     code = "from flows.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "run", recipe, "--engine", "inline", "--stage-timeout", "5"],
+    done = run(code, "ci", recipe, "--out", out, *options)
+    assert done.returncode == -signal.SIGKILL
+    said = json.loads(done.stdout)
+    assert said["exit_code"] == 137
+    # On a busy machine it may already be the import of the model.
+    assert ": stopped, because it took longer than 5 s" in said["error"]
+    assert said["error"] in done.stderr
+    book = Logbook(Home(project.home))
+    (entry,) = book.entries()
+    assert (entry.state, entry.message) == ("killed", said["error"])
+    assert book.log(entry.id).read_text().endswith(f"{said['error']}\n")
+    for name in ("junit.xml", "summary.md"):
+        assert "because it took longer than 5 s" in (out / name).read_text()
+
+
+def test_a_folder_that_another_run_has_locked_does_not_save_the_stage(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, ended = threading.Event(), threading.Event()
+    monkeypatch.setattr(time_limit, "LONGEST", 0.1)
+    monkeypatch.setattr(time_limit, "_say", lambda _: hangs.wait())
+    monkeypatch.setattr(time_limit, "_kill", lambda _: ended.set())
+    monkeypatch.setattr(time_limit, "_process", lambda *_: psutil.Process())
+    monkeypatch.setattr(time_limit.os, "_exit", lambda _: None)
+    told = json.dumps({"process": 1, "born": 0.0, "seconds": 0.0}).encode()
+    reader, writer = os.pipe()
+    os.write(writer, told + b"\n")
+    with os.fdopen(reader) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        time_limit._watch()
+        os.close(writer)
+    assert ended.is_set()
+    hangs.set()
+
+
+def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
-    )
-    assert done.returncode == -signal.SIGKILL
-    # On a busy machine it may already be the import of the model.
-    assert ": stopped, because it took longer than 5 s" in done.stderr
-
-
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )

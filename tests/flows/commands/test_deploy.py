@@ -86,6 +86,7 @@ def test_a_pool_of_containers_is_said_to_be_only_checked(
         (("--recipe-url", "recipes/tiny.yaml"), "--recipe-url recipes/tiny.yaml: expected a URL"),
         (("--recipe-url", "https://me:secret@h/a.yaml"), "contains credentials"),
         ((*URL, "--store", "models"), "--store models: expected a URL"),
+        ((*URL, "--store", "s3://m/rarefy#production"), "without a tag, e.g. s3://m/rarefy;"),
         ((*URL, "--report-url", "https://reports"), "--report-url needs a --store"),
         ((*URL, "--cron", "every night"), "--cron 'every night'"),
         ((*URL, "--cron", ""), "--cron ''"),

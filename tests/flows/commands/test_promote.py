@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,18 @@ def test_a_run_that_passed_is_promoted_by_each_of_its_names(desk: Desk) -> None:
         assert desk.store.tags()[f"tag-{number}"] == desk.digest
     (move,) = desk.store.find_tag("production").moves
     assert (move.why, move.run, move.verdict) == ("promote", "tiny", "pass")
+
+
+def test_a_folder_of_the_run_s_name_is_not_promoted_instead(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(desk.run, tmp_path / "tiny")
+    desk.verdict("fail")
+    monkeypatch.chdir(tmp_path)
+    assert desk.rarefy("promote", "tiny").code == 3
+    assert desk.production is None
+    said = desk.rarefy("promote", "./tiny", "--json")
+    assert json.loads(said.out)["run"] == "tiny"
 
 
 def test_json_says_what_moved(desk: Desk) -> None:

@@ -28,6 +28,7 @@ def test_push_and_pull_from_the_command_line(desk: Desk, tmp_path: Path) -> None
         ("pull", url): "expected URL#TAG",
         ("pull", f"{url}#nosuch"): "no tag 'nosuch'",
         ("push", "nosuch", url): "no such artifact or tag",
+        ("push", desk.digest, f"{url}#production"): f"URL without a tag, e.g. {url};",
         ("push", desk.digest, f"file://{tmp_path}/not/there"): "no such bucket or folder",
     }.items():
         said = desk.rarefy("artifact", *arguments)

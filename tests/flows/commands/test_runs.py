@@ -268,3 +268,16 @@ def test_an_empty_home_has_no_runs(call: Call, project: Project) -> None:
     code, _, err = call("runs", "ls")
     assert code == 0
     assert "no runs" in err
+
+
+def test_an_entry_that_cannot_be_read_is_noted_and_keeps_no_other_from_being_listed(
+    call: Call, project: Project
+) -> None:
+    with Logbook(Home(project.home)).writing("tiny", "inline", {}, 1):
+        pass
+    (project.home / "logs" / "old-20250101-000000-abcd.json").write_text("{")
+    code, out, err = call("runs", "ls", "--json")
+    assert (code, [each["name"] for each in json.loads(out)]) == (0, ["tiny"])
+    assert "old-20250101-000000-abcd.json: the file is damaged; delete it" in err
+    assert call("runs", "logs", "tiny")[0] == 0
+    assert call("runs", "logs", "old")[0] == 6

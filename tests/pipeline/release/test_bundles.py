@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,20 @@ def test_what_is_no_bundle_is_said(here: Project, rarefy: Callable[..., Said]) -
     empty = rarefy("predict", here.folder / "encoder", "text")
     assert empty.code == 2
     assert "it has no model.onnx" in empty.err
+
+
+def test_a_run_goes_before_a_folder_of_its_name(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, home = here.home / "runs" / "tiny", Home(here.home)
+    shutil.copytree(run, tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    for name, folder in {"tiny": run, "./tiny": Path("tiny"), "tiny/": Path("tiny")}.items():
+        assert bundles.find(name, home).directory == folder / "bundle"
+        assert rarefy("report", name).out == f"{folder / 'report.html'}\n"
+    assert bundles.named(Path("tiny")) == "./tiny"
+    assert bundles.named(run) == str(run)
+    assert bundles.named("tiny") == "tiny"
 
 
 def test_a_wrong_name_makes_no_store(tmp_path: Path) -> None:

@@ -153,9 +153,11 @@ def test_promote_to_a_remote_moves_both_tags_or_none(desk: Desk, tmp_path: Path)
     assert refused.code == 4
     assert there.tags()["production"] == other
     assert desk.production is None
-    nowhere = desk.rarefy("promote", "tiny", "--to", f"file://{tmp_path}/not/mounted")
-    assert nowhere.code == 2
-    assert desk.production is None
+    for nowhere in ("not/mounted", "shared#production"):
+        said = desk.rarefy("promote", "tiny", "other", "--to", f"file://{tmp_path}/{nowhere}")
+        assert said.code == 2
+        assert set(desk.store.tags()) <= {"tiny"}
+    assert not (tmp_path / "shared#production").exists()
 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:

@@ -18,7 +18,7 @@ from pipeline.run.outcome import Outcome
 from pipeline.store.artifact import Artifact
 from pipeline.store.store import Store
 from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import EvidenceError, ProviderError
+from pipeline.terms.errors import EvidenceError, ProviderError, RecipeError
 from pipeline.verdict.record import ReportData
 from tests.pipeline.report.factory import report_data
 from tests.pipeline.store.artifacts import publish
@@ -55,6 +55,25 @@ def test_a_record_of_a_later_version_is_refused_in_one_line_that_names_it(tmp_pa
     (tmp_path / "run.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(ValueError, match=r"^verdict\.schema: .*'rarefy.verdict/2' or [^\n]*$"):
         files.read(tmp_path)
+
+
+@pytest.mark.parametrize("below", ["", "deeper", "deeper/still"])
+def test_a_folder_that_cannot_be_made_is_known_before_anything_is_written(
+    tmp_path: Path, below: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RecipeError, match=r"cannot be written: .*; choose another place"):
+        files.prepare(tmp_path / "file" / below)
+    with pytest.raises(RecipeError, match=r"cannot be written: .*; choose another place"):
+        files.draw_broken("tiny", "stopped", tmp_path / "file" / below)
+
+
+def test_a_folder_that_is_prepared_is_empty(folder: Path) -> None:
+    files.prepare(folder)
+    assert list(folder.iterdir()) == []
+    (folder / "report.html").write_text("mine")
+    with pytest.raises(RecipeError, match="rarefy did not make this"):
+        files.prepare(folder)
 
 
 def test_a_folder_that_is_no_bundle_stays(folder: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from pipeline.run import logbook
 from pipeline.run.logbook import Logbook, Step
 from pipeline.store import disk
+from pipeline.store.artifact import NewerError
 from pipeline.store.home import Home
 from pipeline.terms.errors import DataError, IntegrityError, ProviderError, RecipeError
 
@@ -117,6 +118,16 @@ def test_a_killed_run_lasted_until_it_last_said_something(book):
     assert (entry.state, round(entry.seconds)) == ("killed", 60)
 
 
+def test_why_a_run_will_be_killed_is_noted_for_those_of_its_process_only(book, monkeypatch):
+    with book.writing("demo", "inline", {}, 3) as page, book.writing("other", "inline", {}, 3) as o:
+        o.update(pid=os.getpid() + 1)
+        assert [entry.id for entry in book.note(os.getpid(), "too slow")] == [page.entry.id]
+        assert (book.find("demo").message, book.find("other").message) == ("too slow", None)
+        assert "too slow" in book.log(page.entry.id).read_text()
+        assert book.log(o.entry.id).read_text() == ""
+    assert book.note(os.getpid(), "too slow") == []
+
+
 def test_a_killed_run_of_another_container_is_known_to_be_dead(book, monkeypatch):
     """Each container has a host name of its own; on one disk, the lock tells whether it lives."""
     with book.writing("demo", "inline", {}, 3) as page:
@@ -145,11 +156,23 @@ def test_who_may_only_read_sees_the_runs_of_another_user(book, monkeypatch):
         assert book.find("demo").state == "running"
 
 
-def test_a_damaged_entry_is_named(book):
-    identifier = write(book)
-    (book.folder / f"{identifier}.json").write_text("{")
-    with pytest.raises(IntegrityError, match="the file is damaged; delete it"):
-        book.entries()
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ("{", IntegrityError, "the file is damaged; delete it"),
+        ('{"schema": "rarefy.logbook/1"}', IntegrityError, "the file is damaged; delete it"),
+        ('{"schema": "rarefy.logbook/20"}', NewerError, "made by a newer version of rarefy"),
+    ],
+)
+def test_an_entry_that_cannot_be_read_hides_no_other(book, text, kind, words):
+    wrong, right = write(book), write(book, "other")
+    (book.folder / f"{wrong}.json").write_text(text)
+    assert [entry.id for entry in book.entries()] == [right]
+    assert book.find("other").id == right
+    assert list(book.unreadable()) == [wrong]
+    for reference in (wrong, "demo"):
+        with pytest.raises(kind, match=words):
+            book.find(reference)
 
 
 def test_a_damaged_entry_stops_no_run(book, monkeypatch):

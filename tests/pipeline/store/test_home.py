@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pipeline.store.home import Home
 
 
@@ -12,3 +14,10 @@ def test_store_runs_and_prefect_lie_apart_in_the_folder(tmp_path: Path) -> None:
     places = {home.runs, home.prefect, home.store().root}
     assert len(places) == 3
     assert {place.parent for place in places} == {tmp_path / "state"}
+
+
+@pytest.mark.parametrize("path", ["./tiny", "tiny/", "out/tiny", "/out/tiny", "."])
+def test_a_bare_name_is_first_a_run_and_a_path_never_is(tmp_path: Path, path: str) -> None:
+    home = Home(tmp_path)
+    assert home.folders("tiny") == [home.runs / "tiny", Path("tiny")]
+    assert home.folders(path) == [Path(path)]

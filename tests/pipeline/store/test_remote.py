@@ -381,7 +381,11 @@ def test_a_tag_or_artifact_that_is_not_there(store, other, url):
 def test_an_address_is_a_url_and_a_name(reference):
     with pytest.raises(RecipeError, match="expected URL#TAG"):
         remote.split(reference)
-    assert remote.split("s3://bucket/a#b#c") == ("s3://bucket/a#b", "c")
+    assert remote.split("s3://bucket/a#b/c#d") == ("s3://bucket/a#b/c", "d")
+
+
+def test_the_path_of_a_store_may_hold_the_mark_of_a_tag():
+    remote.check_url("file:///work/c#/store")
 
 
 def test_a_tag_s_name_is_checked_before_anything_is_sent(store, url):

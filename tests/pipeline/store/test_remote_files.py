@@ -97,6 +97,7 @@ def test_what_a_remote_refuses_is_one_line(store, error, kind, words, monkeypatc
     [
         ("foo://bucket/x", RecipeError, "Protocol not known: foo"),
         ("", RecipeError, "a remote needs a URL"),
+        ("memory://x#production", RecipeError, "a store's URL without a tag, e.g. memory://x;"),
         ("sftp://user:secret@host/x", RecipeError, "the URL contains credentials"),
     ],
 )
