@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
+from flows.options import show_table
 from pipeline.measure.measurements import Measurements
 from pipeline.report import floats, headline, linear
 from pipeline.terms.interval import Interval
@@ -157,7 +158,7 @@ def show_verdict(
     """
     if judged is None:
         return
-    console.print(verdict_table(judged))
+    show_table(verdict_table(judged), console)
     for line in [*floats.lines(measured), *filter(None, [linear.line(measured)])]:
         console.print(line, soft_wrap=True)
     for sentence in judged.evidence:

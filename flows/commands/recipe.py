@@ -14,7 +14,7 @@ from flows.options import (
     no_code_option,
     recipe_argument,
     show_json,
-    stdout,
+    show_table,
 )
 from pipeline.store.home import Home
 
@@ -40,9 +40,11 @@ def list_examples(as_json: bool) -> None:
         show_json([{"name": e.name, "about": e.about, "path": str(e.path)} for e in found])
         return
     table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
     for example in found:
         table.add_row(example.name, example.about)
-    stdout().print(table)
+    show_table(table)
 
 
 @recipe.command("cp", short_help="Copy an example with the data that it reads.")

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json, stage_timeout_option, stdout
+from flows.options import (
+    home_option,
+    json_option,
+    show_json,
+    show_table,
+    stage_timeout_option,
+    stdout,
+)
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
@@ -58,13 +65,13 @@ def ls(name: str | None, limit: int, home: Home, as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("run", "state", "steps", "at", "started", "took"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "run")
     for entry in found[:limit]:
         state = Text(entry.state, COLOURS.get(entry.state, ""))
         done = f"{len(entry.steps)}/{entry.total}"
         took = duration(entry.seconds)
         table.add_row(entry.id, state, done, entry.step or "", _clock(entry.started), took)
-    stdout().print(table, soft_wrap=True)
+    show_table(table)
 
 
 @runs.command("show", short_help="Show a run's steps, state and files.")

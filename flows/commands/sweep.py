@@ -16,8 +16,8 @@ from flows.options import (
     home_option,
     json_option,
     show_json,
+    show_table,
     stderr,
-    stdout,
     verbose,
     without_credentials,
 )
@@ -149,7 +149,7 @@ def sweep(
     if as_json:
         show_json(swept.as_json())
         return swept.exit_code
-    stdout().print(swept.table())
+    show_table(swept.table())
     console.print(f"page     {swept.paths['page']}", soft_wrap=True)
     return swept.exit_code
 
