@@ -31,6 +31,8 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
     from pipeline.run import folder
     from pipeline.terms.errors import RecipeError
 
+    if as_json and form in FORMATS:
+        raise click.UsageError(f"--format {form} and --json exclude each other")
     directory = find_run(run, home)
     try:
         data = folder.read(directory)

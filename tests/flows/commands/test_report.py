@@ -6,6 +6,8 @@ import json
 import shutil
 from collections.abc import Callable
 
+import pytest
+
 from tests.project import Project, Said
 
 
@@ -19,6 +21,13 @@ def test_report_is_drawn_again_from_the_run(here: Project, rarefy: Callable[...,
     assert "tiny" in rarefy("report", "tiny", "--format", "markdown").out
     assert json.loads(rarefy("report", "tiny", "--format", "json").out)["name"] == "tiny"
     assert json.loads(rarefy("report", "tiny", "--json").out)["verdict"] == "pass"
+
+
+@pytest.mark.parametrize("form", ["html", "markdown"])
+def test_what_is_no_json_is_refused_with_json(rarefy: Callable[..., Said], form: str) -> None:
+    said = rarefy("report", "--format", form, "--json")
+    assert said.code == json.loads(said.out)["exit_code"] == 2
+    assert f"--format {form} and --json exclude each other" in said.err
 
 
 def test_a_damaged_run_record_is_said(here: Project, rarefy: Callable[..., Said]) -> None:
