@@ -6,6 +6,8 @@ import errno
 import os
 import select
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 import rich_click as click
@@ -25,18 +27,29 @@ class BrokenError(Exception):
 class Group(click.RichGroup):
     """A group of commands that raises BrokenError; click would exit 1, whoever's pipe it was."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.RichContext:
+        with _told():  # --help and --version, which write while they are parsed
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _told():
             return super().invoke(ctx)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise BrokenError(error) from error
-            raise
-        except SystemExit as ended:
-            # rich discards the output of a closed pipe by itself, and exits with 1.
-            if isinstance(ended.__context__, BrokenPipeError):
-                raise SystemExit(CODE) from None
-            raise
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise BrokenError for a closed pipe."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise BrokenError(error) from error
+        raise
+    except SystemExit as ended:
+        # rich discards the output of a closed pipe by itself, and exits with 1.
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise SystemExit(CODE) from None
+        raise
 
 
 def nobody_reads() -> bool:

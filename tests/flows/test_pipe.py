@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,6 +37,16 @@ def test_a_closed_pipe_ends_with_the_code_of_sigpipe_and_no_word(say: str) -> No
     shout.stdout.close()
     said = shout.stderr.read()
     assert (shout.wait(60), said) == (141, b"")
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_an_option_of_the_whole_command_line_ends_in_the_same_way(option: str) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    program = f"from flows import cli; cli.main([{option!r}])"
+    said = subprocess.run([sys.executable, "-c", program], stdout=writes, stderr=subprocess.PIPE)
+    os.close(writes)
+    assert (said.returncode, said.stderr) == (141, b"")
 
 
 def test_an_interrupted_command_whose_reader_is_gone_says_nothing_more() -> None:
