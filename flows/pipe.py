@@ -1,4 +1,7 @@
-"""A closed pipe: ``rarefy artifact ls | head`` ends quietly, and never as a success."""
+"""Output that nobody takes: a closed pipe, as of ``rarefy artifact ls | head``, or a full disk.
+
+A closed pipe ends a command quietly, and never as a success.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +62,21 @@ def nobody_reads() -> bool:
     """
     gone = [stream for stream in (sys.stdout, sys.stderr) if _closed(stream)]
     for stream in gone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _discard(stream)
     return bool(gone)
+
+
+def discard_unwritten() -> None:
+    """Discard output that cannot be written, as to a full disk: Python would try again at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _closed(stream: TextIO) -> bool:

@@ -80,6 +80,16 @@ cli.main(["wait", "--json"])
     assert "Traceback" not in said
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk always full")
+@pytest.mark.parametrize("command", ["recipe ls", "recipe ls --json", "runs ls --json"])
+def test_output_to_a_full_disk_is_one_line_and_the_machine_s_fault(command: str) -> None:
+    program = f"from flows import cli; cli.main({command.split()})"
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE)
+    assert said.stderr == b"rarefy: the output: No space left on device\n"
+    assert said.returncode == 5
+
+
 def test_the_broken_pipe_of_a_worker_is_an_error(
     project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
