@@ -120,8 +120,7 @@ def carry_out(job: Job, engine: Engine, as_json: bool) -> int:
         loaded = _load(job)
         with Display(stderr(), quiet=as_json) as display:
             result = compress.run(job, loaded, engine, display, verbose=verbose())
-            for warning in result.outcome.data.warnings:
-                display.say(f"note: {warning}", "yellow")
+            display.notes(result.outcome.data.warnings)
         return _report(result, job, loaded, as_json)
     except Exception as error:
         _report_error(job, error)

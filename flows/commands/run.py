@@ -94,8 +94,7 @@ def carry_out(job: Job, loaded: LoadedRecipe, engine: Engine, as_json: bool) -> 
     console = stderr()
     with Display(console, quiet=as_json) as display:
         result = compress.run(job, loaded, engine, display, verbose=verbose())
-        for warning in result.outcome.data.warnings:
-            display.say(f"note: {warning}", "yellow")
+        display.notes(result.outcome.data.warnings)
     code = result.exit_code(job.strict)
     judged = result.outcome.data.verdict
     if as_json:
