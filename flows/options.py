@@ -26,10 +26,23 @@ PIPE = 400
 """Characters of a line of text in a pipe, which no terminal's width breaks."""
 
 
+class Folder(click.Path):
+    """A folder that need not exist; it is no file, and not the empty text of an unset variable."""
+
+    def __init__(self, path_type: type[Path] | None = None) -> None:
+        super().__init__(file_okay=False, readable=False, path_type=path_type)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the folder's name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--home``, given to the command as ``home: Home``."""
     return click.option(
         "--home",
+        type=Folder(),
         default=".rarefy",
         envvar="RAREFY_HOME",
         show_default=True,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from flows.options import (
+    Folder,
     engine_options,
     first_option,
     fresh_option,
@@ -40,7 +41,7 @@ UNFINISHED = "the run was stopped before it reached a verdict; its log shows how
 @click.option("--baseline", metavar="TAG", help="Compare the candidate with TAG, or with URL#TAG.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Folder(Path),
     callback=without_credentials,
     required=True,
     help="The folder for all outputs.",

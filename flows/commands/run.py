@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from flows.options import (
+    Folder,
     engine_options,
     first_option,
     fresh_option,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @recipe_argument
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Folder(Path),
     callback=without_credentials,
     help="The folder for report and bundle; default: runs/NAME in --home.",
 )

@@ -11,6 +11,7 @@ import rich_click as click
 from click.core import ParameterSource
 
 from flows.options import (
+    Folder,
     device_option,
     first_option,
     home_option,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @click.argument("sweep", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Folder(Path),
     callback=without_credentials,
     help="The folder of the sweep; default: sweeps/NAME in --home.",
 )

@@ -36,6 +36,15 @@ def test_the_home_is_that_of_the_option_then_of_the_environment(
     assert found["home"] == str(Path.home() / "mine")
 
 
+@pytest.mark.parametrize(("place", "said"), [("", "name is empty"), ("file", "is a file")])
+def test_a_home_that_can_be_no_folder_is_wrong_usage(tmp_path: Path, place: str, said: str) -> None:
+    """The empty name is that of a shell's variable that is not set."""
+    (tmp_path / "file").write_text("")
+    home = place and str(tmp_path / place)
+    with pytest.raises(click.UsageError, match=said):
+        shown.main(["--home", home], standalone_mode=False)
+
+
 def test_json_has_no_number_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
     """A candidate that answers NaN has such a correlation; strict readers of JSON refuse it."""
 
