@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -17,6 +20,9 @@ from flows.options import (
     show_table,
 )
 from pipeline.store.home import Home
+
+if TYPE_CHECKING:
+    from pipeline.store.store import Store
 
 
 @click.group(short_help="List, copy, show and check recipes; explain their keys.")
@@ -127,9 +133,10 @@ def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -
                     )
                 continue
             # A missing tag gives a warning, not an error: it may exist where the recipe will run.
-            plan = Plan(load(path), home.store(), first=True)
-            plan.steps()
-            answer["warnings"] = plan.warnings
+            with _store(home) as store:
+                plan = Plan(load(path), store, first=True)
+                plan.steps()
+                answer["warnings"] = plan.warnings
         except RarefyError as error:
             code = code or error.exit_code
             message = str(error)
@@ -141,6 +148,16 @@ def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -
     if as_json:
         show_json(answers)
     return code
+
+
+@contextmanager
+def _store(home: Home) -> Iterator[Store]:
+    """Yield the home's store, or one that is thrown away: a check makes no home."""
+    if (home.path / "store").is_dir():
+        yield home.store()
+        return
+    with tempfile.TemporaryDirectory(prefix="rarefy-check-") as folder:
+        yield Home(Path(folder)).store()
 
 
 @recipe.command(short_help="Print the JSON schema of recipes, or of sweeps.")
