@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import warnings
+from contextlib import suppress
 
 import rich_click as click
 
@@ -149,8 +150,11 @@ def _run(given: list[str], verbose: bool, as_json: bool) -> int:
 
 
 def _failed(error: Exception, verbose: bool, as_json: bool) -> int:
-    from pipeline.terms.errors import RarefyError
+    from pipeline.store import locks
+    from pipeline.terms.errors import ProviderError, RarefyError
 
+    if isinstance(error, OSError) and error.errno in locks.FULL:
+        error = ProviderError(f"{error.filename or 'the output'}: {error.strerror}")
     if verbose:
         import traceback
 
@@ -168,7 +172,10 @@ def _say(message: str, code: int, as_json: bool) -> int:
         import json
 
         # One line, as the answers of `predict` that may stand before it.
-        click.echo(json.dumps({"error": message, "exit_code": code}, ensure_ascii=False))
+        line = json.dumps({"error": message, "exit_code": code}, ensure_ascii=False)
+        with suppress(OSError):  # if its disk is full, the line on stderr remains
+            click.echo(line)
+    pipe.discard_unwritten()
     click.echo(f"rarefy: {message}", err=True)
     return code
 

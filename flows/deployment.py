@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class Deployment:
         schedule = {"cron": self.cron, "timezone": self.timezone, "active": True}
         file = re.split(r"[/:]", self.source)[-1]
         given = {f"--{name}": self.parameters.get(name) for name in ("device", "threads")}
-        command = " ".join(["rarefy run", *jobs.words(given), file])
+        command = shlex.join(["rarefy", "run", *jobs.words(given), file])
         parameters = {"recipe": self.source, "command": command, **self.parameters}
         return {
             "name": self.name,

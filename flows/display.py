@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from types import TracebackType
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
+from flows.options import show_table
 from pipeline.measure.measurements import Measurements
 from pipeline.report import floats, headline, linear
 from pipeline.terms.interval import Interval
@@ -68,6 +69,7 @@ class Display:
         self._task: TaskID | None = None
         self._clock = clock
         self._stage, self._began, self._printed = "", 0.0, 0.0
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -127,7 +129,14 @@ class Display:
         line.append(f"  {row.digest[:12]}", "dim")
         self.console.print(line, soft_wrap=True)
         if row.note:
+            self._warned.add(f"{row.id} {row.note}")
             self.say(f"warning: {row.id} {row.note}", "yellow")
+
+    def notes(self, warnings: Iterable[str]) -> None:
+        """Show a run's warnings, except those that were shown when their stage had finished."""
+        for warning in warnings:
+            if warning not in self._warned:
+                self.say(f"note: {warning}", "yellow")
 
     def say(self, text: str, style: str = "") -> None:
         if not self.quiet:
@@ -157,7 +166,7 @@ def show_verdict(
     """
     if judged is None:
         return
-    console.print(verdict_table(judged))
+    show_table(verdict_table(judged), console)
     for line in [*floats.lines(measured), *filter(None, [linear.line(measured)])]:
         console.print(line, soft_wrap=True)
     for sentence in judged.evidence:

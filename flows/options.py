@@ -16,17 +16,33 @@ from pipeline.store.home import Home
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from pipeline.terms.vocabulary import Data
 
 NO_LABEL = "none"
 """What --label is given for rows without labels."""
+PIPE = 400
+"""Characters of a line of text in a pipe, which no terminal's width breaks."""
+
+
+class Folder(click.Path):
+    """A folder that need not exist; it is no file, and not the empty text of an unset variable."""
+
+    def __init__(self, path_type: type[Path] | None = None) -> None:
+        super().__init__(file_okay=False, readable=False, path_type=path_type)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the folder's name is empty", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--home``, given to the command as ``home: Home``."""
     return click.option(
         "--home",
+        type=Folder(),
         default=".rarefy",
         envvar="RAREFY_HOME",
         show_default=True,
@@ -283,5 +299,28 @@ def stdout() -> Console:
     """
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 400
+    width = None if sys.stdout.isatty() else PIPE
     return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def show_table(table: Table, console: Console | None = None) -> None:
+    """Print a table, by default on stdout, with every column and every word whole.
+
+    rich would cut words off until the table fits. Here cells are only wrapped between words, and
+    those of a column with ``no_wrap`` not at all. Rows that do not fit a terminal that way are
+    whole lines, as in a pipe, and the terminal breaks them.
+    """
+    from rich.cells import cell_len
+    from rich.measure import Measurement, measure_renderables
+
+    console = console or stdout()
+    width, whole = console.width, console.options.update(width=PIPE)
+    for column in table.columns:
+        words = measure_renderables(console, whole, [column.header, *column.cells])
+        column.min_width = words.maximum if column.no_wrap else words.minimum
+    least = Measurement.get(console, whole, table).minimum  # if there is less, columns vanish
+    drawn = "".join(segment.text for segment in console.render(table))
+    if max(least, *map(cell_len, drawn.splitlines())) > width:
+        console.width = PIPE
+    console.print(table, soft_wrap=True)
+    console.width = width

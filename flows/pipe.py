@@ -1,4 +1,7 @@
-"""A closed pipe: ``rarefy artifact ls | head`` ends quietly, and never as a success."""
+"""Output that nobody takes: a closed pipe, as of ``rarefy artifact ls | head``, or a full disk.
+
+A closed pipe ends a command quietly, and never as a success.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import errno
 import os
 import select
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 import rich_click as click
@@ -25,18 +30,29 @@ class BrokenError(Exception):
 class Group(click.RichGroup):
     """A group of commands that raises BrokenError; click would exit 1, whoever's pipe it was."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.RichContext:
+        with _told():  # --help and --version, which write while they are parsed
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _told():
             return super().invoke(ctx)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise BrokenError(error) from error
-            raise
-        except SystemExit as ended:
-            # rich discards the output of a closed pipe by itself, and exits with 1.
-            if isinstance(ended.__context__, BrokenPipeError):
-                raise SystemExit(CODE) from None
-            raise
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise BrokenError for a closed pipe."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise BrokenError(error) from error
+        raise
+    except SystemExit as ended:
+        # rich discards the output of a closed pipe by itself, and exits with 1.
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise SystemExit(CODE) from None
+        raise
 
 
 def nobody_reads() -> bool:
@@ -46,8 +62,21 @@ def nobody_reads() -> bool:
     """
     gone = [stream for stream in (sys.stdout, sys.stderr) if _closed(stream)]
     for stream in gone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _discard(stream)
     return bool(gone)
+
+
+def discard_unwritten() -> None:
+    """Discard output that cannot be written, as to a full disk: Python would try again at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _closed(stream: TextIO) -> bool:

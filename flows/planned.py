@@ -84,7 +84,7 @@ class PlanView:
     def table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for column in COLUMNS:
-            table.add_column(column)
+            table.add_column(column, no_wrap=column in ("step", "artifact"))
         for row in self.rows():
             table.add_row(*row)
         return table

@@ -17,6 +17,7 @@ from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from pipeline.model import hub
 from pipeline.recipe import yaml_source
 from pipeline.stage import code
 from pipeline.store.remote import Remote
@@ -41,6 +42,8 @@ Kind = Callable[[str], Literal["file", "folder"] | None]
 """Says what is at a path beside the recipe."""
 _LONGEST = 300
 """Characters of the longest path that is looked for; longer texts are prompts."""
+_ELSEWHERE = (hub.PREFIX, "package:", "/", "~")
+"""How a reference begins that names nothing beside the recipe."""
 
 
 @dataclass(frozen=True)
@@ -189,14 +192,23 @@ def _references(recipe: dict[str, Any]) -> Iterator[str]:
     """
     for key, value in recipe.items():
         if key == "data" and isinstance(value, dict):
-            files = {"train", "dev", "eval", "unlabelled", "corpus"}
-            yield from _named({name: each for name, each in value.items() if name in files})
-        elif key in ("model", "task", "stages"):
+            files = ("train", "dev", "eval", "unlabelled", "corpus")
+            yield from filter(_is_path, map(value.get, files))
+        elif key == "model":
+            yield from filter(_is_path, [value])
+        elif key in ("task", "stages"):
             yield from _named(value)
 
 
+def _is_path(value: Any) -> bool:
+    """Return whether the name of a file or model is a path beside the recipe, as "eval#1.csv"."""
+    if not isinstance(value, str) or value in ("", "."):
+        return False
+    return len(value) <= _LONGEST and not value.startswith(_ELSEWHERE)
+
+
 def _named(value: Any) -> Iterator[str]:
-    """Yield every text in a recipe that may be a path beside it; a stage's ``module:`` too."""
+    """Yield every text of stages that may be a path, and no prompt; a stage's ``module:`` too."""
     if isinstance(value, dict):
         for key, each in value.items():
             if ":" in str(key):  # a stage of the recipe's own; other keys are words of recipes
@@ -244,8 +256,8 @@ def _places(references: Iterable[str], kind: Kind) -> set[str]:
     """Return the paths of what a recipe names; of modules, those that lie beside it."""
     found = set()
     for reference in references:
-        module, colon, _ = reference.partition(":")
-        found |= set(_modules([module], kind)) if colon else {reference}
+        module = reference.removesuffix(":")
+        found |= {reference} if module == reference else set(_modules([module], kind))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from flows.commands.remote import pull, push
-from flows.options import home_option, json_option, show_json, stdout
+from flows.options import home_option, json_option, show_json, show_table, stdout
 from pipeline.store.home import Home
 from pipeline.terms import wording
 
@@ -52,7 +52,8 @@ def list_artifacts(kind: str | None, limit: int, home: Home, as_json: bool) -> N
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("kind", "stage", "digest", "size", "age", "tags"):
-        table.add_column(column, justify="right" if column in ("size", "age") else "left")
+        right = column in ("size", "age")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column == "digest")
     for row in rows[:limit]:
         table.add_row(
             row["kind"],
@@ -62,7 +63,7 @@ def list_artifacts(kind: str | None, limit: int, home: Home, as_json: bool) -> N
             "" if row["age"] is None else wording.duration(row["age"]),
             " ".join([*row["tags"], *(f"({name})" for name in row["past_tags"])]),
         )
-    stdout().print(table)
+    show_table(table)
     if len(rows) > limit:
         click.echo(f"the newest {limit} of {len(rows):,}; --limit lists more", err=True)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from flows.options import (
+    Folder,
     engine_options,
     first_option,
     fresh_option,
@@ -40,7 +41,7 @@ UNFINISHED = "the run was stopped before it reached a verdict; its log shows how
 @click.option("--baseline", metavar="TAG", help="Compare the candidate with TAG, or with URL#TAG.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Folder(Path),
     callback=without_credentials,
     required=True,
     help="The folder for all outputs.",
@@ -120,8 +121,7 @@ def carry_out(job: Job, engine: Engine, as_json: bool) -> int:
         loaded = _load(job)
         with Display(stderr(), quiet=as_json) as display:
             result = compress.run(job, loaded, engine, display, verbose=verbose())
-            for warning in result.outcome.data.warnings:
-                display.say(f"note: {warning}", "yellow")
+            display.notes(result.outcome.data.warnings)
         return _report(result, job, loaded, as_json)
     except Exception as error:
         _report_error(job, error)

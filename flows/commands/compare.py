@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, rows_of, rows_options, show_json, stderr, stdout
+from flows.options import (
+    home_option,
+    json_option,
+    rows_of,
+    rows_options,
+    show_json,
+    show_table,
+    stderr,
+)
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
@@ -134,7 +142,7 @@ def compare(
         verdict = judged.model_dump(mode="json", by_alias=True) if judged else None
         show_json(compared.as_json() | {"verdict": verdict, "exit_code": code})
         return code
-    stdout().print(ComparisonView(compared, judged).table())
+    show_table(ComparisonView(compared, judged).table())
     if judged is not None:
         show_verdict(judged, stderr())
         click.echo(f"verdict: {judged.outcome}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json, stdout
+from flows.options import home_option, json_option, show_json, show_table
 from pipeline.store.home import Home
 from pipeline.terms.metrics import USUAL
 
@@ -71,7 +71,7 @@ def history(
     if as_json:
         show_json([_plain(verdict) for verdict in reversed(verdicts[-limit:])])
         return
-    stdout().print(_table(verdicts, limit, metrics, named=name is None))
+    show_table(_table(verdicts, limit, metrics, named=name is None))
 
 
 def _name(reference: str | None, known: list[str]) -> str | None:
@@ -93,8 +93,10 @@ def _list(names: list[str]) -> str:
 
 def _write(past: History, name: str | None, home: Home, page: Path) -> None:
     from pipeline.report import trend
+    from pipeline.run import ownership
     from pipeline.terms.errors import ProviderError
 
+    ownership.check_page(page)
     text = trend.render(past, name, _releases(home))
     try:
         page.parent.mkdir(parents=True, exist_ok=True)

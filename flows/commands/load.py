@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, rows_of, rows_options, show_json, stderr, stdout
+from flows.options import (
+    home_option,
+    json_option,
+    rows_of,
+    rows_options,
+    show_json,
+    show_table,
+    stderr,
+)
 from pipeline.store.home import Home
 from pipeline.terms.metrics import PERCENTILES
 
@@ -237,7 +245,7 @@ def _show(runs: list[Load]) -> None:
             _cell(run, 50, of_service=True),
             _cell(run, 99, of_service=True),
         )
-    stdout().print(table)
+    show_table(table)
 
 
 def _cell(run: Load, percent: int, *, of_service: bool = False) -> str:

@@ -14,6 +14,7 @@ from flows.options import (
     no_code_option,
     recipe_argument,
     show_json,
+    show_table,
     stdout,
 )
 from pipeline.store.home import Home
@@ -68,7 +69,7 @@ def plan(
         show_json(view.as_json())
         return
     console = stdout()
-    console.print(view.table())
+    show_table(view.table(), console)
     console.print(f"\n{view.summary}")
     for note in view.notes:
         doubt = note in view.plan.doubts

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -14,9 +17,12 @@ from flows.options import (
     no_code_option,
     recipe_argument,
     show_json,
-    stdout,
+    show_table,
 )
 from pipeline.store.home import Home
+
+if TYPE_CHECKING:
+    from pipeline.store.store import Store
 
 
 @click.group(short_help="List, copy, show and check recipes; explain their keys.")
@@ -40,9 +46,11 @@ def list_examples(as_json: bool) -> None:
         show_json([{"name": e.name, "about": e.about, "path": str(e.path)} for e in found])
         return
     table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
     for example in found:
         table.add_row(example.name, example.about)
-    stdout().print(table)
+    show_table(table)
 
 
 @recipe.command("cp", short_help="Copy an example with the data that it reads.")
@@ -125,9 +133,10 @@ def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -
                     )
                 continue
             # A missing tag gives a warning, not an error: it may exist where the recipe will run.
-            plan = Plan(load(path), home.store(), first=True)
-            plan.steps()
-            answer["warnings"] = plan.warnings
+            with _store(home) as store:
+                plan = Plan(load(path), store, first=True)
+                plan.steps()
+                answer["warnings"] = plan.warnings
         except RarefyError as error:
             code = code or error.exit_code
             message = str(error)
@@ -139,6 +148,16 @@ def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -
     if as_json:
         show_json(answers)
     return code
+
+
+@contextmanager
+def _store(home: Home) -> Iterator[Store]:
+    """Yield the home's store, or one that is thrown away: a check makes no home."""
+    if (home.path / "store").is_dir():
+        yield home.store()
+        return
+    with tempfile.TemporaryDirectory(prefix="rarefy-check-") as folder:
+        yield Home(Path(folder)).store()
 
 
 @recipe.command(short_help="Print the JSON schema of recipes, or of sweeps.")

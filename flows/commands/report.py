@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import rich_click as click
@@ -31,6 +32,8 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
     from pipeline.run import folder
     from pipeline.terms.errors import RecipeError
 
+    if as_json and form in FORMATS:
+        raise click.UsageError(f"--format {form} and --json exclude each other")
     directory = find_run(run, home)
     try:
         data = folder.read(directory)
@@ -40,9 +43,14 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
     if form == "json":
         click.echo(data.model_dump_json(by_alias=True, indent=1))
         return
-    path = folder.draw(data, directory)["report"]
+    path = directory / FORMATS["html"]
+    page = directory / FORMATS[form or "html"]
+    if os.access(directory, os.W_OK) or not page.is_file():
+        folder.draw(data, directory)
+    else:  # e.g. another user's
+        click.echo(f"{directory} cannot be written: its report is not rendered again", err=True)
     if form is not None:
-        click.echo((directory / FORMATS[form]).read_text(encoding="utf-8"), nl=False)
+        click.echo(page.read_text(encoding="utf-8"), nl=False)
     elif as_json:
         judged = data.verdict.outcome if data.verdict else None
         show_json({"run": data.name, "report": str(path), "verdict": judged})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from flows.options import (
+    Folder,
     engine_options,
     first_option,
     fresh_option,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @recipe_argument
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Folder(Path),
     callback=without_credentials,
     help="The folder for report and bundle; default: runs/NAME in --home.",
 )
@@ -94,8 +95,7 @@ def carry_out(job: Job, loaded: LoadedRecipe, engine: Engine, as_json: bool) -> 
     console = stderr()
     with Display(console, quiet=as_json) as display:
         result = compress.run(job, loaded, engine, display, verbose=verbose())
-        for warning in result.outcome.data.warnings:
-            display.say(f"note: {warning}", "yellow")
+        display.notes(result.outcome.data.warnings)
     code = result.exit_code(job.strict)
     judged = result.outcome.data.verdict
     if as_json:

@@ -8,16 +8,26 @@ import signal
 import time
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json, stage_timeout_option, stdout
+from flows.options import (
+    home_option,
+    json_option,
+    show_json,
+    show_table,
+    stage_timeout_option,
+    stdout,
+)
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
     from pipeline.run.logbook import Entry, Logbook
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C: 128 + SIGINT."""
 PATIENCE = 60.0
 """Seconds that a cancelled run has to stop."""
 COLOURS = {"pass": "green", "fail": "red", "error": "red", "running": "cyan", "killed": "red"}
@@ -61,13 +71,13 @@ def ls(name: str | None, limit: int, home: Home, as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("run", "state", "steps", "at", "started", "took"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "run")
     for entry in found[:limit]:
         state = Text(entry.state, COLOURS.get(entry.state, ""))
         done = f"{len(entry.steps)}/{entry.total}"
         took = duration(entry.seconds)
         table.add_row(entry.id, state, done, entry.step or "", _clock(entry.started), took)
-    stdout().print(table, soft_wrap=True)
+    show_table(table)
 
 
 @runs.command("show", short_help="Show a run's steps, state and files.")
@@ -113,7 +123,7 @@ def show(reference: str, home: Home, as_json: bool) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
 @home_option
 @json_option
-def logs(reference: str, follow: bool, home: Home, as_json: bool) -> None:
+def logs(reference: str, follow: bool, home: Home, as_json: bool) -> int:
     """Print the log of RUN: its steps, notes and progress, and the traceback of an error.
 
     Example: `rarefy runs logs demo --follow`
@@ -128,13 +138,17 @@ def logs(reference: str, follow: bool, home: Home, as_json: bool) -> None:
     if not path.is_file():
         raise RecipeError(f"{entry.id}: its log is gone")
     if follow:
-        book.follow(entry, lambda text: click.echo(text, nl=False))
-        return
+        try:
+            book.follow(entry, lambda text: click.echo(text, nl=False))
+        except KeyboardInterrupt:
+            return INTERRUPTED  # only this command; the run goes on
+        return 0
     text = path.read_text(encoding="utf-8")
     if as_json:
         show_json({"run": entry.id, "path": str(path), "lines": text.splitlines()})
-        return
-    click.echo(text, nl=False)
+    else:
+        click.echo(text, nl=False)
+    return 0
 
 
 @runs.command("cancel", short_help="Stop a run; what it has finished is kept.")
@@ -198,8 +212,9 @@ def resume(
     --stage-timeout replaces the one that RUN was given. A run of `rarefy ci` goes on as one: its
     files are written, and an inconclusive budget is no success, unless it was given --lenient.
 
-    The recipe is read as it is now, and the new run has a log of its own. A run that was started
-    with --fresh computes everything again.
+    The recipe is read as it is now, and the new run has a log of its own. If the recipe has another
+    name by now, so has the folder, unless it was given by --out. A run that was started with
+    --fresh computes everything again.
 
     Example: `rarefy runs resume demo`
     """
@@ -223,7 +238,10 @@ def resume(
         )
     if job.ci:
         return ci.carry_out(job, entry.engine, as_json)
-    return run.carry_out(job, jobs.load(job), entry.engine, as_json)
+    loaded, default = jobs.load(job), Home(Path(job.home)).runs
+    if Path(job.out) == default / entry.name:
+        job = replace(job, out=str(default / loaded.recipe.name))
+    return run.carry_out(job, loaded, entry.engine, as_json)
 
 
 def _going_on(entry: Entry) -> str:

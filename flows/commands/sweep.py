@@ -11,13 +11,14 @@ import rich_click as click
 from click.core import ParameterSource
 
 from flows.options import (
+    Folder,
     device_option,
     first_option,
     home_option,
     json_option,
     show_json,
+    show_table,
     stderr,
-    stdout,
     verbose,
     without_credentials,
 )
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @click.argument("sweep", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Folder(Path),
     callback=without_credentials,
     help="The folder of the sweep; default: sweeps/NAME in --home.",
 )
@@ -149,7 +150,7 @@ def sweep(
     if as_json:
         show_json(swept.as_json())
         return swept.exit_code
-    stdout().print(swept.table())
+    show_table(swept.table())
     console.print(f"page     {swept.paths['page']}", soft_wrap=True)
     return swept.exit_code
 

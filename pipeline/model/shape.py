@@ -86,7 +86,7 @@ def of_directory(directory: Path, files: tuple[Path, ...]) -> Shape | None:
     Pickled files have no header, so their size is divided by four bytes per parameter.
     """
     try:
-        config = json.loads((directory / "config.json").read_text())
+        config = json.loads((directory / "config.json").read_bytes())
         sizes: dict[str, Any] = {
             key: next(int(config[name]) for name in names if name in config)
             for key, names in _NAMES.items()

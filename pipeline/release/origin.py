@@ -55,7 +55,7 @@ def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> 
 def _made_by(record: Path) -> tuple[str, str] | None:
     """Return the name of a run's recipe and its command; None if the file is a bundle's."""
     try:
-        values = json.loads(record.read_text())
+        values = json.loads(record.read_bytes())
         return (values["name"], values["command"]) if values.get("command") else None
     except (ValueError, AttributeError, KeyError):
         raise IntegrityError(

@@ -114,7 +114,7 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
     directory = parts.transformer
     config = directory / "config.json"
     try:
-        values = json.loads(config.read_text())
+        values = json.loads(config.read_bytes())
     except FileNotFoundError:
         raise ModelError(f"{key}: {reference}: there is no config.json in {directory}") from None
     except ValueError as error:

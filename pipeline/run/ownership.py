@@ -50,6 +50,14 @@ def check(directory: Path) -> None:
         raise _foreign(folder)
 
 
+def check_page(page: Path) -> None:
+    """Raise RecipeError if a page would replace a file that rarefy did not write."""
+    if page.is_file() and page.stat().st_size and not _has(page, _MARKS[names.REPORT]):
+        raise RecipeError(
+            f"{page}: rarefy did not write this and would replace it; choose another name"
+        )
+
+
 def _has(path: Path, mark: bytes) -> bool:
     return path.is_file() and re.search(mark, path.read_bytes()) is not None
 

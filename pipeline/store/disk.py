@@ -33,7 +33,7 @@ _FULL = (
 def read(path: Path, key: str) -> Any:
     """Return one value of a JSON file in the store. Raises IntegrityError if it is damaged."""
     try:
-        return json.loads(path.read_text())[key]
+        return json.loads(path.read_bytes())[key]
     except (ValueError, KeyError, TypeError):
         raise IntegrityError(f"{path}: the file is damaged; delete it") from None
 

@@ -386,7 +386,7 @@ class Store:
     def note(self, key: str) -> Any:
         """Return a saved derived fact. Returns None if it is missing or unreadable."""
         try:
-            return json.loads((self.root / "notes" / f"{key}.json").read_text())
+            return json.loads((self.root / "notes" / f"{key}.json").read_bytes())
         except (OSError, ValueError):
             return None
 

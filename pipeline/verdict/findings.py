@@ -55,7 +55,7 @@ def beaten(measurements: Measurements) -> BudgetResult | None:
         return None
     main = measurements.main
     both = measurements.compare(main, measurements.table(CANDIDATE), measurements.linear_table())
-    lost = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
+    lost = _negated(both.difference90)
     change = [signed(value) for value in both.difference90]
     better = lost.value < 0
     reason = (
@@ -182,7 +182,7 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
 def _drop(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
     """Judge ``max_drop``; the finding holds the drop, so a positive value is worse."""
     outcome: Outcome = statistics.non_inferiority(both.difference90, budget.limit)
-    drop = Interval(*(-both.difference90[at] for at in (0, 2, 1)))
+    drop = _negated(both.difference90)
     change = [beside(signed, value, -budget.limit) for value in both.difference90]
     margin = exactly(number, budget.limit * 100)
     text = (
@@ -219,12 +219,17 @@ def _regression(budget: Budget, interval: Interval, note: str, lacking: str = ""
     outcome = _at_most(interval, budget.limit)
     shown, word, limit = interval, "worse", budget.limit
     if interval.value < 0:
-        shown, word, limit = Interval(*(-interval[at] for at in (0, 2, 1))), "better", -limit
+        shown, word, limit = _negated(interval), "better", -limit
     text = (
         f"{budget.metric} is {bounds(shown, '%', limit)} {word} than {budget.against}'s"
         f"{note}; a regression of at most {required(budget.limit, '%')} is allowed"
     )
     return Finding(interval, outcome, text + _at_limit(outcome, lacking))
+
+
+def _negated(interval: Interval) -> Interval:
+    """Return minus an interval; of 0 it is 0, not the -0 that reports would show."""
+    return Interval(*(0 - interval[at] for at in (0, 2, 1)))
 
 
 def _agreement(budget: Budget, target: str | None, measurements: Measurements) -> Finding:

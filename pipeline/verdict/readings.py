@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,6 +27,13 @@ class Plain(NamedTuple):
     high: float | None
 
 
+def logical_cores(facts: Mapping[str, Any]) -> int | None:
+    """Return how many cores a measurement could use; None if it does not say."""
+    cores = facts.get("cores")
+    count = cores.get("logical") if isinstance(cores, dict) else cores
+    return count if isinstance(count, int) else None
+
+
 @dataclass(frozen=True)
 class Machine:
     """The machine and settings of a measurement; numbers compare only if digests are equal."""
@@ -39,9 +47,7 @@ class Machine:
 
     @property
     def cores(self) -> int | None:
-        cores = self.facts.get("cores")
-        count = cores.get("logical") if isinstance(cores, dict) else cores
-        return count if isinstance(count, int) else None
+        return logical_cores(self.facts)
 
     @property
     def runtime(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,8 @@ def test_the_command_has_the_options_that_the_result_depends_on(
     given = {"device": "cuda", "threads": 2, "machine": "rack-7"}
     command = made(parameters=given).entry([])["parameters"]["command"]
     assert command == "rarefy run --device cuda --threads 2 tiny.yaml"
+    spaced = made(source="s3://models/my recipe.yaml").entry([])["parameters"]["command"]
+    assert shlex.split(spaced) == ["rarefy", "run", "my recipe.yaml"]
 
 
 def test_prefect_s_own_model_of_the_file_reads_an_entry(made: Callable[..., Deployment]) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.display import Display, as_text
+from pipeline.verdict.record import LedgerRow
 
 
 @dataclass
@@ -108,3 +109,16 @@ def test_in_a_file_what_is_starting_is_a_line():
         display.starting("starting Prefect")
         display.started("model")
     assert file.getvalue() == "starting Prefect\n"
+
+
+def test_a_warning_of_a_stage_is_not_repeated_at_the_end():
+    file = io.StringIO()
+    facts = {"id": "head", "stage": "head", "kind": "checkpoint", "digest": "0" * 64, "size": 1}
+    row = LedgerRow(**facts, cached=False, seconds=1, note="has learned nothing")
+    with Display(Console(file=file, width=80)) as display:
+        display.finished(row)
+        display.notes(["head has learned nothing", "two rows are left out"])
+    assert file.getvalue().splitlines()[1:] == [
+        "warning: head has learned nothing",
+        "note: two rows are left out",
+    ]

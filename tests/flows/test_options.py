@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,15 @@ def test_the_home_is_that_of_the_option_then_of_the_environment(
     assert found["home"] == str(Path.home() / "mine")
 
 
+@pytest.mark.parametrize(("place", "said"), [("", "name is empty"), ("file", "is a file")])
+def test_a_home_that_can_be_no_folder_is_wrong_usage(tmp_path: Path, place: str, said: str) -> None:
+    """The empty name is that of a shell's variable that is not set."""
+    (tmp_path / "file").write_text("")
+    home = place and str(tmp_path / place)
+    with pytest.raises(click.UsageError, match=said):
+        shown.main(["--home", home], standalone_mode=False)
+
+
 def test_json_has_no_number_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
     """A candidate that answers NaN has such a correlation; strict readers of JSON refuse it."""
 
@@ -65,3 +75,36 @@ def test_a_line_for_a_pipe_is_never_broken(capsys: pytest.CaptureFixture[str]) -
     words = " ".join(["word"] * 70)
     options.stdout().print(words)
     assert capsys.readouterr().out == f"{words}\n"
+
+
+def drawn(width: int, *, no_wrap: bool = True) -> list[str]:
+    """The lines of a table of a run and its verdict, in a terminal of so many characters."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("run", no_wrap=no_wrap)
+    table.add_column("verdict")
+    table.add_row("reviews 4db2", "inconclusive because the machine was throttled")
+    written = io.StringIO()
+    console = Console(file=written, width=width)
+    options.show_table(table, console)
+    assert console.width == width
+    return [line.rstrip() for line in written.getvalue().splitlines()]
+
+
+def test_a_table_in_a_terminal_is_wrapped_between_words() -> None:
+    assert drawn(30) == [
+        "run           verdict",
+        "reviews 4db2  inconclusive",
+        "              because the",
+        "              machine was",
+        "              throttled",
+    ]
+
+
+@pytest.mark.parametrize("width", [1, 12, 25])
+def test_a_terminal_too_narrow_for_the_words_of_a_table_gets_whole_lines(width: int) -> None:
+    whole = [
+        "run           verdict",
+        "reviews 4db2  inconclusive because the machine was throttled",
+    ]
+    assert drawn(width) == whole
+    assert drawn(min(width, 12), no_wrap=False) == whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,6 +39,16 @@ def test_a_closed_pipe_ends_with_the_code_of_sigpipe_and_no_word(say: str) -> No
     assert (shout.wait(60), said) == (141, b"")
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_an_option_of_the_whole_command_line_ends_in_the_same_way(option: str) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    program = f"from flows import cli; cli.main([{option!r}])"
+    said = subprocess.run([sys.executable, "-c", program], stdout=writes, stderr=subprocess.PIPE)
+    os.close(writes)
+    assert (said.returncode, said.stderr) == (141, b"")
+
+
 def test_an_interrupted_command_whose_reader_is_gone_says_nothing_more() -> None:
     program = """
 import sys
@@ -67,6 +78,16 @@ cli.main(["wait", "--json"])
     assert wait.wait(60) == 130
     assert said.splitlines()[-1].startswith("rarefy: interrupted")
     assert "Traceback" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk always full")
+@pytest.mark.parametrize("command", ["recipe ls", "recipe ls --json", "runs ls --json"])
+def test_output_to_a_full_disk_is_one_line_and_the_machine_s_fault(command: str) -> None:
+    program = f"from flows import cli; cli.main({command.split()})"
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE)
+    assert said.stderr == b"rarefy: the output: No space left on device\n"
+    assert said.returncode == 5
 
 
 def test_the_broken_pipe_of_a_worker_is_an_error(

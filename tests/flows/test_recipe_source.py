@@ -288,6 +288,16 @@ def test_only_what_may_be_a_file_is_sent(there: Path, tmp_path: Path) -> None:
     assert not {"demo", "demo/secret.env", "text"} & names
 
 
+@pytest.mark.parametrize("name", ["eval#1.jsonl", "eval 10:00.jsonl", "eval*.jsonl", "a:b"])
+def test_a_data_file_may_have_any_name(there: Path, here: Path, tmp_path: Path, name: str) -> None:
+    (there / name).write_text("{}\n")
+    recipe = there / "demo.yaml"
+    recipe.write_text(RECIPE.replace("data/eval.jsonl", f'"{name}"'))
+    source = recipe_source.send(recipe, (tmp_path / "store").as_uri())
+    recipe_source.fetch(source, here)
+    assert files(here) == NEEDED - {"data/eval.jsonl"} | {name}
+
+
 def test_a_prompt_that_begins_with_dots_is_no_path(there: Path, tmp_path: Path) -> None:
     recipe = there / "demo.yaml"
     recipe.write_text(RECIPE.replace('"a sentence, with\\nlines"', '"...and more"'))

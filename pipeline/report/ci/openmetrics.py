@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pipeline.report.ci import cases
 from pipeline.report.ci.numbers import Measured, plain
+from pipeline.verdict.readings import logical_cores
 from pipeline.verdict.record import LedgerRow, ReportData
 
 OUTCOMES = ("pass", "fail", "inconclusive")
@@ -128,8 +129,8 @@ def _stage(page: _Page, row: LedgerRow) -> None:
 
 
 def _machine(data: ReportData) -> dict[str, str]:
-    names = ("cpu", "cores")
-    labels: dict[str, str] = {n: str(data.machine[n]) for n in names if n in data.machine}
+    found = {"cpu": data.machine.get("cpu"), "cores": logical_cores(data.machine)}
+    labels = {name: str(value) for name, value in found.items() if value is not None}
     libraries = data.machine.get("libraries")
     if isinstance(libraries, dict) and "onnxruntime" in libraries:
         labels["onnxruntime"] = str(libraries["onnxruntime"])

@@ -76,6 +76,17 @@ def test_the_page_is_written_where_it_was_asked_for(
     assert "<h1>one</h1>" in page.read_text()
 
 
+def test_a_file_of_somebody_else_is_not_replaced_by_the_page(
+    past: History, rarefy: Callable[..., Said]
+) -> None:
+    past.add(finished(0))
+    notes = past.path.parent / "notes.html"
+    notes.write_text("my notes")
+    said = rarefy("history", "--html", notes)
+    assert (said.code, notes.read_text()) == (2, "my notes")
+    assert f"{notes}: rarefy did not write this" in said.err
+
+
 def test_a_promoted_release_is_marked(project: Project, rarefy: Callable[..., Said]) -> None:
     recipe = project.recipe(*STAGES, budgets=PASSES)
     rarefy("run", recipe, "--engine", "inline")

@@ -27,6 +27,13 @@ def test_check_tells_all_recipes_and_fails_for_one(
     assert [answer["ok"] for answer in answers] == [False, True]
 
 
+def test_check_makes_no_home(project: Project, rarefy: Callable[..., Said]) -> None:
+    """The folder may be a checkout that cannot be written."""
+    recipe = project.recipe("quickstages:Head")
+    assert rarefy("recipe", "check", recipe).out == f"ok {recipe}\n"
+    assert not project.home.exists()
+
+
 def test_check_sees_a_missing_data_file(project: Project, rarefy: Callable[..., Said]) -> None:
     (project.folder / "eval.jsonl").unlink()
     said = rarefy("recipe", "check", project.recipe("quickstages:Head"))

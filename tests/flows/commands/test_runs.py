@@ -23,6 +23,8 @@ from tests.flows.runs import PASSES
 from tests.project import Project
 
 Call = Callable[..., tuple[int, str, str]]
+NAMES = ("tiny", "newer")
+"""Of a recipe, before it was renamed and after."""
 
 
 @pytest.fixture
@@ -192,6 +194,30 @@ def test_a_strict_run_goes_on_strictly(call: Call, project: Project) -> None:
     assert call("runs", "resume", "tiny")[0] == 0
     assert call(*inline(recipe), "--strict")[0] == 4
     assert call("runs", "resume", "tiny")[0] == 4
+
+
+def test_a_recipe_with_a_new_name_goes_on_in_the_folder_of_that_name(
+    call: Call, project: Project
+) -> None:
+    recipe = project.recipe("quickstages:Head")
+    assert call(*inline(recipe))[0] == 0
+    recipe.write_text(recipe.read_text().replace("name: tiny", "name: newer"))
+    assert call("runs", "resume", "tiny")[0] == 0
+    runs = Home(project.home).runs
+    names = {each: json.loads((runs / each / "run.json").read_text())["name"] for each in NAMES}
+    assert names == {each: each for each in NAMES}
+
+
+def test_ctrl_c_ends_the_following_of_a_log_and_says_nothing_of_the_run(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Logbook, "follow", interrupted)
+    with Logbook(Home(tmp_path)).writing("tiny", "inline", {}, 3):
+        said = call("runs", "logs", "tiny", "--follow", "--home", str(tmp_path))
+    assert said == (130, "", "")
 
 
 def test_a_killed_run_is_known_to_be_dead(call: Call, project: Project) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,3 +168,19 @@ def test_a_file_that_a_user_has_named_is_placed_or_refused_in_one_line(tmp_path,
         assert len(str(caught.value).splitlines()) == 1
     with pytest.raises(ProviderError, match="cannot write here"), disk.placing(file):
         raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+
+def test_json_is_utf_8_whatever_the_locale(tmp_path):
+    (tmp_path / "tag.json").write_text('{"run": "gr\u00f6\u00dfe"}', encoding="utf-8")
+    program = (
+        "import sys; from pathlib import Path; from pipeline.store import disk; "
+        "print(ascii(disk.read(Path(sys.argv[1]), 'run')))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", program, str(tmp_path / "tag.json")],
+        env=os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "'gr\\xf6\\xdfe'\n"

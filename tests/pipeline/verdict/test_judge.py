@@ -130,3 +130,10 @@ def test_a_time_that_was_never_taken_fails_on_a_throttled_target_too(measurement
     found = one(measurements, metric="speedup", min_speedup="2x", against="prune")
     assert found.outcome == "fail"
     assert "'prune' was not measured" in found.reason
+
+
+def test_a_drop_of_nothing_is_zero_without_a_sign(measurements):
+    twins = {"candidate": measurements.models["finetune"]}
+    same = measurements.model_copy(update={"models": measurements.models | twins})
+    found = one(same, metric="accuracy", max_drop="1 %", against="finetune")
+    assert str(found.value) == "0.0"

@@ -38,6 +38,13 @@ def test_prometheus_reads_every_number_in_base_units(numbers: list[Measured]) ->
     assert text.endswith("\n# EOF\n")
 
 
+@pytest.mark.parametrize("cores", [2, {"physical": 1, "logical": 2, "quota": None}])
+def test_the_machine_has_its_cores_however_they_were_counted(cores: object) -> None:
+    data = ten()
+    data = data.model_copy(update={"machine": data.machine | {"cores": cores}})
+    assert 'cores="2"' in openmetrics.render(data, [])
+
+
 def test_what_is_no_number_is_left_out(numbers: list[Measured]) -> None:
     text = openmetrics.render(ten(), numbers)
     assert all(math.isfinite(value) for value in samples(text).values())
