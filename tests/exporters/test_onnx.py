@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
+import torch
 
 from exporters import onnx, parity
+from pipeline.model.static import StaticConfig, StaticForSequenceClassification
 from pipeline.terms.errors import ModelError
 from tests.exporters.conftest import tiny
 from tests.exporters.families import classifier
@@ -78,3 +82,22 @@ def test_a_decoder_without_a_padding_token_is_refused():
     model = classifier("llama", pad_token_id=None)
     with pytest.raises(ModelError, match="if no padding token is defined"):
         onnx.export(model, onnx.INPUTS, TASK)
+
+
+def test_runtimes_find_the_pairs_of_tokens_that_pytorch_finds():
+    openvino = pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    config = StaticConfig(30_522, hidden_size=8, buckets=4096, intermediate_size=16)
+    student = StaticForSequenceClassification(config).eval()
+    torch.nn.init.normal_(student.static.pairs.weight)
+    graph = ir.to_proto(onnx.export(student, onnx.INPUTS[:2], TASK)).SerializeToString()
+    ids = np.random.default_rng(0).integers(0, 30_522, (4, 50))
+    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    with torch.no_grad():
+        expected = student(torch.tensor(ids)).logits
+    (logits,) = onnxruntime.InferenceSession(graph).run(None, feed)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(graph), "CPU", exact)
+    np.testing.assert_allclose(compiled(feed)["logits"], expected, atol=1e-5)
