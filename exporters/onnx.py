@@ -168,11 +168,10 @@ def _name_weights(model: ir.Model) -> None:
         weight = node.inputs[1]
         if weight is None or not weight.is_initializer():
             continue
-        # A layer may be used several times (ALBERT), but a weight belongs to one layer.
+        # Layers with equal weights have one constant here; linear.apply gives each its own.
         modules = {_module(usage.node) if usage.node in products else "" for usage in weight.uses()}
-        module = _module(node)
-        if module and modules == {module}:
-            node.metadata_props["module"] = module
+        if "" not in modules:
+            node.metadata_props["module"] = _module(node)
 
 
 def _module(node: ir.Node) -> str:

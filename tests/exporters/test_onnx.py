@@ -35,6 +35,19 @@ def test_every_linear_layer_is_a_product_named_after_its_module(rows):
     assert set(named.values()) == {"MatMul"}
 
 
+def test_layers_with_equal_weights_are_products_of_their_own():
+    model = tiny("Bert")
+    first, second = model.bert.encoder.layer
+    second.load_state_dict(first.state_dict())
+    for layer in (first.attention.self.query, first.attention.output.dense):
+        torch.nn.init.zeros_(layer.weight)
+    graph = onnx.export(model, onnx.INPUTS, TASK)
+    products = [node for node in graph.graph if "module" in node.metadata_props]
+    linear = {n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    assert {node.metadata_props["module"] for node in products} == linear
+    assert len({node.inputs[1].name for node in products}) == len(linear)
+
+
 def test_no_path_of_this_machine_is_in_it(rows):
     graph, _ = exported("Bert", rows)
     data = ir.to_proto(graph).SerializeToString()
