@@ -17,7 +17,7 @@ from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, 
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ModelError, RecipeError
-from pipeline.terms.vocabulary import Target
+from pipeline.terms.vocabulary import STATIC, Target
 from stages import footprint, training
 from stages.parameters import TEACHER_BATCH, Trained, Training, changed
 from stages.planning import holds_weights, narrowest, needs_no_training
@@ -117,9 +117,14 @@ class Adapt(Training):
         return Resources(disk=disk, memory=PROCESS + memory, shape=whole, effort=effort)
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
-        """Check that attention's linear layers are described, if only they get an adapter."""
+        """Check that there are layers for adapters: attention's, if only they get one."""
         from pipeline.model import parts
 
+        if config.get("model_type") == STATIC:
+            raise ModelError(
+                "adapt: a static student has no layers for adapters; train it with 'distill' "
+                "or 'finetune'"
+            )
         if self.target == "attention":
             try:
                 parts.named(config)
