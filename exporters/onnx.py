@@ -59,7 +59,7 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
     example["attention_mask"][1, 6:] = 0
     if "token_type_ids" in example:
         example["token_type_ids"].zero_()
-    with _eager_attention(model), _quiet(), torch.no_grad():
+    with _eager_attention(model), _whole_gelu(model), _quiet(), torch.no_grad():
         try:
             graph = _traced(_output_of(model, names, task).eval(), example, task.output)
         except Exception as error:
@@ -123,6 +123,22 @@ def _eager_attention(model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+@contextlib.contextmanager
+def _whole_gelu(model: Any) -> Iterator[None]:
+    """Let ``gelu_python``, which spells out GELU in five operators, be one as ``gelu`` is."""
+    from torch.nn import functional
+    from transformers.activations import GELUActivation
+
+    before = {each: each.act for each in model.modules() if isinstance(each, GELUActivation)}
+    for each in before:
+        each.act = functional.gelu
+    try:
+        yield
+    finally:
+        for each, act in before.items():
+            each.act = act
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
-from exporters import onnx, parity
+from exporters import fusion, onnx, parity
 from pipeline.model.static import StaticConfig, StaticForSequenceClassification
 from pipeline.terms.errors import ModelError
 from tests.exporters.conftest import tiny
@@ -73,6 +73,15 @@ def test_a_model_has_the_same_graph_in_every_process(monkeypatch, trace_always):
         graphs.append(ir.to_proto(graph).SerializeToString())
     assert walks[0] == walks[-1][::-1] != walks[-1]
     assert graphs[0] == graphs[1]
+
+
+def test_gelu_spelled_out_is_one_operator_and_the_model_is_left_as_it_was():
+    model = classifier("bert", hidden_act="gelu_python")
+    before = model.bert.encoder.layer[0].intermediate.intermediate_act_fn.act
+    graph = onnx.export(model, onnx.INPUTS, TASK)
+    counts = fusion.histogram(graph)
+    assert (counts["Gelu"], counts["Erf"]) == (2, 0)
+    assert model.bert.encoder.layer[0].intermediate.intermediate_act_fn.act == before
 
 
 def test_attention_is_left_as_it_was():
