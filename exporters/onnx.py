@@ -59,7 +59,7 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
     example["attention_mask"][1, 6:] = 0
     if "token_type_ids" in example:
         example["token_type_ids"].zero_()
-    with _eager_attention(model), _quiet(), torch.no_grad():
+    with _eager_attention(model), _whole_gelu(model), _quiet(), torch.no_grad():
         try:
             graph = _traced(_output_of(model, names, task).eval(), example, task.output)
         except Exception as error:
@@ -126,6 +126,22 @@ def _eager_attention(model: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _whole_gelu(model: Any) -> Iterator[None]:
+    """Let ``gelu_python``, which spells out GELU in five operators, be one as ``gelu`` is."""
+    from torch.nn import functional
+    from transformers.activations import GELUActivation
+
+    before = {each: each.act for each in model.modules() if isinstance(each, GELUActivation)}
+    for each in before:
+        each.act = functional.gelu
+    try:
+        yield
+    finally:
+        for each, act in before.items():
+            each.act = act
+
+
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporter: its warnings do not concern users, and it prints to stdout."""
     before = logging.root.manager.disable
@@ -168,11 +184,10 @@ def _name_weights(model: ir.Model) -> None:
         weight = node.inputs[1]
         if weight is None or not weight.is_initializer():
             continue
-        # A layer may be used several times (ALBERT), but a weight belongs to one layer.
+        # Layers with equal weights have one constant here; linear.apply gives each its own.
         modules = {_module(usage.node) if usage.node in products else "" for usage in weight.uses()}
-        module = _module(node)
-        if module and modules == {module}:
-            node.metadata_props["module"] = module
+        if "" not in modules:
+            node.metadata_props["module"] = _module(node)
 
 
 def _module(node: ir.Node) -> str:

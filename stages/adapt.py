@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,7 +17,8 @@ from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, 
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ModelError, RecipeError
-from pipeline.terms.vocabulary import Target
+from pipeline.terms.vocabulary import STATIC, Target
+from pipeline.terms.wording import plural
 from stages import footprint, training
 from stages.parameters import TEACHER_BATCH, Trained, Training, changed
 from stages.planning import holds_weights, narrowest, needs_no_training
@@ -117,9 +118,14 @@ class Adapt(Training):
         return Resources(disk=disk, memory=PROCESS + memory, shape=whole, effort=effort)
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
-        """Check that attention's linear layers are described, if only they get an adapter."""
+        """Check that there are layers for adapters: attention's, if only they get one."""
         from pipeline.model import parts
 
+        if config.get("model_type") == STATIC:
+            raise ModelError(
+                "adapt: a static student has no layers for adapters; train it with 'distill' "
+                "or 'finetune'"
+            )
         if self.target == "attention":
             try:
                 parts.named(config)
@@ -139,6 +145,8 @@ class Adapt(Training):
         if self.teacher is not None:
             training.set_dropout(network, 0)  # the adapters have a dropout of their own
         targets = adapted_layers(network, self.target)
+        if self.method == "dora":
+            check_rows(network, targets)
         config = peft.LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
@@ -197,6 +205,18 @@ def adapted_layers(network: Any, target: str) -> list[str]:
     if not names:
         raise ModelError(f"adapt.target: the model has no linear layers that match {target!r}")
     return names
+
+
+def check_rows(network: Any, names: Sequence[str]) -> None:
+    """Raise ModelError if the weight of a layer has a row of zeros, by whose norm DoRA divides."""
+    for name in names:
+        norms = network.get_submodule(name).weight.norm(dim=1)
+        empty = int((norms == 0).sum())
+        if empty:
+            raise ModelError(
+                f"adapt.method: the weight of {name} has {plural(empty, 'row')} of zeros, which "
+                "DoRA cannot scale; write 'method: lora'"
+            )
 
 
 def _roots(network: Any, target: str) -> list[Any]:

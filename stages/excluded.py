@@ -43,13 +43,16 @@ def check(names: Sequence[str], config: Config) -> None:
 def candidates(network: Any, exclude: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the names of all linear layers but the last, and of those that may be int8.
 
-    Raises RecipeError if ``exclude`` names another.
+    Raises RecipeError if ``exclude`` names no linear layer. The last one may be named as well.
     """
+    from torch import nn
+
     from stages import sensitivity
 
     layers = sensitivity.linear_layers(network)
+    known = {name for name, module in network.named_modules() if isinstance(module, nn.Linear)}
     for name in exclude:
-        if name not in layers:
+        if name not in known:
             near = ", ".join(layers[:3])
             raise RecipeError(
                 f"quantize.exclude: no linear layer {name!r}; the model has {near}, …"

@@ -63,10 +63,12 @@ class Static(Stage):
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Return the student's config, in which no layers are described.
 
-        Raises ModelError if ``width`` is more than the teacher's.
+        Raises ModelError if ``width`` is more than the teacher's, or it is such a student already.
         """
         from pipeline.model import parts
 
+        if config.get("model_type") == STATIC:
+            raise ModelError("static: the model is a static student already")
         most = parts.width(config)
         asked = self.width != type(self).model_fields["width"].default
         if asked and most is not None and self.width > most:

@@ -42,9 +42,10 @@ class Decomposition:
         return root[:, None] * self.right[:rank], self.left[:, :rank] * root
 
     def relative_error(self, rank: int) -> float:
-        """Return ‖(W − W_rank)·X‖ / ‖W·X‖ over the calibration tokens X."""
+        """Return ‖(W − W_rank)·X‖ / ‖W·X‖ over the calibration tokens X; 0 if W·X is 0."""
         energy = self.values.square()
-        return float((energy[rank:].sum() / energy.sum()).sqrt())
+        whole = energy.sum()
+        return float((energy[rank:].sum() / whole).sqrt()) if whole > 0 else 0.0
 
 
 def decompose(weight: Tensor, moment: Tensor, damping: float = 1e-6) -> Decomposition:

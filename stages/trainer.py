@@ -65,7 +65,7 @@ def fit(
     batches = length_grouped(
         lengths(rows), parameters.batch_size, epochs, context.seed, groups=groups(rows)
     )
-    arguments = _arguments(context, parameters, directory, network)
+    arguments = _arguments(context, parameters, directory, network, len(batches))
     keeper = Keeper(judge, len(batches), epochs) if judge else None
     # Checkpoints would have the names that the weights had in the model's files: resuming, which
     # does not convert them, would leave those weights as they were before the training.
@@ -228,7 +228,7 @@ def use_bf16(device: str, network: Any) -> bool:
 
 
 def _arguments(
-    context: Context, parameters: Training, directory: Path, network: Any
+    context: Context, parameters: Training, directory: Path, network: Any, steps: int
 ) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(directory),
@@ -236,7 +236,8 @@ def _arguments(
         per_device_train_batch_size=parameters.batch_size,
         learning_rate=parameters.learning_rate,
         weight_decay=parameters.weight_decay,
-        warmup_steps=parameters.warmup,
+        # Warm-up starts at a rate of 0, and lasts one step at least: a single one would be lost.
+        warmup_steps=parameters.warmup if steps > 1 else 0,
         lr_scheduler_type=parameters.schedule,
         seed=context.seed,
         bf16=use_bf16(context.device, network),

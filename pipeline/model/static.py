@@ -27,7 +27,17 @@ from pipeline.terms.vocabulary import STATIC
 LEAST = -1e4
 """What stands for padding where the greatest value is taken."""
 PRIMES = (1_000_003, 8_191)
-"""Factors of the hash of a pair of tokens."""
+"""Factors of the hash of a pair of tokens: of a token's own id, and of the id before it."""
+
+
+def remainders(vocabulary: int, buckets: int) -> Tensor:
+    """Return each id times each of ``PRIMES``, modulo ``buckets``: vocabulary × 2, int32.
+
+    A pair's hash is the sum of two of these, modulo ``buckets``. The products themselves are too
+    large for runtimes that compute integers in less than 64 bits: OpenVINO keeps 32 bits of a
+    product, and takes the remainder in fp32, which is exact below 2^24 only.
+    """
+    return (torch.arange(vocabulary)[:, None] * torch.tensor(PRIMES) % buckets).int()
 
 
 class StaticConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -61,6 +71,10 @@ class _Static(PreTrainedModel):  # type: ignore[misc]
             module.weight.data.normal_(std=module.in_features**-0.5)
             if module.bias is not None:
                 module.bias.data.zero_()
+        if isinstance(module, StaticModel) and self.config.buckets:
+            # from_pretrained builds the model without memory, so the buffer has no numbers then.
+            sizes = (self.config.vocab_size, self.config.buckets)
+            module.remainders.data.copy_(remainders(*sizes))
 
 
 class StaticModel(_Static):
@@ -71,6 +85,8 @@ class StaticModel(_Static):
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.buckets:
             self.pairs = nn.Embedding(config.buckets, config.hidden_size)
+            known = remainders(config.vocab_size, config.buckets)
+            self.register_buffer("remainders", known, persistent=False)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -95,8 +111,8 @@ class StaticModel(_Static):
 
     def hashed(self, input_ids: Tensor) -> Tensor:
         """Return the bucket of each token with the one before it."""
-        before = functional.pad(input_ids[:, :-1], (1, 0))
-        return (input_ids * PRIMES[0] + before * PRIMES[1]) % self.config.buckets
+        own, before = functional.embedding(input_ids, self.remainders).unbind(-1)
+        return (own + functional.pad(before[:, :-1], (1, 0))) % self.config.buckets
 
 
 class StaticForSequenceClassification(_Static):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
+import torch
 
-from exporters import onnx, parity
+from exporters import fusion, onnx, parity
+from pipeline.model.static import StaticConfig, StaticForSequenceClassification
 from pipeline.terms.errors import ModelError
 from tests.exporters.conftest import tiny
 from tests.exporters.families import classifier
@@ -29,6 +33,19 @@ def test_every_linear_layer_is_a_product_named_after_its_module(rows):
     named.pop(None)
     assert set(named) == linear
     assert set(named.values()) == {"MatMul"}
+
+
+def test_layers_with_equal_weights_are_products_of_their_own():
+    model = tiny("Bert")
+    first, second = model.bert.encoder.layer
+    second.load_state_dict(first.state_dict())
+    for layer in (first.attention.self.query, first.attention.output.dense):
+        torch.nn.init.zeros_(layer.weight)
+    graph = onnx.export(model, onnx.INPUTS, TASK)
+    products = [node for node in graph.graph if "module" in node.metadata_props]
+    linear = {n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    assert {node.metadata_props["module"] for node in products} == linear
+    assert len({node.inputs[1].name for node in products}) == len(linear)
 
 
 def test_no_path_of_this_machine_is_in_it(rows):
@@ -58,6 +75,15 @@ def test_a_model_has_the_same_graph_in_every_process(monkeypatch, trace_always):
     assert graphs[0] == graphs[1]
 
 
+def test_gelu_spelled_out_is_one_operator_and_the_model_is_left_as_it_was():
+    model = classifier("bert", hidden_act="gelu_python")
+    before = model.bert.encoder.layer[0].intermediate.intermediate_act_fn.act
+    graph = onnx.export(model, onnx.INPUTS, TASK)
+    counts = fusion.histogram(graph)
+    assert (counts["Gelu"], counts["Erf"]) == (2, 0)
+    assert model.bert.encoder.layer[0].intermediate.intermediate_act_fn.act == before
+
+
 def test_attention_is_left_as_it_was():
     model = tiny("DistilBert")
     before = model.config._attn_implementation
@@ -78,3 +104,22 @@ def test_a_decoder_without_a_padding_token_is_refused():
     model = classifier("llama", pad_token_id=None)
     with pytest.raises(ModelError, match="if no padding token is defined"):
         onnx.export(model, onnx.INPUTS, TASK)
+
+
+def test_runtimes_find_the_pairs_of_tokens_that_pytorch_finds():
+    openvino = pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    config = StaticConfig(30_522, hidden_size=8, buckets=4096, intermediate_size=16)
+    student = StaticForSequenceClassification(config).eval()
+    torch.nn.init.normal_(student.static.pairs.weight)
+    graph = ir.to_proto(onnx.export(student, onnx.INPUTS[:2], TASK)).SerializeToString()
+    ids = np.random.default_rng(0).integers(0, 30_522, (4, 50))
+    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    with torch.no_grad():
+        expected = student(torch.tensor(ids)).logits
+    (logits,) = onnxruntime.InferenceSession(graph).run(None, feed)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(graph), "CPU", exact)
+    np.testing.assert_allclose(compiled(feed)["logits"], expected, atol=1e-5)

@@ -10,6 +10,7 @@ import torch
 from pipeline.model import checkpoint
 from pipeline.store.artifact import Kind
 from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import ModelError
 from stages import adapt, trainer
 from stages.adapt import Adapt
 from stages.finetune import Finetune
@@ -76,6 +77,18 @@ def test_pruned_and_factorized_models_take_adapters(base, make_context, tmp_path
     # 3 layers × 6 linear layers, two of which are now pairs.
     assert draft.model["adapter"]["layers"] == 20
     assert accuracy(context.output) >= 0.95
+
+
+def test_dora_on_a_row_of_zeros_is_refused_with_the_remedy(base, make_context, tmp_path):
+    network = checkpoint.load(base.directory)
+    with torch.no_grad():
+        network.bert.encoder.layer[1].output.dense.weight[3] = 0
+    checkpoint.save(network, checkpoint.load_tokenizer(base.directory), tmp_path / "cut")
+    cut = artifact_of(tmp_path / "cut", Kind.CHECKPOINT)
+    said = r"bert\.encoder\.layer\.1\.output\.dense has 1 row of zeros.*write 'method: lora'"
+    with pytest.raises(ModelError, match=said):
+        Adapt(method="dora", epochs=1).run(make_context(rows=8), cut)
+    Adapt(method="lora", epochs=1).run(make_context(rows=8), cut)
 
 
 def test_attention_alone_can_be_targeted(base):

@@ -58,6 +58,7 @@ def test_no_linear_layer_of_a_described_family_is_refused(kind, tmp_path):
     assert parts.depth(config)
     excluded.check(names, config)
     assert set(excluded.candidates(network, names[:1])[1]) <= set(names[1:])
+    assert excluded.candidates(network, names)[1] == []  # the last, which is float anyway, too
     with pytest.raises(RecipeError, match="exclude: no linear layer 'nothing'; the model has "):
         excluded.candidates(network, ["nothing"])
 

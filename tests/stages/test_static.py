@@ -81,6 +81,18 @@ def test_its_vocabulary_is_pruned_before(workshop):
         workshop.open(*stages).plan.steps()
 
 
+def test_it_is_no_teacher_of_another(workshop):
+    again = {"static": {}, "as": "smaller"}
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*the model is a static student alr"):
+        workshop.open("quick:Head", "static", again).plan.steps()
+
+
+@pytest.mark.parametrize("target", ["attention", "all-linear"])
+def test_it_has_no_layers_for_adapters(workshop, target):
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*a static student has no layers for"):
+        workshop.open("quick:Head", "static", {"adapt": {"target": target}}).plan.steps()
+
+
 def test_it_is_no_wider_than_its_teacher(workshop):
     with pytest.raises(RecipeError, match=r"static.width: 300 is more than the teacher's, 16"):
         workshop.open("quick:Head", {"static": {"width": 300}}).plan.steps()

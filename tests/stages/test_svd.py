@@ -35,6 +35,12 @@ def test_error_on_the_tokens_is_the_best_any_rank_can_reach(layer):
     torch.testing.assert_close((up @ down).float(), weight, atol=1e-4, rtol=0)
 
 
+def test_nothing_is_lost_of_a_layer_of_zeros():
+    nothing = svd.decompose(torch.zeros(12, 20), torch.eye(20))
+    assert nothing.relative_error(1) == 0
+    assert all(part.isfinite().all() for part in nothing.factors(1))
+
+
 def test_inputs_in_a_small_space_need_no_more_rank():
     draw = torch.Generator().manual_seed(0)
     weight = torch.randn(16, 32, generator=draw)

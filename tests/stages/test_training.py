@@ -26,6 +26,17 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert not same_weights(one, other)
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant_with_warmup"])
+def test_a_single_step_trains(schedule, tiny_encoder, make_context):
+    context = make_context(rows=8)
+    network, trained = fit(context, tiny_encoder, epochs=1, schedule=schedule)
+    assert trained.steps == 1
+    training.prepare(context)
+    before, _ = training.open_network(context, tiny_encoder)
+    change = (network.classifier.weight - before.classifier.weight).abs().max()
+    assert 1e-3 < change < 3e-3  # AdamW's first step is as large as its rate, 2e-3
+
+
 def test_a_checkpoint_with_other_labels_is_refused(tiny_encoder, make_context):
     network = make_context().task.load_model(str(tiny_encoder.directory))
     with pytest.raises(ModelError, match=r"labels are negative, positive, but the data's are a, b"):

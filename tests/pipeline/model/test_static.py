@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
-from pipeline.model.static import StaticConfig, StaticForSequenceClassification
+from pipeline.model.static import PRIMES, StaticConfig, StaticForSequenceClassification
 
 
-def model(buckets=0, seed=0):
-    torch.manual_seed(seed)
-    config = StaticConfig(vocab_size=50, hidden_size=8, buckets=buckets, intermediate_size=6)
+def model(buckets=0, vocabulary=50):
+    torch.manual_seed(0)
+    config = StaticConfig(vocabulary, hidden_size=8, buckets=buckets, intermediate_size=6)
     return StaticForSequenceClassification(config).eval()
 
 
@@ -43,6 +45,14 @@ def test_mean_and_greatest_value_are_side_by_side():
 
 
 def test_pairs_of_large_ids_have_a_bucket():
-    network = model(buckets=7)
-    found = network.static.hashed(torch.tensor([[250_001, 250_000, 1]]))
-    assert ((found >= 0) & (found < 7)).all()
+    network = model(buckets=7, vocabulary=250_002)
+    ids = [250_001, 250_000, 1]
+    expected = [(own * PRIMES[0] + before * PRIMES[1]) % 7 for before, own in pairwise([0, *ids])]
+    assert network.static.hashed(torch.tensor([ids])).tolist() == [expected]
+
+
+def test_transformers_loads_a_student_with_the_buckets_that_it_had(tmp_path):
+    network = model(buckets=32)
+    network.save_pretrained(str(tmp_path))
+    loaded = StaticForSequenceClassification.from_pretrained(str(tmp_path)).eval()
+    assert torch.equal(of(loaded, [3, 4, 5]), of(network, [3, 4, 5]))
