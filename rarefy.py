@@ -386,9 +386,8 @@ def _command(recipe: LoadedRecipe, baseline: str | None, options: Mapping[str, A
     if recipe.path is None:
         return jobs.IN_PYTHON
     given, path = jobs.words(options), str(recipe.path)
-    if baseline is None:
-        return shlex.join(["rarefy", "run", *given, path])
-    return shlex.join(["rarefy", "ci", path, "--baseline", baseline, *given])
+    gate = [path, "--baseline", str(baseline), *given]
+    return shlex.join(["rarefy", *(["run", *given, path] if baseline is None else ["ci", *gate])])
 
 
 def _with_baseline(recipe: LoadedRecipe, baseline: str | None) -> LoadedRecipe:
