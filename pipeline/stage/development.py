@@ -136,20 +136,26 @@ def _together(
 ) -> set[int]:
     """Return the chosen rows with all others of their texts, which other strata did not choose.
 
-    Or without these texts, if they would make far too many rows or the last ones of a stratum,
-    unless no other is chosen. ``apart``: rows of pairs that are told apart by both texts.
+    Small texts first, and without those that would make far too many rows or take the last ones of
+    a stratum from train. ``apart``: rows of pairs that are told apart by both texts.
     """
     taken = {places[row] for row in chosen - apart}
     others = (row for row in range(len(places)) if row not in chosen and row not in apart)
     torn = taken.intersection(places[row] for row in others)
-    if not torn:
-        return chosen
-    rows = {row for row in range(len(places)) if places[row] in torn and row not in apart}
-    more = chosen | rows
-    fits = len(more) <= LARGEST * round(share * len(places))
-    if fits and not any(more.issuperset(layer) for layer in layers):
-        return more
-    return (chosen - rows) or chosen
+    texts: dict[int, list[int]] = {text: [] for text in sorted(torn)}
+    for row, text in enumerate(places):
+        if text in torn and row not in apart:
+            texts[text].append(row)
+    whole = chosen.difference(*texts.values())
+    stratum = {row: number for number, layer in enumerate(layers) for row in layer}
+    left = Counter(number for row, number in stratum.items() if row not in whole)
+    for rows in sorted(texts.values(), key=len):
+        gone = Counter(stratum[row] for row in rows)
+        fits = len(whole) + len(rows) <= LARGEST * round(share * len(places))
+        if fits and all(left[number] > count for number, count in gone.items()):
+            whole.update(rows)
+            left -= gone
+    return whole or chosen
 
 
 def _of_shared(

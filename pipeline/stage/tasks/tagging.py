@@ -115,5 +115,5 @@ def _check_bare(found: set[str]) -> None:
                 f"the tags {both['B']!r} and {both['I']!r} would be names of two entities; write "
                 "the words of one as B-City and I-City"
             )
-    if [tag for tag in found if len(tag) == 1] == ["o"]:
+    if [tag for tag in found if len(tag) == 1 and tag != OUTSIDE] == ["o"]:
         raise DataError("the tag 'o' would be the name of an entity; write O for all other words")

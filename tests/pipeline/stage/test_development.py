@@ -134,6 +134,18 @@ def test_a_text_of_other_strata_stays_in_train_if_it_has_far_too_many_rows_or_th
     assert len(dev) == 19
 
 
+def test_a_popular_text_costs_dev_no_other_text():
+    """Where it did not fit, all texts that one stratum alone had chosen were left out with it."""
+    for seed in range(20):
+        questions = [f"question {seed} {at}" for at in range(300) for _ in range(10)]
+        texts = [*questions, *[f"popular {seed}"] * 2000]
+        labels = [int(at % 10 == 0) for at in range(3000)] + [0] * 1999 + [1]
+        rows = split(texts, labels, pairs=[f"answer {at}" for at in range(5000)])
+        train, dev = cut(rows, labels, 0.1)
+        assert 250 <= len(dev) <= 1000
+        assert not set(train.texts) & set(dev.texts)
+
+
 def aspects(others=()):
     """Return 3,000 pairs whose first text is one of three, each as often in each of three classes.
 

@@ -55,6 +55,7 @@ def test_words_with_marks_are_read_whole_and_older_results_of_them_are_not_found
         (["B_PER", "I_PER", "O"], "the tags 'B_PER' and 'I_PER' would be names of two entities"),
         (["PER-B", "PER-I", "O"], "the tags 'PER-B' and 'PER-I' would be names of two entities"),
         (["city", "street", "o"], "the tag 'o' would be the name of an entity; write O for all"),
+        (["city", "O", "o"], "the tag 'o' would be the name of an entity; write O for all"),
     ],
 )
 def test_prefixes_of_another_form_are_refused(tags, said):
