@@ -135,9 +135,10 @@ def _say(told: dict[str, Any]) -> None:
     """Say why the run ends, wherever the run itself would have said it."""
     message = told["message"]
     with contextlib.suppress(OSError):  # nobody reads it
+        print(f"rarefy: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
         if told["json"]:
             print(json.dumps({"error": message, "exit_code": KILLED}), flush=True)
-        print(f"rarefy: {message}", file=sys.stderr, flush=True)
     if told["home"] is not None:
         _note(Path(told["home"]), told["process"], message)
     if told["flow_run"] is not None:

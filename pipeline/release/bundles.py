@@ -1,4 +1,4 @@
-"""Find a bundle by the name that a user gives: a folder, a run, a tag or a digest."""
+"""Find a bundle by the name that a user gives: a run, a folder, a tag or a digest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.store.artifact import MANIFEST, Artifact, Kind, Manifest
+from pipeline.store.artifact import MANIFEST, RUN, Artifact, Kind, Manifest
 from pipeline.store.home import Home
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import IntegrityError, RecipeError
@@ -46,11 +46,18 @@ def find(reference: str, home: Home) -> Bundle:
     """Return the bundle with this run name, folder, run folder, tag or digest, in this order.
 
     A folder that is no bundle hides no tag of its name. A ``URL#tag`` is pulled from the remote
-    store. Raises RecipeError if there is no such bundle, or if the artifact is of another kind.
+    store. Raises RecipeError if there is no such bundle, if the artifact is of another kind, or if
+    a run has this name, but only a folder has a bundle.
     """
-    for folder in home.folders(reference):
+    first, *_ = folders = home.folders(reference)
+    for folder in folders:
         for directory in (folder, folder / "bundle"):
             if (directory / GRAPH).is_file():
+                if folder != first and (first / RUN).is_file():
+                    raise RecipeError(
+                        f"{reference}: the run of this name has no bundle; write ./{reference} for "
+                        "the folder"
+                    )
                 return Bundle(reference, directory, _manifest(directory))
     artifact = _stored(reference, home)
     if artifact.kind is not Kind.BUNDLE:

@@ -160,7 +160,7 @@ def check_rows(now: Latency, then: Latency, path: Path) -> None:
     if not theirs or abs(ours / theirs - 1) > ALIKE:
         raise EvidenceError(
             f"{path}: its timed rows have {theirs:.1f} tokens on average, but ours have "
-            f"{ours:.1f}; time the same rows (--rows), or name the baseline's bundle, to time it again"
+            f"{ours:.1f}; time the same rows (--rows), or name its bundle, to time it again"
         )
 
 

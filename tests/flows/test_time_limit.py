@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import queue
@@ -256,6 +258,18 @@ def test_a_folder_that_another_run_has_locked_does_not_save_the_stage(
         os.close(writer)
     assert ended.is_set()
     hangs.set()
+
+
+def test_a_full_disk_behind_stdout_does_not_hide_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    time_limit._say({"message": "why", "json": True, "home": None, "flow_run": None})
+    assert capsys.readouterr().err == "rarefy: why\n"
 
 
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -56,6 +56,20 @@ def test_a_run_goes_before_a_folder_of_its_name(
     assert bundles.named("tiny") == "tiny"
 
 
+def test_a_folder_is_not_taken_for_a_run_of_its_name_that_has_no_bundle(
+    here: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "home")
+    (home.runs / "tiny").mkdir(parents=True)
+    shutil.copytree(here.home / "runs" / "tiny", tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    assert bundles.find("tiny", home).directory == Path("tiny/bundle")
+    (home.runs / "tiny" / "run.json").write_text("{}")
+    with pytest.raises(RecipeError, match=r"the run of this name has no bundle; write ./tiny"):
+        bundles.find("tiny", home)
+    assert bundles.find("./tiny", home).directory == Path("tiny/bundle")
+
+
 def test_a_wrong_name_makes_no_store(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"^tniy: no such bundle"):
         bundles.find("tniy", Home(tmp_path / "home"))
