@@ -133,6 +133,8 @@ def _run(given: list[str], verbose: bool, as_json: bool) -> int:
     """Run a command and return its exit code; report an error as one line."""
     try:
         code = cli.main(given, prog_name="rarefy", standalone_mode=False)
+        with pipe.told():  # or Python itself would find out at its end, and exit with 120
+            sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
         code = _say("interrupted; finished stages are kept, run again to resume", 130, as_json)
     except click.ClickException as error:

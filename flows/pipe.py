@@ -31,17 +31,17 @@ class Group(click.RichGroup):
     """A group of commands that raises BrokenError; click would exit 1, whoever's pipe it was."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.RichContext:
-        with _told():  # --help and --version, which write while they are parsed
+        with told():  # --help and --version, which write while they are parsed
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _told():
+        with told():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Raise BrokenError for a closed pipe."""
+def told() -> Iterator[None]:
+    """Raise BrokenError if something writes to a closed pipe."""
     try:
         yield
     except OSError as error:

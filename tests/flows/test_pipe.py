@@ -39,8 +39,12 @@ def test_a_closed_pipe_ends_with_the_code_of_sigpipe_and_no_word(say: str) -> No
     assert (shout.wait(60), said) == (141, b"")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
-def test_an_option_of_the_whole_command_line_ends_in_the_same_way(option: str) -> None:
+def test_an_option_of_the_whole_command_line_ends_in_the_same_way(
+    option: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     reads, writes = os.pipe()
     os.close(reads)
     program = f"from flows import cli; cli.main([{option!r}])"
