@@ -39,6 +39,11 @@ def read(given: Any, target: Any) -> tuple[str, tuple[str, ...] | None]:
     if target is None:
         return words.joined(given), None
     for at, tag in enumerate(target, 1):
+        if type(tag) is int:
+            raise DataError(
+                f"tag {at} is the number {tag}; write the tags' names, such as B-City: of a data "
+                "set of Hugging Face, they are dataset.features['ner_tags'].feature.names"
+            )
         if not isinstance(tag, str) or not tag or any(map(str.isspace, tag)):
             raise DataError(f"tag {at} is {tag!r}; a tag is a name without blanks, such as B-City")
     if len(given) != len(target):

@@ -80,7 +80,7 @@ def test_text_without_spans_is_outside():
         (["a", 3], ["O", "O"], "token 2 is 3, not text"),
         (["a", None], ["O", "O"], "token 2 is None, not text"),
         (["a", "b"], ["O"], "2 tokens, but 1 tag"),
-        (["a"], [3], "tag 1 is 3; a tag is a name"),
+        (["a"], [3], "tag 1 is the number 3; write the tags' names"),
         (["a"], [None], "tag 1 is None; a tag is a name"),
         ("ab cd", ["O", "O"], "'O' is not a span"),
         ("ab cd", [{"start": 0, "end": 9, "label": "X"}], "is not within the text"),
