@@ -145,7 +145,7 @@ def Recipe(  # noqa: N802 (a constructor)
         base: the folder that relative paths start from.
         others: the recipe's other keys: ``task``, ``seed``, ``allow_pickle``.
 
-    Raises RecipeError, which names the key, if the recipe is invalid.
+    Raises RecipeError, which names the key, if a key or its value is invalid.
     """
     from pipeline.recipe import writing
 
@@ -169,10 +169,10 @@ def plan(
     first: bool = False,
     baseline: str | None = None,
 ) -> PlanView:
-    """Return what ``run`` would do: each step, what is cached, if eval has enough rows.
+    """Return what ``run`` would do with these arguments: its steps, and which are cached.
 
-    The plan prints as a table, and as HTML in a notebook. The arguments are those of ``run``.
-    Raises RecipeError, DataError or ModelError for every fault that can be found before a run.
+    It prints as a table, and as HTML in a notebook. Raises RecipeError, DataError or ModelError for
+    every fault that can be found before a run; a provider that is missing here is a warning.
     """
     from flows.planned import PlanView
     from pipeline.run.plan import Plan
