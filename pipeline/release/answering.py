@@ -37,7 +37,8 @@ class Bundle:
 
     Args:
         reference: a run's name, a bundle's or a run's folder, a tag, a digest, or ``URL#tag``.
-        home: the state folder in which names, tags and digests are looked up.
+        home: the state folder in which names, tags and digests are looked up; default:
+            ``RAREFY_HOME`` of the environment, or else ``.rarefy``.
         provider: ``cpu``, ``cuda`` or ``tensorrt`` of ONNX Runtime, or ``openvino``; by default the
             one that the bundle was exported for.
         threads: intra-op threads; by default the number that the bundle was exported for.
@@ -50,12 +51,12 @@ class Bundle:
         self,
         reference: Path | str,
         *,
-        home: Path | str = ".rarefy",
+        home: Path | str | None = None,
         provider: str | None = None,
         threads: int | None = None,
     ) -> None:
         check_threads(threads)
-        self.home = Home(Path(home).expanduser())
+        self.home = Home.of(home)
         self.files = bundles.find(bundles.named(reference), self.home)
         bundles.check_bytes(self.files)
         provider = own_provider.chosen(self.files.directory, provider)
