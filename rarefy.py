@@ -145,7 +145,7 @@ def Recipe(  # noqa: N802 (a constructor)
         base: the folder that relative paths start from.
         others: the recipe's other keys: ``task``, ``seed``, ``allow_pickle``.
 
-    Raises RecipeError, which names the key, if the recipe is invalid.
+    Raises RecipeError, which names the key, if a key or its value is invalid.
     """
     from pipeline.recipe import writing
 
@@ -164,21 +164,21 @@ def Recipe(  # noqa: N802 (a constructor)
 def plan(
     recipe: LoadedRecipe,
     *,
-    home: Path | str = ".rarefy",
+    home: Path | str | None = None,
     device: str = "auto",
     first: bool = False,
     baseline: str | None = None,
 ) -> PlanView:
-    """Return what ``run`` would do: each step, what is cached, if eval has enough rows.
+    """Return what ``run`` would do with these arguments: its steps, and which are cached.
 
-    The plan prints as a table, and as HTML in a notebook. The arguments are those of ``run``.
-    Raises RecipeError, DataError or ModelError for every fault that can be found before a run.
+    It prints as a table, and as HTML in a notebook. Raises RecipeError, DataError or ModelError for
+    every fault that can be found before a run; a provider that is missing here is a warning.
     """
     from flows.planned import PlanView
     from pipeline.run.plan import Plan
     from pipeline.store.home import Home
 
-    place, loaded = Home(Path(home).expanduser()), _with_baseline(recipe, baseline)
+    place, loaded = Home.of(home), _with_baseline(recipe, baseline)
     made = Plan(loaded, place.store(), _device(device), first=first)
     return PlanView.of(made, place.runs / loaded.recipe.name)
 
@@ -186,7 +186,7 @@ def plan(
 def run(
     recipe: LoadedRecipe,
     *,
-    home: Path | str = ".rarefy",
+    home: Path | str | None = None,
     engine: Literal["inline", "prefect"] = "inline",
     out: Path | str | None = None,
     device: str = "auto",
@@ -200,7 +200,7 @@ def run(
 
     Args:
         recipe: from ``load`` or ``Recipe``.
-        home: the state folder, which holds artifacts, reports and the history of verdicts.
+        home: the state folder; default: ``RAREFY_HOME`` of the environment, or else ``.rarefy``.
         engine: ``inline`` in this process, or ``prefect`` as a Prefect flow.
         out: folder for report and bundle; default: ``home/runs/<name>``.
         device: where to train: ``cpu``, ``cuda``, or ``auto``.
@@ -223,7 +223,7 @@ def run(
 
     # As in flows.cli: waiting threads sleep, or training beside any other load is far slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    place, loaded = Home(Path(home).expanduser()), _with_baseline(recipe, baseline)
+    place, loaded = Home.of(home), _with_baseline(recipe, baseline)
     folder = str(Path(out).expanduser() if out else place.runs / loaded.recipe.name)
     given = {"--first": first, "--fresh": fresh, "--device": device, "--threads": threads}
     given |= {} if baseline is None else {"--out": folder}  # which `rarefy ci` needs
@@ -248,7 +248,7 @@ def compare(
     *,
     max_regression: float | None = None,
     recipe: LoadedRecipe | None = None,
-    home: Path | str = ".rarefy",
+    home: Path | str | None = None,
     threads: int = 1,
     seconds: float = 60.0,
 ) -> ComparisonView:
@@ -293,7 +293,7 @@ def compare(
     if isinstance(candidate, Bundle):
         place, side = candidate.home, candidate.files
     else:
-        place = Home(Path(home).expanduser())
+        place = Home.of(home)
         side = bundles.find(bundles.named(candidate), place)
     whose = recipe_of(side.name, recipe, place)
     task, split = comparing.labelled_rows(side, whose.recipe.data, whose.base)
@@ -317,7 +317,7 @@ def validate(
     bundle: Path | str,
     *,
     recipe: LoadedRecipe | None = None,
-    home: Path | str = ".rarefy",
+    home: Path | str | None = None,
     device: str = "auto",
 ) -> Validated:
     """Measure a bundle again on this machine, judge it by a recipe's budgets, record the verdict.
@@ -329,7 +329,7 @@ def validate(
     from pipeline.release import bundles
     from pipeline.store.home import Home
 
-    place = Home(Path(home).expanduser())
+    place = Home.of(home)
     return remeasure.validate(bundles.named(bundle), place, recipe=recipe, device=_device(device))
 
 
@@ -338,7 +338,7 @@ def promote(
     tag: str = "production",
     *,
     to: str | None = None,
-    home: Path | str = ".rarefy",
+    home: Path | str | None = None,
 ) -> Promotion:
     """Point a tag at the bundle of a run that passed, and push it to the store ``to`` if given.
 
@@ -348,10 +348,10 @@ def promote(
     from pipeline.release import bundles, promotion
     from pipeline.store.home import Home
 
-    return promotion.promote(bundles.named(run), tag, Home(Path(home).expanduser()), to)
+    return promotion.promote(bundles.named(run), tag, Home.of(home), to)
 
 
-def rollback(tag: str, *, to: str | None = None, home: Path | str = ".rarefy") -> tuple[str, str]:
+def rollback(tag: str, *, to: str | None = None, home: Path | str | None = None) -> tuple[str, str]:
     """Point a tag at the bundle it pointed at before; return the digests before and after.
 
     ``to`` selects an older one by the beginning of its digest. Raises RecipeError if the tag's
@@ -360,7 +360,7 @@ def rollback(tag: str, *, to: str | None = None, home: Path | str = ".rarefy") -
     from pipeline.release import rollback as rules
     from pipeline.store.home import Home
 
-    return rules.rollback(tag, Home(Path(home).expanduser()), to)
+    return rules.rollback(tag, Home.of(home), to)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import exporters
 import flows
 import pipeline
 import stages
-from pipeline.model import sources
+from pipeline.model import onnx_runtime, sources
 from pipeline.terms.errors import RarefyError
 from pipeline.terms.versions import version
 from pipeline.terms.wording import size
@@ -117,8 +117,7 @@ def onnxruntime() -> Iterator[Check]:
     builds = {name: version(name) for name in ("onnxruntime", "onnxruntime-gpu")}
     present = {name: known for name, known in builds.items() if known}
     if not present:
-        fix = "pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for a GPU"
-        yield Check("onnxruntime", "fail", "not installed", fix)
+        yield Check("onnxruntime", "fail", "not installed", onnx_runtime.REMEDY)
         return
     if len(present) > 1:
         yield Check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
@@ -69,10 +70,14 @@ class Display:
         self._task: TaskID | None = None
         self._clock = clock
         self._stage, self._began, self._printed = "", 0.0, 0.0
+        self._reported: tuple[float, float, str] | None = None
+        self._turn, self._ended = threading.Lock(), threading.Event()
         self._warned: set[str] = set()
 
     def __enter__(self) -> Display:
         self._progress.start()
+        if self._progress.disable and not self.quiet:
+            threading.Thread(target=self._remind, daemon=True).start()
         return self
 
     def __exit__(
@@ -81,6 +86,7 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ended.set()
         self._progress.stop()
 
     def starting(self, what: str) -> None:
@@ -92,7 +98,7 @@ class Display:
 
     def started(self, identifier: str) -> None:
         """Show that a stage begins."""
-        self._stage = identifier
+        self._stage, self._reported = identifier, None
         self._began = self._printed = self._clock()
         self._begin(identifier)
 
@@ -106,16 +112,32 @@ class Display:
         if self._task is None:
             return
         self._progress.update(self._task, completed=done, total=total or None, note=note)
-        if self._progress.disable and self._clock() - self._printed >= EVERY:
+        self._reported = (done, total, note)
+        self._say_reported()
+
+    def _say_reported(self) -> None:
+        """Say what the stage reported last, if bars are not drawn and it is time."""
+        with self._turn:
+            if not self._progress.disable or self._reported is None:
+                return
+            if self._clock() - self._printed < EVERY:
+                return
             self._printed = self._clock()
+            done, total, note = self._reported
             share = f"/{_count(total)} ({done / total:.0%})".replace("%", " %") if total else ""
             elapsed = timedelta(seconds=int(self._printed - self._began))
             self.say(f"{self._stage:<12} {_count(done)}{share}  {elapsed}  {note}")
+
+    def _remind(self) -> None:
+        """Also say it while a stage reports nothing for long, as while it traces a model."""
+        while not self._ended.wait(EVERY):
+            self._say_reported()
 
     def waiting(self, why: str = "another run is executing this stage") -> None:
         self.say(f"{why}; waiting for it to finish", "yellow")
 
     def finished(self, row: LedgerRow) -> None:
+        self._reported = None
         if self.quiet:
             return
         line = Text(f"{row.id:<12} {row.kind:<11}")

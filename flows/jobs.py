@@ -10,15 +10,13 @@ from typing import Any, Final
 from flows import time_limit
 from flows.display import Shows
 from flows.results import Result
-from pipeline.model import runtime
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.release import records
-from pipeline.run import baselines, evidence, folder, resources
+from pipeline.run import baselines, evidence, folder, providers, resources
 from pipeline.run import outcome as outcomes
 from pipeline.run.engine import Finished, Run
 from pipeline.run.plan import Plan
-from pipeline.store.artifact import Kind
 from pipeline.store.home import Home
 
 IN_PYTHON: Final = "rarefy.run(recipe)"
@@ -86,9 +84,7 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Ru
         plan.threads = job.threads
     steps = plan.steps()
     resources.check(plan, steps, resources.of(plan, steps))
-    if any(step.kind in (Kind.BUNDLE, Kind.REPORT) for step in steps):
-        for target in loaded.recipe.targets:
-            runtime.check_available(target.provider)
+    providers.check(plan, steps)
     if display is not None:
         for doubt in plan.doubts:
             display.say(f"warning: {doubt}", "bold red")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from click.core import ParameterSource
 
-from pipeline.store.home import Home
+from pipeline.store import home
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,12 +43,12 @@ def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--home",
         type=Folder(),
-        default=".rarefy",
-        envvar="RAREFY_HOME",
+        default=home.DEFAULT,
+        envvar=home.VARIABLE,
         show_default=True,
         show_envvar=True,
         metavar="DIR",
-        callback=lambda *given: Home(Path(without_credentials(*given)).expanduser()),
+        callback=lambda *given: home.Home.of(without_credentials(*given)),
         help="The folder for artifacts and reports.",
     )(command)
 

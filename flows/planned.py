@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from flows.display import as_text
-from pipeline.run import evidence, resources
+from pipeline.run import evidence, providers, resources
 from pipeline.run.plan import Plan, Planned
 from pipeline.run.resources import Needed
 from pipeline.stage.resources import Span
@@ -27,6 +27,8 @@ class PlanView:
     steps: list[Planned]
     needs: list[Need]
     resources: dict[str, Needed]
+    lacking: list[str]
+    """Why `rarefy run` would be refused on this machine; the plan may be for another."""
 
     @classmethod
     def of(cls, plan: Plan, last: Path) -> PlanView:
@@ -38,12 +40,23 @@ class PlanView:
         needed = resources.of(plan, steps)
         resources.check(plan, steps, needed)
         needed |= resources.of_scoring(plan, steps)
-        return cls(plan, steps, evidence.needs(plan, last), needed)
+        needs, lacking = evidence.needs(plan, last), providers.lacking(plan, steps)
+        return cls(plan, steps, needs, needed, lacking)
 
     @property
     def notes(self) -> list[str]:
-        """Warnings about the data, and how many eval rows each margin needs."""
-        return self.plan.warnings + [need.text for need in self.needs]
+        """All warnings, and how many eval rows each margin needs."""
+        return self.warnings + [need.text for need in self.needs]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What this machine lacks, and warnings about the data and the model."""
+        return self.lacking + self.plan.warnings
+
+    @property
+    def doubts(self) -> list[str]:
+        """Those of the warnings that no one may overlook."""
+        return self.lacking + self.plan.doubts
 
     @property
     def summary(self) -> str:
@@ -105,7 +118,7 @@ class PlanView:
             ],
             "rows": self.plan.summary.rows,
             "labels": self.plan.labels,
-            "warnings": self.plan.warnings,
+            "warnings": self.warnings,
             "evidence": [
                 {
                     "budget": need.budget.metric,

@@ -124,6 +124,21 @@ def test_the_output_may_be_below_the_user_s_own_folder(project: Project, monkeyp
     assert (jobs[0].home, jobs[0].out) == (f"{project.folder}/home", f"{project.folder}/made")
 
 
+def test_every_call_finds_the_home_of_the_environment_as_the_command_line_does(here: Project):
+    """A home of its own for notebooks would train everything again, and promote in another."""
+    assert rarefy.Bundle("tiny").home.path == here.home
+    steps = rarefy.plan(rarefy.load(here.folder / "tiny.yaml"), device="cpu").steps
+    assert steps[0].cached
+    for call in (
+        lambda: rarefy.compare("tiny", "no-such-bundle"),
+        lambda: rarefy.validate("no-such-bundle"),
+        lambda: rarefy.promote("no-such-bundle"),
+        lambda: rarefy.rollback("no-such-tag"),
+    ):
+        with pytest.raises(rarefy.RecipeError, match=re.escape(str(here.home))):
+            call()
+
+
 def test_importing_it_loads_nothing_heavy():
     heavy = ("torch", "pydantic", "numpy")
     code = f"import rarefy, sys; print(*[m for m in {heavy} if m in sys.modules])"

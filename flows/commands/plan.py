@@ -72,5 +72,5 @@ def plan(
     show_table(view.table(), console)
     console.print(f"\n{view.summary}")
     for note in view.notes:
-        doubt = note in view.plan.doubts
+        doubt = note in view.doubts
         console.print(f"{'warning' if doubt else 'note'}: {note}", style="bold red" * doubt)

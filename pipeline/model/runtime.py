@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.model import (
     arithmetic,
     beginnings,
+    onnx_runtime,
     openvino_session,
     placement,
     tensorrt,
@@ -52,7 +53,11 @@ def library(provider: str) -> str:
 
 
 def available() -> list[str]:
-    """Return ``PROVIDERS``' names of those that the installed libraries include."""
+    """Return ``PROVIDERS``' names of those that the installed libraries include.
+
+    Raises ProviderError if ONNX Runtime is not installed.
+    """
+    onnx_runtime.check_installed()
     import onnxruntime
 
     own = [openvino_session.NAME] if openvino_session.installed() else []
@@ -65,6 +70,8 @@ def check_available(provider: str) -> None:
         raise ProviderError(f"provider {provider!r}: expected one of {', '.join(PROVIDERS)}")
     if provider == "openvino":
         openvino_session.check_installed()
+    elif provider == "cpu":  # every build has it, so it need not be imported
+        onnx_runtime.check_installed()
     elif PROVIDERS[provider] not in available():
         raise ProviderError(
             f"provider {provider!r} is not active: the installed onnxruntime has only "
@@ -183,7 +190,7 @@ class BundleModel:
             parts = [feed] if len(parts) > 1 and self.rows_interact else parts
         try:
             outputs = [self.session.run([self.output], part)[0] for part in parts]
-        except _provider_failure() as error:
+        except onnx_runtime.provider_failure() as error:
             raise ProviderError(f"provider {self.provider!r} failed: {_line(error)}") from error
         logits: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
         return logits
@@ -306,7 +313,7 @@ class BundleModel:
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=self._providers(provider), enable_fallback=0
             )
-        except _refusals() as error:
+        except onnx_runtime.refusals() as error:
             if provider == "cpu":
                 raise ModelError(
                     f"{path}: ONNX Runtime cannot load this file: {_line(error)}"
@@ -374,25 +381,6 @@ def _file(directory: Path, name: str) -> Path:
     if not path.exists():
         raise ModelError(f"{directory}: {name} is missing; is this a bundle?")
     return path
-
-
-def _provider_failure() -> type[Exception]:
-    """Return the exception that ONNX Runtime raises if a provider fails during a call."""
-    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
-
-    failure: type[Exception] = EPFail
-    return failure
-
-
-def _refusals() -> tuple[type[Exception], ...]:
-    """Return the exceptions that ONNX Runtime raises if it cannot create a session."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    names = [
-        *("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel"),
-        *("NotImplemented", "RuntimeException"),
-    ]
-    return (RuntimeError, ValueError, *(getattr(state, name) for name in names))
 
 
 def _line(error: Exception) -> str:

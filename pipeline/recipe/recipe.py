@@ -46,7 +46,7 @@ class Step:
 class Recipe(Part):
     """A model, data, a chain of stages, and the budgets that the result must meet."""
 
-    name: Name = Field(description="of its runs; small letters, digits, dots and dashes")
+    name: Name = Field(description="of its runs; small letters, digits, dots, dashes, underscores")
     model: str = Field(
         description="a directory, hub:owner/name@revision, or package:import_name/sub/dir"
     )

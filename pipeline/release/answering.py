@@ -17,6 +17,7 @@ from pipeline.release import bundles
 from pipeline.stage import tasks
 from pipeline.stage.values import given_text
 from pipeline.store.home import Home
+from pipeline.terms.errors import DataError, RecipeError
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.vocabulary import check_threads
 
@@ -37,7 +38,8 @@ class Bundle:
 
     Args:
         reference: a run's name, a bundle's or a run's folder, a tag, a digest, or ``URL#tag``.
-        home: the state folder in which names, tags and digests are looked up.
+        home: the state folder in which names, tags and digests are looked up; default:
+            ``RAREFY_HOME`` of the environment, or else ``.rarefy``.
         provider: ``cpu``, ``cuda`` or ``tensorrt`` of ONNX Runtime, or ``openvino``; by default the
             one that the bundle was exported for.
         threads: intra-op threads; by default the number that the bundle was exported for.
@@ -50,12 +52,12 @@ class Bundle:
         self,
         reference: Path | str,
         *,
-        home: Path | str = ".rarefy",
+        home: Path | str | None = None,
         provider: str | None = None,
         threads: int | None = None,
     ) -> None:
         check_threads(threads)
-        self.home = Home(Path(home).expanduser())
+        self.home = Home.of(home)
         self.files = bundles.find(bundles.named(reference), self.home)
         bundles.check_bytes(self.files)
         provider = own_provider.chosen(self.files.directory, provider)
@@ -101,14 +103,15 @@ class Bundle:
         the rows beside it (``benchmarks/batches.py``). By default such a bundle therefore answers
         row by row, as it was validated, and any other in batches of 32 (see ``fastest_batch``).
 
-        Raises ValueError if ``texts`` and ``pairs`` differ in number, or if one of them is a single
-        text, DataError if the bundle does not read pairs, or only them, if something given is no
-        text or has no tokens, or a text is a list in which a word is empty or has a blank in it.
+        Raises DataError if ``texts`` and ``pairs`` differ in number, or one of them is a single
+        text, if the bundle does not read pairs, or only them, if something given is no text or has
+        no tokens, or a text is a list in which a word is empty or has a blank in it; RecipeError
+        for an impossible ``batch_size``.
         """
         if batch_size is None:
             batch_size = 1 if self._model.rows_interact else BATCH
         if batch_size < 1:
-            raise ValueError(f"batch_size: {batch_size}, expected 1 or more")
+            raise RecipeError(f"batch_size: {batch_size}, expected 1 or more")
         answers: list[Any] = []
         for window in _tokenized_at_once(_rows(texts, pairs)):
             answers += self._answer(window, batch_size)
@@ -120,13 +123,13 @@ class Bundle:
 
         It depends on the machine, the threads and the rows' lengths, so no bundle can contain it.
         Full batches of single rows, short and long, are timed. If rows interact, nothing is tried:
-        they are answered alone. Raises what ``predict`` raises, and ValueError if there is no text.
+        they are answered alone. Raises what ``predict`` raises, and DataError if there is no text.
         """
         if self._model.rows_interact:
             return 1
         feeds = [feed for feed, _ in self._asked([*_rows(texts, pairs)])]
         if not feeds:
-            raise ValueError("fastest_batch needs some texts to try")
+            raise DataError("fastest_batch needs some texts to try")
         feeds.sort(key=self._length)
         spent = dict.fromkeys(SIZES, 0.0)
         for feed in feeds[:: -(-len(feeds) // TRIED)]:
@@ -173,10 +176,18 @@ class Bundle:
 
 def _rows(texts: Iterable[str], pairs: Iterable[str] | None) -> Iterable[Row]:
     if isinstance(texts, str) or isinstance(pairs, str):
-        raise ValueError("give a list of texts; put a single text into a list")
-    if pairs is None:
-        return ((text, None) for text in texts)
-    return zip(texts, pairs, strict=True)
+        raise DataError("give a list of texts; put a single text into a list")
+    return ((text, None) for text in texts) if pairs is None else _paired(texts, pairs)
+
+
+def _paired(texts: Iterable[str], pairs: Iterable[str]) -> Iterator[Row]:
+    """Yield each text with its pair. Raises DataError if there are more of one."""
+    end: Any = object()
+    for text, pair in itertools.zip_longest(texts, pairs, fillvalue=end):
+        if text is end or pair is end:
+            more, fewer = ("pairs", "texts") if text is end else ("texts", "pairs")
+            raise DataError(f"there are more {more} than {fewer}")
+        yield text, pair
 
 
 def _tokenized_at_once(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pipeline.store.store import Store
+
+VARIABLE: Final = "RAREFY_HOME"
+"""The environment variable with the folder of those who name none."""
+DEFAULT: Final = ".rarefy"
+"""The folder if the variable is not set, either."""
 
 
 @dataclass(frozen=True)
@@ -15,6 +21,12 @@ class Home:
     """The folder that holds a project's state: artifacts, run reports, Prefect's database."""
 
     path: Path
+
+    @classmethod
+    def of(cls, given: Path | str | None) -> Home:
+        """Return the home in this folder; if none is given, the environment's or the default."""
+        place = given if given is not None else os.environ.get(VARIABLE) or DEFAULT
+        return cls(Path(place).expanduser())
 
     @property
     def runs(self) -> Path:

@@ -53,11 +53,14 @@ def _senseless(budget: Budget) -> str | None:
         return f"{prefix} requires more than the reference's own value; {meant}"
     if budget.form in ("min_speedup", "min_shrink") and limit <= 0:
         return f"{prefix} is met by every model; set a factor above 0"
-    if budget.form in ("min", "max") and known.unit == "%" and limit > 1:
-        effect = "every model meets" if budget.form == "max" else "no model can meet"
-        return f"{prefix} is {limit * 100:g} %, which {effect}; {meant}"
+    if budget.form == "min" and known.unit == "%" and limit > 1:
+        return f"{prefix} is {limit * 100:g} %, which no model can meet; {meant}"
+    if budget.form == "max" and known.unit == "%" and limit >= 1:
+        return f"{prefix} is {limit * 100:g} %, which every model meets; {meant}"
     if budget.form == "max" and limit < 0:
         return f"{prefix} can never be met: {budget.metric} is never below 0"
+    if budget.form == "max" and limit == 0 and not known.from_rows:
+        return f"{prefix} can never be met: {budget.metric} is never 0"
     return None
 
 

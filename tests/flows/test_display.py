@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -59,6 +60,21 @@ def test_parts_of_steps_and_an_unknown_total_are_shown():
         "validate     2.5/9 (28 %)  0:00:30  timing on cpu",
         "validate     7  0:01:00  looking",
     ]
+
+
+def test_in_a_file_a_stage_that_reports_nothing_more_is_said_again(monkeypatch):
+    """Tracing a large model, or an export on a busy machine, is one step of minutes."""
+    monkeypatch.setattr("flows.display.EVERY", 0.05)
+    file, deadline = io.StringIO(), time.monotonic() + 60
+    with Display(Console(file=file, width=80)) as shown:
+        shown.started("validate")
+        shown.progress(0, 9, "tracing the model")
+        while file.getvalue().count("\n") < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    said = file.getvalue().splitlines()[:2]
+    assert [(line[:22], line.rpartition("  ")[2]) for line in said] == (
+        [("validate     0/9 (0 %)", "tracing the model")] * 2
+    )
 
 
 def test_quiet_is_quiet_in_a_file():

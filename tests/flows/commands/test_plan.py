@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 
+from pipeline.model import openvino_session
 from tests.models import rename_weights, write_model
 from tests.project import Project, Said
 
@@ -27,6 +28,21 @@ def test_a_first_release_that_may_be_a_mistyped_stage_is_warned_of(
     assert words in rarefy("plan", recipe, "--first").out
     ran = rarefy("run", recipe, "--first", "--engine", "inline")
     assert words in ran.err[: ran.err.index("head  ")], "before the first stage runs"
+
+
+def test_a_target_s_provider_that_is_missing_here_is_warned_of(
+    project: Project, rarefy: Callable[..., Said], monkeypatch
+) -> None:
+    """The plan may be for another machine; a run here is refused."""
+    monkeypatch.setattr(openvino_session, "installed", lambda: False)
+    targets = "targets: [{name: x, provider: openvino}]\n"
+    recipe = project.recipe("quickstages:Head", "export", budgets=targets)
+    planned, words = rarefy("plan", recipe), "provider 'openvino' is not active"
+    assert planned.code == 0
+    assert f"warning: {words}" in planned.out
+    assert words in json.loads(rarefy("plan", recipe, "--json").out)["warnings"][0]
+    ran = rarefy("run", recipe, "--engine", "inline")
+    assert (ran.code, words in ran.err) == (5, True)
 
 
 def test_labels_are_shown_as_they_are(project: Project, rarefy: Callable[..., Said]) -> None:

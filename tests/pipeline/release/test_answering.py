@@ -9,7 +9,7 @@ from pipeline.model import runtime
 from pipeline.model.runtime import BundleModel
 from pipeline.release import answering
 from pipeline.release.answering import Bundle
-from pipeline.terms.errors import DataError
+from pipeline.terms.errors import DataError, RecipeError
 from tests.models import probabilities
 from tests.pipeline.measure import bundles
 from tests.project import Project
@@ -26,8 +26,12 @@ def test_any_number_of_rows_is_answered_in_order(made: Project):
     alone = model.predict(texts[:9], batch_size=1)
     assert [[*a.probabilities.values()] for a in alone] == plain[:9].tolist()
     assert model.predict([]) == []
-    with pytest.raises(ValueError, match="zip"):
-        model.predict(["a", "b"], ["c"])
+    for texts, pairs, said in (
+        (["a", "b"], ["c"], "more texts"),
+        (["a"], iter("bc"), "more pairs"),
+    ):
+        with pytest.raises(DataError, match=f"there are {said} than "):
+            model.predict(texts, pairs)
 
 
 def test_windows_of_rows_are_answered_one_after_the_other(made: Project, monkeypatch):
@@ -100,9 +104,9 @@ def test_what_is_no_text_is_refused_and_not_answered(made: Project, given) -> No
 
 def test_a_single_text_and_no_batch_are_refused(made: Project):
     model = Bundle("tiny", home=made.home)
-    with pytest.raises(ValueError, match="put a single text into a list"):
+    with pytest.raises(DataError, match="put a single text into a list"):
         model.predict("A fine film.")
-    with pytest.raises(ValueError, match="batch_size: 0"):
+    with pytest.raises(RecipeError, match="batch_size: 0"):
         model.predict(["A fine film."], batch_size=0)
 
 
@@ -143,7 +147,7 @@ def test_the_batch_with_the_most_rows_a_second_is_found(
 
 def test_rows_that_interact_are_answered_alone_without_a_trial(made: Project, monkeypatch):
     model = Bundle("tiny", home=made.home)
-    with pytest.raises(ValueError, match="needs some texts"):
+    with pytest.raises(DataError, match="needs some texts"):
         model.fastest_batch([])
     clock = Clock(0.1, 1, monkeypatch)
     monkeypatch.setattr(model._model, "rows_interact", True)

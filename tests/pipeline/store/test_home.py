@@ -21,3 +21,16 @@ def test_a_bare_name_is_first_a_run_and_a_path_never_is(tmp_path: Path, path: st
     home = Home(tmp_path)
     assert home.folders("tiny") == [home.runs / "tiny", Path("tiny")]
     assert home.folders(path) == [Path(path)]
+
+
+def test_a_home_that_is_not_given_is_the_environment_s_or_else_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAREFY_HOME", "~/theirs")
+    assert Home.of("mine").path == Path("mine")
+    assert Home.of(None).path == tmp_path / "theirs"
+    monkeypatch.setenv("RAREFY_HOME", "")
+    assert Home.of(None).path == Path(".rarefy")
+    monkeypatch.delenv("RAREFY_HOME")
+    assert Home.of(None).path == Path(".rarefy")

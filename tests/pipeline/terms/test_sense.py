@@ -62,6 +62,9 @@ def test_a_limit_in_another_unit_is_refused(budget, words):
         ({"metric": "accuracy", "min_retained": 97, "against": "a"}, "did you mean '97 %'"),
         ({"metric": "accuracy", "min": 85}, "8500 %, which no model can meet; did you mean '85 %'"),
         ({"metric": "ece", "max": 5}, "which every model meets; did you mean '5 %'"),
+        ({"metric": "ece", "max": "100 %"}, "which every model meets; did you mean '1 %'"),
+        ({"metric": "size", "max": "0 B"}, "can never be met: size is never 0"),
+        ({"metric": "latency_p50", "max": 0}, "can never be met"),
         ({"metric": "speedup", "min_speedup": 0, "against": "a"}, "is met by every model"),
         ({"metric": "size", "max": "-20 MB"}, "can never be met"),
         ({"metric": "accuracy", "min": 0.8, "target": "gpu"}, "remove 'target: gpu'"),
@@ -97,6 +100,7 @@ def test_check_finds_bounds_that_contradict_each_other(budgets):
         [("latency_p99", "min", 9, None), ("latency_p50", "max", 8, None)],
         [("end_to_end_p50", "min", 9, None), ("latency_p50", "max", 8, None)],
         [("accuracy", "min", 0.9, None), ("agreement", "max", 0.8, None)],
+        [("accuracy", "min", 1, None), ("kl", "max", 0, None)],
         [("latency_p50", "min", 9, "a"), ("latency_p50", "max", 8, "b")],
     ],
 )

@@ -1,0 +1,32 @@
+"""Whether this machine can run the bundles of a plan: ONNX Runtime, and the targets' providers."""
+
+from __future__ import annotations
+
+from pipeline.model import onnx_runtime, runtime
+from pipeline.run.plan import Plan, Planned
+from pipeline.store.artifact import Kind
+from pipeline.terms.errors import ProviderError
+
+MEASURED = (Kind.BUNDLE, Kind.REPORT)
+"""What is made for the targets, and checked by running it."""
+
+
+def check(plan: Plan, steps: list[Planned]) -> None:
+    """Raise ProviderError if this machine lacks what a step or a target runs on."""
+    if any("onnxruntime" in step.stage.libraries for step in steps):
+        onnx_runtime.check_installed()
+    if any(step.kind in MEASURED for step in steps):
+        for target in plan.loaded.recipe.targets:
+            runtime.check_available(target.provider)
+
+
+def lacking(plan: Plan, steps: list[Planned]) -> list[str]:
+    """Return why a run would be refused here; empty if it would not be.
+
+    A plan may be for another machine, so this is a warning there.
+    """
+    try:
+        check(plan, steps)
+    except ProviderError as error:
+        return [f"{error}; this machine cannot run the recipe"]
+    return []

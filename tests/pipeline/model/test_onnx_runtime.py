@@ -1,0 +1,35 @@
+"""Without ONNX Runtime, everything that needs it says what to install."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.model import onnx_runtime, runtime
+from pipeline.terms.errors import ProviderError
+
+ASKED: dict[str, Callable[[Path], Any]] = {
+    "the providers": lambda _: runtime.available(),
+    "cpu": lambda _: runtime.check_available("cpu"),
+    "cuda": lambda _: runtime.check_available("cuda"),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_what_is_missing_is_said_with_the_remedy(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ProviderError, match="not installed; pip install onnxruntime, or"):
+        ASKED[asked](tmp_path)
+
+
+def test_a_session_that_cannot_be_made_raises_one_of_the_refusals() -> None:
+    import onnxruntime
+
+    with pytest.raises(onnx_runtime.refusals()):
+        onnxruntime.InferenceSession(b"no model", providers=["CPUExecutionProvider"])
