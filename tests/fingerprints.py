@@ -45,9 +45,9 @@ OUTSIDE = {
     "pipeline.stage.resources": "estimates for `rarefy plan`",
     "pipeline.model.shape": "estimates for `rarefy plan`",
     "stages.footprint": "estimates for `rarefy plan`",
-    "pipeline.verdict": "judges what was measured; runs again each time",
+    "pipeline.verdict": "judges what was measured, anew each time; in `validate` it decides only "
+    "when sampling ends, and what was sampled until then stays right",
     "pipeline.run": "what is needed of it is an entry of its own",
-    "pipeline.report": "shows what was measured",
 }
 """Modules, with all below them, that cannot shape an output, and why."""
 
@@ -86,9 +86,7 @@ def entries() -> dict[str, Entry]:
     from pipeline.run import importing, own_answers, scoring
 
     found = {
-        "import": Entry(
-            importing.ImportModel.version, ("pipeline.run.importing", "pipeline.run.locating")
-        ),
+        "import": Entry(importing.ImportModel.version, ("pipeline.run.importing",)),
         "own answers": Entry(own_answers.VERSION, ("pipeline.run.own_answers", *DATA)),
         "score": Entry(scoring.VERSION, ("pipeline.run.scoring", *DATA)),
     }

@@ -23,12 +23,11 @@ from pipeline.run import (
     importing,
     kinds,
     lengths,
-    locating,
     own_answers,
     quantized,
 )
 from pipeline.run.own_answers import OwnAnswers
-from pipeline.stage import Asked, Stage, corpus, data, development, tasks
+from pipeline.stage import Asked, Stage, corpus, data, development, locating, tasks
 from pipeline.stage.discovery import source_digests
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
