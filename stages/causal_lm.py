@@ -55,8 +55,8 @@ class Writer:
     def positions(self) -> int | None:
         """The number of tokens that the model can read; None if it has no limit."""
         config = self.network.config
-        names = ("max_position_embeddings", "n_positions")
-        return next((getattr(config, name) for name in names if hasattr(config, name)), None)
+        stated = (getattr(config, name, None) for name in locating.POSITIONS)
+        return next((value for value in stated if value is not None), None)
 
     @torch.inference_mode()
     def goes_on(self) -> bool:

@@ -390,5 +390,5 @@ class Plan:
         if not self.task_class.chooses:
             return False
         if stage is self.importer:
-            return not self.task_class.unlabelled and self._imported_kind() in choosing.MODELS
-        return stage.produces in (None, *choosing.MODELS)
+            return not self.task_class.unlabelled and self._imported_kind() in choosing.HEADED
+        return stage.produces in (None, *choosing.HEADED)
